@@ -1,0 +1,32 @@
+"""Extraction of JWST MIRI LRS spectra: equal to the pipeline, fast, and with specutils.
+
+Importing the package registers the formats ``lrs-s2d`` and ``lrs-x1d`` of specutils.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version as _version
+
+from glue_lrs import io as _io  # noqa: F401 - registers the formats
+from glue_lrs.aperture import Aperture
+from glue_lrs.aperture_correction import ApertureCorrection
+from glue_lrs.background import Background
+from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.extract import Extract1D
+from glue_lrs.extraction import Extraction
+from glue_lrs.image import SlitImage
+from glue_lrs.reference import Reference
+
+__all__ = [
+    "Aperture",
+    "ApertureCorrection",
+    "Background",
+    "Extract1D",
+    "Extraction",
+    "LRSError",
+    "LRSWarning",
+    "Reference",
+    "SlitImage",
+]
+
+__version__ = _version("glue-lrs")

@@ -1,0 +1,459 @@
+"""Aperture: pairs of edges across the slit -> fractional pixel weights.
+
+Two conventions for the position of an edge live side by side in EXTRACT1D references:
+
+* *limits* (``xstart``, ``xstop``, ``extract_width``) are inclusive pixel numbers: 27 to 34 means the
+  eight pixels 27, 28, ... 34, whole;
+* *coefficients* (``src_coeff``, ``bkg_coeff``) are positions on a continuous axis on which pixel i
+  reaches from i - 0.5 to i + 0.5: the same eight pixels are 26.5 to 34.5.
+
+A limit is the position of a lower edge plus 0.5, or of an upper edge minus 0.5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.polynomial.polynomial import polyval
+from numpy.typing import ArrayLike, NDArray
+
+from glue_lrs.errors import ApertureError, ReferenceError
+
+__all__ = ["Aperture", "Coefficients", "Limits", "Weights", "limit_weights"]
+
+#: Polynomial coefficients of each edge, constant term first: lower, upper, lower, upper, ...
+Coefficients = tuple[tuple[float, ...], ...]
+
+#: How far a lower limit may lie above an upper one before they count as inverted: rounding only.
+_ROUNDING = 1e-9
+
+
+class Limits(NamedTuple):
+    """Inclusive limits of one region: scalars, or arrays that broadcast to (row, column)."""
+
+    lower: NDArray[Any]
+    upper: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Pixel weights between 0 and 1 on the part of an image that has any.
+
+    Parameters
+    ----------
+    rows, columns : slice
+        The part of the image that `values` covers.
+    values : ndarray
+        Weights, shape (row, column) or (1, column) where all rows are alike.
+    lower, upper : float
+        Mean inclusive limits over the image, NaN left out; of several regions the outermost.
+    """
+
+    rows: slice
+    columns: slice
+    values: NDArray[np.float64]
+    lower: float
+    upper: float
+
+    @property
+    def empty(self) -> bool:
+        """Whether no pixel has any weight."""
+        return not self.values.any()
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all rows are alike."""
+        return self.values.shape[0] == 1
+
+    def full(self, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Weights on the whole image, shape (row, column)."""
+        out = np.zeros(shape)
+        out[self.rows, self.columns] = self.values
+        return out
+
+
+def limit_weights(index: ArrayLike, limits: Limits, partial: bool = True) -> NDArray[np.float64]:
+    """Weights of pixels for inclusive limits.
+
+    A pixel i within [lower, upper] weighs 1. A pixel just outside weighs the fraction of it that the
+    aperture covers, i - lower + 1 or upper - i + 1, as `extract_1d` counts it.
+
+    Parameters
+    ----------
+    index : array_like
+        Pixel numbers.
+    limits : Limits
+        Inclusive limits that broadcast against `index`; NaN gives weight 0.
+    partial : bool
+        Whether a pixel may be covered in part; without it the weight outside is 0.
+
+    Returns
+    -------
+    ndarray
+        Weights between 0 and 1, of the broadcast shape.
+    """
+    index = np.asarray(index, dtype=float)
+    # How much of the pixel each edge leaves: at least 1 inside, at most 0 beyond the pixel.
+    cover = np.minimum(index - limits.lower + 1.0, limits.upper - index + 1.0)
+    weights = np.fmax(np.fmin(cover, 1.0), 0.0)  # NaN gives 1: see below
+    if np.ndim(limits.lower) or np.ndim(limits.upper):
+        weights[np.isnan(cover)] = 0.0
+    return weights if partial else np.floor(weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aperture:
+    """The pixels that a spectrum is summed over.
+
+    In order of precedence: `src_coeff`; `extract_width` along a trace; `extract_width` about the middle
+    of `xstart` and `xstop`; `xstart` to `xstop`. All may be fractions of a pixel.
+
+    Parameters
+    ----------
+    xstart, xstop : float, optional
+        First and last column, inclusive limits; the image's first and last column by default.
+    ystart, ystop : float, optional
+        First and last row that are used; the image's first and last row by default.
+    extract_width : float, optional
+        Width in pixels.
+    src_coeff : sequence of sequences of float, optional
+        Polynomial coefficients of the edges, constant term first, pairs of lower and upper edge, as
+        positions (half a pixel outside the inclusive limits).
+    independent_var : {"pixel", "wavelength"}
+        Whether the polynomials are functions of the row number or of the wavelength in micron.
+
+    Raises
+    ------
+    ReferenceError
+        If a value is not a number, limits are inverted or enclose less than a pixel, or the
+        polynomials do not come in pairs.
+
+    See Also
+    --------
+    Aperture.from_edges : from positions of edges rather than inclusive limits.
+
+    Notes
+    -----
+    The rules are those of the JWST pipeline's ``extract_1d`` (``box_profile``).
+    """
+
+    xstart: float | None = None
+    xstop: float | None = None
+    ystart: float | None = None
+    ystop: float | None = None
+    extract_width: float | None = None
+    src_coeff: Coefficients | None = None
+    independent_var: Literal["pixel", "wavelength"] = "pixel"
+
+    def __post_init__(self) -> None:
+        for key in ("xstart", "xstop", "ystart", "ystop", "extract_width"):
+            value = getattr(self, key)
+            if value is not None:
+                object.__setattr__(self, key, check_number(key, value))
+        if self.ystart is not None and self.ystart < 0:
+            raise ReferenceError(f"ystart is {self.ystart:g}, expected a row number of 0 or more")
+        if self.ystart is not None and self.ystop is not None and self.ystop < self.ystart:
+            raise ReferenceError(
+                f"ystop is {self.ystop:g}, expected at least ystart, which is {self.ystart:g}"
+            )
+        if self.extract_width is not None and self.extract_width < 1:
+            raise ReferenceError(
+                f"extract_width is {self.extract_width:g}, expected at least 1 pixel"
+            )
+        if (
+            self.xstart is not None
+            and self.xstop is not None
+            and self.src_coeff is None
+            and self.xstop < self.xstart
+        ):
+            raise ReferenceError(
+                f"xstop is {self.xstop:g}, expected at least xstart, which is {self.xstart:g} "
+                "(both are inclusive)"
+            )
+        object.__setattr__(self, "src_coeff", check_coefficients("src_coeff", self.src_coeff))
+        object.__setattr__(self, "independent_var", check_variable(self.independent_var))
+
+    @classmethod
+    def from_edges(
+        cls, lower: float | Sequence[float], upper: float | Sequence[float], **kwargs: Any
+    ) -> Aperture:
+        """Make an aperture from the positions of its edges.
+
+        Parameters
+        ----------
+        lower, upper : float or sequence of float
+            Position of each edge, or its polynomial coefficients, constant term first. Pixel i reaches
+            from i - 0.5 to i + 0.5.
+        **kwargs
+            Other parameters of `Aperture`.
+
+        Returns
+        -------
+        Aperture
+            An aperture with `src_coeff`.
+        """
+        pair = tuple(tuple(np.atleast_1d(edge).tolist()) for edge in (lower, upper))
+        return cls(src_coeff=pair, **kwargs)
+
+    def shifted(self, offset: float) -> Aperture:
+        """Return the aperture moved by `offset` columns; limits that are not set stay so."""
+        return replace(
+            self,
+            xstart=None if self.xstart is None else self.xstart + offset,
+            xstop=None if self.xstop is None else self.xstop + offset,
+            src_coeff=shift_coefficients(self.src_coeff, offset),
+        )
+
+    def regions(
+        self,
+        wavelength: NDArray[Any],
+        trace: NDArray[np.float64] | None = None,
+        offset: float = 0.0,
+    ) -> list[Limits]:
+        """Inclusive limits of each region on an image.
+
+        Parameters
+        ----------
+        wavelength : ndarray
+            Wavelength of each pixel in micron, shape (row, column).
+        trace : ndarray, optional
+            Column of the source in each row, shape (row,), NaN where it is not known.
+        offset : float
+            Columns that the aperture is moved by, image edges that stand in for absent limits
+            included; not added to a trace.
+
+        Returns
+        -------
+        list of Limits
+            Scalars or arrays that broadcast to (row, column).
+
+        Raises
+        ------
+        ApertureError
+            If somewhere the lower limit lies above the upper one.
+        """
+        columns = wavelength.shape[1]
+        start = (0.0 if self.xstart is None else self.xstart) + offset
+        stop = (columns - 1.0 if self.xstop is None else self.xstop) + offset
+        if self.src_coeff is not None:
+            return polynomial_regions(
+                "src_coeff", self.src_coeff, self.independent_var, wavelength, offset
+            )
+        if self.extract_width is not None:
+            middle: Any = (start + stop) / 2.0
+            if trace is not None:
+                middle = trace[:, np.newaxis]
+            lower = middle - (self.extract_width - 1.0) / 2.0
+            return [Limits(np.asarray(lower), np.asarray(lower + self.extract_width - 1.0))]
+        if stop < start:
+            raise ApertureError(
+                f"xstop is {stop:g}, expected at least xstart, which is {start:g} (both are inclusive)"
+            )
+        return [Limits(np.asarray(start), np.asarray(stop))]
+
+    def weights(
+        self,
+        wavelength: NDArray[Any],
+        trace: NDArray[np.float64] | None = None,
+        offset: float = 0.0,
+    ) -> Weights:
+        """Weights of the pixels of an image.
+
+        Parameters and errors are those of `regions`. Several regions combine by their maximum. Rows
+        outside ceil(`ystart`) to floor(`ystop`) weigh 0.
+
+        Returns
+        -------
+        Weights
+            Pixel weights on the part of the image that has any.
+        """
+        weights = region_weights(self.regions(wavelength, trace, offset), wavelength.shape)
+        rows = wavelength.shape[0]
+        first = 0 if self.ystart is None else int(np.ceil(self.ystart))
+        last = rows - 1 if self.ystop is None else int(np.floor(self.ystop))
+        return replace(weights, **_cut_rows(weights, first, min(last + 1, rows)))
+
+
+def _cut_rows(weights: Weights, first: int, stop: int) -> dict[str, Any]:
+    first, stop = max(first, weights.rows.start), min(stop, weights.rows.stop)
+    stop = max(first, stop)
+    values = weights.values
+    if not weights.uniform:
+        values = values[first - weights.rows.start : stop - weights.rows.start]
+    elif stop == first:
+        values = values[:0]
+    return {"rows": slice(first, stop), "values": values}
+
+
+def polynomial_regions(
+    key: str,
+    coefficients: Coefficients,
+    variable: str,
+    wavelength: NDArray[Any],
+    offset: float = 0.0,
+) -> list[Limits]:
+    """Inclusive limits of the regions between pairs of polynomial edges.
+
+    Parameters
+    ----------
+    key : str
+        How a message calls the coefficients.
+    coefficients : tuple of tuple of float
+        Lower, upper, lower, upper, ... edge, constant term first.
+    variable : {"pixel", "wavelength"}
+        What the polynomials are functions of.
+    wavelength : ndarray
+        Wavelength of each pixel in micron, shape (row, column).
+    offset : float
+        Columns to move the edges by.
+
+    Returns
+    -------
+    list of Limits
+        Scalars (constant edges), shape (row, 1) or shape (row, column).
+
+    Raises
+    ------
+    ApertureError
+        If somewhere the edges enclose less than a pixel, or cross.
+    """
+    where: Any
+    if max(map(len, coefficients)) == 1:
+        where = np.float64(0.0)
+    elif variable == "wavelength":
+        where = wavelength.astype(float)
+    else:
+        where = np.arange(wavelength.shape[0], dtype=float)[:, np.newaxis]
+    regions = []
+    for lower, upper in zip(coefficients[::2], coefficients[1::2], strict=True):
+        limits = Limits(
+            np.asarray(polyval(where, lower) + offset + 0.5),
+            np.asarray(polyval(where, upper) + offset - 0.5),
+        )
+        narrow = limits.upper - limits.lower < -_ROUNDING
+        if narrow.any():
+            at = np.argwhere(narrow)[0]
+            row = f" at row {at[0]}" if at.size else ""
+            width = float((limits.upper - limits.lower)[tuple(at)]) + 1.0
+            raise ApertureError(
+                f"{key} {list(lower)} to {list(upper)} is {width:.3g} pixels wide{row}, "
+                "expected at least 1 (lower edge first)"
+            )
+        regions.append(limits)
+    return regions
+
+
+def region_weights(regions: list[Limits], shape: tuple[int, ...], partial: bool = True) -> Weights:
+    """Weights of all regions together, their maximum, on the columns that have any.
+
+    Parameters
+    ----------
+    regions : list of Limits
+        Inclusive limits.
+    shape : (int, int)
+        Rows and columns of the image.
+    partial : bool
+        Whether pixels may be covered in part.
+    """
+    rows, columns = shape
+    spans = [_span(limits) for limits in regions]
+    known = [(limits, span) for limits, span in zip(regions, spans, strict=True) if span]
+    if not known:
+        return Weights(slice(0, rows), slice(0, 0), np.zeros((1, 0)), np.nan, np.nan)
+    first, last = min(span.first for _, span in known), max(span.last for _, span in known)
+    left = min(max(math.floor(first), 0), columns)
+    right = min(max(math.ceil(last) + 1, left), columns)
+    index = np.arange(left, right, dtype=float)
+    values: NDArray[np.float64] | None = None
+    for limits, _ in known:
+        cut = Limits(*(_cut_columns(edge, left, right, columns) for edge in limits))
+        one = np.atleast_2d(limit_weights(index, cut, partial))
+        values = one if values is None else np.maximum(values, one)
+    assert values is not None
+    lower, upper = min(span.lower for _, span in known), max(span.upper for _, span in known)
+    return Weights(slice(0, rows), slice(left, right), values, lower, upper)
+
+
+class _Span(NamedTuple):
+    """Mean lower and upper limit, the least lower and the largest upper one."""
+
+    lower: float
+    upper: float
+    first: float
+    last: float
+
+
+def _span(limits: Limits) -> _Span | None:
+    """How far limits reach, NaN left out; None where they are all NaN."""
+    if limits.lower.ndim == 0 and limits.upper.ndim == 0:
+        lower, upper = float(limits.lower), float(limits.upper)
+        return _Span(lower, upper, lower, upper)
+    if not (np.isfinite(limits.lower).any() and np.isfinite(limits.upper).any()):
+        return None
+    return _Span(
+        float(np.nanmean(limits.lower)),
+        float(np.nanmean(limits.upper)),
+        float(np.nanmin(limits.lower)),
+        float(np.nanmax(limits.upper)),
+    )
+
+
+def _cut_columns(edge: NDArray[Any], left: int, right: int, columns: int) -> NDArray[Any]:
+    """The columns of an edge that has one value for each pixel."""
+    return (
+        edge[:, left:right] if edge.ndim == 2 and edge.shape[1] == columns and columns > 1 else edge
+    )
+
+
+def shift_coefficients(coefficients: Coefficients | None, offset: float) -> Coefficients | None:
+    """Move polynomial edges by `offset` columns."""
+    if coefficients is None:
+        return None
+    return tuple((edge[0] + offset, *edge[1:]) for edge in coefficients)
+
+
+def check_number(key: str, value: object) -> float:
+    """Return a finite number as float, or raise `ReferenceError` that names the key."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ReferenceError(f"{key} is {value!r}, expected a number")
+    if not np.isfinite(float(value)):
+        raise ReferenceError(f"{key} is {value!r}, expected a finite number")
+    return float(value)
+
+
+def check_coefficients(key: str, value: object) -> Coefficients | None:
+    """Return pairs of polynomials as nested tuples, or raise `ReferenceError` that names the key."""
+    if value is None:
+        return None
+    form = "[[lower c0, c1, ...], [upper c0, c1, ...], ...]"
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ReferenceError(f"{key} is {value!r}, expected {form}")
+    if len(value) == 0 or len(value) % 2:
+        raise ReferenceError(f"{key} has {len(value)} edges, expected pairs: {form}")
+    edges = []
+    for number, edge in enumerate(value):
+        if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) == 0:
+            raise ReferenceError(f"{key}[{number}] is {edge!r}, expected a list of coefficients")
+        edges.append(tuple(check_number(f"{key}[{number}]", item) for item in edge))
+    for number, (lower, upper) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
+        if len(lower) == len(upper) == 1 and upper[0] - lower[0] < 1 - _ROUNDING:
+            raise ReferenceError(
+                f"{key} region {number + 1} goes from {lower[0]:g} to {upper[0]:g}, expected the "
+                "lower edge first and at least 1 pixel between them"
+            )
+    return tuple(edges)
+
+
+def check_variable(value: object) -> Literal["pixel", "wavelength"]:
+    """Return what polynomials are functions of; any word that starts with "wavelength" is that."""
+    if isinstance(value, str):
+        if value.lower().startswith("wavelength"):
+            return "wavelength"
+        if value.lower() == "pixel":
+            return "pixel"
+    raise ReferenceError(f"independent_var is {value!r}, expected 'pixel' or 'wavelength'")

@@ -1,0 +1,738 @@
+"""Extract1D, the operator: SlitImage -> Extraction."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from glue_lrs.aperture import Aperture, Weights
+from glue_lrs.aperture_correction import ApertureCorrection
+from glue_lrs.background import Background, BackgroundFit
+from glue_lrs.errors import ApertureError, LRSWarning, ProductError
+from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
+from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage
+from glue_lrs.position import SourcePosition, expected_position, expected_trace
+
+if TYPE_CHECKING:
+    from specutils import Spectrum
+
+__all__ = ["Extract1D", "Placement"]
+
+#: Pixels of a window that are worked on at once: few enough to stay in the processor's cache and
+#: far below the image's own memory, enough to hide the cost of a call.
+_BLOCK_PIXELS = 1 << 16
+#: Rows that lost more than this to bad pixels are told of, whether or not they are masked.
+_TELL_LOST = 0.1
+#: An aperture with less weight than this has no pixel (`numpy.isclose` to 0).
+_NO_PIXELS = 1e-8
+#: MJy to Jy.
+_MEGA = 1e6
+
+_COMPONENTS = ("POISSON", "RNOISE", "FLAT")
+_PLANES = ("var_poisson", "var_rnoise", "var_flat")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the source was found and what that did to the aperture.
+
+    Parameters
+    ----------
+    position : SourcePosition, optional
+        Where the header puts the source; None where it was not asked or is not known.
+    offset : float
+        Columns that the aperture was moved by, `position_offset` included.
+    background_offset : float
+        Columns that the background regions were moved by.
+    trace : ndarray, optional
+        Column of the source in each row.
+    """
+
+    position: SourcePosition | None = None
+    offset: float = 0.0
+    background_offset: float = 0.0
+    trace: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract1D:
+    """Box extraction of MIRI LRS spectra, equal to the JWST pipeline's ``extract_1d``.
+
+    Made once, called with images: ``extract(image)`` gives a specutils spectrum,
+    ``extract.run(image)`` all the columns.
+
+    Parameters
+    ----------
+    aperture : Aperture
+        The pixels to sum over.
+    background : Background, optional
+        What to subtract first.
+    aperture_correction : ApertureCorrection, optional
+        Factors for the light of a point source outside the aperture.
+    use_source_posn : bool, optional
+        Whether the aperture moves to where the header and the WCS put the source. None means what
+        the pipeline does when its step parameter is not given: `reference_source_posn`, and never
+        for a source that is not a point.
+    reference_source_posn : bool, optional
+        ``use_source_posn`` of the reference: None means True for the slit, False for slitless.
+    position_offset : float
+        Columns to move aperture, background and trace by, on top of the source's position.
+    subtract_background : bool, optional
+        False ignores `background`.
+    apply_apcorr : bool
+        False ignores `aperture_correction`.
+    fixed_background : bool
+        Departure from the pipeline: background regions stay where they were drawn when the
+        aperture moves. The pipeline moves them along, even off the image.
+    max_lost : float, optional
+        Departure from the pipeline: rows in which bad pixels took more than this fraction of the
+        aperture's weight are masked (DQ bit 0). Their numbers stay.
+    id : str, optional
+        EXP_TYPE or slit name of the reference's entry.
+    references : tuple of (str, str)
+        Names of the reference files: ``extract1d`` and ``apcorr``.
+
+    Raises
+    ------
+    ReferenceError
+        If a value is out of range.
+
+    Notes
+    -----
+    A spectrum at row r is S = sum w (data - background), with w the aperture's weights, 0 at pixels
+    without a value; its variances are sum w^2 var + sum K^2 var, where K is the response of the
+    summed background to each pixel of the regions.
+    """
+
+    aperture: Aperture
+    background: Background | None = None
+    aperture_correction: ApertureCorrection | None = None
+    use_source_posn: bool | None = False
+    reference_source_posn: bool | None = None
+    position_offset: float = 0.0
+    subtract_background: bool | None = None
+    apply_apcorr: bool = True
+    fixed_background: bool = False
+    max_lost: float | None = None
+    id: str | None = None
+    references: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def from_reference(
+        cls,
+        reference: str | PathLike[str] | Mapping[str, Any] | None,
+        exp_type: str,
+        *,
+        apcorr: str | PathLike[str] | ApertureCorrection | None = None,
+        **overrides: Any,
+    ) -> Extract1D:
+        """Make the operator of an EXTRACT1D reference."""
+        from glue_lrs.reference import operator_from_reference
+
+        return operator_from_reference(cls, reference, exp_type, apcorr=apcorr, **overrides)
+
+    def __call__(self, image: SlitImage | Spectrum) -> Spectrum:
+        """Extract a spectrum.
+
+        Parameters
+        ----------
+        image : SlitImage or `~specutils.Spectrum`
+            An image, a stack of them, or a spectrum read with ``format="lrs-s2d"``.
+
+        Returns
+        -------
+        `~specutils.Spectrum`
+            Flux in Jy (DN/s without photometric calibration), wavelength ascending in micron,
+            standard deviations, mask, meta: see `Extraction.to_spectrum`.
+
+        Raises
+        ------
+        LRSError
+            As `run`.
+        """
+        return self.run(image).to_spectrum()
+
+    def run(self, image: SlitImage | Spectrum) -> Extraction:
+        """Extract all columns.
+
+        Parameters
+        ----------
+        image : SlitImage or `~specutils.Spectrum`
+            An image, a stack of them, or a spectrum read with ``format="lrs-s2d"``.
+
+        Returns
+        -------
+        Extraction
+            The 18 columns, of shape (n_wave,), or (integration, n_wave) for a stack; rows without
+            a wavelength or without any pixel of the aperture are left out.
+
+        Raises
+        ------
+        ApertureError
+            If the aperture or the background has no pixel on the image.
+        CorrectionError
+            If the aperture correction belongs to another subarray.
+        ProductError
+            If the image cannot be extracted: no PIXAR_SR, nothing but NaN.
+
+        Warns
+        -----
+        LRSWarning
+            If the source position is not known, a row lost much of the aperture to bad pixels, or
+            had no background to subtract.
+        """
+        if not isinstance(image, SlitImage):
+            image = SlitImage.from_spectrum(image)
+        notes: list[str] = []
+        scale = _jansky_per_sum(image)
+        placement = self.place(image, notes)
+        plan = self._plan(image, placement)
+        columns = _allocate(image, plan)
+        regionless = 0
+        for integrations, rows in _blocks(image, plan):
+            regionless += _extract_block(image, plan, scale, columns, integrations, rows)
+        columns["WAVELENGTH"] = np.broadcast_to(plan.wavelength, columns["FLUX"].shape)
+        total = plan.total
+        if plan.kept is not None:
+            columns = {name: values[..., plan.kept] for name, values in columns.items()}
+            total = total[plan.kept]
+        self._look(columns, total, image, regionless, notes)
+        for note in notes:
+            warnings.warn(f"{image.label}: {note}", LRSWarning, stacklevel=2)
+        return Extraction(
+            columns={name: columns[name] for name in COLUMNS},
+            units=column_units(image.calibrated),
+            header=image.header,
+            keywords_source=_Keywords(image, plan),
+            times=_integration_times(image),
+            int_times=image.times,
+            provenance=Provenance(
+                self.parameters,
+                image.filename,
+                dict(self.references),
+                _position_record(placement),
+                notes,
+            ),
+            aperture_weight=total,
+        )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """All parameters, ready for JSON: those of ``reference``, ``step`` and ``options``.
+
+        ``reference`` has the keys of an EXTRACT1D entry, ``step`` the pipeline's step parameters,
+        ``options`` what the pipeline does not have.
+        """
+        from glue_lrs.reference import operator_parameters
+
+        return operator_parameters(self)
+
+    # --- where the aperture goes -------------------------------------------------------------
+
+    def positions(self, image: SlitImage) -> bool:
+        """Whether the aperture is to move to the source on this image."""
+        if self.use_source_posn is not None:
+            return self.use_source_posn
+        if image.source_type != "POINT":
+            return False
+        if self.reference_source_posn is not None:
+            return self.reference_source_posn
+        return image.exp_type == FIXED_SLIT
+
+    def place(self, image: SlitImage, notes: list[str] | None = None) -> Placement:
+        """Find where the aperture goes on an image.
+
+        Parameters
+        ----------
+        image : SlitImage
+            The image.
+        notes : list of str, optional
+            Gets what a user would want to know.
+
+        Returns
+        -------
+        Placement
+            Offsets and trace.
+        """
+        notes = [] if notes is None else notes
+        offset = self.position_offset
+        position, trace = None, None
+        if self.positions(image):
+            found = expected_position(image)
+            if isinstance(found, SourcePosition):
+                position = found
+                offset += found.column - self._nominal_column(image, found.row, notes)
+                if self.aperture.extract_width is not None and self.aperture.src_coeff is None:
+                    trace = expected_trace(image) + self.position_offset
+            else:
+                notes.append(f"the aperture stays where it is: {found}")
+        return Placement(position, offset, 0.0 if self.fixed_background else offset, trace)
+
+    def _nominal_column(self, image: SlitImage, row: int, notes: list[str]) -> float:
+        """Weighted mean column of the aperture, not yet moved, at the reference row."""
+        weights = self.aperture.weights(image.wavelength)
+        inside = weights.rows.start <= row < weights.rows.stop
+        at_row = weights.values[row - weights.rows.start if inside and not weights.uniform else 0]
+        if not inside or not at_row.any():
+            notes.append(
+                f"the aperture has no pixel in row {row}, where the source's position is measured; "
+                "the offset counts from the middle of the image, as in the pipeline"
+            )
+            return (image.shape[1] - 1) / 2.0
+        columns = np.arange(weights.columns.start, weights.columns.stop)
+        return float(np.average(columns, weights=at_row))
+
+    # --- what is summed ----------------------------------------------------------------------
+
+    def _plan(self, image: SlitImage, placement: Placement) -> _Plan:
+        wavelength = image.wavelength
+        weights = self.aperture.weights(wavelength, placement.trace, placement.offset)
+        if weights.empty:
+            raise ApertureError(
+                f"{image.label}: the source aperture ({weights.lower:.2f} to {weights.upper:.2f}) has "
+                f"no pixel on the image, whose columns are 0 to {image.shape[1] - 1}"
+            )
+        source = _Part.of(weights, weights.rows)
+        rows, values, total, wave = _along(source, wavelength, weights.rows)
+        if not (total > 0).any():
+            raise ProductError(f"{image.label}: no pixel of the aperture has a wavelength")
+        kept = total > 0
+        region = None
+        if self.background is not None and self.subtract_background is not False:
+            found = self.background.weights(wavelength, placement.background_offset)
+            region = _Part.of(found, rows)
+        correction = None
+        if (
+            self.aperture_correction is not None
+            and self.apply_apcorr
+            and (image.source_type or "").upper() == "POINT"
+        ):
+            self.aperture_correction.check(image.subarray, image.label)
+            correction = self.aperture_correction
+        return _Plan(
+            rows=rows,
+            source=replace(source, values=values),
+            total=total,
+            wavelength=wave,
+            kept=None if kept.all() else kept,
+            limits=(weights.lower, weights.upper),
+            background=self.background if region is not None else None,
+            region=region,
+            correction=correction,
+            factor=1.0 if correction is None else correction(wave, total),
+        )
+
+    def _look(
+        self,
+        columns: dict[str, NDArray[Any]],
+        total: NDArray[np.float64],
+        image: SlitImage,
+        regionless: int,
+        notes: list[str],
+    ) -> None:
+        """Tell what a user would want to know of the result, and mask what is asked to be masked."""
+        pixels = columns["NPIXELS"]
+        if not (pixels > _NO_PIXELS).any():
+            raise ProductError(f"{image.label}: every pixel of the aperture is NaN or flagged")
+        limit = _TELL_LOST if self.max_lost is None else self.max_lost
+        few = pixels < (1.0 - limit) * total
+        if few.any():
+            few &= pixels > _NO_PIXELS  # without any pixel the flux is NaN: nothing to be misled by
+            if self.max_lost is not None:
+                columns["DQ"][few] |= np.uint32(DO_NOT_USE)
+            number = int(few.sum())
+            if number:
+                lost = np.where(few, 1.0 - pixels / total, 0.0)
+                worst = np.unravel_index(int(lost.argmax()), lost.shape)
+                done = "they are masked" if self.max_lost is not None else "max_lost masks them"
+                notes.append(
+                    f"bad pixels took more than {limit:.0%} of the aperture in {number} of "
+                    f"{pixels.size} rows, {lost[worst]:.0%} at {columns['WAVELENGTH'][worst]:.2f} um; "
+                    f"their flux is too low by about as much ({done})"
+                )
+        if regionless:
+            notes.append(
+                f"{regionless} of {pixels.size} rows have no pixel in the background regions; "
+                + (
+                    "they have no flux"
+                    if self.background is not None and self.background.bkg_fit == "median"
+                    else "nothing was subtracted there"
+                )
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The columns of an image that have any weight, as runs of neighbours, and their weights.
+
+    `values` has the shape (row, column) for the rows of the plan, or (1, column) where all are alike.
+    """
+
+    runs: tuple[slice, ...]
+    values: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, weights: Weights, rows: slice) -> _Part:
+        values = weights.values
+        if not weights.uniform:
+            values = values[rows.start - weights.rows.start : rows.stop - weights.rows.start]
+        used = np.flatnonzero(values.any(axis=0))
+        breaks = np.flatnonzero(np.diff(used) > 1) + 1
+        first = weights.columns.start
+        runs = tuple(
+            slice(first + int(run[0]), first + int(run[-1]) + 1) for run in np.split(used, breaks)
+        )
+        return cls(runs, values if used.size == values.shape[1] else values[:, used])
+
+    @property
+    def index(self) -> NDArray[np.intp]:
+        """Column numbers."""
+        return np.concatenate([np.arange(run.start, run.stop) for run in self.runs])
+
+    def cut(self, plane: NDArray[Any], integrations: slice, rows: slice) -> NDArray[Any]:
+        """A copy of the columns of a plane, in the machine's byte order."""
+        part = plane[integrations, rows] if plane.ndim == 3 else plane[rows]
+        if len(self.runs) == 1:
+            part = part[..., self.runs[0]]
+        else:
+            part = np.concatenate([part[..., run] for run in self.runs], axis=-1)
+            if part.dtype.isnative:
+                return part
+        return part.astype(part.dtype.newbyteorder("="))
+
+    def weights(self, block: slice) -> NDArray[np.float64]:
+        """The weights of a block of rows."""
+        return self.values if self.values.shape[0] == 1 else self.values[block]
+
+
+def _along(
+    part: _Part, wavelength: NDArray[Any], within: slice
+) -> tuple[slice, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Rows from the first to the last with any weight, of those that the weights are given for; weights, their sum and mean wavelength there.
+
+    A pixel without a finite wavelength has no weight.
+    """
+    window = part.cut(wavelength, slice(None), within)
+    finite = np.isfinite(window)
+    values = part.values
+    if finite.all() and values.shape[0] == 1:
+        total = np.broadcast_to(values.sum(axis=1), window.shape[:1])
+        mean = window.astype(float) @ values[0] / values.sum()
+        return within, values, total, mean
+    values = values * finite
+    total = values.sum(axis=1)
+    some = np.flatnonzero(total > 0)
+    inner = slice(int(some[0]), int(some[-1]) + 1) if some.size else slice(0, 0)
+    values, total = values[inner], total[inner]
+    products = np.where(values > 0, window[inner], 0.0).astype(float)
+    products *= values
+    mean = np.divide(products.sum(axis=1), total, out=np.ones_like(total), where=total > 0)
+    rows = slice(within.start + inner.start, within.start + inner.stop)
+    return rows, values, total, mean
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is to be summed on one image: rows, weights and factors.
+
+    `total` and `wavelength` have a value for each of the rows; `kept` tells which of them have any
+    weight (None: all).
+    """
+
+    rows: slice
+    source: _Part
+    total: NDArray[np.float64]
+    wavelength: NDArray[np.float64]
+    kept: NDArray[np.bool_] | None
+    limits: tuple[float, float]
+    background: Background | None
+    region: _Part | None
+    correction: ApertureCorrection | None
+    factor: NDArray[np.float64] | float
+
+    @property
+    def number_of_rows(self) -> int:
+        return self.rows.stop - self.rows.start
+
+
+def _blocks(image: SlitImage, plan: _Plan) -> Iterator[tuple[slice, slice]]:
+    """Blocks of integrations, or of rows where a single integration is large."""
+    width = plan.source.values.shape[1]
+    if plan.region is not None:
+        width = max(width, plan.region.values.shape[1])
+    rows = plan.number_of_rows
+    integrations = image.data.shape[0] if image.is_stack else 1
+    row_step = max(min(rows, _BLOCK_PIXELS // width), 1)
+    step = max(_BLOCK_PIXELS // (row_step * width), 1)
+    for first in range(0, integrations, step):
+        for row in range(0, rows, row_step):
+            yield (
+                slice(first, min(first + step, integrations)),
+                slice(row, min(row + row_step, rows)),
+            )
+
+
+def _allocate(image: SlitImage, plan: _Plan) -> dict[str, NDArray[Any]]:
+    shape: tuple[int, ...] = (plan.number_of_rows,)
+    if image.is_stack:
+        shape = (image.data.shape[0], *shape)
+    columns: dict[str, NDArray[Any]] = {
+        name: np.empty(shape) for name in COLUMNS if name not in ("WAVELENGTH", "DQ")
+    }
+    columns["DQ"] = np.empty(shape, dtype=np.uint32)
+    return columns
+
+
+def _read(
+    image: SlitImage, part: _Part, integrations: slice, rows: slice
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The data, NaN where a pixel has no value; and where a variance is infinite.
+
+    NaN in any plane, or DQ bit 0, takes the value from a pixel.
+    """
+    data = part.cut(image.data, integrations, rows)
+    bad = np.isnan(data)
+    infinite = np.zeros_like(bad)
+    for name in _PLANES:
+        plane = getattr(image, name)
+        if plane is not None:
+            values = part.cut(plane, integrations, rows)
+            bad |= np.isnan(values)
+            infinite |= np.isinf(values)
+    if image.err is not None:
+        bad |= np.isnan(part.cut(image.err, integrations, rows))
+    if image.dq is not None:
+        flags = part.cut(image.dq, integrations, rows)
+        flags &= flags.dtype.type(DO_NOT_USE)
+        bad |= flags.astype(bool)
+    if bad.any():
+        data[bad] = np.nan
+    return data, infinite
+
+
+def _extract_block(
+    image: SlitImage,
+    plan: _Plan,
+    scale: float,
+    columns: dict[str, NDArray[Any]],
+    integrations: slice,
+    block: slice,
+) -> int:
+    """Fill the columns for a block of integrations and rows; return the rows without background."""
+    rows = slice(plan.rows.start + block.start, plan.rows.start + block.stop)
+    weights = plan.source.weights(block)
+    fit, shares = _fit_background(image, plan, integrations, rows, weights, block)
+    data, _ = _read(image, plan.source, integrations, rows)
+    if fit is not None and fit.level is not None:
+        with np.errstate(invalid="ignore"):
+            data -= fit.level[..., np.newaxis]
+    drop = ~np.isfinite(data)
+    if not weights.all():
+        drop |= weights == 0
+    dropped = bool(drop.any())
+    if dropped:
+        data[drop] = 0
+        pixels = _dot(~drop, weights)
+    else:
+        pixels = np.broadcast_to(weights.sum(axis=-1), data.shape[:-1])
+    total = _dot(data, weights)
+    del data
+    summed: Any = 0.0
+    if fit is not None and fit.coefficients is not None:
+        basis = _basis(image, plan.source, fit.coefficients.shape[-1])
+        reach = (~drop * weights if dropped else weights) @ basis
+        summed = (fit.coefficients * reach).sum(axis=-1)
+        total -= summed
+    elif fit is not None and fit.level is not None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            summed = fit.level * pixels
+        summed[~np.isfinite(summed)] = 0.0
+
+    none = pixels <= _NO_PIXELS
+    if none.any():
+        total[none] = np.nan
+        shares = [np.where(none, np.nan, share) for share in shares]
+        area = np.where(none & (pixels <= 0), 1.0, pixels)
+    else:
+        area = pixels
+    factor: Any = plan.factor
+    if plan.correction is not None:
+        factor = plan.factor[block]  # type: ignore[index]
+        if dropped:  # the pipeline reads the table at the pixels that are left
+            fewer = np.nonzero(pixels != plan.total[block])
+            factor = np.array(np.broadcast_to(factor, pixels.shape))
+            wavelength = plan.wavelength[block][fewer[-1]]
+            factor[fewer] = plan.correction(wavelength, pixels[fewer])
+    to_flux, to_brightness = factor * scale, factor / area
+
+    where: Any = (integrations, block) if image.is_stack else block
+    out = {name: values[where] for name, values in columns.items()}
+    np.multiply(total, to_flux, out=out["FLUX"])
+    np.multiply(total, to_brightness, out=out["SURF_BRIGHT"])
+    np.divide(summed, area, out=out["BACKGROUND"])
+    out["NPIXELS"][...] = pixels
+    out["DQ"][...] = np.isnan(total)
+    to_flux, to_brightness, to_background = to_flux**2, to_brightness**2, 1.0 / area**2
+    squared = weights**2
+    for component, plane, share in zip(_COMPONENTS, _PLANES, shares, strict=True):
+        variance = getattr(image, plane)
+        value: Any = share
+        if variance is not None:
+            part = plan.source.cut(variance, integrations, rows)
+            if dropped:
+                part[drop] = 0
+            value = _dot(part, squared)
+            value += share
+        elif none.any():
+            value = np.where(none, np.nan, value)
+        np.multiply(value, to_flux, out=out[f"FLUX_VAR_{component}"])
+        np.multiply(value, to_brightness, out=out[f"SB_VAR_{component}"])
+        np.multiply(share, to_background, out=out[f"BKGD_VAR_{component}"])
+    for error, name in (("FLUX_ERROR", "FLUX"), ("SB_ERROR", "SB"), ("BKGD_ERROR", "BKGD")):
+        np.add(out[f"{name}_VAR_POISSON"], out[f"{name}_VAR_RNOISE"], out=out[error])
+        out[error] += out[f"{name}_VAR_FLAT"]
+        np.sqrt(out[error], out=out[error])
+    return 0 if fit is None else int(np.count_nonzero(fit.empty))
+
+
+def _fit_background(
+    image: SlitImage,
+    plan: _Plan,
+    integrations: slice,
+    rows: slice,
+    weights: NDArray[np.float64],
+    block: slice,
+) -> tuple[BackgroundFit | None, list[Any]]:
+    """The background of a block, and its share of each variance of the sum over the aperture."""
+    if plan.background is None or plan.region is None:
+        return None, [0.0, 0.0, 0.0]
+    region = plan.region
+    data, infinite = _read(image, region, integrations, rows)
+    smoothed = None
+    if plan.background.smoothing_length:
+        half = plan.background.smoothing_length // 2
+        wide = slice(max(rows.start - half, 0), min(rows.stop + half, image.shape[0]))
+        smoothed = plan.background.smooth(_read(image, region, integrations, wide)[0])
+        smoothed = smoothed[..., rows.start - wide.start : rows.stop - wide.start, :]
+    infinite |= ~np.isfinite(data)
+    order = plan.background.bkg_order if plan.background.bkg_fit == "poly" else 0
+    fit = plan.background.fit(
+        data,
+        region.weights(block) != 0,
+        infinite,
+        _axis(image)[region.index],
+        weights @ _basis(image, plan.source, order + 1),
+        smoothed,
+    )
+    shares: list[Any] = []
+    for name in _PLANES:
+        plane = getattr(image, name)
+        shares.append(0.0 if plane is None else fit.variance(region.cut(plane, integrations, rows)))
+    return fit, shares
+
+
+def _axis(image: SlitImage) -> NDArray[np.float64]:
+    """The coordinate that backgrounds are polynomials of: -1 to 1 over the columns."""
+    return np.linspace(-1.0, 1.0, image.shape[1])
+
+
+def _basis(image: SlitImage, part: _Part, terms: int) -> NDArray[np.float64]:
+    """Powers of the coordinate at the columns of a part, shape (column, terms)."""
+    return np.vander(_axis(image)[part.index], terms, increasing=True)
+
+
+def _dot(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over columns of values (..., row, column) times weights, in double precision."""
+    if weights.shape[0] == 1:
+        return values.astype(float) @ weights[0]
+    return np.einsum("...c,...c->...", values, weights)
+
+
+def _jansky_per_sum(image: SlitImage) -> float:
+    """What a sum of pixels is multiplied by to become a flux."""
+    if not image.calibrated:
+        return 1.0
+    if image.pixel_area is None:
+        raise ProductError(
+            f"{image.label}: PIXAR_SR is missing, expected a solid angle in sr, as S_PHOTOM says that "
+            "the file is photometrically calibrated"
+        )
+    return image.pixel_area * _MEGA
+
+
+def _position_record(placement: Placement) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "offset": placement.offset,
+        "background_offset": placement.background_offset,
+    }
+    if placement.position is not None:
+        record["column"] = placement.position.column
+        record["row"] = placement.position.row
+        record["wavelength"] = placement.position.wavelength
+    return record
+
+
+def _integration_times(image: SlitImage) -> Table | None:
+    """INT_NUM, SEGMENT and the times of each integration of a stack, under the x1dints' names."""
+    if not image.is_stack:
+        return None
+    number = image.data.shape[0]
+    table = Table()
+    table["INT_NUM"] = np.arange(1, number + 1, dtype=np.int32)
+    table["SEGMENT"] = np.full(number, image.header.get("EXSEGNUM", 1), dtype=np.int32)
+    names = {
+        "MJD-BEG": "int_start_MJD_UTC",
+        "MJD-AVG": "int_mid_MJD_UTC",
+        "MJD-END": "int_end_MJD_UTC",
+        "TDB-BEG": "int_start_BJD_TDB",
+        "TDB-MID": "int_mid_BJD_TDB",
+        "TDB-END": "int_end_BJD_TDB",
+    }
+    known = image.times is not None and len(image.times) == number
+    if known and image.times is not None:
+        table["INT_NUM"] = np.asarray(image.times["integration_number"], dtype=np.int32)
+    for name, source in names.items():
+        if known and image.times is not None:
+            table[name] = np.asarray(image.times[source], dtype=float)
+        else:
+            table[name] = np.full(number, np.nan)
+        table[name].unit = "d"
+    return table
+
+
+@dataclass(frozen=True, eq=False)
+class _Keywords:
+    """The cards of the EXTRACT1D extension: worked out when they are asked for, as they need the WCS."""
+
+    image: SlitImage
+    plan: _Plan
+
+    def __call__(self) -> dict[str, Any]:
+        image, plan = self.image, self.plan
+        first, last = plan.rows.start, plan.rows.stop - 1
+        cards: dict[str, Any] = {"SLTNAME": image.slit_name}
+        if image.source_type:
+            cards["SRCTYPE"] = image.source_type
+        cards |= {
+            "EXTRXSTR": plan.limits[0] + 1,
+            "EXTRXSTP": plan.limits[1] + 1,
+            "EXTRYSTR": first + 1,
+            "EXTRYSTP": last + 1,
+        }
+        if image.wcs is not None:
+            column = np.average(plan.source.index, weights=plan.source.values.sum(axis=0))
+            row = np.average(np.arange(first, last + 1), weights=plan.total)
+            ra, dec = (float(v) for v in image.wcs(column, row)[:2])
+            if np.isfinite(ra) and np.isfinite(dec):
+                cards |= {"SLIT_RA": ra, "SLIT_DEC": dec}
+        cards |= {"SPORDER": image.spectral_order, "DISPAXIS": image.dispaxis}
+        if "DETECTOR" in image.header:
+            cards["DETECTOR"] = image.header["DETECTOR"]
+        return cards

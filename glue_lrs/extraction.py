@@ -1,0 +1,326 @@
+"""Extraction: the 18 columns of an extracted spectrum, or of one for each integration."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable, Table
+from numpy.typing import NDArray
+
+from glue_lrs.errors import LRSError
+from glue_lrs.unified import writer
+
+if TYPE_CHECKING:
+    from specutils import Spectrum
+
+__all__ = ["COLUMNS", "ERROR_OF", "Extraction", "Provenance", "column_units"]
+
+#: The columns of an x1d table, in the file's order.
+COLUMNS = (
+    "WAVELENGTH",
+    "FLUX",
+    "FLUX_ERROR",
+    "FLUX_VAR_POISSON",
+    "FLUX_VAR_RNOISE",
+    "FLUX_VAR_FLAT",
+    "SURF_BRIGHT",
+    "SB_ERROR",
+    "SB_VAR_POISSON",
+    "SB_VAR_RNOISE",
+    "SB_VAR_FLAT",
+    "DQ",
+    "BACKGROUND",
+    "BKGD_ERROR",
+    "BKGD_VAR_POISSON",
+    "BKGD_VAR_RNOISE",
+    "BKGD_VAR_FLAT",
+    "NPIXELS",
+)
+
+#: The column that holds the standard deviation of another one.
+ERROR_OF = {"FLUX": "FLUX_ERROR", "SURF_BRIGHT": "SB_ERROR", "BACKGROUND": "BKGD_ERROR"}
+
+
+def column_units(calibrated: bool) -> dict[str, str]:
+    """Units of the columns as the pipeline spells them.
+
+    Parameters
+    ----------
+    calibrated : bool
+        Whether the photometric calibration has been applied; DN/s otherwise.
+    """
+    flux, flux2 = ("Jy", "Jy^2") if calibrated else ("DN/s", "DN^2 / s^2")
+    bright, bright2 = ("MJy/sr", "MJy^2 / sr^2") if calibrated else ("DN/s", "DN^2 / s^2")
+    units = {"WAVELENGTH": "um"}
+    for name in COLUMNS[1:]:
+        if name.startswith("FLUX"):
+            units[name] = flux2 if "_VAR_" in name else flux
+        elif name not in ("DQ", "NPIXELS"):
+            units[name] = bright2 if "_VAR_" in name else bright
+    return units
+
+
+class Provenance(Mapping[str, Any]):
+    """How a spectrum was made: a mapping that is ready for JSON.
+
+    Keys: ``parameters`` (``reference``, ``step`` and ``options``, see `Extract1D.parameters`),
+    ``references`` (file names and checksums), ``input`` (file name and checksum), ``position`` (what was
+    found of the source), ``notes`` (what the user was warned of), ``versions``, ``date``. Checksums are
+    computed when they are first looked at.
+
+    Parameters
+    ----------
+    parameters : dict
+        `Extract1D.parameters`.
+    input : str, optional
+        Path of the image's file.
+    references : dict
+        Path of each reference file, None where none was used.
+    position : dict
+        Offset of the aperture and expected column of the source.
+    notes : list of str
+        What the user was warned of.
+    """
+
+    _keys = ("parameters", "references", "input", "position", "notes", "versions", "date")
+
+    def __init__(
+        self,
+        parameters: dict[str, Any],
+        input: str | None = None,
+        references: dict[str, str | None] | None = None,
+        position: dict[str, Any] | None = None,
+        notes: list[str] | None = None,
+    ) -> None:
+        self._parameters = parameters
+        self._input = input
+        self._references = references or {}
+        self._position = position or {}
+        self._notes = notes or []
+        self._date = datetime.now(UTC)
+        self._stored: dict[str, Any] | None = None
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Provenance:
+        """Take over what a file has stored."""
+        made = cls(dict(stored.get("parameters", {})))
+        made._stored = {key: stored.get(key) for key in cls._keys}
+        return made
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        if self._stored is not None:
+            return self._stored
+        return {
+            "parameters": self._parameters,
+            "references": {key: _file_record(path) for key, path in self._references.items()},
+            "input": _file_record(self._input),
+            "position": self._position,
+            "notes": list(self._notes),
+            "versions": {
+                name: importlib.metadata.version(name)
+                for name in ("glue-lrs", "numpy", "astropy", "specutils")
+            },
+            "date": self._date.isoformat(timespec="seconds"),
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "parameters":
+            return self._parameters
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __repr__(self) -> str:
+        return f"<Provenance of {self._input or 'an image in memory'}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Provenance:
+        return self  # nothing in it changes
+
+
+def _file_record(path: str | None) -> dict[str, str | None] | None:
+    """Name and SHA-256 of a file; no checksum where it is gone or was never a file."""
+    if path is None:
+        return None
+    try:
+        with Path(path).open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        digest = None
+    return {"filename": path, "sha256": digest}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Extraction:
+    """An extracted spectrum: the columns of an x1d table, with their header and provenance.
+
+    Parameters
+    ----------
+    columns : dict of ndarray
+        The columns of `COLUMNS`, shape (n_wave,), or (integration, n_wave) for a stack, in the
+        file's order of wavelength. Error and variance columns are NaN where the flux is.
+    units : dict of str
+        Unit of each column that has one.
+    header : `~astropy.io.fits.Header`
+        Primary header of the image or of the x1d.
+    keywords : dict, or callable that returns one
+        What the extension's header says: SLTNAME, SRCTYPE, EXTRXSTR, ... with the meanings the
+        pipeline gives them.
+    times : `~astropy.table.Table`, optional
+        INT_NUM, SEGMENT, MJD-BEG, ... for each integration of a stack.
+    int_times : `~astropy.table.Table`, optional
+        INT_TIMES of the image, passed on to the x1dints.
+    provenance : Provenance, optional
+        How it was made; None for a file that does not tell.
+    filename : str, optional
+        The x1d it was read from.
+    aperture_weight : ndarray, optional
+        Sum of the aperture's weights in each row before any pixel was lost, shape (n_wave,).
+    """
+
+    columns: dict[str, NDArray[Any]]
+    units: dict[str, str]
+    header: fits.Header = field(default_factory=fits.Header)
+    keywords_source: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(
+        default_factory=dict
+    )
+    times: Table | None = None
+    int_times: Table | None = None
+    provenance: Provenance | None = None
+    filename: str | None = None
+    aperture_weight: NDArray[np.float64] | None = None
+
+    write: ClassVar[Callable[..., None]]
+
+    @property
+    def wavelength(self) -> NDArray[np.float64]:
+        """Wavelength in micron, shape (n_wave,), in the file's order."""
+        wave = self.columns["WAVELENGTH"]
+        return wave if wave.ndim == 1 else wave[0]
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether there is one spectrum for each integration."""
+        return self.columns["FLUX"].ndim == 2
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Where the flux must not be used: DQ has bit 0 set, or there is no flux."""
+        return ((self.columns["DQ"] & 1) != 0) | np.isnan(self.columns["FLUX"])
+
+    @cached_property
+    def keywords(self) -> dict[str, Any]:
+        """Header cards of the EXTRACT1D extension (SLTNAME, SRCTYPE, EXTRXSTR, SLIT_RA, ...)."""
+        source = self.keywords_source
+        return dict(source() if callable(source) else source)
+
+    @property
+    def lost_fraction(self) -> NDArray[np.float64]:
+        """Fraction of the aperture's weight that was lost to bad pixels, of the shape of the flux.
+
+        Raises
+        ------
+        LRSError
+            If the spectrum was read from a file, which does not tell.
+        """
+        if self.aperture_weight is None:
+            raise LRSError("lost_fraction is not known for a spectrum that was read from a file")
+        return 1.0 - self.columns["NPIXELS"] / self.aperture_weight
+
+    @cached_property
+    def table(self) -> QTable:
+        """The 18 columns with their units; vector columns, a row for each integration, for a stack."""
+        table = QTable()
+        if self.times is not None and "INT_NUM" in self.times.colnames:
+            table["INT_NUM"] = self.times["INT_NUM"]
+        for name in COLUMNS:
+            if name in self.columns:
+                unit = self.units.get(name)
+                values = np.array(self.columns[name])
+                table[name] = (
+                    values if unit is None else u.Quantity(values, u.Unit(unit), copy=False)
+                )
+        if self.times is not None:
+            for name in self.times.colnames:
+                if name not in table.colnames:
+                    table[name] = self.times[name]
+        table.meta = {"header": self.header, "glue_lrs": self.provenance}
+        return table
+
+    def to_spectrum(
+        self,
+        column: str = "FLUX",
+        *,
+        order: Literal["ascending", "file"] = "ascending",
+        fill: Literal["interpolate", "nan"] = "interpolate",
+    ) -> Spectrum:
+        """Make a specutils `~specutils.Spectrum` of one column and its error.
+
+        Parameters
+        ----------
+        column : str
+            Any of `COLUMNS` but WAVELENGTH. Columns of variances, DQ and NPIXELS have no uncertainty.
+        order : {"ascending", "file"}
+            Order of the wavelength. The file's is descending for LRS, on which some of specutils'
+            analysis returns 0 or NaN without a word.
+        fill : {"interpolate", "nan"}
+            What stands in flux and error of masked rows: values interpolated from the neighbours
+            (the nearest at the ends), or NaN, which some of specutils' analysis does not bear.
+
+        Returns
+        -------
+        `~specutils.Spectrum`
+            Flux of shape (n_wave,) or (integration, n_wave), wavelength in micron,
+            `~astropy.nddata.StdDevUncertainty`, and a mask, or None where nothing is masked.
+            ``meta["header"]`` is the header, ``meta["glue_lrs"]`` the `Provenance`, and
+            ``meta["extraction"]`` this object.
+
+        Raises
+        ------
+        LRSError
+            If there is no such column.
+        """
+        from glue_lrs.spectrum import to_spectrum
+
+        return to_spectrum(self, column, order=order, fill=fill)
+
+    def __repr__(self) -> str:
+        wave = self.wavelength
+        span = f"{np.nanmin(wave):.2f} to {np.nanmax(wave):.2f} um" if wave.size else "empty"
+        return f"<Extraction {' x '.join(map(str, self.columns['FLUX'].shape))}, {span}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Extraction:
+        return self  # nothing in it changes
+
+
+Extraction.write = writer(
+    "lrs-x1d",
+    """Write an x1d, or an x1dints of a stack, that the pipeline reads.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to write.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    WriteError
+        If the file exists or cannot be written.
+    """,
+)

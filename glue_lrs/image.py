@@ -1,0 +1,220 @@
+"""SlitImage: a two-dimensional LRS spectrum, or a stack of them, as the pipeline leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from astropy import units as u
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from glue_lrs.errors import ProductError
+from glue_lrs.unified import reader, writer
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+    from gwcs.wcs import WCS
+
+__all__ = ["DO_NOT_USE", "FIXED_SLIT", "SLITLESS", "SlitImage"]
+
+#: Bit 0 of the DQ plane: the pixel holds no measurement.
+DO_NOT_USE = 1
+#: EXP_TYPE of the fixed slit.
+FIXED_SLIT = "MIR_LRS-FIXEDSLIT"
+#: EXP_TYPE of the slitless subarray.
+SLITLESS = "MIR_LRS-SLITLESS"
+
+_PLANES = ("err", "var_poisson", "var_rnoise", "var_flat", "dq")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class SlitImage:
+    """A spectral image of MIRI LRS: rows are dispersion, columns are cross-dispersion.
+
+    Indices count from 0 and a pixel's centre is a whole number. Arrays are not copied, and nothing
+    in this package changes them; they may be memory-mapped and of any byte order.
+
+    Parameters
+    ----------
+    data : ndarray
+        Surface brightness, shape (row, column) or (integration, row, column), in `unit`.
+    wavelength : ndarray
+        Wavelength of each pixel in micron, shape (row, column), NaN where there is none.
+    unit : `~astropy.units.Unit`
+        MJy/sr where the photometric calibration has been applied, else DN/s.
+    err, var_poisson, var_rnoise, var_flat : ndarray, optional
+        Total error and the three variances, of the shape of `data`. None counts as 0.
+    dq : ndarray of uint32, optional
+        Data quality flags, of the shape of `data`. Only bit 0 (`DO_NOT_USE`) removes a pixel.
+    exp_type : str
+        EXP_TYPE: ``"MIR_LRS-FIXEDSLIT"`` or ``"MIR_LRS-SLITLESS"``.
+    calibrated : bool
+        Whether the photometric calibration has been applied (S_PHOTOM is COMPLETE).
+    pixel_area : float, optional
+        Solid angle of a pixel in sr (PIXAR_SR).
+    dispaxis : int
+        DISPAXIS. LRS disperses along rows, which is 2; nothing else is accepted.
+    source_type : str, optional
+        SRCTYPE: ``"POINT"`` or ``"EXTENDED"``.
+    subarray : str, optional
+        SUBARRAY: the key into an APCORR reference.
+    name : str, optional
+        Slit name, where the file gives one; the EXP_TYPE takes its place otherwise.
+    spectral_order : int
+        Spectral order, 1 for a prism.
+    source_ra, source_dec : float, optional
+        Where the telescope meant to put the source (DITH_RA, DITH_DEC), in degrees.
+    times : `~astropy.table.Table`, optional
+        The rows of INT_TIMES that belong to the integrations of a stack, in order.
+    header, sci_header : `~astropy.io.fits.Header`
+        Headers of the primary HDU and of the SCI extension.
+    filename : str, optional
+        The file the image was read from.
+    kind : str
+        ``"s2d"``, ``"cal"`` or ``"calints"``.
+    wcs_source : `~gwcs.wcs.WCS` or callable, optional
+        Where `wcs` comes from: the world coordinate system (column, row -> RA, Dec in degrees, wavelength in micron), or a
+        function without arguments that loads it when it is first asked for.
+
+    Raises
+    ------
+    ProductError
+        If shapes disagree or something that an extraction cannot do without is missing.
+    """
+
+    data: NDArray[Any]
+    wavelength: NDArray[Any]
+    unit: u.UnitBase
+    exp_type: str
+    err: NDArray[Any] | None = None
+    var_poisson: NDArray[Any] | None = None
+    var_rnoise: NDArray[Any] | None = None
+    var_flat: NDArray[Any] | None = None
+    dq: NDArray[Any] | None = None
+    calibrated: bool = True
+    pixel_area: float | None = None
+    dispaxis: int | None = 2
+    source_type: str | None = None
+    subarray: str | None = None
+    name: str | None = None
+    spectral_order: int = 1
+    source_ra: float | None = None
+    source_dec: float | None = None
+    times: Table | None = None
+    header: fits.Header = field(default_factory=fits.Header)
+    sci_header: fits.Header = field(default_factory=fits.Header)
+    filename: str | None = None
+    kind: str = "s2d"
+    wcs_source: WCS | Callable[[], WCS | None] | None = None
+
+    read: ClassVar[Callable[..., SlitImage]]
+    write: ClassVar[Callable[..., None]]
+
+    def __post_init__(self) -> None:
+        where = self.filename or "image"
+        if self.data.ndim not in (2, 3) or 0 in self.data.shape:
+            raise ProductError(
+                f"{where}: SCI has shape {self.data.shape}, expected (row, column) or "
+                "(integration, row, column) with at least one pixel"
+            )
+        if self.wavelength.shape != self.data.shape[-2:]:
+            raise ProductError(
+                f"{where}: WAVELENGTH has shape {self.wavelength.shape}, "
+                f"expected {self.data.shape[-2:]} as SCI"
+            )
+        for plane in _PLANES:
+            values = getattr(self, plane)
+            if values is not None and values.shape != self.data.shape:
+                raise ProductError(
+                    f"{where}: {plane.upper()} has shape {values.shape}, "
+                    f"expected {self.data.shape} as SCI"
+                )
+        if self.dispaxis != 2:
+            found = "none" if self.dispaxis is None else self.dispaxis
+            raise ProductError(f"{where}: DISPAXIS is {found}, expected 2 (dispersion along rows)")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        return self.data.shape[-2], self.data.shape[-1]
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether there is an axis of integrations, even if it has one element only."""
+        return self.data.ndim == 3
+
+    @property
+    def slit_name(self) -> str:
+        """The name that an EXTRACT1D aperture's ``id`` must match."""
+        return self.name or self.exp_type
+
+    @property
+    def label(self) -> str:
+        """How messages call this image."""
+        return self.filename or "image"
+
+    @cached_property
+    def wcs(self) -> WCS | None:
+        """The WCS: column, row -> RA and Dec in degrees, wavelength in micron."""
+        source = self.wcs_source
+        if source is None or hasattr(source, "forward_transform"):  # a WCS is callable as well
+            return source
+        return source()
+
+    @property
+    def bounding_box(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """((first column, last column), (first row, last row)) where the WCS holds; pixel edges."""
+        box = None if self.wcs is None else self.wcs.bounding_box
+        if box is None:
+            rows, columns = self.shape
+            return (-0.5, columns - 0.5), (-0.5, rows - 0.5)
+        if hasattr(box, "bounding_box"):  # astropy's ModelBoundingBox, whose order may be C
+            box = box.bounding_box(order="F")
+        (left, right), (bottom, top) = box
+        return (float(left), float(right)), (float(bottom), float(top))
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.data.shape))
+        return f"<SlitImage {self.kind} {self.exp_type} {shape} {self.unit} {self.filename or ''}>"
+
+
+SlitImage.read = reader(
+    "lrs",
+    """Read a spectral image.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An s2d, cal or calints file of MIRI LRS.
+
+    Returns
+    -------
+    SlitImage
+        The image, memory-mapped where the file allows it.
+
+    Raises
+    ------
+    ProductError
+        If the file is not such a file, or something in it is missing or wrong.
+    """,
+)
+SlitImage.write = writer(
+    "lrs",
+    """Write a spectral image as a file like the pipeline's.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to write.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    WriteError
+        If the file exists or cannot be written.
+    """,
+)

@@ -1,0 +1,8 @@
+"""Files in and out. Importing this package registers all formats."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+for _module in ("products", "apcorr", "reference", "x1d", "formats"):
+    import_module(f"glue_lrs.io.{_module}").register()
