@@ -1,0 +1,38 @@
+"""What several test modules use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy import units as u
+
+from glue_lrs.image import FIXED_SLIT, SlitImage
+
+
+@pytest.fixture
+def make_image() -> Callable[..., SlitImage]:
+    """A small image without a WCS: what the arithmetic needs and no more."""
+
+    def make(shape: tuple[int, ...] = (30, 20), seed: int = 1, **changes: Any) -> SlitImage:
+        rng = np.random.default_rng(seed)
+        rows, columns = shape[-2:]
+        wavelength = np.linspace(14.0, 5.0, rows)[:, np.newaxis] * np.ones(columns)
+        values: dict[str, Any] = {
+            "data": rng.normal(10.0, 1.0, shape).astype(np.float32),
+            "wavelength": wavelength.astype(np.float32),
+            "unit": u.Unit("MJy/sr"),
+            "exp_type": FIXED_SLIT,
+            "pixel_area": 2.86e-13,
+            "source_type": "POINT",
+            "subarray": "FULL",
+            "kind": "calints" if len(shape) == 3 else "s2d",
+        }
+        for name in ("var_poisson", "var_rnoise", "var_flat"):
+            values[name] = rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        values["err"] = np.sqrt(sum(values[n] for n in values if n.startswith("var")))
+        return SlitImage(**values | changes)
+
+    return make

@@ -1,0 +1,1 @@
+"""The JWST pipeline itself, as the judge of the numbers."""
