@@ -2,8 +2,8 @@
 
 Two conventions for the position of an edge live side by side in EXTRACT1D references:
 
-* *limits* (``xstart``, ``xstop``, ``extract_width``) are inclusive pixel numbers: 27 to 34 means the
-  eight pixels 27, 28, ... 34, whole;
+* *limits* (``xstart``, ``xstop``, ``extract_width``) are inclusive pixel numbers: 27 to 34 means
+  the eight pixels 27, 28, ... 34, whole;
 * *coefficients* (``src_coeff``, ``bkg_coeff``) are positions on a continuous axis on which pixel i
   reaches from i - 0.5 to i + 0.5: the same eight pixels are 26.5 to 34.5.
 
@@ -80,8 +80,8 @@ class Weights:
 def limit_weights(index: ArrayLike, limits: Limits, partial: bool = True) -> NDArray[np.float64]:
     """Weights of pixels for inclusive limits.
 
-    A pixel i within [lower, upper] weighs 1. A pixel just outside weighs the fraction of it that the
-    aperture covers, i - lower + 1 or upper - i + 1, as `extract_1d` counts it.
+    A pixel i within [lower, upper] weighs 1. A pixel just outside weighs the fraction of it that
+    the aperture covers, i - lower + 1 or upper - i + 1, as ``extract_1d`` counts it.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def limit_weights(index: ArrayLike, limits: Limits, partial: bool = True) -> NDA
 class Aperture:
     """The pixels that a spectrum is summed over.
 
-    In order of precedence: `src_coeff`; `extract_width` along a trace; `extract_width` about the middle
-    of `xstart` and `xstop`; `xstart` to `xstop`. All may be fractions of a pixel.
+    In order of precedence: `src_coeff`; `extract_width` along a trace; `extract_width` about the
+    middle of `xstart` and `xstop`; `xstart` to `xstop`. All may be fractions of a pixel.
 
     Parameters
     ----------
@@ -187,8 +187,8 @@ class Aperture:
         Parameters
         ----------
         lower, upper : float or sequence of float
-            Position of each edge, or its polynomial coefficients, constant term first. Pixel i reaches
-            from i - 0.5 to i + 0.5.
+            Position of each edge, or its polynomial coefficients, constant term first. Pixel i
+            reaches from i - 0.5 to i + 0.5.
         **kwargs
             Other parameters of `Aperture`.
 
@@ -252,7 +252,8 @@ class Aperture:
             return [Limits(np.asarray(lower), np.asarray(lower + self.extract_width - 1.0))]
         if stop < start:
             raise ApertureError(
-                f"xstop is {stop:g}, expected at least xstart, which is {start:g} (both are inclusive)"
+                f"xstop is {stop:g}, expected at least xstart, which is {start:g} "
+                "(both are inclusive)"
             )
         return [Limits(np.asarray(start), np.asarray(stop))]
 
@@ -272,7 +273,8 @@ class Aperture:
         Weights
             Pixel weights on the part of the image that has any.
         """
-        weights = region_weights(self.regions(wavelength, trace, offset), wavelength.shape)
+        regions = self.regions(wavelength, trace, offset)
+        weights = union([region_weights(limits, wavelength.shape) for limits in regions])
         rows = wavelength.shape[0]
         first = 0 if self.ystart is None else int(np.ceil(self.ystart))
         last = rows - 1 if self.ystop is None else int(np.floor(self.ystop))
@@ -348,35 +350,45 @@ def polynomial_regions(
     return regions
 
 
-def region_weights(regions: list[Limits], shape: tuple[int, ...], partial: bool = True) -> Weights:
-    """Weights of all regions together, their maximum, on the columns that have any.
+def region_weights(limits: Limits, shape: tuple[int, ...], partial: bool = True) -> Weights:
+    """Weights of one region, on the columns that it reaches.
 
     Parameters
     ----------
-    regions : list of Limits
-        Inclusive limits.
+    limits : Limits
+        Inclusive limits; where they are NaN there is no weight.
     shape : (int, int)
         Rows and columns of the image.
     partial : bool
         Whether pixels may be covered in part.
     """
     rows, columns = shape
-    spans = [_span(limits) for limits in regions]
-    known = [(limits, span) for limits, span in zip(regions, spans, strict=True) if span]
-    if not known:
+    span = _span(limits)
+    if span is None:
         return Weights(slice(0, rows), slice(0, 0), np.zeros((1, 0)), np.nan, np.nan)
-    first, last = min(span.first for _, span in known), max(span.last for _, span in known)
-    left = min(max(math.floor(first), 0), columns)
-    right = min(max(math.ceil(last) + 1, left), columns)
+    left = min(max(math.floor(span.first), 0), columns)
+    right = min(max(math.ceil(span.last) + 1, left), columns)
     index = np.arange(left, right, dtype=float)
-    values: NDArray[np.float64] | None = None
-    for limits, _ in known:
-        cut = Limits(*(_cut_columns(edge, left, right, columns) for edge in limits))
-        one = np.atleast_2d(limit_weights(index, cut, partial))
-        values = one if values is None else np.maximum(values, one)
-    assert values is not None
-    lower, upper = min(span.lower for _, span in known), max(span.upper for _, span in known)
-    return Weights(slice(0, rows), slice(left, right), values, lower, upper)
+    cut = Limits(*(_cut_columns(edge, left, right, columns) for edge in limits))
+    values = np.atleast_2d(limit_weights(index, cut, partial))
+    return Weights(slice(0, rows), slice(left, right), values, span.lower, span.upper)
+
+
+def union(parts: list[Weights]) -> Weights:
+    """Weights of all regions together: their maximum; the outermost of their limits."""
+    if len(parts) == 1:
+        return parts[0]
+    some = [part for part in parts if part.values.size] or parts
+    left = min(part.columns.start for part in some)
+    right = max(part.columns.stop for part in some)
+    values = np.zeros((max(part.values.shape[0] for part in some), right - left))
+    for part in some:
+        target = values[:, part.columns.start - left : part.columns.stop - left]
+        np.maximum(target, part.values, out=target)
+    lower, upper = [part.lower for part in parts], [part.upper for part in parts]
+    if any(map(math.isnan, lower)):
+        return Weights(some[0].rows, slice(left, right), values, np.nanmin(lower), np.nanmax(upper))
+    return Weights(some[0].rows, slice(left, right), values, min(lower), max(upper))
 
 
 class _Span(NamedTuple):
@@ -427,7 +439,7 @@ def check_number(key: str, value: object) -> float:
 
 
 def check_coefficients(key: str, value: object) -> Coefficients | None:
-    """Return pairs of polynomials as nested tuples, or raise `ReferenceError` that names the key."""
+    """Return pairs of polynomials as nested tuples, or raise an error that names the key."""
     if value is None:
         return None
     form = "[[lower c0, c1, ...], [upper c0, c1, ...], ...]"

@@ -53,8 +53,8 @@ class ApertureCorrection:
         )
         if factor.shape != (wavelength.size, size.size) or factor.size == 0:
             raise CorrectionError(
-                f"{where}: APCORR has shape {factor.shape}, expected ({wavelength.size}, {size.size}) "
-                "for its wavelengths and sizes"
+                f"{where}: APCORR has shape {factor.shape}, expected "
+                f"({wavelength.size}, {size.size}) for its wavelengths and sizes"
             )
         order = np.argsort(wavelength)
         wavelength, factor = wavelength[order], factor[order]
@@ -72,8 +72,8 @@ class ApertureCorrection:
         """Raise `CorrectionError` unless the table belongs to this SUBARRAY."""
         if (subarray or "").upper() != self.subarray.upper():
             raise CorrectionError(
-                f"{self.filename or 'aperture correction'}: is for SUBARRAY {self.subarray}, expected "
-                f"{subarray} as {label}"
+                f"{self.filename or 'aperture correction'}: is for SUBARRAY {self.subarray}, "
+                f"expected {subarray} as {label}"
             )
 
     def __call__(self, wavelength: ArrayLike, size: ArrayLike) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from glue_lrs.aperture import (
     polynomial_regions,
     region_weights,
     shift_coefficients,
+    union,
 )
 from glue_lrs.errors import ApertureError, LRSWarning, ReferenceError
 
@@ -164,22 +165,21 @@ class Background:
         regions = polynomial_regions(
             "bkg_coeff", self.bkg_coeff, self.independent_var, wavelength, offset
         )
-        weights = region_weights(regions, wavelength.shape, partial)
+        each = [region_weights(region, wavelength.shape, partial) for region in regions]
+        weights = union(each)
         columns = wavelength.shape[1]
-        each = [region_weights([region], wavelength.shape, partial) for region in regions]
-        spans = [f"{one.lower:.2f} to {one.upper:.2f}" for one in each]
-        if weights.empty:
-            raise ApertureError(
-                f"bkg_coeff: no background region ({', '.join(spans)}) has a pixel on the image, "
-                f"whose columns are 0 to {columns - 1}"
-            )
-        for one, region, span in zip(each, regions, spans, strict=True):
-            beyond = np.nanmin(region.lower) < -1 or np.nanmax(region.upper) > columns
-            if one.empty or beyond:
-                how = "has no pixel on" if one.empty else "reaches beyond"
+        for one, region in zip(each, regions, strict=True):
+            span = f"{one.lower:.2f} to {one.upper:.2f}"
+            if weights.empty:
+                raise ApertureError(
+                    f"bkg_coeff: no background region ({span}) has a pixel on the image, "
+                    f"whose columns are 0 to {columns - 1}"
+                )
+            empty = one.empty
+            if empty or region.lower.min() < -1 or region.upper.max() > columns:
                 warnings.warn(
-                    f"the background region {span} {how} the image, whose columns are 0 to "
-                    f"{columns - 1}",
+                    f"the background region {span} {'has no pixel on' if empty else 'reaches beyond'}"
+                    f" the image, whose columns are 0 to {columns - 1}",
                     LRSWarning,
                     stacklevel=2,
                 )
@@ -205,7 +205,8 @@ class Background:
         invalid : ndarray of bool
             Pixels without a finite value and variance, of the shape of `data`.
         x : ndarray
-            Coordinate of each column of the window: from -1 to 1 over the whole image.
+            Coordinate of each column of the window: from -1 to 1 over the whole image. Only
+            polynomials of order 1 or more look at it.
         aperture : ndarray
             Sum of the aperture's weights times x^i, i = 0 ... `bkg_order`; shape (row, order + 1)
             or (1, order + 1).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from glue_lrs.position import SourcePosition, expected_position, expected_trace
 
 if TYPE_CHECKING:
     from specutils import Spectrum
+
+    from glue_lrs.reference import Reference
 
 __all__ = ["Extract1D", "Placement"]
 
@@ -96,8 +98,9 @@ class Extract1D:
         aperture's weight are masked (DQ bit 0). Their numbers stay.
     id : str, optional
         EXP_TYPE or slit name of the reference's entry.
-    references : tuple of (str, str)
-        Names of the reference files: ``extract1d`` and ``apcorr``.
+    references : tuple of (str, str or None)
+        Names of the reference files: ``extract1d`` and ``apcorr``. They are passed on to the
+        provenance and do not count when operators are compared.
 
     Raises
     ------
@@ -122,21 +125,131 @@ class Extract1D:
     fixed_background: bool = False
     max_lost: float | None = None
     id: str | None = None
-    references: tuple[tuple[str, str], ...] = ()
+    references: tuple[tuple[str, str | None], ...] = field(default=(), compare=False)
 
     @classmethod
     def from_reference(
         cls,
-        reference: str | PathLike[str] | Mapping[str, Any] | None,
+        reference: str | PathLike[str] | Mapping[str, Any] | Reference | None,
         exp_type: str,
         *,
         apcorr: str | PathLike[str] | ApertureCorrection | None = None,
         **overrides: Any,
     ) -> Extract1D:
-        """Make the operator of an EXTRACT1D reference."""
+        """Make the operator of an EXTRACT1D reference.
+
+        Parameters
+        ----------
+        reference : str, path-like, dict, Reference or None
+            A JSON file, what one would hold, or None for the built-in defaults
+            (`Reference.default`).
+        exp_type : str
+            EXP_TYPE of the images (``image.exp_type``), which selects the aperture: see
+            `Reference.entry`.
+        apcorr : str, path-like, ApertureCorrection or None
+            An APCORR reference. Of a file the row for SUBARRAY FULL is taken for the slit, that for
+            SLITLESSPRISM for slitless exposures; for other subarrays give
+            ``ApertureCorrection.read(path, subarray=...)``.
+        **overrides
+            ``subtract_background``, ``apply_apcorr``, ``use_source_posn``, ``position_offset``,
+            ``smoothing_length``, ``bkg_fit``, ``bkg_order`` and ``extraction_type`` are what the
+            pipeline's step parameters of these names are: None leaves the choice to the reference,
+            ``use_source_posn`` works for extended sources as well, and ``bkg_fit`` may be "mean".
+            ``fixed_background`` and ``max_lost`` are those of `Extract1D`. Any other key of an
+            EXTRACT1D aperture replaces the reference's; None takes it away.
+
+        Returns
+        -------
+        Extract1D
+            The operator.
+
+        Raises
+        ------
+        ReferenceError
+            If the reference cannot be read, has no aperture for the exposure type, or a key or its
+            value is wrong.
+        CorrectionError
+            If the APCORR reference cannot be used.
+
+        Warns
+        -----
+        LRSWarning
+            If there is no aperture correction (unless ``apply_apcorr=False``), or parameters of the
+            background are given and the reference has none.
+        """
         from glue_lrs.reference import operator_from_reference
 
         return operator_from_reference(cls, reference, exp_type, apcorr=apcorr, **overrides)
+
+    @classmethod
+    def from_parameters(
+        cls,
+        parameters: Mapping[str, Any],
+        *,
+        apcorr: str | PathLike[str] | ApertureCorrection | None = None,
+        references: Mapping[str, str | None] | None = None,
+    ) -> Extract1D:
+        """Make the operator that `parameters` tells of: equal to the one they came from.
+
+        Parameters
+        ----------
+        parameters : mapping
+            `parameters` of an operator, or ``meta["glue_lrs"]["parameters"]`` of a spectrum.
+        apcorr : str, path-like, ApertureCorrection or None
+            The aperture correction, as for `from_reference`.
+        references : mapping, optional
+            Names of the reference files, to be passed on.
+
+        Returns
+        -------
+        Extract1D
+            The operator.
+
+        Raises
+        ------
+        ReferenceError
+            If a key is unknown or its value is wrong.
+        """
+        from glue_lrs.reference import operator_from_parameters
+
+        return operator_from_parameters(cls, parameters, apcorr=apcorr, references=references)
+
+    def to_reference(self, image: SlitImage | None = None, *, strict: bool = True) -> Reference:
+        """Make the EXTRACT1D reference that has the pipeline do what this operator does.
+
+        With default step parameters, the same APCORR reference and this one given by
+        ``override_extract1d``, ``extract_1d`` gives the same spectrum: parameters of the step are
+        folded into the aperture.
+
+        Parameters
+        ----------
+        image : SlitImage, optional
+            The image that the reference is for. It tells where the source is: then an offset on top
+            of the source's position, regions that stay, and ``use_source_posn`` for a source that is
+            not a point can be folded into the limits as well.
+        strict : bool
+            Whether to raise where something cannot be folded; otherwise it is left out, with a
+            warning.
+
+        Returns
+        -------
+        Reference
+            With one aperture.
+
+        Raises
+        ------
+        ReferenceError
+            If something cannot be folded. The message names the parameter of the step to use instead.
+
+        Warns
+        -----
+        LRSWarning
+            If `strict` is False and something was left out; if it holds for point sources only; if
+            there is `max_lost`, which changes no number but masks.
+        """
+        from glue_lrs.reference import to_reference
+
+        return to_reference(self, image, strict=strict)
 
     def __call__(self, image: SlitImage | Spectrum) -> Spectrum:
         """Extract a spectrum.
@@ -296,8 +409,8 @@ class Extract1D:
         weights = self.aperture.weights(wavelength, placement.trace, placement.offset)
         if weights.empty:
             raise ApertureError(
-                f"{image.label}: the source aperture ({weights.lower:.2f} to {weights.upper:.2f}) has "
-                f"no pixel on the image, whose columns are 0 to {image.shape[1] - 1}"
+                f"{image.label}: the source aperture ({weights.lower:.2f} to {weights.upper:.2f}) "
+                f"has no pixel on the image, whose columns are 0 to {image.shape[1] - 1}"
             )
         source = _Part.of(weights, weights.rows)
         rows, values, total, wave = _along(source, wavelength, weights.rows)
@@ -337,7 +450,7 @@ class Extract1D:
         regionless: int,
         notes: list[str],
     ) -> None:
-        """Tell what a user would want to know of the result, and mask what is asked to be masked."""
+        """Tell what a user would want to know of the result; mask what is asked to be masked."""
         pixels = columns["NPIXELS"]
         if not (pixels > _NO_PIXELS).any():
             raise ProductError(f"{image.label}: every pixel of the aperture is NaN or flagged")
@@ -354,7 +467,8 @@ class Extract1D:
                 done = "they are masked" if self.max_lost is not None else "max_lost masks them"
                 notes.append(
                     f"bad pixels took more than {limit:.0%} of the aperture in {number} of "
-                    f"{pixels.size} rows, {lost[worst]:.0%} at {columns['WAVELENGTH'][worst]:.2f} um; "
+                    f"{pixels.size} rows, {lost[worst]:.0%} at "
+                    f"{columns['WAVELENGTH'][worst]:.2f} um; "
                     f"their flux is too low by about as much ({done})"
                 )
         if regionless:
@@ -372,7 +486,8 @@ class Extract1D:
 class _Part:
     """The columns of an image that have any weight, as runs of neighbours, and their weights.
 
-    `values` has the shape (row, column) for the rows of the plan, or (1, column) where all are alike.
+    `values` has the shape (row, column) for the rows of the plan, or (1, column) where all are
+    alike.
     """
 
     runs: tuple[slice, ...]
@@ -383,13 +498,15 @@ class _Part:
         values = weights.values
         if not weights.uniform:
             values = values[rows.start - weights.rows.start : rows.stop - weights.rows.start]
-        used = np.flatnonzero(values.any(axis=0))
-        breaks = np.flatnonzero(np.diff(used) > 1) + 1
+        used = np.zeros(values.shape[1] + 2, dtype=bool)
+        used[1:-1] = values.any(axis=0)
+        turns = np.flatnonzero(used[1:] != used[:-1]).tolist()
         first = weights.columns.start
         runs = tuple(
-            slice(first + int(run[0]), first + int(run[-1]) + 1) for run in np.split(used, breaks)
+            slice(first + start, first + stop)
+            for start, stop in zip(turns[::2], turns[1::2], strict=True)
         )
-        return cls(runs, values if used.size == values.shape[1] else values[:, used])
+        return cls(runs, values if used[1:-1].all() else values[:, used[1:-1]])
 
     @property
     def index(self) -> NDArray[np.intp]:
@@ -415,9 +532,9 @@ class _Part:
 def _along(
     part: _Part, wavelength: NDArray[Any], within: slice
 ) -> tuple[slice, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Rows from the first to the last with any weight, of those that the weights are given for; weights, their sum and mean wavelength there.
+    """Rows from the first to the last with any weight; weights, their sums and mean wavelengths.
 
-    A pixel without a finite wavelength has no weight.
+    The weights are given for the rows `within`. A pixel without a finite wavelength has none.
     """
     window = part.cut(wavelength, slice(None), within)
     finite = np.isfinite(window)
@@ -528,7 +645,12 @@ def _extract_block(
     """Fill the columns for a block of integrations and rows; return the rows without background."""
     rows = slice(plan.rows.start + block.start, plan.rows.start + block.stop)
     weights = plan.source.weights(block)
-    fit, shares = _fit_background(image, plan, integrations, rows, weights, block)
+    where: Any = (integrations, block) if image.is_stack else block
+    # The columns serve as accumulators: sums first, scaled to what they mean at the end.
+    out = {name: values[where] for name, values in columns.items()}
+    flux, bright, back, pixels = (out[n] for n in ("FLUX", "SURF_BRIGHT", "BACKGROUND", "NPIXELS"))
+
+    fit = _fit_background(image, plan, integrations, rows, weights, block)
     data, _ = _read(image, plan.source, integrations, rows)
     if fit is not None and fit.level is not None:
         with np.errstate(invalid="ignore"):
@@ -539,29 +661,30 @@ def _extract_block(
     dropped = bool(drop.any())
     if dropped:
         data[drop] = 0
-        pixels = _dot(~drop, weights)
+        pixels[...] = _dot(~drop, weights)
     else:
-        pixels = np.broadcast_to(weights.sum(axis=-1), data.shape[:-1])
-    total = _dot(data, weights)
+        pixels[...] = weights.sum(axis=-1)
+    flux[...] = _dot(data, weights)
     del data
-    summed: Any = 0.0
-    if fit is not None and fit.coefficients is not None:
+    if fit is None:
+        back[...] = 0.0
+    elif fit.coefficients is not None:
         basis = _basis(image, plan.source, fit.coefficients.shape[-1])
         reach = (~drop * weights if dropped else weights) @ basis
-        summed = (fit.coefficients * reach).sum(axis=-1)
-        total -= summed
-    elif fit is not None and fit.level is not None:
+        back[...] = (fit.coefficients * reach).sum(axis=-1)
+        flux -= back
+    elif fit.level is not None:
         with np.errstate(invalid="ignore", over="ignore"):
-            summed = fit.level * pixels
-        summed[~np.isfinite(summed)] = 0.0
+            np.multiply(fit.level, pixels, out=back)
+        back[~np.isfinite(back)] = 0.0
 
     none = pixels <= _NO_PIXELS
-    if none.any():
-        total[none] = np.nan
-        shares = [np.where(none, np.nan, share) for share in shares]
-        area = np.where(none & (pixels <= 0), 1.0, pixels)
-    else:
-        area = pixels
+    missing = bool(none.any())
+    area = pixels
+    if missing:
+        flux[none] = np.nan
+        area = np.where(pixels > 0, pixels, 1.0)
+    out["DQ"][...] = np.isnan(flux)
     factor: Any = plan.factor
     if plan.correction is not None:
         factor = plan.factor[block]  # type: ignore[index]
@@ -570,35 +693,40 @@ def _extract_block(
             factor = np.array(np.broadcast_to(factor, pixels.shape))
             wavelength = plan.wavelength[block][fewer[-1]]
             factor[fewer] = plan.correction(wavelength, pixels[fewer])
-    to_flux, to_brightness = factor * scale, factor / area
-
-    where: Any = (integrations, block) if image.is_stack else block
-    out = {name: values[where] for name, values in columns.items()}
-    np.multiply(total, to_flux, out=out["FLUX"])
-    np.multiply(total, to_brightness, out=out["SURF_BRIGHT"])
-    np.divide(summed, area, out=out["BACKGROUND"])
-    out["NPIXELS"][...] = pixels
-    out["DQ"][...] = np.isnan(total)
-    to_flux, to_brightness, to_background = to_flux**2, to_brightness**2, 1.0 / area**2
+    to_flux = factor * scale
+    np.divide(factor, area, out=bright)
     squared = weights**2
-    for component, plane, share in zip(_COMPONENTS, _PLANES, shares, strict=True):
+    for component, plane in zip(_COMPONENTS, _PLANES, strict=True):
+        in_flux, in_bright, in_back = (
+            out[f"{name}_VAR_{component}"] for name in ("FLUX", "SB", "BKGD")
+        )
         variance = getattr(image, plane)
-        value: Any = share
+        in_back[...] = 0.0
+        if fit is not None and variance is not None and plan.region is not None:
+            in_back += fit.variance(plan.region.cut(variance, integrations, rows))
+        in_flux[...] = in_back
         if variance is not None:
             part = plan.source.cut(variance, integrations, rows)
             if dropped:
                 part[drop] = 0
-            value = _dot(part, squared)
-            value += share
-        elif none.any():
-            value = np.where(none, np.nan, value)
-        np.multiply(value, to_flux, out=out[f"FLUX_VAR_{component}"])
-        np.multiply(value, to_brightness, out=out[f"SB_VAR_{component}"])
-        np.multiply(share, to_background, out=out[f"BKGD_VAR_{component}"])
+            in_flux += _dot(part, squared)
+        if missing:
+            in_flux[none] = np.nan
+            in_back[none] = np.nan
+        np.multiply(in_flux, bright, out=in_bright)
+        in_bright *= bright
+        in_flux *= to_flux
+        in_flux *= to_flux
+        if fit is not None:
+            in_back /= area
+            in_back /= area
     for error, name in (("FLUX_ERROR", "FLUX"), ("SB_ERROR", "SB"), ("BKGD_ERROR", "BKGD")):
         np.add(out[f"{name}_VAR_POISSON"], out[f"{name}_VAR_RNOISE"], out=out[error])
         out[error] += out[f"{name}_VAR_FLAT"]
         np.sqrt(out[error], out=out[error])
+    bright *= flux
+    flux *= to_flux
+    back /= area
     return 0 if fit is None else int(np.count_nonzero(fit.empty))
 
 
@@ -609,10 +737,10 @@ def _fit_background(
     rows: slice,
     weights: NDArray[np.float64],
     block: slice,
-) -> tuple[BackgroundFit | None, list[Any]]:
-    """The background of a block, and its share of each variance of the sum over the aperture."""
+) -> BackgroundFit | None:
+    """The background of a block."""
     if plan.background is None or plan.region is None:
-        return None, [0.0, 0.0, 0.0]
+        return None
     region = plan.region
     data, infinite = _read(image, region, integrations, rows)
     smoothed = None
@@ -623,19 +751,14 @@ def _fit_background(
         smoothed = smoothed[..., rows.start - wide.start : rows.stop - wide.start, :]
     infinite |= ~np.isfinite(data)
     order = plan.background.bkg_order if plan.background.bkg_fit == "poly" else 0
-    fit = plan.background.fit(
+    return plan.background.fit(
         data,
         region.weights(block) != 0,
         infinite,
-        _axis(image)[region.index],
+        _axis(image)[region.index] if order else np.empty(0),
         weights @ _basis(image, plan.source, order + 1),
         smoothed,
     )
-    shares: list[Any] = []
-    for name in _PLANES:
-        plane = getattr(image, name)
-        shares.append(0.0 if plane is None else fit.variance(region.cut(plane, integrations, rows)))
-    return fit, shares
 
 
 def _axis(image: SlitImage) -> NDArray[np.float64]:
@@ -645,13 +768,15 @@ def _axis(image: SlitImage) -> NDArray[np.float64]:
 
 def _basis(image: SlitImage, part: _Part, terms: int) -> NDArray[np.float64]:
     """Powers of the coordinate at the columns of a part, shape (column, terms)."""
+    if terms == 1:
+        return np.ones((part.values.shape[1], 1))
     return np.vander(_axis(image)[part.index], terms, increasing=True)
 
 
 def _dot(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum over columns of values (..., row, column) times weights, in double precision."""
-    if weights.shape[0] == 1:
-        return values.astype(float) @ weights[0]
+    if values.ndim == 3 and weights.shape[0] == 1:
+        return values.astype(float) @ weights[0]  # worth the copy for a stack
     return np.einsum("...c,...c->...", values, weights)
 
 
@@ -661,8 +786,8 @@ def _jansky_per_sum(image: SlitImage) -> float:
         return 1.0
     if image.pixel_area is None:
         raise ProductError(
-            f"{image.label}: PIXAR_SR is missing, expected a solid angle in sr, as S_PHOTOM says that "
-            "the file is photometrically calibrated"
+            f"{image.label}: PIXAR_SR is missing, expected a solid angle in sr, as S_PHOTOM says "
+            "that the file is photometrically calibrated"
         )
     return image.pixel_area * _MEGA
 
@@ -709,7 +834,7 @@ def _integration_times(image: SlitImage) -> Table | None:
 
 @dataclass(frozen=True, eq=False)
 class _Keywords:
-    """The cards of the EXTRACT1D extension: worked out when they are asked for, as they need the WCS."""
+    """The cards of the EXTRACT1D extension: worked out when asked for, as they need the WCS."""
 
     image: SlitImage
     plan: _Plan

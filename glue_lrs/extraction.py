@@ -74,9 +74,9 @@ class Provenance(Mapping[str, Any]):
     """How a spectrum was made: a mapping that is ready for JSON.
 
     Keys: ``parameters`` (``reference``, ``step`` and ``options``, see `Extract1D.parameters`),
-    ``references`` (file names and checksums), ``input`` (file name and checksum), ``position`` (what was
-    found of the source), ``notes`` (what the user was warned of), ``versions``, ``date``. Checksums are
-    computed when they are first looked at.
+    ``references`` (file names and checksums), ``input`` (file name and checksum), ``position``
+    (what was found of the source), ``notes`` (what the user was warned of), ``versions``, ``date``.
+    Checksums are computed when they are first looked at.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ class Extraction:
 
     @cached_property
     def table(self) -> QTable:
-        """The 18 columns with their units; vector columns, a row for each integration, for a stack."""
+        """The 18 columns with units; of a stack vector columns, a row for each integration."""
         table = QTable()
         if self.times is not None and "INT_NUM" in self.times.colnames:
             table["INT_NUM"] = self.times["INT_NUM"]
@@ -273,7 +273,8 @@ class Extraction:
         Parameters
         ----------
         column : str
-            Any of `COLUMNS` but WAVELENGTH. Columns of variances, DQ and NPIXELS have no uncertainty.
+            Any of `COLUMNS` but WAVELENGTH. Only FLUX, SURF_BRIGHT and BACKGROUND have an
+            uncertainty.
         order : {"ascending", "file"}
             Order of the wavelength. The file's is descending for LRS, on which some of specutils'
             analysis returns 0 or NaN without a word.

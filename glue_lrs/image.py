@@ -17,6 +17,7 @@ from glue_lrs.unified import reader, writer
 if TYPE_CHECKING:
     from astropy.table import Table
     from gwcs.wcs import WCS
+    from specutils import Spectrum
 
 __all__ = ["DO_NOT_USE", "FIXED_SLIT", "SLITLESS", "SlitImage"]
 
@@ -76,8 +77,9 @@ class SlitImage:
     kind : str
         ``"s2d"``, ``"cal"`` or ``"calints"``.
     wcs_source : `~gwcs.wcs.WCS` or callable, optional
-        Where `wcs` comes from: the world coordinate system (column, row -> RA, Dec in degrees, wavelength in micron), or a
-        function without arguments that loads it when it is first asked for.
+        Where `wcs` comes from: the world coordinate system (column, row -> RA, Dec in degrees,
+        wavelength in micron), or a function without arguments that loads it when it is first
+        asked for.
 
     Raises
     ------
@@ -175,6 +177,44 @@ class SlitImage:
             box = box.bounding_box(order="F")
         (left, right), (bottom, top) = box
         return (float(left), float(right)), (float(bottom), float(top))
+
+    @classmethod
+    def from_spectrum(cls, spectrum: Spectrum) -> SlitImage:
+        """Make an image of a spectrum of two axes: see `glue_lrs.spectrum.spectrum_to_image`.
+
+        Parameters
+        ----------
+        spectrum : `~specutils.Spectrum`
+            What `to_spectrum`, or reading with ``format="lrs-s2d"``, gave; changed or not.
+
+        Returns
+        -------
+        SlitImage
+            The image it was made from if it is unchanged, else one of the spectrum's own values.
+
+        Raises
+        ------
+        LRSError
+            If it does not come from an image, or is no surface brightness any more.
+        """
+        from glue_lrs.spectrum import spectrum_to_image
+
+        return spectrum_to_image(spectrum)
+
+    def to_spectrum(self) -> Spectrum:
+        """Make a specutils spectrum of two axes: see `glue_lrs.spectrum.image_to_spectrum`.
+
+        Returns
+        -------
+        `~specutils.Spectrum`
+            Flux of shape (column, row), or (integration, column, row), the wavelength ascending.
+        """
+        from glue_lrs.spectrum import image_to_spectrum
+
+        return image_to_spectrum(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SlitImage:
+        return self  # nothing in it changes; specutils copies meta at every step
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.data.shape))

@@ -118,7 +118,7 @@ def test_a_lone_bad_neighbour_does_not_spread_when_smoothing() -> None:
 
 
 def test_regions_off_the_image() -> None:
-    with pytest.raises(LRSError, match="no background region .* has a pixel on the image"):
+    with pytest.raises(LRSError, match=r"no background region .* has a pixel on the image"):
         Background.from_edges((-9.5, -3.5), (30.5, 40.5)).weights(WAVELENGTH)
     with pytest.warns(LRSWarning, match=r"region 31.00 to 40.00 has no pixel on the image"):
         weights = Background.from_edges((0.5, 3.5), (30.5, 40.5)).weights(WAVELENGTH)

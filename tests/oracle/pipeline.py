@@ -105,7 +105,7 @@ def disagreements(
 ) -> list[str]:
     """Name every column that differs by more than `tolerance` of max(|x|, column median).
 
-    On rows without flux our error and variance columns are NaN; the pipeline's are not compared there.
+    On rows without flux our error and variance columns are NaN: they are not compared there.
     """
     found = []
     missing = np.isnan(theirs["FLUX"])
