@@ -652,6 +652,9 @@ def _extract_block(
 
     fit = _fit_background(image, plan, integrations, rows, weights, block)
     data, _ = _read(image, plan.source, integrations, rows)
+    regionless = 0
+    if fit is not None and fit.empty.any():  # of no matter where the aperture has no pixel either
+        regionless = int(np.count_nonzero(fit.empty & np.isfinite(data).any(axis=-1)))
     if fit is not None and fit.level is not None:
         with np.errstate(invalid="ignore"):
             data -= fit.level[..., np.newaxis]
@@ -727,7 +730,7 @@ def _extract_block(
     bright *= flux
     flux *= to_flux
     back /= area
-    return 0 if fit is None else int(np.count_nonzero(fit.empty))
+    return regionless
 
 
 def _fit_background(

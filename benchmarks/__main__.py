@@ -1,0 +1,260 @@
+"""Run the benchmarks and print ratios.
+
+    python -m benchmarks [extract] [--integrations 400] [--repeat 20]
+
+Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
+it changes it, and the copying is not timed. Images and operators change from one repetition to the
+next. Figures are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import sys
+import tempfile
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from glue_lrs import Extract1D, SlitImage
+from glue_lrs.io.apcorr import write_apcorr
+from glue_lrs.reference import Reference
+from glue_lrs.simulate import Scene
+
+PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "WAVELENGTH")
+SLIT_BACKGROUND = [[1.5], [8.5], [51.5], [59.5]]
+PRISM_BACKGROUND = [[8.5], [20.5], [50.5], [62.5]]
+
+
+def timed(calls: list[Callable[[], Any]]) -> float:
+    """Median seconds of calls that are each made once."""
+    found = []
+    for call in calls:
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def repeated(call: Callable[..., Any], inputs: list[tuple[Any, ...]], number: int) -> float:
+    """Median seconds of a call with inputs that change from one repetition to the next."""
+    for args in inputs:
+        call(*args)  # warm
+    turn = cycle(inputs)
+    return timed([lambda args=next(turn): call(*args) for _ in range(number)])
+
+
+def show(rows: list[tuple[str, float, float | None]]) -> None:
+    """Print a table: what, milliseconds, and how many times as long as ours."""
+    width = max(len(what) for what, _, _ in rows)
+    for what, seconds, ours in rows:
+        ratio = "" if ours is None else f"{seconds / ours:10.1f} x"
+        print(f"  {what:{width}s} {seconds * 1e3:10.3f} ms {ratio}")
+
+
+def memory(call: Callable[[], Any]) -> int:
+    """The most bytes that a call has in use, its result included."""
+    call()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    kept = call()
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    del kept
+    return peak
+
+
+def operators(image: SlitImage, apcorr: Path, background: Any, **keys: Any) -> list[Extract1D]:
+    """Operators that differ by a fraction of a pixel."""
+    reference = {"apertures": [{"id": image.exp_type, **keys, **background}]}
+    return [
+        Extract1D.from_reference(
+            reference, image.exp_type, apcorr=apcorr, position_offset=0.1 * step
+        )
+        for step in range(5)
+    ]
+
+
+def oracle(path: Path, reference: Path, apcorr: Path, number: int, **step: Any) -> float:
+    """Median seconds of the pipeline's run_extract1d, each on a fresh copy of the open model."""
+    from jwst.extract_1d.extract import run_extract1d
+    from stdatamodels.jwst import datamodels
+
+    logging.disable(logging.CRITICAL)
+    with datamodels.open(path) as model:
+        copies = [model.copy() for _ in range(number + 1)]
+        for copy in copies:
+            copy.data, copy.meta.wcs.bounding_box  # noqa: B018 - loaded before it is timed
+        run_extract1d(copies.pop(), str(reference), str(apcorr), **step)
+        return timed(
+            [
+                lambda copy=copy: run_extract1d(copy, str(reference), str(apcorr), **step)
+                for copy in copies
+            ]
+        )
+
+
+def specreduce_boxcar(image: SlitImage) -> Callable[[], Any]:
+    """Specreduce's boxcar with a median background, on the transposed image."""
+    import astropy.units as u
+    from astropy.nddata import NDData, StdDevUncertainty
+    from specreduce.background import Background
+    from specreduce.extract import BoxcarExtract
+    from specreduce.tracing import FlatTrace
+
+    data = NDData(
+        np.ascontiguousarray(image.data.T, dtype=float) * u.MJy / u.sr,
+        uncertainty=StdDevUncertainty(np.ascontiguousarray(image.err.T, dtype=float)),
+        mask=np.isnan(image.data.T),
+    )
+
+    def run() -> Any:
+        trace = FlatTrace(data, 30.5)
+        background = Background.two_sided(data, trace, 24, width=8, statistic="median")
+        return BoxcarExtract(background.sub_image(data), trace, width=8).spectrum
+
+    return run
+
+
+def benchmark_s2d(folder: Path, number: int) -> None:
+    """One s2d: median background and aperture correction."""
+    paths = []
+    for seed in range(5):
+        paths.append(folder / f"nods{seed}_s2d.fits")
+        Scene(seed=seed, bad_fraction=0.001).combined().image.write(paths[-1])
+    apcorr = folder / "apcorr.fits"
+    corrections = [Scene().aperture_correction(name, size=range(1, 60)) for name in SUBARRAYS]
+    write_apcorr(corrections, apcorr)
+    images = [SlitImage.read(path) for path in paths]
+    shape = images[0].shape
+    entry = {"xstart": 27, "xstop": 34, "bkg_fit": "median", "use_source_posn": False}
+    made = operators(images[0], apcorr, {"bkg_coeff": SLIT_BACKGROUND}, **entry)
+    reference = folder / "extract1d.json"
+    Reference(
+        {"apertures": [{"id": images[0].exp_type, **entry, "bkg_coeff": SLIT_BACKGROUND}]}
+    ).write(reference)
+    pairs = list(zip(made, images, strict=True))
+
+    ours = repeated(lambda extract, image: extract.run(image), pairs, 10 * number)
+    spectrum = repeated(lambda extract, image: extract(image), pairs, 10 * number)
+    fresh = [SlitImage.read(path) for path in paths]
+    first = timed([lambda i=i, e=e: e.run(i) for e, i in zip(made, fresh, strict=True)])
+    moved = [replace(extract, use_source_posn=True) for extract in made]
+    for image in images:
+        _ = image.wcs
+    positioned = repeated(
+        lambda extract, image: extract.run(image), list(zip(moved, images, strict=True)), number
+    )
+    whole = repeated(
+        lambda path, extract: extract(SlitImage.read(path)),
+        list(zip(paths, made, strict=True)),
+        number,
+    )
+
+    def planes(path: Path) -> list[Any]:
+        with fits.open(path, memmap=True) as hdus:
+            return [np.array(hdus[name].data, dtype=np.float32) for name in PLANES]
+
+    def raw(path: Path) -> list[Any]:
+        """The six planes alone: their places in the file known, headers not read."""
+        return [
+            np.fromfile(path, ">f4", count, offset=at).astype("f4") for at, count in places[path]
+        ]
+
+    places: dict[Path, list[tuple[int, int]]] = {}
+    for path in paths:
+        with fits.open(path) as hdus:
+            places[path] = [(hdus[n].fileinfo()["datLoc"], hdus[n].data.size) for n in PLANES]
+    reading = repeated(lambda path: SlitImage.read(path), [(path,) for path in paths], number)
+    raw_planes = repeated(raw, [(path,) for path in paths], number)
+    fits_planes = repeated(planes, [(path,) for path in paths], number)
+    jwst = oracle(paths[0], reference, apcorr, number)
+    boxcars = [specreduce_boxcar(image) for image in images]
+    boxcar = repeated(lambda call: call(), [(call,) for call in boxcars], number)
+
+    print(f"\ns2d {shape[0]} x {shape[1]}, median background, aperture correction")
+    show(
+        [
+            ("run: 18 columns", ours, None),
+            ("run, first call on a fresh image", first, ours),
+            ("run, positioned by the WCS", positioned, ours),
+            ("extract(image): a specutils Spectrum", spectrum, ours),
+            ("SlitImage.read", reading, ours),
+            ("read + extract: file to Spectrum", whole, ours),
+            ("reading six planes, astropy.io.fits", fits_planes, ours),
+            ("reading six planes, raw", raw_planes, ours),
+            ("jwst run_extract1d", jwst, ours),
+            ("specreduce: background + boxcar", boxcar, ours),
+        ]
+    )
+    extract, image = pairs[0]
+    peak, budget = memory(lambda: extract.run(image)), 6 * 4 * image.data.size
+    print(f"  memory of run, output included: {peak / budget:.2f} of the six planes'")
+
+
+SUBARRAYS = ("FULL", "SLITLESSPRISM")
+
+
+def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
+    """A stack: with a median, a constant and no background, with aperture correction."""
+    few = 12
+    scene = Scene(seed=1, bad_fraction=0.001)
+    path, short = folder / "stack_calints.fits", folder / "short_calints.fits"
+    scene.calints(integrations).image.write(path)
+    scene.calints(few).image.write(short)
+    image = SlitImage.read(path)
+    apcorr = folder / "apcorr.fits"
+    print(
+        f"\ncalints {' x '.join(map(str, image.data.shape))}, aperture correction, an integration"
+    )
+    rows: list[tuple[str, float, float | None]] = []
+    for name, background in (
+        ("no background", {}),
+        ("constant background", {"bkg_coeff": PRISM_BACKGROUND}),
+        ("median background", {"bkg_coeff": PRISM_BACKGROUND, "bkg_fit": "median"}),
+    ):
+        made = operators(image, apcorr, background, xstart=30, xstop=41)
+        reference = folder / f"{name.split()[0]}.json"
+        entry = {"id": image.exp_type, "xstart": 30, "xstop": 41, **background}
+        Reference({"apertures": [entry]}).write(reference)
+        ours = repeated(lambda e: e.run(image), [(extract,) for extract in made], max(number, 5))
+        jwst = oracle(short, reference, apcorr, 2)
+        rows += [
+            (f"run, {name}", ours / integrations, None),
+            (f"jwst, {name} ({few} integrations)", jwst / few, ours / integrations),
+        ]
+        peak = memory(lambda made=made: made[0].run(image))
+    show(rows)
+    print(
+        f"  memory of run, output included: {peak / (6 * 4 * image.data.size):.2f} of the six planes'"
+    )
+
+
+def main() -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["extract"], default="extract")
+    parser.add_argument("--integrations", type=int, default=400)
+    parser.add_argument("--repeat", type=int, default=20)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        benchmark_s2d(folder, options.repeat)
+        benchmark_stack(folder, options.integrations, max(options.repeat // 4, 3))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
