@@ -422,6 +422,22 @@ def _cut_columns(edge: NDArray[Any], left: int, right: int, columns: int) -> NDA
     )
 
 
+def weighted_sum(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum values times weights over columns, in double precision.
+
+    Parameters
+    ----------
+    values : ndarray
+        Shape (..., row, column), of any precision.
+    weights : ndarray
+        Shape (row, column), or (1, column) where all rows are alike.
+    """
+    double = values.astype(float, copy=False)
+    if weights.shape[0] == 1:
+        return double @ weights[0]
+    return np.einsum("...c,...c->...", double, weights)
+
+
 def shift_coefficients(coefficients: Coefficients | None, offset: float) -> Coefficients | None:
     """Move polynomial edges by `offset` columns."""
     if coefficients is None:

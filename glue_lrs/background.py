@@ -20,6 +20,7 @@ from glue_lrs.aperture import (
     region_weights,
     shift_coefficients,
     union,
+    weighted_sum,
 )
 from glue_lrs.errors import ApertureError, LRSWarning, ReferenceError
 
@@ -62,17 +63,15 @@ class BackgroundFit(NamedTuple):
         Parameters
         ----------
         variance : ndarray
-            Variance of each pixel of the window, shape (..., row, column).
+            Variance of each pixel of the window, shape (..., row, column). It is used up: pixels
+            that are not used become 0.
         """
-        values = variance.astype(float)
-        np.copyto(values, 0.0, where=~self.used)
-        if self.response.shape[-1] == 1:
-            total: NDArray[np.float64] = values @ np.ones(values.shape[-1])
-            total *= self.response[..., 0] ** 2
-            return total
-        values *= self.response
-        values *= self.response
-        return values.sum(axis=-1)
+        np.copyto(variance, 0.0, where=~self.used)
+        if self.response.shape[-1] > 1:
+            return np.einsum("...c,...c,...c->...", variance, self.response, self.response)
+        total = weighted_sum(variance, np.ones((1, variance.shape[-1])))
+        total *= self.response[..., 0] ** 2
+        return total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,20 +253,29 @@ def _fit_median(
     invalid: NDArray[np.bool_],
     aperture: NDArray[np.float64],
 ) -> BackgroundFit:
-    ordered = np.where(region, values, values.dtype.type(np.nan))
+    nan = values.dtype.type(np.nan)
+    ordered = values.copy() if region.all() else np.where(region, values, nan)
     ordered.sort(axis=-1)  # NaN last
-    missing = np.isnan(ordered)
-    number = ordered.shape[-1] - (missing @ np.ones(missing.shape[-1])).astype(np.intp)
-    high = np.minimum(number // 2, ordered.shape[-1] - 1)[..., np.newaxis]
-    low = np.maximum((number - 1) // 2, 0)[..., np.newaxis]
-    # Added and halved in the data's own precision, as numpy's nanmedian does.
-    level = np.take_along_axis(ordered, low, -1)[..., 0]
-    with np.errstate(invalid="ignore"):  # -inf + inf
-        level = (level + np.take_along_axis(ordered, high, -1)[..., 0]) / level.dtype.type(2)
+    width = ordered.shape[-1]
+    level = _middle(ordered[..., (width - 1) // 2], ordered[..., width // 2])
+    fewer = np.isnan(ordered[..., -1])
+    empty = np.zeros_like(fewer)
+    if fewer.any():
+        some = ordered[fewer]
+        number = width - np.isnan(some).sum(axis=-1)
+        row, low, high = np.arange(len(some)), np.maximum(number - 1, 0) // 2, number // 2
+        level[fewer] = _middle(some[row, low], some[row, np.minimum(high, width - 1)])
+        empty[fewer] = number == 0
     used = region & ~invalid
-    count = used @ np.ones(used.shape[-1])
+    count = weighted_sum(used, np.ones((1, width)))
     scale = MEDIAN_FACTOR * aperture / np.maximum(count, 1.0)
-    return BackgroundFit(None, level, used, scale[..., np.newaxis], number == 0)
+    return BackgroundFit(None, level, used, scale[..., np.newaxis], empty)
+
+
+def _middle(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
+    """Mean of the two middle values, in the data's own precision as numpy's nanmedian has it."""
+    with np.errstate(invalid="ignore"):  # -inf + inf
+        return (low + high) / low.dtype.type(2)
 
 
 def _fit_polynomial(
@@ -277,12 +285,13 @@ def _fit_polynomial(
     aperture: NDArray[np.float64],
     order: int,
 ) -> BackgroundFit:
-    target = np.where(used, values, 0.0)
+    target = values.copy()
+    np.copyto(target, 0.0, where=~used)
     if order == 0:
-        ones = np.ones(used.shape[-1])
-        count = used @ ones
+        ones = np.ones((1, used.shape[-1]))
+        count = weighted_sum(used, ones)
         inverse = np.divide(1.0, count, out=np.zeros_like(count), where=count > 0)
-        mean = (target @ ones * inverse)[..., np.newaxis]
+        mean = (weighted_sum(target, ones) * inverse)[..., np.newaxis]
         response = (aperture[:, 0] * inverse)[..., np.newaxis]
         return BackgroundFit(mean, None, used, response, count == 0)
     basis = np.vander(x, order + 1, increasing=True)

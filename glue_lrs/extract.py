@@ -12,7 +12,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from glue_lrs.aperture import Aperture, Weights
+from glue_lrs.aperture import Aperture, Weights, weighted_sum
 from glue_lrs.aperture_correction import ApertureCorrection
 from glue_lrs.background import Background, BackgroundFit
 from glue_lrs.errors import ApertureError, LRSWarning, ProductError
@@ -513,16 +513,21 @@ class _Part:
         """Column numbers."""
         return np.concatenate([np.arange(run.start, run.stop) for run in self.runs])
 
-    def cut(self, plane: NDArray[Any], integrations: slice, rows: slice) -> NDArray[Any]:
-        """A copy of the columns of a plane, in the machine's byte order."""
+    def cut(
+        self, plane: NDArray[Any], integrations: slice, rows: slice, dtype: type | None = None
+    ) -> NDArray[Any]:
+        """A copy of the columns of a plane, in the machine's byte order or another type."""
         part = plane[integrations, rows] if plane.ndim == 3 else plane[rows]
+        native = part.dtype.newbyteorder("=") if dtype is None else dtype
         if len(self.runs) == 1:
-            part = part[..., self.runs[0]]
-        else:
-            part = np.concatenate([part[..., run] for run in self.runs], axis=-1)
-            if part.dtype.isnative:
-                return part
-        return part.astype(part.dtype.newbyteorder("="))
+            return part[..., self.runs[0]].astype(native)
+        out = np.empty((*part.shape[:-1], self.values.shape[1]), dtype=native)
+        done = 0
+        for run in self.runs:
+            width = run.stop - run.start
+            out[..., done : done + width] = part[..., run]
+            done += width
+        return out
 
     def weights(self, block: slice) -> NDArray[np.float64]:
         """The weights of a block of rows."""
@@ -541,7 +546,7 @@ def _along(
     values = part.values
     if finite.all() and values.shape[0] == 1:
         total = np.broadcast_to(values.sum(axis=1), window.shape[:1])
-        mean = window.astype(float) @ values[0] / values.sum()
+        mean = weighted_sum(window, values) / values.sum()
         return within, values, total, mean
     values = values * finite
     total = values.sum(axis=1)
@@ -617,14 +622,15 @@ def _read(
     data = part.cut(image.data, integrations, rows)
     bad = np.isnan(data)
     infinite = np.zeros_like(bad)
-    for name in _PLANES:
+    for name in ("err", *_PLANES):
         plane = getattr(image, name)
         if plane is not None:
             values = part.cut(plane, integrations, rows)
-            bad |= np.isnan(values)
-            infinite |= np.isinf(values)
-    if image.err is not None:
-        bad |= np.isnan(part.cut(image.err, integrations, rows))
+            odd = ~np.isfinite(values)
+            if odd.any():  # seldom: then it matters which
+                bad |= np.isnan(values)
+                if name != "err":
+                    infinite |= odd
     if image.dq is not None:
         flags = part.cut(image.dq, integrations, rows)
         flags &= flags.dtype.type(DO_NOT_USE)
@@ -664,10 +670,10 @@ def _extract_block(
     dropped = bool(drop.any())
     if dropped:
         data[drop] = 0
-        pixels[...] = _dot(~drop, weights)
+        pixels[...] = weighted_sum(~drop, weights)
     else:
         pixels[...] = weights.sum(axis=-1)
-    flux[...] = _dot(data, weights)
+    flux[...] = weighted_sum(data, weights)
     del data
     if fit is None:
         back[...] = 0.0
@@ -706,13 +712,13 @@ def _extract_block(
         variance = getattr(image, plane)
         in_back[...] = 0.0
         if fit is not None and variance is not None and plan.region is not None:
-            in_back += fit.variance(plan.region.cut(variance, integrations, rows))
+            in_back += fit.variance(plan.region.cut(variance, integrations, rows, float))
         in_flux[...] = in_back
         if variance is not None:
-            part = plan.source.cut(variance, integrations, rows)
+            part = plan.source.cut(variance, integrations, rows, float)
             if dropped:
                 part[drop] = 0
-            in_flux += _dot(part, squared)
+            in_flux += weighted_sum(part, squared)
         if missing:
             in_flux[none] = np.nan
             in_back[none] = np.nan
@@ -774,13 +780,6 @@ def _basis(image: SlitImage, part: _Part, terms: int) -> NDArray[np.float64]:
     if terms == 1:
         return np.ones((part.values.shape[1], 1))
     return np.vander(_axis(image)[part.index], terms, increasing=True)
-
-
-def _dot(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over columns of values (..., row, column) times weights, in double precision."""
-    if values.ndim == 3 and weights.shape[0] == 1:
-        return values.astype(float) @ weights[0]  # worth the copy for a stack
-    return np.einsum("...c,...c->...", values, weights)
 
 
 def _jansky_per_sum(image: SlitImage) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,6 +23,8 @@ from glue_lrs.unified import writer
 
 if TYPE_CHECKING:
     from specutils import Spectrum
+
+    from glue_lrs.aperture_correction import ApertureCorrection
 
 __all__ = ["COLUMNS", "ERROR_OF", "Extraction", "Provenance", "column_units"]
 
@@ -144,6 +147,35 @@ class Provenance(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def rerun(
+        self,
+        *,
+        input: str | PathLike[str] | None = None,
+        apcorr: str | PathLike[str] | ApertureCorrection | None = None,
+    ) -> Extraction:
+        """Extract once more: the same parameters on the same image.
+
+        Parameters
+        ----------
+        input : str or path-like, optional
+            Where the image is now, if it was moved. Its checksum must be the recorded one.
+        apcorr : str, path-like or ApertureCorrection, optional
+            Where the APCORR reference is now, or what to take if it came from no file.
+
+        Returns
+        -------
+        Extraction
+            All columns.
+
+        Raises
+        ------
+        LRSError
+            If a file is gone, is not the same as it was, or never was one.
+        """
+        from glue_lrs.reference import rerun
+
+        return rerun(self, input=input, apcorr=apcorr)
 
     def __repr__(self) -> str:
         return f"<Provenance of {self._input or 'an image in memory'}>"

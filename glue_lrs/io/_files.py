@@ -1,0 +1,270 @@
+"""What several readers and writers share: FITS files opened, files written whole, ASDF in FITS."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import secrets
+import shutil
+import warnings
+from collections import UserList
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from glue_lrs.errors import LRSError, ProductError, WriteError
+
+__all__ = ["asdf_hdu", "atomic_write", "load_asdf", "open_fits"]
+
+_COLUMN = "ASDF_METADATA"
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Write a file whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to make. A symbolic link is followed.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Yields
+    ------
+    `~pathlib.Path`
+        A name in the same folder, of the same suffix, to write to. It becomes `path` when the block
+        ends, and is removed when the block raises.
+
+    Raises
+    ------
+    WriteError
+        If the file exists, the folder does not, or the system refuses to write, in the block as
+        well.
+    """
+    label = os.fspath(path)
+    target = Path(os.path.realpath(os.path.expanduser(label)))
+    try:
+        _check_target(target, label, overwrite)
+    except OSError as error:
+        raise WriteError(f"{label}: cannot be written, {_reason(error)}") from error
+    temporary = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
+    try:
+        yield temporary
+        if target.exists() and overwrite:
+            shutil.copymode(target, temporary)
+        _move(temporary, target, overwrite)
+    except FileExistsError as error:
+        raise WriteError(_exists(label)) from error
+    except OSError as error:
+        raise WriteError(f"{label}: cannot be written, {_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _check_target(target: Path, label: str, overwrite: bool) -> None:
+    """Say early what would fail late."""
+    if target.is_dir():
+        raise WriteError(f"{label}: is a directory, expected the name of a file")
+    if target.exists():
+        if not overwrite:
+            raise WriteError(_exists(label))
+        if not target.is_file():  # such as /dev/null, which must not be replaced
+            raise WriteError(f"{label}: is not a regular file, expected one or a new name")
+        if not os.access(target, os.W_OK):
+            raise WriteError(f"{label}: cannot be written, the file is write-protected")
+    if not target.parent.is_dir():
+        raise WriteError(f"{label}: the folder {target.parent} does not exist")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise WriteError(f"{label}: cannot be written, no permission to write to {target.parent}")
+
+
+def _exists(label: str) -> str:
+    return f"{label}: exists, give overwrite=True (--overwrite) to replace it"
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, on one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
+def _move(temporary: Path, target: Path, overwrite: bool) -> None:
+    if not overwrite:
+        # A hard link never replaces a file that somebody else made meanwhile; a rename does.
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if target.exists():
+                raise FileExistsError(str(target)) from None
+        else:
+            return
+    os.replace(temporary, target)
+
+
+def open_fits(path: str | os.PathLike[str], error: type[LRSError] = ProductError) -> fits.HDUList:
+    """Open a FITS file, memory-mapped, with all headers found and no warning.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    error : type
+        The class of what is raised.
+
+    Returns
+    -------
+    `~astropy.io.fits.HDUList`
+        To be closed by the caller; arrays taken from it outlive that.
+
+    Raises
+    ------
+    LRSError
+        Of class `error`, if the file is missing, unreadable, not FITS, empty or truncated.
+    """
+    label = os.fspath(path)
+    hdulist = None
+    try:
+        # Looked at first, as astropy would take a name that looks like an address from the network.
+        name = os.path.expanduser(label)
+        if os.path.isdir(name):
+            raise error(f"{label}: is a directory, expected a FITS file")
+        if os.stat(name).st_size == 0:
+            raise error(f"{label}: is empty, expected a FITS file")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            hdulist = fits.open(name)  # memory-mapped, but for scaled planes
+            number = len(hdulist)  # reads every header
+    except LRSError:
+        raise
+    except Exception as reason:  # astropy lets through whatever its parser stumbles over
+        if hdulist is not None:
+            hdulist.close()
+        raise error(f"{label}: {_open_problem(reason)}") from reason
+    for warning in caught:
+        text = str(warning.message)
+        if "truncated" in text:
+            hdulist.close()
+            raise error(f"{label}: is truncated, {text.split(': ', 1)[-1]}")
+        if "Error validating header" in text:
+            hdulist.close()
+            raise error(f"{label}: is damaged or truncated, extension {number} has no valid header")
+    return hdulist
+
+
+def _open_problem(reason: Exception) -> str:
+    if isinstance(reason, FileNotFoundError):
+        return "does not exist"
+    if isinstance(reason, PermissionError):
+        return "cannot be read, permission denied"
+    text = _reason(reason)
+    if "SIMPLE" in text or "does not appear to be a valid FITS" in text:
+        return "is not a FITS file"
+    if "END card" in text or "Empty or corrupt" in text:
+        return "is truncated or not a FITS file, a header has no end"
+    return f"cannot be read as FITS, {text}"
+
+
+def asdf_hdu(tree: dict[str, Any]) -> fits.BinTableHDU:
+    """Make the ASDF extension of a pipeline file.
+
+    Parameters
+    ----------
+    tree : dict
+        What to store: numbers, strings, lists, dicts, arrays, WCS objects.
+
+    Returns
+    -------
+    `~astropy.io.fits.BinTableHDU`
+        Named ASDF: one row, one column ASDF_METADATA that holds the bytes of an ASDF file.
+    """
+    import asdf
+
+    buffer = io.BytesIO()
+    asdf.AsdfFile(tree).write_to(buffer)
+    data = np.frombuffer(buffer.getvalue(), dtype=np.uint8)[np.newaxis]
+    column = fits.Column(name=_COLUMN, format=f"{data.size}B", array=data)
+    return fits.BinTableHDU.from_columns([column], name="ASDF")
+
+
+def load_asdf(hdulist: fits.HDUList) -> dict[str, Any] | None:
+    """Read the tree of the ASDF extension of a pipeline file.
+
+    Parameters
+    ----------
+    hdulist : `~astropy.io.fits.HDUList`
+        An open file.
+
+    Returns
+    -------
+    dict or None
+        The tree, which does not depend on the file any more, without its references to other
+        extensions; None where there is no ASDF extension.
+
+    Raises
+    ------
+    ProductError
+        If the extension cannot be read.
+    """
+    if "ASDF" not in hdulist:
+        return None
+    import asdf
+
+    try:
+        raw = hdulist["ASDF"].data[_COLUMN].tobytes()
+        with asdf.config_context() as config:
+            # Files of older pipelines do not always fit today's schemas, which does not hurt.
+            config.validate_on_read = False
+            if hasattr(config, "warn_on_failed_conversion"):  # asdf 5: an error, without a warning
+                config.warn_on_failed_conversion = False
+            with asdf.open(
+                io.BytesIO(raw),
+                lazy_tree=True,  # references to other HDUs must not be followed
+                lazy_load=False,  # so that nothing needs the ASDF file later
+                memmap=False,
+                ignore_missing_extensions=True,  # written by newer or other packages: no warning
+                ignore_unrecognized_tag=True,
+            ) as file:
+                _prune(file.tree.data.data)
+                return {key: _plain(file.tree[key]) for key in file.tree}
+    except Exception as reason:  # anything a YAML parser and all converters may raise
+        name = getattr(hdulist, "filename", lambda: None)() or "file"
+        raise ProductError(
+            f"{name}: the ASDF extension cannot be read, {_reason(reason)}"
+        ) from reason
+
+
+def _prune(node: Any) -> None:
+    """Take the references to arrays in other HDUs out of a tree that is not converted yet."""
+    if hasattr(node, "items"):
+        for key in [key for key, value in node.items() if _is_reference(value)]:
+            del node[key]
+        for value in node.values():
+            _prune(value)
+    elif isinstance(node, list | UserList):
+        node[:] = [value for value in node if not _is_reference(value)]
+        for value in node:
+            _prune(value)
+
+
+def _is_reference(value: Any) -> bool:
+    source = value.get("source") if hasattr(value, "get") else None
+    return isinstance(source, str) and source.startswith("fits:")
+
+
+def _plain(node: Any) -> Any:
+    """Dicts and lists in place of ASDF's lazy nodes, which need the file to be open."""
+    from asdf.lazy_nodes import AsdfDictNode, AsdfListNode
+
+    if isinstance(node, AsdfDictNode):
+        return {key: _plain(node[key]) for key in node}
+    if isinstance(node, AsdfListNode):
+        return [_plain(value) for value in node]
+    return node
