@@ -267,9 +267,17 @@ def _fit_median(
         level[fewer] = _middle(some[row, low], some[row, np.minimum(high, width - 1)])
         empty[fewer] = number == 0
     used = region & ~invalid
-    count = weighted_sum(used, np.ones((1, width)))
-    scale = MEDIAN_FACTOR * aperture / np.maximum(count, 1.0)
+    count = _count(used)
+    scale = MEDIAN_FACTOR * aperture / np.maximum(count, 1)
     return BackgroundFit(None, level, used, scale[..., np.newaxis], empty)
+
+
+def _count(used: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Number of pixels that are used in each row; made for there being few that are not."""
+    width = used.shape[-1]
+    rows, _ = np.nonzero(~used.reshape(-1, width))
+    fewer = np.bincount(rows, minlength=used.size // width)
+    return width - fewer.reshape(used.shape[:-1])
 
 
 def _middle(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
@@ -289,8 +297,8 @@ def _fit_polynomial(
     np.copyto(target, 0.0, where=~used)
     if order == 0:
         ones = np.ones((1, used.shape[-1]))
-        count = weighted_sum(used, ones)
-        inverse = np.divide(1.0, count, out=np.zeros_like(count), where=count > 0)
+        count = _count(used)
+        inverse = np.divide(1.0, count, out=np.zeros(count.shape), where=count > 0)
         mean = (weighted_sum(target, ones) * inverse)[..., np.newaxis]
         response = (aperture[:, 0] * inverse)[..., np.newaxis]
         return BackgroundFit(mean, None, used, response, count == 0)

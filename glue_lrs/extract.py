@@ -12,10 +12,10 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from glue_lrs.aperture import Aperture, Weights, weighted_sum
+from glue_lrs.aperture import Aperture, Weights, check_number, weighted_sum
 from glue_lrs.aperture_correction import ApertureCorrection
 from glue_lrs.background import Background, BackgroundFit
-from glue_lrs.errors import ApertureError, LRSWarning, ProductError
+from glue_lrs.errors import ApertureError, LRSWarning, ProductError, ReferenceError
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
 from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage
 from glue_lrs.position import SourcePosition, expected_position, expected_trace
@@ -29,7 +29,7 @@ __all__ = ["Extract1D", "Placement"]
 
 #: Pixels of a window that are worked on at once: few enough to stay in the processor's cache and
 #: far below the image's own memory, enough to hide the cost of a call.
-_BLOCK_PIXELS = 1 << 16
+_BLOCK_PIXELS = 1 << 15
 #: Rows that lost more than this to bad pixels are told of, whether or not they are masked.
 _TELL_LOST = 0.1
 #: An aperture with less weight than this has no pixel (`numpy.isclose` to 0).
@@ -126,6 +126,25 @@ class Extract1D:
     max_lost: float | None = None
     id: str | None = None
     references: tuple[tuple[str, str | None], ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "position_offset", check_number("position_offset", self.position_offset)
+        )
+        if self.max_lost is not None and not 0.0 <= check_number("max_lost", self.max_lost) <= 1.0:
+            raise ReferenceError(
+                f"max_lost is {self.max_lost!r}, expected a fraction between 0 and 1"
+            )
+        for key in (
+            "use_source_posn",
+            "reference_source_posn",
+            "subtract_background",
+            "apply_apcorr",
+            "fixed_background",
+        ):
+            value = getattr(self, key)
+            if not (value is None or isinstance(value, bool)):
+                raise ReferenceError(f"{key} is {value!r}, expected True, False or None")
 
     @classmethod
     def from_reference(
@@ -612,32 +631,51 @@ def _allocate(image: SlitImage, plan: _Plan) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _read(
-    image: SlitImage, part: _Part, integrations: slice, rows: slice
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The data, NaN where a pixel has no value; and where a variance is infinite.
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """The pixels of a part of a block."""
 
-    NaN in any plane, or DQ bit 0, takes the value from a pixel.
-    """
-    data = part.cut(image.data, integrations, rows)
-    bad = np.isnan(data)
-    infinite = np.zeros_like(bad)
-    for name in ("err", *_PLANES):
-        plane = getattr(image, name)
-        if plane is not None:
+    image: SlitImage
+    part: _Part
+    integrations: slice
+    rows: slice
+    kept: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def read(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """The data, NaN where a pixel has no value; and where a variance is infinite.
+
+        NaN in any plane, or DQ bit 0, takes the value from a pixel.
+        """
+        image, part, integrations, rows = self.image, self.part, self.integrations, self.rows
+        data = part.cut(image.data, integrations, rows)
+        bad = np.isnan(data)
+        infinite = np.zeros_like(bad)
+        for name in ("err", *_PLANES):
+            plane = getattr(image, name)
+            if plane is None:
+                continue
             values = part.cut(plane, integrations, rows)
             odd = ~np.isfinite(values)
             if odd.any():  # seldom: then it matters which
                 bad |= np.isnan(values)
                 if name != "err":
                     infinite |= odd
-    if image.dq is not None:
-        flags = part.cut(image.dq, integrations, rows)
-        flags &= flags.dtype.type(DO_NOT_USE)
-        bad |= flags.astype(bool)
-    if bad.any():
-        data[bad] = np.nan
-    return data, infinite
+            if image.is_stack and name != "err":
+                self.kept[name] = values  # cheap beside a stack, and dear to read twice
+        if image.dq is not None:
+            flags = part.cut(image.dq, integrations, rows)
+            flags &= flags.dtype.type(DO_NOT_USE)
+            bad |= flags.astype(bool)
+        if bad.any():
+            data[bad] = np.nan
+        return data, infinite
+
+    def variance(self, name: str) -> NDArray[Any] | None:
+        """One of the variances, to be used up; None where the image has none."""
+        plane = getattr(self.image, name)
+        if plane is None or name in self.kept:
+            return self.kept.pop(name, None)
+        return self.part.cut(plane, self.integrations, self.rows, float)
 
 
 def _extract_block(
@@ -656,8 +694,9 @@ def _extract_block(
     out = {name: values[where] for name, values in columns.items()}
     flux, bright, back, pixels = (out[n] for n in ("FLUX", "SURF_BRIGHT", "BACKGROUND", "NPIXELS"))
 
-    fit = _fit_background(image, plan, integrations, rows, weights, block)
-    data, _ = _read(image, plan.source, integrations, rows)
+    fit, beside = _fit_background(image, plan, integrations, rows, weights, block)
+    source = _Window(image, plan.source, integrations, rows)
+    data, _ = source.read()
     regionless = 0
     if fit is not None and fit.empty.any():  # of no matter where the aperture has no pixel either
         regionless = int(np.count_nonzero(fit.empty & np.isfinite(data).any(axis=-1)))
@@ -709,16 +748,19 @@ def _extract_block(
         in_flux, in_bright, in_back = (
             out[f"{name}_VAR_{component}"] for name in ("FLUX", "SB", "BKGD")
         )
-        variance = getattr(image, plane)
         in_back[...] = 0.0
-        if fit is not None and variance is not None and plan.region is not None:
-            in_back += fit.variance(plan.region.cut(variance, integrations, rows, float))
+        if fit is not None and beside is not None:
+            variance = beside.variance(plane)
+            if variance is not None:
+                in_back += fit.variance(variance)
+                del variance
         in_flux[...] = in_back
+        variance = source.variance(plane)
         if variance is not None:
-            part = plan.source.cut(variance, integrations, rows, float)
             if dropped:
-                part[drop] = 0
-            in_flux += weighted_sum(part, squared)
+                variance[drop] = 0
+            in_flux += weighted_sum(variance, squared)
+            del variance
         if missing:
             in_flux[none] = np.nan
             in_back[none] = np.nan
@@ -746,28 +788,29 @@ def _fit_background(
     rows: slice,
     weights: NDArray[np.float64],
     block: slice,
-) -> BackgroundFit | None:
-    """The background of a block."""
+) -> tuple[BackgroundFit | None, _Window | None]:
+    """The background of a block, and the pixels it comes from."""
     if plan.background is None or plan.region is None:
-        return None
+        return None, None
     region = plan.region
-    data, infinite = _read(image, region, integrations, rows)
+    window = _Window(image, region, integrations, rows)
+    data, infinite = window.read()
     smoothed = None
     if plan.background.smoothing_length:
         half = plan.background.smoothing_length // 2
         wide = slice(max(rows.start - half, 0), min(rows.stop + half, image.shape[0]))
-        smoothed = plan.background.smooth(_read(image, region, integrations, wide)[0])
+        smoothed = plan.background.smooth(_Window(image, region, integrations, wide).read()[0])
         smoothed = smoothed[..., rows.start - wide.start : rows.stop - wide.start, :]
-    infinite |= ~np.isfinite(data)
     order = plan.background.bkg_order if plan.background.bkg_fit == "poly" else 0
-    return plan.background.fit(
+    fit = plan.background.fit(
         data,
         region.weights(block) != 0,
-        infinite,
+        infinite | ~np.isfinite(data),
         _axis(image)[region.index] if order else np.empty(0),
         weights @ _basis(image, plan.source, order + 1),
         smoothed,
     )
+    return fit, window
 
 
 def _axis(image: SlitImage) -> NDArray[np.float64]:

@@ -304,3 +304,16 @@ def test_planes_must_fit_each_other(
 ) -> None:
     with pytest.raises(LRSError, match=message):
         make_image(shape, **changes)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"position_offset": "1"}, "position_offset is '1', expected a number"),
+        ({"max_lost": 1.5}, "max_lost is 1.5, expected a fraction between 0 and 1"),
+        ({"use_source_posn": "no"}, "use_source_posn is 'no', expected True, False or None"),
+    ],
+)
+def test_wrong_parameters_are_told_by_name(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(LRSError, match=message):
+        Extract1D(aperture=APERTURE, **values)
