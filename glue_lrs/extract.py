@@ -338,6 +338,8 @@ class Extract1D:
         self._look(columns, total, image, regionless, notes)
         for note in notes:
             warnings.warn(f"{image.label}: {note}", LRSWarning, stacklevel=2)
+        if plan.correction is None and (image.source_type or "").upper() == "POINT":
+            notes.append("no aperture correction was applied")  # told when the operator was made
         return Extraction(
             columns={name: columns[name] for name in COLUMNS},
             units=column_units(image.calibrated),

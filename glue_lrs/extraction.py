@@ -19,7 +19,7 @@ from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
-from glue_lrs.unified import writer
+from glue_lrs.unified import reader, writer
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -236,6 +236,7 @@ class Extraction:
     filename: str | None = None
     aperture_weight: NDArray[np.float64] | None = None
 
+    read: ClassVar[Callable[..., Extraction]]
     write: ClassVar[Callable[..., None]]
 
     @property
@@ -340,6 +341,26 @@ class Extraction:
         return self  # nothing in it changes
 
 
+Extraction.read = reader(
+    "lrs-x1d",
+    """Read an x1d or x1dints.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An x1d or x1dints file of MIRI LRS with one spectrum, or one for each integration.
+
+    Returns
+    -------
+    Extraction
+        All columns that the file has.
+
+    Raises
+    ------
+    ProductError
+        If the file is not such a file, or holds several spectra.
+    """,
+)
 Extraction.write = writer(
     "lrs-x1d",
     """Write an x1d, or an x1dints of a stack, that the pipeline reads.

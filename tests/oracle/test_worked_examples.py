@@ -95,15 +95,10 @@ def test_equal_to_the_pipeline(
             spec = out.spec[0]
             table = np.asarray(spec.spec_table)
             theirs = {n: np.array(table[k]) for n, k in zip(COLUMNS, _names(table), strict=True)}
-    columns = ours.columns
-    traced = name == "cal along the trace" and positioned
-    if traced:
-        # The box begins at row 0: the one place where the pipeline stores a trace at its own rows.
-        # It loses the last row all the same.
-        assert extract.place(image).trace is not None
-        assert columns["FLUX"].size == theirs["FLUX"].size + 1
-        columns = {key: values[:-1] for key, values in columns.items()}
-    assert not disagreements(columns, theirs, 1e-9)
+    # A trace as well: this box begins at row 0, the one place where the pipeline stores it rightly.
+    traced = extract.place(image).trace is not None
+    assert traced == (positioned and name == "cal along the trace")
+    assert not disagreements(ours.columns, theirs, 1e-9)
     limits = {
         "EXTRXSTR": spec.extraction_xstart,
         "EXTRXSTP": spec.extraction_xstop,
@@ -112,9 +107,7 @@ def test_equal_to_the_pipeline(
         "SLIT_RA": spec.slit_ra,
         "SLIT_DEC": spec.slit_dec,
     }
-    # One row more moves the means by as much as the trace bends in half a row.
-    tolerance = 1e-2 if traced else 1e-10
-    assert {key: ours.keywords[key] for key in limits} == pytest.approx(limits, rel=tolerance)
+    assert {key: ours.keywords[key] for key in limits} == pytest.approx(limits, rel=1e-10)
 
 
 def _names(table: np.ndarray) -> list[str]:

@@ -1,0 +1,130 @@
+"""The formats ``lrs-s2d`` and ``lrs-x1d`` of specutils.
+
+They are registered for `~specutils.Spectrum` (which serves the old name ``Spectrum1D`` as well) and
+`~specutils.SpectrumList`, with a priority above that of specutils' own JWST readers. Without
+``format=`` they are taken for files of MIRI LRS and for nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from astropy.io import fits
+
+from glue_lrs.io.products import IMAGE_KINDS, _read, _wcs_of, is_lrs_product, read_image
+from glue_lrs.io.x1d import opened, read_single, read_x1d, write_x1d
+from glue_lrs.spectrum import image_to_spectrum, single, spectrum_to_extraction, to_spectrum
+
+if TYPE_CHECKING:
+    from specutils import Spectrum, SpectrumList
+
+__all__ = ["identify_s2d", "identify_x1d", "register"]
+
+#: specutils' JWST readers have 10, and a tie is an error.
+_PRIORITY = 20
+
+_Source: TypeAlias = str | os.PathLike[str] | fits.HDUList | io.IOBase
+
+
+def _is(kinds: tuple[str, ...], origin: str, args: tuple[Any, ...]) -> bool:
+    """Whether what an identifier gets (path, file object, arguments) is such a product."""
+    if origin != "read":
+        return False
+    try:
+        source = next(arg for arg in args[:3] if arg is not None)
+        if isinstance(source, str | os.PathLike | fits.HDUList):
+            return is_lrs_product(source, kinds)
+        position = source.tell()
+        try:
+            source.seek(0)
+            if source.read(6) != b"SIMPLE":
+                return False
+            source.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a damaged file: the reader will say so
+                return is_lrs_product(fits.open(source, memmap=False), kinds)
+        finally:
+            source.seek(position)
+    except Exception:  # whatever it is, it is not ours
+        return False
+
+
+def identify_s2d(origin: str, *args: Any, **kwargs: Any) -> bool:
+    """Tell whether something is an s2d, cal or calints file of MIRI LRS; never raises."""
+    return _is(IMAGE_KINDS, origin, args)
+
+
+def identify_x1d(origin: str, *args: Any, **kwargs: Any) -> bool:
+    """Tell whether something is an x1d or x1dints file of MIRI LRS; never raises."""
+    return _is(("x1d", "x1dints"), origin, args)
+
+
+def _read_s2d(source: _Source) -> Spectrum:
+    """Read a spectral image: see `glue_lrs.spectrum.image_to_spectrum`."""
+    if isinstance(source, str | os.PathLike):
+        return image_to_spectrum(read_image(source))
+    with opened(source) as (hdulist, label):
+        if not isinstance(source, fits.HDUList) and os.path.exists(label):
+            return image_to_spectrum(read_image(label))  # whose WCS is read when it is asked for
+        image = _read(hdulist, label)
+        named = label if os.path.exists(label) else None
+        image = replace(image, filename=named, wcs_source=_wcs_of(hdulist, label))
+    return image_to_spectrum(image)
+
+
+def _read_x1d(
+    source: _Source, column: str = "FLUX", order: str = "ascending", fill: str = "interpolate"
+) -> Spectrum:
+    """Read an x1d, or an x1dints as a spectrum of shape (integration, wavelength).
+
+    See `Extraction.to_spectrum` for the keywords.
+    """
+    return to_spectrum(read_single(source), column, order, fill)
+
+
+def _read_x1d_list(
+    source: _Source, column: str = "FLUX", order: str = "ascending", fill: str = "interpolate"
+) -> SpectrumList:
+    """Read a spectrum for each extension of an x1d, or for each integration of an x1dints."""
+    from specutils import SpectrumList
+
+    found = []
+    for extraction in read_x1d(source):
+        if extraction.is_stack:
+            number = len(extraction.columns["WAVELENGTH"])
+            found += [single(extraction, index) for index in range(number)]
+        else:
+            found.append(extraction)
+    return SpectrumList([to_spectrum(extraction, column, order, fill) for extraction in found])
+
+
+def _write_x1d(
+    spectrum: Spectrum,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    all_columns: bool = False,
+) -> None:
+    """Write an x1d: see `glue_lrs.spectrum.spectrum_to_extraction` and `write_x1d`."""
+    write_x1d(spectrum_to_extraction(spectrum), path, overwrite, all_columns)
+
+
+def register() -> None:
+    """Register the formats with specutils."""
+    from specutils import Spectrum, SpectrumList
+    from specutils.io.registers import custom_writer, data_loader
+
+    options: dict[str, Any] = {"extensions": ["fits"], "priority": _PRIORITY, "force": True}
+    data_loader("lrs-s2d", identifier=identify_s2d, dtype=Spectrum, **options)(_read_s2d)
+    data_loader(
+        "lrs-x1d",
+        identifier=identify_x1d,
+        dtype=Spectrum,
+        autogenerate_spectrumlist=False,
+        **options,
+    )(_read_x1d)
+    data_loader("lrs-x1d", identifier=identify_x1d, dtype=SpectrumList, **options)(_read_x1d_list)
+    custom_writer("lrs-x1d", dtype=Spectrum, priority=_PRIORITY, force=True)(_write_x1d)
