@@ -485,7 +485,7 @@ class Extract1D:
             if number:
                 lost = np.where(few, 1.0 - pixels / total, 0.0)
                 worst = np.unravel_index(int(lost.argmax()), lost.shape)
-                done = "they are masked" if self.max_lost is not None else "max_lost masks them"
+                done = "they are masked" if self.max_lost is not None else "max_lost=0.1 would mask them"
                 notes.append(
                     f"bad pixels took more than {limit:.0%} of the aperture in {number} of "
                     f"{pixels.size} rows, {lost[worst]:.0%} at "

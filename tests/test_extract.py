@@ -181,7 +181,7 @@ def test_a_row_that_lost_pixels_is_told_and_masked_when_asked(make_image: Make) 
     with pytest.warns(LRSWarning, match=r"more than 10% of the aperture in 1 of 30 rows, 32% at"):
         extraction = extract.run(image)
     assert np.flatnonzero(extraction.mask).tolist() == [9]
-    assert "max_lost masks them" in extraction.provenance["notes"][0]
+    assert "max_lost=0.1 would mask them" in extraction.provenance["notes"][0]
     lost = extraction.lost_fraction
     assert lost[4] == pytest.approx(2 / 6.3)
     assert lost[0] == pytest.approx(0.0, abs=1e-12)

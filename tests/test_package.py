@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import glue_lrs
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_importing_the_package_brings_in_nothing_heavy() -> None:
+    """Beyond specutils: no toolkit, no glue, no pipeline, and none of our own rooms on the right."""
+    code = (
+        "import sys, specutils; before = set(sys.modules); import glue_lrs;"
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - {'glue_lrs'}));"
+        "print(*(m for m in sys.modules if m.split('.')[0] in "
+        "('qtpy', 'PyQt6', 'PySide6', 'ipywidgets', 'glue', 'jwst', 'stdatamodels', 'crds')));"
+        "print(*(m for m in sys.modules if m.startswith(('glue_lrs.plot', 'glue_lrs.cli', "
+        "'glue_lrs.simulate', 'glue_lrs.demo'))))"
+    )
+    added, *heavy = run(code).split("\n") + ["", ""]
+    assert heavy[:2] == ["", ""]
+    # What specutils does not import itself, besides pieces of the standard library.
+    assert not set(added.split()) & {"matplotlib", "click", "tqdm", "joblib", "pandas", "ndcube"}
+
+
+def test_the_formats_are_registered_on_import() -> None:
+    code = (
+        "import glue_lrs; from specutils import Spectrum; from astropy.io import registry;"
+        "t = registry.get_formats(Spectrum);"
+        "print(*(r['Format'] + r['Read'] + r['Write'] "
+        "for r in t if r['Format'].startswith('lrs')))"
+    )
+    assert run(code).split() == ["lrs-s2dYesNo", "lrs-x1dYesYes"]
+
+
+def test_version_is_that_of_the_installation() -> None:
+    assert glue_lrs.__version__ == version("glue-lrs")
