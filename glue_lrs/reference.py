@@ -678,7 +678,7 @@ def operator_from_reference(
     if correction is None and made.apply_apcorr:
         warnings.warn(
             "no aperture correction: a point source's flux is that within the aperture "
-            "(give apcorr=, or apply_apcorr=False)",
+            "(give apcorr= or --apcorr, or apply_apcorr=False)",
             LRSWarning,
             stacklevel=3,
         )
