@@ -169,7 +169,7 @@ class Aperture:
             self.xstart is not None
             and self.xstop is not None
             and self.src_coeff is None
-            and self.xstop < self.xstart
+            and self.xstop < self.xstart - _ROUNDING
         ):
             raise ReferenceError(
                 f"xstop is {self.xstop:g}, expected at least xstart, which is {self.xstart:g} "
@@ -250,7 +250,7 @@ class Aperture:
                 middle = trace[:, np.newaxis]
             lower = middle - (self.extract_width - 1.0) / 2.0
             return [Limits(np.asarray(lower), np.asarray(lower + self.extract_width - 1.0))]
-        if stop < start:
+        if stop < start - _ROUNDING:
             raise ApertureError(
                 f"xstop is {stop:g}, expected at least xstart, which is {start:g} "
                 "(both are inclusive)"
@@ -324,15 +324,18 @@ def polynomial_regions(
     ApertureError
         If somewhere the edges enclose less than a pixel, or cross.
     """
-    where: Any
-    if max(map(len, coefficients)) == 1:
-        where = np.float64(0.0)
-    elif variable == "wavelength":
+    pairs = zip(coefficients[::2], coefficients[1::2], strict=True)
+    if max(map(len, coefficients)) == 1:  # straight edges, which were checked when they were given
+        return [
+            Limits(np.asarray(lower + offset + 0.5), np.asarray(upper + offset - 0.5))
+            for (lower,), (upper,) in pairs
+        ]
+    if variable == "wavelength":
         where = wavelength.astype(float)
     else:
         where = np.arange(wavelength.shape[0], dtype=float)[:, np.newaxis]
     regions = []
-    for lower, upper in zip(coefficients[::2], coefficients[1::2], strict=True):
+    for lower, upper in pairs:
         limits = Limits(
             np.asarray(polyval(where, lower) + offset + 0.5),
             np.asarray(polyval(where, upper) + offset - 0.5),

@@ -176,9 +176,10 @@ class Background:
                 )
             empty = one.empty
             if empty or region.lower.min() < -1 or region.upper.max() > columns:
+                how = "has no pixel on" if empty else "reaches beyond"
                 warnings.warn(
-                    f"the background region {span} {'has no pixel on' if empty else 'reaches beyond'}"
-                    f" the image, whose columns are 0 to {columns - 1}",
+                    f"the background region {span} {how} the image, whose columns are 0 to "
+                    f"{columns - 1}",
                     LRSWarning,
                     stacklevel=2,
                 )

@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -62,6 +62,11 @@ def column_units(calibrated: bool) -> dict[str, str]:
     calibrated : bool
         Whether the photometric calibration has been applied; DN/s otherwise.
     """
+    return _column_units(calibrated).copy()
+
+
+@cache
+def _column_units(calibrated: bool) -> dict[str, str]:
     flux, flux2 = ("Jy", "Jy^2") if calibrated else ("DN/s", "DN^2 / s^2")
     bright, bright2 = ("MJy/sr", "MJy^2 / sr^2") if calibrated else ("DN/s", "DN^2 / s^2")
     units = {"WAVELENGTH": "um"}
@@ -83,7 +88,7 @@ class Provenance(Mapping[str, Any]):
 
     Parameters
     ----------
-    parameters : dict
+    parameters : dict, or callable that returns one
         `Extract1D.parameters`.
     input : str, optional
         Path of the image's file.
@@ -99,13 +104,13 @@ class Provenance(Mapping[str, Any]):
 
     def __init__(
         self,
-        parameters: dict[str, Any],
+        parameters: dict[str, Any] | Callable[[], dict[str, Any]],
         input: str | None = None,
         references: dict[str, str | None] | None = None,
         position: dict[str, Any] | None = None,
         notes: list[str] | None = None,
     ) -> None:
-        self._parameters = parameters
+        self._parameters_source = parameters
         self._input = input
         self._references = references or {}
         self._position = position or {}
@@ -119,6 +124,11 @@ class Provenance(Mapping[str, Any]):
         made = cls(dict(stored.get("parameters", {})))
         made._stored = {key: stored.get(key) for key in cls._keys}
         return made
+
+    @cached_property
+    def _parameters(self) -> dict[str, Any]:
+        source = self._parameters_source
+        return source() if callable(source) else source
 
     @cached_property
     def _values(self) -> dict[str, Any]:
