@@ -19,7 +19,8 @@ import tracemalloc
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import cycle
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def repeated(call: Callable[..., Any], inputs: list[tuple[Any, ...]], number: in
     """Median seconds of a call with inputs that change from one repetition to the next."""
     for args in inputs:
         call(*args)  # warm
-    turn = cycle(inputs)
-    return timed([lambda args=next(turn): call(*args) for _ in range(number)])
+    turn = islice(cycle(inputs), number)
+    return timed([partial(call, *args) for args in turn])
 
 
 def show(rows: list[tuple[str, float, float | None]]) -> None:
@@ -237,7 +238,7 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
         peak = memory(lambda made=made: made[0].run(image))
     show(rows)
     print(
-        f"  memory of run, output included: {peak / (6 * 4 * image.data.size):.2f} of the six planes'"
+        f"  memory of run, output included: {peak / (24 * image.data.size):.2f} of the six planes'"
     )
 
 

@@ -14,7 +14,7 @@ def run(code: str) -> str:
 
 
 def test_importing_the_package_brings_in_nothing_heavy() -> None:
-    """Beyond specutils: no toolkit, no glue, no pipeline, and none of our own rooms on the right."""
+    """Beyond specutils: no toolkit, no glue, no pipeline, none of our own rooms on the right."""
     code = (
         "import sys, specutils; before = set(sys.modules); import glue_lrs;"
         "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - {'glue_lrs'}));"
@@ -23,7 +23,7 @@ def test_importing_the_package_brings_in_nothing_heavy() -> None:
         "print(*(m for m in sys.modules if m.startswith(('glue_lrs.plot', 'glue_lrs.cli', "
         "'glue_lrs.simulate', 'glue_lrs.demo'))))"
     )
-    added, *heavy = run(code).split("\n") + ["", ""]
+    added, *heavy = [*run(code).split("\n"), "", ""]
     assert heavy[:2] == ["", ""]
     # What specutils does not import itself, besides pieces of the standard library.
     assert not set(added.split()) & {"matplotlib", "click", "tqdm", "joblib", "pandas", "ndcube"}

@@ -130,7 +130,7 @@ def test_a_background_is_subtracted_with_its_error(order: int) -> None:
 
 
 def test_the_curved_trace_of_an_unresampled_image() -> None:
-    """The aperture follows the trace: the same light in every row, though it moves by 1.9 columns."""
+    """The aperture follows the trace, which moves by 1.9 columns: the same light in every row."""
     found = []
     for seed in range(12):
         made = scene(seed, background=0.0)
