@@ -415,8 +415,10 @@ class Extract1D:
         """Weighted mean column of the aperture, not yet moved, at the reference row."""
         weights = self.aperture.weights(image.wavelength)
         inside = weights.rows.start <= row < weights.rows.stop
-        at_row = weights.values[row - weights.rows.start if inside and not weights.uniform else 0]
-        if not inside or not at_row.any():
+        at_row = np.zeros(0)
+        if inside:
+            at_row = weights.values[0 if weights.uniform else row - weights.rows.start]
+        if not at_row.any():
             notes.append(
                 f"the aperture has no pixel in row {row}, where the source's position is measured; "
                 "the offset counts from the middle of the image, as in the pipeline"
@@ -433,7 +435,8 @@ class Extract1D:
         if weights.empty:
             raise ApertureError(
                 f"{image.label}: the source aperture ({weights.lower:.2f} to {weights.upper:.2f}) "
-                f"has no pixel on the image, whose columns are 0 to {image.shape[1] - 1}"
+                f"has no pixel on the image, whose columns are 0 to {image.shape[1] - 1} and "
+                f"rows 0 to {image.shape[0] - 1}"
             )
         source = _Part.of(weights, weights.rows)
         rows, values, total, wave = _along(source, wavelength, weights.rows)

@@ -211,7 +211,13 @@ def _interpolate(
     `wave` ascends; `bad` and the arrays have the shape (n_wave,) or (integration, n_wave). At the
     ends the nearest good row counts; without any good row all is NaN.
     """
-    bad = np.atleast_2d(bad)
+    if bad.ndim == 1:
+        for array in arrays:
+            if array is not None:
+                good = ~bad & np.isfinite(array)  # a good row may have an infinite error
+                new = np.interp(wave[bad], wave[good], array[good]) if good.any() else np.nan
+                array[bad] = new
+        return
     some = bad.any(axis=1)
     whole = bool(some.all())
     count = wave.size
@@ -220,10 +226,9 @@ def _interpolate(
     for array in arrays:
         if array is None:
             continue
-        values = np.atleast_2d(array)  # a view: what is put into it is in the array
-        part = values if whole else values[some]
+        part = array if whole else array[some]
         good = ~(bad if whole else bad[some])
-        good &= np.isfinite(part)  # a good row may have an infinite error
+        good &= np.isfinite(part)
         if known is None or not np.array_equal(good, known):
             known = good
             before = np.maximum.accumulate(np.where(good, position, -1), axis=1)
@@ -243,10 +248,7 @@ def _interpolate(
             )
         filled = part[line, left] * (1.0 - share) + part[line, right] * share
         filled[nothing] = np.nan
-        if whole:
-            values[line, column] = filled
-        else:
-            values[np.flatnonzero(some)[line], column] = filled
+        array[line if whole else np.flatnonzero(some)[line], column] = filled
 
 
 def single(extraction: Extraction, integration: int) -> Extraction:
