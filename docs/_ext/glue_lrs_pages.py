@@ -1,0 +1,152 @@
+"""Sphinx extension of these pages: figures, real output of commands, the list of changes.
+
+Before pages are read, ``glue-lrs demo`` runs in a temporary folder and `make_figures` draws into
+``docs/generated``. The directive ``command`` then runs commands among the demonstration's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import shlex
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+#: How outputs call the folder in which commands run.
+SHOWN_FOLDER = "/home/me/lrs"
+_TYPES = {"feature": "New", "bugfix": "Mended", "doc": "Documentation"}
+
+_state: dict[str, Path] = {}
+
+
+def prepare(app: Sphinx) -> None:
+    """Run the demonstration and draw the figures."""
+    import make_figures
+
+    from glue_lrs.demo import run_demo
+    from glue_lrs.errors import LRSWarning
+
+    work = Path(tempfile.mkdtemp(prefix="glue-lrs-docs-")).resolve()
+    _state["work"], demo = work, work / "demo"
+    with warnings.catch_warnings(), contextlib.chdir(work):
+        warnings.simplefilter("ignore", LRSWarning)
+        run_demo(demo)
+        make_figures.draw_all(demo, Path(app.srcdir) / "generated")
+
+
+def clean_up(app: Sphinx, error: Exception | None) -> None:
+    """Remove what was made outside of the documentation."""
+    if "work" in _state:
+        shutil.rmtree(_state.pop("work"), ignore_errors=True)
+
+
+def page_folder(page: str) -> Path:
+    """The folder of a page, with the demonstration's files in it."""
+    folder = _state["work"] / page.replace("/", "-")
+    if not folder.exists():
+        folder.mkdir()
+        for path in (_state["work"] / "demo").iterdir():
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+def run(line: str) -> tuple[str, int]:
+    """Run a line of ``glue-lrs`` in the present folder: what it prints, and its exit code."""
+    from click.testing import CliRunner
+
+    from glue_lrs.cli import main
+
+    program, *words = shlex.split(line)
+    if program != "glue-lrs":
+        raise ExtensionError(f"command: {program!r}, expected glue-lrs")
+    arguments: list[str] = []
+    for word in words:
+        arguments += sorted(glob.glob(word)) or [word]
+    result = CliRunner().invoke(main, arguments, prog_name=program, env={"COLUMNS": "100"})
+    return result.output, result.exit_code
+
+
+class Command(SphinxDirective):
+    """Show lines of ``glue-lrs`` and what each prints; an unexpected exit code is a warning.
+
+    A line that ends in a backslash goes on in the next one.
+    """
+
+    has_content = True
+    option_spec = {"exit": directives.nonnegative_int, "head": directives.positive_int}  # noqa: RUF012
+
+    def run(self) -> list[nodes.Node]:
+        """Run the lines in the folder of the page."""
+        folder = page_folder(self.env.docname)
+        expected = self.options.get("exit", 0)
+        shown: list[str] = []
+        with contextlib.chdir(folder):
+            for text in re.split(r"(?<!\\)\n", "\n".join(self.content)):
+                if not text.strip():
+                    continue
+                output, code = run(text.replace("\\\n", " "))
+                if code != expected:
+                    raise self.severe(f"{text}: exit code {code}, expected {expected}\n{output}")
+                lines = output.rstrip().replace(f"{folder}{os.sep}", SHOWN_FOLDER + "/").split("\n")
+                head = self.options.get("head", len(lines))
+                shown += ["$ " + text.replace("\n", "\n> "), *lines[:head]]
+                shown += ["..."] * (head < len(lines))
+                shown += ["$ echo $?", str(code)] * bool(expected)
+        block = nodes.literal_block("\n".join(shown), "\n".join(shown), language="console")
+        return [block]
+
+
+class Changes(SphinxDirective):
+    """List the fragments of ``changes/``: ``<slug>.<type>.md``, one or more paragraphs each."""
+
+    def run(self) -> list[nodes.Node]:
+        """Read the fragments as reStructuredText, after the code marks of Markdown."""
+        folder = Path(self.env.srcdir).parent / "changes"
+        found: list[nodes.Node] = []
+        for kind, title in _TYPES.items():
+            items = nodes.bullet_list()
+            for path in sorted(folder.glob(f"*.{kind}.md")):
+                self.env.note_dependency(str(path))
+                text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", path.read_text(encoding="utf-8"))
+                item = nodes.list_item()
+                lines = StringList(text.strip().splitlines(), source=str(path))
+                self.state.nested_parse(lines, 0, item)
+                items += item
+            if items.children:
+                found += [nodes.rubric(title, title), items]
+        if not found:
+            text = "Nothing is listed yet."
+            found = [nodes.paragraph(text, text)]
+        return found
+
+
+def without_formats(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Take away the table of formats that astropy adds to ``read`` and ``write``: there is one."""
+    for number, line in enumerate(lines):
+        if line.startswith("The available built-in formats are"):
+            del lines[number:]
+            return
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register."""
+    app.connect("builder-inited", prepare)
+    app.connect("build-finished", clean_up)
+    app.connect("autodoc-process-docstring", without_formats, priority=400)  # before numpydoc
+    app.add_directive("command", Command)
+    app.add_directive("changes", Changes)
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

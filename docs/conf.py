@@ -1,0 +1,43 @@
+"""How Sphinx builds these pages: no network, no committed figures, every warning an error."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as _version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # make_figures
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "glue_lrs"
+author = "The glue_lrs developers"
+project_copyright = "The glue_lrs developers"
+release = _version("glue-lrs")
+version = release
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "glue_lrs_pages",  # _ext: figures, real output of commands, the list of changes
+]
+exclude_patterns = ["_build", "generated", "_ext"]
+default_role = "py:obj"
+nitpicky = (
+    False  # names of other packages lead nowhere without their inventories, which need a network
+)
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "none"  # types are in the docstrings
+autosummary_generate = False
+numpydoc_show_class_members = False
+maximum_signature_line_length = 80
+add_module_names = False
+
+html_theme = "furo"
+html_title = f"glue_lrs {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_show_sphinx = False
+html_show_sourcelink = False
+html_copy_source = False
