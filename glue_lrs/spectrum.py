@@ -211,13 +211,8 @@ def _interpolate(
     `wave` ascends; `bad` and the arrays have the shape (n_wave,) or (integration, n_wave). At the
     ends the nearest good row counts; without any good row all is NaN.
     """
-    if bad.ndim == 1:
-        for array in arrays:
-            if array is not None:
-                good = ~bad & np.isfinite(array)  # a good row may have an infinite error
-                new = np.interp(wave[bad], wave[good], array[good]) if good.any() else np.nan
-                array[bad] = new
-        return
+    # One rule for a spectrum and a stack: a slice of the one must equal the other to the last bit.
+    bad = np.atleast_2d(bad)
     some = bad.any(axis=1)
     whole = bool(some.all())
     count = wave.size
@@ -226,9 +221,10 @@ def _interpolate(
     for array in arrays:
         if array is None:
             continue
-        part = array if whole else array[some]
+        values = np.atleast_2d(array)  # a view: what is put into it is in the array
+        part = values if whole else values[some]
         good = ~(bad if whole else bad[some])
-        good &= np.isfinite(part)
+        good &= np.isfinite(part)  # a good row may have an infinite error
         if known is None or not np.array_equal(good, known):
             known = good
             before = np.maximum.accumulate(np.where(good, position, -1), axis=1)
@@ -248,7 +244,7 @@ def _interpolate(
             )
         filled = part[line, left] * (1.0 - share) + part[line, right] * share
         filled[nothing] = np.nan
-        array[line if whole else np.flatnonzero(some)[line], column] = filled
+        values[line if whole else np.flatnonzero(some)[line], column] = filled
 
 
 def single(extraction: Extraction, integration: int) -> Extraction:
