@@ -550,15 +550,19 @@ class _Part:
         plane = np.asarray(plane)  # slicing a memory map costs more than reading it
         part = plane[integrations, rows] if plane.ndim == 3 else plane[rows]
         native = part.dtype.newbyteorder("=") if dtype is None else dtype
-        if part.strides[-1] != part.itemsize:
-            return part[..., self.index].astype(native)
-        out = np.empty((*part.shape[:-1], self.values.shape[1]), dtype=part.dtype)
+        # In a stack each row's run is copied as one item, many times faster than number by number;
+        # for a single image that is not worth the second copy.
+        as_items = plane.ndim == 3 and part.strides[-1] == part.itemsize
+        shape = (*part.shape[:-1], self.values.shape[1])
+        out = np.empty(shape, dtype=part.dtype if as_items else native)
         done = 0
         for run in self.runs:
-            # Each row's run is copied as one item: many times faster than number by number.
             width = run.stop - run.start
-            item = f"V{width * part.itemsize}"
-            out[..., done : done + width].view(item)[...] = part[..., run].view(item)
+            source, target = part[..., run], out[..., done : done + width]
+            if as_items:
+                item = f"V{width * part.itemsize}"
+                source, target = source.view(item), target.view(item)
+            target[...] = source
             done += width
         return out.astype(native, copy=False)
 
