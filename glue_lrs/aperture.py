@@ -22,7 +22,7 @@ import numpy as np
 from numpy.polynomial.polynomial import polyval
 from numpy.typing import ArrayLike, NDArray
 
-from glue_lrs.errors import ApertureError, ReferenceError
+from glue_lrs.errors import ApertureError, ReferenceFileError
 
 __all__ = ["Aperture", "Coefficients", "Limits", "Weights", "limit_weights"]
 
@@ -129,7 +129,7 @@ class Aperture:
 
     Raises
     ------
-    ReferenceError
+    ReferenceFileError
         If a value is not a number, limits are inverted or enclose less than a pixel, or the
         polynomials do not come in pairs.
 
@@ -156,13 +156,15 @@ class Aperture:
             if value is not None:
                 object.__setattr__(self, key, check_number(key, value))
         if self.ystart is not None and self.ystart < 0:
-            raise ReferenceError(f"ystart is {self.ystart:g}, expected a row number of 0 or more")
+            raise ReferenceFileError(
+                f"ystart is {self.ystart:g}, expected a row number of 0 or more"
+            )
         if self.ystart is not None and self.ystop is not None and self.ystop < self.ystart:
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"ystop is {self.ystop:g}, expected at least ystart, which is {self.ystart:g}"
             )
         if self.extract_width is not None and self.extract_width < 1:
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"extract_width is {self.extract_width:g}, expected at least 1 pixel"
             )
         if (
@@ -171,7 +173,7 @@ class Aperture:
             and self.src_coeff is None
             and self.xstop < self.xstart - _ROUNDING
         ):
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"xstop is {self.xstop:g}, expected at least xstart, which is {self.xstart:g} "
                 "(both are inclusive)"
             )
@@ -449,11 +451,11 @@ def shift_coefficients(coefficients: Coefficients | None, offset: float) -> Coef
 
 
 def check_number(key: str, value: object) -> float:
-    """Return a finite number as float, or raise `ReferenceError` that names the key."""
+    """Return a finite number as float, or raise `ReferenceFileError` that names the key."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ReferenceError(f"{key} is {value!r}, expected a number")
+        raise ReferenceFileError(f"{key} is {value!r}, expected a number")
     if not np.isfinite(float(value)):
-        raise ReferenceError(f"{key} is {value!r}, expected a finite number")
+        raise ReferenceFileError(f"{key} is {value!r}, expected a finite number")
     return float(value)
 
 
@@ -463,17 +465,19 @@ def check_coefficients(key: str, value: object) -> Coefficients | None:
         return None
     form = "[[lower c0, c1, ...], [upper c0, c1, ...], ...]"
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ReferenceError(f"{key} is {value!r}, expected {form}")
+        raise ReferenceFileError(f"{key} is {value!r}, expected {form}")
     if len(value) == 0 or len(value) % 2:
-        raise ReferenceError(f"{key} has {len(value)} edges, expected pairs: {form}")
+        raise ReferenceFileError(f"{key} has {len(value)} edges, expected pairs: {form}")
     edges = []
     for number, edge in enumerate(value):
         if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) == 0:
-            raise ReferenceError(f"{key}[{number}] is {edge!r}, expected a list of coefficients")
+            raise ReferenceFileError(
+                f"{key}[{number}] is {edge!r}, expected a list of coefficients"
+            )
         edges.append(tuple(check_number(f"{key}[{number}]", item) for item in edge))
     for number, (lower, upper) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
         if len(lower) == len(upper) == 1 and upper[0] - lower[0] < 1 - _ROUNDING:
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"{key} region {number + 1} goes from {lower[0]:g} to {upper[0]:g}, expected the "
                 "lower edge first and at least 1 pixel between them"
             )
@@ -487,4 +491,4 @@ def check_variable(value: object) -> Literal["pixel", "wavelength"]:
             return "wavelength"
         if value.lower() == "pixel":
             return "pixel"
-    raise ReferenceError(f"independent_var is {value!r}, expected 'pixel' or 'wavelength'")
+    raise ReferenceFileError(f"independent_var is {value!r}, expected 'pixel' or 'wavelength'")

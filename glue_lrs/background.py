@@ -22,7 +22,7 @@ from glue_lrs.aperture import (
     union,
     weighted_sum,
 )
-from glue_lrs.errors import ApertureError, LRSWarning, ReferenceError
+from glue_lrs.errors import ApertureError, LRSWarning, ReferenceFileError
 
 __all__ = ["Background", "BackgroundFit"]
 
@@ -95,7 +95,7 @@ class Background:
 
     Raises
     ------
-    ReferenceError
+    ReferenceFileError
         If a value is not what is listed here.
 
     Notes
@@ -114,7 +114,7 @@ class Background:
     def __post_init__(self) -> None:
         coefficients = check_coefficients("bkg_coeff", self.bkg_coeff)
         if coefficients is None:
-            raise ReferenceError("bkg_coeff is missing, expected pairs of edges")
+            raise ReferenceFileError("bkg_coeff is missing, expected pairs of edges")
         object.__setattr__(self, "bkg_coeff", coefficients)
         object.__setattr__(self, "independent_var", check_variable(self.independent_var))
         fit, order = check_fit(self.bkg_fit, self.bkg_order)
@@ -338,10 +338,10 @@ def _invert(
 def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], int]:
     """Return the pipeline's pair of fit and order; ``"mean"`` is a polynomial of order 0."""
     if fit not in ("poly", "median", "mean"):
-        raise ReferenceError(f"bkg_fit is {fit!r}, expected 'mean', 'median', 'poly' or null")
+        raise ReferenceFileError(f"bkg_fit is {fit!r}, expected 'mean', 'median', 'poly' or null")
     number = check_number("bkg_order", order)
     if number != int(number) or number < 0:
-        raise ReferenceError(f"bkg_order is {order!r}, expected a whole number of 0 or more")
+        raise ReferenceFileError(f"bkg_order is {order!r}, expected a whole number of 0 or more")
     if fit == "mean":
         return "poly", 0
     return fit, int(number)  # type: ignore[return-value]

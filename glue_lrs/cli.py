@@ -175,7 +175,7 @@ _SAY = {"error": _say_error, "warning": _say_warning}
 # --- what options mean -------------------------------------------------------------------------
 
 
-class _Setting(click.ParamType[Any]):
+class _Setting(click.ParamType):  # type: ignore[type-arg]
     """KEY=VALUE, the value as JSON where it is JSON, as a word where it is not."""
 
     name = "KEY=VALUE"
@@ -654,6 +654,12 @@ def edit(
 #: Step parameters that are no keys of a reference.
 _STEP_ONLY = ("position_offset", "subtract_background", "apply_apcorr", "fixed_background")
 
+#: Keys that an operator writes anew when something is folded into them; all others stay.
+_FOLDED = (
+    "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "bkg_coeff", "bkg_fit",
+    "bkg_order", "smoothing_length", "independent_var", "use_source_posn",
+)  # fmt: skip
+
 
 def _edited(
     ctx: click.Context,
@@ -690,7 +696,8 @@ def _edited(
         with warnings.catch_warnings():  # of a correction, which no reference has
             warnings.filterwarnings("ignore", "no aperture correction", LRSWarning)
             operator = Extract1D.from_reference(changed, exp_type, **folded)
-        changed = replaced(operator.to_reference(image).document["apertures"][0])
+        kept = {key: new[key] for key in new if key not in _FOLDED}
+        changed = replaced({**kept, **operator.to_reference(image).document["apertures"][0]})
     return changed
 
 

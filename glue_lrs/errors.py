@@ -11,7 +11,7 @@ __all__ = [
     "LRSError",
     "LRSWarning",
     "ProductError",
-    "ReferenceError",
+    "ReferenceFileError",
     "WriteError",
     "nearest",
 ]
@@ -28,11 +28,11 @@ class ProductError(LRSError):
     """A science product (s2d, cal, calints, x1d, x1dints) cannot be used."""
 
 
-class ReferenceError(LRSError):
+class ReferenceFileError(LRSError):
     """An EXTRACT1D reference, or a parameter that takes the place of one of its keys, is wrong."""
 
 
-class ApertureError(ReferenceError):
+class ApertureError(ReferenceFileError):
     """An aperture or a background region does not fit the image."""
 
 

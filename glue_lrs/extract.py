@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from glue_lrs.aperture import Aperture, Weights, check_number, weighted_sum
 from glue_lrs.aperture_correction import ApertureCorrection
 from glue_lrs.background import Background, BackgroundFit
-from glue_lrs.errors import ApertureError, LRSWarning, ProductError, ReferenceError
+from glue_lrs.errors import ApertureError, LRSWarning, ProductError, ReferenceFileError
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
-from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage
+from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage, load_wcs
 from glue_lrs.position import SourcePosition, expected_position, expected_trace
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ __all__ = ["Extract1D", "Placement"]
 #: Pixels of a window that are worked on at once: few enough to stay in the processor's cache and
 #: far below the image's own memory, enough to hide the cost of a call.
 _BLOCK_PIXELS = 1 << 15
-#: Rows that lost more than this to bad pixels are told of, whether or not they are masked.
-_TELL_LOST = 0.1
+#: Rows that lost more than so many pixels to bad ones are told of, whether or not they are masked.
+_TELL_LOST = 0.5
 #: An aperture with less weight than this has no pixel (`numpy.isclose` to 0).
 _NO_PIXELS = 1e-8
 #: MJy to Jy.
@@ -105,7 +105,7 @@ class Extract1D:
 
     Raises
     ------
-    ReferenceError
+    ReferenceFileError
         If a value is out of range.
 
     Notes
@@ -133,7 +133,7 @@ class Extract1D:
             self, "position_offset", check_number("position_offset", self.position_offset)
         )
         if self.max_lost is not None and not 0.0 <= check_number("max_lost", self.max_lost) <= 1.0:
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"max_lost is {self.max_lost!r}, expected a fraction between 0 and 1"
             )
         for key in (
@@ -145,7 +145,7 @@ class Extract1D:
         ):
             value = getattr(self, key)
             if not (value is None or isinstance(value, bool)):
-                raise ReferenceError(f"{key} is {value!r}, expected True, False or None")
+                raise ReferenceFileError(f"{key} is {value!r}, expected True, False or None")
 
     @classmethod
     def from_reference(
@@ -185,7 +185,7 @@ class Extract1D:
 
         Raises
         ------
-        ReferenceError
+        ReferenceFileError
             If the reference cannot be read, has no aperture for the exposure type, or a key or its
             value is wrong.
         CorrectionError
@@ -227,7 +227,7 @@ class Extract1D:
 
         Raises
         ------
-        ReferenceError
+        ReferenceFileError
             If a key is unknown or its value is wrong.
         """
         from glue_lrs.reference import operator_from_parameters
@@ -258,7 +258,7 @@ class Extract1D:
 
         Raises
         ------
-        ReferenceError
+        ReferenceFileError
             If something cannot be folded. The message names the step's parameter to use
             instead.
 
@@ -346,12 +346,12 @@ class Extract1D:
             columns={name: columns[name] for name in COLUMNS},
             units=column_units(image.calibrated),
             header=image.header,
-            keywords_source=_Keywords(image, plan),
+            keywords_source=_Keywords.of(image, plan),
             times=_integration_times(image),
             int_times=image.times,
             provenance=Provenance(
                 partial(getattr, self, "parameters"),
-                image.filename,
+                image.path or image.filename,
                 dict(self.references),
                 _position_record(placement),
                 notes,
@@ -480,26 +480,23 @@ class Extract1D:
         pixels = columns["NPIXELS"]
         if not (pixels > _NO_PIXELS).any():
             raise ProductError(f"{image.label}: every pixel of the aperture is NaN or flagged")
-        limit = _TELL_LOST if self.max_lost is None else self.max_lost
-        few = pixels < (1.0 - limit) * total
+        # Half a pixel where nothing is asked: at the trace's peak that is a tenth of the light.
+        allowed = _TELL_LOST if self.max_lost is None else self.max_lost * total
+        few = pixels < total - allowed - _NO_PIXELS  # rounding apart
         if few.any():
             few &= pixels > _NO_PIXELS  # without any pixel the flux is NaN: nothing to be misled by
             if self.max_lost is not None:
                 columns["DQ"][few] |= np.uint32(DO_NOT_USE)
             number = int(few.sum())
             if number:
-                lost = np.where(few, 1.0 - pixels / total, 0.0)
+                lost = np.where(few, total - pixels, 0.0)
                 worst = np.unravel_index(int(lost.argmax()), lost.shape)
-                done = (
-                    "they are masked"
-                    if self.max_lost is not None
-                    else "max_lost=0.1 would mask them"
-                )
+                done = "max_lost=0 would mask them" if self.max_lost is None else "they are masked"
                 notes.append(
-                    f"bad pixels took more than {limit:.0%} of the aperture in {number} of "
-                    f"{pixels.size} rows, {lost[worst]:.0%} at "
-                    f"{columns['WAVELENGTH'][worst]:.2f} um; "
-                    f"their flux is too low by about as much ({done})"
+                    f"bad pixels took part of the aperture in {number} of {pixels.size} rows, at "
+                    f"most {lost[worst]:.1f} of its {total[worst[-1]]:.1f} pixels at "
+                    f"{columns['WAVELENGTH'][worst]:.2f} um; their light is missing from the flux "
+                    f"({done})"
                 )
         if regionless:
             notes.append(
@@ -902,13 +899,18 @@ def _integration_times(image: SlitImage) -> Table | None:
 
 @dataclass(frozen=True, eq=False)
 class _Keywords:
-    """The cards of the EXTRACT1D extension: worked out when asked for, as they need the WCS."""
+    """The cards of the EXTRACT1D extension: worked out when asked for, as they need the WCS.
 
-    image: SlitImage
-    plan: _Plan
+    It must not hold the image: a spectrum would keep a whole stack, or an open file, alive.
+    """
 
-    def __call__(self) -> dict[str, Any]:
-        image, plan = self.image, self.plan
+    cards: dict[str, Any]
+    wcs_source: Any
+    column: float
+    row: float
+
+    @classmethod
+    def of(cls, image: SlitImage, plan: _Plan) -> _Keywords:
         first, last = plan.rows.start, plan.rows.stop - 1
         cards: dict[str, Any] = {"SLTNAME": image.slit_name}
         if image.source_type:
@@ -918,14 +920,24 @@ class _Keywords:
             "EXTRXSTP": plan.limits[1] + 1,
             "EXTRYSTR": first + 1,
             "EXTRYSTP": last + 1,
+            "SPORDER": image.spectral_order,
+            "DISPAXIS": image.dispaxis,
         }
-        if image.wcs is not None:
-            column = np.average(plan.source.index, weights=plan.source.values.sum(axis=0))
-            row = np.average(np.arange(first, last + 1), weights=plan.total)
-            ra, dec = (float(v) for v in image.wcs(column, row)[:2])
-            if np.isfinite(ra) and np.isfinite(dec):
-                cards |= {"SLIT_RA": ra, "SLIT_DEC": dec}
-        cards |= {"SPORDER": image.spectral_order, "DISPAXIS": image.dispaxis}
         if "DETECTOR" in image.header:
             cards["DETECTOR"] = image.header["DETECTOR"]
+        weights = plan.source.values.sum(axis=0)
+        return cls(
+            cards,
+            image.__dict__.get("wcs", image.wcs_source),
+            float(plan.source.index @ weights / weights.sum()),
+            float(np.arange(first, last + 1) @ plan.total / plan.total.sum()),
+        )
+
+    def __call__(self) -> dict[str, Any]:
+        cards = dict(self.cards)
+        wcs = load_wcs(self.wcs_source)
+        if wcs is not None:
+            ra, dec = (float(v) for v in wcs(self.column, self.row)[:2])
+            if np.isfinite(ra) and np.isfinite(dec):
+                cards |= {"SLIT_RA": ra, "SLIT_DEC": dec}
         return cards

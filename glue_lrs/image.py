@@ -73,7 +73,9 @@ class SlitImage:
     header, sci_header : `~astropy.io.fits.Header`
         Headers of the primary HDU and of the SCI extension.
     filename : str, optional
-        The file the image was read from.
+        The file the image was read from, as messages call it.
+    path : str, optional
+        Its absolute path, for the provenance.
     kind : str
         ``"s2d"``, ``"cal"`` or ``"calints"``.
     wcs_source : `~gwcs.wcs.WCS` or callable, optional
@@ -109,6 +111,7 @@ class SlitImage:
     header: fits.Header = field(default_factory=fits.Header)
     sci_header: fits.Header = field(default_factory=fits.Header)
     filename: str | None = None
+    path: str | None = None
     kind: str = "s2d"
     wcs_source: WCS | Callable[[], WCS | None] | None = None
 
@@ -161,10 +164,7 @@ class SlitImage:
     @cached_property
     def wcs(self) -> WCS | None:
         """The WCS: column, row -> RA and Dec in degrees, wavelength in micron."""
-        source = self.wcs_source
-        if source is None or hasattr(source, "forward_transform"):  # a WCS is callable as well
-            return source
-        return source()
+        return load_wcs(self.wcs_source)
 
     @property
     def bounding_box(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -219,6 +219,13 @@ class SlitImage:
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.data.shape))
         return f"<SlitImage {self.kind} {self.exp_type} {shape} {self.unit} {self.filename or ''}>"
+
+
+def load_wcs(source: WCS | Callable[[], WCS | None] | None) -> WCS | None:
+    """The WCS itself, of what `SlitImage.wcs_source` may be."""
+    if source is None or hasattr(source, "forward_transform"):  # a WCS is callable as well
+        return source
+    return source()
 
 
 SlitImage.read = reader(

@@ -29,7 +29,7 @@ from glue_lrs.aperture import (
 )
 from glue_lrs.aperture_correction import ApertureCorrection
 from glue_lrs.background import Background, check_fit
-from glue_lrs.errors import LRSError, LRSWarning, ReferenceError, nearest
+from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError, nearest
 from glue_lrs.image import FIXED_SLIT, SLITLESS, SlitImage
 from glue_lrs.unified import reader, writer
 
@@ -60,7 +60,7 @@ _ANY = "ANY"
 
 def _check_text(key: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ReferenceError(f"{key} is {value!r}, expected a word")
+        raise ReferenceFileError(f"{key} is {value!r}, expected a word")
     return value
 
 
@@ -69,25 +69,25 @@ def _check_order(key: str, value: object) -> int | str:
         return _ANY
     number = check_number(key, value)
     if number != int(number):
-        raise ReferenceError(f"{key} is {value!r}, expected a whole number or 'ANY'")
+        raise ReferenceFileError(f"{key} is {value!r}, expected a whole number or 'ANY'")
     return int(number)
 
 
 def _check_axis(key: str, value: object) -> int:
     if isinstance(value, bool) or value not in (1, 2):
-        raise ReferenceError(f"{key} is {value!r}, expected 1 (along x) or 2 (along y)")
+        raise ReferenceFileError(f"{key} is {value!r}, expected 1 (along x) or 2 (along y)")
     return int(value)
 
 
 def _check_flag(key: str, value: object) -> bool | None:
     if value is not None and not isinstance(value, bool):
-        raise ReferenceError(f"{key} is {value!r}, expected true, false or null")
+        raise ReferenceFileError(f"{key} is {value!r}, expected true, false or null")
     return value
 
 
 def _check_bool(key: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ReferenceError(f"{key} is {value!r}, expected true or false")
+        raise ReferenceFileError(f"{key} is {value!r}, expected true or false")
     return value
 
 
@@ -112,7 +112,7 @@ def _or_null(check: Callable[[str, object], Any]) -> Callable[[str, object], Any
 def _check_fraction(key: str, value: object) -> float:
     number = check_number(key, value)
     if not 0 <= number <= 1:
-        raise ReferenceError(f"{key} is {value!r}, expected a fraction between 0 and 1")
+        raise ReferenceFileError(f"{key} is {value!r}, expected a fraction between 0 and 1")
     return number
 
 
@@ -174,23 +174,27 @@ def _checked(check: Callable[[str, object], Any], key: str, value: object) -> An
     try:
         return check(key, value)
     except OverflowError:
-        raise ReferenceError(f"{key} has too many digits, expected a number below 1e308") from None
+        raise ReferenceFileError(
+            f"{key} has too many digits, expected a number below 1e308"
+        ) from None
 
 
 def _check_entry(entry: Mapping[str, Any], where: str) -> None:
-    """Raise `ReferenceError` with what is wrong with an entry."""
+    """Raise `ReferenceFileError` with what is wrong with an entry."""
     try:
         for key, value in entry.items():
             if key in _KEYS:
                 _checked(_KEYS[key], key, value)
             elif key not in _REMARKS and not key.startswith("_"):
-                raise ReferenceError(f"{_unknown(key)}, expected a key of an EXTRACT1D aperture")
+                raise ReferenceFileError(
+                    f"{_unknown(key)}, expected a key of an EXTRACT1D aperture"
+                )
         for key in ("xstart", "xstop"):
             if key in entry and entry[key] is None and entry.get("src_coeff") is None:
-                raise ReferenceError(f"{key} is null, expected a number (or leave the key out)")
+                raise ReferenceFileError(f"{key} is null, expected a number (or leave the key out)")
         _aperture(entry)
-    except ReferenceError as error:
-        raise ReferenceError(f"{where}: {error}") from None
+    except ReferenceFileError as error:
+        raise ReferenceFileError(f"{where}: {error}") from None
 
 
 def _unknown(key: str) -> str:
@@ -268,7 +272,7 @@ class Reference:
 
     Raises
     ------
-    ReferenceError
+    ReferenceFileError
         If there is no list ``apertures``, an aperture has no ``id`` or an unknown key, or a value
         is not what its key takes. Apertures of other modes than LRS are not looked at.
 
@@ -286,7 +290,7 @@ class Reference:
 
     def __post_init__(self) -> None:
         if not isinstance(self.document, Mapping):
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"{self.name}: is a {type(self.document).__name__}, expected an object with the "
                 "key 'apertures'"
             )
@@ -296,21 +300,23 @@ class Reference:
             hints = (nearest(key, ["apertures"]) for key in document)
             hint = next(filter(None, hints), "")
             found = ", ".join(map(repr, document)) or "nothing"
-            raise ReferenceError(f"{self.name}: found {found}, expected a key 'apertures'{hint}")
+            raise ReferenceFileError(
+                f"{self.name}: found {found}, expected a key 'apertures'{hint}"
+            )
         entries = document["apertures"]
         if not isinstance(entries, list) or not entries:
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"{self.name}: apertures is {_excerpt(entries)}, expected a list of one or more "
                 "objects"
             )
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                raise ReferenceError(
+                raise ReferenceFileError(
                     f"{self.name}: apertures[{number}] is {_excerpt(entry)}, expected an object"
                 )
             if "id" not in entry:
                 hint = next((f": {_unknown(key)}" for key in entry if nearest(key, ["id"])), "")
-                raise ReferenceError(
+                raise ReferenceFileError(
                     f"{self.name}: apertures[{number}] has no id, expected an EXP_TYPE such as "
                     f"{FIXED_SLIT!r}, or 'ANY'{hint}"
                 )
@@ -357,11 +363,11 @@ class Reference:
 
         Raises
         ------
-        ReferenceError
+        ReferenceFileError
             If there is none; the message lists what there is.
         """
         if not isinstance(exp_type, str):
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"exp_type is {exp_type!r}, expected a word such as {FIXED_SLIT!r}"
             )
         orders = []
@@ -373,7 +379,7 @@ class Reference:
                 return deepcopy(entry)
             orders.append(order)
         if orders:
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"{self.name}: aperture {exp_type!r} is there for spectral_order "
                 f"{', '.join(map(str, orders))}, expected {spectral_order}"
             )
@@ -382,7 +388,7 @@ class Reference:
             + (f" (region_type {entry['region_type']!r})" if not _is_target(entry) else "")
             for entry in self.document["apertures"]
         ]
-        raise ReferenceError(
+        raise ReferenceFileError(
             f"{self.name}: no aperture has the id {exp_type!r}, found {', '.join(there)} (upper "
             "and lower case differ)"
         )
@@ -411,7 +417,7 @@ class Reference:
         if exp_type is not None:
             try:
                 entries = [self.entry(exp_type)]
-            except ReferenceError as error:
+            except ReferenceFileError as error:
                 return [Problem("error", str(error))]
         elif not any(_matches(e, mode) for e in entries for mode in (FIXED_SLIT, SLITLESS)):
             ids = ", ".join(str(e["id"]) for e in self.document["apertures"])
@@ -529,7 +535,7 @@ def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[An
     extent = f"the image, whose columns are 0 to {columns - 1}"
     try:
         weights = _aperture(entry).weights(wavelength)
-    except ReferenceError as error:
+    except ReferenceFileError as error:
         return [("error", str(error))]
     span = f"the source aperture ({weights.lower:.2f} to {weights.upper:.2f})"
     if weights.empty and weights.rows.start >= weights.rows.stop:
@@ -547,7 +553,7 @@ def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[An
         warnings.simplefilter("always")
         try:
             background.weights(wavelength)
-        except ReferenceError as error:
+        except ReferenceFileError as error:
             found.append(("error", str(error)))
     return found + [("warning", str(one.message)) for one in caught]
 
@@ -612,7 +618,7 @@ Reference.read = reader(
 
     Raises
     ------
-    ReferenceError
+    ReferenceFileError
         If the file is missing, is not JSON, or does not hold what a reference must: see
         `Reference`.
     """,
@@ -657,7 +663,7 @@ def operator_from_reference(
     for key, only in (("region_type", "target"), ("dispaxis", 2), ("disp_axis", 2)):
         value = keys.pop(key, None)
         if value not in (None, only):
-            raise ReferenceError(f"{key} is {value!r}, expected {only!r} for MIRI LRS")
+            raise ReferenceFileError(f"{key} is {value!r}, expected {only!r} for MIRI LRS")
     for key, value in keys.items():
         if value is None and key != "bkg_fit":
             entry.pop(key, None)
@@ -710,7 +716,7 @@ def _as_reference(
         return Reference.from_dict(reference)
     if isinstance(reference, str | PathLike):
         return Reference.read(reference)
-    raise ReferenceError(
+    raise ReferenceFileError(
         f"reference is a {type(reference).__name__}, expected a path, a dict, a Reference or None"
     )
 
@@ -750,17 +756,17 @@ def _sort_overrides(
             keys[key] = value
         elif key == "extraction_type":
             if value not in ("box", None):
-                raise ReferenceError(f"extraction_type is {value!r}, expected 'box'")
+                raise ReferenceFileError(f"extraction_type is {value!r}, expected 'box'")
         elif key in _OPTIMAL:
-            raise ReferenceError(f"{key} belongs to optimal extraction, expected one of 'box'")
+            raise ReferenceFileError(f"{key} belongs to optimal extraction, expected one of 'box'")
         else:
             known = [*_KEYS, *_STEP, *_OPTIONS, "extraction_type"]
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"unknown parameter {key!r}{nearest(key, known)}, expected a key of an EXTRACT1D "
                 "aperture or a step parameter"
             )
     if keys.get("id", "") is None:
-        raise ReferenceError("id is None, expected an EXP_TYPE")
+        raise ReferenceFileError("id is None, expected an EXP_TYPE")
     return keys, step, options
 
 
@@ -855,15 +861,15 @@ def operator_from_parameters(
     """Make the operator that `operator_parameters` describes: see `Extract1D.from_parameters`."""
     where = "parameters"
     if not isinstance(parameters, Mapping):
-        raise ReferenceError(f"{where} is {_excerpt(parameters)}, expected a mapping")
+        raise ReferenceFileError(f"{where} is {_excerpt(parameters)}, expected a mapping")
     known = ("reference", "step", "options")
     for key in parameters:
         if key not in known:
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"{where}: unknown key {key!r}{nearest(key, known)}, expected {', '.join(known)}"
             )
     if "reference" not in parameters:
-        raise ReferenceError(f"{where}: 'reference' is missing, expected keys of an aperture")
+        raise ReferenceFileError(f"{where}: 'reference' is missing, expected keys of an aperture")
     entry, step, options = ({**parameters.get(key, {})} for key in known)
     _check_entry(entry, where)
     checks: dict[str, tuple[dict[str, Any], dict[str, Callable[[str, object], Any]]]] = {
@@ -873,7 +879,7 @@ def operator_from_parameters(
     for part, (values, checkers) in checks.items():
         for key, value in values.items():
             if key not in checkers:
-                raise ReferenceError(f"{where}: unknown {part} {key!r}{nearest(key, checkers)}")
+                raise ReferenceFileError(f"{where}: unknown {part} {key!r}{nearest(key, checkers)}")
             values[key] = _checked(checkers[key], key, value)
     return _build(
         cls,
@@ -1032,7 +1038,7 @@ def to_reference(
     if left:
         text = f"a reference cannot hold {'; nor '.join(left)}"
         if strict:
-            raise ReferenceError(text)
+            raise ReferenceFileError(text)
         warnings.warn(text, LRSWarning, stacklevel=3)
 
     aperture = _shifted(aperture, aperture_shift, image)
@@ -1080,7 +1086,7 @@ def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aper
         return aperture
     if aperture.src_coeff is None and None in (aperture.xstart, aperture.xstop):
         if aperture.xstop is None and image is None:
-            raise ReferenceError(
+            raise ReferenceFileError(
                 f"xstop is not set, expected a number to add position_offset={offset!r} to (or "
                 "give the image, whose last column it is)"
             )
@@ -1099,7 +1105,7 @@ def _one_variable(aperture: Aperture, background: Background | None) -> str:
         return aperture.independent_var
     if _constant(aperture.src_coeff) or aperture.independent_var == background.independent_var:
         return background.independent_var
-    raise ReferenceError(
+    raise ReferenceFileError(
         f"independent_var is {aperture.independent_var!r} for the aperture and "
         f"{background.independent_var!r} for the background, expected one for both"
     )

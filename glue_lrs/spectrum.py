@@ -326,10 +326,10 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
                 header=header,
                 aperture_weight=None if weight is None else weight[origin],
             )
-    if column not in ("FLUX", "SURF_BRIGHT"):
+    if column != "FLUX":
         raise LRSError(
-            f"the spectrum was made from the column {column} and changed since, expected FLUX or "
-            "SURF_BRIGHT, as nothing else can take the place of the flux in an x1d"
+            f"the spectrum was made from the column {column} and changed since, expected FLUX, as "
+            "nothing else can take the place of the flux in an x1d"
         )
     wave, flux = wave[keep], flux[..., keep]
     error = None if error is None else error[..., keep]
@@ -338,7 +338,7 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
         wave = remembered.wavelength[origin]  # the same to rounding
         own = remembered.columns[column][..., origin]
         if mask is not None and own.shape == flux.shape:
-            made_up = mask & np.isnan(own)
+            made_up = mask & remembered.mask[..., origin]  # was filled, not measured
             flux[made_up] = np.nan
             if error is not None:
                 error[made_up] = np.nan
@@ -448,10 +448,14 @@ def _which_integrations(known: NDArray[Any], flux: NDArray[Any]) -> slice | None
         return None
     lines = np.atleast_2d(flux)
     same = (known == lines[0]) | (np.isnan(known) & np.isnan(lines[0]))
-    first = np.flatnonzero(same.all(axis=1))
-    if first.size == 0 or first[0] + len(lines) > len(known):
-        return None
-    return slice(int(first[0]), int(first[0]) + len(lines))
+    starts = np.flatnonzero(same.all(axis=1))
+    places = [
+        slice(int(start), int(start) + len(lines))
+        for start in starts
+        if start + len(lines) <= len(known)
+        and np.array_equal(known[start : start + len(lines)], lines, equal_nan=True)
+    ]
+    return places[0] if len(places) == 1 else None  # of equal ones nobody knows which it was
 
 
 def _equal(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
@@ -670,5 +674,6 @@ def spectrum_to_image(spectrum: Spectrum) -> SlitImage:
         times=image.times if stack_kept else None,
         header=_header(spectrum),
         filename=None,  # the numbers are not the file's any more
+        path=None,
         wcs_source=image.wcs_source if place is not None else None,
     )

@@ -11,7 +11,7 @@ import pytest
 from jwst.extract_1d.extract import read_extract1d_ref
 
 from glue_lrs.aperture_correction import ApertureCorrection
-from glue_lrs.errors import LRSError, LRSWarning, ReferenceError, WriteError
+from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError, WriteError
 from glue_lrs.extract import Extract1D
 from glue_lrs.extraction import Extraction, Provenance
 from glue_lrs.image import FIXED_SLIT, SlitImage
@@ -107,18 +107,20 @@ def test_the_file_is_recorded(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_file_is_told(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     path.write_bytes(content)
-    with pytest.raises(ReferenceError, match=message) as caught:
+    with pytest.raises(ReferenceFileError, match=message) as caught:
         Reference.read(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ReferenceError, match=r"no\.json: does not exist, expected an EXTRACT1D"):
+    with pytest.raises(
+        ReferenceFileError, match=r"no\.json: does not exist, expected an EXTRACT1D"
+    ):
         Extract1D.from_reference(tmp_path / "no.json", FIXED_SLIT)
-    with pytest.raises(ReferenceError, match="is a directory, expected an EXTRACT1D"):
+    with pytest.raises(ReferenceFileError, match="is a directory, expected an EXTRACT1D"):
         Reference.read(tmp_path)
-    with pytest.raises(ReferenceError, match="cannot be read"):
+    with pytest.raises(ReferenceFileError, match="cannot be read"):
         Reference.read("null\0byte.json")
 
 

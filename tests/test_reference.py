@@ -20,7 +20,7 @@ from jwst.extract_1d import extract as jwst_extract
 from glue_lrs.aperture import Aperture
 from glue_lrs.aperture_correction import ApertureCorrection
 from glue_lrs.background import Background
-from glue_lrs.errors import LRSError, LRSWarning, ReferenceError
+from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError
 from glue_lrs.extract import Extract1D
 from glue_lrs.image import FIXED_SLIT, SLITLESS, SlitImage
 from glue_lrs.reference import Reference
@@ -120,7 +120,7 @@ def test_selection_and_defaults_are_the_pipelines(make_image: Callable[..., Slit
         source_type = str(rng.choice(["POINT", "EXTENDED"]))
         theirs = judge(json.loads(json.dumps(document)), exp_type, source_type, step)
         if theirs["match"] != jwst_extract.EXACT:
-            with pytest.raises(ReferenceError):
+            with pytest.raises(ReferenceFileError):
                 Reference.from_dict(document).entry(exp_type)
             reached[f"match {theirs['match']}"] += 1
             continue
@@ -242,7 +242,7 @@ def test_numpy_values_and_tuples_are_taken() -> None:
     ],
 )
 def test_what_is_wrong_with_an_entry_is_told(entry: dict[str, Any], message: str) -> None:
-    with pytest.raises(ReferenceError, match=message) as caught:
+    with pytest.raises(ReferenceFileError, match=message) as caught:
         Reference(one(**entry), "some.json")
     text = str(caught.value)
     assert text.startswith(f"some.json: aperture '{FIXED_SLIT}': ")
@@ -264,13 +264,13 @@ def test_what_is_wrong_with_an_entry_is_told(entry: dict[str, Any], message: str
     ],
 )
 def test_what_is_wrong_with_a_document_is_told(document: Any, message: str) -> None:
-    with pytest.raises(ReferenceError, match=message):
+    with pytest.raises(ReferenceFileError, match=message):
         Reference.from_dict(document)
 
 
 def test_every_entry_is_checked_but_those_of_other_modes() -> None:
     good = {"id": FIXED_SLIT, "xstart": 3}
-    with pytest.raises(ReferenceError, match=f"aperture '{SLITLESS}': unknown key 'xstrt'"):
+    with pytest.raises(ReferenceFileError, match=f"aperture '{SLITLESS}': unknown key 'xstrt'"):
         Reference.from_dict({"apertures": [good, {"id": SLITLESS, "xstrt": 3}]})
     other = {"id": "MIR_MRS", "radius": 3}
     assert Reference.from_dict({"apertures": [other, good]}).entry(FIXED_SLIT) == good
@@ -279,13 +279,13 @@ def test_every_entry_is_checked_but_those_of_other_modes() -> None:
 def test_a_missing_id_lists_what_there_is() -> None:
     reference = Reference({"apertures": [{"id": "mir_lrs-fixedslit"}, {"id": SLITLESS}]}, "r.json")
     with pytest.raises(
-        ReferenceError,
+        ReferenceFileError,
         match=f"r.json: no aperture has the id '{FIXED_SLIT}', found mir_lrs-fixedslit, {SLITLESS}",
     ):
         reference.entry(FIXED_SLIT)
-    with pytest.raises(ReferenceError, match="for spectral_order 2, expected 1"):
+    with pytest.raises(ReferenceFileError, match="for spectral_order 2, expected 1"):
         Reference.from_dict(one(spectral_order=2)).entry(FIXED_SLIT)
-    with pytest.raises(ReferenceError, match="exp_type is None"):
+    with pytest.raises(ReferenceFileError, match="exp_type is None"):
         reference.entry(None)  # type: ignore[arg-type]
 
 
@@ -398,12 +398,12 @@ def test_overrides_are_step_parameters_or_replace_keys() -> None:
     ],
 )
 def test_wrong_overrides_are_told(overrides: dict[str, Any], message: str) -> None:
-    with pytest.raises(ReferenceError, match=message):
+    with pytest.raises(ReferenceFileError, match=message):
         make(None, **overrides)
 
 
 def test_wrong_kinds_of_arguments_are_told() -> None:
-    with pytest.raises(ReferenceError, match="reference is a int, expected a path"):
+    with pytest.raises(ReferenceFileError, match="reference is a int, expected a path"):
         make(3)
     with pytest.raises(LRSError, match="apcorr is a int, expected a path"):
         Extract1D.from_reference(None, FIXED_SLIT, apcorr=3)  # type: ignore[arg-type]
@@ -538,11 +538,11 @@ def test_parameters_are_sorted_by_whose_they_are() -> None:
     ],
 )
 def test_wrong_parameters_are_told(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ReferenceError, match=message):
+    with pytest.raises(ReferenceFileError, match=message):
         Extract1D.from_parameters({**make().parameters, **change})
-    with pytest.raises(ReferenceError, match="'reference' is missing"):
+    with pytest.raises(ReferenceFileError, match="'reference' is missing"):
         Extract1D.from_parameters({})
-    with pytest.raises(ReferenceError, match="parameters is 3, expected a mapping"):
+    with pytest.raises(ReferenceFileError, match="parameters is 3, expected a mapping"):
         Extract1D.from_parameters(3)  # type: ignore[arg-type]
 
 
@@ -576,7 +576,7 @@ def test_step_parameters_are_folded_so_that_the_pipeline_does_the_same(tmp_path:
             or (operator.use_source_posn is True and image.source_type != "POINT")
         )
         if lost:
-            with pytest.raises(ReferenceError, match="run the step with --"):
+            with pytest.raises(ReferenceFileError, match="run the step with --"):
                 operator.to_reference(image)
             reached["refused"] += 1
             continue
@@ -654,17 +654,19 @@ def test_what_cannot_be_folded_names_the_steps_parameter(
     def operator(**overrides: Any) -> Extract1D:
         return Extract1D.from_reference(None, FIXED_SLIT, apcorr=correction, **overrides)
 
-    with pytest.raises(ReferenceError, match=r"--position_offset=0\.1234567890123"):
+    with pytest.raises(ReferenceFileError, match=r"--position_offset=0\.1234567890123"):
         operator(position_offset=0.1234567890123).to_reference()
-    with pytest.raises(ReferenceError, match="--apply_apcorr=false"):
+    with pytest.raises(ReferenceFileError, match="--apply_apcorr=false"):
         operator(apply_apcorr=False).to_reference()
-    with pytest.raises(ReferenceError, match="fixed_background, which is no parameter of the step"):
+    with pytest.raises(
+        ReferenceFileError, match="fixed_background, which is no parameter of the step"
+    ):
         operator(fixed_background=True, bkg_coeff=REGIONS).to_reference()
     image = slit_image(make_image)
-    with pytest.raises(ReferenceError, match=r"--position_offset=0\.5"):
+    with pytest.raises(ReferenceFileError, match=r"--position_offset=0\.5"):
         operator(extract_width=5, position_offset=0.5).to_reference(image)
     extended = slit_image(make_image, "EXTENDED")
-    with pytest.raises(ReferenceError, match="--use_source_posn=true"):
+    with pytest.raises(ReferenceFileError, match="--use_source_posn=true"):
         operator(extract_width=5, use_source_posn=True).to_reference(extended)
     operator(apply_apcorr=False).to_reference(extended)  # an extended source has no correction
     folded = operator(position_offset=0.5).to_reference(extended).entry(FIXED_SLIT)
@@ -673,10 +675,12 @@ def test_what_cannot_be_folded_names_the_steps_parameter(
         aperture=Aperture(src_coeff=((3.0, 0.1), (9.0,)), independent_var="wavelength"),
         background=Background(bkg_coeff=((1.0, 0.1), (2.5,))),
     )
-    with pytest.raises(ReferenceError, match="independent_var is 'wavelength' for the aperture"):
+    with pytest.raises(
+        ReferenceFileError, match="independent_var is 'wavelength' for the aperture"
+    ):
         both.to_reference()
     unlimited = Extract1D(aperture=Aperture(), position_offset=1.0)
-    with pytest.raises(ReferenceError, match="xstop is not set"):
+    with pytest.raises(ReferenceFileError, match="xstop is not set"):
         unlimited.to_reference()
     assert unlimited.to_reference(image).entry(FIXED_SLIT)["xstop"] == image.shape[1]
     with pytest.warns(LRSWarning, match="--position_offset=0.5"):

@@ -454,21 +454,28 @@ def test_normalised_spectrum_has_no_unit() -> None:
     np.testing.assert_allclose(back.columns["FLUX"][::-1], spectrum.flux.value / 2)
 
 
-def test_surface_brightness_keeps_its_unit() -> None:
-    spectrum = make_extraction().to_spectrum("SURF_BRIGHT")
-    back = spectrum_to_extraction(spectrum * 2)
-    assert back.units["FLUX"] == "MJy/sr"
-    np.testing.assert_allclose(back.columns["FLUX"][::-1], 2 * spectrum.flux.value)
-
-
 def test_what_is_no_flux_cannot_be_changed_and_written() -> None:
-    with pytest.raises(LRSError, match="from the column NPIXELS and changed since"):
-        spectrum_to_extraction(make_extraction().to_spectrum("NPIXELS") * 2)
+    for column in ("NPIXELS", "SURF_BRIGHT"):  # a brightness must not pass for a flux
+        with pytest.raises(LRSError, match=f"from the column {column} and changed since"):
+            spectrum_to_extraction(make_extraction().to_spectrum(column) * 2)
     cube = Spectrum(
         flux=np.ones((2, 3, 4)) * u.Jy, spectral_axis=np.arange(1, 5) * u.um, spectral_axis_index=2
     )
     with pytest.raises(LRSError, match="has 3 axes, expected 1 or 2"):
         spectrum_to_extraction(cube)
+
+
+def test_a_masked_row_that_was_filled_is_not_written_as_measured() -> None:
+    """A row with a flux and a flag: what stands there was made up, whatever is done to it."""
+    extraction = make_extraction()
+    dq = extraction.columns["DQ"].copy()
+    dq[3] = 1
+    flagged = replace(extraction, columns=extraction.columns | {"DQ": dq})
+    back = spectrum_to_extraction(flagged.to_spectrum() * 2)
+    assert np.isnan(back.columns["FLUX"]).any()
+    row = int(np.flatnonzero(np.isclose(back.wavelength, extraction.wavelength[3]))[0])
+    assert np.isnan(back.columns["FLUX"][row])
+    assert back.columns["DQ"][row] == 1
 
 
 # --- images ---------------------------------------------------------------------------------------

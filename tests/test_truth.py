@@ -6,14 +6,12 @@ between two edges. No weight of an extraction has a part in it.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from glue_lrs import Aperture, Background, Extract1D, LRSWarning
+from glue_lrs import Aperture, Background, Extract1D
 from glue_lrs.extraction import Extraction
 from glue_lrs.simulate import Scene, Simulated, Source
 
@@ -43,13 +41,6 @@ def check(values: Pulls, bias: float = 0.1) -> None:
     # The tails are those of a normal distribution, not of some rows that are far off.
     assert np.abs(values).max() < 6.0
     assert np.mean(np.abs(values) < 1.0) == pytest.approx(0.683, abs=0.03)
-
-
-@pytest.fixture(autouse=True)
-def _bad_pixels_are_expected() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "image: bad pixels took", LRSWarning)
-        yield
 
 
 def scene(seed: int, **changes: Any) -> Scene:

@@ -79,6 +79,7 @@ def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterabl
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if isinstance(source, fits.HDUList):
+                _check_mode(source[0].header, "file")
                 return _identify(_by_name(source), "file") in kinds
             name = os.path.expanduser(os.fspath(source))
             with open(name, "rb") as stream:
@@ -86,6 +87,7 @@ def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterabl
             if start != b"SIMPLE" and start[:2] != b"\x1f\x8b":  # or compressed by gzip
                 return False
             with fits.open(name) as hdulist:
+                _check_mode(hdulist[0].header, name)  # before all the other headers are read
                 return _identify(_by_name(hdulist), name) in kinds
     except Exception:  # whatever it is, it is not ours
         return False
@@ -101,10 +103,11 @@ def _by_name(hdulist: fits.HDUList) -> _HDUs:
 
 def _identify(hdus: _HDUs, label: str) -> str:
     primary = hdus["PRIMARY"][0].header
-    _expect(primary, "TELESCOP", ("JWST",), label)
-    _expect(primary, "INSTRUME", ("MIRI",), label)
-    _expect(primary, "EXP_TYPE", _EXP_TYPES, label)
+    _check_mode(primary, label)
     if "SCI" in hdus:
+        axes = hdus["SCI"][0].header.get("NAXIS", 0)
+        if axes > 3:
+            raise ProductError(f"{label}: SCI has {axes} axes, expected 2, or 3 for a stack")
         if hdus["SCI"][0].header.get("NAXIS") == 3:
             return "calints"
         resampled = primary.get("S_RESAMP") == "COMPLETE" or "WHT" in hdus
@@ -119,6 +122,12 @@ def _identify(hdus: _HDUs, label: str) -> str:
         )
         return "x1dints" if many else "x1d"
     raise ProductError(f"{label}: has no SCI extension, found {', '.join(hdus)}")
+
+
+def _check_mode(primary: fits.Header, label: str) -> None:
+    _expect(primary, "TELESCOP", ("JWST",), label)
+    _expect(primary, "INSTRUME", ("MIRI",), label)
+    _expect(primary, "EXP_TYPE", _EXP_TYPES, label)
 
 
 def _expect(header: fits.Header, key: str, values: tuple[str, ...], label: str) -> None:
@@ -219,6 +228,7 @@ def _read(hdulist: fits.HDUList, label: str) -> SlitImage:
         header=primary,
         sci_header=science,
         filename=label,
+        path=os.path.abspath(os.path.expanduser(label)),
         kind=kind,
         wcs_source=wcs_source,
     )

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from astropy.io import registry
 
-from glue_lrs.errors import LRSWarning, ReferenceError, WriteError
+from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError
 from glue_lrs.io._files import atomic_write
 from glue_lrs.reference import Reference
 
@@ -33,7 +33,7 @@ def read_reference(path: str | PathLike[str]) -> Reference:
 
     Raises
     ------
-    ReferenceError
+    ReferenceFileError
         If the file cannot be read, is not UTF-8, is not JSON (the message tells line and column),
         or is not what an EXTRACT1D reference must be.
 
@@ -46,12 +46,16 @@ def read_reference(path: str | PathLike[str]) -> Reference:
     try:
         raw = Path(label).expanduser().read_bytes()
     except FileNotFoundError:
-        raise ReferenceError(f"{label}: does not exist, expected an EXTRACT1D JSON file") from None
+        raise ReferenceFileError(
+            f"{label}: does not exist, expected an EXTRACT1D JSON file"
+        ) from None
     except IsADirectoryError:
-        raise ReferenceError(f"{label}: is a directory, expected an EXTRACT1D JSON file") from None
+        raise ReferenceFileError(
+            f"{label}: is a directory, expected an EXTRACT1D JSON file"
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         why = getattr(error, "strerror", None) or error
-        raise ReferenceError(f"{label}: cannot be read: {why}") from None
+        raise ReferenceFileError(f"{label}: cannot be read: {why}") from None
     twice: list[str] = []
 
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -61,7 +65,7 @@ def read_reference(path: str | PathLike[str]) -> Reference:
         return made
 
     def refuse(word: str) -> NoReturn:
-        raise ReferenceError(f"{label}: holds {word}, expected finite numbers")
+        raise ReferenceFileError(f"{label}: holds {word}, expected finite numbers")
 
     try:
         # utf-8-sig: editors of one operating system begin their files with a mark
@@ -70,15 +74,15 @@ def read_reference(path: str | PathLike[str]) -> Reference:
         )
     except UnicodeDecodeError as error:
         kind = "a FITS file" if raw.startswith(b"SIMPLE") else f"not UTF-8 at byte {error.start}"
-        raise ReferenceError(f"{label}: is {kind}, expected an EXTRACT1D JSON file") from None
+        raise ReferenceFileError(f"{label}: is {kind}, expected an EXTRACT1D JSON file") from None
     except json.JSONDecodeError as error:
         kind = "is empty" if not raw.strip() else "is not JSON"
-        raise ReferenceError(
+        raise ReferenceFileError(
             f"{label}: {kind}: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
     except (RecursionError, ValueError) as error:  # nested too deep, a number of too many digits
         text = str(error).splitlines()[0]
-        raise ReferenceError(f"{label}: cannot be read as JSON: {text}") from None
+        raise ReferenceFileError(f"{label}: cannot be read as JSON: {text}") from None
     if twice:
         warnings.warn(
             f"{label}: {', '.join(twice)}: given twice, the last one counts",

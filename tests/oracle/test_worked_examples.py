@@ -67,10 +67,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.parametrize("positioned", [False, True])
+@pytest.mark.parametrize(("positioned", "offset"), [(False, 0.0), (True, 0.0), (True, 0.4)])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_equal_to_the_pipeline(
-    name: str, positioned: bool, files: dict[str, Path], tmp_path: Path
+    name: str, positioned: bool, offset: float, files: dict[str, Path], tmp_path: Path
 ) -> None:
     product, entry = EXAMPLES[name]
     with warnings.catch_warnings():
@@ -86,12 +86,16 @@ def test_equal_to_the_pipeline(
                 }
             )
         )
-        extract = Extract1D.from_reference(reference, image.exp_type, apcorr=files["apcorr"])
+        extract = Extract1D.from_reference(
+            reference, image.exp_type, apcorr=files["apcorr"], position_offset=offset
+        )
         ours = extract.run(image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with datamodels.open(files[product]) as model:
-            out, *_ = run_extract1d(model, str(reference), str(files["apcorr"]))
+            out, *_ = run_extract1d(
+                model, str(reference), str(files["apcorr"]), position_offset=offset
+            )
             spec = out.spec[0]
             table = np.asarray(spec.spec_table)
             theirs = {n: np.array(table[k]) for n, k in zip(COLUMNS, _names(table), strict=True)}
