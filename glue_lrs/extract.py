@@ -323,11 +323,20 @@ class Extract1D:
             had no background to subtract.
         """
         if not isinstance(image, SlitImage):
+            if not hasattr(image, "spectral_axis"):
+                raise ProductError(
+                    f"the image is a {type(image).__name__}, expected a SlitImage or a Spectrum"
+                )
             image = SlitImage.from_spectrum(image)
         notes: list[str] = []
         scale = _jansky_per_sum(image)
         placement = self.place(image, notes)
         plan = self._plan(image, placement)
+        if plan.limits[0] < -0.5 or plan.limits[1] > image.shape[1] - 0.5:
+            notes.append(
+                f"the aperture ({plan.limits[0]:.2f} to {plan.limits[1]:.2f}) reaches beyond the "
+                f"image, whose columns are 0 to {image.shape[1] - 1}"
+            )
         columns = _allocate(image, plan)
         regionless = 0
         for integrations, rows in _blocks(image, plan):
@@ -500,7 +509,8 @@ class Extract1D:
                 )
         if regionless:
             notes.append(
-                f"{regionless} of {pixels.size} rows have no pixel in the background regions; "
+                f"{regionless} of {pixels.size} rows have too few pixels in the background "
+                "regions; "
                 + (
                     "they have no flux"
                     if self.background is not None and self.background.bkg_fit == "median"
@@ -849,9 +859,10 @@ def _jansky_per_sum(image: SlitImage) -> float:
     """What a sum of pixels is multiplied by to become a flux."""
     if not image.calibrated:
         return 1.0
-    if image.pixel_area is None:
+    if image.pixel_area is None or not image.pixel_area > 0:
+        found = "missing" if image.pixel_area is None else f"{image.pixel_area:g}"
         raise ProductError(
-            f"{image.label}: PIXAR_SR is missing, expected a solid angle in sr, as S_PHOTOM says "
+            f"{image.label}: PIXAR_SR is {found}, expected a solid angle in sr, as S_PHOTOM says "
             "that the file is photometrically calibrated"
         )
     return image.pixel_area * _MEGA

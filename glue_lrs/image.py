@@ -137,6 +137,12 @@ class SlitImage:
                     f"{where}: {plane.upper()} has shape {values.shape}, "
                     f"expected {self.data.shape} as SCI"
                 )
+        expected = u.MJy / u.sr if self.calibrated else u.DN / u.s
+        if self.unit != expected:
+            raise ProductError(
+                f"{where}: unit is {self.unit}, expected {expected} for an image that is "
+                f"{'' if self.calibrated else 'not '}photometrically calibrated"
+            )
         if self.dispaxis != 2:
             found = "none" if self.dispaxis is None else self.dispaxis
             raise ProductError(f"{where}: DISPAXIS is {found}, expected 2 (dispersion along rows)")

@@ -484,6 +484,11 @@ def _changed(
         else:
             flux, unit = flux * factor, u.Jy
             error = None if error is None else error * factor
+    if unit not in (u.Jy, u.DN / u.s):
+        raise LRSError(
+            f"the flux is in {unit.to_string() or 'no unit'}, expected something that converts to "
+            "Jy, or DN/s, as an x1d holds a flux"
+        )
     columns: dict[str, NDArray[Any]] = {"FLUX": np.asarray(flux, dtype=float)}
     if error is not None:
         columns["FLUX_ERROR"] = np.asarray(error, dtype=float)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy import units as u
 
 from glue_lrs import Aperture, ApertureCorrection, Background, Extract1D, LRSError, LRSWarning
 from glue_lrs import extract as module
@@ -140,8 +141,6 @@ def test_columns_belong_together(make_image: Make) -> None:
 
 def test_a_known_sum() -> None:
     """By hand: 2 + 3/2 pixels of 4 over a background of 1, 0.5 sr a pixel."""
-    from astropy import units as u
-
     data = np.array([[1.0, 1.0, 4.0, 4.0, 4.0, 1.0, 3.0]] * 2)
     image = SlitImage(
         data=data,
@@ -191,11 +190,13 @@ def test_rows_without_background_are_told(make_image: Make) -> None:
     image = make_image()
     image.data[4, :7] = np.nan
     image.data[4, 14:] = np.nan
-    with pytest.warns(LRSWarning, match="1 of 30 rows have no pixel in the background.*subtracted"):
+    with pytest.warns(LRSWarning, match="1 of 30 rows have too few pixels in .*subtracted"):
         c = OPERATORS["constant"].run(image).columns
     assert c["BACKGROUND"][4] == 0.0
     assert np.isfinite(c["FLUX"][4])
-    with pytest.warns(LRSWarning, match="no pixel in the background regions; they have no flux"):
+    with pytest.warns(
+        LRSWarning, match="too few pixels in the background regions; they have no flux"
+    ):
         c = OPERATORS["median"].run(image).columns
     assert np.isnan(c["FLUX"][4])
 
@@ -227,6 +228,7 @@ def test_the_position_offset_moves_aperture_and_background(make_image: Make) -> 
 @pytest.mark.parametrize(
     ("changes", "operator", "message"),
     [
+        ({"pixel_area": -1.0}, "box", "PIXAR_SR is -1, expected a solid angle"),
         ({"pixel_area": None}, "box", "PIXAR_SR is missing, expected a solid angle"),
         ({"subarray": "SLITLESSPRISM"}, "median", "is for SUBARRAY FULL, expected SLITLESSPRISM"),
         (
@@ -261,7 +263,7 @@ def test_an_aperture_off_the_image(make_image: Make) -> None:
 
 
 def test_an_uncalibrated_image_gives_count_rates(make_image: Make) -> None:
-    image = make_image(calibrated=False, pixel_area=None)
+    image = make_image(calibrated=False, pixel_area=None, unit=u.DN / u.s)
     extraction = Extract1D(aperture=Aperture(xstart=7, xstop=9)).run(image)
     np.testing.assert_allclose(
         extraction.columns["FLUX"], image.data[:, 7:10].sum(axis=1, dtype=float), rtol=1e-12
@@ -309,3 +311,21 @@ def test_planes_must_fit_each_other(
 def test_wrong_parameters_are_told_by_name(values: dict[str, Any], message: str) -> None:
     with pytest.raises(LRSError, match=message):
         Extract1D(aperture=APERTURE, **values)
+
+
+def test_an_aperture_that_reaches_beyond_the_image_is_told(make_image: Make) -> None:
+    extract = Extract1D(aperture=Aperture(xstart=15, xstop=30))
+    with pytest.warns(LRSWarning, match=r"aperture \(15.00 to 30.00\) reaches beyond the image"):
+        extraction = extract.run(make_image())
+    assert extraction.columns["NPIXELS"][0] == 5
+
+
+@pytest.mark.parametrize("wrong", ["file.fits", None, np.ones((3, 3))])
+def test_what_is_no_image_is_told(wrong: Any) -> None:
+    with pytest.raises(LRSError, match=r"the image is a .*, expected a SlitImage or a Spectrum"):
+        Extract1D(aperture=APERTURE).run(wrong)
+
+
+def test_a_unit_that_contradicts_the_calibration(make_image: Make) -> None:
+    with pytest.raises(LRSError, match="unit is Jy / sr, expected MJy / sr for an image"):
+        make_image(unit=u.Jy / u.sr)

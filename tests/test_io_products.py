@@ -795,7 +795,7 @@ def test_disk_full(s2d: Path) -> None:
 
 
 def test_unit_that_no_product_has(tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match=r"the image is in Jy, expected MJy / sr"):
+    with pytest.raises(ProductError, match=r"unit is Jy, expected MJy / sr"):
         make(unit=u.Jy).write(tmp_path / "a.fits")
     assert not os.listdir(tmp_path)
 

@@ -447,11 +447,15 @@ def test_resampling_leaves_nothing_remembered() -> None:
     np.testing.assert_array_equal(back.columns["FLUX"][::-1], resampled.flux.value)
 
 
-def test_normalised_spectrum_has_no_unit() -> None:
+def test_what_is_not_in_a_flux_unit_cannot_be_written() -> None:
+    """Read back it would pass for Jy."""
     spectrum = make_extraction().to_spectrum()
-    back = spectrum_to_extraction(spectrum / (2 * u.Jy))
-    assert "FLUX" not in back.units
-    np.testing.assert_allclose(back.columns["FLUX"][::-1], spectrum.flux.value / 2)
+    with pytest.raises(LRSError, match="the flux is in no unit, expected something that converts"):
+        spectrum_to_extraction(spectrum / (2 * u.Jy))
+    with pytest.raises(LRSError, match="the flux is in m, expected something that converts"):
+        spectrum_to_extraction(
+            Spectrum(flux=np.ones(4) * u.m, spectral_axis=np.arange(1, 5) * u.um)
+        )
 
 
 def test_what_is_no_flux_cannot_be_changed_and_written() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import os
 import secrets
@@ -140,8 +141,14 @@ def open_fits(path: str | os.PathLike[str], error: type[LRSError] = ProductError
             raise error(f"{label}: is empty, expected a FITS file")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            hdulist = fits.open(name)  # memory-mapped, but for scaled planes
+            whole = _unpacked(name)
+            hdulist = fits.open(name if whole is None else io.BytesIO(whole))
             number = len(hdulist)  # reads every header
+            if whole is not None:  # of which astropy does not see that they are cut off
+                last = hdulist[-1].fileinfo()
+                missing = last["datLoc"] + last["datSpan"] - len(whole)
+                if missing > 0:
+                    raise error(f"{label}: is truncated, {missing} bytes are missing")
     except LRSError:
         raise
     except Exception as reason:  # astropy lets through whatever its parser stumbles over
@@ -159,11 +166,22 @@ def open_fits(path: str | os.PathLike[str], error: type[LRSError] = ProductError
     return hdulist
 
 
+def _unpacked(name: str) -> bytes | None:
+    """All of a file that is compressed by gzip; None for another."""
+    with open(name, "rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            return None
+    with gzip.open(name) as stream:
+        return stream.read()
+
+
 def _open_problem(reason: Exception) -> str:
     if isinstance(reason, FileNotFoundError):
         return "does not exist"
     if isinstance(reason, PermissionError):
         return "cannot be read, permission denied"
+    if isinstance(reason, EOFError):
+        return "is truncated, the compressed data end too early"
     text = _reason(reason)
     if "SIMPLE" in text or "does not appear to be a valid FITS" in text:
         return "is not a FITS file"
