@@ -16,7 +16,7 @@ from astropy.io import fits, registry
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from glue_lrs.errors import LRSWarning, ProductError, WriteError
+from glue_lrs.errors import LRSWarning, ProductError
 from glue_lrs.image import FIXED_SLIT, SLITLESS, SlitImage
 from glue_lrs.io._files import asdf_hdu, atomic_write, load_asdf, open_fits
 
@@ -401,21 +401,14 @@ def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool 
     Raises
     ------
     WriteError
-        If the file exists or cannot be written, or the image's unit is not that of a product.
+        If the file exists or cannot be written.
 
     Notes
     -----
     Planes are stored as float32, as in the pipeline's files, DQ as uint32.
     """
-    label = os.fspath(path)
-    expected = _UNITS[image.calibrated]
-    if image.unit != expected:
-        raise WriteError(
-            f"{label}: the image is in {image.unit}, expected {expected}, which is what a "
-            f"{'calibrated' if image.calibrated else 'not calibrated'} product holds"
-        )
     with atomic_write(path, overwrite) as temporary:
-        _hdulist(image, Path(label).name).writeto(temporary, output_verify="silentfix")
+        _hdulist(image, Path(path).name).writeto(temporary, output_verify="silentfix")
 
 
 def _hdulist(image: SlitImage, filename: str) -> fits.HDUList:
