@@ -464,6 +464,8 @@ def check_coefficients(key: str, value: object) -> Coefficients | None:
     if value is None:
         return None
     form = "[[lower c0, c1, ...], [upper c0, c1, ...], ...]"
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ReferenceFileError(f"{key} is {value!r}, expected {form}")
     if len(value) == 0 or len(value) % 2:

@@ -68,6 +68,17 @@ class ApertureCorrection:
         for name, values in (("wavelength", wavelength), ("size", size), ("factor", factor)):
             object.__setattr__(self, name, values)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ApertureCorrection):
+            return NotImplemented
+        return self.subarray.upper() == other.subarray.upper() and all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("wavelength", "size", "factor")
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.subarray.upper(), self.factor.tobytes()))
+
     def check(self, subarray: str | None, label: str = "image") -> None:
         """Raise `CorrectionError` unless the table belongs to this SUBARRAY."""
         if (subarray or "").upper() != self.subarray.upper():

@@ -162,3 +162,9 @@ def test_edges_that_cross_on_the_image_are_an_error() -> None:
     aperture = Aperture(src_coeff=[[5.0, 0.0], [12.0, -1.0]])
     with pytest.raises(LRSError, match="pixels wide at row 7, expected at least 1"):
         aperture.weights(WAVELENGTH)
+
+
+def test_coefficients_may_be_an_array() -> None:
+    assert Aperture(src_coeff=np.array([[2.5, 0.1], [7.5, 0.1]])) == Aperture(
+        src_coeff=[[2.5, 0.1], [7.5, 0.1]]
+    )

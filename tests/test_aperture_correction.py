@@ -54,3 +54,12 @@ def test_the_subarray_must_match_without_regard_to_case() -> None:
     ours.check("FULL")
     with pytest.raises(LRSError, match="is for SUBARRAY full, expected SLITLESSPRISM"):
         ours.check("SLITLESSPRISM")
+
+
+def test_tables_are_equal_by_their_numbers() -> None:
+    one = ApertureCorrection(wavelength=WAVELENGTH, size=SIZE, factor=FACTOR, filename="a.fits")
+    same = ApertureCorrection(wavelength=WAVELENGTH, size=SIZE, factor=FACTOR.copy())
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != ApertureCorrection(wavelength=WAVELENGTH, size=SIZE, factor=FACTOR + 1e-9)
+    assert one != 3
