@@ -13,6 +13,7 @@ from glue_lrs import Aperture, ApertureCorrection, Background, Extract1D, LRSErr
 from glue_lrs import extract as module
 from glue_lrs.extraction import COLUMNS, Extraction
 from glue_lrs.image import SLITLESS, SlitImage
+from glue_lrs.spectrum import spectrum_to_extraction
 
 Make = Callable[..., SlitImage]
 
@@ -329,3 +330,19 @@ def test_what_is_no_image_is_told(wrong: Any) -> None:
 def test_a_unit_that_contradicts_the_calibration(make_image: Make) -> None:
     with pytest.raises(LRSError, match="unit is Jy / sr, expected MJy / sr for an image"):
         make_image(unit=u.Jy / u.sr)
+
+
+def test_a_missing_aperture_correction_is_recorded(make_image: Make) -> None:
+    note = "no aperture correction was applied"
+    assert note in OPERATORS["box"].run(make_image()).provenance["notes"]
+    assert note not in OPERATORS["median"].run(make_image()).provenance["notes"]
+
+
+def test_of_equal_integrations_none_is_taken_for_another(make_image: Make) -> None:
+    """Nobody knows which of two equal integrations a spectrum was: its columns are left out."""
+    stack = make_image((4, 30, 20))
+    for name in ("data", "err", "var_poisson", "var_rnoise", "var_flat"):
+        getattr(stack, name)[3] = getattr(stack, name)[1]
+    spectrum = OPERATORS["box"].run(stack).to_spectrum()
+    assert "NPIXELS" in spectrum_to_extraction(spectrum[2]).columns
+    assert "NPIXELS" not in spectrum_to_extraction(spectrum[3]).columns

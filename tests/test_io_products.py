@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import mmap
 import os
 import pickle
@@ -939,3 +940,22 @@ def test_asdf_of_other_versions(standard: str, tmp_path: Path) -> None:
     assert tree is not None
     assert "data" not in tree
     assert tree["meta"]["wcs"](5.0, 9.0) == make_wcs((40, 20))(5.0, 9.0)
+
+
+@pytest.mark.parametrize("how", ["packed then cut", "cut then packed"])
+def test_a_cut_off_gzip_file_is_told(how: str, tmp_path: Path) -> None:
+    """Astropy takes either for a whole file with some extensions less."""
+    whole = tmp_path / "a_s2d.fits"
+    make().write(whole)
+    content = whole.read_bytes()
+    packed = gzip.compress(content)
+    if how == "packed then cut":
+        packed = packed[: len(packed) // 2]
+    else:
+        packed = gzip.compress(content[: len(content) // 2 - 700])
+    path = tmp_path / "a_s2d.fits.gz"
+    path.write_bytes(packed)
+    with pytest.raises(ProductError, match="truncated"):
+        SlitImage.read(path)
+    path.write_bytes(gzip.compress(content))
+    assert SlitImage.read(path).shape == SlitImage.read(whole).shape
