@@ -197,7 +197,7 @@ class Extract1D:
             If there is no aperture correction (unless ``apply_apcorr=False``), or parameters of the
             background are given and the reference has none.
         """
-        from glue_lrs.reference import operator_from_reference
+        from glue_lrs.parameters import operator_from_reference
 
         return operator_from_reference(cls, reference, exp_type, apcorr=apcorr, **overrides)
 
@@ -230,7 +230,7 @@ class Extract1D:
         ReferenceFileError
             If a key is unknown or its value is wrong.
         """
-        from glue_lrs.reference import operator_from_parameters
+        from glue_lrs.parameters import operator_from_parameters
 
         return operator_from_parameters(cls, parameters, apcorr=apcorr, references=references)
 
@@ -268,7 +268,7 @@ class Extract1D:
             If `strict` is False and something was left out; if it holds for point sources only; if
             there is `max_lost`, which changes no number but masks.
         """
-        from glue_lrs.reference import to_reference
+        from glue_lrs.folding import to_reference
 
         return to_reference(self, image, strict=strict)
 
@@ -375,7 +375,7 @@ class Extract1D:
         ``reference`` has the keys of an EXTRACT1D entry, ``step`` the pipeline's step parameters,
         ``options`` what the pipeline does not have.
         """
-        from glue_lrs.reference import operator_parameters
+        from glue_lrs.parameters import operator_parameters
 
         return operator_parameters(self)
 

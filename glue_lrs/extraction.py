@@ -183,7 +183,7 @@ class Provenance(Mapping[str, Any]):
         LRSError
             If a file is gone, is not the same as it was, or never was one.
         """
-        from glue_lrs.reference import rerun
+        from glue_lrs.provenance import rerun
 
         return rerun(self, input=input, apcorr=apcorr)
 

@@ -1,4 +1,4 @@
-"""Reference: the EXTRACT1D reference, as a document, as an operator, and back again.
+"""Reference: the EXTRACT1D reference as a document: its keys, what may stand there, its findings.
 
 Keys and their meaning are those of the JWST pipeline's ``extract_1d``. What the pipeline passes
 over in silence or stumbles upon (a misspelt key, a string for a number) is an error here.
@@ -6,15 +6,11 @@ over in silence or stumbles upon (a misspelt key, a string for a number) is an e
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from os import PathLike
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -25,35 +21,23 @@ from glue_lrs.aperture import (
     check_coefficients,
     check_number,
     check_variable,
-    shift_coefficients,
 )
-from glue_lrs.aperture_correction import ApertureCorrection
 from glue_lrs.background import Background, check_fit
-from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError, nearest
-from glue_lrs.image import FIXED_SLIT, SLITLESS, SlitImage
+from glue_lrs.errors import ReferenceFileError, nearest
+from glue_lrs.image import FIXED_SLIT, SLITLESS
 from glue_lrs.unified import reader, writer
 
 if TYPE_CHECKING:
-    from glue_lrs.extract import Extract1D
-    from glue_lrs.extraction import Extraction
+    pass
 
-__all__ = [
-    "BUILT_IN",
-    "Problem",
-    "Reference",
-    "operator_from_parameters",
-    "operator_from_reference",
-    "operator_parameters",
-    "rerun",
-    "to_reference",
-]
+__all__ = ["BUILT_IN", "Problem", "Reference"]
 
 #: How provenance calls the built-in defaults, and a reference that is in no file.
 BUILT_IN = "<built-in>"
 IN_MEMORY = "<in memory>"
 
 #: Matches every EXP_TYPE or every spectral order.
-_ANY = "ANY"
+ANY = "ANY"
 
 # --- keys ------------------------------------------------------------------------------------
 
@@ -65,8 +49,8 @@ def _check_text(key: str, value: object) -> str:
 
 
 def _check_order(key: str, value: object) -> int | str:
-    if value == _ANY:
-        return _ANY
+    if value == ANY:
+        return ANY
     number = check_number(key, value)
     if number != int(number):
         raise ReferenceFileError(f"{key} is {value!r}, expected a whole number or 'ANY'")
@@ -79,37 +63,37 @@ def _check_axis(key: str, value: object) -> int:
     return int(value)
 
 
-def _check_flag(key: str, value: object) -> bool | None:
+def check_flag(key: str, value: object) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise ReferenceFileError(f"{key} is {value!r}, expected true, false or null")
     return value
 
 
-def _check_bool(key: str, value: object) -> bool:
+def check_bool(key: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ReferenceFileError(f"{key} is {value!r}, expected true or false")
     return value
 
 
-def _check_fit(key: str, value: object) -> str | None:
+def check_bkg_fit(key: str, value: object) -> str | None:
     if value is not None:
         check_fit(value, 0)
     return value  # type: ignore[return-value]
 
 
-def _check_polynomial_order(key: str, value: object) -> int:
+def check_bkg_order(key: str, value: object) -> int:
     return check_fit("poly", value)[1]
 
 
-def _check_variable(key: str, value: object) -> str:
+def check_independent_var(key: str, value: object) -> str:
     return check_variable(value)
 
 
-def _or_null(check: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
+def or_null(check: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
     return lambda key, value: None if value is None else check(key, value)
 
 
-def _check_fraction(key: str, value: object) -> float:
+def check_fraction(key: str, value: object) -> float:
     number = check_number(key, value)
     if not 0 <= number <= 1:
         raise ReferenceFileError(f"{key} is {value!r}, expected a fraction between 0 and 1")
@@ -117,25 +101,25 @@ def _check_fraction(key: str, value: object) -> float:
 
 
 #: The keys of an entry that an extraction uses, and what checks each.
-_KEYS: dict[str, Callable[[str, object], Any]] = {
+KEYS: dict[str, Callable[[str, object], Any]] = {
     "id": _check_text,
     "region_type": _check_text,
     "spectral_order": _check_order,
     "dispaxis": _check_axis,
     "disp_axis": _check_axis,
-    # null xstart and xstop are legal beside src_coeff: `_check_entry` sees to that
-    "xstart": _or_null(check_number),
-    "xstop": _or_null(check_number),
+    # null xstart and xstop are legal beside src_coeff: `check_entry` sees to that
+    "xstart": or_null(check_number),
+    "xstop": or_null(check_number),
     "ystart": check_number,
     "ystop": check_number,
-    "extract_width": _or_null(check_number),
+    "extract_width": or_null(check_number),
     "src_coeff": check_coefficients,
     "bkg_coeff": check_coefficients,
-    "independent_var": _check_variable,
-    "bkg_fit": _check_fit,
-    "bkg_order": _check_polynomial_order,
+    "independent_var": check_independent_var,
+    "bkg_fit": check_bkg_fit,
+    "bkg_order": check_bkg_order,
     "smoothing_length": check_number,
-    "use_source_posn": _check_flag,
+    "use_source_posn": check_flag,
 }
 #: Keys that are kept and have no effect; so has every key that starts with "_".
 _REMARKS = ("comment", "comments", "description", "note", "notes")
@@ -145,32 +129,30 @@ _IFU_KEYS = (
     "method", "subpixels",
 )  # fmt: skip
 
-_APERTURE_KEYS = (
+APERTURE_KEYS = (
     "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "independent_var",
 )  # fmt: skip
 
 #: The pipeline's step parameters, and what checks each. None leaves the choice to the reference.
-_STEP: dict[str, Callable[[str, object], Any]] = {
-    "subtract_background": _check_flag,
-    "apply_apcorr": _check_bool,
-    "use_source_posn": _check_flag,
+STEP: dict[str, Callable[[str, object], Any]] = {
+    "subtract_background": check_flag,
+    "apply_apcorr": check_bool,
+    "use_source_posn": check_flag,
     "position_offset": check_number,
-    "smoothing_length": _or_null(check_number),
-    "bkg_fit": _check_fit,
-    "bkg_order": _or_null(_check_polynomial_order),
+    "smoothing_length": or_null(check_number),
+    "bkg_fit": check_bkg_fit,
+    "bkg_order": or_null(check_bkg_order),
 }
-#: Those that `Extract1D` keeps as such; the others become part of its `Background`.
-_KEPT = ("subtract_background", "apply_apcorr", "use_source_posn", "position_offset")
 #: Step parameters of optimal extraction.
-_OPTIMAL = ("model_nod_pair", "optimize_psf_location")
+OPTIMAL = ("model_nod_pair", "optimize_psf_location")
 #: What the pipeline does not have.
-_OPTIONS: dict[str, Callable[[str, object], Any]] = {
-    "fixed_background": _check_bool,
-    "max_lost": _or_null(_check_fraction),
+OPTIONS: dict[str, Callable[[str, object], Any]] = {
+    "fixed_background": check_bool,
+    "max_lost": or_null(check_fraction),
 }
 
 
-def _checked(check: Callable[[str, object], Any], key: str, value: object) -> Any:
+def checked(check: Callable[[str, object], Any], key: str, value: object) -> Any:
     try:
         return check(key, value)
     except OverflowError:
@@ -179,12 +161,12 @@ def _checked(check: Callable[[str, object], Any], key: str, value: object) -> An
         ) from None
 
 
-def _check_entry(entry: Mapping[str, Any], where: str) -> None:
+def check_entry(entry: Mapping[str, Any], where: str) -> None:
     """Raise `ReferenceFileError` with what is wrong with an entry."""
     try:
         for key, value in entry.items():
-            if key in _KEYS:
-                _checked(_KEYS[key], key, value)
+            if key in KEYS:
+                checked(KEYS[key], key, value)
             elif key not in _REMARKS and not key.startswith("_"):
                 raise ReferenceFileError(
                     f"{_unknown(key)}, expected a key of an EXTRACT1D aperture"
@@ -192,7 +174,7 @@ def _check_entry(entry: Mapping[str, Any], where: str) -> None:
         for key in ("xstart", "xstop"):
             if key in entry and entry[key] is None and entry.get("src_coeff") is None:
                 raise ReferenceFileError(f"{key} is null, expected a number (or leave the key out)")
-        _aperture(entry)
+        aperture_of(entry)
     except ReferenceFileError as error:
         raise ReferenceFileError(f"{where}: {error}") from None
 
@@ -200,16 +182,16 @@ def _check_entry(entry: Mapping[str, Any], where: str) -> None:
 def _unknown(key: str) -> str:
     if key in _IFU_KEYS:
         return f"{key!r} is a key of the integral field units"
-    if key in _STEP or key in _OPTIMAL:
+    if key in STEP or key in OPTIMAL:
         return f"{key!r} is a parameter of the step, not a key"
-    return f"unknown key {key!r}{nearest(key, _KEYS)}"
+    return f"unknown key {key!r}{nearest(key, KEYS)}"
 
 
-def _aperture(entry: Mapping[str, Any]) -> Aperture:
-    return Aperture(**{key: entry[key] for key in _APERTURE_KEYS if entry.get(key) is not None})
+def aperture_of(entry: Mapping[str, Any]) -> Aperture:
+    return Aperture(**{key: entry[key] for key in APERTURE_KEYS if entry.get(key) is not None})
 
 
-def _background(entry: Mapping[str, Any]) -> Background | None:
+def background_of(entry: Mapping[str, Any]) -> Background | None:
     if entry.get("bkg_coeff") is None or entry.get("bkg_fit", "poly") is None:
         return None
     return Background(
@@ -221,20 +203,15 @@ def _background(entry: Mapping[str, Any]) -> Background | None:
     )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A copy made of what JSON has: dict, list, str, int, float, bool, None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _short(value: float) -> float | int:
-    """The same number, without a decimal point where it is whole."""
-    return int(value) if value == int(value) and abs(value) < 2**53 else value
 
 
 # --- the document ----------------------------------------------------------------------------
@@ -294,7 +271,7 @@ class Reference:
                 f"{self.name}: is a {type(self.document).__name__}, expected an object with the "
                 "key 'apertures'"
             )
-        document = _plain(self.document)
+        document = plain(self.document)
         object.__setattr__(self, "document", document)
         if "apertures" not in document:
             hints = (nearest(key, ["apertures"]) for key in document)
@@ -306,13 +283,13 @@ class Reference:
         entries = document["apertures"]
         if not isinstance(entries, list) or not entries:
             raise ReferenceFileError(
-                f"{self.name}: apertures is {_excerpt(entries)}, expected a list of one or more "
+                f"{self.name}: apertures is {excerpt(entries)}, expected a list of one or more "
                 "objects"
             )
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict):
                 raise ReferenceFileError(
-                    f"{self.name}: apertures[{number}] is {_excerpt(entry)}, expected an object"
+                    f"{self.name}: apertures[{number}] is {excerpt(entry)}, expected an object"
                 )
             if "id" not in entry:
                 hint = next((f": {_unknown(key)}" for key in entry if nearest(key, ["id"])), "")
@@ -321,7 +298,7 @@ class Reference:
                     f"{FIXED_SLIT!r}, or 'ANY'{hint}"
                 )
             if not _other_mode(entry["id"]):
-                _check_entry(entry, self._where(entry))
+                check_entry(entry, self._where(entry))
 
     @classmethod
     def default(cls) -> Reference:
@@ -330,7 +307,7 @@ class Reference:
         The slit's aperture moves to where the header and the WCS put the source, the slitless one
         does not.
         """
-        return cls(deepcopy(_DEFAULT), BUILT_IN)
+        return cls(deepcopy(DEFAULT), BUILT_IN)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Reference:
@@ -375,7 +352,7 @@ class Reference:
             if not _matches(entry, exp_type):
                 continue
             order = entry.get("spectral_order", spectral_order)
-            if order in (spectral_order, _ANY):
+            if order in (spectral_order, ANY):
                 return deepcopy(entry)
             orders.append(order)
         if orders:
@@ -454,7 +431,7 @@ class Reference:
         return f"{self.name}: aperture {entry['id']!r}"
 
 
-def _excerpt(value: object) -> str:
+def excerpt(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -473,18 +450,18 @@ def _is_target(entry: Mapping[str, Any]) -> bool:
 
 def _matches(entry: Mapping[str, Any], exp_type: str) -> bool:
     name = entry["id"]
-    return _is_target(entry) and name != "dummy" and (name in (exp_type, _ANY) or exp_type == _ANY)
+    return _is_target(entry) and name != "dummy" and (name in (exp_type, ANY) or exp_type == ANY)
 
 
 def _shadows(earlier: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     """Whether an image that matches `entry` always finds `earlier` first."""
-    if not (_is_target(earlier) and earlier["id"] in (entry["id"], _ANY)):
+    if not (_is_target(earlier) and earlier["id"] in (entry["id"], ANY)):
         return False
-    order = earlier.get("spectral_order", _ANY)
-    return order in (_ANY, entry.get("spectral_order"))
+    order = earlier.get("spectral_order", ANY)
+    return order in (ANY, entry.get("spectral_order"))
 
 
-def _constant(coefficients: Coefficients | None) -> bool:
+def is_constant(coefficients: Coefficients | None) -> bool:
     return coefficients is None or all(not any(edge[1:]) for edge in coefficients)
 
 
@@ -512,7 +489,7 @@ def _remarks(entry: Mapping[str, Any]) -> list[tuple[Any, str]]:
             wanted = "expected an odd whole number of at least 3, or 0"
             found.append(("warning", f"smoothing_length is {length}, {wanted}"))
     variable = check_variable(entry.get("independent_var", "pixel"))
-    if variable == "wavelength" and _constant(source) and _constant(regions):
+    if variable == "wavelength" and is_constant(source) and is_constant(regions):
         found.append(("warning", "independent_var has no effect: no edge depends on it"))
     axis = entry.get("dispaxis", entry.get("disp_axis"))
     if axis == 1:
@@ -521,7 +498,7 @@ def _remarks(entry: Mapping[str, Any]) -> list[tuple[Any, str]]:
         if key in entry and entry[key] == value:
             word = json.dumps(value)
             found.append(("note", f"{key} {word} is not what the pipeline reads; it is rewritten"))
-    kept = [key for key in entry if key not in _KEYS]
+    kept = [key for key in entry if key not in KEYS]
     if kept:
         found.append(("note", f"{', '.join(kept)}: kept, without effect"))
     return found
@@ -534,7 +511,7 @@ def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[An
     found: list[tuple[Any, str]] = []
     extent = f"the image, whose columns are 0 to {columns - 1}"
     try:
-        weights = _aperture(entry).weights(wavelength)
+        weights = aperture_of(entry).weights(wavelength)
     except ReferenceFileError as error:
         return [("error", str(error))]
     span = f"the source aperture ({weights.lower:.2f} to {weights.upper:.2f})"
@@ -546,7 +523,7 @@ def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[An
     elif weights.lower < -1 or weights.upper > columns:
         found.append(("warning", f"{span} reaches beyond {extent}"))
     # No smoothing here: what is odd about its length is told already.
-    background = _background({**entry, "smoothing_length": 0})
+    background = background_of({**entry, "smoothing_length": 0})
     if background is None:
         return found
     with warnings.catch_warnings(record=True) as caught:
@@ -570,7 +547,7 @@ def _pipeline_entry(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in made.items() if value is not None}
 
 
-_DEFAULT: dict[str, Any] = {
+DEFAULT: dict[str, Any] = {
     "reftype": "EXTRACT1D",
     "instrument": "MIRI",
     "telescope": "JWST",
@@ -642,470 +619,3 @@ Reference.write = writer(
         If the file exists, has another name, or cannot be written.
     """,
 )
-
-
-# --- from a reference to the operator ----------------------------------------------------------
-
-
-def operator_from_reference(
-    cls: type[Extract1D],
-    reference: str | PathLike[str] | Mapping[str, Any] | Reference | None,
-    exp_type: str,
-    *,
-    apcorr: str | PathLike[str] | ApertureCorrection | None = None,
-    **overrides: Any,
-) -> Extract1D:
-    """Make the operator of an EXTRACT1D reference: see `Extract1D.from_reference`."""
-    source = _as_reference(reference)
-    keys, step, options = _sort_overrides(overrides)
-    order = keys.pop("spectral_order", None)
-    entry = source.entry(exp_type, 1 if order is None else order)
-    for key, only in (("region_type", "target"), ("dispaxis", 2), ("disp_axis", 2)):
-        value = keys.pop(key, None)
-        if value not in (None, only):
-            raise ReferenceFileError(f"{key} is {value!r}, expected {only!r} for MIRI LRS")
-    for key, value in keys.items():
-        if value is None and key != "bkg_fit":
-            entry.pop(key, None)
-        else:
-            entry[key] = value
-    if keys:
-        _check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
-    correction = _as_correction(apcorr, exp_type)
-    name = None if correction is None else correction.filename or IN_MEMORY
-    made = _build(
-        cls,
-        entry,
-        step,
-        options,
-        aperture_correction=correction,
-        references=(("extract1d", source.name), ("apcorr", name)),
-    )
-    if correction is None and made.apply_apcorr:
-        warnings.warn(
-            "no aperture correction: a point source's flux is that within the aperture "
-            "(give apcorr= or --apcorr, or apply_apcorr=False)",
-            LRSWarning,
-            stacklevel=3,
-        )
-    if made.background is None and step.get("subtract_background") is not False:
-        asked = [
-            key
-            for key in ("subtract_background", "bkg_fit", "bkg_order", "smoothing_length")
-            if step.get(key) not in (None, 0)
-        ]
-        if asked:
-            why = "there is no bkg_coeff" if entry.get("bkg_coeff") is None else "bkg_fit is null"
-            warnings.warn(
-                f"{source.name}: aperture {entry['id']!r}: no background is subtracted, as {why}; "
-                f"{', '.join(asked)} has no effect",
-                LRSWarning,
-                stacklevel=3,
-            )
-    return made
-
-
-def _as_reference(
-    reference: str | PathLike[str] | Mapping[str, Any] | Reference | None,
-) -> Reference:
-    if reference is None:
-        return Reference.default()
-    if isinstance(reference, Reference):
-        return reference
-    if isinstance(reference, Mapping):
-        return Reference.from_dict(reference)
-    if isinstance(reference, str | PathLike):
-        return Reference.read(reference)
-    raise ReferenceFileError(
-        f"reference is a {type(reference).__name__}, expected a path, a dict, a Reference or None"
-    )
-
-
-def _as_correction(
-    apcorr: str | PathLike[str] | ApertureCorrection | None, exp_type: str | None
-) -> ApertureCorrection | None:
-    if apcorr is None or isinstance(apcorr, ApertureCorrection):
-        return apcorr
-    if isinstance(apcorr, str | PathLike):
-        # The image, and with it SUBARRAY, is not known yet; each mode of LRS has one.
-        subarray = "SLITLESSPRISM" if exp_type == SLITLESS else "FULL"
-        return ApertureCorrection.read(apcorr, subarray=subarray)
-    raise LRSError(
-        f"apcorr is a {type(apcorr).__name__}, expected a path, an ApertureCorrection or None"
-    )
-
-
-def _sort_overrides(
-    overrides: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Keys of the reference, parameters of the step and options of ours, each checked."""
-    keys: dict[str, Any] = {}
-    step: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-    for key, given in overrides.items():
-        value = _plain(given)
-        if key in _STEP:
-            if key == "position_offset" and value is None:
-                value = 0.0
-            step[key] = _checked(_STEP[key], key, value)
-        elif key in _OPTIONS:
-            options[key] = _checked(_OPTIONS[key], key, value)
-        elif key in _KEYS:
-            if value is not None:
-                _checked(_KEYS[key], key, value)
-            keys[key] = value
-        elif key == "extraction_type":
-            if value not in ("box", None):
-                raise ReferenceFileError(f"extraction_type is {value!r}, expected 'box'")
-        elif key in _OPTIMAL:
-            raise ReferenceFileError(f"{key} belongs to optimal extraction, expected one of 'box'")
-        else:
-            known = [*_KEYS, *_STEP, *_OPTIONS, "extraction_type"]
-            raise ReferenceFileError(
-                f"unknown parameter {key!r}{nearest(key, known)}, expected a key of an EXTRACT1D "
-                "aperture or a step parameter"
-            )
-    if keys.get("id", "") is None:
-        raise ReferenceFileError("id is None, expected an EXP_TYPE")
-    return keys, step, options
-
-
-def _build(
-    cls: type[Extract1D],
-    entry: Mapping[str, Any],
-    step: Mapping[str, Any],
-    options: Mapping[str, Any],
-    **others: Any,
-) -> Extract1D:
-    """Make the operator of a checked entry; a step parameter that is not None takes precedence."""
-    taken = {**entry, **{key: value for key, value in step.items() if value is not None}}
-    if "background_independent_var" in options:
-        taken["independent_var"] = options["background_independent_var"]
-    return cls(
-        aperture=_aperture(entry),
-        background=_background(taken),
-        # The operator's own default is False: an aperture made by hand stays where it is.
-        use_source_posn=step.get("use_source_posn"),
-        reference_source_posn=entry.get("use_source_posn"),
-        position_offset=step.get("position_offset", 0.0),
-        subtract_background=step.get("subtract_background"),
-        apply_apcorr=step.get("apply_apcorr", True),
-        fixed_background=options.get("fixed_background", False),
-        max_lost=options.get("max_lost"),
-        id=entry.get("id"),
-        **others,
-    )
-
-
-# --- from the operator to its parameters, and back ----------------------------------------------
-
-
-def operator_parameters(operator: Extract1D) -> dict[str, Any]:
-    """All parameters of an operator but the aperture correction, ready for JSON.
-
-    Parameters
-    ----------
-    operator : Extract1D
-        The operator.
-
-    Returns
-    -------
-    dict
-        ``reference``: keys of an EXTRACT1D aperture; ``step``: parameters of the pipeline's step;
-        ``options``: what the pipeline does not have. Numbers survive JSON exactly.
-    """
-    aperture, background = operator.aperture, operator.background
-    entry: dict[str, Any] = {}
-    if operator.id is not None:
-        entry["id"] = operator.id
-    for key in _APERTURE_KEYS:
-        value = getattr(aperture, key)
-        if value is not None:
-            entry[key] = _written(value)
-    options: dict[str, Any] = {
-        "fixed_background": bool(operator.fixed_background),
-        "max_lost": None if operator.max_lost is None else float(operator.max_lost),
-    }
-    if background is not None:
-        entry["bkg_coeff"] = _written(background.bkg_coeff)
-        entry["bkg_fit"] = background.bkg_fit
-        entry["bkg_order"] = background.bkg_order
-        entry["smoothing_length"] = background.smoothing_length
-        if background.independent_var != aperture.independent_var:
-            # An entry of the pipeline has one for both.
-            options["background_independent_var"] = background.independent_var
-    if operator.reference_source_posn is not None:
-        entry["use_source_posn"] = bool(operator.reference_source_posn)
-    step = {
-        "subtract_background": operator.subtract_background,
-        "apply_apcorr": operator.apply_apcorr,
-        "use_source_posn": operator.use_source_posn,
-        "position_offset": float(operator.position_offset),
-    }
-    return {"reference": entry, "step": step, "options": options}
-
-
-def _written(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_written(item) for item in value]
-    return _short(value) if isinstance(value, float) else value
-
-
-def operator_from_parameters(
-    cls: type[Extract1D],
-    parameters: Mapping[str, Any],
-    *,
-    apcorr: str | PathLike[str] | ApertureCorrection | None = None,
-    references: Mapping[str, str | None] | None = None,
-) -> Extract1D:
-    """Make the operator that `operator_parameters` describes: see `Extract1D.from_parameters`."""
-    where = "parameters"
-    if not isinstance(parameters, Mapping):
-        raise ReferenceFileError(f"{where} is {_excerpt(parameters)}, expected a mapping")
-    known = ("reference", "step", "options")
-    for key in parameters:
-        if key not in known:
-            raise ReferenceFileError(
-                f"{where}: unknown key {key!r}{nearest(key, known)}, expected {', '.join(known)}"
-            )
-    if "reference" not in parameters:
-        raise ReferenceFileError(f"{where}: 'reference' is missing, expected keys of an aperture")
-    entry, step, options = ({**parameters.get(key, {})} for key in known)
-    _check_entry(entry, where)
-    checks: dict[str, tuple[dict[str, Any], dict[str, Callable[[str, object], Any]]]] = {
-        "step": (step, {key: _STEP[key] for key in _KEPT}),
-        "options": (options, _OPTIONS | {"background_independent_var": _check_variable}),
-    }
-    for part, (values, checkers) in checks.items():
-        for key, value in values.items():
-            if key not in checkers:
-                raise ReferenceFileError(f"{where}: unknown {part} {key!r}{nearest(key, checkers)}")
-            values[key] = _checked(checkers[key], key, value)
-    return _build(
-        cls,
-        entry,
-        step,
-        options,
-        aperture_correction=_as_correction(apcorr, entry.get("id")),
-        references=tuple((references or {}).items()),
-    )
-
-
-def rerun(
-    provenance: Mapping[str, Any],
-    *,
-    input: str | PathLike[str] | None = None,
-    apcorr: str | PathLike[str] | ApertureCorrection | None = None,
-) -> Extraction:
-    """Extract once more what a provenance tells of.
-
-    Parameters
-    ----------
-    provenance : Provenance or mapping
-        ``meta["glue_lrs"]`` of a spectrum, or what JSON made of it.
-    input : str or path-like, optional
-        Where the image is now, if it was moved. Its checksum must be the recorded one.
-    apcorr : str, path-like or ApertureCorrection, optional
-        Where the APCORR reference is now, or what to take instead if it came from no file.
-
-    Returns
-    -------
-    Extraction
-        With the same parameters, of the same image.
-
-    Raises
-    ------
-    LRSError
-        If a file is gone, is not the same as it was, or never was one.
-    """
-    from glue_lrs.extract import Extract1D
-
-    recorded = provenance["input"]
-    records: Mapping[str, Any] = provenance["references"] or {}
-    if recorded is None and input is None:
-        raise LRSError("the spectrum was made from an image in memory, expected one from a file")
-    path = _same_file(recorded, input, "the image")
-    image = SlitImage.read(path)
-    parameters = provenance["parameters"]
-    references = {
-        key: None if record is None else record["filename"] for key, record in records.items()
-    }
-    correction: ApertureCorrection | None = None
-    record = records.get("apcorr")
-    if isinstance(apcorr, ApertureCorrection):
-        correction = apcorr
-    elif record is not None or apcorr is not None:
-        if apcorr is None and record is not None and record["filename"] == IN_MEMORY:
-            raise LRSError("the aperture correction came from no file, expected it as apcorr=")
-        found = _same_file(record, apcorr, "the APCORR reference")
-        subarray = {} if image.subarray is None else {"subarray": image.subarray}
-        correction = ApertureCorrection.read(found, **subarray)
-    operator = operator_from_parameters(
-        Extract1D, parameters, apcorr=correction, references=references
-    )
-    return operator.run(image)
-
-
-def _same_file(
-    record: Mapping[str, Any] | None, given: str | PathLike[str] | None, what: str
-) -> str:
-    """Path of a recorded file, given or recorded, after a look at its checksum."""
-    path = os.fspath(given) if given is not None else (record or {})["filename"]
-    try:
-        with Path(path).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise LRSError(f"{path}: {what} cannot be read: {error.strerror or error}") from None
-    expected = None if record is None else record.get("sha256")
-    if expected is None:
-        warnings.warn(
-            f"{path}: no checksum was recorded, {what} may be another one", LRSWarning, stacklevel=3
-        )
-    elif digest != expected:
-        raise LRSError(
-            f"{path}: {what} has SHA-256 {digest[:12]}..., expected {expected[:12]}... as when the "
-            "spectrum was made"
-        )
-    return path
-
-
-# --- from the operator to a reference ------------------------------------------------------------
-
-
-def to_reference(
-    operator: Extract1D, image: SlitImage | None = None, *, strict: bool = True
-) -> Reference:
-    """Write an operator as an EXTRACT1D reference: see `Extract1D.to_reference`."""
-    aperture = operator.aperture
-    background = operator.background if operator.subtract_background is not False else None
-    offset = float(operator.position_offset)
-    name = operator.id or (_ANY if image is None else image.slit_name)
-    key = operator.use_source_posn
-    if key is None:
-        key = operator.reference_source_posn
-    left: list[str] = []  # what the reference cannot say, and what to do about it
-    aperture_shift = background_shift = 0.0
-
-    if not _may_move(operator, image, name):
-        aperture_shift = offset
-        background_shift = 0.0 if operator.fixed_background else offset
-        if offset != 0.0:
-            key = False
-    elif image is None:
-        if offset != 0.0:
-            left.append(
-                f"position_offset={offset!r} where the aperture moves to the source (give the "
-                f"image, or run the step with --position_offset={offset!r})"
-            )
-        if operator.fixed_background and background is not None:
-            left.append("fixed_background, which is no parameter of the step (give the image)")
-        if operator.use_source_posn:
-            warnings.warn(
-                "the pipeline obeys use_source_posn of a reference for SRCTYPE POINT only; for "
-                "others give the image, or run the step with --use_source_posn=true",
-                LRSWarning,
-                stacklevel=3,
-            )
-    else:
-        placement = operator.place(image)
-        disobeyed = operator.use_source_posn is True and image.source_type != "POINT"
-        stays = operator.fixed_background and background is not None and placement.offset != 0.0
-        if placement.trace is not None:
-            # A trace is no key of the reference: the pipeline has to find it again.
-            along = "beside extract_width along the source's trace (run the step with"
-            if offset != 0.0:
-                left.append(f"position_offset={offset!r} {along} --position_offset={offset!r})")
-            if disobeyed:
-                left.append(
-                    f"use_source_posn for SRCTYPE {image.source_type} {along} "
-                    "--use_source_posn=true)"
-                )
-            # The regions will be moved along with the source: put them back beforehand.
-            background_shift = -placement.offset if stays else 0.0
-        elif offset != 0.0 or stays or disobeyed:
-            aperture_shift = placement.offset
-            background_shift = placement.background_offset
-            key = False
-    point = image is None or (image.source_type or "").upper() == "POINT"
-    if not operator.apply_apcorr and point:
-        left.append("apply_apcorr=False (run the step with --apply_apcorr=false)")
-    if operator.max_lost is not None:
-        warnings.warn(
-            "max_lost is left out: the pipeline does not mask rows that lost pixels",
-            LRSWarning,
-            stacklevel=3,
-        )
-    if left:
-        text = f"a reference cannot hold {'; nor '.join(left)}"
-        if strict:
-            raise ReferenceFileError(text)
-        warnings.warn(text, LRSWarning, stacklevel=3)
-
-    aperture = _shifted(aperture, aperture_shift, image)
-    entry: dict[str, Any] = {"id": name, "region_type": "target", "dispaxis": 2}
-    entry |= {
-        one: _written(getattr(aperture, one))
-        for one in _APERTURE_KEYS
-        if one != "independent_var" and getattr(aperture, one) is not None
-    }
-    if background is not None:
-        regions = shift_coefficients(background.bkg_coeff, background_shift)
-        entry["bkg_coeff"] = _written(regions)
-        entry["bkg_fit"] = background.bkg_fit
-        entry["bkg_order"] = background.bkg_order
-        entry["smoothing_length"] = background.smoothing_length
-    variable = _one_variable(aperture, background)
-    if variable != "pixel":
-        entry["independent_var"] = variable
-    if key is not None:
-        entry["use_source_posn"] = key
-    document = {one: value for one, value in _DEFAULT.items() if one != "apertures"}
-    if name in (FIXED_SLIT, SLITLESS):
-        document["exp_type"] = name
-    document |= {
-        "description": "MIRI LRS aperture, written by glue_lrs",
-        "history": "Written by glue_lrs; parameters of the step are folded into the aperture",
-        "apertures": [entry],
-    }
-    return Reference.from_dict(document)
-
-
-def _may_move(operator: Extract1D, image: SlitImage | None, name: str) -> bool:
-    """Whether the aperture moves to the source, or may do so where the image is not known."""
-    if image is not None:
-        return operator.positions(image)
-    if operator.use_source_posn is not None:
-        return operator.use_source_posn
-    if operator.reference_source_posn is not None:
-        return operator.reference_source_posn
-    return name != SLITLESS
-
-
-def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aperture:
-    if offset == 0.0:
-        return aperture
-    if aperture.src_coeff is None and None in (aperture.xstart, aperture.xstop):
-        if aperture.xstop is None and image is None:
-            raise ReferenceFileError(
-                f"xstop is not set, expected a number to add position_offset={offset!r} to (or "
-                "give the image, whose last column it is)"
-            )
-        last = aperture.xstop if image is None else image.shape[1] - 1.0
-        aperture = replace(
-            aperture,
-            xstart=0.0 if aperture.xstart is None else aperture.xstart,
-            xstop=last if aperture.xstop is None else aperture.xstop,
-        )
-    return aperture.shifted(offset)
-
-
-def _one_variable(aperture: Aperture, background: Background | None) -> str:
-    """The variable that the edges of both depend on, as an entry has one for both."""
-    if background is None or _constant(background.bkg_coeff):
-        return aperture.independent_var
-    if _constant(aperture.src_coeff) or aperture.independent_var == background.independent_var:
-        return background.independent_var
-    raise ReferenceFileError(
-        f"independent_var is {aperture.independent_var!r} for the aperture and "
-        f"{background.independent_var!r} for the background, expected one for both"
-    )

@@ -1,0 +1,283 @@
+"""Parameters: an operator out of a reference and step parameters, and its parameters for JSON."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from glue_lrs.aperture_correction import ApertureCorrection
+from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError, nearest
+from glue_lrs.image import SLITLESS
+from glue_lrs.reference import (
+    APERTURE_KEYS,
+    IN_MEMORY,
+    KEYS,
+    OPTIMAL,
+    OPTIONS,
+    STEP,
+    Reference,
+    aperture_of,
+    background_of,
+    check_entry,
+    check_independent_var,
+    checked,
+    excerpt,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from glue_lrs.extract import Extract1D
+
+__all__ = ["operator_from_parameters", "operator_from_reference", "operator_parameters", "written"]
+
+#: The step parameters that `Extract1D` keeps as such; the others become part of its `Background`.
+KEPT = ("subtract_background", "apply_apcorr", "use_source_posn", "position_offset")
+
+
+def operator_from_reference(
+    cls: type[Extract1D],
+    reference: str | PathLike[str] | Mapping[str, Any] | Reference | None,
+    exp_type: str,
+    *,
+    apcorr: str | PathLike[str] | ApertureCorrection | None = None,
+    **overrides: Any,
+) -> Extract1D:
+    """Make the operator of an EXTRACT1D reference: see `Extract1D.from_reference`."""
+    source = _as_reference(reference)
+    keys, step, options = _sort_overrides(overrides)
+    order = keys.pop("spectral_order", None)
+    entry = source.entry(exp_type, 1 if order is None else order)
+    for key, only in (("region_type", "target"), ("dispaxis", 2), ("disp_axis", 2)):
+        value = keys.pop(key, None)
+        if value not in (None, only):
+            raise ReferenceFileError(f"{key} is {value!r}, expected {only!r} for MIRI LRS")
+    for key, value in keys.items():
+        if value is None and key != "bkg_fit":
+            entry.pop(key, None)
+        else:
+            entry[key] = value
+    if keys:
+        check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
+    correction = _as_correction(apcorr, exp_type)
+    name = None if correction is None else correction.filename or IN_MEMORY
+    made = _build(
+        cls,
+        entry,
+        step,
+        options,
+        aperture_correction=correction,
+        references=(("extract1d", source.name), ("apcorr", name)),
+    )
+    if correction is None and made.apply_apcorr:
+        warnings.warn(
+            "no aperture correction: a point source's flux is that within the aperture "
+            "(give apcorr= or --apcorr, or apply_apcorr=False)",
+            LRSWarning,
+            stacklevel=3,
+        )
+    if made.background is None and step.get("subtract_background") is not False:
+        asked = [
+            key
+            for key in ("subtract_background", "bkg_fit", "bkg_order", "smoothing_length")
+            if step.get(key) not in (None, 0)
+        ]
+        if asked:
+            why = "there is no bkg_coeff" if entry.get("bkg_coeff") is None else "bkg_fit is null"
+            warnings.warn(
+                f"{source.name}: aperture {entry['id']!r}: no background is subtracted, as {why}; "
+                f"{', '.join(asked)} has no effect",
+                LRSWarning,
+                stacklevel=3,
+            )
+    return made
+
+
+def _as_reference(
+    reference: str | PathLike[str] | Mapping[str, Any] | Reference | None,
+) -> Reference:
+    if reference is None:
+        return Reference.default()
+    if isinstance(reference, Reference):
+        return reference
+    if isinstance(reference, Mapping):
+        return Reference.from_dict(reference)
+    if isinstance(reference, str | PathLike):
+        return Reference.read(reference)
+    raise ReferenceFileError(
+        f"reference is a {type(reference).__name__}, expected a path, a dict, a Reference or None"
+    )
+
+
+def _as_correction(
+    apcorr: str | PathLike[str] | ApertureCorrection | None, exp_type: str | None
+) -> ApertureCorrection | None:
+    if apcorr is None or isinstance(apcorr, ApertureCorrection):
+        return apcorr
+    if isinstance(apcorr, str | PathLike):
+        # The image, and with it SUBARRAY, is not known yet; each mode of LRS has one.
+        subarray = "SLITLESSPRISM" if exp_type == SLITLESS else "FULL"
+        return ApertureCorrection.read(apcorr, subarray=subarray)
+    raise LRSError(
+        f"apcorr is a {type(apcorr).__name__}, expected a path, an ApertureCorrection or None"
+    )
+
+
+def _sort_overrides(
+    overrides: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Keys of the reference, parameters of the step and options of ours, each checked."""
+    keys: dict[str, Any] = {}
+    step: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for key, given in overrides.items():
+        value = plain(given)
+        if key in STEP:
+            if key == "position_offset" and value is None:
+                value = 0.0
+            step[key] = checked(STEP[key], key, value)
+        elif key in OPTIONS:
+            options[key] = checked(OPTIONS[key], key, value)
+        elif key in KEYS:
+            if value is not None:
+                checked(KEYS[key], key, value)
+            keys[key] = value
+        elif key == "extraction_type":
+            if value not in ("box", None):
+                raise ReferenceFileError(f"extraction_type is {value!r}, expected 'box'")
+        elif key in OPTIMAL:
+            raise ReferenceFileError(f"{key} belongs to optimal extraction, expected one of 'box'")
+        else:
+            known = [*KEYS, *STEP, *OPTIONS, "extraction_type"]
+            raise ReferenceFileError(
+                f"unknown parameter {key!r}{nearest(key, known)}, expected a key of an EXTRACT1D "
+                "aperture or a step parameter"
+            )
+    if keys.get("id", "") is None:
+        raise ReferenceFileError("id is None, expected an EXP_TYPE")
+    return keys, step, options
+
+
+def _build(
+    cls: type[Extract1D],
+    entry: Mapping[str, Any],
+    step: Mapping[str, Any],
+    options: Mapping[str, Any],
+    **others: Any,
+) -> Extract1D:
+    """Make the operator of a checked entry; a step parameter that is not None takes precedence."""
+    taken = {**entry, **{key: value for key, value in step.items() if value is not None}}
+    if "background_independent_var" in options:
+        taken["independent_var"] = options["background_independent_var"]
+    return cls(
+        aperture=aperture_of(entry),
+        background=background_of(taken),
+        # The operator's own default is False: an aperture made by hand stays where it is.
+        use_source_posn=step.get("use_source_posn"),
+        reference_source_posn=entry.get("use_source_posn"),
+        position_offset=step.get("position_offset", 0.0),
+        subtract_background=step.get("subtract_background"),
+        apply_apcorr=step.get("apply_apcorr", True),
+        fixed_background=options.get("fixed_background", False),
+        max_lost=options.get("max_lost"),
+        id=entry.get("id"),
+        **others,
+    )
+
+
+def operator_parameters(operator: Extract1D) -> dict[str, Any]:
+    """All parameters of an operator but the aperture correction, ready for JSON.
+
+    Parameters
+    ----------
+    operator : Extract1D
+        The operator.
+
+    Returns
+    -------
+    dict
+        ``reference``: keys of an EXTRACT1D aperture; ``step``: parameters of the pipeline's step;
+        ``options``: what the pipeline does not have. Numbers survive JSON exactly.
+    """
+    aperture, background = operator.aperture, operator.background
+    entry: dict[str, Any] = {}
+    if operator.id is not None:
+        entry["id"] = operator.id
+    for key in APERTURE_KEYS:
+        value = getattr(aperture, key)
+        if value is not None:
+            entry[key] = written(value)
+    options: dict[str, Any] = {
+        "fixed_background": bool(operator.fixed_background),
+        "max_lost": None if operator.max_lost is None else float(operator.max_lost),
+    }
+    if background is not None:
+        entry["bkg_coeff"] = written(background.bkg_coeff)
+        entry["bkg_fit"] = background.bkg_fit
+        entry["bkg_order"] = background.bkg_order
+        entry["smoothing_length"] = background.smoothing_length
+        if background.independent_var != aperture.independent_var:
+            # An entry of the pipeline has one for both.
+            options["background_independent_var"] = background.independent_var
+    if operator.reference_source_posn is not None:
+        entry["use_source_posn"] = bool(operator.reference_source_posn)
+    step = {
+        "subtract_background": operator.subtract_background,
+        "apply_apcorr": operator.apply_apcorr,
+        "use_source_posn": operator.use_source_posn,
+        "position_offset": float(operator.position_offset),
+    }
+    return {"reference": entry, "step": step, "options": options}
+
+
+def written(value: Any) -> Any:
+    """What JSON gets of a value: lists for tuples, whole numbers without a decimal point."""
+    if isinstance(value, tuple):
+        return [written(item) for item in value]
+    return short(value) if isinstance(value, float) else value
+
+
+def operator_from_parameters(
+    cls: type[Extract1D],
+    parameters: Mapping[str, Any],
+    *,
+    apcorr: str | PathLike[str] | ApertureCorrection | None = None,
+    references: Mapping[str, str | None] | None = None,
+) -> Extract1D:
+    """Make the operator that `operator_parameters` describes: see `Extract1D.from_parameters`."""
+    where = "parameters"
+    if not isinstance(parameters, Mapping):
+        raise ReferenceFileError(f"{where} is {excerpt(parameters)}, expected a mapping")
+    known = ("reference", "step", "options")
+    for key in parameters:
+        if key not in known:
+            raise ReferenceFileError(
+                f"{where}: unknown key {key!r}{nearest(key, known)}, expected {', '.join(known)}"
+            )
+    if "reference" not in parameters:
+        raise ReferenceFileError(f"{where}: 'reference' is missing, expected keys of an aperture")
+    entry, step, options = ({**parameters.get(key, {})} for key in known)
+    check_entry(entry, where)
+    checks: dict[str, tuple[dict[str, Any], dict[str, Callable[[str, object], Any]]]] = {
+        "step": (step, {key: STEP[key] for key in KEPT}),
+        "options": (options, OPTIONS | {"background_independent_var": check_independent_var}),
+    }
+    for part, (values, checkers) in checks.items():
+        for key, value in values.items():
+            if key not in checkers:
+                raise ReferenceFileError(f"{where}: unknown {part} {key!r}{nearest(key, checkers)}")
+            values[key] = checked(checkers[key], key, value)
+    return _build(
+        cls,
+        entry,
+        step,
+        options,
+        aperture_correction=_as_correction(apcorr, entry.get("id")),
+        references=tuple((references or {}).items()),
+    )
+
+
+def short(value: float) -> float | int:
+    """The same number, without a decimal point where it is whole."""
+    return int(value) if value == int(value) and abs(value) < 2**53 else value
