@@ -19,15 +19,16 @@ from glue_lrs.io.apcorr import write_apcorr
 from tests.oracle import pipeline
 from tests.oracle.cases import Case, make_case
 
-NUMBER = 320
-TOLERANCE, SMOOTHED = 1e-9, 5e-6
-SEEDS = range(NUMBER)
+TOLERANCE, STIFF, SMOOTHED = 1e-9, 1e-8, 5e-6
+#: Also the rarest: a background that slides off the image, a trace that the pipeline misplaces.
+SEEDS = [*range(320), 342, 384, 414, 429, 815, 1043]
 CHUNK = 20
 
 #: Every branch that the cases must reach at least once, by the words that `make_case` uses.
 BRANCHES = {
     "image": "s2d cal cal_cut calints slit_tso",
     "wavelength": "plane wcs",
+    "lines": "level tilted",
     "var_flat": "present missing",
     "photom": "calibrated uncalibrated",
     "dither": "there missing outside",
@@ -44,6 +45,7 @@ BRANCHES = {
     "subtract": "none true false",
     "apcorr": "none table",
     "mended": "trace limits background",
+    "acted": "position offset trace background polynomial smoothing apcorr lost empty",
 }
 
 
@@ -80,6 +82,40 @@ def mended(case: Case) -> set[str]:
     return found
 
 
+def acted(case: Case) -> set[str]:
+    """What did not only stand in a case but changed its numbers."""
+    if "mended: background" in mended(case):
+        return set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        extract = operator(case)
+        extraction = extract.run(case.image)
+
+        def changes(**without: Any) -> bool:
+            other = replace(extract, **without).run(case.image).columns
+            return any(
+                not np.array_equal(extraction.columns[key], other[key], equal_nan=True)
+                for key in ("FLUX", "BACKGROUND")
+            )
+
+        placement, background = extract.place(case.image), extract.background
+        lost = extraction.lost_fraction
+        what = {
+            "position": placement.offset != extract.position_offset,
+            "offset": extract.position_offset != 0 and changes(position_offset=0.0),
+            "trace": placement.trace is not None,
+            "apcorr": changes(aperture_correction=None),
+            "lost": bool(np.any((lost > 0) & (lost < 1))),
+            "empty": bool(np.isnan(extraction.columns["FLUX"]).any()),
+        }
+        if background is not None:
+            level, rough = replace(background, bkg_order=0), replace(background, smoothing_length=0)
+            what["background"] = changes(background=None)
+            what["polynomial"] = changes(background=level)
+            what["smoothing"] = changes(background=rough)
+    return {f"acted: {name}" for name, did in what.items() if did}
+
+
 def compare(case: Case, folder: Path) -> list[str]:
     """All that differs between the two."""
     apcorr = None
@@ -98,9 +134,8 @@ def compare(case: Case, folder: Path) -> list[str]:
             subtracted = theirs.columns["BACKGROUND"]
             return [] if not subtracted.any() else ["BACKGROUND: there is one after all"]
         ours = operator(case, cls).run(case.image)
-    found = pipeline.disagreements(
-        ours.columns, theirs.columns, SMOOTHED if case.smoothing else TOLERANCE
-    )
+    tolerance = SMOOTHED if case.smoothing else STIFF if case.stiff else TOLERANCE
+    found = pipeline.disagreements(ours.columns, theirs.columns, tolerance)
     for key, judge in theirs.keywords.items():
         mine = ours.keywords.get(key)
         if isinstance(judge, float) and np.isnan(judge) and "mended: limits" in mended(case):
@@ -117,7 +152,7 @@ def compare(case: Case, folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("first", range(0, NUMBER, CHUNK))
+@pytest.mark.parametrize("first", range(0, len(SEEDS), CHUNK))
 def test_random_cases(first: int, tmp_path: Path) -> None:
     wrong: dict[int, Any] = {}
     for seed in SEEDS[first : first + CHUNK]:
@@ -133,10 +168,10 @@ def test_every_branch_was_reached(capsys: pytest.CaptureFixture[str]) -> None:
     reached: Counter[str] = Counter()
     for seed in SEEDS:
         case = make_case(seed)
-        reached.update(case.branches | mended(case))
+        reached.update(case.branches | mended(case) | acted(case))
     wanted = {f"{what}: {name}" for what, names in BRANCHES.items() for name in names.split()}
     with capsys.disabled():
-        print(f"\n{NUMBER} cases against jwst reached:")
+        print(f"\n{len(SEEDS)} cases against jwst reached:")
         for what, names in BRANCHES.items():
             each = ", ".join(f"{name} {reached[f'{what}: {name}']}" for name in names.split())
             print(f"  {what:10s} {each}")
