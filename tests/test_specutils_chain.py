@@ -234,6 +234,9 @@ def test_median_smooth(spectrum: Spectrum, flux: Array) -> None:
     np.testing.assert_allclose(found.flux.value[2:-2], expected, rtol=1e-12)
 
 
+# specutils divides 0 by 0 beyond the ends of the resampled spectrum and leaves it out; older
+# versions of what is below it tell of that
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide:RuntimeWarning")
 @pytest.mark.parametrize("redshift", [0.0, 0.02, -0.03])
 def test_template_correlate(bare: Spectrum, wave: Array, redshift: float) -> None:
     template = extract([], CENTRE / (1 + redshift)) - continuum(wave) * u.Jy
