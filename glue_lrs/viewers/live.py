@@ -1,0 +1,1056 @@
+"""LiveExtraction: an image in glue, the operator that hands have set, and its spectrum."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.units import UnitConversionError
+from echo import CallbackProperty, HasCallbackProperties, delay_callback
+from glue.core import Data, DataCollection, HubListener
+from glue.core.command import ApplySubsetState
+from glue.core.link_helpers import LinkSame
+from glue.core.message import (
+    DataCollectionDeleteMessage,
+    NumericalDataChangedMessage,
+    SubsetCreateMessage,
+    SubsetDeleteMessage,
+    SubsetUpdateMessage,
+)
+from glue.core.session import Session
+from glue.core.subset import RangeSubsetState
+from numpy.typing import NDArray
+
+from glue_lrs.aperture import Aperture
+from glue_lrs.aperture_correction import ApertureCorrection
+from glue_lrs.background import Background
+from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.extract import Extract1D
+from glue_lrs.extraction import Extraction
+from glue_lrs.image import SlitImage
+from glue_lrs.position import SourcePosition, expected_position
+from glue_lrs.viewers import cut
+from glue_lrs.viewers import data as glue_data
+from glue_lrs.viewers.commands import SetOperator
+from glue_lrs.viewers.comparison import Comparison, comparison_of
+from glue_lrs.viewers.edges import (
+    Kind,
+    Region,
+    Variable,
+    operator_with,
+    regions_of,
+    row_wavelength,
+)
+from glue_lrs.viewers.script import python_lines
+from glue_lrs.viewers.subsets import region_of_subset, wavelengths_of
+
+if TYPE_CHECKING:
+    from specutils import Spectrum
+
+__all__ = ["LiveExtraction", "Numbers", "live_for", "open_extraction"]
+
+#: Where a collection keeps its session and its extractions: they live and die with it.
+_REGISTRY = "_glue_lrs_extractions"
+#: The key of a spectrum's meta that holds what a session needs to bring an extraction back.
+META = "glue_lrs"
+#: Priority of callbacks that must come before anybody else's.
+_FIRST = 1000
+#: A row has lost pixels if they took more than this fraction of the aperture; less is rounding.
+_LOST = 1e-9
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What matters while deciding where the edges go.
+
+    Parameters
+    ----------
+    signal_to_noise : float
+        Median of flux over error in the selected wavelength range; NaN where there is none.
+    ratio : float
+        Median of the flux over that of the comparison there; NaN without one.
+    rows : int
+        Rows in the range that are not masked.
+    rows_lost : int
+        Rows in the range in which bad pixels took some of the aperture.
+    most_lost : float
+        The greatest fraction of the aperture's weight that they took.
+    limits : str
+        The aperture's edges as inclusive limits (``xstart``, ``xstop``): whole pixels are whole
+        numbers.
+    edges : str
+        The same as positions (``src_coeff``): pixel i reaches from i - 0.5 to i + 0.5.
+    """
+
+    signal_to_noise: float
+    ratio: float
+    rows: int
+    rows_lost: int
+    most_lost: float
+    limits: str
+    edges: str
+
+
+class _Registry:
+    """The extractions of a collection of data, by the uuid of the image's Data."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.lives: dict[str, LiveExtraction] = {}
+
+
+def open_extraction(where: Any, data: Any) -> LiveExtraction:
+    """Open an image for extraction, or find the extraction that it has.
+
+    Parameters
+    ----------
+    where : Application, Session or DataCollection
+        Of glue.
+    data : Data, SlitImage, str or path-like
+        An image: a Data made by this package, which is added to the collection if it is not in it
+        (or that of its spectrum), an image, or an s2d, cal or calints file.
+
+    Returns
+    -------
+    LiveExtraction
+        The same one whenever the same data are opened again.
+
+    Raises
+    ------
+    LRSError
+        If the file cannot be read or has moved, or the data are no image of MIRI LRS.
+    """
+    session = _session(where)
+    collection = session.data_collection
+    registry = _registry(collection, session)
+    found = _image_data(collection, data)
+    image = glue_data.slit_image(found)  # says if the file is gone, before anything is changed
+    if found not in collection:
+        collection.append(found)
+    live = registry.lives.get(found.uuid)
+    if live is None or live.data is not found:
+        live = LiveExtraction(session, found, image)
+        registry.lives[found.uuid] = live
+    elif live.spectrum_data not in collection:  # somebody has removed it
+        collection.append(live.spectrum_data)
+        live._link()
+    return live
+
+
+def live_for(where: Any, data: Any) -> LiveExtraction | None:
+    """The extraction that is open for an image.
+
+    Parameters
+    ----------
+    where : Application, Session or DataCollection
+        Of glue.
+    data : Data or str
+        The image's Data, that of the spectrum, or the uuid of the image's.
+
+    Returns
+    -------
+    LiveExtraction or None
+        None if it is not open.
+    """
+    registry = getattr(_collection(where), _REGISTRY, None)
+    if registry is None:
+        return None
+    if isinstance(data, str):
+        return registry.lives.get(data)
+    for live in registry.lives.values():
+        if data is live.data or data is live.spectrum_data:
+            return live
+    return None
+
+
+def _collection(where: Any) -> DataCollection:
+    if isinstance(where, DataCollection):
+        return where
+    collection = getattr(where, "data_collection", None)
+    if not isinstance(collection, DataCollection):
+        raise LRSError(
+            f"{type(where).__name__} has no data collection, expected a glue application, a "
+            "session or a data collection"
+        )
+    return collection
+
+
+def _session(where: Any) -> Session:
+    collection = _collection(where)
+    if isinstance(where, Session):
+        return where
+    session = getattr(where, "session", None)
+    if isinstance(session, Session):
+        return session
+    registry = getattr(collection, _REGISTRY, None)
+    return Session(data_collection=collection) if registry is None else registry.session
+
+
+def _registry(collection: DataCollection, session: Session) -> _Registry:
+    registry = getattr(collection, _REGISTRY, None)
+    if registry is None:
+        registry = _Registry(session)
+        setattr(collection, _REGISTRY, registry)
+    return registry
+
+
+def _image_data(collection: DataCollection, source: Any) -> Data:
+    """The Data of an image: one of the collection if it is there."""
+    if isinstance(source, Data):
+        uuid = _image_uuid(source)
+        source = next((data for data in collection if data.uuid == uuid), source)
+        if not glue_data.is_lrs_image(source):
+            raise LRSError(f"{source.label}: is no LRS image, expected an s2d, cal or calints")
+        return source
+    images = [data for data in collection if glue_data.is_lrs_image(data)]
+    if isinstance(source, SlitImage):
+        for data in images:
+            if glue_data.slit_image(data) is source:
+                return data
+        return glue_data.image_data(source)
+    if not isinstance(source, str | PathLike):
+        raise LRSError(
+            f"data is a {type(source).__name__}, expected a Data, a SlitImage or the path of an "
+            "s2d, cal or calints file"
+        )
+    path = Path(fspath(source)).expanduser().resolve()
+    for data in images:
+        name = data.meta.get("filename")
+        if name and Path(name).resolve() == path:
+            return data
+    return glue_data.open_image(source)
+
+
+class LiveExtraction(HasCallbackProperties, HubListener):
+    """An image in glue, the operator that is set for it, and its spectrum.
+
+    Made by `open_extraction`. Listen to what has a star with ``live.add_callback(name, function)``
+    (see `echo`); `operator`, `extraction` and `message` are all set before anybody is told.
+
+    Attributes
+    ----------
+    operator* : Extract1D
+        What is shown now: the committed operator, or one that is being tried (`preview`).
+    extraction* : Extraction or None
+        What `operator` gives of `shown`; None if it fails.
+    message* : str
+        Why there is no extraction, or what a user would want to know of it; one line, or "".
+    integration* : int or None
+        Which integration of a stack is shown, from 0; None means the median of all, see
+        `glue_lrs.viewers.cut.median`. Always None for a single image.
+    rows_averaged* : int
+        How many rows the slit profile averages.
+    cursor_row* : float
+        The row of the crosshair and of the slit profile.
+    wavelength_range* : (float, float) or None
+        The selected range in micron. It follows the subset that is changed last in glue.
+    comparison* : `~specutils.Spectrum` or None
+        A spectrum to compare with, ascending; `comparison_label*` is its name.
+    selected* : int or None
+        Number of the region, in `regions`, that has the focus.
+    closed* : bool
+        Whether the extraction is over, as its data were removed. All methods that change
+        something then do nothing.
+    data, spectrum_data : Data
+        The image, and its spectrum, in glue's collection. The spectrum follows what is committed.
+    session : Session
+        Of glue.
+    image : SlitImage
+        The image behind `data`.
+    rows, row_wavelength : ndarray
+        The number of each row of the image, and its wavelength in micron, NaN where it has none.
+    """
+
+    operator = CallbackProperty(None)
+    extraction = CallbackProperty(None)
+    message = CallbackProperty("")
+    integration = CallbackProperty(None)
+    rows_averaged = CallbackProperty(11)
+    cursor_row = CallbackProperty(0.0)
+    wavelength_range = CallbackProperty(None)
+    comparison = CallbackProperty(None)
+    comparison_label = CallbackProperty("")
+    selected = CallbackProperty(None)
+    closed = CallbackProperty(False)
+
+    _shown: tuple[int, SlitImage] | None
+    _median: SlitImage | None
+    _known_regions: list[tuple[Extract1D, tuple[Region, ...]]]
+    _base: tuple[Extract1D, Extract1D] | None
+
+    def __init__(self, session: Session, data: Data, image: SlitImage) -> None:
+        super().__init__()
+        self.session = session
+        self.data = data
+        self._set_image(image)
+        self._comparison: Comparison | None = None
+        self._fit: Background | None = None
+        self._subset: weakref.ref[Any] | None = None
+
+        found = _spectrum_of(session.data_collection, data)
+        stored = {} if found is None else dict(found.meta[META])
+        notes: list[str] = []
+        self._extract = _restored(stored, image, notes) or self._default(None)
+        self.integration = self._stored_integration(stored.get("integration", 0))
+        self.rows_averaged = int(stored.get("rows_averaged", 11))
+        self.cursor_row = float(stored.get("cursor_row", self._middle_row()))
+        chosen = stored.get("wavelength_range")
+        self.wavelength_range = None if chosen is None else (float(chosen[0]), float(chosen[1]))
+        self.selected = 0
+        self.add_callback("integration", self._check_integration, validator=True)
+        self._show(self._extract)
+        if found is None:
+            label = f"{data.label} spectrum"
+            found = glue_data.spectrum_data(self.extraction, label, image=image)
+            session.data_collection.append(found)
+        self.spectrum_data = found
+        self._restore_comparison(stored.get("comparison"), notes)
+        if notes:
+            self.message = "; ".join([*notes, *filter(None, [self.message])])
+        self._update_data()
+        self._link()
+        self._remember()
+
+        self.add_callback("integration", self._integration_changed, priority=_FIRST)
+        for name in ("rows_averaged", "cursor_row", "wavelength_range"):
+            self.add_callback(name, self._remember_view)
+        hub = session.hub
+        hub.subscribe(self, DataCollectionDeleteMessage, handler=self._data_removed)
+        hub.subscribe(self, NumericalDataChangedMessage, handler=self._numbers_changed)
+        hub.subscribe(self, SubsetCreateMessage, handler=self._subset_changed)
+        hub.subscribe(self, SubsetUpdateMessage, handler=self._subset_changed)
+        hub.subscribe(self, SubsetDeleteMessage, handler=self._subset_removed)
+
+    def __repr__(self) -> str:
+        return f"<LiveExtraction of {self.data.label}{', closed' if self.closed else ''}>"
+
+    # --- what there is to see ----------------------------------------------------------------
+
+    @property
+    def extract(self) -> Extract1D:
+        """The committed operator. To set it, use `set`."""
+        return self._extract
+
+    @property
+    def aperture(self) -> Aperture:
+        """The committed aperture. Setting it is a command of glue's stack.
+
+        Raises
+        ------
+        LRSError
+            On setting, if nothing can be extracted with it; then nothing has changed.
+        """
+        return self._extract.aperture
+
+    @aperture.setter
+    def aperture(self, aperture: Aperture) -> None:
+        self._set_or_raise(replace(self._extract, aperture=aperture), "change the aperture")
+
+    @property
+    def background(self) -> Background | None:
+        """The committed background. Setting it is a command of glue's stack; see `aperture`."""
+        return self._extract.background
+
+    @background.setter
+    def background(self, background: Background | None) -> None:
+        self._set_or_raise(replace(self._extract, background=background), "change the background")
+
+    @property
+    def shown(self) -> SlitImage:
+        """The image that is shown: that of the integration, or the median of all."""
+        if not self.image.is_stack:
+            return self.image
+        number = self.integration
+        if number is None:
+            if self._median is None:
+                self._median = cut.median(self.image)
+            return self._median
+        if self._shown is None or self._shown[0] != number:
+            self._shown = (number, cut.integration(self.image, number))
+        return self._shown[1]
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The spectrum of `shown` with the committed operator: see `Extraction.to_spectrum`.
+
+        Raises
+        ------
+        LRSError
+            If there is none.
+        """
+        return self._committed().to_spectrum()
+
+    def run_all(self) -> Extraction:
+        """Extract the whole image: of a stack a spectrum for each integration.
+
+        Raises
+        ------
+        LRSError
+            As `Extract1D.run`.
+        """
+        return self._extract.run(self.image)
+
+    def _committed(self) -> Extraction:
+        if self.extraction is not None and self.operator == self._extract:
+            return self.extraction
+        with _quiet():
+            return self._extract.run(self.shown)
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions of `operator` where they lie on the image: aperture first."""
+        return self._regions_of(self.operator)
+
+    def _regions_of(self, operator: Extract1D) -> tuple[Region, ...]:
+        for known, regions in self._known_regions:
+            if known is operator:
+                return regions
+        try:
+            regions = regions_of(operator, self.image)
+        except LRSError:  # a trace that is not known: `message` tells
+            regions = ()
+        # The committed operator's, which may need the WCS, and those of what is shown.
+        kept = [one for one in self._known_regions if one[0] is self._extract]
+        self._known_regions = [*kept, (operator, regions)]
+        return regions
+
+    def slit_profile(self, row: float | None = None, number: int | None = None) -> cut.SlitProfile:
+        """A cut across the slit, as `glue_lrs.viewers.cut.slit_profile` makes it of `shown`.
+
+        Parameters
+        ----------
+        row : float, optional
+            The middle row; `cursor_row` by default.
+        number : int, optional
+            How many rows to average; `rows_averaged` by default.
+        """
+        row = self.cursor_row if row is None else row
+        return cut.slit_profile(self.shown, row, self.rows_averaged if number is None else number)
+
+    def ratio(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Flux over that of the comparison, interpolated onto the wavelengths of `extraction`.
+
+        Returns
+        -------
+        wavelength, ratio : ndarray
+            The wavelengths in micron, ascending, that both have unmasked; empty without an
+            extraction or a comparison, or if their units differ.
+        """
+        empty = np.empty(0), np.empty(0)
+        if self.extraction is None or self.comparison is None:
+            return empty
+        other = self.comparison
+        try:
+            flux = other.flux.to_value(self.extraction.units["FLUX"])
+        except UnitConversionError:
+            return empty
+        known = np.isfinite(flux)
+        if other.mask is not None:
+            known &= ~other.mask
+        axis = other.spectral_axis.to_value("um")[known]
+        wave = self.extraction.wavelength
+        good = ~self.extraction.mask
+        if axis.size == 0:
+            return empty
+        good &= (wave >= axis.min()) & (wave <= axis.max())
+        order = np.argsort(wave[good])
+        wave, mine = wave[good][order], self.extraction.columns["FLUX"][good][order]
+        along = np.argsort(axis)
+        theirs = np.interp(wave, axis[along], flux[known][along])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return wave, mine / theirs
+
+    def numbers(self) -> Numbers:
+        """What matters while deciding: of `operator`, in the selected range of wavelengths."""
+        lower, upper = self._limits_text()
+        extraction = self.extraction
+        if extraction is None:
+            return Numbers(math.nan, math.nan, 0, 0, math.nan, lower, upper)
+        inside = self._selects(extraction.wavelength)
+        good = inside & ~extraction.mask
+        error = extraction.columns["FLUX_ERROR"][good]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            signal = extraction.columns["FLUX"][good] / error
+        wave, ratio = self.ratio()
+        lost = extraction.lost_fraction[inside]
+        return Numbers(
+            signal_to_noise=_median(signal),
+            ratio=_median(ratio[self._selects(wave)]),
+            rows=int(good.sum()),
+            rows_lost=int((lost > _LOST).sum()),
+            most_lost=float(np.max(lost, initial=0.0)),
+            limits=lower,
+            edges=upper,
+        )
+
+    def _selects(self, wavelength: NDArray[np.float64]) -> NDArray[np.bool_]:
+        if self.wavelength_range is None:
+            return np.ones(wavelength.shape, dtype=bool)
+        low, high = self.wavelength_range
+        return (wavelength >= low) & (wavelength <= high)
+
+    def _limits_text(self) -> tuple[str, str]:
+        """The aperture's edges in both conventions; at the cursor's row where they change."""
+        source = [region for region in self.regions if region.kind == "aperture"]
+        row = int(np.clip(round(self.cursor_row), 0, self.rows.size - 1))
+        limits, edges = [], []
+        for region in source:
+            lower, upper = (float(v) for v in region.at(row, self.row_wavelength[row]))
+            limits.append(f"{lower + 0.5:.2f} to {upper - 0.5:.2f}")
+            edges.append(f"{lower:.2f} to {upper:.2f}")
+        where = "" if all(region.straight for region in source) else f" in row {row}"
+        return ", ".join(limits) + where, ", ".join(edges) + where
+
+    # --- edits -------------------------------------------------------------------------------
+
+    def preview(self, wanted: Extract1D | Sequence[Region]) -> None:
+        """Show what an operator, or regions, would give; nothing is committed.
+
+        Parameters
+        ----------
+        wanted : Extract1D or sequence of Region
+            An operator, or all regions that there are to be. Regions that are not among those of
+            the committed operator have been moved by hand: if they are straight, their limits are
+            rounded to 0.01 pixel.
+
+        Notes
+        -----
+        It does not raise: what is wrong is in `message`, and `extraction` is None.
+        """
+        if self.closed:
+            return
+        if not isinstance(wanted, Extract1D):
+            try:
+                wanted = self._with(tuple(wanted))
+            except LRSError as error:
+                with delay_callback(self, "extraction", "message"):
+                    self.extraction = None
+                    self.message = str(error)
+                return
+        self._show(wanted)
+
+    def _with(self, regions: tuple[Region, ...]) -> Extract1D:
+        """The committed operator with regions elsewhere."""
+        before = self._regions_of(self._extract)
+        if regions == before:
+            return self._extract
+        if self._base is None or self._base[0] is not self._extract:
+            # As an operator that does not move: nothing has to ask the WCS while dragging.
+            self._base = (self._extract, operator_with(self._extract, self.image, before))
+        base = self._base[1]
+        made = [region if region in before else region.rounded() for region in regions]
+        number, other = (sum(r.kind == "background" for r in some) for some in (made, before))
+        if number > other and base.subtract_background is False:
+            base = replace(base, subtract_background=None)  # who draws one wants it subtracted
+        return operator_with(base, self.image, made, self._fit)
+
+    def commit(self, label: str = "change the extraction") -> bool:
+        """Keep what is shown, as one command of glue's stack.
+
+        Parameters
+        ----------
+        label : str
+            How the menu calls it.
+
+        Returns
+        -------
+        bool
+            Whether there was something to keep. Where nothing can be extracted, the committed
+            operator comes back, and `message` tells why.
+        """
+        if self.closed:
+            return False
+        if self.extraction is None:
+            why = self.message
+            self.cancel()
+            if why and self.extraction is not None:
+                self.message = f"not kept: {why}"
+            return False
+        if self.operator == self._extract:
+            return False
+        self.session.command_stack.do(
+            SetOperator(uuid=self.data.uuid, old=self._extract, new=self.operator, text=label)
+        )
+        return True
+
+    def cancel(self) -> None:
+        """Show the committed operator again."""
+        if not self.closed:
+            self._show(self._extract)
+
+    def set(
+        self, wanted: Extract1D | Sequence[Region], label: str = "change the extraction"
+    ) -> bool:
+        """Show and keep an operator, or regions: `preview` and `commit`.
+
+        Returns
+        -------
+        bool
+            As `commit`.
+        """
+        self.preview(wanted)
+        return self.commit(label)
+
+    def add_region(self, kind: Kind, lower: float, upper: float) -> bool:
+        """Add a straight region between two positions; see `set`."""
+        try:
+            region = Region(kind, (lower,), (upper,), self._variable(self.regions))
+        except LRSError as error:
+            self.message = str(error)
+            return False
+        return self.set([*self._regions_of(self._extract), region], f"add {_an(kind)}")
+
+    def delete_region(self, index: int) -> bool:
+        """Delete a region; see `set`. The last region of the aperture stays."""
+        regions = self._regions_of(self._extract)
+        if not 0 <= index < len(regions):
+            self.message = f"region is {index}, expected 0 to {len(regions) - 1}"
+            return False
+        made = [one for number, one in enumerate(regions) if number != index]
+        return self.set(made, f"delete {_an(regions[index].kind)}")
+
+    @staticmethod
+    def _variable(regions: Sequence[Region]) -> Variable:
+        """What edges depend on that are not straight."""
+        return next((r.variable for r in regions if not r.straight), "wavelength")
+
+    def to_source(self) -> bool:
+        """Move the aperture to where the header and the WCS put the source; see `set`.
+
+        The background regions move along unless ``fixed_background`` is set.
+        """
+        found = expected_position(self.image)
+        if not isinstance(found, SourcePosition):
+            self.message = f"the aperture stays where it is: {found}"
+            return False
+        operator = replace(self._extract, use_source_posn=True, position_offset=0.0)
+        return self.set(operator, "move the aperture to the source")
+
+    def default(self) -> bool:
+        """Take the built-in reference, with the present aperture correction; see `set`."""
+        made = self._default(self._extract.aperture_correction)
+        return self.set(made, "take the default aperture")
+
+    def _default(self, correction: ApertureCorrection | None) -> Extract1D:
+        with _quiet():  # that there is no aperture correction
+            return Extract1D.from_reference(None, self.image.exp_type, apcorr=correction)
+
+    def load_reference(self, path: str | PathLike[str]) -> bool:
+        """Take the aperture and the background of an EXTRACT1D reference.
+
+        Raises
+        ------
+        LRSError
+            If the file cannot be used.
+        """
+        with _quiet():
+            made = Extract1D.from_reference(
+                fspath(path), self.image.exp_type, apcorr=self._extract.aperture_correction
+            )
+        return self._set_or_raise(made, "load a reference")
+
+    def load_apcorr(self, path: str | PathLike[str] | None) -> bool:
+        """Take an APCORR reference, or none.
+
+        Raises
+        ------
+        LRSError
+            If the file cannot be used, or not for this image.
+        """
+        correction = None
+        if path is not None:
+            correction = ApertureCorrection.read(
+                str(_absolute(path)), subarray=self.image.subarray or ""
+            )
+        name = None if correction is None else correction.filename
+        references = dict(self._extract.references) | {"apcorr": name}
+        made = replace(
+            self._extract, aperture_correction=correction, references=tuple(references.items())
+        )
+        return self._set_or_raise(made, "change the aperture correction")
+
+    def subset_to_region(self, subset: Any, kind: Kind) -> bool:
+        """Make a subset of the image the aperture, or a background region more.
+
+        Parameters
+        ----------
+        subset : Subset, SubsetGroup or SubsetState
+            A range of columns, or a shape drawn on the image: see
+            `glue_lrs.viewers.subsets.region_of_subset`.
+        kind : {"aperture", "background"}
+            What becomes of it. All regions of the aperture are replaced.
+
+        Raises
+        ------
+        LRSError
+            If it selects no pixels, or less than one across the slit.
+        """
+        regions = self._regions_of(self._extract)
+        kept = [one for one in regions if kind == "background" or one.kind != "aperture"]
+        variable = next((one.variable for one in kept if not one.straight), None)
+        region = region_of_subset(subset, self.data, kind, self.row_wavelength, variable)
+        made = [*kept, region] if kind == "background" else [region, *kept]
+        return self._set_or_raise(made, f"make a subset {_an(kind)}")
+
+    def _set_or_raise(self, wanted: Extract1D | Sequence[Region], label: str) -> bool:
+        """Set an operator; an extraction that fails raises, and changes nothing."""
+        if self.closed:
+            return False
+        operator = wanted if isinstance(wanted, Extract1D) else self._with(tuple(wanted))
+        with _quiet():
+            operator.run(self.shown)
+        return self.set(operator, label)
+
+    def _settle(self, operator: Extract1D) -> None:
+        """Make an operator the committed one: what the commands of the stack call."""
+        if self.closed:
+            return
+        if operator.background is None and self._extract.background is not None:
+            self._fit = self._extract.background  # for regions that are drawn later
+        self._extract = operator
+        if self.operator != operator or self.extraction is None:
+            self._show(operator)
+        else:
+            self.operator = operator
+        self._update_data()
+        self._remember()
+
+    def _show(self, operator: Extract1D) -> None:
+        extraction, message = None, ""
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                extraction = operator.run(self.shown)
+            told = [str(one.message) for one in caught if issubclass(one.category, LRSWarning)]
+            message = "; ".join(told)
+        except LRSError as error:
+            message = str(error)
+        with delay_callback(self, "operator", "extraction", "message", "selected"):
+            self.operator = operator
+            self.extraction = extraction
+            self.message = message.replace(f"{self.image.label}: ", "")
+            if self.selected is not None and self.selected >= len(self.regions):
+                self.selected = None
+
+    def _update_data(self) -> None:
+        glue_data.update_spectrum_data(self.spectrum_data, self.extraction)
+
+    # --- comparison --------------------------------------------------------------------------
+
+    def load_comparison(self, source: str | PathLike[str] | Data | None) -> None:
+        """Take a spectrum to compare with, or none.
+
+        Parameters
+        ----------
+        source : str, path-like, Data or None
+            An x1d or x1dints, or the glue data of a spectrum. Of a stack of spectra the one of
+            `integration` is taken, or the median of all.
+
+        Raises
+        ------
+        LRSError
+            If it is no spectrum.
+        """
+        self._comparison = None if source is None else comparison_of(source)
+        self._compare()
+        self._remember()
+
+    def _compare(self) -> None:
+        made = None if self._comparison is None else self._comparison.spectrum(self.integration)
+        with delay_callback(self, "comparison", "comparison_label"):
+            self.comparison = made
+            self.comparison_label = "" if self._comparison is None else self._comparison.label
+
+    def _restore_comparison(self, stored: Any, notes: list[str]) -> None:
+        if not stored:
+            return
+        source: Any = stored.get("path")
+        if source is None:
+            uuid = stored.get("uuid")
+            source = next((d for d in self.session.data_collection if d.uuid == uuid), None)
+        if source is None:
+            return
+        try:
+            self._comparison = comparison_of(source)
+            self._compare()
+        except LRSError as error:
+            notes.append(f"without the comparison: {error}")
+
+    # --- files -------------------------------------------------------------------------------
+
+    def save_reference(self, path: str | PathLike[str], overwrite: bool = False) -> None:
+        """Write the EXTRACT1D reference that has the pipeline do what is committed.
+
+        ``extract_1d``, given it by ``override_extract1d``, returns the same spectrum of this
+        image, with the same APCORR reference: see `Extract1D.to_reference`.
+
+        Raises
+        ------
+        LRSError
+            If a reference cannot hold it, or the file exists or cannot be written.
+        """
+        self._extract.to_reference(self.image).write(_named(path), overwrite=overwrite)
+
+    def save_spectrum(self, path: str | PathLike[str], overwrite: bool = False) -> None:
+        """Write the x1d; of a stack the x1dints, with all integrations.
+
+        Raises
+        ------
+        LRSError
+            If the extraction fails, or the file exists or cannot be written.
+        """
+        self.run_all().write(_named(path), overwrite=overwrite)
+
+    def save_figure(self, path: str | PathLike[str], overwrite: bool = False) -> None:
+        """Write a picture of the image with its regions, cuts across the slit, and the spectrum.
+
+        Raises
+        ------
+        LRSError
+            If there is no spectrum, or the file exists or cannot be written.
+        """
+        from glue_lrs.plot import plot_product, save
+
+        title = self.image.label
+        if self.image.is_stack:
+            number = self.integration
+            title += ", median of all" if number is None else f", integration {number + 1}"
+        figure = plot_product(self.shown, self._extract, self._committed(), title=title)
+        save(figure, _named(path), overwrite=overwrite)
+
+    def python(self) -> str:
+        """The few lines of Python that repeat `spectrum` to the last digit.
+
+        Raises
+        ------
+        LRSError
+            If the image or the aperture correction is in no file.
+        """
+        return python_lines(self._extract, self.image, self.integration)
+
+    # --- glue --------------------------------------------------------------------------------
+
+    def select(self, low: float, high: float) -> None:
+        """Select a range of wavelengths (micron) in glue, in the spectrum and in the image.
+
+        It is a command of the stack; the subset that is edited in glue changes, or one is made.
+        """
+        if self.closed:
+            return
+        state = RangeSubsetState(min(low, high), max(low, high), self._id("wavelength"))
+        collection = self.session.data_collection
+        self.session.command_stack.do(
+            ApplySubsetState(data_collection=collection, subset_state=state)
+        )
+        self.wavelength_range = (float(min(low, high)), float(max(low, high)))
+
+    def close(self) -> None:
+        """End the extraction; its data stay in glue's collection."""
+        if self.closed:
+            return
+        self.session.hub.unsubscribe_all(self)
+        registry = getattr(self.session.data_collection, _REGISTRY, None)
+        if registry is not None and registry.lives.get(self.data.uuid) is self:
+            del registry.lives[self.data.uuid]
+        self.closed = True
+
+    def _id(self, name: str) -> Any:
+        return self.spectrum_data.find_component_id(name)
+
+    def _link(self) -> None:
+        """Link image and spectrum by wavelength and row, so that one selects in the other."""
+        image, spectrum = self.data, self.spectrum_data
+        wave, row = self._id("wavelength"), self._id("row")
+        pairs = [
+            (image.find_component_id("wavelength"), wave),
+            (image.pixel_component_ids[-2], row),
+        ]
+        if image.coords is not None:
+            pairs.append((image.world_component_ids[-2], wave))
+        if spectrum.coords is not None:
+            pairs.append((image.find_component_id("wavelength"), spectrum.world_component_ids[0]))
+        collection = self.session.data_collection
+        there = {
+            frozenset((*link.cids1, *link.cids2))
+            for link in collection.external_links
+            if hasattr(link, "cids1")
+        }
+        new = [LinkSame(*pair) for pair in pairs if frozenset(pair) not in there]
+        if new:
+            collection.add_link(new)
+
+    def _data_removed(self, message: Any) -> None:
+        if message.data is self.data:
+            self.close()
+
+    def _numbers_changed(self, message: Any) -> None:
+        """Somebody has put other numbers into the image."""
+        if message.data is not self.data:
+            return
+        try:
+            image = glue_data.slit_image(self.data)
+        except LRSError as error:
+            self.message = str(error)
+            return
+        if image is not self.image:
+            self._set_image(image)
+            self._show(self._extract)
+            self._update_data()
+
+    def _subset_changed(self, message: Any) -> None:
+        if message.subset.data is not self.spectrum_data:
+            return
+        if getattr(message, "attribute", "subset_state") != "subset_state":
+            return
+        found = wavelengths_of(message.subset, self.spectrum_data)
+        if found is not None:
+            self._subset = weakref.ref(message.subset)
+            self.wavelength_range = found
+
+    def _subset_removed(self, message: Any) -> None:
+        if self._subset is not None and message.subset is self._subset():
+            self._subset = None
+            self.wavelength_range = None
+
+    def _set_image(self, image: SlitImage) -> None:
+        self.image = image
+        self.row_wavelength = row_wavelength(image)
+        self.rows = np.arange(image.shape[0], dtype=float)
+        self._shown = None
+        self._median = None
+        self._known_regions = []
+        self._base = None
+
+    def _middle_row(self) -> float:
+        known = np.flatnonzero(np.isfinite(self.row_wavelength))
+        return float(known[known.size // 2]) if known.size else float(self.rows.size // 2)
+
+    # --- integrations ------------------------------------------------------------------------
+
+    def _check_integration(self, value: Any) -> int | None:
+        if value is None or not self.image.is_stack:
+            return None
+        return int(np.clip(int(value), 0, self.image.data.shape[0] - 1))
+
+    def _stored_integration(self, value: Any) -> int | None:
+        return self._check_integration(value if value is None or isinstance(value, int) else 0)
+
+    def _integration_changed(self, *_: Any) -> None:
+        if self.closed:
+            return
+        self._show(self.operator)
+        if self.operator is self._extract:
+            self._update_data()
+        self._compare()
+        self._remember()
+
+    # --- sessions ----------------------------------------------------------------------------
+
+    def _remember_view(self, *_: Any) -> None:
+        """Keep what is looked at: often, so that nothing else is worked out."""
+        chosen = self.wavelength_range
+        self.spectrum_data.meta[META] |= {
+            "rows_averaged": int(self.rows_averaged),
+            "cursor_row": float(self.cursor_row),
+            "wavelength_range": None if chosen is None else [float(one) for one in chosen],
+        }
+
+    def _remember(self) -> None:
+        """Keep in the spectrum's meta what a session needs to bring this extraction back."""
+        correction = self._extract.aperture_correction
+        stored = None
+        if correction is not None and correction.filename is not None:
+            path = str(_absolute(correction.filename))
+            stored = {"path": path, "subarray": correction.subarray}
+        elif correction is not None:
+            axes = ("wavelength", "size", "factor")
+            stored = {name: getattr(correction, name).tolist() for name in axes}
+            stored["subarray"] = correction.subarray
+        source = None if self._comparison is None else self._comparison.source
+        self.spectrum_data.meta[META] = {
+            "image": self.data.uuid,
+            "parameters": self._extract.parameters,
+            "references": [list(pair) for pair in self._extract.references],  # in their order
+            "apcorr": stored,
+            "integration": self.integration,
+            "comparison": source,
+        }
+        self._remember_view()
+
+
+# --- what a session has kept ---------------------------------------------------------------------
+
+
+def _spectrum_of(collection: DataCollection, data: Data) -> Data | None:
+    """The spectrum that an earlier extraction of an image has left."""
+    return next((one for one in collection if _image_uuid(one) == data.uuid), None)
+
+
+def _image_uuid(data: Any) -> str | None:
+    """The uuid of the image that the data of a spectrum belong to."""
+    stored = getattr(data, "meta", {}).get(META)
+    return stored.get("image") if isinstance(stored, dict) else None
+
+
+def _restored(stored: dict[str, Any], image: SlitImage, notes: list[str]) -> Extract1D | None:
+    """The operator that a session has kept."""
+    if not stored:
+        return None
+    correction, references = None, dict(stored.get("references") or ())
+    try:
+        correction = _restored_correction(stored.get("apcorr"))
+    except LRSError as error:
+        notes.append(f"without the aperture correction: {error}")
+        references["apcorr"] = None
+    try:
+        with _quiet():
+            return Extract1D.from_parameters(
+                stored["parameters"], apcorr=correction, references=references
+            )
+    except (LRSError, KeyError) as error:
+        notes.append(f"the default aperture, as that of the session cannot be used: {error}")
+        return None
+
+
+def _restored_correction(stored: Any) -> ApertureCorrection | None:
+    if stored is None:
+        return None
+    if "path" in stored:
+        return ApertureCorrection.read(stored["path"], subarray=stored["subarray"])
+    return ApertureCorrection(**stored)
+
+
+# --- small things --------------------------------------------------------------------------------
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings: what they tell is told elsewhere."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else math.nan
+
+
+def _an(kind: str) -> str:
+    return "an aperture" if kind == "aperture" else "a background region"
+
+
+def _absolute(path: str | PathLike[str]) -> Path:
+    return Path(fspath(path)).expanduser().resolve()
+
+
+def _named(path: str | PathLike[str]) -> str:
+    return str(Path(fspath(path)).expanduser())
