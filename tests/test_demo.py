@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +25,8 @@ SPECTRA = {
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """The folder and what was printed: one run for all tests."""
     folder = tmp_path_factory.mktemp("demo") / "new"
-    begin = time.perf_counter()
     result = CliRunner().invoke(main, ["demo", "--output-dir", str(folder)])
     assert result.exit_code == 0, result.stderr
-    assert time.perf_counter() - begin < 30
     return folder, result
 
 
