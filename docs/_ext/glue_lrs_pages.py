@@ -12,6 +12,8 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -44,6 +46,13 @@ def prepare(app: Sphinx) -> None:
         warnings.simplefilter("ignore", LRSWarning)
         run_demo(demo)
         make_figures.draw_all(demo, Path(app.srcdir) / "generated")
+        # In a process of its own: glue changes settings of Matplotlib, Qt wants to be the first.
+        screenshots = Path(app.srcdir) / "make_screenshots.py"
+        subprocess.run(
+            [sys.executable, screenshots, demo, Path(app.srcdir) / "generated"],
+            check=True,
+            capture_output=True,
+        )
 
 
 def clean_up(app: Sphinx, error: Exception | None) -> None:
