@@ -5,6 +5,9 @@ Importing the package registers the formats ``lrs-s2d`` and ``lrs-x1d`` of specu
 
 from __future__ import annotations
 
+from glue_lrs import _interrupt as _interrupt  # first: the other imports take long
+
+# isort: split
 from importlib.metadata import version as _version
 
 from glue_lrs import io as _io  # noqa: F401 - registers the formats

@@ -11,7 +11,9 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,11 +24,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glue_lrs import __version__
-from glue_lrs.errors import LRSError, LRSWarning, WriteError
+from glue_lrs._interrupt import EXIT_CODE, leave
+from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError, WriteError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from glue_lrs.aperture_correction import ApertureCorrection
     from glue_lrs.extract import Extract1D
     from glue_lrs.extraction import Extraction
     from glue_lrs.image import SlitImage
@@ -51,8 +55,15 @@ class _Program(click.Group):
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         """Run, and leave with an exit code."""
-        with _one_line_warnings():
-            code = self._run(*args, **kwargs)
+        with _interruptible():
+            try:
+                with _one_line_warnings():
+                    code = self._run(*args, **kwargs)
+            except KeyboardInterrupt:
+                code = EXIT_CODE
+            if _interrupted() or code == EXIT_CODE:  # something may have swallowed it
+                code = EXIT_CODE
+                _say_error("interrupted")
         if standalone_mode:
             sys.exit(code)
         return code
@@ -72,17 +83,27 @@ class _Program(click.Group):
             _say_error(error.format_message())
             return FAILED
         except click.Abort:
-            _say_error("interrupted")
-            return 130
+            return EXIT_CODE
         return code if isinstance(code, int) else OK
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the words of the command line."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:  # at which click itself says an empty line
+            raise click.Abort from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; tell its errors while the options are still known."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.Abort from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
+            if _interrupted():  # which a library has made another error of
+                raise click.Abort from None
             if isinstance(error, BrokenPipeError):  # the reader of our output has gone: no error
                 raise
             _say_traceback(ctx, traceback.format_exc())
@@ -99,12 +120,60 @@ def _say_warning(text: str) -> None:
 
 
 def _say(kind: str, text: str) -> None:
-    click.echo(f"glue-lrs: {kind}: {' '.join(text.split())}", err=True)
+    _echo(f"glue-lrs: {kind}: {' '.join(text.split())}", err=True)
 
 
 def _say_traceback(context: click.Context, text: str) -> None:
     if context.find_root().params.get("show_traceback"):
-        click.echo(text, err=True, nl=False)
+        _echo(text, err=True, nl=False)
+
+
+def _echo(text: str, err: bool = False, nl: bool = True) -> None:
+    """Print what can be printed where it goes."""
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    click.echo(_printable(text, encoding), err=err, nl=nl)
+
+
+def _printable(text: str, encoding: str = "utf-8") -> str:
+    """Text whose odd letters, as in names of files that are not UTF-8, are written as \\udc.."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+#: Whether Ctrl-C was pressed: KeyboardInterrupt may be swallowed, or become another error.
+_pressed: list[bool] = []
+
+
+def _interrupted() -> bool:
+    return bool(_pressed)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have Ctrl-C raise KeyboardInterrupt, so that what is half-written is removed, and keep it."""
+    _pressed.clear()
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before not in (leave, signal.default_int_handler):
+        yield  # not ours to decide
+        return
+    hook = sys.unraisablehook
+
+    def press(*_: Any) -> None:
+        _pressed.append(True)
+        raise KeyboardInterrupt
+
+    def unraisable(info: Any) -> None:
+        if not isinstance(info.exc_value, KeyboardInterrupt):  # it is kept: nothing to print
+            hook(info)
+
+    sys.unraisablehook = unraisable
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        # Once it was told, a second time says no more.
+        signal.signal(signal.SIGINT, signal.SIG_IGN if _pressed and before is leave else before)
+        sys.unraisablehook = hook
 
 
 @contextlib.contextmanager
@@ -137,16 +206,42 @@ def _recorded(into: list[str]) -> Iterator[None]:
 
 def _warning_text(message: Warning | str, category: type[Warning]) -> str:
     """What a warning says; of those that are not ours it helps to know what they are."""
-    return str(message) if issubclass(category, LRSWarning) else f"{category.__name__}: {message}"
+    if issubclass(category, LRSWarning):
+        return _translated(str(message))
+    return f"{category.__name__}: {message}"
 
 
 def _failure(error: BaseException) -> str:
     """What to say of an error: ours explain themselves, others are the system's or our fault."""
     if isinstance(error, LRSError):
-        return str(error)
+        return _translated(str(error))
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return f"{type(error).__name__}: {error} (a fault of glue-lrs; --traceback shows where)"
+
+
+#: What messages of the package say in Python's words -> how it is said on the command line.
+_SAID = {
+    "give apcorr= or --apcorr, or apply_apcorr=False": "give --apcorr FITS, or --set "
+    "apply_apcorr=false",
+    "give overwrite=True (--overwrite)": "give --overwrite",
+    "give the image": "give --image FILE",
+}
+_PARAMETERS = (
+    "apply_apcorr", "bkg_fit", "bkg_order", "fixed_background", "max_lost", "position_offset",
+    "smoothing_length", "subtract_background", "use_source_posn",
+)  # fmt: skip
+_ASSIGNED = re.compile(
+    rf"(?<![-\w./])(?<!--set )({'|'.join(_PARAMETERS)})=(True|False|None|-?\d+(?:\.\d+)?)(?![\w./])"
+)
+
+
+def _translated(text: str) -> str:
+    """A message of the package in the words of the command line."""
+    for python, ours in _SAID.items():
+        text = text.replace(python, ours)
+    words = {"True": "true", "False": "false", "None": "null"}
+    return _ASSIGNED.sub(lambda m: f"--set {m[1]}={words.get(m[2], m[2])}", text)
 
 
 class _Talk:
@@ -173,6 +268,22 @@ _SAY = {"error": _say_error, "warning": _say_warning}
 
 
 # --- what options mean -------------------------------------------------------------------------
+
+
+class _Name(click.ParamType):  # type: ignore[type-arg]
+    """The name of a file or a folder: not the empty word that a variable without a value leaves."""
+
+    def __init__(self, what: str) -> None:
+        self.name = what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take anything but nothing."""
+        if value == "":
+            self.fail(f"'', expected the name of a {self.name}", param, ctx)
+        return str(value)
+
+
+_FILE, _FOLDER = _Name("file"), _Name("folder")
 
 
 class _Setting(click.ParamType):  # type: ignore[type-arg]
@@ -220,11 +331,17 @@ _SETTINGS = click.option(
     "Values are JSON: --set 'bkg_coeff=[[0.5],[4.5]]' --set bkg_fit=median.",
 )  # fmt: skip
 _EXTRACT1D = click.option(
-    "--extract1d", metavar="JSON", help="EXTRACT1D reference; the built-in defaults without it."
+    "--extract1d",
+    type=_FILE,
+    metavar="JSON",
+    help="EXTRACT1D reference; the built-in defaults without it.",
 )
-_APCORR = click.option("--apcorr", metavar="FITS", help="APCORR reference: aperture correction.")
+_APCORR = click.option(
+    "--apcorr", type=_FILE, metavar="FITS",
+    help="APCORR reference: aperture correction; its row for the image's SUBARRAY is taken.",
+)  # fmt: skip
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace existing files.")
-_FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
+_FILES = click.argument("files", type=_FILE, nargs=-1, required=True, metavar="FILE...")
 
 
 @click.group(
@@ -284,8 +401,12 @@ class _Outcome:
     "--crds", is_flag=False, flag_value="", metavar="[CONTEXT]", callback=_context_name,
     help="Take from CRDS what --extract1d and --apcorr do not give.",
 )  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="The spectrum's file, for a single input.")
-@click.option("--output-dir", metavar="DIR", help="Folder of the output; made if there is none.")
+@click.option(
+    "-o", "--output", type=_FILE, metavar="FILE", help="The spectrum's file, for a single input."
+)
+@click.option(
+    "--output-dir", type=_FOLDER, metavar="DIR", help="Folder of the output; made if there is none."
+)
 @_OVERWRITE
 @click.option("--plot", "picture", is_flag=True, help="Draw a picture beside each spectrum (PNG).")
 @click.option(
@@ -311,6 +432,10 @@ def extract(
     x_s2d.fits and x_cal.fits become x_x1d.fits, and x_calints.fits becomes x_x1dints.fits, in the
     current folder as with the pipeline's own step, or in --output-dir. Nothing that exists is
     replaced without --overwrite. A file that fails does not stop the others.
+
+    The table at the end tells where the aperture was (first and last column, inclusive, counted
+    from 0; means where it changes along the rows), by how many columns it was moved, how many rows
+    have no usable flux, and how many warnings there were.
 
     Without --extract1d the built-in reference is used: on the slit, for a point source, the
     aperture moves to where the header puts the source, and background regions move along unless
@@ -350,9 +475,9 @@ def extract(
     outcomes = _run_all(ctx, planned, jobs)
     failed = sum(outcome.error is not None for outcome in outcomes)
     if failed < len(outcomes):
-        click.echo(_table([outcome.summary for outcome in outcomes if outcome.error is None]))
+        _echo(_table([outcome.summary for outcome in outcomes if outcome.error is None]))
     if failed and len(outcomes) > 1:
-        click.echo(f"{failed} of {len(outcomes)} files failed", err=True)
+        _echo(f"{failed} of {len(outcomes)} files failed", err=True)
     return OK if not failed else FAILED if failed == len(outcomes) else SOME_FAILED
 
 
@@ -418,19 +543,85 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
     if jobs == 1 or len(planned) == 1:
         yield from map(_extract_one, planned)
         return
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import active_children, get_context
 
-    workers = Parallel(n_jobs=jobs, return_as="generator")
-    done = 0
+    others = active_children()
+    workers = min(len(planned), jobs if jobs > 0 else os.cpu_count() or 1)
+    context = get_context("spawn")  # a fork would copy the locks of threads
+    executor = ProcessPoolExecutor(workers, context, _Worker.start)
     try:
-        for outcome in workers(delayed(_extract_one)(job) for job in planned):
-            done += 1
+        with _without_interrupts():  # which the processes would inherit
+            futures = [executor.submit(_Worker.extract, job) for job in planned]
+        for job, future in zip(planned, futures, strict=True):
+            try:
+                outcome = future.result()
+            except BrokenProcessPool:
+                text = "a process was ended from outside, perhaps for want of memory"
+                outcome = _Outcome(job, error=f"{text}; try fewer --jobs")
             yield outcome
-    except TerminatedWorkerError:
-        text = "a process was ended from outside, perhaps for want of memory; try fewer --jobs"
-        for job in planned[done:]:
-            yield _Outcome(job, error=text)
+    except BaseException:
+        with _without_interrupts():  # or some of them go on writing
+            for process in active_children():
+                if process not in others:
+                    process.terminate()
+        raise
+    finally:
+        with _without_interrupts():
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+class _Worker:
+    """A process that extracts. When told to end it removes what is half-written first."""
+
+    working = False
+    #: How often it was told.
+    told = 0
+
+    @classmethod
+    def start(cls) -> None:
+        """Leave Ctrl-C, which reaches all processes of a terminal, to the one that began."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, cls.end)
+
+    @classmethod
+    def end(cls, *_: Any) -> None:
+        """Give up the file, or end."""
+        cls.told += 1
+        if not cls.working:
+            sys.exit(EXIT_CODE)
+        if cls.told == 1:
+            raise KeyboardInterrupt
+
+    @classmethod
+    def extract(cls, job: _Job) -> _Outcome:
+        """Extract one file, unless told to end."""
+        if cls.told:
+            return _Outcome(job, error="interrupted")
+        cls.working = True
+        try:
+            return _extract_one(job)
+        finally:
+            cls.working = False
+            if cls.told > 1:  # meanwhile: nobody waits for the rest
+                os._exit(EXIT_CODE)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Put Ctrl-C off to the end of a block; processes that are started in it never see it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # when started later, it would let the signal through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _extract_one(job: _Job) -> _Outcome:
@@ -439,11 +630,15 @@ def _extract_one(job: _Job) -> _Outcome:
         with _recorded(notes):
             summary = _extract_and_write(job)
     except Exception as error:  # one bad file must not stop the others; it is told
+        if _interrupted() or _Worker.told:
+            raise KeyboardInterrupt from None
         return _Outcome(job, notes, error=_failure(error), trace=traceback.format_exc())
-    return _Outcome(job, notes, summary)
+    summary["warnings"] = str(len(notes) or "-")
+    return _Outcome(job, notes, {**summary, "output": job.output})
 
 
 def _extract_and_write(job: _Job) -> dict[str, str]:
+    from glue_lrs.checks import advice
     from glue_lrs.describe import summarize
     from glue_lrs.image import SlitImage
     from glue_lrs.plot import plot_product, save
@@ -455,6 +650,8 @@ def _extract_and_write(job: _Job) -> dict[str, str]:
     image = SlitImage.read(job.path)
     operator = _operator(image, job.path, job.reference, job.apcorr, job.crds, job.settings)
     extraction = operator.run(image)
+    for text in advice(image, operator):
+        warnings.warn(text, LRSWarning, stacklevel=2)
     figure = None
     if job.picture is not None:
         figure = plot_product(image, operator, extraction, title=Path(job.output).name)
@@ -462,7 +659,7 @@ def _extract_and_write(job: _Job) -> dict[str, str]:
         extraction.write(job.output, overwrite=job.overwrite)
         if figure is not None and job.picture is not None:
             save(figure, job.picture, overwrite=job.overwrite)
-    return {"file": Path(job.path).name, **summarize(extraction), "output": job.output}
+    return {"file": Path(job.path).name, **summarize(extraction)}
 
 
 def _operator(
@@ -481,7 +678,20 @@ def _operator(
         best = best_references(path, crds or None)
         reference = reference or best["extract1d"]
         apcorr = apcorr or best["apcorr"]
-    return Extract1D.from_reference(reference, image.exp_type, apcorr=apcorr, **settings)
+    correction = _correction(image, apcorr, settings)
+    return Extract1D.from_reference(reference, image.exp_type, apcorr=correction, **settings)
+
+
+def _correction(
+    image: SlitImage, apcorr: str | None, settings: dict[str, Any]
+) -> ApertureCorrection | str | None:
+    """The row of an APCORR reference for an image; the file's name where it will not be applied."""
+    from glue_lrs.aperture_correction import ApertureCorrection
+
+    applied = settings.get("apply_apcorr") is not False
+    if apcorr is None or image.subarray is None or image.source_type != "POINT" or not applied:
+        return apcorr
+    return ApertureCorrection.read(apcorr, subarray=image.subarray)
 
 
 @contextlib.contextmanager
@@ -503,6 +713,7 @@ def _folder(folder: Path) -> Iterator[None]:
 
 def _table(lines: Sequence[dict[str, str]]) -> str:
     """Columns under each other, with a head."""
+    lines = [{key: _printable(value) for key, value in line.items()} for line in lines]
     head = {key: key for key in lines[0]}
     width = {key: max(len(line[key]) for line in (head, *lines)) for key in head}
     numbers = {key for key in head if all(re.fullmatch(r"[-\d.+%]*", line[key]) for line in lines)}
@@ -531,6 +742,10 @@ def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> int:
     aperture where it falls on this image, bad pixels, references of the pipeline. Of an x1d or
     x1dints: its columns, how good it is, and how it was made.
 
+    Columns and rows are pixel numbers that count from 0, and limits are inclusive: 27 to 34 are
+    eight whole columns. Edges are positions, on which pixel i reaches from i - 0.5 to i + 0.5.
+    Integrations count from 1. This holds for --json as well.
+
     \b
     Examples:
       glue-lrs info x_s2d.fits
@@ -546,6 +761,8 @@ def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> int:
             with _recorded(notes):
                 facts = describe(path)
         except Exception as error:  # one bad file must not stop the others; it is told
+            if _interrupted():
+                raise
             _say_traceback(ctx, traceback.format_exc())
             talk.tell("error", path, _failure(error))
             continue
@@ -553,11 +770,11 @@ def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> int:
             for note in notes:
                 talk.tell("warning", path, note)
         if not as_json:
-            click.echo(("\n" if found else "") + description(facts))
+            _echo(("\n" if found else "") + description(facts, _translated))
         found.append(facts)
     talk.close()
     if as_json and found:
-        click.echo(json.dumps(found, indent=2))
+        _echo(json.dumps(found, indent=2))
     return OK if len(found) == len(files) else SOME_FAILED if found else FAILED
 
 
@@ -576,7 +793,7 @@ def reference() -> None:
     """
 
 
-_JSON = click.argument("json_file", required=False, metavar="[JSON]")
+_JSON = click.argument("json_file", type=_FILE, required=False, metavar="[JSON]")
 _EXP_TYPE = click.option(
     "--exp-type", metavar="ID", help="Aperture: MIR_LRS-FIXEDSLIT or MIR_LRS-SLITLESS."
 )
@@ -599,7 +816,7 @@ def show(json_file: str | None, exp_type: str | None) -> None:
     found = _read_reference(json_file)
     if exp_type is not None:
         found = Reference({**found.document, "apertures": [found.entry(exp_type)]}, found.filename)
-    click.echo(format_reference(found.for_pipeline()), nl=False)
+    _echo(format_reference(found.for_pipeline()), nl=False)
 
 
 @reference.command()
@@ -608,10 +825,13 @@ def show(json_file: str | None, exp_type: str | None) -> None:
 @_EXP_TYPE
 @click.option(
     "--image",
+    type=_FILE,
     metavar="FILE",
     help="Fold step parameters in for this image, source position included.",
 )
-@click.option("-o", "--output", metavar="FILE", help="The JSON file to write; printed without it.")
+@click.option(
+    "-o", "--output", type=_FILE, metavar="FILE", help="The JSON file to write; printed without it."
+)
 @_OVERWRITE
 @click.pass_context
 def edit(
@@ -638,6 +858,13 @@ def edit(
 
     if not settings:
         raise click.UsageError("nothing to change, expected --set KEY=VALUE", ctx)
+    for key, value in settings:
+        if key == "max_lost":
+            raise click.UsageError(
+                "max_lost is no key of a reference, as the pipeline does not mask rows that lost "
+                f"pixels: give it where you extract, glue-lrs extract --set max_lost={value}",
+                ctx,
+            )
     from glue_lrs.image import SlitImage
 
     picture = None if image is None else SlitImage.read(image)
@@ -645,10 +872,10 @@ def edit(
         exp_type = picture.exp_type
     changed = _edited(ctx, _read_reference(json_file), exp_type, dict(settings), picture)
     if output is None:
-        click.echo(format_reference(changed.for_pipeline()), nl=False)
+        _echo(format_reference(changed.for_pipeline()), nl=False)
         return
     changed.write(output, overwrite=overwrite)
-    click.echo(f"wrote {output}")
+    _echo(f"wrote {output}")
 
 
 #: Step parameters that are no keys of a reference.
@@ -702,13 +929,15 @@ def _edited(
 
 
 @reference.command()
-@click.argument("json_file", metavar="JSON")
-@click.option("--image", metavar="FILE", help="Check it on this image as well, by an extraction.")
+@click.argument("json_file", type=_FILE, metavar="JSON")
+@click.option(
+    "--image", type=_FILE, metavar="FILE", help="Check it on this image as well, by an extraction."
+)
 @_EXP_TYPE
 def check(json_file: str, image: str | None, exp_type: str | None) -> int:
     """Check a reference, and with --image what it does on an image.
 
-    Prints what was found, a line each, or "ok". Exit code 2 if there is an error in it.
+    Prints all that was found, a line each, or "ok". Exit code 2 if there is an error in it.
 
     \b
     Examples:
@@ -717,7 +946,12 @@ def check(json_file: str, image: str | None, exp_type: str | None) -> int:
     """
     from glue_lrs.image import SlitImage
 
-    found = _read_reference(json_file)
+    try:
+        found = _read_reference(json_file)
+    except ReferenceFileError as error:
+        for text in _all_errors(json_file, error):
+            _say_error(text)
+        return FAILED
     picture = None if image is None else SlitImage.read(image)
     if picture is not None and exp_type is None:
         exp_type = picture.exp_type
@@ -730,28 +964,46 @@ def check(json_file: str, image: str | None, exp_type: str | None) -> int:
         elif level == "warning":
             _say_warning(text)
         else:
-            click.echo(text)
+            _echo(text)
     if any(level == "error" for level, _ in problems):
         return FAILED
     if all(level == "note" for level, _ in problems):
-        click.echo("ok")
+        _echo("ok")
     return OK
+
+
+def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
+    """All that is wrong with a reference that could not be read, of which an error names one."""
+    from glue_lrs.checks import reference_errors
+
+    try:
+        document = json.loads(Path(path).expanduser().read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):  # the error has told
+        return [str(first)]
+    return list(dict.fromkeys([str(first), *reference_errors(document, path)]))
 
 
 def _check_on_image(found: Any, image: SlitImage, exp_type: str | None) -> list[tuple[str, str]]:
     """Extract, and tell where the aperture fell and what there is to say."""
+    from glue_lrs.checks import advice
     from glue_lrs.describe import summarize
     from glue_lrs.extract import Extract1D
 
     notes: list[str] = []
-    try:
-        with _recorded(notes):
+    errors: list[str] = []
+    operator = None
+    with _recorded(notes):
+        try:
             operator = Extract1D.from_reference(
                 found, exp_type or image.exp_type, apply_apcorr=False
             )
             extraction = operator.run(image)
-    except LRSError as error:
-        return [*(("warning", note) for note in notes), ("error", str(error))]
+        except LRSError as error:
+            errors = [str(error), *_region_errors(image, operator)]
+    if errors or operator is None:
+        told = [("error", _translated(error)) for error in dict.fromkeys(errors)]
+        return [*(("warning", note) for note in notes), *told]
+    notes += (f"{image.label}: {_translated(text)}" for text in advice(image, operator))
     cards, placement = extraction.keywords, operator.place(image)
     where = (
         f"{image.label}: columns {cards['EXTRXSTR'] - 1:.2f} to {cards['EXTRXSTP'] - 1:.2f}, rows "
@@ -767,6 +1019,17 @@ def _check_on_image(found: Any, image: SlitImage, exp_type: str | None) -> list[
     return [("note", where), *(("warning", note) for note in notes)]
 
 
+def _region_errors(image: SlitImage, operator: Extract1D | None) -> list[str]:
+    """What is wrong with background regions, which are not looked at if the aperture is wrong."""
+    if operator is None or operator.background is None:
+        return []
+    try:
+        operator.background.weights(image.wavelength, operator.place(image).background_offset)
+    except LRSError as error:
+        return [str(error)]
+    return []
+
+
 def _read_reference(path: str | None) -> Any:
     from glue_lrs.reference import Reference
 
@@ -779,8 +1042,9 @@ def _read_reference(path: str | None) -> Any:
 @main.command(short_help="Draw images with their apertures, or compare spectra.")
 @_FILES
 @click.option(
-    "-o", "--output", metavar="PNG", help="The picture's file (PNG, PDF, SVG, ... by its ending)."
-)
+    "-o", "--output", type=_FILE, metavar="PNG",
+    help="The picture's file (PNG, PDF, SVG, ... by its ending).",
+)  # fmt: skip
 @_OVERWRITE
 @click.option("--show", is_flag=True, help="Open a window; nothing is written without --output.")
 @click.option("--column", default="FLUX", show_default=True, help="Column of spectra to draw.")
@@ -832,23 +1096,23 @@ def plot(
         raise click.UsageError(
             "--extract1d, --apcorr and --set are for images, not for spectra", ctx
         )
-    targets: dict[str, str] = {}
+    targets: list[str | None] = [None] * len(files)
     if not show or output is not None:
-        for path in files[:1] if spectra[0] else files:
-            target = output or f"{_stem(Path(path).name)}.png"
-            if target in targets.values():
-                raise click.UsageError(f"two images give {target}, expected different names", ctx)
-            if Path(target).exists() and not overwrite:
-                raise WriteError(f"{target}: exists, expected a new name or --overwrite")
-            targets[path] = target
-    drawn: list[tuple[str, Any]] = []
+        pictures = files[:1] if spectra[0] else files
+        targets[: len(pictures)] = [output] if output is not None else _pictures(ctx, pictures)
+    for target in filter(None, targets):
+        if Path(target).exists() and not overwrite:
+            raise WriteError(f"{target}: exists, expected a new name or --overwrite")
+    drawn: list[Any] = []
     if spectra[0]:
         found = [(path, one) for path in files for one in read_x1d(path)]
-        figure = _figure(show)
-        drawn.append((files[0], _draw_spectra(found, column, integration, figure)))
+        _check_integration(integration, [(path, _integrations(one)) for path, one in found])
+        drawn.append(_draw_spectra(found, column, integration, _figure(show)))
     else:
         for path in files:
             image, operator = _image_and_operator(path, extract1d, apcorr, dict(settings))
+            number = image.data.shape[0] if image.is_stack else None
+            _check_integration(integration, [(path, number)])
             figure = plot_product(
                 image,
                 operator,
@@ -857,16 +1121,57 @@ def plot(
                 figure=_figure(show),
                 title=Path(path).name,
             )
-            drawn.append((path, figure))
-    for path, figure in drawn:
-        if path in targets:
-            save(figure, targets[path], overwrite=overwrite)
-            click.echo(f"wrote {targets[path]}")
+            drawn.append(figure)
+    for figure, picture in zip(drawn, targets, strict=False):
+        if picture is not None:
+            save(figure, picture, overwrite=overwrite)
+            _echo(f"wrote {picture}")
     if show:
         from matplotlib import pyplot
 
         pyplot.show()
     return OK
+
+
+def _pictures(ctx: click.Context, paths: Sequence[str]) -> list[str]:
+    """Names of pictures: those of the files, with their folders' in front where they are alike."""
+    stems = [_stem(path) for path in map(os.path.abspath, paths)]
+    names = [Path(stem).name for stem in stems]
+    for depth in range(2, max(len(Path(stem).parts) for stem in stems) + 1):
+        alike = {name for name in names if names.count(name) > 1}
+        names = [
+            "_".join(part for part in Path(stem).parts[-depth:] if part != os.sep)
+            if name in alike
+            else name
+            for stem, name in zip(stems, names, strict=True)
+        ]
+    again = next((name for name in names if names.count(name) > 1), None)
+    if again is not None:
+        first, second, *_ = (p for p, name in zip(paths, names, strict=True) if name == again)
+        if os.path.realpath(first) == os.path.realpath(second):
+            raise click.UsageError(f"{first} is given twice", ctx)
+        raise click.UsageError(
+            f"{first} and {second} both give {again}.png, expected different names", ctx
+        )
+    return [f"{name}.png" for name in names]
+
+
+def _integrations(extraction: Extraction) -> int | None:
+    return extraction.columns["FLUX"].shape[0] if extraction.is_stack else None
+
+
+def _check_integration(integration: int | None, stacks: Sequence[tuple[str, int | None]]) -> None:
+    """Refuse an integration that one of the stacks does not have; it counts from 1."""
+    if integration is None:
+        return
+    for path, number in stacks:
+        if number is not None and integration > number:
+            raise LRSError(f"{path}: --integration is {integration}, expected 1 to {number}")
+    if all(number is None for _, number in stacks):
+        raise LRSError(
+            f"{stacks[0][0]}: is no stack of integrations, --integration {integration} has no "
+            "meaning for it"
+        )
 
 
 def _figure(show: bool) -> Figure | None:
@@ -930,7 +1235,8 @@ def _image_and_operator(
     image = SlitImage.read(path)
     if apcorr is None:  # a picture is drawn, no flux is given: nothing to be warned of
         settings = {"apply_apcorr": False, **settings}
-    return image, Extract1D.from_reference(extract1d, image.exp_type, apcorr=apcorr, **settings)
+    correction = _correction(image, apcorr, settings)
+    return image, Extract1D.from_reference(extract1d, image.exp_type, apcorr=correction, **settings)
 
 
 # --- demo --------------------------------------------------------------------------------------
@@ -939,6 +1245,7 @@ def _image_and_operator(
 @main.command(short_help="See it all at work, on simulated files whose truth is known.")
 @click.option(
     "--output-dir",
+    type=_FOLDER,
     default="glue-lrs-demo",
     show_default=True,
     metavar="DIR",
@@ -960,14 +1267,10 @@ def demo(output_dir: str, overwrite: bool) -> None:
     from glue_lrs.demo import run_demo
 
     with _folder(Path(output_dir)):
-        result = run_demo(
-            output_dir, overwrite=overwrite, tell=lambda text: click.echo(text, err=True)
-        )
-    click.echo(_table(result.lines))
-    click.echo(
-        "between 5 and 12 um; fluxes with a bad pixel in the aperture are counted and left out\n"
-    )
-    click.echo(result.advice)
+        result = run_demo(output_dir, overwrite=overwrite, tell=lambda text: _echo(text, err=True))
+    _echo(_table(result.lines))
+    _echo("between 5 and 12 um; fluxes with a bad pixel in the aperture are counted and left out\n")
+    _echo(result.advice)
 
 
 if __name__ == "__main__":

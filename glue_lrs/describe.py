@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from glue_lrs.checks import advice, source_position
 from glue_lrs.errors import LRSWarning
 from glue_lrs.extract import Extract1D
 from glue_lrs.extraction import Extraction
@@ -38,7 +41,9 @@ def describe(path: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        Ready for JSON; columns and rows count from 0.
+        Ready for JSON. Columns and rows are pixel numbers that count from 0, first and last one
+        included (``limits``, ``rows``, ``bounding_box``); ``edges`` are positions, on which pixel i
+        reaches from i - 0.5 to i + 0.5. Integrations count from 1, as in the file.
 
     Raises
     ------
@@ -75,7 +80,7 @@ def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:
         "calibrated": image.calibrated,
         "pixel_area_sr": image.pixel_area,
         "wavelength_um": [float(wave.min()), float(wave.max())] if wave.size else None,
-        "bounding_box": {"columns": list(columns), "rows": list(rows)},
+        "bounding_box": {"columns": _inside(columns), "rows": _inside(rows)},
         "source_type": image.source_type,
         "dither_deg": None if image.source_ra is None else [image.source_ra, image.source_dec],
     }
@@ -84,6 +89,11 @@ def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:
         facts["integrations"] = image.data.shape[0]
         facts["times"] = _times(image)
     return facts | {"references": _references(header)}
+
+
+def _inside(edges: tuple[float, float]) -> list[int]:
+    """First and last pixel whose centre lies between two positions."""
+    return [math.ceil(edges[0]), math.floor(edges[1])]
 
 
 def _exposure(header: Any) -> dict[str, Any]:
@@ -123,18 +133,23 @@ def _default_aperture(image: SlitImage) -> dict[str, Any]:
     pixels["all"] = int(image.data.size)
     found: dict[str, Any] = {
         "default_aperture": {
-            "limits": [weights.lower, weights.upper],
-            "edges": [weights.lower - 0.5, weights.upper + 0.5],
+            **_limits(weights.lower, weights.upper, weights.rows.start, weights.rows.stop - 1),
             "moved_by": placement.offset,
         }
     }
-    if placement.position is not None:
+    source = placement.position or source_position(image)
+    if source is not None:
         found["expected_source"] = {
-            "column": placement.position.column,
-            "row": placement.position.row,
-            "wavelength_um": placement.position.wavelength,
+            "column": source.column,
+            "row": source.row,
+            "wavelength_um": source.wavelength,
         }
-    return {**found, "pixels": pixels}
+    return {**found, "pixels": pixels, "advice": advice(image, operator)}
+
+
+def _limits(lower: float, upper: float, first: int, last: int) -> dict[str, Any]:
+    """An aperture: inclusive limits of its columns, their edges, and its rows."""
+    return {"limits": [lower, upper], "edges": [lower - 0.5, upper + 0.5], "rows": [first, last]}
 
 
 def _times(image: SlitImage) -> dict[str, Any] | None:
@@ -162,7 +177,7 @@ def _spectrum_facts(path: str, spectra: list[Extraction]) -> dict[str, Any]:
         "shape": [list(one.mask.shape) for one in spectra],
         "wavelength_um": [float(np.nanmin(wave)), float(np.nanmax(wave))],
         "source_type": keywords.get("SRCTYPE"),
-        "limits": [keywords.get(key) for key in ("EXTRXSTR", "EXTRXSTP", "EXTRYSTR", "EXTRYSTP")],
+        "aperture": _aperture_of(keywords),
         "median_sn": [signal_to_noise(one) for one in spectra],
         "lost_rows": [int(one.mask.sum()) for one in spectra],
         "columns": {name: first.units.get(name, "") for name in first.columns},
@@ -173,8 +188,25 @@ def _spectrum_facts(path: str, spectra: list[Extraction]) -> dict[str, Any]:
     return facts
 
 
-def description(facts: dict[str, Any]) -> str:
-    """Say it in some lines of text; `facts` are those of `describe`."""
+def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The aperture that an x1d tells of, whose cards count from 1."""
+    cards = [keywords.get(key) for key in ("EXTRXSTR", "EXTRXSTP", "EXTRYSTR", "EXTRYSTP")]
+    if any(isinstance(card, bool) or not isinstance(card, int | float) for card in cards):
+        return None
+    lower, upper, first, last = (card - 1 for card in cards)  # type: ignore[operator]
+    return _limits(float(lower), float(upper), int(first), int(last))
+
+
+def description(facts: dict[str, Any], words: Callable[[str], str] = str) -> str:
+    """Say it in some lines of text.
+
+    Parameters
+    ----------
+    facts : dict
+        Those of `describe`.
+    words : callable
+        Puts what the package says to those who use Python into other words.
+    """
     lines = [facts["file"]]
 
     def put(label: str, *parts: Any) -> None:
@@ -203,8 +235,12 @@ def description(facts: dict[str, Any]) -> str:
     span = "none" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f} um"
     if "default_aperture" in facts:
         _image_text(facts, put, span)
+        for note in facts["advice"]:
+            put("note", words(note))
     else:
         _spectrum_text(facts, put, span)
+        for note in (facts.get("made_by_glue_lrs") or {}).get("notes") or ():
+            put("note", words(note))
     names = (f"{key}={value}" for key, value in facts["references"].items())
     put("references", " ".join(names).replace("crds://", "") or "none named in the header")
     return "\n".join(lines)
@@ -222,7 +258,7 @@ def _image_text(facts: dict[str, Any], put: Any, span: str) -> None:
     )
     put("wavelength", span)
     box = facts["bounding_box"]
-    put("bounding box", *(f"{k} {box[k][0]:g} to {box[k][1]:g}" for k in ("columns", "rows")))
+    put("bounding box", *(f"{key} {box[key][0]} to {box[key][1]}" for key in ("columns", "rows")))
     dither, source = facts["dither_deg"], facts.get("expected_source")
     put(
         "source",
@@ -263,12 +299,12 @@ def _spectrum_text(facts: dict[str, Any], put: Any, span: str) -> None:
         quality = None if ratio is None else f"median S/N {ratio:.1f}"
         put("spectrum", size, quality, f"{lost} without a usable flux")
     put("wavelength", span)
-    x0, x1, y0, y1 = facts["limits"]
+    aperture = facts["aperture"]
     put(
         "aperture",
         facts["source_type"],
-        None if x0 is None else f"columns {x0 - 1:.2f} to {x1 - 1:.2f}",
-        None if y0 is None else f"rows {y0 - 1:g} to {y1 - 1:g} (inclusive, from 0)",
+        aperture and "columns {:.2f} to {:.2f}".format(*aperture["limits"]),
+        aperture and "rows {} to {} (inclusive, from 0)".format(*aperture["rows"]),
     )
     by_unit: dict[str, list[str]] = {}
     for name, unit in facts["columns"].items():
@@ -285,8 +321,6 @@ def _spectrum_text(facts: dict[str, Any], put: Any, span: str) -> None:
     put("from", source.get("filename") or "an image in memory")
     for part, values in (made.get("parameters") or {}).items():
         put(part, *(f"{key}={json.dumps(value)}" for key, value in values.items()))
-    for note in made.get("notes") or ():
-        put("note", note)
 
 
 def signal_to_noise(extraction: Extraction) -> float | None:
@@ -300,11 +334,17 @@ def signal_to_noise(extraction: Extraction) -> float | None:
 
 
 def summarize(extraction: Extraction) -> dict[str, str]:
-    """Say in a few words how much of a spectrum there is and how good it is."""
+    """Say in a few words how much of a spectrum there is, where it is from and how good it is."""
     wave, ratio = extraction.wavelength, signal_to_noise(extraction)
+    aperture = _aperture_of(extraction.keywords)
+    provenance = extraction.provenance
+    moved = None if provenance is None else (provenance["position"] or {}).get("offset")
     return {
         "rows": " x ".join(map(str, extraction.mask.shape)),
         "wavelength": f"{np.nanmin(wave):.2f} - {np.nanmax(wave):.2f} um",
+        "columns": "-" if aperture is None else "{:.2f} - {:.2f}".format(*aperture["limits"]),
+        "moved": f"{moved:+.2f}" if moved else "-",
+        "unit": extraction.units.get("FLUX", "-"),
         "median S/N": "-" if ratio is None else f"{ratio:.1f}",
         "lost": str(int(extraction.mask.sum())),
     }

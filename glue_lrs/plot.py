@@ -351,7 +351,7 @@ def plot_extraction(
     _mark_masked(panels[0], wave, mask)
     panels[0].legend(loc="best", frameon=False, fontsize="small", ncols=3)
     if title:
-        panels[0].set_title(title, fontsize="medium", loc="left")
+        panels[0].set_title(_plain(title), fontsize="medium", loc="left")
     level, level_error, _ = _series(extraction, "BACKGROUND", integration)
     level_unit = _unit_label(extraction.units.get("BACKGROUND"))
     _draw_series(panels[1], wave, level, level_error, 1.0, mask, GREEN, "")
@@ -421,7 +421,8 @@ def plot_comparison(
         raise LRSError("nothing to draw, expected at least one spectrum")
     figure = _figure(figure, (9.5, 7.0))
     series = {name: _one_series(one, column, integration) for name, one in extractions.items()}
-    first = next(iter(extractions))
+    series = {_plain(name): one for name, one in series.items()}
+    first = next(iter(series))
     units = {str(one.units.get(column, "")) for one in extractions.values()}
     if len(units) > 1:
         raise LRSError(f"the spectra have different units of {column} ({', '.join(sorted(units))})")
@@ -458,7 +459,7 @@ def plot_comparison(
     top.set_ylabel(f"{_COLUMN_LABELS.get(column, column)}" + (f" [{unit}]" if unit else ""))
     top.legend(loc="best", frameon=False, fontsize="small")
     if title:
-        top.set_title(title, fontsize="medium", loc="left")
+        top.set_title(_plain(title), fontsize="medium", loc="left")
     bottom = top if low is None else low
     if low is not None:
         low.axhline(1.0, color=BLACK, lw=0.8, ls="--")
@@ -525,7 +526,7 @@ def plot_stack(
     _limits(top, [middle * factor])
     top.set_ylabel(f"{_COLUMN_LABELS.get(column, column)}" + (f" [{unit}]" if unit else ""))
     top.legend(loc="best", frameon=False, fontsize="small", ncols=2)
-    top.set_title(title or f"{values.shape[0]} integrations", fontsize="medium", loc="left")
+    top.set_title(_plain(title or f"{values.shape[0]} integrations"), fontsize="medium", loc="left")
     top.grid(alpha=0.25)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = values / middle
@@ -617,7 +618,7 @@ def plot_product(
         plot_extraction(extraction, truth=truth, integration=number, figure=parts[2])
     where = f", integration {number + 1} of {image.data.shape[0]}" if image.is_stack else ""
     text = title or f"{image.label}: {image.kind}, {image.exp_type}"
-    figure.suptitle(text + where, fontsize="medium")
+    figure.suptitle(_plain(text + where), fontsize="medium")
     return figure
 
 
@@ -671,6 +672,11 @@ def _figure(figure: Any, size: tuple[float, float]) -> Any:
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return _figure(None, size).subplots() if ax is None else ax
+
+
+def _plain(name: str) -> str:
+    """A name as text: no formula between two "$", nothing that a font cannot be asked for."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
 
 def _quiet(function: Any, *args: Any, **kwargs: Any) -> Any:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,8 @@ from astropy.io import fits
 from click.testing import CliRunner, Result
 
 import glue_lrs.io.crds
-from glue_lrs import Extract1D, Extraction, LRSError, Reference, SlitImage
+from glue_lrs import ApertureCorrection, Extract1D, Extraction, LRSError, Reference, SlitImage
+from glue_lrs.checks import advice, reference_errors
 from glue_lrs.cli import main
 from glue_lrs.image import FIXED_SLIT, SLITLESS
 from glue_lrs.io.apcorr import write_apcorr
@@ -81,6 +86,11 @@ def same(one: Extraction, other: Extraction) -> bool:
     )
 
 
+def cells_of(head: str, line: str) -> dict[str, str]:
+    """A line of the table, by the names of its columns."""
+    return dict(zip(re.split("  +", head), re.split("  +", line), strict=True))
+
+
 # --- extract -----------------------------------------------------------------------------------
 
 
@@ -101,8 +111,10 @@ def test_extract_is_the_operator(made: Path, here: Path) -> None:
     assert list(tree(here)) == ["a_x1d.fits"]
 
     head, line = result.stdout.splitlines()
-    cells = dict(zip(head.split("  "), line.split("  "), strict=False))
+    cells = cells_of(head, line)
     assert cells["file"] == "a_s2d.fits"
+    assert (cells["columns"], cells["moved"]) == ("9.25 - 17.00", "-")
+    assert (cells["unit"], cells["warnings"]) == ("Jy", "-")
     ratio = expected.columns["FLUX"] / expected.columns["FLUX_ERROR"]
     assert f"{np.median(ratio[~expected.mask]):.1f}" in line
     assert line.endswith("a_x1d.fits")
@@ -164,9 +176,13 @@ def test_jobs_say_and_write_the_same(made: Path, here: Path, jobs: int) -> None:
     assert result.exit_code == 1
     warnings = [line for line in result.stderr.splitlines() if "warning" in line]
     # Told once, and how often: neither once for each file nor in Python's two lines.
-    assert len(warnings) == 2
+    assert len(warnings) == 3
     assert "a_s2d.fits: no aperture correction" in warnings[0]
-    assert "the same of 1 more file" in warnings[1]
+    assert "a_s2d.fits: the aperture (columns 27.00 to 34.00) misses the source" in warnings[1]
+    assert "the same of 1 more file: no aperture correction" in warnings[2]
+    for name, number in (("a", "2"), ("b", "1")):  # b's is the nod that the aperture is for
+        (line,) = (x for x in result.stdout.splitlines() if x.startswith(name))
+        assert cells_of(result.stdout.splitlines()[0], line)["warnings"] == number
     assert "none_s2d.fits: does not exist" in result.stderr
     for name in "ab":
         image = SlitImage.read(made / f"{name}_s2d.fits")
@@ -373,6 +389,315 @@ def test_our_own_faults_are_one_line(
     assert "in fault" in shown
 
 
+# --- what a user would want to know ------------------------------------------------------------
+
+
+def operator(**keys: Any) -> Extract1D:
+    return Extract1D.from_reference(None, FIXED_SLIT, apply_apcorr=False, **keys)
+
+
+def test_advice_of_an_aperture_that_misses_the_source(made: Path) -> None:
+    image = SlitImage.read(made / "a_s2d.fits")  # the source is at column 13.05
+    (text,) = advice(image, operator(use_source_posn=False))
+    assert text.startswith("the aperture (columns 27.00 to 34.00) misses the source, which the ")
+    assert "puts at column 13.05 in row 193 (use_source_posn=True would" in text
+    assert advice(image, operator()) == []  # it moves there
+    found = {
+        edge: advice(image, operator(use_source_posn=False, xstart=edge, xstop=edge + 7))
+        for edge in (5.5, 5.6, 13.5, 13.6)  # half a width, 4 columns, from the middle
+    }
+    assert [bool(found[edge]) for edge in found] == [True, False, False, True]
+    taper = [[11.0], [12.0, 0.01]]  # around 12.5 in row 193
+    assert advice(image, operator(use_source_posn=False, src_coeff=taper)) == []
+    taper = [[11.0], [13.0, -0.001]]
+    assert len(advice(image, operator(use_source_posn=False, src_coeff=taper))) == 1
+    pair = [[2.0], [4.0], [22.0], [24.0]]  # on either side of it
+    assert advice(image, operator(use_source_posn=False, src_coeff=pair)) == []
+    slitless = SlitImage.read(made / "c_calints.fits")
+    assert advice(slitless, Extract1D.from_reference(None, SLITLESS, apply_apcorr=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({"bkg_coeff": [[0.5], [8.5], [17.5], [20.0]]}, []),  # the aperture goes from 8.5 to 17.5
+        ({"bkg_coeff": [[0.5], [8.7]]}, ["columns 1.00 to 8.20) overlaps the aperture (columns 9"]),
+        ({"bkg_coeff": [[0.5], [4.5], [17.3], [20.0]]}, ["columns 17.80 to 19.50) overlaps"]),
+        ({"bkg_coeff": [[0.5], [8.7], [12.0], [14.0]]}, ["columns 1.00", "columns 12.50"]),
+        ({"bkg_coeff": [[0.5], [8.7]], "subtract_background": False}, []),
+        ({"bkg_coeff": [[0.5], [8.7]], "bkg_fit": "median"}, []),  # of which pixel 9 is no part
+        ({"bkg_coeff": [[0.5], [9.5]], "bkg_fit": "median"}, ["columns 1.00 to 9.00) overlaps"]),
+        ({"bkg_coeff": [[0.5], [8.5, 0.01]]}, ["in 385 of 387 rows"]),
+        ({"bkg_coeff": [[17.5], [20]], "xstart": 22, "xstop": 30}, ["misses the source"]),
+        (
+            {"bkg_coeff": [[12.5], [16]], "xstart": 22, "xstop": 30},
+            ["misses the source", "columns 13.00 to 15.50) lies on the source, which the header"],
+        ),
+    ],
+)
+def test_advice_of_background_regions(made: Path, keys: dict[str, Any], found: list[str]) -> None:
+    image = SlitImage.read(made / "a_s2d.fits")
+    texts = advice(image, operator(**{"xstart": 9, "xstop": 17, "use_source_posn": False, **keys}))
+    assert len(texts) == len(found)
+    for text, part in zip(texts, found, strict=True):
+        assert part in text
+
+
+def test_advice_is_given(made: Path, here: Path) -> None:
+    regions = ["--set", "bkg_coeff=[[0.5],[4.5],[33.5],[38.5]]"]
+    result = run("extract", made / "a_s2d.fits", *QUIET, *FIXED, *regions)
+    assert result.exit_code == 0
+    lines = result.stderr.splitlines()
+    assert "a_s2d.fits: the aperture (columns 27.00 to 34.00) misses the source" in lines[0]
+    assert "(--set use_source_posn=true would move it there)" in lines[0]
+    assert "the background region (columns 34.00 to 38.00) overlaps the aperture" in lines[1]
+    assert cells_of(*result.stdout.splitlines())["warnings"] == "2"
+    result = run("extract", made / "a_s2d.fits", *QUIET, "-o", "moved.fits")
+    image = SlitImage.read(made / "a_s2d.fits")
+    moved = operator().place(image).offset
+    cells = cells_of(*result.stdout.splitlines())
+    assert cells["columns"] == f"{27 + moved:.2f} - {34 + moved:.2f}"
+    assert cells["moved"] == f"{moved:+.2f}"
+
+    source = here.parent / "x_s2d.fits"
+    with fits.open(made / "a_s2d.fits") as hdulist:
+        hdulist["SCI"].header["SRCTYPE"] = "EXTENDED"  # then the default aperture stays
+        hdulist.writeto(source)
+    text = run("info", source).stdout
+    assert "note              the aperture (columns 27.00 to 34.00) misses the source" in text
+    assert "would move it there" in text
+    assert "=True" not in text
+    assert (
+        "use_source_posn=True" in json.loads(run("info", "--json", source).stdout)[0]["advice"][0]
+    )
+    (here / "r.json").write_text(json.dumps({"apertures": [{"id": "ANY", "use_source_posn": False,
+                                 "xstart": 20, "xstop": 28}]}))  # fmt: skip
+    result = run("reference", "check", "r.json", "--image", made / "a_s2d.fits")
+    assert "a_s2d.fits: the aperture (columns 20.00 to 28.00) misses" in result.stderr
+
+
+def test_uncalibrated_images_are_told_of(made: Path, here: Path) -> None:
+    source = here.parent / "x_s2d.fits"
+    with fits.open(made / "a_s2d.fits") as hdulist:
+        hdulist[0].header["S_PHOTOM"] = "SKIPPED"
+        hdulist["SCI"].header["BUNIT"] = "DN/s"
+        hdulist.writeto(source)
+    told = "not photometrically calibrated (S_PHOTOM is SKIPPED): the spectrum is in DN/s"
+    result = run("extract", source, made / "b_s2d.fits", *QUIET)
+    assert result.stderr == f"glue-lrs: warning: {source}: {told}, not in Jy\n"
+    head, first, second = result.stdout.splitlines()
+    assert [cells_of(head, line)["unit"] for line in (first, second)] == ["DN/s", "Jy"]
+    assert f"note              {told}" in run("info", source).stdout
+
+
+def test_the_correction_is_that_of_the_subarray(made: Path, here: Path) -> None:
+    table = ApertureCorrection.read(made / "slit.fits")
+    others = [
+        ApertureCorrection(
+            wavelength=table.wavelength, size=table.size, factor=table.factor * factor,
+            subarray=name,
+        )
+        for name, factor in (("FULL", 1.0), ("SLITLESSPRISM", 2.0), ("SUB256", 3.0))
+    ]  # fmt: skip
+    write_apcorr(others, "all.fits")
+    fluxes = {}
+    for name in ("FULL", "SUB256"):
+        with fits.open(made / "a_s2d.fits") as hdulist:
+            hdulist[0].header["SUBARRAY"] = name
+            hdulist.writeto(f"{name}_s2d.fits")
+        for command in (["extract", f"{name}_s2d.fits"], ["plot", f"{name}_s2d.fits"]):
+            result = run(*command, "--apcorr", "all.fits")
+            assert result.exit_code == 0, result.stderr
+        fluxes[name] = read_single(f"{name}_x1d.fits").columns["FLUX"]
+    np.testing.assert_allclose(fluxes["SUB256"], 3 * fluxes["FULL"], rtol=1e-6)
+    provenance = read_single("SUB256_x1d.fits").provenance
+    assert provenance["references"]["apcorr"]["filename"] == "all.fits"
+    line = refused("extract", "SUB256_s2d.fits", "--apcorr", made / "slit.fits", "-o", "y.fits")
+    assert "no row for SUBARRAY SUB256" in line
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+def test_warnings_speak_the_command_lines_language(made: Path, here: Path) -> None:
+    with fits.open(made / "a_s2d.fits") as hdulist:
+        hdulist["SCI"].data[100:200, 12:15] = np.nan
+        hdulist["SCI"].header["SRCTYPE"] = "BANANA"
+        hdulist.writeto("x_s2d.fits")
+    result = run("extract", "x_s2d.fits", "--set", "use_source_posn=true")
+    assert "(give --apcorr FITS, or --set apply_apcorr=false)" in result.stderr
+    assert "(--set max_lost=0 would mask them)" in result.stderr
+    assert "(--set use_source_posn=true would move it to the source)" in result.stderr
+    assert not re.search("=(True|False|None)", result.stderr)
+    assert "(max_lost=0 would" in " ".join(read_single("x_x1d.fits").provenance["notes"])
+    text = " ".join(run("info", "x_x1d.fits").stdout.split())
+    assert "(--set max_lost=0 would mask them)" in text
+    assert "options fixed_background=false, max_lost=null" in text  # no words of ours: as stored
+    edit = ["reference", "edit", "--exp-type", FIXED_SLIT]
+    line = refused(*edit, "--set", "position_offset=1.5")
+    assert "give --image FILE" in line
+    line = refused(*edit, "--set", "max_lost=0.25", "-o", "x.json")
+    assert "glue-lrs extract --set max_lost=0.25" in line
+    line = refused("reference", "show", "max_lost=0.json")  # the name of a file stays what it is
+    assert "error: max_lost=0.json: does not exist" in line
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["extract", "a_s2d.fits", "-o", ""],
+        ["extract", "a_s2d.fits", "--output-dir", ""],
+        ["extract", "a_s2d.fits", "--extract1d", ""],
+        ["extract", "a_s2d.fits", "--apcorr", ""],
+        ["extract", ""],
+        ["info", ""],
+        ["plot", "a_s2d.fits", "-o", ""],
+        ["reference", "show", ""],
+        ["reference", "check", ""],
+        ["reference", "check", "r.json", "--image", ""],
+        ["reference", "edit", "--set", "xstart=3", "-o", ""],
+        ["demo", "--output-dir", ""],
+    ],
+)
+def test_empty_names(made: Path, here: Path, args: list[str]) -> None:
+    (here / "a_s2d.fits").write_bytes((made / "a_s2d.fits").read_bytes())
+    assert "'', expected the name of a fi" in refused(*args).replace("folder", "file")
+    assert list(tree(here)) == ["a_s2d.fits"]
+
+
+def test_names_that_are_not_utf8(made: Path, here: Path) -> None:
+    """They are neither text nor good YAML, and "$" begins a formula in a picture."""
+    name = os.fsdecode(b"odd\xff$x^$_s2d.fits")
+    (here / name).write_bytes((made / "a_s2d.fits").read_bytes())
+    result = run("extract", name, "--plot", *QUIET)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("odd\\udcff$x^$_") == 2
+    head, line = result.stdout.splitlines()
+    assert cells_of(head, line)["rows"] == "387"
+    assert head.index("output") == line.index("odd", 1)  # in columns
+    spectrum = name.replace("s2d", "x1d")
+    assert sorted(tree(here)) == sorted([name, spectrum, spectrum.replace("fits", "png")])
+    found = read_single(spectrum)
+    assert found.provenance["input"]["filename"].endswith("/odd\\udcff$x^$_s2d.fits")
+    assert same(found.provenance.rerun(input=name), found)
+    for args in (["info", name, spectrum], ["plot", name], ["info", "--json", spectrum]):
+        result = run(*args)
+        assert result.exit_code == 0, result.stderr
+        assert "odd\\udcff$x^$_" in result.stdout
+    missing = os.fsdecode(b"\xfe.fits")
+    assert "\\udcfe.fits: does not exist" in refused("info", missing)
+    run("extract", made / "b_s2d.fits", *QUIET)
+    assert run("plot", spectrum, "b_x1d.fits", "-o", "both.png").exit_code == 0
+    command = [sys.executable, "-c", "from glue_lrs.cli import main; main()", "info", name]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command, capture_output=True, check=True, env=environment)
+    assert shown.stdout.startswith(b"odd\\udcff$x^$_s2d.fits\n")
+
+
+# --- Ctrl-C ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("swallowed", [False, True, None])
+def test_interrupted_while_writing(
+    made: Path, here: Path, monkeypatch: pytest.MonkeyPatch, swallowed: bool | None
+) -> None:
+    """Whatever a library makes of it: another error (True), or nothing (None)."""
+    kept = fits.HDUList.writeto
+
+    def half(self: fits.HDUList, name: Path, *args: Any, **kwargs: Any) -> None:
+        Path(name).write_bytes(b"half of it")
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            if swallowed is False:
+                raise
+            if swallowed:
+                raise ValueError("something else") from None
+            kept(self, name, overwrite=True)
+
+    monkeypatch.setattr(fits.HDUList, "writeto", half)
+    before = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    files = [made / "a_s2d.fits", made / "b_s2d.fits"]
+    result = run("extract", *files, *QUIET, "--output-dir", "new/er")
+    assert result.exit_code == 130
+    assert not result.stdout or swallowed is None
+    assert result.stderr == "glue-lrs: error: interrupted\n"
+    assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before
+    if swallowed is None:
+        assert sorted(tree(here)) == ["new/er/a_x1d.fits", "new/er/b_x1d.fits"]
+    else:
+        assert list(here.iterdir()) == []
+
+
+def test_interrupted_while_words_are_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("click.Group.make_context", stop)
+    assert refused("info", "x.fits", code=130) == "glue-lrs: error: interrupted"
+
+
+#: What ends a program in the middle: at an import, or when a process has written half a file.
+PROGRAM = """
+import os, signal, sys, time
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+sys.meta_path.insert(0, Stop())
+from glue_lrs.cli import main
+if {slow}:
+    from astropy.io import fits
+    def half(self, name, *args, **kwargs):
+        open(name, "wb").write(b"half of it")
+        open("begun", "w").close()
+        time.sleep(60)
+    fits.HDUList.writeto = half
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
+def program(here: Path, name: str, slow: bool, *args: object) -> subprocess.Popen[str]:
+    """Start glue-lrs under its own name, in a group of processes as a terminal would."""
+    path = here.parent / "glue-lrs"
+    path.write_text(PROGRAM.format(name=name, slow=slow))
+    return subprocess.Popen(
+        [sys.executable, str(path), *map(str, args)], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["specutils", "glue_lrs.extract", "glue_lrs.checks"])
+def test_interrupted_while_it_is_imported(made: Path, here: Path, name: str) -> None:
+    """Of the package's imports, the command's own ones, and those in the middle of a file."""
+    process = program(here, name, False, "extract", made / "a_s2d.fits", *QUIET)
+    assert process.communicate(timeout=50) == ("", "glue-lrs: error: interrupted\n")
+    assert process.returncode == 130
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_interrupted_while_processes_write(made: Path, here: Path, group: bool) -> None:
+    files = [made / "a_s2d.fits", made / "b_s2d.fits", made / "c_calints.fits"]
+    process = program(
+        here, "none", True, "extract", *files, *QUIET, "--jobs", 2, "--output-dir", "new"
+    )
+    end = time.monotonic() + 100
+    while not (here / "begun").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert list((here / "new").iterdir())  # half of it
+    if group:  # as a terminal does
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=50) == ("", "glue-lrs: error: interrupted\n")
+    assert process.returncode == 130
+    assert list(tree(here)) == ["begun"]
+
+
 # --- info --------------------------------------------------------------------------------------
 
 
@@ -406,7 +731,14 @@ def test_info_as_json(made: Path, here: Path) -> None:
     assert np.mean(placed["limits"]) == pytest.approx(image["expected_source"]["column"])
     assert placed["edges"] == pytest.approx([placed["limits"][0] - 0.5, placed["limits"][1] + 0.5])
     assert image["expected_source"]["column"] == pytest.approx(22 - 1.97 / 2 / 0.11)
-    assert spectrum["limits"][:2] == pytest.approx(np.add(placed["limits"], 1))
+    # One convention for all: pixel numbers from 0, the last one included.
+    assert placed["rows"] == [0, 386]
+    assert image["bounding_box"] == {"columns": [0, 44], "rows": [0, 386]}
+    for key in ("limits", "edges", "rows"):
+        assert spectrum["aperture"][key] == pytest.approx(placed[key])
+    cards = fits.getheader("a_x1d.fits", "EXTRACT1D")
+    assert cards["EXTRXSTR"] == pytest.approx(placed["limits"][0] + 1)
+    assert image["advice"] == []
     assert spectrum["made_by_glue_lrs"]["parameters"]["reference"]["xstart"] == 27
     assert spectrum["made_by_glue_lrs"]["input"]["filename"].endswith("a_s2d.fits")
     found = read_single("a_x1d.fits")
@@ -500,9 +832,55 @@ def test_reference_check(made: Path, here: Path) -> None:
     line = refused("reference", "check", write(xstart=60, xstop=70), "--image", made / "a_s2d.fits")
     assert "no pixel on the image" in line
     assert "xstop is 5" in refused("reference", "check", write(xstart=9, xstop=5))
+    result = run(
+        "reference", "check", write(xstart=60, xstop=70, bkg_coeff=[[80], [90]]), "--image",
+        made / "a_s2d.fits",
+    )  # fmt: skip
+    assert result.exit_code == 2
+    for part in ("source aperture (60.00 to 70.00)", "no background region (80.50 to 89.50)"):
+        assert f"{part} has" in result.stderr
+    assert len(result.stderr.splitlines()) == 2
     assert "no aperture has the id" in refused(
         "reference", "check", write(xstart=9), "--image", made / "c_calints.fits"
     )
+
+
+def test_reference_check_tells_every_error(here: Path) -> None:
+    document = {
+        "apertures": [
+            {"x": 1},
+            {"id": FIXED_SLIT, "xstat": 3, "xstart": "2", "xstop": 5, "bkg_fit": "medan"},
+            {"id": FIXED_SLIT, "xstart": 9, "xstop": 5, "ystart": 9, "ystop": 3},
+            {"id": FIXED_SLIT, "xstart": None, "src_coeff": [[1], [5]], "ystop": "9"},
+            {"id": "MIR_MRS", "anything": 3},
+            {"id": "ANY", "xstart": 3},
+        ]
+    }
+    (here / "r.json").write_text(json.dumps(document))
+    result = run("reference", "check", "r.json")
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    expected = [
+        "apertures[0] has no id",
+        "unknown key 'xstat' (did you mean 'xstart'?)",
+        "xstart is '2', expected a number",
+        "bkg_fit is 'medan'",
+        "xstop is 5, expected at least xstart, which is 9",
+        "ystop is 3, expected at least ystart, which is 9",
+        "ystop is '9', expected a number",
+    ]
+    assert len(lines) == len(expected)
+    for line, part in zip(lines, expected, strict=True):
+        assert line.startswith("glue-lrs: error: r.json: ")
+        assert part in line
+    assert reference_errors(Reference.default().document, "r.json") == []
+    for broken in ([], {}, {"apertures": 3}, {"apertures": []}):
+        (here / "r.json").write_text(json.dumps(broken))
+        with pytest.raises(LRSError) as caught:
+            Reference.read("r.json")
+        assert refused("reference", "check", "r.json") == f"glue-lrs: error: {caught.value}"
+    (here / "r.json").write_text('{"apertures": [')
+    assert "is not JSON" in refused("reference", "check", "r.json")
 
 
 # --- plot --------------------------------------------------------------------------------------
@@ -537,7 +915,16 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
         (["a_x1d.fits", made / "a_s2d.fits"], "expected one kind"),
         (["a_x1d.fits", "-o", "x.foo"], "expected a picture"),
         (["a_x1d.fits", "--column", "FLIX", "-o", "x.png"], "did you mean 'flux'"),
-        (["c_x1dints.fits", "--integration", "4", "-o", "x.png"], "integration"),
+        (
+            ["c_x1dints.fits", "--integration", "4", "-o", "x.png"],
+            "c_x1dints.fits: --integration is 4, expected 1 to 3",
+        ),
+        (
+            [made / "c_calints.fits", "--integration", "4", "-o", "x.png"],
+            "c_calints.fits: --integration is 4, expected 1 to 3",
+        ),
+        (["a_x1d.fits", "--integration", "1", "-o", "x.png"], "a_x1d.fits: is no stack"),
+        ([made / "a_s2d.fits", "--integration", "2", "-o", "x.png"], "a_s2d.fits: is no stack"),
         (["c_x1dints.fits", "--integration", "0", "-o", "x.png"], "--integration is 0"),
         (["a_x1d.fits", "--set", "xstart=3", "-o", "x.png"], "for images"),
         ([made / "a_s2d.fits", made / "b_s2d.fits", "-o", "x.png"], "2 images"),
@@ -548,6 +935,18 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
     before = (here / "a_x1d.png").read_bytes()
     assert run("plot", "a_x1d.fits", "--overwrite", "--column", "NPIXELS").exit_code == 0
     assert (here / "a_x1d.png").read_bytes() != before
+
+
+def test_pictures_of_files_of_the_same_name(made: Path, here: Path) -> None:
+    for folder, name in (("a", "a"), ("b", "b"), ("c/b", "a")):
+        (here / folder).mkdir(parents=True)
+        (here / folder / "x.fits").write_bytes((made / f"{name}_s2d.fits").read_bytes())
+    result = run("plot", "a/x.fits", "b/x.fits", "c/b/x.fits", made / "b_s2d.fits")
+    assert result.exit_code == 0, result.stderr
+    names = ["a_x.png", "here_b_x.png", "c_b_x.png", "b_s2d.png"]
+    assert result.stdout.splitlines() == [f"wrote {name}" for name in names]
+    assert (here / "a_x.png").read_bytes() != (here / "here_b_x.png").read_bytes()
+    assert "a/../a/x.fits is given twice" in refused("plot", "a/../a/x.fits", "a/x.fits")
 
 
 def test_plot_show_needs_windows(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -590,10 +989,10 @@ def test_as_a_program(made: Path, here: Path) -> None:
         command = [sys.executable, "-c", code, *map(str, args)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    result = program("extract", made / "a_s2d.fits", "none_s2d.fits", *FIXED)
+    result = program("extract", made / "b_s2d.fits", "none_s2d.fits", *FIXED)
     assert result.returncode == 1
     warning, error, count = result.stderr.splitlines()
     assert warning.startswith("glue-lrs: warning: ")
     assert error == "glue-lrs: error: none_s2d.fits: does not exist"
     assert count == "1 of 2 files failed"
-    assert list(tree(here)) == ["a_x1d.fits"]
+    assert list(tree(here)) == ["b_x1d.fits"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from pathlib import Path
@@ -209,3 +210,21 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="exists"):
         write_apcorr(fine, path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["apcorr.fits"]
+
+
+def test_every_kind_of_source(tmp_path: Path) -> None:
+    path, table = tmp_path / "a.fits", a_correction()
+    write_apcorr(table, path)
+    expected = ApertureCorrection.read(path)
+    assert expected.filename == str(path)
+    with open(path, "rb") as stream, fits.open(path) as hdulist:
+        for source in (io.BytesIO(path.read_bytes()), stream, hdulist):
+            found = ApertureCorrection.read(source)
+            assert found == expected
+            assert found.filename is None
+        assert hdulist[0].header["REFTYPE"] == "APCORR"  # left open
+    for source in (None, 3):
+        with pytest.raises(CorrectionError, match="expected the path of a FITS file"):
+            ApertureCorrection.read(source)
+    with pytest.raises(CorrectionError, match="subarray is None, expected a word"):
+        ApertureCorrection.read(path, subarray=None)

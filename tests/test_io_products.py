@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import io
 import mmap
 import os
 import pickle
@@ -599,6 +600,7 @@ NAN = np.full((40, 20), np.nan, dtype=np.float32)
         (card("EXP_TYPE", "MIR_MRS"), f"EXP_TYPE is 'MIR_MRS', {EXPECTED_TYPES}"),
         (card("EXP_TYPE", "MIR_IMAGE"), f"EXP_TYPE is 'MIR_IMAGE', {EXPECTED_TYPES}"),
         (card("EXP_TYPE", None), f"EXP_TYPE is missing, {EXPECTED_TYPES}"),
+        (card("FILTER", "F560W"), "FILTER is 'F560W', expected 'P750L'"),
         (without("SCI"), "has no SCI extension, found PRIMARY, ERR, WAVELENGTH, VAR_POISSON"),
         (no_image, "SCI is a table, expected an image"),
         (plane("SCI", None), "SCI is empty, expected an image"),
@@ -623,6 +625,171 @@ def test_bad_product(change: Any, message: str, s2d: Path) -> None:
         SlitImage.read(s2d)
     assert str(caught.value).startswith(f"{s2d}: {message}")
     assert "\n" not in str(caught.value)
+
+
+def test_another_filter_is_not_claimed(s2d: Path) -> None:
+    assert is_lrs_product(s2d, IMAGE_KINDS)
+    edit(s2d, card("FILTER", "F560W"))
+    assert not is_lrs_product(s2d, IMAGE_KINDS)
+
+
+def save_rate(path: Path, stacked: bool, wcs: bool) -> None:
+    """What ramp fitting gives, or what assign_wcs makes of it."""
+    image = make("calints" if stacked else "full")
+    with (datamodels.CubeModel if stacked else datamodels.ImageModel)() as model:
+        for name in ("data", "err", "dq", "var_poisson", "var_rnoise"):
+            setattr(model, name, getattr(image, name))
+        meta = model.meta
+        meta.telescope, meta.instrument.name, meta.exposure.type = "JWST", "MIRI", image.exp_type
+        meta.instrument.filter, meta.bunit_data = "P750L", "DN/s"
+        meta.cal_step.ramp_fit = "COMPLETE"
+        if wcs:
+            meta.wcs, meta.wcsinfo.dispersion_direction = image.wcs, 2
+        model.save(path)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_rate_is_no_cal(stacked: bool, tmp_path: Path) -> None:
+    """It is of the right mode, but no step has given it wavelengths yet."""
+    path, later = tmp_path / "a.fits", tmp_path / "b.fits"
+    save_rate(path, stacked, wcs=False)
+    word = "rateints" if stacked else "rate"
+    message = rf"a\.fits: is a {word}, which has no wavelengths yet .*calwebb_spec2"
+    for read in (SlitImage.read, identify_product):
+        with pytest.raises(ProductError, match=message) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+    assert not is_lrs_product(path, IMAGE_KINDS)
+    save_rate(later, stacked, wcs=True)  # calibrated or not, it can be extracted now
+    assert is_lrs_product(later, ("calints" if stacked else "cal",))
+    assert SlitImage.read(later).unit == u.DN / u.s
+
+
+@pytest.mark.parametrize("word", ["BANANA", "point", 3])
+def test_a_source_type_that_is_no_word_of_the_pipeline(word: Any, s2d: Path) -> None:
+    edit(s2d, card("SRCTYPE", word, "SCI"))
+    with pytest.warns(LRSWarning, match=f"SRCTYPE is '{word}', expected 'POINT', 'EXTEND") as told:
+        image = SlitImage.read(s2d)
+    assert [one.filename for one in told] == [__file__]
+    with pytest.warns(Warning, match="source_type"), datamodels.open(s2d) as model:
+        assert model.source_type is None
+    assert image.source_type is None
+    operator = Extract1D(aperture=Aperture(xstart=3, xstop=16), use_source_posn=None)
+    assert not operator.positions(image)
+    assert "SRCTYPE" not in operator.run(image).keywords
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale", "message"),
+    [
+        ("m", 1e-6, None),
+        ("nm", 1e3, None),
+        ("Angstrom", 1e4, None),
+        ("micron", 1.0, None),
+        (None, 1e-6, "WAVELENGTH is 9.3.*e-06, expected micron"),
+        (None, 1e4, "WAVELENGTH is 9.3.*e\\+04, expected micron"),
+        ("um", 1e-6, "WAVELENGTH is 9.3.*e-06, expected micron"),
+        ("Jy", 1.0, "WAVELENGTH is in 'Jy', expected 'um'"),
+        ("moons", 1.0, "WAVELENGTH is in 'moons', expected 'um'"),
+    ],
+)
+def test_units_of_the_wavelength(
+    unit: str | None, scale: float, message: str | None, s2d: Path
+) -> None:
+    before = np.array(SlitImage.read(s2d).wavelength)  # no map of what is changed
+    edit(s2d, plane("WAVELENGTH", (before * scale).astype(np.float32)))
+    if unit is not None:
+        edit(s2d, card("BUNIT", unit, "WAVELENGTH"))
+    if message is None:
+        assert np.allclose(SlitImage.read(s2d).wavelength, before, rtol=1e-6, equal_nan=True)
+    else:
+        with pytest.raises(ProductError, match=rf"a_s2d\.fits: {message}"):
+            SlitImage.read(s2d)
+
+
+@pytest.mark.parametrize("error", [True, False])
+def test_no_variance_at_all_is_told(error: bool, s2d: Path) -> None:
+    edit(s2d, without("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", *([] if error else ["ERR"])))
+    words = "VAR_FLAT beside ERR - all errors" if error else "VAR_FLAT - all errors"
+    with pytest.warns(LRSWarning, match=f"{words} will be 0") as told:
+        image = SlitImage.read(s2d)
+    assert [one.filename for one in told] == [__file__]
+    columns = Extract1D(aperture=Aperture(xstart=3, xstop=16)).run(image).columns
+    assert not np.nansum(columns["FLUX_ERROR"])
+
+
+# --- what a file may be given as -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bytes", "packed", "stream", "hdulist", "changed hdulist"])
+def test_every_kind_of_source(kind: str, s2d: Path) -> None:
+    whole = s2d.read_bytes()
+    with open(s2d, "rb") as stream, fits.open(s2d) as hdulist:
+        source: Any = {
+            "bytes": io.BytesIO(whole),
+            "packed": io.BytesIO(gzip.compress(whole)),
+            "stream": stream,
+        }.get(kind, hdulist)
+        stream.seek(100)  # wherever it stands, it is read from its start
+        factor = 1.0
+        if kind == "changed hdulist":
+            hdulist["SCI"].data = hdulist["SCI"].data * np.float32(2)
+            factor = 2.0
+        assert identify_product(source) == "s2d"
+        image = SlitImage.read(source)
+        assert hdulist[0].header["TELESCOP"] == "JWST"  # left open
+        assert source is hdulist or source.seek(0) == 0
+    s2d.unlink()
+    gc.collect()
+    assert (image.filename, image.path) == (None, None)
+    for name in PLANES:
+        expected = getattr(make(), name)
+        assert same(getattr(image, name), expected * factor if name == "data" else expected), name
+    assert image.wcs(5.0, 9.0) == make().wcs(5.0, 9.0)
+    assert pickle.loads(pickle.dumps(image)).wcs(5.0, 9.0) == image.wcs(5.0, 9.0)
+    run = Extract1D(aperture=Aperture(xstart=3, xstop=16)).run
+    assert run(image).provenance["input"] is None
+
+
+def test_a_closed_list_is_opened_again(s2d: Path) -> None:
+    with fits.open(s2d) as hdulist:
+        pass
+    assert same(SlitImage.read(hdulist).data, make().data)
+    s2d.unlink()
+    with pytest.raises(ProductError, match=r"a_s2d\.fits: the HDU list is closed"):
+        SlitImage.read(hdulist)
+
+
+def test_sources_that_cannot_be_read(s2d: Path) -> None:
+    whole = s2d.read_bytes()
+    with open(s2d, encoding="latin1") as text:
+        for source, message in (
+            (None, "found None, expected the path of a FITS file, an open file or an HDUList"),
+            (3, "found an object of type int, expected the path of"),
+            (whole, "found an object of type bytes, expected the path of"),
+            (fits.HDUList(), "found an empty HDU list"),
+            (text, f"{s2d}: is open as text, expected binary"),
+            (io.BytesIO(), "file: is empty, expected a FITS file"),
+            (io.BytesIO(b"{}" * 3000), "file: is not a FITS file"),
+            (io.BytesIO(whole[:-20000]), "file: is damaged or truncated"),
+            (io.BytesIO(gzip.compress(whole)[:9999]), "file: is truncated"),
+        ):
+            with pytest.raises(ProductError) as caught:
+                SlitImage.read(source)
+            assert str(caught.value).startswith(message)
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [None, 3, io.BytesIO()])
+def test_only_paths_can_be_written_to(path: Any) -> None:
+    with pytest.raises(WriteError, match="expected the path of the file to write"):
+        make().write(path)
+
+
+def test_names_that_fits_has_no_letters_for(tmp_path: Path) -> None:
+    for name in ("\u00e4_s2d.fits", os.fsdecode(b"\xff_s2d.fits")):
+        make().write(tmp_path / name)
+        assert SlitImage.read(tmp_path / name).header["FILENAME"] == "?_s2d.fits"
 
 
 def test_zero_wavelength_and_no_wcs(s2d: Path) -> None:

@@ -313,3 +313,20 @@ def test_no_figure_is_left_with_pyplot(make_image: Maker) -> None:
     plot_product(make_image(), None, run(make_image()))
     if "matplotlib.pyplot" in sys.modules:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+def test_names_are_no_formulas(make_image: Maker, tmp_path: Path) -> None:
+    """A file's name is drawn as it is: "$" opens no formula, a letter that is none is written."""
+    image = make_image()
+    operator = Extract1D(aperture=Aperture(xstart=3, xstop=16))
+    extraction = operator.run(image)
+    name = "a\udcff$x^$"
+    shown = "a\\udcff\\$x^\\$"
+    figure = plot_product(image, operator, extraction, title=name)
+    assert figure.get_suptitle() == shown
+    save(figure, tmp_path / "a.png")
+    figure = plot_comparison({name: extraction, "b": extraction}, title=name)
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == [shown, "b"]
+    assert figure.axes[1].get_ylabel() == f"ratio to\n{shown}"
+    save(figure, tmp_path / "b.png")

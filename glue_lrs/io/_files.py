@@ -12,16 +12,28 @@ import warnings
 from collections import UserList
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from astropy.io import fits
 
 from glue_lrs.errors import LRSError, ProductError, WriteError
 
-__all__ = ["asdf_hdu", "atomic_write", "load_asdf", "open_fits"]
+__all__ = [
+    "Source",
+    "asdf_bytes",
+    "asdf_hdu",
+    "atomic_write",
+    "load_asdf",
+    "open_fits",
+    "opened",
+    "parse_asdf",
+]
 
 _COLUMN = "ASDF_METADATA"
+
+#: What a FITS file may be read from: its name, an open file, or what astropy made of it.
+Source: TypeAlias = str | os.PathLike[str] | io.IOBase | fits.HDUList
 
 
 @contextlib.contextmanager
@@ -44,9 +56,12 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     Raises
     ------
     WriteError
-        If the file exists, the folder does not, or the system refuses to write, in the block as
-        well.
+        If the file exists, the folder does not, `path` is none, or the system refuses to write, in
+        the block as well.
     """
+    if not isinstance(path, str | os.PathLike):
+        found = "None" if path is None else f"an object of type {type(path).__name__}"
+        raise WriteError(f"found {found}, expected the path of the file to write")
     label = os.fspath(path)
     target = Path(os.path.realpath(os.path.expanduser(label)))
     try:
@@ -110,13 +125,15 @@ def _move(temporary: Path, target: Path, overwrite: bool) -> None:
     os.replace(temporary, target)
 
 
-def open_fits(path: str | os.PathLike[str], error: type[LRSError] = ProductError) -> fits.HDUList:
+def open_fits(
+    source: str | os.PathLike[str] | io.IOBase, error: type[LRSError] = ProductError
+) -> fits.HDUList:
     """Open a FITS file, memory-mapped, with all headers found and no warning.
 
     Parameters
     ----------
-    path : str or path-like
-        The file.
+    source : str, path-like or file object
+        The file. An open one must be binary and is read from its start; it is not memory-mapped.
     error : type
         The class of what is raised.
 
@@ -130,44 +147,123 @@ def open_fits(path: str | os.PathLike[str], error: type[LRSError] = ProductError
     LRSError
         Of class `error`, if the file is missing, unreadable, not FITS, empty or truncated.
     """
-    label = os.fspath(path)
+    label = _label(source, error)
     hdulist = None
     try:
-        # Looked at first, as astropy would take a name that looks like an address from the network.
-        name = os.path.expanduser(label)
-        if os.path.isdir(name):
-            raise error(f"{label}: is a directory, expected a FITS file")
-        if os.stat(name).st_size == 0:
-            raise error(f"{label}: is empty, expected a FITS file")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            whole = _unpacked(name)  # of a gzip stream astropy does not see that it is cut off
-            hdulist = fits.open(name if whole is None else io.BytesIO(whole))
+            if isinstance(source, str | os.PathLike):
+                hdulist = fits.open(_checked_file(os.path.expanduser(label), label, error))
+            else:
+                hdulist = fits.open(_checked_stream(source, label, error), memmap=False)
             number = len(hdulist)  # reads every header
     except LRSError:
         raise
     except Exception as reason:  # astropy lets through whatever its parser stumbles over
         if hdulist is not None:
-            hdulist.close()
+            hdulist.close(closed=isinstance(source, str | os.PathLike))
         raise error(f"{label}: {_open_problem(reason)}") from reason
+    problem = None
     for warning in caught:
         text = str(warning.message)
         if "truncated" in text:
-            hdulist.close()
-            raise error(f"{label}: is truncated, {text.split(': ', 1)[-1]}")
-        if "Error validating header" in text:
-            hdulist.close()
-            raise error(f"{label}: is damaged or truncated, extension {number} has no valid header")
+            problem = f"is truncated, {text.split(': ', 1)[-1]}"
+        elif "Error validating header" in text:
+            problem = f"is damaged or truncated, extension {number} has no valid header"
+        if problem is not None:
+            hdulist.close(closed=isinstance(source, str | os.PathLike))
+            raise error(f"{label}: {problem}")
     return hdulist
 
 
-def _unpacked(name: str) -> bytes | None:
-    """All of a file that is compressed by gzip; None for another."""
+def _label(source: object, error: type[LRSError]) -> str:
+    """What messages call a source that is not an HDU list."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    if hasattr(source, "read") and hasattr(source, "seek"):
+        name = getattr(source, "name", None)
+        return name if isinstance(name, str) else "file"
+    raise error(
+        f"found {'None' if source is None else 'an object of type ' + type(source).__name__}, "
+        "expected the path of a FITS file, an open file or an HDUList"
+    )
+
+
+def _checked_file(name: str, label: str, error: type[LRSError]) -> str | io.BytesIO:
+    """The name of a file, or all of it where it is compressed by gzip."""
+    # Looked at first, as astropy would take a name that looks like an address from the network.
+    if os.path.isdir(name):
+        raise error(f"{label}: is a directory, expected a FITS file")
+    if os.stat(name).st_size == 0:
+        raise error(f"{label}: is empty, expected a FITS file")
     with open(name, "rb") as stream:
-        if stream.read(2) != b"\x1f\x8b":
-            return None
-    with gzip.open(name) as stream:
-        return stream.read()
+        whole = _unpacked(stream)
+    return name if whole is None else whole
+
+
+def _checked_stream(stream: Any, label: str, error: type[LRSError]) -> Any:
+    """An open file at its start, or all of it where it is compressed by gzip."""
+    stream.seek(0)
+    start = stream.read(1)
+    if not isinstance(start, bytes):
+        raise error(f"{label}: is open as text, expected binary (mode 'rb')")
+    if not start:
+        raise error(f"{label}: is empty, expected a FITS file")
+    stream.seek(0)
+    whole = _unpacked(stream)
+    stream.seek(0)
+    return stream if whole is None else whole
+
+
+def _unpacked(stream: Any) -> io.BytesIO | None:
+    """All of a file that is compressed by gzip; None for another."""
+    # Of such a stream astropy does not see that it is cut off.
+    if stream.read(2) != b"\x1f\x8b":
+        return None
+    stream.seek(0)
+    with gzip.open(stream) as packed:
+        return io.BytesIO(packed.read())
+
+
+@contextlib.contextmanager
+def opened(
+    source: Source, error: type[LRSError] = ProductError
+) -> Iterator[tuple[fits.HDUList, str]]:
+    """Open whatever a FITS file may be read from.
+
+    Parameters
+    ----------
+    source : str, path-like, file object or `~astropy.io.fits.HDUList`
+        The file. An HDU list that was closed is opened again by its name.
+    error : type
+        The class of what is raised.
+
+    Yields
+    ------
+    `~astropy.io.fits.HDUList`, str
+        An open HDU list and what messages call it. What was given open stays open.
+
+    Raises
+    ------
+    LRSError
+        Of class `error`, as `open_fits`, and if `source` is something else or an empty list.
+    """
+    if isinstance(source, fits.HDUList):
+        file = (source.fileinfo(0) or {}).get("file") if len(source) else None
+        if file is None or not file.closed:
+            if not len(source):
+                raise error("found an empty HDU list, expected that of a FITS file")
+            yield source, source.filename() or "file"
+            return
+        name = source.filename()  # extensions that were not looked at are lost
+        if name is None or not os.path.exists(name):
+            raise error(f"{name or 'file'}: the HDU list is closed, expected an open one")
+        source = name
+    hdulist = open_fits(source, error)
+    try:
+        yield hdulist, _label(source, error)
+    finally:
+        hdulist.close(closed=isinstance(source, str | os.PathLike))
 
 
 def _open_problem(reason: Exception) -> str:
@@ -226,12 +322,56 @@ def load_asdf(hdulist: fits.HDUList) -> dict[str, Any] | None:
     ProductError
         If the extension cannot be read.
     """
+    raw = asdf_bytes(hdulist)
+    name = getattr(hdulist, "filename", lambda: None)() or "file"
+    return None if raw is None else parse_asdf(raw, name)
+
+
+def asdf_bytes(hdulist: fits.HDUList, label: str | None = None) -> bytes | None:
+    """Get the ASDF file that is the extension of a pipeline file.
+
+    Parameters
+    ----------
+    hdulist : `~astropy.io.fits.HDUList`
+        An open file.
+    label : str, optional
+        What messages call it.
+
+    Returns
+    -------
+    bytes or None
+        None where there is no ASDF extension.
+
+    Raises
+    ------
+    ProductError
+        If the extension is not what it should be.
+    """
     if "ASDF" not in hdulist:
         return None
+    try:
+        raw: bytes = hdulist["ASDF"].data[_COLUMN].tobytes()
+    except Exception as reason:  # not a table, another column, cut off
+        name = label or hdulist.filename() or "file"
+        raise ProductError(
+            f"{name}: the ASDF extension cannot be read, {_reason(reason)}"
+        ) from reason
+    return raw
+
+
+def parse_asdf(raw: bytes, label: str) -> dict[str, Any]:
+    """Read the tree of an ASDF file: see `load_asdf`.
+
+    Parameters
+    ----------
+    raw : bytes
+        What `asdf_bytes` gave.
+    label : str
+        What messages call the file.
+    """
     import asdf
 
     try:
-        raw = hdulist["ASDF"].data[_COLUMN].tobytes()
         with asdf.config_context() as config:
             # Files of older pipelines do not always fit today's schemas, which does not hurt.
             config.validate_on_read = False
@@ -248,9 +388,8 @@ def load_asdf(hdulist: fits.HDUList) -> dict[str, Any] | None:
                 _prune(file.tree.data.data)
                 return {key: _plain(file.tree[key]) for key in file.tree}
     except Exception as reason:  # anything a YAML parser and all converters may raise
-        name = getattr(hdulist, "filename", lambda: None)() or "file"
         raise ProductError(
-            f"{name}: the ASDF extension cannot be read, {_reason(reason)}"
+            f"{label}: the ASDF extension cannot be read, {_reason(reason)}"
         ) from reason
 
 

@@ -11,7 +11,7 @@ from astropy.io import fits, registry
 
 from glue_lrs.aperture_correction import ApertureCorrection
 from glue_lrs.errors import CorrectionError, WriteError
-from glue_lrs.io._files import atomic_write, open_fits
+from glue_lrs.io._files import Source, atomic_write, opened
 
 __all__ = ["read_apcorr", "register", "write_apcorr"]
 
@@ -27,12 +27,12 @@ _OTHERS = {
 }
 
 
-def read_apcorr(path: str | PathLike[str], subarray: str = "FULL") -> ApertureCorrection:
+def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
     """Read the row of an APCORR reference that belongs to a SUBARRAY.
 
     Parameters
     ----------
-    path : str or path-like
+    path : str, path-like, file object or `~astropy.io.fits.HDUList`
         An APCORR reference of MIRI LRS.
     subarray : str
         SUBARRAY, such as ``"FULL"`` or ``"SLITLESSPRISM"``; upper and lower case do not matter.
@@ -49,8 +49,9 @@ def read_apcorr(path: str | PathLike[str], subarray: str = "FULL") -> ApertureCo
         If the file is not an APCORR reference of MIRI LRS, its sizes are not in pixels, or none or
         several of its rows match.
     """
-    label = fspath(path)
-    with open_fits(path, CorrectionError) as hdulist:
+    if not isinstance(subarray, str):
+        raise CorrectionError(f"subarray is {subarray!r}, expected a word such as 'FULL'")
+    with opened(path, CorrectionError) as (hdulist, label):
         hdu = _table(hdulist, label)
         unit = str(hdu.header.get("SIZEUNIT", "pixels")).strip().lower()
         if unit not in ("pixel", "pixels", "pix", ""):
@@ -88,7 +89,7 @@ def read_apcorr(path: str | PathLike[str], subarray: str = "FULL") -> ApertureCo
         size=size[: counts[1]],
         factor=factor[: counts[0], : counts[1]],
         subarray=names[rows[0]],
-        filename=label,
+        filename=label if isinstance(path, str | PathLike) else None,
     )
 
 

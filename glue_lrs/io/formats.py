@@ -7,16 +7,16 @@ They are registered for `~specutils.Spectrum` (which serves the old name ``Spect
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
 import warnings
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from astropy.io import fits
 
-from glue_lrs.io.products import IMAGE_KINDS, _read, _wcs_of, is_lrs_product, read_image
-from glue_lrs.io.x1d import opened, read_single, read_x1d, write_x1d
+from glue_lrs.io._files import Source
+from glue_lrs.io.products import IMAGE_KINDS, is_lrs_product, read_image
+from glue_lrs.io.x1d import read_single, read_x1d, write_x1d
 from glue_lrs.spectrum import image_to_spectrum, single, spectrum_to_extraction, to_spectrum
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ __all__ = ["identify_s2d", "identify_x1d", "register"]
 
 #: specutils' JWST readers have 10, and a tie is an error.
 _PRIORITY = 20
-
-_Source: TypeAlias = str | os.PathLike[str] | fits.HDUList | io.IOBase
 
 
 def _is(kinds: tuple[str, ...], origin: str, args: tuple[Any, ...]) -> bool:
@@ -63,37 +61,39 @@ def identify_x1d(origin: str, *args: Any, **kwargs: Any) -> bool:
     return _is(("x1d", "x1dints"), origin, args)
 
 
-def _read_s2d(source: _Source) -> Spectrum:
+def _read_s2d(source: Source) -> Spectrum:
     """Read a spectral image: see `glue_lrs.spectrum.image_to_spectrum`."""
-    if isinstance(source, str | os.PathLike):
-        return image_to_spectrum(read_image(source))
-    with opened(source) as (hdulist, label):
-        if not isinstance(source, fits.HDUList) and os.path.exists(label):
-            return image_to_spectrum(read_image(label))  # whose WCS is read when it is asked for
-        image = _read(hdulist, label)
-        named = label if os.path.exists(label) else None
-        image = replace(image, filename=named, wcs_source=_wcs_of(hdulist, label))
-    return image_to_spectrum(image)
+    return image_to_spectrum(read_image(_by_path(source)))
+
+
+def _by_path(source: Source) -> Source:
+    """The path of a file that astropy has opened to see what it is, or whatever else was given."""
+    name = getattr(source, "name", None)
+    with contextlib.suppress(Exception):  # no file of the system, or one that is gone
+        descriptor = source.fileno()  # type: ignore[union-attr]
+        if isinstance(name, str) and os.path.samestat(os.stat(name), os.fstat(descriptor)):
+            return name
+    return source
 
 
 def _read_x1d(
-    source: _Source, column: str = "FLUX", order: str = "ascending", fill: str = "interpolate"
+    source: Source, column: str = "FLUX", order: str = "ascending", fill: str = "interpolate"
 ) -> Spectrum:
     """Read an x1d, or an x1dints as a spectrum of shape (integration, wavelength).
 
     See `Extraction.to_spectrum` for the keywords.
     """
-    return to_spectrum(read_single(source), column, order, fill)
+    return to_spectrum(read_single(_by_path(source)), column, order, fill)
 
 
 def _read_x1d_list(
-    source: _Source, column: str = "FLUX", order: str = "ascending", fill: str = "interpolate"
+    source: Source, column: str = "FLUX", order: str = "ascending", fill: str = "interpolate"
 ) -> SpectrumList:
     """Read a spectrum for each extension of an x1d, or for each integration of an x1dints."""
     from specutils import SpectrumList
 
     found = []
-    for extraction in read_x1d(source):
+    for extraction in read_x1d(_by_path(source)):
         if extraction.is_stack:
             number = len(extraction.columns["WAVELENGTH"])
             found += [single(extraction, index) for index in range(number)]

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning, ProductError
 from glue_lrs.image import FIXED_SLIT, SLITLESS, SlitImage
-from glue_lrs.io._files import asdf_hdu, atomic_write, load_asdf, open_fits
+from glue_lrs.io._files import (
+    Source,
+    asdf_bytes,
+    asdf_hdu,
+    atomic_write,
+    load_asdf,
+    open_fits,
+    opened,
+    parse_asdf,
+)
 
 if TYPE_CHECKING:
     from gwcs.wcs import WCS
@@ -29,6 +38,9 @@ __all__ = ["identify_product", "is_lrs_product", "read_image", "register", "writ
 IMAGE_KINDS = ("s2d", "cal", "calints")
 
 _EXP_TYPES = (FIXED_SLIT, SLITLESS)
+_SOURCE_TYPES = ("POINT", "EXTENDED", "UNKNOWN")
+#: What wavelengths in micron may be; those of LRS are 3 to 15.
+_PLAUSIBLE = (1e-3, 1e3)
 _UNITS = {True: u.Unit("MJy/sr"), False: u.Unit("DN/s")}
 _UNIT_NAMES = {True: "MJy/sr", False: "DN/s"}
 _FULL_FRAME = (1024, 1032)
@@ -38,13 +50,13 @@ _HDUs = dict[str, list[Any]]
 # --- what is it? ---------------------------------------------------------------------------------
 
 
-def identify_product(path: str | os.PathLike[str]) -> str:
+def identify_product(path: Source) -> str:
     """Tell which product of MIRI LRS a file is.
 
     Parameters
     ----------
-    path : str or path-like
-        The file.
+    path : str, path-like, file object or `~astropy.io.fits.HDUList`
+        The file, open or not.
 
     Returns
     -------
@@ -54,10 +66,10 @@ def identify_product(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     ProductError
-        If it is none of them.
+        If it is none of them. A rate is none: the pipeline has not given it wavelengths yet.
     """
-    with open_fits(path) as hdulist:
-        return _identify(_by_name(hdulist), os.fspath(path))
+    with opened(path) as (hdulist, label):
+        return _identify(_by_name(hdulist), label)
 
 
 def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterable[str]) -> bool:
@@ -108,10 +120,15 @@ def _identify(hdus: _HDUs, label: str) -> str:
         axes = hdus["SCI"][0].header.get("NAXIS", 0)
         if axes > 3:
             raise ProductError(f"{label}: SCI has {axes} axes, expected 2, or 3 for a stack")
-        if hdus["SCI"][0].header.get("NAXIS") == 3:
-            return "calints"
-        resampled = primary.get("S_RESAMP") == "COMPLETE" or "WHT" in hdus
-        return "s2d" if resampled else "cal"
+        if axes != 3 and (primary.get("S_RESAMP") == "COMPLETE" or "WHT" in hdus):
+            return "s2d"
+        if _is_rate(hdus, primary):
+            kind, wanted = ("rateints", "a calints") if axes == 3 else ("rate", "an s2d or cal")
+            raise ProductError(
+                f"{label}: is a {kind}, which has no wavelengths yet (neither WAVELENGTH nor WCS), "
+                f"expected {wanted}, which calwebb_spec2 makes of it"
+            )
+        return "calints" if axes == 3 else "cal"
     if "EXTRACT1D" in hdus:
         spectrum = hdus["EXTRACT1D"][0].header
         many = (
@@ -124,10 +141,25 @@ def _identify(hdus: _HDUs, label: str) -> str:
     raise ProductError(f"{label}: has no SCI extension, found {', '.join(hdus)}")
 
 
+def _is_rate(hdus: _HDUs, primary: fits.Header) -> bool:
+    """Whether the steps that give a spectral image its wavelengths have not run yet."""
+    done = ("S_WCS", "S_PHOTOM")
+    if "WAVELENGTH" in hdus or any(str(primary.get(k)).upper() == "COMPLETE" for k in done):
+        return False
+    if "ASDF" not in hdus:
+        return True
+    try:
+        return b"gwcs/wcs-" not in hdus["ASDF"][0].data["ASDF_METADATA"].tobytes()
+    except Exception:  # damaged: reading will say how
+        return False
+
+
 def _check_mode(primary: fits.Header, label: str) -> None:
     _expect(primary, "TELESCOP", ("JWST",), label)
     _expect(primary, "INSTRUME", ("MIRI",), label)
     _expect(primary, "EXP_TYPE", _EXP_TYPES, label)
+    if _card("FILTER", primary) is not None:  # headers made by hand seldom have it
+        _expect(primary, "FILTER", ("P750L",), label)
 
 
 def _expect(header: fits.Header, key: str, values: tuple[str, ...], label: str) -> None:
@@ -141,18 +173,19 @@ def _expect(header: fits.Header, key: str, values: tuple[str, ...], label: str) 
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read_image(path: str | os.PathLike[str]) -> SlitImage:
+def read_image(path: Source) -> SlitImage:
     """Read an s2d, cal or calints file of MIRI LRS.
 
     Parameters
     ----------
-    path : str or path-like
-        The file.
+    path : str, path-like, file object or `~astropy.io.fits.HDUList`
+        The file. One that is open must be binary, and is left open.
 
     Returns
     -------
     SlitImage
-        Planes are memory-mapped in the file's byte order, but for DQ. The wavelength is that of the
+        Planes of a file that is given by its name are memory-mapped in its byte order, but for DQ;
+        all others are in memory, and `filename` is then None. The wavelength is that of the
         WAVELENGTH extension or, where this is absent or all zero, that of the WCS at pixel
         centres. The WCS is read when it is first asked for.
 
@@ -164,18 +197,19 @@ def read_image(path: str | os.PathLike[str]) -> SlitImage:
     Warns
     -----
     LRSWarning
-        If BUNIT contradicts S_PHOTOM, which decides.
+        If BUNIT contradicts S_PHOTOM, which decides; SRCTYPE is no word of the pipeline's, which
+        counts as none; or there is no variance, so that errors will be 0.
     """
-    label = os.fspath(path)
-    with open_fits(path) as hdulist:
+    with opened(path) as (hdulist, label):
         try:
-            return _read(hdulist, label)
+            return _read(hdulist, label, isinstance(path, str | os.PathLike))
         except (OSError, ValueError, TypeError, KeyError, fits.VerifyError) as error:
             reason = " ".join(str(error).split())
             raise ProductError(f"{label}: cannot be read, {reason}") from error
 
 
-def _read(hdulist: fits.HDUList, label: str) -> SlitImage:
+def _read(hdulist: fits.HDUList, label: str, named: bool) -> SlitImage:
+    """Read an open file; `named` is whether `label` is its path."""
     hdus = _by_name(hdulist)
     kind = _identify(hdus, label)
     if kind not in IMAGE_KINDS:
@@ -192,10 +226,13 @@ def _read(hdulist: fits.HDUList, label: str) -> SlitImage:
         raise ProductError(f"{label}: SCI is empty, expected an image")
     calibrated = str(primary.get("S_PHOTOM")).upper() == "COMPLETE"
     _check_unit(science.get("BUNIT"), calibrated, label)
-    wcs_source: WCS | _WCSLoader | None = None
-    if "ASDF" in hdus:
-        wcs_source = _WCSLoader(os.path.abspath(os.path.expanduser(label)))
-    wavelength = _plane(hdus, "WAVELENGTH", label)
+    path = os.path.abspath(os.path.expanduser(label)) if named else None
+    wcs_source: WCS | _WCSLoader | _WCSBytes | None = None
+    if "ASDF" in hdus and path is not None:
+        wcs_source = _WCSLoader(path)
+    elif "ASDF" in hdus:  # the file may be gone when the WCS is asked for
+        wcs_source = _WCSBytes(asdf_bytes(hdulist, label) or b"", label)
+    wavelength = _wavelength_plane(hdus, label)
     if wavelength is None or _all_zero(wavelength):
         wcs = _wcs_of(hdulist, label)
         if wcs is None:
@@ -204,13 +241,16 @@ def _read(hdulist: fits.HDUList, label: str) -> SlitImage:
                 f"{label}: WAVELENGTH {state} and no WCS (ASDF extension) can take its place"
             )
         wavelength = _wavelength_of(wcs, data.shape[-2:])
+        _check_wavelength(wavelength, f"{label}: the wavelength of the WCS")
         wcs_source = wcs
+    variances = {
+        name.lower(): _plane(hdus, name, label)
+        for name in ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+    }
     image = SlitImage(
         data=data,
         err=_plane(hdus, "ERR", label),
-        var_poisson=_plane(hdus, "VAR_POISSON", label),
-        var_rnoise=_plane(hdus, "VAR_RNOISE", label),
-        var_flat=_plane(hdus, "VAR_FLAT", label),
+        **variances,
         dq=_plane(hdus, "DQ", label),
         wavelength=wavelength,
         unit=_UNITS[calibrated],
@@ -218,7 +258,7 @@ def _read(hdulist: fits.HDUList, label: str) -> SlitImage:
         calibrated=calibrated,
         pixel_area=_number("PIXAR_SR", label, science, primary),
         dispaxis=_integer("DISPAXIS", label, science, primary),
-        source_type=_text("SRCTYPE", science, primary),
+        source_type=_source_type(label, science, primary),
         subarray=_text("SUBARRAY", primary),
         name=_text("SLTNAME", science) if _is_multislit(primary) else None,
         spectral_order=_order(label, science),
@@ -227,14 +267,26 @@ def _read(hdulist: fits.HDUList, label: str) -> SlitImage:
         times=_times(hdus, primary, data.shape, label),
         header=primary,
         sci_header=science,
-        filename=label,
-        path=os.path.abspath(os.path.expanduser(label)),
+        filename=label if named else None,
+        path=path,
         kind=kind,
         wcs_source=wcs_source,
     )
     if _all_nan(data):
         raise ProductError(f"{label}: SCI holds nothing but NaN")
+    if all(plane is None for plane in variances.values()):
+        beside = "" if image.err is None else "beside ERR "
+        _warn(
+            f"{label}: has no VAR_POISSON, VAR_RNOISE or VAR_FLAT {beside}- all errors will be 0, "
+            "as they come from the variances, in the pipeline too",
+            depth=6,
+        )
     return image
+
+
+def _warn(text: str, depth: int = 7) -> None:
+    """Warn whoever called ``SlitImage.read``, so many calls above this one."""
+    warnings.warn(text, LRSWarning, stacklevel=depth)
 
 
 def _plane(hdus: _HDUs, name: str, label: str) -> NDArray[Any] | None:
@@ -246,6 +298,37 @@ def _plane(hdus: _HDUs, name: str, label: str) -> NDArray[Any] | None:
         raise ProductError(f"{label}: {name} is a table, expected an image")
     data: NDArray[Any] | None = hdu.data
     return None if data is None or data.size == 0 else data
+
+
+def _wavelength_plane(hdus: _HDUs, label: str) -> NDArray[Any] | None:
+    """The WAVELENGTH extension in micron: as it is in the file unless that says another unit."""
+    plane = _plane(hdus, "WAVELENGTH", label)
+    if plane is None:
+        return None
+    header = hdus["WAVELENGTH"][0].header
+    stated = _text("BUNIT", header) or _text("TUNIT", header) or _text("TUNIT1", header)
+    if stated is not None:
+        unit = u.Unit(stated, parse_strict="silent")
+        if not unit.is_equivalent(u.um):
+            raise ProductError(f"{label}: WAVELENGTH is in {stated!r}, expected 'um'")
+        factor = unit.to(u.um)
+        if factor != 1.0:
+            plane = plane.astype(float) * factor  # not in place: it may be mapped
+    if not _all_zero(plane):
+        _check_wavelength(plane, f"{label}: WAVELENGTH")
+    return plane
+
+
+def _check_wavelength(wavelength: NDArray[Any], label: str) -> None:
+    """Raise where wavelengths are in no unit that is near micron."""
+    positive = wavelength[wavelength.shape[0] // 2]
+    positive = positive[np.isfinite(positive) & (positive > 0)]
+    if not positive.size:  # nearly never: the rest need not be looked at
+        positive = wavelength[np.isfinite(wavelength) & (wavelength > 0)]
+    if positive.size and not _PLAUSIBLE[0] < positive.max() < _PLAUSIBLE[1]:
+        raise ProductError(
+            f"{label} is {positive.max():.4g}, expected micron (3 to 15 for LRS), or a unit (BUNIT)"
+        )
 
 
 def _all_zero(wavelength: NDArray[Any]) -> bool:
@@ -299,6 +382,19 @@ def _number(key: str, label: str, *headers: fits.Header) -> float | None:
     return float(value)
 
 
+def _source_type(label: str, *headers: fits.Header) -> str | None:
+    """SRCTYPE, if it is one of the pipeline's words; whatever else is there counts as none."""
+    found = _text("SRCTYPE", *headers)
+    if found is None or found in _SOURCE_TYPES:
+        return found
+    _warn(
+        f"{label}: SRCTYPE is {found!r}, expected 'POINT', 'EXTENDED' or 'UNKNOWN'; it counts "
+        "as unknown, as in the pipeline: no aperture correction, and the aperture stays where it "
+        "is (use_source_posn=True would move it to the source)"
+    )
+    return None
+
+
 def _integer(key: str, label: str, *headers: fits.Header) -> int | None:
     value = _number(key, label, *headers)
     if value is not None and value != int(value):
@@ -319,11 +415,9 @@ def _check_unit(found: Any, calibrated: bool, label: str) -> None:
     unit = u.Unit(str(found), parse_strict="silent")
     if unit != _UNITS[calibrated]:
         state = "COMPLETE" if calibrated else "not COMPLETE"
-        warnings.warn(
+        _warn(
             f"{label}: BUNIT is {found!r}, expected {expected!r} as S_PHOTOM is {state}; "
-            "the values are taken as that",
-            LRSWarning,
-            stacklevel=5,
+            "the values are taken as that"
         )
 
 
@@ -368,10 +462,23 @@ class _WCSLoader:
             return _wcs_of(hdulist, self.path)
 
 
+@dataclass(frozen=True)
+class _WCSBytes:
+    """Reads the WCS of an ASDF file in memory when it is called."""
+
+    raw: bytes
+    label: str
+
+    def __call__(self) -> WCS | None:
+        return _wcs_in(parse_asdf(self.raw, self.label), self.label)
+
+
 def _wcs_of(hdulist: fits.HDUList, label: str) -> WCS | None:
-    tree: Any = load_asdf(hdulist)
-    if tree is None:
-        return None
+    tree = load_asdf(hdulist)
+    return None if tree is None else _wcs_in(tree, label)
+
+
+def _wcs_in(tree: Any, label: str) -> WCS | None:
     slits = tree.get("slits")
     if slits:
         tree = slits[0]
@@ -495,7 +602,7 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
     elif str(header.get("S_PHOTOM", "COMPLETE")).upper() == "COMPLETE":
         header["S_PHOTOM"] = "SKIPPED"
     header["DATAMODL"] = model
-    header["FILENAME"] = filename
+    header["FILENAME"] = filename.encode("ascii", "replace").decode()  # FITS has no other letters
     header["EXP_TYPE"] = image.exp_type
     _set(header, "SUBARRAY", image.subarray)
     _set(header, "DITH_RA", image.source_ra)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from glue_lrs.errors import ProductError
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
 from glue_lrs.image import SLITLESS
-from glue_lrs.io._files import asdf_hdu, atomic_write, open_fits
+from glue_lrs.io._files import Source, asdf_hdu, atomic_write, opened
 
 __all__ = ["read_single", "read_x1d", "register", "write_x1d"]
 
@@ -112,7 +111,7 @@ _REFERENCES = {
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read_x1d(source: str | os.PathLike[str] | fits.HDUList | io.IOBase) -> list[Extraction]:
+def read_x1d(source: Source) -> list[Extraction]:
     """Read the spectra of an x1d or x1dints file.
 
     Parameters
@@ -174,7 +173,7 @@ def read_x1d(source: str | os.PathLike[str] | fits.HDUList | io.IOBase) -> list[
     return _stacked(made)
 
 
-def read_single(source: str | os.PathLike[str] | fits.HDUList | io.IOBase) -> Extraction:
+def read_single(source: Source) -> Extraction:
     """Read the one spectrum, or the one stack of spectra, of a file.
 
     Parameters
@@ -199,39 +198,6 @@ def read_single(source: str | os.PathLike[str] | fits.HDUList | io.IOBase) -> Ex
             "expected one; read them with specutils.SpectrumList.read"
         )
     return found[0]
-
-
-@contextlib.contextmanager
-def opened(
-    source: str | os.PathLike[str] | fits.HDUList | io.IOBase,
-) -> Iterator[tuple[fits.HDUList, str]]:
-    """An open HDU list and what messages call it; closed afterwards unless it was given."""
-    if isinstance(source, fits.HDUList):
-        file = (source.fileinfo(0) or {}).get("file") if len(source) else None
-        if file is not None and file.closed:  # extensions that were not looked at are lost
-            source = source.filename() or ""
-        else:
-            yield source, source.filename() or "file"
-            return
-    if not isinstance(source, str | os.PathLike):
-        name = getattr(source, "name", None)
-        if isinstance(name, str) and os.path.exists(name):
-            source = name
-        else:
-            label = str(name or "file")
-            try:
-                source.seek(0)
-                hdulist = fits.open(source, memmap=False)
-            except OSError as error:
-                reason = " ".join(str(error).split())
-                raise ProductError(f"{label}: cannot be read as FITS, {reason}") from error
-            yield hdulist, label
-            return
-    hdulist = open_fits(source)
-    try:
-        yield hdulist, os.fspath(source)
-    finally:
-        hdulist.close()
 
 
 def _without_structure(header: fits.Header) -> fits.Header:
@@ -599,7 +565,11 @@ def _tree(extraction: Extraction) -> dict[str, Any]:
     if extraction.provenance is not None:
         names = {key: _reference_name(extraction.provenance, key) for key in _REFERENCES}
         tree["meta"] = {"ref_file": {key: {"name": name} for key, name in names.items()}}
-        tree["glue_lrs"] = json.loads(json.dumps(dict(extraction.provenance), default=_plain))
+        stored = json.dumps(dict(extraction.provenance), default=_plain, ensure_ascii=False)
+        # YAML has no words for names of files that are not UTF-8: they are written as \\udc..
+        tree["glue_lrs"] = json.loads(
+            re.sub("[\ud800-\udfff]", lambda match: rf"\\u{ord(match[0]):04x}", stored)
+        )
     return tree
 
 
