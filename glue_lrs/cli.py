@@ -1239,6 +1239,37 @@ def _image_and_operator(
     return image, Extract1D.from_reference(extract1d, image.exp_type, apcorr=correction, **settings)
 
 
+# --- view --------------------------------------------------------------------------------------
+
+
+@main.command(short_help="Draw the aperture by hand, in glue, and watch the spectrum.")
+@_FILES
+@click.option(
+    "--screenshot", type=_FILE, metavar="PNG",
+    help="Draw the window into a picture, without a screen, and exit.",
+)  # fmt: skip
+@_OVERWRITE
+def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int:
+    """Draw the aperture by hand, in glue, and watch the spectrum.
+
+    Each s2d, cal or calints opens in a tab: the image with the aperture at the source, the
+    spectrum, a cut across the slit, and a panel. Drag edges; save what you see as an x1d and as an
+    EXTRACT1D reference. An x1d beside an image is what its spectrum is compared with. A glue
+    session (.glu) opens as it was saved.
+
+    It takes glue's desktop: pip install 'glue-lrs[qt]'.
+
+    \b
+    Examples:
+      glue-lrs view x_s2d.fits
+      glue-lrs view x_s2d.fits x_x1d.fits
+      glue-lrs view x_s2d.fits --screenshot view.png
+    """
+    from glue_lrs.viewers.qt.app import view as start
+
+    return start(files, screenshot, overwrite=overwrite)
+
+
 # --- demo --------------------------------------------------------------------------------------
 
 
