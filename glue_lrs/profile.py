@@ -1,0 +1,1067 @@
+"""Spatial profiles: how the light of a point source is spread over the columns.
+
+A `Profile` tells which fraction of the light falls on a pixel whose centre is `offset` columns from
+the source, at a wavelength. There are three:
+
+* `PSFProfile`, a PSF reference of the pipeline;
+* `GaussianProfile`, whose width is a function of the wavelength;
+* `EmpiricalProfile`, learned from data (`learn`): a Gaussian, and a correction that is a cubic
+  spline across the slit and a polynomial in wavelength.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.polynomial import legendre
+from numpy.polynomial.polynomial import polyval
+from numpy.typing import ArrayLike, NDArray
+
+from glue_lrs.errors import LRSError
+from glue_lrs.unified import reader
+
+__all__ = [
+    "EmpiricalProfile",
+    "GaussianProfile",
+    "Learned",
+    "PSFProfile",
+    "Pixels",
+    "Profile",
+    "ProfileError",
+    "fit_traces",
+    "learn",
+]
+
+#: FWHM of LRS across the slit in columns, at wavelengths in micron (0.29, 0.30, 0.36 and 0.42
+#: arcsec of 0.11 arcsec a pixel): where learning starts from.
+LRS_WAVELENGTHS = (5.0, 7.5, 10.0, 12.0)
+LRS_FWHM = (2.64, 2.73, 3.27, 3.82)
+_FWHM = 2.3548200450309493
+#: Normal matrices with a larger condition number are not solved.
+MAX_CONDITION = 1e10
+#: Columns from the source beyond which an empirical profile is 0.
+REACH = 14
+#: Pixels that disagree with the model by more standard deviations are not learned from.
+_CLIP = 5.0
+#: What a model that is still being fitted may be wrong by, as a fraction of the profile's peak.
+_TOLERANCE = 0.08
+#: The same for the weights of the fit of position and width.
+_FLOOR = 0.02
+#: Signal-to-noise ratio of a row's flux that needs no averaging.
+_SURE = 60.0
+#: Signal-to-noise ratio above which every other row is enough for the correction.
+_HALF = 2000.0
+#: Signal-to-noise ratios above which the correction has one more term in the wavelength.
+_TERMS = (100.0, 400.0, 1500.0, 4000.0, 8000.0, 12000.0, 16000.0)
+#: What a learned profile may be wrong by at first, and as it gets better; as `_FLOOR`.
+_FLOORS = (0.02, 0.002, 0.0003)
+#: What a negative trace may be wrong by, as a fraction of itself.
+_UNSURE = 0.02
+#: Expected size of the spline's coefficients, as a fraction of the light, near the core and beyond:
+#: it holds back a correction that faint data cannot tell.
+_PRIOR, _PRIOR_WINGS = 0.05, 0.005
+_CORE = 4
+
+
+class ProfileError(LRSError):
+    """A PSF reference cannot be used, or a profile cannot be learned."""
+
+
+class Profile(ABC):
+    """The fraction of a point source's light that falls on each pixel of a row."""
+
+    @abstractmethod
+    def __call__(
+        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Fraction of the light on pixels.
+
+        Parameters
+        ----------
+        offset : ndarray
+            Columns from the source to the pixel's centre, shape (row, column); NaN gives 0.
+        wavelength : ndarray
+            Wavelength in micron of each row, shape (row,); NaN gives 0.
+
+        Returns
+        -------
+        ndarray
+            Fractions, shape (row, column). Over all columns, however far, they add up to 1.
+        """
+
+    def derivative(
+        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64], step: float = 0.05
+    ) -> NDArray[np.float64]:
+        """Change of the fraction per column that the pixel is farther to the right."""
+        return (self(offset + step, wavelength) - self(offset - step, wavelength)) / (2.0 * step)
+
+
+# --- a PSF reference ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PSFProfile(Profile):
+    """The profile of a PSF reference: an image over wavelength and column, finer than the pixels.
+
+    Parameters
+    ----------
+    data : array_like
+        What a pixel whose centre is there receives, in any unit, shape (wavelength, column).
+    wave : array_like
+        Wavelengths in micron, shape (wavelength,), ascending or descending.
+    subpix : float
+        Columns of `data` for each column of a detector.
+    center : float
+        Column of `data` at which the source is, from 0 (CENTCOL).
+    name : str
+        Name of the slit (APERTURE), or ``"ANY"``.
+    filename : str, optional
+        The PSF reference it comes from.
+
+    Raises
+    ------
+    ProfileError
+        If the shapes do not fit each other, or values are not finite.
+    """
+
+    data: NDArray[np.float64]
+    wave: NDArray[np.float64]
+    subpix: float = 1.0
+    center: float = 0.0
+    name: str = "ANY"
+    filename: str | None = None
+
+    read: ClassVar[Callable[..., PSFProfile]]
+
+    def __post_init__(self) -> None:
+        where = self.filename or "PSF profile"
+        data, wave = np.asarray(self.data, dtype=float), np.asarray(self.wave, dtype=float)
+        if data.ndim != 2 or wave.shape != data.shape[:1] or data.shape[0] < 2:
+            raise ProfileError(
+                f"{where}: PSF has shape {data.shape} and WAVE {wave.shape}, expected "
+                "(wavelength, column) and (wavelength,), at least 2 wavelengths"
+            )
+        if wave[0] > wave[-1]:
+            data, wave = data[::-1], wave[::-1]
+        if not (np.diff(wave) > 0).all():  # NaN as well
+            raise ProfileError(f"{where}: WAVE neither rises nor falls all along")
+        if not np.isfinite(data).all() or (data.sum(axis=1) <= 0).any():
+            raise ProfileError(
+                f"{where}: PSF holds values that are not finite, or rows of no light"
+            )
+        for key in ("subpix", "center"):
+            value = getattr(self, key)
+            if not np.isfinite(value) or (key == "subpix" and value <= 0):
+                raise ProfileError(f"{where}: {key} is {value!r}, expected a number above 0")
+            object.__setattr__(self, key, float(value))
+        object.__setattr__(self, "data", np.ascontiguousarray(data))
+        object.__setattr__(self, "wave", np.ascontiguousarray(wave))
+
+    @classmethod
+    def sampled(
+        cls,
+        profile: Profile,
+        wave: ArrayLike,
+        *,
+        subpix: float = 10.0,
+        reach: float = 30.0,
+        name: str = "ANY",
+    ) -> PSFProfile:
+        """Tabulate another profile: what the pipeline takes as a PSF reference.
+
+        Parameters
+        ----------
+        profile : Profile
+            The profile.
+        wave : array_like
+            Wavelengths in micron.
+        subpix : float
+            Columns of the table for each column of a detector.
+        reach : float
+            Columns from the source at which the table ends.
+        name : str
+            Name of the slit.
+        """
+        half = round(reach * subpix)
+        waves = np.asarray(wave, dtype=float)
+        offset = np.broadcast_to(np.arange(-half, half + 1) / subpix, (waves.size, 2 * half + 1))
+        return cls(data=profile(offset, waves), wave=waves, subpix=subpix, center=half, name=name)
+
+    def __call__(  # noqa: D102 - as of Profile
+        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        table = self.rows(wavelength)
+        light = table.sum(axis=1)
+        np.divide(table, light[:, np.newaxis] / self.subpix, out=table, where=light[:, None] > 0)
+        return read_rows(table, offset * self.subpix + self.center)
+
+    def rows(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The table at wavelengths, linear between its own, 0 outside: (row, column of `data`)."""
+        low, part, inside = self.between(wavelength)
+        table = self.data[low] * (1.0 - part)[:, np.newaxis]
+        table += self.data[low + 1] * part[:, np.newaxis]
+        table[~inside] = 0.0
+        return table
+
+    def between(
+        self, wavelength: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
+        """Number of the wavelength below, fraction of the way to the next, and whether inside."""
+        inside = (wavelength >= self.wave[0]) & (wavelength <= self.wave[-1])
+        where = np.where(inside, wavelength, self.wave[0])
+        low = np.clip(np.searchsorted(self.wave, where, "right") - 1, 0, self.wave.size - 2)
+        return low, (where - self.wave[low]) / (self.wave[low + 1] - self.wave[low]), inside
+
+
+def read_rows(table: NDArray[np.float64], column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear interpolation in each row of a table; 0 outside and where the column is NaN.
+
+    Parameters
+    ----------
+    table : ndarray
+        Shape (row, n).
+    column : ndarray
+        Where to read, shape (row, column).
+    """
+    rows, width = table.shape
+    inside = (column >= 0.0) & (column <= width - 1.0)
+    where = np.where(inside, column, 0.0)
+    low = where.astype(np.intp)
+    np.minimum(low, width - 2, out=low)
+    where -= low
+    low += (np.arange(rows) * width)[:, np.newaxis]
+    flat = table.ravel()
+    left = flat.take(low)
+    low += 1
+    right = flat.take(low)
+    right -= left
+    right *= where
+    right += left
+    right *= inside
+    return right
+
+
+PSFProfile.read = reader(
+    "psf",
+    """Read the profile of a PSF reference that belongs to a slit.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A PSF reference of MIRI LRS.
+    name : str, optional
+        Name of the slit.
+
+    Returns
+    -------
+    PSFProfile
+        The profile.
+
+    Raises
+    ------
+    ProfileError
+        If the file is not such a file, or has no aperture of that name.
+    """,
+)
+
+
+# --- analytic -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianProfile(Profile):
+    """A Gaussian, integrated over each pixel.
+
+    Its FWHM is the one that LRS is expected to have, times a polynomial in the wavelength.
+
+    Parameters
+    ----------
+    factor : tuple of float
+        Coefficients of the polynomial, constant term first, in a variable that goes from -1 at the
+        first to 1 at the last wavelength of `domain`.
+    domain : (float, float)
+        Wavelengths in micron.
+    """
+
+    factor: tuple[float, ...] = (1.0,)
+    domain: tuple[float, float] = (4.0, 14.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", tuple(float(value) for value in self.factor))
+        if not self.factor or not np.isfinite(self.factor).all():
+            raise ProfileError(f"factor is {self.factor}, expected one or more finite numbers")
+        if not self.domain[0] < self.domain[1]:
+            raise ProfileError(f"domain is {self.domain}, expected two wavelengths that ascend")
+
+    def fwhm(self, wavelength: ArrayLike) -> NDArray[np.float64]:
+        """Full width at half maximum in columns, before it is smeared over a pixel."""
+        wave = np.asarray(wavelength, dtype=float)
+        return np.maximum(expected_fwhm(wave) * polyval(unit(wave, self.domain), self.factor), 0.5)
+
+    def __call__(  # noqa: D102 - as of Profile
+        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return gaussian(offset, self.fwhm(wavelength))
+
+
+def expected_fwhm(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+    """FWHM in columns that LRS is expected to have; linear between and beyond."""
+    wave = np.asarray(wavelength, dtype=float)
+    known = np.interp(wave, LRS_WAVELENGTHS, LRS_FWHM)
+    below, above = (
+        (LRS_FWHM[i + 1] - LRS_FWHM[i]) / (LRS_WAVELENGTHS[i + 1] - LRS_WAVELENGTHS[i])
+        for i in (0, -2)
+    )
+    known += np.minimum(wave - LRS_WAVELENGTHS[0], 0.0) * below
+    known += np.maximum(wave - LRS_WAVELENGTHS[-1], 0.0) * above
+    return known
+
+
+def unit(wavelength: NDArray[np.float64], domain: tuple[float, float]) -> NDArray[np.float64]:
+    """Wavelengths as numbers from -1 to 1, held at the ends."""
+    first, last = domain
+    return np.clip((2.0 * wavelength - (first + last)) / (last - first), -1.0, 1.0)
+
+
+def gaussian(offset: NDArray[np.float64], fwhm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A Gaussian integrated over pixels: offsets (row, column), widths (row,); NaN gives 0."""
+    from scipy.special import erf
+
+    out = np.zeros(offset.shape)
+    near = np.flatnonzero((np.abs(offset) < 3.0 * np.nanmax(fwhm) + 1.0).any(axis=0))
+    if near.size == 0:  # 7 standard deviations away from everything
+        return out
+    some = slice(int(near[0]), int(near[-1]) + 1)
+    scale = (_FWHM / np.sqrt(2.0) / fwhm)[:, np.newaxis]
+    part = offset[:, some]
+    if part.shape[1] > 1 and part[0, 1] - part[0, 0] == 1.0:  # pixels touch: one edge for two
+        edges = np.empty((part.shape[0], part.shape[1] + 1))
+        np.subtract(part, 0.5, out=edges[:, :-1])
+        np.add(part[:, -1], 0.5, out=edges[:, -1])
+        edges *= scale
+        value = np.diff(erf(edges), axis=1)
+    else:
+        value = erf((part + 0.5) * scale) - erf((part - 0.5) * scale)
+    value *= 0.5
+    value[np.isnan(value)] = 0.0
+    out[:, some] = value
+    return out
+
+
+# --- learned --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EmpiricalProfile(Profile):
+    """A profile learned from data: a Gaussian, and a correction that makes up for what it is not.
+
+    Parameters
+    ----------
+    base : GaussianProfile
+        The Gaussian.
+    coefficients : ndarray
+        Coefficients of the correction, shape (knot, term): of cubic B-splines whose knots are a
+        column apart, from ``-(knots // 2)`` to ``knots // 2`` columns from the source, times
+        Legendre polynomials in the wavelength. No knots: none.
+
+    Notes
+    -----
+    As the knots are a column apart, what a B-spline adds to all pixels of a row does not depend on
+    where in its pixel the source is: the sum over the pixels is the same along a curved trace.
+    """
+
+    base: GaussianProfile
+    coefficients: NDArray[np.float64]
+
+    def __call__(  # noqa: D102 - as of Profile
+        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        fwhm = self.base.fwhm(wavelength)
+        value = gaussian(offset, fwhm)
+        knots = self.coefficients.shape[0]
+        if knots == 0:
+            return value
+        along = self.along(wavelength)
+        padded = np.zeros((along.shape[0], knots + 8))
+        padded[:, 4:-4] = along
+        near = np.flatnonzero((np.abs(offset) < knots // 2 + 2.0).any(axis=0))
+        if near.size:
+            some = slice(int(near[0]), int(near[-1]) + 1)
+            part = offset[:, some]
+            low, parts = splines(np.where(np.isnan(part), 1e3, part), knots)
+            low += (np.arange(along.shape[0]) * padded.shape[1])[:, np.newaxis]
+            flat = padded.ravel()
+            for j, height in enumerate(parts):
+                value[:, some] += height * flat.take(low + j)
+        value /= (1.0 + along.sum(axis=1))[:, np.newaxis]
+        value[np.isnan(value)] = 0.0
+        return value
+
+    def along(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Coefficients of the splines at wavelengths, shape (row, knot)."""
+        return self.terms(wavelength) @ self.coefficients.T
+
+    def terms(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Legendre polynomials at wavelengths, shape (row, term)."""
+        count = max(self.coefficients.shape[1], 1)
+        return np.asarray(
+            legendre.legvander(unit(wavelength, self.base.domain), count - 1), dtype=np.float64
+        )
+
+
+def splines(
+    offset: NDArray[np.float64], knots: int
+) -> tuple[NDArray[np.intp], list[NDArray[np.float64]]]:
+    """The four cubic B-splines that reach each point, of knots that are 1 apart.
+
+    Parameters
+    ----------
+    offset : ndarray
+        Where to evaluate.
+    knots : int
+        Number of knots, from ``-(knots // 2)`` to ``knots // 2``.
+
+    Returns
+    -------
+    first : ndarray of int
+        Number of the first of the four, where the first knot has number 4: with four splines of
+        coefficient 0 on either side, points out of reach need no case of their own.
+    parts : list of ndarray
+        Values of the four.
+    """
+    half = knots // 2
+    held = np.clip(offset, -half - 2.5, half + 2.5)
+    low = np.floor(held)
+    part = held - low
+    low += half + 3
+    left, square = 1.0 - part, part**2
+    cube = square * part
+    return low.astype(np.intp), [
+        left**3 / 6.0,
+        (4.0 - 6.0 * square + 3.0 * cube) / 6.0,
+        (1.0 + 3.0 * part + 3.0 * square - 3.0 * cube) / 6.0,
+        cube / 6.0,
+    ]
+
+
+# --- learning -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """A part of an image that a profile is fitted to.
+
+    Parameters
+    ----------
+    data : ndarray
+        Shape (row, column), 0 where not good.
+    variance : ndarray
+        Of the same shape, more than 0.
+    good : ndarray of bool
+        Which pixels count.
+    wavelength : ndarray
+        Of each row in micron, shape (row,).
+    columns : ndarray
+        Column number of each column.
+    """
+
+    data: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    good: NDArray[np.bool_]
+    wavelength: NDArray[np.float64]
+    columns: NDArray[np.float64]
+
+    def offsets(self, trace: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Columns from a trace, shape (row, column)."""
+        return self.columns - trace[:, np.newaxis]
+
+    def cut(self, first: float, last: float) -> Pixels:
+        """The columns from `first` to `last`."""
+        some = slice(*np.searchsorted(self.columns, (first, last + 0.5)).tolist())
+        return Pixels(
+            self.data[:, some],
+            self.variance[:, some],
+            self.good[:, some],
+            self.wavelength,
+            self.columns[some],
+        )
+
+    def thinned(self, step: int) -> Pixels:
+        """Each so many-th row."""
+        if step == 1:
+            return self
+        return Pixels(
+            self.data[::step],
+            self.variance[::step],
+            self.good[::step],
+            self.wavelength[::step],
+            self.columns,
+        )
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """First and last wavelength."""
+        known = self.wavelength[np.isfinite(self.wavelength)]
+        if known.size < 2 or known.min() == known.max():
+            raise ProfileError("the image has no two rows of different wavelength to learn from")
+        return float(known.min()), float(known.max())
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What `learn` and `fit_traces` found.
+
+    Parameters
+    ----------
+    profile : Profile
+        The profile.
+    traces : ndarray
+        Column of each source in each row, shape (source, row).
+    signal_to_noise : float
+        Of the first source, all rows together.
+    shift_error : ndarray
+        Standard deviation of the position of each source that is not a negative trace, in columns.
+    """
+
+    profile: Profile
+    traces: NDArray[np.float64]
+    signal_to_noise: float
+    shift_error: NDArray[np.float64]
+
+
+def solve(
+    matrix: NDArray[np.float64], vector: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Solve small symmetric systems, shape (..., p, p) and (..., p) or (..., p, n).
+
+    Returns
+    -------
+    solution : ndarray
+        Of the shape of `vector`; 0 where the matrix is ill-conditioned.
+    solvable : ndarray of bool
+        Where it is not, shape (...).
+    """
+    inverse, solvable = invert(matrix)
+    if vector.ndim == matrix.ndim:
+        return inverse @ vector, solvable
+    return np.einsum("...ij,...j->...i", inverse, vector), solvable
+
+
+def invert(
+    matrix: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Inverses of small symmetric positive matrices, 0 where the condition is 1e10 or more."""
+    size = matrix.shape[-1]
+    if size == 1:
+        solvable = np.greater(matrix[..., 0, 0], 0.0)
+        inverse = np.zeros_like(matrix)
+        np.divide(1.0, matrix, out=inverse, where=matrix > 0)
+        return inverse, solvable
+    if size == 2:
+        a, b, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 1]
+        determinant = a * d - b * b
+        largest = 0.5 * (a + d + np.sqrt((a - d) ** 2 + 4.0 * b * b))
+        # smallest eigenvalue = determinant / largest
+        solvable = np.greater(determinant * MAX_CONDITION, largest**2)
+        factor = np.divide(1.0, determinant, out=np.zeros_like(a), where=solvable)
+        inverse = np.empty_like(matrix)
+        inverse[..., 0, 0], inverse[..., 1, 1] = d * factor, a * factor
+        inverse[..., 0, 1] = inverse[..., 1, 0] = -b * factor
+        return inverse, solvable
+    finite = np.isfinite(matrix).all(axis=(-1, -2), keepdims=True)
+    whole = np.where(finite, matrix, 0.0)
+    eigenvalues: NDArray[np.float64] = np.asarray(np.linalg.eigvalsh(whole), dtype=np.float64)
+    fine = np.less(eigenvalues[..., -1], MAX_CONDITION * eigenvalues[..., 0])
+    whole[~fine] = np.eye(size)
+    inverse = np.linalg.inv(whole)
+    inverse[~fine] = 0.0
+    return inverse, fine
+
+
+def normal(
+    basis: list[NDArray[np.float64]], weighted: list[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Normal matrices sum_c basis_i weighted_j, shape (..., p, p); symmetric by construction."""
+    size = len(basis)
+    shape = np.broadcast_shapes(basis[0].shape[:-1], weighted[0].shape[:-1])
+    matrix = np.empty((*shape, size, size))
+    for i in range(size):
+        for j in range(i, size):
+            matrix[..., i, j] = matrix[..., j, i] = np.einsum(
+                "...c,...c->...", basis[i], weighted[j]
+            )
+    return matrix
+
+
+def _project(
+    basis: list[NDArray[np.float64]], weight: NDArray[np.float64], data: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], Any]:
+    """Coefficients (row, p) of a fit of each row, and a function that takes the fit off a field."""
+    weighted = [b * weight for b in basis]
+    inverse, _ = invert(normal(basis, weighted))
+
+    def fit(field: NDArray[np.float64]) -> NDArray[np.float64]:
+        vector = np.stack([np.einsum("rc,rc->r", b, field) for b in weighted], axis=-1)
+        return np.einsum("rij,rj->ri", inverse, vector)
+
+    def off(field: NDArray[np.float64]) -> NDArray[np.float64]:
+        coefficients = fit(field)
+        out = field.copy()
+        for i, b in enumerate(basis):
+            out -= coefficients[:, i, np.newaxis] * b
+        return out
+
+    return fit(data), off
+
+
+def background_basis(
+    columns: NDArray[np.float64], order: int | None, rows: int
+) -> list[NDArray[np.float64]]:
+    """Powers of a coordinate from -1 to 1 over the columns: none for an order of None."""
+    if order is None:
+        return []
+    half = max((columns[-1] - columns[0]) / 2.0, 1.0)
+    x = (columns - (columns[0] + columns[-1]) / 2.0) / half
+    return [np.broadcast_to(x**power, (rows, columns.size)) for power in range(order + 1)]
+
+
+def clean(pixels: Pixels, rows: int = 7) -> Pixels:
+    """Leave out pixels that stand out from the median of their neighbours along the dispersion.
+
+    Meant for learning only: it may leave out narrow emission lines as well.
+    """
+    half = rows // 2
+    padded = np.full((pixels.data.shape[0] + 2 * half, pixels.data.shape[1]), np.nan)
+    padded[half:-half] = np.where(pixels.good, pixels.data, np.nan)
+    stacked = np.sort(np.stack([padded[i : i + pixels.data.shape[0]] for i in range(rows)]), axis=0)
+    count = rows - np.isnan(stacked).sum(axis=0)
+    at = np.maximum(count - 1, 0)[np.newaxis] // 2
+    middle = np.take_along_axis(stacked, at, axis=0)[0]
+    middle[count == 0] = 0.0
+    limit = 8.0 * np.sqrt(pixels.variance) + 0.5 * np.abs(middle)
+    # Neighbours of a pixel that stands out must not count its own variance, which may be as wild.
+    odd = pixels.good & (np.abs(pixels.data - middle) > limit)
+    good = pixels.good & ~odd
+    return replace(pixels, good=good, data=np.where(good, pixels.data, 0.0))
+
+
+def learn(
+    pixels: Pixels,
+    traces: NDArray[np.float64],
+    *,
+    positives: int | None = None,
+    order: int | None = 0,
+    reach: int = REACH,
+    spline: bool = True,
+    terms: int | None = None,
+    trace_order: int | None = None,
+    thin: int = 1,
+) -> Learned:
+    """Learn the profile that all sources of an image share, and where they are.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        The image.
+    traces : ndarray
+        Where the sources are to within some two columns, shape (source, row). The traces found
+        are parallel, and differ from these by a polynomial in the row.
+    positives : int, optional
+        The first so many are sources; after them come negative traces, one of each source for the
+        first nod, as far apart as these, one of each for the next. None: all are sources.
+    order : int, optional
+        Order of the background's polynomial in each row; None: there is none.
+    reach : int
+        Columns from the source at which the profile ends.
+    spline : bool
+        Whether to correct the Gaussian; without it what is learned is its width.
+    terms : int, optional
+        Terms of the correction's polynomial in wavelength. None: 1 to 8, as the signal-to-noise
+        ratio allows.
+    trace_order : int, optional
+        Order of the polynomials that traces differ by. None: 0 to 3, likewise.
+    thin : int
+        Position and width are fitted to each so many-th row: faster, where there is light enough.
+
+    Returns
+    -------
+    Learned
+        The profile and traces.
+
+    Raises
+    ------
+    ProfileError
+        If there is no light to learn from.
+
+    Notes
+    -----
+    Traces and width: Gauss-Newton, with the fluxes and the background of each row projected out
+    (Kaufman 1975). The correction: linear least squares, in turns with the fluxes.
+    """
+    count = len(traces) if positives is None else positives
+    found = _fit_shape(pixels, traces, count, order, None, trace_order, thin)
+    if not spline:
+        return found
+    return _correct(pixels, found, count, order, reach, terms)
+
+
+def fit_traces(
+    pixels: Pixels,
+    profile: Profile,
+    traces: NDArray[np.float64],
+    *,
+    positives: int | None = None,
+    order: int | None = 0,
+    trace_order: int | None = None,
+    thin: int = 1,
+) -> Learned:
+    """Find where sources of a known profile are; parameters are those of `learn`."""
+    count = len(traces) if positives is None else positives
+    return _fit_shape(pixels, traces, count, order, profile, trace_order, thin)
+
+
+def _orders(signal_to_noise: float) -> tuple[int, int]:
+    """Order of the trace's polynomial, and of the width's, that the data can tell."""
+    trace = sum(signal_to_noise > limit for limit in (60.0, 200.0, 3000.0))
+    width = sum(signal_to_noise > limit for limit in (60.0, 300.0))
+    return trace, width
+
+
+def _moves(count: int, positives: int) -> NDArray[np.float64]:
+    """How traces move with the parameters: each source's position, each nod's distance."""
+    nods = count // positives - 1
+    moves = np.zeros((positives + nods, count))
+    for nod in range(nods + 1):
+        some = np.arange(positives) + nod * positives
+        moves[np.arange(positives), some] = 1.0
+        if nod:
+            moves[positives + nod - 1, some] = 1.0
+    return moves
+
+
+def _fit_shape(
+    pixels: Pixels,
+    traces: NDArray[np.float64],
+    positives: int,
+    order: int | None,
+    profile: Profile | None,
+    trace_order: int | None,
+    thin: int,
+) -> Learned:
+    """Traces of a known profile, or traces and width of a Gaussian."""
+    known = np.isfinite(traces)
+    if not known.any():
+        raise ProfileError("no row has a trace to start from")
+    near = clean(pixels.cut(np.nanmin(traces) - 9.0, np.nanmax(traces) + 9.0)).thinned(thin)
+    rows = near.data.shape[0]
+    start = np.where(known, traces, 0.0)
+    whole = np.linspace(-1.0, 1.0, pixels.data.shape[0])
+    along, thinned = whole[::thin], start[:, ::thin]
+    usable = (known.all(axis=0) & np.isfinite(pixels.wavelength))[::thin]
+    weight = near.good / near.variance
+    weight[~usable] = 0.0
+    if not weight.any():
+        raise ProfileError("no pixel near the source is good")
+    shape = profile or GaussianProfile(domain=pixels.domain)
+    count, moves = len(traces), _moves(len(traces), positives)
+    terms = max(3, trace_order or 0)
+    powers = np.vander(along, terms + 1, increasing=True)[:, 1:]
+    bands = unit(np.where(np.isfinite(near.wavelength), near.wavelength, 0.0), pixels.domain)
+    behind = background_basis(near.columns, order, rows)
+    constants, bend = np.zeros(len(moves)), np.zeros(terms)
+    signal = 0.0
+    floor = np.zeros((rows, 1))
+    error = np.full(positives, np.nan)
+    orders = (0, 0)
+    for step in range(9):
+        shift = (constants @ moves)[:, np.newaxis] + powers @ bend
+        offsets = [near.offsets(trace) for trace in thinned + shift]
+        lit = [shape(offset, near.wavelength) for offset in offsets]
+        # A Gaussian is not good enough for bright sources, whose faint wings would rule the fit.
+        weight = (weight > 0) / (near.variance + floor)
+        coefficients, off = _project(lit + behind, weight, near.data)
+        flux = coefficients[:, :count].T
+        peaks = [np.abs(f) * p.max(axis=1) for f, p in zip(flux, lit, strict=True)]
+        floor = (_FLOOR * np.max(peaks, axis=0)[:, np.newaxis]) ** 2
+        residual = near.data.copy()
+        for i, field in enumerate(lit + behind):
+            residual -= coefficients[:, i, np.newaxis] * field
+        if step in (2, 4):  # the model is good enough by now to tell what is not part of it
+            peak = sum(np.abs(f)[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True))
+            largest = peak.max(axis=1, keepdims=True)
+            limit = _CLIP * np.sqrt(near.variance) + _TOLERANCE * largest + 0.1 * peak
+            weight = np.where(np.abs(residual) > limit, 0.0, weight)
+        power = np.einsum("rc,rc->r", lit[0] ** 2, (weight > 0) / near.variance)
+        signal = float(np.sqrt(thin * (np.maximum(flux[0], 0.0) ** 2 * power).sum()))
+        if step == 2:
+            orders = _orders(signal)
+        used = trace_order if trace_order is not None else orders[0]
+        if step < 2:
+            used = 0
+        edges = [_Edges.of(shape, offset, near.wavelength) for offset in offsets]
+        steepness = [e.steepness() * -f[:, np.newaxis] for f, e in zip(flux, edges, strict=True)]
+        fields, basis = [], []
+        for move in moves:
+            together = [field for field, part in zip(steepness, move, strict=True) if part]
+            fields.append(off(np.sum(together, axis=0)))
+            basis.append(np.ones((rows, 1)))
+        if used:  # sources of one image lie along parallel traces
+            fields.append(off(np.sum(steepness, axis=0)))
+            basis.append(np.vander(along, used + 1, increasing=True)[:, 1:])
+        wide = 0
+        if isinstance(shape, GaussianProfile) and profile is None and step > 0:
+            widening = [e.widening() * f[:, np.newaxis] for f, e in zip(flux, edges, strict=True)]
+            wide = (orders[1] if step > 2 else 0) + 1
+            fields.append(off(np.sum(widening, axis=0)))
+            basis.append(np.vander(bands, wide, increasing=True))
+        change, sigma = _gauss_newton(fields, basis, weight, residual)
+        error = sigma[:positives]
+        own, common = change[: len(moves)], change[len(moves) : len(moves) + used]
+        biggest = float(np.abs(own).max() + np.abs(common).sum())
+        damping = min(1.0, 1.0 / max(biggest, 1e-12))
+        constants = constants + own * damping
+        bend = bend + np.pad(common * damping, (0, bend.size - used))
+        if wide:
+            wider = change[-wide:]
+            total = float(np.abs(wider).sum())
+            wider = wider * min(1.0, 0.3 / max(total, 1e-12))
+            assert isinstance(shape, GaussianProfile)
+            shape = _widen(shape, wider)
+            biggest = max(biggest, total)
+        if step > 3 and biggest < 1e-3:
+            break
+    shift = (constants @ moves)[:, np.newaxis]
+    moved = start + shift + np.vander(whole, terms + 1, increasing=True)[:, 1:] @ bend
+    if signal <= 0 or not np.isfinite(moved).all():
+        raise ProfileError("the source has no light to learn a profile from")
+    return Learned(shape, np.where(known, moved, np.nan), signal, error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Edges:
+    """How a profile changes with position and width."""
+
+    shape: Profile
+    offset: NDArray[np.float64]
+    wavelength: NDArray[np.float64]
+    density: NDArray[np.float64] | None
+    place: NDArray[np.float64] | None
+
+    @classmethod
+    def of(
+        cls, shape: Profile, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
+    ) -> _Edges:
+        if not isinstance(shape, GaussianProfile):
+            return cls(shape, offset, wavelength, None, None)
+        edges = np.empty((offset.shape[0], offset.shape[1] + 1))  # columns are 1 apart
+        edges[:, :-1] = offset - 0.5
+        edges[:, -1] = offset[:, -1] + 0.5
+        sigma = shape.fwhm(wavelength)[:, np.newaxis] / _FWHM
+        edges /= sigma
+        density = np.exp(-0.5 * edges**2)
+        density /= sigma * np.sqrt(2.0 * np.pi)
+        edges *= sigma
+        density[np.isnan(density)] = 0.0
+        edges[np.isnan(edges)] = 0.0
+        return cls(shape, offset, wavelength, density, edges)
+
+    def steepness(self) -> NDArray[np.float64]:
+        """Derivative with regard to the offset."""
+        if self.density is None:
+            return self.shape.derivative(self.offset, self.wavelength)
+        return np.diff(self.density, axis=1)
+
+    def widening(self) -> NDArray[np.float64]:
+        """Derivative with regard to the logarithm of the width."""
+        assert self.density is not None
+        assert self.place is not None
+        return -np.diff(self.density * self.place, axis=1)
+
+
+def _widen(shape: GaussianProfile, change: NDArray[np.float64]) -> GaussianProfile:
+    """Multiply the width's polynomial by 1 + change, and cut it to its order."""
+    size = max(len(shape.factor), change.size)
+    factor = np.zeros(size)
+    factor[: len(shape.factor)] = shape.factor
+    grown = np.zeros(size)
+    grown[: change.size] = change
+    factor += np.convolve(factor, grown)[:size]
+    factor[0] = max(factor[0], 0.3)
+    return replace(shape, factor=tuple(factor))
+
+
+def _gauss_newton(
+    fields: list[NDArray[np.float64]],
+    basis: list[NDArray[np.float64]],
+    weight: NDArray[np.float64],
+    residual: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Least squares of a residual with fields that are multiplied by polynomials along the rows."""
+    weighted = [field * weight for field in fields]
+    blocks = [
+        [
+            left.T @ (np.einsum("rc,rc->r", f, g)[:, np.newaxis] * right)
+            for g, right in zip(weighted, basis, strict=True)
+        ]
+        for f, left in zip(fields, basis, strict=True)
+    ]
+    matrix = np.block(blocks)
+    vector = np.concatenate(
+        [b.T @ np.einsum("rc,rc->r", g, residual) for g, b in zip(weighted, basis, strict=True)]
+    )
+    matrix[np.diag_indices_from(matrix)] += 1e-12 * np.trace(matrix) + 1e-300
+    inverse = np.linalg.inv(matrix)
+    return inverse @ vector, np.sqrt(np.diag(inverse))
+
+
+def _correct(
+    pixels: Pixels,
+    found: Learned,
+    positives: int,
+    order: int | None,
+    reach: int,
+    terms: int | None,
+) -> Learned:
+    """Add the spline to a Gaussian."""
+    base = found.profile
+    assert isinstance(base, GaussianProfile)
+    if terms is None:
+        terms = 1 + sum(found.signal_to_noise > limit for limit in _TERMS)
+    knots = 2 * (reach - 2) + 1
+    # Of a bright source every other row is enough, and not much worse than all.
+    thin = 2 if found.signal_to_noise > _HALF else 1
+    pixels, traces = pixels.thinned(thin), found.traces[:, ::thin]
+    rows = pixels.data.shape[0]
+    known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
+    low = np.nanmin(traces) - reach - 1.0 if order is None else -np.inf
+    high = np.nanmax(traces) + reach + 1.0 if order is None else np.inf
+    pixels = clean(
+        pixels.cut(max(low, pixels.columns[0]), min(high, pixels.columns[-1])), 7 // thin
+    )
+    good = pixels.good & known[:, np.newaxis]
+    offsets = [pixels.offsets(np.where(known, trace, 0.0)) for trace in traces]
+    near = np.any([np.abs(offset) <= reach for offset in offsets], axis=0)
+    behind = background_basis(pixels.columns, order, rows)
+    outside = good & ~near
+    if order is not None and np.median(outside.sum(axis=1)[known]) < 2 * (order + 2):
+        outside = good  # too few: the wings count as background in part
+    data = pixels.data
+    profile = EmpiricalProfile(base=base, coefficients=np.zeros((knots, terms)))
+    bands = profile.terms(np.where(known, pixels.wavelength, base.domain[0]))
+    plain = [gaussian(offset, base.fwhm(pixels.wavelength)) for offset in offsets]
+    if behind:
+        level, _ = _project(behind, outside / pixels.variance, data)
+        data = data - sum(level[:, i, np.newaxis] * b for i, b in enumerate(behind))
+    reached = good & near
+    # The noise of a row's flux and of its background go together, which would end up in the wings:
+    # of faint sources the flux is averaged over some rows.
+    each = found.signal_to_noise / np.sqrt(max(known.sum() * thin, 1))
+    half = int(np.clip(0.5 * (_SURE / max(each, 1e-3)) ** 2, 0, 12))
+    flux = _project(plain, reached / pixels.variance, data)[0].T
+    peaks = [np.abs(f) * p.max(axis=1) for f, p in zip(flux, plain, strict=True)]
+    floor = np.max(peaks, axis=0)[:, np.newaxis] ** 2
+    for step in _FLOORS:
+        lit = (
+            [profile(offset, pixels.wavelength) for offset in offsets]
+            if step < _FLOORS[0]
+            else plain
+        )
+        # Of a negative trace the fainter parts may be missing, where a nod does not reach.
+        negative = [f[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True)][positives:]
+        unsure = _UNSURE**2 * np.sum(negative, axis=0) ** 2 if negative else 0.0
+        variance = pixels.variance + step**2 * floor + unsure
+        weight = reached / variance
+        flux = _smooth(_project(lit, weight, data)[0].T, half)
+        model = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True)], axis=0)
+        largest = np.abs(model).max(axis=1, keepdims=True)
+        limit = _CLIP * np.sqrt(pixels.variance) + 0.5 * _TOLERANCE * largest
+        weight[np.abs(data - model) > limit] = 0.0
+        bare = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, plain, strict=True)], axis=0)
+        coefficients = _fit_spline(
+            data - bare, weight, np.where(known, traces, 0.0), flux, pixels.columns, bands, knots
+        )
+        profile = EmpiricalProfile(base=base, coefficients=coefficients)
+    return replace(found, profile=profile)
+
+
+def prior(knots: int) -> NDArray[np.float64]:
+    """Expected size of the coefficient of each knot."""
+    place = np.abs(np.arange(knots) - knots // 2)
+    return np.where(place <= _CORE, _PRIOR, _PRIOR_WINGS)
+
+
+def _smooth(flux: NDArray[np.float64], half: int) -> NDArray[np.float64]:
+    """Running mean along the rows, of `half` rows to each side; shape (source, row)."""
+    if half == 0:
+        return flux
+    from scipy.ndimage import uniform_filter1d
+
+    return np.asarray(uniform_filter1d(flux, 2 * half + 1, axis=1, mode="nearest"))
+
+
+def _fit_spline(
+    residual: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    traces: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    columns: NDArray[np.float64],
+    bands: NDArray[np.float64],
+    knots: int,
+) -> NDArray[np.float64]:
+    """Coefficients (knot, term) of sum_s flux_s sum_km c_km B_k(column - trace_s) L_m."""
+    rows, terms = bands.shape
+    half, count = knots // 2, columns.size
+    # In the frame of a source all pixels of a row are as far from the knot below: the four values
+    # of the splines are the row's, and products of two of them fill bands of the normal matrix.
+    first = [np.floor(columns[0] - trace).astype(np.intp) for trace in traces]
+    values = [splines((columns[0] - trace) % 1.0, knots)[1] for trace in traces]
+    size = knots + 8
+    left, other = np.triu_indices(terms)
+    pairs = bands[:, left] * bands[:, other]
+    matrix = np.zeros((knots, terms, knots, terms))
+    right = np.zeros((knots, terms))
+    padded = np.zeros((2, rows, count + 2 * size))
+    padded[0, :, size:-size] = weight
+    padded[1, :, size:-size] = weight * residual
+    frame = np.arange(-half - 4, half + 5)  # knots below a pixel, from the source
+    flat = padded.reshape(2, -1)
+    start = (np.arange(rows) * padded.shape[2])[:, np.newaxis]
+    for s, f in enumerate(flux):
+        at = np.clip(frame - first[s][:, np.newaxis] + size, 0, padded.shape[2] - 1)
+        near, pull = flat[:, start + at] * f[:, np.newaxis]
+        sums = np.zeros((rows, knots))
+        for j in range(4):
+            sums += values[s][j][:, np.newaxis] * pull[:, 5 - j : 5 - j + knots]
+        right += sums.T @ bands
+        for t in range(s, len(flux)):  # the other half is its mirror image
+            g, apart = flux[t], first[t] - first[s]
+            for distance in np.unique(apart).tolist():
+                some = slice(None) if (apart == distance).all() else apart == distance
+                mine = [v[some] for v in values[s]]
+                theirs = [v[some] * g[some] for v in values[t]]
+                ways: dict[int, NDArray[np.float64]] = {}
+                for j in range(4):
+                    cut = near[some, 5 - j : 5 - j + knots]
+                    for i in range(4):
+                        band = distance + i - j
+                        if abs(band) >= knots or (s == t and band < 0):
+                            continue
+                        product = (mine[j] * theirs[i])[:, np.newaxis] * cut
+                        ways[band] = ways[band] + product if band in ways else product
+                for band, product in ways.items():
+                    upper = product.T @ pairs[some]
+                    total = np.empty((knots, terms, terms))
+                    total[:, left, other] = total[:, other, left] = upper
+                    low, high = max(0, -band), min(knots, knots - band)
+                    k = np.arange(low, high)
+                    matrix[k, :, k + band, :] += total[low:high]
+                    if s != t or band > 0:
+                        matrix[k + band, :, k, :] += total[low:high]
+    square = matrix.reshape(knots * terms, knots * terms)
+    square[np.diag_indices_from(square)] += np.repeat(prior(knots), terms) ** -2
+    found = np.linalg.solve(square, right.ravel())
+    return np.asarray(found, dtype=np.float64).reshape(knots, terms)
