@@ -1,0 +1,1 @@
+"""The glue desktop: viewers, panel and tab in Qt; importing it imports nothing else."""

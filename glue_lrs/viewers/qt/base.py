@@ -1,0 +1,169 @@
+"""What the viewers of an extraction share: they find it by the data shown, and follow it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from glue.core import BaseData, Data
+from qtpy import QtCore
+
+from glue_lrs.errors import LRSError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from glue_lrs.viewers.live import LiveExtraction
+
+__all__ = ["ICON_SIZE", "SUBTOOLS", "FollowsExtraction", "is_ours", "live_of", "select_range"]
+
+#: Of the tools: the image's window is narrow.
+ICON_SIZE = QtCore.QSize(18, 18)
+#: What is behind the tools that are menus.
+SUBTOOLS = {"save": ["mpl:save"], "window": ["window:movetab", "window:title"]}
+
+
+def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | None:
+    """The live extraction that a dataset belongs to.
+
+    Parameters
+    ----------
+    session : glue.core.session.Session
+        The session.
+    data : glue.core.Data
+        An LRS image or a live spectrum.
+    make : bool
+        Whether to open an extraction for an LRS image that has none.
+
+    Returns
+    -------
+    LiveExtraction or None
+        None if the data has none.
+    """
+    from glue_lrs.viewers.data import is_lrs_image
+    from glue_lrs.viewers.live import META, live_for, open_extraction
+
+    if not isinstance(data, Data):
+        return None
+    found = live_for(session, data)
+    if found is not None:
+        return found
+    if make and is_lrs_image(data):
+        return open_extraction(session, data)
+    # The spectrum of a session that is being restored may come before its image.
+    stored = data.meta.get(META)
+    uuid = stored.get("image") if isinstance(stored, dict) else None
+    for image in session.data_collection:
+        if uuid is not None and image.uuid == uuid and is_lrs_image(image):
+            open_extraction(session, image)
+            return live_for(session, data)
+    return None
+
+
+def is_ours(data: Any) -> bool:
+    """Whether a dataset is an LRS image."""
+    from glue_lrs.viewers.data import is_lrs_image
+
+    return isinstance(data, Data) and is_lrs_image(data)
+
+
+def select_range(live: LiveExtraction | None, before: tuple[float, float] | None) -> None:
+    """Make a range of wavelengths that a hand has drawn the selection in glue.
+
+    Parameters
+    ----------
+    live : LiveExtraction or None
+        The extraction, which has the range.
+    before : (float, float) or None
+        The range before the mouse was pressed: nothing is done if it is the same.
+    """
+    if live is None or live.closed:
+        return
+    chosen = live.wavelength_range
+    if chosen is not None and chosen != before:
+        live.select(*chosen)
+
+
+class FollowsExtraction:
+    """Mixin of glue viewers that follow the live extraction of the data they show.
+
+    Subclasses call `find_live` when layers were added and override `attach` and `detach`.
+    """
+
+    live: LiveExtraction | None = None
+    _followed: list[tuple[str, Callable[..., None]]]
+
+    def find_live(self, *, make: bool = True) -> None:
+        """Attach to the extraction of the first layer that has one."""
+        if self.live is not None:
+            return
+        for layer in self.shown_data():
+            try:
+                live = live_of(self.session, layer, make=make)  # type: ignore[attr-defined]
+            except LRSError as error:
+                self.complain(str(error))
+                continue
+            if live is not None:
+                self.live = live
+                self._followed = []
+                self.attach(live)
+                self.follow("closed", self._live_closed)
+                return
+
+    def complain(self, text: str) -> None:
+        """Tell in one line what went wrong."""
+        self.set_status(text)  # type: ignore[attr-defined]
+
+    @classmethod
+    def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> Any:
+        viewer = super().__setgluestate__(rec, context)  # type: ignore[misc]
+        viewer.find_live()
+        return viewer
+
+    def shown_data(self) -> list[BaseData]:
+        """The datasets (not the subsets) shown."""
+        return [
+            state.layer
+            for state in self.state.layers  # type: ignore[attr-defined]
+            if isinstance(state.layer, BaseData)
+        ]
+
+    def follow(self, name: str, function: Callable[..., None]) -> None:
+        """Call a function with each new value of a property of the extraction."""
+        assert self.live is not None
+        self.live.add_callback(name, function)
+        self._followed.append((name, function))
+
+    def attach(self, live: LiveExtraction) -> None:
+        """Begin to follow."""
+        raise NotImplementedError
+
+    def detach(self) -> None:
+        """End it; called once, before `live` becomes None."""
+
+    def leave_live(self) -> None:
+        """Forget the extraction."""
+        if self.live is None:
+            return
+        for name, function in self._followed:
+            self.live.remove_callback(name, function)
+        self._followed = []
+        self.detach()
+        self.live = None
+
+    def _live_closed(self, closed: bool) -> None:
+        if closed:
+            self.leave_live()
+
+    def remove_data(self, data: Any) -> None:
+        """Let go of an extraction whose data leaves."""
+        if self.live is not None and data in (self.live.data, self.live.spectrum_data):
+            self.leave_live()
+        super().remove_data(data)  # type: ignore[misc]
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802
+        """Let go before the canvas is gone."""
+        super().closeEvent(event)  # type: ignore[misc]
+        if event.isAccepted():
+            self.leave_live()
+            # Glue's list of layers goes on to listen after Qt has deleted it.
+            self.session.hub.unsubscribe_all(self._view.layer_list)  # type: ignore[attr-defined]

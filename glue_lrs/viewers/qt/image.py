@@ -1,0 +1,408 @@
+"""The image viewer: an LRS image with the aperture and the background regions drawn on it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from astropy import units as u
+from echo import delay_callback
+from glue.config import viewer_tool
+from glue.core import BaseData
+from glue.viewers.common.tool import CheckableTool, Tool
+from glue.viewers.image.layer_artist import ImageLayerArtist
+from glue.viewers.image.state import ImageLayerState, ImageViewerState
+from glue_qt.viewers.image import ImageViewer
+from glue_qt.viewers.image.layer_style_editor import ImageLayerStyleEditor
+from glue_qt.viewers.image.mouse_mode import RoiClickAndDragMode
+from matplotlib import colormaps
+
+from glue_lrs.errors import LRSError
+from glue_lrs.viewers.coordinates import LRSCoordinates
+from glue_lrs.viewers.qt.axes import TickCoordinates
+from glue_lrs.viewers.qt.base import ICON_SIZE, SUBTOOLS, FollowsExtraction, is_ours, select_range
+from glue_lrs.viewers.qt.icons import icon
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from glue_lrs.viewers.live import LiveExtraction
+
+__all__ = ["LRSImageLayerArtist", "LRSImageLayerState", "LRSImageState", "LRSImageViewer"]
+
+#: Percentiles of the pixels between which the colours lie.
+_CUTS = (1.0, 99.7)
+#: How far below the median they go at most, as part of what they go above it.
+_BELOW = 0.1
+_LABEL_SIZE = 9
+#: What astropy's axes must know of pixels to label them.
+_PIXELS = {
+    "type": ("scalar", "scalar"),
+    "name": ("column", "row"),
+    "unit": (u.dimensionless_unscaled, u.dimensionless_unscaled),
+    "wrap": (None, None),
+    "format_unit": (u.dimensionless_unscaled, u.dimensionless_unscaled),
+}
+
+
+class LRSImageLayerState(ImageLayerState):
+    """A layer that can show the median over all integrations of a stack, which glue cannot."""
+
+    def get_sliced_data(self, view: Any = None, bounds: Any = None) -> NDArray[Any]:
+        """The pixels to draw, as in the parent."""
+        plane = getattr(self.viewer_state, "median_plane", None)
+        if plane is None or getattr(self.attribute, "label", None) != "flux":
+            return super().get_sliced_data(view=view, bounds=bounds)
+        if bounds is None:
+            return plane if view is None else plane[tuple(view)]
+        rows, columns = (
+            np.rint(np.linspace(low, high, number)).astype(int) for low, high, number in bounds
+        )
+        found = plane[
+            np.clip(rows, 0, plane.shape[0] - 1)[:, np.newaxis],
+            np.clip(columns, 0, plane.shape[1] - 1),
+        ].astype(float)
+        found[(rows < 0) | (rows >= plane.shape[0])] = np.nan
+        found[:, (columns < 0) | (columns >= plane.shape[1])] = np.nan
+        return found
+
+
+class LRSImageState(ImageViewerState):
+    """The state of the viewer; its limits may be those of the part of an image that has light."""
+
+    #: Called to reset the limits where something else than the layers decides them.
+    home: Callable[[], None] | None = None
+    #: The median of all integrations, while it is shown.
+    median_plane: Any = None
+
+    def reset_limits(self) -> None:
+        """Show all there is to see."""
+        if self.home is None:
+            super().reset_limits()
+        else:
+            self.home()
+
+
+class LRSImageLayerArtist(ImageLayerArtist):
+    """The artist of that layer."""
+
+    _layer_state_cls = LRSImageLayerState
+
+
+class EditMode(RoiClickAndDragMode):
+    """What the mouse does while no tool is chosen: it edits the aperture, or drags a subset."""
+
+    def activate(self) -> None:
+        super().activate()
+        self._viewer.editing = True
+
+    def deactivate(self) -> None:
+        super().deactivate()
+        self._viewer.editing = False
+
+    def press(self, event: Any) -> None:
+        """Leave to the editor what it takes; a press elsewhere may be on a subset."""
+        editor = self._viewer.editor
+        if editor is None or not editor.wants(event):
+            super().press(event)
+
+    def _deselect_roi(self, event: Any) -> None:
+        """Keep the subset that is edited: the next range replaces it, as a click means nothing."""
+        self._roi = None
+        self._subset = None
+
+
+@viewer_tool
+class AddBackgroundTool(CheckableTool):
+    """Draw a background region by dragging across columns."""
+
+    tool_id = "lrs:background"
+    icon = icon("background")
+    action_text = "Add a background region"
+    tool_tip = "Add a background region: drag across its columns"
+    status_tip = "Drag from one edge of the background region to the other; Escape cancels"
+    shortcut = "B"
+
+    def activate(self) -> None:
+        self.viewer.add_background(True)
+
+    def deactivate(self) -> None:
+        if self.viewer is not None:
+            self.viewer.add_background(False)
+
+
+@viewer_tool
+class ToSourceTool(Tool):
+    """Move the aperture to where the WCS has the source."""
+
+    tool_id = "lrs:source"
+    icon = icon("source")
+    action_text = "To the source"
+    tool_tip = "Move the aperture to where the file's coordinates have the source"
+
+    def activate(self) -> None:
+        self.viewer.ask("to_source")
+
+
+@viewer_tool
+class DefaultTool(Tool):
+    """The default aperture."""
+
+    tool_id = "lrs:default"
+    icon = icon("default")
+    action_text = "Default aperture"
+    tool_tip = "Go back to the default aperture of this kind of file"
+
+    def activate(self) -> None:
+        self.viewer.ask("default")
+
+
+class LRSImageViewer(FollowsExtraction, ImageViewer):
+    """The image with dispersion upwards, and the aperture to be moved by hand."""
+
+    LABEL = "LRS image"
+    _state_cls = LRSImageState
+    _default_mouse_mode_cls = EditMode
+    _layer_style_widget_cls: ClassVar[dict[Any, Any]] = {
+        **ImageViewer._layer_style_widget_cls,
+        LRSImageLayerArtist: ImageLayerStyleEditor,
+    }
+    inherit_tools = False
+    tools: ClassVar[list[str]] = [
+        "save",
+        "mpl:home",
+        "mpl:pan",
+        "mpl:zoom",
+        "lrs:background",
+        "lrs:source",
+        "lrs:default",
+        "select:yrange",
+        "select:xrange",
+        "select:polygon",
+        "image:contrast_bias",
+        "window",
+    ]
+    subtools: ClassVar[dict[str, list[str]]] = SUBTOOLS
+
+    editor: Any = None
+    _editing = True
+    _restored = False
+    _pixel_coords: Any = None
+
+    def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
+        super().__init__(session, parent=parent, state=state)
+        self.mpl_widget.canvas.setMinimumSize(220, 200)  # glue cannot draw axes without a pixel
+        self._restored = state is not None
+        self.state.x_axislabel_size = self.state.y_axislabel_size = _LABEL_SIZE
+        self.state.x_ticklabel_size = self.state.y_ticklabel_size = _LABEL_SIZE
+        self.axes.resizer.margins = [0.62, 0.6, 0.42, 0.45]
+        self.axes.resizer.on_resize(None)
+        self.figure.canvas.mpl_connect("resize_event", self._resized)
+
+    def initialize_toolbar(self) -> None:
+        """Small icons."""
+        super().initialize_toolbar()
+        self.toolbar.setIconSize(ICON_SIZE)
+
+    def _resized(self, *_: Any) -> None:
+        """Draw the pixels at once, where glue stretches the old ones for half a second."""
+        if self.axes._composite_image is not None:
+            self.axes._composite_image.on_release()
+
+    # --- layers ------------------------------------------------------------------------------
+
+    def add_data(self, data: BaseData) -> bool:
+        """Add an image; the first one decides the look of the viewer."""
+        first = not self.state.layers
+        added = super().add_data(data)
+        if added and first and is_ours(data):
+            self._set_look(data)
+        if added:
+            self.find_live()
+        return added
+
+    def get_data_layer_artist(self, layer: Any = None, layer_state: Any = None) -> Any:
+        """Our own artist for LRS images."""
+        if is_ours(layer):
+            return self.get_layer_artist(LRSImageLayerArtist, layer=layer, layer_state=layer_state)
+        return super().get_data_layer_artist(layer=layer, layer_state=layer_state)
+
+    def _set_look(self, data: Any) -> None:
+        """A stretch for faint light beside bright, and the part of the image that has any."""
+        layer = self.state.layers[0]
+        layer.attribute = data.id["flux"]
+        flux = np.asarray(data["flux"])
+        if flux.ndim == 3:
+            flux = flux[flux.shape[0] // 2]
+        finite = flux[np.isfinite(flux)]
+        if finite.size:
+            low, middle, high = (float(v) for v in np.percentile(finite, [_CUTS[0], 50, _CUTS[1]]))
+            low = max(low, middle - _BELOW * (high - middle))  # not down to a subtracted nod
+            if high > low:
+                layer.v_min, layer.v_max = low, high
+        layer.stretch = "arcsinh"
+        self.state.color_mode = "Colormaps"
+        layer.cmap = colormaps["gray"]
+        layer.alpha = 1.0
+        self.state.aspect = "auto"
+        self.state.reset_limits()
+
+    # --- the extraction ----------------------------------------------------------------------
+
+    @property
+    def editing(self) -> bool:
+        """Whether the mouse edits regions: no other tool has it."""
+        return self._editing
+
+    @editing.setter
+    def editing(self, value: bool) -> None:
+        self._editing = value
+        if self.editor is not None:
+            self.editor.active = value
+
+    def attach(self, live: LiveExtraction) -> None:
+        """Draw the regions and the handles."""
+        from glue_lrs.viewers.editor import ImageEditor
+
+        self.editor = ImageEditor(self.axes, live)
+        self.editor.active = self._editing
+        self.editor.on_adding = self._adding_changed
+        self._pressed_range: Any = None
+        canvas = self.figure.canvas
+        self._connections = [
+            canvas.mpl_connect("button_press_event", self._range_begins),
+            canvas.mpl_connect("button_release_event", self._range_ends),
+        ]
+        self.state.add_callback("slices", self._slice_chosen)
+        self.follow("integration", self._show_integration)
+        if live.image.is_stack:
+            self._show_integration()
+        self.state.home = self._show_bounding_box
+        if not self._restored:
+            self._show_bounding_box()
+
+    def detach(self) -> None:
+        """Take them away."""
+        self.state.home = None
+        for connection in self._connections:
+            self.figure.canvas.mpl_disconnect(connection)
+        if self.editor is not None:
+            self.editor.on_adding = None
+            self.editor.close()
+            self.editor = None
+        self.state.remove_callback("slices", self._slice_chosen)
+
+    def _range_begins(self, event: Any) -> None:
+        self._pressed_range = None if self.live is None else self.live.wavelength_range
+
+    def _range_ends(self, event: Any) -> None:
+        select_range(self.live, self._pressed_range)
+
+    def _adding_changed(self, on: bool) -> None:
+        """Let the tool's button go up once a region is drawn."""
+        tool = getattr(self.toolbar, "active_tool", None)
+        if not on and isinstance(tool, AddBackgroundTool):
+            self.toolbar.active_tool = None
+
+    def add_background(self, on: bool) -> None:
+        """Begin or end the mode in which a drag makes a background region."""
+        if self.editor is not None:
+            self.editor.active = on or self._editing
+            self.editor.adding = on
+
+    def ask(self, name: str) -> None:
+        """Call a method of the extraction; an error of ours becomes its message."""
+        if self.live is None:
+            return
+        try:
+            getattr(self.live, name)()
+        except LRSError as error:
+            self.live.message = str(error)
+
+    def _show_bounding_box(self) -> None:
+        """Limits that show where there is light, with a margin to drag beyond."""
+        if self.live is None:
+            return
+        (left, right), (bottom, top) = self.live.image.bounding_box
+        rows, columns = self.live.image.shape
+        with delay_callback(self.state, "x_min", "x_max", "y_min", "y_max"):
+            self.state.x_min, self.state.x_max = max(left - 2, -1.5), min(right + 2, columns + 0.5)
+            self.state.y_min, self.state.y_max = max(bottom - 4, -2.5), min(top + 4, rows + 1.5)
+
+    def _show_integration(self, *_: Any) -> None:
+        """Show the integration that is extracted, or the median of all."""
+        if self.live is None or not self._shows_stack():
+            return
+        number = self.live.integration
+        self.state.median_plane = self.live.shown.data if number is None else None
+        slices = (number or 0, *self.state.slices[1:])
+        if tuple(self.state.slices) != slices:
+            self.state.slices = slices
+        self._redraw_image()
+
+    def _slice_chosen(self, *_: Any) -> None:
+        """Glue's own slider chooses an integration."""
+        if self.live is None or not self._shows_stack():
+            return
+        chosen = int(self.state.slices[0])
+        if chosen != (self.live.integration or 0):
+            self.live.integration = chosen
+
+    def _shows_stack(self) -> bool:
+        live = self.live
+        return (
+            live is not None
+            and live.image.is_stack
+            and self.state.reference_data is live.data
+            and len(self.state.slices) == 3
+        )
+
+    def _redraw_image(self) -> None:
+        if self.axes._composite_image is not None:
+            self.axes._composite_image.invalidate_cache()
+        self.redraw()
+
+    # --- axes --------------------------------------------------------------------------------
+
+    def _set_wcs(self, *args: Any, **kwargs: Any) -> None:
+        if "reset_wcs" not in vars(self.axes):  # glue hands over coordinates that may end
+            self.axes.reset_wcs = partial(self._reset_wcs, self.axes.reset_wcs)
+        super()._set_wcs(*args, **kwargs)
+        if self._wcs_set and is_ours(self.state.reference_data):
+            self._decorate()
+
+    def _reset_wcs(self, reset: Any, *, slices: Any, wcs: Any) -> None:
+        if isinstance(wcs, LRSCoordinates):
+            wcs = TickCoordinates(wcs, self.state.reference_data.shape)
+        reset(slices=slices, wcs=wcs)
+
+    def _update_axes(self, *args: Any) -> None:
+        """Labels with units."""
+        if not is_ours(self.state.reference_data):
+            super()._update_axes(*args)
+            return
+        data = self.state.reference_data
+        for axis in ("x", "y"):
+            att = getattr(self.state, f"{axis}_att_world")
+            if att is not None:
+                unit = str(data.get_component(att).units or "").replace("um", "µm")
+                label = att.label.lower() + (f" [{unit}]" if unit else "")
+                setattr(self.state, f"{axis}_axislabel", label)
+        self.redraw()
+
+    def _decorate(self) -> None:
+        """Wavelength on the left, columns below, rows on the right, arcseconds above."""
+        along, across = self.axes.coords[1], self.axes.coords[0]
+        overlay = self.axes.get_coords_overlay("pixel", coord_meta=_PIXELS)
+        sides = ((along, "l"), (across, "t"), (overlay[0], "b"), (overlay[1], "r"))
+        for helper, side in sides:
+            helper.set_ticks_position(side)
+            helper.set_ticklabel_position(side)
+            helper.set_axislabel_position(side)
+            helper.set_ticklabel(size=_LABEL_SIZE)
+        overlay[0].set_ticks(number=3)
+        overlay[0].set_axislabel("column [pixel]", size=_LABEL_SIZE)
+        overlay[1].set_axislabel("row [pixel]", size=_LABEL_SIZE)

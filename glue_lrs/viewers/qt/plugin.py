@@ -1,0 +1,40 @@
+"""Entry point of glue's plugins for the Qt desktop."""
+
+from __future__ import annotations
+
+__all__ = ["MENU_LABEL", "setup"]
+
+#: Entry of the Plugins menu, and what a tab is called.
+MENU_LABEL = "MIRI LRS extraction"
+
+
+def setup() -> None:
+    """Register viewers, tools and the Plugins menu; do nothing where there is no glue-qt."""
+    try:
+        import glue_qt  # noqa: F401
+        import qtpy.QtWidgets  # noqa: F401
+    except ImportError:  # qtpy's errors are ImportErrors as well
+        return
+
+    from glue_qt.config import layer_action, menubar_plugin, qt_client, startup_action
+
+    from glue_lrs.viewers.qt.image import LRSImageViewer
+    from glue_lrs.viewers.qt.panel import ExtractionPanel
+    from glue_lrs.viewers.qt.profile import SlitProfileViewer
+    from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
+    from glue_lrs.viewers.qt.tab import extract_layer, open_from_menu, open_startup
+
+    for viewer in (LRSImageViewer, LRSSpectrumViewer, SlitProfileViewer, ExtractionPanel):
+        if viewer not in qt_client.members:
+            qt_client.add(viewer)
+    if all(label != MENU_LABEL for label, _ in menubar_plugin.members):
+        menubar_plugin.add(MENU_LABEL, open_from_menu)
+    if "lrs" not in startup_action.members:
+        startup_action.add("lrs", open_startup)
+    if all(item.label != MENU_LABEL for item in layer_action.members):
+        layer_action(
+            MENU_LABEL,
+            tooltip="Draw the aperture on this image and watch its spectrum",
+            single=True,
+            data=True,
+        )(extract_layer)

@@ -1,0 +1,148 @@
+"""The slit profile viewer: a cut across the slit at the cursor, with the edges to be dragged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from glue.core import BaseData
+from glue.viewers.matplotlib.layer_artist import MatplotlibLayerArtist
+from glue.viewers.matplotlib.state import MatplotlibDataViewerState, MatplotlibLayerState
+from glue_qt.viewers.matplotlib.data_viewer import MatplotlibDataViewer
+from qtpy import QtWidgets
+
+from glue_lrs.viewers.qt.base import ICON_SIZE, SUBTOOLS, FollowsExtraction, is_ours
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from glue_lrs.viewers.live import LiveExtraction
+
+__all__ = ["SlitProfileLayerArtist", "SlitProfileViewer"]
+
+
+class SlitProfileLayerArtist(MatplotlibLayerArtist):
+    """Stands for an image of which a cut is shown; the editor draws it."""
+
+    _layer_state_cls = MatplotlibLayerState
+    is_computing = False
+
+    def update(self) -> None:
+        """The editor follows the extraction by itself."""
+
+
+class SlitProfileState(MatplotlibDataViewerState):
+    """The state of the viewer."""
+
+    #: Called to reset the limits.
+    home: Callable[[], None] | None = None
+
+    def reset_limits(self) -> None:
+        """Show all there is to see."""
+        if self.home is not None:
+            self.home()
+
+
+class SlitProfileOptions(QtWidgets.QWidget):
+    """The options of the viewer: how many rows make a cut."""
+
+    def __init__(self, viewer_state: Any, session: Any) -> None:
+        super().__init__()
+        self.rows = QtWidgets.QSpinBox()
+        self.rows.setRange(1, 999)
+        self.rows.setSingleStep(2)
+        self.rows.setEnabled(False)
+        layout = QtWidgets.QFormLayout(self)
+        layout.addRow("rows averaged", self.rows)
+
+
+class SlitProfileViewer(FollowsExtraction, MatplotlibDataViewer):
+    """Flux across the slit, averaged over rows about the cursor."""
+
+    LABEL = "LRS slit profile"
+    _state_cls = SlitProfileState
+    _data_artist_cls = SlitProfileLayerArtist
+    _subset_artist_cls = SlitProfileLayerArtist
+    _options_cls = SlitProfileOptions
+    inherit_tools = False
+    tools: ClassVar[list[str]] = ["save", "mpl:home", "mpl:pan", "mpl:zoom", "window"]
+    subtools: ClassVar[dict[str, list[str]]] = SUBTOOLS
+
+    editor: Any = None
+
+    def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
+        super().__init__(session, parent=parent, state=state)
+        self.mpl_widget.canvas.setMinimumSize(240, 160)  # glue cannot draw axes without a pixel
+        self.axes.resizer.margins = [0.7, 0.12, 0.42, 0.12]
+        self.axes.resizer.on_resize(None)
+        self.state.x_axislabel_size = self.state.y_axislabel_size = 9
+        self.state.x_ticklabel_size = self.state.y_ticklabel_size = 9
+
+    def initialize_toolbar(self) -> None:
+        """Let glue's tools have the mouse while one is chosen."""
+        super().initialize_toolbar()
+        self.toolbar.setIconSize(ICON_SIZE)
+        self.toolbar.tool_activated.connect(lambda: self._set_active(False))
+        self.toolbar.tool_deactivated.connect(lambda: self._set_active(True))
+
+    def _set_active(self, active: bool) -> None:
+        if self.editor is not None:
+            self.editor.active = active
+
+    def add_data(self, data: BaseData) -> bool:
+        """Add an LRS image; other data have no slit."""
+        if not is_ours(data):
+            self.complain(f"{data.label}: is no LRS image, expected an s2d, cal or calints")
+            return False
+        if self.live is not None and data is not self.live.data:
+            self.complain(f"{data.label}: the slit profile shows {self.live.data.label} already")
+            return False
+        added = super().add_data(data)
+        if added:
+            self.find_live()
+        return added
+
+    def add_subset(self, subset: Any) -> bool:
+        """Subsets are not shown in the cut."""
+        return False
+
+    def attach(self, live: LiveExtraction) -> None:
+        """Draw the cut and its edges."""
+        from glue_lrs.viewers.editor import ProfileEditor
+
+        self.editor = ProfileEditor(self.axes, live)
+        self._home()
+        self.state.home = self._home
+        self.state.x_axislabel = self.axes.get_xlabel()
+        self.state.y_axislabel = self.axes.get_ylabel()
+        self.options.rows.setEnabled(True)
+        self.options.rows.setMaximum(live.image.shape[0])
+        self.options.rows.setValue(live.rows_averaged)
+        self.options.rows.valueChanged.connect(self._set_rows)
+        self.follow("rows_averaged", self._show_rows)
+
+    def _home(self) -> None:
+        """Show the columns that have light: of a full frame those of the slit."""
+        if self.editor is not None and self.live is not None:
+            self.editor.reset_limits()
+            (left, right), _ = self.live.image.bounding_box
+            last = self.live.image.shape[1] - 0.5
+            self.axes.set_xlim(max(left - 2, -0.5), min(right + 2, last))
+
+    def detach(self) -> None:
+        """Take it away."""
+        self.state.home = None
+        if self.editor is not None:
+            self.editor.close()
+            self.editor = None
+        self.options.rows.valueChanged.disconnect(self._set_rows)
+
+    def _set_rows(self, number: int) -> None:
+        if self.live is not None:
+            self.live.rows_averaged = number
+
+    def _show_rows(self, number: int) -> None:
+        if self.options.rows.value() != number:
+            self.options.rows.setValue(number)
+
+    def apply_roi(self, roi: Any, override_mode: Any = None) -> None:
+        """No subset is made here."""

@@ -1,0 +1,394 @@
+"""The spectrum viewer: flux with its errors, live where it comes from an extraction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from echo import delay_callback
+from glue.core import BaseData, Data, Subset
+from glue.core.units import UnitConverter
+from glue.viewers.profile.layer_artist import ProfileLayerArtist
+from glue.viewers.profile.state import ProfileViewerState
+from glue_qt.viewers.profile import ProfileViewer
+from glue_qt.viewers.profile.layer_style_editor import ProfileLayerStyleEditor
+
+from glue_lrs.errors import LRSError
+from glue_lrs.viewers.qt.base import (
+    ICON_SIZE,
+    SUBTOOLS,
+    FollowsExtraction,
+    is_ours,
+    live_of,
+    select_range,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from glue_lrs.viewers.live import LiveExtraction
+
+__all__ = ["LRSSpectrumState", "LRSSpectrumViewer", "SpectrumLayerArtist"]
+
+#: Left, right, bottom and top margin in inches.
+_MARGINS = (0.7, 0.12, 0.42, 0.3)
+_LABEL_SIZE = 9
+
+
+class SpectrumLayerArtist(ProfileLayerArtist):
+    """A line with an error band; nothing where a live extraction draws the same data."""
+
+    #: What glue's desktop asks of artists that compute in threads: a spectrum is too small for it.
+    is_computing = False
+
+    def __init__(
+        self, axes: Any, viewer_state: Any, layer_state: Any = None, layer: Any = None
+    ) -> None:
+        self._band: Any = None
+        self.mpl_artists: list[Any] = []
+        #: Whether something else draws this layer.
+        self.drawn_elsewhere = False
+        super().__init__(axes, viewer_state, layer_state=layer_state, layer=layer)
+
+    def update(self) -> None:
+        """Draw anew, unless something else draws the layer."""
+        if not self.drawn_elsewhere:
+            super().update()
+
+    def _update_profile(self, force: bool = False, **kwargs: Any) -> None:
+        if not self.drawn_elsewhere:
+            super()._update_profile(force=force, **kwargs)
+
+    def give_up(self, given: bool) -> None:
+        """Leave the drawing of this layer to something else, or take it back."""
+        self.drawn_elsewhere = given
+        for artist in self.mpl_artists:
+            artist.set_visible(not given and self.state.visible)
+        if not given:
+            self._reset_cache()
+            self.update()
+
+    def _calculate_profile_postthread(self) -> None:
+        super()._calculate_profile_postthread()
+        self._draw_band()
+
+    def _draw_band(self) -> None:
+        if self._band is not None:
+            self._band.remove()
+            self.mpl_artists.remove(self._band)
+            self._band = None
+        error = self._error()
+        profile = self.state.profile if error is not None else None
+        if error is None or profile is None or len(profile[0]) != len(error):
+            return
+        x, y = profile
+        with np.errstate(invalid="ignore"):
+            self._band = self.axes.fill_between(x, y - error, y + error, lw=0)
+        self.mpl_artists.append(self._band)
+        self._style_band()
+
+    def _error(self) -> NDArray[np.float64] | None:
+        """Standard deviations of a 1-D layer that has them, in the unit shown."""
+        data = self.layer
+        if isinstance(data, Subset) or not isinstance(data, Data) or data.ndim != 1:
+            return None
+        if self.state.attribute is not data.find_component_id("flux"):
+            return None
+        name = data.find_component_id("uncertainty")
+        if name is None or self._viewer_state.normalize:
+            return None
+        found = np.asarray(data[name], dtype=float)
+        unit = self._viewer_state.y_display_unit
+        return np.asarray(UnitConverter().to_unit(data, self.state.attribute, found, unit))
+
+    def _style_band(self) -> None:
+        if self._band is not None:
+            self._band.set_facecolor(self.state.color)
+            self._band.set_alpha(0.25 * (self.state.alpha or 1.0))
+            self._band.set_visible(self.state.visible)
+            self._band.set_zorder(self.state.zorder)
+
+    def _update_visual_attributes(self) -> None:
+        if not self.enabled:
+            return
+        artists = self.mpl_artists
+        self.mpl_artists = [self.plot_artist]
+        super()._update_visual_attributes()
+        self.mpl_artists = artists
+        self._style_band()
+
+
+class LRSSpectrumState(ProfileViewerState):
+    """The state of the viewer; its limits may be those of a live spectrum."""
+
+    #: Called to reset the limits where something else than the layers decides them.
+    home: Callable[[], None] | None = None
+
+    def reset_limits(self) -> None:
+        """Show all there is to see."""
+        if self.home is None:
+            super().reset_limits()
+        else:
+            self.home()
+
+
+class LRSSpectrumViewer(FollowsExtraction, ProfileViewer):
+    """Flux against wavelength, of live extractions and of any 1-D spectrum beside them."""
+
+    LABEL = "LRS spectrum"
+    _state_cls = LRSSpectrumState
+    _data_artist_cls = SpectrumLayerArtist
+    _subset_artist_cls = SpectrumLayerArtist
+    _layer_style_widget_cls = ProfileLayerStyleEditor
+    inherit_tools = False
+    tools: ClassVar[list[str]] = [
+        "save",
+        "mpl:home",
+        "mpl:pan",
+        "mpl:zoom",
+        "select:xrange",
+        "window",
+    ]
+    subtools: ClassVar[dict[str, list[str]]] = SUBTOOLS
+
+    plot: Any = None
+    _syncing = False
+    _plot_active = True
+
+    def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
+        super().__init__(session, parent=parent, state=state)
+        self.mpl_widget.canvas.setMinimumSize(240, 180)  # glue cannot draw axes without a pixel
+        self.ratio_axes = self.figure.add_axes([0.1, 0.1, 0.8, 0.2], sharex=self.axes)
+        self.ratio_axes.set_visible(False)
+        self.figure.canvas.mpl_connect("resize_event", self._place_axes)
+        self.state.x_axislabel_size = self.state.y_axislabel_size = _LABEL_SIZE
+        self.state.x_ticklabel_size = self.state.y_ticklabel_size = _LABEL_SIZE
+        self._place_axes()
+
+    def initialize_toolbar(self) -> None:
+        """Let glue's tools have the mouse while one is chosen."""
+        super().initialize_toolbar()
+        self.toolbar.setIconSize(ICON_SIZE)
+        self.toolbar.tool_activated.connect(lambda: self._set_plot_active(False))
+        self.toolbar.tool_deactivated.connect(lambda: self._set_plot_active(True))
+
+    def _set_plot_active(self, active: bool) -> None:
+        self._plot_active = active
+        if self.plot is not None:
+            self.plot.active = active
+
+    # --- layers ------------------------------------------------------------------------------
+
+    def add_data(self, data: BaseData) -> bool:
+        """Add a spectrum; of an LRS image, its live spectrum."""
+        if is_ours(data):
+            try:
+                live = live_of(self.session, data, make=True)
+            except LRSError as error:
+                self.complain(str(error))
+                return False
+            data = live.spectrum_data  # type: ignore[union-attr]
+        added = super().add_data(data)
+        if added:
+            self._show_flux(data)
+            self.find_live(make=False)
+            if self.plot is None:
+                self.fit_limits()
+        return added
+
+    def add_subset(self, subset: Any) -> bool:
+        """Show the flux of a subset."""
+        added = super().add_subset(subset)
+        self._show_flux(subset)
+        return added
+
+    def _show_flux(self, layer: Any) -> None:
+        """Show the flux of a layer that has one, where glue takes the first component."""
+        data = getattr(layer, "data", layer)
+        flux = data.find_component_id("flux")
+        for state in self.state.layers:
+            if state.layer is layer and flux is not None:
+                state.attribute = flux
+                if layer is not data:
+                    state.linewidth = 2
+
+    # --- the extraction ----------------------------------------------------------------------
+
+    def attach(self, live: LiveExtraction) -> None:
+        """Let the live spectrum be drawn by what can follow a mouse."""
+        for artist in self._live_artists(live):
+            artist.give_up(True)
+        self._make_plot(None)
+        self.state.home = self._home
+        self.state.add_callback("y_display_unit", self._unit_chosen)
+        self.state.add_callback("x_display_unit", self._x_unit_chosen)
+        self.follow("extraction", self._sync_unit)
+        self.follow("comparison", self._show_ratio)
+        self._pressed_range: Any = None
+        canvas = self.figure.canvas
+        self._connections = [
+            canvas.mpl_connect("button_press_event", self._range_begins),
+            canvas.mpl_connect("button_release_event", self._range_ends),
+        ]
+        self._show_ratio()
+
+    def detach(self) -> None:
+        """Draw the layer as any other."""
+        assert self.live is not None
+        self.state.home = None
+        self.state.remove_callback("y_display_unit", self._unit_chosen)
+        self.state.remove_callback("x_display_unit", self._x_unit_chosen)
+        for connection in self._connections:
+            self.figure.canvas.mpl_disconnect(connection)
+        if self.plot is not None:
+            self.plot.close()
+            self.plot = None
+        self.ratio_axes.set_visible(False)
+        legend = self.axes.get_legend()
+        if legend is not None:
+            legend.remove()
+        for artist in self._live_artists(self.live):
+            artist.give_up(False)
+
+    def _make_plot(self, unit: str | None) -> None:
+        from glue_lrs.viewers.editor import SpectrumPlot
+
+        if self.plot is not None:
+            self.plot.close()
+        assert self.live is not None
+        self.plot = SpectrumPlot(self.axes, self.live, ratio_axes=self.ratio_axes, unit=unit)
+        self.plot.active = self._plot_active
+        self.plot.reset_limits()  # glue has set the limits while the plot was made
+        self._sync_unit()
+
+    def _live_artists(self, live: LiveExtraction) -> list[SpectrumLayerArtist]:
+        return [
+            artist
+            for artist in self.layers
+            if artist.layer is live.spectrum_data and isinstance(artist, SpectrumLayerArtist)
+        ]
+
+    def _home(self) -> None:
+        if self.plot is not None:
+            self.plot.reset_limits()
+
+    # --- units -------------------------------------------------------------------------------
+
+    def _sync_unit(self, *_: Any) -> None:
+        """Show other layers in the unit of the live spectrum."""
+        if self.plot is None or self._syncing:
+            return
+        unit = self.plot.unit.replace("µ", "u")
+        if unit == (self.state.y_display_unit or "") and self.axes.get_ylabel():
+            return
+        self._syncing = True
+        try:
+            choices = type(self.state).y_display_unit.get_choices(self.state)
+            if unit in choices and unit != self.state.y_display_unit:
+                self.state.y_display_unit = unit
+                self.plot.reset_limits()
+            self._update_axes()
+        finally:
+            self._syncing = False
+
+    def _unit_chosen(self, unit: str | None) -> None:
+        """Somebody has chosen a unit of the flux among the options."""
+        if self.plot is None or self._syncing or not unit:
+            return
+        if unit == self.plot.unit.replace("µ", "u"):
+            return
+        self._syncing = True
+        try:
+            self._make_plot(unit)
+            self.plot.reset_limits()
+            self._update_axes()
+        finally:
+            self._syncing = False
+
+    def _x_unit_chosen(self, unit: str | None) -> None:
+        """The live spectrum is drawn in micron only."""
+        if self.plot is not None and unit not in (None, "", "um", "micron"):
+            self.complain("a live spectrum is shown in micron")
+            self.state.x_display_unit = "um"
+            self.plot.reset_limits()
+
+    def _update_axes(self, *args: Any) -> None:
+        if self.plot is None:
+            super()._update_axes(*args)
+            unit = self.state.x_display_unit
+            if self.state.x_att is not None and unit:
+                label = self.state.x_att.label.lower()
+                self.state.x_axislabel = f"{label} [{_pretty(unit)}]"
+            return
+        below = "" if self.ratio_axes.get_visible() else "wavelength [µm]"
+        self.state.x_axislabel = below
+        self.state.y_axislabel = f"flux [{self.plot.unit}]"
+        self.redraw()
+
+    def draw_legend(self, *args: Any) -> None:
+        """Leave the live spectrum's legend alone unless glue's is asked for."""
+        if self.plot is None or self.state.legend.visible:
+            super().draw_legend(*args)
+
+    # --- axes --------------------------------------------------------------------------------
+
+    def _show_ratio(self, *_: Any) -> None:
+        """Show the ratio below the spectrum where there is something to compare with."""
+        if self.live is None:
+            return
+        shown = self.live.comparison is not None
+        self.ratio_axes.set_visible(shown)
+        self.axes.tick_params(labelbottom=not shown)
+        self.ratio_axes.tick_params(labelsize=_LABEL_SIZE)
+        self.ratio_axes.set_xlabel("wavelength [µm]", size=_LABEL_SIZE)
+        self.ratio_axes.set_ylabel("ratio", size=_LABEL_SIZE)
+        self._update_axes()
+        self._place_axes()
+        if self.plot is not None:
+            self.plot.reset_limits()
+
+    def _place_axes(self, *_: Any) -> None:
+        """Margins in inches, and a fifth of the height for the ratio."""
+        left, right, bottom, top = _MARGINS
+        width, height = self.figure.get_size_inches()
+        lower = 0.0
+        if self.ratio_axes.get_visible():
+            lower = max(0.22 * (height - bottom - top), 0.3)
+            wide, high = max(width - left - right, 0.1), lower
+            self.ratio_axes.set_position(
+                [left / width, bottom / height, wide / width, high / height]
+            )
+            lower += 0.12
+        self.axes.resizer.margins = [left, right, bottom + lower, top]
+        self.axes.resizer.on_resize(None)
+
+    # --- a range of wavelengths ----------------------------------------------------------------
+
+    def _range_begins(self, event: Any) -> None:
+        self._pressed_range = None if self.live is None else self.live.wavelength_range
+
+    def _range_ends(self, event: Any) -> None:
+        select_range(self.live, self._pressed_range)
+
+    def fit_limits(self) -> None:
+        """Limits that show the spectra but not their wildest values."""
+        low, high = np.inf, -np.inf
+        for layer in self.state.layers:
+            try:
+                values = np.asarray(layer.profile[1], dtype=float)
+            except Exception:  # a layer that cannot be shown has no limits
+                continue
+            values = values[np.isfinite(values)]
+            if values.size:
+                found = np.percentile(values, [2.0, 98.0])
+                low, high = min(low, float(found[0])), max(high, float(found[1]))
+        if high > low:
+            margin = 0.15 * (high - low)
+            with delay_callback(self.state, "y_min", "y_max"):
+                self.state.y_min, self.state.y_max = low - margin, high + margin
+
+
+def _pretty(unit: str) -> str:
+    return "µm" if unit in ("um", "micron") else unit

@@ -1,0 +1,74 @@
+"""The desktop without a screen, closed after each test."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+# Before Qt is imported: no screen is needed, and pytest-qt and qtpy must agree on the binding.
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("QT_API", "pyqt6")
+os.environ["PYTEST_QT_API"] = os.environ["QT_API"]
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if os.environ["QT_API"] == "pyside6" and sys.version_info < (3, 12):
+    # PySide6 6.12.0 takes a reference to None with every call that returns nothing, and Python 3.11
+    # ends the process when none are left, at its exit at the latest: give it enough, for good.
+    _spare = [None] * 5_000_000
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_spare))
+
+from glue_lrs.simulate import Scene, demo_scene
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files as the pipeline writes them: an s2d, a calints, and the x1d of the s2d."""
+    from glue_lrs.extract import Extract1D
+
+    folder = tmp_path_factory.mktemp("products")
+    scene: Scene = demo_scene()
+    made = {"s2d": folder / "scene_s2d.fits", "calints": folder / "scene_calints.fits"}
+    image = scene.s2d().image
+    image.write(made["s2d"])
+    scene.calints(5).image.write(made["calints"])
+    made["x1d"] = folder / "scene_x1d.fits"
+    extract = Extract1D.from_reference(None, image.exp_type, apply_apcorr=False)
+    extract.run(image).write(made["x1d"])
+    return made
+
+
+@pytest.fixture
+def make_app(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Make applications; all are closed at the end, with their viewers."""
+    monkeypatch.setenv("GLUE_TESTING", "True")
+    from glue_qt.app import GlueApplication
+
+    from glue_lrs.viewers import plugin
+    from glue_lrs.viewers.qt import plugin as qt_plugin
+    from glue_lrs.viewers.qt.app import close
+
+    plugin.setup()
+    qt_plugin.setup()
+    made: list[Any] = []
+
+    def make(application: Any = None) -> Any:
+        application = application or GlueApplication()
+        made.append(application)
+        application.start(size=(1500, 900), maximized=False, block=False)
+        return application
+
+    yield make
+    for application in made:
+        close(application)
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Any]) -> Any:
+    """An application that is shown."""
+    return make_app()

@@ -1,0 +1,259 @@
+"""Where a user finds it: menus, New Data Viewer, ``glue-lrs view``."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from glue.core import Data
+from glue_qt.app import GlueApplication
+from qtpy import QtCore, QtGui, QtWidgets
+
+from glue_lrs.errors import LRSError, WriteError
+from glue_lrs.viewers.live import live_for
+from glue_lrs.viewers.qt import app as shell
+from glue_lrs.viewers.qt.image import LRSImageViewer
+from glue_lrs.viewers.qt.panel import ExtractionPanel
+from glue_lrs.viewers.qt.plugin import MENU_LABEL, setup
+from glue_lrs.viewers.qt.profile import SlitProfileViewer
+from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
+from glue_lrs.viewers.qt.tab import extract_layer
+from tests.viewers.qt.hands import Tab, settle
+
+ALL = (LRSImageViewer, LRSSpectrumViewer, SlitProfileViewer, ExtractionPanel)
+
+
+def menu_action(app: Any) -> Any:
+    (found,) = [a for a in app._actions["plugins"] if a.text() == MENU_LABEL]
+    return found
+
+
+def viewers(app: Any) -> list[Any]:
+    return [viewer for page in app.viewers for viewer in page]
+
+
+def test_menu(app: Any, products: dict[str, Path]) -> None:
+    """Plugins > MIRI LRS extraction opens a tab for each image that has none."""
+    app.load_data(str(products["s2d"]))
+    menu_action(app).trigger()
+    assert {type(viewer) for viewer in viewers(app)} == set(ALL)
+    assert app.tab_count == 1  # the empty tab was used
+    app.load_data(str(products["calints"]))
+    menu_action(app).trigger()
+    assert app.tab_count == 2
+    assert len(viewers(app)) == 8
+    assert app.tab_names == ["LRS: scene_s2d", "LRS: scene_calints"]
+
+
+def test_menu_asks_for_a_file(
+    app: Any, products: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [("", ""), (str(products["x1d"]), ""), (str(products["s2d"]), "")]
+    told: list[str] = []
+    monkeypatch.setattr(QtWidgets.QFileDialog, "getOpenFileName", lambda *_: answers.pop(0))
+    monkeypatch.setattr(QtWidgets.QMessageBox, "warning", lambda *args: told.append(args[2]))
+    menu_action(app).trigger()  # nothing chosen
+    assert viewers(app) == []
+    menu_action(app).trigger()  # no image: one line
+    assert viewers(app) == []
+    (line,) = told
+    assert "scene_x1d.fits" in line
+    assert "\n" not in line
+    menu_action(app).trigger()
+    assert len(viewers(app)) == 4
+
+
+def test_layer_action(app: Any, products: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(QtWidgets.QMessageBox, "warning", lambda *args: told.append(args[2]))
+    other = Data(label="other", x=np.arange(3.0))
+    app.data_collection.append(other)
+    extract_layer(other, app.data_collection)
+    assert told == ["other: is no LRS image, expected an s2d, cal or calints"]
+    extract_layer(app.load_data(str(products["s2d"])), app.data_collection)
+    assert len(viewers(app)) == 4
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_new_data_viewer(app: Any, products: dict[str, Path], kind: type) -> None:
+    """Each view can be made by itself, of the image, and has a live extraction."""
+    data = app.load_data(str(products["s2d"]))
+    viewer = app.new_data_viewer(kind, data=data)
+    live = live_for(app.session, data)
+    assert viewer.live is live
+    assert live is not None
+    settle()
+    viewer.close(warn=False)
+    settle()
+    assert viewer.live is None
+    assert not live.closed
+
+
+def test_spectrum_of_a_file(app: Any, products: dict[str, Path]) -> None:
+    """An x1d shows with its errors, and beside a live spectrum in its unit."""
+    data = app.load_data(str(products["x1d"]))
+    viewer = app.new_data_viewer(LRSSpectrumViewer, data=data)
+    assert viewer.live is None
+    (artist,) = viewer.layers
+    x, y = artist.plot_artist.get_data()
+    np.testing.assert_allclose(x, data["wavelength"])
+    np.testing.assert_array_equal(y, data["flux"])
+    band = artist._band.get_paths()[0].vertices[:, 1]
+    good = np.isfinite(data["flux"] + data["uncertainty"])
+    assert np.nanmax(band) == pytest.approx(np.max((data["flux"] + data["uncertainty"])[good]))
+    assert "[µm]" in viewer.axes.get_xlabel()
+    image = app.load_data(str(products["s2d"]))
+    viewer.add_data(image)
+    live = live_for(app.session, image)
+    assert viewer.live is live
+    assert viewer.plot.unit != "Jy"
+    settle()
+    factor = {"mJy": 1e3, "µJy": 1e6}[viewer.plot.unit]
+    np.testing.assert_allclose(artist.plot_artist.get_ydata(), data["flux"] * factor)
+
+
+def test_other_data_are_refused(app: Any) -> None:
+    other = Data(label="other", x=np.ones((4, 5)))
+    app.data_collection.append(other)
+    for kind in (SlitProfileViewer, ExtractionPanel):
+        assert app.new_data_viewer(kind, data=other) is None
+    viewer = app.new_data_viewer(LRSImageViewer, data=other)  # as any image
+    assert viewer.live is None
+    assert viewer.editor is None
+
+
+def test_setup_twice_and_without_qt(monkeypatch: pytest.MonkeyPatch) -> None:
+    from glue_qt.config import menubar_plugin, qt_client
+
+    setup()
+    setup()
+    assert [label for label, _ in menubar_plugin.members].count(MENU_LABEL) == 1
+    assert all(qt_client.members.count(kind) == 1 for kind in ALL)
+    monkeypatch.setitem(sys.modules, "glue_qt", None)
+    setup()  # quiet
+
+
+def test_layout(app: Any, products: dict[str, Path]) -> None:
+    """The windows fill the tab, also after it is resized, until a hand moves one."""
+    shell.fill(app, [products["s2d"]])
+    settle(0.1)
+    tab = Tab(app)
+
+    def covered() -> float:
+        area = app.current_tab.viewport().size()
+        places = [viewer._mdi_wrapper.geometry() for viewer in tab.all]
+        assert not any(a.intersects(b) for a in places for b in places if a is not b)
+        total = sum(place.width() * place.height() for place in places)
+        return float(total / (area.width() * area.height()))
+
+    assert covered() == pytest.approx(1.0, abs=0.01)
+    app.resize(1900, 1000)
+    settle(0.2)
+    assert covered() == pytest.approx(1.0, abs=0.01)
+    tab.spectrum._mdi_wrapper.resize(300, 300)
+    app.resize(1500, 900)
+    settle(0.2)
+    assert tab.spectrum._mdi_wrapper.width() == 300
+
+
+def test_screenshot(qtbot: Any, products: dict[str, Path], tmp_path: Path) -> None:
+    """``glue-lrs view FILE... --screenshot out.png``."""
+    target = tmp_path / "out.png"
+    assert shell.view([products["s2d"], products["x1d"]], target, size=(1300, 800)) == 0
+    picture = QtGui.QImage(str(target))
+    assert (picture.width(), picture.height()) == (1300, 800)
+    colours = {picture.pixelColor(x, y).name() for x in range(0, 1300, 3) for y in range(0, 800, 3)}
+    assert "#0072b2" in colours  # the spectrum
+    assert "#d55e00" in colours  # the aperture
+    assert len(colours) > 100
+    with pytest.raises(WriteError, match="exists"):
+        shell.view([products["s2d"]], target)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_view(qtbot: Any, products: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """``glue-lrs view FILE``: returns when the window is closed, and asks nothing."""
+    monkeypatch.delenv("GLUE_TESTING", raising=False)
+    seen: list[int] = []
+
+    def stop() -> None:
+        (window,) = [
+            one
+            for one in QtWidgets.QApplication.topLevelWidgets()
+            if isinstance(one, GlueApplication) and one.isVisible()
+        ]
+        seen.append(len(viewers(window)))
+        window.close()
+        QtWidgets.QApplication.quit()
+
+    QtCore.QTimer.singleShot(1000, stop)
+    assert shell.view([products["s2d"]]) == 0
+    assert seen == [4]
+
+
+def test_view_complains_in_a_line(
+    products: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.png"
+    for paths, what in (
+        ([tmp_path / "none.fits"], "none.fits: no such file"),
+        ([products["s2d"], tmp_path], str(tmp_path)),
+    ):
+        with pytest.raises(LRSError) as caught:
+            shell.view(paths, out)
+        assert what in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert not out.exists()
+    settle()
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(LRSError, match="no display"):
+        shell.view([products["s2d"]])
+    # Qt would end the process where a library of its X11 plugin is missing
+    monkeypatch.setenv("DISPLAY", ":99")
+    monkeypatch.setattr(shell, "_loads", lambda library: "icccm" not in library)
+    with pytest.raises(LRSError, match=r"libxcb-icccm\.so\.4, .* apt install libxcb-icccm4\)"):
+        shell.view([products["s2d"]])
+
+
+def test_missing_packages(products: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is named: the extra, or the system's library and its package."""
+    monkeypatch.setitem(sys.modules, "glue_qt", None)
+    with pytest.raises(LRSError, match=r"pip install 'glue-lrs\[qt\]'"):
+        shell.view([products["s2d"]])
+    plain = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.split(".")[0] in ("qtpy", "PyQt6", "PySide6"):
+            raise ImportError("libEGL.so.1: cannot open shared object file: No such file")
+        return plain(name, *args, **kwargs)
+
+    def broken(name: str) -> Any:
+        raise ImportError("libEGL.so.1: cannot open shared object file: No such file")
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(shell.importlib, "import_module", broken)
+    with pytest.raises(LRSError, match="apt install libegl1") as caught:
+        shell.view([products["s2d"]])
+    assert "\n" not in str(caught.value)
+
+
+def test_home(app: Any, products: dict[str, Path]) -> None:
+    """The home tool goes back to what was shown first, in every view."""
+    shell.fill(app, [products["s2d"]])
+    tab = Tab(app)
+    for viewer in (tab.image, tab.spectrum, tab.profile):
+        x, y = viewer.axes.get_xlim(), viewer.axes.get_ylim()
+        viewer.axes.set_xlim(np.mean(x), x[1])
+        viewer.axes.set_ylim(np.mean(y), y[1])
+        assert viewer.state.y_min == pytest.approx(np.mean(y))
+        viewer.toolbar.tools["mpl:home"].activate()
+        np.testing.assert_allclose(viewer.axes.get_xlim(), x, atol=1e-6)
+        np.testing.assert_allclose(viewer.axes.get_ylim(), y, rtol=1e-6)
+    assert tab.spectrum.plot.limits.follow
+    assert tab.profile.editor.limits.follow

@@ -1,0 +1,217 @@
+"""Whatever hands do, nothing stands in the error console and the state makes sense."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glue_lrs.image import SlitImage
+from glue_lrs.viewers.live import live_for
+from glue_lrs.viewers.qt.tab import open_tab
+from tests.viewers.qt.hands import Tab, drag, move, press, release, settle
+
+
+@pytest.fixture(autouse=True)
+def quiet(app: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No exception in a slot, a callback or an event; nothing in glue's error console."""
+    raised: list[Any] = []
+    monkeypatch.setattr(sys, "excepthook", lambda *args: raised.append(args))
+    yield
+    settle()
+    assert raised == []
+    assert app._log._text.toPlainText() == ""
+
+
+@pytest.fixture
+def live(app: Any, products: dict[str, Path]) -> Any:
+    return open_tab(app, products["s2d"])
+
+
+@pytest.fixture
+def tab(app: Any, live: Any) -> Tab:
+    return Tab(app, live)
+
+
+def sane(live: Any) -> None:
+    """What is shown is what is committed, and its spectrum."""
+    assert live.operator == live.extract
+    assert live.extraction is not None
+    expected = live.extract.run(live.image)
+    np.testing.assert_array_equal(live.extraction.columns["FLUX"], expected.columns["FLUX"])
+    for region in live.regions:
+        lower, upper = region.at(live.rows, live.row_wavelength)
+        assert np.nanmin(upper - lower) >= 1 - 1e-6
+
+
+def test_drag_off_the_image(live: Any, tab: Tab) -> None:
+    region = live.regions[0]
+    middle = (region.lower[0] + region.upper[0]) / 2
+    drag(tab.image, [(middle, 100), (middle - 10, 100), (-300, -900), (500, 5000), (-40, 100)])
+    sane(live)
+
+
+def test_drag_an_edge_across_the_other(live: Any, tab: Tab) -> None:
+    region = live.regions[0]
+    drag(tab.image, [(region.lower[0], 150), (region.upper[0], 150), (region.upper[0] + 9, 150)])
+    sane(live)
+    after = live.regions[0]
+    assert after.upper[0] == pytest.approx(region.upper[0], abs=0.0051)
+    assert after.upper[0] - after.lower[0] == pytest.approx(1.0, abs=0.011)
+
+
+def test_drag_over_columns_without_any_value(
+    app: Any, products: dict[str, Path], tmp_path: Path
+) -> None:
+    image = SlitImage.read(products["s2d"])
+    from dataclasses import replace
+
+    data = image.data.copy()
+    data[:, 24:40] = np.nan
+    path = tmp_path / "holes_s2d.fits"
+    replace(image, data=data).write(path)
+    live = open_tab(app, path)
+    tab = Tab(app, live)
+    region = live.regions[0]
+    middle = (region.lower[0] + region.upper[0]) / 2
+    kept = live.extract
+    tab.image.figure.canvas.draw()
+    press(tab.image, middle, 100)
+    for x in (middle + 6, middle + 12, 32.0):
+        move(tab.image, x, 100)
+    assert live.extraction is None
+    settle(0.1)
+    assert "NaN" in tab.panel.panel.message.text()
+    assert "\n" not in tab.panel.panel.message.text()
+    release(tab.image, 32.0, 100)
+    assert live.extract == kept
+    sane(live)
+
+
+@pytest.mark.parametrize("which", ["image", "spectrum", "profile", "panel"])
+def test_close_a_viewer_while_dragging(live: Any, tab: Tab, which: str) -> None:
+    region = live.regions[0]
+    edge = region.upper[0]
+    kept = live.extract
+    tab.image.figure.canvas.draw()
+    press(tab.image, edge, 150)
+    move(tab.image, edge + 2, 150)
+    getattr(tab, which).close(warn=False)
+    settle()
+    if which != "image":
+        move(tab.image, edge + 3, 150)
+        release(tab.image, edge + 3, 150)
+        assert live.extract != kept
+    else:
+        assert live.extract == kept
+    sane(live)
+    assert live.add_region("background", 30.0, 36.0)  # the others live on
+    settle()
+    sane(live)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_remove_the_data(app: Any, live: Any, tab: Tab, held: bool) -> None:
+    """The viewers of the image go, the spectrum stays as an ordinary dataset."""
+    if held:
+        edge = live.regions[0].upper[0]
+        tab.image.figure.canvas.draw()
+        press(tab.image, edge, 150)
+        move(tab.image, edge + 2, 150)
+    app.data_collection.remove(live.data)
+    settle(0.2)
+    assert live.closed
+    assert live_for(app.session, live.spectrum_data) is None
+    assert live.spectrum_data in app.data_collection
+    left = [viewer for page in app.viewers for viewer in page]
+    assert all(viewer.live is None for viewer in left)
+    spectrum = [viewer for viewer in left if viewer is tab.spectrum]
+    assert len(spectrum) == 1  # it shows the dataset that is left
+    (artist,) = spectrum[0].layers
+    assert not artist.drawn_elsewhere
+    assert np.isfinite(artist.plot_artist.get_ydata()).sum() > 100
+
+
+def test_remove_the_spectrum(app: Any, live: Any, tab: Tab) -> None:
+    app.data_collection.remove(live.spectrum_data)
+    settle(0.2)
+    region = live.regions[0]
+    drag(tab.image, [(region.upper[0], 150), (region.upper[0] + 2, 150)])
+    sane(live)
+
+
+def test_two_files(app: Any, live: Any, tab: Tab, products: dict[str, Path]) -> None:
+    """Two extractions do not know of each other."""
+    other = open_tab(app, products["calints"])
+    assert other is not live
+    beside = Tab(app, other)
+    kept = live.extract
+    region = other.regions[0]
+    drag(beside.image, [(region.upper[0], 150), (region.upper[0] + 2, 150)])
+    assert live.extract == kept
+    assert other.extract.aperture.xstop != region.upper[0] - 0.5
+    app.tab_widget.setCurrentIndex(0)
+    settle()
+    first = live.regions[0]
+    drag(tab.image, [(first.upper[0], 150), (first.upper[0] + 2, 150)])
+    assert live.extract != kept
+    # one stack for both: glue's own
+    app._actions["undo"].trigger()
+    assert live.extract == kept
+    assert other.regions[0] != region
+    app._actions["undo"].trigger()
+    assert other.regions[0].upper == region.upper
+
+
+def test_two_tabs_on_the_same_data(app: Any, live: Any, tab: Tab) -> None:
+    """A second tab shows the same extraction."""
+    assert open_tab(app, live.data) is live
+    second = Tab(app, live, number=1)
+    assert second.image is not tab.image
+    region = live.regions[0]
+    drag(second.image, [(region.upper[0], 150), (region.upper[0] + 2, 150)])
+    sane(live)
+    assert tab.image.editor.regions == second.image.editor.regions == live.regions
+    app.close_tab(1, warn=False)
+    settle()
+    region = live.regions[0]
+    drag(tab.image, [(region.upper[0], 150), (region.upper[0] + 2, 150)])
+    sane(live)
+
+
+def test_close_the_tab_and_open_it_again(app: Any, live: Any, tab: Tab) -> None:
+    """The extraction outlives its viewers."""
+    region = live.regions[0]
+    drag(tab.image, [(region.upper[0], 150), (region.upper[0] + 2, 150)])
+    kept = live.extract
+    app.new_tab()
+    app.close_tab(0, warn=False)
+    settle()
+    assert [viewer for page in app.viewers for viewer in page] == []
+    assert open_tab(app, live.data) is live
+    again = Tab(app, live)
+    assert again.image.editor.regions == live.regions
+    assert live.extract == kept
+    assert len(app.data_collection) == 2
+
+
+def test_select_with_every_tool(app: Any, live: Any, tab: Tab) -> None:
+    """Subsets of columns, rows and polygons show in all viewers without harm."""
+    for tool in ("select:xrange", "select:yrange"):
+        tab.image.toolbar.active_tool = tool
+        drag(tab.image, [(28, 100), (33, 130), (36, 160)])
+        settle()
+    tab.image.toolbar.active_tool = "mpl:zoom"
+    kept = live.extract
+    middle = np.mean([live.regions[0].lower[0], live.regions[0].upper[0]])
+    drag(tab.image, [(middle, 100), (middle + 6, 200), (middle + 12, 300)])
+    assert live.extract == kept  # zooming moves no aperture
+    tab.image.toolbar.active_tool = None
+    tab.image.state.reset_limits()
+    drag(tab.image, [(middle, 100), (middle + 2, 100)])
+    assert live.extract != kept
+    sane(live)

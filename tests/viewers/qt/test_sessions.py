@@ -1,0 +1,111 @@
+"""Sessions bring tabs back, live."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from glue_qt.app import GlueApplication
+
+from glue_lrs.errors import LRSError
+from glue_lrs.viewers.live import live_for
+from glue_lrs.viewers.qt.app import view
+from glue_lrs.viewers.qt.tab import open_tab
+from tests.viewers.qt.hands import Tab, drag, settle
+
+
+@pytest.mark.parametrize("kind", ["s2d", "calints"])
+@pytest.mark.parametrize("include", [False, True])
+def test_session(
+    make_app: Callable[..., Any],
+    products: dict[str, Path],
+    tmp_path: Path,
+    kind: str,
+    include: bool,
+) -> None:
+    """Image, aperture, background, fit, comparison, range, integration: all comes back."""
+    app = make_app()
+    live = open_tab(app, products[kind])
+    tab = Tab(app, live)
+    region = live.regions[0]
+    drag(tab.image, [(region.upper[0], 150), (region.upper[0] + 2, 150)])
+    assert live.add_region("background", 2.5, 6.5)
+    panel = tab.panel.panel
+    panel.fit.setCurrentIndex(1)
+    panel._set_background(bkg_fit="median")
+    if kind == "calints":
+        live.integration = 3
+    else:
+        live.load_comparison(products["x1d"])
+    live.select(7.0, 9.0)
+    live.rows_averaged = 5
+    live.cursor_row = 200.0
+    path = tmp_path / "session.glu"
+    app.save_session(str(path), include_data=include)
+
+    back = GlueApplication.restore_session(str(path), show=False)
+    make_app(back)
+    image = next(data for data in back.data_collection if data.label == live.data.label)
+    again = live_for(back.session, image)
+    assert again is not None
+    assert again is not live
+    assert again.extract == live.extract
+    np.testing.assert_array_equal(again.extraction.columns["FLUX"], live.extraction.columns["FLUX"])
+    for name in ("integration", "rows_averaged", "cursor_row", "wavelength_range"):
+        assert getattr(again, name) == getattr(live, name), name
+    assert again.comparison_label == live.comparison_label
+    beside = Tab(back, again)
+    assert beside.image.editor.regions == live.regions
+    assert beside.panel.panel is not None
+    if kind == "calints":
+        assert beside.image.state.slices[0] == 3
+    else:
+        assert beside.spectrum.ratio_axes.get_visible()
+    # and it is alive
+    kept = again.extract
+    last = again.regions[0].upper[0]
+    drag(beside.image, [(last, 150), (last + 2, 150)])
+    assert again.extract != kept
+    assert live.extract == kept
+    back._actions["undo"].trigger()
+    assert again.extract == kept
+
+
+def test_no_second_spectrum(
+    make_app: Callable[..., Any], products: dict[str, Path], tmp_path: Path
+) -> None:
+    """Restoring adds no data."""
+    app = make_app()
+    open_tab(app, products["s2d"])
+    path = tmp_path / "session.glu"
+    app.save_session(str(path))
+    back = GlueApplication.restore_session(str(path), show=False)
+    make_app(back)
+    assert [data.label for data in back.data_collection] == [
+        data.label for data in app.data_collection
+    ]
+    assert [[type(v) for v in page] for page in back.viewers] == [
+        [type(v) for v in page] for page in app.viewers
+    ]
+    assert back.tab_names == app.tab_names
+
+
+def test_moved_file(
+    make_app: Callable[..., Any], products: dict[str, Path], tmp_path: Path
+) -> None:
+    """A session whose file has moved says which."""
+    source = tmp_path / "here_s2d.fits"
+    shutil.copy(products["s2d"], source)
+    app = make_app()
+    open_tab(app, source)
+    path = tmp_path / "session.glu"
+    app.save_session(str(path))
+    source.rename(tmp_path / "there_s2d.fits")
+    with pytest.raises(LRSError, match=r"here_s2d\.fits") as caught:
+        view([path], tmp_path / "out.png")
+    assert "\n" not in str(caught.value)
+    settle()
