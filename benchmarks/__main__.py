@@ -1,6 +1,6 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [extract] [--integrations 400] [--repeat 20]
+    python -m benchmarks [extract|viewer] [--integrations 400] [--repeat 20]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
 it changes it, and the copying is not timed. Images and operators change from one repetition to the
@@ -245,13 +245,18 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
 def main() -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["extract"], default="extract")
+    parser.add_argument("what", nargs="?", choices=["extract", "viewer"], default="extract")
     parser.add_argument("--integrations", type=int, default=400)
     parser.add_argument("--repeat", type=int, default=20)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.what == "viewer":
+            from benchmarks.viewer import benchmark_viewer
+
+            benchmark_viewer(folder, options.integrations, max(options.repeat, 100))
+            return 0
         benchmark_s2d(folder, options.repeat)
         benchmark_stack(folder, options.integrations, max(options.repeat // 4, 3))
     return 0

@@ -56,7 +56,7 @@ def view(
     if screenshot is not None:
         target = Path(screenshot)
         if target.exists() and not overwrite:
-            raise WriteError(f"{target}: exists, expected a new name or overwrite=True")
+            raise WriteError(f"{target}: exists, give overwrite=True (--overwrite) to replace it")
         os.environ["QT_QPA_PLATFORM"] = "offscreen"
     application = _application(paths)
     try:
@@ -152,11 +152,11 @@ def _loads(library: str) -> bool:
 
 def _application(paths: Sequence[str | os.PathLike[str]]) -> Any:
     """The application with the files in it."""
-    _need_qt()
-    _need_display()
     for path in paths:
         if not Path(path).exists():
             raise LRSError(f"{os.fspath(path)}: no such file")
+    _need_qt()
+    _need_display()
     from glue.main import load_plugins
     from glue_qt.app import GlueApplication
 
@@ -207,12 +207,21 @@ def fill(application: Any, paths: Sequence[str | os.PathLike[str]]) -> None:
 def _photograph(application: Any, target: Path, overwrite: bool, size: tuple[int, int]) -> None:
     """Draw the window into a PNG file."""
     from glue_qt.utils import process_events
+    from qtpy import QtCore
 
     from glue_lrs.io._files import atomic_write
 
-    application.start(maximized=False, size=size, block=False)
-    process_events(wait=0.5)  # layouts and timers have their turn
-    picture = application.grab()
+    def tell(kind: Any, context: Any, text: str) -> None:
+        if not text.startswith("This plugin does not support"):  # it has no windows to raise
+            print(text, file=sys.stderr)
+
+    before = QtCore.qInstallMessageHandler(tell)
+    try:
+        application.start(maximized=False, size=size, block=False)
+        process_events(wait=0.5)  # layouts and timers have their turn
+        picture = application.grab()
+    finally:
+        QtCore.qInstallMessageHandler(before)
     with atomic_write(target, overwrite=overwrite) as temporary:
         if not picture.save(str(temporary), "PNG"):
             raise WriteError(f"{target}: cannot be written")
