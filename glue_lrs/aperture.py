@@ -16,19 +16,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.polynomial.polynomial import polyval
+from numpy.polynomial.polynomial import Polynomial, polyadd, polyfit, polysub, polyval
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.errors import ApertureError, ReferenceFileError
+
+if TYPE_CHECKING:
+    from glue_lrs.image import SlitImage
 
 __all__ = ["Aperture", "Coefficients", "Limits", "Weights", "limit_weights"]
 
 #: Polynomial coefficients of each edge, constant term first: lower, upper, lower, upper, ...
 Coefficients = tuple[tuple[float, ...], ...]
 
+#: Pixels whose weights are worked out at once.
+_BLOCK_PIXELS = 1 << 11
 #: How far a lower limit may lie above an upper one before they count as inverted: rounding only.
 _ROUNDING = 1e-9
 
@@ -202,6 +207,117 @@ class Aperture:
         pair = tuple(tuple(np.atleast_1d(edge).tolist()) for edge in (lower, upper))
         return cls(src_coeff=pair, **kwargs)
 
+    @classmethod
+    def tapered(
+        cls,
+        fwhm: float | tuple[ArrayLike, ArrayLike] | None = None,
+        n: float = 3.0,
+        *,
+        center: float | ArrayLike,
+        wavelength: ArrayLike | None = None,
+        order: int = 1,
+        pixel_scale: float = 0.11,
+        **kwargs: Any,
+    ) -> Aperture:
+        """Make an aperture that is n times as wide as the source at every wavelength.
+
+        Parameters
+        ----------
+        fwhm : float, (array_like, array_like) or None
+            Full width at half maximum: wavelengths in micron and widths in arcsec there, or one
+            width for all. None: what LRS is expected to have (`glue_lrs.measure.EXPECTED_FWHM`).
+            For a measured one see `glue_lrs.measure.Measurement.tapered`.
+        n : float
+            Width of the aperture over the FWHM.
+        center : float or array_like
+            Column of the middle, or the trace: the column in each row, shape (row,), NaN where
+            it is not known.
+        wavelength : array_like, optional
+            Wavelength of each row in micron, which a trace needs; shape (row,).
+        order : int
+            Degree of the polynomial of the wavelength that the width is made.
+        pixel_scale : float
+            Arcsec a column.
+        **kwargs
+            Other parameters of `Aperture`.
+
+        Returns
+        -------
+        Aperture
+            An aperture with `src_coeff`, polynomials of the wavelength: centre -+ n / 2 times the
+            least-squares polynomial through the widths.
+
+        Raises
+        ------
+        ReferenceFileError
+            If a value is not what is listed here.
+
+        Examples
+        --------
+        The tapered aperture of the STScI's LRS extraction notebook:
+
+        >>> from glue_lrs import Aperture
+        >>> widths = (5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42)
+        >>> aperture = Aperture.tapered(widths, 3, center=30.5)
+        >>> print(*(f"{c:.4f}" for edge in aperture.src_coeff for c in edge))
+        28.0544 -0.2580 32.9456 0.2580
+        """
+        for key, value in (("n", n), ("pixel_scale", pixel_scale)):
+            if check_number(key, value) <= 0:
+                raise ReferenceFileError(f"{key} is {value!r}, expected a number greater than 0")
+        if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
+            raise ReferenceFileError(f"order is {order!r}, expected a whole number of 0 or more")
+        if fwhm is None:
+            from glue_lrs.measure import EXPECTED_FWHM as fwhm  # noqa: N811 - arithmetic beside it
+        if isinstance(fwhm, tuple | list) and len(fwhm) == 2:
+            waves, widths = (np.asarray(values, dtype=float).ravel() for values in fwhm)
+        else:
+            waves, widths = np.zeros(1), np.array([check_number("fwhm", fwhm)])
+        known = np.isfinite(waves) & np.isfinite(widths) if waves.shape == widths.shape else None
+        if known is None or not known.any() or (widths[known] <= 0).any():
+            raise ReferenceFileError(
+                f"fwhm has {waves.size} wavelengths and {widths.size} widths, expected as many of "
+                "both, widths greater than 0"
+            )
+        degree = min(order, int(known.sum()) - 1)
+        half = n / 2.0 / pixel_scale * polyfit(waves[known], widths[known], degree)
+        if np.ndim(center) == 0:
+            middle = np.array([check_number("center", center)])
+        else:
+            middle = _trace_terms(center, wavelength)
+        lower, upper = polysub(middle, half).tolist(), polyadd(middle, half).tolist()
+        return cls.from_edges(lower, upper, independent_var="wavelength", **kwargs)
+
+    @classmethod
+    def at_source(cls, image: SlitImage, width: float) -> Aperture:
+        """Make an aperture of a width in columns about the source that is seen in an image.
+
+        Parameters
+        ----------
+        image : SlitImage
+            The image; its source is measured (`glue_lrs.measure.measure`).
+        width : float
+            Columns, at least 1.
+
+        Returns
+        -------
+        Aperture
+            Edges in the image's own columns, along the trace: to be used without a source position
+            (``use_source_posn=False``).
+
+        Raises
+        ------
+        SourceError
+            If no source is found.
+        ReferenceFileError
+            If the width is less than a column.
+        """
+        from glue_lrs.measure import measure
+
+        if check_number("width", width) < 1:
+            raise ReferenceFileError(f"width is {width!r}, expected at least 1 pixel")
+        return measure(image, integrations=False).box(width)
+
     def shifted(self, offset: float) -> Aperture:
         """Return the aperture moved by `offset` columns; limits that are not set stay so."""
         return replace(
@@ -283,6 +399,26 @@ class Aperture:
         return replace(weights, **_cut_rows(weights, first, min(last + 1, rows)))
 
 
+def _trace_terms(center: ArrayLike, wavelength: ArrayLike | None) -> NDArray[np.float64]:
+    """A trace as a polynomial of the wavelength that is right to 0.01 column."""
+    trace = np.asarray(center, dtype=float)
+    if wavelength is None:
+        raise ReferenceFileError("wavelength is missing, expected that of each row of the trace")
+    waves = np.asarray(wavelength, dtype=float)
+    known = np.isfinite(trace) & np.isfinite(waves) if trace.shape == waves.shape else None
+    if trace.ndim != 1 or known is None or known.sum() < 2:
+        raise ReferenceFileError(
+            f"center has shape {trace.shape} and wavelength {waves.shape}, expected a number, or a "
+            "column and a wavelength for each row"
+        )
+    terms = trace[known].mean(keepdims=True)
+    for degree in range(10):
+        terms = Polynomial.fit(waves[known], trace[known], degree).convert().coef
+        if np.abs(polyval(waves[known], terms) - trace[known]).max() < 0.01:
+            break
+    return terms
+
+
 def _cut_rows(weights: Weights, first: int, stop: int) -> dict[str, Any]:
     first, stop = max(first, weights.rows.start), min(stop, weights.rows.stop)
     stop = max(first, stop)
@@ -333,7 +469,7 @@ def polynomial_regions(
             for (lower,), (upper,) in pairs
         ]
     if variable == "wavelength":
-        where = wavelength.astype(float)
+        where = _one_a_row(wavelength).astype(float)
     else:
         where = np.arange(wavelength.shape[0], dtype=float)[:, np.newaxis]
     regions = []
@@ -353,6 +489,14 @@ def polynomial_regions(
             )
         regions.append(limits)
     return regions
+
+
+def _one_a_row(wavelength: NDArray[Any]) -> NDArray[Any]:
+    """The wavelengths of the first column, shape (row, 1), if those of all others are the same."""
+    if wavelength.strides[-1] != wavelength.itemsize:
+        return wavelength
+    bits = np.asarray(wavelength).view(f"u{wavelength.itemsize}")  # of any byte order; NaN as well
+    return wavelength[:, :1] if (bits == bits[:, :1]).all() else wavelength
 
 
 def region_weights(limits: Limits, shape: tuple[int, ...], partial: bool = True) -> Weights:
@@ -375,7 +519,16 @@ def region_weights(limits: Limits, shape: tuple[int, ...], partial: bool = True)
     right = min(max(math.ceil(span.last) + 1, left), columns)
     index = np.arange(left, right, dtype=float)
     cut = Limits(*(_cut_columns(edge, left, right, columns) for edge in limits))
-    values = np.atleast_2d(limit_weights(index, cut, partial))
+    if cut.lower.ndim == cut.upper.ndim == 0:
+        values = limit_weights(index, cut, partial)[np.newaxis]
+    else:
+        # Some rows at a time: on the way numpy takes several times the memory of the result.
+        values = np.empty((rows, index.size))
+        step = max(_BLOCK_PIXELS // max(index.size, 1), 1)
+        for first in range(0, rows, step):
+            part = slice(first, first + step)
+            some = Limits(*(edge[part] if edge.ndim else edge for edge in cut))
+            values[part] = limit_weights(index, some, partial)
     return Weights(slice(0, rows), slice(left, right), values, span.lower, span.upper)
 
 
@@ -437,7 +590,7 @@ def weighted_sum(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[
     weights : ndarray
         Shape (row, column), or (1, column) where all rows are alike.
     """
-    double = values.astype(float, copy=False)
+    double = values.astype(float, copy=False)  # less memory than einsum's own buffers
     if weights.shape[0] == 1:
         return double @ weights[0]
     return np.einsum("...c,...c->...", double, weights)

@@ -104,9 +104,12 @@ class ApertureCorrection:
         """
         row, down = _between(self.wavelength, wavelength)
         column, right = _between(self.size, size)
-        table, up, left = self.factor, 1.0 - down, 1.0 - right
-        short = table[row, column] * left + table[row, column + 1] * right
-        long = table[row + 1, column] * left + table[row + 1, column + 1] * right
+        table, width = self.factor.ravel(), self.size.size
+        corner = row * width + column
+        up, left = 1.0 - down, 1.0 - right
+        short = table.take(corner) * left + table.take(corner + 1) * right
+        corner += width
+        long = table.take(corner) * left + table.take(corner + 1) * right
         return short * up + long * down
 
 
@@ -114,9 +117,10 @@ def _between(
     axis: NDArray[np.float64], values: ArrayLike
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Index of the point below each value, and the fraction of the way to the next; clamped."""
-    clamped = np.clip(np.asarray(values, dtype=float), axis[0], axis[-1])
-    low = np.minimum(np.searchsorted(axis, clamped, "right") - 1, axis.size - 2)
-    return low, (clamped - axis[low]) / (axis[low + 1] - axis[low])
+    clamped = np.minimum(np.maximum(np.asarray(values, dtype=float), axis[0]), axis[-1])
+    low = np.minimum(axis.searchsorted(clamped, "right") - 1, axis.size - 2)
+    below = axis.take(low)
+    return low, (clamped - below) / (axis.take(low + 1) - below)
 
 
 ApertureCorrection.read = reader(

@@ -30,6 +30,10 @@ __all__ = ["Background", "BackgroundFit"]
 MEDIAN_FACTOR = 1.2
 #: Normal matrices with a larger condition number are not solved; the background is 0 there.
 MAX_CONDITION = 1e10
+#: Columns of variances that are summed at once.
+_SPREAD_COLUMNS = 24
+#: Up to this condition number it does not matter in what order numbers are summed.
+SAFE_CONDITION = 1e4
 
 
 class BackgroundFit(NamedTuple):
@@ -67,11 +71,31 @@ class BackgroundFit(NamedTuple):
             that are not used become 0.
         """
         np.copyto(variance, 0.0, where=~self.used)
-        if self.response.shape[-1] > 1:
-            return np.einsum("...c,...c,...c->...", variance, self.response, self.response)
-        total = weighted_sum(variance, np.ones((1, variance.shape[-1])))
-        total *= self.response[..., 0] ** 2
-        return total
+        return spread(variance, np.square(self.response))
+
+
+def spread(variance: NDArray[Any], gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of variances times squared responses over the columns.
+
+    Parameters
+    ----------
+    variance : ndarray
+        Shape (..., row, column), 0 at pixels that are not used.
+    gain : ndarray
+        Squares of `BackgroundFit.response`.
+    """
+    width = variance.shape[-1]
+    if width > _SPREAD_COLUMNS:  # double precision takes memory: some columns at a time
+        half = width // 2
+        return spread(variance[..., :half], gain[..., :half]) + spread(
+            variance[..., half:], gain[..., -1:] if gain.shape[-1] == 1 else gain[..., half:]
+        )
+    part = variance.astype(float)
+    if gain.shape[-1] > 1:
+        return np.einsum("...c,...c->...", part, gain)
+    total = weighted_sum(part, np.ones((1, width)))
+    total *= gain[..., 0]
+    return total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,11 +265,15 @@ class Background:
         """
         kernel = np.ones(self.smoothing_length)
         missing = np.isnan(data)
-        values = np.where(missing, 0.0, data)
+        values = data.copy()
+        np.copyto(values, 0, where=missing)
         total = ndimage.correlate1d(values, kernel, axis=-2, mode="nearest")
-        count = ndimage.correlate1d((~missing).astype(float), kernel, axis=-2, mode="nearest")
+        np.logical_not(missing, out=missing)
+        values[...] = missing
+        count = ndimage.correlate1d(values, kernel, axis=-2, mode="nearest")
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (total / np.round(count)).astype(data.dtype)
+            total /= np.round(count, out=count)
+        return total
 
 
 def _fit_median(
@@ -254,31 +282,34 @@ def _fit_median(
     invalid: NDArray[np.bool_],
     aperture: NDArray[np.float64],
 ) -> BackgroundFit:
-    nan = values.dtype.type(np.nan)
-    ordered = values.copy() if region.all() else np.where(region, values, nan)
+    whole = bool(region.all())
+    ordered = values.copy() if whole else np.where(region, values, values.dtype.type(np.nan))
     ordered.sort(axis=-1)  # NaN last
     width = ordered.shape[-1]
-    level = _middle(ordered[..., (width - 1) // 2], ordered[..., width // 2])
-    fewer = np.isnan(ordered[..., -1])
-    empty = np.zeros_like(fewer)
-    if fewer.any():
-        some = ordered[fewer]
-        number = width - np.isnan(some).sum(axis=-1)
-        row, low, high = np.arange(len(some)), np.maximum(number - 1, 0) // 2, number // 2
-        level[fewer] = _middle(some[row, low], some[row, np.minimum(high, width - 1)])
-        empty[fewer] = number == 0
-    used = region & ~invalid
-    count = _count(used)
-    scale = MEDIAN_FACTOR * aperture / np.maximum(count, 1)
+    if np.isnan(ordered[..., -1]).any():
+        number = _count(~np.isnan(ordered))
+        low, high = np.maximum(number - 1, 0) // 2, np.minimum(number // 2, width - 1)
+        start = np.arange(0, ordered.size, width).reshape(number.shape)
+        flat = ordered.reshape(-1)
+        level, empty = _middle(flat.take(start + low), flat.take(start + high)), number == 0
+        del flat
+    else:
+        level = _middle(ordered[..., (width - 1) // 2], ordered[..., width // 2])
+        empty = np.zeros(level.shape, dtype=bool)
+    del ordered
+    used = ~invalid
+    if not whole:
+        used &= region
+    scale = MEDIAN_FACTOR * aperture / np.maximum(_count(used), 1)
     return BackgroundFit(None, level, used, scale[..., np.newaxis], empty)
 
 
 def _count(used: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Number of pixels that are used in each row; made for there being few that are not."""
     width = used.shape[-1]
-    rows, _ = np.nonzero(~used.reshape(-1, width))
-    fewer = np.bincount(rows, minlength=used.size // width)
-    return width - fewer.reshape(used.shape[:-1])
+    missing = np.flatnonzero(~used)
+    missing //= width
+    return (width - np.bincount(missing, minlength=used.size // width)).reshape(used.shape[:-1])
 
 
 def _middle(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
@@ -294,45 +325,64 @@ def _fit_polynomial(
     aperture: NDArray[np.float64],
     order: int,
 ) -> BackgroundFit:
-    target = values.copy()
+    target = values.astype(float)
     np.copyto(target, 0.0, where=~used)
     if order == 0:
-        ones = np.ones((1, used.shape[-1]))
+        mean = weighted_sum(target, np.ones((1, used.shape[-1])))
+        del target
         count = _count(used)
         inverse = np.divide(1.0, count, out=np.zeros(count.shape), where=count > 0)
-        mean = (weighted_sum(target, ones) * inverse)[..., np.newaxis]
+        mean *= inverse
         response = (aperture[:, 0] * inverse)[..., np.newaxis]
-        return BackgroundFit(mean, None, used, response, count == 0)
+        return BackgroundFit(mean[..., np.newaxis], None, used, response, count == 0)
     basis = np.vander(x, order + 1, increasing=True)
-    which, inverses, solvable = _invert(used, basis)
-    inverse = inverses[which]
-    # Summed column by column like the normal matrices: what a condition number multiplies are
-    # then the pipeline's own rounding errors.
-    projected = np.einsum("...ji,...j->...i", basis * used[..., np.newaxis], target)
-    coefficients = np.einsum("...ij,...j->...i", inverse, projected)
-    per_order = np.einsum("...ij,...i->...j", inverse, np.broadcast_to(aperture, projected.shape))
-    return BackgroundFit(coefficients, None, used, per_order @ basis.T, ~solvable[which])
+    which, inverses, condition = _invert(used, basis)
+    if condition.max() < SAFE_CONDITION:
+        projected = target @ basis
+    else:
+        # Summed column by column like the normal matrices: what a condition number multiplies are
+        # then the pipeline's own rounding errors.
+        projected = np.einsum("...ji,...j->...i", basis, target)
+    del target
+    coefficients = np.einsum("...ij,...j->...i", inverses[which], projected)
+    if len(aperture) == 1:  # once for each pattern
+        response = (np.einsum("pij,i->pj", inverses, aperture[0]) @ basis.T)[which]
+    else:
+        by_order = np.einsum("...ij,...i->...j", inverses[which], aperture)
+        response = by_order @ basis.T
+    empty = (condition >= MAX_CONDITION)[which]
+    return BackgroundFit(coefficients, None, used, response, empty)
 
 
 def _invert(
     used: NDArray[np.bool_], basis: NDArray[np.float64]
-) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
     """Inverse normal matrices, zero where they are ill-conditioned.
 
     Most rows use the same pixels: the matrix of each pattern is inverted once. Returned are the
-    number of each row's pattern, the inverse of each pattern, and whether it could be had.
+    number of each row's pattern, the inverse of each pattern, and its condition number.
     """
     rows = used.reshape(-1, used.shape[-1])
-    _, first, which = np.unique(
-        np.packbits(rows, axis=1), axis=0, return_index=True, return_inverse=True
-    )
-    masked = basis * rows[first][..., np.newaxis]
-    matrices = np.einsum("lji,ljk->lik", masked, masked)
+    bits = np.packbits(rows, axis=1)
+    patterns = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), dtype=np.uint8)
+    patterns[:, : bits.shape[1]] = bits
+    words = patterns.view(np.uint64)
+    # A single word is found many times faster than a row of them.
+    axis = None if words.shape[1] == 1 else 0
+    _, first, which = np.unique(words, axis=axis, return_index=True, return_inverse=True)
+    matrices = np.empty((first.size, basis.shape[1], basis.shape[1]))
+    step = max(len(rows) // 8, 16)  # patterns at once: as many as rows would take much memory
+    for start in range(0, first.size, step):
+        masked = basis * rows[first[start : start + step]][..., np.newaxis]
+        np.einsum("lji,ljk->lik", masked, masked, out=matrices[start : start + step])
+        del masked
     with np.errstate(divide="ignore", invalid="ignore"):
-        solvable = np.linalg.cond(matrices) < MAX_CONDITION
+        condition = np.linalg.cond(matrices)
+    condition[np.isnan(condition)] = np.inf
+    solvable = condition < MAX_CONDITION
     inverses = np.zeros_like(matrices)
     inverses[solvable] = np.linalg.inv(matrices[solvable])
-    return which.reshape(used.shape[:-1]), inverses, solvable
+    return which.reshape(used.shape[:-1]), inverses, condition
 
 
 def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], int]:

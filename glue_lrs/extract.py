@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from glue_lrs.aperture import Aperture, Weights, check_number, weighted_sum
 from glue_lrs.aperture_correction import ApertureCorrection
-from glue_lrs.background import Background, BackgroundFit
+from glue_lrs.background import Background, BackgroundFit, spread
 from glue_lrs.errors import ApertureError, LRSWarning, ProductError, ReferenceFileError
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
+from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage, load_wcs
 from glue_lrs.position import SourcePosition, expected_position, expected_trace
 
@@ -31,6 +32,12 @@ __all__ = ["Extract1D", "Placement"]
 #: Pixels of a window that are worked on at once: few enough to stay in the processor's cache and
 #: far below the image's own memory, enough to hide the cost of a call.
 _BLOCK_PIXELS = 1 << 15
+#: What a run may add to the memory of the six planes (SCI, ERR, three variances, WAVELENGTH).
+_MEMORY = 0.25
+#: Bytes that a run takes apart from arrays, and that a row takes apart from its pixels.
+_OVERHEAD, _ROW_BYTES = 6_000, 20
+#: The least rows of a block: with fewer it would be calls that take the time.
+_LEAST_ROWS = 64
 #: Rows that lost more than so many pixels to bad ones are told of, whether or not they are masked.
 _TELL_LOST = 0.5
 #: An aperture with less weight than this has no pixel (`numpy.isclose` to 0).
@@ -38,8 +45,12 @@ _NO_PIXELS = 1e-8
 #: MJy to Jy.
 _MEGA = 1e6
 
-_COMPONENTS = ("POISSON", "RNOISE", "FLAT")
-_PLANES = ("var_poisson", "var_rnoise", "var_flat")
+_VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
+#: Columns in double precision: flux, surface brightness and background, each with its error and the
+#: three variances; and the number of pixels.
+_NUMBERS = tuple(name for name in COLUMNS if name not in ("WAVELENGTH", "DQ"))
+#: Where they stand among the sums that they are made from.
+_PIXELS, _FLUX, _BACK, _SUMS = 0, slice(1, 6), slice(6, 11), 11
 
 
 @dataclass(frozen=True)
@@ -337,27 +348,27 @@ class Extract1D:
                 f"the aperture ({plan.limits[0]:.2f} to {plan.limits[1]:.2f}) reaches beyond the "
                 f"image, whose columns are 0 to {image.shape[1] - 1}"
             )
-        columns = _allocate(image, plan)
-        regionless = 0
-        for integrations, rows in _blocks(image, plan):
-            regionless += _extract_block(image, plan, scale, columns, integrations, rows)
-        columns["WAVELENGTH"] = np.broadcast_to(plan.wavelength, columns["FLUX"].shape)
-        total = plan.total
+        columns, regionless = _extract(image, plan, scale)
+        total, wavelength = plan.total, plan.wavelength
         if plan.kept is not None:
             columns = {name: values[..., plan.kept] for name, values in columns.items()}
-            total = total[plan.kept]
+            total, wavelength = total[plan.kept], wavelength[plan.kept]
+        if image.is_stack:
+            wavelength = np.broadcast_to(wavelength, columns["FLUX"].shape)
+        columns["WAVELENGTH"] = wavelength
         self._look(columns, total, image, regionless, notes)
         for note in notes:
             warnings.warn(f"{image.label}: {note}", LRSWarning, stacklevel=2)
         if plan.correction is None and (image.source_type or "").upper() == "POINT":
             notes.append("no aperture correction was applied")  # told when the operator was made
+        header = OwnHeader.of(image.header)
         return Extraction(
             columns={name: columns[name] for name in COLUMNS},
             units=column_units(image.calibrated),
-            header=image.header,
-            keywords_source=_Keywords.of(image, plan),
+            header=header,
+            keywords_source=_BoxKeywords.of(image, plan, header),
             times=_integration_times(image),
-            int_times=image.times,
+            int_times=None if image.times is None else image.times.copy(),
             provenance=Provenance(
                 partial(getattr, self, "parameters"),
                 image.path or image.filename,
@@ -447,8 +458,9 @@ class Extract1D:
                 f"has no pixel on the image, whose columns are 0 to {image.shape[1] - 1} and "
                 f"rows 0 to {image.shape[0] - 1}"
             )
-        source = _Part.of(weights, weights.rows)
-        rows, values, total, wave = _along(source, wavelength, weights.rows)
+        rows, source, total, wave = _along(
+            _Part.of(weights, weights.rows), wavelength, weights.rows
+        )
         if not (total > 0).any():
             raise ProductError(f"{image.label}: no pixel of the aperture has a wavelength")
         kept = total > 0
@@ -466,7 +478,7 @@ class Extract1D:
             correction = self.aperture_correction
         return _Plan(
             rows=rows,
-            source=replace(source, values=values),
+            source=source,
             total=total,
             wavelength=wave,
             kept=None if kept.all() else kept,
@@ -474,7 +486,6 @@ class Extract1D:
             background=self.background if region is not None else None,
             region=region,
             correction=correction,
-            factor=1.0 if correction is None else correction(wave, _once(total)),
         )
 
     def _look(
@@ -535,78 +546,108 @@ class _Part:
         values = weights.values
         if not weights.uniform:
             values = values[rows.start - weights.rows.start : rows.stop - weights.rows.start]
-        used = np.zeros(values.shape[1] + 2, dtype=bool)
-        used[1:-1] = values.any(axis=0)
-        turns = np.flatnonzero(used[1:] != used[:-1]).tolist()
+        used = values.any(axis=0)
+        if used.all():
+            return cls((weights.columns,), values)
+        edges = np.zeros(used.size + 2, dtype=bool)
+        edges[1:-1] = used
+        turns = np.flatnonzero(edges[1:] != edges[:-1]).tolist()
         first = weights.columns.start
         runs = tuple(
             slice(first + start, first + stop)
             for start, stop in zip(turns[::2], turns[1::2], strict=True)
         )
-        return cls(runs, values if used[1:-1].all() else values[:, used[1:-1]])
+        return cls(runs, values[:, used])
 
     @property
-    def index(self) -> NDArray[np.intp]:
-        """Column numbers."""
-        return np.concatenate([np.arange(run.start, run.stop) for run in self.runs])
+    def width(self) -> int:
+        """Number of columns."""
+        return self.values.shape[1]
 
-    def cut(
-        self, plane: NDArray[Any], integrations: slice, rows: slice, dtype: type | None = None
-    ) -> NDArray[Any]:
-        """A copy of the columns of a plane, in the machine's byte order or another type."""
-        plane = np.asarray(plane)  # slicing a memory map costs more than reading it
-        part = plane[integrations, rows] if plane.ndim == 3 else plane[rows]
-        native = part.dtype.newbyteorder("=") if dtype is None else dtype
-        # In a stack each row's run is copied as one item, many times faster than number by number;
-        # for a single image that is not worth the second copy.
-        as_items = plane.ndim == 3 and part.strides[-1] == part.itemsize
-        shape = (*part.shape[:-1], self.values.shape[1])
-        out = np.empty(shape, dtype=part.dtype if as_items else native)
-        done = 0
-        for run in self.runs:
-            width = run.stop - run.start
-            source, target = part[..., run], out[..., done : done + width]
-            if as_items:
-                item = f"V{width * part.itemsize}"
-                source, target = source.view(item), target.view(item)
-            target[...] = source
-            done += width
-        return out.astype(native, copy=False)
+    @property
+    def uniform(self) -> bool:
+        """Whether all rows are alike."""
+        return self.values.shape[0] == 1
+
+    @cached_property
+    def full(self) -> bool:
+        """Whether all pixels have some weight."""
+        return bool(self.values.all())
 
     def weights(self, block: slice) -> NDArray[np.float64]:
         """The weights of a block of rows."""
-        return self.values if self.values.shape[0] == 1 else self.values[block]
+        return self.values if self.uniform else self.values[block]
+
+
+def _index(runs: tuple[slice, ...]) -> NDArray[np.intp]:
+    """Column numbers."""
+    return np.concatenate([np.arange(run.start, run.stop) for run in runs])
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """Runs of columns of a plane, and where they go in an array of these columns alone."""
+
+    places: tuple[tuple[slice, slice], ...]
+    width: int
+
+    @classmethod
+    def of(cls, runs: tuple[slice, ...]) -> _Columns:
+        places, done = [], 0
+        for run in runs:
+            places.append((run, slice(done, done + run.stop - run.start)))
+            done += run.stop - run.start
+        return cls(tuple(places), done)
+
+    def cut(self, plane: NDArray[Any], where: tuple[slice, ...]) -> NDArray[Any]:
+        """A copy of the columns of a part of a plane, in the machine's byte order."""
+        part = plane[where]
+        native = part.dtype if part.dtype.isnative else part.dtype.newbyteorder("=")
+        if part.ndim == 2 or part.strides[-1] != part.itemsize:
+            out = np.empty((*part.shape[:-1], self.width), native)
+            for run, place in self.places:
+                out[..., place] = part[..., run]
+            return out
+        # In a stack each row's run is copied as one item, many times faster than number by number;
+        # for a single image that is not worth it.
+        out = np.empty((*part.shape[:-1], self.width), part.dtype)
+        for run, place in self.places:
+            item = f"V{(run.stop - run.start) * part.itemsize}"
+            out[..., place].view(item)[...] = part[..., run].view(item)
+        return out if part.dtype.isnative else out.byteswap(inplace=True).view(native)
 
 
 def _along(
     part: _Part, wavelength: NDArray[Any], within: slice
-) -> tuple[slice, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[slice, _Part, NDArray[np.float64], NDArray[np.float64]]:
     """Rows from the first to the last with any weight; weights, their sums and mean wavelengths.
 
-    The weights are given for the rows `within`. A pixel without a finite wavelength has none.
+    `part` is for the rows `within`. A pixel without a finite wavelength has no weight.
     """
-    window = part.cut(wavelength, slice(None), within)
+    window = _Columns.of(part.runs).cut(np.asarray(wavelength), (within,))
     finite = np.isfinite(window)
-    values = part.values
-    if finite.all() and values.shape[0] == 1:
-        total = np.broadcast_to(values.sum(axis=1), window.shape[:1])
-        mean = weighted_sum(window, values) / values.sum()
-        return within, values, total, mean
-    values = values * finite
+    first, values = within.start, part.values
+    if not finite.all():
+        some = np.flatnonzero((finite & (values > 0)).any(axis=1))
+        inner = slice(int(some[0]), int(some[-1]) + 1) if some.size else slice(0, 0)
+        within = slice(first + inner.start, first + inner.stop)
+        window, finite = window[inner], finite[inner]
+        values = part.weights(inner)
+    if part.uniform and finite.all():
+        total = np.full(len(window), values.sum())
+        return within, part, total, weighted_sum(window, values) / values.sum()
+    if part.uniform or not finite.all():
+        values = values * finite
     total = values.sum(axis=1)
-    some = np.flatnonzero(total > 0)
-    inner = slice(int(some[0]), int(some[-1]) + 1) if some.size else slice(0, 0)
-    values, total = values[inner], total[inner]
-    products = np.where(values > 0, window[inner], 0.0).astype(float)
-    products *= values
-    mean = np.divide(products.sum(axis=1), total, out=np.ones_like(total), where=total > 0)
-    rows = slice(within.start + inner.start, within.start + inner.stop)
-    return rows, values, total, mean
+    np.copyto(window, 0, where=~finite)
+    sums = weighted_sum(window, values)
+    mean = np.divide(sums, total, out=np.ones_like(total), where=total > 0)
+    return within, replace(part, values=values), total, mean
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What is to be summed on one image: rows, weights and factors.
+    """What is to be summed on one image: rows and weights.
 
     `total` and `wavelength` have a value for each of the rows; `kept` tells which of them have any
     weight (None: all).
@@ -621,126 +662,190 @@ class _Plan:
     background: Background | None
     region: _Part | None
     correction: ApertureCorrection | None
-    factor: NDArray[np.float64] | float
 
     @property
     def number_of_rows(self) -> int:
         return self.rows.stop - self.rows.start
 
+    @cached_property
+    def columns(self) -> _Columns:
+        """Columns of the aperture, then those of the regions."""
+        return _Columns.of(self.source.runs + (() if self.region is None else self.region.runs))
 
-def _blocks(image: SlitImage, plan: _Plan) -> Iterator[tuple[slice, slice]]:
-    """Blocks of integrations, or of rows where a single integration is large."""
-    width = plan.source.values.shape[1]
-    if plan.region is not None:
-        width = max(width, plan.region.values.shape[1])
-    rows = plan.number_of_rows
-    integrations = image.data.shape[0] if image.is_stack else 1
-    row_step = max(min(rows, _BLOCK_PIXELS // width), 1)
-    step = max(_BLOCK_PIXELS // (row_step * width), 1)
-    for first in range(0, integrations, step):
-        for row in range(0, rows, row_step):
-            yield (
-                slice(first, min(first + step, integrations)),
-                slice(row, min(row + row_step, rows)),
-            )
+    @property
+    def halo(self) -> int:
+        """Rows on either side that smoothing looks at."""
+        return 0 if self.background is None else self.background.smoothing_length // 2
 
 
-def _allocate(image: SlitImage, plan: _Plan) -> dict[str, NDArray[Any]]:
-    shape: tuple[int, ...] = (plan.number_of_rows,)
+def _steps(image: SlitImage, plan: _Plan) -> tuple[int, int]:
+    """Integrations and rows of a block."""
+    rows, width = plan.number_of_rows, plan.columns.width
+    size, beside = image.data.itemsize, 0 if plan.region is None else plan.region.width
+    # What lasts is taken from the memory that may be added: columns, wavelengths, totals, weights.
+    free = _MEMORY * 6 * image.data.nbytes - _OVERHEAD - 16 * rows - plan.source.values.nbytes
+    free -= 8 * len(COLUMNS) * rows * len(image.data) if image.is_stack else 8 * _SUMS * rows
+    # Measured: when planes are read; when variances are summed; when a background is fitted.
+    double = 8 * max(plan.source.width, min(beside, 24))
+    at_once = [2 * (size + 1) * width, (size + 1) * width + double]
+    order = 0
+    if plan.background is not None and plan.region is not None:
+        free -= plan.region.values.nbytes
+        order = plan.background.bkg_order if plan.background.bkg_fit == "poly" else 0
+        if plan.background.bkg_fit == "poly":
+            at_once.append(size * width + 11 * beside + (130 + 10 * order if order else 20))
+        if plan.halo:
+            at_once.append(size * width + (4 * size + 2) * beside)
+    a_row = max(at_once) + _ROW_BYTES + (0 if plan.source.uniform else 8 * plan.source.width)
+    if image.is_stack:  # variances are kept; there may be many patterns of pixels
+        a_row += 3 * size * width + (40 * (order + 1) ** 2 if order else 0)
+    most = max(int(free / a_row) - 2 * plan.halo, _LEAST_ROWS)
+    most = max(min(most, _BLOCK_PIXELS // width), 1)
     if image.is_stack:
-        shape = (image.data.shape[0], *shape)
-    columns: dict[str, NDArray[Any]] = {
-        name: np.empty(shape) for name in COLUMNS if name not in ("WAVELENGTH", "DQ")
+        row_step = min(rows, most)
+        return most // row_step, row_step
+    number = -(-rows // most)
+    return 1, -(-rows // number)
+
+
+def _extract(image: SlitImage, plan: _Plan, scale: float) -> tuple[dict[str, NDArray[Any]], int]:
+    """The columns but for WAVELENGTH, and the number of rows that have no background."""
+    planes = {
+        name: np.asarray(plane)  # slicing a memory map costs more than reading it
+        for name in ("data", "err", *_VARIANCES, "dq")
+        for plane in [getattr(image, name)]
+        if plane is not None
     }
-    columns["DQ"] = np.empty(shape, dtype=np.uint32)
-    return columns
+    rows = plan.number_of_rows
+    number = len(image.data) if image.is_stack else 1
+    shape = (number, rows) if image.is_stack else (rows,)
+    step, row_step = _steps(image, plan)
+    sums = np.empty((_SUMS, *shape))
+    regionless = 0
+    for first in range(0, number, step):
+        at = (slice(first, min(first + step, number)),) if image.is_stack else ()
+        part = sums[(slice(None), *at)]
+        for start in range(0, rows, row_step):
+            block = slice(start, min(start + row_step, rows))
+            regionless += _sum_block(image, planes, plan, part[..., block], at, block)
+        factor = _factor(plan, part[_PIXELS])
+        if first == 0:  # not before the sums of a single image: they take memory as well
+            bright, flags = np.empty((5, *shape)), np.empty(shape, dtype=np.uint32)
+        _scale(scale, factor, part, bright[(slice(None), *at)], flags[at])
+    numbers = (*sums[_FLUX], *bright, *sums[_BACK], sums[_PIXELS])
+    return dict(zip(_NUMBERS, numbers, strict=True)) | {"DQ": flags}, regionless
 
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """The pixels of a part of a block."""
+    """The pixels of a block: columns of the aperture first, then those of the background."""
 
-    image: SlitImage
-    part: _Part
-    integrations: slice
-    rows: slice
+    planes: dict[str, NDArray[Any]]
+    where: tuple[slice, ...]
+    columns: _Columns
     kept: dict[str, NDArray[Any]] = field(default_factory=dict)
 
-    def read(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """The data, NaN where a pixel has no value; and where a variance is infinite.
+    def read(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The data, NaN where a pixel has no value; and where a variance is infinite, if anywhere.
 
         NaN in any plane, or DQ bit 0, takes the value from a pixel.
         """
-        image, part, integrations, rows = self.image, self.part, self.integrations, self.rows
-        data = part.cut(image.data, integrations, rows)
+        data = self.columns.cut(self.planes["data"], self.where)
         bad = np.isnan(data)
-        infinite = np.zeros_like(bad)
-        for name in ("err", *_PLANES):
-            plane = getattr(image, name)
-            if plane is None:
+        infinite = None
+        for name, plane in self.planes.items():
+            if name in ("data", "dq"):
                 continue
-            values = part.cut(plane, integrations, rows)
-            odd = ~np.isfinite(values)
-            if odd.any():  # seldom: then it matters which
-                bad |= np.isnan(values)
-                if name != "err":
-                    infinite |= odd
-            if image.is_stack and name != "err":
+            values = self.columns.cut(plane, self.where)
+            odd = np.isfinite(values)
+            number = odd.size - np.count_nonzero(odd)
+            if number:  # seldom: then it matters which
+                np.isnan(values, out=odd)
+                bad |= odd
+                if number > np.count_nonzero(odd) and name != "err":
+                    odd = np.isinf(values)
+                    infinite = odd if infinite is None else infinite | odd
+            if values.ndim == 3 and name != "err":
                 self.kept[name] = values  # cheap beside a stack, and dear to read twice
-        if image.dq is not None:
-            flags = part.cut(image.dq, integrations, rows)
+            del values, odd
+        if "dq" in self.planes:
+            flags = self.columns.cut(self.planes["dq"], self.where)
             flags &= flags.dtype.type(DO_NOT_USE)
-            bad |= flags.astype(bool)
-        if bad.any():
-            data[bad] = np.nan
+            if np.count_nonzero(flags):
+                bad |= flags.astype(bool)
+        if np.count_nonzero(bad):
+            np.copyto(data, np.nan, where=bad)
         return data, infinite
 
-    def variance(self, name: str) -> NDArray[Any] | None:
-        """One of the variances, to be used up; None where the image has none."""
-        plane = getattr(self.image, name)
-        if plane is None or name in self.kept:
-            return self.kept.pop(name, None)
-        return self.part.cut(plane, self.integrations, self.rows, float)
+    def variance(self, name: str, inner: slice) -> NDArray[Any] | None:
+        """One of the variances, for the inner rows; None where the image has none."""
+        if name in self.kept:
+            return self.kept.pop(name)[..., inner, :]
+        if name not in self.planes:
+            return None
+        rows = self.where[-1]
+        rows = slice(rows.start + inner.start, rows.start + inner.stop)
+        return self.columns.cut(self.planes[name], (*self.where[:-1], rows))
 
 
-def _extract_block(
+def _sum_block(
     image: SlitImage,
+    planes: dict[str, NDArray[Any]],
     plan: _Plan,
-    scale: float,
-    columns: dict[str, NDArray[Any]],
-    integrations: slice,
+    sums: NDArray[np.float64],
+    at: tuple[slice, ...],
     block: slice,
 ) -> int:
-    """Fill the columns for a block of integrations and rows; return the rows without background."""
-    rows = slice(plan.rows.start + block.start, plan.rows.start + block.stop)
-    weights = plan.source.weights(block)
-    where: Any = (integrations, block) if image.is_stack else block
-    # The columns serve as accumulators: sums first, scaled to what they mean at the end.
-    out = {name: values[where] for name, values in columns.items()}
-    flux, bright, back, pixels = (out[n] for n in ("FLUX", "SURF_BRIGHT", "BACKGROUND", "NPIXELS"))
+    """Sum up a block of rows; return the number of rows without background.
 
-    fit, beside = _fit_background(image, plan, integrations, rows, weights, block)
-    source = _Window(image, plan.source, integrations, rows)
-    data, _ = source.read()
+    Sums are the pixels; the data less background, and the variances of that without those of the
+    background; and the background and its variances.
+    """
+    rows = slice(plan.rows.start + block.start, plan.rows.start + block.stop)
+    wide = slice(max(rows.start - plan.halo, 0), min(rows.stop + plan.halo, image.shape[0]))
+    inner = slice(rows.start - wide.start, rows.stop - wide.start)
+    split, weights = plan.source.width, plan.source.weights(block)
+    pixels, flux, back = sums[_PIXELS], sums[_FLUX][0], sums[_BACK][0]
+
+    window = _Window(planes, (*at, wide), plan.columns)
+    data, infinite = window.read()
+    fit = None
+    if plan.background is not None and plan.region is not None:
+        smoothed = None
+        if plan.halo:
+            smoothed = plan.background.smooth(data[..., split:])[..., inner, :]
+            data = data[..., inner, :]
+            infinite = None if infinite is None else infinite[..., inner, :]
+        invalid = np.isfinite(data)  # all columns, as numpy takes memory to work on some of them
+        np.logical_not(invalid, out=invalid)
+        if infinite is not None:
+            invalid |= infinite
+        fit = _fit_background(image, plan, data, invalid, smoothed, block)
+        del smoothed, invalid
+    del infinite
+    source = data[..., :split]
     regionless = 0
-    if fit is not None and fit.empty.any():  # of no matter where the aperture has no pixel either
-        regionless = int(np.count_nonzero(fit.empty & np.isfinite(data).any(axis=-1)))
+    if fit is not None and np.count_nonzero(fit.empty):
+        # of no matter where the aperture has no pixel either
+        regionless = int(np.count_nonzero(fit.empty & np.isfinite(source).any(axis=-1)))
     if fit is not None and fit.level is not None:
         with np.errstate(invalid="ignore"):
-            data -= fit.level[..., np.newaxis]
-    drop = ~np.isfinite(data)
-    if not weights.all():
+            source -= fit.level[..., np.newaxis]
+    discard = np.empty(data.shape, dtype=bool)
+    drop = discard[..., :split]
+    np.logical_not(np.isfinite(source), out=drop)
+    if not plan.source.full:
         drop |= weights == 0
     dropped = bool(drop.any())
     if dropped:
-        data[drop] = 0
+        np.copyto(source, 0, where=drop)
         pixels[...] = weighted_sum(~drop, weights)
     else:
         pixels[...] = weights.sum(axis=-1)
-    flux[...] = weighted_sum(data, weights)
-    del data
+    flux[...] = weighted_sum(source, weights)
+    del data, source
     if fit is None:
-        back[...] = 0.0
+        sums[_BACK] = 0.0
     elif fit.coefficients is not None:
         basis = _basis(image, plan.source, fit.coefficients.shape[-1])
         reach = (~drop * weights if dropped else weights) @ basis
@@ -751,96 +856,92 @@ def _extract_block(
             np.multiply(fit.level, pixels, out=back)
         back[~np.isfinite(back)] = 0.0
 
-    none = pixels <= _NO_PIXELS
-    missing = bool(none.any())
-    area = pixels
-    if missing:
-        flux[none] = np.nan
-        area = np.where(pixels > 0, pixels, 1.0)
-    out["DQ"][...] = np.isnan(flux)
-    factor: Any = plan.factor
-    if plan.correction is not None:
-        factor = plan.factor[block]  # type: ignore[index]
-        if dropped:  # the pipeline reads the table at the pixels that are left
-            fewer = np.nonzero(pixels != plan.total[block])
-            factor = np.array(np.broadcast_to(factor, pixels.shape))
-            wavelength = plan.wavelength[block][fewer[-1]]
-            factor[fewer] = plan.correction(wavelength, pixels[fewer])
-    to_flux = factor * scale
-    np.divide(factor, area, out=bright)
     squared = weights**2
-    for component, plane in zip(_COMPONENTS, _PLANES, strict=True):
-        in_flux, in_bright, in_back = (
-            out[f"{name}_VAR_{component}"] for name in ("FLUX", "SB", "BKGD")
-        )
-        in_back[...] = 0.0
-        if fit is not None and beside is not None:
-            variance = beside.variance(plane)
-            if variance is not None:
-                in_back += fit.variance(variance)
-                del variance
-        in_flux[...] = in_back
-        variance = source.variance(plane)
-        if variance is not None:
-            if dropped:
-                variance[drop] = 0
-            in_flux += weighted_sum(variance, squared)
-            del variance
-        if missing:
-            in_flux[none] = np.nan
-            in_back[none] = np.nan
-        np.multiply(in_flux, bright, out=in_bright)
-        in_bright *= bright
-        in_flux *= to_flux
-        in_flux *= to_flux
-        if fit is not None:
-            in_back /= area
-            in_back /= area
-    for error, name in (("FLUX_ERROR", "FLUX"), ("SB_ERROR", "SB"), ("BKGD_ERROR", "BKGD")):
-        np.add(out[f"{name}_VAR_POISSON"], out[f"{name}_VAR_RNOISE"], out=out[error])
-        out[error] += out[f"{name}_VAR_FLAT"]
-        np.sqrt(out[error], out=out[error])
-    bright *= flux
-    flux *= to_flux
-    back /= area
+    if fit is not None:
+        np.logical_not(fit.used, out=discard[..., split:])
+        gain = np.square(fit.response)
+        del fit
+    for in_flux, in_back, name in zip(sums[_FLUX][2:], sums[_BACK][2:], _VARIANCES, strict=True):
+        variance = window.variance(name, inner)
+        if variance is None:
+            in_flux[...] = in_back[...] = 0.0
+            continue
+        np.copyto(variance, 0.0, where=discard)
+        in_flux[...] = weighted_sum(variance[..., :split], squared)
+        if plan.region is not None:
+            in_back[...] = spread(variance[..., split:], gain)
+        del variance
     return regionless
 
 
 def _fit_background(
     image: SlitImage,
     plan: _Plan,
-    integrations: slice,
-    rows: slice,
-    weights: NDArray[np.float64],
+    data: NDArray[Any],
+    invalid: NDArray[np.bool_],
+    smoothed: NDArray[Any] | None,
     block: slice,
-) -> tuple[BackgroundFit | None, _Window | None]:
-    """The background of a block, and the pixels it comes from."""
-    if plan.background is None or plan.region is None:
-        return None, None
-    region = plan.region
-    window = _Window(image, region, integrations, rows)
-    data, infinite = window.read()
-    smoothed = None
-    if plan.background.smoothing_length:
-        half = plan.background.smoothing_length // 2
-        wide = slice(max(rows.start - half, 0), min(rows.stop + half, image.shape[0]))
-        smoothed = plan.background.smooth(_Window(image, region, integrations, wide).read()[0])
-        smoothed = smoothed[..., rows.start - wide.start : rows.stop - wide.start, :]
+) -> BackgroundFit:
+    """The background of a block, of the columns that come after those of the aperture."""
+    assert plan.background is not None  # the caller has looked
+    assert plan.region is not None
+    split = plan.source.width
     order = plan.background.bkg_order if plan.background.bkg_fit == "poly" else 0
-    fit = plan.background.fit(
-        data,
-        region.weights(block) != 0,
-        infinite | ~np.isfinite(data),
-        _axis(image)[region.index] if order else np.empty(0),
-        weights @ _basis(image, plan.source, order + 1),
+    return plan.background.fit(
+        data[..., split:],
+        plan.region.weights(block) != 0,
+        invalid[..., split:],
+        _axis(image)[_index(plan.region.runs)] if order else np.empty(0),
+        plan.source.weights(block) @ _basis(image, plan.source, order + 1),
         smoothed,
     )
-    return fit, window
 
 
-def _once(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """An array that repeats one number, as that number."""
-    return values[:1] if values.strides == (0,) else values
+def _factor(plan: _Plan, pixels: NDArray[np.float64]) -> NDArray[np.float64] | float:
+    """The aperture correction, which the pipeline reads at the pixels that are left."""
+    if plan.correction is None:
+        return 1.0
+    if pixels.ndim == 1:
+        return plan.correction(plan.wavelength, pixels)
+    whole = plan.correction(plan.wavelength, plan.total[:1] if plan.source.uniform else plan.total)
+    factor = np.array(np.broadcast_to(whole, pixels.shape))
+    fewer = np.nonzero(plan.total - pixels > _NO_PIXELS)  # of a stack these are few
+    factor[fewer] = plan.correction(plan.wavelength[fewer[-1]], pixels[fewer])
+    return factor
+
+
+def _scale(
+    scale: float,
+    factor: NDArray[np.float64] | float,
+    sums: NDArray[np.float64],
+    bright: NDArray[np.float64],
+    flags: NDArray[np.uint32],
+) -> None:
+    """Turn sums into what the columns mean, in place; fill surface brightness and DQ."""
+    pixels, flux, back = sums[_PIXELS], sums[_FLUX], sums[_BACK]
+    flux[2:] += back[2:]
+    none = pixels <= _NO_PIXELS
+    area = pixels
+    if none.any():
+        np.copyto(flux, np.nan, where=none)
+        np.copyto(back[2:], np.nan, where=none)
+        area = np.where(pixels > 0, pixels, 1.0)
+    flags[...] = np.isnan(flux[0])
+    to_flux = factor * scale
+    np.divide(factor, area, out=bright[0])
+    np.multiply(flux[2:], bright[0], out=bright[2:])
+    bright[2:] *= bright[0]
+    bright[0] *= flux[0]
+    flux[0] *= to_flux
+    flux[2:] *= to_flux
+    flux[2:] *= to_flux
+    back[0] /= area
+    back[2:] /= area
+    back[2:] /= area
+    for _, error, poisson, rnoise, flat in (flux, bright, back):
+        np.add(poisson, rnoise, out=error)
+        error += flat
+        np.sqrt(error, out=error)
 
 
 def _axis(image: SlitImage) -> NDArray[np.float64]:
@@ -852,7 +953,7 @@ def _basis(image: SlitImage, part: _Part, terms: int) -> NDArray[np.float64]:
     """Powers of the coordinate at the columns of a part, shape (column, terms)."""
     if terms == 1:
         return np.ones((part.values.shape[1], 1))
-    return np.vander(_axis(image)[part.index], terms, increasing=True)
+    return np.vander(_axis(image)[_index(part.runs)], terms, increasing=True)
 
 
 def _jansky_per_sum(image: SlitImage) -> float:
@@ -887,7 +988,8 @@ def _integration_times(image: SlitImage) -> Table | None:
     number = image.data.shape[0]
     table = Table()
     table["INT_NUM"] = np.arange(1, number + 1, dtype=np.int32)
-    table["SEGMENT"] = np.full(number, image.header.get("EXSEGNUM", 1), dtype=np.int32)
+    segment = OwnHeader.peek(image.header).get("EXSEGNUM", 1)
+    table["SEGMENT"] = np.full(number, segment, dtype=np.int32)
     names = {
         "MJD-BEG": "int_start_MJD_UTC",
         "MJD-AVG": "int_mid_MJD_UTC",
@@ -920,30 +1022,6 @@ class _Keywords:
     column: float
     row: float
 
-    @classmethod
-    def of(cls, image: SlitImage, plan: _Plan) -> _Keywords:
-        first, last = plan.rows.start, plan.rows.stop - 1
-        cards: dict[str, Any] = {"SLTNAME": image.slit_name}
-        if image.source_type:
-            cards["SRCTYPE"] = image.source_type
-        cards |= {
-            "EXTRXSTR": plan.limits[0] + 1,
-            "EXTRXSTP": plan.limits[1] + 1,
-            "EXTRYSTR": first + 1,
-            "EXTRYSTP": last + 1,
-            "SPORDER": image.spectral_order,
-            "DISPAXIS": image.dispaxis,
-        }
-        if "DETECTOR" in image.header:
-            cards["DETECTOR"] = image.header["DETECTOR"]
-        weights = plan.source.values.sum(axis=0)
-        return cls(
-            cards,
-            image.__dict__.get("wcs", image.wcs_source),
-            float(plan.source.index @ weights / weights.sum()),
-            float(np.arange(first, last + 1) @ plan.total / plan.total.sum()),
-        )
-
     def __call__(self) -> dict[str, Any]:
         cards = dict(self.cards)
         wcs = load_wcs(self.wcs_source)
@@ -952,3 +1030,56 @@ class _Keywords:
             if np.isfinite(ra) and np.isfinite(dec):
                 cards |= {"SLIT_RA": ra, "SLIT_DEC": dec}
         return cards
+
+
+@dataclass(frozen=True, eq=False)
+class _BoxKeywords:
+    """Those of a box, of which nothing is worked out before."""
+
+    slit_name: str
+    source_type: str | None
+    spectral_order: int
+    dispaxis: int | None
+    header: OwnHeader
+    wcs_source: Any
+    limits: tuple[float, float]
+    rows: slice
+    runs: tuple[slice, ...]
+    weights: NDArray[np.float64]
+    total: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, image: SlitImage, plan: _Plan, header: OwnHeader) -> _BoxKeywords:
+        return cls(
+            image.slit_name,
+            image.source_type,
+            image.spectral_order,
+            image.dispaxis,
+            header,
+            image.__dict__.get("wcs", image.wcs_source),
+            plan.limits,
+            plan.rows,
+            plan.source.runs,
+            plan.source.values.sum(axis=0),
+            plan.total,
+        )
+
+    def __call__(self) -> dict[str, Any]:
+        first, last = self.rows.start, self.rows.stop - 1
+        cards: dict[str, Any] = {"SLTNAME": self.slit_name}
+        if self.source_type:
+            cards["SRCTYPE"] = self.source_type
+        cards |= {
+            "EXTRXSTR": self.limits[0] + 1,
+            "EXTRXSTP": self.limits[1] + 1,
+            "EXTRYSTR": first + 1,
+            "EXTRYSTP": last + 1,
+            "SPORDER": self.spectral_order,
+            "DISPAXIS": self.dispaxis,
+        }
+        header = OwnHeader.peek(self.header)
+        if "DETECTOR" in header:
+            cards["DETECTOR"] = header["DETECTOR"]
+        column = float(_index(self.runs) @ self.weights / self.weights.sum())
+        row = float(np.arange(first, last + 1) @ self.total / self.total.sum())
+        return _Keywords(cards, self.wcs_source, column, row)()

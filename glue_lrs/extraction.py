@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from os import PathLike
@@ -19,6 +20,7 @@ from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
+from glue_lrs.header import OwnHeader
 from glue_lrs.unified import reader, writer
 
 if TYPE_CHECKING:
@@ -218,7 +220,7 @@ class Extraction:
     units : dict of str
         Unit of each column that has one.
     header : `~astropy.io.fits.Header`
-        Primary header of the image or of the x1d.
+        Primary header of the image or of the x1d. The extraction gets its own, an `OwnHeader`.
     keywords : dict, or callable that returns one
         What the extension's header says: SLTNAME, SRCTYPE, EXTRXSTR, ... with the meanings the
         pipeline gives them.
@@ -248,6 +250,9 @@ class Extraction:
 
     read: ClassVar[Callable[..., Extraction]]
     write: ClassVar[Callable[..., None]]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "header", OwnHeader.of(self.header))
 
     @property
     def wavelength(self) -> NDArray[np.float64]:
@@ -301,7 +306,7 @@ class Extraction:
             for name in self.times.colnames:
                 if name not in table.colnames:
                     table[name] = self.times[name]
-        table.meta = {"header": self.header, "glue_lrs": self.provenance}
+        table.meta = {"header": OwnHeader.of(self.header), "glue_lrs": self.provenance}
         return table
 
     def to_spectrum(
@@ -330,8 +335,8 @@ class Extraction:
         `~specutils.Spectrum`
             Flux of shape (n_wave,) or (integration, n_wave), wavelength in micron,
             `~astropy.nddata.StdDevUncertainty`, and a mask, or None where nothing is masked.
-            ``meta["header"]`` is the header, ``meta["glue_lrs"]`` the `Provenance`, and
-            ``meta["extraction"]`` this object.
+            ``meta["header"]`` is a header of its own, ``meta["glue_lrs"]`` the `Provenance`, and
+            ``meta["extraction"]`` this object: see `glue_lrs.spectrum.Meta`.
 
         Raises
         ------
@@ -348,7 +353,12 @@ class Extraction:
         return f"<Extraction {' x '.join(map(str, self.columns['FLUX'].shape))}, {span}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Extraction:
-        return self  # nothing in it changes
+        names = ["columns", "units", "times", "int_times", "aperture_weight"]
+        if not callable(self.keywords_source):  # one that is gives new ones at each call
+            names.append("keywords_source")
+        made = replace(self, **{name: deepcopy(getattr(self, name), memo) for name in names})
+        memo[id(self)] = made
+        return made
 
 
 Extraction.read = reader(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from numpy.typing import NDArray
 
 from glue_lrs.errors import ProductError
+from glue_lrs.header import OwnHeader
 from glue_lrs.unified import reader, writer
 
 if TYPE_CHECKING:
@@ -71,7 +74,7 @@ class SlitImage:
     times : `~astropy.table.Table`, optional
         The rows of INT_TIMES that belong to the integrations of a stack, in order.
     header, sci_header : `~astropy.io.fits.Header`
-        Headers of the primary HDU and of the SCI extension.
+        Headers of the primary HDU and of the SCI extension. The image gets its own, an `OwnHeader`.
     filename : str, optional
         The file the image was read from, as messages call it.
     path : str, optional
@@ -119,6 +122,8 @@ class SlitImage:
     write: ClassVar[Callable[..., None]]
 
     def __post_init__(self) -> None:
+        for name in ("header", "sci_header"):
+            object.__setattr__(self, name, OwnHeader.of(getattr(self, name)))
         where = self.filename or "image"
         if self.data.ndim not in (2, 3) or 0 in self.data.shape:
             raise ProductError(
@@ -220,7 +225,15 @@ class SlitImage:
         return image_to_spectrum(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SlitImage:
-        return self  # nothing in it changes; specutils copies meta at every step
+        copied: dict[str, Any] = {
+            name: None if values is None else np.array(values)  # in memory
+            for name in ("data", "wavelength", *_PLANES)
+            for values in [getattr(self, name)]
+        }
+        copied |= {name: deepcopy(getattr(self, name), memo) for name in ("times", "wcs_source")}
+        made = replace(self, **copied)  # each image has headers of its own
+        memo[id(self)] = made
+        return made
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.data.shape))

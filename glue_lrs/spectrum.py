@@ -23,6 +23,7 @@ values are taken, and what no longer belongs to them is left out.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -30,17 +31,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
+from astropy.modeling.tabular import Tabular1D
 from astropy.nddata import StdDevUncertainty
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError, nearest
 from glue_lrs.extraction import COLUMNS, ERROR_OF, Extraction, Provenance
+from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, SlitImage
 
 if TYPE_CHECKING:
-    from specutils import Spectrum
+    from gwcs.wcs import WCS as GWCS
+    from specutils import SpectralAxis, Spectrum
 
 __all__ = [
+    "Meta",
     "image_to_spectrum",
     "single",
     "spectrum_to_extraction",
@@ -57,6 +62,27 @@ _SAME = 1e-10
 _CHANGED = (
     "the spectrum was changed after the extraction; columns that no longer belong are left out"
 )
+
+
+class Meta(dict[str, Any]):
+    """Meta of a spectrum. It is a dict; but a deep copy shares where the spectrum came from.
+
+    specutils copies meta at every step. The image or the extraction is only looked into to see
+    whether the spectrum is still what it was, and may be of any size. Everything else is copied.
+    """
+
+    _shared = ("extraction", "image")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Meta:
+        made = Meta()
+        memo[id(self)] = made
+        for key, value in self.items():
+            made[key] = value if key in self._shared else deepcopy(value, memo)
+        return made
+
+    def copy(self) -> Meta:
+        """Make a shallow copy."""
+        return Meta(self)
 
 
 # --- 1-D: a column of an extraction ---------------------------------------------------------------
@@ -93,7 +119,7 @@ def to_spectrum(
     LRSError
         If there is no such column, or a keyword has a value that is not known.
     """
-    from specutils import Spectrum
+    from specutils import SpectralAxis, Spectrum
 
     _check_choice("order", order, ("ascending", "file"))
     _check_choice("fill", fill, ("interpolate", "nan"))
@@ -111,21 +137,52 @@ def to_spectrum(
         error = None if error is None else error[..., back]
         mask = None if mask is None else mask[..., back]
     unit = _unit(extraction.units.get(column, ""))
-    meta: dict[str, Any] = {
-        "header": extraction.header,
-        "glue_lrs": extraction.provenance,
-        "extraction": extraction,
-        "column": column,
-    }
+    meta = Meta(
+        header=OwnHeader.of(extraction.header),
+        glue_lrs=extraction.provenance,
+        extraction=extraction,
+        column=column,
+    )
     if extraction.times is not None:
-        meta["times"] = extraction.times
+        meta["times"] = extraction.times.copy()
+    axis = SpectralAxis(u.Quantity(wave, u.um, copy=False))
     return Spectrum(
         flux=u.Quantity(flux, unit, copy=False),
-        spectral_axis=u.Quantity(wave, u.um, copy=False),
+        spectral_axis=axis,
         spectral_axis_index=flux.ndim - 1,
+        wcs=_lookup_wcs(axis) if flux.ndim == 1 else None,
         uncertainty=None if error is None else StdDevUncertainty(error, unit=unit, copy=False),
         mask=mask,
         meta=meta,
+    )
+
+
+class SpectralTabular1D(Tabular1D):
+    """The wavelength of each row, as `specutils.utils.wcs_utils.gwcs_from_array` has it."""
+
+    input_units_equivalencies = {"x0": u.spectral()}  # noqa: RUF012 - astropy's name and kind
+
+
+def _lookup_wcs(axis: SpectralAxis) -> GWCS:
+    """Make the WCS that specutils gives to a spectrum without one.
+
+    It is made of the same parts. But specutils defines a class for each spectrum and copies the
+    parts in depth, which takes longer than the extraction; and a class of its own cannot be
+    pickled.
+    """
+    from gwcs import coordinate_frames as cf
+    from specutils.utils.wcs_utils import SpectralGWCS
+
+    axis, rows = axis.copy(), np.arange(len(axis))
+    turn = slice(None) if len(axis) == 0 or axis[-1] > axis[0] else slice(None, None, -1)
+    forward = SpectralTabular1D(rows, lookup_table=axis)
+    forward.inverse = SpectralTabular1D(axis[turn], lookup_table=rows[turn])
+    detector = cf.CoordinateFrame(
+        naxes=1, name="detector", unit=[""], axes_order=[0], axes_type=["SPECTRAL"]
+    )
+    spectral = cf.SpectralFrame(unit=axis.unit, axes_order=(0,), axes_names=["wavelength"])
+    return SpectralGWCS(
+        original_unit=axis.unit, forward_transform=[(detector, forward), (spectral, None)]
     )
 
 
@@ -179,7 +236,7 @@ def _arrays(
     """Wavelength, values, errors and mask (None: nothing) in ascending order; copies."""
     columns = extraction.columns
     wave = np.array(extraction.wavelength[rows], dtype=float)
-    flux = np.array(columns[column][..., rows], dtype=float)
+    flux = np.array(columns[column][..., rows], dtype=float, order="C")
     bad = np.isnan(flux)
     if "FLUX" in columns and column != "FLUX":
         bad |= np.isnan(columns["FLUX"][..., rows])
@@ -188,7 +245,7 @@ def _arrays(
     name = ERROR_OF.get(column)
     error = None
     if name is not None and name in columns:
-        error = np.array(columns[name][..., rows], dtype=float)
+        error = np.array(columns[name][..., rows], dtype=float, order="C")
     if not bad.any():
         return wave, flux, error, None
     if column not in _COUNTS:
@@ -212,39 +269,31 @@ def _interpolate(
     ends the nearest good row counts; without any good row all is NaN.
     """
     # One rule for a spectrum and a stack: a slice of the one must equal the other to the last bit.
-    bad = np.atleast_2d(bad)
-    some = bad.any(axis=1)
-    whole = bool(some.all())
     count = wave.size
-    position = np.arange(count)
-    known: NDArray[np.bool_] | None = None
+    place = np.flatnonzero(bad)  # the integrations in a row
+    column = place % count
+    first = place - column
     for array in arrays:
         if array is None:
             continue
-        values = np.atleast_2d(array)  # a view: what is put into it is in the array
-        part = values if whole else values[some]
-        good = ~(bad if whole else bad[some])
-        good &= np.isfinite(part)  # a good row may have an infinite error
-        if known is None or not np.array_equal(good, known):
-            known = good
-            before = np.maximum.accumulate(np.where(good, position, -1), axis=1)
-            after = np.where(good, position, count)[:, ::-1]
-            after = np.minimum.accumulate(after, axis=1)[:, ::-1]
-            line, column = np.nonzero(bad if whole else bad[some])
-            left, right = before[line, column], after[line, column]
-            nothing = (left < 0) & (right == count)
-            left, right = (
-                np.where(left < 0, right, left),
-                np.where(right == count, left, right),
-            )
-            left[nothing] = right[nothing] = 0
-            span = wave[right] - wave[left]
-            share = np.divide(
-                wave[column] - wave[left], span, out=np.zeros_like(span), where=span > 0
-            )
-        filled = part[line, left] * (1.0 - share) + part[line, right] * share
-        filled[nothing] = np.nan
-        values[line if whole else np.flatnonzero(some)[line], column] = filled
+        values = array.reshape(-1)  # a view: the arrays are contiguous
+        # A good row may have an infinite error.
+        good = np.flatnonzero(np.isfinite(values) & ~bad.reshape(-1))
+        if not good.size:
+            values[place] = np.nan
+            continue
+        after = good.searchsorted(place)
+        left = good.take(after - 1, mode="clip")  # of the same integration, or none
+        right = good.take(after, mode="clip")
+        none_left, none_right = (left < first) | (left > place), right >= first + count
+        none_right |= right < place
+        left, right = np.where(none_left, right, left), np.where(none_right, left, right)
+        span = wave.take(right % count) - wave.take(left % count)
+        share = np.zeros(span.shape)
+        np.divide(wave.take(column) - wave.take(left % count), span, out=share, where=span > 0)
+        filled = values[left] * (1.0 - share) + values[right] * share
+        filled[none_left & none_right] = np.nan
+        values[place] = filled
 
 
 def single(extraction: Extraction, integration: int) -> Extraction:
@@ -543,7 +592,7 @@ def image_to_spectrum(image: SlitImage) -> Spectrum:
         of those of its pixels; rows without any are left out. The uncertainty is ERR. The mask says
         where a pixel has no value: NaN in any plane, infinite data, or DQ bit 0; None where all
         have one.
-        ``meta["header"]`` is the primary header, ``meta["image"]`` the image.
+        ``meta["header"]`` is a copy of the primary header, ``meta["image"]`` the image.
 
     Raises
     ------
@@ -560,7 +609,11 @@ def image_to_spectrum(image: SlitImage) -> Spectrum:
         spectral_axis_index=flux.ndim - 1,
         uncertainty=None if error is None else StdDevUncertainty(error, unit=unit, copy=False),
         mask=mask,
-        meta={"header": image.header, "sci_header": image.sci_header, "image": image},
+        meta=Meta(
+            header=OwnHeader.of(image.header),
+            sci_header=OwnHeader.of(image.sci_header),
+            image=image,
+        ),
     )
 
 

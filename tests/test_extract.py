@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -346,3 +347,61 @@ def test_of_equal_integrations_none_is_taken_for_another(make_image: Make) -> No
     spectrum = OPERATORS["box"].run(stack).to_spectrum()
     assert "NPIXELS" in spectrum_to_extraction(spectrum[2]).columns
     assert "NPIXELS" not in spectrum_to_extraction(spectrum[3]).columns
+
+
+BACKGROUNDS: dict[str, dict[str, Any] | None] = {
+    "none": None,
+    "median": {"bkg_fit": "median"},
+    "constant": {},
+    "line": {"bkg_order": 1},
+    "parabola": {"bkg_order": 2},
+    "smoothed": {"bkg_fit": "median", "smoothing_length": 5},
+    "long smoothed parabola": {"bkg_order": 2, "smoothing_length": 51},
+}
+SHAPES = {(388, 63): (1.5, 8.5, 51.5, 59.5), (387, 45): (1.5, 5.5, 36.5, 42.5)}
+
+
+def added_memory(extract: Extract1D, image: SlitImage) -> float:
+    """The most that a run has in use, its result included, over the six planes."""
+    extract.run(image)  # what is imported or cached by libraries is there afterwards
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    result = extract.run(image)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert peak > sum(values.nbytes for values in result.columns.values()) / 2  # it does count
+    return peak / (6 * image.data.nbytes)
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+@pytest.mark.parametrize("shape", [*SHAPES, (20, 200, 63)])
+def test_a_run_adds_at_most_a_quarter_of_the_planes(
+    shape: tuple[int, ...], background: str, make_image: Make
+) -> None:
+    image = spoil(make_image(shape))
+    image = replace(image, **{n: getattr(image, n).astype(">f4") for n in ("data", "err")})
+    edges, keys = SHAPES.get(shape, (1.5, 8.5, 51.5, 59.5)), BACKGROUNDS[background]
+    pairs = (edges[:2], edges[2:])
+    extract = Extract1D(
+        aperture=Aperture(xstart=27, xstop=34),
+        background=None if keys is None else Background.from_edges(*pairs, **keys),
+        aperture_correction=CORRECTION,
+    )
+    assert added_memory(extract, image) <= 0.25
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_rows_in_blocks_are_the_rows_at_once(
+    name: str, make_image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single image is worked on in as many blocks of rows as its memory asks for."""
+    image = spoil(make_image((90, 20)))
+    steps: list[int] = []
+    real = module._steps
+    monkeypatch.setattr(module, "_steps", lambda *args: steps.append(real(*args)[1]) or real(*args))
+    blocks = OPERATORS[name].run(image)
+    monkeypatch.setattr(module, "_MEMORY", 100.0)
+    whole = OPERATORS[name].run(image)
+    assert steps[0] < 90 == steps[1]
+    assert_same(blocks, whole)
