@@ -728,6 +728,82 @@ def _table(lines: Sequence[dict[str, str]]) -> str:
     return "\n".join([row(head), *map(row, lines)])
 
 
+# --- combine -----------------------------------------------------------------------------------
+
+
+@main.command(short_help="Combine nods or exposures into one spectrum.")
+@_FILES
+@click.option(
+    "-o", "--output", type=_FILE, required=True, metavar="C1D", help="The combined spectrum's file."
+)
+@_OVERWRITE
+@click.option(
+    "--weights",
+    type=click.Choice(["exposure_time", "integration_time", "unit", "inverse_variance"]),
+    default="exposure_time",
+    show_default=True,
+    help="What spectra are weighted by.",
+)
+@click.option(
+    "--sigma-clip", type=click.FloatRange(min=0, min_open=True), metavar="SIGMA",
+    help="Leave out what is so many of its errors from the others; needs three spectra.",
+)  # fmt: skip
+@click.option(
+    "--pipeline", is_flag=True, help="Do as the pipeline's combine_1d does, faults included."
+)
+@_EXTRACT1D
+@_APCORR
+@_SETTINGS
+def combine(
+    files: tuple[str, ...],
+    output: str,
+    overwrite: bool,
+    weights: str,
+    sigma_clip: float | None,
+    pipeline: bool,
+    extract1d: str | None,
+    apcorr: str | None,
+    settings: tuple[tuple[str, Any], ...],
+) -> int:
+    """Combine nods or exposures into one spectrum.
+
+    Spectra (x1d, x1dints) are taken as they are; images (s2d, cal, calints) are extracted first,
+    as glue-lrs extract does. Nothing is resampled: each element of a spectrum goes to one element
+    of the common grid.
+
+    \b
+    Examples:
+      glue-lrs combine nod1_x1d.fits nod2_x1d.fits -o both_c1d.fits
+      glue-lrs combine nod*_s2d.fits --apcorr jwst_miri_apcorr_0010.fits -o both_c1d.fits
+      glue-lrs combine *_x1d.fits --weights inverse_variance --sigma-clip 4 -o all_c1d.fits
+    """
+    from glue_lrs.io.c1d import combine_files
+
+    def extracted(image: SlitImage) -> Extraction:
+        path = image.path or image.label
+        return _operator(image, path, extract1d, apcorr, None, dict(settings)).run(image)
+
+    if Path(output).exists() and not overwrite:  # before the work rather than after it
+        raise WriteError(f"{output}: exists, expected a new name or --overwrite")
+    mode = "pipeline" if pipeline else "default"
+    made = combine_files(
+        files, weights=weights, sigma_clip=sigma_clip, mode=mode, extract=extracted
+    )
+    with _folder(Path(output).parent):
+        made.write(output, overwrite=overwrite)
+    lines = [
+        {
+            "input": one.label,
+            "rows used": str(one.rows_used),
+            "rows clipped": str(one.rows_clipped),
+        }
+        for one in made.inputs
+    ]
+    _echo(_table(lines))
+    _echo(f"{output}: {made.wavelength.size} rows of {len(lines)} spectra")
+    return OK
+
+
 # --- info --------------------------------------------------------------------------------------
 
 

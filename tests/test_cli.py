@@ -20,7 +20,15 @@ from astropy.io import fits
 from click.testing import CliRunner, Result
 
 import glue_lrs.io.crds
-from glue_lrs import ApertureCorrection, Extract1D, Extraction, LRSError, Reference, SlitImage
+from glue_lrs import (
+    ApertureCorrection,
+    Extract1D,
+    Extraction,
+    LRSError,
+    LRSWarning,
+    Reference,
+    SlitImage,
+)
 from glue_lrs.checks import advice, reference_errors
 from glue_lrs.cli import main
 from glue_lrs.image import FIXED_SLIT, SLITLESS
@@ -996,3 +1004,72 @@ def test_as_a_program(made: Path, here: Path) -> None:
     assert error == "glue-lrs: error: none_s2d.fits: does not exist"
     assert count == "1 of 2 files failed"
     assert list(tree(here)) == ["b_x1d.fits"]
+
+
+# --- combine -------------------------------------------------------------------------------------
+
+
+def test_combine_takes_images_and_spectra(made: Path, here: Path) -> None:
+    from glue_lrs.combine import Combination, combine
+
+    one = run("combine", made / "a_s2d.fits", made / "b_s2d.fits", *QUIET, "-o", "ab_c1d.fits")
+    assert one.exit_code == 0, one.stderr
+    assert "spectrum 2 (" in one.stdout
+    for name in "ab":
+        assert run("extract", made / f"{name}_s2d.fits", *QUIET).exit_code == 0
+    files = ["a_x1d.fits", "b_x1d.fits"]
+    two = run("combine", *files, "--weights", "inverse_variance", "-o", "new/ab_c1d.fits")
+    assert two.exit_code == 0, two.stderr
+    images = [SlitImage.read(made / f"{name}_s2d.fits") for name in "ab"]
+    for path, weights in (
+        ("ab_c1d.fits", "exposure_time"),
+        ("new/ab_c1d.fits", "inverse_variance"),
+    ):
+        expected = combine(
+            images,
+            weights=weights,
+            extract=Extract1D.from_reference(None, FIXED_SLIT, apply_apcorr=False),
+        )
+        found = Combination.read(here / path)
+        np.testing.assert_array_equal(found.columns["FLUX"], expected.columns["FLUX"])
+
+
+def test_combine_as_the_pipeline_does(made: Path, here: Path) -> None:
+    from glue_lrs.combine import Combination, combine
+
+    images = [SlitImage.read(made / f"{name}_s2d.fits") for name in "ab"]
+    extract = Extract1D.from_reference(None, FIXED_SLIT, apply_apcorr=False)
+    paths = [made / "a_s2d.fits", made / "b_s2d.fits"]
+    options = ["--pipeline", "--sigma-clip", "2"]
+    assert run("combine", *paths, *QUIET, *options, "-o", "ab_c1d.fits").exit_code == 0
+    with pytest.warns(LRSWarning, match="no input"):  # of two, it clips both or none
+        expected = combine(images, mode="pipeline", sigma_clip=2.0, extract=extract)
+    found = Combination.read(here / "ab_c1d.fits")
+    np.testing.assert_array_equal(found.columns["FLUX"], expected.columns["FLUX"])
+
+
+def test_combine_refuses_what_it_cannot_combine(made: Path, here: Path) -> None:
+    (here / "old_c1d.fits").write_text("mine")
+    nods = [made / "a_s2d.fits", made / "b_s2d.fits"]
+    assert "old_c1d.fits: exists" in refused("combine", *nods, *QUIET, "-o", "old_c1d.fits")
+    text = refused("combine", nods[0], made / "c_calints.fits", *QUIET, "-o", "x.fits")
+    assert "expected MIR_LRS-FIXEDSLIT" in text
+    assert "EXTRACT" in refused("combine", *nods, "--set", "xstrt=3", "-o", "x.fits")
+    assert "slit.fits" in refused("combine", nods[0], made / "slit.fits", *QUIET, "-o", "x.fits")
+    assert tree(here) == {"old_c1d.fits": b"mine"}
+
+
+# --- view (what it opens is tested in tests/viewers/qt) ------------------------------------------
+
+
+def test_view_says_what_is_missing(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
+    (here / "old.png").write_text("mine")
+    image = made / "a_s2d.fits"
+    assert "old.png: exists, give --overwrite" in refused("view", image, "--screenshot", "old.png")
+    assert refused("view", "none.fits").endswith("none.fits: no such file")
+    for name in ("PyQt6", "PySide6", "PyQt5", "PySide2", "qtpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.setitem(sys.modules, f"{name}.QtWidgets", None)
+    assert "pip install 'glue-lrs[qt]'" in refused("view", image, "--screenshot", "new.png")
+    assert tree(here) == {"old.png": b"mine"}

@@ -678,7 +678,6 @@ def test_only_lrs_files_are_claimed(
         write_hdus(tmp_path / "mrs_x1d.fits", table, EXP_TYPE="MIR_MRS"),
         write_hdus(tmp_path / "nirspec_s2d.fits", science, INSTRUME="NIRSPEC", EXP_TYPE="NRS_IFU"),
         write_hdus(tmp_path / "miri_i2d.fits", science, EXP_TYPE="MIR_IMAGE"),
-        write_hdus(tmp_path / "c1d.fits", fits.BinTableHDU(table.data, name="COMBINE1D")),
         write_hdus(tmp_path / "hst.fits", table, TELESCOP="HST"),
         write_hdus(tmp_path / "bare.fits"),
     ]

@@ -36,7 +36,7 @@ def test_the_formats_are_registered_on_import() -> None:
         "print(*(r['Format'] + r['Read'] + r['Write'] "
         "for r in t if r['Format'].startswith('lrs')))"
     )
-    assert run(code).split() == ["lrs-s2dYesNo", "lrs-x1dYesYes"]
+    assert run(code).split() == ["lrs-c1dYesNo", "lrs-s2dYesNo", "lrs-x1dYesYes"]
 
 
 def test_version_is_that_of_the_installation() -> None:
