@@ -34,6 +34,15 @@ from glue_lrs.simulate import Scene
 
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "WAVELENGTH")
 SLIT_BACKGROUND = [[1.5], [8.5], [51.5], [59.5]]
+NARROW_BACKGROUND = [[1.5], [8.5], [33.5], [41.5]]
+#: Backgrounds whose memory is told.
+MEMORY: dict[str, dict[str, Any] | None] = {
+    "no background": None,
+    "median": {"bkg_fit": "median"},
+    "constant": {},
+    "line": {"bkg_order": 1},
+    "parabola": {"bkg_order": 2},
+}
 PRISM_BACKGROUND = [[8.5], [20.5], [50.5], [62.5]]
 
 
@@ -85,6 +94,17 @@ def operators(image: SlitImage, apcorr: Path, background: Any, **keys: Any) -> l
         )
         for step in range(5)
     ]
+
+
+def cut_out(image: SlitImage, columns: int) -> SlitImage:
+    """The first columns of an image."""
+    planes = ("data", "wavelength", "err", "var_poisson", "var_rnoise", "var_flat", "dq")
+    cut: dict[str, Any] = {
+        name: None if plane is None else np.array(plane[..., :columns])
+        for name in planes
+        for plane in [getattr(image, name)]
+    }
+    return replace(image, **cut)
 
 
 def oracle(path: Path, reference: Path, apcorr: Path, number: int, **step: Any) -> float:
@@ -199,9 +219,17 @@ def benchmark_s2d(folder: Path, number: int) -> None:
             ("specreduce: background + boxcar", boxcar, ours),
         ]
     )
-    extract, image = pairs[0]
-    peak, budget = memory(lambda: extract.run(image)), 6 * 4 * image.data.size
-    print(f"  memory of run, output included: {peak / budget:.2f} of the six planes'")
+    print("  memory of run, output included, of the six planes':")
+    for name, keys in MEMORY.items():
+        found = {}
+        for columns, left, edges in ((63, 27, SLIT_BACKGROUND), (45, 18, NARROW_BACKGROUND)):
+            image = cut_out(images[0], columns)
+            background = {} if keys is None else {"bkg_coeff": edges, **keys}
+            limits = {"xstart": left, "xstop": left + 7, "use_source_posn": False}
+            extract = operators(image, apcorr, background, **limits)[0]
+            peak = memory(lambda extract=extract, image=image: extract.run(image))
+            found[f"{image.shape[0]} x {columns}"] = peak / (6 * 4 * image.data.size)
+        print(f"    {name:20s}" + "".join(f"  {what} {share:.2f}" for what, share in found.items()))
 
 
 SUBARRAYS = ("FULL", "SLITLESSPRISM")
@@ -220,6 +248,7 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
         f"\ncalints {' x '.join(map(str, image.data.shape))}, aperture correction, an integration"
     )
     rows: list[tuple[str, float, float | None]] = []
+    peaks: dict[str, float] = {}
     for name, background in (
         ("no background", {}),
         ("constant background", {"bkg_coeff": PRISM_BACKGROUND}),
@@ -235,11 +264,11 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
             (f"run, {name}", ours / integrations, None),
             (f"jwst, {name} ({few} integrations)", jwst / few, ours / integrations),
         ]
-        peak = memory(lambda made=made: made[0].run(image))
+        peaks[name] = memory(lambda made=made: made[0].run(image)) / (24 * image.data.size)
     show(rows)
-    print(
-        f"  memory of run, output included: {peak / (24 * image.data.size):.2f} of the six planes'"
-    )
+    print("  memory of run, output included, of the six planes':")
+    for name, share in peaks.items():
+        print(f"    {name:20s}  {share:.2f}")
 
 
 def main() -> int:

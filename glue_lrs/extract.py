@@ -1064,22 +1064,26 @@ class _BoxKeywords:
             plan.total,
         )
 
-    def __call__(self) -> dict[str, Any]:
-        first, last = self.rows.start, self.rows.stop - 1
+    @property
+    def cards(self) -> dict[str, Any]:
+        """The cards that need no WCS."""
         cards: dict[str, Any] = {"SLTNAME": self.slit_name}
         if self.source_type:
             cards["SRCTYPE"] = self.source_type
         cards |= {
             "EXTRXSTR": self.limits[0] + 1,
             "EXTRXSTP": self.limits[1] + 1,
-            "EXTRYSTR": first + 1,
-            "EXTRYSTP": last + 1,
+            "EXTRYSTR": self.rows.start + 1,
+            "EXTRYSTP": self.rows.stop,
             "SPORDER": self.spectral_order,
             "DISPAXIS": self.dispaxis,
         }
         header = OwnHeader.peek(self.header)
         if "DETECTOR" in header:
             cards["DETECTOR"] = header["DETECTOR"]
+        return cards
+
+    def __call__(self) -> dict[str, Any]:
         column = float(_index(self.runs) @ self.weights / self.weights.sum())
-        row = float(np.arange(first, last + 1) @ self.total / self.total.sum())
-        return _Keywords(cards, self.wcs_source, column, row)()
+        row = float(np.arange(self.rows.start, self.rows.stop) @ self.total / self.total.sum())
+        return _Keywords(self.cards, self.wcs_source, column, row)()

@@ -5,12 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-
-# Before Qt is imported: no screen is needed, and pytest-qt and qtpy must agree on the binding.
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-os.environ.setdefault("QT_API", "pyqt6")
-os.environ["PYTEST_QT_API"] = os.environ["QT_API"]
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
