@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-collect_ignore = ["conf.py", "make_figures.py", "make_screenshots.py", "_ext", "_build", "generated"]
+collect_ignore = [
+    "conf.py",
+    "make_figures.py",
+    "make_screenshots.py",
+    "_ext",
+    "_build",
+    "generated",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Before anybody imports Qt: no screen is needed; pytest-qt, which would take PySide6 wherever it is,
-# and qtpy must agree on the binding.
+# Before anybody imports Qt: no screen is needed; pytest-qt, which would take PySide6 wherever it
+# is, and qtpy must agree on the binding.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("QT_API", "pyqt6")
 os.environ["PYTEST_QT_API"] = os.environ["QT_API"]
