@@ -138,14 +138,13 @@ class Overlay:
 
     def __init__(self, figure: Figure) -> None:
         self._figure = weakref.ref(figure)
-        self._layers: list[Layer] = []
+        # Weakly, all three: they lead to the figure, which would keep itself alive in `_overlays`.
+        self._layers: list[weakref.ref[Layer]] = []
+        self._focus: weakref.ref[Any] | None = None
+        self._hinter: weakref.ref[Any] | None = None
         self._background: Any = None
         self._size: tuple[float, ...] = ()
         self._redraw = False
-        #: The view that takes the keys on this canvas: the one that was clicked last.
-        self.focus: Any = None
-        #: The view that has changed the shape of the mouse.
-        self.hinter: Any = None
         #: Whether this canvas tells which buttons are held while the mouse moves.
         self.tells_buttons = False
         self.connection = figure.canvas.mpl_connect("draw_event", self._drawn)
@@ -157,6 +156,24 @@ class Overlay:
         if figure not in _overlays:
             _overlays[figure] = cls(figure)
         return _overlays[figure]
+
+    @property
+    def focus(self) -> Any:
+        """The view that takes the keys on this canvas: the one that was clicked last."""
+        return None if self._focus is None else self._focus()
+
+    @focus.setter
+    def focus(self, view: Any) -> None:
+        self._focus = None if view is None else weakref.ref(view)
+
+    @property
+    def hinter(self) -> Any:
+        """The view that has changed the shape of the mouse."""
+        return None if self._hinter is None else self._hinter()
+
+    @hinter.setter
+    def hinter(self, view: Any) -> None:
+        self._hinter = None if view is None else weakref.ref(view)
 
     @property
     def canvas(self) -> Any:
@@ -172,19 +189,21 @@ class Overlay:
         return hasattr(canvas, "copy_from_bbox") and hasattr(canvas, "restore_region")
 
     def layer(self, axes: Axes) -> Layer:
-        """Make a layer on one of the figure's axes."""
+        """Make a layer on one of the figure's axes; whoever asks for it keeps it."""
         made = Layer(axes)
         made.set_animated(self.blits)
-        self._layers.append(made)
+        self._layers.append(weakref.ref(made))
         return made
 
     def remove(self, layer: Layer) -> None:
         """Take a layer away; one whose axes are gone as well."""
-        if layer in self._layers:
-            self._layers.remove(layer)
+        self._forget(layer)
         if layer.axes is not None and layer in layer.home.get_children():
             layer.remove()
         self.update()
+
+    def _forget(self, layer: Layer) -> None:
+        self._layers = [one for one in self._layers if one() not in (layer, None)]
 
     def redraw(self) -> None:
         """Draw the whole figure, soon: ticks, labels or limits have changed."""
@@ -229,9 +248,13 @@ class Overlay:
         self._paint(event.renderer)
 
     def _paint(self, renderer: Any) -> None:
-        for layer in list(self._layers):
+        for reference in list(self._layers):
+            layer = reference()
+            if layer is None:
+                self._layers.remove(reference)
+                continue
             if root_figure(layer.home) is not self._figure():
-                self._layers.remove(layer)  # its axes were removed
+                self._forget(layer)  # its axes were removed
                 continue
             if layer.axes is None:  # they were cleared
                 layer.home.add_artist(layer)

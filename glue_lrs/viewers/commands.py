@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from glue.core.command import Command
+from glue.core.subset import SubsetState
 
-__all__ = ["SetOperator"]
+__all__ = ["EmptySubset", "SetOperator"]
 
 
 class SetOperator(Command):
@@ -51,3 +52,29 @@ class SetOperator(Command):
         live = live_for(session, self.uuid)
         if live is not None:  # its data may have been removed meanwhile
             live._settle(operator)
+
+
+class EmptySubset(Command):
+    """Empty a subset, which glue has no command for.
+
+    Parameters
+    ----------
+    subset : SubsetGroup or Subset
+        The subset.
+    old : SubsetState
+        What it selects before.
+    """
+
+    kwargs = ["subset", "old"]  # noqa: RUF012 - glue's spelling
+    label = "clear the selected range"
+
+    subset: Any
+    old: Any
+
+    def do(self, session: Any) -> None:
+        """Select nothing."""
+        self.subset.subset_state = SubsetState()
+
+    def undo(self, session: Any) -> None:
+        """Select what was selected; of a subset that is gone nobody is told."""
+        self.subset.subset_state = self.old

@@ -42,8 +42,9 @@ _CURSOR = (0, (6, 3))
 _DIGITS = 2
 #: A region encloses at least a pixel, and keeps as much of itself on the image.
 _LEAST = 1.0
-#: How far a peak of one column may stand out of the others, over their range.
-_PEAK = 1.5
+#: How far a peak of one column may stand out of the others, over their range: that of a source
+#: narrower than any point source of MIRI is within. A higher one gets as much room as `_WILD`.
+_PEAK, _WILD = 5.0, 1.0
 _NUDGES = {"left": -0.1, "right": 0.1, "shift+left": -1.0, "shift+right": 1.0}
 _STEPS = {"down": -1.0, "up": 1.0, "shift+down": -10.0, "shift+up": 10.0}
 
@@ -653,9 +654,9 @@ class ImageEditor(_Editor):
     """The aperture and the background regions on an image, to be moved by hand.
 
     Bodies and edges are dragged; the ends of an edge tilt it. A press where no region is moves the
-    crosshair, with shift it selects a range of rows, which is one of wavelengths. Arrow keys move
-    what was taken last by 0.1 pixel, with shift by 1; up and down move the crosshair; Escape gives
-    up a drag; Delete takes the selected background region away.
+    crosshair, with shift it selects a range of rows in glue, which is one of wavelengths. Arrow
+    keys move what was taken last by 0.1 pixel, with shift by 1; up and down move the crosshair;
+    Escape gives up a drag; Delete takes the selected background region away.
 
     Parameters
     ----------
@@ -814,11 +815,12 @@ class ImageEditor(_Editor):
         drag, span = self._held, self._range
         self._range = None
         if drag is not None and drag.kind == "range" and not self.wavelength.empty:
-            if span is None:
-                self.live.wavelength_range = None
+            rows = [0.0, 0.0] if span is None else [span[0] + 0.5, span[1] - 0.5]
+            ends = sorted(self.wavelength.at(rows).tolist())
+            if ends[1] > ends[0]:
+                self.live.select(*ends)
             else:
-                ends = sorted(self.wavelength.at([span[0] + 0.5, span[1] - 0.5]).tolist())
-                self.live.wavelength_range = (ends[0], ends[1]) if ends[1] > ends[0] else None
+                self.live.deselect()
         super()._drop()
         self._marks_changed()
 
@@ -862,7 +864,7 @@ class ProfileEditor(_Editor):
         )
         if labels:
             axes.set_xlabel("column [pixel]")
-            axes.set_ylabel(f"surface brightness [{_unit_label(live.image.unit)}]")
+            axes.set_ylabel(f"brightness [{_unit_label(live.image.unit)}]")
             axes.grid(visible=True, alpha=0.25)
         axes.set_xlim(-0.5, live.image.shape[1] - 0.5)
         self.follow(self._sync, "operator", "selected")
@@ -1017,5 +1019,7 @@ def _peaks(flux: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
         return low, high
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(values, 3), axis=1)
     middle, bottom, top = (float(f(smooth)) for f in (np.median, np.min, np.max))
-    room = _PEAK * max(top - bottom, 1e-6 * abs(middle))
-    return max(low, bottom - room), min(high, top + room)
+    span = max(top - bottom, 1e-6 * abs(middle))
+    least = low if bottom - low <= _PEAK * span else bottom - _WILD * span
+    most = high if high - top <= _PEAK * span else top + _WILD * span
+    return least, most

@@ -39,7 +39,7 @@ from glue_lrs.image import SlitImage
 from glue_lrs.position import SourcePosition, expected_position
 from glue_lrs.viewers import cut
 from glue_lrs.viewers import data as glue_data
-from glue_lrs.viewers.commands import SetOperator
+from glue_lrs.viewers.commands import EmptySubset, SetOperator
 from glue_lrs.viewers.comparison import Comparison, comparison_of
 from glue_lrs.viewers.edges import (
     Kind,
@@ -79,10 +79,12 @@ class Numbers:
         Median of the flux over that of the comparison there; NaN without one.
     rows : int
         Rows in the range that are not masked.
+    rows_masked : int
+        Rows in the range that are masked: their flux does not count.
     rows_lost : int
-        Rows in the range in which bad pixels took some of the aperture.
+        Those of `rows` in which bad pixels took some of the aperture.
     most_lost : float
-        The greatest fraction of the aperture's weight that they took.
+        The greatest fraction of the aperture's weight that they took in one of these.
     limits : str
         The aperture's edges as inclusive limits (``xstart``, ``xstop``): whole pixels are whole
         numbers.
@@ -93,6 +95,7 @@ class Numbers:
     signal_to_noise: float
     ratio: float
     rows: int
+    rows_masked: int
     rows_lost: int
     most_lost: float
     limits: str
@@ -473,18 +476,19 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         lower, upper = self._limits_text()
         extraction = self.extraction
         if extraction is None:
-            return Numbers(math.nan, math.nan, 0, 0, math.nan, lower, upper)
+            return Numbers(math.nan, math.nan, 0, 0, 0, math.nan, lower, upper)
         inside = self._selects(extraction.wavelength)
         good = inside & ~extraction.mask
         error = extraction.columns["FLUX_ERROR"][good]
         with np.errstate(divide="ignore", invalid="ignore"):
             signal = extraction.columns["FLUX"][good] / error
         wave, ratio = self.ratio()
-        lost = extraction.lost_fraction[inside]
+        lost = extraction.lost_fraction[good]
         return Numbers(
             signal_to_noise=_median(signal),
             ratio=_median(ratio[self._selects(wave)]),
             rows=int(good.sum()),
+            rows_masked=int((inside & ~good).sum()),
             rows_lost=int((lost > _LOST).sum()),
             most_lost=float(np.max(lost, initial=0.0)),
             limits=lower,
@@ -838,6 +842,20 @@ class LiveExtraction(HasCallbackProperties, HubListener):
 
     # --- glue --------------------------------------------------------------------------------
 
+    def deselect(self) -> None:
+        """Empty the subset that `wavelength_range` follows, which becomes None.
+
+        It is a command of the stack. The subset itself stays, for the range that is selected next.
+        """
+        if self.closed:
+            return
+        subset = None if self._subset is None else self._subset()
+        if subset is not None:
+            self.session.command_stack.do(
+                EmptySubset(subset=getattr(subset, "group", subset), old=subset.subset_state)
+            )
+        self.wavelength_range = None
+
     def select(self, low: float, high: float) -> None:
         """Select a range of wavelengths (micron) in glue, in the spectrum and in the image.
 
@@ -914,6 +932,8 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         if found is not None:
             self._subset = weakref.ref(message.subset)
             self.wavelength_range = found
+        elif self._subset is not None and message.subset is self._subset():
+            self.wavelength_range = None  # it has been emptied, and may be filled again
 
     def _subset_removed(self, message: Any) -> None:
         if self._subset is not None and message.subset is self._subset():

@@ -32,6 +32,12 @@ _CLICK = 3.0
 _CURSOR = (0, (6, 3))
 #: Errors that many times larger than most, at as little signal, do not set the limits.
 _WILD = 5.0
+#: What is explained beside the comparison.
+_EXTRACTED, _SIGMA, _MASKED = "extracted", "±1σ", "masked row"
+#: Size of the explanation in points; over it, the width of a letter, and of a line with its spaces.
+_SMALL, _LETTER, _KEY = 8.3, 0.58, 3.6
+#: A label is not made shorter than that.
+_SHORTEST = 9
 #: The unit stays while typical values have this many of it.
 _KEEP_UNIT = (0.2, 2e3)
 
@@ -39,7 +45,8 @@ _KEEP_UNIT = (0.2, 2e3)
 class SpectrumPlot(View):
     """The spectrum of a live extraction: flux, errors, masked rows, and one to compare with.
 
-    A click sets the crosshair, a drag selects a range of wavelengths, a double click takes it away.
+    A click sets the crosshair, a drag selects a range of wavelengths in glue, a double click or
+    Delete clears it.
 
     Parameters
     ----------
@@ -80,7 +87,8 @@ class SpectrumPlot(View):
         self._start: tuple[float, float] | None = None
         self._dragged: tuple[float, float] | None = None
         self._compared: tuple[NDArray[np.float64], NDArray[np.float64], Any] | None = None
-        self._explained: tuple[bool, bool, str] | None = None
+        self._explained: tuple[str, ...] | None = None
+        self._masked = False
         self.limits = Limits(axes)
         put, across = self.layer.put, axes.get_xaxis_transform()
         self.range_patch = put(
@@ -103,7 +111,7 @@ class SpectrumPlot(View):
             transform=corner,
         )
         if ratio_axes is not None:
-            self.ratio_limits = Limits(ratio_axes)
+            self.ratio_limits = Limits(ratio_axes, text=False)
             self.ratio_layer = Overlay.of(ratio_axes).layer(ratio_axes)
             across = ratio_axes.get_xaxis_transform()
             self.ratio_range = self.ratio_layer.put(
@@ -117,6 +125,7 @@ class SpectrumPlot(View):
             self.ratio_cursor = self.ratio_layer.put(
                 Line2D([], [], color=ORANGE, lw=1.2, ls=_CURSOR), transform=across
             )
+        self._connections.append(self.overlay.canvas.mpl_connect("resize_event", self._resized))
         self._set_up_axes()
         self.follow(self._extraction_changed, "extraction")
         self.follow(self._comparison_changed, "comparison", "comparison_label", "integration")
@@ -297,27 +306,56 @@ class SpectrumPlot(View):
         label = self.live.comparison_label or "comparison"
         compared = np.size(self.comparison_line.get_xdata()) > 0
         other = self._compared is not None and not compared
-        if self._compared is not None and other:
-            label = f"{label}: in {_unit_label(self._compared[2])}, not comparable"
-        wanted = (masked, compared or other, label)
+        remark = ""
+        if other and self._compared is not None:
+            remark = f": in {_unit_label(self._compared[2])}, not comparable"
+        self._masked = masked
+        wanted = self._entries(label if compared or other else "", remark, masked)
         if not self._labels or wanted == self._explained:
             return False
         self._explained = wanted
-        handles: list[Any] = [
-            Line2D([], [], color=BLUE, lw=1.3, label="extracted"),
-            Patch(color=BLUE, alpha=0.25, lw=0, label="±1σ"),
+        known: dict[str, Any] = {
+            _EXTRACTED: Line2D([], [], color=BLUE, lw=1.3),
+            _SIGMA: Patch(color=BLUE, alpha=0.25, lw=0),
+            _MASKED: Line2D([], [], color=PURPLE, ls="", marker="|", ms=8),
+        }
+        handles = [
+            known.get(name) or Line2D([], [], color=VERMILION, lw=1.2, ls=(0, (4, 1.5)))
+            for name in wanted
         ]
-        if wanted[1]:
-            handles.append(Line2D([], [], color=VERMILION, lw=1.2, ls=(0, (4, 1.5)), label=label))
-        if masked:
-            handles.append(
-                Line2D([], [], color=PURPLE, ls="", marker="|", ms=8, label="masked row")
-            )
         self.axes.legend(
-            handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False,
-            fontsize="small", handlelength=1.6, columnspacing=1.2, borderaxespad=0.1,
+            handles=handles, labels=wanted, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4,
+            frameon=False, fontsize=_SMALL, handlelength=1.6, columnspacing=1.2, borderaxespad=0.1,
         )  # fmt: skip
         return True
+
+    def _entries(self, label: str, remark: str, masked: bool) -> tuple[str, ...]:
+        """The explanation as far as there is room above the axes.
+
+        In a narrow window what explains itself is left out, and a label is cut in its middle.
+        """
+        room = float(self.axes.bbox.width) / (_SMALL * self.points)
+        names = [_EXTRACTED, _SIGMA, *([_MASKED] if masked else [])]
+
+        def left() -> float:
+            """Letters that there is room for beside the names."""
+            taken = sum(_KEY + _LETTER * len(name) for name in names)
+            return (room - taken - (_KEY if label else 0.0)) / _LETTER - len(remark)
+
+        for name in (_SIGMA, _MASKED, _EXTRACTED):
+            if left() < min(len(label), _SHORTEST) and name in names:
+                names.remove(name)
+        most = max(int(left()), _SHORTEST)
+        if len(label) > most:
+            label = f"{label[: most // 2]}…{label[len(label) - (most - most // 2 - 1) :]}"
+        if label:
+            names.insert(len(names) - (_MASKED in names), label + remark)
+        return tuple(names)
+
+    def _resized(self, *_: Any) -> None:
+        """There is other room for the explanation."""
+        if not self.gone and self._explained is not None:
+            self._explain(self._masked)
 
     def _marks_changed(self, *_: Any) -> None:
         """Draw the crosshair and the selected range."""
@@ -367,7 +405,7 @@ class SpectrumPlot(View):
 
     def _press(self, event: Any) -> None:
         if event.dblclick:
-            self.live.wavelength_range = None
+            self.live.deselect()
             return
         self._start = (float(event.x), self.data_at(event)[0])
 
@@ -392,7 +430,7 @@ class SpectrumPlot(View):
             if np.isfinite(row):
                 self.live.cursor_row = row
         elif dragged[1] > dragged[0]:
-            self.live.wavelength_range = dragged
+            self.live.select(*dragged)
         self._marks_changed()
 
     def _cancel(self) -> None:
@@ -403,7 +441,7 @@ class SpectrumPlot(View):
         if key == "escape" and self.busy:
             self._cancel()
         elif key in ("delete", "backspace") and not self.busy:
-            self.live.wavelength_range = None
+            self.live.deselect()
 
 
 # --- numbers -----------------------------------------------------------------------------------

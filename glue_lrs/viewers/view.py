@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "RowWavelength", "View"]
 
-#: Blank part below and above what is drawn, over its height; a line of text is above.
+#: Blank part below and above what is drawn, over its height.
 _MARGINS = (0.08, 0.16)
+#: Height in points of the line of text in the upper corner, under which nothing is to be hidden,
+#: and the part of the axes that it gets at most.
+_HEAD, _HEAD_PART = 20.0, 0.35
 #: What is drawn may shrink to this part of the axes before the limits follow; while dragging less.
 _SHRINK, _SHRINK_DRAGGED = 0.6, 0.2
 #: Room, over the height of what is drawn, on a side where it has left the axes while dragging: a
@@ -75,14 +78,20 @@ class Limits:
     ----------
     axes : `~matplotlib.axes.Axes`
         Whose limits.
+    text : bool
+        Whether there is a line of text in the upper corner.
     """
 
-    def __init__(self, axes: Axes) -> None:
+    def __init__(self, axes: Axes, *, text: bool = True) -> None:
         self._axes = axes
+        self._text = text
         self._own: tuple[float, float] | None = None
         #: Whether the limits follow; False once somebody else has set them.
         self.follow = True
+        self._wanted: tuple[float, float] | None = None
         self._connection = axes.callbacks.connect("ylim_changed", self._changed)
+        self._canvas = root_figure(axes).canvas
+        self._resize = self._canvas.mpl_connect("resize_event", self._resized)
         axes.set_autoscaley_on(False)
 
     def want(self, low: float, high: float, dragging: bool = False) -> bool:
@@ -97,8 +106,10 @@ class Limits:
         """
         if not self.follow or not np.isfinite([low, high]).all():
             return False
+        self._wanted = low, high
         span = high - low or abs(high) or 1.0
         below, above = _MARGINS
+        above = max(above, self._head(below))
         if self._own is not None:
             bottom, top = self._own
             least = _SHRINK_DRAGGED if dragging else _SHRINK
@@ -113,13 +124,29 @@ class Limits:
         self._axes.set_ylim(self._own)
         return True
 
+    def _head(self, below: float) -> float:
+        """What must be blank above, over the height of what is drawn, for a line of text."""
+        figure = root_figure(self._axes)
+        height = 0.0 if figure is None else float(self._axes.bbox.height)
+        if height <= 0.0 or not self._text:
+            return 0.0
+        part = min(_HEAD * float(figure.dpi) / 72.0 / height, _HEAD_PART)
+        return (1.0 + below) * part / (1.0 - part)
+
     def release(self) -> None:
         """Follow again, starting from what is drawn next."""
-        self.follow, self._own = True, None
+        self.follow, self._own, self._wanted = True, None, None
 
     def close(self) -> None:
         """Leave the axes alone."""
         self._axes.callbacks.disconnect(self._connection)
+        self._canvas.mpl_disconnect(self._resize)
+
+    def _resized(self, *_: Any) -> None:
+        """The line of text takes another part of the axes; all is drawn anew after this."""
+        if self.follow and self._wanted is not None and root_figure(self._axes) is not None:
+            self._own = None
+            self.want(*self._wanted)
 
     def _changed(self, axes: Axes) -> None:
         now = sorted(axes.get_ylim())
@@ -205,6 +232,8 @@ class View:
                 canvas.mpl_disconnect(connection)
         if self.overlay.focus is self:
             self.overlay.focus = None
+        if self.overlay.hinter is self:
+            self.overlay.hinter = None
         self.overlay.remove(self.layer)
 
     def contains(self, event: Any) -> bool:

@@ -747,7 +747,7 @@ def test_the_cut_is_drawn(live: LiveExtraction, profile: ProfileEditor) -> None:
     )
     low, high = profile.axes.get_ylim()
     assert low < flux.min() < flux.max() < high
-    assert profile.axes.get_ylabel() == "surface brightness [MJy/sr]"
+    assert profile.axes.get_ylabel() == "brightness [MJy/sr]"
 
 
 def test_edges_in_the_cut_are_those_of_its_row(
@@ -795,6 +795,31 @@ def test_one_wild_pixel_does_not_squash_the_cut(make_image: Maker) -> None:
     editor = ProfileEditor(new_axes()[0], live)
     assert editor.axes.get_ylim()[1] < 30
     assert editor.line.get_ydata()[14] > 1e5  # it is drawn, and leaves the axes
+
+
+@pytest.mark.parametrize("fwhm", [1.3, 2.0, 4.0])
+@pytest.mark.parametrize("at", [20.0, 20.5])
+def test_the_top_of_a_narrow_source_is_seen(make_image: Maker, fwhm: float, at: float) -> None:
+    image = make_image((ROWS, COLUMNS))
+    x = np.arange(COLUMNS)
+    image.data[:] = np.exp(-4 * np.log(2) * ((x - at) / fwhm) ** 2)
+    live = open_extraction(DataCollection(), image)
+    live.set(START)
+    editor = ProfileEditor(new_axes()[0], live)
+    assert editor.axes.get_ylim()[1] > np.nanmax(live.slit_profile().flux)
+
+
+def test_a_figure_is_not_kept_alive(live: LiveExtraction) -> None:
+    """Not by a view that is left open, nor by one that has had the mouse and the keys."""
+    ax = new_axes()[0]
+    editor = show(ax, live)
+    hand = Hand(ax)
+    hand.drag((23.5, 20), (25.5, 20))
+    hand.move((25.5, 30), held=False)
+    gone = weakref.ref(ax.figure), weakref.ref(editor)
+    del ax, editor, hand
+    gc.collect()
+    assert [one() for one in gone] == [None, None]
 
 
 def test_limits_set_by_others_stay(live: LiveExtraction, profile: ProfileEditor) -> None:

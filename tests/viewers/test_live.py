@@ -666,6 +666,13 @@ def test_lost_pixels_are_counted(session: Session) -> None:
     live.set([Region("aperture", (8.5,), (16.5,))])
     assert live.numbers().rows_lost == 2
     assert live.numbers().most_lost == pytest.approx(2 / 8)
+    # A row that is lost altogether is masked: it counts once.
+    data[20] = np.nan
+    live = open_extraction(session, replace(image, data=data))
+    live.set([Region("aperture", (8.5,), (16.5,))])
+    numbers = live.numbers()
+    assert (numbers.rows, numbers.rows_masked, numbers.rows_lost) == (39, 1, 2)
+    assert numbers.most_lost == pytest.approx(2 / 8)
 
 
 # --- the slit profile --------------------------------------------------------------------------
@@ -966,6 +973,23 @@ def test_selecting_is_a_command(live: LiveExtraction) -> None:
     undo(live)
     assert live.wavelength_range == (6.0, 8.0)
     undo(live)
+    assert live.wavelength_range is None
+
+
+def test_clearing_the_selection_is_a_command(live: LiveExtraction) -> None:
+    live.deselect()  # there is none
+    assert live.wavelength_range is None
+    live.select(6.0, 8.0)
+    before = masks(live)
+    live.deselect()
+    assert live.wavelength_range is None
+    assert not any(mask.any() for mask in masks(live))
+    undo(live)
+    assert live.wavelength_range == (6.0, 8.0)
+    for now, then in zip(masks(live), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    live.wavelength_range = (9.0, 9.5)  # set without glue
+    live.deselect()
     assert live.wavelength_range is None
 
 

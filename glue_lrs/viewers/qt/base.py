@@ -8,13 +8,15 @@ from glue.core import BaseData, Data
 from qtpy import QtCore
 
 from glue_lrs.errors import LRSError
+from glue_lrs.viewers.data import is_lrs_image
+from glue_lrs.viewers.live import META, live_for, open_extraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from glue_lrs.viewers.live import LiveExtraction
 
-__all__ = ["ICON_SIZE", "SUBTOOLS", "FollowsExtraction", "is_ours", "live_of", "select_range"]
+__all__ = ["ICON_SIZE", "SUBTOOLS", "FollowsExtraction", "live_of"]
 
 #: Of the tools: the image's window is narrow.
 ICON_SIZE = QtCore.QSize(18, 18)
@@ -39,9 +41,6 @@ def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | 
     LiveExtraction or None
         None if the data has none.
     """
-    from glue_lrs.viewers.data import is_lrs_image
-    from glue_lrs.viewers.live import META, live_for, open_extraction
-
     if not isinstance(data, Data):
         return None
     found = live_for(session, data)
@@ -57,30 +56,6 @@ def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | 
             open_extraction(session, image)
             return live_for(session, data)
     return None
-
-
-def is_ours(data: Any) -> bool:
-    """Whether a dataset is an LRS image."""
-    from glue_lrs.viewers.data import is_lrs_image
-
-    return isinstance(data, Data) and is_lrs_image(data)
-
-
-def select_range(live: LiveExtraction | None, before: tuple[float, float] | None) -> None:
-    """Make a range of wavelengths that a hand has drawn the selection in glue.
-
-    Parameters
-    ----------
-    live : LiveExtraction or None
-        The extraction, which has the range.
-    before : (float, float) or None
-        The range before the mouse was pressed: nothing is done if it is the same.
-    """
-    if live is None or live.closed:
-        return
-    chosen = live.wavelength_range
-    if chosen is not None and chosen != before:
-        live.select(*chosen)
 
 
 class FollowsExtraction:

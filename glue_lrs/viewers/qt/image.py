@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,9 +18,8 @@ from glue_qt.viewers.image.mouse_mode import RoiClickAndDragMode
 from matplotlib import colormaps
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.coordinates import LRSCoordinates
-from glue_lrs.viewers.qt.axes import TickCoordinates
-from glue_lrs.viewers.qt.base import ICON_SIZE, SUBTOOLS, FollowsExtraction, is_ours, select_range
+from glue_lrs.viewers.data import is_lrs_image
+from glue_lrs.viewers.qt.base import ICON_SIZE, SUBTOOLS, FollowsExtraction
 from glue_lrs.viewers.qt.icons import icon
 
 if TYPE_CHECKING:
@@ -190,7 +188,6 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
     editor: Any = None
     _editing = True
     _restored = False
-    _pixel_coords: Any = None
 
     def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
         super().__init__(session, parent=parent, state=state)
@@ -218,7 +215,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         """Add an image; the first one decides the look of the viewer."""
         first = not self.state.layers
         added = super().add_data(data)
-        if added and first and is_ours(data):
+        if added and first and is_lrs_image(data):
             self._set_look(data)
         if added:
             self.find_live()
@@ -226,7 +223,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
 
     def get_data_layer_artist(self, layer: Any = None, layer_state: Any = None) -> Any:
         """Our own artist for LRS images."""
-        if is_ours(layer):
+        if is_lrs_image(layer):
             return self.get_layer_artist(LRSImageLayerArtist, layer=layer, layer_state=layer_state)
         return super().get_data_layer_artist(layer=layer, layer_state=layer_state)
 
@@ -270,12 +267,6 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.editor = ImageEditor(self.axes, live)
         self.editor.active = self._editing
         self.editor.on_adding = self._adding_changed
-        self._pressed_range: Any = None
-        canvas = self.figure.canvas
-        self._connections = [
-            canvas.mpl_connect("button_press_event", self._range_begins),
-            canvas.mpl_connect("button_release_event", self._range_ends),
-        ]
         self.state.add_callback("slices", self._slice_chosen)
         self.follow("integration", self._show_integration)
         if live.image.is_stack:
@@ -287,19 +278,11 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
     def detach(self) -> None:
         """Take them away."""
         self.state.home = None
-        for connection in self._connections:
-            self.figure.canvas.mpl_disconnect(connection)
         if self.editor is not None:
             self.editor.on_adding = None
             self.editor.close()
             self.editor = None
         self.state.remove_callback("slices", self._slice_chosen)
-
-    def _range_begins(self, event: Any) -> None:
-        self._pressed_range = None if self.live is None else self.live.wavelength_range
-
-    def _range_ends(self, event: Any) -> None:
-        select_range(self.live, self._pressed_range)
 
     def _adding_changed(self, on: bool) -> None:
         """Let the tool's button go up once a region is drawn."""
@@ -368,20 +351,13 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
     # --- axes --------------------------------------------------------------------------------
 
     def _set_wcs(self, *args: Any, **kwargs: Any) -> None:
-        if "reset_wcs" not in vars(self.axes):  # glue hands over coordinates that may end
-            self.axes.reset_wcs = partial(self._reset_wcs, self.axes.reset_wcs)
         super()._set_wcs(*args, **kwargs)
-        if self._wcs_set and is_ours(self.state.reference_data):
+        if self._wcs_set and is_lrs_image(self.state.reference_data):
             self._decorate()
-
-    def _reset_wcs(self, reset: Any, *, slices: Any, wcs: Any) -> None:
-        if isinstance(wcs, LRSCoordinates):
-            wcs = TickCoordinates(wcs, self.state.reference_data.shape)
-        reset(slices=slices, wcs=wcs)
 
     def _update_axes(self, *args: Any) -> None:
         """Labels with units."""
-        if not is_ours(self.state.reference_data):
+        if not is_lrs_image(self.state.reference_data):
             super()._update_axes(*args)
             return
         data = self.state.reference_data

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from glue.core import BaseData
 from glue.core.message import SubsetCreateMessage, SubsetDeleteMessage, SubsetUpdateMessage
 from glue.viewers.common.layer_artist import LayerArtist
@@ -18,7 +19,8 @@ from qtpy import QtCore, QtGui, QtWidgets
 
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.position import SourcePosition, expected_position
-from glue_lrs.viewers.qt.base import FollowsExtraction, is_ours
+from glue_lrs.viewers.data import is_lrs_image
+from glue_lrs.viewers.qt.base import FollowsExtraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -425,12 +427,12 @@ class Panel(QtWidgets.QWidget):
         ratio = numbers.ratio
         plain = math.isfinite(ratio) and 0.01 <= abs(ratio) < 100
         self.ratio.setText(f"{ratio:.4f}" if plain else _digits(ratio, 4))
+        lost = "none"
         if numbers.rows_lost:
-            self.lost.setText(
-                f"{numbers.rows_lost} of {numbers.rows} rows, at most {numbers.most_lost:.0%}"
-            )
-        else:
-            self.lost.setText("none")
+            lost = f"{numbers.rows_lost} of {numbers.rows} rows, ≤ {numbers.most_lost:.0%}"
+        if numbers.rows_masked:
+            lost += f"; {numbers.rows_masked} masked"
+        self.lost.setText(lost)
 
     def _cursor(self) -> int:
         return min(max(round(self.live.cursor_row), 0), self.live.image.shape[0] - 1)
@@ -440,8 +442,6 @@ class Panel(QtWidgets.QWidget):
         wave = self.live.row_wavelength
         lower, upper = (float(e) for e in region.at(self.live.rows[row], wave[row]))
         if math.isnan(lower) or math.isnan(upper):  # a row without a wavelength: the next that has
-            import numpy as np
-
             known = np.flatnonzero(np.isfinite(wave))
             row = int(known[np.abs(known - row).argmin()])
             lower, upper = (float(e) for e in region.at(self.live.rows[row], wave[row]))
@@ -693,7 +693,7 @@ class ExtractionPanel(FollowsExtraction, DataViewer):
 
     def add_data(self, data: BaseData) -> bool:
         """Add an LRS image."""
-        if not is_ours(data):
+        if not is_lrs_image(data):
             self.complain(f"{data.label}: is no LRS image, expected an s2d, cal or calints")
             return False
         added = super().add_data(data)

@@ -10,7 +10,8 @@ from glue.viewers.matplotlib.state import MatplotlibDataViewerState, MatplotlibL
 from glue_qt.viewers.matplotlib.data_viewer import MatplotlibDataViewer
 from qtpy import QtWidgets
 
-from glue_lrs.viewers.qt.base import ICON_SIZE, SUBTOOLS, FollowsExtraction, is_ours
+from glue_lrs.viewers.data import is_lrs_image
+from glue_lrs.viewers.qt.base import ICON_SIZE, SUBTOOLS, FollowsExtraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,7 @@ class SlitProfileViewer(FollowsExtraction, MatplotlibDataViewer):
 
     def add_data(self, data: BaseData) -> bool:
         """Add an LRS image; other data have no slit."""
-        if not is_ours(data):
+        if not is_lrs_image(data):
             self.complain(f"{data.label}: is no LRS image, expected an s2d, cal or calints")
             return False
         if self.live is not None and data is not self.live.data:

@@ -14,13 +14,12 @@ from glue_qt.viewers.profile import ProfileViewer
 from glue_qt.viewers.profile.layer_style_editor import ProfileLayerStyleEditor
 
 from glue_lrs.errors import LRSError
+from glue_lrs.viewers.data import is_lrs_image
 from glue_lrs.viewers.qt.base import (
     ICON_SIZE,
     SUBTOOLS,
     FollowsExtraction,
-    is_ours,
     live_of,
-    select_range,
 )
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ class LRSSpectrumViewer(FollowsExtraction, ProfileViewer):
 
     def add_data(self, data: BaseData) -> bool:
         """Add a spectrum; of an LRS image, its live spectrum."""
-        if is_ours(data):
+        if is_lrs_image(data):
             try:
                 live = live_of(self.session, data, make=True)
             except LRSError as error:
@@ -226,12 +225,6 @@ class LRSSpectrumViewer(FollowsExtraction, ProfileViewer):
         self.state.add_callback("x_display_unit", self._x_unit_chosen)
         self.follow("extraction", self._sync_unit)
         self.follow("comparison", self._show_ratio)
-        self._pressed_range: Any = None
-        canvas = self.figure.canvas
-        self._connections = [
-            canvas.mpl_connect("button_press_event", self._range_begins),
-            canvas.mpl_connect("button_release_event", self._range_ends),
-        ]
         self._show_ratio()
 
     def detach(self) -> None:
@@ -240,8 +233,6 @@ class LRSSpectrumViewer(FollowsExtraction, ProfileViewer):
         self.state.home = None
         self.state.remove_callback("y_display_unit", self._unit_chosen)
         self.state.remove_callback("x_display_unit", self._x_unit_chosen)
-        for connection in self._connections:
-            self.figure.canvas.mpl_disconnect(connection)
         if self.plot is not None:
             self.plot.close()
             self.plot = None
@@ -363,14 +354,6 @@ class LRSSpectrumViewer(FollowsExtraction, ProfileViewer):
             lower += 0.12
         self.axes.resizer.margins = [left, right, bottom + lower, top]
         self.axes.resizer.on_resize(None)
-
-    # --- a range of wavelengths ----------------------------------------------------------------
-
-    def _range_begins(self, event: Any) -> None:
-        self._pressed_range = None if self.live is None else self.live.wavelength_range
-
-    def _range_ends(self, event: Any) -> None:
-        select_range(self.live, self._pressed_range)
 
     def fit_limits(self) -> None:
         """Limits that show the spectra but not their wildest values."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError, ProductError
-from glue_lrs.viewers.qt.base import is_ours
+from glue_lrs.viewers.data import is_lrs_image
 from glue_lrs.viewers.qt.image import LRSImageViewer
 from glue_lrs.viewers.qt.panel import ExtractionPanel
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
@@ -154,8 +154,8 @@ def open_from_menu(session: Any, data_collection: Any) -> None:
         Its data.
     """
     app = session.application
-    images = [data for data in _selected(app) if is_ours(data)]
-    images = images or _not_shown(app, [data for data in data_collection if is_ours(data)])
+    images = [data for data in _selected(app) if is_lrs_image(data)]
+    images = images or _not_shown(app, [data for data in data_collection if is_lrs_image(data)])
     if not images:
         path, _ = QtWidgets.QFileDialog.getOpenFileName(
             app, "Open an LRS image", "", "JWST products (*.fits *.fits.gz);;All files (*)"
@@ -167,7 +167,7 @@ def open_from_menu(session: Any, data_collection: Any) -> None:
 
 def open_startup(session: Any, data_collection: Any) -> None:
     """``glue --startup=lrs``: a tab for each LRS image."""
-    for image in [data for data in data_collection if is_ours(data)]:
+    for image in [data for data in data_collection if is_lrs_image(data)]:
         _open_or_tell(session.application, image)
 
 
@@ -176,7 +176,7 @@ def extract_layer(data: Any, data_collection: Any) -> None:
     app = _application_of(data_collection)
     if app is None:
         return
-    if not is_ours(data):
+    if not is_lrs_image(data):
         error = ProductError(f"{data.label}: is no LRS image, expected an s2d, cal or calints")
         QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", str(error))
         return

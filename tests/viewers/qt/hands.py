@@ -101,3 +101,11 @@ def drag(viewer: Any, points: Sequence[tuple[float, float]], keys: Any = None) -
 
 def click(viewer: Any, x: float, y: float) -> None:
     drag(viewer, [(x, y)])
+
+
+def double_click(viewer: Any, x: float, y: float) -> None:
+    """As Qt sends it: the second press has a name of its own."""
+    click(viewer, x, y)
+    at, keys = on_canvas(viewer, x, y), QtCore.Qt.NoModifier
+    send(viewer, QtCore.QEvent.MouseButtonDblClick, at, LEFT, LEFT, keys)
+    release(viewer, x, y)

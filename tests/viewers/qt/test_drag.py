@@ -7,12 +7,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy import QtCore, QtTest
+from qtpy import QtCore, QtTest, QtWidgets
 
 from glue_lrs.extract import Extract1D
 from glue_lrs.image import SlitImage
+from glue_lrs.reference import Reference
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.viewers.qt.hands import Tab, click, drag, move, moved, press, release, seen, settle
+from tests.oracle import pipeline
+from tests.viewers.qt.hands import (
+    Tab,
+    click,
+    double_click,
+    drag,
+    move,
+    moved,
+    press,
+    release,
+    seen,
+    settle,
+)
 
 
 @pytest.fixture
@@ -209,6 +222,59 @@ def test_range(app: Any, live: Any, tab: Tab) -> None:
     assert tab.image.editor.active  # the tool is done, the mouse edits again
     settle()
     assert f"{wave[0]:.1f}" in tab.panel.panel.range.text()
+
+
+@pytest.mark.parametrize("unit", ["uJy", "Jy"])
+def test_a_range_is_cleared_in_glue_as_well(app: Any, live: Any, tab: Tab, unit: str) -> None:
+    """A double click empties the subset, as undo fills it again; also after another unit."""
+    tab.spectrum.state.y_display_unit = unit
+    settle(0.1)
+    low, high = tab.spectrum.axes.get_ylim()
+    y = (low + high) / 2
+    drag(tab.spectrum, [(7.0, y), (8.0, y), (9.0, y)])
+    (group,) = app.data_collection.subset_groups
+    assert all(subset.to_mask().any() for subset in group.subsets)
+    chosen = live.wavelength_range
+    double_click(tab.spectrum, 6.0, y)
+    assert live.wavelength_range is None
+    assert app.data_collection.subset_groups == (group,)
+    assert not any(subset.to_mask().any() for subset in group.subsets)
+    app._actions["undo"].trigger()
+    assert live.wavelength_range == chosen
+    assert all(subset.to_mask().any() for subset in group.subsets)
+    app._actions["redo"].trigger()
+    assert live.wavelength_range is None
+    drag(tab.spectrum, [(10.0, y), (10.5, y), (11.0, y)])  # the same subset is filled again
+    assert app.data_collection.subset_groups == (group,)
+    assert live.wavelength_range == pytest.approx((10.0, 11.0), abs=0.05)
+
+
+def test_the_pipeline_takes_what_was_drawn(
+    live: Any, tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The JSON saved in the panel after drags gives the pipeline's very spectrum."""
+    rows = 120.0, 130.0, 140.0
+    upper = live.regions[0].upper[0]
+    drag(tab.image, [(upper, rows[0]), (upper + 1, rows[1]), (upper + 2, rows[2])])
+    ends = [(g, p) for g, p in tab.image.editor._handles(0) if g.part == "lower" and g.end == "top"]
+    ((_, (x, y)),) = ends
+    drag(tab.image, [(x, y), (x - 0.5, y), (x - 1.5, y)])
+    tab.image.toolbar.active_tool = "lrs:background"
+    drag(tab.image, [(33, 100), (35, 110), (38, 120)])
+    assert live.aperture.src_coeff is not None
+    assert live.background is not None
+    path = tmp_path / "drawn.json"
+    monkeypatch.setattr(QtWidgets.QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    (button,) = [
+        one
+        for one in tab.panel.panel.findChildren(QtWidgets.QPushButton)
+        if one.text() == "JSON…" and "override_extract1d" in one.toolTip()
+    ]
+    button.click()
+    entry = Reference.read(path).entry(live.image.exp_type)
+    theirs = pipeline.run(live.image, entry, tmp_path)
+    assert pipeline.disagreements(live.extraction.columns, theirs.columns, 1e-9) == []
+    assert np.isfinite(theirs.columns["FLUX"]).sum() > 300
 
 
 def test_stack(app: Any, products: dict[str, Path]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 
 from glue_lrs.image import SlitImage
+from glue_lrs.viewers import blitting
 from glue_lrs.viewers.live import live_for
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.viewers.qt.hands import Tab, drag, move, press, release, settle
+from tests.viewers.qt.hands import NONE, Tab, drag, move, press, release, settle
 
 
 @pytest.fixture(autouse=True)
@@ -214,4 +217,31 @@ def test_select_with_every_tool(app: Any, live: Any, tab: Tab) -> None:
     tab.image.state.reset_limits()
     drag(tab.image, [(middle, 100), (middle + 2, 100)])
     assert live.extract != kept
+    sane(live)
+
+
+def test_closed_viewers_are_gone(app: Any, live: Any, tab: Tab) -> None:
+    """Neither a viewer nor what it draws with outlives its tab, though the mouse was there."""
+    edge = live.regions[0].upper[0]
+    move(tab.image, edge, 150, held=NONE)  # the mouse has another shape
+    drag(tab.image, [(edge, 150), (edge + 2, 150)])
+    live.select(7.0, 9.0)
+    kept = [weakref.ref(viewer) for viewer in tab.all]
+    kept += [weakref.ref(tab.image.editor), weakref.ref(tab.spectrum.plot)]
+    kept += [weakref.ref(tab.profile.editor), weakref.ref(tab.panel.panel)]
+    drawn = {viewer.figure for viewer in tab.all[:3]}
+    assert all(figure in blitting._overlays for figure in drawn)
+    tab.__dict__.clear()
+    app.new_tab()
+    app.close_tab(0, warn=False)
+    settle(0.2)
+    gc.collect()
+    settle(0.1)
+    gc.collect()
+    assert [one() for one in kept if one() is not None] == []
+    # undo reaches the extraction without its views
+    app._actions["undo"].trigger()
+    app._actions["undo"].trigger()
+    assert live.wavelength_range is None
+    assert live.regions[0].upper[0] == edge
     sane(live)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -109,3 +110,35 @@ def test_moved_file(
         view([path], tmp_path / "out.png")
     assert "\n" not in str(caught.value)
     settle()
+
+
+#: Names of classes and of plugins are the file format: sessions must open in every later version.
+NAMES = {
+    "glue_lrs.viewers.coordinates.LRSCoordinates",
+    "glue_lrs.viewers.coordinates.SpectrumCoordinates",
+    "glue_lrs.viewers.memory.Memory",
+    "glue_lrs.viewers.qt.image.LRSImageLayerArtist",
+    "glue_lrs.viewers.qt.image.LRSImageLayerState",
+    "glue_lrs.viewers.qt.image.LRSImageViewer",
+    "glue_lrs.viewers.qt.panel.ExtractionPanel",
+    "glue_lrs.viewers.qt.panel.PanelLayerArtist",
+    "glue_lrs.viewers.qt.profile.SlitProfileLayerArtist",
+    "glue_lrs.viewers.qt.profile.SlitProfileViewer",
+    "glue_lrs.viewers.qt.spectrum.LRSSpectrumViewer",
+    "glue_lrs.viewers.qt.spectrum.SpectrumLayerArtist",
+    "glue_lrs.viewers.files.lrs_image",
+    "glue_lrs.viewers.plugin",
+    "glue_lrs.viewers.qt.plugin",
+}
+
+
+def test_names_in_a_session(
+    make_app: Callable[..., Any], products: dict[str, Path], tmp_path: Path
+) -> None:
+    app = make_app()
+    live = open_tab(app, products["s2d"])
+    live.select(7.0, 9.0)
+    path = tmp_path / "session.glu"
+    app.save_session(str(path))
+    found = set(re.findall(r"glue_lrs\.[\w.]+", path.read_text()))
+    assert found == NAMES
