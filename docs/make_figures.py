@@ -20,7 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from glue_lrs import Aperture, ApertureCorrection, Extract1D, LRSWarning, SlitImage
+from glue_lrs.growth import survey
 from glue_lrs.plot import plot_cut, plot_image
+from glue_lrs.plot_measure import plot_measurement
 from glue_lrs.simulate import Scene, Source, Supernova, demo_scene
 
 VERMILION, BLUE, GREEN, GREY = "#D55E00", "#0072B2", "#009E73", "0.45"
@@ -55,6 +57,7 @@ def draw_all(demo: Path, target: Path) -> None:
         "apcorr": apcorr(demo),
         "lost": lost(demo),
         "filled": filled(),
+        "choosing": choosing(demo),
     }
     for name, figure in figures.items():
         figure.savefig(target / f"{name}.png", dpi=110)
@@ -66,6 +69,15 @@ def _new(width: float, height: float) -> Figure:
 
 def _operator(image: SlitImage, **keys: Any) -> Extract1D:
     return Extract1D.from_reference(None, image.exp_type, apply_apcorr=False, **keys)
+
+
+# --- the source ----------------------------------------------------------------------------------
+
+
+def choosing(demo: Path) -> Figure:
+    """What is measured of a nod, and its growth curve."""
+    found, growth, background = survey(SlitImage.read(demo / "demo_nod1_s2d.fits"))
+    return plot_measurement(found, growth, background=background)
 
 
 # --- the image -----------------------------------------------------------------------------------
