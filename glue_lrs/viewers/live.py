@@ -724,6 +724,10 @@ class LiveExtraction(HasCallbackProperties, HubListener):
             self._show(operator)
         else:
             self.operator = operator
+        collection = self.session.data_collection
+        if self.spectrum_data not in collection:  # removed, but sessions find the state in it
+            collection.append(self.spectrum_data)
+            self._link()
         self._update_data()
         self._remember()
 
@@ -1035,7 +1039,7 @@ def _restored(stored: dict[str, Any], image: SlitImage, notes: list[str]) -> Ext
             return Extract1D.from_parameters(
                 stored["parameters"], apcorr=correction, references=references
             )
-    except (LRSError, KeyError) as error:
+    except (LRSError, KeyError, TypeError, ValueError) as error:
         notes.append(f"the default aperture, as that of the session cannot be used: {error}")
         return None
 

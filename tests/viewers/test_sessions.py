@@ -129,6 +129,17 @@ def test_a_preview_is_not_saved(path: Path) -> None:
     assert open_extraction(other, image_of(other)).extract == kept
 
 
+def test_an_edit_after_the_spectrum_was_removed_comes_back(path: Path) -> None:
+    """The state is kept with the spectrum: an edit puts it back into the collection."""
+    collection = DataCollection()
+    live = open_extraction(collection, path)
+    collection.remove(live.spectrum_data)
+    assert live.set([live.regions[0].moved(1.5)])
+    assert live.spectrum_data in collection
+    other = restored(collection)
+    assert_came_back(live, open_extraction(other, image_of(other)))
+
+
 def test_what_was_loaded_by_glue_and_two_files(tmp_path: Path, path: Path, apcorr: Path) -> None:
     collection = DataCollection([load_data(str(path))])
     second = load_data(str(saved(slit(), tmp_path / "nod2_s2d.fits")))
