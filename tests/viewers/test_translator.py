@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,7 +44,9 @@ def astronomy(translators: None) -> None:
     """Those of glue-astronomy as well, registered later as it may well happen."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what it imports
-        import glue_astronomy.translators.spectrum1d as theirs
+        # Not by an import statement: glue itself may have loaded the package halfway, as its
+        # warnings are errors in tests, and left this module without the one above it.
+        theirs = importlib.import_module("glue_astronomy.translators.spectrum1d")
 
     data_translator(Spectrum)(theirs.SpecutilsHandler)
 
