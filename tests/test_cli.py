@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -605,6 +605,15 @@ def test_names_that_are_not_utf8(made: Path, here: Path) -> None:
 # --- Ctrl-C ------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Ctrl-C as a terminal's programs get it: a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("swallowed", [False, True, None])
 def test_interrupted_while_writing(
     made: Path, here: Path, monkeypatch: pytest.MonkeyPatch, swallowed: bool | None
@@ -649,6 +658,7 @@ def test_interrupted_while_words_are_read(here: Path, monkeypatch: pytest.Monkey
 #: What ends a program in the middle: at an import, or when a process has written half a file.
 PROGRAM = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 class Stop:
     def find_spec(self, name, path=None, target=None):
         if name == {name!r}:
