@@ -40,6 +40,7 @@ from glue_lrs.image import FIXED_SLIT, SLITLESS, SlitImage
 from glue_lrs.io import _files, products
 from glue_lrs.io._files import asdf_hdu, atomic_write, load_asdf, open_fits
 from glue_lrs.io.products import identify_product, is_lrs_product
+from glue_lrs.simulate import Scene
 
 PLANES = ("data", "err", "var_poisson", "var_rnoise", "var_flat", "dq", "wavelength")
 KINDS = ("s2d", "cal", "full", "calints")
@@ -1128,3 +1129,13 @@ def test_a_cut_off_gzip_file_is_told(how: str, tmp_path: Path) -> None:
         SlitImage.read(path)
     path.write_bytes(gzip.compress(content))
     assert SlitImage.read(path).shape == SlitImage.read(whole).shape
+
+
+def test_a_wcs_that_has_been_inverted_is_written_and_read(tmp_path: Path) -> None:
+    """Its models are then the inverses of their inverses: a circle in the ASDF tree."""
+    image = Scene(seed=1).s2d(1).image
+    sky = image.wcs(20, 100)
+    assert image.wcs.backward_transform is not None
+    image.write(tmp_path / "x_s2d.fits")
+    again = SlitImage.read(tmp_path / "x_s2d.fits")
+    np.testing.assert_allclose(again.wcs(20, 100), sky, rtol=1e-15)

@@ -393,17 +393,25 @@ def parse_asdf(raw: bytes, label: str) -> dict[str, Any]:
         ) from reason
 
 
-def _prune(node: Any) -> None:
-    """Take the references to arrays in other HDUs out of a tree that is not converted yet."""
+def _prune(node: Any, seen: set[int] | None = None) -> None:
+    """Take the references to arrays in other HDUs out of a tree that is not converted yet.
+
+    It may hold itself: a model is the inverse of its inverse.
+    """
+    seen = set() if seen is None else seen
+    if id(node) in seen:
+        return
     if hasattr(node, "items"):
+        seen.add(id(node))
         for key in [key for key, value in node.items() if _is_reference(value)]:
             del node[key]
         for value in node.values():
-            _prune(value)
+            _prune(value, seen)
     elif isinstance(node, list | UserList):
+        seen.add(id(node))
         node[:] = [value for value in node if not _is_reference(value)]
         for value in node:
-            _prune(value)
+            _prune(value, seen)
 
 
 def _is_reference(value: Any) -> bool:
