@@ -245,7 +245,9 @@ class Background:
         values = data if smoothed is None else smoothed
         if self.bkg_fit == "median":
             return _fit_median(values, region, invalid, aperture[:, 0])
-        used = region & ~invalid
+        used = ~invalid
+        if not region.all():
+            used &= region
         if smoothed is not None:
             used &= np.isfinite(smoothed)
         return _fit_polynomial(values, used, x, aperture, self.bkg_order)

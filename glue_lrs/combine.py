@@ -18,8 +18,9 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError, LRSWarning, nearest
-from glue_lrs.extraction import Extraction, _file_record
+from glue_lrs.extraction import Extraction
 from glue_lrs.image import DO_NOT_USE, SlitImage
+from glue_lrs.provenance import file_record
 from glue_lrs.unified import reader, writer
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class _File:
     def record(self) -> dict[str, Any]:
         found: Any = None
         if self._path is not None:
-            found = _file_record(self._path)
+            found = file_record(self._path)
         elif self._provenance is not None:
             found = self._provenance["input"]
         return {"filename": None, "sha256": None} | dict(found or {})

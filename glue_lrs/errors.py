@@ -11,7 +11,9 @@ __all__ = [
     "LRSError",
     "LRSWarning",
     "ProductError",
+    "ProfileError",
     "ReferenceFileError",
+    "SourceError",
     "WriteError",
     "nearest",
 ]
@@ -38,6 +40,14 @@ class ApertureError(ReferenceFileError):
 
 class CorrectionError(LRSError):
     """An APCORR reference cannot be used for this image."""
+
+
+class ProfileError(LRSError):
+    """A PSF reference cannot be used, or a profile cannot be learned."""
+
+
+class SourceError(LRSError):
+    """There is no source in an image, or not the one that is asked for."""
 
 
 class WriteError(LRSError):

@@ -1,4 +1,8 @@
-"""Extract1D, the operator: SlitImage -> Extraction."""
+"""Extract1D, the operator: SlitImage -> Extraction.
+
+The sums of a box are here. For optimal extraction, and where bad pixels are made up for, `run`
+hands over to `glue_lrs.methods`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from astropy.table import Table
@@ -25,13 +29,17 @@ from glue_lrs.position import SourcePosition, expected_position, expected_trace
 if TYPE_CHECKING:
     from specutils import Spectrum
 
+    from glue_lrs.optimal import OptimalResult
+    from glue_lrs.profile import PSFProfile
     from glue_lrs.reference import Reference
 
 __all__ = ["Extract1D", "Placement"]
 
 #: Pixels of a window that are worked on at once: few enough to stay in the processor's cache and
 #: far below the image's own memory, enough to hide the cost of a call.
-_BLOCK_PIXELS = 1 << 15
+_BLOCK_PIXELS = 3 << 15
+#: Whole rows of a stack are read where they have up to so many times the columns that are wanted.
+_WHOLE_ROWS = 3
 #: What a run may add to the memory of the six planes (SCI, ERR, three variances, WAVELENGTH).
 _MEMORY = 0.25
 #: Bytes that a run takes apart from arrays, and that a row takes apart from its pixels.
@@ -77,7 +85,7 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Extract1D:
-    """Box extraction of MIRI LRS spectra, equal to the JWST pipeline's ``extract_1d``.
+    """Extraction of MIRI LRS spectra, equal to the JWST pipeline's ``extract_1d``.
 
     Made once, called with images: ``extract(image)`` gives a specutils spectrum,
     ``extract.run(image)`` all the columns.
@@ -108,11 +116,29 @@ class Extract1D:
     max_lost : float, optional
         Departure from the pipeline: rows in which bad pixels took more than this fraction of the
         aperture's weight are masked (DQ bit 0). Their numbers stay.
+    extraction_type : {"box", "optimal"}
+        Whether pixels of the aperture are summed, or weighted with the profile of a point source.
+        Then the aperture only tells where the source is, and there is no aperture correction.
+    psf : PSFProfile, optional
+        The PSF reference, for optimal extraction or `bad_pixels`.
+    optimal_mode : {"pipeline", "psf", "learned"}, optional
+        Arithmetic of an optimal extraction. ``"pipeline"`` is the pipeline's, with its faults
+        (`~glue_lrs.optimal_pipeline.PipelineOptimal`). The others are departures from it
+        (`~glue_lrs.optimal.OptimalExtraction`): ``"psf"`` with the profile of `psf`, ``"learned"``
+        with one that is learned from the image. None: ``"pipeline"`` where there is a `psf`, which
+        the pipeline always has, and ``"learned"`` where there is none.
+    model_nod_pair : bool
+        Whether an optimal extraction fits the negative traces that other nods left.
+    optimize_psf_location : bool
+        Whether an optimal extraction fits where the source is.
+    bad_pixels : {"profile"}, optional
+        Departure from the pipeline: the light that bad pixels took from a box is made up for from
+        the profile, of `psf` or learned. An optimal extraction always does that.
     id : str, optional
         EXP_TYPE or slit name of the reference's entry.
     references : tuple of (str, str or None)
-        Names of the reference files: ``extract1d`` and ``apcorr``. They are passed on to the
-        provenance and do not count when operators are compared.
+        Names of the reference files: ``extract1d``, ``apcorr`` and ``psf``. They are passed on to
+        the provenance and do not count when operators are compared.
 
     Raises
     ------
@@ -136,6 +162,12 @@ class Extract1D:
     apply_apcorr: bool = True
     fixed_background: bool = False
     max_lost: float | None = None
+    extraction_type: Literal["box", "optimal"] = "box"
+    psf: PSFProfile | None = None
+    optimal_mode: Literal["pipeline", "psf", "learned"] | None = None
+    model_nod_pair: bool = True
+    optimize_psf_location: bool = True
+    bad_pixels: Literal["profile"] | None = None
     id: str | None = None
     references: tuple[tuple[str, str | None], ...] = field(default=(), compare=False)
 
@@ -157,6 +189,10 @@ class Extract1D:
             value = getattr(self, key)
             if not (value is None or isinstance(value, bool)):
                 raise ReferenceFileError(f"{key} is {value!r}, expected True, False or None")
+        if self.extraction_type != "box" or self.optimal_mode or self.bad_pixels or self.psf:
+            from glue_lrs.methods import check
+
+            check(self)
 
     @classmethod
     def from_reference(
@@ -165,6 +201,7 @@ class Extract1D:
         exp_type: str,
         *,
         apcorr: str | PathLike[str] | ApertureCorrection | None = None,
+        psf: str | PathLike[str] | PSFProfile | None = None,
         **overrides: Any,
     ) -> Extract1D:
         """Make the operator of an EXTRACT1D reference.
@@ -181,13 +218,17 @@ class Extract1D:
             An APCORR reference. Of a file the row for SUBARRAY FULL is taken for the slit, that for
             SLITLESSPRISM for slitless exposures; for other subarrays give
             ``ApertureCorrection.read(path, subarray=...)``.
+        psf : str, path-like, PSFProfile or None
+            A PSF reference, for ``extraction_type="optimal"``. Of a file the first profile is taken
+            whose APERTURE is `exp_type` or any; for others give ``PSFProfile.read(path, name)``.
         **overrides
             ``subtract_background``, ``apply_apcorr``, ``use_source_posn``, ``position_offset``,
-            ``smoothing_length``, ``bkg_fit``, ``bkg_order`` and ``extraction_type`` are what the
-            pipeline's step parameters of these names are: None leaves the choice to the reference,
-            ``use_source_posn`` works for extended sources as well, and ``bkg_fit`` may be "mean".
-            ``fixed_background`` and ``max_lost`` are those of `Extract1D`. Any other key of an
-            EXTRACT1D aperture replaces the reference's; None takes it away.
+            ``smoothing_length``, ``bkg_fit``, ``bkg_order``, ``extraction_type``,
+            ``model_nod_pair`` and ``optimize_psf_location`` are what the pipeline's step parameters
+            of these names are: None leaves the choice to the reference, ``use_source_posn`` works
+            for extended sources as well, and ``bkg_fit`` may be "mean". ``fixed_background``,
+            ``max_lost``, ``optimal_mode`` and ``bad_pixels`` are those of `Extract1D`. Any other
+            key of an EXTRACT1D aperture replaces the reference's; None takes it away.
 
         Returns
         -------
@@ -201,6 +242,8 @@ class Extract1D:
             value is wrong.
         CorrectionError
             If the APCORR reference cannot be used.
+        ProfileError
+            If the PSF reference cannot be used.
 
         Warns
         -----
@@ -210,7 +253,9 @@ class Extract1D:
         """
         from glue_lrs.parameters import operator_from_reference
 
-        return operator_from_reference(cls, reference, exp_type, apcorr=apcorr, **overrides)
+        return operator_from_reference(
+            cls, reference, exp_type, apcorr=apcorr, psf=psf, **overrides
+        )
 
     @classmethod
     def from_parameters(
@@ -218,6 +263,7 @@ class Extract1D:
         parameters: Mapping[str, Any],
         *,
         apcorr: str | PathLike[str] | ApertureCorrection | None = None,
+        psf: str | PathLike[str] | PSFProfile | None = None,
         references: Mapping[str, str | None] | None = None,
     ) -> Extract1D:
         """Make the operator that `parameters` tells of: equal to the one they came from.
@@ -228,6 +274,8 @@ class Extract1D:
             `parameters` of an operator, or ``meta["glue_lrs"]["parameters"]`` of a spectrum.
         apcorr : str, path-like, ApertureCorrection or None
             The aperture correction, as for `from_reference`.
+        psf : str, path-like, PSFProfile or None
+            The PSF reference, as for `from_reference`.
         references : mapping, optional
             Names of the reference files, to be passed on.
 
@@ -243,7 +291,9 @@ class Extract1D:
         """
         from glue_lrs.parameters import operator_from_parameters
 
-        return operator_from_parameters(cls, parameters, apcorr=apcorr, references=references)
+        return operator_from_parameters(
+            cls, parameters, apcorr=apcorr, psf=psf, references=references
+        )
 
     def to_reference(self, image: SlitImage | None = None, *, strict: bool = True) -> Reference:
         """Make the EXTRACT1D reference that has the pipeline do what this operator does.
@@ -326,6 +376,8 @@ class Extract1D:
             If the aperture correction belongs to another subarray.
         ProductError
             If the image cannot be extracted: no PIXAR_SR, nothing but NaN.
+        ProfileError
+            If a profile is to be learned, and there is too little light.
 
         Warns
         -----
@@ -333,12 +385,11 @@ class Extract1D:
             If the source position is not known, a row lost much of the aperture to bad pixels, or
             had no background to subtract.
         """
-        if not isinstance(image, SlitImage):
-            if not hasattr(image, "spectral_axis"):
-                raise ProductError(
-                    f"the image is a {type(image).__name__}, expected a SlitImage or a Spectrum"
-                )
-            image = SlitImage.from_spectrum(image)
+        image = _slit_image(image)
+        if self.extraction_type != "box" or self.bad_pixels is not None:
+            from glue_lrs.methods import run_other
+
+            return run_other(self, image)
         notes: list[str] = []
         scale = _jansky_per_sum(image)
         placement = self.place(image, notes)
@@ -378,6 +429,38 @@ class Extract1D:
             ),
             aperture_weight=total,
         )
+
+    def fit(self, image: SlitImage | Spectrum) -> OptimalResult:
+        """Extract optimally, and keep the model.
+
+        Parameters
+        ----------
+        image : SlitImage or `~specutils.Spectrum`
+            An image, a stack of them, or a spectrum read with ``format="lrs-s2d"``.
+
+        Returns
+        -------
+        OptimalResult
+            ``extractions[0]`` is what `run` gives; with the profile, the trace, the rejected
+            pixels, the model and the residual.
+
+        Raises
+        ------
+        ReferenceFileError
+            If `mode` is neither ``"psf"`` nor ``"learned"``.
+        LRSError
+            As `run`.
+        """
+        from glue_lrs.methods import fit
+
+        return fit(self, _slit_image(image))
+
+    @property
+    def mode(self) -> Literal["box", "pipeline", "psf", "learned"]:
+        """What `run` does: sum over a box, or one of the modes of optimal extraction."""
+        if self.extraction_type == "box":
+            return "box"
+        return self.optimal_mode or ("learned" if self.psf is None else "pipeline")
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -530,6 +613,16 @@ class Extract1D:
             )
 
 
+def _slit_image(image: SlitImage | Spectrum) -> SlitImage:
+    if isinstance(image, SlitImage):
+        return image
+    if not hasattr(image, "spectral_axis"):
+        raise ProductError(
+            f"the image is a {type(image).__name__}, expected a SlitImage or a Spectrum"
+        )
+    return SlitImage.from_spectrum(image)
+
+
 @dataclass(frozen=True, eq=False)
 class _Part:
     """The columns of an image that have any weight, as runs of neighbours, and their weights.
@@ -599,6 +692,13 @@ class _Columns:
             done += run.stop - run.start
         return cls(tuple(places), done)
 
+    def whole_rows(self, columns: int) -> bool:
+        """Whether whole rows of a stack are copied before they are cut.
+
+        Memory is read fastest from end to end, unless most of it is not wanted.
+        """
+        return columns <= _WHOLE_ROWS * self.width
+
     def cut(self, plane: NDArray[Any], where: tuple[slice, ...]) -> NDArray[Any]:
         """A copy of the columns of a part of a plane, in the machine's byte order."""
         part = plane[where]
@@ -610,6 +710,8 @@ class _Columns:
             return out
         # In a stack each row's run is copied as one item, many times faster than number by number;
         # for a single image that is not worth it.
+        if self.whole_rows(part.shape[-1]):
+            part = part.astype(native, order="C")
         out = np.empty((*part.shape[:-1], self.width), part.dtype)
         for run, place in self.places:
             item = f"V{(run.stop - run.start) * part.itemsize}"
@@ -699,6 +801,8 @@ def _steps(image: SlitImage, plan: _Plan) -> tuple[int, int]:
     a_row = max(at_once) + _ROW_BYTES + (0 if plan.source.uniform else 8 * plan.source.width)
     if image.is_stack:  # variances are kept; there may be many patterns of pixels
         a_row += 3 * size * width + (40 * (order + 1) ** 2 if order else 0)
+        if plan.columns.whole_rows(image.shape[1]):
+            a_row += size * image.shape[1]
     most = max(int(free / a_row) - 2 * plan.halo, _LEAST_ROWS)
     most = max(min(most, _BLOCK_PIXELS // width), 1)
     if image.is_stack:
@@ -831,9 +935,9 @@ def _sum_block(
     if fit is not None and fit.level is not None:
         with np.errstate(invalid="ignore"):
             source -= fit.level[..., np.newaxis]
-    discard = np.empty(data.shape, dtype=bool)
+    discard = np.isfinite(data)  # of all columns: see above
+    np.logical_not(discard, out=discard)
     drop = discard[..., :split]
-    np.logical_not(np.isfinite(source), out=drop)
     if not plan.source.full:
         drop |= weights == 0
     dropped = bool(drop.any())
@@ -847,9 +951,12 @@ def _sum_block(
     if fit is None:
         sums[_BACK] = 0.0
     elif fit.coefficients is not None:
-        basis = _basis(image, plan.source, fit.coefficients.shape[-1])
-        reach = (~drop * weights if dropped else weights) @ basis
-        back[...] = (fit.coefficients * reach).sum(axis=-1)
+        terms = fit.coefficients.shape[-1]
+        if terms == 1:
+            np.multiply(fit.coefficients[..., 0], pixels, out=back)
+        else:
+            reach = (~drop * weights if dropped else weights) @ _basis(image, plan.source, terms)
+            back[...] = (fit.coefficients * reach).sum(axis=-1)
         flux -= back
     elif fit.level is not None:
         with np.errstate(invalid="ignore", over="ignore"):

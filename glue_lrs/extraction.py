@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cache, cached_property
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -21,12 +16,12 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
 from glue_lrs.header import OwnHeader
+from glue_lrs.provenance import Provenance
 from glue_lrs.unified import reader, writer
 
 if TYPE_CHECKING:
     from specutils import Spectrum
 
-    from glue_lrs.aperture_correction import ApertureCorrection
 
 __all__ = ["COLUMNS", "ERROR_OF", "Extraction", "Provenance", "column_units"]
 
@@ -78,134 +73,6 @@ def _column_units(calibrated: bool) -> dict[str, str]:
         elif name not in ("DQ", "NPIXELS"):
             units[name] = bright2 if "_VAR_" in name else bright
     return units
-
-
-class Provenance(Mapping[str, Any]):
-    """How a spectrum was made: a mapping that is ready for JSON.
-
-    Keys: ``parameters`` (``reference``, ``step`` and ``options``, see `Extract1D.parameters`),
-    ``references`` (file names and checksums), ``input`` (file name and checksum), ``position``
-    (what was found of the source), ``notes`` (what the user was warned of), ``versions``, ``date``.
-    Checksums are computed when they are first looked at.
-
-    Parameters
-    ----------
-    parameters : dict, or callable that returns one
-        `Extract1D.parameters`.
-    input : str, optional
-        Path of the image's file.
-    references : dict
-        Path of each reference file, None where none was used.
-    position : dict
-        Offset of the aperture and expected column of the source.
-    notes : list of str
-        What the user was warned of.
-    """
-
-    _keys = ("parameters", "references", "input", "position", "notes", "versions", "date")
-
-    def __init__(
-        self,
-        parameters: dict[str, Any] | Callable[[], dict[str, Any]],
-        input: str | None = None,
-        references: dict[str, str | None] | None = None,
-        position: dict[str, Any] | None = None,
-        notes: list[str] | None = None,
-    ) -> None:
-        self._parameters_source = parameters
-        self._input = input
-        self._references = references or {}
-        self._position = position or {}
-        self._notes = notes or []
-        self._date = datetime.now(UTC)
-        self._stored: dict[str, Any] | None = None
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Provenance:
-        """Take over what a file has stored."""
-        made = cls(dict(stored.get("parameters", {})))
-        made._stored = {key: stored.get(key) for key in cls._keys}
-        return made
-
-    @cached_property
-    def _parameters(self) -> dict[str, Any]:
-        source = self._parameters_source
-        return source() if callable(source) else source
-
-    @cached_property
-    def _values(self) -> dict[str, Any]:
-        if self._stored is not None:
-            return self._stored
-        return {
-            "parameters": self._parameters,
-            "references": {key: _file_record(path) for key, path in self._references.items()},
-            "input": _file_record(self._input),
-            "position": self._position,
-            "notes": list(self._notes),
-            "versions": {
-                name: importlib.metadata.version(name)
-                for name in ("glue-lrs", "numpy", "astropy", "specutils")
-            },
-            "date": self._date.isoformat(timespec="seconds"),
-        }
-
-    def __getitem__(self, key: str) -> Any:
-        if key == "parameters":
-            return self._parameters
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def rerun(
-        self,
-        *,
-        input: str | PathLike[str] | None = None,
-        apcorr: str | PathLike[str] | ApertureCorrection | None = None,
-    ) -> Extraction:
-        """Extract once more: the same parameters on the same image.
-
-        Parameters
-        ----------
-        input : str or path-like, optional
-            Where the image is now, if it was moved. Its checksum must be the recorded one.
-        apcorr : str, path-like or ApertureCorrection, optional
-            Where the APCORR reference is now, or what to take if it came from no file.
-
-        Returns
-        -------
-        Extraction
-            All columns.
-
-        Raises
-        ------
-        LRSError
-            If a file is gone, is not the same as it was, or never was one.
-        """
-        from glue_lrs.provenance import rerun
-
-        return rerun(self, input=input, apcorr=apcorr)
-
-    def __repr__(self) -> str:
-        return f"<Provenance of {self._input or 'an image in memory'}>"
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Provenance:
-        return self  # nothing in it changes
-
-
-def _file_record(path: str | None) -> dict[str, str | None] | None:
-    """Name and SHA-256 of a file; no checksum where it is gone or was never a file."""
-    if path is None:
-        return None
-    try:
-        with Path(path).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        digest = None
-    return {"filename": path, "sha256": digest}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

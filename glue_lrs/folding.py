@@ -76,6 +76,16 @@ def to_reference(
     point = image is None or (image.source_type or "").upper() == "POINT"
     if not operator.apply_apcorr and point:
         left.append("apply_apcorr=False (run the step with --apply_apcorr=false)")
+    if operator.extraction_type != "box":
+        if operator.mode == "pipeline":
+            left.append("extraction_type='optimal' (run the step with --extraction_type=optimal)")
+        else:
+            left.append(
+                f"optimal_mode={operator.mode!r}, which the pipeline does not have (its own is "
+                "that with a PSF reference)"
+            )
+    if operator.bad_pixels is not None:
+        left.append(f"bad_pixels={operator.bad_pixels!r}, which the pipeline does not have")
     if operator.max_lost is not None:
         warnings.warn(
             "max_lost is left out: the pipeline does not mask rows that lost pixels",

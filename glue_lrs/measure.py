@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.aperture import Aperture
 from glue_lrs.background import Background
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import LRSError, SourceError
 from glue_lrs.image import SlitImage
 from glue_lrs.position import SourcePosition, expected_position
 from glue_lrs.slit_fit import (
@@ -31,7 +31,6 @@ from glue_lrs.slit_fit import (
     Profile,
     Shape,
     Slit,
-    SourceError,
     Work,
     bend_basis,
     correlation,

@@ -105,7 +105,7 @@ def _with_notes(
     if provenance is None:
         return None
     kept = [
-        note for note in provenance["notes"] if "bad pixels took part of the aperture" not in note
+        note for note in provenance.notes if "bad pixels took part of the aperture" not in note
     ]
 
     def parameters() -> dict[str, Any]:
@@ -113,13 +113,7 @@ def _with_notes(
         made["options"] = dict(made.get("options", {})) | {"bad_pixels": "profile"}
         return made
 
-    return Provenance(
-        parameters,
-        provenance._input,
-        provenance._references,
-        provenance["position"],
-        [*kept, *notes],
-    )
+    return provenance.changed(parameters, notes=[*kept, *notes])
 
 
 def _mend(

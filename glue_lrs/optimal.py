@@ -377,6 +377,11 @@ class OptimalResult:
     _coefficients: NDArray[np.float64]
 
     @property
+    def image(self) -> SlitImage:
+        """The image that was extracted."""
+        return self._work.view.image
+
+    @property
     def number_rejected(self) -> int:
         """How many pixels were left out because they disagree with the model."""
         return int(self.rejected[0].size)
@@ -402,9 +407,26 @@ class OptimalResult:
 
     def residual(self, integration: int = 0) -> NDArray[np.float64]:
         """The image less the model; NaN where a pixel has no value. Shape (row, column)."""
-        image = self._work.view.image
-        data = image.data[integration] if image.is_stack else image.data
-        return np.asarray(data, dtype=float) - self.model(integration)
+        return self._plane("data", integration) - self.model(integration)
+
+    def normalised_residual(self, integration: int = 0) -> NDArray[np.float64]:
+        """`residual` over the standard deviation that the image's variances give; (row, column).
+
+        NaN where a pixel has no value, is flagged, or has no variance.
+        """
+        variance = np.zeros(self.image.shape)
+        for name in _PLANES:
+            if getattr(self.image, name) is not None:
+                variance += self._plane(name, integration)
+        bad = ~(variance > 0)
+        if self.image.dq is not None:
+            bad |= (self._plane("dq", integration, np.uint32) & np.uint32(DO_NOT_USE)) != 0
+        variance[bad] = np.nan
+        return self.residual(integration) / np.sqrt(variance)
+
+    def _plane(self, name: str, integration: int, dtype: Any = float) -> NDArray[Any]:
+        plane = np.asarray(getattr(self.image, name))
+        return (plane[integration] if self.image.is_stack else plane).astype(dtype)
 
 
 # --- reading --------------------------------------------------------------------------------------

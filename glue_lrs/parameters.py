@@ -14,7 +14,6 @@ from glue_lrs.reference import (
     APERTURE_KEYS,
     IN_MEMORY,
     KEYS,
-    OPTIMAL,
     OPTIONS,
     STEP,
     Reference,
@@ -29,11 +28,15 @@ from glue_lrs.reference import (
 
 if TYPE_CHECKING:
     from glue_lrs.extract import Extract1D
+    from glue_lrs.profile import PSFProfile
 
 __all__ = ["operator_from_parameters", "operator_from_reference", "operator_parameters", "written"]
 
 #: The step parameters that `Extract1D` keeps as such; the others become part of its `Background`.
-KEPT = ("subtract_background", "apply_apcorr", "use_source_posn", "position_offset")
+KEPT = (
+    "subtract_background", "apply_apcorr", "use_source_posn", "position_offset",
+    "extraction_type", "model_nod_pair", "optimize_psf_location",
+)  # fmt: skip
 
 
 def operator_from_reference(
@@ -42,6 +45,7 @@ def operator_from_reference(
     exp_type: str,
     *,
     apcorr: str | PathLike[str] | ApertureCorrection | None = None,
+    psf: str | PathLike[str] | PSFProfile | None = None,
     **overrides: Any,
 ) -> Extract1D:
     """Make the operator of an EXTRACT1D reference: see `Extract1D.from_reference`."""
@@ -61,16 +65,18 @@ def operator_from_reference(
     if keys:
         check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
     correction = _as_correction(apcorr, exp_type)
-    name = None if correction is None else correction.filename or IN_MEMORY
+    references = (("extract1d", source.name), ("apcorr", _name_of(correction)))
+    profile = _as_psf(psf, exp_type)
     made = _build(
         cls,
         entry,
         step,
         options,
         aperture_correction=correction,
-        references=(("extract1d", source.name), ("apcorr", name)),
+        psf=profile,
+        references=references if profile is None else (*references, ("psf", _name_of(profile))),
     )
-    if correction is None and made.apply_apcorr:
+    if correction is None and made.apply_apcorr and made.extraction_type == "box":
         warnings.warn(
             "no aperture correction: a point source's flux is that within the aperture "
             "(give apcorr= or --apcorr, or apply_apcorr=False)",
@@ -124,6 +130,24 @@ def _as_correction(
     )
 
 
+def _as_psf(
+    psf: str | PathLike[str] | PSFProfile | None, exp_type: str | None
+) -> PSFProfile | None:
+    if psf is None:
+        return None
+    from glue_lrs.profile import PSFProfile
+
+    if isinstance(psf, str | PathLike):
+        return PSFProfile.read(psf, exp_type)  # which is what the slit is called
+    if not isinstance(psf, PSFProfile):
+        raise LRSError(f"psf is a {type(psf).__name__}, expected a path, a PSFProfile or None")
+    return psf
+
+
+def _name_of(reference: ApertureCorrection | PSFProfile | None) -> str | None:
+    return None if reference is None else reference.filename or IN_MEMORY
+
+
 def _sort_overrides(
     overrides: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -143,13 +167,8 @@ def _sort_overrides(
             if value is not None:
                 checked(KEYS[key], key, value)
             keys[key] = value
-        elif key == "extraction_type":
-            if value not in ("box", None):
-                raise ReferenceFileError(f"extraction_type is {value!r}, expected 'box'")
-        elif key in OPTIMAL:
-            raise ReferenceFileError(f"{key} belongs to optimal extraction, expected one of 'box'")
         else:
-            known = [*KEYS, *STEP, *OPTIONS, "extraction_type"]
+            known = [*KEYS, *STEP, *OPTIONS]
             raise ReferenceFileError(
                 f"unknown parameter {key!r}{nearest(key, known)}, expected a key of an EXTRACT1D "
                 "aperture or a step parameter"
@@ -181,13 +200,18 @@ def _build(
         apply_apcorr=step.get("apply_apcorr", True),
         fixed_background=options.get("fixed_background", False),
         max_lost=options.get("max_lost"),
+        extraction_type=step.get("extraction_type") or "box",
+        optimal_mode=options.get("optimal_mode"),
+        model_nod_pair=step.get("model_nod_pair", True),
+        optimize_psf_location=step.get("optimize_psf_location", True),
+        bad_pixels=options.get("bad_pixels"),
         id=entry.get("id"),
         **others,
     )
 
 
 def operator_parameters(operator: Extract1D) -> dict[str, Any]:
-    """All parameters of an operator but the aperture correction, ready for JSON.
+    """All parameters of an operator but what comes from FITS files, ready for JSON.
 
     Parameters
     ----------
@@ -222,12 +246,19 @@ def operator_parameters(operator: Extract1D) -> dict[str, Any]:
             options["background_independent_var"] = background.independent_var
     if operator.reference_source_posn is not None:
         entry["use_source_posn"] = bool(operator.reference_source_posn)
-    step = {
+    step: dict[str, Any] = {
         "subtract_background": operator.subtract_background,
         "apply_apcorr": operator.apply_apcorr,
         "use_source_posn": operator.use_source_posn,
         "position_offset": float(operator.position_offset),
     }
+    if operator.extraction_type == "optimal":
+        step["extraction_type"] = "optimal"
+        step["model_nod_pair"] = operator.model_nod_pair
+        step["optimize_psf_location"] = operator.optimize_psf_location
+        options["optimal_mode"] = operator.mode
+    if operator.bad_pixels is not None:
+        options["bad_pixels"] = operator.bad_pixels
     return {"reference": entry, "step": step, "options": options}
 
 
@@ -243,6 +274,7 @@ def operator_from_parameters(
     parameters: Mapping[str, Any],
     *,
     apcorr: str | PathLike[str] | ApertureCorrection | None = None,
+    psf: str | PathLike[str] | PSFProfile | None = None,
     references: Mapping[str, str | None] | None = None,
 ) -> Extract1D:
     """Make the operator that `operator_parameters` describes: see `Extract1D.from_parameters`."""
@@ -274,6 +306,7 @@ def operator_from_parameters(
         step,
         options,
         aperture_correction=_as_correction(apcorr, entry.get("id")),
+        psf=_as_psf(psf, entry.get("id")),
         references=tuple((references or {}).items()),
     )
 

@@ -50,7 +50,7 @@ BLUE, VERMILION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#666666")
 
 _APERTURE, _BACKGROUND, _BOX, _BAD = VERMILION, BLUE, GREEN, PURPLE
-_NO_DATA = "#E8E8E8"
+NO_DATA = "#E8E8E8"
 
 
 # --- the image ---------------------------------------------------------------------------------
@@ -92,9 +92,9 @@ def plot_image(
     LRSError
         If there is no such integration, or the aperture does not fit the image.
     """
-    ax = _axes(ax, (4.5, 8.0))
+    ax = axes_or_new(ax, (4.5, 8.0))
     data = _plane(image, integration)
-    left, right, bottom, top = _view(image)
+    left, right, bottom, top = shown_part(image)
     shown = data[bottom : top + 1, left : right + 1]
     extent = (left - 0.5, right + 0.5, bottom - 0.5, top + 0.5)
     settings: dict[str, Any] = {
@@ -103,7 +103,7 @@ def plot_image(
         "interpolation": "nearest",
         "extent": extent,
     }
-    ax.set_facecolor(_NO_DATA)
+    ax.set_facecolor(NO_DATA)
     picture = ax.imshow(shown, cmap="gray_r", norm=_stretch(shown), **settings)
     bad = np.isnan(shown) & np.isfinite(image.wavelength[bottom : top + 1, left : right + 1])
     handles: list[Any] = []
@@ -126,7 +126,7 @@ def plot_image(
     ax.set_ylim(min(extent[2], y0 - 4), max(extent[3], y1 + 4))
     ax.set_xlabel("column (cross-dispersion) [pixel]")
     ax.set_ylabel("row (dispersion) [pixel]")
-    _wavelength_axis(ax, image, bottom, top)
+    wavelength_axis(ax, image, bottom, top)
     bar = ax.figure.colorbar(picture, ax=ax, location="bottom", pad=0.01, fraction=0.03, aspect=28)
     bar.set_label(f"surface brightness [{_unit_label(image.unit)}]")
     bar.set_ticks(_asinh_ticks(picture.norm), minor=False)
@@ -194,11 +194,11 @@ def plot_cut(
     `~matplotlib.axes.Axes`
         Columns along x, surface brightness along y, with the image's errors.
     """
-    ax = _axes(ax, (6.0, 3.0))
+    ax = axes_or_new(ax, (6.0, 3.0))
     if not 0 <= row < image.shape[0]:
         raise LRSError(f"row is {row}, expected 0 to {image.shape[0] - 1}")
     data = _plane(image, integration)[row]
-    left, right, _, _ = _view(image)
+    left, right, _, _ = shown_part(image)
     columns = np.arange(left, right + 1)
     values = data[columns]
     handles: list[Any] = []
@@ -276,7 +276,7 @@ def plot_width(
     `~matplotlib.axes.Axes`
         Half widths in pixels along y, the FWHM in arcsec on the right.
     """
-    ax = _axes(ax, (6.5, 4.2))
+    ax = axes_or_new(ax, (6.5, 4.2))
     wave = np.asarray(wavelength, dtype=float)
     width = np.asarray(fwhm, dtype=float)
     span = np.linspace(min(4.5, wave.min() - 0.5), max(13.5, wave.max() + 0.5), 50)
@@ -330,7 +330,7 @@ def plot_extraction(
     `~matplotlib.figure.Figure`
         Three panels above each other: flux, background, number of pixels.
     """
-    figure = _figure(figure, (8.5, 7.0))
+    figure = figure_or_new(figure, (8.5, 7.0))
     panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1.3, 1)})
     wave = extraction.wavelength
     factor, unit = _scale(extraction.columns["FLUX"], extraction.units.get("FLUX"))
@@ -351,7 +351,7 @@ def plot_extraction(
     _mark_masked(panels[0], wave, mask)
     panels[0].legend(loc="best", frameon=False, fontsize="small", ncols=3)
     if title:
-        panels[0].set_title(_plain(title), fontsize="medium", loc="left")
+        panels[0].set_title(plain_text(title), fontsize="medium", loc="left")
     level, level_error, _ = _series(extraction, "BACKGROUND", integration)
     level_unit = _unit_label(extraction.units.get("BACKGROUND"))
     _draw_series(panels[1], wave, level, level_error, 1.0, mask, GREEN, "")
@@ -419,9 +419,9 @@ def plot_comparison(
     """
     if not extractions:
         raise LRSError("nothing to draw, expected at least one spectrum")
-    figure = _figure(figure, (9.5, 7.0))
+    figure = figure_or_new(figure, (9.5, 7.0))
     series = {name: _one_series(one, column, integration) for name, one in extractions.items()}
-    series = {_plain(name): one for name, one in series.items()}
+    series = {plain_text(name): one for name, one in series.items()}
     first = next(iter(series))
     units = {str(one.units.get(column, "")) for one in extractions.values()}
     if len(units) > 1:
@@ -459,7 +459,7 @@ def plot_comparison(
     top.set_ylabel(f"{_COLUMN_LABELS.get(column, column)}" + (f" [{unit}]" if unit else ""))
     top.legend(loc="best", frameon=False, fontsize="small")
     if title:
-        top.set_title(_plain(title), fontsize="medium", loc="left")
+        top.set_title(plain_text(title), fontsize="medium", loc="left")
     bottom = top if low is None else low
     if low is not None:
         low.axhline(1.0, color=BLACK, lw=0.8, ls="--")
@@ -508,7 +508,7 @@ def plot_stack(
     """
     if not extraction.is_stack:
         raise LRSError("a single spectrum has no integrations to compare, expected a stack")
-    figure = _figure(figure, (10.0, 7.0))
+    figure = figure_or_new(figure, (10.0, 7.0))
     grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), height_ratios=(1, 1.1))
     top = figure.add_subplot(grid[0, 0])
     picture = figure.add_subplot(grid[1, 0], sharex=top)
@@ -526,7 +526,9 @@ def plot_stack(
     _limits(top, [middle * factor])
     top.set_ylabel(f"{_COLUMN_LABELS.get(column, column)}" + (f" [{unit}]" if unit else ""))
     top.legend(loc="best", frameon=False, fontsize="small", ncols=2)
-    top.set_title(_plain(title or f"{values.shape[0]} integrations"), fontsize="medium", loc="left")
+    top.set_title(
+        plain_text(title or f"{values.shape[0]} integrations"), fontsize="medium", loc="left"
+    )
     top.grid(alpha=0.25)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = values / middle
@@ -538,7 +540,7 @@ def plot_stack(
         _centre_edges(wave), edges, relative,
         cmap="PuOr_r", vmin=1 - spread, vmax=1 + spread, rasterized=True,
     )  # fmt: skip
-    picture.set_facecolor(_NO_DATA)
+    picture.set_facecolor(NO_DATA)
     picture.set_xlabel("wavelength [µm]")
     picture.set_ylabel("integration")
     bar = figure.colorbar(mesh, ax=picture, location="bottom", pad=0.02, fraction=0.06, aspect=40)
@@ -605,7 +607,7 @@ def plot_product(
     together = extraction is not None and extraction.is_stack and integration is None
     number = 0 if integration is None else integration
     ratios = (1.0, 1.15) if extraction is None else (1.0, 1.05, 2.6 if together else 1.75)
-    figure = _figure(figure, (4.0 * sum(ratios) - 0.2 * len(ratios), 8.0))
+    figure = figure_or_new(figure, (4.0 * sum(ratios) - 0.2 * len(ratios), 8.0))
     parts: Any = figure.subfigures(1, len(ratios), width_ratios=ratios)
     chosen = _spread_rows(image, extract) if rows is None else [int(row) for row in rows]
     plot_image(image, extract, integration=number, ax=parts[0].subplots(), rows=chosen)
@@ -618,7 +620,7 @@ def plot_product(
         plot_extraction(extraction, truth=truth, integration=number, figure=parts[2])
     where = f", integration {number + 1} of {image.data.shape[0]}" if image.is_stack else ""
     text = title or f"{image.label}: {image.kind}, {image.exp_type}"
-    figure.suptitle(_plain(text + where), fontsize="medium")
+    figure.suptitle(plain_text(text + where), fontsize="medium")
     return figure
 
 
@@ -664,17 +666,17 @@ _COLUMN_LABELS = {
 }
 
 
-def _figure(figure: Any, size: tuple[float, float]) -> Any:
+def figure_or_new(figure: Any, size: tuple[float, float]) -> Any:
     if figure is None:
         return Figure(figsize=size, layout="constrained")
     return figure
 
 
-def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    return _figure(None, size).subplots() if ax is None else ax
+def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    return figure_or_new(None, size).subplots() if ax is None else ax
 
 
-def _plain(name: str) -> str:
+def plain_text(name: str) -> str:
     """A name as text: no formula between two "$", nothing that a font cannot be asked for."""
     return name.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
@@ -718,7 +720,7 @@ def _which(image: SlitImage, integration: int) -> Any:
     return integration
 
 
-def _view(image: SlitImage) -> tuple[int, int, int, int]:
+def shown_part(image: SlitImage) -> tuple[int, int, int, int]:
     """First and last column and row to show: the bounding box and a little around it."""
     (left, right), (bottom, top) = image.bounding_box
     rows, columns = image.shape
@@ -763,7 +765,7 @@ def _row_wavelength(image: SlitImage) -> NDArray[np.float64]:
     return np.asarray(_quiet(np.nanmean, np.asarray(image.wavelength, dtype=float), axis=1))
 
 
-def _wavelength_axis(ax: Axes, image: SlitImage, bottom: int, top: int) -> None:
+def wavelength_axis(ax: Axes, image: SlitImage, bottom: int, top: int) -> None:
     """Whole wavelengths beside the rows, as many as there is room for."""
     wave = _row_wavelength(image)
     rows = np.flatnonzero(np.isfinite(wave))

@@ -21,7 +21,7 @@ from numpy.polynomial import legendre
 from numpy.polynomial.polynomial import polyval
 from numpy.typing import ArrayLike, NDArray
 
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import ProfileError
 from glue_lrs.unified import reader
 
 __all__ = [
@@ -65,10 +65,6 @@ _UNSURE = 0.02
 #: it holds back a correction that faint data cannot tell.
 _PRIOR, _PRIOR_WINGS = 0.05, 0.005
 _CORE = 4
-
-
-class ProfileError(LRSError):
-    """A PSF reference cannot be used, or a profile cannot be learned."""
 
 
 class Profile(ABC):

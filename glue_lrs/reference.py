@@ -39,6 +39,11 @@ IN_MEMORY = "<in memory>"
 #: Matches every EXP_TYPE or every spectral order.
 ANY = "ANY"
 
+#: Kinds of extraction; which arithmetic an optimal one has; what is done about bad pixels.
+EXTRACTION_TYPES = ("box", "optimal")
+OPTIMAL_MODES = ("pipeline", "psf", "learned")
+BAD_PIXELS = ("profile",)
+
 # --- keys ------------------------------------------------------------------------------------
 
 
@@ -93,6 +98,17 @@ def or_null(check: Callable[[str, object], Any]) -> Callable[[str, object], Any]
     return lambda key, value: None if value is None else check(key, value)
 
 
+def one_of(*words: str) -> Callable[[str, object], str]:
+    def check(key: str, value: object) -> str:
+        if value not in words:
+            hint = nearest(value, words) if isinstance(value, str) else ""
+            expected = " or ".join(map(repr, words))
+            raise ReferenceFileError(f"{key} is {value!r}{hint}, expected {expected}")
+        return str(value)
+
+    return check
+
+
 def check_fraction(key: str, value: object) -> float:
     number = check_number(key, value)
     if not 0 <= number <= 1:
@@ -142,13 +158,16 @@ STEP: dict[str, Callable[[str, object], Any]] = {
     "smoothing_length": or_null(check_number),
     "bkg_fit": check_bkg_fit,
     "bkg_order": or_null(check_bkg_order),
+    "extraction_type": or_null(one_of(*EXTRACTION_TYPES)),
+    "model_nod_pair": check_bool,
+    "optimize_psf_location": check_bool,
 }
-#: Step parameters of optimal extraction.
-OPTIMAL = ("model_nod_pair", "optimize_psf_location")
 #: What the pipeline does not have.
 OPTIONS: dict[str, Callable[[str, object], Any]] = {
     "fixed_background": check_bool,
     "max_lost": or_null(check_fraction),
+    "bad_pixels": or_null(one_of(*BAD_PIXELS)),
+    "optimal_mode": or_null(one_of(*OPTIMAL_MODES)),
 }
 
 
@@ -182,7 +201,7 @@ def check_entry(entry: Mapping[str, Any], where: str) -> None:
 def _unknown(key: str) -> str:
     if key in _IFU_KEYS:
         return f"{key!r} is a key of the integral field units"
-    if key in STEP or key in OPTIMAL:
+    if key in STEP:
         return f"{key!r} is a parameter of the step, not a key"
     return f"unknown key {key!r}{nearest(key, KEYS)}"
 

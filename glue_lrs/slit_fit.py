@@ -29,7 +29,7 @@ from scipy.interpolate import BSpline
 from scipy.ndimage import uniform_filter1d
 from scipy.special import erf
 
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import SourceError
 from glue_lrs.image import DO_NOT_USE, SlitImage
 from glue_lrs.position import SourcePosition, expected_position, expected_trace
 
@@ -69,10 +69,6 @@ _BROAD = 1.15
 _BEND = 16.0
 #: The same for a blend, whose parts' colours look like a tilt.
 _BEND_BLENDED = 100.0
-
-
-class SourceError(LRSError):
-    """There is no source in an image, or not the one that is asked for."""
 
 
 def expected_fwhm(wavelength: ArrayLike) -> Array:

@@ -132,15 +132,18 @@ def both(
     own = {key: step.pop(key) for key in ("model_nod_pair", "optimize_psf_location")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)
-        box = Extract1D.from_reference(
+        extract = Extract1D.from_reference(
             {"apertures": [{"id": image.exp_type, **entry}]},
             image.exp_type,
-            apply_apcorr=False,
+            psf=psf[1],
+            extraction_type="optimal",
+            **own,
             **step,
         )
-        cls = WithPipelineTrace if image.kind == "cal" else PipelineOptimal
-        operator = cls(box=box, psf=psf[1], **own)
-        return theirs, operator.run(image), operator
+        if image.kind == "cal":
+            operator = WithPipelineTrace(box=extract, psf=psf[1], **own)
+            return theirs, operator.run(image), operator
+        return theirs, extract.run(image), PipelineOptimal(box=extract, psf=psf[1], **own)
 
 
 def disagreements(ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> list[str]:
