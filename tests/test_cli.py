@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,12 @@ from glue_lrs import (
 )
 from glue_lrs.checks import advice, reference_errors
 from glue_lrs.cli import main
+from glue_lrs.growth import survey
 from glue_lrs.image import FIXED_SLIT, SLITLESS
 from glue_lrs.io.apcorr import write_apcorr
+from glue_lrs.io.psf import write_psf
 from glue_lrs.io.x1d import read_single
+from glue_lrs.profile import GaussianProfile, PSFProfile
 from glue_lrs.simulate import Scene
 
 FIXED = ["--set", "use_source_posn=false"]
@@ -666,6 +670,7 @@ class Stop:
             time.sleep(60)
 sys.meta_path.insert(0, Stop())
 from glue_lrs.cli import main
+from glue_lrs.growth import survey
 if {slow}:
     from astropy.io import fits
     def half(self, name, *args, **kwargs):
@@ -1067,6 +1072,127 @@ def test_combine_refuses_what_it_cannot_combine(made: Path, here: Path) -> None:
     assert "EXTRACT" in refused("combine", *nods, "--set", "xstrt=3", "-o", "x.fits")
     assert "slit.fits" in refused("combine", nods[0], made / "slit.fits", *QUIET, "-o", "x.fits")
     assert tree(here) == {"old_c1d.fits": b"mine"}
+
+
+# --- optimal extraction --------------------------------------------------------------------------
+
+
+def test_extract_optimally(made: Path, here: Path) -> None:
+    image = made / "a_s2d.fits"
+    optimal = ["--set", "extraction_type=optimal"]
+    result = run("extract", image, *optimal, "--plot")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    expected = Extract1D.from_reference(None, FIXED_SLIT, extraction_type="optimal")
+    loaded = SlitImage.read(image)
+    assert same(read_single("a_x1d.fits"), expected.run(loaded))
+    assert (here / "a_x1d.png").read_bytes().startswith(b"\x89PNG")
+    assert run("plot", made / "c_calints.fits", *optimal, "--integration", "2").exit_code == 0
+    assert set(tree(here)) == {"a_x1d.fits", "a_x1d.png", "c_calints.png"}
+    psf = PSFProfile.sampled(GaussianProfile(), np.linspace(2.5, 14.6, 50), name="MYSLIT")
+    write_psf(psf, "other.fits")
+    text = refused("extract", image, *optimal, "--psf", "other.fits", "-o", "2.fits")
+    assert "other.fits: found no aperture" in text
+    write_psf(replace(psf, name=loaded.slit_name), "psf.fits")
+    extra = [*optimal, "--psf", "psf.fits", "--set", "model_nod_pair=false"]
+    assert run("extract", image, *extra, "-o", "2.fits").exit_code == 0
+    theirs = Extract1D.from_reference(
+        None, FIXED_SLIT, extraction_type="optimal", psf="psf.fits", model_nod_pair=False
+    )
+    assert theirs.mode == "pipeline"
+    written = read_single("2.fits")
+    assert same(written, theirs.run(loaded))
+    assert written.provenance["references"]["psf"]["filename"] == "psf.fits"
+    nods = [made / "a_s2d.fits", made / "b_s2d.fits"]
+    assert run("combine", *nods, *optimal, "-o", "both_c1d.fits").exit_code == 0
+
+
+def test_what_optimal_extraction_cannot_do_is_told(made: Path, here: Path) -> None:
+    image = made / "a_s2d.fits"
+    text = refused("extract", image, "--set", "extraction_type=optimal", "--set",
+                   "optimal_mode=psf")  # fmt: skip
+    assert text.endswith("expected a PSF reference with it (give --psf FITS)")
+    text = refused("extract", image, "--set", "extraction_type=optimal", "--psf",
+                   made / "slit.fits")  # fmt: skip
+    assert "slit.fits: REFTYPE is APCORR, expected a PSF reference of MIRI LRS" in text
+    text = refused("extract", image, "--set", "extraction_type=optimum")
+    assert "(did you mean 'optimal'?)" in text
+    assert tree(here) == {}
+
+
+def test_psf_of_crds(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = made / "a_s2d.fits"
+    psf = PSFProfile.sampled(GaussianProfile(), np.linspace(2.5, 14.6, 50))
+    write_psf(psf, "psf.fits")
+    run("reference", "edit", "--exp-type", FIXED_SLIT, "--set", "xstart=20", "-o", "crds.json")
+    found: dict[str, str | None] = {"extract1d": "crds.json", "apcorr": None, "psf": "psf.fits"}
+    monkeypatch.setattr(glue_lrs.io.crds, "best_references", lambda *_: found)
+    optimal = ["--set", "extraction_type=optimal", "--set", "model_nod_pair=false", "--crds"]
+    assert run("extract", image, *optimal).exit_code == 0
+    record = read_single("a_x1d.fits").provenance
+    assert record["references"]["psf"]["filename"] == "psf.fits"
+    assert record["parameters"]["options"]["optimal_mode"] == "pipeline"
+    found["psf"] = None
+    result = run("extract", image, *optimal, "-o", "2.fits")
+    assert result.exit_code == 0
+    assert "CRDS has no PSF reference for this file; the profile is learned" in result.stderr
+
+
+# --- measure -------------------------------------------------------------------------------------
+
+
+def test_measure_prints_and_draws(made: Path, here: Path) -> None:
+    result = run("measure", made / "a_s2d.fits")
+    assert result.exit_code == 0, result.stderr
+    found, curve, _ = survey(SlitImage.read(made / "a_s2d.fits"))
+    assert f"{found.report()}\n{curve.report()}" in result.stdout
+    assert result.stdout.endswith("wrote a_s2d_measured.png\n")
+    assert (here / "a_s2d_measured.png").read_bytes().startswith(b"\x89PNG")
+    assert "a_s2d_measured.png: exists" in refused("measure", made / "a_s2d.fits")
+    both = run("measure", made / "a_s2d.fits", made / "c_calints.fits", "--no-plot", "--json")
+    facts = json.loads(both.stdout)
+    assert facts[0]["measurement"] == json.loads(json.dumps(found.to_dict()))
+    assert len(facts[1]["measurement"]["shift"]) == 3
+    assert set(tree(here)) == {"a_s2d_measured.png"}
+
+
+@pytest.mark.parametrize(("width", "columns"), [("8", 8.0), ("best", None), ("3fwhm", None)])
+def test_measure_writes_a_reference(
+    made: Path, here: Path, width: str, columns: float | None
+) -> None:
+    image = made / "a_s2d.fits"
+    result = run("measure", image, "--no-plot", "--reference", "my.json", "--width", width,
+                 "--apcorr", made / "slit.fits")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.endswith("wrote my.json\n")
+    found, curve, _ = survey(SlitImage.read(image))
+    aperture = Extract1D.from_reference("my.json", FIXED_SLIT, apply_apcorr=False).aperture
+    if columns is None and width == "best":
+        columns = curve.best
+    if columns is None:
+        assert aperture == found.tapered(3)
+    else:
+        low, high = (edge[0] for edge in aperture.src_coeff)
+        assert (low + high) / 2 == pytest.approx(found.column, abs=1e-6)
+        assert high - low == pytest.approx(columns, abs=0.3)  # the table moves the best a little
+    assert run("extract", image, "--extract1d", "my.json", *QUIET).exit_code == 0
+
+
+def test_measure_refuses(made: Path, here: Path) -> None:
+    image = made / "a_s2d.fits"
+    assert "expected best, columns such as 8, or 3fwhm" in refused(
+        "measure", image, "--width", "3px"
+    )
+    assert "--reference names one file, but there are 2" in refused(
+        "measure", image, made / "b_s2d.fits", "--reference", "my.json"
+    )
+    assert "exclude each other" in refused("measure", image, "--no-plot", "-o", "a.png")
+    assert "slit.fits: has no SCI extension" in refused("measure", made / "slit.fits", "--no-plot")
+    blank = SlitImage.read(image)
+    noise = np.random.default_rng(1).normal(size=blank.data.shape).astype(np.float32)
+    replace(blank, data=noise, wcs_source=blank.wcs).write("blank_s2d.fits")
+    assert "no source" in refused("measure", "blank_s2d.fits", "--reference", "my.json")
+    assert set(tree(here)) == {"blank_s2d.fits"}
 
 
 # --- view (what it opens is tested in tests/viewers/qt) ------------------------------------------

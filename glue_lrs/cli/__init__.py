@@ -1,0 +1,14 @@
+"""The command line ``glue-lrs``: see `glue_lrs.cli.program`."""
+
+from __future__ import annotations
+
+from importlib import import_module as _import_module
+
+from glue_lrs.cli.program import main
+
+for _command in (
+    "extract", "measure", "combine", "info", "reference", "plot", "view", "demo",
+):  # fmt: skip
+    _import_module(f"glue_lrs.cli.{_command}")  # which adds it to `main`
+
+__all__ = ["main"]

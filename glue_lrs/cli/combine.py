@@ -1,0 +1,94 @@
+"""The command ``glue-lrs combine``."""
+# ruff: noqa: D301 - click wants the control character \b before what is not to be wrapped
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glue_lrs.cli.options import APCORR, EXTRACT1D, FILE, FILES, OVERWRITE, PSF, SETTINGS
+from glue_lrs.cli.program import main
+from glue_lrs.cli.talk import OK, echo, table_text
+from glue_lrs.cli.work import folder_made, operator_for
+from glue_lrs.errors import WriteError
+
+if TYPE_CHECKING:
+    from glue_lrs.extraction import Extraction
+    from glue_lrs.image import SlitImage
+
+
+@main.command(short_help="Combine nods or exposures into one spectrum.")
+@FILES
+@click.option(
+    "-o", "--output", type=FILE, required=True, metavar="C1D", help="The combined spectrum's file."
+)
+@OVERWRITE
+@click.option(
+    "--weights",
+    type=click.Choice(["exposure_time", "integration_time", "unit", "inverse_variance"]),
+    default="exposure_time",
+    show_default=True,
+    help="What spectra are weighted by.",
+)
+@click.option(
+    "--sigma-clip", type=click.FloatRange(min=0, min_open=True), metavar="SIGMA",
+    help="Leave out what is so many of its errors from the others; needs three spectra.",
+)  # fmt: skip
+@click.option(
+    "--pipeline", is_flag=True, help="Do as the pipeline's combine_1d does, faults included."
+)
+@EXTRACT1D
+@APCORR
+@PSF
+@SETTINGS
+def combine(
+    files: tuple[str, ...],
+    output: str,
+    overwrite: bool,
+    weights: str,
+    sigma_clip: float | None,
+    pipeline: bool,
+    extract1d: str | None,
+    apcorr: str | None,
+    psf: str | None,
+    settings: tuple[tuple[str, Any], ...],
+) -> int:
+    """Combine nods or exposures into one spectrum.
+
+    Spectra (x1d, x1dints) are taken as they are; images (s2d, cal, calints) are extracted first,
+    as glue-lrs extract does. Nothing is resampled: each element of a spectrum goes to one element
+    of the common grid.
+
+    \b
+    Examples:
+      glue-lrs combine nod1_x1d.fits nod2_x1d.fits -o both_c1d.fits
+      glue-lrs combine nod*_s2d.fits --apcorr jwst_miri_apcorr_0010.fits -o both_c1d.fits
+      glue-lrs combine *_x1d.fits --weights inverse_variance --sigma-clip 4 -o all_c1d.fits
+    """
+    from glue_lrs.io.c1d import combine_files
+
+    def extracted(image: SlitImage) -> Extraction:
+        path = image.path or image.label
+        return operator_for(image, path, extract1d, apcorr, psf, None, dict(settings)).run(image)
+
+    if Path(output).exists() and not overwrite:  # before the work rather than after it
+        raise WriteError(f"{output}: exists, expected a new name or --overwrite")
+    mode = "pipeline" if pipeline else "default"
+    made = combine_files(
+        files, weights=weights, sigma_clip=sigma_clip, mode=mode, extract=extracted
+    )
+    with folder_made(Path(output).parent):
+        made.write(output, overwrite=overwrite)
+    lines = [
+        {
+            "input": one.label,
+            "rows used": str(one.rows_used),
+            "rows clipped": str(one.rows_clipped),
+        }
+        for one in made.inputs
+    ]
+    echo(table_text(lines))
+    echo(f"{output}: {made.wavelength.size} rows of {len(lines)} spectra")
+    return OK

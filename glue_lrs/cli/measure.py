@@ -1,0 +1,190 @@
+"""The command ``glue-lrs measure``."""
+# ruff: noqa: D301 - click wants the control character \b before what is not to be wrapped
+
+from __future__ import annotations
+
+import json
+import re
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glue_lrs.cli.options import APCORR, FILE, FILES, OVERWRITE
+from glue_lrs.cli.plot import picture_names
+from glue_lrs.cli.program import main
+from glue_lrs.cli.talk import (
+    FAILED,
+    OK,
+    SOME_FAILED,
+    Talk,
+    echo,
+    failure,
+    interrupted,
+    recorded,
+    say_traceback,
+    translated,
+)
+from glue_lrs.cli.work import correction
+from glue_lrs.errors import WriteError
+
+if TYPE_CHECKING:
+    from glue_lrs.aperture import Aperture
+    from glue_lrs.growth import GrowthCurve
+    from glue_lrs.measure import Measurement
+
+
+class _Width(click.ParamType):  # type: ignore[type-arg]
+    """A number of columns, a number with "fwhm" behind it, or "best"."""
+
+    name = "WIDTH"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """Split number and unit."""
+        text = str(value).strip().lower()
+        if text == "best":
+            return "best", 0.0
+        match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(fwhm|x ?fwhm)?", text)
+        if match is None or float(match[1]) <= 0:
+            self.fail(f"{value!r}, expected best, columns such as 8, or 3fwhm", param, ctx)
+        return ("fwhm" if match[2] else "columns"), float(match[1])
+
+
+@main.command(short_help="Measure where the source is, how wide, and the best aperture.")
+@FILES
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a list with one object a file.")
+@click.option(
+    "-o", "--output", type=FILE, metavar="PNG",
+    help="The picture's file, for a single input; FILE_measured.png without it.",
+)  # fmt: skip
+@click.option("--no-plot", is_flag=True, help="Draw nothing.")
+@click.option(
+    "--reference", type=FILE, metavar="JSON",
+    help="Write an EXTRACT1D reference with an aperture about the source, for a single input.",
+)  # fmt: skip
+@click.option(
+    "--width", type=_Width(), default="best", show_default=True, metavar="WIDTH",
+    help="Width of that aperture: best (in signal to noise), columns such as 8, or 3fwhm.",
+)  # fmt: skip
+@APCORR
+@OVERWRITE
+@click.pass_context
+def measure(
+    ctx: click.Context,
+    files: tuple[str, ...],
+    as_json: bool,
+    output: str | None,
+    no_plot: bool,
+    reference: str | None,
+    width: tuple[str, float],
+    apcorr: str | None,
+    overwrite: bool,
+) -> int:
+    """Measure where the source is, how wide, and which aperture is best.
+
+    Of an s2d, cal or calints: the sources along the slit, negative traces of other nods told
+    apart; how far the source is from where the header puts it; trace and width over wavelength,
+    with errors, beside the widths that LRS is expected to have; flux and signal to noise against
+    the width of the aperture. A picture is drawn into the current folder.
+
+    With --reference the aperture and a background that touches nothing are written as an EXTRACT1D
+    reference, in this image's columns, for glue-lrs extract --extract1d and for the pipeline.
+
+    Columns count from 0. Fluxes of the growth curve are corrected for the light outside the
+    aperture by the measured profile, or with --apcorr by the table.
+
+    \b
+    Examples:
+      glue-lrs measure x_s2d.fits
+      glue-lrs measure x_s2d.fits --reference my.json --width 3fwhm
+      glue-lrs measure --json --no-plot *_s2d.fits
+    """
+    for option, value in (("--output", output), ("--reference", reference)):
+        if value is not None and len(files) > 1:
+            raise click.UsageError(f"{option} names one file, but there are {len(files)}", ctx)
+    if output is not None and no_plot:
+        raise click.UsageError("--output and --no-plot exclude each other", ctx)
+    pictures: list[str | None] = [None] * len(files)
+    if not no_plot:
+        names = picture_names(ctx, files)
+        pictures = [output or f"{Path(name).stem}_measured.png" for name in names]
+    for target in filter(None, (*pictures, reference)):
+        if Path(target).exists() and not overwrite:
+            raise WriteError(f"{target}: exists, expected a new name or --overwrite")
+    talk = Talk()
+    found: list[dict[str, Any]] = []
+    for path, picture in zip(files, pictures, strict=True):
+        notes: list[str] = []
+        try:
+            with recorded(notes):
+                facts, text = _measured(path, picture, reference, width, apcorr, overwrite)
+        except Exception as error:  # one bad file must not stop the others; it is told
+            if interrupted():
+                raise
+            say_traceback(ctx, traceback.format_exc())
+            talk.tell("error", path, failure(error))
+            continue
+        finally:
+            for note in notes:
+                talk.tell("warning", path, note)
+        if not as_json:
+            echo(("\n" if found else "") + text)
+            for target in filter(None, (picture, reference)):
+                echo(f"wrote {target}")
+        found.append(facts)
+    talk.close()
+    if as_json and found:
+        echo(json.dumps(found, indent=2))
+    return OK if len(found) == len(files) else SOME_FAILED if found else FAILED
+
+
+def _measured(
+    path: str,
+    picture: str | None,
+    reference: str | None,
+    width: tuple[str, float],
+    apcorr: str | None,
+    overwrite: bool,
+) -> tuple[dict[str, Any], str]:
+    """Measure a file; write what is to be written; return what there is to say."""
+    from glue_lrs.extract import Extract1D
+    from glue_lrs.growth import survey
+    from glue_lrs.image import SlitImage
+    from glue_lrs.plot import save
+
+    image = SlitImage.read(path)
+    table = correction(image, apcorr, {})
+    found, growth, background = survey(
+        image, aperture_correction=None if isinstance(table, str) else table
+    )
+    written = None
+    if reference is not None:
+        made = Extract1D(
+            aperture=_aperture(found, growth, width),
+            background=background,
+            use_source_posn=False,
+            id=image.exp_type,
+        )
+        written = made.to_reference(image)
+    figure = None
+    if picture is not None:
+        from glue_lrs.plot_measure import plot_measurement
+
+        figure = plot_measurement(found, growth, background=background, title=Path(path).name)
+    if written is not None and reference is not None:
+        written.write(reference, overwrite=overwrite)
+    if figure is not None and picture is not None:
+        save(figure, picture, overwrite=overwrite)
+    facts = {"file": path, "measurement": found.to_dict(), "growth": growth.to_dict()}
+    text = f"{found.report()}\n{growth.report()}"
+    return facts, translated(text)
+
+
+def _aperture(found: Measurement, growth: GrowthCurve, width: tuple[str, float]) -> Aperture:
+    kind, number = width
+    if kind == "fwhm":
+        return found.tapered(number)
+    return found.box(growth.best if kind == "best" else number)

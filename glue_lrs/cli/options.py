@@ -1,0 +1,95 @@
+"""What options mean, and those that several commands share."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    pass
+
+
+class _Name(click.ParamType):  # type: ignore[type-arg]
+    """The name of a file or a folder: not the empty word that a variable without a value leaves."""
+
+    def __init__(self, what: str) -> None:
+        self.name = what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take anything but nothing."""
+        if value == "":
+            self.fail(f"'', expected the name of a {self.name}", param, ctx)
+        return str(value)
+
+
+FILE, FOLDER = _Name("file"), _Name("folder")
+
+
+class _Setting(click.ParamType):  # type: ignore[type-arg]
+    """KEY=VALUE, the value as JSON where it is JSON, as a word where it is not."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Split at the first "="."""
+        key, equals, text = value.partition("=")
+        if not equals or not key.strip():
+            self.fail(f"{value!r}, expected KEY=VALUE, such as bkg_fit=median", param, ctx)
+        return key.strip(), _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    python = {"True": True, "False": False, "None": None}
+    if text in python:
+        return python[text]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _context_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse what is hardly a CRDS context, such as the file that stands behind the option."""
+    if value in (None, "") or re.fullmatch(
+        r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", str(value)
+    ):
+        return value
+    raise click.BadParameter(
+        f"{value!r}, expected a context such as jwst_1322.pmap, or nothing: put --crds behind "
+        "the files",
+        ctx,
+        param,
+    )
+
+
+SETTINGS = click.option(
+    "--set", "settings", type=_Setting(), multiple=True, metavar="KEY=VALUE",
+    help="Set a key of the reference or a step parameter; may be repeated. "
+    "Values are JSON: --set 'bkg_coeff=[[0.5],[4.5]]' --set bkg_fit=median.",
+)  # fmt: skip
+
+EXTRACT1D = click.option(
+    "--extract1d",
+    type=FILE,
+    metavar="JSON",
+    help="EXTRACT1D reference; the built-in defaults without it.",
+)
+
+APCORR = click.option(
+    "--apcorr", type=FILE, metavar="FITS",
+    help="APCORR reference: aperture correction; its row for the image's SUBARRAY is taken.",
+)  # fmt: skip
+
+PSF = click.option(
+    "--psf", type=FILE, metavar="FITS",
+    help="PSF reference, for --set extraction_type=optimal and --set bad_pixels=profile.",
+)  # fmt: skip
+
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace existing files.")
+
+FILES = click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")

@@ -1,0 +1,276 @@
+"""The commands ``glue-lrs reference show``, ``edit`` and ``check``."""
+# ruff: noqa: D301 - click wants the control character \b before what is not to be wrapped
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glue_lrs.cli.options import FILE, OVERWRITE, SETTINGS
+from glue_lrs.cli.program import main
+from glue_lrs.cli.talk import FAILED, OK, echo, recorded, say_error, say_warning, translated
+from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError
+
+if TYPE_CHECKING:
+    from glue_lrs.extract import Extract1D
+    from glue_lrs.image import SlitImage
+
+
+@main.group(short_help="Show, change and check EXTRACT1D references (JSON).")
+def reference() -> None:
+    """Show, change and check EXTRACT1D references, the JSON files that say what is extracted.
+
+    \b
+    Examples:
+      glue-lrs reference show > my.json
+      glue-lrs reference edit --set xstart=25 --set xstop=36 --exp-type MIR_LRS-FIXEDSLIT -o my.json
+      glue-lrs reference check my.json --image x_s2d.fits
+    """
+
+
+_JSON = click.argument("json_file", type=FILE, required=False, metavar="[JSON]")
+
+_EXP_TYPE = click.option(
+    "--exp-type", metavar="ID", help="Aperture: MIR_LRS-FIXEDSLIT or MIR_LRS-SLITLESS."
+)
+
+
+@reference.command()
+@_JSON
+@_EXP_TYPE
+def show(json_file: str | None, exp_type: str | None) -> None:
+    """Print a reference, or the built-in one, in words that the pipeline understands.
+
+    \b
+    Examples:
+      glue-lrs reference show > my.json
+      glue-lrs reference show jwst_miri_extract1d_0006.json --exp-type MIR_LRS-SLITLESS
+    """
+    from glue_lrs.io.reference import format_reference
+    from glue_lrs.reference import Reference
+
+    found = _read_reference(json_file)
+    if exp_type is not None:
+        found = Reference({**found.document, "apertures": [found.entry(exp_type)]}, found.filename)
+    echo(format_reference(found.for_pipeline()), nl=False)
+
+
+@reference.command()
+@_JSON
+@SETTINGS
+@_EXP_TYPE
+@click.option(
+    "--image",
+    type=FILE,
+    metavar="FILE",
+    help="Fold step parameters in for this image, source position included.",
+)
+@click.option(
+    "-o", "--output", type=FILE, metavar="FILE", help="The JSON file to write; printed without it."
+)
+@OVERWRITE
+@click.pass_context
+def edit(
+    ctx: click.Context,
+    json_file: str | None,
+    settings: tuple[tuple[str, Any], ...],
+    exp_type: str | None,
+    image: str | None,
+    output: str | None,
+    overwrite: bool,
+) -> None:
+    """Change keys of one aperture of a reference, and write it for the pipeline.
+
+    A value null takes a key away. Step parameters that a reference has no key for
+    (position_offset, subtract_background) are folded into the keys it has, where that can be: an
+    offset beside a source position needs the --image whose position it is.
+
+    \b
+    Examples:
+      glue-lrs reference edit --exp-type MIR_LRS-FIXEDSLIT --set xstart=25 --set xstop=36 -o my.json
+      glue-lrs reference edit my.json --set position_offset=1.5 --image x_s2d.fits -o new.json
+    """
+    from glue_lrs.io.reference import format_reference
+
+    if not settings:
+        raise click.UsageError("nothing to change, expected --set KEY=VALUE", ctx)
+    for key, value in settings:
+        if key == "max_lost":
+            raise click.UsageError(
+                "max_lost is no key of a reference, as the pipeline does not mask rows that lost "
+                f"pixels: give it where you extract, glue-lrs extract --set max_lost={value}",
+                ctx,
+            )
+    from glue_lrs.image import SlitImage
+
+    picture = None if image is None else SlitImage.read(image)
+    if picture is not None and exp_type is None:
+        exp_type = picture.exp_type
+    changed = _edited(ctx, _read_reference(json_file), exp_type, dict(settings), picture)
+    if output is None:
+        echo(format_reference(changed.for_pipeline()), nl=False)
+        return
+    changed.write(output, overwrite=overwrite)
+    echo(f"wrote {output}")
+
+
+#: Step parameters that are no keys of a reference.
+_STEP_ONLY = ("position_offset", "subtract_background", "apply_apcorr", "fixed_background")
+
+#: Keys that an operator writes anew when something is folded into them; all others stay.
+_FOLDED = (
+    "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "bkg_coeff", "bkg_fit",
+    "bkg_order", "smoothing_length", "independent_var", "use_source_posn",
+)  # fmt: skip
+
+
+def _edited(
+    ctx: click.Context,
+    found: Any,
+    exp_type: str | None,
+    settings: dict[str, Any],
+    image: SlitImage | None,
+) -> Any:
+    """Change keys; step parameters go through an operator, which can fold them."""
+    from glue_lrs.extract import Extract1D
+    from glue_lrs.reference import Reference
+
+    ids = [str(entry["id"]) for entry in found.document["apertures"]]
+    if exp_type is None:
+        if len(ids) > 1:
+            raise click.UsageError(
+                f"there are several apertures, expected --exp-type with one of {', '.join(ids)}",
+                ctx,
+            )
+        exp_type = ids[0]
+    old = found.entry(exp_type)
+    index = found.document["apertures"].index(old)
+    new = {**old, **{key: value for key, value in settings.items() if key not in _STEP_ONLY}}
+    new = {key: value for key, value in new.items() if value is not None or key == "bkg_fit"}
+    folded = {key: value for key, value in settings.items() if key in _STEP_ONLY}
+
+    def replaced(entry: dict[str, Any]) -> Any:
+        entries = [*found.document["apertures"]]
+        entries[index] = entry
+        return Reference({**found.document, "apertures": entries}, found.filename)
+
+    changed = replaced(new)
+    if folded:
+        with warnings.catch_warnings():  # of a correction, which no reference has
+            warnings.filterwarnings("ignore", "no aperture correction", LRSWarning)
+            operator = Extract1D.from_reference(changed, exp_type, **folded)
+        kept = {key: new[key] for key in new if key not in _FOLDED}
+        changed = replaced({**kept, **operator.to_reference(image).document["apertures"][0]})
+    return changed
+
+
+@reference.command()
+@click.argument("json_file", type=FILE, metavar="JSON")
+@click.option(
+    "--image", type=FILE, metavar="FILE", help="Check it on this image as well, by an extraction."
+)
+@_EXP_TYPE
+def check(json_file: str, image: str | None, exp_type: str | None) -> int:
+    """Check a reference, and with --image what it does on an image.
+
+    Prints all that was found, a line each, or "ok". Exit code 2 if there is an error in it.
+
+    \b
+    Examples:
+      glue-lrs reference check my.json
+      glue-lrs reference check my.json --image x_s2d.fits
+    """
+    from glue_lrs.image import SlitImage
+
+    try:
+        found = _read_reference(json_file)
+    except ReferenceFileError as error:
+        for text in _all_errors(json_file, error):
+            say_error(text)
+        return FAILED
+    picture = None if image is None else SlitImage.read(image)
+    if picture is not None and exp_type is None:
+        exp_type = picture.exp_type
+    problems = [(one.level, str(one)) for one in found.check(exp_type=exp_type)]
+    if picture is not None and not any(level == "error" for level, _ in problems):
+        problems += _check_on_image(found, picture, exp_type)
+    for level, text in problems:
+        if level == "error":
+            say_error(text)
+        elif level == "warning":
+            say_warning(text)
+        else:
+            echo(text)
+    if any(level == "error" for level, _ in problems):
+        return FAILED
+    if all(level == "note" for level, _ in problems):
+        echo("ok")
+    return OK
+
+
+def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
+    """All that is wrong with a reference that could not be read, of which an error names one."""
+    from glue_lrs.checks import reference_errors
+
+    try:
+        document = json.loads(Path(path).expanduser().read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):  # the error has told
+        return [str(first)]
+    return list(dict.fromkeys([str(first), *reference_errors(document, path)]))
+
+
+def _check_on_image(found: Any, image: SlitImage, exp_type: str | None) -> list[tuple[str, str]]:
+    """Extract, and tell where the aperture fell and what there is to say."""
+    from glue_lrs.checks import advice
+    from glue_lrs.describe import summarize
+    from glue_lrs.extract import Extract1D
+
+    notes: list[str] = []
+    errors: list[str] = []
+    operator = None
+    with recorded(notes):
+        try:
+            operator = Extract1D.from_reference(
+                found, exp_type or image.exp_type, apply_apcorr=False
+            )
+            extraction = operator.run(image)
+        except LRSError as error:
+            errors = [str(error), *_region_errors(image, operator)]
+    if errors or operator is None:
+        told = [("error", translated(error)) for error in dict.fromkeys(errors)]
+        return [*(("warning", note) for note in notes), *told]
+    notes += (f"{image.label}: {translated(text)}" for text in advice(image, operator))
+    cards, placement = extraction.keywords, operator.place(image)
+    where = (
+        f"{image.label}: columns {cards['EXTRXSTR'] - 1:.2f} to {cards['EXTRXSTP'] - 1:.2f}, rows "
+        f"{cards['EXTRYSTR'] - 1} to {cards['EXTRYSTP'] - 1} (inclusive, from 0)"
+    )
+    if placement.offset:
+        where += f", moved by {placement.offset:+.2f}"
+    if placement.position is not None:
+        at = placement.position
+        where += f" to the source at column {at.column:.2f} in row {at.row}"
+    summary = summarize(extraction)
+    where += f"; median S/N {summary['median S/N']}, {summary['lost']} rows lost"
+    return [("note", where), *(("warning", note) for note in notes)]
+
+
+def _region_errors(image: SlitImage, operator: Extract1D | None) -> list[str]:
+    """What is wrong with background regions, which are not looked at if the aperture is wrong."""
+    if operator is None or operator.background is None:
+        return []
+    try:
+        operator.background.weights(image.wavelength, operator.place(image).background_offset)
+    except LRSError as error:
+        return [str(error)]
+    return []
+
+
+def _read_reference(path: str | None) -> Any:
+    from glue_lrs.reference import Reference
+
+    return Reference.default() if path is None else Reference.read(path)

@@ -1,0 +1,42 @@
+"""The command ``glue-lrs view``."""
+# ruff: noqa: D301 - click wants the control character \b before what is not to be wrapped
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from glue_lrs.cli.options import FILE, FILES, OVERWRITE
+from glue_lrs.cli.program import main
+
+if TYPE_CHECKING:
+    pass
+
+
+@main.command(short_help="Draw the aperture by hand, in glue, and watch the spectrum.")
+@FILES
+@click.option(
+    "--screenshot", type=FILE, metavar="PNG",
+    help="Draw the window into a picture, without a screen, and exit.",
+)  # fmt: skip
+@OVERWRITE
+def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int:
+    """Draw the aperture by hand, in glue, and watch the spectrum.
+
+    Each s2d, cal or calints opens in a tab: the image with the aperture at the source, the
+    spectrum, a cut across the slit, and a panel. Drag edges; save what you see as an x1d and as an
+    EXTRACT1D reference. An x1d beside an image is what its spectrum is compared with. A glue
+    session (.glu) opens as it was saved.
+
+    It takes glue's desktop: pip install 'glue-lrs[qt]'.
+
+    \b
+    Examples:
+      glue-lrs view x_s2d.fits
+      glue-lrs view x_s2d.fits x_x1d.fits
+      glue-lrs view x_s2d.fits --screenshot view.png
+    """
+    from glue_lrs.viewers.qt.app import view as start
+
+    return start(files, screenshot, overwrite=overwrite)

@@ -1,0 +1,152 @@
+"""What several commands do: make the operator, extract, draw, make folders."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glue_lrs.errors import LRSError, LRSWarning, WriteError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from glue_lrs.aperture_correction import ApertureCorrection
+    from glue_lrs.extract import Extract1D
+    from glue_lrs.extraction import Extraction
+    from glue_lrs.image import SlitImage
+    from glue_lrs.optimal import OptimalResult
+
+
+def operator_for(
+    image: SlitImage,
+    path: str,
+    reference: str | None,
+    apcorr: str | None,
+    psf: str | None,
+    crds: str | None,
+    settings: dict[str, Any],
+) -> Extract1D:
+    """Make the operator of an image from what the options say."""
+    from glue_lrs.extract import Extract1D
+    from glue_lrs.profile import PSFProfile
+
+    optimal = settings.get("extraction_type") == "optimal"
+    wanted = psf is None and (optimal or settings.get("bad_pixels") is not None)
+    if crds is not None and (reference is None or apcorr is None or wanted):
+        from glue_lrs.io.crds import best_references
+
+        best = best_references(path, crds or None)
+        reference = reference or best["extract1d"]
+        apcorr = apcorr or best["apcorr"]
+        if wanted:
+            psf = best["psf"]
+            if psf is None:
+                warnings.warn(
+                    "CRDS has no PSF reference for this file; "
+                    "the profile is learned from the image",
+                    LRSWarning,
+                    stacklevel=2,
+                )
+    return Extract1D.from_reference(
+        reference,
+        image.exp_type,
+        apcorr=correction(image, apcorr, settings),
+        psf=None if psf is None else PSFProfile.read(psf, image.slit_name),
+        **settings,
+    )
+
+
+def image_and_operator(
+    path: str,
+    extract1d: str | None,
+    apcorr: str | None,
+    psf: str | None,
+    settings: dict[str, Any],
+) -> tuple[SlitImage, Extract1D]:
+    """Read an image, and make the operator for a picture of it."""
+    from glue_lrs.image import SlitImage
+
+    image = SlitImage.read(path)
+    if apcorr is None:  # a picture is drawn, no flux is given: nothing to be warned of
+        settings = {"apply_apcorr": False, **settings}
+    return image, operator_for(image, path, extract1d, apcorr, psf, None, settings)
+
+
+def correction(
+    image: SlitImage, apcorr: str | None, settings: dict[str, Any]
+) -> ApertureCorrection | str | None:
+    """The row of an APCORR reference for an image; the file's name where it will not be applied."""
+    from glue_lrs.aperture_correction import ApertureCorrection
+
+    applied = settings.get("apply_apcorr") is not False
+    applied = applied and settings.get("extraction_type") != "optimal"
+    if apcorr is None or image.subarray is None or image.source_type != "POINT" or not applied:
+        return apcorr
+    return ApertureCorrection.read(apcorr, subarray=image.subarray)
+
+
+def extracted(operator: Extract1D, image: SlitImage) -> tuple[Extraction, OptimalResult | None]:
+    """The extraction; of an optimal one that has a model, that as well."""
+    if operator.mode in ("psf", "learned"):
+        result = operator.fit(image)
+        return result.extractions[0], result
+    return operator.run(image), None
+
+
+def drawn(
+    image: SlitImage,
+    operator: Extract1D,
+    extraction: Extraction,
+    result: OptimalResult | None,
+    integration: int | None = None,
+    **kwargs: Any,
+) -> Figure:
+    """Draw what was extracted: with the model, where there is one."""
+    from glue_lrs.plot import plot_product
+    from glue_lrs.plot_optimal import plot_optimal
+
+    if result is not None:
+        return plot_optimal(result, integration=integration or 0, **kwargs)
+    # Of the pipeline's optimal extraction the aperture has no meaning.
+    shown = operator if operator.mode == "box" else None
+    return plot_product(image, shown, extraction, integration=integration, **kwargs)
+
+
+@contextlib.contextmanager
+def folder_made(folder: Path) -> Iterator[None]:
+    """Make a folder where there is none, and take it away again if nothing could be put in it."""
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot be made, {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty: somebody else needs it
+            for one in made:
+                one.rmdir()
+        raise
+
+
+def base_name(name: str) -> str:
+    """A name without .fits or .fits.gz."""
+    return re.sub(r"\.fits?(\.gz)?$", "", name, flags=re.IGNORECASE)
+
+
+def check_integration(integration: int | None, stacks: Sequence[tuple[str, int | None]]) -> None:
+    """Refuse an integration that one of the stacks does not have; it counts from 1."""
+    if integration is None:
+        return
+    for path, number in stacks:
+        if number is not None and integration > number:
+            raise LRSError(f"{path}: --integration is {integration}, expected 1 to {number}")
+    if all(number is None for _, number in stacks):
+        raise LRSError(
+            f"{stacks[0][0]}: is no stack of integrations, --integration {integration} has no "
+            "meaning for it"
+        )
