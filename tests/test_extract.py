@@ -84,6 +84,23 @@ def test_blocks_make_no_difference(
     assert_same(OPERATORS[name].run(stack), whole, rtol=1e-12)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_whole_rows_make_no_difference(
+    name: str, order: str, make_image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack's planes are read as whole rows or as the columns alone, whatever their layout."""
+    stack = spoil(make_image((5, 30, 20)))
+    planes = {n: getattr(stack, n) for n in ("data", "err", "var_poisson", "var_rnoise", "dq")}
+    swapped = {n: plane.astype(plane.dtype.newbyteorder(order)) for n, plane in planes.items()}
+    turned = swapped["var_poisson"].transpose(1, 0, 2).copy().transpose(1, 0, 2)
+    rows = OPERATORS[name].run(replace(stack, **swapped | {"var_poisson": turned}))
+    monkeypatch.setattr(module, "_WHOLE_ROWS", 0)
+    columns = OPERATORS[name].run(stack)
+    for column in COLUMNS:
+        np.testing.assert_array_equal(rows.columns[column], columns.columns[column], column)
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_byte_order_makes_no_difference_and_inputs_are_not_changed(
     name: str, make_image: Make
@@ -387,6 +404,22 @@ def test_a_run_adds_at_most_a_quarter_of_the_planes(
         aperture=Aperture(xstart=27, xstop=34),
         background=None if keys is None else Background.from_edges(*pairs, **keys),
         aperture_correction=CORRECTION,
+    )
+    assert added_memory(extract, image) <= 0.25
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+@pytest.mark.parametrize("number", [2, 8, 20])
+def test_a_short_stack_adds_at_most_a_quarter_of_the_planes(
+    number: int, background: str, make_image: Make
+) -> None:
+    """Whole rows of it are copied on the way."""
+    image = spoil(make_image((number, 416, 72)))
+    image = replace(image, **{n: getattr(image, n).astype(">f4") for n in ("data", "err")})
+    keys = BACKGROUNDS[background]
+    beside = None if keys is None else Background.from_edges((8.5, 20.5), (50.5, 62.5), **keys)
+    extract = Extract1D(
+        aperture=Aperture(xstart=30, xstop=41), background=beside, aperture_correction=CORRECTION
     )
     assert added_memory(extract, image) <= 0.25
 
