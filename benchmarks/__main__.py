@@ -1,6 +1,6 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [extract|viewer] [--integrations 400] [--repeat 20]
+    python -m benchmarks [extract|optimal|viewer] [--integrations 400] [--repeat 20]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
 it changes it, and the copying is not timed. Images and operators change from one repetition to the
@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-import statistics
 import sys
 import tempfile
-import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
 
+from benchmarks.timing import repeated, show, timed
 from glue_lrs import Extract1D, SlitImage
 from glue_lrs.io.apcorr import write_apcorr
 from glue_lrs.reference import Reference
@@ -44,32 +41,6 @@ MEMORY: dict[str, dict[str, Any] | None] = {
     "parabola": {"bkg_order": 2},
 }
 PRISM_BACKGROUND = [[8.5], [20.5], [50.5], [62.5]]
-
-
-def timed(calls: list[Callable[[], Any]]) -> float:
-    """Median seconds of calls that are each made once."""
-    found = []
-    for call in calls:
-        start = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
-
-
-def repeated(call: Callable[..., Any], inputs: list[tuple[Any, ...]], number: int) -> float:
-    """Median seconds of a call with inputs that change from one repetition to the next."""
-    for args in inputs:
-        call(*args)  # warm
-    turn = islice(cycle(inputs), number)
-    return timed([partial(call, *args) for args in turn])
-
-
-def show(rows: list[tuple[str, float, float | None]]) -> None:
-    """Print a table: what, milliseconds, and how many times as long as ours."""
-    width = max(len(what) for what, _, _ in rows)
-    for what, seconds, ours in rows:
-        ratio = "" if ours is None else f"{seconds / ours:10.1f} x"
-        print(f"  {what:{width}s} {seconds * 1e3:10.3f} ms {ratio}")
 
 
 def memory(call: Callable[[], Any]) -> int:
@@ -274,7 +245,9 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
 def main() -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["extract", "viewer"], default="extract")
+    parser.add_argument(
+        "what", nargs="?", choices=["extract", "optimal", "viewer"], default="extract"
+    )
     parser.add_argument("--integrations", type=int, default=400)
     parser.add_argument("--repeat", type=int, default=20)
     options = parser.parse_args()
@@ -285,6 +258,11 @@ def main() -> int:
             from benchmarks.viewer import benchmark_viewer
 
             benchmark_viewer(folder, options.integrations, max(options.repeat, 100))
+            return 0
+        if options.what == "optimal":
+            from benchmarks.optimal import benchmark_optimal
+
+            benchmark_optimal(folder, options.integrations, options.repeat)
             return 0
         benchmark_s2d(folder, options.repeat)
         benchmark_stack(folder, options.integrations, max(options.repeat // 4, 3))

@@ -1,0 +1,36 @@
+"""Timing calls, and telling the times."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import cycle, islice
+from typing import Any
+
+
+def timed(calls: list[Callable[[], Any]]) -> float:
+    """Median seconds of calls that are each made once."""
+    found = []
+    for call in calls:
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def repeated(call: Callable[..., Any], inputs: list[tuple[Any, ...]], number: int) -> float:
+    """Median seconds of a call with inputs that change from one repetition to the next."""
+    for args in inputs:
+        call(*args)  # warm
+    turn = islice(cycle(inputs), number)
+    return timed([partial(call, *args) for args in turn])
+
+
+def show(rows: list[tuple[str, float, float | None]]) -> None:
+    """Print a table: what, milliseconds, and how many times as long as ours."""
+    width = max(len(what) for what, _, _ in rows)
+    for what, seconds, ours in rows:
+        ratio = "" if ours is None else f"{seconds / ours:10.1f} x"
+        print(f"  {what:{width}s} {seconds * 1e3:10.3f} ms {ratio}")
