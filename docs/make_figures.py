@@ -23,6 +23,7 @@ from glue_lrs import Aperture, ApertureCorrection, Extract1D, LRSWarning, SlitIm
 from glue_lrs.growth import survey
 from glue_lrs.plot import plot_cut, plot_image
 from glue_lrs.plot_measure import plot_measurement
+from glue_lrs.plot_optimal import plot_optimal
 from glue_lrs.simulate import Scene, Source, Supernova, demo_scene
 
 VERMILION, BLUE, GREEN, GREY = "#D55E00", "#0072B2", "#009E73", "0.45"
@@ -58,6 +59,7 @@ def draw_all(demo: Path, target: Path) -> None:
         "lost": lost(demo),
         "filled": filled(),
         "choosing": choosing(demo),
+        "optimal": optimal(demo),
     }
     for name, figure in figures.items():
         figure.savefig(target / f"{name}.png", dpi=110)
@@ -81,6 +83,13 @@ def choosing(demo: Path) -> Figure:
 
 
 # --- the image -----------------------------------------------------------------------------------
+
+
+def optimal(demo: Path) -> Figure:
+    """An optimal extraction, with its residual."""
+    nod = SlitImage.read(demo / "demo_nod1_s2d.fits")
+    extract = Extract1D.from_reference(None, nod.exp_type, extraction_type="optimal")
+    return plot_optimal(extract.fit(nod), title="demo_nod1_s2d.fits")
 
 
 def image(demo: Path) -> Figure:
