@@ -133,11 +133,16 @@ def plot_image(
     bar.ax.minorticks_off()
     bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     if legend:
-        ax.legend(
-            handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False,
-            fontsize="small", handlelength=1.6, columnspacing=1.0, borderaxespad=0.2,
-        )  # fmt: skip
+        legend_above(ax, handles)
     return ax
+
+
+def legend_above(ax: Axes, handles: list[Any]) -> None:
+    """Explain lines and marks above a picture that has no room for it."""
+    ax.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False,
+        fontsize="small", handlelength=1.6, columnspacing=1.0, borderaxespad=0.2,
+    )  # fmt: skip
 
 
 def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> list[Any]:

@@ -21,6 +21,7 @@ from glue_lrs.plot import (
     VERMILION,
     axes_or_new,
     figure_or_new,
+    legend_above,
     plain_text,
     plot_extraction,
     plot_image,
@@ -96,10 +97,7 @@ def _draw_traces(ax: Axes, result: OptimalResult, integration: int) -> None:
         if name not in (handle.get_label() for handle in handles):
             style = "-." if i < number else ":"
             handles.append(Line2D([], [], color=colour, lw=1.1, ls=style, label=name))
-    ax.legend(
-        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False,
-        fontsize="small", handlelength=1.6, columnspacing=1.0, borderaxespad=0.2,
-    )  # fmt: skip
+    legend_above(ax, handles)
 
 
 def plot_residual(
@@ -156,10 +154,7 @@ def plot_residual(
     bar = ax.figure.colorbar(picture, ax=ax, location="bottom", pad=0.01, fraction=0.03, aspect=28)
     bar.set_label("data − model [σ]")
     if legend:
-        ax.legend(
-            handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False,
-            fontsize="small", handlelength=1.6, columnspacing=1.0, borderaxespad=0.2,
-        )  # fmt: skip
+        legend_above(ax, handles)
     return ax
 
 

@@ -4,28 +4,13 @@
 from __future__ import annotations
 
 import json
-import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from glue_lrs.cli.options import FILES
 from glue_lrs.cli.program import main
-from glue_lrs.cli.talk import (
-    FAILED,
-    OK,
-    SOME_FAILED,
-    Talk,
-    echo,
-    failure,
-    interrupted,
-    recorded,
-    say_traceback,
-    translated,
-)
-
-if TYPE_CHECKING:
-    pass
+from glue_lrs.cli.talk import each_file, echo, exit_code, translated
 
 
 @main.command(short_help="Say what files are, and where their spectra will be taken.")
@@ -50,26 +35,11 @@ def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> int:
     """
     from glue_lrs.describe import describe, description
 
-    talk = Talk()
     found: list[dict[str, Any]] = []
-    for path in files:
-        notes: list[str] = []
-        try:
-            with recorded(notes):
-                facts = describe(path)
-        except Exception as error:  # one bad file must not stop the others; it is told
-            if interrupted():
-                raise
-            say_traceback(ctx, traceback.format_exc())
-            talk.tell("error", path, failure(error))
-            continue
-        finally:
-            for note in notes:
-                talk.tell("warning", path, note)
+    for facts in each_file(ctx, files, describe):
         if not as_json:
             echo(("\n" if found else "") + description(facts, translated))
         found.append(facts)
-    talk.close()
     if as_json and found:
         echo(json.dumps(found, indent=2))
-    return OK if len(found) == len(files) else SOME_FAILED if found else FAILED
+    return exit_code(len(found), len(files))

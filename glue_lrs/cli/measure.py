@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +13,7 @@ import click
 from glue_lrs.cli.options import APCORR, FILE, FILES, OVERWRITE
 from glue_lrs.cli.plot import picture_names
 from glue_lrs.cli.program import main
-from glue_lrs.cli.talk import (
-    FAILED,
-    OK,
-    SOME_FAILED,
-    Talk,
-    echo,
-    failure,
-    interrupted,
-    recorded,
-    say_traceback,
-    translated,
-)
+from glue_lrs.cli.talk import each_file, echo, exit_code, translated
 from glue_lrs.cli.work import correction
 from glue_lrs.errors import WriteError
 
@@ -114,31 +102,21 @@ def measure(
     for target in filter(None, (*pictures, reference)):
         if Path(target).exists() and not overwrite:
             raise WriteError(f"{target}: exists, expected a new name or --overwrite")
-    talk = Talk()
+    targets = dict(zip(files, pictures, strict=True))
+
+    def work(path: str) -> tuple[str, dict[str, Any], str]:
+        return path, *_measured(path, targets[path], reference, width, apcorr, overwrite)
+
     found: list[dict[str, Any]] = []
-    for path, picture in zip(files, pictures, strict=True):
-        notes: list[str] = []
-        try:
-            with recorded(notes):
-                facts, text = _measured(path, picture, reference, width, apcorr, overwrite)
-        except Exception as error:  # one bad file must not stop the others; it is told
-            if interrupted():
-                raise
-            say_traceback(ctx, traceback.format_exc())
-            talk.tell("error", path, failure(error))
-            continue
-        finally:
-            for note in notes:
-                talk.tell("warning", path, note)
+    for path, facts, text in each_file(ctx, files, work):
         if not as_json:
             echo(("\n" if found else "") + text)
-            for target in filter(None, (picture, reference)):
+            for target in filter(None, (targets[path], reference)):
                 echo(f"wrote {target}")
         found.append(facts)
-    talk.close()
     if as_json and found:
         echo(json.dumps(found, indent=2))
-    return OK if len(found) == len(files) else SOME_FAILED if found else FAILED
+    return exit_code(len(found), len(files))
 
 
 def _measured(

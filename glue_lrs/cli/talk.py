@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -250,6 +250,34 @@ class Talk:
         for (kind, text), more in self.heard.items():
             if more:
                 _SAY[kind](f"the same of {more} more file{'s' * (more > 1)}: {text}")
+
+
+def each_file(
+    ctx: click.Context, paths: Sequence[str], work: Callable[[str], Any]
+) -> Iterator[Any]:
+    """Do the work for each file, and yield what it gives. One bad file does not stop the others."""
+    talk = Talk()
+    for path in paths:
+        notes: list[str] = []
+        try:
+            with recorded(notes):
+                result = work(path)
+        except Exception as error:  # it is told
+            if interrupted():
+                raise
+            say_traceback(ctx, traceback.format_exc())
+            talk.tell("error", path, failure(error))
+            continue
+        finally:
+            for note in notes:
+                talk.tell("warning", path, note)
+        yield result
+    talk.close()
+
+
+def exit_code(done: int, asked: int) -> int:
+    """The exit code when so many of the files that were asked for are done."""
+    return OK if done == asked else SOME_FAILED if done else FAILED
 
 
 _SAY = {"error": say_error, "warning": say_warning}
