@@ -7,7 +7,7 @@ import math
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,17 @@ from glue_lrs.image import SlitImage
 from glue_lrs.io.products import identify_product
 from glue_lrs.io.x1d import read_x1d
 
-__all__ = ["describe", "description", "is_spectrum", "signal_to_noise", "summarize"]
+if TYPE_CHECKING:
+    from glue_lrs.combine import Combination
+
+__all__ = [
+    "describe",
+    "description",
+    "is_spectrum",
+    "read_spectra",
+    "signal_to_noise",
+    "summarize",
+]
 
 _PRODUCTS = {
     "s2d": "rectified spectral image",
@@ -27,6 +37,7 @@ _PRODUCTS = {
     "calints": "stack of integrations on the detector's pixels",
     "x1d": "extracted spectrum",
     "x1dints": "extracted spectra, one for each integration",
+    "c1d": "spectra combined to one",
 }
 
 
@@ -36,7 +47,7 @@ def describe(path: str) -> dict[str, Any]:
     Parameters
     ----------
     path : str
-        An s2d, cal, calints, x1d or x1dints.
+        An s2d, cal, calints, x1d, x1dints or c1d.
 
     Returns
     -------
@@ -56,13 +67,40 @@ def describe(path: str) -> dict[str, Any]:
         If the source position is not known.
     """
     if is_spectrum(path):
+        combined = read_combined(path)
+        if combined is not None:
+            return _combined_facts(path, combined)
         return _spectrum_facts(path, read_x1d(path))
     return _image_facts(path, SlitImage.read(path))
 
 
 def is_spectrum(path: str) -> bool:
-    """Tell whether a file of MIRI LRS is an x1d or x1dints rather than an image."""
-    return identify_product(path) in ("x1d", "x1dints")
+    """Tell whether a file of MIRI LRS is an x1d, x1dints or c1d rather than an image."""
+    return identify_product(path) in ("x1d", "x1dints", "c1d")
+
+
+def read_combined(path: str) -> Combination | None:
+    """Read a c1d; None for another product."""
+    from glue_lrs.io.c1d import read_c1d
+
+    return read_c1d(path) if identify_product(path) == "c1d" else None
+
+
+def read_spectra(path: str) -> list[Extraction]:
+    """Read the spectra of an x1d or x1dints, or that of a c1d.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Raises
+    ------
+    LRSError
+        If it is none of them, or is damaged.
+    """
+    combined = read_combined(path)
+    return read_x1d(path) if combined is None else [combined.to_extraction()]
 
 
 def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:
@@ -185,6 +223,18 @@ def _spectrum_facts(path: str, spectra: list[Extraction]) -> dict[str, Any]:
     }
     if first.provenance is not None:
         facts["made_by_glue_lrs"] = dict(first.provenance)
+    return facts
+
+
+def _combined_facts(path: str, combined: Combination) -> dict[str, Any]:
+    facts = _spectrum_facts(path, [combined.to_extraction()])
+    facts["product"] = "c1d"
+    facts["columns"] = {name: combined.units.get(name, "") for name in combined.columns}
+    if combined.provenance is not None:
+        facts["made_by_glue_lrs"] = {
+            key: combined.provenance[key]
+            for key in ("parameters", "inputs", "notes", "versions", "date")
+        }
     return facts
 
 
@@ -317,6 +367,13 @@ def _spectrum_text(facts: dict[str, Any], put: Any, span: str) -> None:
         return
     version = (made.get("versions") or {}).get("glue-lrs")
     put("made by", f"glue_lrs {version or ''}".strip(), made.get("date"))
+    if "inputs" in made:
+        for number, one in enumerate(made["inputs"]):
+            used = f"{one['rows_used']} rows used, {one['rows_clipped']} clipped"
+            put("" if number else "from", one["label"], used)
+        values = made["parameters"]
+        put("combined by", *(f"{key}={json.dumps(value)}" for key, value in values.items()))
+        return
     source = made.get("input") or {}
     put("from", source.get("filename") or "an image in memory")
     for part, values in (made.get("parameters") or {}).items():

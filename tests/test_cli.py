@@ -1063,6 +1063,26 @@ def test_combine_as_the_pipeline_does(made: Path, here: Path) -> None:
     np.testing.assert_array_equal(found.columns["FLUX"], expected.columns["FLUX"])
 
 
+def test_a_combined_spectrum_is_told_and_drawn(made: Path, here: Path) -> None:
+    paths = [made / "a_s2d.fits", made / "b_s2d.fits"]
+    assert run("combine", *paths, *QUIET, "-o", "ab_c1d.fits").exit_code == 0
+    assert run("extract", paths[0], *QUIET).exit_code == 0
+    told = run("info", "ab_c1d.fits")
+    assert told.exit_code == 0, told.stderr
+    assert "c1d: spectra combined to one" in told.stdout
+    assert "spectrum 2 (b_s2d.fits), 38" in told.stdout
+    assert 'weights="exposure_time"' in told.stdout
+    (facts,) = json.loads(run("info", "--json", "ab_c1d.fits").stdout)
+    assert facts["product"] == "c1d"
+    assert [one["rows_clipped"] for one in facts["made_by_glue_lrs"]["inputs"]] == [0, 0]
+    assert facts["columns"]["ERROR"] == "Jy"
+    assert run("plot", "ab_c1d.fits").exit_code == 0
+    assert run("plot", "ab_c1d.fits", "a_x1d.fits", "-o", "both.png").exit_code == 0
+    assert (here / "both.png").stat().st_size > (here / "ab_c1d.png").stat().st_size > 10_000
+    expected = "ab_c1d.fits: is a c1d (COMBINE1D), expected an s2d, cal or calints image (SCI)"
+    assert refused("extract", "ab_c1d.fits").endswith(expected)
+
+
 def test_combine_refuses_what_it_cannot_combine(made: Path, here: Path) -> None:
     (here / "old_c1d.fits").write_text("mine")
     nods = [made / "a_s2d.fits", made / "b_s2d.fits"]

@@ -56,7 +56,8 @@ def spectrum(
         "SB_VAR_FLAT": 30.0 * error**2,
         "DQ": np.zeros(wave.size, dtype=np.uint32),
     }
-    header = fits.Header({"EXP_TYPE": "MIR_LRS-FIXEDSLIT", "EFFEXPTM": time, "EFFINTTM": time / 4})
+    header = fits.Header({"TELESCOP": "JWST", "INSTRUME": "MIRI", "EXP_TYPE": "MIR_LRS-FIXEDSLIT"})
+    header.update({"EFFEXPTM": time, "EFFINTTM": time / 4})
     header.update(cards)
     units = column_units(calibrated)
     return Extraction(
@@ -672,8 +673,8 @@ def test_inputs_are_told_and_checksums_made_when_asked_for(
         spectrum(seed=number).write(path)
         given.append(Extraction.read(path))
     looked: list[str] = []
-    real = module._file_record
-    monkeypatch.setattr(module, "_file_record", lambda path: looked.append(path) or real(path))
+    real = module.file_record
+    monkeypatch.setattr(module, "file_record", lambda path: looked.append(path) or real(path))
     made = combine(given)
     made.to_spectrum()
     assert not looked

@@ -127,6 +127,7 @@ def test_a_file_of_the_pipeline_is_read(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         models = to_models(given)
         for model in models:
+            model.meta.telescope = "JWST"
             model.meta.instrument.name = "MIRI"
             model.meta.exposure.type = "MIR_LRS-FIXEDSLIT"
         result = combine_1d_spectra(models, "exposure_time")

@@ -45,7 +45,7 @@ def test_the_residual_and_what_was_rejected(result: OptimalResult) -> None:
 def test_traces_are_on_the_image(result: OptimalResult) -> None:
     figure = plot_optimal(result, title="a title")
     assert figure.get_suptitle() == "a title"
-    image, residual, *_ = figure.axes
+    image, *_ = figure.axes
     target, negative = (line for line in image.lines if len(line.get_xdata()) > 300)
     np.testing.assert_allclose(target.get_xdata(), result.traces[0])
     np.testing.assert_allclose(negative.get_xdata(), result.traces[1])

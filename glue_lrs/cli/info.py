@@ -21,8 +21,8 @@ def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> int:
     """Say what files are, and where their spectra will be taken.
 
     Of an s2d, cal or calints: exposure, axes, wavelengths, bounding box, source, the default
-    aperture where it falls on this image, bad pixels, references of the pipeline. Of an x1d or
-    x1dints: its columns, how good it is, and how it was made.
+    aperture where it falls on this image, bad pixels, references of the pipeline. Of an x1d,
+    x1dints or c1d: its columns, how good it is, and how it was made.
 
     Columns and rows are pixel numbers that count from 0, and limits are inclusive: 27 to 34 are
     eight whole columns. Edges are positions, on which pixel i reaches from i - 0.5 to i + 0.5.

@@ -61,9 +61,8 @@ def plot(
     An s2d, cal or calints: the image with the default aperture (or that of --extract1d and --set),
     its bounding box, three cuts across the slit, and the spectrum; with --set
     extraction_type=optimal the trace, data less model with the rejected pixels, the profile, and
-    the spectrum. One or several x1d: the spectra,
-    with their ratio to the first. An x1dints: the median spectrum, the change with time, the light
-    curve.
+    the spectrum. One or several x1d or c1d: the spectra, with their ratio to the first. An x1dints:
+    the median spectrum, the change with time, the light curve.
 
     \b
     Examples:
@@ -71,8 +70,7 @@ def plot(
       glue-lrs plot mine_x1d.fits pipeline_x1d.fits -o compared.png
       glue-lrs plot x_x1d.fits --column SURF_BRIGHT --show
     """
-    from glue_lrs.describe import is_spectrum
-    from glue_lrs.io.x1d import read_x1d
+    from glue_lrs.describe import is_spectrum, read_spectra
     from glue_lrs.plot import save
 
     spectra = [is_spectrum(path) for path in files]
@@ -98,7 +96,7 @@ def plot(
             raise WriteError(f"{target}: exists, expected a new name or --overwrite")
     figures: list[Any] = []
     if spectra[0]:
-        found = [(path, one) for path in files for one in read_x1d(path)]
+        found = [(path, one) for path in files for one in read_spectra(path)]
         check_integration(integration, [(path, _integrations(one)) for path, one in found])
         figures.append(_draw_spectra(found, column, integration, empty_figure(show)))
     else:
@@ -182,7 +180,7 @@ def _draw_spectra(
         title = Path(path).name
         if only.is_stack and integration is None and only.columns["FLUX"].shape[0] > 1:
             return plot_stack(only, column=column, figure=figure, title=title)
-        if column.upper() == "FLUX":
+        if column.upper() == "FLUX" and "NPIXELS" in only.columns:
             return plot_extraction(
                 only, integration=(integration or 1) - 1, figure=figure, title=title
             )

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import warnings
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
@@ -21,7 +20,7 @@ from glue_lrs.errors import LRSError, ProductError
 from glue_lrs.extraction import Extraction
 from glue_lrs.image import SlitImage
 from glue_lrs.io._files import Source, asdf_hdu, atomic_write, opened
-from glue_lrs.io.products import IMAGE_KINDS, identify_product
+from glue_lrs.io.products import IMAGE_KINDS, claims, identify_product
 from glue_lrs.io.x1d import _plain, _set, _spectral_wcs, _without_structure, read_x1d
 
 if TYPE_CHECKING:
@@ -300,36 +299,7 @@ def combine_files(
 
 def identify_c1d(origin: str, *args: Any, **kwargs: Any) -> bool:
     """Tell whether something is a c1d file of MIRI LRS; never raises."""
-    if origin != "read":
-        return False
-    try:
-        source = next(arg for arg in args[:3] if arg is not None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a damaged file: the reader will say so
-            if isinstance(source, fits.HDUList):
-                return _is_c1d(source)
-            if isinstance(source, str | os.PathLike):
-                with open(os.path.expanduser(source), "rb") as stream:
-                    if stream.read(6) != b"SIMPLE":
-                        return False
-                with fits.open(os.path.expanduser(source)) as hdulist:
-                    return _is_c1d(hdulist)
-            position = source.tell()
-            try:
-                source.seek(0)
-                if source.read(6) != b"SIMPLE":
-                    return False
-                source.seek(0)
-                return _is_c1d(fits.open(source, memmap=False))
-            finally:
-                source.seek(position)
-    except Exception:  # whatever it is, it is not ours
-        return False
-
-
-def _is_c1d(hdulist: fits.HDUList) -> bool:
-    mode = str(hdulist[0].header.get("EXP_TYPE"))
-    return mode.startswith("MIR_LRS") and EXTENSION in hdulist
+    return claims(("c1d",), origin, args)
 
 
 def register() -> None:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from astropy.io import fits
-
 from glue_lrs.io._files import Source
-from glue_lrs.io.products import IMAGE_KINDS, is_lrs_product, read_image
+from glue_lrs.io.products import IMAGE_KINDS, claims, read_image
 from glue_lrs.io.x1d import read_single, read_x1d, write_x1d
 from glue_lrs.spectrum import image_to_spectrum, single, spectrum_to_extraction, to_spectrum
 
@@ -28,37 +25,14 @@ __all__ = ["identify_s2d", "identify_x1d", "register"]
 _PRIORITY = 20
 
 
-def _is(kinds: tuple[str, ...], origin: str, args: tuple[Any, ...]) -> bool:
-    """Whether what an identifier gets (path, file object, arguments) is such a product."""
-    if origin != "read":
-        return False
-    try:
-        source = next(arg for arg in args[:3] if arg is not None)
-        if isinstance(source, str | os.PathLike | fits.HDUList):
-            return is_lrs_product(source, kinds)
-        position = source.tell()
-        try:
-            source.seek(0)
-            if source.read(6) != b"SIMPLE":
-                return False
-            source.seek(0)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a damaged file: the reader will say so
-                return is_lrs_product(fits.open(source, memmap=False), kinds)
-        finally:
-            source.seek(position)
-    except Exception:  # whatever it is, it is not ours
-        return False
-
-
 def identify_s2d(origin: str, *args: Any, **kwargs: Any) -> bool:
     """Tell whether something is an s2d, cal or calints file of MIRI LRS; never raises."""
-    return _is(IMAGE_KINDS, origin, args)
+    return claims(IMAGE_KINDS, origin, args)
 
 
 def identify_x1d(origin: str, *args: Any, **kwargs: Any) -> bool:
     """Tell whether something is an x1d or x1dints file of MIRI LRS; never raises."""
-    return _is(("x1d", "x1dints"), origin, args)
+    return claims(("x1d", "x1dints"), origin, args)
 
 
 def _read_s2d(source: Source) -> Spectrum:

@@ -32,7 +32,7 @@ from glue_lrs.io._files import (
 if TYPE_CHECKING:
     from gwcs.wcs import WCS
 
-__all__ = ["identify_product", "is_lrs_product", "read_image", "register", "write_image"]
+__all__ = ["claims", "identify_product", "is_lrs_product", "read_image", "register", "write_image"]
 
 #: The kinds of file that hold spectral images.
 IMAGE_KINDS = ("s2d", "cal", "calints")
@@ -50,6 +50,14 @@ _HDUs = dict[str, list[Any]]
 # --- what is it? ---------------------------------------------------------------------------------
 
 
+#: How messages call what is a spectrum already.
+_SPECTRA = {
+    "x1d": "an x1d (EXTRACT1D)",
+    "x1dints": "an x1dints (EXTRACT1D)",
+    "c1d": "a c1d (COMBINE1D)",
+}
+
+
 def identify_product(path: Source) -> str:
     """Tell which product of MIRI LRS a file is.
 
@@ -61,7 +69,7 @@ def identify_product(path: Source) -> str:
     Returns
     -------
     str
-        ``"s2d"``, ``"cal"``, ``"calints"``, ``"x1d"`` or ``"x1dints"``.
+        ``"s2d"``, ``"cal"``, ``"calints"``, ``"x1d"``, ``"x1dints"`` or ``"c1d"``.
 
     Raises
     ------
@@ -80,7 +88,8 @@ def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterabl
     source : str, path-like or `~astropy.io.fits.HDUList`
         A file, open or not. An open one is left open.
     kinds : iterable of str
-        Which products count, of ``"s2d"``, ``"cal"``, ``"calints"``, ``"x1d"``, ``"x1dints"``.
+        Which products count, of ``"s2d"``, ``"cal"``, ``"calints"``, ``"x1d"``, ``"x1dints"``,
+        ``"c1d"``.
 
     Returns
     -------
@@ -113,6 +122,29 @@ def _by_name(hdulist: fits.HDUList) -> _HDUs:
     return hdus
 
 
+def claims(kinds: tuple[str, ...], origin: str, args: tuple[Any, ...]) -> bool:
+    """Whether what an identifier gets (path, file object, arguments) is such a product."""
+    if origin != "read":
+        return False
+    try:
+        source = next(arg for arg in args[:3] if arg is not None)
+        if isinstance(source, str | os.PathLike | fits.HDUList):
+            return is_lrs_product(source, kinds)
+        position = source.tell()
+        try:
+            source.seek(0)
+            if source.read(6) != b"SIMPLE":
+                return False
+            source.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a damaged file: the reader will say so
+                return is_lrs_product(fits.open(source, memmap=False), kinds)
+        finally:
+            source.seek(position)
+    except Exception:  # whatever it is, it is not ours
+        return False
+
+
 def _identify(hdus: _HDUs, label: str) -> str:
     primary = hdus["PRIMARY"][0].header
     _check_mode(primary, label)
@@ -138,6 +170,8 @@ def _identify(hdus: _HDUs, label: str) -> str:
             or str(primary.get("FILENAME")).endswith("_x1dints.fits")
         )
         return "x1dints" if many else "x1d"
+    if "COMBINE1D" in hdus:
+        return "c1d"
     raise ProductError(f"{label}: has no SCI extension, found {', '.join(hdus)}")
 
 
@@ -214,7 +248,7 @@ def _read(hdulist: fits.HDUList, label: str, named: bool) -> SlitImage:
     kind = _identify(hdus, label)
     if kind not in IMAGE_KINDS:
         raise ProductError(
-            f"{label}: is an {kind} (EXTRACT1D), expected an s2d, cal or calints image (SCI)"
+            f"{label}: is {_SPECTRA[kind]}, expected an s2d, cal or calints image (SCI)"
         )
     if len(hdus["SCI"]) > 1:
         raise ProductError(
