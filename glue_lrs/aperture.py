@@ -45,6 +45,27 @@ class Limits(NamedTuple):
     upper: NDArray[Any]
 
 
+class BoxedLimits(NamedTuple):
+    """Limits on a part of an image, arrays of its shape; outside of it there is no region.
+
+    Most pixels of a full frame have no wavelength: nothing need be worked out for them.
+    """
+
+    lower: NDArray[Any]
+    upper: NDArray[Any]
+    rows: slice
+    columns: slice
+
+    def full(self, shape: tuple[int, ...]) -> Limits:
+        """The same on the whole image: NaN outside of the part."""
+        edges = []
+        for edge in (self.lower, self.upper):
+            whole = np.full(shape, np.nan)
+            whole[self.rows, self.columns] = edge
+            edges.append(whole)
+        return Limits(*edges)
+
+
 @dataclass(frozen=True, eq=False)
 class Weights:
     """Pixel weights between 0 and 1 on the part of an image that has any.
@@ -391,7 +412,13 @@ class Aperture:
         Weights
             Pixel weights on the part of the image that has any.
         """
-        regions = self.regions(wavelength, trace, offset)
+        regions: Sequence[Limits | BoxedLimits]
+        if self.src_coeff is None:
+            regions = self.regions(wavelength, trace, offset)
+        else:
+            regions = boxed_regions(
+                "src_coeff", self.src_coeff, self.independent_var, wavelength, offset
+            )
         weights = union([region_weights(limits, wavelength.shape) for limits in regions])
         rows = wavelength.shape[0]
         first = 0 if self.ystart is None else int(np.ceil(self.ystart))
@@ -462,17 +489,42 @@ def polynomial_regions(
     ApertureError
         If somewhere the edges enclose less than a pixel, or cross.
     """
+    return [
+        limits.full(wavelength.shape) if isinstance(limits, BoxedLimits) else limits
+        for limits in boxed_regions(key, coefficients, variable, wavelength, offset)
+    ]
+
+
+def boxed_regions(
+    key: str,
+    coefficients: Coefficients,
+    variable: str,
+    wavelength: NDArray[Any],
+    offset: float = 0.0,
+) -> list[Limits | BoxedLimits]:
+    """As `polynomial_regions`, on the part of an image alone that has wavelengths.
+
+    Returns
+    -------
+    list of Limits or BoxedLimits
+        What `region_weights` takes. `BoxedLimits` where every pixel has limits of its own.
+    """
     pairs = zip(coefficients[::2], coefficients[1::2], strict=True)
     if max(map(len, coefficients)) == 1:  # straight edges, which were checked when they were given
         return [
             Limits(np.asarray(lower + offset + 0.5), np.asarray(upper + offset - 0.5))
             for (lower,), (upper,) in pairs
         ]
+    box: tuple[slice, slice] | None = None
     if variable == "wavelength":
-        where = _one_a_row(wavelength).astype(float)
+        where = _one_a_row(wavelength)
+        if where.shape[1] > 1:
+            box = _known_box(where)
+            where = where[box]
+        where = where.astype(float)
     else:
         where = np.arange(wavelength.shape[0], dtype=float)[:, np.newaxis]
-    regions = []
+    regions: list[Limits | BoxedLimits] = []
     for lower, upper in pairs:
         limits = Limits(
             np.asarray(polyval(where, lower) + offset + 0.5),
@@ -481,13 +533,14 @@ def polynomial_regions(
         narrow = limits.upper - limits.lower < -_ROUNDING
         if narrow.any():
             at = np.argwhere(narrow)[0]
-            row = f" at row {at[0]}" if at.size else ""
+            first = 0 if box is None else box[0].start
+            row = f" at row {first + at[0]}" if at.size else ""
             width = float((limits.upper - limits.lower)[tuple(at)]) + 1.0
             raise ApertureError(
                 f"{key} {list(lower)} to {list(upper)} is {width:.3g} pixels wide{row}, "
                 "expected at least 1 (lower edge first)"
             )
-        regions.append(limits)
+        regions.append(limits if box is None else BoxedLimits(*limits, *box))
     return regions
 
 
@@ -499,12 +552,24 @@ def _one_a_row(wavelength: NDArray[Any]) -> NDArray[Any]:
     return wavelength[:, :1] if (bits == bits[:, :1]).all() else wavelength
 
 
-def region_weights(limits: Limits, shape: tuple[int, ...], partial: bool = True) -> Weights:
+def _known_box(wavelength: NDArray[Any]) -> tuple[slice, slice]:
+    """The rows and columns that hold all pixels with a wavelength."""
+    known = ~np.isnan(wavelength)  # an infinite one makes an infinite limit
+    rows = np.flatnonzero(known.any(axis=1))
+    if rows.size == 0:
+        return slice(0, 0), slice(0, 0)
+    columns = np.flatnonzero(known[rows[0] : rows[-1] + 1].any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def region_weights(
+    limits: Limits | BoxedLimits, shape: tuple[int, ...], partial: bool = True
+) -> Weights:
     """Weights of one region, on the columns that it reaches.
 
     Parameters
     ----------
-    limits : Limits
+    limits : Limits or BoxedLimits
         Inclusive limits; where they are NaN there is no weight.
     shape : (int, int)
         Rows and columns of the image.
@@ -512,23 +577,36 @@ def region_weights(limits: Limits, shape: tuple[int, ...], partial: bool = True)
         Whether pixels may be covered in part.
     """
     rows, columns = shape
-    span = _span(limits)
+    span = _span(limits, shape)
     if span is None:
         return Weights(slice(0, rows), slice(0, 0), np.zeros((1, 0)), np.nan, np.nan)
     left = min(max(math.floor(span.first), 0), columns)
     right = min(max(math.ceil(span.last) + 1, left), columns)
-    index = np.arange(left, right, dtype=float)
-    cut = Limits(*(_cut_columns(edge, left, right, columns) for edge in limits))
-    if cut.lower.ndim == cut.upper.ndim == 0:
-        values = limit_weights(index, cut, partial)[np.newaxis]
-    else:
+    if limits.lower.ndim == limits.upper.ndim == 0:
+        index = np.arange(left, right, dtype=float)
+        values = limit_weights(index, Limits(limits.lower, limits.upper), partial)[np.newaxis]
+        return Weights(slice(0, rows), slice(left, right), values, span.lower, span.upper)
+    box = slice(0, rows), slice(0, columns)
+    if isinstance(limits, BoxedLimits):
+        box = limits.rows, limits.columns
+    start, stop = max(left, box[1].start), min(right, box[1].stop)
+    values = np.zeros((rows, right - left))
+    if start < stop:
+        inside = values[box[0], start - left : stop - left]
+        index = np.arange(start, stop, dtype=float)
+        width = box[1].stop - box[1].start
+        cut = Limits(
+            *(
+                _cut_columns(edge, start - box[1].start, stop - box[1].start, width)
+                for edge in (limits.lower, limits.upper)
+            )
+        )
         # Some rows at a time: on the way numpy takes several times the memory of the result.
-        values = np.empty((rows, index.size))
-        step = max(_BLOCK_PIXELS // max(index.size, 1), 1)
-        for first in range(0, rows, step):
+        step = max(_BLOCK_PIXELS // index.size, 1)
+        for first in range(0, len(inside), step):
             part = slice(first, first + step)
             some = Limits(*(edge[part] if edge.ndim else edge for edge in cut))
-            values[part] = limit_weights(index, some, partial)
+            inside[part] = limit_weights(index, some, partial)
     return Weights(slice(0, rows), slice(left, right), values, span.lower, span.upper)
 
 
@@ -558,7 +636,7 @@ class _Span(NamedTuple):
     last: float
 
 
-def _span(limits: Limits) -> _Span | None:
+def _span(limits: Limits | BoxedLimits, shape: tuple[int, ...]) -> _Span | None:
     """How far limits reach, NaN left out; None where they are all NaN."""
     if limits.lower.ndim == 0 and limits.upper.ndim == 0:
         lower, upper = float(limits.lower), float(limits.upper)
@@ -566,11 +644,21 @@ def _span(limits: Limits) -> _Span | None:
     if not (np.isfinite(limits.lower).any() and np.isfinite(limits.upper).any()):
         return None
     return _Span(
-        float(np.nanmean(limits.lower)),
-        float(np.nanmean(limits.upper)),
+        _mean(limits, limits.lower, shape),
+        _mean(limits, limits.upper, shape),
         float(np.nanmin(limits.lower)),
         float(np.nanmax(limits.upper)),
     )
+
+
+def _mean(limits: Limits | BoxedLimits, edge: NDArray[Any], shape: tuple[int, ...]) -> float:
+    """The mean over the image, NaN left out; of a part to the last digit that of the whole."""
+    if not isinstance(limits, BoxedLimits):
+        return float(np.nanmean(edge))
+    missing = np.isnan(edge)
+    whole = np.zeros(shape)  # numpy adds up in an order that depends on the shape
+    whole[limits.rows, limits.columns] = np.where(missing, 0.0, edge)
+    return float(whole.sum() / (edge.size - np.count_nonzero(missing)))
 
 
 def _cut_columns(edge: NDArray[Any], left: int, right: int, columns: int) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from jwst.extract_1d.extract import box_profile
 
 from glue_lrs import Aperture, LRSError
-from glue_lrs.aperture import Limits, limit_weights
+from glue_lrs.aperture import Limits, limit_weights, polynomial_regions, region_weights
 
 ROWS, COLUMNS = 12, 25
 WAVELENGTH = np.linspace(14.0, 4.0, ROWS)[:, np.newaxis] + 0.01 * np.arange(COLUMNS)
@@ -168,3 +169,41 @@ def test_coefficients_may_be_an_array() -> None:
     assert Aperture(src_coeff=np.array([[2.5, 0.1], [7.5, 0.1]])) == Aperture(
         src_coeff=[[2.5, 0.1], [7.5, 0.1]]
     )
+
+
+edges = st.tuples(st.floats(-4, 24), st.floats(-0.5, 0.5), st.floats(1.5, 12), st.floats(-0.1, 0.1))
+
+
+@given(
+    edge=edges,
+    box=st.tuples(*[st.integers(0, 5)] * 4),
+    holes=st.integers(0, 3),
+    offset=st.floats(-3, 3),
+)
+def test_wavelengths_on_a_part_of_the_image_are_enough(
+    edge: tuple[float, float, float, float],
+    box: tuple[int, int, int, int],
+    holes: int,
+    offset: float,
+) -> None:
+    """The weights are those of limits worked out for every pixel, to the last bit."""
+    lower, slope, width, spread = edge
+    coefficients = ((lower, slope), (lower + width, slope + spread))
+    wavelength = WAVELENGTH.astype(">f4")
+    wavelength[: box[0]] = wavelength[ROWS - box[1] :] = np.nan
+    wavelength[:, : box[2]] = wavelength[:, COLUMNS - box[3] :] = np.nan
+    wavelength[5, 3 * holes :: 9] = np.nan
+    aperture = Aperture(src_coeff=coefficients, independent_var="wavelength")
+    try:
+        (whole,) = polynomial_regions("src_coeff", coefficients, "wavelength", wavelength, offset)
+    except LRSError as error:
+        with pytest.raises(LRSError, match=re.escape(str(error))):
+            aperture.weights(wavelength, None, offset)
+        return
+    assert whole.lower.shape == whole.upper.shape == (ROWS, COLUMNS)
+    np.testing.assert_array_equal(np.isnan(whole.lower), np.isnan(wavelength))
+    theirs = region_weights(Limits(np.array(whole.lower), np.array(whole.upper)), (ROWS, COLUMNS))
+    ours = aperture.weights(wavelength, None, offset)
+    assert (ours.rows, ours.columns) == (theirs.rows, theirs.columns)
+    assert ours.values.tobytes() == theirs.values.tobytes()
+    np.testing.assert_array_equal([ours.lower, ours.upper], [theirs.lower, theirs.upper])

@@ -12,6 +12,7 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import StdDevUncertainty
 from glue.core import Data
+from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction import Extraction
@@ -19,7 +20,7 @@ from glue_lrs.extraction import Extraction
 if TYPE_CHECKING:
     from specutils import Spectrum
 
-__all__ = ["Comparison", "comparison_of"]
+__all__ = ["Comparison", "comparison_of", "series"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,24 @@ def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
     return Comparison(
         path.name, {"path": str(path)}, Extraction.read(str(path)).to_spectrum(fill="nan")
     )
+
+
+def series(
+    spectrum: Spectrum,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], u.UnitBase]:
+    """Wavelength in micron, ascending, flux (NaN where it is masked), and the flux's unit.
+
+    Parameters
+    ----------
+    spectrum : `~specutils.Spectrum`
+        A single spectrum.
+    """
+    wave = np.asarray(spectrum.spectral_axis.to_value(u.um, u.spectral()), dtype=float)
+    flux = np.asarray(spectrum.flux.value, dtype=float)
+    if spectrum.mask is not None:
+        flux = np.where(spectrum.mask, np.nan, flux)
+    order = np.argsort(wave, kind="stable")
+    return wave[order], flux[order], spectrum.flux.unit
 
 
 def _data_spectrum(data: Data) -> Spectrum:

@@ -39,6 +39,7 @@ __all__ = [
     "image_data",
     "is_lrs_image",
     "is_lrs_spectrum",
+    "no_image",
     "open_image",
     "slit_image",
     "spectrum_data",
@@ -140,6 +141,24 @@ def is_lrs_image(data: Any) -> bool:
     )
 
 
+def no_image(data: Any) -> str:
+    """Why something is no dataset of an LRS image, in a line.
+
+    Parameters
+    ----------
+    data : object
+        Something for which `is_lrs_image` does not hold.
+    """
+    label = getattr(data, "label", None) or type(data).__name__
+    ours = isinstance(getattr(data, "coords", None), LRSCoordinates | SpectrumCoordinates)
+    if ours and not _has(data, "flux"):
+        return (
+            f"{label}: glue has merged several datasets into it, expected one image: open the "
+            "files again and do not merge them (glue-lrs combine adds the spectra of nods)"
+        )
+    return f"{label}: is no LRS image, expected an s2d, cal or calints"
+
+
 def slit_image(data: Data) -> SlitImage:
     """The image behind a dataset.
 
@@ -160,10 +179,7 @@ def slit_image(data: Data) -> SlitImage:
         If it is no such dataset, or the file is gone, or there never was one.
     """
     if not is_lrs_image(data):
-        label = getattr(data, "label", None) or type(data).__name__
-        raise ProductError(
-            f"{label}: is no LRS image, expected a dataset of an s2d, cal or calints"
-        )
+        raise ProductError(no_image(data))
     component = data.get_component("flux")
     behind = _behind.get(component)
     arrays = {name: data.get_component(name).data for name in _PLANES if _has(data, name)}

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.backend_tools import Cursors
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patches import PathPatch, Polygon
 from matplotlib.transforms import IdentityTransform
 from numpy.typing import NDArray
 
@@ -23,7 +23,7 @@ from glue_lrs.viewers.blitting import held, root_figure
 from glue_lrs.viewers.edges import Edge, End, Region
 from glue_lrs.viewers.quicktext import QuickText
 from glue_lrs.viewers.spectrum_plot import SpectrumPlot, _band
-from glue_lrs.viewers.view import Limits, View
+from glue_lrs.viewers.view import Limits, View, bands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,8 @@ class _Held:
     """What is being dragged.
 
     `kind` is "grip", "add" (a new background region), "row" (the crosshair) or "range" (of
-    wavelengths); `regions` are those before, `start` is where in the data it was taken.
+    wavelengths); `regions` are those before, `start` is where in the data it was taken, and
+    `mirrored` whether the other edge mirrors the end that was moved last.
     """
 
     kind: Literal["grip", "add", "row", "range"]
@@ -70,6 +71,7 @@ class _Held:
     regions: tuple[Region, ...] = ()
     grip: Grip | None = None
     moved: bool = False
+    mirrored: bool = False
 
 
 def limits_text(lower: float, upper: float) -> str:
@@ -139,6 +141,8 @@ class _Editor(View):
         self._hint = Cursors.POINTER
         #: Called with True or False when `adding` changes.
         self.on_adding: Callable[[bool], None] | None = None
+        #: Called with what a drag would do where the mouse is, or "".
+        self.on_hint: Callable[[str], None] | None = None
         self._artists: list[_RegionArtists] = []
         self._pixels_of: tuple[Any, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
         self._text = self.layer.put(
@@ -218,7 +222,7 @@ class _Editor(View):
             if made == regions[index]:
                 return False
             self.live.preview((*regions[:index], made, *regions[index + 1 :]))
-            self.live.commit(_what(grip, made.kind))
+            self.live.commit(_what(grip, made.kind), step=("nudge", grip))
             if index < len(self._regions):
                 self._write(self._regions[index], grip, self._place(grip))
             self.overlay.update()
@@ -349,6 +353,8 @@ class _Editor(View):
             self._show_hint(Cursors.POINTER)
         if grip == self._hovered and not was_text:
             return
+        if self.on_hint is not None and _kind_of(grip) != _kind_of(self._hovered):
+            self.on_hint(_TOLD[_kind_of(grip)])
         self._hovered = grip
         self._text.set_visible(False)
         self._draw()
@@ -406,8 +412,8 @@ class _Editor(View):
             return
         made = drag.regions[index]
         if dx != 0.0:
-            made = self._edited(made, drag.grip, dx, drag.start[1])
-        self._held = replace(drag, moved=True)
+            made = self._edited(made, drag.grip, dx, drag.start[1], mirrored=_with_shift(event))
+        self._held = replace(drag, moved=True, mirrored=_with_shift(event))
         regions = (*drag.regions[:index], made, *drag.regions[index + 1 :])
         if regions != self._regions:
             self.live.preview(regions)
@@ -433,11 +439,19 @@ class _Editor(View):
         self.live.preview((*drag.regions, made))
         self._write(made, None, (event.x, event.y))
 
-    def _edited(self, region: Region, grip: Grip, dx: float, y: float | None = None) -> Region:
+    def _edited(
+        self,
+        region: Region,
+        grip: Grip,
+        dx: float,
+        y: float | None = None,
+        mirrored: bool = False,
+    ) -> Region:
         """The region with one of its parts moved, as far as it can go.
 
         Edges stop a pixel before the other one and at the image's own edge; a body stops while a
-        pixel of it is on the image.
+        pixel of it is on the image. An end that is mirrored takes that of the other edge along, the
+        other way.
         """
         columns = float(self.live.image.shape[1])
         rows, wave = self._everywhere
@@ -458,25 +472,7 @@ class _Editor(View):
             if ends is None:
                 return region
             end_rows = np.array(sorted(self._row(end) for end in ends))
-            end_wave = self.wavelength.at(end_rows)
-            which = 0 if grip.end == "bottom" else 1
-            here = [float(edge[which]) for edge in region.at(end_rows, end_wave)]
-            if grip.part == "lower":
-                old, other = here
-                target = min(_stop(old, dx, columns), max(other - _LEAST, old))
-            else:
-                other, old = here
-                target = max(_stop(old, dx, columns), min(other + _LEAST, old))
-
-            def bent(part: float) -> Region:
-                position = old + part * (target - old)
-                if part == 1.0:
-                    position = round(position, _DIGITS)
-                return region.with_end(grip.part, grip.end, position, end_rows, end_wave)  # type: ignore[arg-type]
-
-            made = bent(1.0)
-            room = self._room(region, made)
-            return made if room >= 1.0 else bent(room)
+            return self._bent(region, grip.part, grip.end, dx, end_rows, mirrored)
         if y is None:
             heights = self._heights(grip.region)
             y = 0.0 if heights is None else heights[0]
@@ -484,6 +480,35 @@ class _Editor(View):
         old = float(region.at(row, self.wavelength.at(row))[0 if grip.part == "lower" else 1])
         dx = _stop(old, dx, columns) - old
         return region.with_edge(grip.part, round(dx, _DIGITS), rows, wave).rounded()
+
+    def _bent(
+        self, region: Region, edge: Edge, end: End, dx: float, rows: NDArray[Any], mirrored: bool
+    ) -> Region:
+        """The region with an end of an edge moved, `rows` being those of both ends."""
+        columns = float(self.live.image.shape[1])
+        wave = self.wavelength.at(rows)
+        which = 0 if end == "bottom" else 1
+        lower, upper = (float(ends[which]) for ends in region.at(rows, wave))
+        old, other, inward = (lower, upper, 1.0) if edge == "lower" else (upper, lower, -1.0)
+        dx = _stop(old, dx, columns) - old
+        if mirrored:
+            dx = other - _stop(other, -dx, columns)
+        room = max(upper - lower - _LEAST, 0.0)
+        dx = inward * min(inward * dx, room / 2.0 if mirrored else room)
+
+        def bent(part: float) -> Region:
+            step = part * dx
+            if part == 1.0:
+                step = round(old + step, _DIGITS) - old
+            made = region.with_end(edge, end, old + step, rows, wave)
+            if mirrored:
+                facing: Edge = "upper" if edge == "lower" else "lower"
+                made = made.with_end(facing, end, other - step, rows, wave)
+            return made
+
+        made = bent(1.0)
+        part = self._room(region, made)
+        return made if part >= 1.0 else bent(part)
 
     def _room(self, region: Region, made: Region) -> float:
         """The part of a change, of which the width is a linear function, that leaves a pixel."""
@@ -505,7 +530,7 @@ class _Editor(View):
         if drag.kind == "grip" and drag.grip is not None:
             if drag.moved and drag.grip.region < len(drag.regions):
                 kind = drag.regions[drag.grip.region].kind
-                self.live.commit(_what(drag.grip, kind))
+                self.live.commit(_what(drag.grip, kind, drag.mirrored))
         elif drag.kind == "add" and drag.moved:
             # Where the extraction cannot have it, the old regions are back.
             if self.live.commit(f"add {_name('background')}"):
@@ -653,7 +678,8 @@ class _Editor(View):
 class ImageEditor(_Editor):
     """The aperture and the background regions on an image, to be moved by hand.
 
-    Bodies and edges are dragged; the ends of an edge tilt it. A press where no region is moves the
+    Bodies and edges are dragged; the ends of an edge tilt it, with shift they taper the region: the
+    other edge's end mirrors them. A press where no region is moves the
     crosshair, with shift it selects a range of rows in glue, which is one of wavelengths. Arrow
     keys move what was taken last by 0.1 pixel, with shift by 1; up and down move the crosshair;
     Escape gives up a drag; Delete takes the selected background region away.
@@ -679,7 +705,7 @@ class ImageEditor(_Editor):
         super().__init__(axes, live)
         across = axes.get_yaxis_transform()
         self.range_patch = self.layer.put(
-            Rectangle((0, 0), 1, 0, fc=GREEN, ec=GREEN, lw=1.0, alpha=0.16), transform=across
+            PathPatch(bands([]), fc=GREEN, ec=GREEN, lw=1.0, alpha=0.16), transform=across
         )
         self.crosshair_casing = self.layer.put(
             Line2D([], [], color="white", lw=2.6, alpha=0.6), transform=across
@@ -689,7 +715,7 @@ class ImageEditor(_Editor):
         )
         self._range: tuple[float, float] | None = None
         self.follow(self._sync, "operator", "selected")
-        self.follow(self._marks_changed, "cursor_row", "wavelength_range")
+        self.follow(self._marks_changed, "cursor_row", "wavelength_ranges")
         self._view = [axes.callbacks.connect(f"{name}lim_changed", self._moved) for name in "xy"]
         with held():
             self._sync()
@@ -779,17 +805,17 @@ class ImageEditor(_Editor):
         row = self.live.cursor_row
         for line in (self.crosshair_casing, self.crosshair):
             line.set_data([0, 1] if row is not None else [], [row, row] if row is not None else [])
-        span = self._range
-        if span is None and self.live.wavelength_range is not None and not self.wavelength.empty:
-            first, last = sorted(self.wavelength.row(self.live.wavelength_range).tolist())
-            span = (first - 0.5, last + 0.5)
-        self.range_patch.set_visible(span is not None)
-        if span is not None:
-            self.range_patch.set_bounds(0, span[0], 1, span[1] - span[0])
+        spans = [] if self._range is None else [self._range]
+        if self._range is None and not self.wavelength.empty:
+            for chosen in self.live.wavelength_ranges:
+                first, last = sorted(self.wavelength.row(chosen).tolist())
+                spans.append((first - 0.5, last + 0.5))
+        self.range_patch.set_visible(len(spans) > 0)
+        self.range_patch.set_path(bands(spans, along_y=True))
         self.overlay.update()
 
     def _press_empty(self, event: Any, start: tuple[float, float]) -> None:
-        shift = "shift" in (getattr(event, "modifiers", None) or ()) or event.key == "shift"
+        shift = _with_shift(event)
         self._held = _Held("range" if shift else "row", start)
         if not shift:
             self._set_row(start[1])
@@ -967,6 +993,19 @@ _HINTS = {
 }
 
 
+#: What a drag would do, for a line of status in a narrow window.
+_TOLD = {
+    "none": "",
+    "body": "Drag to move it; arrow keys nudge",
+    "edge": "Drag to move the edge; arrow keys nudge",
+    "end": "Drag to tilt the edge, with Shift to taper",
+}
+
+
+def _with_shift(event: Any) -> bool:
+    return "shift" in (getattr(event, "modifiers", None) or ()) or event.key == "shift"
+
+
 def _kind_of(grip: Grip | None) -> str:
     if grip is None:
         return "none"
@@ -979,8 +1018,10 @@ def _name(kind: str) -> str:
     return "the aperture" if kind == "aperture" else "a background region"
 
 
-def _what(grip: Grip, kind: str) -> str:
+def _what(grip: Grip, kind: str, mirrored: bool = False) -> str:
     """How glue's menu calls what was done."""
+    if mirrored and grip.end is not None:
+        return f"taper {_name(kind)}"
     verb = {"body": "move", "edge": "move an edge of", "end": "tilt an edge of"}[_kind_of(grip)]
     return f"{verb} {_name(kind)}"
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ from glue_lrs.position import SourcePosition, expected_position
 from glue_lrs.viewers import cut
 from glue_lrs.viewers import data as glue_data
 from glue_lrs.viewers.commands import EmptySubset, SetOperator
-from glue_lrs.viewers.comparison import Comparison, comparison_of
+from glue_lrs.viewers.comparison import Comparison, comparison_of, series
 from glue_lrs.viewers.edges import (
     Kind,
     Region,
@@ -50,7 +51,7 @@ from glue_lrs.viewers.edges import (
     row_wavelength,
 )
 from glue_lrs.viewers.script import python_lines
-from glue_lrs.viewers.subsets import region_of_subset, wavelengths_of
+from glue_lrs.viewers.subsets import regions_of_subset, wavelengths_of
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -63,6 +64,8 @@ _REGISTRY = "_glue_lrs_extractions"
 META = "glue_lrs"
 #: Priority of callbacks that must come before anybody else's.
 _FIRST = 1000
+#: Seconds after which another step of the same kind is a command of its own.
+_PAUSE = 1.0
 #: A row has lost pixels if they took more than this fraction of the aperture; less is rounding.
 _LOST = 1e-9
 
@@ -211,7 +214,7 @@ def _image_data(collection: DataCollection, source: Any) -> Data:
         uuid = _image_uuid(source)
         source = next((data for data in collection if data.uuid == uuid), source)
         if not glue_data.is_lrs_image(source):
-            raise LRSError(f"{source.label}: is no LRS image, expected an s2d, cal or calints")
+            raise LRSError(glue_data.no_image(source))
         return source
     images = [data for data in collection if glue_data.is_lrs_image(data)]
     if isinstance(source, SlitImage):
@@ -248,13 +251,16 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         Why there is no extraction, or what a user would want to know of it; one line, or "".
     integration* : int or None
         Which integration of a stack is shown, from 0; None means the median of all, see
-        `glue_lrs.viewers.cut.median`. Always None for a single image.
+        `SlitImage.median`. Always None for a single image.
     rows_averaged* : int
         How many rows the slit profile averages.
     cursor_row* : float
         The row of the crosshair and of the slit profile.
     wavelength_range* : (float, float) or None
         The selected range in micron. It follows the subset that is changed last in glue.
+    wavelength_ranges* : tuple of (float, float)
+        Its parts, ascending: more than one where glue's subset modes have made it of several; none
+        where there is no range. `numbers` counts what is in them.
     comparison* : `~specutils.Spectrum` or None
         A spectrum to compare with, ascending; `comparison_label*` is its name.
     selected* : int or None
@@ -279,6 +285,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
     rows_averaged = CallbackProperty(11)
     cursor_row = CallbackProperty(0.0)
     wavelength_range = CallbackProperty(None)
+    wavelength_ranges = CallbackProperty(())
     comparison = CallbackProperty(None)
     comparison_label = CallbackProperty("")
     selected = CallbackProperty(None)
@@ -288,6 +295,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
     _median: SlitImage | None
     _known_regions: list[tuple[Extract1D, tuple[Region, ...]]]
     _base: tuple[Extract1D, Extract1D] | None
+    _run: tuple[object, SetOperator, float] | None = None
 
     def __init__(self, session: Session, data: Data, image: SlitImage) -> None:
         super().__init__()
@@ -305,8 +313,8 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         self.integration = self._stored_integration(stored.get("integration", 0))
         self.rows_averaged = int(stored.get("rows_averaged", 11))
         self.cursor_row = float(stored.get("cursor_row", self._middle_row()))
-        chosen = stored.get("wavelength_range")
-        self.wavelength_range = None if chosen is None else (float(chosen[0]), float(chosen[1]))
+        chosen = stored.get("wavelength_ranges", ())
+        self._set_ranges(tuple((float(low), float(high)) for low, high in chosen))
         self.selected = 0
         self.add_callback("integration", self._check_integration, validator=True)
         self._show(self._extract)
@@ -323,8 +331,10 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         self._remember()
 
         self.add_callback("integration", self._integration_changed, priority=_FIRST)
-        for name in ("rows_averaged", "cursor_row", "wavelength_range"):
+        self.add_callback("wavelength_range", self._range_set, priority=_FIRST)
+        for name in ("rows_averaged", "cursor_row", "wavelength_ranges"):
             self.add_callback(name, self._remember_view)
+        session.command_stack.add_callback(self._stack_moved)
         hub = session.hub
         hub.subscribe(self, DataCollectionDeleteMessage, handler=self._data_removed)
         hub.subscribe(self, NumericalDataChangedMessage, handler=self._numbers_changed)
@@ -374,10 +384,10 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         number = self.integration
         if number is None:
             if self._median is None:
-                self._median = cut.median(self.image)
+                self._median = self.image.median()
             return self._median
         if self._shown is None or self._shown[0] != number:
-            self._shown = (number, cut.integration(self.image, number))
+            self._shown = (number, self.image.integration(number))
         return self._shown[1]
 
     @property
@@ -444,32 +454,28 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         Returns
         -------
         wavelength, ratio : ndarray
-            The wavelengths in micron, ascending, that both have unmasked; empty without an
-            extraction or a comparison, or if their units differ.
+            The wavelengths in micron, ascending, and the ratio there: NaN where either is masked or
+            the comparison does not reach. Empty without an extraction or a comparison, or if their
+            units differ.
         """
         empty = np.empty(0), np.empty(0)
         if self.extraction is None or self.comparison is None:
             return empty
-        other = self.comparison
+        axis, flux, unit = series(self.comparison)
         try:
-            flux = other.flux.to_value(self.extraction.units["FLUX"])
+            flux = flux * unit.to(self.extraction.units["FLUX"])
         except UnitConversionError:
             return empty
         known = np.isfinite(flux)
-        if other.mask is not None:
-            known &= ~other.mask
-        axis = other.spectral_axis.to_value("um")[known]
-        wave = self.extraction.wavelength
-        good = ~self.extraction.mask
-        if axis.size == 0:
+        if not known.any():
             return empty
-        good &= (wave >= axis.min()) & (wave <= axis.max())
-        order = np.argsort(wave[good])
-        wave, mine = wave[good][order], self.extraction.columns["FLUX"][good][order]
-        along = np.argsort(axis)
-        theirs = np.interp(wave, axis[along], flux[known][along])
+        order = np.argsort(self.extraction.wavelength)
+        wave = self.extraction.wavelength[order]
+        mine = np.where(self.extraction.mask, np.nan, self.extraction.columns["FLUX"])[order]
+        theirs = np.interp(wave, axis[known], flux[known], left=np.nan, right=np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return wave, mine / theirs
+            ratio = mine / theirs
+        return wave, np.where(np.isfinite(ratio), ratio, np.nan)
 
     def numbers(self) -> Numbers:
         """What matters while deciding: of `operator`, in the selected range of wavelengths."""
@@ -496,10 +502,10 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         )
 
     def _selects(self, wavelength: NDArray[np.float64]) -> NDArray[np.bool_]:
-        if self.wavelength_range is None:
-            return np.ones(wavelength.shape, dtype=bool)
-        low, high = self.wavelength_range
-        return (wavelength >= low) & (wavelength <= high)
+        inside = np.full(wavelength.shape, not self.wavelength_ranges)
+        for low, high in self.wavelength_ranges:
+            inside |= (wavelength >= low) & (wavelength <= high)
+        return inside
 
     def _limits_text(self) -> tuple[str, str]:
         """The aperture's edges in both conventions; at the cursor's row where they change."""
@@ -556,13 +562,17 @@ class LiveExtraction(HasCallbackProperties, HubListener):
             base = replace(base, subtract_background=None)  # who draws one wants it subtracted
         return operator_with(base, self.image, made, self._fit)
 
-    def commit(self, label: str = "change the extraction") -> bool:
+    def commit(self, label: str = "change the extraction", step: object = None) -> bool:
         """Keep what is shown, as one command of glue's stack.
 
         Parameters
         ----------
         label : str
             How the menu calls it.
+        step : object, optional
+            What is done in small steps, as by an arrow key that is held. Steps of the same kind
+            that follow each other within a second, with nothing else done between them, are one
+            command.
 
         Returns
         -------
@@ -580,10 +590,29 @@ class LiveExtraction(HasCallbackProperties, HubListener):
             return False
         if self.operator == self._extract:
             return False
-        self.session.command_stack.do(
-            SetOperator(uuid=self.data.uuid, old=self._extract, new=self.operator, text=label)
-        )
+        command = self._goes_on(step)
+        if command is None:
+            command = SetOperator(
+                uuid=self.data.uuid, old=self._extract, new=self.operator, text=label
+            )
+            self.session.command_stack.do(command)
+        else:  # it is the last of the stack: undo goes back to before the first step
+            command.new = self.operator
+            self._settle(self.operator)
+        self._run = None if step is None else (step, command, monotonic())
         return True
+
+    def _goes_on(self, step: object) -> SetOperator | None:
+        """The command that a step belongs to, if there is one."""
+        if step is None or self._run is None:
+            return None
+        known, command, last = self._run
+        same = known == step and command.new is self._extract and monotonic() - last < _PAUSE
+        return command if same else None
+
+    def _stack_moved(self, *_: Any) -> None:
+        """Something is done, undone or redone in glue: what was done in steps is done."""
+        self._run = None
 
     def cancel(self) -> None:
         """Show the committed operator again."""
@@ -591,7 +620,10 @@ class LiveExtraction(HasCallbackProperties, HubListener):
             self._show(self._extract)
 
     def set(
-        self, wanted: Extract1D | Sequence[Region], label: str = "change the extraction"
+        self,
+        wanted: Extract1D | Sequence[Region],
+        label: str = "change the extraction",
+        step: object = None,
     ) -> bool:
         """Show and keep an operator, or regions: `preview` and `commit`.
 
@@ -601,7 +633,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
             As `commit`.
         """
         self.preview(wanted)
-        return self.commit(label)
+        return self.commit(label, step)
 
     def add_region(self, kind: Kind, lower: float, upper: float) -> bool:
         """Add a straight region between two positions; see `set`."""
@@ -682,13 +714,13 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         return self._set_or_raise(made, "change the aperture correction")
 
     def subset_to_region(self, subset: Any, kind: Kind) -> bool:
-        """Make a subset of the image the aperture, or a background region more.
+        """Make a subset of the image the aperture, or background regions more.
 
         Parameters
         ----------
         subset : Subset, SubsetGroup or SubsetState
-            A range of columns, or a shape drawn on the image: see
-            `glue_lrs.viewers.subsets.region_of_subset`.
+            A range of columns, or a shape drawn on the image, or several that glue's subset modes
+            have put together: see `glue_lrs.viewers.subsets.regions_of_subset`.
         kind : {"aperture", "background"}
             What becomes of it. All regions of the aperture are replaced.
 
@@ -700,8 +732,8 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         regions = self._regions_of(self._extract)
         kept = [one for one in regions if kind == "background" or one.kind != "aperture"]
         variable = next((one.variable for one in kept if not one.straight), None)
-        region = region_of_subset(subset, self.data, kind, self.row_wavelength, variable)
-        made = [*kept, region] if kind == "background" else [region, *kept]
+        new = regions_of_subset(subset, self.data, kind, self.row_wavelength, variable)
+        made = [*kept, *new] if kind == "background" else [*new, *kept]
         return self._set_or_raise(made, f"make a subset {_an(kind)}")
 
     def _set_or_raise(self, wanted: Extract1D | Sequence[Region], label: str) -> bool:
@@ -863,7 +895,8 @@ class LiveExtraction(HasCallbackProperties, HubListener):
     def select(self, low: float, high: float) -> None:
         """Select a range of wavelengths (micron) in glue, in the spectrum and in the image.
 
-        It is a command of the stack; the subset that is edited in glue changes, or one is made.
+        It is a command of the stack; the subset that is edited in glue changes, or one is made, as
+        glue's subset mode says: it may be added to what was selected, or taken away from it.
         """
         if self.closed:
             return
@@ -872,13 +905,15 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         self.session.command_stack.do(
             ApplySubsetState(data_collection=collection, subset_state=state)
         )
-        self.wavelength_range = (float(min(low, high)), float(max(low, high)))
+        if self.spectrum_data not in collection:  # else glue tells what is selected now
+            self.wavelength_range = (float(min(low, high)), float(max(low, high)))
 
     def close(self) -> None:
         """End the extraction; its data stay in glue's collection."""
         if self.closed:
             return
         self.session.hub.unsubscribe_all(self)
+        self.session.command_stack.remove_callback(self._stack_moved)
         registry = getattr(self.session.data_collection, _REGISTRY, None)
         if registry is not None and registry.lives.get(self.data.uuid) is self:
             del registry.lives[self.data.uuid]
@@ -933,9 +968,9 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         if getattr(message, "attribute", "subset_state") != "subset_state":
             return
         found = wavelengths_of(message.subset, self.spectrum_data)
-        if found is not None:
+        if found:
             self._subset = weakref.ref(message.subset)
-            self.wavelength_range = found
+            self._set_ranges(found)
         elif self._subset is not None and message.subset is self._subset():
             self.wavelength_range = None  # it has been emptied, and may be filled again
 
@@ -943,6 +978,20 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         if self._subset is not None and message.subset is self._subset():
             self._subset = None
             self.wavelength_range = None
+
+    def _set_ranges(self, ranges: tuple[tuple[float, float], ...]) -> None:
+        """Select ranges, ascending ones."""
+        with delay_callback(self, "wavelength_range", "wavelength_ranges"):
+            self.wavelength_ranges = ranges
+            self.wavelength_range = (ranges[0][0], ranges[-1][1]) if ranges else None
+
+    def _range_set(self, chosen: tuple[float, float] | None) -> None:
+        """Somebody has set the range: it is one, unless that was `_set_ranges`."""
+        ranges = self.wavelength_ranges
+        if chosen is None:
+            self.wavelength_ranges = ()
+        elif not ranges or tuple(chosen) != (ranges[0][0], ranges[-1][1]):
+            self.wavelength_ranges = ((float(chosen[0]), float(chosen[1])),)
 
     def _set_image(self, image: SlitImage) -> None:
         self.image = image
@@ -980,11 +1029,10 @@ class LiveExtraction(HasCallbackProperties, HubListener):
 
     def _remember_view(self, *_: Any) -> None:
         """Keep what is looked at: often, so that nothing else is worked out."""
-        chosen = self.wavelength_range
         self.spectrum_data.meta[META] |= {
             "rows_averaged": int(self.rows_averaged),
             "cursor_row": float(self.cursor_row),
-            "wavelength_range": None if chosen is None else [float(one) for one in chosen],
+            "wavelength_ranges": [[float(end) for end in one] for one in self.wavelength_ranges],
         }
 
     def _remember(self) -> None:

@@ -18,6 +18,7 @@ from astropy.table import Table
 
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction import Extraction, Provenance
+from glue_lrs.header import OwnHeader
 
 if TYPE_CHECKING:
     import weakref
@@ -135,7 +136,8 @@ def _written(value: Any, context: Any) -> dict[str, Any] | None:
 
 def _written_header(header: fits.Header) -> dict[str, Any] | None:
     try:
-        return {"header": header.tostring(sep="\n", endcard=False, padding=False)}
+        text = OwnHeader.peek(header).tostring(sep="\n", endcard=False, padding=False)
+        return {"own_header" if isinstance(header, OwnHeader) else "header": text}
     except (ValueError, fits.VerifyError):
         return None  # a card that FITS does not allow must not keep a session from being saved
 
@@ -174,6 +176,8 @@ def _read(state: Mapping[str, Any], context: Any) -> Any:
         return u.Quantity(context.object(value[0])[()], u.Unit(value[1]), copy=False)
     if kind == "header":
         return fits.Header.fromstring(value, sep="\n")
+    if kind == "own_header":
+        return OwnHeader.of(fits.Header.fromstring(value, sep="\n"))
     if kind == "provenance":
         return Provenance.from_dict(json.loads(value))
     if kind == "table":

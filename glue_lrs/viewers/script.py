@@ -46,16 +46,12 @@ def python_lines(operator: Extract1D, image: SlitImage, integration: int | None 
     used = {"Extract1D", "SlitImage"}
     made = _call(operator, used, 0)
     lines = [f"image = SlitImage.read({image.path!r})", f"extract = {made}"]
-    target, helper = "image", None
+    target = "image"
     if image.is_stack:
-        helper = "median" if integration is None else "integration"
-        argument = "" if integration is None else f", {integration}"
-        target = f"{helper}(image{argument})"
+        target += ".median()" if integration is None else f".integration({integration})"
         lines.append("# extract(image) gives a spectrum for each integration")
     lines.append(f"spectrum = extract({target})")
     imports = [f"from glue_lrs import {', '.join(sorted(used))}"]
-    if helper is not None:
-        imports.append(f"from glue_lrs.viewers.cut import {helper}")
     return "\n".join([*imports, "", *lines]) + "\n"
 
 

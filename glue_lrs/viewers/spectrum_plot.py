@@ -9,14 +9,15 @@ import numpy as np
 from astropy import units as u
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch, PathPatch
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from glue_lrs.plot import BLUE, GREEN, ORANGE, PURPLE, VERMILION, _interpolate, _scale, _unit_label
+from glue_lrs.plot import BLUE, GREEN, ORANGE, PURPLE, VERMILION, _scale, _unit_label
 from glue_lrs.viewers.blitting import Overlay, held
+from glue_lrs.viewers.comparison import series
 from glue_lrs.viewers.quicktext import QuickText
-from glue_lrs.viewers.view import Limits, View
+from glue_lrs.viewers.view import Limits, View, bands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +93,7 @@ class SpectrumPlot(View):
         self.limits = Limits(axes)
         put, across = self.layer.put, axes.get_xaxis_transform()
         self.range_patch = put(
-            Rectangle((0, 0), 0, 1, fc=GREEN, ec=GREEN, lw=1.0, alpha=0.18), transform=across
+            PathPatch(bands([]), fc=GREEN, ec=GREEN, lw=1.0, alpha=0.18), transform=across
         )
         self.band = put(PolyCollection([], fc=BLUE, alpha=0.25, lw=0))
         self.line = put(Line2D([], [], color=BLUE, lw=1.3))
@@ -115,7 +116,7 @@ class SpectrumPlot(View):
             self.ratio_layer = Overlay.of(ratio_axes).layer(ratio_axes)
             across = ratio_axes.get_xaxis_transform()
             self.ratio_range = self.ratio_layer.put(
-                Rectangle((0, 0), 0, 1, fc=GREEN, ec=GREEN, lw=1.0, alpha=0.18), transform=across
+                PathPatch(bands([]), fc=GREEN, ec=GREEN, lw=1.0, alpha=0.18), transform=across
             )
             self.unity = self.ratio_layer.put(
                 Line2D([0, 1], [1, 1], color="0.4", lw=0.8),
@@ -128,8 +129,8 @@ class SpectrumPlot(View):
         self._connections.append(self.overlay.canvas.mpl_connect("resize_event", self._resized))
         self._set_up_axes()
         self.follow(self._extraction_changed, "extraction")
-        self.follow(self._comparison_changed, "comparison", "comparison_label", "integration")
-        self.follow(self._marks_changed, "cursor_row", "wavelength_range")
+        self.follow(self._comparison_changed, "comparison", "comparison_label")
+        self.follow(self._marks_changed, "cursor_row", "wavelength_ranges")
         with held():
             self._comparison_changed()
             self._marks_changed()
@@ -210,7 +211,7 @@ class SpectrumPlot(View):
         changed |= self._explain(bool(mask.any()))
         low, high = _robust(flux, error, comparison)
         changed |= self.limits.want(low, high, self.dragging)
-        changed |= self._draw_ratio(wave, flux)
+        changed |= self._draw_ratio()
         self._read_out()
         if changed:
             self.overlay.redraw()
@@ -256,7 +257,7 @@ class SpectrumPlot(View):
     def _comparison_changed(self, *_: Any) -> None:
         if self.gone:
             return
-        self._compared = _series(self.live.comparison, self.live.integration)
+        self._compared = None if self.live.comparison is None else series(self.live.comparison)
         self._comparison_in_unit()
         with held():
             self._extraction_changed()
@@ -284,16 +285,10 @@ class SpectrumPlot(View):
         known = self.wavelength.known
         return flux[(wave >= known.min()) & (wave <= known.max())]
 
-    def _draw_ratio(self, wave: NDArray[np.float64], flux: NDArray[np.float64]) -> bool:
+    def _draw_ratio(self) -> bool:
         if self.ratio_axes is None:
             return False
-        base_wave, base = (np.asarray(part, float) for part in self.comparison_line.get_data())
-        if base_wave.size == 0 or not np.isfinite(base).any():
-            self.ratio_line.set_data([], [])
-            return False
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = flux / _interpolate(wave, base_wave, base)
-        ratio[~np.isfinite(ratio)] = np.nan
+        wave, ratio = self.live.ratio()
         self.ratio_line.set_data(wave, ratio)
         finite = ratio[np.isfinite(ratio)]
         if finite.size == 0:
@@ -365,15 +360,14 @@ class SpectrumPlot(View):
         seen = row is not None and self.wavelength.covers(row)
         x = [float(self.wavelength.at(row))] * 2 if seen else []
         self.cursor.set_data(x, [0, 1] if seen else [])
-        span = self._dragged or self.live.wavelength_range
-        low, high = (0.0, 0.0) if span is None else span
+        spans = self.live.wavelength_ranges if self._dragged is None else [self._dragged]
         patches = [self.range_patch]
         if self.ratio_axes is not None:
             self.ratio_cursor.set_data(x, [0, 1] if seen else [])
             patches.append(self.ratio_range)
         for patch in patches:
-            patch.set_visible(span is not None)
-            patch.set_bounds(low, 0, high - low, 1)
+            patch.set_visible(len(spans) > 0)
+            patch.set_path(bands(spans))
         self._read_out()
         self.overlay.update()
 
@@ -457,35 +451,6 @@ def _columns(
     error = columns.get("FLUX_ERROR")
     width = np.full(flux.shape, np.nan) if error is None else np.asarray(error[pick], dtype=float)
     return extraction.wavelength, flux, width, np.asarray(extraction.mask[pick])
-
-
-def _series(
-    comparison: Any, integration: int | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64], Any] | None:
-    """Ascending wavelength in micron, flux and unit of an Extraction or a specutils Spectrum."""
-    if comparison is None:
-        return None
-    if hasattr(comparison, "columns"):
-        wave = np.asarray(comparison.wavelength, dtype=float)
-        flux = np.asarray(comparison.columns["FLUX"], dtype=float)
-        mask, unit = comparison.mask, comparison.units.get("FLUX", "")
-    else:
-        wave = np.asarray(comparison.spectral_axis.to_value(u.um), dtype=float)
-        flux, unit = np.asarray(comparison.flux.value, dtype=float), comparison.flux.unit
-        mask = comparison.mask
-    if mask is not None:
-        flux = np.where(mask, np.nan, flux)
-    if flux.ndim > 1:
-        flux = flux.reshape(-1, flux.shape[-1])
-        if integration is not None and integration < len(flux):
-            flux = flux[integration]
-        else:
-            some = np.isfinite(flux).any(axis=0)
-            middle = np.full(flux.shape[-1], np.nan)
-            middle[some] = np.nanmedian(flux[:, some], axis=0)
-            flux = middle
-    order = np.argsort(wave, kind="stable")
-    return wave[order], flux[order], unit
 
 
 def _robust(

@@ -1,13 +1,25 @@
-"""Subsets: what glue has selected on an image -> a region."""
+"""Subsets: what glue has selected on an image -> regions, or on a spectrum -> ranges."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+from math import inf
+from operator import and_, or_, xor
 from typing import Any
 
 import numpy as np
 from glue.core import Data, Subset
 from glue.core.exceptions import IncompatibleAttribute
-from glue.core.subset import RangeSubsetState, RoiSubsetState, SubsetState
+from glue.core.subset import (
+    AndState,
+    InvertState,
+    OrState,
+    RangeSubsetState,
+    RoiSubsetState,
+    SubsetState,
+    XorState,
+)
 from glue.core.subset_group import SubsetGroup
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
@@ -15,7 +27,7 @@ from numpy.typing import NDArray
 from glue_lrs.errors import ApertureError
 from glue_lrs.viewers.edges import Kind, Region, Variable
 
-__all__ = ["region_of_subset", "state_of"]
+__all__ = ["regions_of_subset", "state_of", "wavelengths_of"]
 
 #: A drawn polygon becomes polynomials that leave its sides by no more pixels, if there are any up
 #: to the highest order.
@@ -23,6 +35,10 @@ _TOLERANCE = 0.1
 _ORDER = 3
 #: Fraction of the rows that must be followed so, and how often the others are left out anew.
 _MOST, _ROUNDS = 0.85, 5
+#: A region encloses at least a pixel.
+_LEAST = 1.0 - 1e-9
+
+Ranges = tuple[tuple[float, float], ...]
 
 
 def state_of(subset: Subset | SubsetGroup | SubsetState) -> SubsetState:
@@ -30,14 +46,14 @@ def state_of(subset: Subset | SubsetGroup | SubsetState) -> SubsetState:
     return subset if isinstance(subset, SubsetState) else subset.subset_state
 
 
-def region_of_subset(
+def regions_of_subset(
     subset: Subset | SubsetGroup | SubsetState,
     data: Data,
     kind: Kind,
     wavelength: NDArray[np.float64],
     variable: Variable | None = None,
-) -> Region:
-    """Make a region of what is selected on an image.
+) -> tuple[Region, ...]:
+    """Make regions of what is selected on an image.
 
     Parameters
     ----------
@@ -46,39 +62,84 @@ def region_of_subset(
     data : Data
         The image.
     kind : {"aperture", "background"}
-        What the region becomes.
+        What the regions become.
     wavelength : ndarray
         Wavelength of each row in micron, NaN where there is none.
     variable : {"pixel", "wavelength"}, optional
-        What its edges become polynomials of, if they are not straight; by default the wavelength,
+        What their edges become polynomials of, if they are not straight; by default the wavelength,
         unless fewer coefficients are enough in the row number.
 
     Returns
     -------
-    Region
+    tuple of Region
         Through all rows: straight for a range or an upright rectangle, at its very edges;
         otherwise polynomials of the lowest order that follow its left and right side within 0.1
         pixel, at most cubic ones. Rows where a drawn shape is less than half as wide as in the
-        middle, as at its points, do not count.
+        middle, as at its points, do not count. Of ranges or shapes that glue's subset modes have
+        put together there is a region for each part side by side; parts of less than a pixel
+        beside others are left out.
 
     Raises
     ------
     ApertureError
         If nothing is selected on the image, or less than a pixel.
     """
-    state = state_of(subset)
+    made: list[Region] = []
+    error: ApertureError | None = None
+    for left, right in _parts(state_of(subset), data):
+        try:
+            region = _region_between(left, right, kind, wavelength, variable)
+        except ApertureError as found:
+            error = error or found
+            continue
+        made.append(region)
+        if variable is None and not region.straight:
+            variable = region.variable  # one for all
+    if made:
+        return tuple(made)
+    raise error or ApertureError(
+        "the subset selects no pixel of the image, expected a range of columns"
+    )
+
+
+def _parts(state: SubsetState, data: Data) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Left and right edge in each row, NaN where there is none, of all parts side by side."""
     rows = np.arange(data.shape[-2], dtype=float)
     row_axis, column_axis = data.pixel_component_ids[-2:]
-    if isinstance(state, RangeSubsetState) and state.att is column_axis:
-        left = np.full(rows.size, float(min(state.lo, state.hi)))
-        right = np.full(rows.size, float(max(state.lo, state.hi)))
-    elif isinstance(state, RoiSubsetState) and {state.xatt, state.yatt} == {column_axis, row_axis}:
+    ranges = _ranges(state, column_axis)
+    if ranges is not None:
+        if not isinstance(state, RangeSubsetState):
+            ranges = _beside(ranges, data.shape[-1])
+        return [(np.full(rows.size, low), np.full(rows.size, high)) for low, high in ranges]
+    if isinstance(state, RoiSubsetState) and {state.xatt, state.yatt} == {column_axis, row_axis}:
         x, y = (np.asarray(one, dtype=float) for one in state.roi.to_polygon())
         if state.xatt is row_axis:
             x, y = y, x
-        left, right = _sides(x, y, rows)
-    else:
-        left, right = _outline(state, data)
+        return [_sides(x, y, rows)]
+    return _outlines(state, data)
+
+
+def _beside(ranges: Ranges, columns: int) -> Ranges:
+    """Ranges as far as they are on the image; those with less than a pixel between them as one."""
+    made: list[tuple[float, float]] = []
+    for low, high in ranges:
+        low, high = max(low, -0.5), min(high, columns - 0.5)
+        if low < high:
+            if made and low - made[-1][1] < _LEAST:
+                low = made.pop()[0]
+            made.append((low, high))
+    return tuple(made)
+
+
+def _region_between(
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+    kind: Kind,
+    wavelength: NDArray[np.float64],
+    variable: Variable | None,
+) -> Region:
+    """The region between two edges that are known in some of the rows."""
+    rows = np.arange(left.size, dtype=float)
     inside = np.isfinite(left) & np.isfinite(right)
     if not inside.any():
         raise ApertureError("the subset selects no pixel of the image, expected a range of columns")
@@ -103,11 +164,40 @@ def region_of_subset(
             made.append(Region(kind, lower, upper, one))
         region = min(made, key=lambda one: len(one.lower) + len(one.upper))
     width = np.subtract(*region.at(rows[known], wavelength[known])[::-1])
-    if width.min() < 1.0 - 1e-9:
+    if width.min() < _LEAST:
         raise ApertureError(
             f"the subset is {max(width.min(), 0.0):.2f} pixels wide, expected at least 1"
         )
     return region
+
+
+def _ranges(state: SubsetState, att: Any) -> Ranges | None:
+    """The values that a subset selects, if it is made of ranges of one component alone."""
+    if isinstance(state, RangeSubsetState) and state.att is att:
+        return ((float(min(state.lo, state.hi)), float(max(state.lo, state.hi))),)
+    if isinstance(state, InvertState):
+        some = _ranges(state.state1, att)
+        return None if some is None else _combined(some, (), lambda one, other: not one)
+    how = {OrState: or_, AndState: and_, XorState: xor}.get(type(state))
+    if how is None:
+        return None
+    both = _ranges(state.state1, att), _ranges(state.state2, att)
+    if both[0] is None or both[1] is None:
+        return None
+    return _combined(both[0], both[1], how)
+
+
+def _combined(one: Ranges, other: Ranges, how: Callable[[bool, bool], bool]) -> Ranges:
+    """Where a condition holds on being within the one and within the other ranges."""
+    ends = sorted({-inf, inf, *(end for part in (*one, *other) for end in part)})
+    made: list[tuple[float, float]] = []
+    for low, high in pairwise(ends):
+        inner = [any(a <= low and high <= b for a, b in some) for some in (one, other)]
+        if how(*inner):
+            if made and made[-1][1] == low:
+                low = made.pop()[0]
+            made.append((low, high))
+    return tuple(made)
 
 
 def _sides(
@@ -127,8 +217,13 @@ def _sides(
     return left, right
 
 
-def _outline(state: SubsetState, data: Data) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Outer edges of the selected pixels in each row; NaN where there is none."""
+def _outlines(
+    state: SubsetState, data: Data
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Outer edges of the selected pixels in each row, NaN where there is none, part by part.
+
+    There are as many parts as most rows have; the other rows do not count.
+    """
     try:
         mask: NDArray[Any] = np.asarray(state.to_mask(data))
     except IncompatibleAttribute:
@@ -139,10 +234,17 @@ def _outline(state: SubsetState, data: Data) -> tuple[NDArray[np.float64], NDArr
         mask = np.asarray(mask.any(axis=0))
     if mask.size and (mask.all(axis=1) == mask.any(axis=1)).all() and mask.any():
         raise ApertureError("the subset selects whole rows, expected a range of columns")
-    some = mask.any(axis=1)
-    left = np.where(some, mask.argmax(axis=1) - 0.5, np.nan)
-    right = np.where(some, mask.shape[1] - mask[:, ::-1].argmax(axis=1) - 0.5, np.nan)
-    return left, right
+    steps = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    number = (steps > 0).sum(axis=1)
+    if not number.any():
+        return []
+    most = int(np.bincount(number[number > 0]).argmax())
+    made = np.full((2, most, mask.shape[0]), np.nan)
+    for sign, edges in ((1, made[0]), (-1, made[1])):
+        rows, columns = np.nonzero(steps[number == most] == sign)
+        edges[:, number == most] = columns.reshape(-1, most).T - 0.5
+        assert rows.size == edges.shape[0] * np.count_nonzero(number == most)
+    return list(zip(made[0], made[1], strict=True))
 
 
 def _polynomial(where: NDArray[np.float64], side: NDArray[np.float64]) -> tuple[float, ...]:
@@ -159,26 +261,37 @@ def _polynomial(where: NDArray[np.float64], side: NDArray[np.float64]) -> tuple[
     return tuple(float(value) for value in np.atleast_1d(found.convert().coef))
 
 
-def wavelengths_of(subset: Any, data: Data) -> tuple[float, float] | None:
-    """Range of wavelengths that a subset selects of a spectrum; None where it selects nothing.
+def wavelengths_of(subset: Any, data: Data) -> Ranges:
+    """Ranges of wavelengths that a subset selects of a spectrum, ascending.
 
     Parameters
     ----------
     subset : Subset or SubsetState
         Anything that selects elements of the spectrum.
     data : Data
-        A spectrum with the component ``wavelength``.
+        A spectrum with the component ``wavelength``, ascending.
+
+    Returns
+    -------
+    tuple of (float, float)
+        The range itself, if it is one; otherwise first and last wavelength of each run of selected
+        elements. Nothing where no element is selected.
     """
     state = state_of(subset)
     if type(state) is SubsetState:  # nothing yet; glue would keep its mask, and the data, forever
-        return None
+        return ()
     component = data.find_component_id("wavelength")
     if isinstance(state, RangeSubsetState) and state.att is component:
-        return float(min(state.lo, state.hi)), float(max(state.lo, state.hi))
+        return ((float(min(state.lo, state.hi)), float(max(state.lo, state.hi))),)
     try:
         mask = np.asarray(state.to_mask(data), dtype=bool)
     except IncompatibleAttribute:
-        return None
-    chosen = np.asarray(data[component])[mask]
-    chosen = chosen[np.isfinite(chosen)]
-    return (float(chosen.min()), float(chosen.max())) if chosen.size else None
+        return ()
+    wave = np.asarray(data[component])
+    known = np.isfinite(wave)
+    wave, mask = wave[known], mask[known]
+    ends = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1)))
+    return tuple(
+        (float(wave[first]), float(wave[stop - 1]))
+        for first, stop in zip(ends[::2], ends[1::2], strict=True)
+    )

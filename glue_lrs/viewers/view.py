@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backend_bases import MouseButton
+from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.viewers.blitting import Overlay, held, root_figure
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live import LiveExtraction
 
-__all__ = ["Limits", "RowWavelength", "View"]
+__all__ = ["Limits", "RowWavelength", "View", "bands"]
 
 #: Blank part below and above what is drawn, over its height.
 _MARGINS = (0.08, 0.16)
@@ -31,6 +32,15 @@ _SHRINK, _SHRINK_DRAGGED = 0.6, 0.2
 _AHEAD = 0.7
 
 _views: weakref.WeakKeyDictionary[Any, weakref.WeakSet[View]] = weakref.WeakKeyDictionary()
+
+
+def bands(spans: Iterable[tuple[float, float]], along_y: bool = False) -> Path:
+    """Outline of bands across axes: from 0 to 1 the other way."""
+    made = []
+    for low, high in spans:
+        corners = [(low, 0.0), (high, 0.0), (high, 1.0), (low, 1.0), (low, 0.0)]
+        made.append(Path([(y, x) if along_y else (x, y) for x, y in corners], closed=True))
+    return Path.make_compound_path(*made)
 
 
 class RowWavelength:

@@ -50,17 +50,17 @@ class Hand:
     def press(self, at: tuple[float, float], **more: Any) -> None:
         self.send("button_press_event", at, button=1, **more)
 
-    def move(self, at: tuple[float, float], held: bool = True) -> None:
-        self.send("motion_notify_event", at, buttons=[1] if held else [])
+    def move(self, at: tuple[float, float], held: bool = True, **more: Any) -> None:
+        self.send("motion_notify_event", at, buttons=[1] if held else [], **more)
 
-    def release(self, at: tuple[float, float]) -> None:
-        self.send("button_release_event", at, button=1)
+    def release(self, at: tuple[float, float], **more: Any) -> None:
+        self.send("button_release_event", at, button=1, **more)
 
     def drag(self, *places: tuple[float, float], **more: Any) -> None:
         self.press(places[0], **more)
         for place in places[1:]:
-            self.move(place)
-        self.release(places[-1])
+            self.move(place, **more)
+        self.release(places[-1], **more)
 
     def key(self, name: str) -> None:
         KeyEvent("key_press_event", self.canvas, name, *self.canvas.figure.bbox.size)._process()
@@ -210,6 +210,61 @@ def test_a_tilt_stops_where_a_pixel_is_left(
     assert live.message == ""
 
 
+@pytest.mark.parametrize("end", ["bottom", "top"])
+@pytest.mark.parametrize(("part", "outward"), [("lower", -1), ("upper", 1)])
+def test_with_shift_the_other_edge_mirrors_an_end(
+    live: LiveExtraction, editor: ImageEditor, hand: Hand, part: str, outward: int, end: str
+) -> None:
+    """A taper in one drag: symmetric about the middle, and one command."""
+    before, wave = undo_count(live), live.row_wavelength
+    at = place(editor, Grip(0, part, end))
+    to = (at[0] + 2 * outward, at[1])
+    hand.drag(at, (at[0] + outward, at[1]), to, modifiers=["shift"])
+    lower, upper = live.regions[0].at(live.rows, wave)
+    np.testing.assert_allclose((lower + upper) / 2, 23.5, atol=1e-9)
+    row = round(at[1])
+    assert lower[row] == pytest.approx(17.5, abs=0.03)
+    assert upper[row] == pytest.approx(29.5, abs=0.03)
+    far = place(editor, Grip(0, part, "top" if end == "bottom" else "bottom"))
+    assert far[0] == pytest.approx(19.5 if part == "lower" else 27.5, abs=1e-6)
+    assert undo_count(live) == before + 1
+    assert live.session.command_stack.undo_label == "taper the aperture"
+    assert live.extraction is not None
+    live.session.command_stack.undo()
+    assert straight(live) == (19.5, 27.5)
+
+
+def test_shift_counts_while_it_is_held(
+    live: LiveExtraction, editor: ImageEditor, hand: Hand
+) -> None:
+    at = place(editor, Grip(0, "lower", "top"))
+    hand.press(at)
+    hand.move((at[0] - 2, at[1]), modifiers=["shift"])
+    assert len(live.regions[0].upper) == 2
+    hand.move((at[0] - 2, at[1]))
+    assert len(live.regions[0].upper) == 1
+    hand.release((at[0] - 2, at[1]))
+    assert live.session.command_stack.undo_label == "tilt an edge of the aperture"
+
+
+@pytest.mark.parametrize("dx", [20.0, -60.0])
+def test_a_taper_stops_where_a_pixel_is_left_and_at_the_image(
+    live: LiveExtraction, editor: ImageEditor, hand: Hand, dx: float
+) -> None:
+    at = place(editor, Grip(0, "lower", "top"))
+    hand.drag(at, (at[0] + dx, at[1]), modifiers=["shift"])
+    lower, upper = live.regions[0].at(live.rows, live.row_wavelength)
+    assert (upper - lower).min() >= 1.0
+    np.testing.assert_allclose((lower + upper) / 2, 23.5, atol=1e-9)
+    row = round(at[1])
+    if dx > 0:
+        assert (upper - lower).min() == pytest.approx(1.0, abs=0.1)
+    else:
+        assert lower[row] == pytest.approx(47.0 - (COLUMNS - 0.5), abs=0.1)  # the upper edge's end
+    assert live.extraction is not None
+    assert live.message == ""
+
+
 def test_what_is_dragged_shows_both_conventions(editor: ImageEditor, hand: Hand) -> None:
     assert not editor._text.get_visible()
     hand.press((23.5, 20))
@@ -322,6 +377,24 @@ def test_arrows_nudge_what_was_taken_last(live: LiveExtraction, hand: Hand) -> N
     assert live.cursor_row == 31
     hand.key("shift+down")
     assert live.cursor_row == 21
+
+
+def test_held_arrows_are_one_command(live: LiveExtraction, hand: Hand) -> None:
+    hand.drag((23.5, 10), (23.5, 10))
+    before = undo_count(live)
+    for _ in range(25):
+        hand.key("right")
+    assert straight(live) == (22.0, 30.0)
+    assert undo_count(live) == before + 1
+    hand.drag((22.0, 10), (22.0, 10))  # its lower edge: something else
+    for _ in range(3):
+        hand.key("left")
+    assert straight(live) == (21.7, 30.0)
+    assert undo_count(live) == before + 2
+    live.session.command_stack.undo()
+    assert straight(live) == (22.0, 30.0)
+    live.session.command_stack.undo()
+    assert straight(live) == (19.5, 27.5)
 
 
 def test_right_is_right_where_the_columns_run_left(
@@ -567,13 +640,23 @@ def test_shift_selects_rows(live: LiveExtraction, editor: ImageEditor, hand: Han
     assert (low, high) == pytest.approx((live.row_wavelength[19], live.row_wavelength[10]))
     inside = (live.row_wavelength >= low - 1e-9) & (live.row_wavelength <= high + 1e-9)
     assert list(np.flatnonzero(inside)) == list(range(10, 20))
-    assert editor.range_patch.get_bbox().extents == pytest.approx((0, 9.5, 1, 19.5))
+    assert editor.range_patch.get_path().get_extents().extents == pytest.approx((0, 9.5, 1, 19.5))
     hand.drag((40, 9.5), (40, 9.6), modifiers=["shift"])
     assert live.wavelength_range is None
     assert not editor.range_patch.get_visible()
 
 
 # --- the hint ----------------------------------------------------------------------------------
+
+
+def test_what_a_drag_does_is_told(editor: ImageEditor, hand: Hand) -> None:
+    told: list[str] = []
+    editor.on_hint = told.append
+    for at in ((23.5, 15), (19.5, 15), place(editor, Grip(0, "upper", "top")), (40, 15)):
+        hand.move(at, held=False)
+    for text, words in zip(told, ("move it", "move the edge", "with Shift to taper"), strict=False):
+        assert words in text
+    assert told[3:] == [""]
 
 
 def test_hovering_tells_what_would_be_taken(

@@ -19,9 +19,10 @@ import pytest
 from astropy import units as u
 from glue.core import Data, DataCollection
 from glue.core.application_base import Application
+from glue.core.edit_subset_mode import AndMode, AndNotMode, NewMode, OrMode, ReplaceMode, XorMode
 from glue.core.roi import PolygonalROI, RectangularROI
 from glue.core.session import Session
-from glue.core.subset import RangeSubsetState, RoiSubsetState
+from glue.core.subset import MaskSubsetState, RangeSubsetState, RoiSubsetState
 
 from glue_lrs import (
     Aperture,
@@ -37,6 +38,7 @@ from glue_lrs.errors import WriteError
 from glue_lrs.extraction import COLUMNS
 from glue_lrs.io.apcorr import write_apcorr
 from glue_lrs.viewers import LiveExtraction, cut, live_for, open_extraction
+from glue_lrs.viewers import live as live_module
 from glue_lrs.viewers.edges import Region
 from tests.oracle import pipeline
 from tests.oracle.cases import make_wcs
@@ -403,6 +405,45 @@ def test_undo_and_redo(live: LiveExtraction) -> None:
         assert_shows(live, operator)
 
 
+def test_steps_of_a_kind_are_one_command(
+    live: LiveExtraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by an arrow key that is held: undo goes back to before the first step."""
+    now = [100.0]
+    monkeypatch.setattr(live_module, "monotonic", lambda: now[0])
+    first, start = live.extract, live.regions[0]
+
+    def step(number: float, kind: object = "nudge", after: float = 0.1) -> bool:
+        now[0] += after
+        return live.set([start.moved(number)], "move the aperture", step=kind)
+
+    number = len(live.session.command_stack._command_stack)
+    for count in range(1, 31):
+        assert step(0.1 * count)
+    assert len(live.session.command_stack._command_stack) == number + 1
+    last = live.extract
+    assert live.regions[0].lower[0] == pytest.approx(start.lower[0] + 3, abs=0.006)
+    assert_shows(live, last)
+    undo(live)
+    assert live.extract == first
+    redo(live)
+    assert live.extract == last
+    # Each of these begins another command.
+    for kind, after in (("nudge", 0.1), ("nudge", 1.1), ("other", 0.1), (None, 0.1), (None, 0.1)):
+        before = live.extract
+        assert step(live.regions[0].lower[0] - start.lower[0] + 0.5, kind, after)
+        undo(live)
+        assert live.extract == before
+        redo(live)
+    assert step(9.0)
+    live.select(6.0, 8.0)  # another edit, of the same stack
+    moved = live.extract
+    assert step(9.5)
+    undo(live)
+    assert live.extract == moved
+    assert live.wavelength_range == (6.0, 8.0)
+
+
 def test_undo_ends_a_drag(live: LiveExtraction) -> None:
     first = live.extract
     assert live.set([live.regions[0].moved(1)])
@@ -609,10 +650,11 @@ def test_the_ratio_is_taken_on_common_wavelengths(live: LiveExtraction) -> None:
     found, ratio = live.ratio()
     mine = live.extraction
     inside = (mine.wavelength >= 6) & (mine.wavelength <= 9)
-    np.testing.assert_array_equal(found, mine.wavelength[inside][::-1])
-    np.testing.assert_allclose(
-        ratio, (mine.columns["FLUX"] / (0.001 * mine.wavelength))[inside][::-1], rtol=1e-9
-    )
+    np.testing.assert_array_equal(found, mine.wavelength[::-1])
+    np.testing.assert_array_equal(np.isfinite(ratio), inside[::-1])
+    expected = (mine.columns["FLUX"] / (0.001 * mine.wavelength))[::-1]
+    np.testing.assert_allclose(ratio[inside[::-1]], expected[inside[::-1]], rtol=1e-9)
+    assert live.numbers().ratio == pytest.approx(np.median(expected[inside[::-1]]))
 
 
 def test_another_live_spectrum_can_be_compared_with(live: LiveExtraction, session) -> None:
@@ -751,74 +793,7 @@ def test_a_single_image_has_no_integrations(live: LiveExtraction) -> None:
     assert live.shown is live.image
 
 
-def test_the_median_is_quiet_about_what_is_not_finite() -> None:
-    image = stack(5)
-    data, var = np.array(image.data), np.array(image.var_poisson)
-    data[:3, 5, 5] = [np.inf, -np.inf, np.inf]
-    var[0, 6, 6] = np.inf
-    made = cut.median(replace(image, data=data, var_poisson=var))
-    assert made.data[5, 5] == pytest.approx(image.data[3:, 5, 5].mean())
-    assert np.isfinite(made.err).all()
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8, 11])
-def test_the_errors_of_the_median_are_those_of_the_scatter(number: int) -> None:
-    rng = np.random.default_rng(number)
-    shape = (number, 200, 300)
-    image = stack()
-    ones = np.ones(shape, dtype=np.float32)
-    made = cut.median(
-        replace(
-            image,
-            data=rng.normal(0.0, 2.0, shape),
-            wavelength=np.ones(shape[1:]),
-            err=ones * np.sqrt(5.0),
-            var_poisson=ones,
-            var_rnoise=3 * ones,
-            var_flat=ones,
-        )
-    )
-    scatter = made.data.var()
-    assert made.var_poisson.mean() + made.var_rnoise.mean() == pytest.approx(scatter, rel=0.02)
-    np.testing.assert_allclose(made.var_rnoise, 3 * made.var_poisson)
-    np.testing.assert_array_equal(made.var_flat, 1.0)  # the same flat in all integrations
-    np.testing.assert_allclose(made.err**2, made.var_poisson + made.var_rnoise + 1.0)
-
-
-def test_the_median_leaves_out_bad_pixels() -> None:
-    image = stack(5)
-    planes = {name: np.array(getattr(image, name)) for name in ("data", "var_rnoise")}
-    dq = np.zeros(image.data.shape, dtype=np.uint32)
-    planes["data"][1, 4, 4] = np.nan
-    planes["var_rnoise"][2, 4, 4] = np.nan
-    dq[3, 4, 4] = 1
-    dq[:, 6, 6] = 1
-    dq[:, 7, 7] = 4
-    made = cut.median(replace(image, dq=dq, **planes))
-    assert made.data[4, 4] == pytest.approx((image.data[0, 4, 4] + image.data[4, 4, 4]) / 2)
-    two = image.var_rnoise[[0, 4], 4, 4].astype(float)
-    assert made.var_rnoise[4, 4] == pytest.approx(two.mean() / 2)
-    assert np.isnan(made.data[6, 6])
-    assert made.dq[6, 6] == 1
-    assert np.isfinite(made.data[7, 7])
-    assert made.dq.sum() == 1
-
-
-def test_median_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = cut.median(stack(4))
-    monkeypatch.setattr(cut, "_BLOCK", 1000)
-    parts = cut.median(stack(4))
-    for name in ("data", "err", "var_poisson", "var_rnoise", "var_flat", "dq"):
-        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
-
-
-def test_what_is_no_stack_has_no_integrations() -> None:
-    with pytest.raises(LRSError, match="integration is 0, expected none, as it is a single image"):
-        cut.integration(slit(), 0)
-    with pytest.raises(LRSError, match="integration is 5, expected 0 to 4"):
-        cut.integration(stack(), 5)
-    with pytest.raises(LRSError, match="is a single image, expected a stack"):
-        cut.median(slit())
+def test_a_cut_is_of_one_image() -> None:
     with pytest.raises(LRSError, match="is a stack, expected one integration"):
         cut.slit_profile(stack(), 3)
 
@@ -890,11 +865,57 @@ def test_a_polygon_becomes_polynomials(live: LiveExtraction) -> None:
 
 
 def test_selected_pixels_become_a_region(live: LiveExtraction) -> None:
-    state = RangeSubsetState(9.0, 11.5, columns_of(live)) | RangeSubsetState(
-        12, 15.2, columns_of(live)
-    )
+    mask = np.zeros(live.data.shape, dtype=bool)
+    mask[:, 9:16] = True
+    state = MaskSubsetState(mask, live.data.pixel_component_ids)
     assert live.subset_to_region(state, "aperture")
     assert live.extract.aperture == Aperture(xstart=9.0, xstop=15.0)  # whole pixels
+
+
+def test_ranges_put_together_are_regions_side_by_side(live: LiveExtraction) -> None:
+    """As glue's subset modes make them: added, taken away, what both have, what one has."""
+    x = columns_of(live)
+
+    def columns(low: float, high: float) -> RangeSubsetState:
+        return RangeSubsetState(low, high, x)
+
+    for state, expected in (
+        (columns(24.2, 28.0) | columns(33.3, 40.1), [(24.2, 28.0), (33.3, 40.1)]),
+        (columns(24.2, 30.0) | columns(28.0, 40.1), [(24.2, 40.1)]),
+        (columns(24.2, 30.0) | columns(30.4, 40.1), [(24.2, 40.1)]),  # no pixel between them
+        (columns(24.2, 40.1) & ~columns(28.0, 33.3), [(24.2, 28.0), (33.3, 40.1)]),
+        (columns(24.2, 40.1) & ~columns(24.9, 33.3), [(33.3, 40.1)]),  # the rest is no pixel wide
+        (columns(24.2, 33.3) & columns(28.0, 40.1), [(28.0, 33.3)]),
+        (columns(24.2, 33.3) ^ columns(28.0, 40.1), [(24.2, 28.0), (33.3, 40.1)]),
+        (~columns(3.5, 40.1), [(-0.5, 3.5), (40.1, 45.5)]),  # the rest of the image
+    ):
+        assert live.subset_to_region(state, "background")
+        found = [(r.lower[0], r.upper[0]) for r in live.regions if r.kind == "background"]
+        np.testing.assert_allclose(found, expected)
+        assert_shows(live, live.extract)
+        undo(live)
+    two = columns(8.0, 11.0) | columns(14.0, 18.5)
+    assert live.subset_to_region(two, "aperture")
+    assert live.aperture.src_coeff == ((8.0,), (11.0,), (14.0,), (18.5,))
+    before = live.extract
+    with pytest.raises(LRSError, match="selects no pixel of the image"):
+        live.subset_to_region(columns(24.2, 28.0) & columns(33.3, 40.1), "background")
+    assert_shows(live, before)
+
+
+def test_shapes_put_together_are_regions_side_by_side(live: LiveExtraction) -> None:
+    def drawn(x: float) -> RoiSubsetState:
+        y = np.array([2.0, 37.0, 37.0, 2.0])
+        sides = x + 0.1 * y + np.array([0.0, 0.0, 5.0, 5.0])
+        return RoiSubsetState(columns_of(live), rows_of(live), PolygonalROI(sides, y))
+
+    assert live.subset_to_region(drawn(2.0) | drawn(30.0), "background")
+    _, first, second = live.regions
+    for region, x in ((first, 2.0), (second, 30.0)):
+        lower, upper = region.at(*ends(live))
+        np.testing.assert_allclose(lower[5:35], (x + 0.1 * live.rows)[5:35], atol=0.6)
+        np.testing.assert_allclose(upper[5:35], (x + 5 + 0.1 * live.rows)[5:35], atol=0.6)
+    assert_shows(live, live.extract)
 
 
 @pytest.mark.parametrize(
@@ -974,6 +995,62 @@ def test_selecting_is_a_command(live: LiveExtraction) -> None:
     assert live.wavelength_range == (6.0, 8.0)
     undo(live)
     assert live.wavelength_range is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        (ReplaceMode, [(7.0, 9.0)]),
+        (OrMode, [(6.0, 9.0)]),
+        (AndMode, [(7.0, 8.0)]),
+        (XorMode, [(6.0, 7.0), (8.0, 9.0)]),
+        (AndNotMode, [(6.0, 7.0)]),
+        (NewMode, [(7.0, 9.0)]),
+    ],
+)
+def test_selecting_follows_the_subset_mode(live: LiveExtraction, mode, expected) -> None:
+    """What is selected is what glue's own viewers would have, and the numbers count just that."""
+    live.select(6.0, 8.0)
+    live.session.edit_subset_mode.mode = mode
+    live.select(7.0, 9.0)
+    collection = live.session.data_collection
+    group = collection.subset_groups[-1]
+    assert len(collection.subset_groups) == (2 if mode is NewMode else 1)
+    wave, chosen = live.spectrum_data["wavelength"], np.zeros(live.spectrum_data.size, dtype=bool)
+    for low, high in expected:
+        chosen |= (wave >= low) & (wave <= high)
+    (mask,) = (one.to_mask() for one in group.subsets if one.data is live.spectrum_data)
+    np.testing.assert_array_equal(mask, chosen)
+    assert len(live.wavelength_ranges) == len(expected)
+    np.testing.assert_allclose(live.wavelength_ranges, expected, atol=0.35)  # whole rows
+    assert live.wavelength_range == (live.wavelength_ranges[0][0], live.wavelength_ranges[-1][1])
+    assert live.numbers().rows == np.count_nonzero(chosen)
+    flux, error = live.spectrum_data["flux"][chosen], live.spectrum_data["uncertainty"][chosen]
+    assert live.numbers().signal_to_noise == pytest.approx(np.median(flux / error))
+    live.deselect()
+    assert (live.wavelength_range, live.wavelength_ranges) == (None, ())
+    undo(live)
+    assert len(live.wavelength_ranges) == len(expected)
+    undo(live)
+    # The subset that was new is gone; the other one was not touched.
+    assert live.wavelength_ranges == (() if mode is NewMode else ((6.0, 8.0),))
+
+
+def test_nothing_in_common_is_no_range(live: LiveExtraction) -> None:
+    live.select(6.0, 7.0)
+    live.session.edit_subset_mode.mode = AndMode
+    live.select(8.0, 9.0)
+    assert (live.wavelength_range, live.wavelength_ranges) == (None, ())
+    undo(live)
+    assert live.wavelength_range == (6.0, 7.0)
+
+
+def test_a_range_set_without_glue_is_one(live: LiveExtraction) -> None:
+    told: list[object] = []
+    live.add_callback("wavelength_ranges", told.append)
+    live.wavelength_range = (6.0, 8.0)
+    live.wavelength_range = None
+    assert told == [((6.0, 8.0),), ()]
 
 
 def test_clearing_the_selection_is_a_command(live: LiveExtraction) -> None:

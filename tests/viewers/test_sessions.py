@@ -12,6 +12,7 @@ import pytest
 from glue.core import DataCollection
 from glue.core.application_base import Application
 from glue.core.data_factories import load_data
+from glue.core.edit_subset_mode import OrMode
 from glue.core.state import GlueSerializer, GlueUnSerializer
 from glue.core.subset import RangeSubsetState
 
@@ -66,7 +67,13 @@ def assert_came_back(old: LiveExtraction, new: LiveExtraction) -> None:
     assert new.extract == old.extract
     assert new.extract.references == old.extract.references
     assert_shows(new, new.extract)
-    for name in ("integration", "rows_averaged", "cursor_row", "wavelength_range"):
+    for name in (
+        "integration",
+        "rows_averaged",
+        "cursor_row",
+        "wavelength_range",
+        "wavelength_ranges",
+    ):
         assert getattr(new, name) == getattr(old, name), name
     np.testing.assert_array_equal(new.spectrum.flux, old.spectrum.flux)
 
@@ -75,7 +82,10 @@ def assert_came_back(old: LiveExtraction, new: LiveExtraction) -> None:
 def test_everything_comes_back(path: Path, apcorr: Path, include_data: bool) -> None:
     collection = DataCollection()
     old = edited(collection, path, apcorr)
-    old.select(6.5, 8.5)
+    old.select(6.5, 7.5)
+    old.session.edit_subset_mode.mode = OrMode
+    old.select(8.5, 9.5)
+    assert len(old.wavelength_ranges) == 2
     other = restored(collection, include_data)
     assert [data.label for data in other] == [data.label for data in collection]
     new = open_extraction(other, image_of(other))

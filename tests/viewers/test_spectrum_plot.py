@@ -11,6 +11,7 @@ import pytest
 from astropy import units as u
 from astropy.nddata import StdDevUncertainty
 from glue.core import DataCollection
+from glue.core.edit_subset_mode import AndNotMode
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
@@ -87,6 +88,11 @@ def drag(ax: Axes, *xs: float, release: bool = True) -> None:
         send(ax, "motion_notify_event", x, buttons=[1])
     if release:
         send(ax, "button_release_event", xs[-1], button=1)
+
+
+def extent(plot: SpectrumPlot) -> tuple[float, float]:
+    box = plot.range_patch.get_path().get_extents()
+    return box.x0, box.x1
 
 
 # --- what is drawn -----------------------------------------------------------------------------
@@ -309,12 +315,26 @@ def test_a_comparison_in_another_unit_is_told_of(live: LiveExtraction, plot: Spe
     assert "raw: in DN/s, not comparable" in texts
 
 
-def test_an_extraction_can_be_compared_with(live: LiveExtraction, plot: SpectrumPlot) -> None:
-    live.comparison = live.extraction
-    x, y = plot.comparison_line.get_data()
-    order = np.argsort(plot.line.get_xdata())
-    np.testing.assert_array_equal(x, plot.line.get_xdata()[order])
-    np.testing.assert_allclose(y, plot.line.get_ydata()[order])
+def test_the_ratio_is_the_one_of_the_numbers(live: LiveExtraction) -> None:
+    """Drawn with gaps where a row is masked, also where the comparison covers a part only."""
+    top, bottom = new_axes(2)
+    plot = SpectrumPlot(top, live, ratio_axes=bottom)
+    live.comparison = other(live)[10:30]
+    wave, ratio = live.ratio()
+    x, y = plot.ratio_line.get_data()
+    np.testing.assert_array_equal(x, wave)
+    np.testing.assert_array_equal(y, ratio)
+    assert 15 <= np.isfinite(y).sum() <= 20
+    assert np.nanmedian(y) == pytest.approx(live.numbers().ratio)
+
+
+def test_several_ranges_are_bands_apart(live: LiveExtraction, plot: SpectrumPlot) -> None:
+    live.select(6.0, 10.0)
+    live.session.edit_subset_mode.mode = AndNotMode
+    live.select(7.5, 8.5)
+    assert len(live.wavelength_ranges) == 2
+    inside = plot.range_patch.get_path().contains_points
+    assert list(inside([(6.5, 0.5), (8.0, 0.5), (9.5, 0.5), (11.0, 0.5)])) == [1, 0, 1, 0]
 
 
 # --- the mouse ---------------------------------------------------------------------------------
@@ -333,12 +353,12 @@ def test_a_drag_selects_a_range(live: LiveExtraction, plot: SpectrumPlot) -> Non
     drag(plot.axes, 9.0, 8.0, 7.0)
     assert live.wavelength_range == pytest.approx((7.0, 9.0), abs=0.02)
     assert len(told) == 1
-    assert plot.range_patch.get_x() == pytest.approx(7.0, abs=0.02)
+    assert extent(plot)[0] == pytest.approx(7.0, abs=0.02)
     drag(plot.axes, 6.0, 5.5, release=False)
-    assert plot.range_patch.get_width() == pytest.approx(0.5, abs=0.03)
+    assert np.ptp(extent(plot)) == pytest.approx(0.5, abs=0.03)
     KeyEvent("key_press_event", plot.axes.figure.canvas, "escape")._process()
     assert not plot.busy
-    assert plot.range_patch.get_x() == pytest.approx(7.0, abs=0.02)
+    assert extent(plot)[0] == pytest.approx(7.0, abs=0.02)
     drag(plot.axes, 13.0, 40.0)  # off the axes: to the end of the wavelengths
     assert live.wavelength_range == pytest.approx((13.0, 14.0), abs=0.02)
     send(plot.axes, "button_press_event", 8.0, button=1, dblclick=True)

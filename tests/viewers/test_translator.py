@@ -22,6 +22,7 @@ from specutils import Spectrum
 from glue_lrs import Aperture, Extract1D, SlitImage
 from glue_lrs.errors import LRSError, ProductError
 from glue_lrs.extraction import Extraction, Provenance
+from glue_lrs.header import OwnHeader
 from glue_lrs.viewers.data import image_data, is_lrs_image, is_lrs_spectrum, spectrum_data
 from glue_lrs.viewers.memory import Memory
 from glue_lrs.viewers.plugin import setup
@@ -120,6 +121,7 @@ def test_a_spectrum_comes_back_to_the_bit(
     assert now.meta["glue_lrs"] is extraction.provenance
     assert later.meta.keys() == spectrum.meta.keys()
     assert later.meta["header"] == spectrum.meta["header"]
+    assert isinstance(later.meta["header"], OwnHeader)  # copied only when somebody looks at it
     assert dict(later.meta["glue_lrs"]) == dict(spectrum.meta["glue_lrs"])
     later.write(tmp_path / "later.fits", format="lrs-x1d")
     found = Extraction.read(tmp_path / "later.fits")

@@ -7,8 +7,8 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ __all__ = ["close", "fill", "view"]
 #: Size of a screenshot.
 SIZE = (1600, 950)
 
+#: What Qt is told its platform by.
+_PLATFORM = "QT_QPA_PLATFORM"
 _EXTRA = "expected glue's desktop: pip install 'glue-lrs[qt]'"
 
 
@@ -37,7 +39,8 @@ def view(
         Images (s2d, cal, calints), spectra (x1d, x1dints) to compare with, or one session (.glu).
         A spectrum is compared with every image.
     screenshot : str or path-like, optional
-        Draw it without a screen, write a PNG here and return.
+        Draw it without a screen, write a PNG here and return. A process that has started Qt on a
+        screen already draws it there.
     overwrite : bool
         Whether `screenshot` may replace a file.
     size : (int, int)
@@ -57,8 +60,8 @@ def view(
         target = Path(screenshot)
         if target.exists() and not overwrite:
             raise WriteError(f"{target}: exists, give overwrite=True (--overwrite) to replace it")
-        os.environ["QT_QPA_PLATFORM"] = "offscreen"
-    application = _application(paths)
+    with _platform("offscreen" if screenshot is not None else None):
+        application = _application(paths)
     try:
         if screenshot is None:
             application.start(maximized=True)
@@ -67,6 +70,21 @@ def view(
     finally:
         close(application)
     return 0
+
+
+@contextmanager
+def _platform(name: str | None) -> Iterator[None]:
+    """Let Qt start on a platform; what it starts later, and other processes, are left alone."""
+    before = os.environ.get(_PLATFORM)
+    if name is not None:
+        os.environ[_PLATFORM] = name
+    try:
+        yield
+    finally:
+        if name is not None and before is None:
+            os.environ.pop(_PLATFORM, None)
+        elif before is not None:
+            os.environ[_PLATFORM] = before
 
 
 def _need_qt() -> None:
@@ -127,7 +145,7 @@ _OF_XCB = {
 
 def _need_display() -> None:
     """Qt ends the process where it finds no display: tell it first."""
-    if not sys.platform.startswith("linux") or os.environ.get("QT_QPA_PLATFORM"):
+    if not sys.platform.startswith("linux") or os.environ.get(_PLATFORM):
         return
     if os.environ.get("WAYLAND_DISPLAY"):
         return

@@ -8,7 +8,7 @@ from glue.core import BaseData, Data
 from qtpy import QtCore
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.data import is_lrs_image
+from glue_lrs.viewers.data import is_lrs_image, no_image
 from glue_lrs.viewers.live import META, live_for, open_extraction
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live import LiveExtraction
 
-__all__ = ["ICON_SIZE", "SUBTOOLS", "FollowsExtraction", "live_of"]
+__all__ = ["ICON_SIZE", "SUBTOOLS", "FollowsExtraction", "HasHand", "ShowsOneImage", "live_of"]
 
 #: Of the tools: the image's window is narrow.
 ICON_SIZE = QtCore.QSize(18, 18)
@@ -66,6 +66,11 @@ class FollowsExtraction:
 
     live: LiveExtraction | None = None
     _followed: list[tuple[str, Callable[..., None]]]
+
+    def initialize_toolbar(self) -> None:
+        """Small icons."""
+        super().initialize_toolbar()  # type: ignore[misc]
+        self.toolbar.setIconSize(ICON_SIZE)  # type: ignore[attr-defined]
 
     def find_live(self, *, make: bool = True) -> None:
         """Attach to the extraction of the first layer that has one."""
@@ -142,3 +147,49 @@ class FollowsExtraction:
             self.leave_live()
             # Glue's list of layers goes on to listen after Qt has deleted it.
             self.session.hub.unsubscribe_all(self._view.layer_list)  # type: ignore[attr-defined]
+
+
+class HasHand(FollowsExtraction):
+    """Mixin of viewers in which a view takes the mouse while no tool of glue's is chosen."""
+
+    _free = True
+
+    @property
+    def hand(self) -> Any:
+        """The view that takes the mouse; None while there is none."""
+        raise NotImplementedError
+
+    def initialize_toolbar(self) -> None:
+        """Let glue's tools have the mouse while one is chosen."""
+        super().initialize_toolbar()
+        toolbar = self.toolbar  # type: ignore[attr-defined]
+        toolbar.tool_activated.connect(lambda: self.let_hand(False))
+        toolbar.tool_deactivated.connect(lambda: self.let_hand(True))
+
+    def let_hand(self, free: bool | None = None) -> None:
+        """Give the view the mouse, or take it away; by default as it was before."""
+        self._free = self._free if free is None else free
+        if self.hand is not None:
+            self.hand.active = self._free
+
+
+class ShowsOneImage(FollowsExtraction):
+    """Mixin of viewers that show one LRS image and no subsets."""
+
+    def add_data(self, data: Any) -> bool:
+        """Add an LRS image, unless there is another one."""
+        if not is_lrs_image(data):
+            self.complain(no_image(data))
+            return False
+        if self.live is not None and data is not self.live.data:
+            name = self.LABEL  # type: ignore[attr-defined]
+            self.complain(f"{data.label}: the {name} shows {self.live.data.label} already")
+            return False
+        added: bool = super().add_data(data)  # type: ignore[misc]
+        if added:
+            self.find_live()
+        return added
+
+    def add_subset(self, subset: Any) -> bool:
+        """No subset is shown."""
+        return False

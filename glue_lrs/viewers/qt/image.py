@@ -18,8 +18,9 @@ from glue_qt.viewers.image.mouse_mode import RoiClickAndDragMode
 from matplotlib import colormaps
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.data import is_lrs_image
-from glue_lrs.viewers.qt.base import ICON_SIZE, SUBTOOLS, FollowsExtraction
+from glue_lrs.viewers.coordinates import LRSCoordinates
+from glue_lrs.viewers.data import is_lrs_image, no_image
+from glue_lrs.viewers.qt.base import SUBTOOLS, FollowsExtraction
 from glue_lrs.viewers.qt.icons import icon
 
 if TYPE_CHECKING:
@@ -199,11 +200,6 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.axes.resizer.on_resize(None)
         self.figure.canvas.mpl_connect("resize_event", self._resized)
 
-    def initialize_toolbar(self) -> None:
-        """Small icons."""
-        super().initialize_toolbar()
-        self.toolbar.setIconSize(ICON_SIZE)
-
     def _resized(self, *_: Any) -> None:
         """Draw the pixels at once, where glue stretches the old ones for half a second."""
         if self.axes._composite_image is not None:
@@ -219,6 +215,8 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             self._set_look(data)
         if added:
             self.find_live()
+        if added and not is_lrs_image(data) and isinstance(data.coords, LRSCoordinates):
+            self.complain(no_image(data))  # it is shown, but there is nothing to extract
         return added
 
     def get_data_layer_artist(self, layer: Any = None, layer_state: Any = None) -> Any:
@@ -267,6 +265,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.editor = ImageEditor(self.axes, live)
         self.editor.active = self._editing
         self.editor.on_adding = self._adding_changed
+        self.editor.on_hint = self.set_status
         self.state.add_callback("slices", self._slice_chosen)
         self.follow("integration", self._show_integration)
         if live.image.is_stack:
@@ -279,7 +278,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         """Take them away."""
         self.state.home = None
         if self.editor is not None:
-            self.editor.on_adding = None
+            self.editor.on_adding = self.editor.on_hint = None
             self.editor.close()
             self.editor = None
         self.state.remove_callback("slices", self._slice_chosen)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from glue.core import BaseData
 from glue.core.message import SubsetCreateMessage, SubsetDeleteMessage, SubsetUpdateMessage
 from glue.viewers.common.layer_artist import LayerArtist
 from glue.viewers.common.state import ViewerState
@@ -19,8 +18,8 @@ from qtpy import QtCore, QtGui, QtWidgets
 
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.position import SourcePosition, expected_position
-from glue_lrs.viewers.data import is_lrs_image
-from glue_lrs.viewers.qt.base import FollowsExtraction
+from glue_lrs.viewers.qt.base import ShowsOneImage
+from glue_lrs.viewers.words import in_the_panel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +31,10 @@ __all__ = ["ExtractionPanel", "Panel"]
 
 #: Milliseconds between a change and the panel's telling of it: a drag must not wait for labels.
 _DELAY = 30
+#: Columns of a background region that is added, at least; one more stays free.
+_NARROWEST = 2
 _FITS = (("polynomial", "poly"), ("median", "median"))
+_PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".eps")
 _LIMITS_HINT = (
     "Pixel i reaches from i − ½ to i + ½. The edges are positions on the image, as in src_coeff "
     "and bkg_coeff; xstart and xstop name the first and last pixel that are summed: edges at 26.5 "
@@ -70,7 +72,7 @@ class Panel(QtWidgets.QWidget):
         self._build()
         for name in (
             "operator", "extraction", "message", "integration", "rows_averaged", "cursor_row",
-            "wavelength_range", "comparison", "comparison_label", "selected",
+            "wavelength_ranges", "comparison", "comparison_label", "selected",
         ):  # fmt: skip
             live.add_callback(name, self._changed)
             self._callbacks.append((name, self._changed))
@@ -251,6 +253,7 @@ class Panel(QtWidgets.QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.setVerticalSpacing(2)
         self.range = QtWidgets.QLabel()
+        self.range.setWordWrap(True)
         self.signal_to_noise = QtWidgets.QLabel()
         self.ratio = QtWidgets.QLabel()
         self.lost = QtWidgets.QLabel()
@@ -338,7 +341,8 @@ class Panel(QtWidgets.QWidget):
             self.say(live.message, bad=live.extraction is None)
 
     def say(self, text: str, *, bad: bool = False) -> None:
-        """Show a line below the rest; an error in red."""
+        """Show a line below the rest, in the panel's words; an error in red."""
+        text = in_the_panel(text)
         self.message.setText(text)
         self.message.setToolTip(text)
         self.message.setStyleSheet(f"color: {'#b00020' if bad else '#7a5200'}" if text else "")
@@ -420,8 +424,8 @@ class Panel(QtWidgets.QWidget):
 
     def _show_numbers(self) -> None:
         live = self.live
-        chosen = live.wavelength_range
-        self.range.setText("all" if chosen is None else f"{chosen[0]:.2f} – {chosen[1]:.2f} µm")
+        chosen = [f"{low:.2f} – {high:.2f}" for low, high in live.wavelength_ranges]
+        self.range.setText(f"{', '.join(chosen)} µm" if chosen else "all")
         numbers = live.numbers()
         self.signal_to_noise.setText(_digits(numbers.signal_to_noise))
         ratio = numbers.ratio
@@ -491,7 +495,7 @@ class Panel(QtWidgets.QWidget):
         regions[selected] = region.with_edge(
             edge, value - old, self.live.rows, self.live.row_wavelength
         )
-        self._do(self.live.set, regions, f"move the {edge} edge")
+        self._do(self.live.set, regions, f"move the {edge} edge", step=(edge, selected))
         self._changed()
 
     def _add_background(self) -> None:
@@ -506,7 +510,10 @@ class Panel(QtWidgets.QWidget):
             at = max(at, upper)
         free.append((right - at, at, right))
         room, start, stop = max(free)
-        width = max(round(room / 3.0), 2)
+        width = max(round(room / 3.0), _NARROWEST)
+        if room < width + 1.0:
+            self.say("there is no room beside the other regions: no background was added", bad=True)
+            return
         # away from the source: at the far side of the gap
         middle = (taken[0][0] + taken[0][1]) / 2.0 if taken else start
         lower = start + 1.0 if start + stop < 2 * middle else stop - 1.0 - width
@@ -555,7 +562,7 @@ class Panel(QtWidgets.QWidget):
     def _set_offset(self, value: float) -> None:
         if not self._filling:
             operator = replace(self.live.extract, position_offset=value)
-            self._do(self.live.set, operator, "move everything")
+            self._do(self.live.set, operator, "move everything", step="offset")
             self._changed()
 
     def _set_integration(self, number: int) -> None:
@@ -576,12 +583,35 @@ class Panel(QtWidgets.QWidget):
         path, _ = QtWidgets.QFileDialog.getOpenFileName(self, title, self._folder(), filters)
         return str(path)
 
-    def _save(self, title: str, name: str, filters: str) -> str:
-        """A name to write to; the dialog asks before it gives that of a file that is there."""
-        path, _ = QtWidgets.QFileDialog.getSaveFileName(
-            self, title, str(Path(self._folder()) / name), filters
+    def _save(self, title: str, name: str, endings: tuple[str, ...]) -> str:
+        """A name to write to, with an ending; a file that is there is replaced if a user says so.
+
+        The dialog asks for the name as it was typed: where that has no ending, we do.
+        """
+        while True:
+            path, _ = QtWidgets.QFileDialog.getSaveFileName(
+                self,
+                title,
+                str(Path(self._folder()) / name),
+                " ".join(f"*{ending}" for ending in endings),
+            )
+            if not path or str(path).lower().endswith(endings):
+                return str(path)
+            whole = Path(f"{path}{endings[0]}")
+            if not whole.exists() or self._may_replace(whole):
+                return str(whole)
+            name = str(whole)
+
+    def _may_replace(self, path: Path) -> bool:
+        box = QtWidgets.QMessageBox
+        answer = box.question(
+            self,
+            "Replace the file?",
+            f"{path.name} already exists.\nDo you want to replace it?",
+            box.Yes | box.No,
+            box.No,
         )
-        return str(path)
+        return bool(answer == box.Yes)
 
     def _folder(self) -> str:
         path = self.live.image.path
@@ -610,16 +640,20 @@ class Panel(QtWidgets.QWidget):
             self._do(self.live.load_comparison, path)
 
     def _save_reference(self) -> None:
-        path = self._save("Save an EXTRACT1D reference", f"{self._stem()}_extract1d.json", "*.json")
+        path = self._save(
+            "Save an EXTRACT1D reference", f"{self._stem()}_extract1d.json", (".json",)
+        )
         self._write(self.live.save_reference, path)
 
     def _save_spectrum(self) -> None:
         ending = "x1dints" if self.live.image.is_stack else "x1d"
-        path = self._save("Save the spectrum", f"{self._stem()}_{ending}.fits", "*.fits")
+        path = self._save(
+            "Save the spectrum", f"{self._stem()}_{ending}.fits", (".fits", ".fits.gz")
+        )
         self._write(self.live.save_spectrum, path)
 
     def _save_figure(self) -> None:
-        path = self._save("Save a figure", f"{self._stem()}.png", "*.png *.pdf *.svg")
+        path = self._save("Save a figure", f"{self._stem()}.png", _PICTURES)
         self._write(self.live.save_figure, path)
 
     def _write(self, function: Callable[..., Any], path: str) -> None:
@@ -653,7 +687,7 @@ class PanelLayerArtist(LayerArtist):
         """Nothing is drawn."""
 
 
-class ExtractionPanel(FollowsExtraction, DataViewer):
+class ExtractionPanel(ShowsOneImage, DataViewer):
     """The panel as one of glue's viewers, so that sessions bring it back."""
 
     LABEL = "LRS extraction panel"
@@ -684,26 +718,15 @@ class ExtractionPanel(FollowsExtraction, DataViewer):
         """There are no tools."""
 
     def complain(self, text: str) -> None:
-        """Show the line in place of the panel."""
+        """Show the line, in place of the panel if there is none."""
+        if self.panel is not None:
+            self.panel.say(text, bad=True)
+            return
         label = QtWidgets.QLabel(text)
         label.setWordWrap(True)
         label.setMargin(8)
         label.setStyleSheet("color: #b00020")
         self.scroll.setWidget(label)
-
-    def add_data(self, data: BaseData) -> bool:
-        """Add an LRS image."""
-        if not is_lrs_image(data):
-            self.complain(f"{data.label}: is no LRS image, expected an s2d, cal or calints")
-            return False
-        added = super().add_data(data)
-        if added:
-            self.find_live()
-        return added
-
-    def add_subset(self, subset: Any) -> bool:
-        """Subsets are chosen in the panel."""
-        return False
 
     def register_to_hub(self, hub: Any) -> None:
         """Listen for subsets."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from glue.core import BaseData
 from glue.viewers.matplotlib.layer_artist import MatplotlibLayerArtist
 from glue.viewers.matplotlib.state import MatplotlibDataViewerState, MatplotlibLayerState
 from glue_qt.viewers.matplotlib.data_viewer import MatplotlibDataViewer
 from qtpy import QtWidgets
 
-from glue_lrs.viewers.data import is_lrs_image
-from glue_lrs.viewers.qt.base import ICON_SIZE, SUBTOOLS, FollowsExtraction
+from glue_lrs.viewers.qt.base import SUBTOOLS, HasHand, ShowsOneImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +54,7 @@ class SlitProfileOptions(QtWidgets.QWidget):
         layout.addRow("rows averaged", self.rows)
 
 
-class SlitProfileViewer(FollowsExtraction, MatplotlibDataViewer):
+class SlitProfileViewer(HasHand, ShowsOneImage, MatplotlibDataViewer):
     """Flux across the slit, averaged over rows about the cursor."""
 
     LABEL = "LRS slit profile"
@@ -78,39 +76,18 @@ class SlitProfileViewer(FollowsExtraction, MatplotlibDataViewer):
         self.state.x_axislabel_size = self.state.y_axislabel_size = 9
         self.state.x_ticklabel_size = self.state.y_ticklabel_size = 9
 
-    def initialize_toolbar(self) -> None:
-        """Let glue's tools have the mouse while one is chosen."""
-        super().initialize_toolbar()
-        self.toolbar.setIconSize(ICON_SIZE)
-        self.toolbar.tool_activated.connect(lambda: self._set_active(False))
-        self.toolbar.tool_deactivated.connect(lambda: self._set_active(True))
-
-    def _set_active(self, active: bool) -> None:
-        if self.editor is not None:
-            self.editor.active = active
-
-    def add_data(self, data: BaseData) -> bool:
-        """Add an LRS image; other data have no slit."""
-        if not is_lrs_image(data):
-            self.complain(f"{data.label}: is no LRS image, expected an s2d, cal or calints")
-            return False
-        if self.live is not None and data is not self.live.data:
-            self.complain(f"{data.label}: the slit profile shows {self.live.data.label} already")
-            return False
-        added = super().add_data(data)
-        if added:
-            self.find_live()
-        return added
-
-    def add_subset(self, subset: Any) -> bool:
-        """Subsets are not shown in the cut."""
-        return False
+    @property
+    def hand(self) -> Any:
+        """The editor of the edges."""
+        return self.editor
 
     def attach(self, live: LiveExtraction) -> None:
         """Draw the cut and its edges."""
         from glue_lrs.viewers.editor import ProfileEditor
 
         self.editor = ProfileEditor(self.axes, live)
+        self.editor.on_hint = self.set_status
+        self.let_hand()
         self._home()
         self.state.home = self._home
         self.state.x_axislabel = self.axes.get_xlabel()
@@ -133,6 +110,7 @@ class SlitProfileViewer(FollowsExtraction, MatplotlibDataViewer):
         """Take it away."""
         self.state.home = None
         if self.editor is not None:
+            self.editor.on_hint = None
             self.editor.close()
             self.editor = None
         self.options.rows.valueChanged.disconnect(self._set_rows)

@@ -15,12 +15,7 @@ from glue_qt.viewers.profile.layer_style_editor import ProfileLayerStyleEditor
 
 from glue_lrs.errors import LRSError
 from glue_lrs.viewers.data import is_lrs_image
-from glue_lrs.viewers.qt.base import (
-    ICON_SIZE,
-    SUBTOOLS,
-    FollowsExtraction,
-    live_of,
-)
+from glue_lrs.viewers.qt.base import SUBTOOLS, HasHand, live_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +128,7 @@ class LRSSpectrumState(ProfileViewerState):
             self.home()
 
 
-class LRSSpectrumViewer(FollowsExtraction, ProfileViewer):
+class LRSSpectrumViewer(HasHand, ProfileViewer):
     """Flux against wavelength, of live extractions and of any 1-D spectrum beside them."""
 
     LABEL = "LRS spectrum"
@@ -154,7 +149,6 @@ class LRSSpectrumViewer(FollowsExtraction, ProfileViewer):
 
     plot: Any = None
     _syncing = False
-    _plot_active = True
 
     def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
         super().__init__(session, parent=parent, state=state)
@@ -166,17 +160,10 @@ class LRSSpectrumViewer(FollowsExtraction, ProfileViewer):
         self.state.x_ticklabel_size = self.state.y_ticklabel_size = _LABEL_SIZE
         self._place_axes()
 
-    def initialize_toolbar(self) -> None:
-        """Let glue's tools have the mouse while one is chosen."""
-        super().initialize_toolbar()
-        self.toolbar.setIconSize(ICON_SIZE)
-        self.toolbar.tool_activated.connect(lambda: self._set_plot_active(False))
-        self.toolbar.tool_deactivated.connect(lambda: self._set_plot_active(True))
-
-    def _set_plot_active(self, active: bool) -> None:
-        self._plot_active = active
-        if self.plot is not None:
-            self.plot.active = active
+    @property
+    def hand(self) -> Any:
+        """The plot of the live spectrum."""
+        return self.plot
 
     # --- layers ------------------------------------------------------------------------------
 
@@ -250,7 +237,7 @@ class LRSSpectrumViewer(FollowsExtraction, ProfileViewer):
             self.plot.close()
         assert self.live is not None
         self.plot = SpectrumPlot(self.axes, self.live, ratio_axes=self.ratio_axes, unit=unit)
-        self.plot.active = self._plot_active
+        self.let_hand()
         self.plot.reset_limits()  # glue has set the limits while the plot was made
         self._sync_unit()
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy import QtCore, QtWidgets
 
-from glue_lrs.errors import LRSError, ProductError
-from glue_lrs.viewers.data import is_lrs_image
+from glue_lrs.errors import LRSError
+from glue_lrs.viewers.data import is_lrs_image, no_image
 from glue_lrs.viewers.qt.image import LRSImageViewer
 from glue_lrs.viewers.qt.panel import ExtractionPanel
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
@@ -177,8 +177,7 @@ def extract_layer(data: Any, data_collection: Any) -> None:
     if app is None:
         return
     if not is_lrs_image(data):
-        error = ProductError(f"{data.label}: is no LRS image, expected an s2d, cal or calints")
-        QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", str(error))
+        QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", no_image(data))
         return
     _open_or_tell(app, data)
 

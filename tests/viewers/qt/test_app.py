@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from glue_qt.app import GlueApplication
 from qtpy import QtCore, QtGui, QtWidgets
 
 from glue_lrs.errors import LRSError, WriteError
+from glue_lrs.image import SlitImage
+from glue_lrs.viewers.data import is_lrs_image, is_lrs_spectrum
 from glue_lrs.viewers.live import live_for
 from glue_lrs.viewers.qt import app as shell
 from glue_lrs.viewers.qt.image import LRSImageViewer
@@ -21,7 +25,7 @@ from glue_lrs.viewers.qt.panel import ExtractionPanel
 from glue_lrs.viewers.qt.plugin import MENU_LABEL, setup
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
-from glue_lrs.viewers.qt.tab import extract_layer
+from glue_lrs.viewers.qt.tab import extract_layer, open_tab
 from tests.viewers.qt.hands import Tab, settle
 
 ALL = (LRSImageViewer, LRSSpectrumViewer, SlitProfileViewer, ExtractionPanel)
@@ -76,6 +80,66 @@ def test_layer_action(app: Any, products: dict[str, Path], monkeypatch: pytest.M
     assert told == ["other: is no LRS image, expected an s2d, cal or calints"]
     extract_layer(app.load_data(str(products["s2d"])), app.data_collection)
     assert len(viewers(app)) == 4
+
+
+def dropped(app: Any, *paths: Path) -> None:
+    """What Qt sends when files are let go of over the window."""
+    data = QtCore.QMimeData()
+    data.setUrls([QtCore.QUrl.fromLocalFile(str(path)) for path in paths])
+    button, keys = QtCore.Qt.LeftButton, QtCore.Qt.NoModifier
+    at = QtCore.QPoint(300, 300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyQt6 has no other event of it yet
+        enter = QtGui.QDragEnterEvent(at, QtCore.Qt.CopyAction, data, button, keys)
+    QtWidgets.QApplication.sendEvent(app, enter)  # without which Qt drops nothing
+    assert enter.isAccepted()
+    drop = QtGui.QDropEvent(QtCore.QPointF(at), QtCore.Qt.CopyAction, data, button, keys)
+    QtWidgets.QApplication.sendEvent(app, drop)
+    assert drop.isAccepted()
+
+
+def test_drop(app: Any, products: dict[str, Path]) -> None:
+    """Files that are dropped on the window are LRS data, whose tabs the menu opens."""
+    dropped(app, products["s2d"], products["x1d"])
+    image, spectrum = app.data_collection
+    assert is_lrs_image(image)
+    assert is_lrs_spectrum(spectrum)
+    assert image.meta["filename"] == str(products["s2d"])
+    menu_action(app).trigger()
+    assert {viewer.live.data for viewer in viewers(app)} == {image}
+    dropped(app, products["calints"])
+    stack = app.data_collection[-1]
+    assert is_lrs_image(stack)
+    assert stack.ndim == 3
+    menu_action(app).trigger()
+    assert {viewer.live.data for viewer in viewers(app)} == {image, stack}
+
+
+def test_merged_images_are_refused_in_a_line(
+    app: Any, products: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Glue merges two nods if it is told to (Merge datasets): what comes of it is told."""
+    told: list[str] = []
+    monkeypatch.setattr(QtWidgets.QMessageBox, "warning", lambda *args: told.append(args[2]))
+    other = tmp_path / "nod2_s2d.fits"
+    SlitImage.read(products["s2d"]).write(other)
+    live = open_tab(app, products["s2d"])
+    second = app.load_data(str(other))
+    assert [one.label for one in app.data_collection].count("nod2_s2d") == 1  # it is not merged
+    merged = app.data_collection.merge(live.data, second)
+    settle()
+    assert live.closed  # its data are gone
+    extract_layer(merged, app.data_collection)
+    (line,) = told
+    assert "glue has merged several datasets" in line
+    assert "glue-lrs combine" in line
+    assert "\n" not in line
+    with pytest.raises(LRSError, match="glue has merged several datasets into it"):
+        open_tab(app, merged)
+    assert app.new_data_viewer(ExtractionPanel, data=merged) is None
+    viewer = app.new_data_viewer(LRSImageViewer, data=merged)  # as any image, and says so
+    assert viewer.editor is None
+    assert "glue has merged" in viewer.statusBar().currentMessage()
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -173,6 +237,33 @@ def test_screenshot(qtbot: Any, products: dict[str, Path], tmp_path: Path) -> No
     with pytest.raises(WriteError, match="exists"):
         shell.view([products["s2d"]], target)
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("platform", [None, "offscreen", "minimal"])
+def test_a_screenshot_leaves_the_platform_alone(
+    qtbot: Any,
+    products: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    platform: str | None,
+) -> None:
+    """What the process starts afterwards is not without a screen; also if it goes wrong."""
+    if platform is None:
+        monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
+    else:
+        monkeypatch.setenv("QT_QPA_PLATFORM", platform)
+    seen: list[str | None] = []
+    plain = shell._need_display
+    monkeypatch.setattr(
+        shell,
+        "_need_display",
+        lambda: (seen.append(os.environ.get("QT_QPA_PLATFORM")), plain()),
+    )
+    shell.view([products["s2d"]], tmp_path / "out.png", size=(900, 600))
+    with pytest.raises(LRSError):
+        shell.view([products["s2d"], tmp_path], tmp_path / "other.png")
+    assert seen == ["offscreen"] * 2
+    assert os.environ.get("QT_QPA_PLATFORM") == platform
 
 
 def test_view(qtbot: Any, products: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

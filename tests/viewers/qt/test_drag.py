@@ -15,6 +15,7 @@ from glue_lrs.reference import Reference
 from glue_lrs.viewers.qt.tab import open_tab
 from tests.oracle import pipeline
 from tests.viewers.qt.hands import (
+    NONE,
     Tab,
     click,
     double_click,
@@ -184,6 +185,41 @@ def test_tilt(live: Any, tab: Tab) -> None:
     assert len(upper) == 2
     assert upper[1] != 0
     assert_same(live.extraction, live.extract.run(live.image))
+
+
+def test_taper(app: Any, live: Any, tab: Tab) -> None:
+    """With Shift both edges go, the other one mirrored: one command; told where the mouse is."""
+    before = live.regions[0]
+    middle = (before.lower[0] + before.upper[0]) / 2
+    places = {grip: place for grip, place in tab.image.editor._handles(0) if grip.end == "top"}
+    (x, y) = next(place for grip, place in places.items() if grip.part == "upper")
+    move(tab.image, x, y, held=NONE)
+    assert "with Shift" in tab.image.statusBar().currentMessage()
+    move(tab.image, x + 12, y, held=NONE)
+    assert tab.image.statusBar().currentMessage() == ""
+    window = app.windowHandle()  # Matplotlib asks Qt which keys are down, not the event
+    QtTest.QTest.keyPress(window, QtCore.Qt.Key_Shift, QtCore.Qt.ShiftModifier)
+    drag(tab.image, [(x, y), (x + 1, y), (x + 2, y)], QtCore.Qt.ShiftModifier)
+    QtTest.QTest.keyRelease(window, QtCore.Qt.Key_Shift, QtCore.Qt.NoModifier)
+    lower, upper = live.regions[0].at(live.rows, live.row_wavelength)
+    known = np.isfinite(lower)
+    np.testing.assert_allclose((lower + upper)[known] / 2, middle, atol=1e-6)
+    assert upper[round(y)] - before.upper[0] == pytest.approx(moved(tab.image, x, x + 2), abs=0.05)
+    assert_same(live.extraction, live.extract.run(live.image))
+    app._actions["undo"].trigger()
+    assert live.regions[0] == before
+
+
+def test_held_keys_are_one_command(app: Any, live: Any, tab: Tab) -> None:
+    canvas = tab.image.figure.canvas
+    region, first = live.regions[0], live.extract
+    click(tab.image, (region.lower[0] + region.upper[0]) / 2, 100)
+    for _ in range(15):
+        QtTest.QTest.keyClick(canvas, QtCore.Qt.Key_Right)
+    assert live.regions[0].lower[0] == pytest.approx(region.lower[0] + 1.5, abs=0.02)
+    app._actions["undo"].trigger()
+    assert live.extract == first
+    assert not app._actions["undo"].isEnabled()
 
 
 def test_crosshair(live: Any, tab: Tab) -> None:

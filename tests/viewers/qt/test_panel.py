@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from glue.core.edit_subset_mode import NewMode, OrMode
 from qtpy import QtCore, QtGui, QtTest, QtWidgets
 
 from glue_lrs.extract import Extract1D
@@ -206,6 +207,170 @@ def test_files(
     load[0] = products["s2d"]
     button(panel, "x1d…").click()
     assert "scene_s2d.fits" in panel.message.text()
+
+
+def named(monkeypatch: pytest.MonkeyPatch, *answers: Path | str) -> list[str]:
+    """What is typed into the dialogs, one after the other; returns what they proposed."""
+    proposed: list[str] = []
+    left = [str(answer) for answer in answers]
+
+    def save(parent: Any, title: str, name: str, filters: str) -> tuple[str, str]:
+        proposed.append(name)
+        return left.pop(0), filters
+
+    monkeypatch.setattr(QtWidgets.QFileDialog, "getSaveFileName", save)
+    return proposed
+
+
+@pytest.mark.parametrize(
+    ("label", "typed", "written"),
+    [
+        ("JSON…", "mine", "mine.json"),
+        ("JSON…", "mine.JSON", "mine.JSON"),
+        ("JSON…", "nod1.v2", "nod1.v2.json"),
+        ("x1d…", "mine_x1d", "mine_x1d.fits"),
+        ("x1d…", "mine.fits.gz", "mine.fits.gz"),
+        ("Figure…", "mine", "mine.png"),
+        ("Figure…", "mine.pdf", "mine.pdf"),
+    ],
+)
+def test_a_bare_name_gets_its_ending(
+    panel: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    label: str,
+    typed: str,
+    written: str,
+) -> None:
+    named(monkeypatch, tmp_path / typed)
+    button(panel, label, -1).click()
+    assert [path.name for path in tmp_path.iterdir()] == [written]
+    assert panel.message.text().startswith(f"wrote {tmp_path / written}")
+
+
+def test_what_an_ending_would_replace_is_asked_for(
+    live: Any, panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dialog of Qt has asked for the name as typed, which is not the file's."""
+    box = QtWidgets.QMessageBox
+    asked: list[str] = []
+    answers = [box.No, box.No, box.Yes]
+
+    def question(parent: Any, title: str, text: str, *buttons: Any) -> Any:
+        asked.append(text)
+        return answers.pop(0)
+
+    monkeypatch.setattr(box, "question", question)
+    path = tmp_path / "mine.json"
+    path.write_text("precious")
+    # no: the dialog is there again, with that name; given up
+    proposed = named(monkeypatch, tmp_path / "mine", "")
+    button(panel, "JSON…", -1).click()
+    assert path.read_text() == "precious"
+    assert proposed[1] == str(path)
+    # no, and another name
+    named(monkeypatch, tmp_path / "mine", tmp_path / "other")
+    button(panel, "JSON…", -1).click()
+    assert path.read_text() == "precious"
+    assert json.loads((tmp_path / "other.json").read_text())
+    # yes
+    named(monkeypatch, tmp_path / "mine")
+    button(panel, "JSON…", -1).click()
+    assert json.loads(path.read_text())
+    assert len(asked) == 3
+    assert all("mine.json already exists" in text for text in asked)
+    # a name with its ending was asked for by the dialog itself
+    named(monkeypatch, path)
+    button(panel, "JSON…", -1).click()
+    assert len(asked) == 3
+
+
+def test_the_spectra_of_a_stack_are_saved(
+    app: Any, products: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The button writes all integrations as an x1dints, whatever is shown."""
+    live = open_tab(app, products["calints"])
+    panel = Tab(app, live).panel.panel
+    panel.median.setChecked(True)
+    assert live.add_region("background", 5.0, 12.0)
+    proposed = named(monkeypatch, tmp_path / "mine_x1dints")
+    button(panel, "x1d…", -1).click()
+    path = tmp_path / "mine_x1dints.fits"
+    assert Path(proposed[0]).name == "scene_x1dints.fits"
+    assert panel.message.text().startswith(f"wrote {path}")
+    stored = Extraction.read(str(path))
+    expected = live.extract.run(SlitImage.read(products["calints"]))
+    assert stored.columns["FLUX"].shape[0] == 5
+    for name in ("FLUX", "FLUX_ERROR", "BACKGROUND", "DQ"):
+        np.testing.assert_array_equal(stored.columns[name], expected.columns[name], err_msg=name)
+
+
+def test_no_room_for_a_background(live: Any, panel: Any) -> None:
+    """One line, and nothing is added."""
+    columns = live.image.shape[1]
+    assert live.set([Region("aperture", (1.0,), (columns - 2.0,))])
+    before, selected = live.extract, live.selected
+    QtTest.QTest.mouseClick(panel.add_region, QtCore.Qt.LeftButton)
+    assert "there is no room" in panel.message.text()
+    assert "\n" not in panel.message.text()
+    assert live.extract == before
+    assert live.selected == selected
+    assert [region.kind for region in live.regions] == ["aperture"]
+    # a gap that holds a region and a column beside it
+    assert live.set([Region("aperture", (1.0,), (columns - 5.0,))])
+    QtTest.QTest.mouseClick(panel.add_region, QtCore.Qt.LeftButton)
+    region = live.regions[1]
+    assert live.regions[0].upper[0] < region.lower[0] < region.upper[0] <= columns - 0.5
+
+
+def test_the_panel_speaks_its_own_words(live: Any, tab: Tab, panel: Any) -> None:
+    image = live.image
+    data = np.array(image.data)
+    row, column = 150, int(live.regions[0].lower[0]) + 3
+    data[row, column : column + 2] = np.nan
+    live.data.update_components({live.data.id["flux"]: data})
+    settle(0.1)
+    assert "max_lost=0" in live.message  # what Python is told
+    assert "their light is missing from the flux" in panel.message.text()
+    assert "max_lost" not in panel.message.text()
+    assert "Numbers" in panel.message.text()
+    assert " rows, ≤ " in panel.lost.text()
+
+
+def test_held_arrows_of_a_box_are_one_command(app: Any, live: Any, panel: Any) -> None:
+    before, start = live.extract, live.regions[0].upper[0]
+    for _ in range(12):
+        panel.upper.stepUp()
+        settle(0.04)  # the panel shows what comes of it
+    assert live.regions[0].upper[0] == pytest.approx(start + 1.2, abs=0.02)
+    app._actions["undo"].trigger()
+    assert live.extract == before
+
+
+def test_subset_modes(app: Any, live: Any, tab: Tab, panel: Any) -> None:
+    """Two ranges put together by glue's "or" are two background regions."""
+    tab.image.toolbar.active_tool = "select:xrange"
+    drag(tab.image, [(29, 100), (30, 100), (32, 100)])
+    app.session.edit_subset_mode.mode = OrMode
+    tab.image.toolbar.active_tool = "select:xrange"
+    drag(tab.image, [(36, 100), (37, 100), (40, 100)])
+    settle(0.1)
+    assert panel.subset.count() == 1
+    panel.to_background.click()
+    assert [region.kind for region in live.regions] == ["aperture", "background", "background"]
+    for region, start, stop in ((live.regions[1], 29, 32), (live.regions[2], 36, 40)):
+        assert (region.lower[0], region.upper[0]) == pytest.approx((start, stop), abs=1.0)
+    # and in the spectrum
+    low, high = tab.spectrum.axes.get_ylim()
+    app.session.edit_subset_mode.mode = NewMode
+    drag(tab.spectrum, [(6.0, (low + high) / 2), (7.0, (low + high) / 2)])
+    app.session.edit_subset_mode.mode = OrMode
+    drag(tab.spectrum, [(9.0, (low + high) / 2), (10.0, (low + high) / 2)])
+    settle(0.1)
+    assert len(live.wavelength_ranges) == 2
+    first, second = panel.range.text().removesuffix(" µm").split(", ")
+    assert first.startswith(("5.9", "6.0"))
+    assert second.startswith(("8.9", "9.0"))
 
 
 def test_copy_python(live: Any, tab: Tab, panel: Any) -> None:
