@@ -13,10 +13,10 @@ from scipy import ndimage
 from glue_lrs.aperture import (
     Coefficients,
     Weights,
+    boxed_regions,
     check_coefficients,
     check_number,
     check_variable,
-    polynomial_regions,
     region_weights,
     shift_coefficients,
     union,
@@ -185,7 +185,7 @@ class Background:
             If one of several regions has no pixel on the image, or reaches beyond it.
         """
         partial = self.bkg_fit != "median"
-        regions = polynomial_regions(
+        regions = boxed_regions(
             "bkg_coeff", self.bkg_coeff, self.independent_var, wavelength, offset
         )
         each = [region_weights(region, wavelength.shape, partial) for region in regions]
@@ -199,7 +199,10 @@ class Background:
                     f"whose columns are 0 to {columns - 1}"
                 )
             empty = one.empty
-            if empty or region.lower.min() < -1 or region.upper.max() > columns:
+            reached = np.isfinite(region.lower) & np.isfinite(region.upper)
+            low = region.lower.min(where=reached, initial=0.0)
+            high = region.upper.max(where=reached, initial=0.0)
+            if empty or low < -1 or high > columns:
                 how = "has no pixel on" if empty else "reaches beyond"
                 warnings.warn(
                     f"the background region {span} {how} the image, whose columns are 0 to "

@@ -104,9 +104,7 @@ def _with_notes(
 ) -> Provenance | None:
     if provenance is None:
         return None
-    kept = [
-        note for note in provenance.notes if "bad pixels took part of the aperture" not in note
-    ]
+    kept = [note for note in provenance.notes if "bad pixels took part of the aperture" not in note]
 
     def parameters() -> dict[str, Any]:
         made = dict(extract.parameters)

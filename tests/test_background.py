@@ -127,6 +127,15 @@ def test_regions_off_the_image() -> None:
         Background.from_edges((20.5, 40.5)).weights(WAVELENGTH)
 
 
+def test_a_taper_beyond_the_image_is_told_though_pixels_have_no_wavelength() -> None:
+    wavelength = np.full((40, 30), np.nan)
+    wavelength[5:35, 4:26] = np.linspace(5.0, 12.0, 30)[:, np.newaxis]
+    taper = Background(bkg_coeff=((20.0, 0.1), (24.0, 1.5)), independent_var="wavelength")
+    with pytest.warns(LRSWarning, match=r"the background region .* reaches beyond the image"):
+        weights = taper.weights(wavelength)
+    assert not weights.empty
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
