@@ -1,6 +1,6 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [extract|optimal|viewer] [--integrations 400] [--repeat 20]
+    python -m benchmarks [accuracy|extract|optimal|viewer] [--integrations 400] [--repeat 20]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
 it changes it, and the copying is not timed. Images and operators change from one repetition to the
@@ -246,7 +246,7 @@ def main() -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", choices=["extract", "optimal", "viewer"], default="extract"
+        "what", nargs="?", choices=["accuracy", "extract", "optimal", "viewer"], default="extract"
     )
     parser.add_argument("--integrations", type=int, default=400)
     parser.add_argument("--repeat", type=int, default=20)
@@ -258,6 +258,11 @@ def main() -> int:
             from benchmarks.viewer import benchmark_viewer
 
             benchmark_viewer(folder, options.integrations, max(options.repeat, 100))
+            return 0
+        if options.what == "accuracy":
+            from benchmarks.accuracy import benchmark_accuracy
+
+            benchmark_accuracy(options.repeat)
             return 0
         if options.what == "optimal":
             from benchmarks.optimal import benchmark_optimal

@@ -26,6 +26,7 @@ from glue_lrs.aperture import check_number
 from glue_lrs.errors import LRSWarning, ProductError, ReferenceFileError
 from glue_lrs.extract import _integration_times, _jansky_per_sum, _Keywords
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
+from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage
 from glue_lrs.position import SourcePosition, expected_position, expected_trace
 from glue_lrs.profile import (
@@ -40,6 +41,7 @@ from glue_lrs.profile import (
     invert,
     learn,
     normal,
+    refine,
 )
 
 if TYPE_CHECKING:
@@ -63,13 +65,18 @@ _BELIEF = 1e-4
 #: Standard deviations above which a maximum along the slit is a source.
 _FOUND = 5.0
 #: Signal-to-noise ratios above which every second, third and fourth row will do for the position.
-_THIN = (500.0, 1000.0, 2000.0)
+_THIN = (200.0, 400.0, 800.0)
 #: Columns from the source where negative traces are looked for.
 _NOD_APART = 6.0
+#: A source that is not asked for is fitted if it has more than this fraction of the target's light,
+#: stands out from it by a dip to this fraction of its height, and is so many columns away.
+_MATTERS, _DIP, _APART = 0.1, 0.5, 4.0
+#: At most so many of them.
+_NEIGHBOURS = 3
 #: Expected shift between integrations in columns: it holds back shifts that are not measured.
 _JITTER = 0.2
-#: Sources closer than so many columns cannot be told from a broader profile.
-_BLEND = 3.0
+#: Sources closer than so many columns cannot be told from a broader profile but in bright images.
+_BLEND = 2.5
 #: Shifts below this do not matter to the errors of the fluxes.
 _SMALL_SHIFT = 0.05
 #: Header and data may disagree on the position by so many columns without a word.
@@ -258,7 +265,8 @@ class OptimalExtraction:
     def _order(self, image: SlitImage) -> int | None:
         if self.bkg_order != "auto":
             return self.bkg_order
-        return None if image.header.get("S_BKDSUB") == "COMPLETE" else 0
+        header = OwnHeader.peek(image.header)
+        return None if header.get("S_BKDSUB") == "COMPLETE" else 0
 
     def _start(
         self, view: _View, start: _Mean, notes: list[str]
@@ -266,7 +274,8 @@ class OptimalExtraction:
         """Traces to start from, how many are positive, and which part of the rows will do."""
         image = view.image
         shape = view.trace_shape
-        found = find_sources(start.pixels, shape)
+        extremes = find_sources(start.pixels, shape)
+        found = [(extreme.column, extreme.ratio) for extreme in extremes]
         expected = None
         if image.exp_type == FIXED_SLIT and self.position is None:
             expected = _header_column(image)
@@ -275,7 +284,7 @@ class OptimalExtraction:
             apart = float(np.diff(np.sort(columns)).min()) if len(columns) > 1 else np.inf
             if self.profile is None and apart < _BLEND:
                 notes.append(
-                    f"two sources are {apart:.1f} columns apart, which is too close for learning "
+                    f"two sources are {apart:.1f} columns apart, which is close for learning "
                     "their profile; give one, such as that of a star (fit(star).profile)"
                 )
         else:
@@ -303,23 +312,44 @@ class OptimalExtraction:
                     "no source stands out; it is taken to be where the header puts it, at column "
                     f"{expected:.2f}"
                 )
+        columns += self._neighbours(extremes, columns)
         both = list(columns)
-        # The maximum that a minimum belongs to: of blended sources it is that of their sum.
-        maxima = [(c, ratio) for c, ratio in found if ratio > 0]
-        peak, ratio = min(
-            maxima, key=lambda item: abs(item[0] - columns[0]), default=(columns[0], 0.0)
-        )
-        if abs(peak - columns[0]) > 3.0 or len(columns) == 1:
+        # The deepest minimum belongs to the highest maximum: of blended sources that of their sum.
+        maxima = [e for e in extremes if e.light > 0]
+        tops = (e.column for e in maxima if min(abs(e.column - c) for c in columns) < 3.0)
+        peak = next(tops, columns[0])
+        if len(columns) == 1:
             peak = columns[0]
-        if self.nods and image.header.get("S_BKDSUB") == "COMPLETE":
+        if self.nods and OwnHeader.peek(image.header).get("S_BKDSUB") == "COMPLETE":
             for column, depth in found:
                 if depth > -_FOUND or len(both) == 3 * len(columns):
                     continue
                 if any(abs(column - c) < _NOD_APART for c in both):
                     continue
                 both += [c + column - peak for c in columns]
+        nearest = min(maxima, key=lambda e: abs(e.column - columns[0]), default=None)
+        ratio = 0.0 if nearest is None else nearest.ratio
         thin = 1 + sum(ratio > limit for limit in _THIN)
         return np.array(both)[:, np.newaxis] + shape, len(columns), thin
+
+    def _neighbours(self, extremes: list[_Extreme], columns: list[float]) -> list[float]:
+        """Other sources whose light reaches those that are asked for: they are fitted as well."""
+        own = [e for e in extremes if e.light > 0 and abs(e.column - columns[0]) < 3.0]
+        if not own:
+            return []
+        return [
+            e.column
+            for e in extremes
+            if e.ratio > 2.0 * _FOUND
+            and e.light > _MATTERS * own[0].light
+            and e.dip < _DIP
+            and _APART < min(abs(e.column - c) for c in columns) < 2.0 * self.reach
+        ][:_NEIGHBOURS]
+
+    @property
+    def _wanted(self) -> int:
+        """How many sources are asked for."""
+        return 1 if self.position is None else len(self.position)  # type: ignore[arg-type]
 
     def _learn(
         self,
@@ -349,12 +379,12 @@ class OptimalResult:
     Parameters
     ----------
     extractions : tuple of Extraction
-        One for each source.
+        One for each source that was asked for.
     profile : Profile
         The profile; can be given to another `OptimalExtraction`.
     traces : ndarray
-        Column of each source in each row of the image, negative traces last; shape (source, row),
-        NaN where there is no wavelength.
+        Column of each source in each row of the image: those asked for, then others whose light
+        reaches them, negative traces last; shape (source, row), NaN where there is no wavelength.
     position_errors : ndarray
         Standard deviation of the traces' positions in columns, shape (source,).
     signal_to_noise : float
@@ -623,9 +653,21 @@ def _header_column(image: SlitImage) -> float | None:
     return column if -0.5 <= column <= image.shape[1] - 0.5 else None
 
 
-def find_sources(
-    pixels: Pixels, shape: NDArray[np.float64], chunk: int = 32
-) -> list[tuple[float, float]]:
+@dataclass(frozen=True)
+class _Extreme:
+    """A maximum along the slit, or a minimum, of which light and ratio are negative.
+
+    `column` is that in the middle row, `ratio` a signal-to-noise ratio, `dip` the least light
+    between it and a brighter one, as a fraction of its own.
+    """
+
+    column: float
+    ratio: float
+    light: float
+    dip: float
+
+
+def find_sources(pixels: Pixels, shape: NDArray[np.float64], chunk: int = 64) -> list[_Extreme]:
     """Find maxima and minima along the slit.
 
     Parameters
@@ -639,9 +681,8 @@ def find_sources(
 
     Returns
     -------
-    list of (float, float)
-        Column in the middle row and signal-to-noise ratio, negative for a minimum; the one with
-        the most light first.
+    list of _Extreme
+        The one with the most light first.
     """
     from scipy.ndimage import convolve1d
 
@@ -685,8 +726,16 @@ def find_sources(
             before, here, after = value[at - 1 : at + 2]
             curvature = before - 2.0 * here + after
             part = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
-            found.append((float(here), float(columns[at] + part), float(ratio[at])))
-    return [(column, by_noise) for _, column, by_noise in sorted(found, reverse=True)]
+            higher = np.flatnonzero(value > here)
+            between = [
+                value[min(at, other) : max(at, other) + 1].min()
+                for other in (higher[higher < at][-1:], higher[higher > at][:1])
+                for other in other.tolist()
+            ]
+            dip = max(between, default=0.0) / here if here > 0 else 1.0
+            column = float(columns[at] + part)
+            found.append(_Extreme(column, float(ratio[at]), float(sign * here), float(dip)))
+    return sorted(found, key=lambda item: -abs(item.light))
 
 
 # --- the fit --------------------------------------------------------------------------------------
@@ -767,6 +816,23 @@ class _Work:
             behind = [np.broadcast_to(((x - middle) / half) ** i, shape) for i in range(order + 1)]
             behind = [np.broadcast_to(b, lit[0].shape) for b in behind]
         variance, doubt = _model_variance(start, inner, lit, positives, behind)
+        if operator.fit_position and (positives == 1 or operator.profile is not None):
+            near = replace(
+                pixels, data=pixels.data[:, inner], good=pixels.good[:, inner], columns=x
+            )
+            given = operator.profile is not None
+            learned = refine(
+                near,
+                variance / start.number,
+                learned,
+                positives=positives,
+                others=[*lit[positives:], *behind],
+                learned=not given,
+            )
+            if given or positives > 1:
+                traces = np.where(np.isfinite(learned.traces), learned.traces, -1e3)
+                offsets = (x - trace[:, np.newaxis] for trace in traces)
+                lit = [learned.profile(offset, view.wavelength) for offset in offsets]
         return cls(
             view, operator, learned, positives, columns, lit, slope, bend, behind, variance,
             doubt,
@@ -898,6 +964,8 @@ class _Work:
     @cached_property
     def few_pairs(self) -> _Pairs:
         """The same without the derivatives."""
+        if not self.slope:
+            return self.pairs
         return _Pairs.of(self.fields[:, : len(self.lit) + len(self.behind)])
 
     def _sums(self, planes: NDArray[np.float64], pairs: _Pairs) -> NDArray[np.float64]:
@@ -962,14 +1030,39 @@ class _Work:
         rows = np.flatnonzero(residual.max(axis=1) > 0.8 * threshold**2)
         if rows.size == 0:
             return nothing, nothing
-        sub = [field[rows] for field in self.basis(shift)]
-        some = weight[rows]
-        solved = _solve_rows(
-            data[rows], some, sub, self.variance[rows], self.doubt[rows], threshold
-        )
-        found = (rows[solved.rejected[0]], solved.rejected[1])
-        weight[found] = 0.0
+        basis = self.basis(shift)
+
+        def solve(some: NDArray[np.intp], start: NDArray[np.float64]) -> _Solved:
+            sub = [field[some] for field in basis]
+            return _solve_rows(
+                data[some], start, sub, self.variance[some], self.doubt[some], threshold
+            )
+
+        solved = solve(rows, weight[rows])
         coefficients[rows], inverse[rows] = solved.coefficients, solved.inverse
+        gone = np.zeros((rows.size, data.shape[1]), dtype=bool)
+        gone[solved.rejected] = True
+        # Two neighbours that are hit look like a source: what is left out then are the good pixels.
+        # Rows that lose several are tried again without what is unlike the rows around them.
+        several = np.flatnonzero(gone.sum(axis=1) > 1)
+        if several.size:
+            again = rows[several]
+            around = np.clip(again[:, np.newaxis] + np.arange(-4, 5), 0, len(data) - 1)
+            typical = np.median(coefficients[around], axis=1)
+            off = data[again] - sum(
+                typical[:, i, np.newaxis] * field[again] for i, field in enumerate(basis)
+            )
+            limit = threshold**2 * (self.variance[again] + self.doubt[again])
+            odd = good[again] & (off**2 > limit)
+            other = solve(again, np.where(odd, 0.0, weight[again]))
+            odd[other.rejected] = True
+            fewer = odd.sum(axis=1) < gone[several].sum(axis=1)
+            gone[several[fewer]] = odd[fewer]
+            coefficients[again[fewer]] = other.coefficients[fewer]
+            inverse[again[fewer]] = other.inverse[fewer]
+        where, column = np.nonzero(gone)
+        found = (rows[where], column)
+        weight[found] = 0.0
         return found
 
     def _errors(
@@ -1235,7 +1328,7 @@ def _result(
     coefficients = raw["coefficients"]
     number = coefficients.shape[0]
     extractions = []
-    for s in range(work.positives):
+    for s in range(operator._wanted):
         profile = work.lit[s]
         light, square = profile.sum(axis=1), (profile**2).sum(axis=1)
         rows = np.flatnonzero((light > 0.05) & np.isfinite(view.wavelength))
@@ -1288,10 +1381,10 @@ def _result(
             Extraction(
                 columns={name: columns[name] for name in COLUMNS},
                 units=column_units(image.calibrated),
-                header=image.header,
+                header=OwnHeader.of(image.header),
                 keywords_source=_keywords(image, view, work, s, rows),
                 times=_integration_times(image),
-                int_times=image.times,
+                int_times=None if image.times is None else image.times.copy(),
                 provenance=Provenance(
                     partial(getattr, operator, "parameters"),
                     image.path or image.filename,
@@ -1342,8 +1435,9 @@ def _keywords(
         "SPORDER": image.spectral_order,
         "DISPAXIS": image.dispaxis,
     }
-    if "DETECTOR" in image.header:
-        cards["DETECTOR"] = image.header["DETECTOR"]
+    header = OwnHeader.peek(image.header)
+    if "DETECTOR" in header:
+        cards["DETECTOR"] = header["DETECTOR"]
     return _Keywords(
         cards,
         image.__dict__.get("wcs", image.wcs_source),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from glue_lrs.errors import LRSWarning, ProductError
 from glue_lrs.extract import Extract1D, Placement, _integration_times, _jansky_per_sum, _Keywords
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
+from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage
 from glue_lrs.position import SourcePosition, expected_position, expected_trace
 from glue_lrs.profile import PSFProfile, invert, normal, read_rows
@@ -149,15 +150,16 @@ class PipelineOptimal:
             "SPORDER": image.spectral_order,
             "DISPAXIS": image.dispaxis,
         }
-        if "DETECTOR" in image.header:
-            cards["DETECTOR"] = image.header["DETECTOR"]
+        header = OwnHeader.peek(image.header)
+        if "DETECTOR" in header:
+            cards["DETECTOR"] = header["DETECTOR"]
         positive = np.maximum(profile, 0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
             whole = (profile[rows].sum(axis=1)) / (profile[rows] ** 2).sum(axis=1)
         return Extraction(
             columns={name: columns[name] for name in COLUMNS},
             units=column_units(image.calibrated),
-            header=image.header,
+            header=OwnHeader.of(image.header),
             keywords_source=_Keywords(
                 cards,
                 image.__dict__.get("wcs", image.wcs_source),
@@ -165,7 +167,7 @@ class PipelineOptimal:
                 float(total @ np.arange(profile.shape[0]) / total.sum()),
             ),
             times=_integration_times(image),
-            int_times=image.times,
+            int_times=None if image.times is None else image.times.copy(),
             provenance=Provenance(
                 partial(_parameters, self),
                 image.path or image.filename,
@@ -246,9 +248,10 @@ class PipelineOptimal:
 
     def _nod_offset(self, image: SlitImage, location: float, notes: list[str]) -> float | None:
         """Columns from the negative trace to the source, by the header; None without one."""
-        if str(image.header.get("S_BKDSUB")) != "COMPLETE":
+        header = OwnHeader.peek(image.header)
+        if str(header.get("S_BKDSUB")) != "COMPLETE":
             return None
-        if str(image.header.get("PATTTYPE")) not in _NOD_PATTERNS:
+        if str(header.get("PATTTYPE")) not in _NOD_PATTERNS:
             return None
         column = nod_column(image)
         if column is None or not abs(location - column) >= _NOD_APART:
@@ -476,9 +479,11 @@ def nod_column(image: SlitImage) -> float | None:
     if not isinstance(found, SourcePosition):
         return None
     try:
-        x, y = -float(image.header["XOFFSET"]), float(image.header["YOFFSET"])
+        header = OwnHeader.peek(image.header)
+        x, y = -float(header["XOFFSET"]), float(header["YOFFSET"])
         keys = ("V3I_YANG", "V2_REF", "V3_REF", "VPARITY")
-        angle, v2, v3, parity = (float(image.sci_header[key]) for key in keys)
+        science = OwnHeader.peek(image.sci_header)
+        angle, v2, v3, parity = (float(science[key]) for key in keys)
     except (KeyError, TypeError, ValueError):
         return None
     # From the aperture's ideal frame to V2, V3: the pointing is the mirror image of this one's.

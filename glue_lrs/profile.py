@@ -51,20 +51,33 @@ _CLIP = 5.0
 _TOLERANCE = 0.08
 #: The same for the weights of the fit of position and width.
 _FLOOR = 0.02
+#: Columns, and fractions of the width, that are near enough: `refine` does the rest.
+_CONVERGED = 0.02
+#: Columns from a source that tell its position.
+_NEAR = 6.0
 #: Signal-to-noise ratio of a row's flux that needs no averaging.
 _SURE = 60.0
-#: Signal-to-noise ratio above which every other row is enough for the correction.
+#: Signal-to-noise ratio above which every other row is enough for the correction; above twice as
+#: much every third.
 _HALF = 2000.0
 #: Signal-to-noise ratios above which the correction has one more term in the wavelength.
 _TERMS = (100.0, 400.0, 1500.0, 4000.0, 8000.0, 12000.0, 16000.0)
+#: Terms of the correction in all rounds but the last.
+_FEW_TERMS = 3
 #: What a learned profile may be wrong by at first, and as it gets better; as `_FLOOR`.
 _FLOORS = (0.02, 0.002, 0.0003)
 #: What a negative trace may be wrong by, as a fraction of itself.
 _UNSURE = 0.02
 #: Expected size of the spline's coefficients, as a fraction of the light, near the core and beyond:
 #: it holds back a correction that faint data cannot tell.
-_PRIOR, _PRIOR_WINGS = 0.05, 0.005
+_PRIOR, _PRIOR_WINGS = 0.02, 0.003
 _CORE = 4
+#: What the width of a profile may differ from the expected one by, where sources are blended.
+_PRIOR_WIDTH = 0.1
+#: What a trace may be bent by, in columns, where sources are blended.
+_PRIOR_BEND = 0.05
+#: Most steps of learning from several sources at once.
+_TOGETHER = 12
 
 
 class Profile(ABC):
@@ -363,6 +376,8 @@ class EmpiricalProfile(Profile):
         Coefficients of the correction, shape (knot, term): of cubic B-splines whose knots are a
         column apart, from ``-(knots // 2)`` to ``knots // 2`` columns from the source, times
         Legendre polynomials in the wavelength. No knots: none.
+    center : float
+        Where the source is, in columns from the middle of Gaussian and knots.
 
     Notes
     -----
@@ -372,10 +387,13 @@ class EmpiricalProfile(Profile):
 
     base: GaussianProfile
     coefficients: NDArray[np.float64]
+    center: float = 0.0
 
     def __call__(  # noqa: D102 - as of Profile
         self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
     ) -> NDArray[np.float64]:
+        if self.center:
+            offset = offset + self.center
         fwhm = self.base.fwhm(wavelength)
         value = gaussian(offset, fwhm)
         knots = self.coefficients.shape[0]
@@ -396,6 +414,11 @@ class EmpiricalProfile(Profile):
         value /= (1.0 + along.sum(axis=1))[:, np.newaxis]
         value[np.isnan(value)] = 0.0
         return value
+
+    def symmetric(self) -> EmpiricalProfile:
+        """The same without what is not symmetric, about the middle of Gaussian and knots."""
+        even = 0.5 * (self.coefficients + self.coefficients[::-1])
+        return EmpiricalProfile(base=self.base, coefficients=even)
 
     def along(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coefficients of the splines at wavelengths, shape (row, knot)."""
@@ -593,12 +616,21 @@ def normal(
     return matrix
 
 
+def _steadied(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A source that no pixel of a row sees must not take the others with it."""
+    size = matrix.shape[-1]
+    if size > 2:
+        some = np.arange(size)
+        matrix[:, some, some] += 1e-9 * matrix[:, some, some].max(axis=1, keepdims=True)
+    return matrix
+
+
 def _project(
     basis: list[NDArray[np.float64]], weight: NDArray[np.float64], data: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], Any]:
     """Coefficients (row, p) of a fit of each row, and a function that takes the fit off a field."""
     weighted = [b * weight for b in basis]
-    inverse, _ = invert(normal(basis, weighted))
+    inverse, _ = invert(_steadied(normal(basis, weighted)))
 
     def fit(field: NDArray[np.float64]) -> NDArray[np.float64]:
         vector = np.stack([np.einsum("rc,rc->r", b, field) for b in weighted], axis=-1)
@@ -699,7 +731,12 @@ def learn(
     (Kaufman 1975). The correction: linear least squares, in turns with the fluxes.
     """
     count = len(traces) if positives is None else positives
-    found = _fit_shape(pixels, traces, count, order, None, trace_order, thin)
+    together = count > 1
+    first = 0 if together and trace_order is None else trace_order
+    near_enough = _CONVERGED if spline else 1e-3
+    found = _fit_shape(pixels, traces, count, order, None, first, thin, near_enough)
+    if together:
+        return _learn_together(pixels, found, count, order, reach, spline, terms, trace_order)
     if not spline:
         return found
     return _correct(pixels, found, count, order, reach, terms)
@@ -718,6 +755,81 @@ def fit_traces(
     """Find where sources of a known profile are; parameters are those of `learn`."""
     count = len(traces) if positives is None else positives
     return _fit_shape(pixels, traces, count, order, profile, trace_order, thin)
+
+
+def refine(
+    pixels: Pixels,
+    variance: NDArray[np.float64],
+    found: Learned,
+    *,
+    positives: int,
+    others: list[NDArray[np.float64]],
+    learned: bool,
+    step: float = 0.05,
+) -> Learned:
+    """Improve the positions of sources once their profile is known: all rows, the best weights.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        The image.
+    variance : ndarray
+        Of its pixels: that of a model, not their own.
+    found : Learned
+        Profile and traces, right to within some tenths of a column.
+    positives : int
+        As for `learn`.
+    others : list of ndarray
+        Negative traces, and what the background is made of.
+    learned : bool
+        Whether the profile was learned about these traces. Then the trace could be anywhere within
+        the profile, and where it is must be said: about where it is most symmetric.
+    step : float
+        Columns over which derivatives are taken.
+
+    Returns
+    -------
+    Learned
+        Traces that have moved, and errors of their positions. What was learned is the same light at
+        the same place: of the first source the traces and the profile's centre move alike.
+    """
+    profile, traces = found.profile, np.array(found.traces)
+    shape = profile
+    if learned and isinstance(profile, EmpiricalProfile):
+        shape = profile.symmetric()
+    known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
+    start = np.where(known, traces, 0.0)
+    # What is farther away says nothing about the position, but may be another source.
+    near = np.any([np.abs(pixels.offsets(t)) <= _NEAR for t in start], axis=0)
+    weight = np.where(pixels.good & near & known[:, np.newaxis], 1.0 / variance, 0.0)
+    moved, error = np.zeros(len(traces)), found.shift_error
+    for _ in range(3):
+        lit, slopes = [], []
+        for trace, move in zip(start[:positives], moved, strict=False):
+            offset = pixels.offsets(trace + move)
+            right, left = (shape(offset + way, pixels.wavelength) for way in (step, -step))
+            lit.append(0.5 * (right + left))
+            slopes.append((left - right) / (2.0 * step))
+        basis = [*lit, *others]
+        coefficients, off = _project(basis, weight, pixels.data)
+        residual = pixels.data.copy()
+        for i, field in enumerate(basis):
+            residual -= coefficients[:, i, np.newaxis] * field
+        peak = np.abs(coefficients[:, :1]) * lit[0].max(axis=1, keepdims=True)
+        weight[residual**2 > _CLIP**2 * variance + (0.5 * _TOLERANCE * peak) ** 2] = 0.0
+        fields = [off(f[:, np.newaxis] * d) for f, d in zip(coefficients.T, slopes, strict=False)]
+        change, error = _gauss_newton(
+            fields, [np.ones((known.size, 1))] * positives, weight, residual
+        )
+        moved[:positives] += np.clip(change, -0.5, 0.5)
+        if np.abs(change).max() < 0.01:
+            break
+    moved[positives:] = moved[0]
+    if learned and isinstance(profile, EmpiricalProfile):
+        profile = replace(profile, center=float(moved[0]))
+    else:
+        moved[positives:] = 0.0
+    return replace(found, profile=profile, traces=traces + moved[:, np.newaxis], shift_error=error)
 
 
 def _orders(signal_to_noise: float) -> tuple[int, int]:
@@ -747,6 +859,7 @@ def _fit_shape(
     profile: Profile | None,
     trace_order: int | None,
     thin: int,
+    near_enough: float = 1e-3,
 ) -> Learned:
     """Traces of a known profile, or traces and width of a Gaussian."""
     known = np.isfinite(traces)
@@ -793,10 +906,10 @@ def _fit_shape(
             weight = np.where(np.abs(residual) > limit, 0.0, weight)
         power = np.einsum("rc,rc->r", lit[0] ** 2, (weight > 0) / near.variance)
         signal = float(np.sqrt(thin * (np.maximum(flux[0], 0.0) ** 2 * power).sum()))
-        if step == 2:
+        if step == 1:
             orders = _orders(signal)
         used = trace_order if trace_order is not None else orders[0]
-        if step < 2:
+        if step < 1:
             used = 0
         edges = [_Edges.of(shape, offset, near.wavelength) for offset in offsets]
         steepness = [e.steepness() * -f[:, np.newaxis] for f, e in zip(flux, edges, strict=True)]
@@ -811,7 +924,7 @@ def _fit_shape(
         wide = 0
         if isinstance(shape, GaussianProfile) and profile is None and step > 0:
             widening = [e.widening() * f[:, np.newaxis] for f, e in zip(flux, edges, strict=True)]
-            wide = (orders[1] if step > 2 else 0) + 1
+            wide = (orders[1] if step > 1 else 0) + 1
             fields.append(off(np.sum(widening, axis=0)))
             basis.append(np.vander(bands, wide, increasing=True))
         change, sigma = _gauss_newton(fields, basis, weight, residual)
@@ -828,7 +941,7 @@ def _fit_shape(
             assert isinstance(shape, GaussianProfile)
             shape = _widen(shape, wider)
             biggest = max(biggest, total)
-        if step > 3 and biggest < 1e-3:
+        if step > 2 and biggest < near_enough:
             break
     shift = (constants @ moves)[:, np.newaxis]
     moved = start + shift + np.vander(whole, terms + 1, increasing=True)[:, 1:] @ bend
@@ -928,15 +1041,15 @@ def _correct(
     if terms is None:
         terms = 1 + sum(found.signal_to_noise > limit for limit in _TERMS)
     knots = 2 * (reach - 2) + 1
-    # Of a bright source every other row is enough, and not much worse than all.
-    thin = 2 if found.signal_to_noise > _HALF else 1
+    # Of a bright source every second or third row is enough, and not much worse than all.
+    thin = 1 + (found.signal_to_noise > _HALF) + (found.signal_to_noise > 2.0 * _HALF)
     pixels, traces = pixels.thinned(thin), found.traces[:, ::thin]
     rows = pixels.data.shape[0]
     known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
     low = np.nanmin(traces) - reach - 1.0 if order is None else -np.inf
     high = np.nanmax(traces) + reach + 1.0 if order is None else np.inf
     pixels = clean(
-        pixels.cut(max(low, pixels.columns[0]), min(high, pixels.columns[-1])), 7 // thin
+        pixels.cut(max(low, pixels.columns[0]), min(high, pixels.columns[-1])), 3 if thin > 1 else 7
     )
     good = pixels.good & known[:, np.newaxis]
     offsets = [pixels.offsets(np.where(known, trace, 0.0)) for trace in traces]
@@ -960,12 +1073,16 @@ def _correct(
     flux = _project(plain, reached / pixels.variance, data)[0].T
     peaks = [np.abs(f) * p.max(axis=1) for f, p in zip(flux, plain, strict=True)]
     floor = np.max(peaks, axis=0)[:, np.newaxis] ** 2
-    for step in _FLOORS:
+    # What is below the noise needs no second look.
+    floors = _FLOORS if found.signal_to_noise > _HALF else _FLOORS[:2]
+    for step in floors:
         lit = (
             [profile(offset, pixels.wavelength) for offset in offsets]
             if step < _FLOORS[0]
             else plain
         )
+        # What the fluxes need for a start is a profile that is about right.
+        some = terms if step == floors[-1] else min(terms, _FEW_TERMS)
         # Of a negative trace the fainter parts may be missing, where a nod does not reach.
         negative = [f[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True)][positives:]
         unsure = _UNSURE**2 * np.sum(negative, axis=0) ** 2 if negative else 0.0
@@ -978,10 +1095,180 @@ def _correct(
         weight[np.abs(data - model) > limit] = 0.0
         bare = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, plain, strict=True)], axis=0)
         coefficients = _fit_spline(
-            data - bare, weight, np.where(known, traces, 0.0), flux, pixels.columns, bands, knots
+            data - bare,
+            weight,
+            np.where(known, traces, 0.0),
+            flux,
+            pixels.columns,
+            bands[:, :some],
+            knots,
         )
         profile = EmpiricalProfile(base=base, coefficients=coefficients)
     return replace(found, profile=profile)
+
+
+def _learn_together(
+    pixels: Pixels,
+    found: Learned,
+    positives: int,
+    order: int | None,
+    reach: int,
+    spline: bool,
+    terms: int | None,
+    trace_order: int | None,
+) -> Learned:
+    """Profile and positions of several sources at once: Gauss-Newton, all fluxes projected out.
+
+    The light of one source lies in the wings of another, so that positions, width, wings and fluxes
+    cannot be had one after the other. What tells them apart is that the profile is symmetric, much
+    like a Gaussian of the width that is expected, and smooth in wavelength.
+    """
+    base = found.profile
+    assert isinstance(base, GaussianProfile)
+    if terms is None:
+        terms = min(1 + sum(found.signal_to_noise > limit for limit in _TERMS), 4)
+    half = reach - 2 if spline else 0
+    known = np.isfinite(found.traces).all(axis=0) & np.isfinite(pixels.wavelength)
+    low = np.nanmin(found.traces) - reach - 1.0 if order is None else -np.inf
+    high = np.nanmax(found.traces) + reach + 1.0 if order is None else np.inf
+    near = clean(pixels.cut(max(low, pixels.columns[0]), min(high, pixels.columns[-1])))
+    rows, count = near.data.shape[0], len(found.traces)
+    start, moves = np.where(known, found.traces, 0.0), _moves(count, positives)
+    behind = background_basis(near.columns, order, rows)
+    wave = np.where(known, near.wavelength, base.domain[0])
+    bands = legendre.legvander(unit(wave, base.domain), max(terms, 3) - 1)
+    wide = _orders(found.signal_to_noise)[1] + 1
+    powers = np.vander(unit(wave, base.domain), wide, increasing=True)
+    good = near.good & known[:, np.newaxis]
+    bent = _orders(found.signal_to_noise)[0] if trace_order is None else trace_order
+    curves = np.vander(np.linspace(-1.0, 1.0, rows), bent + 1, increasing=True)[:, 1:]
+    # Parameters: moves of each and of all; widths; coefficients of pairs of splines, which share
+    # one number.
+    along = [np.ones((rows, 1))] * len(moves) + [curves, powers]
+    along += [bands[:, :terms]] * (half + 1 if spline else 0)
+    field = np.repeat(np.arange(len(along)), [a.shape[1] for a in along])
+    weights = np.concatenate(along, axis=1)
+    pair = prior(2 * half + 1)[half:]
+    tight = np.concatenate(
+        [
+            np.full(len(moves), 0.5),
+            np.full(bent, _PRIOR_BEND),
+            np.where(np.arange(wide) == 0, _PRIOR_WIDTH, 0.5 * _PRIOR_WIDTH),
+            np.repeat(pair, terms) if spline else [],
+        ]
+    )
+    places, bend, widths = np.zeros(len(moves)), np.zeros(bent), np.zeros(wide)
+    widths[: len(base.factor)] = np.array(base.factor)[:wide]
+    even = np.zeros((half + 1, terms)) if spline else np.zeros((0, terms))
+    weight = good / near.variance
+    error = np.ones(tight.size)
+    for step in range(_TOGETHER):
+        shape = replace(base, factor=tuple(widths))
+        profile = EmpiricalProfile(base=shape, coefficients=_mirrored(even))
+        offsets = [near.offsets(t) for t in start + (places @ moves)[:, np.newaxis] + curves @ bend]
+        heights = [_pairs_of_splines(offset, half) for offset in offsets] if spline else []
+        own = bands[:, :terms] @ even.T
+        lit, slopes, widenings = [], [], []
+        for i, offset in enumerate(offsets):
+            edges = _Edges.of(shape, offset, wave)
+            lit.append(gaussian(offset, shape.fwhm(wave)))
+            slope = -edges.steepness()
+            if spline:
+                lit[-1] += np.einsum("krc,rk->rc", heights[i], own)
+                d = _pairs_of_splines(offset + 0.05, half) - _pairs_of_splines(offset - 0.05, half)
+                slope -= np.einsum("krc,rk->rc", d, own) / 0.1
+            slopes.append(slope)
+            widenings.append(edges.widening())
+        basis = lit + behind
+        coefficients, _ = _project(basis, weight, near.data)
+        flux = coefficients[:, :count].T[:, :, np.newaxis]
+        residual = near.data - np.sum(
+            [coefficients[:, i, np.newaxis] * b for i, b in enumerate(basis)], axis=0
+        )
+        parts = [f * p for f, p in zip(flux, lit, strict=True)]
+        model = np.abs(np.sum(parts, axis=0))
+        peak = model.max(axis=1, keepdims=True)
+        belief = _FLOORS[min(step, len(_FLOORS) - 1)]
+        variance = near.variance + (belief * peak) ** 2
+        if count > positives:
+            variance = variance + (_UNSURE * np.sum(parts[positives:], axis=0)) ** 2
+        weight = good / variance
+        if step > 1:
+            limit = _CLIP * np.sqrt(near.variance) + 0.5 * _TOLERANCE * peak
+            weight[np.abs(residual) > limit] = 0.0
+        pushed = [f * d for f, d in zip(flux, slopes, strict=True)]
+        fields = [
+            np.sum([p for p, part in zip(pushed, move, strict=True) if part], axis=0)
+            for move in moves
+        ]
+        fields.append(np.sum(pushed, axis=0))
+        fields.append(np.sum([f * d for f, d in zip(flux, widenings, strict=True)], axis=0))
+        if spline:
+            fields += list(np.sum([f * h for f, h in zip(flux, heights, strict=True)], axis=0))
+        gram, vector = _projected(fields, basis, weight, residual)
+        matrix = np.einsum(
+            "ri,rj,rij->ij", weights, weights, gram[:, field[:, np.newaxis], field], optimize=True
+        )
+        right = np.einsum("ri,ri->i", weights, vector[:, field])
+        expected = np.zeros(wide)
+        expected[0] = 1.0
+        values = np.concatenate([np.zeros(len(moves)), bend, widths - expected, even.ravel()])
+        matrix[np.diag_indices_from(matrix)] += tight**-2
+        right -= values * tight**-2
+        inverse = np.linalg.inv(matrix)
+        change, error = inverse @ right, np.sqrt(np.diag(inverse))
+        here, bending, wider, rest = np.split(change, np.cumsum([len(moves), bent, wide]).tolist())
+        farthest = np.abs(here).max() + np.abs(bending).sum()
+        damping = min(1.0, 0.5 / max(farthest, 1e-9), 0.2 / max(np.abs(wider).max(), 1e-9))
+        places, bend = places + damping * here, bend + damping * bending
+        # The derivative is that of the logarithm of the width.
+        widths = widths + damping * wider * widths[0]
+        widths[0] = max(widths[0], 0.3)
+        even = even + damping * rest.reshape(even.shape)
+        if step > 3 and np.abs(change / error).max() < 0.02:
+            break
+    profile = EmpiricalProfile(
+        base=replace(base, factor=tuple(widths)), coefficients=_mirrored(even)
+    )
+    traces = found.traces + (places @ moves)[:, np.newaxis] + curves @ bend
+    return replace(found, profile=profile, traces=traces, shift_error=error[:positives])
+
+
+def _mirrored(even: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients of all knots from those of the middle one and of pairs to both its sides."""
+    return np.concatenate([even[:0:-1], even]) if len(even) else even
+
+
+def _pairs_of_splines(offset: NDArray[np.float64], half: int) -> NDArray[np.float64]:
+    """B-splines of which pairs to both sides of the middle are added: (pair, row, column)."""
+    first, parts = splines(np.where(np.isnan(offset), 1e3, offset), 2 * half + 1)
+    out = np.zeros((half + 2, *offset.shape))
+    row, column = np.ogrid[: offset.shape[0], : offset.shape[1]]
+    for j, part in enumerate(parts):
+        knot = np.abs(first + j - 4 - half)
+        out[np.minimum(knot, half + 1), row, column] += part
+    return out[:-1]
+
+
+def _projected(
+    fields: list[NDArray[np.float64]],
+    basis: list[NDArray[np.float64]],
+    weight: NDArray[np.float64],
+    residual: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Products of fields with each other (row, field, field), and with the residual (row, field).
+
+    What a fit of the basis to each row would take off the fields is taken off.
+    """
+    weighted = np.stack(fields, axis=1) * weight[:, np.newaxis]
+    gram = np.matmul(weighted, np.stack(fields, axis=2))
+    inverse, _ = invert(_steadied(normal(basis, [b * weight for b in basis])))
+    across = np.matmul(weighted, np.stack(basis, axis=2))
+    gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
+    left = np.stack([np.einsum("rc,rc->r", b * weight, residual) for b in basis], axis=-1)
+    vector = np.matmul(weighted, residual[..., np.newaxis])[..., 0]
+    vector -= np.einsum("rki,rij,rj->rk", across, inverse, left)
+    return gram, vector
 
 
 def prior(knots: int) -> NDArray[np.float64]:
@@ -1009,6 +1296,8 @@ def _fit_spline(
     knots: int,
 ) -> NDArray[np.float64]:
     """Coefficients (knot, term) of sum_s flux_s sum_km c_km B_k(column - trace_s) L_m."""
+    from scipy.linalg import cho_factor, cho_solve
+
     rows, terms = bands.shape
     half, count = knots // 2, columns.size
     # In the frame of a source all pixels of a row are as far from the knot below: the four values
@@ -1059,5 +1348,6 @@ def _fit_spline(
                         matrix[k + band, :, k, :] += total[low:high]
     square = matrix.reshape(knots * terms, knots * terms)
     square[np.diag_indices_from(square)] += np.repeat(prior(knots), terms) ** -2
-    found = np.linalg.solve(square, right.ravel())
+    factor = cho_factor(square, overwrite_a=True, check_finite=False)
+    found = cho_solve(factor, right.ravel(), check_finite=False)
     return np.asarray(found, dtype=np.float64).reshape(knots, terms)

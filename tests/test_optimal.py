@@ -245,6 +245,34 @@ def test_rejected_pixels_are_told() -> None:
     assert np.nanstd(pull) == pytest.approx(1.0, abs=0.1)  # 9 pixels and one flux of each row
 
 
+def test_neighbours_that_are_hit_are_not_taken_for_the_source() -> None:
+    """Two pixels at the trace, hit alike: what disagrees with them is the rest of the row."""
+    simulated = scene(3, 1e-5, bad_fraction=0.0).s2d(1, subtract_nod=False)
+    data = simulated.image.data.copy()
+    column = int(np.nanmean(simulated.truth.column))
+    rows = np.arange(30, 340, 10)
+    data[rows, column] += 120.0
+    data[rows, column + 1] += 150.0
+    extraction = OptimalExtraction().run(replace(simulated.image, data=data))
+    at = rows - rows_of(extraction).start
+    columns = extraction.columns
+    pull = (columns["FLUX"][at] - 1e-5) / columns["FLUX_ERROR"][at]
+    assert np.abs(pull).max() < 5.0
+    assert (extraction.lost_fraction[at] > 0.3).all()
+
+
+def test_headers_and_times_are_ones_own() -> None:
+    image = scene(1, 1e-3).calints(2).image
+    extraction = OptimalExtraction().run(image)
+    extraction.header["TARGNAME"] = "changed"
+    assert image.header["TARGNAME"] == "SIMULATED"
+    assert extraction.int_times is not image.times
+    assert extraction.int_times is not None
+    extraction.int_times["int_mid_BJD_TDB"][0] = 0.0
+    assert image.times is not None
+    assert image.times["int_mid_BJD_TDB"][0] > 0.0
+
+
 def test_a_nan_at_the_peak_costs_nothing() -> None:
     """The pipeline's box: 24 to 30%."""
     simulated = scene(2, 3e-3, bad_fraction=0.0).s2d(1)
@@ -346,6 +374,26 @@ def test_the_brightest_is_not_always_the_target() -> None:
     assert np.nanmean(result.traces[0]) == pytest.approx(13.2, abs=0.2)
     lost = replace(simulated.image, source_ra=None)
     assert np.nanmean(OptimalExtraction().fit(lost).traces[0]) == pytest.approx(21.2, abs=0.2)
+
+
+@pytest.mark.parametrize("apart", [-11.0, 6.0, 9.0])
+@pytest.mark.parametrize("subtract_nod", [False, True])
+def test_a_brighter_neighbour_is_fitted_as_well(apart: float, subtract_nod: bool) -> None:
+    """Its light reaches the target, though nobody asks for its spectrum."""
+    other = Source(flux=2e-3, halo=HALO, position=apart * PIXEL_SCALE)
+    made = scene(1, 5e-4, sources=(Source(flux=5e-4, halo=HALO), other))
+    simulated = made.s2d(2 if apart < 0 else 1, subtract_nod=subtract_nod)
+    column = float(np.nanmean(simulated.truth.column))
+    result = OptimalExtraction(position=column).fit(simulated.image)
+    (extraction,) = result.extractions
+    assert np.nanmean(result.traces[0]) == pytest.approx(column, abs=0.02)
+    assert np.nanmean(result.traces[1]) == pytest.approx(column + apart, abs=0.02)
+    ratio = extraction.columns["FLUX"] / 5e-4
+    weight = 1.0 / np.nan_to_num(extraction.columns["FLUX_ERROR"], nan=np.inf) ** 2
+    assert np.nansum(ratio * weight) / weight.sum() == pytest.approx(1.0, abs=0.003)
+    # A single source has no neighbours, however bright it is.
+    alone = scene(1, 2e-2, sources=(Source(flux=2e-2, halo=0.2),)).s2d(1, subtract_nod=False)
+    assert len(OptimalExtraction().fit(alone.image).traces) == 1
 
 
 def test_header_and_data_that_disagree_are_told() -> None:
