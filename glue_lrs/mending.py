@@ -13,7 +13,9 @@ from glue_lrs.errors import LRSWarning
 from glue_lrs.extract import Extract1D, _jansky_per_sum
 from glue_lrs.extraction import Extraction, Provenance
 from glue_lrs.image import SlitImage
+from glue_lrs.learn import normal
 from glue_lrs.optimal import OptimalExtraction, OptimalResult
+from glue_lrs.optimal_fit import inverse_normal
 
 __all__ = ["extract_mended"]
 
@@ -208,11 +210,8 @@ def _rejected(model: OptimalResult, integration: int, stack: bool) -> list[tuple
 
 def _response(basis: list[NDArray[np.float64]], weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """How the fitted flux of the first source responds to each pixel, shape (row, column)."""
-    from glue_lrs.optimal import _inverse
-    from glue_lrs.profile import normal
-
     weighted = [field * weight for field in basis]
-    inverse = _inverse(normal(basis, weighted))
+    inverse = inverse_normal(normal(basis, weighted))
     return np.sum(
         [inverse[:, 0, j, np.newaxis] * field for j, field in enumerate(weighted)], axis=0
     )

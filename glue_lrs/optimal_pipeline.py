@@ -21,12 +21,13 @@ from glue_lrs.extract import Extract1D, Placement, _integration_times, _jansky_p
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
 from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage
+from glue_lrs.learn import invert, normal
+from glue_lrs.optimal_view import PLANES
 from glue_lrs.position import SourcePosition, expected_position, expected_trace
-from glue_lrs.profile import PSFProfile, invert, normal, read_rows
+from glue_lrs.profile import PSFProfile, read_rows
 
 __all__ = ["PSFLocation", "PipelineOptimal"]
 
-_PLANES = ("var_poisson", "var_rnoise", "var_flat")
 _COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 #: Patterns of dithers in which the other nod leaves one negative trace.
 _NOD_PATTERNS = ("ALONG-SLIT-NOD", "2-POINT-NOD")
@@ -350,7 +351,7 @@ def read_pixels(
     if flags is not None:
         bad |= (flags & DO_NOT_USE) != 0
     variances: list[NDArray[np.float64] | None] = []
-    for name in _PLANES:
+    for name in PLANES:
         values = read(getattr(image, name))
         if values is not None:
             values = values.astype(float)

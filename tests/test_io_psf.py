@@ -10,9 +10,9 @@ from astropy.io import fits
 from stdatamodels.jwst.datamodels import SpecPsfModel
 
 import glue_lrs.io.psf as io_psf
-from glue_lrs.errors import WriteError
+from glue_lrs.errors import ProfileError, WriteError
 from glue_lrs.io.psf import read_psf, write_psf
-from glue_lrs.profile import GaussianProfile, ProfileError, PSFProfile
+from glue_lrs.profile import GaussianProfile, PSFProfile
 
 io_psf.register()
 

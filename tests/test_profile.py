@@ -10,17 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from glue_lrs import profile as module
-from glue_lrs.profile import (
-    EmpiricalProfile,
-    GaussianProfile,
-    Pixels,
-    Profile,
-    ProfileError,
-    PSFProfile,
-    fit_traces,
-    learn,
-)
+from glue_lrs import learn as module
+from glue_lrs.errors import ProfileError
+from glue_lrs.learn import Pixels, fit_traces, learn
+from glue_lrs.profile import EmpiricalProfile, GaussianProfile, Profile, PSFProfile
 
 WAVE = np.linspace(13.8, 4.2, 200)
 COLUMNS = np.arange(45.0)

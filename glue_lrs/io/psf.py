@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from astropy.io import fits, registry
 
-from glue_lrs.errors import WriteError
+from glue_lrs.errors import ProfileError, WriteError
 from glue_lrs.io._files import atomic_write, open_fits
-from glue_lrs.profile import ProfileError, PSFProfile
+from glue_lrs.profile import PSFProfile
 
 __all__ = ["read_psf", "register", "write_psf"]
 

@@ -1,0 +1,594 @@
+"""The fit of an optimal extraction: profiles and background to each row, outliers left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glue_lrs.learn import UNSURE, Learned, invert, normal, refine
+from glue_lrs.optimal_view import Mean, View, row_level, running, window
+from glue_lrs.profile import PSFProfile
+
+if TYPE_CHECKING:
+    from glue_lrs.optimal import OptimalExtraction
+
+#: Rows to each side over which the model of the variances is averaged.
+_SMOOTH = 8
+
+#: Times that the worst pixel of a row may be left out.
+_ROUNDS = 12
+
+#: What the model may be wrong by, as a fraction of the profile's peak.
+_TOLERANCE = 0.004
+
+#: Least error of a profile, as a fraction of its peak, as far as weights are concerned: without it
+#: the faintest wings of the brightest sources would count as much as the core.
+_BELIEF = 1e-4
+
+#: Expected shift between integrations in columns: it holds back shifts that are not measured.
+_JITTER = 0.2
+
+#: Shifts below this do not matter to the errors of the fluxes.
+_SMALL_SHIFT = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Products of all pairs of fields (row, pair, column), and the number of each pair."""
+
+    number: NDArray[np.intp]
+    values: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, fields: NDArray[np.float64]) -> _Pairs:
+        count = fields.shape[1]
+        first, second = np.triu_indices(count)
+        number = np.empty((count, count), dtype=np.intp)
+        number[first, second] = number[second, first] = np.arange(first.size)
+        return cls(number, np.ascontiguousarray(fields[:, first] * fields[:, second]))
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Profiles, weights and what else all integrations share."""
+
+    view: View
+    operator: OptimalExtraction
+    learned: Learned
+    positives: int
+    columns: slice
+    lit: list[NDArray[np.float64]]
+    slope: list[NDArray[np.float64]]
+    bend: list[NDArray[np.float64]]
+    behind: list[NDArray[np.float64]]
+    variance: NDArray[np.float64]
+    doubt: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        view: View,
+        start: Mean,
+        learned: Learned,
+        positives: int,
+        order: int | None,
+        operator: OptimalExtraction,
+    ) -> Work:
+        """Prepare a fit: profiles on the pixels, weights, background."""
+        pixels = start.pixels
+        traces = np.where(np.isfinite(learned.traces), learned.traces, -1e3)
+        profile = learned.profile
+        columns = view.columns
+        if order is None:  # only pixels that see any of the sources matter
+            reach = operator.reach if not isinstance(profile, PSFProfile) else np.inf
+            known = np.isfinite(learned.traces)
+            low = np.floor(np.nanmin(learned.traces[known]) - reach)
+            high = np.ceil(np.nanmax(learned.traces[known]) + reach)
+            first = max(int(max(low, columns.start)), columns.start)
+            last = min(int(min(high + 1, columns.stop)), columns.stop)
+            columns = slice(first, max(last, first + 1))
+        inner = slice(columns.start - view.columns.start, columns.stop - view.columns.start)
+        x = pixels.columns[inner]
+        lit, slope, bend = [], [], []
+        stack = start.number > 1 and operator.fit_shift
+        for trace in traces:
+            offset = x - trace[:, np.newaxis]
+            lit.append(profile(offset, view.wavelength))
+            if stack:
+                step = 0.25
+                right = profile(offset + step, view.wavelength)
+                left = profile(offset - step, view.wavelength)
+                slope.append((right - left) / (2.0 * step))
+                bend.append((right + left - 2.0 * lit[-1]) / step**2)
+        middle = (view.columns.start + view.columns.stop - 1) / 2.0
+        half = max((view.columns.stop - view.columns.start - 1) / 2.0, 1.0)
+        behind = []
+        if order is not None:
+            shape = (x.size,)
+            behind = [np.broadcast_to(((x - middle) / half) ** i, shape) for i in range(order + 1)]
+            behind = [np.broadcast_to(b, lit[0].shape) for b in behind]
+        variance, doubt = _model_variance(start, inner, lit, positives, behind)
+        if operator.fit_position and (positives == 1 or operator.profile is not None):
+            near = replace(
+                pixels, data=pixels.data[:, inner], good=pixels.good[:, inner], columns=x
+            )
+            given = operator.profile is not None
+            learned = refine(
+                near,
+                variance / start.number,
+                learned,
+                positives=positives,
+                others=[*lit[positives:], *behind],
+                learned=not given,
+            )
+            if given or positives > 1:
+                traces = np.where(np.isfinite(learned.traces), learned.traces, -1e3)
+                offsets = (x - trace[:, np.newaxis] for trace in traces)
+                lit = [learned.profile(offset, view.wavelength) for offset in offsets]
+        return cls(
+            view, operator, learned, positives, columns, lit, slope, bend, behind, variance,
+            doubt,
+        )  # fmt: skip
+
+    def basis(self, shift: float = 0.0) -> list[NDArray[np.float64]]:
+        """Sources and background at a shift, each of shape (row, column)."""
+        if shift == 0.0 or not self.slope:
+            return [*self.lit, *self.behind]
+        moved = [
+            p - shift * d + 0.5 * shift**2 * b
+            for p, d, b in zip(self.lit, self.slope, self.bend, strict=True)
+        ]
+        return [*moved, *self.behind]
+
+    @cached_property
+    def fields(self) -> NDArray[np.float64]:
+        """Sources, background, derivatives of the sources: shape (row, field, column)."""
+        parts = [*self.lit, *self.behind, *self.slope, *self.bend]
+        return np.ascontiguousarray(np.stack(parts, axis=1))
+
+    @cached_property
+    def pairs(self) -> _Pairs:
+        """Products of all pairs of fields."""
+        return _Pairs.of(self.fields)
+
+    @cached_property
+    def expected(self) -> NDArray[np.float64]:
+        """1 over what squared residuals are expected to be."""
+        weight = 1.0 / self.variance
+        power = np.einsum("rc,rc->r", self.lit[0] ** 2, weight)
+        pull = self.lit[0] ** 2 * weight
+        pull /= np.where(power > 0, power, 1.0)[:, np.newaxis]
+        return 1.0 / (self.variance * (1.0 - np.minimum(pull, 0.9)) + self.doubt)
+
+    def mix(self, shift: float) -> NDArray[np.float64]:
+        """How the fields make up sources at a shift, and the background: (term, field)."""
+        sources, terms = len(self.lit), len(self.lit) + len(self.behind)
+        mix = np.eye(terms, self.fields.shape[1])
+        if self.slope:
+            some = np.arange(sources)
+            mix[some, terms + some] = -shift
+            mix[some, terms + sources + some] = 0.5 * shift**2
+        return mix
+
+    def run(
+        self,
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64] | None, tuple[NDArray[np.intp], ...]]:
+        """Fit all integrations: raw columns, shifts, and indices of rejected pixels."""
+        image = self.view.image
+        number = image.data.shape[0] if image.is_stack else 1
+        rows, sources, terms = len(self.lit[0]), self.positives, len(self.lit) + len(self.behind)
+        out: dict[str, NDArray[Any]] = {
+            "coefficients": np.empty((number, rows, terms)),
+            "good": np.empty((number, sources, rows)),
+            "flux_variance": np.zeros((3, number, sources, rows)),
+        }
+        if self.behind:
+            out["background_variance"] = np.zeros((3, number, sources, rows))
+        shifts = np.zeros(number)
+        gone: list[tuple[NDArray[np.intp], ...]] = []
+        for i in range(number):
+            data, good, variances = self.view.read(i if image.is_stack else None, self.columns)
+            shifts[i], rejected = self._fit(data, good, variances, i, out)
+            if rejected[0].size:
+                gone.append((np.full(rejected[0].size, i), *rejected))
+        if gone:
+            where = [np.concatenate(part) for part in zip(*gone, strict=True)]
+        else:
+            where = [np.zeros(0, dtype=np.intp)] * 3
+        where[1] = where[1] + self.view.rows.start
+        where[2] = where[2] + self.columns.start
+        all_gone = tuple(where) if image.is_stack else tuple(where[1:])
+        return out, shifts if image.is_stack else None, all_gone
+
+    def _fit(
+        self,
+        data: NDArray[np.float64],
+        good: NDArray[np.bool_],
+        variances: list[NDArray[np.float64] | None],
+        i: int,
+        out: dict[str, NDArray[Any]],
+    ) -> tuple[float, tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Fit an integration: its shift, and the pixels that were left out."""
+        # Sums over columns of all products that are needed; all else is done row by row.
+        rows = len(data)
+        weight = good * self.inverse
+        sums = self._sums(weight[:, np.newaxis], self.pairs)[..., 0]
+        vector = np.matmul(self.fields, (weight * data)[..., np.newaxis])[..., 0]
+        shift = self._shift(sums, vector) if self.slope else 0.0
+        mix = self.mix(shift)
+        coefficients, inverse = _solve_sums(sums, vector, mix)
+        rejected = self._reject(data, good, weight, shift, coefficients, inverse)
+        present = [k for k, v in enumerate(variances) if v is not None]
+        if present:
+            planes = np.empty((rows, len(present), data.shape[1]))
+            for at, k in enumerate(present):  # 0 where a pixel is not good
+                np.multiply(variances[k], self.squared, out=planes[:, at])  # type: ignore[arg-type]
+            planes[rejected[0], :, rejected[1]] = 0.0
+            # Of large shifts the errors feel the derivatives as well.
+            few = abs(shift) < _SMALL_SHIFT
+            spread = self._sums(planes, self.few_pairs if few else self.pairs)
+            if few:
+                mix = np.eye(mix.shape[0])
+            self._errors(spread, present, mix, inverse, i, out)
+        out["coefficients"][i] = coefficients
+        bad = np.nonzero(~good)
+        for s in range(self.positives):
+            lost = np.bincount(bad[0], weights=self.lit[s][bad], minlength=rows)
+            lost += np.bincount(rejected[0], weights=self.lit[s][rejected], minlength=rows)
+            out["good"][i, s] = self.light[s] - lost
+        return shift, rejected
+
+    @cached_property
+    def inverse(self) -> NDArray[np.float64]:
+        """Weights of pixels that are good."""
+        return 1.0 / self.variance
+
+    @cached_property
+    def squared(self) -> NDArray[np.float64]:
+        """Their squares."""
+        return self.inverse**2
+
+    @cached_property
+    def light(self) -> list[NDArray[np.float64]]:
+        """Sum of each source's profile."""
+        return [profile.sum(axis=1) for profile in self.lit]
+
+    @cached_property
+    def few_pairs(self) -> _Pairs:
+        """The same without the derivatives."""
+        if not self.slope:
+            return self.pairs
+        return _Pairs.of(self.fields[:, : len(self.lit) + len(self.behind)])
+
+    def _sums(self, planes: NDArray[np.float64], pairs: _Pairs) -> NDArray[np.float64]:
+        """Sums over columns of pairs of fields times planes: (row, field, field, plane)."""
+        return np.matmul(pairs.values, np.swapaxes(planes, 1, 2))[:, pairs.number]
+
+    def _shift(self, matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> float:
+        """The shift of an integration: Gauss-Newton; rows that stand out do not count."""
+        sources, terms = len(self.lit), len(self.lit) + len(self.behind)
+        some = np.arange(sources)
+        shift = 0.0
+        for _ in range(2):
+            mix = self.mix(shift)
+            coefficients, inverse = _solve_sums(matrix, vector, mix)
+            change = np.zeros((len(vector), matrix.shape[-1]))
+            change[:, terms + some] = -coefficients[:, :sources]
+            change[:, terms + sources + some] = shift * coefficients[:, :sources]
+            pushed = np.einsum("rkl,rl->rk", matrix, change)
+            pull = np.einsum("rk,rk->r", change, vector)
+            pull -= np.einsum("rk,rk->r", coefficients @ mix, pushed)
+            across = pushed @ mix.T
+            power = np.einsum("rk,rk->r", change, pushed)
+            power -= np.einsum("ri,rij,rj->r", across, inverse, across)
+            power = np.where(power > 0, power, 0.0)
+            own = np.divide(pull, power, out=np.zeros_like(pull), where=power > 0)
+            order = np.argsort(own)
+            heap = np.cumsum(power[order])
+            if not heap[-1] > 0:
+                return 0.0
+            middle = own[order[np.searchsorted(heap, 0.5 * heap[-1])]]
+            keep = (own - middle) ** 2 * power < 25.0
+            total = power[keep].sum()
+            step = float(pull[keep].sum() / (total + _JITTER**-2))
+            shift = min(max(shift + step, -0.5), 0.5)
+            if abs(step) < 0.02:
+                break
+        return shift
+
+    def _reject(
+        self,
+        data: NDArray[np.float64],
+        good: NDArray[np.bool_],
+        weight: NDArray[np.float64],
+        shift: float,
+        coefficients: NDArray[np.float64],
+        inverse: NDArray[np.float64],
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Leave out pixels that stand out, and fit their rows again: row and column of them.
+
+        `weight`, `coefficients` and `inverse` are changed.
+        """
+        nothing = np.zeros(0, dtype=np.intp)
+        threshold = self.operator.threshold
+        if threshold is None:
+            return nothing, nothing
+        made_of = (coefficients @ self.mix(shift))[:, np.newaxis]
+        residual = data - np.matmul(made_of, self.fields)[:, 0]
+        residual *= residual
+        residual *= self.expected
+        residual *= good
+        # The quick look is somewhat stricter than the exact one that follows for these rows.
+        rows = np.flatnonzero(residual.max(axis=1) > 0.8 * threshold**2)
+        if rows.size == 0:
+            return nothing, nothing
+        basis = self.basis(shift)
+
+        def solve(some: NDArray[np.intp], start: NDArray[np.float64]) -> _Solved:
+            sub = [field[some] for field in basis]
+            return _solve_rows(
+                data[some], start, sub, self.variance[some], self.doubt[some], threshold
+            )
+
+        solved = solve(rows, weight[rows])
+        coefficients[rows], inverse[rows] = solved.coefficients, solved.inverse
+        gone = np.zeros((rows.size, data.shape[1]), dtype=bool)
+        gone[solved.rejected] = True
+        # Two neighbours that are hit look like a source: what is left out then are the good pixels.
+        # Rows that lose several are tried again without what is unlike the rows around them.
+        several = np.flatnonzero(gone.sum(axis=1) > 1)
+        if several.size:
+            again = rows[several]
+            around = np.clip(again[:, np.newaxis] + np.arange(-4, 5), 0, len(data) - 1)
+            typical = np.median(coefficients[around], axis=1)
+            off = data[again] - sum(
+                typical[:, i, np.newaxis] * field[again] for i, field in enumerate(basis)
+            )
+            limit = threshold**2 * (self.variance[again] + self.doubt[again])
+            odd = good[again] & (off**2 > limit)
+            other = solve(again, np.where(odd, 0.0, weight[again]))
+            odd[other.rejected] = True
+            fewer = odd.sum(axis=1) < gone[several].sum(axis=1)
+            gone[several[fewer]] = odd[fewer]
+            coefficients[again[fewer]] = other.coefficients[fewer]
+            inverse[again[fewer]] = other.inverse[fewer]
+        where, column = np.nonzero(gone)
+        found = (rows[where], column)
+        weight[found] = 0.0
+        return found
+
+    def _errors(
+        self,
+        sums: NDArray[np.float64],
+        present: list[int],
+        mix: NDArray[np.float64],
+        inverse: NDArray[np.float64],
+        i: int,
+        out: dict[str, NDArray[Any]],
+    ) -> None:
+        """Variances of fluxes and background levels, by the image's own variances."""
+        sources = len(self.lit)
+        for s in range(self.positives):
+            wanted = {"flux": inverse[:, s]}
+            if self.behind:
+                wanted["background"] = np.einsum("ri,rij->rj", self.level[s], inverse[:, sources:])
+            for name, response in wanted.items():
+                spread = response @ mix
+                for at, k in enumerate(present):
+                    out[f"{name}_variance"][k, i, s] = np.einsum(
+                        "rk,rkl,rl->r", spread, sums[..., at], spread
+                    )
+
+    @cached_property
+    def level(self) -> list[NDArray[np.float64]]:
+        """What the background's terms are under each source, shape (row, term)."""
+        levels = []
+        for profile, light in zip(self.lit, self.light, strict=True):
+            level = np.stack([(profile * b).sum(axis=1) for b in self.behind], axis=-1)
+            levels.append(level / np.where(light > 0, light, 1.0)[:, np.newaxis])
+        return levels
+
+
+def _solve_sums(
+    matrix: NDArray[np.float64], vector: NDArray[np.float64], mix: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients and inverse normal matrices of terms that are made up of fields."""
+    normal_matrix = mix @ matrix @ mix.T
+    inverse = inverse_normal(normal_matrix)
+    return np.einsum("rij,rj->ri", inverse, vector @ mix.T), inverse
+
+
+def inverse_normal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse; a source that no pixel of a row sees must not take the others with it."""
+    some = np.arange(matrix.shape[-1])
+    if some.size > 1:
+        diagonal = matrix[:, some, some]
+        matrix[:, some, some] += 1e-9 * diagonal.max(axis=1, keepdims=True)
+    return invert(matrix)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """Fits of all rows of an integration."""
+
+    coefficients: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    rejected: tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def _solve(
+    data: NDArray[np.float64], weight: NDArray[np.float64], basis: list[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit each row: coefficients (row, term), inverse normal matrices (row, term, term)."""
+    weighted = [field * weight for field in basis]
+    inverse = inverse_normal(normal(basis, weighted))
+    vector = np.stack([np.einsum("rc,rc->r", field, data) for field in weighted], axis=-1)
+    return np.einsum("rij,rj->ri", inverse, vector), inverse
+
+
+def _solve_rows(
+    data: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    basis: list[NDArray[np.float64]],
+    variance: NDArray[np.float64],
+    doubt: NDArray[np.float64],
+    threshold: float | None,
+) -> _Solved:
+    """Fit each row; leave out the worst pixel of rows that have one, and fit these again.
+
+    `weight` is changed: it becomes 0 at pixels that are left out.
+    """
+    coefficients, inverse = _solve(data, weight, basis)
+    nothing = np.zeros(0, dtype=np.intp)
+    if threshold is None:
+        return _Solved(coefficients, inverse, (nothing, nothing))
+    rows = np.arange(data.shape[0])
+    found: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
+    part = _Rows(data, weight, basis, variance, doubt, coefficients, inverse)
+    for _ in range(_ROUNDS):
+        excess = part.excess()
+        worst = excess.argmax(axis=1)
+        bad = excess[np.arange(worst.size), worst] > threshold**2
+        if not bad.any():
+            break
+        rows, worst = rows[bad], worst[bad]
+        found.append((rows, worst))
+        weight[rows, worst] = 0.0
+        sub = [field[rows] for field in basis]
+        again, inverted = _solve(data[rows], weight[rows], sub)
+        coefficients[rows], inverse[rows] = again, inverted
+        part = _Rows(data[rows], weight[rows], sub, variance[rows], doubt[rows], again, inverted)
+    if not found:
+        return _Solved(coefficients, inverse, (nothing, nothing))
+    where = (np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found]))
+    return _Solved(coefficients, inverse, where)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Some rows and their fits."""
+
+    data: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    basis: list[NDArray[np.float64]]
+    variance: NDArray[np.float64]
+    doubt: NDArray[np.float64]
+    coefficients: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+
+    def excess(self) -> NDArray[np.float64]:
+        """Squared residuals over what they are expected to be; 0 where a pixel does not count."""
+        residual = self.data.copy()
+        for i, field in enumerate(self.basis):
+            residual -= self.coefficients[:, i, np.newaxis] * field
+        # A pixel pulls the fit towards itself: its residual is smaller by its leverage.
+        pull = self.inverse[:, 0, 0, np.newaxis] * self.basis[0] ** 2
+        pull *= self.weight
+        np.minimum(pull, 0.9, out=pull)
+        expected = self.variance * (1.0 - pull)
+        expected += self.doubt
+        residual *= residual
+        residual /= expected
+        residual *= self.weight > 0
+        return residual
+
+
+def _model_variance(
+    start: Mean,
+    inner: slice,
+    lit: list[NDArray[np.float64]],
+    positives: int,
+    behind: list[NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variance of each pixel of one integration as a smooth function of the model.
+
+    The photon noise is a + g |source| in each row, the flat field's f model^2, with a, g and f
+    averaged over rows; the read noise is the pixel's own, which owes nothing to the data.
+
+    Returns
+    -------
+    variance : ndarray
+        Shape (row, column), more than 0.
+    doubt : ndarray
+        What the model's inaccuracy adds to squared residuals, shape (row, column).
+    """
+    from scipy.ndimage import median_filter
+
+    pixels = start.pixels
+    data, good = pixels.data[:, inner], pixels.good[:, inner]
+    weight = good / pixels.variance[:, inner]
+    basis = [*lit, *behind]
+    coefficients, _ = _solve(data, weight, basis)
+    residual = data.copy()
+    for i, field in enumerate(basis):
+        residual -= coefficients[:, i, np.newaxis] * field
+    kept = good & (residual**2 * weight < 25.0 + (0.1 * coefficients[:, :1] * lit[0]) ** 2 * weight)
+    smooth = running(coefficients, np.ones(coefficients.shape, dtype=bool), 3)
+    source, whole = np.zeros_like(data), np.zeros_like(data)
+    for i, field in enumerate(basis):
+        whole += smooth[:, i, np.newaxis] * field
+        if i < len(lit):
+            source += np.abs(smooth[:, i, np.newaxis]) * field
+    poisson, rnoise, flat = (
+        None if v is None else v[:, inner] * (start.number if i < 2 else 1)
+        for i, v in enumerate(start.variances)
+    )
+    total = np.zeros_like(data)
+    mask = kept.astype(float)
+    if poisson is not None:
+        total += _photon_noise(poisson, source, kept, lit)
+    if rnoise is not None:
+        known = good & (rnoise > 0)
+        typical = running(np.where(known, rnoise, 0.0), known, _SMOOTH)
+        total += np.where(known, rnoise, typical)
+    if flat is not None:
+        square = whole**2
+        top = window((mask * square * flat).sum(axis=1), _SMOOTH)
+        low = window((mask * square**2).sum(axis=1), _SMOOTH)
+        total += np.divide(top, low, out=np.zeros_like(top), where=low > 0)[:, np.newaxis] * square
+    some = total[good]
+    if not (some > 0).any():
+        total[...] = 1.0
+    else:
+        np.maximum(total, 1e-2 * np.median(some[some > 0]), out=total)
+    peak = np.max([np.abs(smooth[:, i]) * f.max(axis=1) for i, f in enumerate(lit)], axis=0)
+    for i in range(positives, len(lit)):  # of which parts may be missing: see UNSURE
+        total += (UNSURE * smooth[:, i, np.newaxis] * lit[i]) ** 2
+    weighing = total + (_BELIEF * peak[:, np.newaxis]) ** 2
+    # Where errors are too small, as those of resampled images are, more must be allowed for.
+    ratio = np.abs(residual) / np.sqrt(total / start.number)
+    near = kept & (lit[0] > 0.05)
+    stretch = 1.0
+    if near.sum() > 50 and start.number == 1:
+        stretch = max(1.0, 1.4826 * float(np.median(ratio[near])))
+    # Fluxes that a cosmic ray has driven up must not make room for it.
+    flux = np.abs(coefficients[:, 0])
+    flux = np.minimum(flux, 3.0 * median_filter(flux, 9, mode="nearest"))
+    doubt = (_TOLERANCE * lit[0].max(axis=1) * flux)[:, np.newaxis] ** 2
+    doubt = doubt + (stretch**2 - 1.0) * total
+    return weighing, doubt
+
+
+def _photon_noise(
+    variance: NDArray[np.float64],
+    source: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    lit: list[NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Least squares variance = a + g source; a of each row, g of some rows; neither below 0."""
+    brightest = np.max(lit, axis=0)
+    dark = mask & (brightest < 0.002)
+    if np.median(dark.sum(axis=1)) < 6:
+        dark = mask & (brightest < 0.02)
+    few = dark.sum(axis=1, keepdims=True) < 4
+    level = row_level(variance, np.where(few, mask, dark))
+    # In units of the row's level: electrons for a flux change fast at the ends of the spectrum.
+    x, y = source / level, variance / level - 1.0
+    top = window((mask * x * y).sum(axis=1), _SMOOTH)
+    low = window((mask * x * x).sum(axis=1), _SMOOTH)
+    gain = np.divide(top, low, out=np.zeros_like(top), where=low > 0)
+    return level * (1.0 + np.maximum(gain, 0.0)[:, np.newaxis] * x)
