@@ -290,29 +290,36 @@ class Measurement:
 
     # --- what to do with it ----------------------------------------------------------------------
 
-    def center(self, source: FoundSource | None = None) -> tuple[tuple[float, ...], str]:
+    def center(
+        self,
+        source: FoundSource | None = None,
+        independent_var: Literal["pixel", "wavelength"] = "pixel",
+    ) -> tuple[tuple[float, ...], str]:
         """The trace as a polynomial: coefficients, and what they are a polynomial of.
 
         Parameters
         ----------
         source : FoundSource, optional
             Whose trace; the target's by default.
+        independent_var : {"pixel", "wavelength"}
+            What it is to be a polynomial of: the row, or the wavelength in micron.
 
         Returns
         -------
         (tuple of float, str)
-            Coefficients, constant term first, of the row ("pixel"). One that is constant has one
+            Coefficients, constant term first, of `independent_var`. One that is constant has one
             coefficient.
         """
         trace = (source or self.target).trace
         rows = np.flatnonzero(np.isfinite(trace))
         if np.ptp(trace[rows]) < 1e-6:
-            return (float(trace[rows].mean()),), "pixel"
+            return (float(trace[rows].mean()),), independent_var
+        along = rows if independent_var == "pixel" else self.wavelength[rows]
         for degree in range(1, 6):
-            terms = polyfit(rows, trace[rows], degree)
-            if np.abs(polyval(rows, terms) - trace[rows]).max() < 2e-3:
+            terms = polyfit(along, trace[rows], degree)
+            if np.abs(polyval(along, terms) - trace[rows]).max() < 2e-3:
                 break
-        return tuple(terms.tolist()), "pixel"
+        return tuple(terms.tolist()), independent_var
 
     def box(self, width: float) -> Aperture:
         """Aperture of a width in columns, centred on the target's trace.
@@ -384,7 +391,13 @@ class Measurement:
             start = max(start, right)
         return tuple(stretches)
 
-    def background(self, *, distance: float | None = None, **kwargs: Any) -> Background | None:
+    def background(
+        self,
+        *,
+        distance: float | None = None,
+        independent_var: Literal["pixel", "wavelength"] = "pixel",
+        **kwargs: Any,
+    ) -> Background | None:
         """A background from the columns that neither source nor edge comes near.
 
         Parameters
@@ -392,6 +405,9 @@ class Measurement:
         distance : float, optional
             As for `clear_regions`; by default 2.5, or less, down to 1.6, where that leaves fewer
             than six columns.
+        independent_var : {"pixel", "wavelength"}
+            What the edges are polynomials of; a reference has one for the aperture and for the
+            background, and that of `tapered` is the wavelength.
         **kwargs
             Other parameters of `Background`, such as ``bkg_fit``.
 
@@ -407,8 +423,8 @@ class Measurement:
                 break
         if not regions:
             return None
-        center, variable = self.center()
-        start = polyval(self.row, center)
+        center, variable = self.center(independent_var=independent_var)
+        start = polyval(self.row if variable == "pixel" else self.wavelength[self.row], center)
         edges = tuple(
             (center[0] + edge - start, *center[1:]) for region in regions for edge in region
         )

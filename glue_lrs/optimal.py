@@ -491,7 +491,7 @@ def _result(
         lit = work.view.lit[
             :, work.columns.start - view.columns.start : work.columns.stop - view.columns.start
         ]
-        weight = np.where(lit, profile, 0.0)[rows]
+        weight = np.where(lit, np.maximum(profile, 0.0), 0.0)[rows]  # its wings may be below 0
         wave = image.wavelength[view.rows, work.columns][rows]
         wavelength = np.where(weight > 0, wave, 0.0).astype(float)
         wavelength = (wavelength * weight).sum(axis=1) / weight.sum(axis=1)

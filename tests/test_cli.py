@@ -1198,6 +1198,26 @@ def test_measure_writes_a_reference(
     assert run("extract", image, "--extract1d", "my.json", *QUIET).exit_code == 0
 
 
+def test_measure_writes_a_reference_where_the_trace_bends(made: Path, here: Path) -> None:
+    """A tapered aperture is a polynomial of the wavelength, and so has the background to be."""
+    stack = made / "c_calints.fits"
+    for width in ("3fwhm", "best", "30"):
+        written = ["--reference", f"{width}.json", "--width", width]
+        assert run("measure", stack, "--no-plot", *written).exit_code == 0
+        checked = run("reference", "check", f"{width}.json", "--image", stack)
+        assert checked.exit_code == 0
+        assert checked.stdout.endswith("ok\n"), checked.stderr
+        operator = Extract1D.from_reference(f"{width}.json", SLITLESS, apply_apcorr=False)
+        assert len(operator.aperture.src_coeff[0]) > 1
+        assert operator.background is not None
+    wide = run("measure", stack, "--no-plot", "--reference", "60.json", "--width", "60")
+    assert "touches another trace or the image's edge" in wide.stderr
+    assert "there is no room for background regions" in wide.stderr
+    text = refused("measure", stack, "--no-plot", "--reference", "x.json", "--width", "300")
+    assert "--width is 300.0 columns, expected at most 6" in text
+    assert "x.json" not in tree(here)
+
+
 def test_measure_refuses(made: Path, here: Path) -> None:
     image = made / "a_s2d.fits"
     assert "expected best, columns such as 8, or 3fwhm" in refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,25 @@ def test_what_has_no_effect_is_told(nod: Simulated, psf: PSFProfile) -> None:
     with pytest.warns(LRSWarning, match="max_lost has no effect in the pipeline's"):
         operator.run(nod.image)
     make(extraction_type="optimal", bkg_order=1, **regions).run(nod.image)  # and nothing here
+
+
+@pytest.mark.parametrize("kind", ["s2d", "cal", "calints"])
+def test_wavelengths_are_those_of_their_rows(kind: str, psf: PSFProfile) -> None:
+    """A learned profile has wings below zero, which must not pull them."""
+    scene = Scene(seed=4, sources=(Source(flux=3e-4),), background_slope=0.1, bad_fraction=0.02)
+    image = {"s2d": scene.s2d, "cal": scene.cal, "calints": scene.calints}[kind](2).image
+    keys: dict[str, Any] = {"extraction_type": "optimal", "model_nod_pair": False}
+    for more in ({}, {"psf": psf}, {"psf": psf, "optimal_mode": "psf"}):
+        operator = Extract1D.from_reference(None, image.exp_type, **keys, **more)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LRSWarning)
+            made = operator.run(image)
+        first = made.keywords["EXTRYSTR"] - 1
+        rows = image.wavelength[first : first + made.columns["WAVELENGTH"].shape[-1]]
+        low, high = np.nanmin(rows, axis=1), np.nanmax(rows, axis=1)
+        found = np.atleast_2d(made.columns["WAVELENGTH"])
+        assert (found >= low - 1e-6).all()
+        assert (found <= high + 1e-6).all()
 
 
 def test_the_model_is_at_hand(nod: Simulated, psf: PSFProfile) -> None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from glue_lrs.cli.options import APCORR, FILE, FILES, OVERWRITE
 from glue_lrs.cli.plot import picture_names
 from glue_lrs.cli.program import main
 from glue_lrs.cli.talk import each_file, echo, exit_code, translated
 from glue_lrs.cli.work import correction
-from glue_lrs.errors import WriteError
+from glue_lrs.errors import LRSError, LRSWarning, WriteError
 
 if TYPE_CHECKING:
     from glue_lrs.aperture import Aperture
+    from glue_lrs.background import Background
     from glue_lrs.growth import GrowthCurve
     from glue_lrs.measure import Measurement
 
@@ -140,8 +143,11 @@ def _measured(
     )
     written = None
     if reference is not None:
+        aperture, columns = _aperture(found, growth, width)
+        if background is not None:
+            background = _background(found, background, aperture, columns)
         made = Extract1D(
-            aperture=_aperture(found, growth, width),
+            aperture=aperture,
             background=background,
             use_source_posn=False,
             id=image.exp_type,
@@ -161,8 +167,51 @@ def _measured(
     return facts, translated(text)
 
 
-def _aperture(found: Measurement, growth: GrowthCurve, width: tuple[str, float]) -> Aperture:
+def _widest(found: Measurement) -> float:
+    """The largest FWHM in columns."""
+    wave = found.wavelength[np.isfinite(found.wavelength)]
+    return float(np.max(found.width(wave)[0])) / found.pixel_scale
+
+
+def _aperture(
+    found: Measurement, growth: GrowthCurve, width: tuple[str, float]
+) -> tuple[Aperture, float]:
+    """The aperture, and how many columns it has where it is widest."""
     kind, number = width
+    columns = growth.best if kind == "best" else number
     if kind == "fwhm":
-        return found.tapered(number)
-    return found.box(growth.best if kind == "best" else number)
+        columns = number * _widest(found)
+    first, last = found.columns
+    if columns > last - first + 1:
+        raise LRSError(
+            f"{found.label}: --width is {columns:.1f} columns, expected at most "
+            f"{last - first + 1}, which hold data"
+        )
+    if columns > growth.free_width:
+        warnings.warn(
+            f"an aperture of {columns:.1f} columns touches another trace or the image's edge: up "
+            f"to {growth.free_width:.1f} are free",
+            LRSWarning,
+            stacklevel=2,
+        )
+    return (found.tapered(number) if kind == "fwhm" else found.box(columns)), columns
+
+
+def _background(
+    found: Measurement, background: Background, aperture: Aperture, columns: float
+) -> Background | None:
+    """Regions that touch neither source nor aperture; a reference has one variable for both."""
+    beside = (columns / 2.0 + 1.0) / _widest(found)  # a pixel that is touched counts as a whole
+    made = found.background(
+        distance=None if beside < 1.6 else max(beside, 2.5),
+        independent_var=aperture.independent_var,
+        bkg_fit=background.bkg_fit,
+    )
+    if made is None:
+        warnings.warn(
+            f"there is no room for background regions beside an aperture of {columns:.1f} columns: "
+            "the reference has none",
+            LRSWarning,
+            stacklevel=2,
+        )
+    return made
