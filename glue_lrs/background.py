@@ -194,9 +194,15 @@ class Background:
         for one, region in zip(each, regions, strict=True):
             span = f"{one.lower:.2f} to {one.upper:.2f}"
             if weights.empty:
+                moved = (
+                    f", moved by {offset:+.2f} with the aperture (fixed_background=True leaves it "
+                    "where it was drawn),"
+                    if offset
+                    else ""
+                )
                 raise ApertureError(
-                    f"bkg_coeff: no background region ({span}) has a pixel on the image, "
-                    f"whose columns are 0 to {columns - 1}"
+                    f"bkg_coeff: no background region (columns {span}{moved}) has a pixel on the "
+                    f"image, whose columns are 0 to {columns - 1}"
                 )
             empty = one.empty
             reached = np.isfinite(region.lower) & np.isfinite(region.upper)

@@ -601,6 +601,12 @@ class Extract1D:
                     f"{columns['WAVELENGTH'][worst]:.2f} um; their light is missing from the flux "
                     f"({done})"
                 )
+        unknown = int(np.count_nonzero(np.isnan(columns["FLUX_ERROR"]) & (columns["DQ"] == 0)))
+        if unknown:
+            notes.append(
+                f"{unknown} of {pixels.size} rows have a flux and no error: their variances "
+                "(VAR_POISSON, VAR_RNOISE, VAR_FLAT) are negative, expected 0 or more"
+            )
         if regionless:
             notes.append(
                 f"{regionless} of {pixels.size} rows have too few pixels in the background "
@@ -1045,10 +1051,11 @@ def _scale(
     back[0] /= area
     back[2:] /= area
     back[2:] /= area
-    for _, error, poisson, rnoise, flat in (flux, bright, back):
-        np.add(poisson, rnoise, out=error)
-        error += flat
-        np.sqrt(error, out=error)
+    with np.errstate(invalid="ignore"):  # negative variances, which are told of
+        for _, error, poisson, rnoise, flat in (flux, bright, back):
+            np.add(poisson, rnoise, out=error)
+            error += flat
+            np.sqrt(error, out=error)
 
 
 def _axis(image: SlitImage) -> NDArray[np.float64]:

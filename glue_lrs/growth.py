@@ -280,6 +280,11 @@ def growth_curve(
         )
         columns["fwhm"].append(float(found.width(wave)[0]) / found.pixel_scale)
         columns["rows"].append(number)
+    if not kept and not (values["error"] > 0).any():
+        raise LRSError(
+            f"{image.label}: no pixel has a variance (VAR_POISSON, VAR_RNOISE, VAR_FLAT), expected "
+            "some to tell the signal to noise"
+        )
     if not kept:
         raise LRSError(
             f"{image.label}: no row with a flux in the bands {list(map(tuple, bands))} micron"

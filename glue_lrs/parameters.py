@@ -11,6 +11,7 @@ from glue_lrs.aperture_correction import ApertureCorrection
 from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError, nearest
 from glue_lrs.image import SLITLESS
 from glue_lrs.reference import (
+    ANY,
     APERTURE_KEYS,
     IN_MEMORY,
     KEYS,
@@ -24,6 +25,7 @@ from glue_lrs.reference import (
     checked,
     excerpt,
     plain,
+    remarks,
 )
 
 if TYPE_CHECKING:
@@ -62,8 +64,15 @@ def operator_from_reference(
             entry.pop(key, None)
         else:
             entry[key] = value
+    if keys.get("id", exp_type) not in (exp_type, ANY):
+        raise ReferenceFileError(
+            f"id is {keys['id']!r}, expected {exp_type!r}, which the image is, or 'ANY'"
+        )
     if keys:
         check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
+        for level, text in remarks(entry):
+            if level == "warning" and text.split()[0] in keys:  # what was just asked for
+                warnings.warn(f"{source.name}: {text}", LRSWarning, stacklevel=3)
     correction = _as_correction(apcorr, exp_type)
     references = (("extract1d", source.name), ("apcorr", _name_of(correction)))
     profile = _as_psf(psf, exp_type)

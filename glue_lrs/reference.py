@@ -380,13 +380,15 @@ class Reference:
                 f"{', '.join(map(str, orders))}, expected {spectral_order}"
             )
         there = [
-            str(entry["id"])
+            repr(entry["id"])
             + (f" (region_type {entry['region_type']!r})" if not _is_target(entry) else "")
             for entry in self.document["apertures"]
         ]
+        alike = [str(e["id"]) for e in self.document["apertures"]]
+        case = any(name != exp_type and name.upper() == exp_type.upper() for name in alike)
         raise ReferenceFileError(
-            f"{self.name}: no aperture has the id {exp_type!r}, found {', '.join(there)} (upper "
-            "and lower case differ)"
+            f"{self.name}: no aperture has the id {exp_type!r}, found {', '.join(there)}"
+            + (" (upper and lower case differ)" if case else "")
         )
 
     def check(
@@ -420,10 +422,18 @@ class Reference:
             problems.append(
                 Problem("warning", f"{self.name}: no aperture is for MIRI LRS, found {ids}")
             )
+        instrument = self.document.get("instrument", "MIRI")
+        if instrument != "MIRI":
+            problems.append(
+                Problem("warning", f"{self.name}: instrument is {instrument!r}, expected 'MIRI'")
+            )
         seen: list[dict[str, Any]] = []
         for entry in entries:
             where = self._where(entry)
-            problems += [Problem(level, f"{where}: {text}") for level, text in _remarks(entry)]
+            problems += [Problem(level, f"{where}: {text}") for level, text in remarks(entry)]
+            if exp_type is None and not _other_mode(entry["id"]) and entry["id"] not in _IDS:
+                text = f"{where}: is for no exposure of LRS, expected {FIXED_SLIT!r}, {SLITLESS!r}"
+                problems.append(Problem("warning", f"{text} or 'ANY'"))
             if any(_shadows(one, entry) for one in seen):
                 problems.append(Problem("warning", f"{where}: never used, an earlier one matches"))
             seen.append(entry)
@@ -455,6 +465,10 @@ def excerpt(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
+#: What an entry of LRS can be called.
+_IDS = (FIXED_SLIT, SLITLESS, ANY)
+
+
 def _other_mode(name: object) -> bool:
     """Whether an id is the EXP_TYPE of another mode, whose keys are no concern of ours."""
     return isinstance(name, str) and (
@@ -484,7 +498,7 @@ def is_constant(coefficients: Coefficients | None) -> bool:
     return coefficients is None or all(not any(edge[1:]) for edge in coefficients)
 
 
-def _remarks(entry: Mapping[str, Any]) -> list[tuple[Any, str]]:
+def remarks(entry: Mapping[str, Any]) -> list[tuple[Any, str]]:
     """What a key says that has no effect, or that the pipeline does not understand."""
     found: list[tuple[Any, str]] = []
     source, regions = entry.get("src_coeff"), entry.get("bkg_coeff")

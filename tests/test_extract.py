@@ -438,3 +438,27 @@ def test_rows_in_blocks_are_the_rows_at_once(
     whole = OPERATORS[name].run(image)
     assert steps[0] < 90 == steps[1]
     assert_same(blocks, whole)
+
+
+def test_negative_variances_are_told(make_image: Callable[..., SlitImage]) -> None:
+    image = make_image(seed=3)
+    bad = image.var_rnoise.copy()
+    bad[10:13] = -1e6
+    with pytest.warns(LRSWarning, match="3 of .* rows have a flux and no error: their variances"):
+        found = Extract1D(aperture=Aperture(xstart=3, xstop=9)).run(replace(image, var_rnoise=bad))
+    assert np.isnan(found.columns["FLUX_ERROR"]).sum() == 3
+    assert np.isfinite(found.columns["FLUX"]).all()
+
+
+def test_regions_that_went_along_off_the_image_are_told(
+    make_image: Callable[..., SlitImage],
+) -> None:
+    extract = Extract1D(
+        aperture=Aperture(xstart=10, xstop=14),
+        background=Background.from_edges((0.5, 3.5)),
+        position_offset=-8.0,
+    )
+    with pytest.raises(
+        LRSError, match=r"moved by -8\.00 with the aperture \(fixed_background=True"
+    ):
+        extract.run(make_image())

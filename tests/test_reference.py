@@ -410,6 +410,28 @@ def test_wrong_overrides_are_told(overrides: dict[str, Any], message: str) -> No
         make(None, **overrides)
 
 
+def test_keys_that_have_no_effect_are_told() -> None:
+    taper = {"apertures": [{"id": FIXED_SLIT, "src_coeff": [[8.5], [17.5]]}]}
+    with pytest.warns(LRSWarning, match="xstart has no effect beside src_coeff"):
+        make(taper, xstart=3)
+    make(taper)  # nothing that was just asked for
+
+
+def test_ids_that_nothing_matches() -> None:
+    spaced = Reference.from_dict({"apertures": [{"id": f"{FIXED_SLIT} "}]})
+    with pytest.raises(ReferenceFileError, match=f"'{FIXED_SLIT}', found '{FIXED_SLIT} '$"):
+        spaced.entry(FIXED_SLIT)
+    assert any("is for no exposure of LRS, expected" in problem for problem in spaced.check())
+    lower = Reference.from_dict({"apertures": [{"id": FIXED_SLIT.lower()}]})
+    with pytest.raises(ReferenceFileError, match=r"\(upper and lower case differ\)$"):
+        lower.entry(FIXED_SLIT)
+    with pytest.raises(ReferenceFileError, match=r"^id is 'foo', expected 'MIR_LRS-FIXEDSLIT'"):
+        make(None, id="foo")
+    other = Reference.from_dict({"instrument": "NIRSPEC", "apertures": [{"id": "ANY"}]})
+    assert [p.level for p in other.check()] == ["warning"]
+    assert "instrument is 'NIRSPEC', expected 'MIRI'" in other.check()[0]
+
+
 def test_wrong_kinds_of_arguments_are_told() -> None:
     with pytest.raises(ReferenceFileError, match="reference is a int, expected a path"):
         make(3)

@@ -90,5 +90,6 @@ def combine(
         for one in made.inputs
     ]
     echo(table_text(lines))
-    echo(f"{output}: {made.wavelength.size} rows of {len(lines)} spectra")
+    kind = "spectrum" if len(lines) == 1 else "spectra"
+    echo(f"{output}: {made.wavelength.size} rows of {len(lines)} {kind}")
     return OK

@@ -123,7 +123,12 @@ def folder_made(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WriteError(f"{folder}: cannot be made, {error.strerror}") from error
+        found = (
+            "is a file, expected a folder"
+            if folder.is_file()
+            else f"cannot be made, {error.strerror}"
+        )
+        raise WriteError(f"{folder}: {found}") from error
     try:
         yield
     except BaseException:
@@ -134,8 +139,8 @@ def folder_made(folder: Path) -> Iterator[None]:
 
 
 def base_name(name: str) -> str:
-    """A name without .fits or .fits.gz."""
-    return re.sub(r"\.fits?(\.gz)?$", "", name, flags=re.IGNORECASE)
+    """A name without .fits, .fits.gz and their like."""
+    return re.sub(r"\.fits?(\.(gz|bz2|xz|zip))?$", "", name, flags=re.IGNORECASE)
 
 
 def check_integration(integration: int | None, stacks: Sequence[tuple[str, int | None]]) -> None:

@@ -101,7 +101,7 @@ def _import_crds() -> ModuleType:
     except ImportError:
         raise LRSError(
             "the package crds is not installed, expected for references of CRDS: "
-            "pip install glue-lrs[crds]"
+            "pip install 'glue-lrs[crds]'"
         ) from None
     return crds
 
