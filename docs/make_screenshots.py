@@ -49,6 +49,11 @@ def main(demo: Path, target: Path) -> None:
         live.select(7.0, 9.0)
         live.selected = 0
         photograph(application, target / "view_corrected.png")
+
+        live.deselect()
+        live.three_fwhm()
+        live.residual()
+        photograph(application, target / "view_measured.png")
     finally:
         close(application)
         (target / "missed_x1d.fits").unlink(missing_ok=True)
@@ -56,9 +61,9 @@ def main(demo: Path, target: Path) -> None:
 
 def photograph(application: Any, path: Path) -> None:
     """Save a picture of the window once it has settled."""
-    from glue_qt.utils import process_events
+    from glue_lrs.viewers.qt.base import settle
 
-    process_events(wait=0.5)
+    settle()
     if not application.grab().save(str(path), "PNG"):
         raise OSError(f"{path}: cannot be written")
 

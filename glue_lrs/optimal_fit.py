@@ -237,7 +237,7 @@ class Work:
         out["coefficients"][i] = coefficients
         bad = np.nonzero(~good)
         for s in range(self.positives):
-            lost = np.bincount(bad[0], weights=self.lit[s][bad], minlength=rows)
+            lost = np.bincount(bad[0], weights=self.lit[s][bad], minlength=rows).astype(float)
             lost += np.bincount(rejected[0], weights=self.lit[s][rejected], minlength=rows)
             out["good"][i, s] = self.light[s] - lost
         return shift, rejected

@@ -674,3 +674,12 @@ def test_without_variances_all_pixels_weigh_the_same() -> None:
     columns = OptimalExtraction(threshold=None).run(bare).columns
     assert np.nanmedian(columns["FLUX"]) == pytest.approx(1e-3, rel=2e-3)
     assert not np.nan_to_num(columns["FLUX_ERROR"]).any()
+
+
+def test_a_rejected_pixel_where_none_is_bad() -> None:
+    """There is nothing to count before it."""
+    image = scene(7, 2e-3, bad_fraction=0.0).s2d(1, edges=False).image
+    data = image.data.copy()
+    data[150, 13] += 300.0
+    result = OptimalExtraction().fit(replace(image, data=data))
+    assert (150, 13) in set(zip(*(axis.tolist() for axis in result.rejected), strict=True))

@@ -280,7 +280,7 @@ def test_a_missing_id_lists_what_there_is() -> None:
     reference = Reference({"apertures": [{"id": "mir_lrs-fixedslit"}, {"id": SLITLESS}]}, "r.json")
     with pytest.raises(
         ReferenceFileError,
-        match=f"r.json: no aperture has the id '{FIXED_SLIT}', found mir_lrs-fixedslit, {SLITLESS}",
+        match=f"no aperture has the id '{FIXED_SLIT}', found 'mir_lrs-fixedslit', '{SLITLESS}' ",
     ):
         reference.entry(FIXED_SLIT)
     with pytest.raises(ReferenceFileError, match="for spectral_order 2, expected 1"):

@@ -150,11 +150,14 @@ def no_image(data: Any) -> str:
         Something for which `is_lrs_image` does not hold.
     """
     label = getattr(data, "label", None) or type(data).__name__
+    if "glue_lrs_residual" in getattr(data, "meta", {}):
+        return f"{label}: is the residual of an LRS image, expected the image"
     ours = isinstance(getattr(data, "coords", None), LRSCoordinates | SpectrumCoordinates)
     if ours and not _has(data, "flux"):
         return (
-            f"{label}: glue has merged several datasets into it, expected one image: open the "
-            "files again and do not merge them (glue-lrs combine adds the spectra of nods)"
+            f"{label}: has no component flux, expected one image; if glue has merged several "
+            "datasets into it, open the files again and do not merge them (glue-lrs combine adds "
+            "the spectra of nods); if flux was renamed, name it so again"
         )
     return f"{label}: is no LRS image, expected an s2d, cal or calints"
 
@@ -243,9 +246,10 @@ def open_image(path: str | os.PathLike[str]) -> Data:
     """
     from glue.core.data_factories import load_data
 
-    from glue_lrs.viewers.files import lrs_image
+    from glue_lrs.viewers.files import lrs_image, strictly
 
-    return load_data(os.path.expanduser(os.fspath(path)), factory=lrs_image)
+    with strictly():
+        return load_data(os.path.expanduser(os.fspath(path)), factory=lrs_image)
 
 
 def _label(filename: str | None) -> str | None:
@@ -385,9 +389,15 @@ def update_spectrum_data(data: Data, extraction: Extraction | None) -> None:
         the extraction does not fit the dataset.
     """
     coordinates = data.coords
-    if not is_lrs_spectrum(data):
-        raise LRSError(f"{data.label}: is no LRS spectrum, expected what spectrum_data has made")
     components = {cid.label: cid for cid in data.main_components}
+    if not isinstance(coordinates, SpectrumCoordinates):
+        raise LRSError(f"{data.label}: is no LRS spectrum, expected what spectrum_data has made")
+    gone = [name for name in ("wavelength", "flux") if name not in components]
+    if gone:
+        raise LRSError(
+            f"{data.label}: {' and '.join(gone)} was renamed or removed, expected under that name; "
+            "the dataset is not kept up to date"
+        )
     names = [name for name in COLUMNS if component_name(name) in components]
     shape = data.shape
     if extraction is not None and extraction.is_stack != (len(shape) == 2):

@@ -546,6 +546,16 @@ class _Editor(View):
         self._text.set_visible(False)
         self._sync()
 
+    def take_key(self, key: str) -> None:
+        """Do what a key does over the view, which somebody else got.
+
+        Parameters
+        ----------
+        key : str
+            Matplotlib's name of it.
+        """
+        self._key(key)
+
     def _key(self, key: str) -> None:
         if key == "escape":
             if self.busy:

@@ -6,13 +6,17 @@ and claim products of MIRI LRS only: s2d, cal and calints as images, x1d and x1d
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from astropy.io import fits
 from glue.config import data_exporter, data_factory
 from glue.core import Data, Subset
 
-from glue_lrs.errors import WriteError
+from glue_lrs.errors import LRSError, LRSWarning, WriteError
 from glue_lrs.image import SlitImage
 from glue_lrs.io.products import IMAGE_KINDS, is_lrs_product
 from glue_lrs.io.x1d import read_x1d
@@ -25,6 +29,7 @@ __all__ = [
     "lrs_image",
     "lrs_spectrum",
     "register",
+    "strictly",
 ]
 
 #: glue's own reader of FITS has 100.
@@ -50,7 +55,45 @@ def is_spectrum_file(filename: str, **kwargs: Any) -> bool:
     return is_lrs_product(filename, ("x1d", "x1dints"))
 
 
-def lrs_image(filename: str) -> Data:
+#: Whether what cannot be read as a file of LRS is an error.
+_strict: ContextVar[bool] = ContextVar("strict", default=False)
+
+
+@contextmanager
+def strictly() -> Iterator[None]:
+    """Have the factories raise where they would read a plain FITS file instead."""
+    token = _strict.set(True)
+    try:
+        yield
+    finally:
+        _strict.reset(token)
+
+
+def _or_plain(filename: str, read: Callable[[str], Any], ours: Callable[[str], bool]) -> Any:
+    """Read a file of LRS; as any FITS file, with a warning, where it cannot be extracted.
+
+    Without this factory glue would have opened it.
+    """
+    try:
+        return read(filename)
+    except LRSError as error:
+        if _strict.get() or not ours(filename):
+            raise
+        from glue.core.data_factories.fits import fits_reader
+
+        try:
+            plain = fits_reader(filename)
+        except Exception:
+            raise error from None
+        warnings.warn(
+            f"{error}; it is opened as a plain FITS file, without extraction",
+            LRSWarning,
+            stacklevel=3,
+        )
+        return plain
+
+
+def lrs_image(filename: str) -> Data | list[Data]:
     """Read an s2d, cal or calints: see `glue_lrs.viewers.data.image_data`.
 
     Parameters
@@ -66,9 +109,14 @@ def lrs_image(filename: str) -> Data:
     Raises
     ------
     ProductError
-        If it cannot be read.
+        If it cannot be read, not even as a plain FITS file.
+
+    Warns
+    -----
+    LRSWarning
+        If it cannot be extracted, and is read as a plain FITS file.
     """
-    return image_data(SlitImage.read(filename))
+    return _or_plain(filename, lambda name: image_data(SlitImage.read(name)), is_image_file)
 
 
 def lrs_spectrum(filename: str) -> Data | list[Data]:
@@ -88,8 +136,17 @@ def lrs_spectrum(filename: str) -> Data | list[Data]:
     Raises
     ------
     ProductError
-        If it cannot be read.
+        If it cannot be read, not even as a plain FITS file.
+
+    Warns
+    -----
+    LRSWarning
+        If it cannot be extracted, and is read as a plain FITS file.
     """
+    return _or_plain(filename, _spectra, is_spectrum_file)
+
+
+def _spectra(filename: str) -> Data | list[Data]:
     found = [spectrum_data(extraction) for extraction in read_x1d(filename)]
     if len(found) == 1:
         return found[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
@@ -49,6 +49,14 @@ from glue_lrs.viewers.edges import (
     operator_with,
     regions_of,
     row_wavelength,
+)
+from glue_lrs.viewers.measured import Measured, centred, measured_of
+from glue_lrs.viewers.residual import META as RESIDUAL_META
+from glue_lrs.viewers.residual import (
+    fit_residual,
+    image_of_residual,
+    residual_data,
+    residual_of,
 )
 from glue_lrs.viewers.script import python_lines
 from glue_lrs.viewers.subsets import regions_of_subset, wavelengths_of
@@ -211,7 +219,7 @@ def _registry(collection: DataCollection, session: Session) -> _Registry:
 def _image_data(collection: DataCollection, source: Any) -> Data:
     """The Data of an image: one of the collection if it is there."""
     if isinstance(source, Data):
-        uuid = _image_uuid(source)
+        uuid = _image_uuid(source) or image_of_residual(source)
         source = next((data for data in collection if data.uuid == uuid), source)
         if not glue_data.is_lrs_image(source):
             raise LRSError(glue_data.no_image(source))
@@ -265,11 +273,18 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         A spectrum to compare with, ascending; `comparison_label*` is its name.
     selected* : int or None
         Number of the region, in `regions`, that has the focus.
+    measured* : Measured or None
+        What was measured in `shown`; None before `measure`.
+    residual_shown* : bool
+        Whether image viewers show `residual_data` as a layer; `residual_limit*` is the end of its
+        colours.
     closed* : bool
         Whether the extraction is over, as its data were removed. All methods that change
         something then do nothing.
     data, spectrum_data : Data
         The image, and its spectrum, in glue's collection. The spectrum follows what is committed.
+    residual_data : Data or None
+        What `residual` has left of the image, in glue's collection.
     session : Session
         Of glue.
     image : SlitImage
@@ -289,8 +304,12 @@ class LiveExtraction(HasCallbackProperties, HubListener):
     comparison = CallbackProperty(None)
     comparison_label = CallbackProperty("")
     selected = CallbackProperty(None)
+    measured = CallbackProperty(None)
+    residual_shown = CallbackProperty(False)
+    residual_limit = CallbackProperty(1.0)
     closed = CallbackProperty(False)
 
+    residual_data: Data | None = None
     _shown: tuple[int, SlitImage] | None
     _median: SlitImage | None
     _known_regions: list[tuple[Extract1D, tuple[Region, ...]]]
@@ -324,6 +343,10 @@ class LiveExtraction(HasCallbackProperties, HubListener):
             session.data_collection.append(found)
         self.spectrum_data = found
         self._restore_comparison(stored.get("comparison"), notes)
+        self.residual_data = residual_of(session.data_collection, data)
+        if self.residual_data is not None:
+            self.residual_limit = float(self.residual_data.meta[RESIDUAL_META].get("limit", 1.0))
+            self.residual_shown = bool(stored.get("residual", False))
         if notes:
             self.message = "; ".join([*notes, *filter(None, [self.message])])
         self._update_data()
@@ -332,7 +355,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
 
         self.add_callback("integration", self._integration_changed, priority=_FIRST)
         self.add_callback("wavelength_range", self._range_set, priority=_FIRST)
-        for name in ("rows_averaged", "cursor_row", "wavelength_ranges"):
+        for name in ("rows_averaged", "cursor_row", "wavelength_ranges", "residual_shown"):
             self.add_callback(name, self._remember_view)
         session.command_stack.add_callback(self._stack_moved)
         hub = session.hub
@@ -658,17 +681,150 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         """What edges depend on that are not straight."""
         return next((r.variable for r in regions if not r.straight), "wavelength")
 
-    def to_source(self) -> bool:
-        """Move the aperture to where the header and the WCS put the source; see `set`.
+    # --- what the image itself says ------------------------------------------------------------
 
-        The background regions move along unless ``fixed_background`` is set.
+    def measure(self) -> Measured:
+        """Measure position and width of the source in `shown`, and the aperture of best S/N.
+
+        It takes some tenths of a second, once for each integration: the result is kept, and is in
+        `measured`.
+
+        Returns
+        -------
+        Measured
+            What `glue_lrs.growth.survey` says.
+
+        Raises
+        ------
+        LRSError
+            If there is no source.
         """
-        found = expected_position(self.image)
-        if not isinstance(found, SourcePosition):
-            self.message = f"the aperture stays where it is: {found}"
+        if self.integration not in self._measurements:
+            self._measurements[self.integration] = measured_of(self.shown)
+        self.measured = self._measurements[self.integration]
+        return self.measured
+
+    def to_source(self) -> bool:
+        """Move the aperture, as wide as it is, to where the source is measured; see `set`.
+
+        Background regions stay where they are. Where nothing can be measured, the aperture goes to
+        where the header and the WCS put the source, and `message` says so; it also says how far
+        apart the two are if they disagree.
+        """
+        if self.closed:
             return False
-        operator = replace(self._extract, use_source_posn=True, position_offset=0.0)
-        return self.set(operator, "move the aperture to the source")
+        regions = self._regions_of(self._extract)
+        if not regions:
+            self.message = f"the aperture stays where it is: {self.message}"
+            return False
+        try:
+            measured = self.measure()
+            notes = list(measured.notes)
+            made = centred(regions, measured.measurement.trace, self.row_wavelength)
+        except LRSError as error:
+            why = self._own(error)
+            found = expected_position(self.image)
+            if not isinstance(found, SourcePosition):
+                self.message = f"the aperture stays where it is: {why}; {found}"
+                return False
+            trace = np.full(self.rows.size, np.nan)
+            trace[found.row] = found.column
+            made = centred(regions, trace, self.row_wavelength)
+            notes = [f"the source could not be measured, the header's position is taken: {why}"]
+        return self._set_and_tell(made, "move the aperture to the source", notes)
+
+    def three_fwhm(self, n: float = 3.0) -> bool:
+        """Make the aperture n times as wide as the measured FWHM, about the source; see `set`.
+
+        Parameters
+        ----------
+        n : float
+            Width over FWHM: see `glue_lrs.measure.Measurement.tapered`.
+        """
+        return self._take(
+            lambda measured: measured.measurement.tapered(n), f"make the aperture {n:g} × FWHM"
+        )
+
+    def best_width(self) -> bool:
+        """Give the aperture the width of best signal to noise, about the source; see `set`."""
+        return self._take(
+            lambda measured: measured.measurement.box(measured.curve.best),
+            "make the aperture that of best S/N",
+        )
+
+    def _take(self, make: Callable[[Measured], Aperture], label: str) -> bool:
+        """Set an aperture that is measured; background regions stay where they are."""
+        if self.closed:
+            return False
+        try:
+            measured = self.measure()
+            aperture = make(measured)
+            regions = self._regions_of(self._extract)
+            fixed = self._extract
+            if regions:  # else the default has failed, and there is nothing to keep
+                fixed = operator_with(fixed, self.image, regions)
+            kept = fixed.aperture
+            aperture = replace(aperture, ystart=kept.ystart, ystop=kept.ystop)
+            operator = replace(
+                fixed,
+                aperture=aperture,
+                use_source_posn=False,
+                reference_source_posn=None,
+                position_offset=0.0,
+            )
+        except LRSError as error:
+            self.message = f"the aperture stays as it is: {self._own(error)}"
+            return False
+        return self._set_and_tell(operator, label, measured.notes)
+
+    def _set_and_tell(
+        self, wanted: Extract1D | Sequence[Region], label: str, notes: Sequence[str]
+    ) -> bool:
+        done = self.set(wanted, label)
+        self.message = "; ".join([*notes, *filter(None, [self.message])])
+        return done
+
+    def _own(self, error: LRSError) -> str:
+        """What an error says, without the name of the image."""
+        return str(error).replace(f"{self.image.label}: ", "")
+
+    def residual(self) -> Data | None:
+        """Fit the source within the aperture, and show what the model leaves of `shown`.
+
+        It is an optimal extraction as `glue_lrs.methods.robust` makes it of the committed operator.
+        The residual stays as it is when the aperture changes, until this is called again; it is
+        hidden when another integration is shown.
+
+        Returns
+        -------
+        Data or None
+            `residual_data`: shape (row, column), with the components ``residual`` (data less
+            model, in the image's unit), ``sigma`` (over its standard deviation) and ``rejected``
+            (1 where a pixel disagrees with the model and was left out). None if the extraction is
+            over.
+
+        Raises
+        ------
+        LRSError
+            If nothing can be fitted; then what was shown stays.
+        """
+        if self.closed:
+            return None
+        found = fit_residual(self._extract, self.shown)
+        collection = self.session.data_collection
+        self.residual_data = residual_data(collection, self.data, self.shown, found)
+        with delay_callback(self, "residual_limit", "residual_shown", "message"):
+            self.residual_limit = found.limit
+            self.residual_shown = True
+            pixels = "pixel was" if found.number == 1 else "pixels were"
+            said = f"residual: data − model; {found.number} {pixels} rejected"
+            told = [note.replace(f"{self.image.label}: ", "") for note in found.notes]
+            self.message = "; ".join([said, *told])
+        return self.residual_data
+
+    def hide_residual(self) -> None:
+        """Show the residual no longer; its dataset stays in glue's collection."""
+        self.residual_shown = False
 
     def default(self) -> bool:
         """Take the built-in reference, with the present aperture correction; see `set`."""
@@ -781,7 +937,10 @@ class LiveExtraction(HasCallbackProperties, HubListener):
                 self.selected = None
 
     def _update_data(self) -> None:
-        glue_data.update_spectrum_data(self.spectrum_data, self.extraction)
+        try:
+            glue_data.update_spectrum_data(self.spectrum_data, self.extraction)
+        except LRSError as error:  # what users have made of the dataset; the extraction stands
+            self.message = "; ".join(filter(None, (self.message, str(error))))
 
     # --- comparison --------------------------------------------------------------------------
 
@@ -917,6 +1076,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         registry = getattr(self.session.data_collection, _REGISTRY, None)
         if registry is not None and registry.lives.get(self.data.uuid) is self:
             del registry.lives[self.data.uuid]
+        self.hide_residual()
         self.closed = True
 
     def _id(self, name: str) -> Any:
@@ -947,6 +1107,9 @@ class LiveExtraction(HasCallbackProperties, HubListener):
     def _data_removed(self, message: Any) -> None:
         if message.data is self.data:
             self.close()
+        elif message.data is self.residual_data:
+            self.hide_residual()
+            self.residual_data = None
 
     def _numbers_changed(self, message: Any) -> None:
         """Somebody has put other numbers into the image."""
@@ -959,6 +1122,8 @@ class LiveExtraction(HasCallbackProperties, HubListener):
             return
         if image is not self.image:
             self._set_image(image)
+            self.measured = None
+            self.hide_residual()
             self._show(self._extract)
             self._update_data()
 
@@ -1001,6 +1166,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         self._median = None
         self._known_regions = []
         self._base = None
+        self._measurements: dict[int | None, Measured] = {}
 
     def _middle_row(self) -> float:
         known = np.flatnonzero(np.isfinite(self.row_wavelength))
@@ -1020,6 +1186,8 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         if self.closed:
             return
         self._show(self.operator)
+        self.measured = self._measurements.get(self.integration)
+        self.hide_residual()  # it is that of another integration
         if self.operator is self._extract:
             self._update_data()
         self._compare()
@@ -1032,20 +1200,20 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         self.spectrum_data.meta[META] |= {
             "rows_averaged": int(self.rows_averaged),
             "cursor_row": float(self.cursor_row),
+            "residual": bool(self.residual_shown),
             "wavelength_ranges": [[float(end) for end in one] for one in self.wavelength_ranges],
         }
 
     def _remember(self) -> None:
         """Keep in the spectrum's meta what a session needs to bring this extraction back."""
         correction = self._extract.aperture_correction
-        stored = None
-        if correction is not None and correction.filename is not None:
-            path = str(_absolute(correction.filename))
-            stored = {"path": path, "subarray": correction.subarray}
-        elif correction is not None:
+        stored: dict[str, Any] | None = None
+        if correction is not None:  # its numbers as well: the file may move, or change
             axes = ("wavelength", "size", "factor")
             stored = {name: getattr(correction, name).tolist() for name in axes}
             stored["subarray"] = correction.subarray
+            if correction.filename is not None:
+                stored["path"] = str(_absolute(correction.filename))
         source = None if self._comparison is None else self._comparison.source
         self.spectrum_data.meta[META] = {
             "image": self.data.uuid,
@@ -1078,7 +1246,7 @@ def _restored(stored: dict[str, Any], image: SlitImage, notes: list[str]) -> Ext
         return None
     correction, references = None, dict(stored.get("references") or ())
     try:
-        correction = _restored_correction(stored.get("apcorr"))
+        correction = _restored_correction(stored.get("apcorr"), notes)
     except LRSError as error:
         notes.append(f"without the aperture correction: {error}")
         references["apcorr"] = None
@@ -1092,12 +1260,16 @@ def _restored(stored: dict[str, Any], image: SlitImage, notes: list[str]) -> Ext
         return None
 
 
-def _restored_correction(stored: Any) -> ApertureCorrection | None:
+def _restored_correction(stored: Any, notes: list[str]) -> ApertureCorrection | None:
     if stored is None:
         return None
-    if "path" in stored:
-        return ApertureCorrection.read(stored["path"], subarray=stored["subarray"])
-    return ApertureCorrection(**stored)
+    numbers = {name: value for name, value in stored.items() if name != "path"}
+    path = stored.get("path")
+    if "factor" not in numbers:  # of an older session
+        return ApertureCorrection.read(path, subarray=stored["subarray"])
+    if path is not None and not Path(path).is_file():
+        notes.append(f"{path}: is gone; the aperture correction is the one that the session kept")
+    return ApertureCorrection(**numbers, filename=path)
 
 
 # --- small things --------------------------------------------------------------------------------

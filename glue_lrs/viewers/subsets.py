@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from glue.core import Data, Subset
-from glue.core.exceptions import IncompatibleAttribute
 from glue.core.subset import (
     AndState,
     InvertState,
@@ -226,7 +225,7 @@ def _outlines(
     """
     try:
         mask: NDArray[Any] = np.asarray(state.to_mask(data))
-    except IncompatibleAttribute:
+    except Exception:  # see `wavelengths_of`
         raise ApertureError(
             f"the subset cannot be seen on {data.label}, expected one drawn on the image"
         ) from None
@@ -285,7 +284,7 @@ def wavelengths_of(subset: Any, data: Data) -> Ranges:
         return ((float(min(state.lo, state.hi)), float(max(state.lo, state.hi))),)
     try:
         mask = np.asarray(state.to_mask(data), dtype=bool)
-    except IncompatibleAttribute:
+    except Exception:  # a state of anyone's: an error here would end glue's broadcast to others
         return ()
     wave = np.asarray(data[component])
     known = np.isfinite(wave)

@@ -5,7 +5,10 @@ from __future__ import annotations
 __all__ = ["in_the_panel"]
 
 #: What tells of a parameter -> what there is in the panel.
-_SAID = {"(max_lost=0 would mask them)": "(Numbers tells how much)"}
+_SAID = {
+    "(max_lost=0 would mask them)": "(Numbers tells how much)",
+    ": use_source_posn would move the aperture there": "",
+}
 
 
 def in_the_panel(text: str) -> str:

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glue_lrs import Aperture, Extract1D, SlitImage
-from glue_lrs.errors import LRSError, ProductError, WriteError
+from glue_lrs.errors import LRSError, LRSWarning, ProductError, WriteError
 from glue_lrs.extraction import COLUMNS, Extraction
 from glue_lrs.image import DO_NOT_USE
 from glue_lrs.position import expected_position, expected_trace
@@ -923,3 +923,19 @@ print([name for name in toolkits if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Dropping column")  # glue's own reader, of the ASDF extension
+def test_a_file_of_lrs_that_cannot_be_extracted_opens_as_any_fits_file(tmp_path: Path) -> None:
+    """As it would without our factory; asked for as an LRS image, it is an error."""
+    image = Scene(seed=1).s2d(1).image
+    path = tmp_path / "blank_s2d.fits"
+    image.write(path)
+    with fits.open(path, mode="update") as hdulist:
+        del hdulist["SCI"].header["DISPAXIS"]
+    with pytest.warns(LRSWarning, match="opened as a plain FITS file, without extraction"):
+        plain = load_data(str(path))
+    first = plain[0] if isinstance(plain, list) else plain
+    assert not is_lrs_image(first)
+    with pytest.raises(ProductError, match="DISPAXIS"):
+        open_image(path)

@@ -22,7 +22,7 @@ from glue.core.application_base import Application
 from glue.core.edit_subset_mode import AndMode, AndNotMode, NewMode, OrMode, ReplaceMode, XorMode
 from glue.core.roi import PolygonalROI, RectangularROI
 from glue.core.session import Session
-from glue.core.subset import MaskSubsetState, RangeSubsetState, RoiSubsetState
+from glue.core.subset import MaskSubsetState, RangeSubsetState, RoiSubsetState, SubsetState
 
 from glue_lrs import (
     Aperture,
@@ -560,23 +560,11 @@ def test_the_focus_does_not_outlive_its_region(live: LiveExtraction) -> None:
 # --- source, default, references --------------------------------------------------------------
 
 
-def test_to_the_source_and_to_the_default(live: LiveExtraction) -> None:
+def test_to_the_default(live: LiveExtraction) -> None:
     default = live.extract
     live.set([live.regions[0].moved(8).with_edge("upper", -2)])
-    assert live.to_source()
-    (region,) = live.regions
-    assert (region.lower[0] + region.upper[0]) / 2 == pytest.approx(SOURCE, abs=0.02)
-    assert region.upper[0] - region.lower[0] == pytest.approx(6, abs=0.011)
     assert live.default()
     assert_shows(live, default)
-
-
-def test_without_a_source_position_the_message_tells_why(session: Session) -> None:
-    live = open_extraction(session, slit(source_ra=None))
-    before = live.extract
-    assert not live.to_source()
-    assert "the header has no DITH_RA and DITH_DEC" in live.message
-    assert live.extract == before
 
 
 def test_a_reference_is_loaded(live: LiveExtraction, tmp_path: Path) -> None:
@@ -1099,10 +1087,12 @@ def edits(live: LiveExtraction) -> dict[str, Callable[[], Any]]:
             live.add_region("background", 24, 30.4),
         ),
         "source": lambda: (live.set([live.regions[0].moved(4)]), live.to_source()),
+        "3 FWHM": lambda: (live.add_region("background", 24, 30.4), live.three_fwhm()),
+        "best": lambda: (live.add_region("background", 24, 30.4), live.best_width()),
     }  # fmt: skip
 
 
-NAMES = ["default", "moved", "tapered", "background", "source"]
+NAMES = ["default", "moved", "tapered", "background", "source", "3 FWHM", "best"]
 
 
 @pytest.mark.parametrize("source_type", ["POINT", "EXTENDED"])
@@ -1276,6 +1266,10 @@ def test_removed_data_close_the_extraction(live: LiveExtraction, session: Sessio
     assert not live.commit()
     assert not live.set([live.regions[0].moved(2)])
     assert not live.to_source()
+    assert not live.three_fwhm()
+    assert not live.best_width()
+    assert live.residual() is None
+    live.hide_residual()
     assert not live.default()
     live.cancel()
     live.select(6, 8)
@@ -1381,3 +1375,33 @@ def test_a_preview_extracts_once_and_leaves_glue_alone(
     live.commit("move")
     assert len(runs) == 3
     assert not np.array_equal(live.spectrum_data["flux"], before, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["wavelength", "flux"])
+def test_a_component_that_was_renamed_is_told(live: LiveExtraction, name: str) -> None:
+    data = live.spectrum_data
+    data.find_component_id(name).label = "mine"
+    before = live.extract
+    assert live.set(replace(before, aperture=before.aperture.shifted(1.0)), "shift")
+    assert live.extract != before  # the edit itself stands
+    assert f"{name} was renamed or removed" in live.message
+    data.find_component_id("mine").label = name
+    live.session.command_stack.undo()
+    assert live.extract == before
+    assert "renamed" not in live.message
+
+
+def test_a_subset_that_raises_disturbs_nobody(live: LiveExtraction) -> None:
+    """A handler that raises would end glue's broadcast to all others."""
+
+    class Odd(SubsetState):
+        def to_mask(self, data: Any, view: Any = None) -> Any:
+            raise IndexError("of another dataset")
+
+        def copy(self) -> SubsetState:
+            return Odd()
+
+    collection = live.session.data_collection
+    collection.new_subset_group("odd", Odd())
+    collection.new_subset_group("other", live.data.id["flux"] > 0)
+    assert live.wavelength_ranges == ()

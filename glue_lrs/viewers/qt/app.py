@@ -224,10 +224,10 @@ def fill(application: Any, paths: Sequence[str | os.PathLike[str]]) -> None:
 
 def _photograph(application: Any, target: Path, overwrite: bool, size: tuple[int, int]) -> None:
     """Draw the window into a PNG file."""
-    from glue_qt.utils import process_events
     from qtpy import QtCore
 
     from glue_lrs.io._files import atomic_write
+    from glue_lrs.viewers.qt.base import settle
 
     def tell(kind: Any, context: Any, text: str) -> None:
         if not text.startswith("This plugin does not support"):  # it has no windows to raise
@@ -236,7 +236,7 @@ def _photograph(application: Any, target: Path, overwrite: bool, size: tuple[int
     before = QtCore.qInstallMessageHandler(tell)
     try:
         application.start(maximized=False, size=size, block=False)
-        process_events(wait=0.5)  # layouts and timers have their turn
+        settle()  # layouts and timers have their turn
         picture = application.grab()
     finally:
         QtCore.qInstallMessageHandler(before)

@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from glue.core import BaseData, Data
-from qtpy import QtCore
+from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError
 from glue_lrs.viewers.data import is_lrs_image, no_image
 from glue_lrs.viewers.live import META, live_for, open_extraction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from glue_lrs.viewers.live import LiveExtraction
 
-__all__ = ["ICON_SIZE", "SUBTOOLS", "FollowsExtraction", "HasHand", "ShowsOneImage", "live_of"]
+__all__ = [
+    "ICON_SIZE",
+    "SUBTOOLS",
+    "FollowsExtraction",
+    "HasHand",
+    "ShowsOneImage",
+    "busy",
+    "live_of",
+    "settle",
+]
 
 #: Of the tools: the image's window is narrow.
 ICON_SIZE = QtCore.QSize(18, 18)
 #: What is behind the tools that are menus.
 SUBTOOLS = {"save": ["mpl:save"], "window": ["window:movetab", "window:title"]}
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Show the cursor of a program at work."""
+    QtWidgets.QApplication.setOverrideCursor(QtCore.Qt.WaitCursor)
+    try:
+        yield
+    finally:
+        QtWidgets.QApplication.restoreOverrideCursor()
+
+
+def settle(seconds: float = 0.5) -> None:
+    """Let layouts and timers have their turn.
+
+    By an event loop: every ``processEvents`` of PySide6 6.12 loses a reference to None, and enough
+    of them end the program.
+    """
+    loop = QtCore.QEventLoop()
+    QtCore.QTimer.singleShot(round(1000 * seconds), loop.quit)
+    (loop.exec if hasattr(loop, "exec") else loop.exec_)()
 
 
 def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | None:

@@ -9,7 +9,7 @@ from astropy import units as u
 from echo import delay_callback
 from glue.config import viewer_tool
 from glue.core import BaseData
-from glue.viewers.common.tool import CheckableTool, Tool
+from glue.viewers.common.tool import CheckableTool, SimpleToolMenu, Tool
 from glue.viewers.image.layer_artist import ImageLayerArtist
 from glue.viewers.image.state import ImageLayerState, ImageViewerState
 from glue_qt.viewers.image import ImageViewer
@@ -20,8 +20,14 @@ from matplotlib import colormaps
 from glue_lrs.errors import LRSError
 from glue_lrs.viewers.coordinates import LRSCoordinates
 from glue_lrs.viewers.data import is_lrs_image, no_image
-from glue_lrs.viewers.qt.base import SUBTOOLS, FollowsExtraction
+from glue_lrs.viewers.qt.base import SUBTOOLS, FollowsExtraction, busy
 from glue_lrs.viewers.qt.icons import icon
+from glue_lrs.viewers.qt.words import (
+    BEST_WIDTH_HINT,
+    RESIDUAL_HINT,
+    THREE_FWHM_HINT,
+    TO_SOURCE_HINT,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +129,6 @@ class AddBackgroundTool(CheckableTool):
     action_text = "Add a background region"
     tool_tip = "Add a background region: drag across its columns"
     status_tip = "Drag from one edge of the background region to the other; Escape cancels"
-    shortcut = "B"
 
     def activate(self) -> None:
         self.viewer.add_background(True)
@@ -134,16 +139,51 @@ class AddBackgroundTool(CheckableTool):
 
 
 @viewer_tool
+class ApertureMenu(SimpleToolMenu):
+    """Apertures to begin with: a menu."""
+
+    tool_id = "lrs:aperture"
+    icon = icon("source")
+    tool_tip = "Put the aperture on the source, or go back to the default"
+
+
+@viewer_tool
 class ToSourceTool(Tool):
-    """Move the aperture to where the WCS has the source."""
+    """Move the aperture to where the source is measured."""
 
     tool_id = "lrs:source"
     icon = icon("source")
     action_text = "To the source"
-    tool_tip = "Move the aperture to where the file's coordinates have the source"
+    tool_tip = TO_SOURCE_HINT
 
     def activate(self) -> None:
         self.viewer.ask("to_source")
+
+
+@viewer_tool
+class ThreeFWHMTool(Tool):
+    """An aperture of 3 FWHM."""
+
+    tool_id = "lrs:fwhm"
+    icon = icon("fwhm")
+    action_text = "3 × FWHM"
+    tool_tip = THREE_FWHM_HINT
+
+    def activate(self) -> None:
+        self.viewer.ask("three_fwhm")
+
+
+@viewer_tool
+class BestWidthTool(Tool):
+    """The aperture of best signal to noise."""
+
+    tool_id = "lrs:best"
+    icon = icon("best")
+    action_text = "Best S/N"
+    tool_tip = BEST_WIDTH_HINT
+
+    def activate(self) -> None:
+        self.viewer.ask("best_width")
 
 
 @viewer_tool
@@ -157,6 +197,21 @@ class DefaultTool(Tool):
 
     def activate(self) -> None:
         self.viewer.ask("default")
+
+
+@viewer_tool
+class ResidualTool(Tool):
+    """Show the residual, or the image again."""
+
+    tool_id = "lrs:residual"
+    icon = icon("residual")
+    action_text = "Residual"
+    tool_tip = RESIDUAL_HINT
+
+    def activate(self) -> None:
+        live = self.viewer.live
+        if live is not None:
+            self.viewer.ask("hide_residual" if live.residual_shown else "residual")
 
 
 class LRSImageViewer(FollowsExtraction, ImageViewer):
@@ -176,15 +231,18 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         "mpl:pan",
         "mpl:zoom",
         "lrs:background",
-        "lrs:source",
-        "lrs:default",
+        "lrs:aperture",
+        "lrs:residual",
         "select:yrange",
         "select:xrange",
         "select:polygon",
         "image:contrast_bias",
         "window",
     ]
-    subtools: ClassVar[dict[str, list[str]]] = SUBTOOLS
+    subtools: ClassVar[dict[str, list[str]]] = {
+        **SUBTOOLS,
+        "lrs:aperture": ["lrs:source", "lrs:fwhm", "lrs:best", "lrs:default"],
+    }
 
     editor: Any = None
     _editing = True
@@ -215,7 +273,9 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             self._set_look(data)
         if added:
             self.find_live()
-        if added and not is_lrs_image(data) and isinstance(data.coords, LRSCoordinates):
+        residual = self.live is not None and data is self.live.residual_data
+        other = not is_lrs_image(data) and isinstance(data.coords, LRSCoordinates)
+        if added and other and not residual:
             self.complain(no_image(data))  # it is shown, but there is nothing to extract
         return added
 
@@ -268,8 +328,12 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.editor.on_hint = self.set_status
         self.state.add_callback("slices", self._slice_chosen)
         self.follow("integration", self._show_integration)
+        self.follow("residual_shown", self._show_residual)
+        self.follow("residual_limit", self._show_residual)
         if live.image.is_stack:
             self._show_integration()
+        self._show_residual(restored=True)
+        self.state.add_callback("layers", self._layers_changed)
         self.state.home = self._show_bounding_box
         if not self._restored:
             self._show_bounding_box()
@@ -277,6 +341,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
     def detach(self) -> None:
         """Take them away."""
         self.state.home = None
+        self.state.remove_callback("layers", self._layers_changed)
         if self.editor is not None:
             self.editor.on_adding = self.editor.on_hint = None
             self.editor.close()
@@ -300,9 +365,61 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         if self.live is None:
             return
         try:
-            getattr(self.live, name)()
+            with busy():
+                getattr(self.live, name)()
         except LRSError as error:
             self.live.message = str(error)
+
+    # --- the residual ------------------------------------------------------------------------
+
+    def add_subset(self, subset: Any) -> bool:
+        """Add a subset, but not that of the residual over that of the image."""
+        if self.live is not None and subset.data is self.live.residual_data:
+            return False
+        return bool(super().add_subset(subset))
+
+    def remove_data(self, data: Any) -> None:
+        """The residual does not stay when its image leaves."""
+        if self.live is not None and data is self.live.data:
+            residual = self.live.residual_data
+            if self._residual_layer() is not None:
+                super().remove_data(residual)
+        super().remove_data(data)
+
+    def _residual_layer(self) -> Any:
+        residual = None if self.live is None else self.live.residual_data
+        if residual is None:
+            return None
+        return next((one for one in self.state.layers if one.layer is residual), None)
+
+    def _show_residual(self, *_: Any, restored: bool = False) -> None:
+        """Show the residual above the image in colours that tell plus from minus, or hide it."""
+        live = self.live
+        if live is None or live.residual_data is None:
+            return
+        layer = self._residual_layer()
+        if not live.residual_shown:
+            if layer is not None:
+                self.remove_data(live.residual_data)
+            return
+        if layer is not None and restored:  # as the session has it
+            return
+        if layer is None:
+            self.add_data(live.residual_data)
+            layer = self._residual_layer()
+        if layer is not None:
+            layer.attribute = live.residual_data.id["residual"]
+            layer.stretch = "linear"
+            layer.v_min, layer.v_max = -live.residual_limit, live.residual_limit
+            layer.cmap = colormaps["RdBu_r"]
+            layer.alpha = 1.0
+            layer.visible = True
+
+    def _layers_changed(self, *_: Any) -> None:
+        """Who deletes the residual's layer wants it off."""
+        live = self.live
+        if live is not None and live.residual_shown and self._residual_layer() is None:
+            live.hide_residual()
 
     def _show_bounding_box(self) -> None:
         """Limits that show where there is light, with a margin to drag beyond."""
@@ -351,7 +468,8 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
 
     def _set_wcs(self, *args: Any, **kwargs: Any) -> None:
         super()._set_wcs(*args, **kwargs)
-        if self._wcs_set and is_lrs_image(self.state.reference_data):
+        fresh = len(self.axes._all_coords) == 1  # another layer does not begin the axes anew
+        if self._wcs_set and fresh and is_lrs_image(self.state.reference_data):
             self._decorate()
 
     def _update_axes(self, *args: Any) -> None:

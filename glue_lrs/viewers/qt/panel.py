@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import warnings
 from contextlib import contextmanager
@@ -18,7 +19,13 @@ from qtpy import QtCore, QtGui, QtWidgets
 
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.position import SourcePosition, expected_position
-from glue_lrs.viewers.qt.base import ShowsOneImage
+from glue_lrs.viewers.qt.base import ShowsOneImage, busy
+from glue_lrs.viewers.qt.words import (
+    BEST_WIDTH_HINT,
+    RESIDUAL_HINT,
+    THREE_FWHM_HINT,
+    TO_SOURCE_HINT,
+)
 from glue_lrs.viewers.words import in_the_panel
 
 if TYPE_CHECKING:
@@ -40,6 +47,7 @@ _LIMITS_HINT = (
     "and bkg_coeff; xstart and xstop name the first and last pixel that are summed: edges at 26.5 "
     "and 34.5 are xstart 27, xstop 34."
 )
+_MEASURE_HINT = "Measure position and width of the source, and the aperture of best signal to noise"
 
 
 class Panel(QtWidgets.QWidget):
@@ -72,7 +80,8 @@ class Panel(QtWidgets.QWidget):
         self._build()
         for name in (
             "operator", "extraction", "message", "integration", "rows_averaged", "cursor_row",
-            "wavelength_ranges", "comparison", "comparison_label", "selected",
+            "wavelength_ranges", "comparison", "comparison_label", "selected", "measured",
+            "residual_shown",
         ):  # fmt: skip
             live.add_callback(name, self._changed)
             self._callbacks.append((name, self._changed))
@@ -210,12 +219,34 @@ class Panel(QtWidgets.QWidget):
         self.source_label.setToolTip("Where the header and the WCS put the source")
         layout.addWidget(self.source_label)
         row = QtWidgets.QHBoxLayout()
+        self.measured_label = QtWidgets.QLabel()
+        self.measured_label.setWordWrap(True)
+        self.measured_label.setTextInteractionFlags(QtCore.Qt.TextSelectableByMouse)
+        self._measured_at: tuple[Any, float] | None = None
+        row.addWidget(self.measured_label, 1)
+        self.measure = _button("Measure", self._measure, _MEASURE_HINT)
+        row.addWidget(self.measure)
+        layout.addLayout(row)
+        row = QtWidgets.QHBoxLayout()
         for text, name, tip in (
-            ("To the source", "to_source", "Move the aperture to where the WCS has the source"),
-            ("Default", "default", "The default aperture of this kind of file"),
+            ("To the source", "to_source", TO_SOURCE_HINT),
+            ("3 × FWHM", "three_fwhm", THREE_FWHM_HINT),
+            ("Best S/N", "best_width", BEST_WIDTH_HINT),
         ):
-            row.addWidget(_button(text, lambda n=name: self._do(getattr(self.live, n)), tip))
+            row.addWidget(_button(text, lambda n=name: self._do_slowly(n), tip))
+        layout.addLayout(row)
+        row = QtWidgets.QHBoxLayout()
+        row.addWidget(
+            _button(
+                "Default",
+                lambda: self._do(self.live.default),
+                "The default aperture of this kind of file",
+            )
+        )
         row.addWidget(_button("Load JSON…", self._load_reference, "Load an EXTRACT1D reference"))
+        self.residual = _button("Residual", self._toggle_residual, RESIDUAL_HINT)
+        self.residual.setCheckable(True)
+        row.addWidget(self.residual)
         layout.addLayout(row)
         row = QtWidgets.QHBoxLayout()
         self.apcorr = _Elided()
@@ -324,6 +355,8 @@ class Panel(QtWidgets.QWidget):
             self._show_background()
             _set(self.offset, live.operator.position_offset)
             self._show_source()
+            self._show_measured()
+            self.residual.setChecked(bool(live.residual_shown))
             correction = live.operator.aperture_correction
             self.apcorr.setText("none" if correction is None else _name(correction.filename))
             self.apcorr_none.setEnabled(correction is not None)
@@ -413,14 +446,29 @@ class Panel(QtWidgets.QWidget):
         found = self._source
         apertures = [region for region in self.live.regions if region.kind == "aperture"]
         if not isinstance(found, SourcePosition) or not apertures:
-            self.source_label.setText("the file does not tell where the source is")
+            self.source_label.setText("the header does not tell where the source is")
             return
         at = self.live.rows[found.row], self.live.row_wavelength[found.row]
         lower, upper = (float(edge) for edge in apertures[0].at(*at))
         away = round((lower + upper) / 2.0 - found.column, 2) + 0.0  # no -0.00
         self.source_label.setText(
-            f"source at column {found.column:.2f}, aperture {away:+.2f} from it"
+            f"header: column {found.column:.2f}, aperture {away:+.2f} from it"
         )
+
+    def _show_measured(self) -> None:
+        """What was measured; it is worked out again only where the cursor is in another row."""
+        measured = self.live.measured
+        wave = float(self.live.row_wavelength[self._cursor()])
+        if self._measured_at == (measured, wave):
+            return
+        self._measured_at = (measured, wave)
+        if measured is None:
+            self.measured_label.setText("not measured yet")
+            self.measured_label.setToolTip(_MEASURE_HINT)
+        else:
+            self.measured_label.setText(f"measured: {measured.line(wave)}")
+            text = f"{measured.measurement.report()}\n\n{measured.curve.report()}"
+            self.measured_label.setToolTip(f"<pre>{html.escape(text)}</pre>")
 
     def _show_numbers(self) -> None:
         live = self.live
@@ -479,6 +527,22 @@ class Panel(QtWidgets.QWidget):
             self.say("; ".join(told))
         self._told = told
         return True
+
+    def _do_slowly(self, name: str) -> bool:
+        """Call a method of the extraction that takes its time."""
+        with busy():
+            return self._do(getattr(self.live, name))
+
+    def _measure(self) -> None:
+        if self._do_slowly("measure") and self.live.measured is not None:
+            self.say("; ".join(self.live.measured.notes))
+
+    def _toggle_residual(self) -> None:
+        if self.live.residual_shown:
+            self.live.hide_residual()
+        else:
+            self._do_slowly("residual")
+        self.residual.setChecked(bool(self.live.residual_shown))
 
     def _row_selected(self) -> None:
         rows = self.table.selectionModel().selectedRows()
@@ -687,6 +751,19 @@ class PanelLayerArtist(LayerArtist):
         """Nothing is drawn."""
 
 
+_ARROWS = ("left", "right", "up", "down")
+#: Keys that the image knows, by Qt's names.
+_KEYS = {
+    QtCore.Qt.Key_Left: "left",
+    QtCore.Qt.Key_Right: "right",
+    QtCore.Qt.Key_Up: "up",
+    QtCore.Qt.Key_Down: "down",
+    QtCore.Qt.Key_Delete: "delete",
+    QtCore.Qt.Key_Backspace: "backspace",
+    QtCore.Qt.Key_Escape: "escape",
+}
+
+
 class ExtractionPanel(ShowsOneImage, DataViewer):
     """The panel as one of glue's viewers, so that sessions bring it back."""
 
@@ -705,6 +782,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         self.scroll.setWidgetResizable(True)
         self.scroll.setFrameShape(QtWidgets.QFrame.NoFrame)
         self.scroll.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarAlwaysOff)
+        self.scroll.setFocusPolicy(QtCore.Qt.NoFocus)  # it would scroll with the arrow keys
         whole = QtWidgets.QWidget()
         self._layout = QtWidgets.QVBoxLayout(whole)
         self._layout.setContentsMargins(0, 0, 0, 0)
@@ -727,6 +805,25 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         label.setMargin(8)
         label.setStyleSheet("color: #b00020")
         self.scroll.setWidget(label)
+
+    def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's
+        """Hand arrows, Delete and Escape that nothing in the panel takes to the image."""
+        name = _KEYS.get(event.key())
+        hand = self._hand() if name is not None else None
+        if name is None or hand is None:
+            super().keyPressEvent(event)
+            return
+        shift = bool(event.modifiers() & QtCore.Qt.ShiftModifier)
+        hand.take_key(f"shift+{name}" if shift and name in _ARROWS else name)
+
+    def _hand(self) -> Any:
+        """The hand of an image that shows the same extraction."""
+        for viewers in self.session.application.viewers:
+            for viewer in viewers:
+                hand = getattr(viewer, "hand", None)
+                if hand is not None and viewer.live is self.live and hasattr(hand, "take_key"):
+                    return hand
+        return None
 
     def register_to_hub(self, hub: Any) -> None:
         """Listen for subsets."""

@@ -6,6 +6,8 @@ __all__ = ["MENU_LABEL", "setup"]
 
 #: Entry of the Plugins menu, and what a tab is called.
 MENU_LABEL = "MIRI LRS extraction"
+#: What glue calls the colours of a residual: it shows no colours that it has no name for.
+DIVERGING = "Blue-Red"
 
 
 def setup() -> None:
@@ -16,6 +18,8 @@ def setup() -> None:
     except ImportError:  # qtpy's errors are ImportErrors as well
         return
 
+    import matplotlib
+    from glue.config import colormaps
     from glue_qt.config import layer_action, menubar_plugin, qt_client, startup_action
 
     from glue_lrs.viewers.qt.image import LRSImageViewer
@@ -27,6 +31,8 @@ def setup() -> None:
     for viewer in (LRSImageViewer, LRSSpectrumViewer, SlitProfileViewer, ExtractionPanel):
         if viewer not in qt_client.members:
             qt_client.add(viewer)
+    if all(label != DIVERGING for label, _ in colormaps.members):
+        colormaps.add(DIVERGING, matplotlib.colormaps["RdBu_r"])  # red is plus, as in our pictures
     if all(label != MENU_LABEL for label, _ in menubar_plugin.members):
         menubar_plugin.add(MENU_LABEL, open_from_menu)
     if "lrs" not in startup_action.members:

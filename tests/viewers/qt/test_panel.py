@@ -120,9 +120,13 @@ def test_position(live: Any, panel: Any) -> None:
     assert "aperture +1.50 from it" in panel.source_label.text()
     button(panel, "To the source").click()
     assert live.extract.position_offset == 0.0
-    assert live.extract.use_source_posn is True
+    assert live.extract.use_source_posn is False
+    found = live.measure().measurement
+    lower, upper = live.regions[0].lower[0], live.regions[0].upper[0]
+    assert (lower + upper) / 2 == pytest.approx(found.column, abs=0.0051)
     settle(0.1)
-    assert "+0.00 from it" in panel.source_label.text()
+    away = (lower + upper) / 2 - found.expected.column
+    assert f"aperture {round(away, 2) + 0.0:+.2f} from it" in panel.source_label.text()
     live.set([kept.moved(3.0)])
     button(panel, "Default").click()
     assert live.regions[0] == kept
