@@ -303,6 +303,7 @@ class Combination:
             units={new: self.units[name] for name, new in names.items() if name in self.units},
             header=self.header,
             keywords_source=self.keywords,
+            filename=self.filename,
         )
 
     def __repr__(self) -> str:

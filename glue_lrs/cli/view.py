@@ -9,6 +9,7 @@ import click
 
 from glue_lrs.cli.options import FILE, FILES, OVERWRITE
 from glue_lrs.cli.program import main
+from glue_lrs.cli.talk import echo
 
 if TYPE_CHECKING:
     pass
@@ -27,7 +28,7 @@ def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int
     Each s2d, cal or calints opens in a tab: the image with the aperture at the source, the
     spectrum, a cut across the slit, and a panel. Drag edges; save what you see as an x1d and as an
     EXTRACT1D reference. An x1d beside an image is what its spectrum is compared with. A glue
-    session (.glu) opens as it was saved.
+    session (.glu) opens as it was saved, and spectra alone in a viewer of their own.
 
     It takes glue's desktop: pip install 'glue-lrs[qt]'.
 
@@ -39,4 +40,7 @@ def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int
     """
     from glue_lrs.viewers.qt.app import view as start
 
-    return start(files, screenshot, overwrite=overwrite)
+    code = start(files, screenshot, overwrite=overwrite)
+    if screenshot is not None:
+        echo(f"wrote {screenshot}")
+    return code

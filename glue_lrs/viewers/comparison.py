@@ -14,6 +14,7 @@ from astropy.nddata import StdDevUncertainty
 from glue.core import Data
 from numpy.typing import NDArray
 
+from glue_lrs.describe import read_spectra
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction import Extraction
 
@@ -59,13 +60,21 @@ class Comparison:
             )
 
 
+def _read(path: str) -> Extraction:
+    """The single spectrum of an x1d or c1d, or the stack of an x1dints."""
+    found = read_spectra(path)
+    if len(found) != 1:
+        raise LRSError(f"{path}: has {len(found)} spectra, expected one to compare with")
+    return found[0]
+
+
 def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
     """Read a spectrum to compare with.
 
     Parameters
     ----------
     source : str, path-like or Data
-        An x1d or x1dints, or the glue data of a spectrum.
+        An x1d, x1dints or c1d, or the glue data of a spectrum.
 
     Returns
     -------
@@ -80,9 +89,7 @@ def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
     if isinstance(source, Data):
         return Comparison(source.label, {"uuid": source.uuid}, _data_spectrum(source))
     path = Path(fspath(source)).expanduser().resolve()
-    return Comparison(
-        path.name, {"path": str(path)}, Extraction.read(str(path)).to_spectrum(fill="nan")
-    )
+    return Comparison(path.name, {"path": str(path)}, _read(str(path)).to_spectrum(fill="nan"))
 
 
 def series(

@@ -1,7 +1,8 @@
 """Files of LRS in and out of glue: data factories and an exporter.
 
 `register` puts them into glue's registries. The factories come before glue's own reader of FITS,
-and claim products of MIRI LRS only: s2d, cal and calints as images, x1d and x1dints as spectra.
+and claim products of MIRI LRS only: s2d, cal and calints as images, x1d, x1dints and c1d as
+spectra.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from astropy.io import fits
 from glue.config import data_exporter, data_factory
 from glue.core import Data, Subset
 
+from glue_lrs.describe import read_spectra
 from glue_lrs.errors import LRSError, LRSWarning, WriteError
 from glue_lrs.image import SlitImage
 from glue_lrs.io.products import IMAGE_KINDS, is_lrs_product
-from glue_lrs.io.x1d import read_x1d
 from glue_lrs.viewers.data import image_data, is_lrs_spectrum, spectrum_data
 
 __all__ = [
@@ -51,8 +52,8 @@ def is_image_file(filename: str, **kwargs: Any) -> bool:
 
 
 def is_spectrum_file(filename: str, **kwargs: Any) -> bool:
-    """Tell whether a file is an x1d or x1dints of MIRI LRS; never raises."""
-    return is_lrs_product(filename, ("x1d", "x1dints"))
+    """Tell whether a file is an x1d, x1dints or c1d of MIRI LRS; never raises."""
+    return is_lrs_product(filename, ("x1d", "x1dints", "c1d"))
 
 
 #: Whether what cannot be read as a file of LRS is an error.
@@ -120,7 +121,7 @@ def lrs_image(filename: str) -> Data | list[Data]:
 
 
 def lrs_spectrum(filename: str) -> Data | list[Data]:
-    """Read an x1d or x1dints: see `glue_lrs.viewers.data.spectrum_data`.
+    """Read an x1d, x1dints or c1d: see `glue_lrs.viewers.data.spectrum_data`.
 
     Parameters
     ----------
@@ -147,7 +148,7 @@ def lrs_spectrum(filename: str) -> Data | list[Data]:
 
 
 def _spectra(filename: str) -> Data | list[Data]:
-    found = [spectrum_data(extraction) for extraction in read_x1d(filename)]
+    found = [spectrum_data(extraction) for extraction in read_spectra(filename)]
     if len(found) == 1:
         return found[0]
     for number, data in enumerate(found, start=1):
@@ -188,7 +189,7 @@ def register() -> None:
     """Put the factories and the exporter into glue's registries, once."""
     factories = (
         (lrs_image, "JWST MIRI LRS image (s2d, cal, calints)", is_image_file),
-        (lrs_spectrum, "JWST MIRI LRS spectrum (x1d, x1dints)", is_spectrum_file),
+        (lrs_spectrum, "JWST MIRI LRS spectrum (x1d, x1dints, c1d)", is_spectrum_file),
     )
     for function, label, identifier in factories:
         if all(item.function is not function for item in data_factory.members):

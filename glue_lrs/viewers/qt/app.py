@@ -58,6 +58,8 @@ def view(
     """
     if screenshot is not None:
         target = Path(screenshot)
+        if target.suffix.lower() != ".png":
+            raise WriteError(f"{target}: ends in {target.suffix!r}, expected '.png'")
         if target.exists() and not overwrite:
             raise WriteError(f"{target}: exists, give overwrite=True (--overwrite) to replace it")
     with _platform("offscreen" if screenshot is not None else None):
@@ -217,8 +219,15 @@ def fill(application: Any, paths: Sequence[str | os.PathLike[str]]) -> None:
         for live in lives:
             live.load_comparison(os.fspath(spectrum))
     if not lives:
+        from glue_qt.viewers.profile import ProfileViewer
+
+        from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
+
         for spectrum in spectra:
-            application.load_data(os.fspath(spectrum))
+            found = application.load_data(os.fspath(spectrum))
+            for data in found if isinstance(found, list) else [found]:
+                viewer = LRSSpectrumViewer if data.ndim == 1 else ProfileViewer
+                application.new_data_viewer(viewer, data=data)
     application.tab_widget.setCurrentIndex(0)
 
 

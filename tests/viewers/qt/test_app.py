@@ -15,6 +15,8 @@ from glue.core import Data
 from glue_qt.app import GlueApplication
 from qtpy import QtCore, QtGui, QtWidgets
 
+from glue_lrs import Extract1D, Extraction
+from glue_lrs.combine import combine
 from glue_lrs.errors import LRSError, WriteError
 from glue_lrs.image import SlitImage
 from glue_lrs.viewers.data import is_lrs_image, is_lrs_spectrum
@@ -222,6 +224,45 @@ def test_layout(app: Any, products: dict[str, Path]) -> None:
     app.resize(1500, 900)
     settle(0.2)
     assert tab.spectrum._mdi_wrapper.width() == 300
+
+
+@pytest.mark.parametrize("kind", ["x1d", "c1d", "x1dints"])
+def test_spectra_alone_are_shown(
+    app: Any, products: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    path = products["x1d"]
+    if kind == "c1d":
+        path = tmp_path / "both_c1d.fits"
+        combine([Extraction.read(products["x1d"])]).write(path)
+    elif kind == "x1dints":
+        path = tmp_path / "scene_x1dints.fits"
+        stack = SlitImage.read(products["calints"])
+        extract = Extract1D.from_reference(None, stack.exp_type, apply_apcorr=False)
+        extract.run(stack).write(path)
+    shell.fill(app, [path])
+    (viewer,) = [viewer for viewers in app.viewers for viewer in viewers]
+    (data,) = app.data_collection
+    assert data.ndim == (2 if kind == "x1dints" else 1)
+    (layer,) = viewer.layers
+    assert layer.layer is data
+    assert layer.visible
+
+
+def test_a_combined_spectrum_is_compared_with(
+    app: Any, products: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "both_c1d.fits"
+    combine([Extraction.read(products["x1d"])]).write(path)
+    shell.fill(app, [products["s2d"], path])
+    live = live_for(app, next(iter(app.data_collection)))
+    assert live.comparison_label == "both_c1d.fits"
+    np.testing.assert_allclose(np.nanmedian(live.ratio()[1]), 1.0, rtol=1e-6)
+
+
+def test_a_screenshot_is_a_png(products: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=r"a.txt: ends in '.txt', expected '.png'"):
+        shell.view([products["s2d"]], tmp_path / "a.txt")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_screenshot(qtbot: Any, products: dict[str, Path], tmp_path: Path) -> None:
