@@ -155,10 +155,18 @@ class PSFProfile(Profile):
     def __call__(  # noqa: D102 - as of Profile
         self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
     ) -> NDArray[np.float64]:
+        return read_rows(self._normalised(wavelength), offset * self.subpix + self.center)
+
+    def _normalised(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`rows`, each adding up to 1; kept, as a fit asks for the same wavelengths many times."""
+        last: tuple[NDArray[np.float64], NDArray[np.float64]] | None = self.__dict__.get("_last")
+        if last is not None and np.array_equal(last[0], wavelength, equal_nan=True):
+            return last[1]
         table = self.rows(wavelength)
         light = table.sum(axis=1)
         np.divide(table, light[:, np.newaxis] / self.subpix, out=table, where=light[:, None] > 0)
-        return read_rows(table, offset * self.subpix + self.center)
+        object.__setattr__(self, "_last", (np.array(wavelength), table))
+        return table
 
     def rows(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
         """The table at wavelengths, linear between its own, 0 outside: (row, column of `data`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -234,3 +235,17 @@ def test_systems_without_a_solution_give_zero() -> None:
             np.broadcast_to(np.eye(size), (len(good), size, size)),
             atol=1e-6,
         )
+
+
+def test_a_psf_gives_the_same_whatever_it_was_asked_before() -> None:
+    """What it keeps belongs to the wavelengths it was asked for last."""
+    psf = PSFProfile.sampled(GaussianProfile(), np.linspace(4.0, 14.0, 30))
+    offset = COLUMNS - 20.3 + np.zeros((WAVE.size, 1))
+    first = psf(offset, WAVE)
+    other = np.where(np.arange(WAVE.size) % 7 == 0, np.nan, WAVE[::-1])
+    np.testing.assert_array_equal(psf(offset, other), replace(psf)(offset, other))
+    np.testing.assert_array_equal(psf(offset, WAVE), first)
+    changed = WAVE.copy()
+    kept = psf(offset, changed)
+    changed += 0.5
+    assert not np.array_equal(psf(offset, changed), kept)
