@@ -34,6 +34,9 @@ _CLIP = 5.0
 #: What a model that is still being fitted may be wrong by, as a fraction of the profile's peak.
 _TOLERANCE = 0.08
 
+#: The same at the end of a fit.
+_CLOSE = 0.01
+
 #: The same for the weights of the fit of position and width.
 _FLOOR = 0.02
 
@@ -59,8 +62,9 @@ _FEW_TERMS = 3
 #: What a learned profile may be wrong by at first, and as it gets better; as `_FLOOR`.
 _FLOORS = (0.02, 0.002, 0.0003)
 
-#: What a negative trace may be wrong by, as a fraction of itself.
-UNSURE = 0.02
+#: What a negative trace may be wrong by, as a fraction of itself: its core, and so many columns from
+#: it, where the other nod may end and half of it be missing.
+_UNSURE, _UNSURE_WINGS, _WINGS = 0.02, 0.5, 4.0
 
 #: Expected size of the spline's coefficients, as a fraction of the light, near the core and beyond:
 #: it holds back a correction that faint data cannot tell.
@@ -423,8 +427,6 @@ def refine(
         residual = pixels.data.copy()
         for i, field in enumerate(basis):
             residual -= coefficients[:, i, np.newaxis] * field
-        peak = np.abs(coefficients[:, :1]) * lit[0].max(axis=1, keepdims=True)
-        weight[residual**2 > _CLIP**2 * variance + (0.5 * _TOLERANCE * peak) ** 2] = 0.0
         fields = [off(f[:, np.newaxis] * d) for f, d in zip(coefficients.T, slopes, strict=False)]
         change, error = _gauss_newton(
             fields, [np.ones((known.size, 1))] * positives, weight, residual
@@ -438,6 +440,12 @@ def refine(
     else:
         moved[positives:] = 0.0
     return replace(found, profile=profile, traces=traces + moved[:, np.newaxis], shift_error=error)
+
+
+def unsure(negative: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared doubt of a negative trace so far from its middle: parts of it may be missing."""
+    doubt = np.where(np.abs(offset) < _WINGS, _UNSURE, _UNSURE_WINGS) * negative
+    return np.asarray(doubt * doubt)
 
 
 def _orders(signal_to_noise: float) -> tuple[int, int]:
@@ -691,15 +699,15 @@ def _correct(
         )
         # What the fluxes need for a start is a profile that is about right.
         some = terms if step == floors[-1] else min(terms, _FEW_TERMS)
-        # Of a negative trace the fainter parts may be missing, where a nod does not reach.
-        negative = [f[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True)][positives:]
-        unsure = UNSURE**2 * np.sum(negative, axis=0) ** 2 if negative else 0.0
-        variance = pixels.variance + step**2 * floor + unsure
+        variance = pixels.variance + step**2 * floor
+        for i in range(positives, len(lit)):
+            variance += unsure(flux[i][:, np.newaxis] * lit[i], offsets[i])
         weight = reached / variance
         flux = _smooth(_project(lit, weight, data)[0].T, half)
         model = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True)], axis=0)
         largest = np.abs(model).max(axis=1, keepdims=True)
-        limit = _CLIP * np.sqrt(pixels.variance) + 0.5 * _TOLERANCE * largest
+        tolerance = min(0.5 * _TOLERANCE, max(5.0 * step, _CLOSE))
+        limit = _CLIP * np.sqrt(pixels.variance) + tolerance * largest
         weight[np.abs(data - model) > limit] = 0.0
         bare = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, plain, strict=True)], axis=0)
         coefficients = _fit_spline(
@@ -798,8 +806,8 @@ def _learn_together(
         peak = model.max(axis=1, keepdims=True)
         belief = _FLOORS[min(step, len(_FLOORS) - 1)]
         variance = near.variance + (belief * peak) ** 2
-        if count > positives:
-            variance = variance + (UNSURE * np.sum(parts[positives:], axis=0)) ** 2
+        for i in range(positives, count):
+            variance += unsure(parts[i], offsets[i])
         weight = good / variance
         if step > 1:
             limit = _CLIP * np.sqrt(near.variance) + 0.5 * _TOLERANCE * peak

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.learn import UNSURE, Learned, invert, normal, refine
+from glue_lrs.learn import Learned, Pixels, invert, normal, refine, unsure
 from glue_lrs.optimal_view import Mean, View, row_level, running, window
 from glue_lrs.profile import PSFProfile
 
@@ -25,6 +25,12 @@ _ROUNDS = 12
 #: What the model may be wrong by, as a fraction of the profile's peak.
 _TOLERANCE = 0.004
 
+#: Least that it is taken to be wrong by, in standard deviations of a pixel.
+_LEAST = 0.7
+
+#: Standard deviations by which a pixel can disagree with a profile, where that is measured.
+_HELD = 4.0
+
 #: Least error of a profile, as a fraction of its peak, as far as weights are concerned: without it
 #: the faintest wings of the brightest sources would count as much as the core.
 _BELIEF = 1e-4
@@ -34,6 +40,9 @@ _JITTER = 0.2
 
 #: Shifts below this do not matter to the errors of the fluxes.
 _SMALL_SHIFT = 0.05
+
+#: Row and column of no pixel.
+_NOTHING = (np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,15 +120,17 @@ class Work:
             shape = (x.size,)
             behind = [np.broadcast_to(((x - middle) / half) ** i, shape) for i in range(order + 1)]
             behind = [np.broadcast_to(b, lit[0].shape) for b in behind]
-        variance, doubt = _model_variance(start, inner, lit, positives, behind)
+        variance, doubt = _model_variance(start, inner, lit, positives, behind, traces)
         if operator.fit_position and (positives == 1 or operator.profile is not None):
             near = replace(
                 pixels, data=pixels.data[:, inner], good=pixels.good[:, inner], columns=x
             )
             given = operator.profile is not None
+            mean = variance / start.number
+            kept = _kept(near, mean, doubt, [*lit, *behind], operator.threshold)
             learned = refine(
-                near,
-                variance / start.number,
+                replace(near, good=kept),
+                mean,
                 learned,
                 positives=positives,
                 others=[*lit[positives:], *behind],
@@ -313,10 +324,9 @@ class Work:
 
         `weight`, `coefficients` and `inverse` are changed.
         """
-        nothing = np.zeros(0, dtype=np.intp)
         threshold = self.operator.threshold
         if threshold is None:
-            return nothing, nothing
+            return _NOTHING
         made_of = (coefficients @ self.mix(shift))[:, np.newaxis]
         residual = data - np.matmul(made_of, self.fields)[:, 0]
         residual *= residual
@@ -324,42 +334,10 @@ class Work:
         residual *= good
         # The quick look is somewhat stricter than the exact one that follows for these rows.
         rows = np.flatnonzero(residual.max(axis=1) > 0.8 * threshold**2)
-        if rows.size == 0:
-            return nothing, nothing
-        basis = self.basis(shift)
-
-        def solve(some: NDArray[np.intp], start: NDArray[np.float64]) -> _Solved:
-            sub = [field[some] for field in basis]
-            return _solve_rows(
-                data[some], start, sub, self.variance[some], self.doubt[some], threshold
-            )
-
-        solved = solve(rows, weight[rows])
-        coefficients[rows], inverse[rows] = solved.coefficients, solved.inverse
-        gone = np.zeros((rows.size, data.shape[1]), dtype=bool)
-        gone[solved.rejected] = True
-        # Two neighbours that are hit look like a source: what is left out then are the good pixels.
-        # Rows that lose several are tried again without what is unlike the rows around them.
-        several = np.flatnonzero(gone.sum(axis=1) > 1)
-        if several.size:
-            again = rows[several]
-            around = np.clip(again[:, np.newaxis] + np.arange(-4, 5), 0, len(data) - 1)
-            typical = np.median(coefficients[around], axis=1)
-            off = data[again] - sum(
-                typical[:, i, np.newaxis] * field[again] for i, field in enumerate(basis)
-            )
-            limit = threshold**2 * (self.variance[again] + self.doubt[again])
-            odd = good[again] & (off**2 > limit)
-            other = solve(again, np.where(odd, 0.0, weight[again]))
-            odd[other.rejected] = True
-            fewer = odd.sum(axis=1) < gone[several].sum(axis=1)
-            gone[several[fewer]] = odd[fewer]
-            coefficients[again[fewer]] = other.coefficients[fewer]
-            inverse[again[fewer]] = other.inverse[fewer]
-        where, column = np.nonzero(gone)
-        found = (rows[where], column)
-        weight[found] = 0.0
-        return found
+        return _reject_rows(
+            rows, data, weight, self.basis(shift), self.variance, self.doubt, threshold,
+            coefficients, inverse,
+        )  # fmt: skip
 
     def _errors(
         self,
@@ -391,6 +369,76 @@ class Work:
             level = np.stack([(profile * b).sum(axis=1) for b in self.behind], axis=-1)
             levels.append(level / np.where(light > 0, light, 1.0)[:, np.newaxis])
         return levels
+
+
+def _reject_rows(
+    rows: NDArray[np.intp],
+    data: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    basis: list[NDArray[np.float64]],
+    variance: NDArray[np.float64],
+    doubt: NDArray[np.float64],
+    threshold: float,
+    coefficients: NDArray[np.float64],
+    inverse: NDArray[np.float64],
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Leave out pixels of some rows that stand out, and fit these again: row and column of them.
+
+    `weight`, `coefficients` and `inverse` are changed.
+    """
+    if rows.size == 0:
+        return _NOTHING
+
+    def solve(some: NDArray[np.intp], start: NDArray[np.float64]) -> _Solved:
+        sub = [field[some] for field in basis]
+        return _solve_rows(data[some], start, sub, variance[some], doubt[some], threshold)
+
+    solved = solve(rows, weight[rows])
+    coefficients[rows], inverse[rows] = solved.coefficients, solved.inverse
+    gone = np.zeros((rows.size, data.shape[1]), dtype=bool)
+    gone[solved.rejected] = True
+    # Two neighbours that are hit look like a source: what is left out then are the good pixels.
+    # Rows that lose several are tried again without what is unlike the rows around them.
+    several = np.flatnonzero(gone.sum(axis=1) > 1)
+    if several.size:
+        again = rows[several]
+        around = np.clip(again[:, np.newaxis] + np.arange(-4, 5), 0, len(data) - 1)
+        typical = np.median(coefficients[around], axis=1)
+        off = data[again] - sum(
+            typical[:, i, np.newaxis] * field[again] for i, field in enumerate(basis)
+        )
+        limit = threshold**2 * (variance[again] + doubt[again])
+        odd = (weight[again] > 0) & (off**2 > limit)
+        other = solve(again, np.where(odd, 0.0, weight[again]))
+        odd[other.rejected] = True
+        fewer = odd.sum(axis=1) < gone[several].sum(axis=1)
+        gone[several[fewer]] = odd[fewer]
+        coefficients[again[fewer]] = other.coefficients[fewer]
+        inverse[again[fewer]] = other.inverse[fewer]
+    where, column = np.nonzero(gone)
+    found = (rows[where], column)
+    weight[found] = 0.0
+    return found
+
+
+def _kept(
+    pixels: Pixels,
+    variance: NDArray[np.float64],
+    doubt: NDArray[np.float64],
+    basis: list[NDArray[np.float64]],
+    threshold: float | None,
+) -> NDArray[np.bool_]:
+    """Good pixels of a mean without those that stand out, shape (row, column)."""
+    if threshold is None:
+        return pixels.good
+    weight = pixels.good / variance
+    coefficients, inverse = _solve(pixels.data, weight, basis)
+    solved = _Rows(pixels.data, weight, basis, variance, doubt, coefficients, inverse)
+    rows = np.flatnonzero(solved.excess().max(axis=1) > threshold**2)
+    _reject_rows(
+        rows, pixels.data, weight, basis, variance, doubt, threshold, coefficients, inverse
+    )
+    return weight > 0
 
 
 def _solve_sums(
@@ -436,16 +484,13 @@ def _solve_rows(
     basis: list[NDArray[np.float64]],
     variance: NDArray[np.float64],
     doubt: NDArray[np.float64],
-    threshold: float | None,
+    threshold: float,
 ) -> _Solved:
     """Fit each row; leave out the worst pixel of rows that have one, and fit these again.
 
     `weight` is changed: it becomes 0 at pixels that are left out.
     """
     coefficients, inverse = _solve(data, weight, basis)
-    nothing = np.zeros(0, dtype=np.intp)
-    if threshold is None:
-        return _Solved(coefficients, inverse, (nothing, nothing))
     rows = np.arange(data.shape[0])
     found: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
     part = _Rows(data, weight, basis, variance, doubt, coefficients, inverse)
@@ -463,7 +508,7 @@ def _solve_rows(
         coefficients[rows], inverse[rows] = again, inverted
         part = _Rows(data[rows], weight[rows], sub, variance[rows], doubt[rows], again, inverted)
     if not found:
-        return _Solved(coefficients, inverse, (nothing, nothing))
+        return _Solved(coefficients, inverse, _NOTHING)
     where = (np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found]))
     return _Solved(coefficients, inverse, where)
 
@@ -503,6 +548,7 @@ def _model_variance(
     lit: list[NDArray[np.float64]],
     positives: int,
     behind: list[NDArray[np.float64]],
+    traces: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Variance of each pixel of one integration as a smooth function of the model.
 
@@ -519,7 +565,7 @@ def _model_variance(
     from scipy.ndimage import median_filter
 
     pixels = start.pixels
-    data, good = pixels.data[:, inner], pixels.good[:, inner]
+    data, good, x = pixels.data[:, inner], pixels.good[:, inner], pixels.columns[inner]
     weight = good / pixels.variance[:, inner]
     basis = [*lit, *behind]
     coefficients, _ = _solve(data, weight, basis)
@@ -556,20 +602,26 @@ def _model_variance(
     else:
         np.maximum(total, 1e-2 * np.median(some[some > 0]), out=total)
     peak = np.max([np.abs(smooth[:, i]) * f.max(axis=1) for i, f in enumerate(lit)], axis=0)
-    for i in range(positives, len(lit)):  # of which parts may be missing: see UNSURE
-        total += (UNSURE * smooth[:, i, np.newaxis] * lit[i]) ** 2
+    for i in range(positives, len(lit)):
+        total += unsure(smooth[:, i, np.newaxis] * lit[i], x - traces[i][:, np.newaxis])
     weighing = total + (_BELIEF * peak[:, np.newaxis]) ** 2
     # Where errors are too small, as those of resampled images are, more must be allowed for.
-    ratio = np.abs(residual) / np.sqrt(total / start.number)
-    near = kept & (lit[0] > 0.05)
     stretch = 1.0
-    if near.sum() > 50 and start.number == 1:
-        stretch = max(1.0, 1.4826 * float(np.median(ratio[near])))
+    near = kept & (lit[0] > 0.05)
+    if start.number == 1 and near.sum() > 50:
+        stretch = max(1.0, 2.198 * float(np.median((residual**2 / total)[near])))
     # Fluxes that a cosmic ray has driven up must not make room for it.
     flux = np.abs(coefficients[:, 0])
     flux = np.minimum(flux, 3.0 * median_filter(flux, 9, mode="nearest"))
     doubt = (_TOLERANCE * lit[0].max(axis=1) * flux)[:, np.newaxis] ** 2
-    doubt = doubt + (stretch**2 - 1.0) * total
+    # What is wrong with a profile is so in neighbouring rows as well.
+    total *= stretch
+    away = np.clip(residual / np.sqrt(total / start.number), -_HELD, _HELD) * kept
+    count = window(mask, _SMOOTH)
+    away = np.abs(window(away, _SMOOTH)) / np.maximum(count, 1.0)
+    away *= 2.0 / (1.0 - np.minimum(away / _HELD, 0.9))
+    doubt = np.where(count > 0, np.minimum(doubt, total * (_LEAST**2 + away**2)), doubt)
+    doubt += (1.0 - 1.0 / stretch) * total
     return weighing, doubt
 
 
