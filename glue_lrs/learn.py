@@ -62,8 +62,8 @@ _FEW_TERMS = 3
 #: What a learned profile may be wrong by at first, and as it gets better; as `_FLOOR`.
 _FLOORS = (0.02, 0.002, 0.0003)
 
-#: What a negative trace may be wrong by, as a fraction of itself: its core, and so many columns from
-#: it, where the other nod may end and half of it be missing.
+#: What a negative trace may be wrong by, as a fraction of itself: its core, and so many columns
+#: from it, where the other nod may end and half of it be missing.
 _UNSURE, _UNSURE_WINGS, _WINGS = 0.02, 0.5, 4.0
 
 #: Expected size of the spline's coefficients, as a fraction of the light, near the core and beyond:
@@ -77,6 +77,12 @@ _PRIOR_WIDTH = 0.1
 
 #: What a trace may be bent by, in columns, where sources are blended.
 _PRIOR_BEND = 0.05
+
+#: Squared signal-to-noise ratio of a coefficient of a trace's bend that is believed.
+_BENT = 6.0
+
+#: Most steps of improving positions: those of faint sources that touch come nearer by half each.
+_REFINED = 8
 
 #: Most steps of learning from several sources at once.
 _TOGETHER = 12
@@ -415,12 +421,14 @@ def refine(
     near = np.any([np.abs(pixels.offsets(t)) <= _NEAR for t in start], axis=0)
     weight = np.where(pixels.good & near & known[:, np.newaxis], 1.0 / variance, 0.0)
     moved, error = np.zeros(len(traces)), found.shift_error
-    for _ in range(3):
+    for _ in range(_REFINED):
         lit, slopes = [], []
         for trace, move in zip(start[:positives], moved, strict=False):
             offset = pixels.offsets(trace + move)
             right, left = (shape(offset + way, pixels.wavelength) for way in (step, -step))
-            lit.append(0.5 * (right + left))
+            # The mean is somewhat too broad, which a blended neighbour would be moved by.
+            exact = positives > 1
+            lit.append(shape(offset, pixels.wavelength) if exact else 0.5 * (right + left))
             slopes.append((left - right) / (2.0 * step))
         basis = [*lit, *others]
         coefficients, off = _project(basis, weight, pixels.data)
@@ -428,11 +436,12 @@ def refine(
         for i, field in enumerate(basis):
             residual -= coefficients[:, i, np.newaxis] * field
         fields = [off(f[:, np.newaxis] * d) for f, d in zip(coefficients.T, slopes, strict=False)]
-        change, error = _gauss_newton(
+        change, covariance = _gauss_newton(
             fields, [np.ones((known.size, 1))] * positives, weight, residual
         )
+        error = np.sqrt(np.diag(covariance))
         moved[:positives] += np.clip(change, -0.5, 0.5)
-        if np.abs(change).max() < 0.01:
+        if (np.abs(change) < 0.1 * error).all():
             break
     moved[positives:] = moved[0]
     if learned and isinstance(profile, EmpiricalProfile):
@@ -446,6 +455,11 @@ def unsure(negative: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArra
     """Squared doubt of a negative trace so far from its middle: parts of it may be missing."""
     doubt = np.where(np.abs(offset) < _WINGS, _UNSURE, _UNSURE_WINGS) * negative
     return np.asarray(doubt * doubt)
+
+
+def _believed(bend: NDArray[np.float64], covariance: NDArray[np.float64]) -> bool:
+    """Whether a trace's bend is more than noise, which blended sources would feel."""
+    return bool(bend @ np.linalg.solve(covariance, bend) > _BENT * bend.size)
 
 
 def _orders(signal_to_noise: float) -> tuple[int, int]:
@@ -524,9 +538,7 @@ def _fit_shape(
         signal = float(np.sqrt(thin * (np.maximum(flux[0], 0.0) ** 2 * power).sum()))
         if step == 1:
             orders = _orders(signal)
-        used = trace_order if trace_order is not None else orders[0]
-        if step < 1:
-            used = 0
+        used = (orders[0] if trace_order is None else trace_order) if step > 0 else 0
         edges = [_Edges.of(shape, offset, near.wavelength) for offset in offsets]
         steepness = [e.steepness() * -f[:, np.newaxis] for f, e in zip(flux, edges, strict=True)]
         fields, basis = [], []
@@ -543,8 +555,11 @@ def _fit_shape(
             wide = (orders[1] if step > 1 else 0) + 1
             fields.append(off(np.sum(widening, axis=0)))
             basis.append(np.vander(bands, wide, increasing=True))
-        change, sigma = _gauss_newton(fields, basis, weight, residual)
-        error = sigma[:positives]
+        held = np.zeros((2, sum(part.shape[1] for part in basis)))
+        if positives > 1:
+            held[:, len(moves) : len(moves) + used] = bend[:used], [_PRIOR_BEND**-2] * used
+        change, covariance = _gauss_newton(fields, basis, weight, residual, *held)
+        error = np.sqrt(np.diag(covariance))[:positives]
         own, common = change[: len(moves)], change[len(moves) : len(moves) + used]
         biggest = float(np.abs(own).max() + np.abs(common).sum())
         damping = min(1.0, 1.0 / max(biggest, 1e-12))
@@ -557,6 +572,11 @@ def _fit_shape(
             assert isinstance(shape, GaussianProfile)
             shape = _widen(shape, wider)
             biggest = max(biggest, total)
+        if step == 3 and used and trace_order is None:
+            some = slice(len(moves), len(moves) + used)
+            if not _believed(bend[:used], covariance[some, some]):
+                bend[:], orders = 0.0, (0, orders[1])
+                continue
         if step > 2 and biggest < near_enough:
             break
     shift = (constants @ moves)[:, np.newaxis]
@@ -624,8 +644,27 @@ def _gauss_newton(
     basis: list[NDArray[np.float64]],
     weight: NDArray[np.float64],
     residual: NDArray[np.float64],
+    values: NDArray[np.float64] | float = 0.0,
+    hold: NDArray[np.float64] | float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Least squares of a residual with fields that are multiplied by polynomials along the rows."""
+    """Least squares of a residual with fields that are multiplied by polynomials along the rows.
+
+    Parameters
+    ----------
+    fields, basis : list of ndarray
+        Fields (row, column), and the terms of the polynomial of each (row, term).
+    weight, residual : ndarray
+        Shape (row, column).
+    values, hold : ndarray or float
+        Coefficients so far and the inverse variances by which they are expected to be 0.
+
+    Returns
+    -------
+    change : ndarray
+        The coefficients, all polynomials in a line, shape (n,).
+    covariance : ndarray
+        Shape (n, n).
+    """
     weighted = [field * weight for field in fields]
     blocks = [
         [
@@ -638,9 +677,10 @@ def _gauss_newton(
     vector = np.concatenate(
         [b.T @ np.einsum("rc,rc->r", g, residual) for g, b in zip(weighted, basis, strict=True)]
     )
-    matrix[np.diag_indices_from(matrix)] += 1e-12 * np.trace(matrix) + 1e-300
+    matrix[np.diag_indices_from(matrix)] += 1e-12 * np.trace(matrix) + 1e-300 + hold
+    vector -= values * hold
     inverse = np.linalg.inv(matrix)
-    return inverse @ vector, np.sqrt(np.diag(inverse))
+    return inverse @ vector, inverse
 
 
 def _correct(
@@ -742,7 +782,7 @@ def _learn_together(
     base = found.profile
     assert isinstance(base, GaussianProfile)
     if terms is None:
-        terms = min(1 + sum(found.signal_to_noise > limit for limit in _TERMS), 4)
+        terms = 1 + sum(found.signal_to_noise > limit for limit in _TERMS)
     half = reach - 2 if spline else 0
     known = np.isfinite(found.traces).all(axis=0) & np.isfinite(pixels.wavelength)
     low = np.nanmin(found.traces) - reach - 1.0 if order is None else -np.inf
@@ -841,6 +881,11 @@ def _learn_together(
         widths = widths + damping * wider * widths[0]
         widths[0] = max(widths[0], 0.3)
         even = even + damping * rest.reshape(even.shape)
+        if step == 4 and bent and trace_order is None:
+            some = slice(len(moves), len(moves) + bent)
+            if not _believed(bend, inverse[some, some]):
+                bend, tight[some] = np.zeros(bent), 1e-6
+                continue
         if step > 3 and np.abs(change / error).max() < 0.02:
             break
     profile = EmpiricalProfile(
