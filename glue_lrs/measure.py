@@ -772,7 +772,7 @@ class _Report:
         """The target first, then by brightness."""
         shift = self.fit.parameters.shift
         solved = self.fit.solved
-        strength = np.abs(solved.smooth).sum(axis=1)
+        strength = solved.strength
         order = sorted(range(shift.size), key=lambda s: -strength[s])
         positive = [s for s in order if self.sign(s) > 0]
         if not positive:

@@ -22,14 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.aperture import check_number
-from glue_lrs.errors import LRSWarning, ProductError, ReferenceFileError
+from glue_lrs.errors import LRSWarning, ProductError, ProfileError, ReferenceFileError, SourceError
 from glue_lrs.extract import _integration_times, _jansky_per_sum, _Keywords
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
 from glue_lrs.header import OwnHeader
-from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage
-from glue_lrs.learn import REACH, Learned, Pixels, fit_traces, learn
+from glue_lrs.image import DO_NOT_USE, SlitImage
+from glue_lrs.learn import REACH, Learned, fit_traces, learn
 from glue_lrs.optimal_fit import Work
-from glue_lrs.optimal_view import PLANES, Extreme, Mean, View, find_sources, header_column
+from glue_lrs.optimal_start import Start, find_start, looks_blended
+from glue_lrs.optimal_view import PLANES, Mean, View
 from glue_lrs.profile import Profile
 
 if TYPE_CHECKING:
@@ -40,30 +41,8 @@ __all__ = ["OptimalExtraction", "OptimalResult"]
 
 _COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 
-#: Pixels of a block of integrations that are worked on at once: some fit the processor's cache.
-_BLOCK_PIXELS = 1 << 16
-
-#: Standard deviations above which a maximum along the slit is a source.
-_FOUND = 5.0
-
-#: Signal-to-noise ratios above which every second, third and fourth row will do for the position.
-_THIN = (200.0, 400.0, 800.0)
-
-#: Columns from the source where negative traces are looked for.
-_NOD_APART = 6.0
-
-#: A source that is not asked for is fitted if it has more than this fraction of the target's light,
-#: stands out from it by a dip to this fraction of its height, and is so many columns away.
-_MATTERS, _DIP, _APART = 0.1, 0.5, 4.0
-
-#: At most so many of them.
-_NEIGHBOURS = 3
-
-#: Sources closer than so many columns cannot be told from a broader profile but in bright images.
-_BLEND = 2.5
-
-#: Header and data may disagree on the position by so many columns without a word.
-_TELL_OFFSET = 1.0
+#: Columns that a fit may end from where the source was asked for.
+_ASTRAY = 2.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +183,8 @@ class OptimalExtraction:
             If the image cannot be extracted: no PIXAR_SR, nothing but NaN, no source.
         ProfileError
             If there is too little light to learn a profile from.
+        SourceError
+            If there is no source at the position that is asked for.
 
         Warns
         -----
@@ -212,14 +193,14 @@ class OptimalExtraction:
         """
         if not isinstance(image, SlitImage):
             image = SlitImage.from_spectrum(image)
-        notes: list[str] = []
         scale = _jansky_per_sum(image)
         view = View.of(image)
         order = self._order(image)
-        start = view.mean()
-        traces, positives, thin = self._start(view, start, notes)
-        learned = self._learn(start.pixels, traces, positives, order, thin)
-        work = Work.of(view, start, learned, positives, order, self)
+        mean = view.mean()
+        start, learned = self._learn(view, mean, order)
+        notes = list(start.notes)
+        work = Work.of(view, mean, learned, start.positives, order, self)
+        self._check_place(view, start, work.learned)
         columns, shifts, rejected = work.run()
         result = _result(self, view, work, columns, shifts, rejected, scale, notes)
         for note in notes:
@@ -249,108 +230,59 @@ class OptimalExtraction:
         header = OwnHeader.peek(image.header)
         return None if header.get("S_BKDSUB") == "COMPLETE" else 0
 
-    def _start(
-        self, view: View, start: Mean, notes: list[str]
-    ) -> tuple[NDArray[np.float64], int, int]:
-        """Traces to start from, how many are positive, and which part of the rows will do."""
-        image = view.image
-        shape = view.trace_shape
-        extremes = find_sources(start.pixels, shape)
-        found = [(extreme.column, extreme.ratio) for extreme in extremes]
-        expected = None
-        if image.exp_type == FIXED_SLIT and self.position is None:
-            expected = header_column(image)
-        if self.position is not None:
-            columns = list(self.position)  # type: ignore[arg-type]
-            apart = float(np.diff(np.sort(columns)).min()) if len(columns) > 1 else np.inf
-            if self.profile is None and apart < _BLEND:
-                notes.append(
-                    f"two sources are {apart:.1f} columns apart, which is close for learning "
-                    "their profile; give one, such as that of a star (fit(star).profile)"
-                )
-        else:
-            bright = [column for column, ratio in found if ratio > _FOUND]
-            if not bright and expected is None:
-                raise ProductError(
-                    f"{image.label}: no source was found, expected a maximum of {_FOUND:g} "
-                    "standard deviations along the slit; give its position"
-                )
-            if bright and expected is not None:
-                near = [c for c in bright if abs(c - expected) < 3.0]
-                columns = [near[0] if near else bright[0]]
-                away = columns[0] - expected
-                if abs(away) > _TELL_OFFSET:
-                    notes.append(
-                        f"the source was found at column {columns[0]:.2f}, {away:+.2f} from where "
-                        f"the header puts it"
-                    )
-            elif bright:
-                columns = [bright[0]]
-            else:
-                assert expected is not None
-                columns = [expected]
-                notes.append(
-                    "no source stands out; it is taken to be where the header puts it, at column "
-                    f"{expected:.2f}"
-                )
-        columns += self._neighbours(extremes, columns)
-        both = list(columns)
-        # The deepest minimum belongs to the highest maximum: of blended sources that of their sum.
-        maxima = [e for e in extremes if e.light > 0]
-        tops = (e.column for e in maxima if min(abs(e.column - c) for c in columns) < 3.0)
-        peak = next(tops, columns[0])
-        if len(columns) == 1:
-            peak = columns[0]
-        if self.nods and OwnHeader.peek(image.header).get("S_BKDSUB") == "COMPLETE":
-            for column, depth in found:
-                if depth > -_FOUND or len(both) == 3 * len(columns):
-                    continue
-                if any(abs(column - c) < _NOD_APART for c in both):
-                    continue
-                both += [c + column - peak for c in columns]
-        nearest = min(maxima, key=lambda e: abs(e.column - columns[0]), default=None)
-        ratio = 0.0 if nearest is None else nearest.ratio
-        thin = 1 + sum(ratio > limit for limit in _THIN)
-        return np.array(both)[:, np.newaxis] + shape, len(columns), thin
-
-    def _neighbours(self, extremes: list[Extreme], columns: list[float]) -> list[float]:
-        """Other sources whose light reaches those that are asked for: they are fitted as well."""
-        own = [e for e in extremes if e.light > 0 and abs(e.column - columns[0]) < 3.0]
-        if not own:
-            return []
-        return [
-            e.column
-            for e in extremes
-            if e.ratio > 2.0 * _FOUND
-            and e.light > _MATTERS * own[0].light
-            and e.dip < _DIP
-            and _APART < min(abs(e.column - c) for c in columns) < 2.0 * self.reach
-        ][:_NEIGHBOURS]
-
     @property
     def _wanted(self) -> int:
         """How many sources are asked for."""
         return 1 if self.position is None else len(self.position)  # type: ignore[arg-type]
 
-    def _learn(
-        self,
-        pixels: Pixels,
-        traces: NDArray[np.float64],
-        positives: int,
-        order: int | None,
-        thin: int,
-    ) -> Learned:
+    def _learn(self, view: View, mean: Mean, order: int | None) -> tuple[Start, Learned]:
+        """Where the fit begins, and the profile and traces that it begins with."""
+        start = find_start(self, view, mean)
+        learned = self._learn_from(view, mean, order, start)
+        alone = not start.careful and start.positives == 1
+        # Light of a neighbour would be counted as the source's.
+        if self.profile is None and alone and looks_blended(learned):
+            again = find_start(self, view, mean, careful=True)
+            if again.positives > 1 or len(again.traces) != len(start.traces):
+                start, learned = again, self._learn_from(view, mean, order, again)
+        if not self.fit_position:
+            unknown = np.full(start.positives, np.nan)
+            learned = replace(learned, traces=start.traces, shift_error=unknown)
+        return start, learned
+
+    def _learn_from(self, view: View, mean: Mean, order: int | None, start: Start) -> Learned:
         shared: dict[str, Any] = {
-            "positives": positives,
+            "positives": start.positives,
             "order": order,
             "trace_order": self.trace_order,
-            "thin": thin,
+            "thin": start.thin,
         }
-        if self.profile is None:
-            found = learn(pixels, traces, reach=self.reach, spline=self.spline, **shared)
-        else:
-            found = fit_traces(pixels, self.profile, traces, **shared)
-        return found if self.fit_position else replace(found, traces=traces)
+        try:
+            if self.profile is None:
+                shared |= {"reach": self.reach, "spline": self.spline}
+                return learn(mean.pixels, start.traces, **shared)
+            return fit_traces(mean.pixels, self.profile, start.traces, **shared)
+        except ProfileError as error:
+            raise ProfileError(
+                f"{view.image.label}: {error} (looked for at column {_middle(start.traces[0]):.1f})"
+            ) from None
+
+    def _check_place(self, view: View, start: Start, learned: Learned) -> None:
+        """A fit that begins where no source is goes astray."""
+        if not self.fit_position:
+            return
+        for s in range(self._wanted):
+            asked, found = _middle(start.traces[s]), _middle(learned.traces[s])
+            if self.position is not None:
+                asked = self.position[s]  # type: ignore[index]
+            elif start.sure:
+                continue
+            if abs(found - asked) > _ASTRAY:
+                raise SourceError(
+                    f"{view.image.label}: no source at column {asked:.2f}, the nearest light is at "
+                    f"column {found:.2f}; expected a position within {_ASTRAY:g} columns of a "
+                    "source (fit_position=False extracts where there is none)"
+                )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -367,7 +299,8 @@ class OptimalResult:
         Column of each source in each row of the image: those asked for, then others whose light
         reaches them, negative traces last; shape (source, row), NaN where there is no wavelength.
     position_errors : ndarray
-        Standard deviation of the traces' positions in columns, shape (source,).
+        Standard deviation of the traces' positions in columns, shape (source,); NaN where they
+        are not fitted.
     signal_to_noise : float
         Of the first source, all rows together; of a stack's mean.
     shifts : ndarray or None
@@ -518,7 +451,7 @@ def _result(
                     {"psf": getattr(operator.profile, "filename", None)},
                     {
                         "column": _middle(learned.traces[s]),
-                        "column_error": float(learned.shift_error[s]),
+                        "column_error": _or_none(learned.shift_error[s]),
                         "row": (view.rows.start + view.rows.stop - 1) // 2,
                     },
                     [*notes, *notes_here],
@@ -539,6 +472,10 @@ def _result(
         _work=work,
         _coefficients=coefficients if image.is_stack else coefficients[0],
     )
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _middle(trace: NDArray[np.float64]) -> float:

@@ -59,10 +59,15 @@ _TIGHT, LOOSE = 0.05, 0.3
 _WIDTHS = 4
 #: Standard deviations above which a source counts as found, and a pixel as an outlier.
 _FOUND, _OUTLIER = 5.0, 5.0
+#: While sources are missing no pixel is an outlier that is off by less than this fraction of the
+#: brightest of its row.
+_MISSED = 0.05
 #: A companion nearer than so many FWHM has to beat a single source of free width...
 NEAR = 3.0
 #: ...by this much chi-square, and to be this bright beside it.
 _COMPANION, _COMPANION_FLUX = 40.0, 0.02
+#: What is further than twice the width away may be fainter.
+_FAR_FLUX = 0.005
 #: FWHM over the expected one from which a source may be two.
 _BROAD = 1.15
 #: A bend or tilt of the trace beyond the WCS's is believed above this chi-square.
@@ -509,6 +514,12 @@ class Solved:
     basis: Array
     inverse: Array
 
+    @cached_property
+    def strength(self) -> Array:
+        """Mean flux of each source, of no sign; rows that hardly tell it have no say."""
+        weight = 1.0 / np.maximum(self.flux_variance.sum(axis=0), 1e-300)
+        return np.asarray((np.abs(self.smooth) * weight).sum(axis=1) / weight.sum())
+
 
 class Work:
     """The data with their present weights: what is fitted to."""
@@ -628,8 +639,10 @@ class Work:
         noise *= ratio[:, np.newaxis]
         self.variance = _floor(noise + read + relative[:, np.newaxis] * solved.model**2)
 
-    def reject(self, solved: Solved) -> int:
+    def reject(self, solved: Solved, tolerance: float = 0.0) -> int:
         """Leave out pixels that are far from the model, the furthest of a row first.
+
+        `tolerance` is what the model may miss, as a fraction of the brightest pixel of a row.
 
         Returned is how many changed. Pixels that were left out before, but that the model agrees
         with, are taken back. A misfit that goes on along the rows is the profile's, not an
@@ -642,6 +655,9 @@ class Work:
         trend = np.nan_to_num(_running_median(scaled, self.good, 25))
         spread = 1.4826 * np.nan_to_num(_running_median(np.abs(scaled - trend), self.good, 25))
         spread = np.maximum(spread, 1.0)
+        if tolerance:
+            missed = tolerance * np.abs(solved.model).max(axis=1, keepdims=True)
+            spread += missed / np.sqrt(self.variance) / _OUTLIER
         self.good |= slit.good & (np.abs(scaled - trend) < (_OUTLIER - 1.0) * spread)
         for _ in range(8):
             inverse, linear = self._linear(basis)
@@ -868,24 +884,31 @@ def _refine(
     steps: int = 12,
     close: float = 1e-4,
     hold: bool = False,
+    search: bool = False,
 ) -> Fit:
     """Gauss and Newton, with steps halved where they lead up, down to chi-square within `close`.
 
-    With `hold` the shape, but for the width, stays what it is at the start.
+    With `hold` the shape, but for the width, stays what it is at the start. In a `search` sources
+    are missing: the less the model fits, the less it says about the shape.
     """
     slit, parameters = work.slit, start
     held = start.terms if hold else None
+    solved = work.solve(parameters.shape(slit))
+    firm = max(solved.chi2 / solved.freedom, 1.0) ** 2 if search else 1.0
+
+    def assumed(at: Parameters) -> tuple[Array, Array]:
+        mean, precision = _prior(at, sure, held)
+        return mean, firm * precision
 
     def objective(at: Parameters, solved: Solved) -> float:
-        mean, precision = _prior(at, sure, held)
+        mean, precision = assumed(at)
         return solved.chi2 + float((precision * (at.vector - mean) ** 2).sum())
 
-    solved = work.solve(parameters.shape(slit))
     value = objective(parameters, solved)
     hessian = np.eye(parameters.vector.size)
     for _ in range(steps):
         tangent = parameters.tangent(slit)
-        mean, precision = _prior(parameters, sure, held)
+        mean, precision = assumed(parameters)
         hessian = pulled_back(solved.curvature, tangent)
         hessian += np.diag(precision + 1e-12 * np.maximum(np.diag(hessian), 1e-300))
         slope = np.einsum("rpk,rp->k", tangent, solved.gradient)
@@ -908,19 +931,19 @@ def _refine(
         if small:
             break
     tangent = parameters.tangent(slit)
-    _, precision = _prior(parameters, sure, held)
+    _, precision = assumed(parameters)
     hessian = pulled_back(solved.curvature, tangent)
     hessian += np.diag(precision + 1e-12 * np.maximum(np.diag(hessian), 1e-300))
     covariance = np.asarray(np.linalg.inv(hessian), dtype=float)
     return Fit(parameters, covariance, solved, value)
 
 
-def _settle(work: Work, fit: Fit, sure: float, rounds: int = 4) -> Fit:
+def _settle(work: Work, fit: Fit, sure: float, rounds: int = 4, search: bool = False) -> Fit:
     """Model the variances, leave out outliers, and fit again, until nothing more stands out."""
     for _ in range(rounds):
         work.reweigh(fit.solved)
-        dropped = work.reject(fit.solved)
-        fit = _refine(work, fit.parameters, sure)
+        dropped = work.reject(fit.solved, _MISSED if search else 0.0)
+        fit = _refine(work, fit.parameters, sure, search=search)
         if dropped == 0:
             break
     return fit
@@ -947,9 +970,9 @@ def find_sources(work: Work, max_sources: int) -> Fit:
                 fit = split
                 continue
         starts = _starts(fit.parameters, found, typical_width(slit), max_sources)
-        trials = [_refine(work, start, _TIGHT, steps=6, close=0.1) for start in starts]
+        trials = [_refine(work, start, _TIGHT, steps=6, close=0.1, search=True) for start in starts]
         best = min(trials, key=_cost)
-        fit = _settle(work, best, _TIGHT, rounds=2)
+        fit = _settle(work, best, _TIGHT, rounds=2, search=True)
     if fit.parameters.shift.size == 0:
         raise SourceError(
             f"{slit.label}: no source above {_FOUND:g} standard deviations in columns "
@@ -1070,7 +1093,7 @@ def _bright_enough(
         neighbour = abs(
             float(np.average(solved.smooth[s], weights=np.maximum(information, 1e-300)))
         )
-        least = _COMPANION_FLUX if distance < 2.0 * width else 0.005
+        least = _COMPANION_FLUX if distance < 2.0 * width else _FAR_FLUX
         if flux < least * neighbour:
             return False
     return True
@@ -1082,7 +1105,7 @@ def _take_back(work: Work, fit: Fit) -> Fit:
     kept: set[tuple[float, float]] = set()
     while fit.parameters.shift.size > 1:
         shift = fit.parameters.shift
-        strength = np.abs(fit.solved.smooth).sum(axis=1)
+        strength = fit.solved.strength
         pairs = [
             (strength[i], i, j)
             for i in range(shift.size)
@@ -1122,16 +1145,18 @@ def _is_pair(work: Work, fit: Fit, single: Fit, weak: int, strong: int) -> bool:
     shift = fit.parameters.shift
     if abs(shift[weak] - shift[strong]) < 0.35 * typical_width(slit):
         return False
-    strength = np.abs(solved.smooth).sum(axis=1)
-    if strength[weak] < _COMPANION_FLUX * strength[strong]:
-        return False
     pair_chi2 = _tied_chi2(work, fit, [(weak, strong)])
     if (single.solved.chi2 - pair_chi2) / _noise_power(work, fit) < _COMPANION:
         return False
-    # Of a profile that is not quite the model's a second source explains a part only.
     misfit = single.solved.chi2 - single.solved.freedom
     left = pair_chi2 - single.solved.freedom
-    return left < max(0.6 * misfit, 5.0 * math.sqrt(2.0 * single.solved.freedom))
+    if left < 5.0 * math.sqrt(2.0 * single.solved.freedom):
+        return True  # nothing is left to explain
+    # Of a profile that is not quite the model's a second source explains a part only.
+    apart = abs(shift[weak] - shift[strong])
+    least = _COMPANION_FLUX if apart < 2.0 * typical_width(slit) else _FAR_FLUX
+    bright = solved.strength[weak] > least * solved.strength[strong]
+    return bool(bright and left < 0.6 * misfit)
 
 
 def _noise_power(work: Work, fit: Fit) -> float:
@@ -1188,7 +1213,7 @@ def _split_broad(work: Work, fit: Fit, max_sources: int) -> Fit:
     slit, parameters = work.slit, fit.parameters
     if parameters.shift.size == 0 or _broadening(slit, parameters) < _BROAD:
         return fit
-    strength = np.abs(fit.solved.smooth).sum(axis=1)
+    strength = fit.solved.strength
     bright = np.flatnonzero(strength > 0.05 * strength.max())
     if bright.size + strength.size > max_sources:
         return fit

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from glue_lrs import Extract1D, LRSError, LRSWarning, SlitImage
-from glue_lrs.errors import ReferenceFileError
+from glue_lrs.errors import ReferenceFileError, SourceError
 from glue_lrs.extraction import COLUMNS, Extraction
 from glue_lrs.image import FIXED_SLIT
 from glue_lrs.io.psf import write_psf
@@ -160,12 +160,25 @@ def test_the_aperture_tells_which_source(psf: PSFProfile) -> None:
         assert np.nanmedian(brighter.columns["FLUX"]) == pytest.approx(2e-3, rel=0.03)
 
 
-def test_an_offset_is_from_where_the_header_puts_the_source(psf: PSFProfile) -> None:
-    made = Scene(seed=6, sources=(Source(flux=2e-3, position=0.33, halo=0.0),)).s2d(1)
-    found = make(extraction_type="optimal", position_offset=3.0).run(made.image)
+def test_an_offset_is_from_where_the_header_puts_the_source() -> None:
+    sources = (Source(flux=2e-3, halo=0.0), Source(flux=1e-3, position=1.1, halo=0.0))
+    made = Scene(seed=6, sources=sources).s2d(1)
+    found = make(extraction_type="optimal", position_offset=9.5).run(made.image)
     assert found.provenance["position"]["column"] == pytest.approx(
-        float(made.truth.column[190]), abs=0.02
+        float(made.truth.column[190]) + 10.0, abs=0.02
     )
+    np.testing.assert_allclose(np.nanmedian(found.columns["FLUX"]), 1e-3, rtol=0.02)
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("offset", [8.0, -9.0])
+def test_an_offset_to_where_no_source_is(offset: float, given: bool, psf: PSFProfile) -> None:
+    """The fit would slide to the source, whose flux it would give for that of nothing."""
+    made = Scene(seed=6, sources=(Source(flux=2e-3, halo=0.0),)).s2d(1)
+    changes = {"psf": psf, "optimal_mode": "psf"} if given else {}
+    operator = make(extraction_type="optimal", position_offset=offset, **changes)
+    with pytest.raises(SourceError, match=r"no source at column .* at column 13"):
+        operator.run(made.image)
 
 
 def test_what_has_no_effect_is_told(nod: Simulated, psf: PSFProfile) -> None:

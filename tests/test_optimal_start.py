@@ -1,0 +1,144 @@
+"""Which sources an optimal extraction fits: those that are there, each with its negative traces."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from glue_lrs.errors import LRSWarning, SourceError
+from glue_lrs.measure import measure
+from glue_lrs.optimal import OptimalExtraction, OptimalResult
+from glue_lrs.optimal_start import find_start
+from glue_lrs.optimal_view import View
+from glue_lrs.simulate import PIXEL_SCALE, Scene, Simulated, Source
+
+THROW = 17.9  # columns
+
+
+def made(
+    others: dict[float, float],
+    seed: int = 0,
+    how: Callable[[Scene], Simulated] = lambda scene: scene.s2d(1),
+) -> Simulated:
+    """A source of 1 mJy, and others: their flux in mJy by their distance in columns."""
+    sources = [Source(flux=1e-3, halo=0.05)]
+    sources += [
+        Source(flux=flux * 1e-3, position=apart * PIXEL_SCALE, halo=0.05)
+        for apart, flux in others.items()
+    ]
+    return how(Scene(sources=tuple(sources), seed=seed, bad_fraction=0.02))
+
+
+def bias(result: OptimalResult, simulated: Simulated) -> float:
+    extraction = result.extractions[0]
+    rows = slice(extraction.keywords["EXTRYSTR"] - 1, extraction.keywords["EXTRYSTP"])
+    flux, error = extraction.columns["FLUX"], extraction.columns["FLUX_ERROR"]
+    known = np.isfinite(flux)
+    off = (flux / simulated.truth.flux[rows] - 1.0)[known]
+    return float(np.average(off, weights=(simulated.truth.flux[rows] / error)[known] ** 2))
+
+
+@pytest.mark.parametrize("apart", [2.0, 4.0, 6.0, 8.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_negative_traces_of_like_sources(apart: float, seed: int) -> None:
+    """Of two that are as bright, noise says which is the deeper: the distances tell them apart."""
+    simulated = made({apart: 1.0}, seed)
+    first = simulated.truth.column[190]
+    operator = OptimalExtraction(position=(13.0, 13.0 + apart))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)  # close ones are told of
+        result = operator.fit(simulated.image)
+    np.testing.assert_allclose(
+        result.traces[:, 190], first + np.array([0.0, apart, THROW, THROW + apart]), atol=0.05
+    )
+    assert abs(bias(result, simulated)) < 0.003
+
+
+@pytest.mark.parametrize(
+    ("apart", "flux"), [(2.0, 1.0), (3.0, 0.5), (5.0, 1.0), (6.0, 0.03), (8.0, 10.0), (10.0, 0.09)]
+)
+def test_sources_that_nobody_told_of(apart: float, flux: float) -> None:
+    """Their light would be learned as part of the profile, and counted."""
+    simulated = made({apart: flux})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        result = OptimalExtraction().fit(simulated.image)
+    assert len(result.extractions) == 1  # that of the target
+    np.testing.assert_allclose(result.traces[0], simulated.truth.column, atol=0.05)
+    assert abs(bias(result, simulated)) < 0.003
+    residual = result.normalised_residual()
+    assert np.nanstd(residual) < 1.3
+
+
+@pytest.mark.parametrize("how", ["cal", "calints", "combined"])
+def test_a_neighbour_in_other_products(how: str) -> None:
+    products: dict[str, Callable[[Scene], Simulated]] = {
+        "cal": lambda s: s.cal(1, full_frame=False),
+        "calints": lambda s: s.calints(4),
+        "combined": lambda s: s.combined(),
+    }
+    simulated = made({7.0: 0.2}, how=products[how])
+    result = OptimalExtraction().fit(simulated.image)
+    known = np.isfinite(result.traces[0]) & np.isfinite(simulated.truth.column)
+    assert np.abs(result.traces[0] - simulated.truth.column)[known].max() < 0.05
+    assert np.abs(result.traces[1] - result.traces[0] - 7.0)[known].max() < 0.1
+
+
+def test_a_single_source_is_found_quickly() -> None:
+    """The careful way takes a second; here there is no need of it."""
+    for how in (lambda s: s.s2d(1), lambda s: s.cal(1, full_frame=False), lambda s: s.calints(4)):
+        view = View.of(made({}, how=how).image)
+        start = find_start(OptimalExtraction(), view, view.mean())
+        assert not start.careful
+        assert start.positives == 1
+        assert start.sure
+
+
+def test_a_position_where_no_source_is() -> None:
+    image = made({}).image
+    for column in (-3.0, 21.0):
+        asked = OptimalExtraction(position=column)
+        with pytest.raises(SourceError, match=rf"no source at column {column:.2f}.* at column 13.0"):
+            asked.fit(image)
+    with pytest.raises(SourceError, match=r"no source at column 16.00, the nearest light is at"):
+        OptimalExtraction(position=16.0).fit(image)
+
+
+def test_a_position_that_is_not_fitted_is_the_headers() -> None:
+    simulated = made({})
+    image = simulated.image
+    result = OptimalExtraction(fit_position=False).fit(image)
+    assert result.traces[0, 190] == pytest.approx(13.0454, abs=1e-3)
+    assert np.isnan(result.position_errors[0])
+    provenance = result.extractions[0].provenance
+    assert provenance is not None
+    assert provenance["position"]["column_error"] is None
+    asked = OptimalExtraction(fit_position=False, position=20.5).fit(image)
+    assert asked.traces[0, 190] == 20.5
+
+
+@pytest.mark.parametrize(
+    ("flux", "others", "seed"),
+    [
+        (1e-3, {5.0: 1.0}, 0),
+        (1e-3, {8.0: 10.0}, 2),
+        (1.2e-4, {-2.8: 0.053, 5.0: 6.2}, 12),
+        (1.2e-3, {-5.2: 0.126, 4.5: 9.145}, 16),
+        (6e-3, {7.6: 0.106, 4.3: 1.217}, 2),
+    ],
+)
+def test_bright_blends_are_measured(flux: float, others: dict[float, float], seed: int) -> None:
+    """While sources are missing their light must neither shape the profile nor be rejected."""
+    sources = [Source(flux=flux, halo=0.05)]
+    sources += [
+        Source(flux=flux * part, position=apart * PIXEL_SCALE, halo=0.05)
+        for apart, part in others.items()
+    ]
+    simulated = Scene(sources=tuple(sources), seed=seed, bad_fraction=0.02).s2d(1)
+    true = simulated.truth.column[190] + np.array([0.0, *others])
+    found = measure(simulated.image, max_sources=8)
+    columns = [source.column for source in found.sources if source.kind != "negative"]
+    np.testing.assert_allclose(np.sort(columns), np.sort(true), atol=0.1)
