@@ -381,7 +381,7 @@ def refine(
     found: Learned,
     *,
     positives: int,
-    others: list[NDArray[np.float64]],
+    behind: list[NDArray[np.float64]],
     learned: bool,
     step: float = 0.05,
 ) -> Learned:
@@ -390,15 +390,15 @@ def refine(
     Parameters
     ----------
     pixels : Pixels
-        The image.
+        The image without its negative traces.
     variance : ndarray
         Of its pixels: that of a model, not their own.
     found : Learned
         Profile and traces, right to within some tenths of a column.
     positives : int
         As for `learn`.
-    others : list of ndarray
-        Negative traces, and what the background is made of.
+    behind : list of ndarray
+        What the background is made of.
     learned : bool
         Whether the profile was learned about these traces. Then the trace could be anywhere within
         the profile, and where it is must be said: about where it is most symmetric.
@@ -416,21 +416,25 @@ def refine(
     if learned and isinstance(profile, EmpiricalProfile):
         shape = profile.symmetric()
     known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
-    start = np.where(known, traces, 0.0)
+    start = np.where(known, traces, 0.0)[:positives]
     # What is farther away says nothing about the position, but may be another source.
+    first, last = np.nanmin(traces[:positives]) - _NEAR, np.nanmax(traces[:positives]) + _NEAR
+    some = slice(*np.searchsorted(pixels.columns, (first, last + 0.5)).tolist())  # as `cut` does
+    pixels, behind = pixels.cut(first, last), [field[:, some] for field in behind]
     near = np.any([np.abs(pixels.offsets(t)) <= _NEAR for t in start], axis=0)
-    weight = np.where(pixels.good & near & known[:, np.newaxis], 1.0 / variance, 0.0)
+    told = pixels.good & near & known[:, np.newaxis]
+    weight = np.where(told, 1.0 / variance[:, some], 0.0)
     moved, error = np.zeros(len(traces)), found.shift_error
     for _ in range(_REFINED):
         lit, slopes = [], []
-        for trace, move in zip(start[:positives], moved, strict=False):
+        for trace, move in zip(start, moved, strict=False):
             offset = pixels.offsets(trace + move)
             right, left = (shape(offset + way, pixels.wavelength) for way in (step, -step))
             # The mean is somewhat too broad, which a blended neighbour would be moved by.
             exact = positives > 1
             lit.append(shape(offset, pixels.wavelength) if exact else 0.5 * (right + left))
             slopes.append((left - right) / (2.0 * step))
-        basis = [*lit, *others]
+        basis = [*lit, *behind]
         coefficients, off = _project(basis, weight, pixels.data)
         residual = pixels.data.copy()
         for i, field in enumerate(basis):

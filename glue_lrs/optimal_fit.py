@@ -127,13 +127,16 @@ class Work:
             )
             given = operator.profile is not None
             mean = variance / start.number
-            kept = _kept(near, mean, doubt, [*lit, *behind], operator.threshold)
+            near, coefficients = _kept(near, mean, doubt, [*lit, *behind], operator.threshold)
+            negative = np.zeros_like(near.data)
+            for i in range(positives, len(lit)):
+                negative += coefficients[:, i, np.newaxis] * lit[i]
             learned = refine(
-                replace(near, good=kept),
+                replace(near, data=near.data - negative),
                 mean,
                 learned,
                 positives=positives,
-                others=[*lit[positives:], *behind],
+                behind=behind,
                 learned=not given,
             )
             if given or positives > 1:
@@ -427,18 +430,18 @@ def _kept(
     doubt: NDArray[np.float64],
     basis: list[NDArray[np.float64]],
     threshold: float | None,
-) -> NDArray[np.bool_]:
-    """Good pixels of a mean without those that stand out, shape (row, column)."""
-    if threshold is None:
-        return pixels.good
+) -> tuple[Pixels, NDArray[np.float64]]:
+    """A mean without pixels that stand out, and what its rows are fitted with, (row, term)."""
     weight = pixels.good / variance
     coefficients, inverse = _solve(pixels.data, weight, basis)
+    if threshold is None:
+        return pixels, coefficients
     solved = _Rows(pixels.data, weight, basis, variance, doubt, coefficients, inverse)
     rows = np.flatnonzero(solved.excess().max(axis=1) > threshold**2)
     _reject_rows(
         rows, pixels.data, weight, basis, variance, doubt, threshold, coefficients, inverse
     )
-    return weight > 0
+    return replace(pixels, good=weight > 0), coefficients
 
 
 def _solve_sums(
