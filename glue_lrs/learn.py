@@ -54,7 +54,7 @@ _SURE = 60.0
 _HALF = 2000.0
 
 #: Signal-to-noise ratios above which the correction has one more term in the wavelength.
-_TERMS = (100.0, 400.0, 1500.0, 4000.0, 8000.0, 12000.0, 16000.0)
+_TERMS = (60.0, 150.0, 400.0, 800.0, 1500.0, 8000.0, 14000.0)
 
 #: Terms of the correction in all rounds but the last.
 _FEW_TERMS = 3
@@ -162,12 +162,16 @@ class Learned:
         Of the first source, all rows together.
     shift_error : ndarray
         Standard deviation of the position of each source that is not a negative trace, in columns.
+    factor : tuple or None
+        Where an empirical profile was learned from one source: the inverse covariance of its
+        coefficients, as `scipy.linalg.cho_factor` gives it.
     """
 
     profile: Profile
     traces: NDArray[np.float64]
     signal_to_noise: float
     shift_error: NDArray[np.float64]
+    factor: Any = None
 
 
 def solve(
@@ -754,7 +758,7 @@ def _correct(
         limit = _CLIP * np.sqrt(pixels.variance) + tolerance * largest
         weight[np.abs(data - model) > limit] = 0.0
         bare = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, plain, strict=True)], axis=0)
-        coefficients = _fit_spline(
+        coefficients, factor = _fit_spline(
             data - bare,
             weight,
             np.where(known, traces, 0.0),
@@ -764,7 +768,7 @@ def _correct(
             knots,
         )
         profile = EmpiricalProfile(base=base, coefficients=coefficients)
-    return replace(found, profile=profile)
+    return replace(found, profile=profile, factor=factor)
 
 
 def _learn_together(
@@ -959,8 +963,11 @@ def _fit_spline(
     columns: NDArray[np.float64],
     bands: NDArray[np.float64],
     knots: int,
-) -> NDArray[np.float64]:
-    """Coefficients (knot, term) of sum_s flux_s sum_km c_km B_k(column - trace_s) L_m."""
+) -> tuple[NDArray[np.float64], Any]:
+    """Coefficients (knot, term) of sum_s flux_s sum_km c_km B_k(column - trace_s) L_m.
+
+    And the Cholesky factor of their inverse covariance.
+    """
     from scipy.linalg import cho_factor, cho_solve
 
     rows, terms = bands.shape
@@ -1015,4 +1022,4 @@ def _fit_spline(
     square[np.diag_indices_from(square)] += np.repeat(prior(knots), terms) ** -2
     factor = cho_factor(square, overwrite_a=True, check_finite=False)
     found = cho_solve(factor, right.ravel(), check_finite=False)
-    return np.asarray(found, dtype=np.float64).reshape(knots, terms)
+    return np.asarray(found, dtype=np.float64).reshape(knots, terms), factor

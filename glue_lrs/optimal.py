@@ -330,6 +330,26 @@ class OptimalResult:
         """How many pixels were left out because they disagree with the model."""
         return int(self.rejected[0].size)
 
+    def profile_covariance(self) -> NDArray[np.float64] | None:
+        """Covariance of the first source's fluxes that comes from the noise of a learned profile.
+
+        The errors of the spectrum do not have it. In a single row it does not matter; but rows
+        share it, so that a mean over many is less certain than their errors say.
+
+        Returns
+        -------
+        ndarray or None
+            In units of the fluxes: of flux over true flux, shape (row, row), with the rows of the
+            spectrum. None where the profile was given, or learned from several sources.
+        """
+        found = self._work.profile_covariance()
+        if found is None:
+            return None
+        cards = self.extractions[0].keywords
+        above = self._work.view.rows.start
+        rows = slice(cards["EXTRYSTR"] - 1 - above, cards["EXTRYSTP"] - above)
+        return found[rows, rows]
+
     def model(self, integration: int = 0) -> NDArray[np.float64]:
         """The model of the image, in its unit, NaN where nothing was fitted; (row, column).
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.learn import Learned, Pixels, invert, normal, refine, unsure
 from glue_lrs.optimal_view import Mean, View, row_level, running, window
-from glue_lrs.profile import PSFProfile
+from glue_lrs.profile import EmpiricalProfile, PSFProfile, splines
 
 if TYPE_CHECKING:
     from glue_lrs.optimal import OptimalExtraction
@@ -363,6 +363,36 @@ class Work:
                     out[f"{name}_variance"][k, i, s] = np.einsum(
                         "rk,rkl,rl->r", spread, sums[..., at], spread
                     )
+
+    def profile_covariance(self) -> NDArray[np.float64] | None:
+        """Covariance that the noise of a learned profile gives to the logarithm of fluxes.
+
+        Of the first source in all rows of an image whose pixels are all good, shape (row, row);
+        None where the profile was not learned from one source.
+        """
+        from scipy.linalg import cho_solve
+
+        profile, factor = self.learned.profile, self.learned.factor
+        if factor is None or not isinstance(profile, EmpiricalProfile):
+            return None
+        basis = [*self.lit, *self.behind]
+        inverse = inverse_normal(normal(basis, [field * self.inverse for field in basis]))
+        response = self.inverse * np.einsum("rj,jrc->rc", inverse[:, 0], np.stack(basis))
+        trace = np.where(np.isfinite(self.learned.traces[0]), self.learned.traces[0], -1e3)
+        columns = np.arange(self.columns.start, self.columns.stop)
+        knots, rows = profile.coefficients.shape[0], len(trace)
+        first, parts = splines(columns - trace[:, np.newaxis] + profile.center, knots)
+        first += (np.arange(rows) * (knots + 8))[:, np.newaxis]
+        sums = np.zeros(rows * (knots + 8))
+        for j, part in enumerate(parts):
+            weights = (response * part).ravel()
+            sums += np.bincount((first + j).ravel(), weights=weights, minlength=sums.size)
+        # The profile is divided by its sum, so that what is added to it is taken from elsewhere.
+        change = sums.reshape(rows, -1)[:, 4:-4] - 1.0
+        terms = profile.terms(np.nan_to_num(self.view.wavelength))
+        change /= 1.0 + (terms @ profile.coefficients.T).sum(axis=1)[:, np.newaxis]
+        along = (change[:, :, np.newaxis] * terms[:, np.newaxis]).reshape(rows, -1)
+        return np.asarray(along @ cho_solve(factor, along.T, check_finite=False))
 
     @cached_property
     def level(self) -> list[NDArray[np.float64]]:
