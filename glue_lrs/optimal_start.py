@@ -299,7 +299,7 @@ def _nods(columns: list[float], found: list[Extreme], mean: Mean) -> list[float]
                 nearest = min(left, key=lambda n: abs(n.column - place))
                 miss = abs(nearest.column - place)
                 if miss < _NOD_MISS:
-                    total += min(light, -nearest.light) * (1.0 - 0.1 * miss)
+                    total += min(light, -nearest.light) * (1.0 - 0.1 * miss**2)
                 elif first <= place <= last and column in seen:
                     total -= light
             if total > score:

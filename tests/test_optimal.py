@@ -77,13 +77,45 @@ IMAGES = [product for product in PRODUCTS if not product.startswith("stack")]
 @pytest.mark.parametrize("ratio", [30.0, 100.0, 1000.0])
 def test_flux_error_and_signal_to_noise(product: str, ratio: float) -> None:
     """The profile is learned from the image."""
-    found = study_at(ratio, product, 6 if ratio > 50 else 20, OptimalExtraction())
-    if product == "both nods" and ratio > 500:
-        # A systematic error of 0.03%, of which the negative traces' wings are a part.
-        assert abs(found.bias) < 0.0005
-        assert found.efficiency > 0.9
-    else:
-        check(found)
+    check(study_at(ratio, product, 6 if ratio > 50 else 20, OptimalExtraction()))
+
+
+@pytest.mark.parametrize("product", ["s2d, background", "cal, nod subtracted"])
+def test_a_width_that_changes_fast_with_wavelength(product: str) -> None:
+    """An error of the flat field of 3%: what limits the profile is not what limits the rows."""
+    make, order = PRODUCTS[product]
+    scenes = [scene(seed, 1e-3, flat_error=0.03) for seed in range(8)]
+    check(study(scenes, make, OptimalExtraction(), order=order))
+
+
+@pytest.mark.parametrize("product", ["s2d, nod subtracted", "s2d, background"])
+def test_rows_share_the_error_of_a_learned_profile(product: str) -> None:
+    """The covariance tells how uncertain a mean is; the errors of the rows alone do not."""
+    make = PRODUCTS[product][0]
+    flux = flux_of(10.0, product)
+    operators = [OptimalExtraction(), OptimalExtraction(profile=TrueProfile(PSF(), HALO))]
+    off, noise, shared = [], [], []
+    for seed in range(30):
+        simulated = make(scene(seed, flux))
+        result = operators[0].fit(simulated.image)
+        extraction = result.extractions[0]
+        truth = simulated.truth.flux[rows_of(extraction)]
+        flux_, error = (extraction.columns[name] / truth for name in ("FLUX", "FLUX_ERROR"))
+        weight = np.where(np.isfinite(flux_), error**-2, 0.0)
+        weight /= weight.sum()
+        covariance = result.profile_covariance()
+        assert covariance is not None
+        assert covariance.shape == (truth.size, truth.size)
+        off.append(np.nansum(weight * (flux_ - 1.0)))
+        noise.append(np.nansum((weight * error) ** 2))
+        shared.append(weight @ covariance @ weight)
+        # Of single rows it is little: the errors need not have it.
+        part = np.nanmedian(np.diag(covariance) / error**2)
+        assert part < 0.05
+    scatter = np.sqrt(np.mean(np.square(off)))
+    assert scatter > 1.25 * np.sqrt(np.mean(noise))
+    assert scatter == pytest.approx(np.sqrt(np.mean(noise) + np.mean(shared)), rel=0.4)
+    assert operators[1].fit(simulated.image).profile_covariance() is None
 
 
 @pytest.mark.parametrize(
@@ -111,7 +143,7 @@ def test_positions_are_as_good_as_can_be() -> None:
             [
                 study_at(ratio, product, 7, operator).moves
                 for ratio in (10.0, 100.0, 1000.0)
-                for product in ("s2d, background", "cal, nod subtracted")
+                for product in ("s2d, background", "cal, nod subtracted", "both nods")
             ]
         )
         for operator in (OptimalExtraction(), given)
@@ -211,6 +243,7 @@ def test_cosmic_rays_are_rejected_and_counted(product: str, ratio: float) -> Non
     operator = OptimalExtraction(profile=TrueProfile(PSF(), HALO) if ratio < 30 else None)
     found = study_at(ratio, product, 10, operator, spoil=True)
     check(found)
+    assert found.position < 1.5  # of 10 scenes: 1.2 +- 0.3
     assert found.rejected > 50
     blind = study_at(ratio, product, 1, replace(operator, threshold=None), spoil=True)
     assert np.abs(blind.pulls).max() > 20.0
@@ -322,23 +355,21 @@ def blends(ratio: float, apart: float, seeds: int, given: bool) -> tuple[Found, 
 @pytest.mark.parametrize("apart", [2.0, 3.0, 4.0, 6.0])
 @pytest.mark.parametrize("given", [False, True])
 def test_blends(apart: float, given: bool) -> None:
-    """Bright: the profile may be learned from the blend itself.
-
-    The errors that are told have no part of that of the positions, which two columns apart is a
-    twelfth of the whole.
-    """
+    """Bright: the profile may be learned from the blend itself."""
     found, other, error = blends(100.0, apart, 8, given)
-    assert abs(found.bias) < 0.003
-    assert 0.95 < found.spread < (1.05 if apart > 2.0 else 1.12)
+    check(found)
+    if given:
+        assert found.position < 1.6  # of 8 scenes: 1.2 +- 0.3
     assert abs(other) < max(0.003, 3.0 * error)
 
 
-@pytest.mark.parametrize(("apart", "given"), [(2.0, True), (3.0, False)])
+@pytest.mark.parametrize(("apart", "given"), [(2.0, True), (2.0, False), (3.0, False)])
 def test_faint_blends(apart: float, given: bool) -> None:
-    """Two columns apart it takes a profile that is given."""
+    """The signal-to-noise ratio of a row is 10, and a bend of the trace cannot be told."""
     found, other, error = blends(10.0, apart, 24, given)
     assert abs(found.bias) < max(0.003, 2.5 * found.bias_error)
-    assert 0.95 < found.spread < (1.05 if apart > 2.0 else 1.12)
+    assert 0.95 < found.spread < 1.05
+    assert found.efficiency > 0.96  # 0.98, but for chance
     assert abs(other) < max(0.003, 3.0 * error)
 
 

@@ -101,7 +101,9 @@ def test_a_position_where_no_source_is() -> None:
     image = made({}).image
     for column in (-3.0, 21.0):
         asked = OptimalExtraction(position=column)
-        with pytest.raises(SourceError, match=rf"no source at column {column:.2f}.* at column 13.0"):
+        with pytest.raises(
+            SourceError, match=rf"no source at column {column:.2f}.* at column 13.0"
+        ):
             asked.fit(image)
     with pytest.raises(SourceError, match=r"no source at column 16.00, the nearest light is at"):
         OptimalExtraction(position=16.0).fit(image)
