@@ -408,6 +408,31 @@ class _Block:
         found = header.get("TARGNAME") or header.get("TARGPROP")
         return None if found is None else str(found)
 
+    @property
+    def kind(self) -> str | None:
+        """SRCTYPE; None where it is not known."""
+        found = str(self.extraction.keywords.get("SRCTYPE") or "").upper()
+        return found if found in ("POINT", "EXTENDED") else None
+
+    @property
+    def whole(self) -> bool | None:
+        """Whether the flux is all of the light of a point source; None where that is not known."""
+        provenance = self.extraction.provenance
+        if provenance is None or self.kind != "POINT":
+            return None
+        step = provenance["parameters"].get("step", {})
+        corrected = provenance.has_reference("apcorr") and step.get("apply_apcorr", True)
+        return bool(step.get("extraction_type") == "optimal" or corrected)
+
+    @property
+    def exposure(self) -> tuple[Any, ...] | None:
+        """What tells an exposure, or the part of it, from others."""
+        header = self.extraction.header
+        if header.get("EXPSTART") is None or not self.usable.any():
+            return None
+        cards = ("EXPSTART", "OBSERVTN", "EXPOSURE", "PATT_NUM", "EXPSEGNUM", "INTSTART")
+        return tuple(header.get(card) for card in cards)
+
     def time(self, card: str) -> float | None:
         """A time of the header in seconds; None where there is none."""
         value = self.extraction.header.get(card)
@@ -514,6 +539,30 @@ def _check_alike(blocks: Sequence[_Block], notes: list[str]) -> None:
                 f"{block.label}: the target is {block.target}, that of {first.label} is "
                 f"{first.target}"
             )
+        if None not in (block.kind, first.kind) and block.kind != first.kind:
+            notes.append(
+                f"{block.label}: the source is {block.kind}, that of {first.label} is {first.kind}"
+            )
+        if None not in (block.whole, first.whole) and block.whole != first.whole:
+            some, other = (block, first) if first.whole else (first, block)
+            notes.append(
+                f"{some.label} has no aperture correction, {other.label} has all of the light"
+            )
+    exposures: dict[tuple[Any, ...], str] = {}
+    twice = []
+    for block in blocks:
+        if block.exposure is None:
+            continue
+        if block.exposure in exposures:
+            twice.append((block.label, exposures[block.exposure]))
+        exposures.setdefault(block.exposure, block.label)
+    if twice:
+        again, first_of_it = twice[0]
+        others = "" if len(twice) == 1 else f" (and {len(twice) - 1} more)"
+        notes.append(
+            f"{again} is of the same exposure as {first_of_it}{others}: what is combined twice "
+            "gives errors that are too small"
+        )
     seen: dict[bytes, str] = {}
     for block in blocks:
         for number, flux in enumerate(block.column("FLUX")):
@@ -525,6 +574,20 @@ def _check_alike(blocks: Sequence[_Block], notes: list[str]) -> None:
                         "twice gives errors that are too small"
                     )
                 seen.setdefault(key, block.name(number))
+
+
+def _without_errors(blocks: Sequence[_Block]) -> list[str]:
+    """What is to be said of spectra whose errors are 0, as those of images without variances."""
+    notes = []
+    for block in blocks:
+        error = block.column("FLUX_ERROR")[block.usable]
+        told = error[np.isfinite(error)]
+        if told.size and not (told > 0).any():
+            notes.append(
+                f"{block.label} has errors of 0, expected some: those of the combination are too "
+                "small"
+            )
+    return notes
 
 
 def _check_choice(name: str, value: Any, known: Sequence[str]) -> None:
@@ -656,6 +719,8 @@ def combine(
     notes: list[str] = []
     blocks = _blocks(spectra, extract)
     _check_alike(blocks, notes)
+    if weights != "inverse_variance":
+        notes += _without_errors(blocks)
     times = _times(blocks, weights, mode)
     work = _pipeline if mode == "pipeline" else _default
     made = work(blocks, times, weights, sigma_clip, notes)
@@ -792,6 +857,13 @@ def _default(
     dq = np.concatenate([one.dq for one in gathered])
     usable = np.concatenate([one.usable for one in gathered])
     group = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
+    if inverse:
+        for block, one in zip(blocks, gathered, strict=True):
+            lost = np.flatnonzero(block.usable.any(axis=1) & ~one.usable.any(axis=1))
+            if lost.size and usable.any():
+                notes.append(
+                    f"{block.name(int(lost[0]))} has no usable error{_more(lost.size)}: left out"
+                )
     if inverse and not usable.any():
         raise LRSError(
             "no spectrum has an error, expected some for weights='inverse_variance' "
@@ -804,7 +876,7 @@ def _default(
                 f"sigma_clip: {'one spectrum is' if len(flux) == 1 else 'two spectra are'} not "
                 "clipped, as nobody knows which of two is wrong; expected at least 3"
             )
-        elif not np.isfinite(variance[usable]).any():
+        elif not (variance[usable] > 0).any():
             raise LRSError("sigma_clip needs errors, expected spectra that have some")
         else:
             clipped = _clip(flux, variance, usable, sigma_clip)
@@ -1095,6 +1167,10 @@ def _pipeline(
             made[name] = np.full(grid.size, np.nan)  # the pipeline has no spectra without them
     made |= {"DQ": dq, "WEIGHT": total, "N_INPUT": count.sum(axis=0)}
     left = np.flatnonzero(made["N_INPUT"] > 0)
+    if left.size == 0:
+        raise LRSError(
+            f"no spectrum has a usable flux, expected one of the {len(kept)} to have some"
+        )
     if left.size < grid.size:
         notes.append(
             f"{grid.size - left.size} of {grid.size} elements have no input, they are gone"

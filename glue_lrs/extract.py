@@ -25,6 +25,7 @@ from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
 from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage, load_wcs
 from glue_lrs.position import SourcePosition, expected_position, expected_trace
+from glue_lrs.reference import IN_MEMORY
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -48,6 +49,9 @@ _OVERHEAD, _ROW_BYTES = 6_000, 20
 _LEAST_ROWS = 64
 #: Rows that lost more than so many pixels to bad ones are told of, whether or not they are masked.
 _TELL_LOST = 0.5
+
+#: What is said of an image without them.
+NO_VARIANCES = "there are no variances (VAR_POISSON, VAR_RNOISE, VAR_FLAT): the errors are 0"
 #: An aperture with less weight than this has no pixel (`numpy.isclose` to 0).
 _NO_PIXELS = 1e-8
 #: MJy to Jy.
@@ -193,6 +197,14 @@ class Extract1D:
             from glue_lrs.methods import check
 
             check(self)
+        # What is recorded must be what is used, however the operator was made.
+        recorded = dict(self.references)
+        for key, used in (("apcorr", self.aperture_correction), ("psf", self.psf)):
+            if used is not None:
+                recorded[key] = used.filename or IN_MEMORY
+            elif key in recorded:
+                recorded[key] = None
+        object.__setattr__(self, "references", tuple(recorded.items()))
 
     @classmethod
     def from_reference(
@@ -408,6 +420,8 @@ class Extract1D:
             wavelength = np.broadcast_to(wavelength, columns["FLUX"].shape)
         columns["WAVELENGTH"] = wavelength
         self._look(columns, total, image, regionless, notes)
+        if not image.has_variances:
+            notes.append(NO_VARIANCES)
         for note in notes:
             warnings.warn(f"{image.label}: {note}", LRSWarning, stacklevel=2)
         if plan.correction is None and (image.source_type or "").upper() == "POINT":

@@ -172,6 +172,11 @@ class SlitImage:
         """How messages call this image."""
         return self.filename or "image"
 
+    @property
+    def has_variances(self) -> bool:
+        """Whether any of the three variance planes is there; without them errors are 0."""
+        return not (self.var_poisson is None and self.var_rnoise is None and self.var_flat is None)
+
     @cached_property
     def wcs(self) -> WCS | None:
         """The WCS: column, row -> RA and Dec in degrees, wavelength in micron."""

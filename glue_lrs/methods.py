@@ -83,7 +83,7 @@ def run_other(operator: Extract1D, image: SlitImage) -> Extraction:
     """
     if operator.extraction_type == "box":
         box = replace(operator, bad_pixels=None)
-        return extract_mended(box, image, robust(operator, image))
+        return _owned(extract_mended(box, image, robust(operator, image)), operator)
     if operator.mode == "pipeline":
         _tell_idle(operator, image)
         assert operator.psf is not None  # `check` has looked
@@ -181,6 +181,17 @@ def _tell_idle(operator: Extract1D, image: SlitImage) -> None:
         told.append(
             f"{' and '.join(idle)} {verb} no effect: the background of an optimal extraction is a "
             "polynomial that is fitted with the source"
+        )
+    rows = [key for key in ("ystart", "ystop") if getattr(operator.aperture, key) is not None]
+    if rows and operator.mode != "pipeline":
+        told.append(
+            f"{' and '.join(rows)} {'have' if len(rows) > 1 else 'has'} no effect: an optimal "
+            "extraction gives all rows"
+        )
+    if (image.source_type or "").upper() == "EXTENDED":
+        told.append(
+            "SRCTYPE is EXTENDED, but an optimal extraction takes the source for a point; "
+            "a box has no such need"
         )
     if operator.max_lost is not None and operator.mode == "pipeline":
         told.append("max_lost has no effect in the pipeline's optimal extraction")

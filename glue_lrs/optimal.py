@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.aperture import check_number
 from glue_lrs.errors import LRSWarning, ProductError, ProfileError, ReferenceFileError, SourceError
-from glue_lrs.extract import _integration_times, _jansky_per_sum, _Keywords
+from glue_lrs.extract import NO_VARIANCES, _integration_times, _jansky_per_sum, _Keywords
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
 from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, SlitImage
@@ -199,6 +199,8 @@ class OptimalExtraction:
         mean = view.mean()
         start, learned = self._learn(view, mean, order)
         notes = list(start.notes)
+        if not image.has_variances:
+            notes.append(NO_VARIANCES)
         work = Work.of(view, mean, learned, start.positives, order, self)
         self._check_place(view, start, work.learned)
         columns, shifts, rejected = work.run()

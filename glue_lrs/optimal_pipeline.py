@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning, ProductError
-from glue_lrs.extract import Extract1D, Placement, _integration_times, _jansky_per_sum, _Keywords
+from glue_lrs.extract import (
+    NO_VARIANCES,
+    Extract1D,
+    Placement,
+    _integration_times,
+    _jansky_per_sum,
+    _Keywords,
+)
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
 from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage
@@ -119,7 +126,7 @@ class PipelineOptimal:
         LRSWarning
             If the source position is not known.
         """
-        notes: list[str] = []
+        notes = [] if image.has_variances else [NO_VARIANCES]
         scale = _jansky_per_sum(image)
         placement = self.box.place(image, notes)
         location = self.locate(image, placement, notes)

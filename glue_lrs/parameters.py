@@ -41,6 +41,19 @@ KEPT = (
 )  # fmt: skip
 
 
+def _name(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ReferenceFileError(f"{key} is {excerpt(value)}, expected a name")
+    return value
+
+
+#: Options that nobody asks for, but that `operator_parameters` records.
+_RECORDED: dict[str, Callable[[str, object], Any]] = {
+    "background_independent_var": check_independent_var,
+    "psf_name": _name,
+}
+
+
 def operator_from_reference(
     cls: type[Extract1D],
     reference: str | PathLike[str] | Mapping[str, Any] | Reference | None,
@@ -93,19 +106,29 @@ def operator_from_reference(
             stacklevel=3,
         )
     if made.background is None and step.get("subtract_background") is not False:
+        fitted = made.mode in ("psf", "learned")
         asked = [
             key
             for key in ("subtract_background", "bkg_fit", "bkg_order", "smoothing_length")
-            if step.get(key) not in (None, 0)
+            if step.get(key) not in (None, 0) and not (fitted and key == "subtract_background")
         ]
         if asked:
             why = "there is no bkg_coeff" if entry.get("bkg_coeff") is None else "bkg_fit is null"
+            what = "the background is a constant that is fitted with the source"
             warnings.warn(
-                f"{source.name}: aperture {entry['id']!r}: no background is subtracted, as {why}; "
+                f"{source.name}: aperture {entry['id']!r}: "
+                f"{what if fitted else 'no background is subtracted'}, as {why}; "
                 f"{', '.join(asked)} has no effect",
                 LRSWarning,
                 stacklevel=3,
             )
+    if profile is not None and made.mode == "box" and made.bad_pixels is None:
+        warnings.warn(
+            f"{_name_of(profile)}: a PSF reference has no effect on a box, expected "
+            "extraction_type 'optimal' or bad_pixels 'profile' with it",
+            LRSWarning,
+            stacklevel=3,
+        )
     return made
 
 
@@ -263,11 +286,14 @@ def operator_parameters(operator: Extract1D) -> dict[str, Any]:
     }
     if operator.extraction_type == "optimal":
         step["extraction_type"] = "optimal"
-        step["model_nod_pair"] = operator.model_nod_pair
-        step["optimize_psf_location"] = operator.optimize_psf_location
         options["optimal_mode"] = operator.mode
     if operator.bad_pixels is not None:
         options["bad_pixels"] = operator.bad_pixels
+    if operator.extraction_type == "optimal" or operator.bad_pixels is not None:
+        step["model_nod_pair"] = operator.model_nod_pair
+        step["optimize_psf_location"] = operator.optimize_psf_location
+    if operator.psf is not None:
+        options["psf_name"] = operator.psf.name
     return {"reference": entry, "step": step, "options": options}
 
 
@@ -302,7 +328,7 @@ def operator_from_parameters(
     check_entry(entry, where)
     checks: dict[str, tuple[dict[str, Any], dict[str, Callable[[str, object], Any]]]] = {
         "step": (step, {key: STEP[key] for key in KEPT}),
-        "options": (options, OPTIONS | {"background_independent_var": check_independent_var}),
+        "options": (options, OPTIONS | _RECORDED),
     }
     for part, (values, checkers) in checks.items():
         for key, value in values.items():
@@ -315,7 +341,7 @@ def operator_from_parameters(
         step,
         options,
         aperture_correction=_as_correction(apcorr, entry.get("id")),
-        psf=_as_psf(psf, entry.get("id")),
+        psf=_as_psf(psf, options.get("psf_name", entry.get("id"))),
         references=tuple((references or {}).items()),
     )
 

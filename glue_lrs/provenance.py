@@ -136,6 +136,11 @@ class Provenance(Mapping[str, Any]):
         """What the user was warned of; no file is looked at."""
         return list(self["notes"] if self._stored is not None else self._notes)
 
+    def has_reference(self, key: str) -> bool:
+        """Whether a reference of a kind (``"apcorr"``) was used; no file is looked at."""
+        references = self._references if self._stored is None else self["references"] or {}
+        return references.get(key) is not None
+
     def rerun(
         self,
         *,
@@ -237,11 +242,17 @@ def rerun(
         found = _same_file(record, apcorr, "the APCORR reference")
         subarray = {} if image.subarray is None else {"subarray": image.subarray}
         correction = ApertureCorrection.read(found, **subarray)
+    options = parameters.get("options", {})
+    if "bkg_order" in options:
+        raise LRSError(
+            "the spectrum was made by OptimalExtraction, of which a profile and such are not "
+            "recorded; expected one made by Extract1D"
+        )
     operator = operator_from_parameters(
         Extract1D,
         parameters,
         apcorr=correction,
-        psf=_psf(records.get("psf"), psf, image),
+        psf=_psf(records.get("psf"), psf, options.get("psf_name", image.slit_name)),
         references=references,
     )
     return operator.run(image)
@@ -250,7 +261,7 @@ def rerun(
 def _psf(
     record: Mapping[str, Any] | None,
     given: str | PathLike[str] | PSFProfile | None,
-    image: SlitImage,
+    name: str,
 ) -> PSFProfile | None:
     from glue_lrs.profile import PSFProfile
 
@@ -260,7 +271,7 @@ def _psf(
         return None
     if given is None and record is not None and record["filename"] == IN_MEMORY:
         raise LRSError("the PSF profile came from no file, expected it as psf=")
-    return PSFProfile.read(_same_file(record, given, "the PSF reference"), image.slit_name)
+    return PSFProfile.read(_same_file(record, given, "the PSF reference"), name)
 
 
 def _same_file(

@@ -1335,7 +1335,9 @@ class Scene:
         slit = geometry.dispersion is SLIT
         exposure = self.exposure_time
         integrations = cards.get("INTEND", 1) - cards.get("INTSTART", 1) + 1
-        begin, duration = _EXPOSURE_START, exposure * integrations
+        # Scenes of other seeds are other exposures.
+        begin = _EXPOSURE_START + 1e-4 * self.seed
+        duration = exposure * integrations
         done = "COMPLETE" if calibrated else "SKIPPED"
         primary: dict[str, Any] = {
             "DATE": "2025-11-16T00:00:00.000",

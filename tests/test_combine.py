@@ -544,7 +544,9 @@ def test_integrations_share_the_error_of_the_flat_field() -> None:
             replace(extraction, columns={k: v[i] for k, v in extraction.columns.items()})
             for i in range(24)
         ]
-        without.append(difference / combine(separate).columns["ERROR"][good])
+        with pytest.warns(LRSWarning, match="spectrum 2 is of the same exposure as spectrum 1"):
+            apart = combine(separate)
+        without.append(difference / apart.columns["ERROR"][good])
     assert 0.95 < np.concatenate(found).std() < 1.05
     assert np.concatenate(without).std() > 1.3  # as if each had a flat field of its own
 
@@ -800,3 +802,59 @@ def test_frozen() -> None:
     assert isinstance(made, Combination)
     with pytest.raises(AttributeError):
         made.units = {}  # type: ignore[misc]
+
+
+def spectra_of_nods(**options: Any) -> list[Extraction]:
+    extract = Extract1D(aperture=Aperture(xstart=9, xstop=17), use_source_posn=True)
+    return [extract.run(one.image) for one in nods(**options)]
+
+
+def without_errors(one: Extraction) -> Extraction:
+    columns = dict(one.columns)
+    for name in columns:
+        if name.startswith("FLUX_") and ("VAR" in name or "ERROR" in name):
+            columns[name] = np.zeros_like(columns[name])
+    return replace(one, columns=columns)
+
+
+def test_errors_of_0_are_told() -> None:
+    first, second = spectra_of_nods()
+    with pytest.warns(LRSWarning, match=r"spectrum 1.* has errors of 0, expected some"):
+        made = combine([without_errors(first), second])
+    assert np.nanmedian(made.columns["ERROR"]) == pytest.approx(
+        0.5 * np.nanmedian(second.columns["FLUX_ERROR"]), rel=0.05
+    )
+    with pytest.warns(LRSWarning, match=r"spectrum 1.* has no usable error: left out"):
+        made = combine([without_errors(first), second], weights="inverse_variance")
+    assert made.columns["N_INPUT"].max() == 1
+    third = spectra_of_nods(seed=2)[0]
+    with pytest.raises(LRSError, match="sigma_clip needs errors"):
+        combine([without_errors(one) for one in (first, second, third)], sigma_clip=3.0)
+
+
+@pytest.mark.parametrize("mode", ["default", "pipeline"])
+def test_nothing_but_masked_is_refused(mode: str) -> None:
+    masked = []
+    for one in spectra_of_nods():
+        columns = dict(one.columns)
+        columns["DQ"] = np.ones_like(columns["DQ"])
+        masked.append(replace(one, columns=columns))
+    with pytest.raises(LRSError, match="no spectrum has a usable flux, expected one of the 2"):
+        combine(masked, mode=mode)
+
+
+def test_what_probably_does_not_belong_together_is_told() -> None:
+    images = [one.image for one in nods()]
+    box = Extract1D(aperture=Aperture(xstart=9, xstop=17), use_source_posn=True)
+    optimal = replace(box, extraction_type="optimal")
+    first, second = (box.run(image) for image in images)
+    whole = optimal.run(images[1])
+    with pytest.warns(LRSWarning, match=r"has no aperture correction, .* has all of the light"):
+        combine([first, whole])
+    wider = replace(box, aperture=Aperture(xstart=8, xstop=18)).run(images[0])
+    with pytest.warns(LRSWarning, match=r"spectrum 3.* is of the same exposure as spectrum 1"):
+        combine([first, second, wider])
+    extended = replace(images[1], source_type="EXTENDED")
+    with pytest.warns(LRSWarning, match=r"the source is EXTENDED, that of spectrum 1.* is POINT"):
+        combine([first, box.run(extended)])
+    combine([first, second])  # and nothing here

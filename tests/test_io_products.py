@@ -715,7 +715,8 @@ def test_no_variance_at_all_is_told(error: bool, s2d: Path) -> None:
     with pytest.warns(LRSWarning, match=f"{words} will be 0") as told:
         image = SlitImage.read(s2d)
     assert [one.filename for one in told] == [__file__]
-    columns = Extract1D(aperture=Aperture(xstart=3, xstop=16)).run(image).columns
+    with pytest.warns(LRSWarning, match="there are no variances .* the errors are 0"):
+        columns = Extract1D(aperture=Aperture(xstart=3, xstop=16)).run(image).columns
     assert not np.nansum(columns["FLUX_ERROR"])
 
 

@@ -112,7 +112,7 @@ def test_bands_of_the_normal_matrix_equal_a_plain_least_squares() -> None:
     for count in (1, 2, 3):
         traces = 5 + 18 * rng.random((count, 1)) + 0.05 * np.arange(rows)
         flux = rng.normal(3, 1, (count, rows))
-        found = module._fit_spline(residual, weight, traces, flux, columns, bands, knots)
+        found, _ = module._fit_spline(residual, weight, traces, flux, columns, bands, knots)
         design = np.zeros((rows, 33, knots + 8))
         for trace, f in zip(traces, flux, strict=True):
             first, parts = module.splines(columns - trace[:, None], knots)
@@ -143,9 +143,9 @@ def test_a_profile_is_learned(trace: str, truth: str, snr: float) -> None:
     found, true = learned.profile(offset, WAVE), PROFILES[truth](pixels.offsets(column), WAVE)
     bias = (found * true).sum(axis=1) / (found**2).sum(axis=1) - 1.0
     total = snr * np.sqrt(WAVE.size)
-    assert abs(np.median(bias)) < 6.0 / total
-    assert np.abs(bias).max() < 60.0 / total
-    assert np.abs(found - true).max() < 0.03 * 30 / snr + 2e-3
+    assert abs(np.median(bias)) < 7.0 / total
+    assert np.abs(bias).max() < 75.0 / total
+    assert np.abs(found - true).max() < 0.04 * 30 / snr + 2e-3
     if truth == "gaussian":
         assert learned.traces[0].mean() == pytest.approx(column.mean(), abs=10.0 / total)
         fwhm = PROFILES["gaussian"].fwhm(WAVE)  # type: ignore[attr-defined]
