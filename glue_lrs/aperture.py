@@ -25,6 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from glue_lrs.errors import ApertureError, ReferenceFileError
 
 if TYPE_CHECKING:
+    from specutils import Spectrum
+
     from glue_lrs.image import SlitImage
 
 __all__ = ["Aperture", "Coefficients", "Limits", "Weights", "limit_weights"]
@@ -310,12 +312,12 @@ class Aperture:
         return cls.from_edges(lower, upper, independent_var="wavelength", **kwargs)
 
     @classmethod
-    def at_source(cls, image: SlitImage, width: float) -> Aperture:
+    def at_source(cls, image: SlitImage | Spectrum, width: float) -> Aperture:
         """Make an aperture of a width in columns about the source that is seen in an image.
 
         Parameters
         ----------
-        image : SlitImage
+        image : SlitImage or `~specutils.Spectrum`
             The image; its source is measured (`glue_lrs.measure.measure`).
         width : float
             Columns, at least 1.

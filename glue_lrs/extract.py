@@ -397,7 +397,7 @@ class Extract1D:
             If the source position is not known, a row lost much of the aperture to bad pixels, or
             had no background to subtract.
         """
-        image = _slit_image(image)
+        image = SlitImage.of(image)
         if self.extraction_type != "box" or self.bad_pixels is not None:
             from glue_lrs.methods import run_other
 
@@ -467,7 +467,7 @@ class Extract1D:
         """
         from glue_lrs.methods import fit
 
-        return fit(self, _slit_image(image))
+        return fit(self, SlitImage.of(image))
 
     @property
     def mode(self) -> Literal["box", "pipeline", "psf", "learned"]:
@@ -631,16 +631,6 @@ class Extract1D:
                     else "nothing was subtracted there"
                 )
             )
-
-
-def _slit_image(image: SlitImage | Spectrum) -> SlitImage:
-    if isinstance(image, SlitImage):
-        return image
-    if not hasattr(image, "spectral_axis"):
-        raise ProductError(
-            f"the image is a {type(image).__name__}, expected a SlitImage or a Spectrum"
-        )
-    return SlitImage.from_spectrum(image)
 
 
 @dataclass(frozen=True, eq=False)

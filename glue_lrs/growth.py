@@ -25,6 +25,7 @@ from glue_lrs.slit_fit import SIGMA, smooth_flux
 
 if TYPE_CHECKING:
     from astropy.table import QTable
+    from specutils import Spectrum
 
 __all__ = ["BANDS", "GrowthCurve", "growth_curve", "region_notes", "survey"]
 
@@ -174,7 +175,7 @@ class GrowthCurve:
 
 
 def growth_curve(
-    image: SlitImage,
+    image: SlitImage | Spectrum,
     measurement: Measurement | None = None,
     *,
     widths: ArrayLike | None = None,
@@ -186,7 +187,7 @@ def growth_curve(
 
     Parameters
     ----------
-    image : SlitImage
+    image : SlitImage or `~specutils.Spectrum`
         An image; of a stack the mean over the integrations of what is extracted is taken.
     measurement : Measurement, optional
         What `glue_lrs.measure.measure` found in it; it is measured where this is not given.
@@ -225,6 +226,7 @@ def growth_curve(
     all widths have the same rows; where few would remain, all are used, and the lost light is
     missing.
     """
+    image = SlitImage.of(image)
     found = measure(image, integrations=False) if measurement is None else measurement
     notes = [] if background is None else region_notes(found, background)
     free = _free_width(found)
@@ -320,7 +322,7 @@ def growth_curve(
 
 
 def survey(
-    image: SlitImage,
+    image: SlitImage | Spectrum,
     *,
     background: Background | Literal["auto"] | None = "auto",
     aperture_correction: ApertureCorrection | None = None,
@@ -331,7 +333,7 @@ def survey(
 
     Parameters
     ----------
-    image : SlitImage
+    image : SlitImage or `~specutils.Spectrum`
         The image.
     background : Background, "auto" or None
         What the growth curve subtracts. ``"auto"``: nothing where the header says that the
@@ -354,6 +356,7 @@ def survey(
     LRSError
         As `growth_curve` and `glue_lrs.measure.measure`.
     """
+    image = SlitImage.of(image)
     found = measure(image, **kwargs)
     if isinstance(background, str):
         if background != "auto":

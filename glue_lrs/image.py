@@ -195,6 +195,30 @@ class SlitImage:
         return (float(left), float(right)), (float(bottom), float(top))
 
     @classmethod
+    def of(cls, image: SlitImage | Spectrum) -> SlitImage:
+        """Take an image as it is, and make one of a spectrum of two axes.
+
+        Parameters
+        ----------
+        image : SlitImage or `~specutils.Spectrum`
+            An image, or what reading with ``format="lrs-s2d"`` gave.
+
+        Raises
+        ------
+        ProductError
+            If it is something else.
+        LRSError
+            As `from_spectrum`.
+        """
+        if isinstance(image, SlitImage):
+            return image
+        if not hasattr(image, "spectral_axis"):
+            raise ProductError(
+                f"the image is a {type(image).__name__}, expected a SlitImage or a Spectrum"
+            )
+        return cls.from_spectrum(image)
+
+    @classmethod
     def from_spectrum(cls, spectrum: Spectrum) -> SlitImage:
         """Make an image of a spectrum of two axes: see `glue_lrs.spectrum.spectrum_to_image`.
 

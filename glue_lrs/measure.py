@@ -50,6 +50,7 @@ from glue_lrs.slit_fit import (
 
 if TYPE_CHECKING:
     from astropy.table import QTable
+    from specutils import Spectrum
 
 __all__ = [
     "EXPECTED_FWHM",
@@ -602,7 +603,7 @@ class Measurement:
 
 
 def measure(
-    image: SlitImage,
+    image: SlitImage | Spectrum,
     *,
     bands: int = 12,
     max_sources: int = 6,
@@ -614,7 +615,7 @@ def measure(
 
     Parameters
     ----------
-    image : SlitImage
+    image : SlitImage or `~specutils.Spectrum`
         An s2d, a cal (the trace may be curved), or a stack, of which the mean is measured.
     bands : int
         Bands of wavelength in which centroid and width are measured, at most; fewer for a source
@@ -647,6 +648,7 @@ def measure(
     for key, number in (("tolerance", tolerance), ("pixel_scale", pixel_scale)):
         if not (np.isfinite(number) and number > 0):
             raise LRSError(f"{key} is {number!r}, expected a number greater than 0")
+    image = SlitImage.of(image)
     slit = Slit.of(image, pixel_scale)
     work = Work(slit)
     fit = find_sources(work, max_sources)

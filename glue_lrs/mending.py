@@ -66,8 +66,7 @@ def extract_mended(
     told = [w for w in caught if "bad pixels took part of the aperture" not in str(w.message)]
     for warning in told:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    if not isinstance(image, SlitImage):
-        image = SlitImage.from_spectrum(image)
+    image = SlitImage.of(image)
     assert box.aperture_weight is not None
     pixels = np.atleast_2d(box.columns["NPIXELS"])
     lost = pixels < box.aperture_weight - _NOTHING

@@ -191,8 +191,7 @@ class OptimalExtraction:
         LRSWarning
             If header and data disagree on where the source is.
         """
-        if not isinstance(image, SlitImage):
-            image = SlitImage.from_spectrum(image)
+        image = SlitImage.of(image)
         scale = _jansky_per_sum(image)
         view = View.of(image)
         order = self._order(image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,6 @@ from glue_lrs.image import DO_NOT_USE, SlitImage
 from glue_lrs.learn import Pixels
 from glue_lrs.position import SourcePosition, expected_position, expected_trace
 from glue_lrs.profile import expected_fwhm
-
-if TYPE_CHECKING:
-    pass
-
 
 PLANES = ("var_poisson", "var_rnoise", "var_flat")
 

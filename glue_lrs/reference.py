@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from glue_lrs.background import Background, check_fit
 from glue_lrs.errors import ReferenceFileError, nearest
 from glue_lrs.image import FIXED_SLIT, SLITLESS
 from glue_lrs.unified import reader, writer
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["BUILT_IN", "Problem", "Reference"]
 

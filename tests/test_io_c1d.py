@@ -52,7 +52,7 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path, combination: Combina
     assert found.filename == str(path)
     assert found.keywords == combination.keywords
     assert found.header["TARGNAME"] == "SN"
-    assert found.header["S_COMB1D"] == "COMPLETE"
+    assert found.header["S_EXTR1D"] == found.header["S_COMB1D"] == "COMPLETE"
     assert found.header["DATAMODL"] == "MultiCombinedSpecModel"
     assert found.header["FILENAME"] == "a_c1d.fits"
     assert found.header["EFFEXPTM"] == 4 * 332.0

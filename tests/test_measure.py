@@ -17,9 +17,11 @@ import pytest
 from scipy.optimize import brentq
 
 from glue_lrs import Aperture, Extract1D, LRSError
-from glue_lrs.errors import ReferenceFileError
+from glue_lrs.errors import ProductError, ReferenceFileError
+from glue_lrs.growth import growth_curve, survey
 from glue_lrs.image import SlitImage
 from glue_lrs.measure import Measurement, SourceError, expected_fwhm, measure
+from glue_lrs.optimal import OptimalExtraction
 from glue_lrs.simulate import PIXEL_AREA, PIXEL_SCALE, PSF, Scene, Simulated, Source, Truth
 
 #: Flux in Jy that gives the median row of a nod-subtracted s2d this signal to noise.
@@ -512,3 +514,17 @@ def test_tapered_checks_its_parameters(values: dict[str, Any], message: str) -> 
 def test_a_width_at_the_source_is_checked(make_image: Callable[..., SlitImage]) -> None:
     with pytest.raises(ReferenceFileError, match=r"width is 0\.5, expected at least 1"):
         Aperture.at_source(make_image(), 0.5)
+
+
+def test_a_spectrum_of_two_axes_is_an_image() -> None:
+    """What reading with format="lrs-s2d" gives is measured as the image is; all else is refused."""
+    image = made(30, 15).s2d(nod=1).image
+    spectrum = image.to_spectrum()
+    assert measure(spectrum).column == measure(image).column
+    assert Aperture.at_source(spectrum, 8.0) == Aperture.at_source(image, 8.0)
+    found, curve, _ = survey(spectrum)
+    assert found.column == measure(image).column
+    np.testing.assert_array_equal(curve.widths, growth_curve(spectrum, found).widths)
+    for call in (measure, survey, OptimalExtraction().run, lambda x: Aperture.at_source(x, 8.0)):
+        with pytest.raises(ProductError, match="the image is a str, expected a SlitImage or a"):
+            call("image_s2d.fits")  # type: ignore[operator]

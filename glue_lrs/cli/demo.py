@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,6 @@ from glue_lrs.cli.options import FOLDER, OVERWRITE
 from glue_lrs.cli.program import main
 from glue_lrs.cli.talk import echo, table_text
 from glue_lrs.cli.work import folder_made
-
-if TYPE_CHECKING:
-    pass
 
 
 @main.command(short_help="See it all at work, on simulated files whose truth is known.")

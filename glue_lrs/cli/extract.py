@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -43,9 +43,6 @@ from glue_lrs.cli.talk import (
 )
 from glue_lrs.cli.work import base_name, drawn, extracted, folder_made, operator_for
 from glue_lrs.errors import LRSWarning, WriteError
-
-if TYPE_CHECKING:
-    pass
 
 #: The endings of pipeline products and what replaces them in the name of a spectrum.
 _ENDINGS = {

@@ -7,15 +7,10 @@ none has arithmetic of its own. What is heavy is imported inside the commands.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from glue_lrs import __version__
 from glue_lrs.cli.talk import Program
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group(

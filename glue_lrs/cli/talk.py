@@ -10,15 +10,12 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from glue_lrs._interrupt import EXIT_CODE, leave
 from glue_lrs.errors import LRSError, LRSWarning
-
-if TYPE_CHECKING:
-    pass
 
 #: Exit codes: all is well; some of several files failed; nothing was done.
 OK, SOME_FAILED, FAILED = 0, 1, 2

@@ -3,16 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from glue_lrs.cli.options import FILE, FILES, OVERWRITE
 from glue_lrs.cli.program import main
 from glue_lrs.cli.talk import echo
-
-if TYPE_CHECKING:
-    pass
 
 
 @main.command(short_help="Draw the aperture by hand, in glue, and watch the spectrum.")

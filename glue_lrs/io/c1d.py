@@ -193,6 +193,7 @@ def write_c1d(
         _set(header, "DATE", now, "UTC date file created")
         _set(header, "FILENAME", Path(path).name, "Name of the file")
         _set(header, "DATAMODL", "MultiCombinedSpecModel", "Type of data model")
+        _set(header, "S_EXTR1D", "COMPLETE", "1-D Spectral Extraction")
         _set(header, "S_COMB1D", "COMPLETE", "1-D Spectral Combination")
         hdulist = fits.HDUList([fits.PrimaryHDU(header=header), _table(combination)])
         if combination.clipped is not None:
