@@ -395,11 +395,15 @@ def summarize(extraction: Extraction) -> dict[str, str]:
     wave, ratio = extraction.wavelength, signal_to_noise(extraction)
     aperture = _aperture_of(extraction.keywords)
     provenance = extraction.provenance
-    moved = None if provenance is None else (provenance["position"] or {}).get("offset")
+    found = {} if provenance is None else provenance["position"] or {}
+    moved = found.get("offset")
+    columns = "-" if aperture is None else "{:.2f} - {:.2f}".format(*aperture["limits"])
+    if "column_error" in found:  # an optimal extraction, which has no limits
+        columns = f"about {found['column']:.2f}"
     return {
         "rows": " x ".join(map(str, extraction.mask.shape)),
         "wavelength": f"{np.nanmin(wave):.2f} - {np.nanmax(wave):.2f} um",
-        "columns": "-" if aperture is None else "{:.2f} - {:.2f}".format(*aperture["limits"]),
+        "columns": columns,
         "moved": f"{moved:+.2f}" if moved else "-",
         "unit": extraction.units.get("FLUX", "-"),
         "median S/N": "-" if ratio is None else f"{ratio:.1f}",

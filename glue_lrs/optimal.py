@@ -331,6 +331,21 @@ class OptimalResult:
         """How many pixels were left out because they disagree with the model."""
         return int(self.rejected[0].size)
 
+    @property
+    def positive(self) -> NDArray[np.bool_]:
+        """Which of the traces are those of sources; the others are negative. Shape (source,)."""
+        return np.arange(len(self.traces)) < self._work.positives
+
+    @property
+    def relative_flux(self) -> NDArray[np.float64]:
+        """Median flux of each trace over that of the first, shape (source,)."""
+        return _relative_flux(self._coefficients, len(self.traces))
+
+    @property
+    def remarks(self) -> list[str]:
+        """How many pixels were rejected and what was fitted with the first source, in words."""
+        return _remarks(self._work, self._coefficients, self.rejected)
+
     def profile_covariance(self) -> NDArray[np.float64] | None:
         """Covariance of the first source's fluxes that comes from the noise of a learned profile.
 
@@ -454,10 +469,7 @@ def _result(
             raise ProductError(f"{image.label}: every pixel of the profile is NaN or flagged")
         if not image.is_stack:
             columns = {name: values[0] for name, values in columns.items()}
-        if s == 0 and rejected[0].size:
-            notes_here = [f"{rejected[0].size} pixels were rejected as outliers"]
-        else:
-            notes_here = []
+        notes_here = _remarks(work, coefficients, rejected) if s == 0 else []
         extractions.append(
             Extraction(
                 columns={name: columns[name] for name in COLUMNS},
@@ -493,6 +505,39 @@ def _result(
         _work=work,
         _coefficients=coefficients if image.is_stack else coefficients[0],
     )
+
+
+def _remarks(
+    work: Work, coefficients: NDArray[np.float64], rejected: tuple[NDArray[np.intp], ...]
+) -> list[str]:
+    """What was fitted together with the target, and how many pixels were left out."""
+    places = [_middle(trace) for trace in work.learned.traces]
+    count = rejected[0].size
+    remarks = [f"{count} pixel{'s were' if count > 1 else ' was'} rejected as outliers"]
+    if not count:
+        remarks.clear()
+    if work.positives > 1:
+        shares = _relative_flux(coefficients, work.positives)[1:]
+        others = [
+            f"column {place:.2f} ({share:.3g} times its flux)"
+            for place, share in zip(places[1 : work.positives], shares, strict=True)
+        ]
+        noun = "another source" if len(others) == 1 else f"{len(others)} other sources"
+        remarks.append(f"fitted together with {noun} at {' and '.join(others)}")
+    if len(places) > work.positives:
+        columns = [f"column {place:.2f}" for place in places[work.positives :]]
+        noun = "a negative trace" if len(columns) == 1 else f"{len(columns)} negative traces"
+        remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
+    return remarks
+
+
+def _relative_flux(coefficients: NDArray[np.float64], sources: int) -> NDArray[np.float64]:
+    """Medians of the sources' fluxes over that of the first."""
+    flux = coefficients[..., :sources].reshape(-1, sources)
+    known = np.isfinite(flux).all(axis=1) & (flux != 0).any(axis=1)
+    middle = np.median(flux[known], axis=0) if known.any() else np.full(sources, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(middle / middle[0])
 
 
 def _or_none(value: float) -> float | None:

@@ -88,14 +88,13 @@ def plot_optimal(
 def _draw_traces(ax: Axes, result: OptimalResult, integration: int) -> None:
     shift = 0.0 if result.shifts is None else float(result.shifts[integration])
     rows = np.arange(result.traces.shape[1])
-    number = len(result.extractions)
     handles: list[Any] = []
-    for i, trace in enumerate(result.traces):
-        name = "target" if i == 0 else "another source" if i < number else "negative trace"
-        colour = VERMILION if i == 0 else ORANGE if i < number else BLUE
-        ax.plot(trace + shift, rows, color=colour, lw=1.1, ls="-." if i < number else ":")
+    for i, (trace, positive) in enumerate(zip(result.traces, result.positive, strict=True)):
+        name = "target" if i == 0 else "another source" if positive else "negative trace"
+        colour = VERMILION if i == 0 else ORANGE if positive else BLUE
+        style = "-." if positive else ":"
+        ax.plot(trace + shift, rows, color=colour, lw=1.1, ls=style)
         if name not in (handle.get_label() for handle in handles):
-            style = "-." if i < number else ":"
             handles.append(Line2D([], [], color=colour, lw=1.1, ls=style, label=name))
     legend_above(ax, handles)
 

@@ -1033,8 +1033,10 @@ def test_combine_takes_images_and_spectra(made: Path, here: Path) -> None:
     for name in "ab":
         assert run("extract", made / f"{name}_s2d.fits", *QUIET).exit_code == 0
     files = ["a_x1d.fits", "b_x1d.fits"]
-    two = run("combine", *files, "--weights", "inverse_variance", "-o", "new/ab_c1d.fits")
+    options = ["--weights", "inverse_variance", "--plot"]
+    two = run("combine", *files, *options, "-o", "new/ab_c1d.fits")
     assert two.exit_code == 0, two.stderr
+    assert (here / "new/ab_c1d.png").read_bytes().startswith(b"\x89PNG")
     images = [SlitImage.read(made / f"{name}_s2d.fits") for name in "ab"]
     for path, weights in (
         ("ab_c1d.fits", "exposure_time"),
@@ -1087,11 +1089,13 @@ def test_combine_refuses_what_it_cannot_combine(made: Path, here: Path) -> None:
     (here / "old_c1d.fits").write_text("mine")
     nods = [made / "a_s2d.fits", made / "b_s2d.fits"]
     assert "old_c1d.fits: exists" in refused("combine", *nods, *QUIET, "-o", "old_c1d.fits")
+    (here / "y.png").write_text("mine")
+    assert "y.png: exists" in refused("combine", *nods, *QUIET, "--plot", "-o", "y.fits")
     text = refused("combine", nods[0], made / "c_calints.fits", *QUIET, "-o", "x.fits")
     assert "expected MIR_LRS-FIXEDSLIT" in text
     assert "EXTRACT" in refused("combine", *nods, "--set", "xstrt=3", "-o", "x.fits")
     assert "slit.fits" in refused("combine", nods[0], made / "slit.fits", *QUIET, "-o", "x.fits")
-    assert tree(here) == {"old_c1d.fits": b"mine"}
+    assert tree(here) == {"old_c1d.fits": b"mine", "y.png": b"mine"}
 
 
 # --- optimal extraction --------------------------------------------------------------------------
@@ -1105,7 +1109,10 @@ def test_extract_optimally(made: Path, here: Path) -> None:
     assert result.stderr == ""
     expected = Extract1D.from_reference(None, FIXED_SLIT, extraction_type="optimal")
     loaded = SlitImage.read(image)
-    assert same(read_single("a_x1d.fits"), expected.run(loaded))
+    fitted = expected.fit(loaded)
+    assert same(read_single("a_x1d.fits"), fitted.extractions[0])
+    assert f"about {fitted.traces[0, 193]:.2f}" in result.stdout
+    assert "a_s2d.fits: fitted together with a negative trace at column" in result.stdout
     assert (here / "a_x1d.png").read_bytes().startswith(b"\x89PNG")
     assert run("plot", made / "c_calints.fits", *optimal, "--integration", "2").exit_code == 0
     assert set(tree(here)) == {"a_x1d.fits", "a_x1d.png", "c_calints.png"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glue_lrs import Extract1D
-from glue_lrs.optimal import OptimalResult
+from glue_lrs.optimal import OptimalExtraction, OptimalResult
 from glue_lrs.plot_optimal import plot_model_profile, plot_optimal, plot_residual
 from glue_lrs.simulate import Scene, Source
 
@@ -51,6 +51,27 @@ def test_traces_are_on_the_image(result: OptimalResult) -> None:
     np.testing.assert_allclose(negative.get_xdata(), result.traces[1])
     names = [text.get_text() for text in image.get_legend().get_texts()]
     assert names == ["target", "negative trace"]
+
+
+def test_a_neighbours_trace_is_no_negative_one() -> None:
+    sources = (Source(flux=2e-3), Source(flux=8e-4, position=0.55))
+    result = OptimalExtraction().fit(Scene(seed=5, sources=sources).s2d(1).image)
+    assert result.positive.tolist() == [True, True, False, False]
+    np.testing.assert_allclose(result.relative_flux, [1.0, 0.4, -1.0, -0.4], atol=0.01)
+    told, negative = result.remarks
+    columns = result.traces[:, 193]
+    assert (
+        told
+        == f"fitted together with another source at column {columns[1]:.2f} (0.4 times its flux)"
+    )
+    expected = " and ".join(f"column {column:.2f}" for column in columns[2:])
+    assert negative == f"fitted together with 2 negative traces at {expected}"
+    assert result.extractions[0].provenance["notes"] == result.remarks
+    image, *_ = plot_optimal(result).axes
+    styles = [line.get_linestyle() for line in image.lines if len(line.get_xdata()) > 300]
+    assert styles == ["-.", "-.", ":", ":"]
+    names = [text.get_text() for text in image.get_legend().get_texts()]
+    assert names == ["target", "another source", "negative trace"]
 
 
 def test_a_stacks_trace_has_the_integrations_shift() -> None:

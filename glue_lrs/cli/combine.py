@@ -11,7 +11,7 @@ import click
 from glue_lrs.cli.options import APCORR, EXTRACT1D, FILE, FILES, OVERWRITE, PSF, SETTINGS
 from glue_lrs.cli.program import main
 from glue_lrs.cli.talk import OK, echo, table_text
-from glue_lrs.cli.work import folder_made, operator_for
+from glue_lrs.cli.work import base_name, draw_spectra, folder_made, operator_for
 from glue_lrs.errors import WriteError
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 @click.option(
     "--pipeline", is_flag=True, help="Do as the pipeline's combine_1d does, faults included."
 )
+@click.option(
+    "--plot", "picture", is_flag=True,
+    help="Draw the combined spectrum and those it is made of, beside it (PNG).",
+)  # fmt: skip
 @EXTRACT1D
 @APCORR
 @PSF
@@ -50,6 +54,7 @@ def combine(
     weights: str,
     sigma_clip: float | None,
     pipeline: bool,
+    picture: bool,
     extract1d: str | None,
     apcorr: str | None,
     psf: str | None,
@@ -65,22 +70,34 @@ def combine(
     Examples:
       glue-lrs combine nod1_x1d.fits nod2_x1d.fits -o both_c1d.fits
       glue-lrs combine nod*_s2d.fits --apcorr jwst_miri_apcorr_0010.fits -o both_c1d.fits
+      glue-lrs combine nod*_s2d.fits --set extraction_type=optimal -o best_c1d.fits --plot
       glue-lrs combine *_x1d.fits --weights inverse_variance --sigma-clip 4 -o all_c1d.fits
     """
-    from glue_lrs.io.c1d import combine_files
+    from glue_lrs.combine import combine as combined
+    from glue_lrs.image import SlitImage
+    from glue_lrs.io.c1d import read_inputs
+    from glue_lrs.plot import save
+
+    targets = [output, f"{base_name(output)}.png"][: 2 if picture else 1]
+    for target in targets:  # before the work rather than after it
+        if Path(target).exists() and not overwrite:
+            raise WriteError(f"{target}: exists, expected a new name or --overwrite")
 
     def extracted(image: SlitImage) -> Extraction:
         path = image.path or image.label
         return operator_for(image, path, extract1d, apcorr, psf, None, dict(settings)).run(image)
 
-    if Path(output).exists() and not overwrite:  # before the work rather than after it
-        raise WriteError(f"{output}: exists, expected a new name or --overwrite")
+    spectra = [extracted(one) if isinstance(one, SlitImage) else one for one in read_inputs(files)]
     mode = "pipeline" if pipeline else "default"
-    made = combine_files(
-        files, weights=weights, sigma_clip=sigma_clip, mode=mode, extract=extracted
-    )
+    made = combined(spectra, weights=weights, sigma_clip=sigma_clip, mode=mode)
+    figure = None
+    if picture:
+        names = [(one.label, spectrum) for one, spectrum in zip(made.inputs, spectra, strict=True)]
+        figure = draw_spectra([(output, made.to_extraction()), *names])
     with folder_made(Path(output).parent):
         made.write(output, overwrite=overwrite)
+        if figure is not None:
+            save(figure, targets[1], overwrite=overwrite)
     lines = [
         {
             "input": one.label,

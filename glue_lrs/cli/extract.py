@@ -73,6 +73,7 @@ class _Outcome:
     job: _Job
     notes: list[str] = field(default_factory=list)
     summary: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     error: str | None = None
     trace: str = ""
 
@@ -122,7 +123,8 @@ def extract(
 
     The table at the end tells where the aperture was (first and last column, inclusive, counted
     from 0; means where it changes along the rows), by how many columns it was moved, how many rows
-    have no usable flux, and how many warnings there were.
+    have no usable flux, and how many warnings there were. Below it, of an optimal extraction: what
+    was fitted together with the source, and how many pixels were rejected.
 
     Without --extract1d the built-in reference is used: on the slit, for a point source, the
     aperture moves to where the header puts the source, and background regions move along unless
@@ -169,6 +171,9 @@ def extract(
     failed = sum(outcome.error is not None for outcome in outcomes)
     if failed < len(outcomes):
         echo(table_text([outcome.summary for outcome in outcomes if outcome.error is None]))
+        for outcome in outcomes:
+            for remark in outcome.remarks:
+                echo(f"{outcome.summary['file']}: {remark}")
     if failed and len(outcomes) > 1:
         echo(f"{failed} of {len(outcomes)} files failed", err=True)
     return OK if not failed else FAILED if failed == len(outcomes) else SOME_FAILED
@@ -316,16 +321,16 @@ def _extract_one(job: _Job) -> _Outcome:
     notes: list[str] = []
     try:
         with recorded(notes):
-            summary = _extract_and_write(job)
+            summary, remarks = _extract_and_write(job)
     except Exception as error:  # one bad file must not stop the others; it is told
         if interrupted() or _Worker.told:
             raise KeyboardInterrupt from None
         return _Outcome(job, notes, error=failure(error), trace=traceback.format_exc())
     summary["warnings"] = str(len(notes) or "-")
-    return _Outcome(job, notes, {**summary, "output": job.output})
+    return _Outcome(job, notes, {**summary, "output": job.output}, remarks)
 
 
-def _extract_and_write(job: _Job) -> dict[str, str]:
+def _extract_and_write(job: _Job) -> tuple[dict[str, str], list[str]]:
     from glue_lrs.checks import advice
     from glue_lrs.describe import summarize
     from glue_lrs.image import SlitImage
@@ -349,4 +354,5 @@ def _extract_and_write(job: _Job) -> dict[str, str]:
         extraction.write(job.output, overwrite=job.overwrite)
         if figure is not None and job.picture is not None:
             save(figure, job.picture, overwrite=job.overwrite)
-    return {"file": Path(job.path).name, **summarize(extraction)}
+    remarks = [] if result is None else result.remarks
+    return {"file": Path(job.path).name, **summarize(extraction)}, remarks

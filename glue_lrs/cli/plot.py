@@ -16,6 +16,7 @@ from glue_lrs.cli.talk import OK, echo
 from glue_lrs.cli.work import (
     base_name,
     check_integration,
+    draw_spectra,
     drawn,
     extracted,
     image_and_operator,
@@ -98,7 +99,7 @@ def plot(
     if spectra[0]:
         found = [(path, one) for path in files for one in read_spectra(path)]
         check_integration(integration, [(path, _integrations(one)) for path, one in found])
-        figures.append(_draw_spectra(found, column, integration, empty_figure(show)))
+        figures.append(draw_spectra(found, column, integration, empty_figure(show)))
     else:
         for path in files:
             image, operator = image_and_operator(path, extract1d, apcorr, psf, dict(settings))
@@ -165,39 +166,3 @@ def empty_figure(show: bool) -> Figure | None:
             "display and a GUI toolkit such as Qt (or use --output)"
         )
     return figure
-
-
-def _draw_spectra(
-    found: Sequence[tuple[str, Extraction]],
-    column: str,
-    integration: int | None,
-    figure: Figure | None,
-) -> Figure:
-    from glue_lrs.plot import plot_comparison, plot_extraction, plot_stack
-
-    if len(found) == 1:
-        path, only = found[0]
-        title = Path(path).name
-        if only.is_stack and integration is None and only.columns["FLUX"].shape[0] > 1:
-            return plot_stack(only, column=column, figure=figure, title=title)
-        if column.upper() == "FLUX" and "NPIXELS" in only.columns:
-            return plot_extraction(
-                only, integration=(integration or 1) - 1, figure=figure, title=title
-            )
-    return plot_comparison(
-        dict(zip(_labels([path for path, _ in found]), (one for _, one in found), strict=True)),
-        column=column,
-        integration=None if integration is None else integration - 1,
-        figure=figure,
-    )
-
-
-def _labels(paths: Sequence[str]) -> list[str]:
-    """Names that tell files apart: without the folder where that is enough."""
-    names = [Path(path).name for path in paths]
-    names = list(paths) if len(set(names)) < len(set(paths)) else names
-    again = {name for name in names if names.count(name) > 1}
-    return [
-        f"{name} #{names[:i].count(name) + 1}" if name in again else name
-        for i, name in enumerate(names)
-    ]

@@ -116,6 +116,43 @@ def drawn(
     return plot_product(image, shown, extraction, integration=integration, **kwargs)
 
 
+def draw_spectra(
+    found: Sequence[tuple[str, Extraction]],
+    column: str = "FLUX",
+    integration: int | None = None,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw spectra over each other, or what there is of a single one."""
+    from glue_lrs.plot import plot_comparison, plot_extraction, plot_stack
+
+    if len(found) == 1:
+        path, only = found[0]
+        title = Path(path).name
+        if only.is_stack and integration is None and only.columns["FLUX"].shape[0] > 1:
+            return plot_stack(only, column=column, figure=figure, title=title)
+        if column.upper() == "FLUX" and "NPIXELS" in only.columns:
+            return plot_extraction(
+                only, integration=(integration or 1) - 1, figure=figure, title=title
+            )
+    return plot_comparison(
+        dict(zip(_labels([path for path, _ in found]), (one for _, one in found), strict=True)),
+        column=column,
+        integration=None if integration is None else integration - 1,
+        figure=figure,
+    )
+
+
+def _labels(paths: Sequence[str]) -> list[str]:
+    """Names that tell files apart: without the folder where that is enough."""
+    names = [Path(path).name for path in paths]
+    names = list(paths) if len(set(names)) < len(set(paths)) else names
+    again = {name for name in names if names.count(name) > 1}
+    return [
+        f"{name} #{names[:i].count(name) + 1}" if name in again else name
+        for i, name in enumerate(names)
+    ]
+
+
 @contextlib.contextmanager
 def folder_made(folder: Path) -> Iterator[None]:
     """Make a folder where there is none, and take it away again if nothing could be put in it."""
