@@ -21,7 +21,8 @@ from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.extract import Extract1D
 from glue_lrs.image import SlitImage
 from glue_lrs.measure import FoundSource, Measurement, measure
-from glue_lrs.slit_fit import SIGMA, smooth_flux
+from glue_lrs.profile import FWHM
+from glue_lrs.slit_fit import smooth_flux
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -433,7 +434,7 @@ def _free_width(measurement: Measurement) -> float:
     first, last = measurement.columns
     trace = measurement.trace
     room = min(float(np.nanmin(trace)) - (first - 0.5), (last + 0.5) - float(np.nanmax(trace)))
-    widest = float(measurement.point_spread.core.max()) * SIGMA
+    widest = float(measurement.point_spread.core.max()) * FWHM
     for other in measurement.others:
         distance = float(np.nanmin(np.abs(other.trace - trace)))
         # A blend has no room between its parts: half the way belongs to each.

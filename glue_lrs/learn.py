@@ -15,7 +15,6 @@ from glue_lrs.profile import (
     EmpiricalProfile,
     GaussianProfile,
     Profile,
-    gaussian,
     splines,
     unit,
 )
@@ -247,25 +246,14 @@ def _steadied(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return matrix
 
 
-def _project(
+def _coefficients(
     basis: list[NDArray[np.float64]], weight: NDArray[np.float64], data: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], Any]:
-    """Coefficients (row, p) of a fit of each row, and a function that takes the fit off a field."""
+) -> NDArray[np.float64]:
+    """Coefficients (row, p) of a fit of each row."""
     weighted = [b * weight for b in basis]
     inverse, _ = invert(_steadied(normal(basis, weighted)))
-
-    def fit(field: NDArray[np.float64]) -> NDArray[np.float64]:
-        vector = np.stack([np.einsum("rc,rc->r", b, field) for b in weighted], axis=-1)
-        return np.einsum("rij,rj->ri", inverse, vector)
-
-    def off(field: NDArray[np.float64]) -> NDArray[np.float64]:
-        coefficients = fit(field)
-        out = field.copy()
-        for i, b in enumerate(basis):
-            out -= coefficients[:, i, np.newaxis] * b
-        return out
-
-    return fit(data), off
+    vector = np.stack([np.einsum("rc,rc->r", b, data) for b in weighted], axis=-1)
+    return np.asarray(np.einsum("rij,rj->ri", inverse, vector))
 
 
 def background_basis(
@@ -429,23 +417,23 @@ def refine(
     told = pixels.good & near & known[:, np.newaxis]
     weight = np.where(told, 1.0 / variance[:, some], 0.0)
     moved, error = np.zeros(len(traces)), found.shift_error
+    light = shape.at(pixels.wavelength)
     for _ in range(_REFINED):
         lit, slopes = [], []
         for trace, move in zip(start, moved, strict=False):
             offset = pixels.offsets(trace + move)
-            right, left = (shape(offset + way, pixels.wavelength) for way in (step, -step))
+            right, left = light(offset + step), light(offset - step)
             # The mean is somewhat too broad, which a blended neighbour would be moved by.
-            exact = positives > 1
-            lit.append(shape(offset, pixels.wavelength) if exact else 0.5 * (right + left))
+            lit.append(light(offset) if positives > 1 else 0.5 * (right + left))
             slopes.append((left - right) / (2.0 * step))
         basis = [*lit, *behind]
-        coefficients, off = _project(basis, weight, pixels.data)
+        coefficients = _coefficients(basis, weight, pixels.data)
         residual = pixels.data.copy()
         for i, field in enumerate(basis):
             residual -= coefficients[:, i, np.newaxis] * field
-        fields = [off(f[:, np.newaxis] * d) for f, d in zip(coefficients.T, slopes, strict=False)]
+        fields = [f[:, np.newaxis] * d for f, d in zip(coefficients.T, slopes, strict=False)]
         change, covariance = _gauss_newton(
-            fields, [np.ones((known.size, 1))] * positives, weight, residual
+            fields, [np.ones((known.size, 1))] * positives, basis, weight, residual
         )
         error = np.sqrt(np.diag(covariance))
         moved[:positives] += np.clip(change, -0.5, 0.5)
@@ -503,7 +491,8 @@ def _fit_shape(
     known = np.isfinite(traces)
     if not known.any():
         raise ProfileError("no row has a trace to start from")
-    near = clean(pixels.cut(np.nanmin(traces) - 9.0, np.nanmax(traces) + 9.0)).thinned(thin)
+    near = pixels.cut(np.nanmin(traces) - 9.0, np.nanmax(traces) + 9.0).thinned(thin)
+    near = clean(near, 3 if thin > 1 else 7)
     rows = near.data.shape[0]
     start = np.where(known, traces, 0.0)
     whole = np.linspace(-1.0, 1.0, pixels.data.shape[0])
@@ -515,11 +504,11 @@ def _fit_shape(
         raise ProfileError("no pixel near the source is good")
     shape = profile or GaussianProfile(domain=pixels.domain)
     count, moves = len(traces), _moves(len(traces), positives)
-    terms = max(3, trace_order or 0)
-    powers = np.vander(along, terms + 1, increasing=True)[:, 1:]
+    most = max(3, trace_order or 0)
+    powers = np.vander(along, most + 1, increasing=True)[:, 1:]
     bands = unit(np.where(np.isfinite(near.wavelength), near.wavelength, 0.0), pixels.domain)
     behind = background_basis(near.columns, order, rows)
-    constants, bend = np.zeros(len(moves)), np.zeros(terms)
+    constants, bend = np.zeros(len(moves)), np.zeros(most)
     signal = 0.0
     floor = np.zeros((rows, 1))
     error = np.full(positives, np.nan)
@@ -527,15 +516,17 @@ def _fit_shape(
     for step in range(9):
         shift = (constants @ moves)[:, np.newaxis] + powers @ bend
         offsets = [near.offsets(trace) for trace in thinned + shift]
-        lit = [shape(offset, near.wavelength) for offset in offsets]
+        edges = [_Edges.of(shape, offset, near.wavelength) for offset in offsets]
+        lit = [edge.light() for edge in edges]
         # A Gaussian is not good enough for bright sources, whose faint wings would rule the fit.
         weight = (weight > 0) / (near.variance + floor)
-        coefficients, off = _project(lit + behind, weight, near.data)
+        basis = lit + behind
+        coefficients = _coefficients(basis, weight, near.data)
         flux = coefficients[:, :count].T
         peaks = [np.abs(f) * p.max(axis=1) for f, p in zip(flux, lit, strict=True)]
         floor = (_FLOOR * np.max(peaks, axis=0)[:, np.newaxis]) ** 2
         residual = near.data.copy()
-        for i, field in enumerate(lit + behind):
+        for i, field in enumerate(basis):
             residual -= coefficients[:, i, np.newaxis] * field
         if step in (2, 4):  # the model is good enough by now to tell what is not part of it
             peak = sum(np.abs(f)[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True))
@@ -547,32 +538,31 @@ def _fit_shape(
         if step == 1:
             orders = _orders(signal)
         used = (orders[0] if trace_order is None else trace_order) if step > 0 else 0
-        edges = [_Edges.of(shape, offset, near.wavelength) for offset in offsets]
         steepness = [e.steepness() * -f[:, np.newaxis] for f, e in zip(flux, edges, strict=True)]
-        fields, basis = [], []
+        fields, terms = [], []
         for move in moves:
             together = [field for field, part in zip(steepness, move, strict=True) if part]
-            fields.append(off(np.sum(together, axis=0)))
-            basis.append(np.ones((rows, 1)))
+            fields.append(np.sum(together, axis=0))
+            terms.append(np.ones((rows, 1)))
         if used:  # sources of one image lie along parallel traces
-            fields.append(off(np.sum(steepness, axis=0)))
-            basis.append(np.vander(along, used + 1, increasing=True)[:, 1:])
+            fields.append(np.sum(steepness, axis=0))
+            terms.append(powers[:, :used])
         wide = 0
         if isinstance(shape, GaussianProfile) and profile is None and step > 0:
             widening = [e.widening() * f[:, np.newaxis] for f, e in zip(flux, edges, strict=True)]
             wide = (orders[1] if step > 1 else 0) + 1
-            fields.append(off(np.sum(widening, axis=0)))
-            basis.append(np.vander(bands, wide, increasing=True))
-        held = np.zeros((2, sum(part.shape[1] for part in basis)))
+            fields.append(np.sum(widening, axis=0))
+            terms.append(np.vander(bands, wide, increasing=True))
+        held = np.zeros((2, sum(part.shape[1] for part in terms)))
         if positives > 1:
             held[:, len(moves) : len(moves) + used] = bend[:used], [_PRIOR_BEND**-2] * used
-        change, covariance = _gauss_newton(fields, basis, weight, residual, *held)
+        change, covariance = _gauss_newton(fields, terms, basis, weight, residual, *held)
         error = np.sqrt(np.diag(covariance))[:positives]
         own, common = change[: len(moves)], change[len(moves) : len(moves) + used]
         biggest = float(np.abs(own).max() + np.abs(common).sum())
         damping = min(1.0, 1.0 / max(biggest, 1e-12))
         constants = constants + own * damping
-        bend = bend + np.pad(common * damping, (0, bend.size - used))
+        bend[:used] += common * damping
         if wide:
             wider = change[-wide:]
             total = float(np.abs(wider).sum())
@@ -580,7 +570,7 @@ def _fit_shape(
             assert isinstance(shape, GaussianProfile)
             shape = _widen(shape, wider)
             biggest = max(biggest, total)
-        if step == 3 and used and trace_order is None:
+        if step == 2 and used and trace_order is None:
             some = slice(len(moves), len(moves) + used)
             if not _believed(bend[:used], covariance[some, some]):
                 bend[:], orders = 0.0, (0, orders[1])
@@ -588,7 +578,7 @@ def _fit_shape(
         if step > 2 and biggest < near_enough:
             break
     shift = (constants @ moves)[:, np.newaxis]
-    moved = start + shift + np.vander(whole, terms + 1, increasing=True)[:, 1:] @ bend
+    moved = start + shift + np.vander(whole, most + 1, increasing=True)[:, 1:] @ bend
     if signal <= 0 or not np.isfinite(moved).all():
         raise ProfileError("the source has no light to learn a profile from")
     return Learned(shape, np.where(known, moved, np.nan), signal, error)
@@ -596,37 +586,44 @@ def _fit_shape(
 
 @dataclass(frozen=True, eq=False)
 class _Edges:
-    """How a profile changes with position and width."""
+    """A profile and how it changes with position and width; of a Gaussian at the pixels' edges."""
 
     shape: Profile
     offset: NDArray[np.float64]
     wavelength: NDArray[np.float64]
-    density: NDArray[np.float64] | None
+    #: Place and density of the edges in units of the Gaussian's standard deviation, and that.
     place: NDArray[np.float64] | None
+    density: NDArray[np.float64] | None
+    sigma: NDArray[np.float64] | None
 
     @classmethod
     def of(
         cls, shape: Profile, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
     ) -> _Edges:
         if not isinstance(shape, GaussianProfile):
-            return cls(shape, offset, wavelength, None, None)
+            return cls(shape, offset, wavelength, None, None, None)
         edges = np.empty((offset.shape[0], offset.shape[1] + 1))  # columns are 1 apart
         edges[:, :-1] = offset - 0.5
         edges[:, -1] = offset[:, -1] + 0.5
-        sigma = shape.fwhm(wavelength)[:, np.newaxis] / FWHM
+        sigma = np.nan_to_num(shape.fwhm(wavelength)[:, np.newaxis] / FWHM, nan=1.0)
         edges /= sigma
-        density = np.exp(-0.5 * edges**2)
-        density /= sigma * np.sqrt(2.0 * np.pi)
-        edges *= sigma
-        density[np.isnan(density)] = 0.0
         edges[np.isnan(edges)] = 0.0
-        return cls(shape, offset, wavelength, density, edges)
+        density = np.exp(-0.5 * edges**2) / np.sqrt(2.0 * np.pi)
+        return cls(shape, offset, wavelength, edges, density, sigma)
+
+    def light(self) -> NDArray[np.float64]:
+        """The profile."""
+        from scipy.special import ndtr
+
+        if self.place is None:
+            return self.shape(self.offset, self.wavelength)
+        return np.diff(ndtr(self.place), axis=1)
 
     def steepness(self) -> NDArray[np.float64]:
         """Derivative with regard to the offset."""
-        if self.density is None:
+        if self.density is None or self.sigma is None:
             return self.shape.derivative(self.offset, self.wavelength)
-        return np.diff(self.density, axis=1)
+        return np.diff(self.density, axis=1) / self.sigma
 
     def widening(self) -> NDArray[np.float64]:
         """Derivative with regard to the logarithm of the width."""
@@ -649,6 +646,7 @@ def _widen(shape: GaussianProfile, change: NDArray[np.float64]) -> GaussianProfi
 
 def _gauss_newton(
     fields: list[NDArray[np.float64]],
+    along: list[NDArray[np.float64]],
     basis: list[NDArray[np.float64]],
     weight: NDArray[np.float64],
     residual: NDArray[np.float64],
@@ -657,10 +655,14 @@ def _gauss_newton(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Least squares of a residual with fields that are multiplied by polynomials along the rows.
 
+    What a fit of the basis to each row would take off fields and residual is taken off.
+
     Parameters
     ----------
-    fields, basis : list of ndarray
+    fields, along : list of ndarray
         Fields (row, column), and the terms of the polynomial of each (row, term).
+    basis : list of ndarray
+        Fields (row, column) of which each row has its own multiples.
     weight, residual : ndarray
         Shape (row, column).
     values, hold : ndarray or float
@@ -673,22 +675,23 @@ def _gauss_newton(
     covariance : ndarray
         Shape (n, n).
     """
-    weighted = [field * weight for field in fields]
-    blocks = [
-        [
-            left.T @ (np.einsum("rc,rc->r", f, g)[:, np.newaxis] * right)
-            for g, right in zip(weighted, basis, strict=True)
-        ]
-        for f, left in zip(fields, basis, strict=True)
-    ]
-    matrix = np.block(blocks)
-    vector = np.concatenate(
-        [b.T @ np.einsum("rc,rc->r", g, residual) for g, b in zip(weighted, basis, strict=True)]
-    )
-    matrix[np.diag_indices_from(matrix)] += 1e-12 * np.trace(matrix) + 1e-300 + hold
-    vector -= values * hold
-    inverse = np.linalg.inv(matrix)
-    return inverse @ vector, inverse
+    weighted = np.stack(fields, axis=1) * weight[:, np.newaxis]
+    gram = np.matmul(weighted, np.stack(fields, axis=2))
+    inverse, _ = invert(_steadied(normal(basis, [b * weight for b in basis])))
+    across = np.matmul(weighted, np.stack(basis, axis=2))
+    gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
+    left = np.stack([np.einsum("rc,rc->r", b * weight, residual) for b in basis], axis=-1)
+    vector = np.matmul(weighted, residual[..., np.newaxis])[..., 0]
+    vector -= np.einsum("rki,ri->rk", across, np.einsum("rij,rj->ri", inverse, left))
+    # From fields to their polynomials.
+    field = np.repeat(np.arange(len(along)), [terms.shape[1] for terms in along])
+    terms = np.concatenate(along, axis=1)
+    products = gram[:, field[:, np.newaxis], field] * terms[:, :, np.newaxis]
+    matrix = np.einsum("rij,rj->ij", products, terms)
+    right = np.einsum("ri,ri->i", terms, vector[:, field])
+    matrix.reshape(-1)[:: len(matrix) + 1] += 1e-12 * np.trace(matrix) + 1e-300 + hold
+    covariance = np.linalg.inv(matrix)
+    return covariance @ (right - values * hold), covariance
 
 
 def _correct(
@@ -725,33 +728,33 @@ def _correct(
     data = pixels.data
     profile = EmpiricalProfile(base=base, coefficients=np.zeros((knots, terms)))
     bands = profile.terms(np.where(known, pixels.wavelength, base.domain[0]))
-    plain = [gaussian(offset, base.fwhm(pixels.wavelength)) for offset in offsets]
+    light = base.at(pixels.wavelength)
+    plain = [light(offset) for offset in offsets]
     if behind:
-        level, _ = _project(behind, outside / pixels.variance, data)
+        level = _coefficients(behind, outside / pixels.variance, data)
         data = data - sum(level[:, i, np.newaxis] * b for i, b in enumerate(behind))
     reached = good & near
     # The noise of a row's flux and of its background go together, which would end up in the wings:
     # of faint sources the flux is averaged over some rows.
     each = found.signal_to_noise / np.sqrt(max(known.sum() * thin, 1))
     half = int(np.clip(0.5 * (_SURE / max(each, 1e-3)) ** 2, 0, 12))
-    flux = _project(plain, reached / pixels.variance, data)[0].T
+    flux = _coefficients(plain, reached / pixels.variance, data).T
     peaks = [np.abs(f) * p.max(axis=1) for f, p in zip(flux, plain, strict=True)]
     floor = np.max(peaks, axis=0)[:, np.newaxis] ** 2
     # What is below the noise needs no second look.
     floors = _FLOORS if found.signal_to_noise > _HALF else _FLOORS[:2]
     for step in floors:
-        lit = (
-            [profile(offset, pixels.wavelength) for offset in offsets]
-            if step < _FLOORS[0]
-            else plain
-        )
+        lit = plain
+        if step < _FLOORS[0]:
+            light = profile.at(pixels.wavelength)
+            lit = [light(offset) for offset in offsets]
         # What the fluxes need for a start is a profile that is about right.
         some = terms if step == floors[-1] else min(terms, _FEW_TERMS)
         variance = pixels.variance + step**2 * floor
         for i in range(positives, len(lit)):
             variance += unsure(flux[i][:, np.newaxis] * lit[i], offsets[i])
         weight = reached / variance
-        flux = _smooth(_project(lit, weight, data)[0].T, half)
+        flux = _smooth(_coefficients(lit, weight, data).T, half)
         model = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True)], axis=0)
         largest = np.abs(model).max(axis=1, keepdims=True)
         tolerance = min(0.5 * _TOLERANCE, max(5.0 * step, _CLOSE))
@@ -810,8 +813,6 @@ def _learn_together(
     # one number.
     along = [np.ones((rows, 1))] * len(moves) + [curves, powers]
     along += [bands[:, :terms]] * (half + 1 if spline else 0)
-    field = np.repeat(np.arange(len(along)), [a.shape[1] for a in along])
-    weights = np.concatenate(along, axis=1)
     pair = prior(2 * half + 1)[half:]
     tight = np.concatenate(
         [
@@ -835,7 +836,7 @@ def _learn_together(
         lit, slopes, widenings = [], [], []
         for i, offset in enumerate(offsets):
             edges = _Edges.of(shape, offset, wave)
-            lit.append(gaussian(offset, shape.fwhm(wave)))
+            lit.append(edges.light())
             slope = -edges.steepness()
             if spline:
                 lit[-1] += np.einsum("krc,rk->rc", heights[i], own)
@@ -844,7 +845,7 @@ def _learn_together(
             slopes.append(slope)
             widenings.append(edges.widening())
         basis = lit + behind
-        coefficients, _ = _project(basis, weight, near.data)
+        coefficients = _coefficients(basis, weight, near.data)
         flux = coefficients[:, :count].T[:, :, np.newaxis]
         residual = near.data - np.sum(
             [coefficients[:, i, np.newaxis] * b for i, b in enumerate(basis)], axis=0
@@ -869,18 +870,11 @@ def _learn_together(
         fields.append(np.sum([f * d for f, d in zip(flux, widenings, strict=True)], axis=0))
         if spline:
             fields += list(np.sum([f * h for f, h in zip(flux, heights, strict=True)], axis=0))
-        gram, vector = _projected(fields, basis, weight, residual)
-        matrix = np.einsum(
-            "ri,rj,rij->ij", weights, weights, gram[:, field[:, np.newaxis], field], optimize=True
-        )
-        right = np.einsum("ri,ri->i", weights, vector[:, field])
         expected = np.zeros(wide)
         expected[0] = 1.0
         values = np.concatenate([np.zeros(len(moves)), bend, widths - expected, even.ravel()])
-        matrix[np.diag_indices_from(matrix)] += tight**-2
-        right -= values * tight**-2
-        inverse = np.linalg.inv(matrix)
-        change, error = inverse @ right, np.sqrt(np.diag(inverse))
+        change, inverse = _gauss_newton(fields, along, basis, weight, residual, values, tight**-2)
+        error = np.sqrt(np.diag(inverse))
         here, bending, wider, rest = np.split(change, np.cumsum([len(moves), bent, wide]).tolist())
         farthest = np.abs(here).max() + np.abs(bending).sum()
         damping = min(1.0, 0.5 / max(farthest, 1e-9), 0.2 / max(np.abs(wider).max(), 1e-9))
@@ -919,27 +913,6 @@ def _pairs_of_splines(offset: NDArray[np.float64], half: int) -> NDArray[np.floa
     return out[:-1]
 
 
-def _projected(
-    fields: list[NDArray[np.float64]],
-    basis: list[NDArray[np.float64]],
-    weight: NDArray[np.float64],
-    residual: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Products of fields with each other (row, field, field), and with the residual (row, field).
-
-    What a fit of the basis to each row would take off the fields is taken off.
-    """
-    weighted = np.stack(fields, axis=1) * weight[:, np.newaxis]
-    gram = np.matmul(weighted, np.stack(fields, axis=2))
-    inverse, _ = invert(_steadied(normal(basis, [b * weight for b in basis])))
-    across = np.matmul(weighted, np.stack(basis, axis=2))
-    gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
-    left = np.stack([np.einsum("rc,rc->r", b * weight, residual) for b in basis], axis=-1)
-    vector = np.matmul(weighted, residual[..., np.newaxis])[..., 0]
-    vector -= np.einsum("rki,rij,rj->rk", across, inverse, left)
-    return gram, vector
-
-
 def prior(knots: int) -> NDArray[np.float64]:
     """Expected size of the coefficient of each knot."""
     place = np.abs(np.arange(knots) - knots // 2)
@@ -975,7 +948,7 @@ def _fit_spline(
     # In the frame of a source all pixels of a row are as far from the knot below: the four values
     # of the splines are the row's, and products of two of them fill bands of the normal matrix.
     first = [np.floor(columns[0] - trace).astype(np.intp) for trace in traces]
-    values = [splines((columns[0] - trace) % 1.0, knots)[1] for trace in traces]
+    values = [np.stack(splines((columns[0] - t) % 1.0, knots)[1], axis=1) for t in traces]
     size = knots + 8
     left, other = np.triu_indices(terms)
     pairs = bands[:, left] * bands[:, other]
@@ -987,39 +960,36 @@ def _fit_spline(
     frame = np.arange(-half - 4, half + 5)  # knots below a pixel, from the source
     flat = padded.reshape(2, -1)
     start = (np.arange(rows) * padded.shape[2])[:, np.newaxis]
+    i, j = np.ogrid[:4, :4]
+    knot = np.arange(knots)
     for s, f in enumerate(flux):
         at = np.clip(frame - first[s][:, np.newaxis] + size, 0, padded.shape[2] - 1)
-        near, pull = flat[:, start + at] * f[:, np.newaxis]
-        sums = np.zeros((rows, knots))
-        for j in range(4):
-            sums += values[s][j][:, np.newaxis] * pull[:, 5 - j : 5 - j + knots]
-        right += sums.T @ bands
+        both = flat[:, start + at] * f[:, np.newaxis]
+        # Of each row the pixels that are below knot k by j, shape (row, j, k).
+        near, pull = (np.stack([b[:, 5 - n : 5 - n + knots] for n in range(4)], 1) for b in both)
+        right += np.matmul(values[s][:, np.newaxis], pull)[:, 0].T @ bands
         for t in range(s, len(flux)):  # the other half is its mirror image
-            g, apart = flux[t], first[t] - first[s]
+            products = values[s][:, np.newaxis] * (values[t] * flux[t][:, np.newaxis])[..., None]
+            spread = np.zeros((rows, 7, 4))
+            spread[:, i - j + 3, j] = products
+            apart = first[t] - first[s]
             for distance in np.unique(apart).tolist():
                 some = slice(None) if (apart == distance).all() else apart == distance
-                mine = [v[some] for v in values[s]]
-                theirs = [v[some] * g[some] for v in values[t]]
-                ways: dict[int, NDArray[np.float64]] = {}
-                for j in range(4):
-                    cut = near[some, 5 - j : 5 - j + knots]
-                    for i in range(4):
-                        band = distance + i - j
-                        if abs(band) >= knots or (s == t and band < 0):
-                            continue
-                        product = (mine[j] * theirs[i])[:, np.newaxis] * cut
-                        ways[band] = ways[band] + product if band in ways else product
-                for band, product in ways.items():
-                    upper = product.T @ pairs[some]
-                    total = np.empty((knots, terms, terms))
-                    total[:, left, other] = total[:, other, left] = upper
-                    low, high = max(0, -band), min(knots, knots - band)
-                    k = np.arange(low, high)
-                    matrix[k, :, k + band, :] += total[low:high]
-                    if s != t or band > 0:
-                        matrix[k + band, :, k, :] += total[low:high]
+                low = 3 if s == t else 0
+                band = distance + np.arange(low - 3, 4)
+                sums = np.matmul(spread[some, low:], near[some])
+                upper = sums.reshape(len(sums), -1).T @ pairs[some]
+                total = np.empty((band.size, knots, terms, terms))
+                total[..., left, other] = upper.reshape(band.size, knots, -1)
+                total[..., other, left] = total[..., left, other]
+                to = knot + band[:, np.newaxis]
+                b, k = np.nonzero((to >= 0) & (to < knots))
+                matrix[k, :, to[b, k], :] += total[b, k]
+                if s == t:
+                    b, k = b[b > 0], k[b > 0]
+                matrix[to[b, k], :, k, :] += total[b, k]
     square = matrix.reshape(knots * terms, knots * terms)
-    square[np.diag_indices_from(square)] += np.repeat(prior(knots), terms) ** -2
+    square.reshape(-1)[:: len(square) + 1] += np.repeat(prior(knots), terms) ** -2
     factor = cho_factor(square, overwrite_a=True, check_finite=False)
     found = cho_solve(factor, right.ravel(), check_finite=False)
     return np.asarray(found, dtype=np.float64).reshape(knots, terms), factor

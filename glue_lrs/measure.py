@@ -19,13 +19,11 @@ from glue_lrs.background import Background
 from glue_lrs.errors import LRSError, SourceError
 from glue_lrs.image import SlitImage
 from glue_lrs.position import SourcePosition, expected_position
+from glue_lrs.profile import EXPECTED_FWHM, FWHM, PIXEL_SCALE, expected_fwhm
 from glue_lrs.slit_fit import (
-    EXPECTED_FWHM,
     LOOSE,
     NEAR,
-    PIXEL_SCALE,
     SHAPES,
-    SIGMA,
     Array,
     Fit,
     Profile,
@@ -35,7 +33,6 @@ from glue_lrs.slit_fit import (
     bend_basis,
     correlation,
     expected_core,
-    expected_fwhm,
     find_sources,
     good_pixels,
     invert,
@@ -376,7 +373,7 @@ class Measurement:
         tuple of ndarray
             Lower and upper edge of each, at the reference row.
         """
-        widest = float(np.max(self.point_spread.core)) * SIGMA
+        widest = float(np.max(self.point_spread.core)) * FWHM
         curve = self.trace - self.column
         low = self.columns[0] - 0.5 - float(np.nanmin(curve))
         high = self.columns[1] + 0.5 - float(np.nanmax(curve))
@@ -992,7 +989,7 @@ def _notes(measurement: Measurement) -> list[str]:
         notes.append(f"the source is {ratio:.2f} times as wide as a point source should be")
     for other in measurement.others:
         away = other.column - measurement.column
-        if abs(away) < NEAR * float(np.median(measurement.point_spread.core)) * SIGMA:
+        if abs(away) < NEAR * float(np.median(measurement.point_spread.core)) * FWHM:
             what = "negative trace" if other.negative else "source"
             notes.append(
                 f"a {what} of {abs(other.flux_ratio):.2g} times the flux is {abs(away):.1f} "

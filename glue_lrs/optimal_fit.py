@@ -104,13 +104,13 @@ class Work:
         x = pixels.columns[inner]
         lit, slope, bend = [], [], []
         stack = start.number > 1 and operator.fit_shift
+        light = profile.at(view.wavelength)
         for trace in traces:
             offset = x - trace[:, np.newaxis]
-            lit.append(profile(offset, view.wavelength))
+            lit.append(light(offset))
             if stack:
                 step = 0.25
-                right = profile(offset + step, view.wavelength)
-                left = profile(offset - step, view.wavelength)
+                right, left = light(offset + step), light(offset - step)
                 slope.append((right - left) / (2.0 * step))
                 bend.append((right + left - 2.0 * lit[-1]) / step**2)
         middle = (view.columns.start + view.columns.stop - 1) / 2.0
@@ -141,8 +141,8 @@ class Work:
             )
             if given or positives > 1:
                 traces = np.where(np.isfinite(learned.traces), learned.traces, -1e3)
-                offsets = (x - trace[:, np.newaxis] for trace in traces)
-                lit = [learned.profile(offset, view.wavelength) for offset in offsets]
+                light = learned.profile.at(view.wavelength)
+                lit = [light(x - trace[:, np.newaxis]) for trace in traces]
         return cls(
             view, operator, learned, positives, columns, lit, slope, bend, behind, variance,
             doubt,

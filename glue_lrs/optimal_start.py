@@ -19,7 +19,7 @@ from glue_lrs.header import OwnHeader
 from glue_lrs.image import FIXED_SLIT
 from glue_lrs.learn import Learned
 from glue_lrs.optimal_view import Extreme, Mean, View, find_sources, header_column
-from glue_lrs.profile import EmpiricalProfile
+from glue_lrs.profile import PIXEL_SCALE, EmpiricalProfile
 
 if TYPE_CHECKING:
     from glue_lrs.optimal import OptimalExtraction
@@ -164,7 +164,7 @@ def _is_simple(extremes: list[Extreme], nodded: bool) -> bool:
 
 def _look_carefully(view: View) -> list[Extreme]:
     """What `measure` finds; the brightest first."""
-    from glue_lrs.slit_fit import PIXEL_SCALE, Slit, Work
+    from glue_lrs.slit_fit import Slit, Work
     from glue_lrs.slit_fit import find_sources as look
 
     try:

@@ -14,7 +14,7 @@ from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
 from glue_lrs.plot import BLACK, BLUE, GREEN, ORANGE, PURPLE, SERIES, VERMILION
-from glue_lrs.slit_fit import expected_fwhm
+from glue_lrs.profile import expected_fwhm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

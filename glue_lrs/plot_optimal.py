@@ -28,7 +28,7 @@ from glue_lrs.plot import (
     shown_part,
     wavelength_axis,
 )
-from glue_lrs.slit_fit import expected_fwhm
+from glue_lrs.profile import PIXEL_SCALE, expected_fwhm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,8 +41,6 @@ __all__ = ["plot_model_profile", "plot_optimal", "plot_residual"]
 _SIGMAS = 5.0
 #: Wavelengths in micron at which the profile is drawn.
 _WAVELENGTHS = (5.0, 7.5, 10.0, 12.0)
-#: Arcsec a column.
-_SCALE = 0.11
 
 
 def plot_optimal(
@@ -179,7 +177,7 @@ def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes
     for wavelength, colour in zip(_WAVELENGTHS, colours, strict=True):
         values = result.profile(offset[np.newaxis], np.array([wavelength]))[0]
         ax.plot(offset, values, color=colour, lw=1.1, label=f"{wavelength:g} µm")
-        half = float(expected_fwhm(wavelength)) / _SCALE / 2.0
+        half = float(expected_fwhm(wavelength)) / PIXEL_SCALE / 2.0
         for side in (-half, half):
             ax.axvline(side, color=colour, lw=0.7, ls=":", ymax=0.5)
     ax.set_xlabel("columns from the source")

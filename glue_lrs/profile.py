@@ -11,9 +11,11 @@ the source, at a wavelength. There are three:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -24,15 +26,38 @@ from numpy.typing import ArrayLike, NDArray
 from glue_lrs.errors import ProfileError
 from glue_lrs.unified import reader
 
+Light = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
 __all__ = ["EmpiricalProfile", "GaussianProfile", "PSFProfile", "Profile"]
 
-#: FWHM of LRS across the slit in columns, at wavelengths in micron (0.29, 0.30, 0.36 and 0.42
-#: arcsec of 0.11 arcsec a pixel): where learning starts from.
-LRS_WAVELENGTHS = (5.0, 7.5, 10.0, 12.0)
+#: Arcsec along the slit that a column covers.
+PIXEL_SCALE = 0.11
 
-LRS_FWHM = (2.64, 2.73, 3.27, 3.82)
+#: Full width at half maximum of LRS: wavelengths in micron, arcsec.
+EXPECTED_FWHM = ((5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42))
 
-FWHM = 2.3548200450309493
+#: The same with points far beyond, on the lines through the first and the last two.
+_EXTENDED = ((0.0, *EXPECTED_FWHM[0], 100.0), (0.27, *EXPECTED_FWHM[1], 3.06))
+
+#: FWHM of a Gaussian of unit standard deviation.
+FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
+
+
+def expected_fwhm(wavelength: ArrayLike) -> NDArray[np.float64]:
+    """Full width at half maximum that LRS is expected to have.
+
+    Parameters
+    ----------
+    wavelength : array_like
+        Wavelengths in micron.
+
+    Returns
+    -------
+    ndarray
+        FWHM in arcsec: 0.29, 0.30, 0.36 and 0.42 at 5, 7.5, 10 and 12 micron (the STScI's LRS
+        extraction notebook), linear between and beyond.
+    """
+    return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *_EXTENDED))
 
 
 class Profile(ABC):
@@ -57,11 +82,19 @@ class Profile(ABC):
             Fractions, shape (row, column). Over all columns, however far, they add up to 1.
         """
 
+    def at(self, wavelength: NDArray[np.float64]) -> Light:
+        """Return the profile of rows of these wavelengths, to be called with offsets.
+
+        Faster where it is needed at several offsets.
+        """
+        return partial(self, wavelength=wavelength)
+
     def derivative(
         self, offset: NDArray[np.float64], wavelength: NDArray[np.float64], step: float = 0.05
     ) -> NDArray[np.float64]:
         """Change of the fraction per column that the pixel is farther to the right."""
-        return (self(offset + step, wavelength) - self(offset - step, wavelength)) / (2.0 * step)
+        light = self.at(wavelength)
+        return (light(offset + step) - light(offset - step)) / (2.0 * step)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -171,8 +204,10 @@ class PSFProfile(Profile):
     def rows(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
         """The table at wavelengths, linear between its own, 0 outside: (row, column of `data`)."""
         low, part, inside = self.between(wavelength)
-        table = self.data[low] * (1.0 - part)[:, np.newaxis]
-        table += self.data[low + 1] * part[:, np.newaxis]
+        table, above = self.data.take(low, axis=0), self.data.take(low + 1, axis=0)
+        above -= table
+        above *= part[:, np.newaxis]
+        table += above
         table[~inside] = 0.0
         return table
 
@@ -266,25 +301,16 @@ class GaussianProfile(Profile):
     def fwhm(self, wavelength: ArrayLike) -> NDArray[np.float64]:
         """Full width at half maximum in columns, before it is smeared over a pixel."""
         wave = np.asarray(wavelength, dtype=float)
-        return np.maximum(expected_fwhm(wave) * polyval(unit(wave, self.domain), self.factor), 0.5)
+        columns = expected_fwhm(wave) / PIXEL_SCALE
+        return np.maximum(columns * polyval(unit(wave, self.domain), self.factor), 0.5)
 
     def __call__(  # noqa: D102 - as of Profile
         self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        return gaussian(offset, self.fwhm(wavelength))
+        return self.at(wavelength)(offset)
 
-
-def expected_fwhm(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
-    """FWHM in columns that LRS is expected to have; linear between and beyond."""
-    wave = np.asarray(wavelength, dtype=float)
-    known = np.interp(wave, LRS_WAVELENGTHS, LRS_FWHM)
-    below, above = (
-        (LRS_FWHM[i + 1] - LRS_FWHM[i]) / (LRS_WAVELENGTHS[i + 1] - LRS_WAVELENGTHS[i])
-        for i in (0, -2)
-    )
-    known += np.minimum(wave - LRS_WAVELENGTHS[0], 0.0) * below
-    known += np.maximum(wave - LRS_WAVELENGTHS[-1], 0.0) * above
-    return known
+    def at(self, wavelength: NDArray[np.float64]) -> Light:  # noqa: D102 - as of Profile
+        return partial(gaussian, fwhm=self.fwhm(wavelength))
 
 
 def unit(wavelength: NDArray[np.float64], domain: tuple[float, float]) -> NDArray[np.float64]:
@@ -304,7 +330,7 @@ def gaussian(offset: NDArray[np.float64], fwhm: NDArray[np.float64]) -> NDArray[
     some = slice(int(near[0]), int(near[-1]) + 1)
     scale = (FWHM / np.sqrt(2.0) / fwhm)[:, np.newaxis]
     part = offset[:, some]
-    if part.shape[1] > 1 and part[0, 1] - part[0, 0] == 1.0:  # pixels touch: one edge for two
+    if _touch(part):  # one edge for two
         edges = np.empty((part.shape[0], part.shape[1] + 1))
         np.subtract(part, 0.5, out=edges[:, :-1])
         np.add(part[:, -1], 0.5, out=edges[:, -1])
@@ -316,6 +342,11 @@ def gaussian(offset: NDArray[np.float64], fwhm: NDArray[np.float64]) -> NDArray[
     value[np.isnan(value)] = 0.0
     out[:, some] = value
     return out
+
+
+def _touch(offset: NDArray[np.float64]) -> bool:
+    """Whether offsets are those of pixels side by side."""
+    return offset.shape[1] > 1 and abs(float(offset[0, 1] - offset[0, 0]) - 1.0) < 1e-9
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -346,28 +377,44 @@ class EmpiricalProfile(Profile):
     def __call__(  # noqa: D102 - as of Profile
         self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        if self.center:
-            offset = offset + self.center
-        fwhm = self.base.fwhm(wavelength)
-        value = gaussian(offset, fwhm)
+        return self.at(wavelength)(offset)
+
+    def at(self, wavelength: NDArray[np.float64]) -> Light:  # noqa: D102 - as of Profile
         knots = self.coefficients.shape[0]
         if knots == 0:
-            return value
-        along = self.along(wavelength)
+            return self.base.at(wavelength)
+        fwhm, along = self.base.fwhm(wavelength), self.along(wavelength)
         padded = np.zeros((along.shape[0], knots + 8))
         padded[:, 4:-4] = along
-        near = np.flatnonzero((np.abs(offset) < knots // 2 + 2.0).any(axis=0))
-        if near.size:
-            some = slice(int(near[0]), int(near[-1]) + 1)
-            part = offset[:, some]
-            low, parts = splines(np.where(np.isnan(part), 1e3, part), knots)
-            low += (np.arange(along.shape[0]) * padded.shape[1])[:, np.newaxis]
-            flat = padded.ravel()
-            for j, height in enumerate(parts):
-                value[:, some] += height * flat.take(low + j)
-        value /= (1.0 + along.sum(axis=1))[:, np.newaxis]
-        value[np.isnan(value)] = 0.0
-        return value
+        row = np.arange(along.shape[0])[:, np.newaxis]
+        total = (1.0 + along.sum(axis=1))[:, np.newaxis]
+
+        def light(offset: NDArray[np.float64]) -> NDArray[np.float64]:
+            if self.center:
+                offset = offset + self.center
+            value = gaussian(offset, fwhm)
+            near = np.flatnonzero((np.abs(offset) < knots // 2 + 2.0).any(axis=0))
+            if near.size:
+                some = slice(int(near[0]), int(near[-1]) + 1)
+                part = np.where(np.isnan(offset[:, some]), 1e3, offset[:, some])
+                if _touch(part):  # all pixels of a row are as far from the knot below
+                    knot = np.floor(part[:, :1])
+                    _, heights = splines(part[:, :1] - knot, knots)
+                    size = padded.shape[1] - 3
+                    sums = sum(h * padded[:, j : j + size] for j, h in enumerate(heights))
+                    low = knot.astype(np.intp) + (knots // 2 + 3) + np.arange(part.shape[1])
+                    low = np.clip(low, 0, size - 1) + row * size
+                    value[:, some] += np.ravel(sums).take(low)
+                else:
+                    low, heights = splines(part, knots)
+                    low += row * padded.shape[1]
+                    for j, height in enumerate(heights):
+                        value[:, some] += height * padded.take(low + j)
+            value /= total
+            value[np.isnan(value)] = 0.0
+            return value
+
+        return light
 
     def symmetric(self) -> EmpiricalProfile:
         """The same without what is not symmetric, about the middle of Gaussian and knots."""
@@ -414,7 +461,7 @@ def splines(
     left, square = 1.0 - part, part**2
     cube = square * part
     return low.astype(np.intp), [
-        left**3 / 6.0,
+        left * left * left / 6.0,
         (4.0 - 6.0 * square + 3.0 * cube) / 6.0,
         (1.0 + 3.0 * part + 3.0 * square - 3.0 * cube) / 6.0,
         cube / 6.0,

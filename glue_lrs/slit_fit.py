@@ -32,16 +32,11 @@ from scipy.special import erf
 from glue_lrs.errors import SourceError
 from glue_lrs.image import DO_NOT_USE, SlitImage
 from glue_lrs.position import SourcePosition, expected_position, expected_trace
+from glue_lrs.profile import FWHM, PIXEL_SCALE, expected_fwhm
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: Arcsec along the slit that a column covers.
-PIXEL_SCALE = 0.11
-#: Full width at half maximum of LRS: wavelengths in micron, arcsec.
-EXPECTED_FWHM = ((5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42))
-
-SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))  # FWHM of a Gaussian of unit standard deviation
 #: Wings: cubic B-splines in the distance over the wavelength, so many of them, so many arcsec a
 #: micron apart. Diffraction scales like that.
 _WINGS, _KNOT = 9, 0.0125
@@ -74,27 +69,6 @@ _BROAD = 1.15
 _BEND = 16.0
 #: The same for a blend, whose parts' colours look like a tilt.
 _BEND_BLENDED = 100.0
-
-
-def expected_fwhm(wavelength: ArrayLike) -> Array:
-    """Full width at half maximum that LRS is expected to have.
-
-    Parameters
-    ----------
-    wavelength : array_like
-        Wavelengths in micron.
-
-    Returns
-    -------
-    ndarray
-        FWHM in arcsec: 0.29, 0.30, 0.36 and 0.42 at 5, 7.5, 10 and 12 micron (the STScI's LRS
-        extraction notebook), linear between and beyond.
-    """
-    at, known = (np.asarray(values) for values in EXPECTED_FWHM)
-    wave = np.asarray(wavelength, dtype=float)
-    part = np.clip(np.searchsorted(at, np.nan_to_num(wave)) - 1, 0, at.size - 2)
-    slope = (known[part + 1] - known[part]) / (at[part + 1] - at[part])
-    return known[part] + slope * (wave - at[part])
 
 
 # --- the profile ---------------------------------------------------------------------------------
@@ -406,7 +380,7 @@ def _curve(image: SlitImage, rows: NDArray[np.intp], reference: int) -> Array | 
 
 def expected_core(wavelength: Array, scale: float) -> Array:
     """Standard deviation in columns of a Gaussian of the expected FWHM."""
-    return expected_fwhm(wavelength) / (SIGMA * scale)
+    return expected_fwhm(wavelength) / (FWHM * scale)
 
 
 def width_basis(wavelength: Array) -> Array:
@@ -986,7 +960,7 @@ def find_sources(work: Work, max_sources: int) -> Fit:
 
 def typical_width(slit: Slit) -> float:
     """The expected FWHM in columns, in the middle of the rows."""
-    return float(np.median(slit.core)) * SIGMA
+    return float(np.median(slit.core)) * FWHM
 
 
 def _cost(fit: Fit) -> float:
@@ -1245,7 +1219,7 @@ def _broadening(slit: Slit, parameters: Parameters) -> float:
     rows = (inner if inner.size else np.arange(slit.wave.size))[:: max(inner.size // 20, 1)]
     log_core, wave = parameters.shape(slit).log_core[rows], slit.wave[rows]
     width, _ = profile_fwhm(log_core, parameters.terms, wave, slit.scale, slopes_too=False)
-    return float(np.median(width / (slit.core[rows] * SIGMA)))
+    return float(np.median(width / (slit.core[rows] * FWHM)))
 
 
 def _bend(work: Work, fit: Fit) -> Fit:
