@@ -29,7 +29,7 @@ from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, SlitImage
 from glue_lrs.learn import REACH, Learned, fit_traces, learn
 from glue_lrs.optimal_fit import Work
-from glue_lrs.optimal_start import Start, find_start, looks_blended
+from glue_lrs.optimal_start import Start, find_start, looks_blended, what_is_odd
 from glue_lrs.optimal_view import PLANES, Mean, View
 from glue_lrs.profile import Profile
 
@@ -246,6 +246,10 @@ class OptimalExtraction:
             again = find_start(self, view, mean, careful=True)
             if again.positives > 1 or len(again.traces) != len(start.traces):
                 start, learned = again, self._learn_from(view, mean, order, again)
+        if self.profile is None and start.positives == 1:
+            odd = what_is_odd(learned)
+            if odd is not None:
+                start = replace(start, notes=(*start.notes, odd))
         if not self.fit_position:
             unknown = np.full(start.positives, np.nan)
             learned = replace(learned, traces=start.traces, shift_error=unknown)

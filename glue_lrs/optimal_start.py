@@ -24,7 +24,7 @@ from glue_lrs.profile import PIXEL_SCALE, EmpiricalProfile
 if TYPE_CHECKING:
     from glue_lrs.optimal import OptimalExtraction
 
-__all__ = ["Start", "find_start", "looks_blended"]
+__all__ = ["Start", "find_start", "looks_blended", "what_is_odd"]
 
 #: Standard deviations above which a maximum along the slit is a source.
 _FOUND = 5.0
@@ -76,6 +76,8 @@ _TELL_OFFSET = 1.0
 #: Width over the expected one, and fraction of the light that is on one side only, from which a
 #: learned profile may be that of several sources; of faint ones so much over the signal-to-noise.
 _BROAD, _LOPSIDED, _NOISE = 1.15, 0.01, 8.0
+#: The same fraction from which the user is told, where no other source was found.
+_ODD = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,15 +321,39 @@ def looks_blended(learned: Learned) -> bool:
     learned : Learned
         What was learned from an image as if there were one source.
     """
+    width, aside = _spread(learned)
+    return width > _BROAD or aside > max(_LOPSIDED, _NOISE / max(learned.signal_to_noise, 1e-9))
+
+
+def what_is_odd(learned: Learned) -> str | None:
+    """Say what is odd about the light of a source in which no other was found; None: nothing.
+
+    Parameters
+    ----------
+    learned : Learned
+        What was learned from an image with one source.
+    """
+    width, aside = _spread(learned)
+    least = 2.0 * _NOISE / max(learned.signal_to_noise, 1e-9)
+    if width > _BROAD + least:
+        found = f"{width:.2f} times as wide as a point source should be"
+    elif aside > _ODD + least:
+        found = f"lopsided, with {aside:.0%} of the light on one side only"
+    else:
+        return None
+    return f"the source is {found}: what was not told apart from it counts as its light"
+
+
+def _spread(learned: Learned) -> tuple[float, float]:
+    """Width of a profile over the expected one, and fraction of the light on one side only."""
     profile = learned.profile
     if not isinstance(profile, EmpiricalProfile):
-        return False
+        return 1.0, 0.0
     first, last = profile.base.domain
     wave = np.linspace(first, last, 7)[1:-1]
     half = max(profile.coefficients.shape[0] // 2, 4)
     offset = np.broadcast_to(np.arange(-half, half + 1.0), (wave.size, 2 * half + 1))
     light = profile(offset, wave)
     aside = np.abs(np.convolve((light - light[:, ::-1]).mean(axis=0), np.ones(3), "same"))
-    level = max(_LOPSIDED, _NOISE / max(learned.signal_to_noise, 1e-9))
-    width = float(np.median(profile.base.fwhm(wave) / type(profile.base)().fwhm(wave)))
-    return bool(aside[: half - 1].max() > level or width > _BROAD)
+    width = np.median(profile.base.fwhm(wave) / type(profile.base)().fwhm(wave))
+    return float(width), float(aside[: half - 1].max())

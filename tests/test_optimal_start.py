@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from glue_lrs.errors import LRSWarning, SourceError
+from glue_lrs.learn import Learned
 from glue_lrs.measure import measure
 from glue_lrs.optimal import OptimalExtraction, OptimalResult
-from glue_lrs.optimal_start import find_start
+from glue_lrs.optimal_start import find_start, what_is_odd
 from glue_lrs.optimal_view import View
-from glue_lrs.simulate import PIXEL_SCALE, Scene, Simulated, Source
+from glue_lrs.profile import EmpiricalProfile, GaussianProfile
+from glue_lrs.simulate import PIXEL_SCALE, PSF, Scene, Simulated, Source
 
 THROW = 17.9  # columns
 
@@ -144,3 +147,33 @@ def test_bright_blends_are_measured(flux: float, others: dict[float, float], see
     found = measure(simulated.image, max_sources=8)
     columns = [source.column for source in found.sources if source.kind != "negative"]
     np.testing.assert_allclose(np.sort(columns), np.sort(true), atol=0.1)
+
+
+@pytest.mark.parametrize("stretch", [1.0, 1.1])
+def test_nothing_is_said_of_a_point_source(stretch: float) -> None:
+    psf = PSF(fwhm=tuple(stretch * width for width in PSF().fwhm))
+    for flux in (1e-5, 1e-3):
+        image = Scene(psf=psf, sources=(Source(flux=flux),), seed=4).s2d(1).image
+        OptimalExtraction().fit(image)  # a warning is an error in the tests
+
+
+def test_light_that_is_too_wide_is_told() -> None:
+    psf = PSF(fwhm=tuple(1.4 * width for width in PSF().fwhm))
+    image = Scene(psf=psf, sources=(Source(flux=2e-3),), seed=3).s2d(1).image
+    text = r"is 1\.4\d times as wide as a point source should be: what was not told apart"
+    with pytest.warns(LRSWarning, match=text):
+        result = OptimalExtraction().fit(image)
+    assert result.positive.tolist() == [True, False]
+    assert any("1.4" in note for note in result.extractions[0].provenance["notes"])
+
+
+def test_light_on_one_side_only_is_told() -> None:
+    """A companion that is too near to be told apart."""
+    along = np.zeros((25, 1))
+    along[14, 0] = 0.1  # a spline 2 columns to the right
+    profile = EmpiricalProfile(base=GaussianProfile(), coefficients=along)
+    learned = Learned(profile, np.zeros((1, 5)), 1000.0, np.zeros(1))
+    found = what_is_odd(learned)
+    assert found is not None
+    assert "of the light on one side only" in found
+    assert what_is_odd(replace(learned, signal_to_noise=10.0)) is None  # it may be noise
