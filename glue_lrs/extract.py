@@ -7,7 +7,7 @@ hands over to `glue_lrs.methods`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from os import PathLike
@@ -63,6 +63,13 @@ _VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 _NUMBERS = tuple(name for name in COLUMNS if name not in ("WAVELENGTH", "DQ"))
 #: Where they stand among the sums that they are made from.
 _PIXELS, _FLUX, _BACK, _SUMS = 0, slice(1, 6), slice(6, 11), 11
+
+
+def tell(image: SlitImage, notes: Sequence[str]) -> None:
+    """Warn the caller's caller of all but what was told when a file was read."""
+    for note in notes:
+        if note != NO_VARIANCES or image.path is None:
+            warnings.warn(f"{image.label}: {note}", LRSWarning, stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -422,8 +429,7 @@ class Extract1D:
         self._look(columns, total, image, regionless, notes)
         if not image.has_variances:
             notes.append(NO_VARIANCES)
-        for note in notes:
-            warnings.warn(f"{image.label}: {note}", LRSWarning, stacklevel=2)
+        tell(image, notes)
         if plan.correction is None and (image.source_type or "").upper() == "POINT":
             notes.append("no aperture correction was applied")  # told when the operator was made
         header = OwnHeader.of(image.header)

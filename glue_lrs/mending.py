@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -60,12 +62,9 @@ def extract_mended(
     same pixels, so that the variance is sum (w + L k)^2 var, and not the sum of two variances. Rows
     whose good pixels hold too little of the profile to tell are left as they are, with DQ bit 0.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    told: set[str] = set()
+    with _once(told):
         box = extract.run(image)
-    told = [w for w in caught if "bad pixels took part of the aperture" not in str(w.message)]
-    for warning in told:
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     image = SlitImage.of(image)
     assert box.aperture_weight is not None
     pixels = np.atleast_2d(box.columns["NPIXELS"])
@@ -74,7 +73,8 @@ def extract_mended(
         return box
     if optimal is None:
         optimal = OptimalExtraction(bkg_order=_order(extract), fit_shift=True)
-    model = optimal.fit(image)
+    with _once(told):
+        model = optimal.fit(image)
     columns = {name: np.array(np.atleast_2d(values)) for name, values in box.columns.items()}
     mended, hopeless = _mend(extract, image, model, columns, lost, box)
     if not image.is_stack:
@@ -92,6 +92,19 @@ def extract_mended(
         )
         warnings.warn(f"{image.label}: {notes[-1]}", LRSWarning, stacklevel=2)
     return replace(box, columns=columns, provenance=_with_notes(box.provenance, extract, notes))
+
+
+@contextlib.contextmanager
+def _once(told: set[str]) -> Iterator[None]:
+    """Warn of what was not told before, and not of the light that will be made up for."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        text = str(warning.message)
+        if text not in told and "bad pixels took part of the aperture" not in text:
+            told.add(text)
+            warnings.warn_explicit(text, warning.category, warning.filename, warning.lineno)
 
 
 def _order(extract: Extract1D) -> Any:

@@ -12,7 +12,6 @@ weight 1 / variance. Three things make the result honest:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.aperture import check_number
-from glue_lrs.errors import LRSWarning, ProductError, ProfileError, ReferenceFileError, SourceError
-from glue_lrs.extract import NO_VARIANCES, _integration_times, _jansky_per_sum, _Keywords
+from glue_lrs.errors import ProductError, ProfileError, ReferenceFileError, SourceError
+from glue_lrs.extract import NO_VARIANCES, _integration_times, _jansky_per_sum, _Keywords, tell
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
 from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, SlitImage
@@ -204,8 +203,7 @@ class OptimalExtraction:
         self._check_place(view, start, work.learned)
         columns, shifts, rejected = work.run()
         result = _result(self, view, work, columns, shifts, rejected, scale, notes)
-        for note in notes:
-            warnings.warn(f"{image.label}: {note}", LRSWarning, stacklevel=2)
+        tell(image, notes)
         return result
 
     @property

@@ -8,7 +8,6 @@ fitted, and a fit that starts in the wrong place stays there.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.errors import LRSWarning, ProductError
+from glue_lrs.errors import ProductError
 from glue_lrs.extract import (
     NO_VARIANCES,
     Extract1D,
@@ -24,6 +23,7 @@ from glue_lrs.extract import (
     _integration_times,
     _jansky_per_sum,
     _Keywords,
+    tell,
 )
 from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
 from glue_lrs.header import OwnHeader
@@ -143,8 +143,7 @@ class PipelineOptimal:
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
         if np.isnan(columns["FLUX"]).all():
             raise ProductError(f"{image.label}: every pixel of the profile is NaN or flagged")
-        for note in notes:
-            warnings.warn(f"{image.label}: {note}", LRSWarning, stacklevel=2)
+        tell(image, notes)
         (left, right), _ = _bounds(image)
         total = np.maximum(profile, 0.0).sum(axis=1)
         cards: dict[str, Any] = {"SLTNAME": image.slit_name}
