@@ -55,6 +55,9 @@ _HALF = 2000.0
 #: Signal-to-noise ratios above which the correction has one more term in the wavelength.
 _TERMS = (60.0, 150.0, 400.0, 800.0, 1500.0, 8000.0, 14000.0)
 
+#: Signal-to-noise ratio above which the correction takes a third round.
+_FINE = 1e4
+
 #: Terms of the correction in all rounds but the last.
 _FEW_TERMS = 3
 
@@ -742,7 +745,7 @@ def _correct(
     peaks = [np.abs(f) * p.max(axis=1) for f, p in zip(flux, plain, strict=True)]
     floor = np.max(peaks, axis=0)[:, np.newaxis] ** 2
     # What is below the noise needs no second look.
-    floors = _FLOORS if found.signal_to_noise > _HALF else _FLOORS[:2]
+    floors = _FLOORS if found.signal_to_noise > _FINE else _FLOORS[:2]
     for step in floors:
         lit = plain
         if step < _FLOORS[0]:
