@@ -471,7 +471,8 @@ def _result(
             raise ProductError(f"{image.label}: every pixel of the profile is NaN or flagged")
         if not image.is_stack:
             columns = {name: values[0] for name, values in columns.items()}
-        notes_here = _remarks(work, coefficients, rejected) if s == 0 else []
+        remarks = _remarks(work, coefficients, rejected) if s == 0 else []
+        notes_here = remarks if rejected[0].size else remarks[1:]
         extractions.append(
             Extraction(
                 columns={name: columns[name] for name in COLUMNS},
@@ -515,9 +516,7 @@ def _remarks(
     """What was fitted together with the target, and how many pixels were left out."""
     places = [_middle(trace) for trace in work.learned.traces]
     count = rejected[0].size
-    remarks = [f"{count} pixel{'s were' if count > 1 else ' was'} rejected as outliers"]
-    if not count:
-        remarks.clear()
+    remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
     if work.positives > 1:
         shares = _relative_flux(coefficients, work.positives)[1:]
         others = [

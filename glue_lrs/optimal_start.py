@@ -76,8 +76,9 @@ _TELL_OFFSET = 1.0
 #: Width over the expected one, and fraction of the light that is on one side only, from which a
 #: learned profile may be that of several sources; of faint ones so much over the signal-to-noise.
 _BROAD, _LOPSIDED, _NOISE = 1.15, 0.01, 8.0
-#: The same fraction from which the user is told, where no other source was found.
-_ODD = 0.05
+#: The same from which the user is told, where no other source was found: real ones, in the slitless
+#: mode, are up to 1.2 times as wide.
+_WIDE, _ODD = 1.3, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,7 +336,7 @@ def what_is_odd(learned: Learned) -> str | None:
     """
     width, aside = _spread(learned)
     least = 2.0 * _NOISE / max(learned.signal_to_noise, 1e-9)
-    if width > _BROAD + least:
+    if width > _WIDE + least:
         found = f"{width:.2f} times as wide as a point source should be"
     elif aside > _ODD + least:
         found = f"lopsided, with {aside:.0%} of the light on one side only"

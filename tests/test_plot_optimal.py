@@ -58,7 +58,8 @@ def test_a_neighbours_trace_is_no_negative_one() -> None:
     result = OptimalExtraction().fit(Scene(seed=5, sources=sources).s2d(1).image)
     assert result.positive.tolist() == [True, True, False, False]
     np.testing.assert_allclose(result.relative_flux, [1.0, 0.4, -1.0, -0.4], atol=0.01)
-    told, negative = result.remarks
+    rejected, told, negative = result.remarks
+    assert rejected == "no pixel was rejected"
     columns = result.traces[:, 193]
     assert (
         told
@@ -66,7 +67,7 @@ def test_a_neighbours_trace_is_no_negative_one() -> None:
     )
     expected = " and ".join(f"column {column:.2f}" for column in columns[2:])
     assert negative == f"fitted together with 2 negative traces at {expected}"
-    assert result.extractions[0].provenance["notes"] == result.remarks
+    assert result.extractions[0].provenance["notes"] == result.remarks[1:]
     image, *_ = plot_optimal(result).axes
     styles = [line.get_linestyle() for line in image.lines if len(line.get_xdata()) > 300]
     assert styles == ["-.", "-.", ":", ":"]

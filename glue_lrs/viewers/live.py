@@ -816,10 +816,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         with delay_callback(self, "residual_limit", "residual_shown", "message"):
             self.residual_limit = found.limit
             self.residual_shown = True
-            pixels = "pixel was" if found.number == 1 else "pixels were"
-            said = f"residual: data − model; {found.number} {pixels} rejected"
-            told = [note.replace(f"{self.image.label}: ", "") for note in found.notes]
-            self.message = "; ".join([said, *told])
+            self.message = "; ".join(["residual: data − model", *found.notes])
         return self.residual_data
 
     def hide_residual(self) -> None:

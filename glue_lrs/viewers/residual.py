@@ -30,14 +30,13 @@ _LIMIT = 99.0
 
 
 class Residual(NamedTuple):
-    """Planes of the shape (row, column), the number of rejected pixels, and the end of the colours.
+    """Planes of the shape (row, column), the end of the colours, and what is to be said.
 
     `residual` is in the image's unit, `sigma` over its standard deviation; `rejected` is 1 where a
     pixel was left out as it disagrees with the model, else 0.
     """
 
     planes: dict[str, NDArray[Any]]
-    number: int
     limit: float
     notes: tuple[str, ...]
 
@@ -75,8 +74,9 @@ def fit_residual(operator: Extract1D, image: SlitImage) -> Residual:
         "sigma": result.normalised_residual().astype(np.float32),
         "rejected": rejected,
     }
-    told = tuple(str(one.message) for one in caught if issubclass(one.category, LRSWarning))
-    return Residual(planes, result.number_rejected, limit if limit > 0 else 1.0, told)
+    told = [str(one.message) for one in caught if issubclass(one.category, LRSWarning)]
+    told = [text.replace(f"{image.label}: ", "") for text in told]
+    return Residual(planes, limit if limit > 0 else 1.0, (*result.remarks, *told))
 
 
 def residual_data(
@@ -117,7 +117,11 @@ def residual_data(
         data.update_components(
             {data.find_component_id(name): plane for name, plane in found.planes.items()}
         )
-    data.meta[META] = {"image": owner.uuid, "rejected": found.number, "limit": found.limit}
+    data.meta[META] = {
+        "image": owner.uuid,
+        "rejected": int(found.planes["rejected"].sum()),
+        "limit": found.limit,
+    }
     return data
 
 
