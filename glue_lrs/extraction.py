@@ -154,7 +154,8 @@ class Extraction:
         """
         if self.aperture_weight is None:
             raise LRSError("lost_fraction is not known for a spectrum that was read from a file")
-        return 1.0 - self.columns["NPIXELS"] / self.aperture_weight
+        # The wings of a learned profile may be below 0: then a bad pixel there takes nothing.
+        return np.clip(1.0 - self.columns["NPIXELS"] / self.aperture_weight, 0.0, 1.0)
 
     @cached_property
     def table(self) -> QTable:
