@@ -34,7 +34,7 @@ _CLIP = 5.0
 _TOLERANCE = 0.08
 
 #: The same at the end of a fit.
-_CLOSE = 0.01
+_CLOSE = 0.003
 
 #: The same for the weights of the fit of position and width.
 _FLOOR = 0.02

@@ -26,7 +26,7 @@ _ROUNDS = 12
 _TOLERANCE = 0.004
 
 #: Least that it is taken to be wrong by, in standard deviations of a pixel.
-_LEAST = 0.7
+_LEAST = 0.3
 
 #: Standard deviations by which a pixel can disagree with a profile, where that is measured.
 _HELD = 4.0
@@ -120,14 +120,21 @@ class Work:
             shape = (x.size,)
             behind = [np.broadcast_to(((x - middle) / half) ** i, shape) for i in range(order + 1)]
             behind = [np.broadcast_to(b, lit[0].shape) for b in behind]
-        variance, doubt = _model_variance(start, inner, lit, positives, behind, traces)
+        variance, doubts, doubt = _model_variance(start, inner, lit, positives, behind, traces)
         if operator.fit_position and (positives == 1 or operator.profile is not None):
             near = replace(
                 pixels, data=pixels.data[:, inner], good=pixels.good[:, inner], columns=x
             )
             given = operator.profile is not None
             mean = variance / start.number
-            near, coefficients = _kept(near, mean, doubt, [*lit, *behind], operator.threshold)
+            whole, basis = near, [*lit, *behind]
+            near, coefficients = _kept(near, mean, doubt, basis, operator.threshold)
+            if near.good is not whole.good and (near.good != whole.good).any():
+                # Without cosmic rays it is less.
+                residual = near.data.copy()
+                for i, field in enumerate(basis):
+                    residual -= coefficients[:, i, np.newaxis] * field
+                doubt = doubts.of(residual, near.good)
             negative = np.zeros_like(near.data)
             for i in range(positives, len(lit)):
                 negative += coefficients[:, i, np.newaxis] * lit[i]
@@ -435,7 +442,9 @@ def _reject_rows(
     several = np.flatnonzero(gone.sum(axis=1) > 1)
     if several.size:
         again = rows[several]
-        around = np.clip(again[:, np.newaxis] + np.arange(-4, 5), 0, len(data) - 1)
+        half = min(4, (len(data) - 1) // 2)
+        middle = np.clip(again, half, len(data) - 1 - half)  # at the ends: as many others
+        around = middle[:, np.newaxis] + np.arange(-half, half + 1)
         typical = np.median(coefficients[around], axis=1)
         off = data[again] - sum(
             typical[:, i, np.newaxis] * field[again] for i, field in enumerate(basis)
@@ -467,7 +476,7 @@ def _kept(
     if threshold is None:
         return pixels, coefficients
     solved = _Rows(pixels.data, weight, basis, variance, doubt, coefficients, inverse)
-    rows = np.flatnonzero(solved.excess().max(axis=1) > threshold**2)
+    rows = np.flatnonzero(solved.excess()[0].max(axis=1) > threshold**2)
     _reject_rows(
         rows, pixels.data, weight, basis, variance, doubt, threshold, coefficients, inverse
     )
@@ -528,8 +537,8 @@ def _solve_rows(
     found: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
     part = _Rows(data, weight, basis, variance, doubt, coefficients, inverse)
     for _ in range(_ROUNDS):
-        excess = part.excess()
-        worst = excess.argmax(axis=1)
+        excess, studentised = part.excess()
+        worst = np.where(excess > threshold**2, studentised, 0.0).argmax(axis=1)
         bad = excess[np.arange(worst.size), worst] > threshold**2
         if not bad.any():
             break
@@ -558,8 +567,12 @@ class _Rows:
     coefficients: NDArray[np.float64]
     inverse: NDArray[np.float64]
 
-    def excess(self) -> NDArray[np.float64]:
-        """Squared residuals over what they are expected to be; 0 where a pixel does not count."""
+    def excess(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Squared residuals over what they are expected to be; 0 where a pixel does not count.
+
+        Also without the doubt of the model: of pixels that disagree, the one that all others speak
+        against has the largest.
+        """
         residual = self.data.copy()
         for i, field in enumerate(self.basis):
             residual -= self.coefficients[:, i, np.newaxis] * field
@@ -568,11 +581,9 @@ class _Rows:
         pull *= self.weight
         np.minimum(pull, 0.9, out=pull)
         expected = self.variance * (1.0 - pull)
-        expected += self.doubt
         residual *= residual
-        residual /= expected
         residual *= self.weight > 0
-        return residual
+        return residual / (expected + self.doubt), residual / expected
 
 
 def _model_variance(
@@ -582,7 +593,7 @@ def _model_variance(
     positives: int,
     behind: list[NDArray[np.float64]],
     traces: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], _Doubt, NDArray[np.float64]]:
     """Variance of each pixel of one integration as a smooth function of the model.
 
     The photon noise is a + g |source| in each row, the flat field's f model^2, with a, g and f
@@ -592,8 +603,10 @@ def _model_variance(
     -------
     variance : ndarray
         Shape (row, column), more than 0.
-    doubt : ndarray
-        What the model's inaccuracy adds to squared residuals, shape (row, column).
+    doubt : _Doubt
+        Tells what the model's inaccuracy adds to squared residuals.
+    added : ndarray
+        What it adds, shape (row, column).
     """
     from scipy.ndimage import median_filter
 
@@ -646,16 +659,48 @@ def _model_variance(
     # Fluxes that a cosmic ray has driven up must not make room for it.
     flux = np.abs(coefficients[:, 0])
     flux = np.minimum(flux, 3.0 * median_filter(flux, 9, mode="nearest"))
-    doubt = (_TOLERANCE * lit[0].max(axis=1) * flux)[:, np.newaxis] ** 2
-    # What is wrong with a profile is so in neighbouring rows as well.
-    total *= stretch
-    away = np.clip(residual / np.sqrt(total / start.number), -_HELD, _HELD) * kept
-    count = window(mask, _SMOOTH)
-    away = np.abs(window(away, _SMOOTH)) / np.maximum(count, 1.0)
-    away *= 2.0 / (1.0 - np.minimum(away / _HELD, 0.9))
-    doubt = np.where(count > 0, np.minimum(doubt, total * (_LEAST**2 + away**2)), doubt)
-    doubt += (1.0 - 1.0 / stretch) * total
-    return weighing, doubt
+    ceiling = (_TOLERANCE * lit[0].max(axis=1) * flux)[:, np.newaxis] ** 2
+    doubt = _Doubt(total * stretch, np.broadcast_to(ceiling, total.shape), stretch, start.number)
+    return weighing, doubt, doubt.of(residual, kept)
+
+
+@dataclass(frozen=True, eq=False)
+class _Doubt:
+    """What the model's inaccuracy adds to squared residuals, by what neighbouring rows show.
+
+    Parameters
+    ----------
+    variance : ndarray
+        What squared residuals of one integration are expected to be, times `stretch`.
+    ceiling : ndarray
+        The most that the model is taken to be wrong by, squared.
+    stretch : float
+        How much larger squared residuals are than the variances say.
+    number : int
+        Integrations of which the residuals are the mean.
+    """
+
+    variance: NDArray[np.float64]
+    ceiling: NDArray[np.float64]
+    stretch: float
+    number: int
+
+    def of(self, residual: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The doubt that residuals of pixels that are kept give, shape (row, column)."""
+        mask = kept.astype(float)
+        away = residual / np.sqrt(self.variance / self.number)
+        away = np.clip(away, -_HELD, _HELD) * mask
+        # What is wrong with a profile is so in neighbouring rows as well; in the last ones, where
+        # the wavelength changes fast, in fewer of them.
+        count, mean = window(mask, _SMOOTH), np.abs(window(away, _SMOOTH))
+        mean /= np.maximum(count, 1.0)
+        for end in (slice(None, 3), slice(-3, None)):
+            near = np.abs(window(away[end], 1)) / np.maximum(window(mask[end], 1), 1.0)
+            mean[end] = np.maximum(mean[end], near)
+        mean *= 2.0 / (1.0 - np.minimum(mean / _HELD, 0.9))
+        found = np.minimum(self.ceiling, self.variance * (_LEAST**2 + mean**2))
+        found = np.where(count > 0, found, self.ceiling)
+        return np.asarray(found + (1.0 - 1.0 / self.stretch) * self.variance)
 
 
 def _photon_noise(

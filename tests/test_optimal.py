@@ -24,6 +24,7 @@ from benchmarks.accuracy import (
     TrueProfile,
     best_box,
     changes_of,
+    cosmic_rays,
     flux_of,
     light,
     rows_of,
@@ -248,6 +249,36 @@ def test_cosmic_rays_are_rejected_and_counted(product: str, ratio: float) -> Non
     blind = study_at(ratio, product, 1, replace(operator, threshold=None), spoil=True)
     assert np.abs(blind.pulls).max() > 20.0
     assert blind.rejected == 0
+
+
+@pytest.mark.parametrize("product", ["s2d, background", "cal, nod subtracted"])
+def test_cosmic_rays_on_the_brightest_sources(product: str) -> None:
+    """Those of less than 5 standard deviations cannot be told, but no larger ones are left."""
+    found = study_at(1000.0, product, 8, OptimalExtraction(), spoil=True)
+    chance = 2.5 / np.sqrt(2.0 * found.pulls.size)
+    assert abs(found.bias) < 1e-4
+    assert 0.95 - chance < found.spread < 1.05 + chance
+    assert found.efficiency > 0.96 - chance
+    assert np.abs(found.pulls).max() < 8.0
+    assert found.position < 1.5
+
+
+@pytest.mark.parametrize("seed", [345_002, 500_002])
+def test_a_cosmic_ray_on_the_last_row(seed: int) -> None:
+    """It was kept, and the good pixels of its row left out, for want of rows to compare it with."""
+    product = "cal, nod subtracted"
+    flux = flux_of(300.0, product, **changes_of(300.0, product))
+    simulated = PRODUCTS[product][0](scene(seed, flux))
+    image, hit = cosmic_rays(simulated, seed)
+    result = OptimalExtraction().fit(image)
+    extraction = result.extractions[0]
+    rows = rows_of(extraction)
+    pulls = (extraction.columns["FLUX"] - simulated.truth.flux[rows]) / extraction.columns[
+        "FLUX_ERROR"
+    ]
+    assert np.nanmax(np.abs(pulls)) < 6.0
+    good = ~hit[result.rejected]
+    assert good.sum() < 3
 
 
 def test_nothing_is_rejected_without_a_reason() -> None:
