@@ -128,7 +128,7 @@ class Work:
             given = operator.profile is not None
             mean = variance / start.number
             whole, basis = near, [*lit, *behind]
-            near, coefficients = _kept(near, mean, doubt, basis, operator.threshold)
+            near, coefficients = _kept(near, mean, doubt, basis, operator.threshold, len(lit))
             if near.good is not whole.good and (near.good != whole.good).any():
                 # Without cosmic rays it is less.
                 residual = near.data.copy()
@@ -346,7 +346,7 @@ class Work:
         rows = np.flatnonzero(residual.max(axis=1) > 0.8 * threshold**2)
         return _reject_rows(
             rows, data, weight, self.basis(shift), self.variance, self.doubt, threshold,
-            coefficients, inverse,
+            coefficients, inverse, len(self.lit),
         )  # fmt: skip
 
     def _errors(
@@ -421,6 +421,7 @@ def _reject_rows(
     threshold: float,
     coefficients: NDArray[np.float64],
     inverse: NDArray[np.float64],
+    sources: int,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Leave out pixels of some rows that stand out, and fit these again: row and column of them.
 
@@ -446,11 +447,18 @@ def _reject_rows(
         middle = np.clip(again, half, len(data) - 1 - half)  # at the ends: as many others
         around = middle[:, np.newaxis] + np.arange(-half, half + 1)
         typical = np.median(coefficients[around], axis=1)
-        off = data[again] - sum(
-            typical[:, i, np.newaxis] * field[again] for i, field in enumerate(basis)
-        )
-        limit = threshold**2 * (variance[again] + doubt[again])
-        odd = (weight[again] > 0) & (off**2 > limit)
+        good = weight[again] > 0
+        fields = [typical[:, i, np.newaxis] * field[again] for i, field in enumerate(basis)]
+        off = data[again] - sum(fields[sources:])
+        model = sum(fields[:sources])
+        # The median over the core tells how much brighter the row is than those around it.
+        core = good & (np.abs(model) > 0.3 * np.abs(model).max(axis=1, keepdims=True))
+        share = np.where(core, off / np.where(core, model, 1.0), np.nan)
+        some = core.any(axis=1)
+        off[some] -= np.nanmedian(share[some], axis=1)[:, np.newaxis] * model[some]
+        # No matter what the profile may be wrong by: it is a guess that must leave out less.
+        limit = threshold**2 * (variance[again] + np.minimum(doubt[again], 4.0 * variance[again]))
+        odd = good & (off**2 > limit)
         other = solve(again, np.where(odd, 0.0, weight[again]))
         odd[other.rejected] = True
         fewer = odd.sum(axis=1) < gone[several].sum(axis=1)
@@ -469,6 +477,7 @@ def _kept(
     doubt: NDArray[np.float64],
     basis: list[NDArray[np.float64]],
     threshold: float | None,
+    sources: int,
 ) -> tuple[Pixels, NDArray[np.float64]]:
     """A mean without pixels that stand out, and what its rows are fitted with, (row, term)."""
     weight = pixels.good / variance
@@ -478,7 +487,7 @@ def _kept(
     solved = _Rows(pixels.data, weight, basis, variance, doubt, coefficients, inverse)
     rows = np.flatnonzero(solved.excess()[0].max(axis=1) > threshold**2)
     _reject_rows(
-        rows, pixels.data, weight, basis, variance, doubt, threshold, coefficients, inverse
+        rows, pixels.data, weight, basis, variance, doubt, threshold, coefficients, inverse, sources
     )
     return replace(pixels, good=weight > 0), coefficients
 

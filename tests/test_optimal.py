@@ -263,22 +263,22 @@ def test_cosmic_rays_on_the_brightest_sources(product: str) -> None:
     assert found.position < 1.5
 
 
-@pytest.mark.parametrize("seed", [345_002, 500_002])
-def test_a_cosmic_ray_on_the_last_row(seed: int) -> None:
-    """It was kept, and the good pixels of its row left out, for want of rows to compare it with."""
+@pytest.mark.parametrize(("ratio", "seed"), [(300.0, 345_002), (1000.0, 800_005)])
+def test_a_cosmic_ray_where_the_spectrum_ends(ratio: float, seed: int) -> None:
+    """One was kept, and the good pixels of its row left out.
+
+    The first is on the last row, which has no neighbours on one side; the other in the wing, where
+    the profile is badly known.
+    """
     product = "cal, nod subtracted"
-    flux = flux_of(300.0, product, **changes_of(300.0, product))
-    simulated = PRODUCTS[product][0](scene(seed, flux))
+    changes = changes_of(ratio, product)
+    simulated = PRODUCTS[product][0](scene(seed, flux_of(ratio, product, **changes), **changes))
     image, hit = cosmic_rays(simulated, seed)
     result = OptimalExtraction().fit(image)
     extraction = result.extractions[0]
-    rows = rows_of(extraction)
-    pulls = (extraction.columns["FLUX"] - simulated.truth.flux[rows]) / extraction.columns[
-        "FLUX_ERROR"
-    ]
-    assert np.nanmax(np.abs(pulls)) < 6.0
-    good = ~hit[result.rejected]
-    assert good.sum() < 3
+    off = extraction.columns["FLUX"] - simulated.truth.flux[rows_of(extraction)]
+    assert np.nanmax(np.abs(off / extraction.columns["FLUX_ERROR"])) < 8.0
+    assert (~hit[result.rejected]).sum() < 3
 
 
 def test_nothing_is_rejected_without_a_reason() -> None:

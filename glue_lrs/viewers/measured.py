@@ -129,6 +129,8 @@ def centred(
 
 def _polynomial(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, ...]:
     """Coefficients of the polynomial of the lowest degree that is good enough."""
+    if np.ptp(x) == 0.0:  # NumPy before 2.3 cannot fit a single point
+        return (float(y.mean()),)
     for degree in range(min(_DEGREE, x.size - 1) + 1):
         made = Polynomial.fit(x, y, degree)
         if np.abs(made(x) - y).max() <= _TOLERANCE:
