@@ -204,6 +204,16 @@ def test_jobs_say_and_write_the_same(made: Path, here: Path, jobs: int) -> None:
         assert same(read_single(f"{name}_x1d.fits"), operator.run(image))
 
 
+@pytest.mark.parametrize("command", ["extract", "combine"])
+def test_a_spectrums_name_ends_as_fits(command: str, made: Path, here: Path) -> None:
+    for name in ("a.txt", "a.fits.txt", "spectrum"):
+        text = refused(command, made / "a_s2d.fits", "-o", name)
+        assert f"{name!r}, expected a name that ends in .fits or .fits.gz" in text
+    assert tree(here) == {}
+    assert run(command, made / "a_s2d.fits", *QUIET, "-o", "a.fits.gz").exit_code == 0
+    assert (here / "a.fits.gz").read_bytes()[:2] == b"\x1f\x8b"
+
+
 def test_outputs_must_differ(made: Path, here: Path) -> None:
     (here / "sub").mkdir()
     for folder in (here, here / "sub"):

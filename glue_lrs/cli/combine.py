@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glue_lrs.cli.options import APCORR, EXTRACT1D, FILE, FILES, OVERWRITE, PSF, SETTINGS
+from glue_lrs.cli.options import APCORR, EXTRACT1D, FILES, FITS, OVERWRITE, PSF, SETTINGS
 from glue_lrs.cli.program import main
 from glue_lrs.cli.talk import OK, echo, table_text
 from glue_lrs.cli.work import base_name, draw_spectra, folder_made, operator_for
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @main.command(short_help="Combine nods or exposures into one spectrum.")
 @FILES
 @click.option(
-    "-o", "--output", type=FILE, required=True, metavar="C1D", help="The combined spectrum's file."
+    "-o", "--output", type=FITS, required=True, metavar="C1D", help="The combined spectrum's file."
 )
 @OVERWRITE
 @click.option(

@@ -20,8 +20,8 @@ from glue_lrs._interrupt import EXIT_CODE
 from glue_lrs.cli.options import (
     APCORR,
     EXTRACT1D,
-    FILE,
     FILES,
+    FITS,
     FOLDER,
     OVERWRITE,
     PSF,
@@ -89,7 +89,7 @@ class _Outcome:
     help="Take from CRDS what --extract1d, --apcorr and --psf do not give.",
 )  # fmt: skip
 @click.option(
-    "-o", "--output", type=FILE, metavar="FILE", help="The spectrum's file, for a single input."
+    "-o", "--output", type=FITS, metavar="FILE", help="The spectrum's file, for a single input."
 )
 @click.option(
     "--output-dir", type=FOLDER, metavar="DIR", help="Folder of the output; made if there is none."

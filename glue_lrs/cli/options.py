@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from glue_lrs.cli.work import base_name
+
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
     """The name of a file or a folder: not the empty word that a variable without a value leaves."""
@@ -22,7 +24,18 @@ class _Name(click.ParamType):  # type: ignore[type-arg]
         return str(value)
 
 
-FILE, FOLDER = _Name("file"), _Name("folder")
+class _FitsName(_Name):
+    """The name of a FITS file to be written."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take what ends as a FITS file does."""
+        name = super().convert(value, param, ctx)
+        if base_name(name) == name:
+            self.fail(f"{name!r}, expected a name that ends in .fits or .fits.gz", param, ctx)
+        return name
+
+
+FILE, FOLDER, FITS = _Name("file"), _Name("folder"), _FitsName("file")
 
 
 class _Setting(click.ParamType):  # type: ignore[type-arg]

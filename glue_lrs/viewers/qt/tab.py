@@ -63,7 +63,10 @@ def open_tab(app: Any, source: Any) -> LiveExtraction:
     ):
         made.append(app.new_data_viewer(viewer, data=data))
     index = app.tab_widget.currentIndex()
-    app.tab_bar.rename_tab(index, f"LRS: {live.data.label}")
+    taken = {name for i, name in enumerate(app.tab_names) if i != index}
+    name = f"LRS: {live.data.label}"
+    names = itertools.chain([name], (f"{name} ({n})" for n in itertools.count(2)))
+    app.tab_bar.rename_tab(index, next(one for one in names if one not in taken))
     page = app.tab(index)
     lay_out(page)
     if made[0] is not None:  # the image has the focus: its tools and options are what one needs

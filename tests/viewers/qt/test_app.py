@@ -55,6 +55,13 @@ def test_menu(app: Any, products: dict[str, Path]) -> None:
     assert app.tab_names == ["LRS: scene_s2d", "LRS: scene_calints"]
 
 
+def test_tabs_of_one_image_have_different_names(app: Any, products: dict[str, Path]) -> None:
+    for _ in range(3):
+        open_tab(app, products["s2d"])
+    name = "LRS: scene_s2d"
+    assert app.tab_names == [name, f"{name} (2)", f"{name} (3)"]
+
+
 def test_menu_asks_for_a_file(
     app: Any, products: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
