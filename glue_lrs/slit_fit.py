@@ -436,14 +436,30 @@ def _wing(u: Array, light: Array | None, kind: int) -> Array:
 
     With the light of each spline their sum, else each of them along a last axis.
     """
+    return _read_wing(_place(u), light, kind)
+
+
+def _place(u: Array) -> tuple[NDArray[np.intp], Array]:
+    """Where on the grid of the wings: number of the point below, and the way to the next."""
+    step = _WING_GRID[1] - _WING_GRID[0]
+    part = np.clip((u - _WING_GRID[0]) / step, 0.0, _WING_GRID.size - 1.000001)
+    low = np.nan_to_num(part).astype(np.intp)  # what is NaN stays it
+    part -= low
+    return low, part
+
+
+def _read_wing(at: tuple[NDArray[np.intp], Array], light: Array | None, kind: int) -> Array:
+    low, part = at
     table = _splines()[kind]
     if light is not None:
-        return np.interp(u, _WING_GRID, table @ light)
-    step = _WING_GRID[1] - _WING_GRID[0]
-    place = np.clip((u - _WING_GRID[0]) / step, 0.0, _WING_GRID.size - 1.000001)
-    low = place.astype(int)
-    part = (place - low)[..., np.newaxis]
-    return table[low] * (1.0 - part) + table[low + 1] * part
+        table = table @ light
+    else:
+        part = part[..., np.newaxis]
+    out = table.take(low, axis=0)
+    rise = np.diff(table, axis=0).take(low, axis=0)
+    rise *= part
+    out += rise
+    return out
 
 
 # --- the model ---------------------------------------------------------------------------------
@@ -703,9 +719,10 @@ def profiles(slit: Slit, shape: Shape, derivatives: bool = True) -> tuple[Array,
     near = np.diff(below, axis=-1)
     if not derivatives:
         return (1.0 - halo) * near + np.diff(_wing(outer, light, 0), axis=-1), {}
-    each = np.diff(_wing(outer, None, 0), axis=-2)
+    place = _place(outer)
+    each = np.diff(_read_wing(place, None, 0), axis=-2)
     at = normal * (1.0 + kurtosis / 24.0 * ((square - 6.0) * square + 3.0))
-    density = (1.0 - halo) * at / core + _wing(outer, light, 1) * per_wave
+    density = (1.0 - halo) * at / core + _read_wing(place, light, 1) * per_wave
     return (1.0 - halo) * near + each @ light, {
         "shift": -np.diff(density, axis=-1),
         "core": -(1.0 - halo) * np.diff(inner * at, axis=-1),
