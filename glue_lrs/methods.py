@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from glue_lrs.errors import LRSWarning, ReferenceFileError
+from glue_lrs.errors import LRSWarning, ReferenceFileError, SourceError
 from glue_lrs.extraction import Extraction
 from glue_lrs.image import SlitImage
 from glue_lrs.mending import extract_mended
@@ -124,7 +124,16 @@ def fit(operator: Extract1D, image: SlitImage) -> OptimalResult:
             "model: extraction_type='optimal' and optimal_mode='psf' or 'learned'"
         )
     _tell_idle(operator, image)
-    made = robust(operator, image).fit(image)
+    optimal = robust(operator, image)
+    try:
+        made = optimal.fit(image)
+    except SourceError as error:
+        # In the words of this operator.
+        text = str(error).replace("fit_position=", "optimize_psf_location=")
+        if optimal.position is not None and not operator.positions(image):
+            text += "; this is the middle of the aperture, which stays where it is: expected "
+            text += "use_source_posn=True, or xstart and xstop about a source"
+        raise SourceError(text) from None
     first, *others = made.extractions
     return replace(made, extractions=(_owned(first, operator), *others))
 

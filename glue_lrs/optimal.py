@@ -199,8 +199,9 @@ class OptimalExtraction:
         notes = list(start.notes)
         if not image.has_variances:
             notes.append(NO_VARIANCES)
-        work = Work.of(view, mean, learned, start.positives, order, self)
-        self._check_place(view, start, work.learned)
+        operator = replace(self, fit_position=False) if start.held else self
+        work = Work.of(view, mean, learned, start.positives, order, operator)
+        operator._check_place(view, start, work.learned)
         columns, shifts, rejected = work.run()
         result = _result(self, view, work, columns, shifts, rejected, scale, notes)
         tell(image, notes)
@@ -248,7 +249,7 @@ class OptimalExtraction:
             odd = what_is_odd(learned)
             if odd is not None:
                 start = replace(start, notes=(*start.notes, odd))
-        if not self.fit_position:
+        if not self.fit_position or start.held:
             unknown = np.full(start.positives, np.nan)
             learned = replace(learned, traces=start.traces, shift_error=unknown)
         return start, learned

@@ -98,6 +98,8 @@ class Start:
         Whether the sources were looked for the careful way.
     sure : bool
         Whether a source was found where the first is.
+    held : bool
+        Whether the position is not to be fitted, for want of a source that stands out.
     notes : tuple of str
         What the user should know.
     """
@@ -107,6 +109,7 @@ class Start:
     thin: int
     careful: bool
     sure: bool
+    held: bool
     notes: tuple[str, ...]
 
 
@@ -142,7 +145,7 @@ def find_start(
         found = _look_carefully(view) or quick
     maxima = [e for e in found if e.light > 0]
     bright = [e for e in maxima if e.ratio > _FOUND]
-    columns, notes = _targets(operator, view, bright, careful)
+    columns, notes, held = _targets(operator, view, found, careful)
     if operator.position is not None and operator.fit_position:
         _check_asked(view, columns, bright)
     sure = all(any(abs(e.column - c) < _NEAR and e.ratio > _FOUND for e in maxima) for c in columns)
@@ -154,7 +157,7 @@ def find_start(
     ratio = 0.0 if nearest is None else nearest.ratio
     thin = 1 + sum(ratio > limit for limit in _THIN)
     traces = np.array(both)[:, np.newaxis] + shape
-    return Start(traces, len(columns), thin, careful, sure, tuple(notes))
+    return Start(traces, len(columns), thin, careful, sure, held, tuple(notes))
 
 
 def _is_simple(extremes: list[Extreme], nodded: bool) -> bool:
@@ -196,10 +199,15 @@ def _look_carefully(view: View) -> list[Extreme]:
 
 
 def _targets(
-    operator: OptimalExtraction, view: View, bright: list[Extreme], careful: bool
-) -> tuple[list[float], list[str]]:
-    """Columns of the sources that are asked for, in the middle row; what is to be said of them."""
+    operator: OptimalExtraction, view: View, found: list[Extreme], careful: bool
+) -> tuple[list[float], list[str], bool]:
+    """Columns of the sources that are asked for, in the middle row; what is to be said of them.
+
+    And whether the position is the header's for want of a source that stands out.
+    """
     image, notes = view.image, []
+    bright = [e for e in found if e.light > 0 and e.ratio > _FOUND]
+    tall = max((abs(e.light) for e in found), default=0.0)
     if operator.position is not None:
         columns = list(operator.position)  # type: ignore[arg-type]
         apart = float(np.diff(np.sort(columns)).min()) if len(columns) > 1 else np.inf
@@ -210,7 +218,7 @@ def _targets(
             )
         if careful and operator.fit_position and len(columns) == 1:
             columns = [_meant(bright, columns[0]) or columns[0]]
-        return columns, notes
+        return columns, notes, False
     expected = header_column(image) if image.exp_type == FIXED_SLIT else None
     if expected is None:
         if not bright:
@@ -218,22 +226,24 @@ def _targets(
                 f"{image.label}: no source was found, expected a maximum of {_FOUND:g} "
                 "standard deviations along the slit; give its position"
             )
-        return [bright[0].column], notes
+        return [bright[0].column], notes, False
     if not operator.fit_position:
-        return [expected], notes
-    if not bright:
+        return [expected], notes, False
+    column = _meant(bright, expected)
+    if column is None:  # not the noise beside a bright negative trace
+        column = next((e.column for e in bright if e.light > _FAINT * tall), None)
+    if column is None:
         notes.append(
             "no source stands out; it is taken to be where the header puts it, at column "
             f"{expected:.2f}"
         )
-        return [expected], notes
-    column = _meant(bright, expected) or bright[0].column
+        return [expected], notes, True
     if abs(column - expected) > _TELL_OFFSET:
         notes.append(
             f"the source was found at column {column:.2f}, {column - expected:+.2f} from where "
             "the header puts it"
         )
-    return [column], notes
+    return [column], notes, False
 
 
 def _check_asked(view: View, columns: list[float], bright: list[Extreme]) -> None:

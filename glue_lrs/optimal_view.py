@@ -97,7 +97,7 @@ class View:
                 planes.append(None)
                 continue
             values = np.asarray(plane)[part]
-            good &= np.isfinite(values)
+            good &= np.isfinite(values) & (values >= 0)
             planes.append(values.astype(float) if variances else None)
         inner = slice(columns.start - self.columns.start, columns.stop - self.columns.start)
         lit = self.lit[:, inner]
@@ -162,7 +162,9 @@ class View:
                 total += values
         good = good & np.isfinite(self.wavelength)[:, np.newaxis]
         if not good.any():
-            raise ProductError(f"{self.image.label}: every pixel is NaN or flagged")
+            raise ProductError(
+                f"{self.image.label}: every pixel is NaN, flagged, or has a negative variance"
+            )
         if not (total[good] > 0).any():
             total[good] = 1.0  # no variances: all pixels alike
         floor = 1e-3 * np.median(total[good])

@@ -720,6 +720,18 @@ def test_no_variance_at_all_is_told(error: bool, s2d: Path) -> None:
     assert any("there are no variances" in note for note in made.provenance["notes"])
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.int32])
+def test_whole_numbers_are_numbers(kind: Any, s2d: Path) -> None:
+    """Not what the pipeline writes, but others do: bad pixels need a NaN."""
+    with fits.open(s2d, mode="update") as hdus:
+        values = np.clip(np.nan_to_num(hdus["SCI"].data * 10.0), 0, 200).astype(kind)
+        hdus["SCI"].data = values
+    image = SlitImage.read(s2d)
+    assert np.asarray(image.data).dtype == np.float64
+    np.testing.assert_array_equal(image.data, values)
+    Extract1D(aperture=Aperture(xstart=3, xstop=16)).run(image)
+
+
 # --- what a file may be given as -----------------------------------------------------------------
 
 

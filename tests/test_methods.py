@@ -245,3 +245,13 @@ def test_wrong_parameters_are_told(psf: PSFProfile) -> None:
             replace(box, **changes)
     with pytest.raises(LRSError, match="psf is a int, expected a path, a PSFProfile or None"):
         make(psf=3)
+
+
+def test_an_aperture_that_stays_away_from_the_source_is_told() -> None:
+    image = replace(Scene(seed=1).s2d(1).image, source_type=None)
+    text = (
+        r"no source at column 30\.5.*optimize_psf_location=False extracts.*"
+        r"the middle of the aperture, which stays where it is: expected use_source_posn=True"
+    )
+    with pytest.raises(SourceError, match=text):
+        Extract1D.from_reference(None, image.exp_type, extraction_type="optimal").run(image)

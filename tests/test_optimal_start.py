@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glue_lrs.errors import LRSWarning, SourceError
+from glue_lrs.errors import LRSWarning, ProductError, SourceError
 from glue_lrs.learn import Learned
 from glue_lrs.measure import measure
 from glue_lrs.optimal import OptimalExtraction, OptimalResult
@@ -177,3 +177,32 @@ def test_light_on_one_side_only_is_told() -> None:
     assert found is not None
     assert "of the light on one side only" in found
     assert what_is_odd(replace(learned, signal_to_noise=10.0)) is None  # it may be noise
+
+
+def test_noise_beside_a_bright_negative_trace_is_no_source() -> None:
+    simulated = Scene(sources=(Source(flux=2e-3),), seed=2).s2d(1)
+    data = simulated.image.data.copy()
+    data[:, :24] -= np.nan_to_num(simulated.image.data - 0.0)[:, :24]  # the source is gone
+    rng = np.random.default_rng(1)
+    noise = np.sqrt(np.nanmedian(simulated.image.var_rnoise))
+    data[:, 1:24] += rng.normal(0.0, noise, (len(data), 23)).astype(np.float32)
+    image = replace(simulated.image, data=data)
+    with pytest.warns(LRSWarning, match="no source stands out; it is taken to be where the header"):
+        result = OptimalExtraction().fit(image)
+    # What cannot be seen has no position to be fitted.
+    assert result.traces[0, 193] == pytest.approx(simulated.truth.column[193], abs=0.01)
+    assert np.isnan(result.position_errors).all()
+
+
+def test_pixels_of_negative_variance_do_not_count() -> None:
+    simulated = Scene(sources=(Source(flux=1e-3),), seed=2).s2d(1)
+    variance = simulated.image.var_rnoise.copy()
+    variance[100:110, 12] = -1.0
+    data = simulated.image.data.copy()
+    data[100:110, 12] = 1e6
+    one = OptimalExtraction().run(replace(simulated.image, data=data, var_rnoise=variance))
+    data[100:110, 12] = np.nan
+    other = OptimalExtraction().run(replace(simulated.image, data=data))
+    np.testing.assert_allclose(one.columns["FLUX"], other.columns["FLUX"], rtol=1e-9)
+    with pytest.raises(ProductError, match="every pixel is NaN, flagged, or has a negative"):
+        OptimalExtraction().run(replace(simulated.image, var_rnoise=-(variance**2) - 1.0))

@@ -331,7 +331,9 @@ def _plane(hdus: _HDUs, name: str, label: str) -> NDArray[Any] | None:
     if not hdu.is_image:
         raise ProductError(f"{label}: {name} is a table, expected an image")
     data: NDArray[Any] | None = hdu.data
-    return None if data is None or data.size == 0 else data
+    if data is None or data.size == 0:
+        return None
+    return data.astype(float) if name != "DQ" and data.dtype.kind in "iub" else data
 
 
 def _wavelength_plane(hdus: _HDUs, label: str) -> NDArray[Any] | None:
