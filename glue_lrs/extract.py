@@ -552,15 +552,38 @@ class Extract1D:
 
     # --- what is summed ----------------------------------------------------------------------
 
-    def _plan(self, image: SlitImage, placement: Placement) -> _Plan:
-        wavelength = image.wavelength
-        weights = self.aperture.weights(wavelength, placement.trace, placement.offset)
+    def weights(self, image: SlitImage, placement: Placement) -> Weights:
+        """Give the weights of the aperture's pixels.
+
+        Parameters
+        ----------
+        image : SlitImage
+            An image or a stack of them.
+        placement : Placement
+            What `place` gave for it.
+
+        Returns
+        -------
+        Weights
+            Fractions of pixels that are in the aperture.
+
+        Raises
+        ------
+        ApertureError
+            If it has no pixel on the image.
+        """
+        weights = self.aperture.weights(image.wavelength, placement.trace, placement.offset)
         if weights.empty:
             raise ApertureError(
                 f"{image.label}: the source aperture ({weights.lower:.2f} to {weights.upper:.2f}) "
                 f"has no pixel on the image, whose columns are 0 to {image.shape[1] - 1} and "
                 f"rows 0 to {image.shape[0] - 1}"
             )
+        return weights
+
+    def _plan(self, image: SlitImage, placement: Placement) -> _Plan:
+        wavelength = image.wavelength
+        weights = self.weights(image, placement)
         rows, source, total, wave = _along(
             _Part.of(weights, weights.rows), wavelength, weights.rows
         )

@@ -217,9 +217,9 @@ def _position(operator: Extract1D, image: SlitImage) -> tuple[float] | None:
     if rows.size == 0:
         return None  # which is told when it is extracted
     row = int(rows[rows.size // 2])
-    weights = operator.aperture.weights(image.wavelength, placement.trace, placement.offset)
+    weights = operator.weights(image, placement)
     inside = min(max(row, weights.rows.start), weights.rows.stop - 1) - weights.rows.start
-    at_row = weights.values[0 if weights.uniform else inside] if not weights.empty else np.zeros(0)
+    at_row = weights.values[0 if weights.uniform else inside]
     if not at_row.any():
         return None
     columns = np.arange(weights.columns.start, weights.columns.stop)

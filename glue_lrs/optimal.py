@@ -43,6 +43,18 @@ _COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 #: Columns that a fit may end from where the source was asked for.
 _ASTRAY = 2.5
 
+#: Columns by which header and data may disagree on the position without a word, as in `measure`.
+_TELL_OFFSET = 0.5
+
+#: Columns that two sources must be apart to be two.
+_SAME = 0.5
+
+#: Fraction of the pixels on a source that cosmic rays do not reach.
+_MANY = 0.05
+
+#: Order of a background's polynomial above which it is as narrow as a source.
+_ORDER = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimalExtraction:
@@ -115,6 +127,11 @@ class OptimalExtraction:
             columns = tuple(check_number("position", value) for value in several)
             if not columns:
                 raise ReferenceFileError("position is empty, expected a column or several")
+            if len(columns) > 1 and np.diff(np.sort(columns)).min() < _SAME:
+                raise ReferenceFileError(
+                    f"position is {list(columns)}, expected columns that are at least {_SAME:g} "
+                    "apart"
+                )
             object.__setattr__(self, "position", columns)
         for key in ("nods", "fit_position", "fit_shift", "spline"):
             if not isinstance(getattr(self, key), bool):
@@ -196,14 +213,19 @@ class OptimalExtraction:
         order = self._order(image)
         mean = view.mean()
         start, learned = self._learn(view, mean, order)
-        notes = list(start.notes)
+        work, found = self._fitted(view, mean, order, start, learned)
+        lost = _lost_core(work, found[2])
+        if lost > _MANY and not start.careful and self._wanted == 1:
+            # Something else may be there.
+            again, learned = self._learn(view, mean, order, careful=True)
+            if len(again.traces) != len(start.traces):
+                start = again
+                work, found = self._fitted(view, mean, order, start, learned)
+                lost = _lost_core(work, found[2])
+        notes = [*start.notes, *_notes(self, view, work, start, lost)]
         if not image.has_variances:
             notes.append(NO_VARIANCES)
-        operator = replace(self, fit_position=False) if start.held else self
-        work = Work.of(view, mean, learned, start.positives, order, operator)
-        operator._check_place(view, start, work.learned)
-        columns, shifts, rejected = work.run()
-        result = _result(self, view, work, columns, shifts, rejected, scale, notes)
+        result = _result(self, view, work, *found, scale, notes)
         tell(image, notes)
         return result
 
@@ -235,9 +257,19 @@ class OptimalExtraction:
         """How many sources are asked for."""
         return 1 if self.position is None else len(self.position)  # type: ignore[arg-type]
 
-    def _learn(self, view: View, mean: Mean, order: int | None) -> tuple[Start, Learned]:
+    def _fitted(
+        self, view: View, mean: Mean, order: int | None, start: Start, learned: Learned
+    ) -> tuple[Work, tuple[Any, Any, tuple[NDArray[np.intp], ...]]]:
+        operator = replace(self, fit_position=False) if start.held else self
+        work = Work.of(view, mean, learned, start.positives, order, operator)
+        operator._check_place(view, start, work.learned)
+        return work, work.run()
+
+    def _learn(
+        self, view: View, mean: Mean, order: int | None, careful: bool = False
+    ) -> tuple[Start, Learned]:
         """Where the fit begins, and the profile and traces that it begins with."""
-        start = find_start(self, view, mean)
+        start = find_start(self, view, mean, careful=careful)
         learned = self._learn_from(view, mean, order, start)
         alone = not start.careful and start.positives == 1
         # Light of a neighbour would be counted as the source's.
@@ -410,6 +442,41 @@ class OptimalResult:
     def _plane(self, name: str, integration: int, dtype: Any = float) -> NDArray[Any]:
         plane = np.asarray(getattr(self.image, name))
         return (plane[integration] if self.image.is_stack else plane).astype(dtype)
+
+
+def _lost_core(work: Work, rejected: tuple[NDArray[np.intp], ...]) -> float:
+    """Fraction of the pixels with light of the first source that were rejected."""
+    core = work.lit[0] > 0.02
+    *_, row, column = rejected
+    inside = core[row - work.view.rows.start, column - work.columns.start]
+    image = work.view.image
+    number = image.data.shape[0] if image.is_stack else 1
+    return float(inside.sum() / max(core.sum() * number, 1))
+
+
+def _notes(
+    operator: OptimalExtraction, view: View, work: Work, start: Start, lost: float
+) -> list[str]:
+    """What a user should know of a fit."""
+    notes = []
+    found = _middle(work.learned.traces[0])
+    expected = start.expected
+    if expected is not None and abs(found - expected) > _TELL_OFFSET:
+        notes.append(
+            f"the source was found at column {found:.2f}, {found - expected:+.2f} from where the "
+            "header puts it"
+        )
+    if lost > _MANY:
+        notes.append(
+            f"{lost:.0%} of the pixels on the source were rejected, as the profile does not fit "
+            "them: their variances may be too small, or something else is there"
+        )
+    if operator.bkg_order not in (None, "auto") and operator.bkg_order > _ORDER:  # type: ignore[operator]
+        notes.append(
+            f"a background of order {operator.bkg_order} can follow the source, and take its "
+            f"light: expected up to {_ORDER}"
+        )
+    return notes
 
 
 def _result(

@@ -9,7 +9,7 @@ A profile learned from a blend that was taken for one source tells so: it is too
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,12 +70,9 @@ _BLEND = 2.5
 #: Columns from a bright source within which another may be hidden.
 _HIDDEN = 6.0
 
-#: Header and data may disagree on the position by so many columns without a word.
-_TELL_OFFSET = 1.0
-
 #: Width over the expected one, and fraction of the light that is on one side only, from which a
 #: learned profile may be that of several sources; of faint ones so much over the signal-to-noise.
-_BROAD, _LOPSIDED, _NOISE = 1.15, 0.01, 8.0
+_BROAD, _LOPSIDED, _NOISE = 1.15, 0.007, 8.0
 #: The same from which the user is told, where no other source was found: real ones, in the slitless
 #: mode, are up to 1.2 times as wide.
 _WIDE, _ODD = 1.3, 0.05
@@ -100,6 +97,8 @@ class Start:
         Whether a source was found where the first is.
     held : bool
         Whether the position is not to be fitted, for want of a source that stands out.
+    expected : float or None
+        Column of the source in the middle row by the header, if that says which is meant.
     notes : tuple of str
         What the user should know.
     """
@@ -110,6 +109,7 @@ class Start:
     careful: bool
     sure: bool
     held: bool
+    expected: float | None
     notes: tuple[str, ...]
 
 
@@ -145,7 +145,7 @@ def find_start(
         found = _look_carefully(view) or quick
     maxima = [e for e in found if e.light > 0]
     bright = [e for e in maxima if e.ratio > _FOUND]
-    columns, notes, held = _targets(operator, view, found, careful)
+    columns, notes, expected, held = _targets(operator, view, found, careful)
     if operator.position is not None and operator.fit_position:
         _check_asked(view, columns, bright)
     sure = all(any(abs(e.column - c) < _NEAR and e.ratio > _FOUND for e in maxima) for c in columns)
@@ -157,7 +157,7 @@ def find_start(
     ratio = 0.0 if nearest is None else nearest.ratio
     thin = 1 + sum(ratio > limit for limit in _THIN)
     traces = np.array(both)[:, np.newaxis] + shape
-    return Start(traces, len(columns), thin, careful, sure, held, tuple(notes))
+    return Start(traces, len(columns), thin, careful, sure, held, expected, tuple(notes))
 
 
 def _is_simple(extremes: list[Extreme], nodded: bool) -> bool:
@@ -198,13 +198,19 @@ def _look_carefully(view: View) -> list[Extreme]:
     return sorted(found, key=lambda item: -abs(item.light))
 
 
+class _Targets(NamedTuple):
+    """Columns in the middle row, that of the header, what is to be said; `held`: see `Start`."""
+
+    columns: list[float]
+    notes: list[str]
+    expected: float | None = None
+    held: bool = False
+
+
 def _targets(
     operator: OptimalExtraction, view: View, found: list[Extreme], careful: bool
-) -> tuple[list[float], list[str], bool]:
-    """Columns of the sources that are asked for, in the middle row; what is to be said of them.
-
-    And whether the position is the header's for want of a source that stands out.
-    """
+) -> _Targets:
+    """Which sources are asked for, or meant by the header."""
     image, notes = view.image, []
     bright = [e for e in found if e.light > 0 and e.ratio > _FOUND]
     tall = max((abs(e.light) for e in found), default=0.0)
@@ -218,7 +224,7 @@ def _targets(
             )
         if careful and operator.fit_position and len(columns) == 1:
             columns = [_meant(bright, columns[0]) or columns[0]]
-        return columns, notes, False
+        return _Targets(columns, notes)
     expected = header_column(image) if image.exp_type == FIXED_SLIT else None
     if expected is None:
         if not bright:
@@ -226,9 +232,9 @@ def _targets(
                 f"{image.label}: no source was found, expected a maximum of {_FOUND:g} "
                 "standard deviations along the slit; give its position"
             )
-        return [bright[0].column], notes, False
+        return _Targets([bright[0].column], notes)
     if not operator.fit_position:
-        return [expected], notes, False
+        return _Targets([expected], notes)
     column = _meant(bright, expected)
     if column is None:  # not the noise beside a bright negative trace
         column = next((e.column for e in bright if e.light > _FAINT * tall), None)
@@ -237,13 +243,8 @@ def _targets(
             "no source stands out; it is taken to be where the header puts it, at column "
             f"{expected:.2f}"
         )
-        return [expected], notes, True
-    if abs(column - expected) > _TELL_OFFSET:
-        notes.append(
-            f"the source was found at column {column:.2f}, {column - expected:+.2f} from where "
-            "the header puts it"
-        )
-    return [column], notes, False
+        return _Targets([expected], notes, expected, True)
+    return _Targets([column], notes, expected)
 
 
 def _check_asked(view: View, columns: list[float], bright: list[Extreme]) -> None:

@@ -705,7 +705,8 @@ def _plane(image: SlitImage, integration: int) -> NDArray[np.float64]:
 def _error(image: SlitImage, integration: int) -> NDArray[np.float64] | None:
     which = _which(image, integration)
     if image.err is not None:
-        return np.asarray(image.err[which], dtype=float)
+        error = np.asarray(image.err[which], dtype=float)
+        return np.where(error >= 0, error, np.nan)  # it cannot be drawn
     parts = [p for p in (image.var_poisson, image.var_rnoise, image.var_flat) if p is not None]
     if not parts:
         return None

@@ -1061,6 +1061,18 @@ def test_combine_takes_images_and_spectra(made: Path, here: Path) -> None:
         np.testing.assert_array_equal(found.columns["FLUX"], expected.columns["FLUX"])
 
 
+def test_combine_draws_integrations_and_keeps_its_inputs(made: Path, here: Path) -> None:
+    stack = made / "c_calints.fits"
+    assert run("extract", stack, *QUIET, "-o", "c_x1dints.fits").exit_code == 0
+    result = run("combine", "c_x1dints.fits", "--plot", "-o", "c_c1d.fits")
+    assert result.exit_code == 0, result.stderr
+    assert (here / "c_c1d.png").read_bytes().startswith(b"\x89PNG")
+    before = tree(here)
+    text = refused("combine", "c_x1dints.fits", "-o", here / "c_x1dints.fits", "--overwrite")
+    assert "would replace the input c_x1dints.fits" in text
+    assert tree(here) == before
+
+
 def test_combine_as_the_pipeline_does(made: Path, here: Path) -> None:
     from glue_lrs.combine import Combination, combine
 

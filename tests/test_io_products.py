@@ -720,6 +720,12 @@ def test_no_variance_at_all_is_told(error: bool, s2d: Path) -> None:
     assert any("there are no variances" in note for note in made.provenance["notes"])
 
 
+def test_a_variance_that_is_missing_is_told(s2d: Path) -> None:
+    edit(s2d, without("VAR_POISSON"))
+    with pytest.warns(LRSWarning, match="has no VAR_POISSON, whose part the errors will not have"):
+        SlitImage.read(s2d)
+
+
 @pytest.mark.parametrize("kind", [np.int16, np.uint8, np.int32])
 def test_whole_numbers_are_numbers(kind: Any, s2d: Path) -> None:
     """Not what the pipeline writes, but others do: bad pixels need a NaN."""
@@ -824,7 +830,8 @@ def test_no_wcs_is_no_error_until_it_is_needed(s2d: Path) -> None:
 def test_a_missing_variance_counts_as_zero(s2d: Path) -> None:
     edit(s2d, without("VAR_FLAT", "ERR"))
     edit(s2d, plane("VAR_RNOISE", None))
-    image = SlitImage.read(s2d)
+    with pytest.warns(LRSWarning, match="has no VAR_RNOISE, whose part the errors will not have"):
+        image = SlitImage.read(s2d)
     assert image.var_flat is None
     assert image.err is None
     assert image.var_rnoise is None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from glue_lrs import Extract1D, LRSError, LRSWarning, SlitImage
-from glue_lrs.errors import ReferenceFileError, SourceError
+from glue_lrs.errors import ApertureError, ReferenceFileError, SourceError
 from glue_lrs.extraction import COLUMNS, Extraction
 from glue_lrs.image import FIXED_SLIT
 from glue_lrs.io.psf import write_psf
@@ -255,3 +255,13 @@ def test_an_aperture_that_stays_away_from_the_source_is_told() -> None:
     )
     with pytest.raises(SourceError, match=text):
         Extract1D.from_reference(None, image.exp_type, extraction_type="optimal").run(image)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"position_offset": 500.0}, {"use_source_posn": False, "xstart": 100, "xstop": 110}]
+)
+def test_an_aperture_off_the_image_is_no_optimal_one_either(keys: dict[str, Any]) -> None:
+    image = Scene(seed=1).s2d(1).image
+    operator = Extract1D.from_reference(None, image.exp_type, extraction_type="optimal", **keys)
+    with pytest.raises(ApertureError, match="has no pixel on the image"):
+        operator.run(image)

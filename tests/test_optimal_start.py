@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glue_lrs.errors import LRSWarning, ProductError, SourceError
+from glue_lrs.errors import LRSWarning, ProductError, ReferenceFileError, SourceError
 from glue_lrs.learn import Learned
 from glue_lrs.measure import measure
 from glue_lrs.optimal import OptimalExtraction, OptimalResult
@@ -206,3 +206,47 @@ def test_pixels_of_negative_variance_do_not_count() -> None:
     np.testing.assert_allclose(one.columns["FLUX"], other.columns["FLUX"], rtol=1e-9)
     with pytest.raises(ProductError, match="every pixel is NaN, flagged, or has a negative"):
         OptimalExtraction().run(replace(simulated.image, var_rnoise=-(variance**2) - 1.0))
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.3, 0.36])
+def test_a_companion_of_one_image_alone_is_found(fraction: float) -> None:
+    """Two columns away, and without a negative trace: many pixels disagree with a single source."""
+    simulated = Scene(sources=(Source(flux=2e-4),), seed=1, bad_fraction=0.005).s2d(1)
+    bright = np.where(np.arange(simulated.image.shape[1]) < 22, simulated.image.data, 0.0)
+    data = simulated.image.data + fraction * np.nan_to_num(np.roll(bright, 2, axis=1))
+    result = OptimalExtraction().fit(replace(simulated.image, data=data.astype(np.float32)))
+    assert result.positive.tolist()[:2] == [True, True]
+    assert result.traces[1, 193] - result.traces[0, 193] == pytest.approx(2.0, abs=0.1)
+    assert abs(bias(result, simulated)) < 0.01
+
+
+def test_many_rejected_pixels_are_told() -> None:
+    simulated = Scene(sources=(Source(flux=1e-3),), seed=1).s2d(1)
+    hit = np.random.default_rng(1).random(simulated.image.shape) < 0.12
+    data = np.where(hit, 1e4, simulated.image.data).astype(np.float32)
+    with pytest.warns(LRSWarning, match=r"\d+% of the pixels on the source were rejected"):
+        OptimalExtraction(position=13.05).fit(replace(simulated.image, data=data))
+
+
+def test_header_and_data_may_differ_by_half_a_column() -> None:
+    for error, told in ((0.04, False), (0.08, True)):  # arcsec
+        simulated = Scene(pointing_error=error, sources=(Source(flux=1e-3),), seed=1).s2d(1)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            OptimalExtraction().fit(simulated.image)
+        texts = [str(one.message) for one in caught if issubclass(one.category, LRSWarning)]
+        assert any("from where the header puts it" in text for text in texts) is told
+        assert measure(simulated.image).agrees is not told
+
+
+def test_positions_that_are_one() -> None:
+    with pytest.raises(ReferenceFileError, match=r"position is \[13.0, 13.2\], expected columns"):
+        OptimalExtraction(position=[13.0, 13.2])
+
+
+@pytest.mark.filterwarnings("ignore:.*of the pixels on the source were rejected")
+def test_a_background_as_narrow_as_the_source_is_told() -> None:
+    image = Scene(sources=(Source(flux=1e-3),), seed=1).s2d(1).image
+    with pytest.warns(LRSWarning, match="a background of order 8 can follow the source"):
+        OptimalExtraction(bkg_order=8).fit(image)
+    OptimalExtraction(bkg_order=2).fit(image)

@@ -95,6 +95,7 @@ def test_a_profile_that_was_put_in_by_hand(
     equal(again(memory, tmp_path, psf=profile), made)
 
 
+@pytest.mark.filterwarnings("ignore:.*of the pixels on the source were rejected")
 def test_the_profile_of_another_slit(s2d: Path, psf: Path, tmp_path: Path) -> None:
     image = SlitImage.read(s2d)
     changes = {"extraction_type": "optimal", "optimal_mode": "psf"}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,12 @@ def combine(
     from glue_lrs.plot import save
 
     targets = [output, f"{base_name(output)}.png"][: 2 if picture else 1]
+    inputs = {os.path.realpath(path): path for path in (*files, extract1d, apcorr, psf) if path}
     for target in targets:  # before the work rather than after it
+        if os.path.realpath(target) in inputs:
+            raise click.UsageError(
+                f"the output {target} would replace the input {inputs[os.path.realpath(target)]}"
+            )
         if Path(target).exists() and not overwrite:
             raise WriteError(f"{target}: exists, expected a new name or --overwrite")
 
@@ -92,8 +98,11 @@ def combine(
     made = combined(spectra, weights=weights, sigma_clip=sigma_clip, mode=mode)
     figure = None
     if picture:
-        names = [(one.label, spectrum) for one, spectrum in zip(made.inputs, spectra, strict=True)]
-        figure = draw_spectra([(output, made.to_extraction()), *names])
+        names = [
+            str(one.header.get("FILENAME") or f"spectrum {i + 1}") for i, one in enumerate(spectra)
+        ]
+        drawn = [(output, made.to_extraction()), *zip(names, spectra, strict=True)]
+        figure = draw_spectra(drawn)
     with folder_made(Path(output).parent):
         made.write(output, overwrite=overwrite)
         if figure is not None:

@@ -315,6 +315,9 @@ def _read(hdulist: fits.HDUList, label: str, named: bool) -> SlitImage:
             "as they come from the variances, in the pipeline too",
             depth=6,
         )
+    lost = [name.upper() for name in ("var_poisson", "var_rnoise") if variances[name] is None]
+    if len(lost) == 1:  # rates have no VAR_FLAT yet
+        _warn(f"{label}: has no {lost[0]}, whose part the errors will not have", depth=6)
     return image
 
 
