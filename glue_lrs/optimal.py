@@ -460,8 +460,8 @@ def _notes(
     """What a user should know of a fit."""
     notes = []
     found = _middle(work.learned.traces[0])
-    expected = start.expected
-    if expected is not None and abs(found - expected) > _TELL_OFFSET:
+    expected, error = start.expected, float(np.nan_to_num(work.learned.shift_error[0]))
+    if expected is not None and abs(found - expected) > max(_TELL_OFFSET, 3.0 * error):
         notes.append(
             f"the source was found at column {found:.2f}, {found - expected:+.2f} from where the "
             "header puts it"
