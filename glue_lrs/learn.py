@@ -249,14 +249,21 @@ def _steadied(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return matrix
 
 
+def _fit_rows(
+    basis: list[NDArray[np.float64]], weight: NDArray[np.float64], data: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients (row, p) of a fit of each row, and inverse normal matrices (row, p, p)."""
+    weighted = [b * weight for b in basis]
+    inverse, _ = invert(_steadied(normal(basis, weighted)))
+    vector = np.stack([np.einsum("rc,rc->r", b, data) for b in weighted], axis=-1)
+    return np.einsum("rij,rj->ri", inverse, vector), inverse
+
+
 def _coefficients(
     basis: list[NDArray[np.float64]], weight: NDArray[np.float64], data: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Coefficients (row, p) of a fit of each row."""
-    weighted = [b * weight for b in basis]
-    inverse, _ = invert(_steadied(normal(basis, weighted)))
-    vector = np.stack([np.einsum("rc,rc->r", b, data) for b in weighted], axis=-1)
-    return np.asarray(np.einsum("rij,rj->ri", inverse, vector))
+    return _fit_rows(basis, weight, data)[0]
 
 
 def background_basis(
@@ -430,17 +437,24 @@ def refine(
             lit.append(light(offset) if positives > 1 else 0.5 * (right + left))
             slopes.append((left - right) / (2.0 * step))
         basis = [*lit, *behind]
-        coefficients = _coefficients(basis, weight, pixels.data)
+        coefficients, inverse = _fit_rows(basis, weight, pixels.data)
         residual = pixels.data.copy()
         for i, field in enumerate(basis):
             residual -= coefficients[:, i, np.newaxis] * field
         fields = [f[:, np.newaxis] * d for f, d in zip(coefficients.T, slopes, strict=False)]
         change, covariance = _gauss_newton(
-            fields, [np.ones((known.size, 1))] * positives, basis, weight, residual
+            fields,
+            [np.ones((known.size, 1))] * positives,
+            basis,
+            weight,
+            residual,
+            inverse=inverse,
         )
         error = np.sqrt(np.diag(covariance))
         moved[:positives] += np.clip(change, -0.5, 0.5)
-        if (np.abs(change) < 0.1 * error).all():
+        # Alone, a source is nearer by the square with each step; fluxes of several hold each other.
+        left = change**2 if positives == 1 else np.abs(change)
+        if (left < 0.1 * error).all():
             break
     moved[positives:] = moved[0]
     if learned and isinstance(profile, EmpiricalProfile):
@@ -524,14 +538,15 @@ def _fit_shape(
         # A Gaussian is not good enough for bright sources, whose faint wings would rule the fit.
         weight = (weight > 0) / (near.variance + floor)
         basis = lit + behind
-        coefficients = _coefficients(basis, weight, near.data)
+        coefficients, inverse = _fit_rows(basis, weight, near.data)
         flux = coefficients[:, :count].T
         peaks = [np.abs(f) * p.max(axis=1) for f, p in zip(flux, lit, strict=True)]
         floor = (_FLOOR * np.max(peaks, axis=0)[:, np.newaxis]) ** 2
         residual = near.data.copy()
         for i, field in enumerate(basis):
             residual -= coefficients[:, i, np.newaxis] * field
-        if step in (2, 4):  # the model is good enough by now to tell what is not part of it
+        clipped = step in (2, 4)
+        if clipped:  # the model is good enough by now to tell what is not part of it
             peak = sum(np.abs(f)[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True))
             largest = peak.max(axis=1, keepdims=True)
             limit = _CLIP * np.sqrt(near.variance) + _TOLERANCE * largest + 0.1 * peak
@@ -559,7 +574,16 @@ def _fit_shape(
         held = np.zeros((2, sum(part.shape[1] for part in terms)))
         if positives > 1:
             held[:, len(moves) : len(moves) + used] = bend[:used], [_PRIOR_BEND**-2] * used
-        change, covariance = _gauss_newton(fields, terms, basis, weight, residual, *held)
+        change, covariance = _gauss_newton(
+            fields,
+            terms,
+            basis,
+            weight,
+            residual,
+            held[0],
+            held[1],
+            None if clipped else inverse,
+        )
         error = np.sqrt(np.diag(covariance))[:positives]
         own, common = change[: len(moves)], change[len(moves) : len(moves) + used]
         biggest = float(np.abs(own).max() + np.abs(common).sum())
@@ -655,6 +679,7 @@ def _gauss_newton(
     residual: NDArray[np.float64],
     values: NDArray[np.float64] | float = 0.0,
     hold: NDArray[np.float64] | float = 0.0,
+    inverse: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Least squares of a residual with fields that are multiplied by polynomials along the rows.
 
@@ -670,6 +695,9 @@ def _gauss_newton(
         Shape (row, column).
     values, hold : ndarray or float
         Coefficients so far and the inverse variances by which they are expected to be 0.
+    inverse : ndarray, optional
+        Inverse normal matrices of the basis, where a fit of it, with these weights, has left the
+        residual.
 
     Returns
     -------
@@ -680,12 +708,12 @@ def _gauss_newton(
     """
     weighted = np.stack(fields, axis=1) * weight[:, np.newaxis]
     gram = np.matmul(weighted, np.stack(fields, axis=2))
-    inverse, _ = invert(_steadied(normal(basis, [b * weight for b in basis])))
     across = np.matmul(weighted, np.stack(basis, axis=2))
-    gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
-    left = np.stack([np.einsum("rc,rc->r", b * weight, residual) for b in basis], axis=-1)
     vector = np.matmul(weighted, residual[..., np.newaxis])[..., 0]
-    vector -= np.einsum("rki,ri->rk", across, np.einsum("rij,rj->ri", inverse, left))
+    if inverse is None:
+        left, inverse = _fit_rows(basis, weight, residual)
+        vector -= np.einsum("rki,ri->rk", across, left)
+    gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
     # From fields to their polynomials.
     field = np.repeat(np.arange(len(along)), [terms.shape[1] for terms in along])
     terms = np.concatenate(along, axis=1)

@@ -28,7 +28,7 @@ from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, SlitImage
 from glue_lrs.learn import REACH, Learned, fit_traces, learn
 from glue_lrs.optimal_fit import Work
-from glue_lrs.optimal_start import Start, find_start, looks_blended, what_is_odd
+from glue_lrs.optimal_start import Spread, Start, find_start
 from glue_lrs.optimal_view import PLANES, Mean, View
 from glue_lrs.profile import Profile
 
@@ -271,16 +271,16 @@ class OptimalExtraction:
         """Where the fit begins, and the profile and traces that it begins with."""
         start = find_start(self, view, mean, careful=careful)
         learned = self._learn_from(view, mean, order, start)
+        spread = Spread.of(learned)
         alone = not start.careful and start.positives == 1
         # Light of a neighbour would be counted as the source's.
-        if self.profile is None and alone and looks_blended(learned):
+        if self.profile is None and alone and spread.looks_blended:
             again = find_start(self, view, mean, careful=True)
             if again.positives > 1 or len(again.traces) != len(start.traces):
                 start, learned = again, self._learn_from(view, mean, order, again)
-        if self.profile is None and start.positives == 1:
-            odd = what_is_odd(learned)
-            if odd is not None:
-                start = replace(start, notes=(*start.notes, odd))
+                spread = Spread.of(learned)
+        if self.profile is None and start.positives == 1 and spread.odd is not None:
+            start = replace(start, notes=(*start.notes, spread.odd))
         if not self.fit_position or start.held:
             unknown = np.full(start.positives, np.nan)
             learned = replace(learned, traces=start.traces, shift_error=unknown)

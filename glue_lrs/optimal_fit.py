@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.learn import Learned, Pixels, invert, normal, refine, unsure
-from glue_lrs.optimal_view import Mean, View, row_level, running, window
+from glue_lrs.optimal_view import Mean, View, median, row_level, running, window
 from glue_lrs.profile import EmpiricalProfile, PSFProfile, splines
 
 if TYPE_CHECKING:
@@ -655,7 +655,7 @@ def _model_variance(
     if not (some > 0).any():
         total[...] = 1.0
     else:
-        np.maximum(total, 1e-2 * np.median(some[some > 0]), out=total)
+        np.maximum(total, 1e-2 * median(some[some > 0]), out=total)
     peak = np.max([np.abs(smooth[:, i]) * f.max(axis=1) for i, f in enumerate(lit)], axis=0)
     for i in range(positives, len(lit)):
         total += unsure(smooth[:, i, np.newaxis] * lit[i], x - traces[i][:, np.newaxis])
@@ -719,7 +719,7 @@ def _photon_noise(
     lit: list[NDArray[np.float64]],
 ) -> NDArray[np.float64]:
     """Least squares variance = a + g source; a of each row, g of some rows; neither below 0."""
-    brightest = np.max(lit, axis=0)
+    brightest = reduce(np.maximum, lit)
     dark = mask & (brightest < 0.002)
     if np.median(dark.sum(axis=1)) < 6:
         dark = mask & (brightest < 0.02)

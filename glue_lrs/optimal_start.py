@@ -24,7 +24,7 @@ from glue_lrs.profile import PIXEL_SCALE, EmpiricalProfile
 if TYPE_CHECKING:
     from glue_lrs.optimal import OptimalExtraction
 
-__all__ = ["Start", "find_start", "looks_blended", "what_is_odd"]
+__all__ = ["Spread", "Start", "find_start"]
 
 #: Standard deviations above which a maximum along the slit is a source.
 _FOUND = 5.0
@@ -325,47 +325,52 @@ def _nods(columns: list[float], found: list[Extreme], mean: Mean) -> list[float]
     return nods
 
 
-def looks_blended(learned: Learned) -> bool:
-    """Whether the profile of one source may be that of several: too broad, or lopsided.
+@dataclass(frozen=True)
+class Spread:
+    """How the light of a source is spread by what was learned from an image.
 
     Parameters
     ----------
-    learned : Learned
-        What was learned from an image as if there were one source.
+    width : float
+        Width of the profile over that of a point source.
+    aside : float
+        Fraction of the light that is on one side only.
+    signal_to_noise : float
+        Of the source, all rows together.
     """
-    width, aside = _spread(learned)
-    return width > _BROAD or aside > max(_LOPSIDED, _NOISE / max(learned.signal_to_noise, 1e-9))
 
+    width: float
+    aside: float
+    signal_to_noise: float
 
-def what_is_odd(learned: Learned) -> str | None:
-    """Say what is odd about the light of a source in which no other was found; None: nothing.
+    @classmethod
+    def of(cls, learned: Learned) -> Spread:
+        """That of a learned profile; a given one is as wide as it should be."""
+        profile, ratio = learned.profile, max(learned.signal_to_noise, 1e-9)
+        if not isinstance(profile, EmpiricalProfile):
+            return cls(1.0, 0.0, ratio)
+        first, last = profile.base.domain
+        wave = np.linspace(first, last, 7)[1:-1]
+        half = max(profile.coefficients.shape[0] // 2, 4)
+        offset = np.broadcast_to(np.arange(-half, half + 1.0), (wave.size, 2 * half + 1))
+        light = profile(offset, wave)
+        aside = np.abs(np.convolve((light - light[:, ::-1]).mean(axis=0), np.ones(3), "same"))
+        width = np.median(profile.base.fwhm(wave) / type(profile.base)().fwhm(wave))
+        return cls(float(width), float(aside[: half - 1].max()), ratio)
 
-    Parameters
-    ----------
-    learned : Learned
-        What was learned from an image with one source.
-    """
-    width, aside = _spread(learned)
-    least = 2.0 * _NOISE / max(learned.signal_to_noise, 1e-9)
-    if width > _WIDE + least:
-        found = f"{width:.2f} times as wide as a point source should be"
-    elif aside > _ODD + least:
-        found = f"lopsided, with {aside:.0%} of the light on one side only"
-    else:
-        return None
-    return f"the source is {found}: what was not told apart from it counts as its light"
+    @property
+    def looks_blended(self) -> bool:
+        """Whether it may be that of several sources: too broad, or lopsided."""
+        return self.width > _BROAD or self.aside > max(_LOPSIDED, _NOISE / self.signal_to_noise)
 
-
-def _spread(learned: Learned) -> tuple[float, float]:
-    """Width of a profile over the expected one, and fraction of the light on one side only."""
-    profile = learned.profile
-    if not isinstance(profile, EmpiricalProfile):
-        return 1.0, 0.0
-    first, last = profile.base.domain
-    wave = np.linspace(first, last, 7)[1:-1]
-    half = max(profile.coefficients.shape[0] // 2, 4)
-    offset = np.broadcast_to(np.arange(-half, half + 1.0), (wave.size, 2 * half + 1))
-    light = profile(offset, wave)
-    aside = np.abs(np.convolve((light - light[:, ::-1]).mean(axis=0), np.ones(3), "same"))
-    width = np.median(profile.base.fwhm(wave) / type(profile.base)().fwhm(wave))
-    return float(width), float(aside[: half - 1].max())
+    @property
+    def odd(self) -> str | None:
+        """What is odd about the light of a source in which no other was found; None: nothing."""
+        least = 2.0 * _NOISE / self.signal_to_noise
+        if self.width > _WIDE + least:
+            found = f"{self.width:.2f} times as wide as a point source should be"
+        elif self.aside > _ODD + least:
+            found = f"lopsided, with {self.aside:.0%} of the light on one side only"
+        else:
+            return None
+        return f"the source is {found}: what was not told apart from it counts as its light"

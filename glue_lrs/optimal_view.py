@@ -167,7 +167,7 @@ class View:
             )
         if not (total[good] > 0).any():
             total[good] = 1.0  # no variances: all pixels alike
-        floor = 1e-3 * np.median(total[good])
+        floor = 1e-3 * median(total[good])
         # In units of the row's level, which changes fast at the ends of the spectrum.
         level = row_level(total, good)
         smooth = level * running(np.where(good, total / level, 0.0), good, 4)
@@ -250,6 +250,7 @@ def find_sources(pixels: Pixels, shape: NDArray[np.float64], chunk: int = 64) ->
     edges = np.linspace(0, rows, number + 1).astype(int)
     light, noise = np.zeros(width), np.zeros(width)
     columns = pixels.columns
+    beyond = np.arange(width + 12) + (columns[0] - 6.0)
     for first, last in pairwise(edges.tolist()):
         good = pixels.good[first:last]
         some = good.any(axis=1)
@@ -267,14 +268,14 @@ def find_sources(pixels: Pixels, shape: NDArray[np.float64], chunk: int = 64) ->
         variance = 1.6 * variance / np.maximum(count, 1) ** 2  # of a median
         wave = pixels.wavelength[first:last]
         sigma = float(expected_fwhm(wave[np.isfinite(wave)].mean())) / (PIXEL_SCALE * FWHM)
-        level = _median(middle[known])
+        level = median(middle[known])
         x = columns - np.mean(shape[first:last])
         flat = np.interp(columns, x[known], middle[known] - level, left=0.0, right=0.0)
-        error = np.interp(columns, x[known], variance[known])
+        error = np.interp(beyond, x[known], variance[known])
         kernel = np.exp(-0.5 * (np.arange(-6, 7) / sigma) ** 2)
-        weight = 1.0 / _median(error)
+        weight = 1.0 / median(error[6:-6])
         light += weight * np.convolve(flat, kernel)[6:-6]
-        noise += weight**2 * np.convolve(np.pad(error, 6, mode="edge"), kernel**2, mode="valid")
+        noise += weight**2 * np.convolve(error, kernel**2, mode="valid")
     # Maxima of the light: over its own photon noise a bright source has two, one on either side.
     ratio = light / np.sqrt(np.maximum(noise, 1e-300))
     found = []
@@ -297,10 +298,11 @@ def find_sources(pixels: Pixels, shape: NDArray[np.float64], chunk: int = 64) ->
     return sorted(found, key=lambda item: -abs(item.light))
 
 
-def _median(values: NDArray[np.float64]) -> float:
-    """Median of a few numbers; NumPy's own looks for NaN first, which takes longer."""
-    ordered = np.sort(values)
-    return float(0.5 * (ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2]))
+def median(values: NDArray[np.float64]) -> float:
+    """Median of numbers, none of them NaN; NumPy's own looks for those first."""
+    low, high = (values.size - 1) // 2, values.size // 2
+    ordered = np.partition(values, (low, high))
+    return float(0.5 * (ordered[low] + ordered[high]))
 
 
 def row_level(values: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:

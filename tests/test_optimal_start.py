@@ -13,7 +13,7 @@ from glue_lrs.errors import LRSWarning, ProductError, ReferenceFileError, Source
 from glue_lrs.learn import Learned
 from glue_lrs.measure import measure
 from glue_lrs.optimal import OptimalExtraction, OptimalResult
-from glue_lrs.optimal_start import find_start, what_is_odd
+from glue_lrs.optimal_start import Spread, find_start
 from glue_lrs.optimal_view import View
 from glue_lrs.profile import EmpiricalProfile, GaussianProfile
 from glue_lrs.simulate import PIXEL_SCALE, PSF, Scene, Simulated, Source
@@ -173,10 +173,10 @@ def test_light_on_one_side_only_is_told() -> None:
     along[14, 0] = 0.1  # a spline 2 columns to the right
     profile = EmpiricalProfile(base=GaussianProfile(), coefficients=along)
     learned = Learned(profile, np.zeros((1, 5)), 1000.0, np.zeros(1))
-    found = what_is_odd(learned)
+    found = Spread.of(learned).odd
     assert found is not None
     assert "of the light on one side only" in found
-    assert what_is_odd(replace(learned, signal_to_noise=10.0)) is None  # it may be noise
+    assert Spread.of(replace(learned, signal_to_noise=10.0)).odd is None  # it may be noise
 
 
 def test_noise_beside_a_bright_negative_trace_is_no_source() -> None:
