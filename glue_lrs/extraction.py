@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from specutils import Spectrum
 
 
-__all__ = ["COLUMNS", "ERROR_OF", "Extraction", "Provenance", "column_units"]
+__all__ = ["COLUMNS", "COMPONENTS", "ERROR_OF", "Extraction", "Provenance", "column_units"]
 
 #: The columns of an x1d table, in the file's order.
 COLUMNS = (
@@ -46,6 +46,9 @@ COLUMNS = (
     "BKGD_VAR_FLAT",
     "NPIXELS",
 )
+
+#: What the variances are made of, as the columns' names end.
+COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 
 #: The column that holds the standard deviation of another one.
 ERROR_OF = {"FLUX": "FLUX_ERROR", "SURF_BRIGHT": "SB_ERROR", "BACKGROUND": "BKGD_ERROR"}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
+from glue_lrs.background import MAX_CONDITION
 from glue_lrs.errors import ProfileError
 from glue_lrs.profile import (
     FWHM,
@@ -20,9 +21,6 @@ from glue_lrs.profile import (
 )
 
 __all__ = ["Learned", "Pixels", "fit_traces", "learn", "refine"]
-
-#: Normal matrices with a larger condition number are not solved.
-MAX_CONDITION = 1e10
 
 #: Columns from the source beyond which an empirical profile is 0.
 REACH = 14
@@ -174,24 +172,6 @@ class Learned:
     signal_to_noise: float
     shift_error: NDArray[np.float64]
     factor: Any = None
-
-
-def solve(
-    matrix: NDArray[np.float64], vector: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Solve small symmetric systems, shape (..., p, p) and (..., p) or (..., p, n).
-
-    Returns
-    -------
-    solution : ndarray
-        Of the shape of `vector`; 0 where the matrix is ill-conditioned.
-    solvable : ndarray of bool
-        Where it is not, shape (...).
-    """
-    inverse, solvable = invert(matrix)
-    if vector.ndim == matrix.ndim:
-        return inverse @ vector, solvable
-    return np.einsum("...ij,...j->...i", inverse, vector), solvable
 
 
 def invert(
@@ -351,6 +331,7 @@ def learn(
     (Kaufman 1975). The correction: linear least squares, in turns with the fluxes.
     """
     count = len(traces) if positives is None else positives
+    reach = max(min(reach, pixels.columns.size), 4)
     together = count > 1
     first = 0 if together and trace_order is None else trace_order
     near_enough = _CONVERGED if spline else 1e-3
@@ -450,7 +431,7 @@ def refine(
             residual,
             inverse=inverse,
         )
-        error = np.sqrt(np.diag(covariance))
+        error = _errors(covariance)
         moved[:positives] += np.clip(change, -0.5, 0.5)
         # Alone, a source is nearer by the square with each step; fluxes of several hold each other.
         left = change**2 if positives == 1 else np.abs(change)
@@ -584,7 +565,7 @@ def _fit_shape(
             held[1],
             None if clipped else inverse,
         )
-        error = np.sqrt(np.diag(covariance))[:positives]
+        error = _errors(covariance)[:positives]
         own, common = change[: len(moves)], change[len(moves) : len(moves) + used]
         biggest = float(np.abs(own).max() + np.abs(common).sum())
         damping = min(1.0, 1.0 / max(biggest, 1e-12))
@@ -657,6 +638,12 @@ class _Edges:
         assert self.density is not None
         assert self.place is not None
         return -np.diff(self.density * self.place, axis=1)
+
+
+def _errors(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviations, shape (n,); NaN where there is none."""
+    variance = np.diag(covariance)
+    return np.sqrt(np.where(variance > 0, variance, np.nan))
 
 
 def _widen(shape: GaussianProfile, change: NDArray[np.float64]) -> GaussianProfile:
@@ -753,27 +740,23 @@ def _correct(
     offsets = [pixels.offsets(np.where(known, trace, 0.0)) for trace in traces]
     near = np.any([np.abs(offset) <= reach for offset in offsets], axis=0)
     behind = background_basis(pixels.columns, order, rows)
-    outside = good & ~near
-    if order is not None and np.median(outside.sum(axis=1)[known]) < 2 * (order + 2):
-        outside = good  # too few: the wings count as background in part
     data = pixels.data
     profile = EmpiricalProfile(base=base, coefficients=np.zeros((knots, terms)))
     bands = profile.terms(np.where(known, pixels.wavelength, base.domain[0]))
     light = base.at(pixels.wavelength)
     plain = [light(offset) for offset in offsets]
-    if behind:
-        level = _coefficients(behind, outside / pixels.variance, data)
-        data = data - sum(level[:, i, np.newaxis] * b for i, b in enumerate(behind))
-    reached = good & near
+    # Where there is a background, all pixels tell of it.
+    reached = good if behind else good & near
     # The noise of a row's flux and of its background go together, which would end up in the wings:
     # of faint sources the flux is averaged over some rows.
     each = found.signal_to_noise / np.sqrt(max(known.sum() * thin, 1))
     half = int(np.clip(0.5 * (_SURE / max(each, 1e-3)) ** 2, 0, 12))
-    flux = _coefficients(plain, reached / pixels.variance, data).T
+    count = len(plain)
+    flux = _coefficients(plain + behind, reached / pixels.variance, data)[:, :count].T
     peaks = [np.abs(f) * p.max(axis=1) for f, p in zip(flux, plain, strict=True)]
     floor = np.max(peaks, axis=0)[:, np.newaxis] ** 2
     # What is below the noise needs no second look.
-    floors = _FLOORS if found.signal_to_noise > _FINE else _FLOORS[:2]
+    floors = _FLOORS if found.signal_to_noise > _FINE or order else _FLOORS[:2]
     for step in floors:
         lit = plain
         if step < _FLOORS[0]:
@@ -785,14 +768,17 @@ def _correct(
         for i in range(positives, len(lit)):
             variance += unsure(flux[i][:, np.newaxis] * lit[i], offsets[i])
         weight = reached / variance
-        flux = _smooth(_coefficients(lit, weight, data).T, half)
+        coefficients = _coefficients(lit + behind, weight, data)
+        flux = _smooth(coefficients[:, :count].T, half)
         model = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True)], axis=0)
         largest = np.abs(model).max(axis=1, keepdims=True)
         tolerance = min(0.5 * _TOLERANCE, max(5.0 * step, _CLOSE))
         limit = _CLIP * np.sqrt(pixels.variance) + tolerance * largest
+        for i, field in enumerate(behind):
+            model += coefficients[:, count + i, np.newaxis] * field
         weight[np.abs(data - model) > limit] = 0.0
         bare = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, plain, strict=True)], axis=0)
-        coefficients, factor = _fit_spline(
+        spline, factor = _fit_spline(
             data - bare,
             weight,
             np.where(known, traces, 0.0),
@@ -800,8 +786,9 @@ def _correct(
             pixels.columns,
             bands[:, :some],
             knots,
+            behind,
         )
-        profile = EmpiricalProfile(base=base, coefficients=coefficients)
+        profile = EmpiricalProfile(base=base, coefficients=spline)
     return replace(found, profile=profile, factor=factor)
 
 
@@ -905,7 +892,7 @@ def _learn_together(
         expected[0] = 1.0
         values = np.concatenate([np.zeros(len(moves)), bend, widths - expected, even.ravel()])
         change, inverse = _gauss_newton(fields, along, basis, weight, residual, values, tight**-2)
-        error = np.sqrt(np.diag(inverse))
+        error = _errors(inverse)
         here, bending, wider, rest = np.split(change, np.cumsum([len(moves), bent, wide]).tolist())
         farthest = np.abs(here).max() + np.abs(bending).sum()
         damping = min(1.0, 0.5 / max(farthest, 1e-9), 0.2 / max(np.abs(wider).max(), 1e-9))
@@ -967,10 +954,12 @@ def _fit_spline(
     columns: NDArray[np.float64],
     bands: NDArray[np.float64],
     knots: int,
+    behind: list[NDArray[np.float64]],
 ) -> tuple[NDArray[np.float64], Any]:
     """Coefficients (knot, term) of sum_s flux_s sum_km c_km B_k(column - trace_s) L_m.
 
-    And the Cholesky factor of their inverse covariance.
+    And the Cholesky factor of their inverse covariance. What a fit of the background to each row
+    would take off is taken off.
     """
     from scipy.linalg import cho_factor, cho_solve
 
@@ -984,12 +973,14 @@ def _fit_spline(
     left, other = np.triu_indices(terms)
     pairs = bands[:, left] * bands[:, other]
     matrix = np.zeros((knots, terms, knots, terms))
-    right = np.zeros((knots, terms))
-    padded = np.zeros((2, rows, count + 2 * size))
+    # Sums over each row of splines times residual and background, shape (row, knot).
+    pulls = np.zeros((1 + len(behind), rows, knots))
+    padded = np.zeros((2 + len(behind), rows, count + 2 * size))
     padded[0, :, size:-size] = weight
-    padded[1, :, size:-size] = weight * residual
+    for plane, field in zip(padded[1:], (residual, *behind), strict=True):
+        np.multiply(weight, field, out=plane[:, size:-size])
     frame = np.arange(-half - 4, half + 5)  # knots below a pixel, from the source
-    flat = padded.reshape(2, -1)
+    flat = padded.reshape(len(padded), -1)
     start = (np.arange(rows) * padded.shape[2])[:, np.newaxis]
     i, j = np.ogrid[:4, :4]
     knot = np.arange(knots)
@@ -997,8 +988,8 @@ def _fit_spline(
         at = np.clip(frame - first[s][:, np.newaxis] + size, 0, padded.shape[2] - 1)
         both = flat[:, start + at] * f[:, np.newaxis]
         # Of each row the pixels that are below knot k by j, shape (row, j, k).
-        near, pull = (np.stack([b[:, 5 - n : 5 - n + knots] for n in range(4)], 1) for b in both)
-        right += np.matmul(values[s][:, np.newaxis], pull)[:, 0].T @ bands
+        near, *rest = (np.stack([b[:, 5 - n : 5 - n + knots] for n in range(4)], 1) for b in both)
+        pulls += [np.matmul(values[s][:, np.newaxis], part)[:, 0] for part in rest]
         for t in range(s, len(flux)):  # the other half is its mirror image
             products = values[s][:, np.newaxis] * (values[t] * flux[t][:, np.newaxis])[..., None]
             spread = np.zeros((rows, 7, 4))
@@ -1020,7 +1011,22 @@ def _fit_spline(
                     b, k = b[b > 0], k[b > 0]
                 matrix[to[b, k], :, k, :] += total[b, k]
     square = matrix.reshape(knots * terms, knots * terms)
+    pull, *across = pulls
+    if behind:
+        level, inverse = _fit_rows(behind, weight, residual)
+        pull -= sum(level[:, i, np.newaxis] * part for i, part in enumerate(across))
+        fields = (np.stack(across, axis=1)[..., np.newaxis] * bands[:, None, None]).reshape(
+            rows, len(behind), -1
+        )
+        square -= np.tensordot(fields, np.matmul(inverse, fields), axes=((0, 1), (0, 1)))
+    right = pull.T @ bands
     square.reshape(-1)[:: len(square) + 1] += np.repeat(prior(knots), terms) ** -2
-    factor = cho_factor(square, overwrite_a=True, check_finite=False)
+    try:
+        factor = cho_factor(square, overwrite_a=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        raise ProfileError(
+            "no profile can be learned, expected more good pixels and none that are wild; give one "
+            "that another image has taught, or spline=False for a Gaussian"
+        ) from None
     found = cho_solve(factor, right.ravel(), check_finite=False)
     return np.asarray(found, dtype=np.float64).reshape(knots, terms), factor

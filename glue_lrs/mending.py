@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning
 from glue_lrs.extract import Extract1D, _jansky_per_sum
-from glue_lrs.extraction import Extraction, Provenance
+from glue_lrs.extraction import COMPONENTS, Extraction, Provenance
 from glue_lrs.image import SlitImage
 from glue_lrs.learn import normal
 from glue_lrs.optimal import OptimalExtraction, OptimalResult
@@ -21,7 +21,6 @@ from glue_lrs.optimal_fit import inverse_normal
 
 __all__ = ["extract_mended"]
 
-_COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 #: What a row may lose of the aperture's weight without being mended: rounding.
 _NOTHING = 1e-8
 #: A row whose good pixels hold less of the profile's power than this cannot be mended.
@@ -194,7 +193,7 @@ def _mend(
             ~np.uint32(1) if extract.max_lost is None else np.uint32(2**32 - 1)
         )
         sums = np.zeros((2, which.size))
-        for component, plane in zip(_COMPONENTS, planes, strict=True):
+        for component, plane in zip(COMPONENTS, planes, strict=True):
             behind = columns[f"BKGD_VAR_{component}"][i, which] * np.maximum(old, 1e-30) ** 2
             variance = np.where(np.isnan(behind), 0.0, behind)
             if plane is not None:

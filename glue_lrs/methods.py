@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +23,7 @@ from glue_lrs.reference import BAD_PIXELS, EXTRACTION_TYPES, OPTIMAL_MODES, one_
 if TYPE_CHECKING:
     from glue_lrs.extract import Extract1D
 
-__all__ = ["check", "fit", "robust", "run_other"]
+__all__ = ["check", "fit", "fit_model", "robust", "run_other"]
 
 
 def check(operator: Extract1D) -> None:
@@ -83,7 +85,9 @@ def run_other(operator: Extract1D, image: SlitImage) -> Extraction:
     """
     if operator.extraction_type == "box":
         box = replace(operator, bad_pixels=None)
-        return _owned(extract_mended(box, image, robust(operator, image)), operator)
+        optimal = robust(operator, image)
+        with _own_words(operator, image, optimal):
+            return _owned(extract_mended(box, image, optimal), operator)
     if operator.mode == "pipeline":
         _tell_idle(operator, image)
         assert operator.psf is not None  # `check` has looked
@@ -124,18 +128,47 @@ def fit(operator: Extract1D, image: SlitImage) -> OptimalResult:
             "model: extraction_type='optimal' and optimal_mode='psf' or 'learned'"
         )
     _tell_idle(operator, image)
+    made = fit_model(operator, image)
+    first, *others = made.extractions
+    return replace(made, extractions=(_owned(first, operator), *others))
+
+
+def fit_model(operator: Extract1D, image: SlitImage) -> OptimalResult:
+    """Fit a model of the source that an operator is about, whatever its extraction is.
+
+    Parameters
+    ----------
+    operator : Extract1D
+        The operator.
+    image : SlitImage
+        An image or a stack of them.
+
+    Returns
+    -------
+    OptimalResult
+        As `robust` makes it.
+
+    Raises
+    ------
+    LRSError
+        If nothing can be fitted: see `glue_lrs.optimal.OptimalExtraction.fit`.
+    """
     optimal = robust(operator, image)
+    with _own_words(operator, image, optimal):
+        return optimal.fit(image)
+
+
+@contextmanager
+def _own_words(operator: Extract1D, image: SlitImage, optimal: OptimalExtraction) -> Iterator[None]:
+    """Say in an operator's own words that there is no source."""
     try:
-        made = optimal.fit(image)
+        yield
     except SourceError as error:
-        # In the words of this operator.
         text = str(error).replace("fit_position=", "optimize_psf_location=")
         if optimal.position is not None and not operator.positions(image):
             text += "; this is the middle of the aperture, which stays where it is: expected "
             text += "use_source_posn=True, or xstart and xstop about a source"
         raise SourceError(text) from None
-    first, *others = made.extractions
-    return replace(made, extractions=(_owned(first, operator), *others))
 
 
 def robust(operator: Extract1D, image: SlitImage) -> OptimalExtraction:

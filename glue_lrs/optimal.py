@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from glue_lrs.aperture import check_number
 from glue_lrs.errors import ProductError, ProfileError, ReferenceFileError, SourceError
 from glue_lrs.extract import NO_VARIANCES, _integration_times, _jansky_per_sum, _Keywords, tell
-from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
+from glue_lrs.extraction import COLUMNS, COMPONENTS, Extraction, Provenance, column_units
 from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, SlitImage
 from glue_lrs.learn import REACH, Learned, fit_traces, learn
-from glue_lrs.optimal_fit import Work
+from glue_lrs.optimal_fit import SHIFT_LIMIT, Work
 from glue_lrs.optimal_start import Spread, Start, find_start
 from glue_lrs.optimal_view import PLANES, Mean, View
 from glue_lrs.profile import Profile
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["OptimalExtraction", "OptimalResult"]
-
-_COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 
 #: Columns that a fit may end from where the source was asked for.
 _ASTRAY = 2.5
@@ -51,6 +49,10 @@ _SAME = 0.5
 
 #: Fraction of the pixels on a source that cosmic rays do not reach.
 _MANY = 0.05
+
+#: Fraction of the light off the image that is told, and flux of a negative trace over the source's,
+#: where the signal-to-noise ratio of that is this.
+_OFF_IMAGE, _TOO_MUCH, _SURE = 0.05, 1.5, 30.0
 
 #: Order of a background's polynomial above which it is as narrow as a source.
 _ORDER = 4
@@ -222,7 +224,7 @@ class OptimalExtraction:
                 start = again
                 work, found = self._fitted(view, mean, order, start, learned)
                 lost = _lost_core(work, found[2])
-        notes = [*start.notes, *_notes(self, view, work, start, lost)]
+        notes = [*start.notes, *_notes(self, view, work, start, found, lost)]
         if not image.has_variances:
             notes.append(NO_VARIANCES)
         result = _result(self, view, work, *found, scale, notes)
@@ -396,10 +398,8 @@ class OptimalResult:
         found = self._work.profile_covariance()
         if found is None:
             return None
-        cards = self.extractions[0].keywords
-        above = self._work.view.rows.start
-        rows = slice(cards["EXTRYSTR"] - 1 - above, cards["EXTRYSTP"] - above)
-        return found[rows, rows]
+        rows = self._work.rows(0)
+        return found[np.ix_(rows, rows)]
 
     def model(self, integration: int = 0) -> NDArray[np.float64]:
         """The model of the image, in its unit, NaN where nothing was fitted; (row, column).
@@ -455,16 +455,44 @@ def _lost_core(work: Work, rejected: tuple[NDArray[np.intp], ...]) -> float:
 
 
 def _notes(
-    operator: OptimalExtraction, view: View, work: Work, start: Start, lost: float
+    operator: OptimalExtraction,
+    view: View,
+    work: Work,
+    start: Start,
+    found: tuple[dict[str, NDArray[Any]], NDArray[np.float64] | None, Any],
+    lost: float,
 ) -> list[str]:
     """What a user should know of a fit."""
     notes = []
-    found = _middle(work.learned.traces[0])
+    place = _middle(work.learned.traces[0])
     expected, error = start.expected, float(np.nan_to_num(work.learned.shift_error[0]))
-    if expected is not None and abs(found - expected) > max(_TELL_OFFSET, 3.0 * error):
+    if expected is not None and abs(place - expected) > max(_TELL_OFFSET, 3.0 * error):
         notes.append(
-            f"the source was found at column {found:.2f}, {found - expected:+.2f} from where the "
+            f"the source was found at column {place:.2f}, {place - expected:+.2f} from where the "
             "header puts it"
+        )
+    rows = work.rows(0)
+    missing = 1.0 - float(np.median(work.seen[0][rows])) if rows.size else 0.0
+    if missing > _OFF_IMAGE and operator.profile is None:
+        notes.append(
+            f"{missing:.0%} of the source's light is off the image, where a learned profile is a "
+            "guess that the flux depends on: expected a profile (fit(star).profile)"
+        )
+    coefficients, shifts, _ = found
+    shares = _relative_flux(coefficients["coefficients"], len(work.lit))
+    for s in range(work.positives, len(work.lit), work.positives):
+        if -shares[s] > _TOO_MUCH and work.learned.signal_to_noise > _SURE:
+            notes.append(
+                f"the negative trace at column {_middle(work.learned.traces[s]):.2f} has "
+                f"{-shares[s]:.1f} times the source's light, expected as much or less: another "
+                "source may have been subtracted with the other nod"
+            )
+    far = 0 if shifts is None else int(np.count_nonzero(np.abs(shifts) >= SHIFT_LIMIT))
+    if far:
+        notes.append(
+            f"{far} of {len(shifts)} integrations {'is' if far == 1 else 'are'} "  # type: ignore[arg-type]
+            f"{SHIFT_LIMIT:g} columns or more off the mean: they are extracted as if it were "
+            f"{SHIFT_LIMIT:g}, and have too little flux"
         )
     if lost > _MANY:
         notes.append(
@@ -497,7 +525,7 @@ def _result(
     for s in range(operator._wanted):
         profile = work.lit[s]
         light, square = profile.sum(axis=1), (profile**2).sum(axis=1)
-        rows = np.flatnonzero((light > 0.05) & np.isfinite(view.wavelength))
+        rows = work.rows(s)
         if rows.size == 0:
             raise ProductError(f"{image.label}: the source has no light on the image")
         worth = light[rows] / square[rows]
@@ -505,10 +533,12 @@ def _result(
         columns: dict[str, NDArray[Any]] = {name: np.zeros(shape) for name in COLUMNS}
         pixels = raw["good"][:, s][:, rows] / square[rows]
         flux = coefficients[:, rows, s] * scale
-        none = (raw["flux_variance"][:, :, s][:, :, rows].sum(axis=0) <= 0) & (flux == 0)
+        variance = raw["flux_variance"][:, :, s][:, :, rows].sum(axis=0)
+        # Where no row has a variance, as in images without any, a flux is enough.
+        none = ~(variance > 0) if (variance > 0).any() else flux == 0
         none |= pixels <= 1e-8
         flux = np.where(none, np.nan, flux)
-        columns["FLUX"], columns["NPIXELS"] = flux, pixels
+        columns["FLUX"], columns["NPIXELS"] = flux, np.maximum(pixels, 0.0)
         columns["DQ"] = np.isnan(flux).astype(np.uint32)
         if operator.max_lost is not None:
             columns["DQ"][pixels < worth * (1.0 - operator.max_lost)] |= np.uint32(DO_NOT_USE)
@@ -517,20 +547,20 @@ def _result(
             for i, field in enumerate(work.behind):
                 place = (profile * field).sum(axis=1)[rows] / light[rows]
                 columns["BACKGROUND"] += coefficients[:, rows, sources + i] * place
-        for k, component in enumerate(_COMPONENTS):
+        for k, component in enumerate(COMPONENTS):
             columns[f"FLUX_VAR_{component}"] = raw["flux_variance"][k][:, s][:, rows] * scale**2
             if work.behind:
                 columns[f"BKGD_VAR_{component}"] = raw["background_variance"][k][:, s][:, rows]
         for name in ("FLUX", "SB", "BKGD"):
             total = np.zeros(shape)
-            for component in _COMPONENTS:
-                columns[f"{name}_VAR_{component}"][none] = np.nan
-                total += columns[f"{name}_VAR_{component}"]
+            for component in COMPONENTS:
+                values = columns[f"{name}_VAR_{component}"]
+                np.maximum(values, 0.0, out=values)  # what rounding leaves of next to nothing
+                values[none] = np.nan
+                total += values
             columns[f"{name}_ERROR"] = np.sqrt(total)
-        lit = work.view.lit[
-            :, work.columns.start - view.columns.start : work.columns.stop - view.columns.start
-        ]
-        weight = np.where(lit, np.maximum(profile, 0.0), 0.0)[rows]  # its wings may be below 0
+        # Its wings may be below 0.
+        weight = np.where(work.inside, np.maximum(profile, 0.0), 0.0)[rows]
         wave = image.wavelength[view.rows, work.columns][rows]
         wavelength = np.where(weight > 0, wave, 0.0).astype(float)
         wavelength = (wavelength * weight).sum(axis=1) / weight.sum(axis=1)

@@ -38,6 +38,9 @@ _BELIEF = 1e-4
 #: Expected shift between integrations in columns: it holds back shifts that are not measured.
 _JITTER = 0.2
 
+#: Largest shift in columns: farther away its second derivative does not do for a profile.
+SHIFT_LIMIT = 0.5
+
 #: Shifts below this do not matter to the errors of the fluxes.
 _SMALL_SHIFT = 0.05
 
@@ -279,6 +282,21 @@ class Work:
         return [profile.sum(axis=1) for profile in self.lit]
 
     @cached_property
+    def seen(self) -> list[NDArray[np.float64]]:
+        """The same of the pixels that have a wavelength."""
+        return [(profile * self.inside).sum(axis=1) for profile in self.lit]
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which pixels have a wavelength, shape (row, column)."""
+        first = self.view.columns.start
+        return self.view.lit[:, self.columns.start - first : self.columns.stop - first]
+
+    def rows(self, source: int) -> NDArray[np.intp]:
+        """Rows of the view in which a source is on the image."""
+        return np.flatnonzero((self.light[source] > 0.05) & np.isfinite(self.view.wavelength))
+
+    @cached_property
     def few_pairs(self) -> _Pairs:
         """The same without the derivatives."""
         if not self.slope:
@@ -316,7 +334,7 @@ class Work:
             keep = (own - middle) ** 2 * power < 25.0
             total = power[keep].sum()
             step = float(pull[keep].sum() / (total + _JITTER**-2))
-            shift = min(max(shift + step, -0.5), 0.5)
+            shift = min(max(shift + step, -SHIFT_LIMIT), SHIFT_LIMIT)
             if abs(step) < 0.02:
                 break
         return shift
@@ -434,41 +452,61 @@ def _reject_rows(
         sub = [field[some] for field in basis]
         return _solve_rows(data[some], start, sub, variance[some], doubt[some], threshold)
 
+    def unlike(some: NDArray[np.intp], follow: bool) -> NDArray[np.bool_]:
+        half = min(4, (len(data) - 1) // 2)
+        middle = np.clip(some, half, len(data) - 1 - half)  # at the ends: as many others
+        typical = np.median(coefficients[middle[:, None] + np.arange(-half, half + 1)], axis=1)
+        fields = [typical[:, i, np.newaxis] * field[some] for i, field in enumerate(basis)]
+        off, model = data[some] - sum(fields[sources:]), sum(fields[:sources])
+        good = weight[some] > 0
+        if follow:
+            core = good & (np.abs(model) > 0.3 * np.abs(model).max(axis=1, keepdims=True))
+            share = np.where(core, off / np.where(core, model, 1.0), np.nan)
+            known = core.any(axis=1)
+            off[known] -= np.nanmedian(share[known], axis=1)[:, np.newaxis] * model[known]
+        else:
+            off -= model
+        # No matter what the profile may be wrong by: it is a guess that must leave out less.
+        limit = threshold**2 * (variance[some] + np.minimum(doubt[some], 4.0 * variance[some]))
+        return np.asarray(good & (off**2 > limit))
+
     solved = solve(rows, weight[rows])
     coefficients[rows], inverse[rows] = solved.coefficients, solved.inverse
     gone = np.zeros((rows.size, data.shape[1]), dtype=bool)
     gone[solved.rejected] = True
-    # Two neighbours that are hit look like a source: what is left out then are the good pixels.
-    # Rows that lose several are tried again without what is unlike the rows around them.
-    several = np.flatnonzero(gone.sum(axis=1) > 1)
-    if several.size:
-        again = rows[several]
-        half = min(4, (len(data) - 1) // 2)
-        middle = np.clip(again, half, len(data) - 1 - half)  # at the ends: as many others
-        around = middle[:, np.newaxis] + np.arange(-half, half + 1)
-        typical = np.median(coefficients[around], axis=1)
-        good = weight[again] > 0
-        fields = [typical[:, i, np.newaxis] * field[again] for i, field in enumerate(basis)]
-        off = data[again] - sum(fields[sources:])
-        model = sum(fields[:sources])
-        # The median over the core tells how much brighter the row is than those around it.
-        core = good & (np.abs(model) > 0.3 * np.abs(model).max(axis=1, keepdims=True))
-        share = np.where(core, off / np.where(core, model, 1.0), np.nan)
-        some = core.any(axis=1)
-        off[some] -= np.nanmedian(share[some], axis=1)[:, np.newaxis] * model[some]
-        # No matter what the profile may be wrong by: it is a guess that must leave out less.
-        limit = threshold**2 * (variance[again] + np.minimum(doubt[again], 4.0 * variance[again]))
-        odd = good & (off**2 > limit)
+    # Two neighbours that are hit look like a source: what is left out then are the good pixels,
+    # which have too little light. Rows that lose such a pixel, or several, are tried again without
+    # what is unlike the rows around them, of which they have the brightness that most of their core
+    # has, or the same. What leaves out least is right.
+    dim = _lost_dim(gone, data[rows], [field[rows] for field in basis], coefficients[rows])
+    todo = np.flatnonzero(dim | (gone.sum(axis=1) > 1))
+    again = rows[todo]
+    for follow in (True, False) if todo.size else ():
+        odd = unlike(again, follow)
         other = solve(again, np.where(odd, 0.0, weight[again]))
         odd[other.rejected] = True
-        fewer = odd.sum(axis=1) < gone[several].sum(axis=1)
-        gone[several[fewer]] = odd[fewer]
-        coefficients[again[fewer]] = other.coefficients[fewer]
-        inverse[again[fewer]] = other.inverse[fewer]
+        more = odd.sum(axis=1) - gone[todo].sum(axis=1)
+        still = _lost_dim(odd, data[again], [field[again] for field in basis], other.coefficients)
+        better = (more < 0) | ((more <= 1) & dim[todo] & ~still)
+        gone[todo[better]] = odd[better]
+        coefficients[again[better]] = other.coefficients[better]
+        inverse[again[better]] = other.inverse[better]
+        dim[todo[better]] = still[better]
     where, column = np.nonzero(gone)
     found = (rows[where], column)
     weight[found] = 0.0
     return found
+
+
+def _lost_dim(
+    gone: NDArray[np.bool_],
+    data: NDArray[np.float64],
+    basis: list[NDArray[np.float64]],
+    coefficients: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Whether a row lost a pixel that has less light than its fit: cosmic rays only add some."""
+    model = sum(coefficients[:, i, np.newaxis] * field for i, field in enumerate(basis))
+    return np.any(gone & (data < model), axis=1)
 
 
 def _kept(

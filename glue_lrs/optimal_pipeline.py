@@ -25,7 +25,7 @@ from glue_lrs.extract import (
     _Keywords,
     tell,
 )
-from glue_lrs.extraction import COLUMNS, Extraction, Provenance, column_units
+from glue_lrs.extraction import COLUMNS, COMPONENTS, Extraction, Provenance, column_units
 from glue_lrs.header import OwnHeader
 from glue_lrs.image import DO_NOT_USE, FIXED_SLIT, SlitImage
 from glue_lrs.learn import invert, normal
@@ -35,7 +35,6 @@ from glue_lrs.profile import PSFProfile, read_rows
 
 __all__ = ["PSFLocation", "PipelineOptimal"]
 
-_COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 #: Patterns of dithers in which the other nod leaves one negative trace.
 _NOD_PATTERNS = ("ALONG-SLIT-NOD", "2-POINT-NOD")
 #: Columns that two nods must be apart at least.
@@ -399,7 +398,7 @@ def _extract(
         alone = kept / (profile * kept).sum(axis=-1)[..., np.newaxis]
     alone[~np.isfinite(alone)] = 0.0
     response *= response
-    for component, values in zip(_COMPONENTS, variances, strict=True):
+    for component, values in zip(COMPONENTS, variances, strict=True):
         if values is None:
             continue
         total = np.einsum("...c,...c->...", response, values)
@@ -419,13 +418,13 @@ def _scale(columns: dict[str, NDArray[Any]], scale: float) -> None:
     columns["DQ"] = np.isnan(columns["FLUX"]).astype(np.uint32)
     columns["FLUX"] *= scale
     columns["BACKGROUND"] /= pixels
-    for component in _COMPONENTS:
+    for component in COMPONENTS:
         columns[f"FLUX_VAR_{component}"] *= scale**2
         columns[f"BKGD_VAR_{component}"] /= pixels**2
         for name in ("FLUX", "SB", "BKGD"):
             columns[f"{name}_VAR_{component}"][none] = np.nan
     for name in ("FLUX", "SB", "BKGD"):
-        total = sum(columns[f"{name}_VAR_{component}"] for component in _COMPONENTS)
+        total = sum(columns[f"{name}_VAR_{component}"] for component in COMPONENTS)
         columns[f"{name}_ERROR"] = np.sqrt(total)
 
 

@@ -149,7 +149,8 @@ def find_start(
     if operator.position is not None and operator.fit_position:
         _check_asked(view, columns, bright)
     sure = all(any(abs(e.column - c) < _NEAR and e.ratio > _FOUND for e in maxima) for c in columns)
-    columns += _neighbours(maxima, columns, 2.0 * operator.reach, careful)
+    if not held:
+        columns += _neighbours(maxima, columns, 2.0 * operator.reach, careful)
     both = list(columns)
     if nodded:
         both += [c + apart for apart in _nods(columns, found, mean) for c in columns]

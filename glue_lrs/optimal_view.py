@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -20,6 +21,9 @@ PLANES = ("var_poisson", "var_rnoise", "var_flat")
 
 #: Integrations of which the median stands at the beginning of a stack's mean.
 _PILOTS = 9
+
+#: Pixels that tell how bright an integration is, and fraction of them that must be alike.
+_BRIGHT, _ALIKE = 20, 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +122,7 @@ class View:
             data, good, variances = self.read(0 if image.is_stack else None, self.columns)
             return self._mean(data, good, variances, 1)
         number = image.data.shape[0]
-        pilots = np.unique(np.linspace(0, number - 1, min(_PILOTS, number)).astype(int))
-        several = [self.read(int(i), self.columns) for i in pilots]
+        several = self._pilots()
         stacked = np.stack([np.where(good, data, np.nan) for data, good, _ in several])
         stacked.sort(axis=0)
         count = np.isfinite(stacked).sum(axis=0)
@@ -135,19 +138,43 @@ class View:
                 else np.median(np.stack([p for p in planes if p is not None]), axis=0)
             )
         spread = np.sum([v for v in spreads if v is not None], axis=0)
-        limit = 8.0 * np.sqrt(np.maximum(spread, 0.0)) + 0.3 * np.abs(middle)
+        noise = 8.0 * np.sqrt(np.maximum(spread, 0.0))
+        above = middle - np.median(middle, axis=1, keepdims=True)  # the source
+        bright = (above > noise) & (above > 0.3 * above.max(axis=1, keepdims=True))
         total, times = np.zeros_like(middle), np.zeros_like(middle)
         for i in range(number):
             data, good, _ = self.read(i, self.columns, variances=False)
-            good &= np.abs(data - middle) <= limit
+            # Of an integration that is fainter as a whole the core must not be left out; one that
+            # differs otherwise, as it was moved, is no part of the mean.
+            told = bright & good
+            many = int(told.sum()) > _BRIGHT
+            change = median((data - middle)[told] / above[told]) if many else 0.0
+            expected = middle + change * above
+            good &= np.abs(data - expected) <= noise + 0.3 * np.abs(expected)
+            if many and np.count_nonzero(good & told) < _ALIKE * np.count_nonzero(told):
+                continue
             total += np.where(good, data, 0.0)
             times += good
+        if not times.any():  # all differ
+            total, times = middle, (count > 0).astype(float)
+        number = max(int(times.max()), 1)  # some may have no good pixel
         good = times > number / 4
         mean = np.where(good, total / np.maximum(times, 1), 0.0)
         shared = [None if v is None else v / number for v in spreads]
         if shared[2] is not None:  # the flat field's error is that of each integration
             shared[2] = shared[2] * number
         return self._mean(mean, good, shared, number)
+
+    def _pilots(
+        self,
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.bool_], list[NDArray[np.float64] | None]]]:
+        """Some integrations; with good pixels, if any has."""
+        number = self.image.data.shape[0]
+        found = [self.read(i, self.columns) for i in _evenly(range(number))]
+        if all(good.any() for _, good, _ in found):
+            return found
+        usable = [i for i in range(number) if self.read(i, self.columns, variances=False)[1].any()]
+        return [self.read(i, self.columns) for i in _evenly(usable)] or found
 
     def _mean(
         self,
@@ -180,6 +207,12 @@ class View:
             columns,
         )
         return Mean(pixels, variances, number)
+
+
+def _evenly(numbers: Sequence[int]) -> list[int]:
+    """Some of many, from the first to the last."""
+    some = np.linspace(0, len(numbers) - 1, min(_PILOTS, len(numbers)))
+    return [numbers[int(at)] for at in some]
 
 
 def running(values: NDArray[np.float64], good: NDArray[np.bool_], half: int) -> NDArray[np.float64]:

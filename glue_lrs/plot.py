@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 # Okabe and Ito's palette: told apart with every kind of colour vision.
-ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+ORANGE, SKY, GREEN = "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
 #: Colours of spectra that are drawn over each other; black and a dash tell the truth.
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#666666")

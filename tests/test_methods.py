@@ -16,6 +16,7 @@ from glue_lrs.errors import ApertureError, ReferenceFileError, SourceError
 from glue_lrs.extraction import COLUMNS, Extraction
 from glue_lrs.image import FIXED_SLIT
 from glue_lrs.io.psf import write_psf
+from glue_lrs.methods import fit_model
 from glue_lrs.optimal import OptimalExtraction
 from glue_lrs.profile import GaussianProfile, PSFProfile
 from glue_lrs.simulate import Scene, Simulated, Source
@@ -179,6 +180,14 @@ def test_an_offset_to_where_no_source_is(offset: float, given: bool, psf: PSFPro
     operator = make(extraction_type="optimal", position_offset=offset, **changes)
     with pytest.raises(SourceError, match=r"no source at column .* at column 13"):
         operator.run(made.image)
+
+
+def test_a_model_speaks_in_the_operators_words(nod: Simulated) -> None:
+    """Of a box as well, whose residual the viewers show."""
+    operator = make(xstart=20, xstop=25, use_source_posn=False, apply_apcorr=False)
+    told = r"\(optimize_psf_location=False .* this is the middle of the aperture"
+    with pytest.raises(SourceError, match=told):
+        fit_model(operator, nod.image)
 
 
 def test_what_has_no_effect_is_told(nod: Simulated, psf: PSFProfile) -> None:

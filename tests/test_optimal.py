@@ -38,7 +38,7 @@ from glue_lrs.extraction import COLUMNS
 from glue_lrs.image import SlitImage
 from glue_lrs.mending import extract_mended
 from glue_lrs.optimal import OptimalExtraction, OptimalResult
-from glue_lrs.profile import GaussianProfile, PSFProfile
+from glue_lrs.profile import EmpiricalProfile, GaussianProfile, PSFProfile
 from glue_lrs.simulate import PIXEL_SCALE, PSF, Scene, Simulated, Source
 
 PLANES = ("data", "err", "var_poisson", "var_rnoise", "var_flat", "dq")
@@ -325,6 +325,24 @@ def test_neighbours_that_are_hit_are_not_taken_for_the_source() -> None:
     assert (extraction.lost_fraction[at] > 0.3).all()
 
 
+def test_hits_on_both_sides_of_the_trace_are_no_brighter_source() -> None:
+    """The one pixel between them disagrees with both: what was left out was that one."""
+    simulated = scene(3, 1e-5, bad_fraction=0.0).s2d(1, subtract_nod=False)
+    data = simulated.image.data.copy()
+    column = int(np.nanmean(simulated.truth.column))
+    rows = np.arange(30, 340, 10)
+    data[rows, column - 1] += 100.0
+    data[rows, column + 1] += 130.0
+    result = OptimalExtraction().fit(replace(simulated.image, data=data))
+    extraction = result.extractions[0]
+    at = rows - rows_of(extraction).start
+    columns = extraction.columns
+    pull = (columns["FLUX"][at] - 1e-5) / columns["FLUX_ERROR"][at]
+    assert np.abs(pull).max() < 5.0
+    hit = np.isin(result.rejected[0], rows)
+    assert set(result.rejected[1][hit].tolist()) == {column - 1, column + 1}
+
+
 def test_headers_and_times_are_ones_own() -> None:
     image = scene(1, 1e-3).calints(2).image
     extraction = OptimalExtraction().run(image)
@@ -555,6 +573,99 @@ def test_cosmic_rays_in_stacks() -> None:
     assert set(result.rejected[0].tolist()) == set(range(8))
 
 
+def stack(factors: list[float]) -> Simulated:
+    made = scene(4, 1e-3, flat_error=1e-4, bad_fraction=0.0)
+    return made.calints(len(factors), factors=np.array(factors))
+
+
+@pytest.mark.parametrize("factors", [[1.0, 0.6] * 4, [1.0, 0.5, 0.0, 1.0, 1.2], [1.0, 2.0]])
+def test_integrations_of_different_brightness(factors: list[float]) -> None:
+    """Those that are fainter as a whole are no cosmic rays: their cores were left out."""
+    simulated = stack(factors)
+    result = OptimalExtraction().fit(simulated.image)
+    columns = result.extractions[0].columns
+    true = np.outer(factors, simulated.truth.flux[rows_of(result.extractions[0])])
+    weight = columns["FLUX_ERROR"] ** -2
+    bias = np.nansum(weight * (columns["FLUX"] - true)) / np.nansum(weight * true)
+    assert abs(bias) < 1e-3
+    assert result.number_rejected < 20
+
+
+@pytest.mark.parametrize(("number", "some"), [(4, [3]), (8, [3, 6]), (30, [1, 2])])
+def test_stacks_of_which_little_is_left(number: int, some: list[int]) -> None:
+    simulated = stack([1.0] * number)
+    dq = simulated.image.dq.copy()  # type: ignore[union-attr]
+    dq[[i for i in range(number) if i not in some]] |= 1
+    extraction = OptimalExtraction().run(replace(simulated.image, dq=dq))
+    flux = extraction.columns["FLUX"]
+    assert np.isfinite(flux).any(axis=1).nonzero()[0].tolist() == some
+    ratio = flux[some] / simulated.truth.flux[rows_of(extraction)]
+    assert np.nanmedian(ratio) == pytest.approx(1.0, abs=2e-3)
+
+
+def test_an_integration_that_was_moved_does_not_spoil_the_others() -> None:
+    simulated = stack([1.0] * 6)
+    data = simulated.image.data.copy()
+    data[2] = np.roll(data[2], 2, axis=-1)
+    told = "1 of 6 integrations is 0.5 columns or more off the mean"
+    with pytest.warns(LRSWarning, match=told), pytest.warns(LRSWarning, match="were rejected"):
+        result = OptimalExtraction().fit(replace(simulated.image, data=data))
+    flux = (
+        result.extractions[0].columns["FLUX"] / simulated.truth.flux[rows_of(result.extractions[0])]
+    )
+    assert np.nanmedian(np.delete(flux, 2, axis=0), axis=1) == pytest.approx(1.0, abs=2e-3)
+    assert np.nanmedian(flux[2]) < 0.5
+
+
+def test_light_off_the_image_is_told() -> None:
+    image = scene(5, 1e-3, pointing_error=-1.4).s2d(1, subtract_nod=False).image
+    told = r"3\d% of the source's light is off the image, where a learned profile is a guess"
+    with pytest.warns(LRSWarning, match=told), pytest.warns(LRSWarning, match="header puts it"):
+        OptimalExtraction().fit(image)
+    given = OptimalExtraction(profile=TrueProfile(PSF(), HALO))
+    with pytest.warns(LRSWarning, match="header puts it") as caught:
+        extraction = given.run(image)
+    assert not any("off the image" in str(one.message) for one in caught)
+    assert np.nanmedian(extraction.columns["FLUX"]) == pytest.approx(1e-3, rel=5e-3)
+
+
+def test_a_source_subtracted_with_the_other_nod_is_told() -> None:
+    sources = (Source(flux=1e-3), Source(flux=7e-4, position=-1.97))
+    image = Scene(sources=sources, seed=7).s2d(1).image
+    told = r"negative trace at column 30\.9\d has 3\.\d times the source's light"
+    with pytest.warns(LRSWarning, match=told):
+        OptimalExtraction().fit(image)
+
+
+@pytest.mark.parametrize("how", ["few", "wild"])
+def test_what_no_profile_can_be_learned_from(how: str) -> None:
+    fraction = 0.9 if how == "few" else 0.0
+    image = Scene(sources=(Source(flux=1e-4),), bad_fraction=fraction, seed=1).s2d(1).image
+    if how == "wild":
+        data = image.data.copy()
+        data[np.random.default_rng(1).random(data.shape) < 0.1] = 1e25
+        image = replace(image, data=data)
+    with pytest.raises(LRSError, match="no profile can be learned, expected more good pixels"):
+        OptimalExtraction().run(image)
+
+
+def test_errors_of_the_profile_have_the_rows_of_the_spectrum() -> None:
+    image = scene(2, 1e-3).s2d(1).image
+    wavelength = image.wavelength.copy()
+    wavelength[150:160] = np.nan
+    result = OptimalExtraction().fit(replace(image, wavelength=wavelength))
+    covariance = result.profile_covariance()
+    assert covariance is not None
+    assert covariance.shape == 2 * result.extractions[0].columns["FLUX"].shape
+
+
+def test_a_profile_ends_with_the_image() -> None:
+    image = scene(2, 1e-3).s2d(1).image
+    profile = OptimalExtraction(reach=2000).fit(image).profile
+    assert isinstance(profile, EmpiricalProfile)
+    assert profile.coefficients.shape[0] < 2 * image.shape[1]
+
+
 def test_a_stack_of_one_is_an_image() -> None:
     image = scene(1, 1e-3).slit_calints(1).image
     single = replace(
@@ -707,7 +818,8 @@ def test_the_spectrum_goes_the_usual_way() -> None:
 def test_background_of_a_line() -> None:
     made = scene(1, 1e-4, background=40.0, background_slope=0.05, bad_fraction=0.0)
     simulated = made.s2d(1, subtract_nod=False)
-    extraction = OptimalExtraction(bkg_order=1).run(simulated.image)
+    profile = TrueProfile(PSF(), HALO)  # a learned one is not that sure where its wings end
+    extraction = OptimalExtraction(profile=profile, bkg_order=1).run(simulated.image)
     rows, c = rows_of(extraction), extraction.columns
     true = (
         simulated.truth.background[rows, 13] + 0.24 * np.diff(simulated.truth.background)[rows, 13]
@@ -716,6 +828,31 @@ def test_background_of_a_line() -> None:
     assert np.nanstd(pull) == pytest.approx(1.0, abs=0.12)
     assert abs(np.nanmean(pull)) < 0.2
     assert np.nanmedian(c["FLUX"]) == pytest.approx(1e-4, rel=4e-3)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_backgrounds_of_a_higher_order(product: str, order: int) -> None:
+    """They follow the wings of the source in part, but no more of its light."""
+    changes = changes_of(100.0, product)
+    flux = flux_of(100.0, product, **changes)
+    made = [scene(seed, flux, **changes) for seed in range(2)]
+    found = study(made, PRODUCTS[product][0], OptimalExtraction(bkg_order=order), order=order)
+    assert abs(found.bias) < 0.007
+    assert found.spread < 1.25
+
+
+@pytest.mark.parametrize(("width", "most"), [(45, 0.003), (33, 0.003), (27, 0.01)])
+def test_backgrounds_of_narrow_images(width: int, most: float) -> None:
+    """The wings of the source reach both edges: what little is beyond them says what they are."""
+    made = [scene(seed, 1e-3, nod_throw=0.02) for seed in range(2)]
+    found = study(
+        made,
+        lambda s: s.s2d(1, subtract_nod=False, shape=(387, width), column=(width - 1) / 2),
+        OptimalExtraction(),
+        order=0,
+    )
+    assert abs(found.bias) < most
 
 
 @pytest.mark.parametrize("how", ["nothing", "no area", "no wavelength"])

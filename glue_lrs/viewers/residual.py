@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from glue_lrs.errors import LRSWarning
 from glue_lrs.extract import Extract1D
 from glue_lrs.image import SlitImage
-from glue_lrs.methods import robust
+from glue_lrs.methods import fit_model
 from glue_lrs.viewers.coordinates import image_coordinates
 
 __all__ = ["META", "Residual", "fit_residual", "image_of_residual", "residual_data", "residual_of"]
@@ -63,7 +63,7 @@ def fit_residual(operator: Extract1D, image: SlitImage) -> Residual:
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = robust(operator, image).fit(image)
+        result = fit_model(operator, image)
     residual = result.residual()
     rejected = np.zeros(image.shape, dtype=np.uint8)
     rejected[result.rejected[-2:]] = 1
