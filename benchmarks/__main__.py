@@ -26,8 +26,8 @@ from astropy.io import fits
 from benchmarks.timing import repeated, show, timed
 from glue_lrs import Extract1D, SlitImage
 from glue_lrs.io.apcorr import write_apcorr
-from glue_lrs.reference import Reference
-from glue_lrs.simulate import Scene
+from glue_lrs.reference.reference import Reference
+from glue_lrs.simulation.scene import Scene
 
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "WAVELENGTH")
 SLIT_BACKGROUND = [[1.5], [8.5], [51.5], [59.5]]

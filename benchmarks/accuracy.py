@@ -17,11 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning
-from glue_lrs.extraction import Extraction
-from glue_lrs.image import DO_NOT_USE, SlitImage
-from glue_lrs.optimal import OptimalExtraction, OptimalResult
-from glue_lrs.profile import Profile
-from glue_lrs.simulate import PIXEL_AREA, PIXEL_SCALE, PSF, Scene, Simulated, Source, Truth
+from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.extraction.optimal_result import OptimalResult
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.profiles.base import Profile
+from glue_lrs.simulation.optics import PIXEL_AREA, PIXEL_SCALE, PSF
+from glue_lrs.simulation.scene import Scene
+from glue_lrs.simulation.spectra import Source
+from glue_lrs.simulation.truth import Simulated, Truth
+from glue_lrs.spectra.extraction import Extraction
 
 JANSKY = PIXEL_AREA * 1e6
 HALO = 0.05

@@ -12,9 +12,12 @@ import numpy as np
 from benchmarks.timing import repeated, show, timed
 from glue_lrs import Extract1D, SlitImage
 from glue_lrs.io.psf import write_psf
-from glue_lrs.profile import PSFProfile
-from glue_lrs.reference import Reference
-from glue_lrs.simulate import PIXEL_SCALE, PSF, Scene, Simulated, Source
+from glue_lrs.profiles.psf import PSFProfile
+from glue_lrs.reference.reference import Reference
+from glue_lrs.simulation.optics import PIXEL_SCALE, PSF
+from glue_lrs.simulation.scene import Scene
+from glue_lrs.simulation.spectra import Source
+from glue_lrs.simulation.truth import Simulated
 
 WAVES = np.linspace(2.0, 15.0, 131)
 SEEDS = 5

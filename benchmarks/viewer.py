@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from glue_lrs.simulate import Scene
+from glue_lrs.simulation.scene import Scene
 
 #: Columns that the hand moves the aperture to and fro by.
 REACH = 3.0

@@ -20,11 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from glue_lrs import Aperture, ApertureCorrection, Extract1D, LRSWarning, SlitImage
-from glue_lrs.growth import survey
-from glue_lrs.plot import plot_cut, plot_image
-from glue_lrs.plot_measure import plot_measurement
-from glue_lrs.plot_optimal import plot_optimal
-from glue_lrs.simulate import Scene, Source, Supernova, demo_scene
+from glue_lrs.measurement.curve_of_growth import survey
+from glue_lrs.plotting.image import plot_cut, plot_image
+from glue_lrs.plotting.measurement import plot_measurement
+from glue_lrs.plotting.optimal import plot_optimal
+from glue_lrs.simulation.scene import Scene, demo_scene
+from glue_lrs.simulation.spectra import Source, Supernova
 
 VERMILION, BLUE, GREEN, GREY = "#D55E00", "#0072B2", "#009E73", "0.45"
 #: Pictures of the demonstration that are shown as they are.

@@ -5,20 +5,20 @@ Importing the package registers the formats ``lrs-s2d`` and ``lrs-x1d`` of specu
 
 from __future__ import annotations
 
-from glue_lrs import _interrupt as _interrupt  # first: the other imports take long
+from glue_lrs._utils import interrupt as interrupt  # first: the other imports take long
 
 # isort: split
 from importlib.metadata import version as _version
 
 from glue_lrs import io as _io  # noqa: F401 - registers the formats
-from glue_lrs.aperture import Aperture
-from glue_lrs.aperture_correction import ApertureCorrection
-from glue_lrs.background import Background
+from glue_lrs.apertures.aperture import Aperture
+from glue_lrs.apertures.aperture_correction import ApertureCorrection
+from glue_lrs.apertures.background import Background
 from glue_lrs.errors import LRSError, LRSWarning
-from glue_lrs.extract import Extract1D
-from glue_lrs.extraction import Extraction
-from glue_lrs.image import SlitImage
-from glue_lrs.reference import Reference
+from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.reference.reference import Reference
+from glue_lrs.spectra.extraction import Extraction
 
 __all__ = [
     "Aperture",

@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning, WriteError
-from glue_lrs.extract import Extract1D
-from glue_lrs.image import FIXED_SLIT, SLITLESS, SlitImage
+from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from glue_lrs.extraction import Extraction
-    from glue_lrs.simulate import Scene, Simulated
+    from glue_lrs.simulation.scene import Scene
+    from glue_lrs.simulation.truth import Simulated
+    from glue_lrs.spectra.extraction import Extraction
 
 __all__ = ["EXAMPLES", "DemoResult", "Example", "Score", "run_demo"]
 
@@ -217,8 +219,9 @@ def run_demo(
         If a file exists or cannot be written.
     """
     from glue_lrs.io.apcorr import write_apcorr
-    from glue_lrs.plot import save
-    from glue_lrs.simulate import Source, Supernova, demo_scene
+    from glue_lrs.plotting.style import save
+    from glue_lrs.simulation.scene import demo_scene
+    from glue_lrs.simulation.spectra import Source, Supernova
 
     folder = Path(output_dir)
     files = _names(folder)
@@ -292,7 +295,9 @@ def _run(
     example: Example, product: Simulated, files: dict[str, Path], overwrite: bool
 ) -> Extraction:
     """Write an example's reference, extract with it as a user would, write and draw."""
-    from glue_lrs.plot import plot_product, plot_stack, save
+    from glue_lrs.plotting.product import plot_product
+    from glue_lrs.plotting.spectra import plot_stack
+    from glue_lrs.plotting.style import save
 
     path = files[f"{example.name} json"]
     wanted = Extract1D.from_reference(
@@ -353,7 +358,7 @@ def _part(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
 def _comparison(
     spectra: dict[str, Extraction], wavelength: NDArray[np.float64], flux: NDArray[np.float64]
 ) -> Figure:
-    from glue_lrs.plot import plot_comparison
+    from glue_lrs.plotting.spectra import plot_comparison
 
     slit = {
         f"{one.name}: {one.what}": spectra[one.name]
@@ -369,8 +374,8 @@ def _comparison(
 def _width() -> Figure:
     from matplotlib.figure import Figure
 
-    from glue_lrs.plot import plot_width
-    from glue_lrs.simulate import PIXEL_SCALE
+    from glue_lrs.plotting.image import plot_width
+    from glue_lrs.simulation.optics import PIXEL_SCALE
 
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     ax = figure.subplots()

@@ -18,7 +18,8 @@ import pytest
 from astropy import units as u
 from hypothesis import settings
 
-from glue_lrs.image import FIXED_SLIT, SlitImage
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.instrument import FIXED_SLIT
 
 # The same examples each time: a test that fails now and then is of no use.
 settings.register_profile("fixed", derandomize=True, deadline=None)

@@ -11,10 +11,10 @@ from click.testing import CliRunner, Result
 from matplotlib import image as pictures
 from stdatamodels.jwst import datamodels
 
-from glue_lrs.cli import main
+from glue_lrs.cli.program import main
 from glue_lrs.demo import EXAMPLES, FWHM, FWHM_WAVELENGTH, TAPER
-from glue_lrs.io.x1d import read_single
-from glue_lrs.simulate import Supernova
+from glue_lrs.io.x1d_reader import read_single
+from glue_lrs.simulation.spectra import Supernova
 
 SPECTRA = {
     one.name: f"demo_{one.name}_x1d{'ints' * one.product.endswith('ints')}.fits" for one in EXAMPLES

@@ -75,7 +75,7 @@ def run(line: str) -> tuple[str, int]:
     """Run a line of ``glue-lrs`` in the present folder: what it prints, and its exit code."""
     from click.testing import CliRunner
 
-    from glue_lrs.cli import main
+    from glue_lrs.cli.program import main
 
     program, *words = shlex.split(line)
     if program != "glue-lrs":

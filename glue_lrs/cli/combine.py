@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glue_lrs.cli.console import OK, echo, table_text
 from glue_lrs.cli.options import APCORR, EXTRACT1D, FILES, FITS, OVERWRITE, PSF, SETTINGS
 from glue_lrs.cli.program import main
-from glue_lrs.cli.talk import OK, echo, table_text
-from glue_lrs.cli.work import base_name, draw_spectra, folder_made, operator_for
+from glue_lrs.cli.tasks import base_name, draw_spectra, folder_made, operator_for
 from glue_lrs.errors import WriteError
 
 if TYPE_CHECKING:
-    from glue_lrs.extraction import Extraction
-    from glue_lrs.image import SlitImage
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.extraction import Extraction
 
 
 @main.command(short_help="Combine nods or exposures into one spectrum.")
@@ -74,10 +74,10 @@ def combine(
       glue-lrs combine nod*_s2d.fits --set extraction_type=optimal -o best_c1d.fits --plot
       glue-lrs combine *_x1d.fits --weights inverse_variance --sigma-clip 4 -o all_c1d.fits
     """
-    from glue_lrs.combine import combine as combined
-    from glue_lrs.image import SlitImage
+    from glue_lrs.combination.combine import combine as combined
+    from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.io.c1d import read_inputs
-    from glue_lrs.plot import save
+    from glue_lrs.plotting.style import save
 
     targets = [output, f"{base_name(output)}.png"][: 2 if picture else 1]
     inputs = {os.path.realpath(path): path for path in (*files, extract1d, apcorr, psf) if path}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from glue_lrs.cli.console import echo, table_text
 from glue_lrs.cli.options import FOLDER, OVERWRITE
 from glue_lrs.cli.program import main
-from glue_lrs.cli.talk import echo, table_text
-from glue_lrs.cli.work import folder_made
+from glue_lrs.cli.tasks import folder_made
 
 
 @main.command(short_help="See it all at work, on simulated files whose truth is known.")

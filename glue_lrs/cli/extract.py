@@ -16,20 +16,8 @@ from typing import Any
 
 import click
 
-from glue_lrs._interrupt import EXIT_CODE
-from glue_lrs.cli.options import (
-    APCORR,
-    EXTRACT1D,
-    FILES,
-    FITS,
-    FOLDER,
-    OVERWRITE,
-    PSF,
-    SETTINGS,
-    _context_name,
-)
-from glue_lrs.cli.program import main
-from glue_lrs.cli.talk import (
+from glue_lrs._utils.interrupt import EXIT_CODE
+from glue_lrs.cli.console import (
     FAILED,
     OK,
     SOME_FAILED,
@@ -41,7 +29,19 @@ from glue_lrs.cli.talk import (
     say_traceback,
     table_text,
 )
-from glue_lrs.cli.work import base_name, drawn, extracted, folder_made, operator_for
+from glue_lrs.cli.options import (
+    APCORR,
+    EXTRACT1D,
+    FILES,
+    FITS,
+    FOLDER,
+    OVERWRITE,
+    PSF,
+    SETTINGS,
+    context_name,
+)
+from glue_lrs.cli.program import main
+from glue_lrs.cli.tasks import base_name, drawn, extracted, folder_made, operator_for
 from glue_lrs.errors import LRSWarning, WriteError
 
 #: The endings of pipeline products and what replaces them in the name of a spectrum.
@@ -85,7 +85,7 @@ class _Outcome:
 @PSF
 @SETTINGS
 @click.option(
-    "--crds", is_flag=False, flag_value="", metavar="[CONTEXT]", callback=_context_name,
+    "--crds", is_flag=False, flag_value="", metavar="[CONTEXT]", callback=context_name,
     help="Take from CRDS what --extract1d, --apcorr and --psf do not give.",
 )  # fmt: skip
 @click.option(
@@ -331,10 +331,10 @@ def _extract_one(job: _Job) -> _Outcome:
 
 
 def _extract_and_write(job: _Job) -> tuple[dict[str, str], list[str]]:
-    from glue_lrs.checks import advice
-    from glue_lrs.describe import summarize
-    from glue_lrs.image import SlitImage
-    from glue_lrs.plot import save
+    from glue_lrs.cli.summary import summarize
+    from glue_lrs.extraction.advice import advice
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.plotting.style import save
 
     targets = [Path(target) for target in (job.output, job.picture) if target is not None]
     for target in targets:  # before the work rather than after it

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from glue_lrs.cli.console import each_file, echo, exit_code, translated
 from glue_lrs.cli.options import FILES
 from glue_lrs.cli.program import main
-from glue_lrs.cli.talk import each_file, echo, exit_code, translated
 
 
 @main.command(short_help="Say what files are, and where their spectra will be taken.")
@@ -33,7 +33,7 @@ def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> int:
       glue-lrs info x_s2d.fits
       glue-lrs info --json *_x1d.fits
     """
-    from glue_lrs.describe import describe, description
+    from glue_lrs.cli.summary import describe, description
 
     found: list[dict[str, Any]] = []
     for facts in each_file(ctx, files, describe):

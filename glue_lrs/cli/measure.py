@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from glue_lrs.cli.console import each_file, echo, exit_code, translated
 from glue_lrs.cli.options import APCORR, FILE, FILES, OVERWRITE
 from glue_lrs.cli.plot import picture_names
 from glue_lrs.cli.program import main
-from glue_lrs.cli.talk import each_file, echo, exit_code, translated
-from glue_lrs.cli.work import correction
+from glue_lrs.cli.tasks import correction
 from glue_lrs.errors import LRSError, LRSWarning, WriteError
 
 if TYPE_CHECKING:
-    from glue_lrs.aperture import Aperture
-    from glue_lrs.background import Background
-    from glue_lrs.growth import GrowthCurve
-    from glue_lrs.measure import Measurement
+    from glue_lrs.apertures.aperture import Aperture
+    from glue_lrs.apertures.background import Background
+    from glue_lrs.measurement.curve_of_growth import GrowthCurve
+    from glue_lrs.measurement.measurement import Measurement
 
 
 class _Width(click.ParamType):  # type: ignore[type-arg]
@@ -131,10 +131,10 @@ def _measured(
     overwrite: bool,
 ) -> tuple[dict[str, Any], str]:
     """Measure a file; write what is to be written; return what there is to say."""
-    from glue_lrs.extract import Extract1D
-    from glue_lrs.growth import survey
-    from glue_lrs.image import SlitImage
-    from glue_lrs.plot import save
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.measurement.curve_of_growth import survey
+    from glue_lrs.plotting.style import save
 
     image = SlitImage.read(path)
     table = correction(image, apcorr, {})
@@ -155,7 +155,7 @@ def _measured(
         written = made.to_reference(image)
     figure = None
     if picture is not None:
-        from glue_lrs.plot_measure import plot_measurement
+        from glue_lrs.plotting.measurement import plot_measurement
 
         figure = plot_measurement(found, growth, background=background, title=Path(path).name)
     if written is not None and reference is not None:

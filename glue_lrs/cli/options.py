@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from glue_lrs.cli.work import base_name
+from glue_lrs.cli.tasks import base_name
 
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
@@ -63,7 +63,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _context_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def context_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Refuse what is hardly a CRDS context, such as the file that stands behind the option."""
     if value in (None, "") or re.fullmatch(
         r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", str(value)

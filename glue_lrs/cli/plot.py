@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glue_lrs.cli.console import OK, echo
 from glue_lrs.cli.options import APCORR, EXTRACT1D, FILE, FILES, OVERWRITE, PSF, SETTINGS
 from glue_lrs.cli.program import main
-from glue_lrs.cli.talk import OK, echo
-from glue_lrs.cli.work import (
+from glue_lrs.cli.tasks import (
     base_name,
     check_integration,
     draw_spectra,
@@ -26,7 +26,7 @@ from glue_lrs.errors import LRSError, WriteError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from glue_lrs.extraction import Extraction
+    from glue_lrs.spectra.extraction import Extraction
 
 
 @main.command(short_help="Draw images with their apertures, or compare spectra.")
@@ -71,8 +71,8 @@ def plot(
       glue-lrs plot mine_x1d.fits pipeline_x1d.fits -o compared.png
       glue-lrs plot x_x1d.fits --column SURF_BRIGHT --show
     """
-    from glue_lrs.describe import is_spectrum, read_spectra
-    from glue_lrs.plot import save
+    from glue_lrs.io.spectra import is_spectrum, read_spectra
+    from glue_lrs.plotting.style import save
 
     spectra = [is_spectrum(path) for path in files]
     if any(spectra) and not all(spectra):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import click
 
 from glue_lrs import __version__
-from glue_lrs.cli.talk import Program
+from glue_lrs.cli.console import Program
 
 
 @click.group(

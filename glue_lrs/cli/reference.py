@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glue_lrs.cli.console import FAILED, OK, echo, recorded, say_error, say_warning, translated
 from glue_lrs.cli.options import FILE, OVERWRITE, SETTINGS
 from glue_lrs.cli.program import main
-from glue_lrs.cli.talk import FAILED, OK, echo, recorded, say_error, say_warning, translated
 from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError
 
 if TYPE_CHECKING:
-    from glue_lrs.extract import Extract1D
-    from glue_lrs.image import SlitImage
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.image.slit_image import SlitImage
 
 
 @main.group(short_help="Show, change and check EXTRACT1D references (JSON).")
@@ -51,7 +51,7 @@ def show(json_file: str | None, exp_type: str | None) -> None:
       glue-lrs reference show jwst_miri_extract1d_0006.json --exp-type MIR_LRS-SLITLESS
     """
     from glue_lrs.io.reference import format_reference
-    from glue_lrs.reference import Reference
+    from glue_lrs.reference.reference import Reference
 
     found = _read_reference(json_file)
     if exp_type is not None:
@@ -105,7 +105,7 @@ def edit(
                 f"pixels: give it where you extract, glue-lrs extract --set max_lost={value}",
                 ctx,
             )
-    from glue_lrs.image import SlitImage
+    from glue_lrs.image.slit_image import SlitImage
 
     picture = None if image is None else SlitImage.read(image)
     if picture is not None and exp_type is None:
@@ -136,8 +136,8 @@ def _edited(
     image: SlitImage | None,
 ) -> Any:
     """Change keys; step parameters go through an operator, which can fold them."""
-    from glue_lrs.extract import Extract1D
-    from glue_lrs.reference import Reference
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.reference.reference import Reference
 
     ids = [str(entry["id"]) for entry in found.document["apertures"]]
     if exp_type is None:
@@ -184,7 +184,7 @@ def check(json_file: str, image: str | None, exp_type: str | None) -> int:
       glue-lrs reference check my.json
       glue-lrs reference check my.json --image x_s2d.fits
     """
-    from glue_lrs.image import SlitImage
+    from glue_lrs.image.slit_image import SlitImage
 
     try:
         found = _read_reference(json_file)
@@ -214,7 +214,7 @@ def check(json_file: str, image: str | None, exp_type: str | None) -> int:
 
 def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
     """All that is wrong with a reference that could not be read, of which an error names one."""
-    from glue_lrs.checks import reference_errors
+    from glue_lrs.reference.validation import reference_errors
 
     try:
         document = json.loads(Path(path).expanduser().read_bytes().decode("utf-8-sig"))
@@ -225,9 +225,9 @@ def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
 
 def _check_on_image(found: Any, image: SlitImage, exp_type: str | None) -> list[tuple[str, str]]:
     """Extract, and tell where the aperture fell and what there is to say."""
-    from glue_lrs.checks import advice
-    from glue_lrs.describe import summarize
-    from glue_lrs.extract import Extract1D
+    from glue_lrs.cli.summary import summarize
+    from glue_lrs.extraction.advice import advice
+    from glue_lrs.extraction.extract1d import Extract1D
 
     notes: list[str] = []
     errors: list[str] = []
@@ -271,6 +271,6 @@ def _region_errors(image: SlitImage, operator: Extract1D | None) -> list[str]:
 
 
 def _read_reference(path: str | None) -> Any:
-    from glue_lrs.reference import Reference
+    from glue_lrs.reference.reference import Reference
 
     return Reference.default() if path is None else Reference.read(path)

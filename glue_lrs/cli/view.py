@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import click
 
+from glue_lrs.cli.console import echo
 from glue_lrs.cli.options import FILE, FILES, OVERWRITE
 from glue_lrs.cli.program import main
-from glue_lrs.cli.talk import echo
 
 
 @main.command(short_help="Draw the aperture by hand, in glue, and watch the spectrum.")

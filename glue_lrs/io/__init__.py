@@ -1,8 +1,16 @@
-"""Files in and out. Importing this package registers all formats."""
+"""Readers and writers. Importing this package registers all formats."""
 
 from __future__ import annotations
 
-from importlib import import_module
+from glue_lrs.io import apcorr, c1d, formats, psf, reference
 
-for _module in ("products", "apcorr", "psf", "reference", "x1d", "c1d", "formats"):
-    import_module(f"glue_lrs.io.{_module}").register()
+for _register in (
+    formats.register_images,
+    apcorr.register,
+    psf.register,
+    reference.register,
+    formats.register_extractions,
+    c1d.register,
+    formats.register_spectra,
+):
+    _register()

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from astropy.io import fits, registry
 
-from glue_lrs.aperture_correction import ApertureCorrection
+from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import CorrectionError, WriteError
-from glue_lrs.io._files import Source, atomic_write, opened
+from glue_lrs.io.files import Source, atomic_write, opened
 
 __all__ = ["read_apcorr", "register", "write_apcorr"]
 

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits, registry
 
-from glue_lrs.combine import COLUMNS, Combination, CombinedInput, Record, combine
+from glue_lrs.combination.combination import COLUMNS, Combination, CombinedInput, Record
+from glue_lrs.combination.combine import combine
 from glue_lrs.errors import LRSError, ProductError
-from glue_lrs.extraction import Extraction
-from glue_lrs.image import SlitImage
-from glue_lrs.io._files import Source, asdf_hdu, atomic_write, opened
-from glue_lrs.io.products import IMAGE_KINDS, claims, identify_product
-from glue_lrs.io.x1d import _plain, _set, _spectral_wcs, _without_structure, read_x1d
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.io.files import Source, asdf_hdu, atomic_write, opened
+from glue_lrs.io.identify import IMAGE_KINDS, claims, identify_product
+from glue_lrs.io.x1d_layout import without_structure
+from glue_lrs.io.x1d_reader import read_x1d
+from glue_lrs.io.x1d_writer import plain_value, set_card, spectral_wcs
+from glue_lrs.spectra.extraction import Extraction
 
 if TYPE_CHECKING:
     from specutils import Spectrum, SpectrumList
@@ -123,7 +126,7 @@ def read_c1d(source: Source) -> Combination:
             columns=columns,
             units={name: unit for name, unit in units.items() if unit},
             clipped=clipped,
-            header=_without_structure(header),
+            header=without_structure(header),
             keywords=keywords,
             inputs_source=() if record is None else _Inputs(record),
             provenance=record,
@@ -188,13 +191,13 @@ def write_c1d(
     where an input was clipped, and the record of inputs and parameters in the ASDF extension.
     """
     with atomic_write(path, overwrite) as temporary:
-        header = _without_structure(combination.header)
+        header = without_structure(combination.header)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")[:-6]
-        _set(header, "DATE", now, "UTC date file created")
-        _set(header, "FILENAME", Path(path).name, "Name of the file")
-        _set(header, "DATAMODL", "MultiCombinedSpecModel", "Type of data model")
-        _set(header, "S_EXTR1D", "COMPLETE", "1-D Spectral Extraction")
-        _set(header, "S_COMB1D", "COMPLETE", "1-D Spectral Combination")
+        set_card(header, "DATE", now, "UTC date file created")
+        set_card(header, "FILENAME", Path(path).name, "Name of the file")
+        set_card(header, "DATAMODL", "MultiCombinedSpecModel", "Type of data model")
+        set_card(header, "S_EXTR1D", "COMPLETE", "1-D Spectral Extraction")
+        set_card(header, "S_COMB1D", "COMPLETE", "1-D Spectral Combination")
         hdulist = fits.HDUList([fits.PrimaryHDU(header=header), _table(combination)])
         if combination.clipped is not None:
             hdulist.append(fits.ImageHDU(combination.clipped.astype(np.uint8), name=CLIPPED))
@@ -217,7 +220,7 @@ def _table(combination: Combination) -> fits.BinTableHDU:
     table.ver = 1
     for name, value in combination.keywords.items():
         if not (isinstance(value, float) and not np.isfinite(value)):  # FITS has no NaN in cards
-            _set(table.header, name, value, _COMMENTS.get(name, ""))
+            set_card(table.header, name, value, _COMMENTS.get(name, ""))
     return table
 
 
@@ -225,9 +228,9 @@ def _tree(combination: Combination) -> dict[str, Any]:
     """What the ASDF extension holds: the WCS that the pipeline writes, and the record."""
     header = combination.header
     ra, dec = (float(header.get(card) or 0.0) for card in ("TARG_RA", "TARG_DEC"))
-    tree: dict[str, Any] = {"meta": {"wcs": _spectral_wcs(ra, dec, combination.wavelength)}}
+    tree: dict[str, Any] = {"meta": {"wcs": spectral_wcs(ra, dec, combination.wavelength)}}
     if combination.provenance is not None:
-        stored = json.dumps(dict(combination.provenance), default=_plain, ensure_ascii=False)
+        stored = json.dumps(dict(combination.provenance), default=plain_value, ensure_ascii=False)
         # YAML has no words for names of files that are not UTF-8: they are written as \\udc..
         tree["glue_lrs"] = json.loads(
             re.sub("[\ud800-\udfff]", lambda match: rf"\\u{ord(match[0]):04x}", stored)
@@ -275,9 +278,9 @@ def combine_files(
     paths : iterable of str or path-like
         x1d, x1dints, s2d, cal and calints files of MIRI LRS, in any mixture.
     extract : Extract1D, callable, or a sequence of them, optional
-        What extracts the images, see `glue_lrs.combine.combine`.
+        What extracts the images, see `glue_lrs.combination.combine.combine`.
     **options
-        ``weights``, ``sigma_clip`` and ``mode`` of `glue_lrs.combine.combine`.
+        ``weights``, ``sigma_clip`` and ``mode`` of `glue_lrs.combination.combine.combine`.
 
     Returns
     -------
@@ -287,7 +290,7 @@ def combine_files(
     Raises
     ------
     LRSError
-        If a file cannot be used, or as `glue_lrs.combine.combine`.
+        If a file cannot be used, or as `glue_lrs.combination.combine.combine`.
     """
     paths = [os.fspath(path) for path in paths]
     if not paths:

@@ -18,8 +18,8 @@ from typing import Any
 from astropy.io import fits
 
 from glue_lrs.errors import LRSError, ProductError
-from glue_lrs.image import FIXED_SLIT, SLITLESS
-from glue_lrs.io._files import open_fits
+from glue_lrs.instrument import FIXED_SLIT, SLITLESS
+from glue_lrs.io.files import open_fits
 
 __all__ = ["REFERENCES", "best_references"]
 

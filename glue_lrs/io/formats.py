@@ -11,15 +11,31 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from glue_lrs.io._files import Source
-from glue_lrs.io.products import IMAGE_KINDS, claims, read_image
-from glue_lrs.io.x1d import read_single, read_x1d, write_x1d
-from glue_lrs.spectrum import image_to_spectrum, single, spectrum_to_extraction, to_spectrum
+from astropy.io import registry
+
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.image.specutils2d import image_to_spectrum
+from glue_lrs.io.identify import IMAGE_KINDS, claims
+from glue_lrs.io.image_reader import read_image
+from glue_lrs.io.image_writer import write_image
+from glue_lrs.io.x1d_reader import read_single, read_x1d
+from glue_lrs.io.x1d_writer import write_x1d
+from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.spectra.from_specutils import single, spectrum_to_extraction
+from glue_lrs.spectra.to_specutils import to_spectrum
 
 if TYPE_CHECKING:
     from specutils import Spectrum, SpectrumList
 
-__all__ = ["identify_s2d", "identify_x1d", "register"]
+    from glue_lrs.io.files import Source
+
+__all__ = [
+    "identify_s2d",
+    "identify_x1d",
+    "register_extractions",
+    "register_images",
+    "register_spectra",
+]
 
 #: specutils' JWST readers have 10, and a tie is an error.
 _PRIORITY = 20
@@ -36,7 +52,7 @@ def identify_x1d(origin: str, *args: Any, **kwargs: Any) -> bool:
 
 
 def _read_s2d(source: Source) -> Spectrum:
-    """Read a spectral image: see `glue_lrs.spectrum.image_to_spectrum`."""
+    """Read a spectral image: see `glue_lrs.image.specutils2d.image_to_spectrum`."""
     return image_to_spectrum(read_image(_by_path(source)))
 
 
@@ -82,11 +98,11 @@ def _write_x1d(
     overwrite: bool = False,
     all_columns: bool = False,
 ) -> None:
-    """Write an x1d: see `glue_lrs.spectrum.spectrum_to_extraction` and `write_x1d`."""
+    """Write an x1d: see `glue_lrs.spectra.from_specutils.spectrum_to_extraction` and `write_x1d`."""
     write_x1d(spectrum_to_extraction(spectrum), path, overwrite, all_columns)
 
 
-def register() -> None:
+def register_spectra() -> None:
     """Register the formats with specutils."""
     from specutils import Spectrum, SpectrumList
     from specutils.io.registers import custom_writer, data_loader
@@ -102,3 +118,21 @@ def register() -> None:
     )(_read_x1d)
     data_loader("lrs-x1d", identifier=identify_x1d, dtype=SpectrumList, **options)(_read_x1d_list)
     custom_writer("lrs-x1d", dtype=Spectrum, priority=_PRIORITY, force=True)(_write_x1d)
+
+
+# --- astropy's registry --------------------------------------------------------------------------
+
+
+def register_images() -> None:
+    """Register the format ``"lrs"`` of `SlitImage`."""
+    registry.register_reader("lrs", SlitImage, read_image, force=True)
+    registry.register_writer("lrs", SlitImage, write_image, force=True)
+
+
+# --- the registry ---------------------------------------------------------------------------------
+
+
+def register_extractions() -> None:
+    """Register the format ``lrs-x1d`` for `Extraction`."""
+    registry.register_writer("lrs-x1d", Extraction, write_x1d, force=True)
+    registry.register_reader("lrs-x1d", Extraction, read_single, force=True)

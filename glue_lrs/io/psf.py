@@ -10,8 +10,8 @@ import numpy as np
 from astropy.io import fits, registry
 
 from glue_lrs.errors import ProfileError, WriteError
-from glue_lrs.io._files import atomic_write, open_fits
-from glue_lrs.profile import PSFProfile
+from glue_lrs.io.files import atomic_write, open_fits
+from glue_lrs.profiles.psf import PSFProfile
 
 __all__ = ["read_psf", "register", "write_psf"]
 

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from astropy.io import registry
 
 from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError
-from glue_lrs.io._files import atomic_write
-from glue_lrs.reference import Reference
+from glue_lrs.io.files import atomic_write
+from glue_lrs.reference.reference import Reference
 
 __all__ = ["format_reference", "read_reference", "register", "write_reference"]
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glue_lrs.viewers.live import LiveExtraction, live_for, open_extraction
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
+    from glue_lrs.viewers.live.open import open_extraction
+    from glue_lrs.viewers.live.registry import live_for
+
+_HOMES = {
+    "LiveExtraction": "live_extraction",
+    "live_for": "registry",
+    "open_extraction": "open",
+}
 
 __all__ = ["LiveExtraction", "live_for", "open_extraction"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:  # glue is imported when something of it is asked for
-        from glue_lrs.viewers import live
-
-        return getattr(live, name)
+    if name in _HOMES:  # glue is imported when something of it is asked for
+        return getattr(import_module(f"glue_lrs.viewers.live.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

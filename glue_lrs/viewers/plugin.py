@@ -7,7 +7,8 @@ __all__ = ["setup"]
 
 def setup() -> None:
     """Put what this package has for glue into its registries; a second call changes nothing."""
-    from glue_lrs.viewers import files, translator
+    from glue_lrs.viewers.datasets import loaders as files
+    from glue_lrs.viewers.datasets import translators as translator
 
     files.register()
     translator.register()

@@ -210,7 +210,7 @@ def fill(application: Any, paths: Sequence[str | os.PathLike[str]]) -> None:
     LRSError
         If a file cannot be read.
     """
-    from glue_lrs.describe import is_spectrum
+    from glue_lrs.io.spectra import is_spectrum
     from glue_lrs.viewers.qt.tab import open_tab
 
     spectra = [path for path in paths if is_spectrum(os.fspath(path))]
@@ -235,7 +235,7 @@ def _photograph(application: Any, target: Path, overwrite: bool, size: tuple[int
     """Draw the window into a PNG file."""
     from qtpy import QtCore
 
-    from glue_lrs.io._files import atomic_write
+    from glue_lrs.io.files import atomic_write
     from glue_lrs.viewers.qt.base import settle
 
     def tell(kind: Any, context: Any, text: str) -> None:

@@ -9,13 +9,15 @@ from glue.core import BaseData, Data
 from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.data import is_lrs_image, no_image
-from glue_lrs.viewers.live import META, live_for, open_extraction
+from glue_lrs.viewers.datasets.datasets import is_lrs_image, no_image
+from glue_lrs.viewers.live.live_extraction import META
+from glue_lrs.viewers.live.open import open_extraction
+from glue_lrs.viewers.live.registry import live_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from glue_lrs.viewers.live import LiveExtraction
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 __all__ = [
     "ICON_SIZE",

@@ -18,11 +18,11 @@ from glue_qt.viewers.image.mouse_mode import RoiClickAndDragMode
 from matplotlib import colormaps
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.coordinates import LRSCoordinates
-from glue_lrs.viewers.data import is_lrs_image, no_image
+from glue_lrs.viewers.datasets.coordinates import LRSCoordinates
+from glue_lrs.viewers.datasets.datasets import is_lrs_image, no_image
 from glue_lrs.viewers.qt.base import SUBTOOLS, FollowsExtraction, busy
 from glue_lrs.viewers.qt.icons import icon
-from glue_lrs.viewers.qt.words import (
+from glue_lrs.viewers.qt.tooltips import (
     BEST_WIDTH_HINT,
     RESIDUAL_HINT,
     THREE_FWHM_HINT,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from glue_lrs.viewers.live import LiveExtraction
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 __all__ = ["LRSImageLayerArtist", "LRSImageLayerState", "LRSImageState", "LRSImageViewer"]
 
@@ -320,7 +320,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
 
     def attach(self, live: LiveExtraction) -> None:
         """Draw the regions and the handles."""
-        from glue_lrs.viewers.editor import ImageEditor
+        from glue_lrs.viewers.canvas.image_editor import ImageEditor
 
         self.editor = ImageEditor(self.axes, live)
         self.editor.active = self._editing

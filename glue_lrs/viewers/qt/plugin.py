@@ -23,7 +23,7 @@ def setup() -> None:
     from glue_qt.config import layer_action, menubar_plugin, qt_client, startup_action
 
     from glue_lrs.viewers.qt.image import LRSImageViewer
-    from glue_lrs.viewers.qt.panel import ExtractionPanel
+    from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
     from glue_lrs.viewers.qt.profile import SlitProfileViewer
     from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
     from glue_lrs.viewers.qt.tab import extract_layer, open_from_menu, open_startup

@@ -14,7 +14,7 @@ from glue_lrs.viewers.qt.base import SUBTOOLS, HasHand, ShowsOneImage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from glue_lrs.viewers.live import LiveExtraction
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 __all__ = ["SlitProfileLayerArtist", "SlitProfileViewer"]
 
@@ -83,7 +83,7 @@ class SlitProfileViewer(HasHand, ShowsOneImage, MatplotlibDataViewer):
 
     def attach(self, live: LiveExtraction) -> None:
         """Draw the cut and its edges."""
-        from glue_lrs.viewers.editor import ProfileEditor
+        from glue_lrs.viewers.canvas.profile_editor import ProfileEditor
 
         self.editor = ProfileEditor(self.axes, live)
         self.editor.on_hint = self.set_status

@@ -14,7 +14,7 @@ from glue_qt.viewers.profile import ProfileViewer
 from glue_qt.viewers.profile.layer_style_editor import ProfileLayerStyleEditor
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.data import is_lrs_image
+from glue_lrs.viewers.datasets.datasets import is_lrs_image
 from glue_lrs.viewers.qt.base import SUBTOOLS, HasHand, live_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from glue_lrs.viewers.live import LiveExtraction
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 __all__ = ["LRSSpectrumState", "LRSSpectrumViewer", "SpectrumLayerArtist"]
 
@@ -231,7 +231,7 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
             artist.give_up(False)
 
     def _make_plot(self, unit: str | None) -> None:
-        from glue_lrs.viewers.editor import SpectrumPlot
+        from glue_lrs.viewers.canvas.spectrum_plot import SpectrumPlot
 
         if self.plot is not None:
             self.plot.close()

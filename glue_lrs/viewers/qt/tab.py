@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.data import is_lrs_image, no_image
+from glue_lrs.viewers.datasets.datasets import is_lrs_image, no_image
 from glue_lrs.viewers.qt.image import LRSImageViewer
-from glue_lrs.viewers.qt.panel import ExtractionPanel
+from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 
 if TYPE_CHECKING:
-    from glue_lrs.viewers.live import LiveExtraction
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 __all__ = ["extract_layer", "lay_out", "open_from_menu", "open_startup", "open_tab"]
 
@@ -47,7 +47,8 @@ def open_tab(app: Any, source: Any) -> LiveExtraction:
     LRSError
         If the image cannot be extracted.
     """
-    from glue_lrs.viewers.live import LiveExtraction, open_extraction
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
+    from glue_lrs.viewers.live.open import open_extraction
 
     app = getattr(app, "application", app)
     live = source

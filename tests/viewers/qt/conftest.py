@@ -17,13 +17,13 @@ if os.environ["QT_API"] == "pyside6" and sys.version_info < (3, 12):
     _spare = [None] * 5_000_000
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_spare))
 
-from glue_lrs.simulate import Scene, demo_scene
+from glue_lrs.simulation.scene import Scene, demo_scene
 
 
 @pytest.fixture(scope="session")
 def products(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files as the pipeline writes them: an s2d, a calints, and the x1d of the s2d."""
-    from glue_lrs.extract import Extract1D
+    from glue_lrs.extraction.extract1d import Extract1D
 
     folder = tmp_path_factory.mktemp("products")
     scene: Scene = demo_scene()

@@ -16,19 +16,19 @@ from glue_qt.app import GlueApplication
 from qtpy import QtCore, QtGui, QtWidgets
 
 from glue_lrs import Extract1D, Extraction
-from glue_lrs.combine import combine
+from glue_lrs.combination.combine import combine
 from glue_lrs.errors import LRSError, WriteError
-from glue_lrs.image import SlitImage
-from glue_lrs.viewers.data import is_lrs_image, is_lrs_spectrum
-from glue_lrs.viewers.live import live_for
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.viewers.datasets.datasets import is_lrs_image, is_lrs_spectrum
+from glue_lrs.viewers.live.registry import live_for
 from glue_lrs.viewers.qt import app as shell
 from glue_lrs.viewers.qt.image import LRSImageViewer
-from glue_lrs.viewers.qt.panel import ExtractionPanel
+from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
 from glue_lrs.viewers.qt.plugin import MENU_LABEL, setup
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 from glue_lrs.viewers.qt.tab import extract_layer, open_tab
-from tests.viewers.qt.hands import Tab, settle
+from tests.helpers.pointer import Tab, settle
 
 ALL = (LRSImageViewer, LRSSpectrumViewer, SlitProfileViewer, ExtractionPanel)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from qtpy import QtCore, QtTest, QtWidgets
 
-from glue_lrs.extract import Extract1D
-from glue_lrs.image import SlitImage
-from glue_lrs.reference import Reference
+from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.reference.reference import Reference
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.oracle import pipeline
-from tests.viewers.qt.hands import (
+from tests.helpers import pipeline
+from tests.helpers.pointer import (
     NONE,
     Tab,
     click,

@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from glue_lrs.plot import BLUE, GREEN, ORANGE, VERMILION
+from glue_lrs.plotting.style import BLUE, GREEN, ORANGE, VERMILION
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.viewers.qt.hands import NONE, Tab, drag, move, press, release, settle
+from tests.helpers.pointer import NONE, Tab, drag, move, press, release, settle
 
 
 @pytest.fixture

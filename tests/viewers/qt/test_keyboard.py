@@ -9,7 +9,7 @@ import pytest
 from qtpy import QtCore
 
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.viewers.qt.hands import Tab
+from tests.helpers.pointer import Tab
 
 
 def test_keys_of_the_panel_go_to_the_image(app: Any, products: dict[str, Path], qtbot: Any) -> None:

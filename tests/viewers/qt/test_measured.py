@@ -14,11 +14,11 @@ from glue_qt.app import GlueApplication
 from matplotlib import colormaps
 from qtpy import QtCore, QtTest, QtWidgets
 
-from glue_lrs.image import SlitImage
-from glue_lrs.viewers import live as live_module
-from glue_lrs.viewers.live import live_for
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.viewers.live import live_extraction as live_module
+from glue_lrs.viewers.live.registry import live_for
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.viewers.qt.hands import Tab, drag, settle
+from tests.helpers.pointer import Tab, drag, settle
 from tests.viewers.qt.test_figures import drawn_anew, pixels, screen
 from tests.viewers.qt.test_panel import button
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glue_lrs.image import SlitImage
-from glue_lrs.viewers import blitting
-from glue_lrs.viewers.live import live_for
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.viewers.canvas import blitting
+from glue_lrs.viewers.live.registry import live_for
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.viewers.qt.hands import NONE, Tab, drag, move, press, release, settle
+from tests.helpers.pointer import NONE, Tab, drag, move, press, release, settle
 
 
 @pytest.fixture(autouse=True)

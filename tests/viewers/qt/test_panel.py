@@ -11,14 +11,14 @@ import pytest
 from glue.core.edit_subset_mode import NewMode, OrMode
 from qtpy import QtCore, QtGui, QtTest, QtWidgets
 
-from glue_lrs.extract import Extract1D
-from glue_lrs.extraction import Extraction
-from glue_lrs.image import SlitImage
+from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.io.apcorr import write_apcorr
-from glue_lrs.viewers.edges import Region
+from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.viewers.live.regions import Region
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.viewers.images import correction
-from tests.viewers.qt.hands import Tab, drag, settle
+from tests.helpers.images import correction
+from tests.helpers.pointer import Tab, drag, settle
 
 
 @pytest.fixture

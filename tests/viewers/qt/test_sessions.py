@@ -13,10 +13,10 @@ import pytest
 from glue_qt.app import GlueApplication
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.live import live_for
+from glue_lrs.viewers.live.registry import live_for
 from glue_lrs.viewers.qt.app import view
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.viewers.qt.hands import Tab, drag, settle
+from tests.helpers.pointer import Tab, drag, settle
 
 
 @pytest.mark.parametrize("kind", ["s2d", "calints"])
@@ -114,19 +114,19 @@ def test_moved_file(
 
 #: Names of classes and of plugins are the file format: sessions must open in every later version.
 NAMES = {
-    "glue_lrs.viewers.coordinates.LRSCoordinates",
-    "glue_lrs.viewers.coordinates.SpectrumCoordinates",
-    "glue_lrs.viewers.memory.Memory",
+    "glue_lrs.viewers.datasets.coordinates.LRSCoordinates",
+    "glue_lrs.viewers.datasets.coordinates.SpectrumCoordinates",
+    "glue_lrs.viewers.datasets.session_meta.Memory",
     "glue_lrs.viewers.qt.image.LRSImageLayerArtist",
     "glue_lrs.viewers.qt.image.LRSImageLayerState",
     "glue_lrs.viewers.qt.image.LRSImageViewer",
-    "glue_lrs.viewers.qt.panel.ExtractionPanel",
-    "glue_lrs.viewers.qt.panel.PanelLayerArtist",
+    "glue_lrs.viewers.qt.panel.viewer.ExtractionPanel",
+    "glue_lrs.viewers.qt.panel.viewer.PanelLayerArtist",
     "glue_lrs.viewers.qt.profile.SlitProfileLayerArtist",
     "glue_lrs.viewers.qt.profile.SlitProfileViewer",
     "glue_lrs.viewers.qt.spectrum.LRSSpectrumViewer",
     "glue_lrs.viewers.qt.spectrum.SpectrumLayerArtist",
-    "glue_lrs.viewers.files.lrs_image",
+    "glue_lrs.viewers.datasets.loaders.lrs_image",
     "glue_lrs.viewers.plugin",
     "glue_lrs.viewers.qt.plugin",
 }

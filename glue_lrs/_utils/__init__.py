@@ -1,0 +1,1 @@
+"""Utilities without astronomy."""

@@ -1,0 +1,1 @@
+"""Apertures and backgrounds: limits, pixel weights, background fits and the aperture correction."""

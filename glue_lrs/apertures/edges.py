@@ -1,0 +1,213 @@
+"""Region limits: polynomials of row or wavelength, and the checks of their coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.polynomial.polynomial import polyval
+from numpy.typing import NDArray
+
+from glue_lrs._utils.validation import check_number
+from glue_lrs.errors import ApertureError, ReferenceFileError
+
+__all__ = [
+    "BoxedLimits",
+    "Coefficients",
+    "Limits",
+    "ROUNDING",
+    "boxed_regions",
+    "check_coefficients",
+    "check_variable",
+    "is_constant",
+    "polynomial_regions",
+    "shift_coefficients",
+]
+
+#: Polynomial coefficients of each edge, constant term first: lower, upper, lower, upper, ...
+Coefficients = tuple[tuple[float, ...], ...]
+
+#: How far a lower limit may lie above an upper one before they count as inverted: rounding only.
+ROUNDING = 1e-9
+
+
+class Limits(NamedTuple):
+    """Inclusive limits of one region: scalars, or arrays that broadcast to (row, column)."""
+
+    lower: NDArray[Any]
+    upper: NDArray[Any]
+
+
+class BoxedLimits(NamedTuple):
+    """Limits on a part of an image, arrays of its shape; outside of it there is no region.
+
+    Most pixels of a full frame have no wavelength: nothing need be worked out for them.
+    """
+
+    lower: NDArray[Any]
+    upper: NDArray[Any]
+    rows: slice
+    columns: slice
+
+    def full(self, shape: tuple[int, ...]) -> Limits:
+        """The same on the whole image: NaN outside of the part."""
+        edges = []
+        for edge in (self.lower, self.upper):
+            whole = np.full(shape, np.nan)
+            whole[self.rows, self.columns] = edge
+            edges.append(whole)
+        return Limits(*edges)
+
+
+def polynomial_regions(
+    key: str,
+    coefficients: Coefficients,
+    variable: str,
+    wavelength: NDArray[Any],
+    offset: float = 0.0,
+) -> list[Limits]:
+    """Inclusive limits of the regions between pairs of polynomial edges.
+
+    Parameters
+    ----------
+    key : str
+        How a message calls the coefficients.
+    coefficients : tuple of tuple of float
+        Lower, upper, lower, upper, ... edge, constant term first.
+    variable : {"pixel", "wavelength"}
+        What the polynomials are functions of.
+    wavelength : ndarray
+        Wavelength of each pixel in micron, shape (row, column).
+    offset : float
+        Columns to move the edges by.
+
+    Returns
+    -------
+    list of Limits
+        Scalars (constant edges), shape (row, 1) or shape (row, column).
+
+    Raises
+    ------
+    ApertureError
+        If somewhere the edges enclose less than a pixel, or cross.
+    """
+    return [
+        limits.full(wavelength.shape) if isinstance(limits, BoxedLimits) else limits
+        for limits in boxed_regions(key, coefficients, variable, wavelength, offset)
+    ]
+
+
+def boxed_regions(
+    key: str,
+    coefficients: Coefficients,
+    variable: str,
+    wavelength: NDArray[Any],
+    offset: float = 0.0,
+) -> list[Limits | BoxedLimits]:
+    """As `polynomial_regions`, on the part of an image alone that has wavelengths.
+
+    Returns
+    -------
+    list of Limits or BoxedLimits
+        What `region_weights` takes. `BoxedLimits` where every pixel has limits of its own.
+    """
+    pairs = zip(coefficients[::2], coefficients[1::2], strict=True)
+    if max(map(len, coefficients)) == 1:  # straight edges, which were checked when they were given
+        return [
+            Limits(np.asarray(lower + offset + 0.5), np.asarray(upper + offset - 0.5))
+            for (lower,), (upper,) in pairs
+        ]
+    box: tuple[slice, slice] | None = None
+    if variable == "wavelength":
+        where = _one_a_row(wavelength)
+        if where.shape[1] > 1:
+            box = _known_box(where)
+            where = where[box]
+        where = where.astype(float)
+    else:
+        where = np.arange(wavelength.shape[0], dtype=float)[:, np.newaxis]
+    regions: list[Limits | BoxedLimits] = []
+    for lower, upper in pairs:
+        limits = Limits(
+            np.asarray(polyval(where, lower) + offset + 0.5),
+            np.asarray(polyval(where, upper) + offset - 0.5),
+        )
+        narrow = limits.upper - limits.lower < -ROUNDING
+        if narrow.any():
+            at = np.argwhere(narrow)[0]
+            first = 0 if box is None else box[0].start
+            row = f" at row {first + at[0]}" if at.size else ""
+            width = float((limits.upper - limits.lower)[tuple(at)]) + 1.0
+            raise ApertureError(
+                f"{key} {list(lower)} to {list(upper)} is {width:.3g} pixels wide{row}, "
+                "expected at least 1 (lower edge first)"
+            )
+        regions.append(limits if box is None else BoxedLimits(*limits, *box))
+    return regions
+
+
+def _one_a_row(wavelength: NDArray[Any]) -> NDArray[Any]:
+    """The wavelengths of the first column, shape (row, 1), if those of all others are the same."""
+    if wavelength.strides[-1] != wavelength.itemsize:
+        return wavelength
+    bits = np.asarray(wavelength).view(f"u{wavelength.itemsize}")  # of any byte order; NaN as well
+    return wavelength[:, :1] if (bits == bits[:, :1]).all() else wavelength
+
+
+def _known_box(wavelength: NDArray[Any]) -> tuple[slice, slice]:
+    """The rows and columns that hold all pixels with a wavelength."""
+    known = ~np.isnan(wavelength)  # an infinite one makes an infinite limit
+    rows = np.flatnonzero(known.any(axis=1))
+    if rows.size == 0:
+        return slice(0, 0), slice(0, 0)
+    columns = np.flatnonzero(known[rows[0] : rows[-1] + 1].any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def shift_coefficients(coefficients: Coefficients | None, offset: float) -> Coefficients | None:
+    """Move polynomial edges by `offset` columns."""
+    if coefficients is None:
+        return None
+    return tuple((edge[0] + offset, *edge[1:]) for edge in coefficients)
+
+
+def check_coefficients(key: str, value: object) -> Coefficients | None:
+    """Return pairs of polynomials as nested tuples, or raise an error that names the key."""
+    if value is None:
+        return None
+    form = "[[lower c0, c1, ...], [upper c0, c1, ...], ...]"
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ReferenceFileError(f"{key} is {value!r}, expected {form}")
+    if len(value) == 0 or len(value) % 2:
+        raise ReferenceFileError(f"{key} has {len(value)} edges, expected pairs: {form}")
+    edges = []
+    for number, edge in enumerate(value):
+        if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) == 0:
+            raise ReferenceFileError(
+                f"{key}[{number}] is {edge!r}, expected a list of coefficients"
+            )
+        edges.append(tuple(check_number(f"{key}[{number}]", item) for item in edge))
+    for number, (lower, upper) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
+        if len(lower) == len(upper) == 1 and upper[0] - lower[0] < 1 - ROUNDING:
+            raise ReferenceFileError(
+                f"{key} region {number + 1} goes from {lower[0]:g} to {upper[0]:g}, expected the "
+                "lower edge first and at least 1 pixel between them"
+            )
+    return tuple(edges)
+
+
+def check_variable(value: object) -> Literal["pixel", "wavelength"]:
+    """Return what polynomials are functions of; any word that starts with "wavelength" is that."""
+    if isinstance(value, str):
+        if value.lower().startswith("wavelength"):
+            return "wavelength"
+        if value.lower() == "pixel":
+            return "pixel"
+    raise ReferenceFileError(f"independent_var is {value!r}, expected 'pixel' or 'wavelength'")
+
+
+def is_constant(coefficients: Coefficients | None) -> bool:
+    return coefficients is None or all(not any(edge[1:]) for edge in coefficients)

@@ -1,0 +1,376 @@
+"""What a file is, and where its spectrum is taken: facts, and the text that tells them."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from glue_lrs.errors import LRSWarning
+from glue_lrs.extraction.advice import advice
+from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.image.source_position import source_position
+from glue_lrs.io.spectra import is_spectrum, read_combined
+from glue_lrs.io.x1d_reader import read_x1d
+
+if TYPE_CHECKING:
+    from glue_lrs.combination.combination import Combination
+    from glue_lrs.spectra.extraction import Extraction
+
+__all__ = ["describe", "description", "signal_to_noise", "summarize"]
+
+_PRODUCTS = {
+    "s2d": "rectified spectral image",
+    "cal": "spectral image on the detector's pixels",
+    "calints": "stack of integrations on the detector's pixels",
+    "x1d": "extracted spectrum",
+    "x1dints": "extracted spectra, one for each integration",
+    "c1d": "spectra combined to one",
+}
+
+
+def describe(path: str) -> dict[str, Any]:
+    """Collect what there is to say about a file.
+
+    Parameters
+    ----------
+    path : str
+        An s2d, cal, calints, x1d, x1dints or c1d.
+
+    Returns
+    -------
+    dict
+        Ready for JSON. Columns and rows are pixel numbers that count from 0, first and last one
+        included (``limits``, ``rows``, ``bounding_box``); ``edges`` are positions, on which pixel i
+        reaches from i - 0.5 to i + 0.5. Integrations count from 1, as in the file.
+
+    Raises
+    ------
+    LRSError
+        If it is no such file, or is damaged.
+
+    Warns
+    -----
+    LRSWarning
+        If the source position is not known.
+    """
+    if is_spectrum(path):
+        combined = read_combined(path)
+        if combined is not None:
+            return _combined_facts(path, combined)
+        return _spectrum_facts(path, read_x1d(path))
+    return _image_facts(path, SlitImage.read(path))
+
+
+def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:
+    header = image.header
+    wave = image.wavelength[np.isfinite(image.wavelength)]
+    columns, rows = image.bounding_box
+    facts: dict[str, Any] = {
+        "file": path,
+        "product": image.kind,
+        **_exposure(header),
+        "exp_type": image.exp_type,
+        "subarray": image.subarray,
+        "shape": [int(n) for n in image.data.shape],
+        "unit": image.unit.to_string(),
+        "calibrated": image.calibrated,
+        "pixel_area_sr": image.pixel_area,
+        "wavelength_um": [float(wave.min()), float(wave.max())] if wave.size else None,
+        "bounding_box": {"columns": _inside(columns), "rows": _inside(rows)},
+        "source_type": image.source_type,
+        "dither_deg": None if image.source_ra is None else [image.source_ra, image.source_dec],
+    }
+    facts |= _default_aperture(image)
+    if image.is_stack:
+        facts["integrations"] = image.data.shape[0]
+        facts["times"] = _times(image)
+    return facts | {"references": _references(header)}
+
+
+def _inside(edges: tuple[float, float]) -> list[int]:
+    """First and last pixel whose centre lies between two positions."""
+    return [math.ceil(edges[0]), math.floor(edges[1])]
+
+
+def _exposure(header: Any) -> dict[str, Any]:
+    cards = {
+        "target": "TARGNAME", "program": "PROGRAM", "observation": "OBSERVTN", "date": "DATE-OBS",
+        "pattern": "PATTTYPE", "dither": "PATT_NUM", "pipeline": "CAL_VER",
+    }  # fmt: skip
+    return {key: header[card] for key, card in cards.items() if header.get(card) not in (None, "")}
+
+
+def _references(header: Any) -> dict[str, str]:
+    return {
+        key: str(value)
+        for key, value in header.items()
+        if key.startswith("R_") and value not in (None, "", "N/A")
+    }
+
+
+def _default_aperture(image: SlitImage) -> dict[str, Any]:
+    """The default aperture where it falls on an image, and the pixels that are bad."""
+    operator = Extract1D.from_reference(None, image.exp_type, apply_apcorr=False)
+    notes: list[str] = []
+    placement = operator.place(image, notes)
+    for note in notes:
+        warnings.warn(note, LRSWarning, stacklevel=2)
+    weights = operator.aperture.weights(image.wavelength, placement.trace, placement.offset)
+    bad = np.isnan(image.data)
+    pixels: dict[str, Any] = {"nan": int(bad.sum())}
+    if image.dq is not None:
+        flagged = (image.dq & 1) != 0
+        pixels["do_not_use"] = int(flagged.sum())
+        bad = bad | flagged
+    inside = (weights.full(image.shape) > 0) & np.isfinite(image.wavelength)
+    pixels["bad"] = int(bad.sum())
+    pixels["bad_in_aperture"] = int((bad & inside).sum())
+    pixels["in_aperture"] = int(inside.sum()) * (image.data.shape[0] if image.is_stack else 1)
+    pixels["all"] = int(image.data.size)
+    found: dict[str, Any] = {
+        "default_aperture": {
+            **_limits(weights.lower, weights.upper, weights.rows.start, weights.rows.stop - 1),
+            "moved_by": placement.offset,
+        }
+    }
+    source = placement.position or source_position(image)
+    if source is not None:
+        found["expected_source"] = {
+            "column": source.column,
+            "row": source.row,
+            "wavelength_um": source.wavelength,
+        }
+    return {**found, "pixels": pixels, "advice": advice(image, operator)}
+
+
+def _limits(lower: float, upper: float, first: int, last: int) -> dict[str, Any]:
+    """An aperture: inclusive limits of its columns, their edges, and its rows."""
+    return {"limits": [lower, upper], "edges": [lower - 0.5, upper + 0.5], "rows": [first, last]}
+
+
+def _times(image: SlitImage) -> dict[str, Any] | None:
+    if image.times is None or len(image.times) == 0:
+        return None
+    begin, end = image.times["int_start_MJD_UTC"], image.times["int_end_MJD_UTC"]
+    return {
+        "first_integration": int(image.times["integration_number"][0]),
+        "last_integration": int(image.times["integration_number"][-1]),
+        "begin_mjd": float(begin[0]),
+        "end_mjd": float(end[-1]),
+    }
+
+
+def _spectrum_facts(path: str, spectra: list[Extraction]) -> dict[str, Any]:
+    first = spectra[0]
+    wave = np.concatenate([one.wavelength for one in spectra])
+    keywords = first.keywords
+    facts: dict[str, Any] = {
+        "file": path,
+        "product": "x1dints" if first.is_stack else "x1d",
+        **_exposure(first.header),
+        "exp_type": first.header.get("EXP_TYPE"),
+        "spectra": len(spectra),
+        "shape": [list(one.mask.shape) for one in spectra],
+        "wavelength_um": [float(np.nanmin(wave)), float(np.nanmax(wave))],
+        "source_type": keywords.get("SRCTYPE"),
+        "aperture": _aperture_of(keywords),
+        "median_sn": [signal_to_noise(one) for one in spectra],
+        "lost_rows": [int(one.mask.sum()) for one in spectra],
+        "columns": {name: first.units.get(name, "") for name in first.columns},
+        "references": _references(first.header),
+    }
+    if first.provenance is not None:
+        facts["made_by_glue_lrs"] = dict(first.provenance)
+    return facts
+
+
+def _combined_facts(path: str, combined: Combination) -> dict[str, Any]:
+    facts = _spectrum_facts(path, [combined.to_extraction()])
+    facts["product"] = "c1d"
+    facts["columns"] = {name: combined.units.get(name, "") for name in combined.columns}
+    if combined.provenance is not None:
+        facts["made_by_glue_lrs"] = {
+            key: combined.provenance[key]
+            for key in ("parameters", "inputs", "notes", "versions", "date")
+        }
+    return facts
+
+
+def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The aperture that an x1d tells of, whose cards count from 1."""
+    cards = [keywords.get(key) for key in ("EXTRXSTR", "EXTRXSTP", "EXTRYSTR", "EXTRYSTP")]
+    if any(isinstance(card, bool) or not isinstance(card, int | float) for card in cards):
+        return None
+    lower, upper, first, last = (card - 1 for card in cards)  # type: ignore[operator]
+    return _limits(float(lower), float(upper), int(first), int(last))
+
+
+def description(facts: dict[str, Any], words: Callable[[str], str] = str) -> str:
+    """Say it in some lines of text.
+
+    Parameters
+    ----------
+    facts : dict
+        Those of `describe`.
+    words : callable
+        Puts what the package says to those who use Python into other words.
+    """
+    lines = [facts["file"]]
+
+    def put(label: str, *parts: Any) -> None:
+        text = ", ".join(str(part) for part in parts if part not in (None, ""))
+        lines.extend(
+            textwrap.wrap(
+                text, 110, initial_indent=f"  {label:<18}", subsequent_indent=" " * 20,
+                break_long_words=False, break_on_hyphens=False,
+            )
+        )  # fmt: skip
+
+    get = facts.get
+    what = _PRODUCTS.get(facts["product"], "")
+    put("product", f"{facts['product']}: {what}", facts["exp_type"], get("subarray"))
+    put(
+        "observation",
+        get("target"),
+        *(f"{key} {facts[key]}" for key in ("program", "observation") if key in facts),
+        get("date"),
+        f"{get('pattern')}, dither {get('dither')}"
+        if get("pattern") not in (None, "NONE")
+        else None,
+        f"pipeline {get('pipeline')}" if get("pipeline") else None,
+    )
+    low_high = facts["wavelength_um"]
+    span = "none" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f} um"
+    if "default_aperture" in facts:
+        _image_text(facts, put, span)
+        for note in facts["advice"]:
+            put("note", words(note))
+    else:
+        _spectrum_text(facts, put, span)
+        for note in (facts.get("made_by_glue_lrs") or {}).get("notes") or ():
+            put("note", words(note))
+    names = (f"{key}={value}" for key, value in facts["references"].items())
+    put("references", " ".join(names).replace("crds://", "") or "none named in the header")
+    return "\n".join(lines)
+
+
+def _image_text(facts: dict[str, Any], put: Any, span: str) -> None:
+    *stack, rows, columns = facts["shape"]
+    first = f"{stack[0]} integrations of " if stack else ""
+    put("axes", f"{first}{rows} rows (dispersion) x {columns} columns (cross-dispersion)")
+    put(
+        "brightness",
+        facts["unit"],
+        "photometrically calibrated" if facts["calibrated"] else "not photometrically calibrated",
+        f"pixel {facts['pixel_area_sr']:.4g} sr" if facts["pixel_area_sr"] else None,
+    )
+    put("wavelength", span)
+    box = facts["bounding_box"]
+    put("bounding box", *(f"{key} {box[key][0]} to {box[key][1]}" for key in ("columns", "rows")))
+    dither, source = facts["dither_deg"], facts.get("expected_source")
+    put(
+        "source",
+        facts["source_type"] or "type not given",
+        None if dither is None else f"put at RA {dither[0]:.6f}, Dec {dither[1]:.6f}",
+        source
+        and f"expected at column {source['column']:.2f} in row {source['row']} "
+        f"({source['wavelength_um']:.2f} um)",
+    )
+    aperture = facts["default_aperture"]
+    limits, edges = aperture["limits"], aperture["edges"]
+    put(
+        "default aperture",
+        f"columns {limits[0]:.2f} to {limits[1]:.2f} (inclusive limits: xstart, xstop)",
+        f"moved by {aperture['moved_by']:+.2f}" if aperture["moved_by"] else "not moved",
+    )
+    put("", f"which is {edges[0]:.2f} to {edges[1]:.2f} (edges: src_coeff)")
+    pixels = facts["pixels"]
+    flagged = f", {pixels['do_not_use']} with DQ DO_NOT_USE" if "do_not_use" in pixels else ""
+    put("bad pixels", f"{pixels['bad']} of {pixels['all']}: {pixels['nan']} NaN{flagged}")
+    put("", f"{pixels['bad_in_aperture']} of the {pixels['in_aperture']} in the default aperture")
+    times = facts.get("times")
+    if times is not None:
+        put(
+            "times",
+            f"integrations {times['first_integration']} to {times['last_integration']}",
+            f"MJD {times['begin_mjd']:.6f} to {times['end_mjd']:.6f} (UTC)",
+        )
+    elif stack:
+        put("times", "INT_TIMES has none")
+
+
+def _spectrum_text(facts: dict[str, Any], put: Any, span: str) -> None:
+    for shape, ratio, lost in zip(
+        facts["shape"], facts["median_sn"], facts["lost_rows"], strict=True
+    ):
+        size = " integrations x ".join(map(str, shape)) + " wavelengths"
+        quality = None if ratio is None else f"median S/N {ratio:.1f}"
+        put("spectrum", size, quality, f"{lost} without a usable flux")
+    put("wavelength", span)
+    aperture = facts["aperture"]
+    put(
+        "aperture",
+        facts["source_type"],
+        aperture and "columns {:.2f} to {:.2f}".format(*aperture["limits"]),
+        aperture and "rows {} to {} (inclusive, from 0)".format(*aperture["rows"]),
+    )
+    by_unit: dict[str, list[str]] = {}
+    for name, unit in facts["columns"].items():
+        by_unit.setdefault(unit, []).append(name)
+    for number, (unit, names) in enumerate(by_unit.items()):
+        put("" if number else "columns", f"{' '.join(names)} [{unit or 'no unit'}]")
+    made = facts.get("made_by_glue_lrs")
+    if made is None:
+        put("made by", "not by glue_lrs: no parameters are stored")
+        return
+    version = (made.get("versions") or {}).get("glue-lrs")
+    put("made by", f"glue_lrs {version or ''}".strip(), made.get("date"))
+    if "inputs" in made:
+        for number, one in enumerate(made["inputs"]):
+            used = f"{one['rows_used']} rows used, {one['rows_clipped']} clipped"
+            put("" if number else "from", one["label"], used)
+        values = made["parameters"]
+        put("combined by", *(f"{key}={json.dumps(value)}" for key, value in values.items()))
+        return
+    source = made.get("input") or {}
+    put("from", source.get("filename") or "an image in memory")
+    for part, values in (made.get("parameters") or {}).items():
+        put(part, *(f"{key}={json.dumps(value)}" for key, value in values.items()))
+
+
+def signal_to_noise(extraction: Extraction) -> float | None:
+    """Median of flux over error where there is both; None where nowhere."""
+    columns = extraction.columns
+    if "FLUX" not in columns or "FLUX_ERROR" not in columns:
+        return None
+    flux, error = columns["FLUX"], columns["FLUX_ERROR"]
+    good = ~extraction.mask & (error > 0)
+    return float(np.median(flux[good] / error[good])) if good.any() else None
+
+
+def summarize(extraction: Extraction) -> dict[str, str]:
+    """Say in a few words how much of a spectrum there is, where it is from and how good it is."""
+    wave, ratio = extraction.wavelength, signal_to_noise(extraction)
+    aperture = _aperture_of(extraction.keywords)
+    provenance = extraction.provenance
+    found = {} if provenance is None else provenance["position"] or {}
+    moved = found.get("offset")
+    columns = "-" if aperture is None else "{:.2f} - {:.2f}".format(*aperture["limits"])
+    if "column_error" in found:  # an optimal extraction, which has no limits
+        columns = f"about {found['column']:.2f}"
+    return {
+        "rows": " x ".join(map(str, extraction.mask.shape)),
+        "wavelength": f"{np.nanmin(wave):.2f} - {np.nanmax(wave):.2f} um",
+        "columns": columns,
+        "moved": f"{moved:+.2f}" if moved else "-",
+        "unit": extraction.units.get("FLUX", "-"),
+        "median S/N": "-" if ratio is None else f"{ratio:.1f}",
+        "lost": str(int(extraction.mask.sum())),
+    }

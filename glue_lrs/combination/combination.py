@@ -1,0 +1,336 @@
+"""Combination: the combined spectrum, its inputs and its provenance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable
+from numpy.typing import NDArray
+
+from glue_lrs._utils.registry import reader, writer
+from glue_lrs._utils.validation import check_choice
+from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.spectra.provenance import file_record
+
+if TYPE_CHECKING:
+    from specutils import Spectrum
+
+    from glue_lrs._utils.typing import Bools, Floats
+
+__all__ = ["COLUMNS", "Combination", "CombinedInput", "InputFile", "Record"]
+
+#: The columns of a c1d table, in the file's order.
+COLUMNS = (
+    "WAVELENGTH",
+    "FLUX",
+    "ERROR",
+    "SURF_BRIGHT",
+    "SB_ERROR",
+    "DQ",
+    "WEIGHT",
+    "N_INPUT",
+)
+
+
+# --- what comes out -------------------------------------------------------------------------------
+
+
+class InputFile:
+    """A file that spectra came from; its checksum is computed when it is first looked at."""
+
+    def __init__(self, extraction: Extraction) -> None:
+        name = extraction.filename
+        # Relative names are those of the folder in which the spectrum was read.
+        self._path = os.path.abspath(name) if name is not None and os.path.exists(name) else name
+        self._provenance = extraction.provenance
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        found: Any = None
+        if self._path is not None:
+            found = file_record(self._path)
+        elif self._provenance is not None:
+            found = self._provenance["input"]
+        return {"filename": None, "sha256": None} | dict(found or {})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CombinedInput:
+    """One of the spectra that were combined.
+
+    Parameters
+    ----------
+    label : str
+        What messages call it.
+    file_source : object
+        Where `filename` and `sha256` come from: something with a mapping ``record``.
+    integration : int, optional
+        Which integration of its stack it is, from 0.
+    target : str, optional
+        TARGNAME, or TARGPROP.
+    exposure_time : float, optional
+        Effective exposure time in seconds: EFFEXPTM, or EFFINTTM of an integration of a stack.
+    rows_used, rows_clipped : int
+        Elements of the common grid that it has a part in, and those where it was clipped.
+    """
+
+    label: str
+    file_source: Any = field(repr=False)
+    integration: int | None = None
+    target: str | None = None
+    exposure_time: float | None = None
+    rows_used: int = 0
+    rows_clipped: int = 0
+
+    @property
+    def filename(self) -> str | None:
+        """The x1d that it was read from, or the image that it was extracted from."""
+        return self.file_source.record["filename"]
+
+    @property
+    def sha256(self) -> str | None:
+        """Checksum of that file."""
+        return self.file_source.record["sha256"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        names = ("label", "filename", "sha256", "integration", "target", "exposure_time")
+        return {name: getattr(self, name) for name in (*names, "rows_used", "rows_clipped")}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> CombinedInput:
+        """Take over what a file has stored."""
+        known = ("integration", "target", "exposure_time", "rows_used", "rows_clipped")
+        return cls(
+            label=str(stored.get("label")),
+            file_source=_Stored(stored),
+            **{name: stored[name] for name in known if name in stored},
+        )
+
+
+class _Stored:
+    def __init__(self, stored: Mapping[str, Any]) -> None:
+        self.record = {name: stored.get(name) for name in ("filename", "sha256")}
+
+
+class Record(Mapping[str, Any]):
+    """How a combination was made: a mapping that is ready for JSON.
+
+    Keys: ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
+    spectrum, see `CombinedInput`), ``extractions`` (what is known of how each of the objects that
+    were given to `combine` was made, see `glue_lrs.spectra.provenance.Provenance`), ``notes`` (what the
+    user was warned of), ``versions``, ``date``.
+
+    Parameters
+    ----------
+    source : callable
+        Returns the mapping; called when it is first looked at, as checksums take their time.
+    """
+
+    _keys = ("parameters", "inputs", "extractions", "notes", "versions", "date")
+
+    def __init__(self, source: Callable[[], Mapping[str, Any]]) -> None:
+        self._source = source
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        found = self._source()
+        return {key: found.get(key) for key in self._keys}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __repr__(self) -> str:
+        return "<Record of a combination>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Record:
+        return self  # nothing in it changes
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Combination:
+    """A combined spectrum: the columns of a c1d table, and what was combined.
+
+    Parameters
+    ----------
+    columns : dict of ndarray
+        The columns of `COLUMNS`, shape (n_wave,), in ascending order of wavelength. FLUX and ERROR
+        are NaN, DQ has bit 0, and N_INPUT is 0 where no input has a usable flux.
+    units : dict of str
+        Unit of each column that has one.
+    clipped : ndarray of bool, optional
+        What was clipped, shape (n_input, n_wave); None for a file that does not tell.
+    header : `~astropy.io.fits.Header`
+        Primary header of the first input.
+    keywords : dict
+        Cards of the COMBINE1D extension: SPORDER, SRCTYPE, ...
+    inputs_source : sequence of CombinedInput, or callable that returns one
+        Where `inputs` come from.
+    provenance : Record, optional
+        How it was made; None for a file that does not tell.
+    filename : str, optional
+        The c1d it was read from.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    units: dict[str, str]
+    clipped: Bools | None = None
+    header: fits.Header = field(default_factory=fits.Header)
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    inputs_source: Sequence[CombinedInput] | Callable[[], Sequence[CombinedInput]] = ()
+    provenance: Record | None = None
+    filename: str | None = None
+
+    read: ClassVar[Callable[..., Combination]]
+    write: ClassVar[Callable[..., None]]
+
+    @cached_property
+    def inputs(self) -> tuple[CombinedInput, ...]:
+        """What was combined, one for each spectrum, in the order of `clipped`."""
+        source = self.inputs_source
+        return tuple(source() if callable(source) else source)
+
+    @property
+    def wavelength(self) -> Floats:
+        """Wavelength in micron, ascending, shape (n_wave,)."""
+        return self.columns["WAVELENGTH"]
+
+    @property
+    def mask(self) -> Bools:
+        """Where there is no flux to be used, shape (n_wave,)."""
+        return ((self.columns["DQ"] & DO_NOT_USE) != 0) | np.isnan(self.columns["FLUX"])
+
+    @cached_property
+    def table(self) -> QTable:
+        """The columns with units."""
+        table = QTable()
+        for name, values in self.columns.items():
+            unit = self.units.get(name)
+            table[name] = np.array(values) if unit is None else u.Quantity(values, u.Unit(unit))
+        table.meta = {"header": self.header, "glue_lrs": self.provenance}
+        return table
+
+    def to_spectrum(
+        self,
+        column: Literal["FLUX", "SURF_BRIGHT"] = "FLUX",
+        *,
+        fill: Literal["interpolate", "nan"] = "interpolate",
+    ) -> Spectrum:
+        """Make a specutils `~specutils.Spectrum` of flux or surface brightness and its error.
+
+        Parameters
+        ----------
+        column : {"FLUX", "SURF_BRIGHT"}
+            Which of them.
+        fill : {"interpolate", "nan"}
+            What stands in masked rows, as for `Extraction.to_spectrum`.
+
+        Returns
+        -------
+        `~specutils.Spectrum`
+            Shape (n_wave,), wavelength ascending in micron,
+            `~astropy.nddata.StdDevUncertainty`, and a mask, or None where nothing is masked.
+            ``meta["header"]`` is the header, ``meta["glue_lrs"]`` the `Record` of inputs and
+            parameters, ``meta["combination"]`` this object.
+
+        Raises
+        ------
+        LRSError
+            If there is no such column.
+        """
+        from glue_lrs.spectra.to_specutils import to_spectrum
+
+        check_choice("column", column, ("FLUX", "SURF_BRIGHT"))
+        spectrum = to_spectrum(self.to_extraction(), column, fill=fill)
+        spectrum.meta.clear()
+        spectrum.meta.update(
+            {
+                "header": self.header,
+                "glue_lrs": self.provenance,
+                "combination": self,
+                "column": column,
+            }
+        )
+        return spectrum
+
+    def to_extraction(self) -> Extraction:
+        """Make an `Extraction` of those columns that an x1d has too, for pictures and the like.
+
+        Returns
+        -------
+        Extraction
+            WAVELENGTH (ascending), FLUX, FLUX_ERROR, SURF_BRIGHT, SB_ERROR and DQ; without
+            provenance.
+        """
+        names = {name: name for name in COLUMNS if name not in ("WEIGHT", "N_INPUT")}
+        names["ERROR"] = "FLUX_ERROR"  # what an x1d calls it
+        return Extraction(
+            columns={new: self.columns[name] for name, new in names.items()},
+            units={new: self.units[name] for name, new in names.items() if name in self.units},
+            header=self.header,
+            keywords_source=self.keywords,
+            filename=self.filename,
+        )
+
+    def __repr__(self) -> str:
+        wave = self.wavelength
+        span = f"{wave[0]:.2f} to {wave[-1]:.2f} um" if wave.size else "empty"
+        count = "" if self.clipped is None else f" of {len(self.clipped)} spectra"
+        return f"<Combination{count}, {wave.size}, {span}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Combination:
+        return self  # nothing in it changes
+
+
+Combination.read = reader(
+    "lrs-c1d",
+    """Read a c1d.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A c1d file of MIRI LRS, of the pipeline or of this package.
+
+    Returns
+    -------
+    Combination
+        The combined spectrum.
+
+    Raises
+    ------
+    ProductError
+        If the file is no such file.
+    """,
+)
+
+Combination.write = writer(
+    "lrs-c1d",
+    """Write a c1d that the pipeline's models and specutils read.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to write.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    WriteError
+        If the file exists or cannot be written.
+    """,
+)

@@ -1,0 +1,1 @@
+"""The extraction operator and its extractors."""

@@ -1,0 +1,130 @@
+"""Repeat an extraction from its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glue_lrs.apertures.aperture_correction import ApertureCorrection
+from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.reference.overrides import operator_from_parameters
+from glue_lrs.reference.schema import IN_MEMORY
+
+if TYPE_CHECKING:
+    from glue_lrs.profiles.psf import PSFProfile
+    from glue_lrs.spectra.extraction import Extraction
+
+__all__ = ["rerun"]
+
+
+def rerun(
+    provenance: Mapping[str, Any],
+    *,
+    input: str | PathLike[str] | None = None,
+    apcorr: str | PathLike[str] | ApertureCorrection | None = None,
+    psf: str | PathLike[str] | PSFProfile | None = None,
+) -> Extraction:
+    """Extract once more what a provenance tells of.
+
+    Parameters
+    ----------
+    provenance : Provenance or mapping
+        ``meta["glue_lrs"]`` of a spectrum, or what JSON made of it.
+    input : str or path-like, optional
+        Where the image is now, if it was moved. Its checksum must be the recorded one.
+    apcorr : str, path-like or ApertureCorrection, optional
+        Where the APCORR reference is now, or what to take instead if it came from no file.
+    psf : str, path-like or PSFProfile, optional
+        The same of the PSF reference.
+
+    Returns
+    -------
+    Extraction
+        With the same parameters, of the same image.
+
+    Raises
+    ------
+    LRSError
+        If a file is gone, is not the same as it was, or never was one.
+    """
+    from glue_lrs.extraction.extract1d import Extract1D
+
+    recorded = provenance["input"]
+    records: Mapping[str, Any] = provenance["references"] or {}
+    if recorded is None and input is None:
+        raise LRSError("the spectrum was made from an image in memory, expected one from a file")
+    path = _same_file(recorded, input, "the image")
+    image = SlitImage.read(path)
+    parameters = provenance["parameters"]
+    references = {
+        key: None if record is None else record["filename"] for key, record in records.items()
+    }
+    correction: ApertureCorrection | None = None
+    record = records.get("apcorr")
+    if isinstance(apcorr, ApertureCorrection):
+        correction = apcorr
+    elif record is not None or apcorr is not None:
+        if apcorr is None and record is not None and record["filename"] == IN_MEMORY:
+            raise LRSError("the aperture correction came from no file, expected it as apcorr=")
+        found = _same_file(record, apcorr, "the APCORR reference")
+        subarray = {} if image.subarray is None else {"subarray": image.subarray}
+        correction = ApertureCorrection.read(found, **subarray)
+    options = parameters.get("options", {})
+    if "bkg_order" in options:
+        raise LRSError(
+            "the spectrum was made by OptimalExtraction, of which a profile and such are not "
+            "recorded; expected one made by Extract1D"
+        )
+    operator = operator_from_parameters(
+        Extract1D,
+        parameters,
+        apcorr=correction,
+        psf=_psf(records.get("psf"), psf, options.get("psf_name", image.slit_name)),
+        references=references,
+    )
+    return operator.run(image)
+
+
+def _psf(
+    record: Mapping[str, Any] | None,
+    given: str | PathLike[str] | PSFProfile | None,
+    name: str,
+) -> PSFProfile | None:
+    from glue_lrs.profiles.psf import PSFProfile
+
+    if isinstance(given, PSFProfile):
+        return given
+    if record is None and given is None:
+        return None
+    if given is None and record is not None and record["filename"] == IN_MEMORY:
+        raise LRSError("the PSF profile came from no file, expected it as psf=")
+    return PSFProfile.read(_same_file(record, given, "the PSF reference"), name)
+
+
+def _same_file(
+    record: Mapping[str, Any] | None, given: str | PathLike[str] | None, what: str
+) -> str:
+    """Path of a recorded file, given or recorded, after a look at its checksum."""
+    path = os.fspath(given) if given is not None else (record or {})["filename"]
+    try:
+        with Path(path).open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise LRSError(f"{path}: {what} cannot be read: {error.strerror or error}") from None
+    expected = None if record is None else record.get("sha256")
+    if expected is None:
+        warnings.warn(
+            f"{path}: no checksum was recorded, {what} may be another one", LRSWarning, stacklevel=3
+        )
+    elif digest != expected:
+        raise LRSError(
+            f"{path}: {what} has SHA-256 {digest[:12]}..., expected {expected[:12]}... as when the "
+            "spectrum was made"
+        )
+    return path

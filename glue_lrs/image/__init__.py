@@ -1,0 +1,1 @@
+"""Spectral images and stacks of them."""

@@ -1,0 +1,147 @@
+"""Where the header says the source is: from DITH_RA and DITH_DEC through the WCS.
+
+The rules are the pipeline's (``location_from_wcs``) but for the trace on an image that is not
+resampled: the pipeline stores it some rows from where it belongs and loses the last one; here each
+row gets its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs.instrument import FIXED_SLIT
+
+if TYPE_CHECKING:
+    from glue_lrs.image.slit_image import SlitImage
+
+__all__ = ["SourcePosition", "expected_position", "header_column", "nod_column", "source_position"]
+
+
+def source_position(image: SlitImage) -> SourcePosition | None:
+    """Column at which the header puts the source; None where it is not known.
+
+    Parameters
+    ----------
+    image : SlitImage
+        The image.
+    """
+    with contextlib.suppress(NotImplementedError):  # a WCS that has no inverse
+        found = expected_position(image)
+        return found if isinstance(found, SourcePosition) else None
+    return None
+
+
+def nod_column(image: SlitImage) -> float | None:
+    """Column of the other nod at the middle wavelength, by dither offsets and an unresampled WCS.
+
+    Parameters
+    ----------
+    image : SlitImage
+        An image whose WCS has the frame ``v2v3``, and whose header has XOFFSET and YOFFSET.
+
+    Returns
+    -------
+    float or None
+        The column; None where it cannot be told.
+    """
+    wcs = image.wcs
+    if wcs is None or "v2v3" not in wcs.available_frames:
+        return None
+    found = expected_position(image)
+    if not isinstance(found, SourcePosition):
+        return None
+    try:
+        header = OwnHeader.peek(image.header)
+        x, y = -float(header["XOFFSET"]), float(header["YOFFSET"])
+        keys = ("V3I_YANG", "V2_REF", "V3_REF", "VPARITY")
+        science = OwnHeader.peek(image.sci_header)
+        angle, v2, v3, parity = (float(science[key]) for key in keys)
+    except (KeyError, TypeError, ValueError):
+        return None
+    # From the aperture's ideal frame to V2, V3: the pointing is the mirror image of this one's.
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    v2 += parity * x * cosine + y * sine
+    v3 += -parity * x * sine + y * cosine
+    ra, dec = wcs.get_transform("v2v3", "world")(v2, v3, 0.0)[:2]
+    column = float(wcs.backward_transform(ra, dec, found.wavelength)[0])
+    return column if math.isfinite(column) else None
+
+
+def header_column(image: SlitImage) -> float | None:
+    """Column of the source in the middle row, by the header; None where it does not tell."""
+    row = image.shape[0] // 2
+    known = image.wavelength[row][np.isfinite(image.wavelength[row])]
+    if image.kind != "s2d" or known.size == 0:
+        position = expected_position(image)
+        return position.column if isinstance(position, SourcePosition) else None
+    # The trace is straight: one call of the WCS, which takes longer than the fit of a row, will do.
+    if image.source_ra is None or image.source_dec is None or image.wcs is None:
+        return None
+    wavelength = float(known.mean())
+    found = image.wcs.backward_transform(image.source_ra, image.source_dec, wavelength)
+    column = float(found[0])
+    return column if -0.5 <= column <= image.shape[1] - 0.5 else None
+
+
+@dataclass(frozen=True)
+class SourcePosition:
+    """Where the source is expected.
+
+    Parameters
+    ----------
+    row : int
+        The reference row: the middle of the bounding box.
+    wavelength : float
+        Wavelength there in micron.
+    column : float
+        Column of the source there.
+    """
+
+    row: int
+    wavelength: float
+    column: float
+
+
+def expected_position(image: SlitImage) -> SourcePosition | str:
+    """Column at which the header and the WCS put the source.
+
+    Parameters
+    ----------
+    image : SlitImage
+        A fixed-slit image with a WCS, DITH_RA and DITH_DEC.
+
+    Returns
+    -------
+    SourcePosition or str
+        Or, where it is not known, why.
+    """
+    if image.exp_type != FIXED_SLIT:
+        return f"a source position cannot be had for EXP_TYPE {image.exp_type}"
+    if image.source_ra is None or image.source_dec is None:
+        return "the header has no DITH_RA and DITH_DEC"
+    if image.wcs is None:
+        return "the file has no WCS"
+    (left, right), (bottom, top) = image.bounding_box
+    middle = (bottom + top) / 2.0
+    columns = np.arange(round(right), dtype=float)
+    wavelengths = np.asarray(image.wcs(columns, np.full_like(columns, middle))[2], dtype=float)
+    finite = wavelengths[np.isfinite(wavelengths)]
+    if finite.size == 0:
+        return f"the WCS gives no wavelength in row {middle:g}"
+    wavelength = float(finite.mean())
+    backward = image.wcs.backward_transform
+    column = float(backward(image.source_ra, image.source_dec, wavelength)[0])
+    if not np.isfinite(column):
+        return "the WCS does not reach DITH_RA, DITH_DEC"
+    if not left <= column <= right:
+        return (
+            f"the WCS puts the source at column {column:.2f}, outside the bounding box "
+            f"({left:g} to {right:g})"
+        )
+    return SourcePosition(int(np.round(middle)), wavelength, column)

@@ -1,0 +1,174 @@
+"""Writer of s2d, cal and calints files."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from glue_lrs.io.files import asdf_hdu, atomic_write
+from glue_lrs.io.identify import FULL_FRAME, UNIT_NAMES, header_value
+
+if TYPE_CHECKING:
+    from glue_lrs.image.slit_image import SlitImage
+
+__all__ = ["write_image"]
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write an image as a file that the pipeline's own steps open.
+
+    Parameters
+    ----------
+    image : SlitImage
+        The image. Its headers are written with the cards that its fields stand for set to them.
+    path : str or path-like
+        The file.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    WriteError
+        If the file exists or cannot be written.
+
+    Notes
+    -----
+    Planes are stored as float32, as in the pipeline's files, DQ as uint32.
+    """
+    with atomic_write(path, overwrite) as temporary:
+        _hdulist(image, Path(path).name).writeto(temporary, output_verify="silentfix")
+
+
+def _hdulist(image: SlitImage, filename: str) -> fits.HDUList:
+    unit = UNIT_NAMES[image.calibrated]
+    model = _model(image)
+    hdus = [fits.PrimaryHDU(header=_primary(image, model, filename))]
+    hdus.append(_image_hdu("SCI", image.data, _science(image, unit)))
+    bunit = fits.Header([("BUNIT", unit, "physical units of the array values")])
+    planes: list[tuple[str, NDArray[Any] | None, fits.Header | None]] = [
+        ("ERR", image.err, bunit),
+        ("DQ", image.dq, None),
+        ("WAVELENGTH", image.wavelength, None),
+        ("VAR_POISSON", image.var_poisson, None),
+        ("VAR_RNOISE", image.var_rnoise, None),
+        ("VAR_FLAT", image.var_flat, None),
+    ]
+    hdus += [_image_hdu(name, plane, cards) for name, plane, cards in planes if plane is not None]
+    if image.times is not None:
+        hdus.append(_times_hdu(image.times))
+    if image.wcs is not None:
+        tree: dict[str, Any] = {"meta": {"wcs": image.wcs}}
+        if model == "MultiSlitModel":
+            tree = {"slits": [tree]}
+        hdus.append(asdf_hdu(tree))
+    return fits.HDUList(hdus)
+
+
+def _image_hdu(name: str, plane: NDArray[Any], header: fits.Header | None = None) -> fits.ImageHDU:
+    """An image extension in the file's type of number; a memory-mapped plane is not converted."""
+    kind = np.dtype(np.uint32 if name == "DQ" else np.float32)
+    if plane.dtype.newbyteorder("=") != kind:
+        plane = plane.astype(kind)
+    return fits.ImageHDU(plane, header=header, name=name, ver=1)
+
+
+def _times_hdu(times: Table) -> fits.BinTableHDU:
+    columns = [
+        fits.Column(
+            name=name,
+            format="J" if name == "integration_number" else "D",
+            array=np.asarray(times[name]),
+        )
+        for name in times.colnames
+    ]
+    return fits.BinTableHDU.from_columns(columns, name="INT_TIMES", ver=1)
+
+
+def _model(image: SlitImage) -> str:
+    """The data model: the header's if it can hold the image, else that of today's pipeline."""
+    stated = image.header.get("DATAMODL")
+    possible = {"SlitModel", "MultiSlitModel", "CubeModel" if image.is_stack else "ImageModel"}
+    if stated in possible:
+        return str(stated)
+    return "ImageModel" if image.kind == "cal" and image.data.shape == FULL_FRAME else "SlitModel"
+
+
+def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
+    header = _cleaned(image.header)
+    defaults: dict[str, Any] = {
+        "DATE": datetime.now(UTC).isoformat(timespec="milliseconds")[:-6],
+        "TELESCOP": "JWST",
+        "INSTRUME": "MIRI",
+        "DETECTOR": "MIRIMAGE",
+        "FILTER": "P750L",
+    }
+    if image.is_stack:
+        defaults["NINTS"] = len(image.data)
+    for key, value in defaults.items():
+        if header_value(key, header) is None:
+            header[key] = value
+    if image.times is not None:
+        # What the times are found by: a segment's table may have been cut to its own rows.
+        number = np.asarray(image.times["integration_number"])
+        header["TSOVISIT"] = True
+        header["INTSTART"] = int(number[0])
+        header["INTEND"] = int(number[-1])
+        header["NINTS"] = max(int(header["NINTS"]), int(number[-1]), 2)
+    if image.kind == "s2d":
+        header["S_RESAMP"] = "COMPLETE"
+    elif header.get("S_RESAMP") == "COMPLETE":
+        header["S_RESAMP"] = "SKIPPED"
+    if image.calibrated:
+        header["S_PHOTOM"] = "COMPLETE"
+    elif str(header.get("S_PHOTOM", "COMPLETE")).upper() == "COMPLETE":
+        header["S_PHOTOM"] = "SKIPPED"
+    header["DATAMODL"] = model
+    header["FILENAME"] = filename.encode("ascii", "replace").decode()  # FITS has no other letters
+    header["EXP_TYPE"] = image.exp_type
+    _set(header, "SUBARRAY", image.subarray)
+    _set(header, "DITH_RA", image.source_ra)
+    _set(header, "DITH_DEC", image.source_dec)
+    # Where the SCI header has none, a reader looks for these here.
+    for key, field in (("SRCTYPE", image.source_type), ("PIXAR_SR", image.pixel_area)):
+        if field is None:
+            _set(header, key, None)
+    return header
+
+
+def _science(image: SlitImage, unit: str) -> fits.Header:
+    header = _cleaned(image.sci_header)
+    header["BUNIT"] = unit
+    header["DISPAXIS"] = image.dispaxis
+    _set(header, "PIXAR_SR", image.pixel_area)
+    _set(header, "SRCTYPE", image.source_type)
+    if image.spectral_order != 1 or "SPORDER" in header:
+        header["SPORDER"] = image.spectral_order
+    if image.name is not None:
+        header["SLTNAME"] = image.name
+    return header
+
+
+def _cleaned(header: fits.Header) -> fits.Header:
+    """A copy without what describes the bytes of the file it came from."""
+    header = header.copy(strip=True)
+    for key in ("CHECKSUM", "DATASUM", "BSCALE", "BZERO"):
+        header.remove(key, ignore_missing=True)
+    return header
+
+
+def _set(header: fits.Header, key: str, value: Any) -> None:
+    """Set a card, or remove it for None."""
+    if value is None or value != value:  # a header cannot hold NaN
+        header.remove(key, ignore_missing=True)
+    else:
+        header[key] = value

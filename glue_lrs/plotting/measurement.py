@@ -1,0 +1,369 @@
+"""Pictures of a measurement: profile, trace and width over wavelength, growth curve.
+
+Every function draws on Matplotlib's objects and returns them; none of them uses pyplot. What takes
+an ``ax`` draws there, what takes a ``figure`` fills it; without one a new figure is made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.polynomial.polynomial import polyval
+from numpy.typing import NDArray
+
+from glue_lrs.instrument import expected_fwhm
+from glue_lrs.plotting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SERIES, VERMILION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from glue_lrs.apertures.background import Background
+    from glue_lrs.measurement.curve_of_growth import GrowthCurve
+    from glue_lrs.measurement.measurement import Measurement
+
+__all__ = [
+    "plot_fwhm",
+    "plot_growth",
+    "plot_integrations",
+    "plot_measurement",
+    "plot_profile",
+    "plot_trace",
+]
+
+_COLOURS = {"target": VERMILION, "source": ORANGE, "negative": BLUE}
+
+_LABELS = {"target": "target", "source": "another source", "negative": "negative trace"}
+
+#: Signal to noise of a band below which its flux is not drawn.
+_FAINT = 10.0
+
+
+def plot_measurement(
+    measurement: Measurement,
+    growth: GrowthCurve | None = None,
+    *,
+    background: Background | None = None,
+    figure: Any = None,
+    title: str | None = None,
+) -> Any:
+    """Draw all that was measured: profile, trace and width, and the growth curve.
+
+    Parameters
+    ----------
+    measurement : Measurement
+        What was measured.
+    growth : GrowthCurve, optional
+        The growth curve.
+    background : Background, optional
+        Regions to shade in the profile.
+    figure : `~matplotlib.figure.Figure` or SubFigure, optional
+        What to fill.
+    title : str, optional
+        What to write above it.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        Three panels, or five with the growth curve; one more for the integrations of a stack.
+    """
+    stack = measurement.shift is not None
+    rows = [["profile", "profile"], ["trace", "width"]]
+    if growth is not None:
+        rows.append(["growth", "snr"])
+    if stack:
+        rows.append(["shift", "shift"])
+    if figure is None:
+        figure = Figure(figsize=(11.0, 3.2 * len(rows)), layout="constrained")
+    axes = figure.subplot_mosaic(rows)
+    plot_profile(measurement, background=background, ax=axes["profile"])
+    plot_trace(measurement, ax=axes["trace"])
+    plot_fwhm(measurement, ax=axes["width"])
+    if growth is not None:
+        plot_growth(growth, axes=(axes["growth"], axes["snr"]))
+    if stack:
+        plot_integrations(measurement, ax=axes["shift"])
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def plot_profile(
+    measurement: Measurement, *, background: Background | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the mean profile along the slit with the sources that were found.
+
+    Parameters
+    ----------
+    measurement : Measurement
+        What was measured.
+    background : Background, optional
+        Regions to shade, where they are at the reference row.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw.
+
+    Returns
+    -------
+    `~matplotlib.axes.Axes`
+        Columns at the reference row along x, brightness along y on an asinh scale.
+    """
+    ax = _axes(ax, (8.0, 3.6))
+    column, profile, error = (
+        measurement.profile_column, measurement.profile, measurement.profile_error,
+    )  # fmt: skip
+    edges = np.append(column - 0.5, column[-1] + 0.5)
+    ax.stairs(profile, edges, baseline=None, color=BLACK, lw=1.0)
+    ax.errorbar(column, profile, error, fmt="none", ecolor="0.35", elinewidth=0.8)
+    named: set[str] = set()
+    for source in measurement.sources:
+        label = _LABELS[source.kind]
+        ax.axvline(
+            source.column, color=_COLOURS[source.kind], lw=1.4,
+            ls="--" if source.negative else "-", label=None if label in named else label,
+        )  # fmt: skip
+        named.add(label)
+    if measurement.expected is not None:
+        ax.axvline(measurement.expected.column, color=GREEN, lw=1.4, ls=":", label="header")
+    if background is not None:
+        for lower, upper in _regions(measurement, background):
+            ax.axvspan(
+                lower, upper, color=BLUE, alpha=0.15, lw=0,
+                label=None if "background" in named else "background",
+            )  # fmt: skip
+            named.add("background")
+    scale = 5.0 * float(np.nanmedian(error))
+    if scale > 0:
+        ax.set_yscale("asinh", linear_width=scale)
+        low, high = float(np.nanmin(profile)), float(np.nanmax(profile))
+        ax.set_yticks(_ticks(low, high, scale))
+        ax.minorticks_off()
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)
+    ax.set_xlim(edges[0], edges[-1])
+    ax.set_xlabel(f"column at row {measurement.row} [pixel]")
+    ax.set_ylabel("mean brightness")
+    ax.legend(loc="best", frameon=False, fontsize="small")
+    return ax
+
+
+def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
+    """Draw where the target is in each band, and its trace.
+
+    Parameters
+    ----------
+    measurement : Measurement
+        What was measured.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw.
+
+    Returns
+    -------
+    `~matplotlib.axes.Axes`
+        Wavelength along x, column along y.
+    """
+    ax = _axes(ax, (6.0, 3.6))
+    target = measurement.target
+    wave, order = _sorted(measurement.wavelength)
+    trace, error = target.trace[order], target.trace_error[order]
+    ax.plot(wave, trace, color=VERMILION, lw=1.4, label="trace")
+    ax.fill_between(wave, trace - error, trace + error, color=VERMILION, alpha=0.25, lw=0)
+    ax.errorbar(
+        measurement.bands, target.centroid, target.centroid_error, fmt="o", color=BLACK, ms=4,
+        elinewidth=0.9, label="measured in bands",
+    )  # fmt: skip
+    expected = measurement.expected
+    if expected is not None:
+        header = expected.column + measurement.curve[order]
+        ax.plot(wave, header, color=GREEN, lw=1.2, ls=":", label="header")
+    shown = [trace, target.centroid[target.centroid_error < 0.3]]
+    if expected is not None:
+        shown.append(header)
+    low, high = (f([f(part) for part in shown if part.size]) for f in (np.nanmin, np.nanmax))
+    room = 0.15 * (high - low) + 3.0 * float(np.median(target.centroid_error)) + 0.002
+    ax.set_ylim(low - room, high + room)
+    ax.set_xlabel("wavelength [µm]")
+    ax.set_ylabel("column [pixel]")
+    ax.ticklabel_format(axis="y", useOffset=False)
+    ax.grid(alpha=0.25)
+    ax.legend(loc="best", frameon=False, fontsize="small")
+    return ax
+
+
+def plot_fwhm(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
+    """Draw the FWHM in each band, its smooth course, and what LRS is expected to have.
+
+    Parameters
+    ----------
+    measurement : Measurement
+        What was measured.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw.
+
+    Returns
+    -------
+    `~matplotlib.axes.Axes`
+        Wavelength along x, FWHM in arcsec along y, in columns on the right.
+    """
+    ax = _axes(ax, (6.0, 3.6))
+    wave, _ = _sorted(measurement.wavelength)
+    width, error = measurement.width(wave)
+    ax.plot(wave, width, color=VERMILION, lw=1.4, label="smooth")
+    ax.fill_between(wave, width - error, width + error, color=VERMILION, alpha=0.25, lw=0)
+    ax.errorbar(
+        measurement.bands, measurement.fwhm, measurement.fwhm_error, fmt="o", color=BLACK, ms=4,
+        elinewidth=0.9, label="measured in bands",
+    )  # fmt: skip
+    expected = expected_fwhm(wave)
+    ax.plot(wave, expected, color=GREEN, lw=1.2, ls=":", label="expected")
+    inner = (wave > 4.5) & (wave < 13.5)
+    known = [expected, width[inner] if inner.any() else width]
+    top = 1.15 * max(float(part.max()) for part in known)
+    ax.set_ylim(min(0.8 * min(float(part.min()) for part in known), 0.25), top)
+    ax.set_xlabel("wavelength [µm]")
+    ax.set_ylabel("FWHM [arcsec]")
+    scale = measurement.pixel_scale
+    right = ax.secondary_yaxis(
+        "right", functions=(lambda a: np.divide(a, scale), lambda p: np.multiply(p, scale))
+    )
+    right.set_ylabel("FWHM [pixel]")
+    ax.grid(alpha=0.25)
+    ax.legend(loc="best", frameon=False, fontsize="small")
+    return ax
+
+
+def plot_growth(
+    growth: GrowthCurve,
+    *,
+    axes: tuple[Axes, Axes] | None = None,
+    figure: Any = None,
+) -> Any:
+    """Draw flux and signal to noise against the aperture's width.
+
+    Parameters
+    ----------
+    growth : GrowthCurve
+        The curve.
+    axes : (`~matplotlib.axes.Axes`, `~matplotlib.axes.Axes`), optional
+        Where to draw.
+    figure : `~matplotlib.figure.Figure` or SubFigure, optional
+        What to fill if there are no axes.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        On the left the flux over the corrected flux at the best width: as extracted (dashed), and
+        times the correction (solid). On the right signal to noise over the best of each band, with
+        the width of the best marked.
+    """
+    if axes is None:
+        if figure is None:
+            figure = Figure(figsize=(11.0, 4.0), layout="constrained")
+        axes = tuple(figure.subplots(1, 2))
+    left, right = axes
+    for n, wave in enumerate(growth.wavelength):
+        colour = SERIES[n % len(SERIES)]
+        label = f"{wave:.1f} µm"
+        line = growth.snr[n] / np.nanmax(growth.snr[n])
+        right.plot(growth.widths, line, color=colour, lw=1.5, label=label)
+        right.plot(growth.best_width[n], 1.0, "v", color=colour, ms=6)
+        if np.nanmax(growth.snr[n]) < _FAINT:
+            continue  # a ratio of noise
+        at = int(np.argmin(np.abs(growth.widths - growth.best_width[n])))
+        whole = growth.corrected[n, at]
+        left.plot(growth.widths, growth.flux[n] / whole, color=colour, lw=1.0, ls="--")
+        corrected = growth.corrected[n] / whole
+        left.plot(growth.widths, corrected, color=colour, lw=1.5, label=label)
+        spread = np.abs(growth.flux_error[n] * growth.correction[n] / whole)
+        left.fill_between(
+            growth.widths, corrected - spread, corrected + spread, color=colour, alpha=0.12, lw=0
+        )
+    right.axvline(growth.best, color=BLACK, lw=1.0, ls=":", label=f"best: {growth.best:.1f}")
+    last = float(growth.widths[-1])
+    for ax in axes:
+        if growth.free_width < last:
+            ax.axvspan(growth.free_width, last, color=PURPLE, alpha=0.12, lw=0)
+        ax.set_xlim(float(growth.widths[0]), last)
+        ax.set_xlabel("width of the aperture [pixel]")
+        ax.grid(alpha=0.25)
+    if growth.free_width < last:
+        left.plot([], [], color=PURPLE, alpha=0.3, lw=6, label="touches another trace or the edge")
+    left.plot([], [], color="0.4", lw=1.0, ls="--", label="not corrected")
+    left.set_ylim(0.0, 1.3)
+    left.set_ylabel("flux over that at the best width")
+    right.set_ylim(0.0, 1.08)
+    right.set_ylabel("signal to noise over the best")
+    left.legend(loc="lower right", frameon=False, fontsize="small", ncols=2)
+    right.legend(loc="lower right", frameon=False, fontsize="small", ncols=2)
+    return left.figure
+
+
+def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
+    """Draw the shift of each integration of a stack.
+
+    Parameters
+    ----------
+    measurement : Measurement
+        What was measured of a stack.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw.
+
+    Returns
+    -------
+    `~matplotlib.axes.Axes`
+        Number of the integration along x, columns from the mean along y.
+
+    Raises
+    ------
+    LRSError
+        If the measurement has no shifts.
+    """
+    from glue_lrs.errors import LRSError
+
+    if measurement.shift is None or measurement.shift_error is None:
+        raise LRSError(f"{measurement.label}: has no shifts, expected a stack of integrations")
+    ax = _axes(ax, (8.0, 3.0))
+    number = np.arange(1, measurement.shift.size + 1)
+    ax.errorbar(
+        number, measurement.shift, measurement.shift_error, fmt="o", color=BLACK, ms=3,
+        elinewidth=0.8,
+    )  # fmt: skip
+    ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)
+    ax.set_xlabel("integration")
+    ax.set_ylabel("shift [pixel]")
+    ax.grid(alpha=0.25)
+    return ax
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    return Figure(figsize=size, layout="constrained").subplots() if ax is None else ax
+
+
+def _sorted(wavelength: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Wavelengths that there are, ascending, and the rows they belong to."""
+    known = np.flatnonzero(np.isfinite(wavelength))
+    order = known[np.argsort(wavelength[known], kind="stable")]
+    return wavelength[order], order
+
+
+def _regions(measurement: Measurement, background: Background) -> list[tuple[float, float]]:
+    """Edges of the background regions at the reference row."""
+    at = float(measurement.row)
+    if background.independent_var == "wavelength":
+        at = measurement.row_wavelength
+    edges = [float(polyval(at, edge)) for edge in background.bkg_coeff]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _ticks(low: float, high: float, scale: float) -> list[float]:
+    """Some round values that stand apart on an asinh scale."""
+    span = np.arcsinh(high / scale) - np.arcsinh(low / scale)
+    chosen: list[float] = []
+    steps = [s * 10.0**p for p in range(-9, 10) for s in (1.0, 2.0, 5.0)]
+    for value in [0.0, *(sign * s for s in reversed(steps) for sign in (1.0, -1.0))]:
+        if low <= value <= high and all(
+            abs(np.arcsinh(value / scale) - np.arcsinh(other / scale)) > 0.15 * span
+            for other in chosen
+        ):
+            chosen.append(value)
+    return sorted(chosen)

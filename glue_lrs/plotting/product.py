@@ -1,0 +1,83 @@
+"""Figure of an image with its extracted spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from glue_lrs.plotting.image import plot_cut, plot_image, spread_rows
+from glue_lrs.plotting.spectra import plot_extraction, plot_stack
+from glue_lrs.plotting.style import figure_or_new, plain_text
+
+if TYPE_CHECKING:
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.extraction import Extraction
+
+__all__ = ["plot_product"]
+
+
+def plot_product(
+    image: SlitImage,
+    extract: Extract1D | None = None,
+    extraction: Extraction | None = None,
+    *,
+    rows: Sequence[int] | None = None,
+    integration: int | None = None,
+    truth: tuple[ArrayLike, ArrayLike] | None = None,
+    figure: Figure | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw all there is to see of one extraction: the image, cuts across the slit, the spectrum.
+
+    Parameters
+    ----------
+    image : SlitImage
+        The image.
+    extract : Extract1D, optional
+        The operator whose regions are drawn.
+    extraction : Extraction, optional
+        What it gave.
+    rows : sequence of int, optional
+        Rows to cut; three rows spread over the aperture by default.
+    integration : int, optional
+        Which integration of a stack; None draws the image of the first one, and the spectra of all
+        as `plot_stack` does.
+    truth : (array_like, array_like), optional
+        Wavelengths in micron and fluxes in the unit of the spectrum.
+    figure : `~matplotlib.figure.Figure`, optional
+        What to fill.
+    title : str, optional
+        What to write above it; the image's file name by default.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The figure.
+
+    Raises
+    ------
+    LRSError
+        As `plot_image`.
+    """
+    together = extraction is not None and extraction.is_stack and integration is None
+    number = 0 if integration is None else integration
+    ratios = (1.0, 1.15) if extraction is None else (1.0, 1.05, 2.6 if together else 1.75)
+    figure = figure_or_new(figure, (4.0 * sum(ratios) - 0.2 * len(ratios), 8.0))
+    parts: Any = figure.subfigures(1, len(ratios), width_ratios=ratios)
+    chosen = spread_rows(image, extract) if rows is None else [int(row) for row in rows]
+    plot_image(image, extract, integration=number, ax=parts[0].subplots(), rows=chosen)
+    cuts = parts[1].subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, row in zip(cuts, sorted(chosen, reverse=True), strict=True):  # as they lie on the image
+        plot_cut(image, row, extract, extraction, integration=number, ax=ax, label=ax is cuts[-1])
+    if extraction is not None and together:
+        plot_stack(extraction, figure=parts[2])
+    elif extraction is not None:
+        plot_extraction(extraction, truth=truth, integration=number, figure=parts[2])
+    where = f", integration {number + 1} of {image.data.shape[0]}" if image.is_stack else ""
+    text = title or f"{image.label}: {image.kind}, {image.exp_type}"
+    figure.suptitle(plain_text(text + where), fontsize="medium")
+    return figure

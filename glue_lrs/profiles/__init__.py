@@ -1,0 +1,1 @@
+"""Spatial profiles of a point source."""

@@ -1,0 +1,192 @@
+"""PSFProfile: a PSF reference of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from glue_lrs._utils.registry import reader
+from glue_lrs.errors import ProfileError
+from glue_lrs.profiles.base import Profile
+
+__all__ = ["PSFProfile", "read_rows"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PSFProfile(Profile):
+    """The profile of a PSF reference: an image over wavelength and column, finer than the pixels.
+
+    Parameters
+    ----------
+    data : array_like
+        What a pixel whose centre is there receives, in any unit, shape (wavelength, column).
+    wave : array_like
+        Wavelengths in micron, shape (wavelength,), ascending or descending.
+    subpix : float
+        Columns of `data` for each column of a detector.
+    center : float
+        Column of `data` at which the source is, from 0 (CENTCOL).
+    name : str
+        Name of the slit (APERTURE), or ``"ANY"``.
+    filename : str, optional
+        The PSF reference it comes from.
+
+    Raises
+    ------
+    ProfileError
+        If the shapes do not fit each other, or values are not finite.
+    """
+
+    data: NDArray[np.float64]
+    wave: NDArray[np.float64]
+    subpix: float = 1.0
+    center: float = 0.0
+    name: str = "ANY"
+    filename: str | None = None
+
+    read: ClassVar[Callable[..., PSFProfile]]
+
+    def __post_init__(self) -> None:
+        where = self.filename or "PSF profile"
+        data, wave = np.asarray(self.data, dtype=float), np.asarray(self.wave, dtype=float)
+        if data.ndim != 2 or wave.shape != data.shape[:1] or data.shape[0] < 2:
+            raise ProfileError(
+                f"{where}: PSF has shape {data.shape} and WAVE {wave.shape}, expected "
+                "(wavelength, column) and (wavelength,), at least 2 wavelengths"
+            )
+        if wave[0] > wave[-1]:
+            data, wave = data[::-1], wave[::-1]
+        if not (np.diff(wave) > 0).all():  # NaN as well
+            raise ProfileError(f"{where}: WAVE neither rises nor falls all along")
+        if not np.isfinite(data).all() or (data.sum(axis=1) <= 0).any():
+            raise ProfileError(
+                f"{where}: PSF holds values that are not finite, or rows of no light"
+            )
+        for key in ("subpix", "center"):
+            value = getattr(self, key)
+            if not np.isfinite(value) or (key == "subpix" and value <= 0):
+                raise ProfileError(f"{where}: {key} is {value!r}, expected a number above 0")
+            object.__setattr__(self, key, float(value))
+        object.__setattr__(self, "data", np.ascontiguousarray(data))
+        object.__setattr__(self, "wave", np.ascontiguousarray(wave))
+
+    @classmethod
+    def sampled(
+        cls,
+        profile: Profile,
+        wave: ArrayLike,
+        *,
+        subpix: float = 10.0,
+        reach: float = 30.0,
+        name: str = "ANY",
+    ) -> PSFProfile:
+        """Tabulate another profile: what the pipeline takes as a PSF reference.
+
+        Parameters
+        ----------
+        profile : Profile
+            The profile.
+        wave : array_like
+            Wavelengths in micron.
+        subpix : float
+            Columns of the table for each column of a detector.
+        reach : float
+            Columns from the source at which the table ends.
+        name : str
+            Name of the slit.
+        """
+        half = round(reach * subpix)
+        waves = np.asarray(wave, dtype=float)
+        offset = np.broadcast_to(np.arange(-half, half + 1) / subpix, (waves.size, 2 * half + 1))
+        return cls(data=profile(offset, waves), wave=waves, subpix=subpix, center=half, name=name)
+
+    def __call__(  # noqa: D102 - as of Profile
+        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return read_rows(self._normalised(wavelength), offset * self.subpix + self.center)
+
+    def _normalised(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`rows`, each adding up to 1; kept, as a fit asks for the same wavelengths many times."""
+        last: tuple[NDArray[np.float64], NDArray[np.float64]] | None = self.__dict__.get("_last")
+        if last is not None and np.array_equal(last[0], wavelength, equal_nan=True):
+            return last[1]
+        table = self.rows(wavelength)
+        light = table.sum(axis=1)
+        np.divide(table, light[:, np.newaxis] / self.subpix, out=table, where=light[:, None] > 0)
+        object.__setattr__(self, "_last", (np.array(wavelength), table))
+        return table
+
+    def rows(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The table at wavelengths, linear between its own, 0 outside: (row, column of `data`)."""
+        low, part, inside = self.between(wavelength)
+        table, above = self.data.take(low, axis=0), self.data.take(low + 1, axis=0)
+        above -= table
+        above *= part[:, np.newaxis]
+        table += above
+        table[~inside] = 0.0
+        return table
+
+    def between(
+        self, wavelength: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
+        """Number of the wavelength below, fraction of the way to the next, and whether inside."""
+        inside = (wavelength >= self.wave[0]) & (wavelength <= self.wave[-1])
+        where = np.where(inside, wavelength, self.wave[0])
+        low = np.clip(np.searchsorted(self.wave, where, "right") - 1, 0, self.wave.size - 2)
+        return low, (where - self.wave[low]) / (self.wave[low + 1] - self.wave[low]), inside
+
+
+def read_rows(table: NDArray[np.float64], column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear interpolation in each row of a table; 0 outside and where the column is NaN.
+
+    Parameters
+    ----------
+    table : ndarray
+        Shape (row, n).
+    column : ndarray
+        Where to read, shape (row, column).
+    """
+    rows, width = table.shape
+    inside = (column >= 0.0) & (column <= width - 1.0)
+    where = np.where(inside, column, 0.0)
+    low = where.astype(np.intp)
+    np.minimum(low, width - 2, out=low)
+    where -= low
+    low += (np.arange(rows) * width)[:, np.newaxis]
+    flat = table.ravel()
+    left = flat.take(low)
+    low += 1
+    right = flat.take(low)
+    right -= left
+    right *= where
+    right += left
+    right *= inside
+    return right
+
+
+PSFProfile.read = reader(
+    "psf",
+    """Read the profile of a PSF reference that belongs to a slit.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A PSF reference of MIRI LRS.
+    name : str, optional
+        Name of the slit.
+
+    Returns
+    -------
+    PSFProfile
+        The profile.
+
+    Raises
+    ------
+    ProfileError
+        If the file is not such a file, or has no aperture of that name.
+    """,
+)

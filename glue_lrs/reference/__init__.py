@@ -1,0 +1,1 @@
+"""EXTRACT1D references: schema, validation, overrides and export."""

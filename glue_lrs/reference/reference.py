@@ -1,0 +1,416 @@
+"""Reference: the EXTRACT1D reference as a document: its keys, what may stand there, its findings.
+
+Keys and their meaning are those of the JWST pipeline's ``extract_1d``. What the pipeline passes
+over in silence or stumbles upon (a misspelt key, a string for a number) is an error here.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from glue_lrs._utils.registry import reader, writer
+from glue_lrs._utils.validation import excerpt, plain
+from glue_lrs.apertures.edges import check_variable, is_constant
+from glue_lrs.errors import ReferenceFileError, nearest
+from glue_lrs.instrument import FIXED_SLIT, SLITLESS
+from glue_lrs.reference.schema import (
+    ANY,
+    BUILT_IN,
+    DEFAULT,
+    IN_MEMORY,
+    KEYS,
+    aperture_of,
+    background_of,
+    check_entry,
+    unknown_key,
+)
+
+__all__ = ["Problem", "Reference", "remarks"]
+
+
+# --- the document ----------------------------------------------------------------------------
+
+
+class Problem(str):
+    """A finding of `Reference.check`: a line of text with a `level`.
+
+    Attributes
+    ----------
+    level : {"error", "warning", "note"}
+        An extraction fails; does something that is hardly meant; or nothing to worry about.
+    """
+
+    level: Literal["error", "warning", "note"]
+
+    def __new__(cls, level: Literal["error", "warning", "note"], text: str) -> Problem:
+        """Make a line of text with a level."""
+        made = super().__new__(cls, text)
+        made.level = level
+        return made
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An EXTRACT1D reference: which pixels to sum for each exposure type, and what to subtract.
+
+    Parameters
+    ----------
+    document : dict
+        What the JSON file holds: a header whose keys are free, and the list ``apertures``. It is
+        copied.
+    filename : str, optional
+        The file it comes from; messages begin with it.
+
+    Raises
+    ------
+    ReferenceFileError
+        If there is no list ``apertures``, an aperture has no ``id`` or an unknown key, or a value
+        is not what its key takes. Apertures of other modes than LRS are not looked at.
+
+    Notes
+    -----
+    ``"mean"`` and ``null`` for ``bkg_fit`` (no subtraction) and the spelling ``disp_axis`` are
+    understood, which the pipeline does not; `write` puts them in a way that it does.
+    """
+
+    document: dict[str, Any]
+    filename: str | None = field(default=None, compare=False)
+
+    read: ClassVar[Callable[..., Reference]]
+    write: ClassVar[Callable[..., None]]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.document, Mapping):
+            raise ReferenceFileError(
+                f"{self.name}: is a {type(self.document).__name__}, expected an object with the "
+                "key 'apertures'"
+            )
+        document = plain(self.document)
+        object.__setattr__(self, "document", document)
+        if "apertures" not in document:
+            hints = (nearest(key, ["apertures"]) for key in document)
+            hint = next(filter(None, hints), "")
+            found = ", ".join(map(repr, document)) or "nothing"
+            raise ReferenceFileError(
+                f"{self.name}: found {found}, expected a key 'apertures'{hint}"
+            )
+        entries = document["apertures"]
+        if not isinstance(entries, list) or not entries:
+            raise ReferenceFileError(
+                f"{self.name}: apertures is {excerpt(entries)}, expected a list of one or more "
+                "objects"
+            )
+        for number, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                raise ReferenceFileError(
+                    f"{self.name}: apertures[{number}] is {excerpt(entry)}, expected an object"
+                )
+            if "id" not in entry:
+                hint = next((f": {unknown_key(key)}" for key in entry if nearest(key, ["id"])), "")
+                raise ReferenceFileError(
+                    f"{self.name}: apertures[{number}] has no id, expected an EXP_TYPE such as "
+                    f"{FIXED_SLIT!r}, or 'ANY'{hint}"
+                )
+            if not _other_mode(entry["id"]):
+                check_entry(entry, self._where(entry))
+
+    @classmethod
+    def default(cls) -> Reference:
+        """The newest in-flight defaults: those of ``jwst_miri_extract1d_0006.json``.
+
+        The slit's aperture moves to where the header and the WCS put the source, the slitless one
+        does not.
+        """
+        return cls(deepcopy(DEFAULT), BUILT_IN)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Reference:
+        """Make a reference of what a JSON file would hold; see `Reference` for the errors."""
+        return cls(document)  # type: ignore[arg-type]
+
+    @property
+    def name(self) -> str:
+        """Path of the file; ``"<built-in>"`` and ``"<in memory>"`` for references without one."""
+        return self.filename or IN_MEMORY
+
+    def entry(self, exp_type: str, spectral_order: int = 1) -> dict[str, Any]:
+        """The aperture of an exposure type, by the pipeline's rule.
+
+        It is the first one whose ``id`` is the exposure type (upper and lower case differ) or
+        "ANY", whose ``region_type`` is absent or "target", and whose ``spectral_order`` is absent,
+        equal or "ANY".
+
+        Parameters
+        ----------
+        exp_type : str
+            EXP_TYPE of the image, or the name of its slit.
+        spectral_order : int
+            1 for a prism.
+
+        Returns
+        -------
+        dict
+            A copy of the entry.
+
+        Raises
+        ------
+        ReferenceFileError
+            If there is none; the message lists what there is.
+        """
+        if not isinstance(exp_type, str):
+            raise ReferenceFileError(
+                f"exp_type is {exp_type!r}, expected a word such as {FIXED_SLIT!r}"
+            )
+        orders = []
+        for entry in self.document["apertures"]:
+            if not _matches(entry, exp_type):
+                continue
+            order = entry.get("spectral_order", spectral_order)
+            if order in (spectral_order, ANY):
+                return deepcopy(entry)
+            orders.append(order)
+        if orders:
+            raise ReferenceFileError(
+                f"{self.name}: aperture {exp_type!r} is there for spectral_order "
+                f"{', '.join(map(str, orders))}, expected {spectral_order}"
+            )
+        there = [
+            repr(entry["id"])
+            + (f" (region_type {entry['region_type']!r})" if not _is_target(entry) else "")
+            for entry in self.document["apertures"]
+        ]
+        alike = [str(e["id"]) for e in self.document["apertures"]]
+        case = any(name != exp_type and name.upper() == exp_type.upper() for name in alike)
+        raise ReferenceFileError(
+            f"{self.name}: no aperture has the id {exp_type!r}, found {', '.join(there)}"
+            + (" (upper and lower case differ)" if case else "")
+        )
+
+    def check(
+        self, shape: tuple[int, int] | None = None, exp_type: str | None = None
+    ) -> list[Problem]:
+        """Look for what is legal but hardly meant.
+
+        Parameters
+        ----------
+        shape : (int, int), optional
+            Rows and columns of the image that the apertures have to lie on. Edges that depend on
+            the wavelength are looked at with 14 to 5 micron spread over the rows.
+        exp_type : str, optional
+            Look at the aperture of this exposure type only.
+
+        Returns
+        -------
+        list of Problem
+            Lines of text, each with a `level`: "error", "warning" or "note". Empty where all is
+            well.
+        """
+        problems: list[Problem] = []
+        entries = [e for e in self.document["apertures"] if not _other_mode(e["id"])]
+        if exp_type is not None:
+            try:
+                entries = [self.entry(exp_type)]
+            except ReferenceFileError as error:
+                return [Problem("error", str(error))]
+        elif not any(_matches(e, mode) for e in entries for mode in (FIXED_SLIT, SLITLESS)):
+            ids = ", ".join(str(e["id"]) for e in self.document["apertures"])
+            problems.append(
+                Problem("warning", f"{self.name}: no aperture is for MIRI LRS, found {ids}")
+            )
+        instrument = self.document.get("instrument", "MIRI")
+        if instrument != "MIRI":
+            problems.append(
+                Problem("warning", f"{self.name}: instrument is {instrument!r}, expected 'MIRI'")
+            )
+        seen: list[dict[str, Any]] = []
+        for entry in entries:
+            where = self._where(entry)
+            problems += [Problem(level, f"{where}: {text}") for level, text in remarks(entry)]
+            if exp_type is None and not _other_mode(entry["id"]) and entry["id"] not in _IDS:
+                text = f"{where}: is for no exposure of LRS, expected {FIXED_SLIT!r}, {SLITLESS!r}"
+                problems.append(Problem("warning", f"{text} or 'ANY'"))
+            if any(_shadows(one, entry) for one in seen):
+                problems.append(Problem("warning", f"{where}: never used, an earlier one matches"))
+            seen.append(entry)
+            if shape is not None and _is_target(entry):
+                problems += [
+                    Problem(level, f"{where}: {text}") for level, text in _on_image(entry, shape)
+                ]
+        return problems
+
+    def for_pipeline(self) -> Reference:
+        """The same reference in words that the pipeline understands.
+
+        ``"mean"`` becomes a polynomial of order 0, ``bkg_fit: null`` takes ``bkg_coeff`` away,
+        ``disp_axis`` becomes ``dispaxis``, and a key that is null is left out.
+        """
+        document = deepcopy(self.document)
+        document["apertures"] = [
+            entry if _other_mode(entry["id"]) else _pipeline_entry(entry)
+            for entry in document["apertures"]
+        ]
+        return Reference(document, self.filename)
+
+    def _where(self, entry: Mapping[str, Any]) -> str:
+        return f"{self.name}: aperture {entry['id']!r}"
+
+
+#: What an entry of LRS can be called.
+_IDS = (FIXED_SLIT, SLITLESS, ANY)
+
+
+def _other_mode(name: object) -> bool:
+    """Whether an id is the EXP_TYPE of another mode, whose keys are no concern of ours."""
+    return isinstance(name, str) and (
+        name == "dummy"
+        or (name.startswith(("MIR_", "NRS_", "NRC_", "NIS_", "FGS_")) and "LRS" not in name.upper())
+    )
+
+
+def _is_target(entry: Mapping[str, Any]) -> bool:
+    return entry.get("region_type", "target") == "target"
+
+
+def _matches(entry: Mapping[str, Any], exp_type: str) -> bool:
+    name = entry["id"]
+    return _is_target(entry) and name != "dummy" and (name in (exp_type, ANY) or exp_type == ANY)
+
+
+def _shadows(earlier: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """Whether an image that matches `entry` always finds `earlier` first."""
+    if not (_is_target(earlier) and earlier["id"] in (entry["id"], ANY)):
+        return False
+    order = earlier.get("spectral_order", ANY)
+    return order in (ANY, entry.get("spectral_order"))
+
+
+def remarks(entry: Mapping[str, Any]) -> list[tuple[Any, str]]:
+    """What a key says that has no effect, or that the pipeline does not understand."""
+    found: list[tuple[Any, str]] = []
+    source, regions = entry.get("src_coeff"), entry.get("bkg_coeff")
+    if not _is_target(entry):
+        kind = entry["region_type"]
+        found.append(("warning", f"never used: region_type is {kind!r}, expected 'target'"))
+    for key in ("xstart", "xstop", "extract_width"):
+        if source is not None and entry.get(key) is not None:
+            found.append(("warning", f"{key} has no effect beside src_coeff"))
+    for key in ("bkg_fit", "bkg_order", "smoothing_length"):
+        if regions is None and entry.get(key):
+            found.append(("warning", f"{key} has no effect without bkg_coeff"))
+    if regions is not None:
+        fit = entry.get("bkg_fit", "poly")
+        if fit is None:
+            found.append(("warning", "bkg_fit is null, so bkg_coeff has no effect"))
+        elif fit != "poly" and entry.get("bkg_order"):
+            found.append(("warning", f"bkg_order has no effect beside bkg_fit {fit!r}"))
+        length = entry.get("smoothing_length", 0)
+        if length != 0 and (length < 3 or length % 2 != 1):
+            wanted = "expected an odd whole number of at least 3, or 0"
+            found.append(("warning", f"smoothing_length is {length}, {wanted}"))
+    variable = check_variable(entry.get("independent_var", "pixel"))
+    if variable == "wavelength" and is_constant(source) and is_constant(regions):
+        found.append(("warning", "independent_var has no effect: no edge depends on it"))
+    axis = entry.get("dispaxis", entry.get("disp_axis"))
+    if axis == 1:
+        found.append(("warning", "dispaxis 1 has no effect: LRS disperses along rows, which is 2"))
+    for key, value in (("bkg_fit", "mean"), ("bkg_fit", None), ("disp_axis", axis)):
+        if key in entry and entry[key] == value:
+            word = json.dumps(value)
+            found.append(("note", f"{key} {word} is not what the pipeline reads; it is rewritten"))
+    kept = [key for key in entry if key not in KEYS]
+    if kept:
+        found.append(("note", f"{', '.join(kept)}: kept, without effect"))
+    return found
+
+
+def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[Any, str]]:
+    """Where regions lie beside the image."""
+    rows, columns = shape
+    wavelength = np.repeat(np.linspace(14.0, 5.0, rows)[:, np.newaxis], columns, axis=1)
+    found: list[tuple[Any, str]] = []
+    extent = f"the image, whose columns are 0 to {columns - 1}"
+    try:
+        weights = aperture_of(entry).weights(wavelength)
+    except ReferenceFileError as error:
+        return [("error", str(error))]
+    span = f"the source aperture ({weights.lower:.2f} to {weights.upper:.2f})"
+    if weights.empty and weights.rows.start >= weights.rows.stop:
+        there = f"the image, whose rows are 0 to {rows - 1}"
+        found.append(("error", f"the source aperture has no row on {there}"))
+    elif weights.empty:
+        found.append(("error", f"{span} has no pixel on {extent}"))
+    elif weights.lower < -1 or weights.upper > columns:
+        found.append(("warning", f"{span} reaches beyond {extent}"))
+    # No smoothing here: what is odd about its length is told already.
+    background = background_of({**entry, "smoothing_length": 0})
+    if background is None:
+        return found
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            background.weights(wavelength)
+        except ReferenceFileError as error:
+            found.append(("error", str(error)))
+    return found + [("warning", str(one.message)) for one in caught]
+
+
+def _pipeline_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    made = dict(entry)
+    if "disp_axis" in made:
+        made = {("dispaxis" if key == "disp_axis" else key): value for key, value in made.items()}
+    if "bkg_fit" in made and made["bkg_fit"] is None:
+        for key in ("bkg_fit", "bkg_coeff"):
+            made.pop(key, None)
+    elif made.get("bkg_fit") == "mean":
+        made |= {"bkg_fit": "poly", "bkg_order": 0}
+    return {key: value for key, value in made.items() if value is not None}
+
+
+Reference.read = reader(
+    "extract1d",
+    """Read an EXTRACT1D reference.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A JSON file.
+
+    Returns
+    -------
+    Reference
+        The document, checked.
+
+    Raises
+    ------
+    ReferenceFileError
+        If the file is missing, is not JSON, or does not hold what a reference must: see
+        `Reference`.
+    """,
+)
+
+Reference.write = writer(
+    "extract1d",
+    """Write an EXTRACT1D reference that the pipeline takes by ``override_extract1d``.
+
+    It is written as `for_pipeline` gives it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to write; its name must end in ``.json``, as the pipeline takes no other.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    WriteError
+        If the file exists, has another name, or cannot be written.
+    """,
+)

@@ -1,0 +1,225 @@
+"""Keys of an EXTRACT1D aperture, step parameters and options, with their validators and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from glue_lrs._utils.validation import (
+    check_bool,
+    check_flag,
+    check_fraction,
+    check_number,
+    checked,
+    one_of,
+    or_null,
+)
+from glue_lrs.apertures.aperture import Aperture
+from glue_lrs.apertures.background import Background, check_fit
+from glue_lrs.apertures.edges import check_coefficients, check_variable
+from glue_lrs.errors import ReferenceFileError, nearest
+from glue_lrs.instrument import FIXED_SLIT, SLITLESS
+
+__all__ = [
+    "ANY",
+    "APERTURE_KEYS",
+    "BAD_PIXELS",
+    "BUILT_IN",
+    "DEFAULT",
+    "EXTRACTION_TYPES",
+    "IN_MEMORY",
+    "KEYS",
+    "OPTIMAL_MODES",
+    "OPTIONS",
+    "STEP",
+    "aperture_of",
+    "background_of",
+    "check_entry",
+    "check_independent_var",
+    "unknown_key",
+]
+
+#: How provenance calls the built-in defaults, and a reference that is in no file.
+BUILT_IN = "<built-in>"
+
+IN_MEMORY = "<in memory>"
+
+#: Matches every EXP_TYPE or every spectral order.
+ANY = "ANY"
+
+#: Kinds of extraction; which arithmetic an optimal one has; what is done about bad pixels.
+EXTRACTION_TYPES = ("box", "optimal")
+
+OPTIMAL_MODES = ("pipeline", "psf", "learned")
+
+BAD_PIXELS = ("profile",)
+
+
+# --- keys ------------------------------------------------------------------------------------
+
+
+def _check_text(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ReferenceFileError(f"{key} is {value!r}, expected a word")
+    return value
+
+
+def _check_order(key: str, value: object) -> int | str:
+    if value == ANY:
+        return ANY
+    number = check_number(key, value)
+    if number != int(number):
+        raise ReferenceFileError(f"{key} is {value!r}, expected a whole number or 'ANY'")
+    return int(number)
+
+
+def _check_axis(key: str, value: object) -> int:
+    if isinstance(value, bool) or value not in (1, 2):
+        raise ReferenceFileError(f"{key} is {value!r}, expected 1 (along x) or 2 (along y)")
+    return int(value)
+
+
+def check_bkg_fit(key: str, value: object) -> str | None:
+    if value is not None:
+        check_fit(value, 0)
+    return value  # type: ignore[return-value]
+
+
+def check_bkg_order(key: str, value: object) -> int:
+    return check_fit("poly", value)[1]
+
+
+def check_independent_var(key: str, value: object) -> str:
+    return check_variable(value)
+
+
+#: The keys of an entry that an extraction uses, and what checks each.
+KEYS: dict[str, Callable[[str, object], Any]] = {
+    "id": _check_text,
+    "region_type": _check_text,
+    "spectral_order": _check_order,
+    "dispaxis": _check_axis,
+    "disp_axis": _check_axis,
+    # null xstart and xstop are legal beside src_coeff: `check_entry` sees to that
+    "xstart": or_null(check_number),
+    "xstop": or_null(check_number),
+    "ystart": check_number,
+    "ystop": check_number,
+    "extract_width": or_null(check_number),
+    "src_coeff": check_coefficients,
+    "bkg_coeff": check_coefficients,
+    "independent_var": check_independent_var,
+    "bkg_fit": check_bkg_fit,
+    "bkg_order": check_bkg_order,
+    "smoothing_length": check_number,
+    "use_source_posn": check_flag,
+}
+
+#: Keys that are kept and have no effect; so has every key that starts with "_".
+_REMARKS = ("comment", "comments", "description", "note", "notes")
+
+#: Keys of entries for the integral field units: they cannot be meant for LRS.
+_IFU_KEYS = (
+    "x_center", "y_center", "radius", "inner_bkg", "outer_bkg", "width", "height", "angle", "theta",
+    "method", "subpixels",
+)  # fmt: skip
+
+APERTURE_KEYS = (
+    "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "independent_var",
+)  # fmt: skip
+
+#: The pipeline's step parameters, and what checks each. None leaves the choice to the reference.
+STEP: dict[str, Callable[[str, object], Any]] = {
+    "subtract_background": check_flag,
+    "apply_apcorr": check_bool,
+    "use_source_posn": check_flag,
+    "position_offset": check_number,
+    "smoothing_length": or_null(check_number),
+    "bkg_fit": check_bkg_fit,
+    "bkg_order": or_null(check_bkg_order),
+    "extraction_type": or_null(one_of(*EXTRACTION_TYPES)),
+    "model_nod_pair": check_bool,
+    "optimize_psf_location": check_bool,
+}
+
+#: What the pipeline does not have.
+OPTIONS: dict[str, Callable[[str, object], Any]] = {
+    "fixed_background": check_bool,
+    "max_lost": or_null(check_fraction),
+    "bad_pixels": or_null(one_of(*BAD_PIXELS)),
+    "optimal_mode": or_null(one_of(*OPTIMAL_MODES)),
+}
+
+
+def check_entry(entry: Mapping[str, Any], where: str) -> None:
+    """Raise `ReferenceFileError` with what is wrong with an entry."""
+    try:
+        for key, value in entry.items():
+            if key in KEYS:
+                checked(KEYS[key], key, value)
+            elif key not in _REMARKS and not key.startswith("_"):
+                raise ReferenceFileError(
+                    f"{unknown_key(key)}, expected a key of an EXTRACT1D aperture"
+                )
+        for key in ("xstart", "xstop"):
+            if key in entry and entry[key] is None and entry.get("src_coeff") is None:
+                raise ReferenceFileError(f"{key} is null, expected a number (or leave the key out)")
+        aperture_of(entry)
+    except ReferenceFileError as error:
+        raise ReferenceFileError(f"{where}: {error}") from None
+
+
+def unknown_key(key: str) -> str:
+    if key in _IFU_KEYS:
+        return f"{key!r} is a key of the integral field units"
+    if key in STEP:
+        return f"{key!r} is a parameter of the step, not a key"
+    return f"unknown key {key!r}{nearest(key, KEYS)}"
+
+
+def aperture_of(entry: Mapping[str, Any]) -> Aperture:
+    return Aperture(**{key: entry[key] for key in APERTURE_KEYS if entry.get(key) is not None})
+
+
+def background_of(entry: Mapping[str, Any]) -> Background | None:
+    if entry.get("bkg_coeff") is None or entry.get("bkg_fit", "poly") is None:
+        return None
+    return Background(
+        bkg_coeff=entry["bkg_coeff"],
+        bkg_fit=entry.get("bkg_fit", "poly"),
+        bkg_order=entry.get("bkg_order", 0),
+        smoothing_length=entry.get("smoothing_length", 0),
+        independent_var=entry.get("independent_var", "pixel"),
+    )
+
+
+DEFAULT: dict[str, Any] = {
+    "reftype": "EXTRACT1D",
+    "instrument": "MIRI",
+    "telescope": "JWST",
+    "exp_type": f"{FIXED_SLIT}|{SLITLESS}",
+    "pedigree": "INFLIGHT 2022-06-01 2022-12-01",
+    "description": "MIRI LRS apertures, the defaults that are built into glue_lrs",
+    "author": "glue_lrs",
+    "history": "Columns and source positioning as in jwst_miri_extract1d_0006.json",
+    "useafter": "2022-01-01T00:00:00",
+    "apertures": [
+        {
+            "id": FIXED_SLIT,
+            "region_type": "target",
+            "dispaxis": 2,
+            "xstart": 27,
+            "xstop": 34,
+            "bkg_order": 0,
+        },
+        {
+            "id": SLITLESS,
+            "region_type": "target",
+            "dispaxis": 2,
+            "xstart": 30,
+            "xstop": 41,
+            "bkg_order": 0,
+            "use_source_posn": False,
+        },
+    ],
+}

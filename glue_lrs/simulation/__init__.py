@@ -1,0 +1,1 @@
+"""Simulated LRS products with known truth."""

@@ -1,0 +1,1 @@
+"""Containers of extracted spectra and their conversion to and from specutils."""

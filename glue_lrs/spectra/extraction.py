@@ -1,0 +1,221 @@
+"""Extraction: the 18 columns of an extracted spectrum, or of one for each integration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable, Table
+from numpy.typing import NDArray
+
+from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.registry import reader, writer
+from glue_lrs.errors import LRSError
+from glue_lrs.spectra.columns import COLUMNS
+
+if TYPE_CHECKING:
+    from specutils import Spectrum
+
+    from glue_lrs.spectra.provenance import Provenance
+
+__all__ = ["Extraction"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Extraction:
+    """An extracted spectrum: the columns of an x1d table, with their header and provenance.
+
+    Parameters
+    ----------
+    columns : dict of ndarray
+        The columns of `COLUMNS`, shape (n_wave,), or (integration, n_wave) for a stack, in the
+        file's order of wavelength. Error and variance columns are NaN where the flux is.
+    units : dict of str
+        Unit of each column that has one.
+    header : `~astropy.io.fits.Header`
+        Primary header of the image or of the x1d. The extraction gets its own, an `OwnHeader`.
+    keywords : dict, or callable that returns one
+        What the extension's header says: SLTNAME, SRCTYPE, EXTRXSTR, ... with the meanings the
+        pipeline gives them.
+    times : `~astropy.table.Table`, optional
+        INT_NUM, SEGMENT, MJD-BEG, ... for each integration of a stack.
+    int_times : `~astropy.table.Table`, optional
+        INT_TIMES of the image, passed on to the x1dints.
+    provenance : Provenance, optional
+        How it was made; None for a file that does not tell.
+    filename : str, optional
+        The x1d it was read from.
+    aperture_weight : ndarray, optional
+        Sum of the aperture's weights in each row before any pixel was lost, shape (n_wave,).
+    """
+
+    columns: dict[str, NDArray[Any]]
+    units: dict[str, str]
+    header: fits.Header = field(default_factory=fits.Header)
+    keywords_source: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(
+        default_factory=dict
+    )
+    times: Table | None = None
+    int_times: Table | None = None
+    provenance: Provenance | None = None
+    filename: str | None = None
+    aperture_weight: NDArray[np.float64] | None = None
+
+    read: ClassVar[Callable[..., Extraction]]
+    write: ClassVar[Callable[..., None]]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "header", OwnHeader.of(self.header))
+
+    @property
+    def wavelength(self) -> NDArray[np.float64]:
+        """Wavelength in micron, shape (n_wave,), in the file's order."""
+        wave = self.columns["WAVELENGTH"]
+        return wave if wave.ndim == 1 else wave[0]
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether there is one spectrum for each integration."""
+        return self.columns["FLUX"].ndim == 2
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Where the flux must not be used: DQ has bit 0 set, or there is no flux."""
+        return ((self.columns["DQ"] & 1) != 0) | np.isnan(self.columns["FLUX"])
+
+    @cached_property
+    def keywords(self) -> dict[str, Any]:
+        """Header cards of the EXTRACT1D extension (SLTNAME, SRCTYPE, EXTRXSTR, SLIT_RA, ...)."""
+        source = self.keywords_source
+        return dict(source() if callable(source) else source)
+
+    @property
+    def lost_fraction(self) -> NDArray[np.float64]:
+        """Fraction of the aperture's weight that was lost to bad pixels, of the shape of the flux.
+
+        Raises
+        ------
+        LRSError
+            If the spectrum was read from a file, which does not tell.
+        """
+        if self.aperture_weight is None:
+            raise LRSError("lost_fraction is not known for a spectrum that was read from a file")
+        # The wings of a learned profile may be below 0: then a bad pixel there takes nothing.
+        return np.clip(1.0 - self.columns["NPIXELS"] / self.aperture_weight, 0.0, 1.0)
+
+    @cached_property
+    def table(self) -> QTable:
+        """The 18 columns with units; of a stack vector columns, a row for each integration."""
+        table = QTable()
+        if self.times is not None and "INT_NUM" in self.times.colnames:
+            table["INT_NUM"] = self.times["INT_NUM"]
+        for name in COLUMNS:
+            if name in self.columns:
+                unit = self.units.get(name)
+                values = np.array(self.columns[name])
+                table[name] = (
+                    values if unit is None else u.Quantity(values, u.Unit(unit), copy=False)
+                )
+        if self.times is not None:
+            for name in self.times.colnames:
+                if name not in table.colnames:
+                    table[name] = self.times[name]
+        table.meta = {"header": OwnHeader.of(self.header), "glue_lrs": self.provenance}
+        return table
+
+    def to_spectrum(
+        self,
+        column: str = "FLUX",
+        *,
+        order: Literal["ascending", "file"] = "ascending",
+        fill: Literal["interpolate", "nan"] = "interpolate",
+    ) -> Spectrum:
+        """Make a specutils `~specutils.Spectrum` of one column and its error.
+
+        Parameters
+        ----------
+        column : str
+            Any of `COLUMNS` but WAVELENGTH. Only FLUX, SURF_BRIGHT and BACKGROUND have an
+            uncertainty.
+        order : {"ascending", "file"}
+            Order of the wavelength. The file's is descending for LRS, on which some of specutils'
+            analysis returns 0 or NaN without a word.
+        fill : {"interpolate", "nan"}
+            What stands in flux and error of masked rows: values interpolated from the neighbours
+            (the nearest at the ends), or NaN, which some of specutils' analysis does not bear.
+
+        Returns
+        -------
+        `~specutils.Spectrum`
+            Flux of shape (n_wave,) or (integration, n_wave), wavelength in micron,
+            `~astropy.nddata.StdDevUncertainty`, and a mask, or None where nothing is masked.
+            ``meta["header"]`` is a header of its own, ``meta["glue_lrs"]`` the `Provenance`, and
+            ``meta["extraction"]`` this object: see `glue_lrs.spectra.to_specutils.Meta`.
+
+        Raises
+        ------
+        LRSError
+            If there is no such column.
+        """
+        from glue_lrs.spectra.to_specutils import to_spectrum
+
+        return to_spectrum(self, column, order=order, fill=fill)
+
+    def __repr__(self) -> str:
+        wave = self.wavelength
+        span = f"{np.nanmin(wave):.2f} to {np.nanmax(wave):.2f} um" if wave.size else "empty"
+        return f"<Extraction {' x '.join(map(str, self.columns['FLUX'].shape))}, {span}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Extraction:
+        names = ["columns", "units", "times", "int_times", "aperture_weight"]
+        if not callable(self.keywords_source):  # one that is gives new ones at each call
+            names.append("keywords_source")
+        made = replace(self, **{name: deepcopy(getattr(self, name), memo) for name in names})
+        memo[id(self)] = made
+        return made
+
+
+Extraction.read = reader(
+    "lrs-x1d",
+    """Read an x1d or x1dints.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An x1d or x1dints file of MIRI LRS with one spectrum, or one for each integration.
+
+    Returns
+    -------
+    Extraction
+        All columns that the file has.
+
+    Raises
+    ------
+    ProductError
+        If the file is not such a file, or holds several spectra.
+    """,
+)
+
+Extraction.write = writer(
+    "lrs-x1d",
+    """Write an x1d, or an x1dints of a stack, that the pipeline reads.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to write.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    WriteError
+        If the file exists or cannot be written.
+    """,
+)

@@ -1,0 +1,1 @@
+"""Matplotlib canvases of the viewers, without a GUI toolkit."""

@@ -1,0 +1,1 @@
+"""glue data: coordinates, datasets, translators and loaders."""

@@ -1,0 +1,533 @@
+"""World coordinates of LRS images and spectra in glue.
+
+Both are tables of what the file says, read by linear interpolation and continued linearly beyond
+their ends, in either order: a wavelength that descends along the rows, as that of LRS does, comes
+back to the row it came from. In astropy's order of axes the pixel axes of an image are column, row
+and integration; its world axes are the offset across the dispersion in arcsec, the wavelength in
+micron and the number of the integration.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy import units as u
+from glue.core.coordinates import Coordinates
+from numpy.typing import ArrayLike, NDArray
+
+from glue_lrs.errors import LRSError
+from glue_lrs.image.source_position import SourcePosition, expected_position
+from glue_lrs.viewers.datasets.session_meta import log_of, logged
+
+if TYPE_CHECKING:
+    import weakref
+
+    from glue.core import Data
+
+    from glue_lrs.image.slit_image import SlitImage
+
+__all__ = ["LRSCoordinates", "SpectrumCoordinates", "image_coordinates"]
+
+_Floats = NDArray[np.float64]
+
+#: Pixel scale of the imager of MIRI in arcsec, where the file has neither WCS nor PIXAR_SR.
+_SCALE = 0.11
+
+#: Planes whose rows (columns) differ by less than this fraction of a pixel are tables of one axis.
+_SAME = 1e-4
+
+#: Iterations and precision in pixels of the inverse on an image whose axes are not independent.
+_ITERATIONS, _PRECISION = 50, 1e-10
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+class _Table:
+    """Values at consecutive whole positions, both ways, continued linearly at the ends.
+
+    The half pixel beyond the ends goes on as the values end. What is farther goes on as they do on
+    the average: the short end of LRS would be at -100 micron soon. It is not NaN, because astropy's
+    axes cannot be drawn where all is NaN.
+
+    Where the values neither rise nor fall all along, the way back takes the nearest table that
+    does; the way there is always exact.
+    """
+
+    def __init__(self, values: ArrayLike, first: int = 0) -> None:
+        self.values = np.array(values, dtype=float)
+        self.first = first
+        finite = self.values[np.isfinite(self.values)]
+        if finite.size == 0:
+            raise LRSError("the coordinates have no finite value")
+        if finite.size < self.values.size:
+            self.values = _filled(self.values)
+        position = np.arange(first, first + self.values.size, dtype=float)
+        self._slope = _mean_slope(self.values)
+        step = np.diff(self.values) if self.values.size > 1 else np.array([self._slope])
+        ends = self.values[0] - step[0] / 2, self.values[-1] + step[-1] / 2
+        self._position = np.concatenate([[first - 0.5], position, [position[-1] + 0.5]])
+        self._known = np.concatenate([ends[:1], self.values, ends[1:]])
+        self._turn = slice(None, None, -1 if self._slope < 0 else 1)
+        self._rising = np.maximum.accumulate(self._known[self._turn])
+
+    def __call__(self, position: ArrayLike) -> _Floats:
+        position = np.asarray(position, dtype=float)
+        return _interpolate(position, self._position, self._known, self._slope)
+
+    def inverse(self, value: ArrayLike) -> _Floats:
+        value = np.asarray(value, dtype=float)
+        return _interpolate(value, self._rising, self._position[self._turn], 1.0 / self._slope)
+
+
+def _mean_slope(values: _Floats, number: float | None = None) -> float:
+    """Change of values over a number of steps (by default, between them), never 0."""
+    change = float(values[-1] - values[0])
+    return change / (values.size - 1 if number is None else number) if change != 0 else 1.0
+
+
+def _interpolate(x: _Floats, known: _Floats, values: _Floats, slope: float) -> _Floats:
+    """Linear interpolation at rising `known`, continued with a slope."""
+    beyond = x - np.clip(x, known[0], known[-1])
+    return np.asarray(np.interp(x, known, values) + beyond * slope)
+
+
+def _filled(values: _Floats) -> _Floats:
+    """NaN replaced by linear interpolation along the last axis, continued at its ends.
+
+    Lines without any finite value stay as they are.
+    """
+    filled = values.copy()
+    position = np.arange(values.shape[-1], dtype=float)
+    for line in filled.reshape(-1, values.shape[-1]):  # views: a copy is contiguous
+        good = np.isfinite(line)
+        if good.any() and not good.all():
+            some = line[good]
+            slope = _mean_slope(some, np.ptp(position[good]))
+            line[~good] = _interpolate(position[~good], position[good], some, slope)
+    return filled
+
+
+class _Plane:
+    """Values that change mainly along one axis of an image, and a little along the other.
+
+    Bilinear in between. Beyond the plane they go on along the main axis as those of a `_Table`,
+    and stay as they are along the other one.
+    """
+
+    def __init__(self, values: _Floats, first: tuple[int, int], main: int) -> None:
+        self.values, self.first, self.main = values, first, main
+        self._slope = _mean_slope(np.median(values, axis=1 - main))
+
+    def at(self, row: _Floats, column: _Floats) -> tuple[_Floats, _Floats]:
+        """Values, and their slope along the main axis."""
+        cells, shares = [], []
+        beyond: _Floats = np.zeros(())
+        for axis, position in enumerate((row, column)):
+            last = self.values.shape[axis] - 1
+            place = position - self.first[axis]
+            edge = 0.5 if axis == self.main else 0.0
+            inside = np.clip(place, -edge, last + edge)
+            if axis == self.main:
+                beyond = place - inside
+            cell = np.clip(np.floor(np.nan_to_num(inside)), 0, max(last - 1, 0)).astype(np.intp)
+            cells.append((cell, np.minimum(cell + 1, last)))
+            shares.append(inside - cell)
+        (low, high), (left, right) = cells
+        up, over = shares
+        values = self.values
+        if self.main == 0:
+            lower = values[low, left] * (1 - over) + values[low, right] * over
+            slope = values[high, left] * (1 - over) + values[high, right] * over - lower
+            return self._continued(lower + slope * up, slope, beyond)
+        lower = values[low, left] * (1 - up) + values[high, left] * up
+        slope = values[low, right] * (1 - up) + values[high, right] * up - lower
+        return self._continued(lower + slope * over, slope, beyond)
+
+    def _continued(
+        self, values: _Floats, slope: _Floats, beyond: _Floats
+    ) -> tuple[_Floats, _Floats]:
+        """As in a `_Table`: half a pixel as the values end, then as they do on the average."""
+        return values + beyond * self._slope, np.where(beyond == 0, slope, self._slope)
+
+
+# --- an image -------------------------------------------------------------------------------------
+
+
+class LRSCoordinates(Coordinates):
+    """World coordinates of an image, or of a stack of them.
+
+    Parameters
+    ----------
+    wavelength : ndarray
+        Wavelength in micron, NaN where there is none: shape (row,), or (row, column) where it
+        changes along a row.
+    offset : ndarray
+        Offset across the dispersion in arcsec: shape (column,), or (row, column) where it changes
+        along a column.
+    integrations : ndarray, optional
+        Number of each integration of a stack.
+    origin : (int, int)
+        Row and column that the first elements belong to.
+
+    Raises
+    ------
+    LRSError
+        If nothing in an array is finite.
+    """
+
+    #: The dataset that they were made for: where it came from a file, they come from there again.
+    owner: weakref.ref[Data] | None = None
+
+    def __init__(
+        self,
+        wavelength: ArrayLike,
+        offset: ArrayLike,
+        integrations: ArrayLike | None = None,
+        origin: tuple[int, int] = (0, 0),
+    ) -> None:
+        super().__init__(n_dim=2 if integrations is None else 3)
+        wavelength = np.array(wavelength, dtype=float)
+        offset = np.array(offset, dtype=float)
+        self._arrays = (wavelength, offset)
+        self._origin = (int(origin[0]), int(origin[1]))
+        self._wavelength = self._axis(wavelength, 0)
+        self._offset = self._axis(offset, 1)
+        self._integration = None if integrations is None else _Table(integrations)
+
+    def _axis(self, values: _Floats, main: int) -> _Table | _Plane:
+        if values.ndim == 1:
+            return _Table(values, self._origin[main])
+        along = _filled(values if main == 1 else values.T)
+        some = np.flatnonzero(np.isfinite(along).all(axis=1))
+        if some.size == 0:
+            raise LRSError("the coordinates have no finite value")
+        nearest = some[np.abs(some[:, np.newaxis] - np.arange(len(along))).argmin(axis=0)]
+        along = along[nearest]
+        return _Plane(along if main == 1 else along.T, self._origin, main)
+
+    # --- what glue asks for
+
+    @property
+    def world_axis_names(self) -> list[str]:
+        """Names of the axes, in astropy's order."""
+        return ["Cross-dispersion", "Wavelength", "Integration"][: self.world_n_dim]
+
+    @property
+    def world_axis_units(self) -> list[str]:
+        """Units of the axes, in astropy's order."""
+        return ["arcsec", "um", ""][: self.world_n_dim]
+
+    @property
+    def world_axis_physical_types(self) -> list[str | None]:
+        """Physical types of the axes (UCD1+), in astropy's order."""
+        return [None, "em.wl", None][: self.world_n_dim]
+
+    @property
+    def axis_correlation_matrix(self) -> NDArray[np.bool_]:
+        """Which world axis depends on which pixel axis."""
+        matrix = np.identity(self.world_n_dim, dtype=bool)
+        matrix[0, 1] = isinstance(self._offset, _Plane)
+        matrix[1, 0] = isinstance(self._wavelength, _Plane)
+        if matrix[0, 1] or matrix[1, 0]:  # the way back needs both
+            matrix[:2, :2] = True
+        return matrix
+
+    def pixel_to_world_values(self, *pixel_arrays: ArrayLike) -> tuple[_Floats, ...]:
+        """Offset in arcsec, wavelength in micron (, integration) at column, row (, integration)."""
+        column, row, *others = _floats(pixel_arrays)
+        world: tuple[_Floats, ...] = (
+            self._forward(self._offset, row, column),
+            self._forward(self._wavelength, row, column),
+        )
+        if self._integration is not None:
+            world += (self._integration(others[0]),)
+        return world
+
+    def world_to_pixel_values(self, *world_arrays: ArrayLike) -> tuple[_Floats, ...]:
+        """Column, row (, integration) of offset, wavelength (, integration)."""
+        offset, wavelength, *others = _floats(world_arrays)
+        found: tuple[_Floats, ...]
+        if isinstance(self._offset, _Table) and isinstance(self._wavelength, _Table):
+            found = (self._offset.inverse(offset), self._wavelength.inverse(wavelength))
+        else:
+            found = self._solve(*np.broadcast_arrays(offset, wavelength))
+        if self._integration is not None:
+            found += (self._integration.inverse(others[0]),)
+        return found
+
+    def _forward(self, axis: _Table | _Plane, row: _Floats, column: _Floats) -> _Floats:
+        if isinstance(axis, _Plane):
+            return axis.at(*np.broadcast_arrays(row, column))[0]
+        return axis(column if axis is self._offset else row)
+
+    def _solve(self, offset: _Floats, wavelength: _Floats) -> tuple[_Floats, _Floats]:
+        """Newton's steps, one axis at a time: the axes depend but little on each other."""
+        column = self._start(self._offset, 1).inverse(offset)
+        row = self._start(self._wavelength, 0).inverse(wavelength)
+        for _ in range(_ITERATIONS):
+            largest = 0.0
+            for axis, aim in ((self._offset, offset), (self._wavelength, wavelength)):
+                if isinstance(axis, _Table):
+                    continue
+                found, slope = axis.at(row, column)
+                step = np.divide(aim - found, slope, out=np.zeros_like(found), where=slope != 0)
+                if axis.main == 1:
+                    column = column + step
+                else:
+                    row = row + step
+                largest = max(largest, float(np.max(np.abs(np.nan_to_num(step)), initial=0.0)))
+            if largest < _PRECISION:
+                break
+        return column, row
+
+    @staticmethod
+    def _start(axis: _Table | _Plane, main: int) -> _Table:
+        """The table of one axis, along the middle of the other."""
+        if isinstance(axis, _Table):
+            return axis
+        middle = axis.values.shape[1 - main] // 2
+        line = axis.values[middle] if main == 1 else axis.values[:, middle]
+        return _Table(line, axis.first[main])
+
+    # --- sessions
+
+    def __gluestate__(self, context: Any) -> dict[str, Any]:
+        log = log_of(self.owner, context)
+        if log is not None:
+            return log
+        integrations = None if self._integration is None else self._integration.values
+        return {
+            "wavelength": context.do(self._arrays[0]),
+            "offset": context.do(self._arrays[1]),
+            "integrations": None if integrations is None else context.do(integrations),
+            "origin": list(self._origin),
+        }
+
+    @classmethod
+    def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> LRSCoordinates:
+        if "log" in rec:
+            return logged(rec, context).coords
+        return cls(
+            context.object(rec["wavelength"]),
+            context.object(rec["offset"]),
+            None if rec["integrations"] is None else context.object(rec["integrations"]),
+            tuple(rec["origin"]),
+        )
+
+
+def _floats(arrays: tuple[ArrayLike, ...]) -> list[_Floats]:
+    return [np.asarray(array, dtype=float) for array in arrays]
+
+
+def image_coordinates(image: SlitImage) -> LRSCoordinates:
+    """World coordinates of an image.
+
+    Parameters
+    ----------
+    image : SlitImage
+        The image. Its WCS is read.
+
+    Returns
+    -------
+    LRSCoordinates
+        The wavelength is that of `image`. The offset is what the WCS gives, along the slit, with
+        its sign that of the column: from the source where the header and the WCS tell where it is,
+        else from the middle of the bounding box. Without a WCS that knows the sky, it is the number
+        of pixels from the middle of the image times the square root of PIXAR_SR, or 0.11 arcsec.
+
+    Raises
+    ------
+    LRSError
+        If no pixel has a wavelength.
+    """
+    wave = np.asarray(image.wavelength, dtype=float)
+    finite = np.isfinite(wave)
+    rows, columns = np.flatnonzero(finite.any(axis=1)), np.flatnonzero(finite.any(axis=0))
+    if rows.size == 0:
+        raise LRSError(f"{image.label}: no pixel has a wavelength")
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    offset = _sky_offset(image, box)
+    if offset is None:
+        offset = _plain_offset(image)[box[1]]
+    integrations = None
+    if image.is_stack:
+        integrations = np.arange(1, len(image.data) + 1, dtype=float)
+        if image.times is not None and len(image.times) == len(image.data):
+            integrations = np.asarray(image.times["integration_number"], dtype=float)
+    origin = int(rows[0]), int(columns[0])
+    return LRSCoordinates(_one_axis(wave[box], 0), _one_axis(offset, 1), integrations, origin)
+
+
+def _one_axis(values: _Floats, main: int) -> _Floats:
+    """A plane as a table of its main axis, where it does not change along the other one."""
+    if values.ndim == 1:
+        return values
+    across = 1 - main
+    with np.errstate(invalid="ignore"):
+        low = np.where(np.isfinite(values), values, np.inf).min(axis=across)
+        high = np.where(np.isfinite(values), values, -np.inf).max(axis=across)
+    known = np.isfinite(low)
+    middle = np.where(known, low + (high - low) / 2, np.nan)
+    steps = np.abs(np.diff(middle[known]))
+    step = float(np.median(steps)) if steps.size else np.inf
+    return middle if ((high - low)[known] <= _SAME * step).all() else values
+
+
+def _plain_offset(image: SlitImage) -> _Floats:
+    """Offset of each column from the middle of the image in arcsec, without a WCS."""
+    scale = _SCALE
+    if image.pixel_area is not None and image.pixel_area > 0:
+        scale = float((np.sqrt(image.pixel_area) * u.rad).to_value(u.arcsec))
+    columns = np.arange(image.shape[1], dtype=float)
+    found: _Floats = (columns - (image.shape[1] - 1) / 2) * scale
+    return found
+
+
+def _sky_offset(image: SlitImage, box: tuple[slice, slice]) -> _Floats | None:
+    """Offset along the slit of each pixel of a box in arcsec; None where the WCS has no sky."""
+    try:
+        wcs = image.wcs
+        if wcs is None:
+            return None
+        grid = np.mgrid[box].astype(float)
+        ra, dec = (np.asarray(values, dtype=float) for values in wcs(grid[1], grid[0])[:2])
+        zero = _zero(image, wcs)
+    except (LRSError, OSError, ValueError, TypeError, KeyError, NotImplementedError):
+        return None  # a WCS that cannot be read or used: the image can be shown without it
+    if zero is None:
+        return None
+    # The sky is flat over the length of the slit: 5 arcsec, or 8 in the slitless subarray.
+    east = (np.mod(ra - zero[0] + 180.0, 360.0) - 180.0) * np.cos(np.deg2rad(zero[1])) * 3600.0
+    north = (dec - zero[1]) * 3600.0
+    along = np.array([np.nanmedian(np.diff(values, axis=1)) for values in (east, north)])
+    length = float(np.hypot(*along))
+    if not np.isfinite(length) or length == 0:
+        return None
+    offset = (east * along[0] + north * along[1]) / length
+    steps = np.diff(offset, axis=1)
+    return offset if (steps[np.isfinite(steps)] > 0).all() else None
+
+
+def _zero(image: SlitImage, wcs: Any) -> tuple[float, float] | None:
+    """Right ascension and declination from which offsets are counted."""
+    if isinstance(expected_position(image), SourcePosition):
+        assert image.source_ra is not None  # there is a position
+        assert image.source_dec is not None
+        return image.source_ra, image.source_dec
+    (left, right), (bottom, top) = image.bounding_box
+    middle = wcs((left + right) / 2, (bottom + top) / 2)[:2]
+    ra, dec = (float(value) for value in middle)
+    return (ra, dec) if np.isfinite(ra) and np.isfinite(dec) else None
+
+
+# --- a spectrum -----------------------------------------------------------------------------------
+
+
+class SpectrumCoordinates(Coordinates):
+    """World coordinates of a spectrum, or of a stack of spectra on the same wavelengths.
+
+    Parameters
+    ----------
+    values : ndarray or `~astropy.units.Quantity`
+        The spectral axis, ascending or descending; in micron where it has no unit.
+    integrations : ndarray, optional
+        Number of each integration of a stack.
+    base : ndarray, optional
+        Wavelength of the elements that have no spectrum, for `update`.
+
+    Raises
+    ------
+    LRSError
+        If no value is finite.
+    """
+
+    #: As of `LRSCoordinates`.
+    owner: weakref.ref[Data] | None = None
+
+    def __init__(
+        self,
+        values: ArrayLike | u.Quantity,
+        integrations: ArrayLike | None = None,
+        base: ArrayLike | None = None,
+    ) -> None:
+        super().__init__(n_dim=1 if integrations is None else 2)
+        self.unit: u.UnitBase = values.unit if isinstance(values, u.Quantity) else u.um
+        self._integration = None if integrations is None else _Table(integrations)
+        self.base = None if base is None else np.array(base, dtype=float)
+        self.update(values.value if isinstance(values, u.Quantity) else values)
+
+    def update(self, values: ArrayLike) -> None:
+        """Take other values of the same number, in the same unit."""
+        self._spectral = _Table(values)
+
+    @property
+    def values(self) -> _Floats:
+        """The spectral axis as numbers."""
+        return self._spectral.values
+
+    @property
+    def spectral_axis(self) -> u.Quantity:
+        """The spectral axis: a copy."""
+        return u.Quantity(self._spectral.values, self.unit)
+
+    @property
+    def world_axis_names(self) -> list[str]:
+        """Names of the axes, in astropy's order."""
+        names = {"length": "Wavelength", "frequency": "Frequency", "wavenumber": "Wavenumber"}
+        known = [kind for kind in names if kind in self.unit.physical_type]
+        return [names[known[0]] if known else "Spectral axis", "Integration"][: self.world_n_dim]
+
+    @property
+    def world_axis_units(self) -> list[str]:
+        """Units of the axes, in astropy's order."""
+        return [self.unit.to_string(), ""][: self.world_n_dim]
+
+    @property
+    def world_axis_physical_types(self) -> list[str | None]:
+        """Physical types of the axes (UCD1+), in astropy's order."""
+        kind = {"length": "em.wl", "frequency": "em.freq"}
+        known = [ucd for name, ucd in kind.items() if name in self.unit.physical_type]
+        return [known[0] if known else None, None][: self.world_n_dim]
+
+    @property
+    def axis_correlation_matrix(self) -> NDArray[np.bool_]:
+        """Which world axis depends on which pixel axis."""
+        return np.identity(self.world_n_dim, dtype=bool)
+
+    def pixel_to_world_values(self, *pixel_arrays: ArrayLike) -> Any:
+        """Spectral axis (, integration) at element (, integration)."""
+        found = [self._spectral(pixel_arrays[0])]
+        if self._integration is not None:
+            found.append(self._integration(pixel_arrays[1]))
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def world_to_pixel_values(self, *world_arrays: ArrayLike) -> Any:
+        """Element (, integration) of a spectral axis (, integration)."""
+        found = [self._spectral.inverse(world_arrays[0])]
+        if self._integration is not None:
+            found.append(self._integration.inverse(world_arrays[1]))
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def __gluestate__(self, context: Any) -> dict[str, Any]:
+        log = log_of(self.owner, context)
+        if log is not None:
+            return log
+        arrays = {
+            "values": self._spectral.values,
+            "integrations": None if self._integration is None else self._integration.values,
+            "base": self.base,
+        }
+        state = {key: None if one is None else context.do(one) for key, one in arrays.items()}
+        return state | {"unit": self.unit.to_string()}
+
+    @classmethod
+    def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> SpectrumCoordinates:
+        if "log" in rec:
+            return logged(rec, context).coords
+        values, integrations, base = (
+            None if rec[key] is None else context.object(rec[key])
+            for key in ("values", "integrations", "base")
+        )
+        return cls(u.Quantity(values, u.Unit(rec["unit"])), integrations, base)

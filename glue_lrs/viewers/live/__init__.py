@@ -1,0 +1,1 @@
+"""Live extraction: the state behind the viewers, without a canvas."""

@@ -1,0 +1,80 @@
+"""Cuts: a profile across the slit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glue_lrs.errors import LRSError
+from glue_lrs.instrument import DO_NOT_USE
+
+if TYPE_CHECKING:
+    from glue_lrs.image.slit_image import SlitImage
+
+__all__ = ["SlitProfile", "slit_profile"]
+
+
+class SlitProfile(NamedTuple):
+    """A cut across the slit: columns, the mean over some rows, and its standard deviation."""
+
+    columns: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+
+def slit_profile(image: SlitImage, row: float, number: int = 11) -> SlitProfile:
+    """A cut across the slit: the mean over some rows.
+
+    Parameters
+    ----------
+    image : SlitImage
+        A single image.
+    row : float
+        The middle row.
+    number : int
+        How many rows to average; fewer at the ends of the image.
+
+    Returns
+    -------
+    SlitProfile
+        Column numbers, means in the image's unit, and their standard deviations. Flagged pixels
+        and those that are not finite are left out; NaN where a column has no other.
+
+    Raises
+    ------
+    LRSError
+        If the image is a stack, or there is no row to average.
+    """
+    if image.is_stack:
+        raise LRSError(f"{image.label}: is a stack, expected one integration or the median of all")
+    if number < 1 or not np.isfinite(row):
+        raise LRSError(
+            f"row is {row} and the number of rows {number}, expected a row and 1 or more"
+        )
+    rows = image.shape[0]
+    first = round(row - (number - 1) / 2.0)
+    first = min(max(first, 0), rows - 1)
+    cut = slice(first, min(max(round(row - (number - 1) / 2.0) + number, first + 1), rows))
+    values = np.asarray(image.data[cut], dtype=float)
+    good = np.isfinite(values)
+    if image.dq is not None:
+        good &= (image.dq[cut] & DO_NOT_USE) == 0
+    count = good.sum(axis=0)
+    empty = np.full(image.shape[1], np.nan)
+    flux = np.divide(np.where(good, values, 0.0).sum(axis=0), count, out=empty, where=count > 0)
+    variance = _variance(image, cut)
+    error = np.full(image.shape[1], np.nan)
+    if variance is not None:
+        total = np.where(good, variance, 0.0).sum(axis=0)
+        np.divide(np.sqrt(total), count, out=error, where=count > 0)
+    return SlitProfile(np.arange(image.shape[1], dtype=float), flux, error)
+
+
+def _variance(image: SlitImage, cut: slice) -> NDArray[np.float64] | None:
+    if image.err is not None:
+        return np.asarray(image.err[cut], dtype=float) ** 2
+    planes = (image.var_poisson, image.var_rnoise, image.var_flat)
+    parts = [np.asarray(plane[cut], dtype=float) for plane in planes if plane is not None]
+    return np.sum(parts, axis=0) if parts else None

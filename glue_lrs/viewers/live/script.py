@@ -1,0 +1,91 @@
+"""Script: the few lines of Python that repeat an extraction."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, fields
+from os import fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glue_lrs.apertures.aperture import Aperture
+from glue_lrs.apertures.aperture_correction import ApertureCorrection
+from glue_lrs.apertures.background import Background
+from glue_lrs.errors import LRSError
+
+if TYPE_CHECKING:
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.image.slit_image import SlitImage
+
+__all__ = ["python_lines"]
+
+_WIDTH = 88
+
+
+def python_lines(operator: Extract1D, image: SlitImage, integration: int | None = None) -> str:
+    """Write the Python that repeats an extraction.
+
+    Parameters
+    ----------
+    operator : Extract1D
+        The operator.
+    image : SlitImage
+        The image, of a file.
+    integration : int, optional
+        Of a stack, which integration is extracted; None: the median of all.
+
+    Returns
+    -------
+    str
+        Lines that end with ``spectrum = ...``, equal to the last digit.
+
+    Raises
+    ------
+    LRSError
+        If the image, or the aperture correction, is in no file.
+    """
+    if image.path is None:
+        raise LRSError(f"{image.label}: is in no file, expected one that a script can read")
+    used = {"Extract1D", "SlitImage"}
+    made = _call(operator, used, 0)
+    lines = [f"image = SlitImage.read({image.path!r})", f"extract = {made}"]
+    target = "image"
+    if image.is_stack:
+        target += ".median()" if integration is None else f".integration({integration})"
+        lines.append("# extract(image) gives a spectrum for each integration")
+    lines.append(f"spectrum = extract({target})")
+    imports = [f"from glue_lrs import {', '.join(sorted(used))}"]
+    return "\n".join([*imports, "", *lines]) + "\n"
+
+
+def _call(value: Any, used: set[str], indent: int) -> str:
+    """What makes a dataclass again: a call with what is not its default."""
+    name = type(value).__name__
+    used.add(name)
+    parts = [
+        f"{one.name}={_value(getattr(value, one.name), one.name, used, indent + 4)}"
+        for one in fields(value)
+        if one.compare and not _is_default(getattr(value, one.name), one)
+    ]
+    line = f"{name}({', '.join(parts)})"
+    if "\n" not in line and len(line) + indent < _WIDTH:
+        return line
+    space = " " * (indent + 4)
+    return f"{name}(\n" + "".join(f"{space}{part},\n" for part in parts) + " " * indent + ")"
+
+
+def _is_default(value: Any, one: Field[Any]) -> bool:
+    return one.default is not MISSING and type(value) is type(one.default) and value == one.default
+
+
+def _value(value: Any, key: str, used: set[str], indent: int) -> str:
+    if isinstance(value, Aperture | Background):
+        return _call(value, used, indent)
+    if isinstance(value, ApertureCorrection):
+        if value.filename is None:
+            raise LRSError("the aperture correction is in no file, expected one to read it from")
+        used.add("ApertureCorrection")
+        path = str(Path(fspath(value.filename)).expanduser().resolve())
+        return f"ApertureCorrection.read({path!r}, subarray={value.subarray!r})"
+    if value is None or isinstance(value, bool | int | float | str | tuple):
+        return repr(value)
+    raise LRSError(f"{key} is a {type(value).__name__}, which cannot be written as Python")

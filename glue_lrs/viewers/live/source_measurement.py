@@ -1,0 +1,147 @@
+"""Measured: what the shown image itself says of its source, and apertures that lie there."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.polynomial.polynomial import Polynomial
+from numpy.typing import NDArray
+
+from glue_lrs.errors import LRSWarning
+from glue_lrs.measurement.curve_of_growth import survey
+from glue_lrs.measurement.report import plus_minus
+
+if TYPE_CHECKING:
+    from glue_lrs.apertures.background import Background
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.measurement.curve_of_growth import GrowthCurve
+    from glue_lrs.measurement.measurement import Measurement
+    from glue_lrs.viewers.live.regions import Region, Variable
+
+__all__ = ["Measured", "centred", "measured_of"]
+
+#: Columns by which a polynomial may depart from the trace, and its greatest degree.
+_TOLERANCE, _DEGREE = 2e-3, 5
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What `glue_lrs.measurement.curve_of_growth.survey` says of an image.
+
+    Parameters
+    ----------
+    measurement : Measurement
+        Where the source is, and how wide.
+    curve : GrowthCurve
+        Signal to noise against the aperture's width.
+    background : Background or None
+        What the curve subtracted.
+    """
+
+    measurement: Measurement
+    curve: GrowthCurve
+    background: Background | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user would want to know, such as that the header is wrong."""
+        return (*self.measurement.notes, *self.curve.notes)
+
+    def fwhm(self, wavelength: float) -> float:
+        """FWHM in columns at a wavelength in micron."""
+        found = self.measurement
+        return float(found.width(wavelength)[0]) / found.pixel_scale
+
+    def line(self, wavelength: float) -> str:
+        """What was measured, in a line: column, FWHM at a wavelength in micron, best width."""
+        found = self.measurement
+        width = ""
+        if np.isfinite(wavelength):
+            width = f"FWHM {self.fwhm(wavelength):.2f} columns at {wavelength:.2f} µm, "
+        return (
+            f"column {plus_minus(found.column, found.column_error)}, {width}"
+            f"best width {self.curve.best:.1f}"
+        )
+
+
+def measured_of(image: SlitImage) -> Measured:
+    """Measure an image.
+
+    Parameters
+    ----------
+    image : SlitImage
+        A single image.
+
+    Returns
+    -------
+    Measured
+        What it shows. Nothing is warned of: see `Measured.notes`.
+
+    Raises
+    ------
+    SourceError
+        If there is no source.
+    LRSError
+        If it cannot be measured.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)  # they are the notes
+        return Measured(*survey(image))
+
+
+def centred(
+    regions: Sequence[Region], trace: NDArray[np.float64], wavelength: NDArray[np.float64]
+) -> tuple[Region, ...]:
+    """Regions of which those of the aperture have their middle on a trace.
+
+    Parameters
+    ----------
+    regions : sequence of Region
+        All regions. Those of the aperture move together, and stay as wide as they are; those of the
+        background stay where they are.
+    trace : ndarray
+        Column in each row, shape (row,), NaN where it is not known.
+    wavelength : ndarray
+        Wavelength of each row in micron, NaN where there is none.
+
+    Returns
+    -------
+    tuple of Region
+        In the same order. Straight edges stay straight along a straight trace; else they become
+        polynomials of what other edges depend on, or of the row.
+    """
+    rows = np.flatnonzero(np.isfinite(trace) & np.isfinite(wavelength))
+    where = rows.astype(float), wavelength[rows]
+    apertures = [region for region in regions if region.kind == "aperture"]
+    edges = np.array([region.at(*where) for region in apertures])  # region, edge, row
+    middle = (edges[:, 0].min(axis=0) + edges[:, 1].max(axis=0)) / 2.0
+    curved = [region.variable for region in (*apertures, *regions) if not region.straight]
+    variable: Variable = curved[0] if curved else "pixel"
+    shift = _polynomial(where[0] if variable == "pixel" else where[1], trace[rows] - middle)
+    if len(shift) == 1:
+        return tuple(r.moved(shift[0]) if r.kind == "aperture" else r for r in regions)
+    return tuple(
+        replace(r, lower=_sum(r.lower, shift), upper=_sum(r.upper, shift), variable=variable)
+        if r.kind == "aperture"
+        else r
+        for r in regions
+    )
+
+
+def _polynomial(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, ...]:
+    """Coefficients of the polynomial of the lowest degree that is good enough."""
+    if np.ptp(x) == 0.0:  # NumPy before 2.3 cannot fit a single point
+        return (float(y.mean()),)
+    for degree in range(min(_DEGREE, x.size - 1) + 1):
+        made = Polynomial.fit(x, y, degree)
+        if np.abs(made(x) - y).max() <= _TOLERANCE:
+            break
+    return tuple(float(value) for value in made.convert().coef)
+
+
+def _sum(edge: tuple[float, ...], shift: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(float(value) for value in (Polynomial(edge) + Polynomial(shift)).coef)

@@ -1,0 +1,136 @@
+"""The extraction panel as a glue viewer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from glue.core.message import SubsetCreateMessage, SubsetDeleteMessage, SubsetUpdateMessage
+from glue.viewers.common.layer_artist import LayerArtist
+from glue.viewers.common.state import ViewerState
+from glue_qt.viewers.common.data_viewer import DataViewer
+from qtpy import QtCore, QtWidgets
+
+from glue_lrs.viewers.qt.base import ShowsOneImage
+from glue_lrs.viewers.qt.panel.panel import Panel
+
+if TYPE_CHECKING:
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
+
+__all__ = ["ExtractionPanel"]
+
+
+class PanelLayerArtist(LayerArtist):
+    """Stands for the image whose extraction the panel shows."""
+
+    def update(self) -> None:
+        """Nothing is drawn."""
+
+    def clear(self) -> None:
+        """Nothing is drawn."""
+
+    def redraw(self) -> None:
+        """Nothing is drawn."""
+
+    def remove(self) -> None:
+        """Nothing is drawn."""
+
+
+_ARROWS = ("left", "right", "up", "down")
+
+#: Keys that the image knows, by Qt's names.
+_KEYS = {
+    QtCore.Qt.Key_Left: "left",
+    QtCore.Qt.Key_Right: "right",
+    QtCore.Qt.Key_Up: "up",
+    QtCore.Qt.Key_Down: "down",
+    QtCore.Qt.Key_Delete: "delete",
+    QtCore.Qt.Key_Backspace: "backspace",
+    QtCore.Qt.Key_Escape: "escape",
+}
+
+
+class ExtractionPanel(ShowsOneImage, DataViewer):
+    """The panel as one of glue's viewers, so that sessions bring it back."""
+
+    LABEL = "LRS extraction panel"
+    _state_cls = ViewerState
+    _data_artist_cls = PanelLayerArtist
+    _subset_artist_cls = PanelLayerArtist
+    inherit_tools = False
+    tools: ClassVar[list[str]] = []
+
+    panel: Panel | None = None
+
+    def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
+        super().__init__(session, state=state, parent=parent)
+        self.scroll = QtWidgets.QScrollArea()
+        self.scroll.setWidgetResizable(True)
+        self.scroll.setFrameShape(QtWidgets.QFrame.NoFrame)
+        self.scroll.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarAlwaysOff)
+        self.scroll.setFocusPolicy(QtCore.Qt.NoFocus)  # it would scroll with the arrow keys
+        whole = QtWidgets.QWidget()
+        self._layout = QtWidgets.QVBoxLayout(whole)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(0)
+        self._layout.addWidget(self.scroll, 1)
+        self.setCentralWidget(whole)
+        self.statusBar().hide()
+        self.resize(320, 700)
+
+    def initialize_toolbar(self) -> None:
+        """There are no tools."""
+
+    def complain(self, text: str) -> None:
+        """Show the line, in place of the panel if there is none."""
+        if self.panel is not None:
+            self.panel.say(text, bad=True)
+            return
+        label = QtWidgets.QLabel(text)
+        label.setWordWrap(True)
+        label.setMargin(8)
+        label.setStyleSheet("color: #b00020")
+        self.scroll.setWidget(label)
+
+    def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's
+        """Hand arrows, Delete and Escape that nothing in the panel takes to the image."""
+        name = _KEYS.get(event.key())
+        hand = self._hand() if name is not None else None
+        if name is None or hand is None:
+            super().keyPressEvent(event)
+            return
+        shift = bool(event.modifiers() & QtCore.Qt.ShiftModifier)
+        hand.take_key(f"shift+{name}" if shift and name in _ARROWS else name)
+
+    def _hand(self) -> Any:
+        """The hand of an image that shows the same extraction."""
+        for viewers in self.session.application.viewers:
+            for viewer in viewers:
+                hand = getattr(viewer, "hand", None)
+                if hand is not None and viewer.live is self.live and hasattr(hand, "take_key"):
+                    return hand
+        return None
+
+    def register_to_hub(self, hub: Any) -> None:
+        """Listen for subsets."""
+        super().register_to_hub(hub)
+        for message in (SubsetCreateMessage, SubsetUpdateMessage, SubsetDeleteMessage):
+            hub.subscribe(self, message, handler=self._subsets_changed)
+
+    def _subsets_changed(self, message: Any) -> None:
+        if self.panel is not None:
+            self.panel._changed()
+
+    def attach(self, live: LiveExtraction) -> None:
+        """Show the panel."""
+        self.panel = Panel(live)
+        self.scroll.setWidget(self.panel)
+        self._layout.addWidget(self.panel.message)
+        bar = self.scroll.verticalScrollBar().sizeHint().width()
+        self.scroll.setMinimumWidth(self.panel.minimumSizeHint().width() + bar + 2)
+
+    def detach(self) -> None:
+        """Take it away."""
+        if self.panel is not None:
+            self.panel.close_panel()
+            self.panel.message.setParent(None)
+            self.panel = None

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.convolution import convolve
+from astropy.utils.exceptions import AstropyUserWarning
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glue_lrs import Background, LRSError, LRSWarning
+from glue_lrs.apertures.background import check_smoothing
+
+COLUMNS = 24
+X = np.linspace(-1.0, 1.0, COLUMNS)
+WAVELENGTH = np.ones((6, COLUMNS))
+
+
+def fit(background: Background, data: np.ndarray, invalid: np.ndarray | None = None) -> Any:
+    """Fit all columns of the image, under an aperture that covers columns 10 to 13."""
+    aperture = np.zeros(COLUMNS)
+    aperture[10:14] = [0.5, 1.0, 1.0, 0.25]
+    basis = np.vander(X, background.bkg_order + 1, increasing=True)
+    region = background.weights(WAVELENGTH).full(WAVELENGTH.shape)[:1] != 0
+    bad = np.isnan(data) if invalid is None else invalid
+    return fit_result(background.fit(data, region, bad, X, aperture[np.newaxis] @ basis), aperture)
+
+
+def fit_result(result: Any, aperture: np.ndarray) -> Any:
+    return result, aperture
+
+
+@given(order=st.integers(0, 4), seed=st.integers(0, 1000))
+def test_a_polynomial_background_is_recovered(order: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(6, order + 1))
+    data = truth @ np.vander(X, order + 1, increasing=True).T
+    data[:, 8:16] += 100.0  # the source, outside the regions
+    background = Background.from_edges((0.5, 6.5), (16.5, 22.5), bkg_order=order)
+    result, _ = fit(background, data)
+    np.testing.assert_allclose(result.coefficients, truth, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["poly", "mean"])
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("holes", [False, True])
+def test_the_response_is_the_derivative_of_the_summed_background(
+    kind: str, order: int, holes: bool
+) -> None:
+    """K must turn pixels into the background summed over the aperture, whatever they are."""
+    rng = np.random.default_rng(order)
+    data = rng.normal(size=(6, COLUMNS))
+    if holes:
+        data[2, 3], data[4, 17:20] = np.nan, np.nan
+    background = Background.from_edges((0.5, 6.5), (16.5, 22.5), bkg_fit=kind, bkg_order=order)
+    result, aperture = fit(background, data)
+    summed = (result.coefficients @ np.vander(X, background.bkg_order + 1, increasing=True).T) @ (
+        aperture
+    )
+    pixels = np.where(result.used, data, 0.0)
+    np.testing.assert_allclose((result.response * pixels).sum(axis=1), summed, atol=1e-12)
+    variance = rng.uniform(1, 2, data.shape)
+    expected = (np.where(result.used, result.response, 0.0) ** 2 * variance).sum(axis=1)
+    np.testing.assert_allclose(result.variance(variance.copy()), expected, rtol=1e-12)
+
+
+@given(seed=st.integers(0, 500), share=st.floats(0.0, 0.9))
+def test_the_median_leaves_bad_pixels_out(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    data = rng.normal(size=(6, COLUMNS)).astype(np.float32)
+    data[rng.random(data.shape) < share] = np.nan
+    background = Background.from_edges((1.0, 6.0), (16.0, 22.5), bkg_fit="median")
+    result, aperture = fit(background, data)
+    inside = np.r_[2:6, 17:23]  # whole pixels only
+    for row, level, empty in zip(data[:, inside], result.level, result.empty, strict=True):
+        assert empty == np.isnan(row).all()
+        if not empty:
+            assert level == np.median(row[~np.isnan(row)])
+    count = result.used.sum(axis=1)
+    np.testing.assert_allclose(
+        result.variance(np.ones(data.shape)) * np.maximum(count, 1),
+        np.where(count > 0, (1.2 * aperture.sum()) ** 2, 0.0),
+        rtol=1e-12,
+    )
+
+
+def test_rows_without_background_pixels_get_none() -> None:
+    data = np.ones((6, COLUMNS))
+    data[2] = np.nan
+    for order in (0, 1):
+        result, _ = fit(Background.from_edges((0.5, 6.5), bkg_order=order), data)
+        assert result.empty.tolist() == [False, False, True, False, False, False]
+        assert result.coefficients[2].tolist() == [0.0] * (order + 1)
+
+
+@pytest.mark.parametrize("length", [3, 5, 9])
+def test_smoothing_is_astropys_convolution(length: int) -> None:
+    rng = np.random.default_rng(length)
+    data = rng.normal(5.0, 1.0, (40, 7)).astype(np.float32)
+    data[rng.random(data.shape) < 0.2] = np.nan
+    data[10:22, 3] = np.nan
+    background = Background.from_edges((0.5, 6.5), smoothing_length=length)
+    kernel = np.ones((length, 1)) / length
+    with pytest.warns(AstropyUserWarning, match="A contiguous region of NaN"):
+        expected = convolve(data, kernel, boundary="extend")
+    np.testing.assert_allclose(background.smooth(data), expected, rtol=1e-6)
+    stack = np.stack([data, data[::-1]])
+    np.testing.assert_array_equal(background.smooth(stack)[0], background.smooth(data))
+
+
+def test_a_lone_bad_neighbour_does_not_spread_when_smoothing() -> None:
+    data = np.ones((20, 3))
+    data[7, 1] = np.inf
+    smooth = Background.from_edges((0.5, 2.5), smoothing_length=3).smooth(data)
+    assert np.isinf(smooth[6:9, 1]).all()
+    assert np.isfinite(np.delete(smooth, [6, 7, 8], axis=0)).all()
+
+
+def test_regions_off_the_image() -> None:
+    with pytest.raises(LRSError, match=r"no background region .* has a pixel on the image"):
+        Background.from_edges((-9.5, -3.5), (30.5, 40.5)).weights(WAVELENGTH)
+    with pytest.warns(LRSWarning, match=r"region 31.00 to 40.00 has no pixel on the image"):
+        weights = Background.from_edges((0.5, 3.5), (30.5, 40.5)).weights(WAVELENGTH)
+    assert weights.values.sum() == 3.0
+    with pytest.warns(LRSWarning, match=r"region 21.00 to 40.00 reaches beyond the image"):
+        Background.from_edges((20.5, 40.5)).weights(WAVELENGTH)
+
+
+def test_a_taper_beyond_the_image_is_told_though_pixels_have_no_wavelength() -> None:
+    wavelength = np.full((40, 30), np.nan)
+    wavelength[5:35, 4:26] = np.linspace(5.0, 12.0, 30)[:, np.newaxis]
+    taper = Background(bkg_coeff=((20.0, 0.1), (24.0, 1.5)), independent_var="wavelength")
+    with pytest.warns(LRSWarning, match=r"the background region .* reaches beyond the image"):
+        weights = taper.weights(wavelength)
+    assert not weights.empty
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"bkg_fit": "medain"}, "bkg_fit is 'medain', expected 'mean', 'median', 'poly'"),
+        ({"bkg_order": -1}, "bkg_order is -1, expected a whole number of 0 or more"),
+        ({"bkg_order": 1.5}, "bkg_order is 1.5, expected a whole number of 0 or more"),
+        ({"bkg_order": "1"}, "bkg_order is '1', expected a number"),
+        ({"smoothing_length": None}, "smoothing_length is None, expected a number"),
+        ({"bkg_coeff": None}, "bkg_coeff is missing"),
+        ({"bkg_coeff": [[4.5], [4.9]]}, "bkg_coeff region 1 goes from 4.5 to 4.9"),
+    ],
+)
+def test_wrong_values_are_told_by_name(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(LRSError, match=message):
+        Background(**{"bkg_coeff": [[0.5], [4.5]]} | values)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(4, 3), (2, 0), (-5, 0), (4.6, 5), (1, 0)])
+def test_smoothing_lengths_that_the_pipeline_changes_are_told(asked: float, used: int) -> None:
+    with pytest.warns(LRSWarning, match=f"smoothing_length is {asked:g}.*{used} is used"):
+        assert check_smoothing(asked) == used
+
+
+def test_mean_is_a_polynomial_of_order_0() -> None:
+    background = Background.from_edges((0.5, 4.5), bkg_fit="mean", bkg_order=3)
+    assert (background.bkg_fit, background.bkg_order) == ("poly", 0)

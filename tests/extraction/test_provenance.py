@@ -1,0 +1,181 @@
+"""What a spectrum records is what it was made with: it can be made again, or says why not."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glue_lrs import Extract1D, LRSError, LRSWarning, SlitImage
+from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.instrument import FIXED_SLIT
+from glue_lrs.io.psf import write_psf
+from glue_lrs.profiles.gaussian import GaussianProfile
+from glue_lrs.profiles.psf import PSFProfile
+from glue_lrs.reference.schema import IN_MEMORY
+from glue_lrs.simulation.scene import Scene
+from glue_lrs.simulation.spectra import Source
+from glue_lrs.spectra.extraction import Extraction
+
+WAVES = np.linspace(2.5, 14.6, 60)
+#: For tests that are not about what is told of bad pixels and the like.
+QUIET = pytest.mark.filterwarnings("ignore::glue_lrs.errors.LRSWarning")
+SCENE = Scene(seed=3, sources=(Source(flux=2e-3, halo=0.0),), bad_fraction=0.02)
+
+
+@pytest.fixture(scope="module")
+def s2d(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "nod1_s2d.fits"
+    SCENE.s2d(1).image.write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def psf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two profiles: that of the slit, and a broader one."""
+    path = tmp_path_factory.mktemp("references") / "psf.fits"
+    broad = GaussianProfile(factor=(1.3,))
+    write_psf(
+        [
+            PSFProfile.sampled(GaussianProfile(), WAVES, name=FIXED_SLIT),
+            PSFProfile.sampled(broad, WAVES, name="OTHER"),
+        ],
+        path,
+    )
+    return path
+
+
+def make(**changes: Any) -> Extract1D:
+    return Extract1D.from_reference(None, FIXED_SLIT, apply_apcorr=False, **changes)
+
+
+def again(made: Extraction, folder: Path, **where: Any) -> Extraction:
+    """Write, read, and make it once more."""
+    made.write(folder / "a_x1d.fits", overwrite=True)
+    provenance = Extraction.read(folder / "a_x1d.fits").provenance
+    assert provenance is not None
+    return provenance.rerun(**where)
+
+
+def equal(one: Extraction, other: Extraction) -> None:
+    for name, values in one.columns.items():
+        np.testing.assert_array_equal(values, other.columns[name], err_msg=name)
+
+
+@QUIET
+def test_a_correction_that_was_put_in_by_hand(s2d: Path, tmp_path: Path) -> None:
+    """It is recorded as it is used, not as the operator was once made."""
+    image = SlitImage.read(s2d)
+    correction = SCENE.aperture_correction()
+    operator = replace(make(), aperture_correction=correction, apply_apcorr=True)
+    assert dict(operator.references)["apcorr"] == IN_MEMORY
+    made = operator.run(image)
+    with pytest.raises(LRSError, match="came from no file, expected it as apcorr="):
+        again(made, tmp_path)
+    equal(again(made, tmp_path, apcorr=correction), made)
+    without = replace(operator, aperture_correction=None)
+    assert dict(without.references)["apcorr"] is None
+
+
+@QUIET
+@pytest.mark.parametrize("changes", [{"bad_pixels": "profile"}, {"optimal_mode": "psf"}])
+def test_a_profile_that_was_put_in_by_hand(
+    changes: dict[str, Any], s2d: Path, psf: Path, tmp_path: Path
+) -> None:
+    image, profile = SlitImage.read(s2d), PSFProfile.read(psf, FIXED_SLIT)
+    kind = "box" if "bad_pixels" in changes else "optimal"
+    operator = replace(make(), extraction_type=kind, psf=profile, **changes)
+    made = operator.run(image)
+    equal(again(made, tmp_path), made)
+    memory = replace(operator, psf=replace(profile, filename=None)).run(image)
+    with pytest.raises(LRSError, match="came from no file, expected it as psf="):
+        again(memory, tmp_path)
+    equal(again(memory, tmp_path, psf=profile), made)
+
+
+@pytest.mark.filterwarnings("ignore:.*of the pixels on the source were rejected")
+def test_the_profile_of_another_slit(s2d: Path, psf: Path, tmp_path: Path) -> None:
+    image = SlitImage.read(s2d)
+    changes = {"extraction_type": "optimal", "optimal_mode": "psf"}
+    other = make(psf=PSFProfile.read(psf, "OTHER"), **changes).run(image)
+    own = make(psf=psf, **changes).run(image)
+    assert np.nanmax(np.abs(other.columns["FLUX"] / own.columns["FLUX"] - 1.0)) > 0.01
+    equal(again(other, tmp_path), other)
+    equal(again(own, tmp_path), own)
+
+
+@QUIET
+@pytest.mark.parametrize("key", ["model_nod_pair", "optimize_psf_location"])
+def test_what_mends_bad_pixels_is_recorded(key: str, s2d: Path, tmp_path: Path) -> None:
+    operator = make(bad_pixels="profile", **{key: False})
+    parameters = operator.parameters
+    assert parameters["step"][key] is False
+    assert Extract1D.from_parameters(parameters) == operator
+    made = operator.run(SlitImage.read(s2d))
+    equal(again(made, tmp_path), made)
+
+
+def test_what_cannot_be_made_again_says_so(s2d: Path, tmp_path: Path) -> None:
+    made = OptimalExtraction().run(SlitImage.read(s2d))
+    with pytest.raises(LRSError, match="made by OptimalExtraction, of which"):
+        again(made, tmp_path)
+
+
+@QUIET
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"bad_pixels": "profile"},
+        {"extraction_type": "optimal"},
+        {"extraction_type": "optimal", "psf": "given", "optimal_mode": "psf"},
+        {"extraction_type": "optimal", "psf": "given", "optimal_mode": "pipeline"},
+    ],
+)
+def test_an_image_without_variances(changes: dict[str, Any], psf: Path) -> None:
+    """The errors are 0, as the pipeline's are: nobody should take them for small ones."""
+    if "psf" in changes:
+        changes = changes | {"psf": psf}
+    image = replace(SCENE.s2d(1).image, var_poisson=None, var_rnoise=None, var_flat=None)
+    # The pipeline's fit of the position needs one of them.
+    fits = changes.get("optimal_mode") != "pipeline"
+    operator = make(optimize_psf_location=fits, **changes)
+    with pytest.warns(LRSWarning, match="there are no variances .* the errors are 0") as told:
+        made = operator.run(image)
+    assert sum("no variances" in str(one.message) for one in told) == 1
+    error = made.columns["FLUX_ERROR"]
+    assert not (error[np.isfinite(error)] > 0).any()
+
+
+@QUIET
+def test_an_extended_source_is_no_point(psf: Path) -> None:
+    image = replace(SCENE.s2d(1).image, source_type="EXTENDED")
+    for changes in ({}, {"psf": psf, "optimal_mode": "psf"}):
+        operator = make(
+            extraction_type="optimal", use_source_posn=True, xstart=9, xstop=17, **changes
+        )
+        with pytest.warns(LRSWarning, match="SRCTYPE is EXTENDED, but an optimal extraction"):
+            operator.run(image)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        make(use_source_posn=True, xstart=9, xstop=17).run(image)
+    assert not any("EXTENDED" in str(one.message) for one in told)
+
+
+def test_parameters_that_have_no_effect_are_told(psf: Path) -> None:
+    image = SCENE.s2d(1).image
+    operator = make(extraction_type="optimal", ystart=100, ystop=200)
+    with pytest.warns(LRSWarning, match="ystart and ystop have no effect"):
+        operator.run(image)
+    with pytest.warns(LRSWarning, match="a PSF reference has no effect on a box"):
+        make(psf=psf)
+    with warnings.catch_warnings():  # a background that is asked for is fitted
+        warnings.simplefilter("error")
+        fitted = make(extraction_type="optimal", subtract_background=True)
+    assert np.nanmax(np.abs(fitted.run(image).columns["BACKGROUND"])) > 0
+    with pytest.warns(LRSWarning, match="is a constant that is fitted .*; bkg_order has no effect"):
+        make(extraction_type="optimal", bkg_order=2)

@@ -1,0 +1,326 @@
+"""Pictures: what is drawn, and where."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import image as pictures
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from glue_lrs import Aperture, Background, Extract1D, Extraction, LRSError, SlitImage
+from glue_lrs.errors import WriteError
+from glue_lrs.plotting.image import plot_cut, plot_image, plot_width
+from glue_lrs.plotting.product import plot_product
+from glue_lrs.plotting.spectra import plot_comparison, plot_extraction, plot_stack
+from glue_lrs.plotting.style import save
+from glue_lrs.simulation.scene import Scene
+
+Maker = Callable[..., SlitImage]
+REGIONS = Background.from_edges((0.5, 4.0), (14.25, 18.5), bkg_fit="median")
+
+
+def lines(ax: Axes, colour: str) -> list[np.ndarray]:
+    """Points of the lines of a colour, each of shape (n, 2)."""
+    return [line.get_xydata() for line in ax.lines if line.get_color() == colour]
+
+
+VERMILION, BLUE = "#D55E00", "#0072B2"
+
+
+def overlapping(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts that are drawn over each other, ticks and titles included."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    texts = []
+    for ax in [*figure.axes, *(child for parent in figure.axes for child in parent.child_axes)]:
+        labels = [ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label]
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            inside = (t for t in axis.get_major_ticks() if low <= t.get_loc() <= high)
+            labels += [label for tick in inside for label in (tick.label1, tick.label2)]
+        if ax.get_legend() is not None:
+            labels += ax.get_legend().get_texts()
+        texts += [t for t in labels if t.get_visible() and t.get_text().strip()]
+    boxes = [text.get_window_extent(renderer).shrunk(0.9, 0.8) for text in texts]
+    return [
+        (one.get_text(), other.get_text())
+        for i, (one, a) in enumerate(zip(texts, boxes, strict=True))
+        for other, b in zip(texts[i + 1 :], boxes[i + 1 :], strict=True)
+        if a.overlaps(b)
+    ]
+
+
+def test_edges_are_drawn_where_they_are(make_image: Maker) -> None:
+    image = make_image()
+    extract = Extract1D(
+        aperture=Aperture(xstart=7, xstop=10.5, ystart=3, ystop=20), background=REGIONS
+    )
+    ax = plot_image(image, extract)
+    low, high = lines(ax, VERMILION)
+    # Limits 7 to 10.5, both inclusive, are the positions 6.5 to 11; rows 3 to 20 are 2.5 to 20.5.
+    for edge, where in ((low, 6.5), (high, 11.0)):
+        assert (edge[:, 0] == where).all()
+        assert (edge[:, 1].min(), edge[:, 1].max()) == (2.5, 20.5)
+    assert sorted(edge[0, 0] for edge in lines(ax, BLUE)) == [0.5, 4.0, 14.25, 18.5]
+    assert ax.images[0].get_extent() == [-0.5, 19.5, -0.5, 29.5]
+    np.testing.assert_array_equal(ax.images[0].get_array(), image.data)
+
+
+def test_tapered_edges_follow_the_wavelength(make_image: Maker) -> None:
+    # Wavelength changes along the row as well: an edge is where its own pixel's wavelength puts it.
+    wavelength = np.linspace(14.0, 5.0, 30)[:, None] + 0.05 * np.arange(20)
+    image = make_image(wavelength=wavelength)
+    extract = Extract1D(
+        aperture=Aperture(src_coeff=((8.0, -0.25), (11.0, 0.5)), independent_var="wavelength")
+    )
+    low, high = lines(plot_image(image, extract), VERMILION)
+    for edge, c0, c1 in ((low, 8.0, -0.25), (high, 11.0, 0.5)):
+        row = np.round(edge[0::2, 1] + 0.5).astype(int)
+        for column, at in zip(edge[0::2, 0], row, strict=True):
+            own = wavelength[at, int(np.clip(round(column), 0, 19))]
+            assert column == pytest.approx(c0 + c1 * own, abs=0.05)
+
+
+def test_offset_and_trace_move_what_is_drawn(make_image: Maker) -> None:
+    extract = Extract1D(
+        aperture=Aperture(xstart=7, xstop=10), background=REGIONS, position_offset=1.5
+    )
+    ax = plot_image(make_image(), extract)
+    assert [edge[0, 0] for edge in lines(ax, VERMILION)] == [8.0, 12.0]
+    assert sorted(edge[0, 0] for edge in lines(ax, BLUE)) == [2.0, 5.5, 15.75, 20.0]
+    ax = plot_image(make_image(), replace(extract, fixed_background=True))
+    assert sorted(edge[0, 0] for edge in lines(ax, BLUE)) == [0.5, 4.0, 14.25, 18.5]
+    ax = plot_image(make_image(), replace(extract, subtract_background=False))
+    assert lines(ax, BLUE) == []
+
+
+def test_bad_pixels_are_marked(make_image: Maker) -> None:
+    image = make_image()
+    data = np.array(image.data)
+    data[4, 5] = np.nan
+    dq = np.zeros(data.shape, np.uint32)
+    dq[6, 7], dq[8, 9] = 1, 4  # DO_NOT_USE, and a flag that takes nothing away
+    ax = plot_image(replace(image, data=data, dq=dq))
+    marked = np.argwhere(ax.images[1].get_array().filled(0) == 1)
+    assert marked.tolist() == [[4, 5], [6, 7]]
+    assert len(plot_image(image).images) == 1
+    assert data[6, 7] == image.data[6, 7]  # what is drawn is a copy
+
+
+def test_wavelengths_beside_the_rows(make_image: Maker) -> None:
+    image = make_image()
+    axis = plot_image(image).child_axes[0]
+    row = np.interp(
+        [float(t.get_text()) for t in axis.get_yticklabels()],
+        image.wavelength[::-1, 0],
+        np.arange(30)[::-1],
+    )
+    assert axis.get_yticks() == pytest.approx(row, abs=1e-3)
+    assert len(row) >= 8
+
+
+def test_cut_is_the_row(make_image: Maker) -> None:
+    image = make_image()
+    extract = Extract1D(aperture=Aperture(xstart=7, xstop=10), background=REGIONS)
+    ax = plot_cut(image, 12, extract, extract.run(image))
+    steps = ax.patches[-1].get_data()
+    np.testing.assert_allclose(steps.values, image.data[12])
+    spans = sorted(
+        (p.get_x(), p.get_x() + p.get_width()) for p in ax.patches if hasattr(p, "get_x")
+    )
+    assert spans == [(0.5, 4.0), (6.5, 10.5), (14.25, 18.5)]
+    level = next(xy for xy in lines(ax, BLUE))
+    background = extract.run(image).columns["BACKGROUND"][12]
+    np.testing.assert_allclose(level, [[6.5, background], [10.5, background]])
+    assert f"{image.wavelength[12].mean():.2f}" in ax.get_title(loc="left")
+    with pytest.raises(LRSError, match="row is 30, expected 0 to 29"):
+        plot_cut(image, 30)
+
+
+def run(image: SlitImage, **aperture: float) -> Extraction:
+    return Extract1D(aperture=Aperture(**(aperture or {"xstart": 7, "xstop": 10}))).run(image)
+
+
+def test_spectrum_with_truth(make_image: Maker) -> None:
+    image = make_image()
+    found = run(image)
+    truth = np.full(30, 3e-5)
+    figure = plot_extraction(found, truth=(found.wavelength, truth))
+    flux, background, pixels = figure.axes
+    drawn, reference = flux.lines[0].get_xydata(), flux.lines[1].get_ydata()
+    assert flux.get_ylabel() == "flux [µJy]"
+    np.testing.assert_allclose(drawn[:, 1], found.columns["FLUX"] * 1e6)
+    np.testing.assert_allclose(reference, 30.0)
+    band = flux.collections[0].get_paths()[0].get_extents()
+    error = found.columns["FLUX_ERROR"] * 1e6
+    assert band.ymax == pytest.approx((drawn[:, 1] + error).max())
+    assert "no background subtracted" in [text.get_text() for text in background.texts]
+    assert (pixels.lines[0].get_ydata() == 4).all()
+
+
+def test_masked_rows_are_gaps(make_image: Maker) -> None:
+    image = make_image()
+    data = np.array(image.data)
+    data[12] = np.nan
+    found = run(replace(image, data=data))
+    ax = plot_extraction(found).axes[0]
+    assert np.flatnonzero(np.isnan(ax.lines[0].get_ydata())).tolist() == [12]
+    assert ax.lines[1].get_xdata() == pytest.approx([found.wavelength[12]])
+    assert ax.lines[1].get_label() == "masked"
+
+
+def test_comparison_divides(make_image: Maker) -> None:
+    first = run(make_image(data=np.full((30, 20), 2.0)))
+    # Another grid: half a row off, three times as bright.
+    wave = np.linspace(14.0, 5.0, 30) - 4.5 / 29
+    other = run(make_image(data=np.full((30, 20), 6.0), wavelength=np.tile(wave[:, None], (1, 20))))
+    top, low = plot_comparison({"one": first, "three": other}).axes
+    assert [text.get_text() for text in top.get_legend().get_texts()] == ["one", "three"]
+    (ratio,) = [line.get_ydata() for line in low.lines if len(line.get_ydata()) == 30]
+    inside = wave > 5
+    np.testing.assert_allclose(ratio[inside], 3.0)
+    assert np.isnan(ratio[~inside]).all()  # nothing is made up beyond the first one's range
+    assert "interpolated linearly" in low.texts[0].get_text()
+    assert low.get_ylabel() == "ratio to\none"
+    # On one grid nothing is interpolated, and nothing says so.
+    assert plot_comparison({"a": first, "b": first}).axes[1].texts[:] == []
+    assert len(plot_comparison({"a": first}).axes) == 1
+    truth = (first.wavelength, first.columns["FLUX"] / 2)
+    low = plot_comparison({"a": first}, truth=truth).axes[1]
+    np.testing.assert_allclose(low.lines[0].get_ydata(), 2.0)
+
+
+def test_comparison_refuses(make_image: Maker) -> None:
+    found = run(make_image())
+    with pytest.raises(LRSError, match="at least one spectrum"):
+        plot_comparison({})
+    with pytest.raises(LRSError, match=r"column is 'FLIX' \(did you mean 'flux'\?\)"):
+        plot_comparison({"a": found}, column="FLIX")
+    counts = run(make_image(unit="DN/s", calibrated=False))
+    with pytest.raises(LRSError, match=r"different units of FLUX \(DN/s, Jy\)"):
+        plot_comparison({"a": found, "b": counts})
+
+
+def test_stack(make_image: Maker) -> None:
+    factors = np.array([1.0, 1.0, 0.9, 1.1, 1.0])
+    image = make_image((5, 30, 20), data=np.full((5, 30, 20), 2.0) * factors[:, None, None])
+    data = np.array(image.data)
+    data[1, 12] = np.nan  # a lost row must not look like a dip of the light curve
+    found = run(replace(image, data=data))
+    top, picture, curve = plot_stack(found).axes[:3]
+    middle = np.median(found.columns["FLUX"], axis=0)[0] * 1e6
+    np.testing.assert_allclose(top.lines[0].get_ydata(), middle)
+    shown = picture.collections[0].get_array().reshape(5, 30)
+    np.testing.assert_allclose(shown[2], 0.9)
+    assert np.isnan(np.ma.filled(shown, np.nan)[1, 12])
+    np.testing.assert_allclose(curve.lines[0].get_xdata(), factors)
+    np.testing.assert_array_equal(curve.lines[0].get_ydata(), [1, 2, 3, 4, 5])
+    with pytest.raises(LRSError, match="expected a stack"):
+        plot_stack(run(make_image()))
+    np.testing.assert_allclose(
+        plot_extraction(found, integration=3).axes[0].lines[0].get_ydata(), 1.1 * middle
+    )
+    with pytest.raises(LRSError, match="integration is 5, expected 0 to 4"):
+        plot_extraction(found, integration=5)
+
+
+def test_width() -> None:
+    ax = plot_width([5.0, 12.0], [0.29, 0.42], [2.4, 0.25], pixel_scale=0.11, factor=1.5)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [1.5 * 0.29 / 0.11, 1.5 * 0.42 / 0.11])
+    wave, half = ax.lines[1].get_xydata().T
+    np.testing.assert_allclose(half, 2.4 + 0.25 * wave)
+    ax.figure.draw_without_rendering()
+    right = ax.child_axes[0]
+    np.testing.assert_allclose(right.get_ylim(), np.array(ax.get_ylim()) * 0.11 / 1.5)
+
+
+def test_no_text_over_another(make_image: Maker) -> None:
+    image = Scene().combined().image  # whose wavelengths crowd at the short end
+    stack = make_image((3, 400, 63))
+    extract = Extract1D(
+        aperture=Aperture(xstart=9, xstop=17),
+        background=Background.from_edges((0.5, 4.5), (38, 43)),
+    )
+    found = extract.run(image)
+    title = "jw01234001001_04101_00001_mirimage_s2d.fits"
+    figures = [
+        plot_product(image, extract, found, title=title),
+        plot_product(stack, extract, extract.run(stack), integration=2, title=title),
+        plot_product(stack, extract, extract.run(stack), title=title),
+        plot_product(image, extract),
+        plot_comparison({f"{title} #{i}": found for i in range(4)}),
+        plot_stack(extract.run(stack), title=title),
+        plot_width([5.0, 7.5, 12.0], [0.29, 0.3, 0.42], [2.4, 0.25]).figure,
+    ]
+    for figure in figures:
+        assert overlapping(figure) == []
+
+
+def test_product_and_its_cuts(make_image: Maker) -> None:
+    image = make_image()
+    extract = Extract1D(aperture=Aperture(xstart=7, xstop=10, ystart=10, ystop=18))
+    figure = plot_product(image, extract, rows=(11, 15))
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert [t.split(",")[0] for t in titles if t] == [
+        "row 15",
+        "row 11",
+    ]  # as they lie on the image
+    figure = plot_product(image, extract)
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert [t.split(",")[0] for t in titles if t] == ["row 17", "row 14", "row 11"]
+    # A stack: the image of the first integration beside the spectra of all.
+    stack = make_image((3, 30, 20))
+    axes = plot_product(stack, extract, extract.run(stack)).axes
+    np.testing.assert_array_equal(axes[0].images[0].get_array(), stack.data[0])
+    assert [ax.get_ylabel() for ax in axes].count("integration") == 2
+    one = plot_product(stack, extract, extract.run(stack), integration=2)
+    np.testing.assert_array_equal(one.axes[0].images[0].get_array(), stack.data[2])
+    assert "integration 3 of 3" in one.get_suptitle()
+    off = Extract1D(aperture=Aperture(xstart=70, xstop=80))
+    with pytest.raises(LRSError, match="has no pixel on the image"):
+        plot_product(image, off)
+
+
+def test_save(make_image: Maker, tmp_path: Path) -> None:
+    figure = plot_extraction(run(make_image()))
+    save(figure, tmp_path / "a.png", dpi=50)
+    assert pictures.imread(tmp_path / "a.png").shape[:2] == (350, 425)
+    before = (tmp_path / "a.png").read_bytes()
+    with pytest.raises(WriteError, match="exists"):
+        save(figure, tmp_path / "a.png")
+    with pytest.raises(WriteError, match=r"ends in '\.doc', expected a picture"):
+        save(figure, tmp_path / "a.doc")
+    assert (tmp_path / "a.png").read_bytes() == before
+    save(figure, tmp_path / "a.png", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_no_figure_is_left_with_pyplot(make_image: Maker) -> None:
+    plot_product(make_image(), None, run(make_image()))
+    if "matplotlib.pyplot" in sys.modules:
+        assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+def test_names_are_no_formulas(make_image: Maker, tmp_path: Path) -> None:
+    """A file's name is drawn as it is: "$" opens no formula, a letter that is none is written."""
+    image = make_image()
+    operator = Extract1D(aperture=Aperture(xstart=3, xstop=16))
+    extraction = operator.run(image)
+    name = "a\udcff$x^$"
+    shown = "a\\udcff\\$x^\\$"
+    figure = plot_product(image, operator, extraction, title=name)
+    assert figure.get_suptitle() == shown
+    save(figure, tmp_path / "a.png")
+    figure = plot_comparison({name: extraction, "b": extraction}, title=name)
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == [shown, "b"]
+    assert figure.axes[1].get_ylabel() == f"ratio to\n{shown}"
+    save(figure, tmp_path / "b.png")
