@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning
-from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.extraction.optimal_result import OptimalResult
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import DO_NOT_USE
@@ -268,7 +268,7 @@ class Found:
 def study(
     scenes: Iterable[Scene],
     make: Callable[[Scene], Simulated],
-    operator: OptimalExtraction,
+    operator: OptimalExtractor,
     *,
     order: int | None = None,
     spoil: bool = False,
@@ -407,7 +407,7 @@ def case(
     flux = flux_of(ratio, product, **changes)
     keys: dict[str, Any] = {"order": order, "spoil": spoil}
     profile = TrueProfile(PSF(), HALO) if given else None
-    operator = OptimalExtraction(profile=profile)
+    operator = OptimalExtractor(profile=profile)
     if apart is not None:
         second = Source(flux=0.6 * flux, halo=HALO, position=apart * PIXEL_SCALE)
         changes["sources"] = (Source(flux=flux, halo=HALO), second)

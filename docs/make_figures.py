@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from glue_lrs import Aperture, ApertureCorrection, Extract1D, LRSWarning, SlitImage
-from glue_lrs.measurement.curve_of_growth import survey
+from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.plotting.image import plot_cut, plot_image
 from glue_lrs.plotting.measurement import plot_measurement
 from glue_lrs.plotting.optimal import plot_optimal
@@ -79,7 +79,7 @@ def _operator(image: SlitImage, **keys: Any) -> Extract1D:
 
 def choosing(demo: Path) -> Figure:
     """What is measured of a nod, and its growth curve."""
-    found, growth, background = survey(SlitImage.read(demo / "demo_nod1_s2d.fits"))
+    found, growth, background = measure_with_growth(SlitImage.read(demo / "demo_nod1_s2d.fits"))
     return plot_measurement(found, growth, background=background)
 
 

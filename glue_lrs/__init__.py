@@ -5,7 +5,7 @@ Importing the package registers the formats ``lrs-s2d`` and ``lrs-x1d`` of specu
 
 from __future__ import annotations
 
-from glue_lrs._utils import interrupt as interrupt  # first: the other imports take long
+from glue_lrs._utils import interrupt  # first: the other imports take long
 
 # isort: split
 from importlib.metadata import version as _version

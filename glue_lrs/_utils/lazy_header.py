@@ -1,4 +1,4 @@
-"""OwnHeader: a FITS header of one's own, copied only when somebody looks at it.
+"""LazyHeader: a FITS header of one's own, copied only when somebody looks at it.
 
 An image, its extractions and their spectra each have a header. Copying one takes as long as an
 extraction, and few are ever looked at.
@@ -11,12 +11,12 @@ from typing import Any
 
 from astropy.io import fits
 
-__all__ = ["OwnHeader"]
+__all__ = ["LazyHeader"]
 
 _LOCK = threading.RLock()
 
 
-class OwnHeader(fits.Header):
+class LazyHeader(fits.Header):
     """An astropy header that becomes a copy of another one when it is first looked at.
 
     Made by `OwnHeader.of`. Whatever is done to it changes nothing else, and whatever is done to the
@@ -24,24 +24,24 @@ class OwnHeader(fits.Header):
 
     Notes
     -----
-    ``_template`` is a header that nobody changes. Until somebody looks at it, an `OwnHeader` has no
+    ``_template`` is a header that nobody changes. Until somebody looks at it, an `LazyHeader` has no
     other attribute: Python calls ``__getattr__`` for what is not there, and only for that.
     """
 
     @classmethod
-    def of(cls, header: fits.Header) -> OwnHeader:
+    def from_header(cls, header: fits.Header) -> LazyHeader:
         """Make a header of one's own.
 
         Parameters
         ----------
         header : `~astropy.io.fits.Header`
-            A plain header must not be changed any more by whoever hands it over; an `OwnHeader`
+            A plain header must not be changed any more by whoever hands it over; an `LazyHeader`
             may be.
 
         Returns
         -------
-        OwnHeader
-            A copy, that is made now only if `header` is an `OwnHeader` that was changed.
+        LazyHeader
+            A copy, that is made now only if `header` is an `LazyHeader` that was changed.
         """
         template: fits.Header | None = header
         if isinstance(header, cls):
@@ -54,9 +54,9 @@ class OwnHeader(fits.Header):
         return made
 
     @staticmethod
-    def peek(header: fits.Header) -> fits.Header:
+    def view(header: fits.Header) -> fits.Header:
         """The same cards, to be read only: they are not copied for it."""
-        if isinstance(header, OwnHeader) and not header._looked_at:
+        if isinstance(header, LazyHeader) and not header._looked_at:
             return header.__dict__["_template"]
         return header
 
@@ -80,8 +80,8 @@ class OwnHeader(fits.Header):
         super().clear()
         self.__dict__["_modified"] = True
 
-    def __copy__(self) -> OwnHeader:
-        return OwnHeader.of(self)
+    def __copy__(self) -> LazyHeader:
+        return LazyHeader.from_header(self)
 
-    def __deepcopy__(self, *args: Any, **kwargs: Any) -> OwnHeader:
-        return OwnHeader.of(self)
+    def __deepcopy__(self, *args: Any, **kwargs: Any) -> LazyHeader:
+        return LazyHeader.from_header(self)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.apertures.weights import weighted_sum
 
-__all__ = ["BackgroundFit", "MAX_CONDITION", "fit_median", "fit_polynomial", "spread"]
+__all__ = ["MAX_CONDITION", "BackgroundFit", "fit_median", "fit_polynomial", "spread"]
 
 #: The pipeline's estimate of the standard deviation of a median over that of a mean.
 MEDIAN_FACTOR = 1.2

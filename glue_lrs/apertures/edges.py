@@ -13,10 +13,10 @@ from glue_lrs._utils.validation import check_number
 from glue_lrs.errors import ApertureError, ReferenceFileError
 
 __all__ = [
+    "ROUNDING",
     "BoxedLimits",
     "Coefficients",
     "Limits",
-    "ROUNDING",
     "boxed_regions",
     "check_coefficients",
     "check_variable",

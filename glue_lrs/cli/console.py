@@ -229,13 +229,13 @@ def translated(text: str) -> str:
     return _ASSIGNED.sub(said, text)
 
 
-class Talk:
+class Reporter:
     """Tells warnings and errors of many files: what several share once, and how often."""
 
     def __init__(self) -> None:
         self.heard: dict[tuple[str, str], int] = {}
 
-    def tell(self, kind: str, path: str, text: str) -> None:
+    def report(self, kind: str, path: str, text: str) -> None:
         """Tell a message of a file, unless it was told of another one."""
         seen = self.heard.get((kind, text))
         self.heard[kind, text] = 0 if seen is None else seen + 1
@@ -253,7 +253,7 @@ def each_file(
     ctx: click.Context, paths: Sequence[str], work: Callable[[str], Any]
 ) -> Iterator[Any]:
     """Do the work for each file, and yield what it gives. One bad file does not stop the others."""
-    talk = Talk()
+    console = Reporter()
     for path in paths:
         notes: list[str] = []
         try:
@@ -263,13 +263,13 @@ def each_file(
             if interrupted():
                 raise
             say_traceback(ctx, traceback.format_exc())
-            talk.tell("error", path, failure(error))
+            console.report("error", path, failure(error))
             continue
         finally:
             for note in notes:
-                talk.tell("warning", path, note)
+                console.report("warning", path, note)
         yield result
-    talk.close()
+    console.close()
 
 
 def exit_code(done: int, asked: int) -> int:

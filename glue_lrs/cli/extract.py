@@ -21,7 +21,7 @@ from glue_lrs.cli.console import (
     FAILED,
     OK,
     SOME_FAILED,
-    Talk,
+    Reporter,
     echo,
     failure,
     interrupted,
@@ -215,20 +215,20 @@ def _run_all(ctx: click.Context, planned: Sequence[_Job], jobs: int) -> list[_Ou
     from tqdm import tqdm
 
     outcomes: list[_Outcome] = []
-    talk = Talk()
+    console = Reporter()
     # None: no bar where stderr is not a terminal.
     hide = True if len(planned) == 1 else None
     with tqdm(total=len(planned), disable=hide, unit="file", leave=False) as bar:
         for outcome in _stream(planned, jobs):
             with tqdm.external_write_mode(file=sys.stderr):
                 for note in outcome.notes:
-                    talk.tell("warning", outcome.job.path, note)
+                    console.report("warning", outcome.job.path, note)
                 if outcome.error is not None:
                     say_traceback(ctx, outcome.trace)
-                    talk.tell("error", outcome.job.path, outcome.error)
+                    console.report("error", outcome.job.path, outcome.error)
             outcomes.append(outcome)
             bar.update()
-    talk.close()
+    console.close()
     return outcomes
 
 

@@ -33,12 +33,12 @@ def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> int:
       glue-lrs info x_s2d.fits
       glue-lrs info --json *_x1d.fits
     """
-    from glue_lrs.cli.summary import describe, description
+    from glue_lrs.cli.summary import format_summary, summarize_file
 
     found: list[dict[str, Any]] = []
-    for facts in each_file(ctx, files, describe):
+    for facts in each_file(ctx, files, summarize_file):
         if not as_json:
-            echo(("\n" if found else "") + description(facts, translated))
+            echo(("\n" if found else "") + format_summary(facts, translated))
         found.append(facts)
     if as_json and found:
         echo(json.dumps(found, indent=2))

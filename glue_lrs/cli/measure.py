@@ -22,7 +22,7 @@ from glue_lrs.errors import LRSError, LRSWarning, WriteError
 if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.apertures.background import Background
-    from glue_lrs.measurement.curve_of_growth import GrowthCurve
+    from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
     from glue_lrs.measurement.measurement import Measurement
 
 
@@ -133,12 +133,12 @@ def _measured(
     """Measure a file; write what is to be written; return what there is to say."""
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
-    from glue_lrs.measurement.curve_of_growth import survey
+    from glue_lrs.measurement.curve_of_growth import measure_with_growth
     from glue_lrs.plotting.style import save
 
     image = SlitImage.read(path)
     table = correction(image, apcorr, {})
-    found, growth, background = survey(
+    found, growth, background = measure_with_growth(
         image, aperture_correction=None if isinstance(table, str) else table
     )
     written = None
@@ -174,7 +174,7 @@ def _widest(found: Measurement) -> float:
 
 
 def _aperture(
-    found: Measurement, growth: GrowthCurve, width: tuple[str, float]
+    found: Measurement, growth: CurveOfGrowth, width: tuple[str, float]
 ) -> tuple[Aperture, float]:
     """The aperture, and how many columns it has where it is widest."""
     kind, number = width

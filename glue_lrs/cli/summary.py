@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from glue_lrs.combination.combination import Combination
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["describe", "description", "signal_to_noise", "summarize"]
+__all__ = ["format_summary", "signal_to_noise", "summarize", "summarize_file"]
 
 _PRODUCTS = {
     "s2d": "rectified spectral image",
@@ -35,7 +35,7 @@ _PRODUCTS = {
 }
 
 
-def describe(path: str) -> dict[str, Any]:
+def summarize_file(path: str) -> dict[str, Any]:
     """Collect what there is to say about a file.
 
     Parameters
@@ -212,13 +212,13 @@ def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
     return _limits(float(lower), float(upper), int(first), int(last))
 
 
-def description(facts: dict[str, Any], words: Callable[[str], str] = str) -> str:
+def format_summary(facts: dict[str, Any], words: Callable[[str], str] = str) -> str:
     """Say it in some lines of text.
 
     Parameters
     ----------
     facts : dict
-        Those of `describe`.
+        Those of `summarize_file`.
     words : callable
         Puts what the package says to those who use Python into other words.
     """

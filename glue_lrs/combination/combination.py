@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from glue_lrs._utils.typing import Bools, Floats
 
-__all__ = ["COLUMNS", "Combination", "CombinedInput", "InputFile", "Record"]
+__all__ = ["COLUMNS", "Combination", "CombinationProvenance", "CombineInput", "InputFile"]
 
 #: The columns of a c1d table, in the file's order.
 COLUMNS = (
@@ -63,7 +63,7 @@ class InputFile:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CombinedInput:
+class CombineInput:
     """One of the spectra that were combined.
 
     Parameters
@@ -106,7 +106,7 @@ class CombinedInput:
         return {name: getattr(self, name) for name in (*names, "rows_used", "rows_clipped")}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> CombinedInput:
+    def from_dict(cls, stored: Mapping[str, Any]) -> CombineInput:
         """Take over what a file has stored."""
         known = ("integration", "target", "exposure_time", "rows_used", "rows_clipped")
         return cls(
@@ -121,11 +121,11 @@ class _Stored:
         self.record = {name: stored.get(name) for name in ("filename", "sha256")}
 
 
-class Record(Mapping[str, Any]):
+class CombinationProvenance(Mapping[str, Any]):
     """How a combination was made: a mapping that is ready for JSON.
 
     Keys: ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
-    spectrum, see `CombinedInput`), ``extractions`` (what is known of how each of the objects that
+    spectrum, see `CombineInput`), ``extractions`` (what is known of how each of the objects that
     were given to `combine` was made, see `glue_lrs.spectra.provenance.Provenance`), ``notes`` (what the
     user was warned of), ``versions``, ``date``.
 
@@ -157,7 +157,7 @@ class Record(Mapping[str, Any]):
     def __repr__(self) -> str:
         return "<Record of a combination>"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Record:
+    def __deepcopy__(self, memo: dict[int, Any]) -> CombinationProvenance:
         return self  # nothing in it changes
 
 
@@ -178,7 +178,7 @@ class Combination:
         Primary header of the first input.
     keywords : dict
         Cards of the COMBINE1D extension: SPORDER, SRCTYPE, ...
-    inputs_source : sequence of CombinedInput, or callable that returns one
+    inputs_source : sequence of CombineInput, or callable that returns one
         Where `inputs` come from.
     provenance : Record, optional
         How it was made; None for a file that does not tell.
@@ -191,15 +191,15 @@ class Combination:
     clipped: Bools | None = None
     header: fits.Header = field(default_factory=fits.Header)
     keywords: Mapping[str, Any] = field(default_factory=dict)
-    inputs_source: Sequence[CombinedInput] | Callable[[], Sequence[CombinedInput]] = ()
-    provenance: Record | None = None
+    inputs_source: Sequence[CombineInput] | Callable[[], Sequence[CombineInput]] = ()
+    provenance: CombinationProvenance | None = None
     filename: str | None = None
 
     read: ClassVar[Callable[..., Combination]]
     write: ClassVar[Callable[..., None]]
 
     @cached_property
-    def inputs(self) -> tuple[CombinedInput, ...]:
+    def inputs(self) -> tuple[CombineInput, ...]:
         """What was combined, one for each spectrum, in the order of `clipped`."""
         source = self.inputs_source
         return tuple(source() if callable(source) else source)
@@ -244,7 +244,7 @@ class Combination:
         `~specutils.Spectrum`
             Shape (n_wave,), wavelength ascending in micron,
             `~astropy.nddata.StdDevUncertainty`, and a mask, or None where nothing is masked.
-            ``meta["header"]`` is the header, ``meta["glue_lrs"]`` the `Record` of inputs and
+            ``meta["header"]`` is the header, ``meta["glue_lrs"]`` the `CombinationProvenance` of inputs and
             parameters, ``meta["combination"]`` this object.
 
         Raises

@@ -13,7 +13,13 @@ from astropy import units as u
 from astropy.io import fits
 
 from glue_lrs._utils.validation import check_choice
-from glue_lrs.combination.combination import COLUMNS, Combination, CombinedInput, InputFile, Record
+from glue_lrs.combination.combination import (
+    COLUMNS,
+    Combination,
+    CombinationProvenance,
+    CombineInput,
+    InputFile,
+)
 from glue_lrs.combination.inputs import (
     TIME_CARDS,
     check_compatible,
@@ -161,15 +167,15 @@ def combine(
     )
 
 
-def _inputs(blocks: Sequence[InputBlock], made: CombinedColumns) -> tuple[CombinedInput, ...]:
-    found: list[CombinedInput] = []
+def _inputs(blocks: Sequence[InputBlock], made: CombinedColumns) -> tuple[CombineInput, ...]:
+    found: list[CombineInput] = []
     for block in blocks:
         file = InputFile(block.extraction)
         stack = block.extraction.is_stack
         for integration in range(len(block)):
             number = len(found)
             found.append(
-                CombinedInput(
+                CombineInput(
                     label=block.name(integration),
                     file_source=file,
                     integration=integration if stack else None,
@@ -184,10 +190,10 @@ def _inputs(blocks: Sequence[InputBlock], made: CombinedColumns) -> tuple[Combin
 
 def _record(
     parameters: dict[str, Any],
-    inputs: Sequence[CombinedInput],
+    inputs: Sequence[CombineInput],
     blocks: Sequence[InputBlock],
     notes: Sequence[str],
-) -> Record:
+) -> CombinationProvenance:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     # Not the blocks: they would keep all columns alive.
     provenances = [block.extraction.provenance for block in blocks]
@@ -205,7 +211,7 @@ def _record(
             "date": now,
         }
 
-    return Record(source)
+    return CombinationProvenance(source)
 
 
 def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:
@@ -222,7 +228,7 @@ def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:
     return units
 
 
-def _header(first: InputBlock, inputs: Sequence[CombinedInput], mode: str) -> fits.Header:
+def _header(first: InputBlock, inputs: Sequence[CombineInput], mode: str) -> fits.Header:
     header = first.extraction.header.copy()
     used = [one.exposure_time for one in inputs if one.rows_used]
     times = [time for time in used if time is not None]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
 
 __all__ = [
-    "InputBlock",
     "TIME_CARDS",
+    "InputBlock",
     "check_compatible",
     "exposure_times",
     "input_blocks",
@@ -50,7 +50,7 @@ class InputBlock:
     usable: Bools  # flux that may be used
 
     @classmethod
-    def of(cls, extraction: Extraction, label: str) -> InputBlock:
+    def from_extraction(cls, extraction: Extraction, label: str) -> InputBlock:
         wave = np.asarray(extraction.wavelength, dtype=float)
         order = np.flatnonzero(np.isfinite(wave))
         order = order[np.argsort(wave[order], kind="stable")]
@@ -188,7 +188,7 @@ def _block(one: Any, label: str, extract: Any) -> InputBlock:
         except LRSError as error:
             raise LRSError(f"{label}: {error}") from None
     name = one.filename or one.header.get("FILENAME")
-    return InputBlock.of(one, f"{label} ({os.path.basename(name)})" if name else label)
+    return InputBlock.from_extraction(one, f"{label} ({os.path.basename(name)})" if name else label)
 
 
 def check_compatible(blocks: Sequence[InputBlock], notes: list[str]) -> None:

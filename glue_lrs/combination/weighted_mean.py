@@ -69,7 +69,7 @@ def weighted_mean(
             f"no spectrum has a usable flux, expected one of the {len(blocks)} to have some"
         )
     grid = _grid([block.wave for block in filled])
-    gathered = [_Gathered.of(block, grid, inverse) for block in blocks]
+    gathered = [_Gathered.from_block(block, grid, inverse) for block in blocks]
     flux, variance, flat, bright, bright_variance, bright_flat, offset = (
         np.concatenate([getattr(one, name) for one in gathered])
         for name in (
@@ -182,7 +182,7 @@ class _Gathered:
     offset_of_all: Floats  # of all elements
 
     @classmethod
-    def of(cls, block: InputBlock, grid: Floats, need_variance: bool) -> _Gathered:
+    def from_block(cls, block: InputBlock, grid: Floats, need_variance: bool) -> _Gathered:
         place = _nearest(grid, block.wave)
         first = np.flatnonzero(np.diff(place, prepend=-1))  # of each run of the same place
         shape = (len(block), grid.size)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning
 from glue_lrs.extraction.base import jansky_per_sum
-from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.fitting.least_squares import inverse_normal, normal
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.spectra.columns import COMPONENTS
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.spectra.provenance import Provenance
 
-__all__ = ["extract_mended"]
+__all__ = ["extract_corrected"]
 
 #: What a row may lose of the aperture's weight without being mended: rounding.
 _NOTHING = 1e-8
@@ -33,8 +33,8 @@ _NOTHING = 1e-8
 _LEAST = 0.02
 
 
-def extract_mended(
-    extract: Extract1D, image: SlitImage, optimal: OptimalExtraction | None = None
+def extract_corrected(
+    extract: Extract1D, image: SlitImage, optimal: OptimalExtractor | None = None
 ) -> Extraction:
     """Extract with a box, and make up for the light that fell on bad pixels.
 
@@ -44,7 +44,7 @@ def extract_mended(
         The box.
     image : SlitImage
         An image or a stack of them.
-    optimal : OptimalExtraction, optional
+    optimal : OptimalExtractor, optional
         How the profile is had: by default it is learned from the image, and the background is
         fitted as a polynomial of the box's order, or of order 0.
 
@@ -70,14 +70,14 @@ def extract_mended(
     told: set[str] = set()
     with _once(told):
         box = extract.run(image)
-    image = SlitImage.of(image)
+    image = SlitImage.from_any(image)
     assert box.aperture_weight is not None
     pixels = np.atleast_2d(box.columns["NPIXELS"])
     lost = pixels < box.aperture_weight - _NOTHING
     if not lost.any():
         return box
     if optimal is None:
-        optimal = OptimalExtraction(bkg_order=_order(extract), fit_shift=True)
+        optimal = OptimalExtractor(bkg_order=_order(extract), fit_shift=True)
     with _once(told):
         model = optimal.fit(image)
     columns = {name: np.array(np.atleast_2d(values)) for name, values in box.columns.items()}

@@ -11,7 +11,7 @@ from glue_lrs.errors import LRSWarning, ProductError
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["NO_PIXELS", "NO_VARIANCES", "REPORTED_LOSS", "jansky_per_sum", "tell"]
+__all__ = ["NO_PIXELS", "NO_VARIANCES", "REPORTED_LOSS", "emit_notes", "jansky_per_sum"]
 
 #: Rows that lost more than so many pixels to bad ones are told of, whether or not they are masked.
 REPORTED_LOSS = 0.5
@@ -26,7 +26,7 @@ NO_PIXELS = 1e-8
 _MEGA = 1e6
 
 
-def tell(image: SlitImage, notes: Sequence[str]) -> None:
+def emit_notes(image: SlitImage, notes: Sequence[str]) -> None:
     """Warn the caller's caller of all but what was told when a file was read."""
     for note in notes:
         if note != NO_VARIANCES or image.path is None:

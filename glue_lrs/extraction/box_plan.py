@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKGROUND_SUMS",
-    "BoxPlan",
-    "ColumnRuns",
     "FLUX_SUMS",
     "N_SUMS",
     "PIXEL_SUM",
+    "BoxPlan",
+    "ColumnRuns",
     "WeightedColumns",
     "align_rows",
     "block_steps",
@@ -63,7 +63,7 @@ class WeightedColumns:
     values: NDArray[np.float64]
 
     @classmethod
-    def of(cls, weights: Weights, rows: slice) -> WeightedColumns:
+    def from_weights(cls, weights: Weights, rows: slice) -> WeightedColumns:
         values = weights.values
         if not weights.uniform:
             values = values[rows.start - weights.rows.start : rows.stop - weights.rows.start]
@@ -113,7 +113,7 @@ class ColumnRuns:
     width: int
 
     @classmethod
-    def of(cls, runs: tuple[slice, ...]) -> ColumnRuns:
+    def from_slices(cls, runs: tuple[slice, ...]) -> ColumnRuns:
         places, done = [], 0
         for run in runs:
             places.append((run, slice(done, done + run.stop - run.start)))
@@ -154,7 +154,7 @@ def align_rows(
 
     `part` is for the rows `within`. A pixel without a finite wavelength has no weight.
     """
-    window = ColumnRuns.of(part.runs).cut(np.asarray(wavelength), (within,))
+    window = ColumnRuns.from_slices(part.runs).cut(np.asarray(wavelength), (within,))
     finite = np.isfinite(window)
     first, values = within.start, part.values
     if not finite.all():
@@ -200,7 +200,9 @@ class BoxPlan:
     @cached_property
     def columns(self) -> ColumnRuns:
         """Columns of the aperture, then those of the regions."""
-        return ColumnRuns.of(self.source.runs + (() if self.region is None else self.region.runs))
+        return ColumnRuns.from_slices(
+            self.source.runs + (() if self.region is None else self.region.runs)
+        )
 
     @property
     def halo(self) -> int:

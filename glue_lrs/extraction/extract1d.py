@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_number
 from glue_lrs.apertures.placement import Placement
 from glue_lrs.errors import ApertureError, ProductError, ReferenceFileError
-from glue_lrs.extraction.base import NO_PIXELS, NO_VARIANCES, REPORTED_LOSS, jansky_per_sum, tell
+from glue_lrs.extraction.base import (
+    NO_PIXELS,
+    NO_VARIANCES,
+    REPORTED_LOSS,
+    emit_notes,
+    jansky_per_sum,
+)
 from glue_lrs.extraction.box_plan import BoxPlan, WeightedColumns, align_rows
 from glue_lrs.extraction.box_sums import sum_box
 from glue_lrs.extraction.keywords import BoxKeywords, integration_times, position_record
@@ -86,8 +92,8 @@ class Extract1D:
         The PSF reference, for optimal extraction or `bad_pixels`.
     optimal_mode : {"pipeline", "psf", "learned"}, optional
         Arithmetic of an optimal extraction. ``"pipeline"`` is the pipeline's, with its faults
-        (`~glue_lrs.extraction.pipeline_optimal.PipelineOptimal`). The others are departures from it
-        (`~glue_lrs.extraction.optimal.OptimalExtraction`): ``"psf"`` with the profile of `psf`, ``"learned"``
+        (`~glue_lrs.extraction.pipeline_optimal.PipelineOptimalExtractor`). The others are departures from it
+        (`~glue_lrs.extraction.optimal.OptimalExtractor`): ``"psf"`` with the profile of `psf`, ``"learned"``
         with one that is learned from the image. None: ``"pipeline"`` where there is a `psf`, which
         the pipeline always has, and ``"learned"`` where there is none.
     model_nod_pair : bool
@@ -356,11 +362,11 @@ class Extract1D:
             If the source position is not known, a row lost much of the aperture to bad pixels, or
             had no background to subtract.
         """
-        image = SlitImage.of(image)
+        image = SlitImage.from_any(image)
         if self.extraction_type != "box" or self.bad_pixels is not None:
-            from glue_lrs.extraction.factory import run_other
+            from glue_lrs.extraction.factory import run_profile_extraction
 
-            return run_other(self, image)
+            return run_profile_extraction(self, image)
         notes: list[str] = []
         scale = jansky_per_sum(image)
         placement = self.place(image, notes)
@@ -381,15 +387,15 @@ class Extract1D:
         self._look(columns, total, image, regionless, notes)
         if not image.has_variances:
             notes.append(NO_VARIANCES)
-        tell(image, notes)
+        emit_notes(image, notes)
         if plan.correction is None and (image.source_type or "").upper() == "POINT":
             notes.append("no aperture correction was applied")  # told when the operator was made
-        header = OwnHeader.of(image.header)
+        header = LazyHeader.from_header(image.header)
         return Extraction(
             columns={name: columns[name] for name in COLUMNS},
             units=column_units(image.calibrated),
             header=header,
-            keywords_source=BoxKeywords.of(image, plan, header),
+            keywords_source=BoxKeywords.from_plan(image, plan, header),
             times=integration_times(image),
             int_times=None if image.times is None else image.times.copy(),
             provenance=Provenance(
@@ -425,7 +431,7 @@ class Extract1D:
         """
         from glue_lrs.extraction.factory import fit
 
-        return fit(self, SlitImage.of(image))
+        return fit(self, SlitImage.from_any(image))
 
     @property
     def mode(self) -> Literal["box", "pipeline", "psf", "learned"]:
@@ -537,7 +543,7 @@ class Extract1D:
         wavelength = image.wavelength
         weights = self.weights(image, placement)
         rows, source, total, wave = align_rows(
-            WeightedColumns.of(weights, weights.rows), wavelength, weights.rows
+            WeightedColumns.from_weights(weights, weights.rows), wavelength, weights.rows
         )
         if not (total > 0).any():
             raise ProductError(f"{image.label}: no pixel of the aperture has a wavelength")
@@ -545,7 +551,7 @@ class Extract1D:
         region = None
         if self.background is not None and self.subtract_background is not False:
             found = self.background.weights(wavelength, placement.background_offset)
-            region = WeightedColumns.of(found, rows)
+            region = WeightedColumns.from_weights(found, rows)
         correction = None
         if (
             self.aperture_correction is not None

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from glue_lrs.errors import ReferenceFileError, SourceError
-from glue_lrs.extraction.bad_pixels import extract_mended
-from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.extraction.bad_pixels import extract_corrected
+from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.extraction.options import warn_unused
-from glue_lrs.extraction.pipeline_optimal import PipelineOptimal
+from glue_lrs.extraction.pipeline_optimal import PipelineOptimalExtractor
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["fit", "fit_model", "robust", "run_other"]
+__all__ = ["fit", "fit_model", "optimal_for", "run_profile_extraction"]
 
 
-def run_other(operator: Extract1D, image: SlitImage) -> Extraction:
+def run_profile_extraction(operator: Extract1D, image: SlitImage) -> Extraction:
     """Extract as the operator says, if not with a mere box: see `Extract1D.run`.
 
     Parameters
@@ -42,13 +42,13 @@ def run_other(operator: Extract1D, image: SlitImage) -> Extraction:
     """
     if operator.extraction_type == "box":
         box = replace(operator, bad_pixels=None)
-        optimal = robust(operator, image)
+        optimal = optimal_for(operator, image)
         with _own_words(operator, image, optimal):
-            return _owned(extract_mended(box, image, optimal), operator)
+            return _owned(extract_corrected(box, image, optimal), operator)
     if operator.mode == "pipeline":
         warn_unused(operator, image)
         assert operator.psf is not None  # `check` has looked
-        pipeline = PipelineOptimal(
+        pipeline = PipelineOptimalExtractor(
             box=operator,
             psf=operator.psf,
             model_nod_pair=operator.model_nod_pair,
@@ -103,20 +103,20 @@ def fit_model(operator: Extract1D, image: SlitImage) -> OptimalResult:
     Returns
     -------
     OptimalResult
-        As `robust` makes it.
+        As `optimal_for` makes it.
 
     Raises
     ------
     LRSError
-        If nothing can be fitted: see `glue_lrs.extraction.optimal.OptimalExtraction.fit`.
+        If nothing can be fitted: see `glue_lrs.extraction.optimal.OptimalExtractor.fit`.
     """
-    optimal = robust(operator, image)
+    optimal = optimal_for(operator, image)
     with _own_words(operator, image, optimal):
         return optimal.fit(image)
 
 
 @contextmanager
-def _own_words(operator: Extract1D, image: SlitImage, optimal: OptimalExtraction) -> Iterator[None]:
+def _own_words(operator: Extract1D, image: SlitImage, optimal: OptimalExtractor) -> Iterator[None]:
     """Say in an operator's own words that there is no source."""
     try:
         yield
@@ -128,7 +128,7 @@ def _own_words(operator: Extract1D, image: SlitImage, optimal: OptimalExtraction
         raise SourceError(text) from None
 
 
-def robust(operator: Extract1D, image: SlitImage) -> OptimalExtraction:
+def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:
     """Make the optimal extraction of the source that an operator is about.
 
     The source is that which the header tells of, if the aperture moves there; else it is the one
@@ -143,11 +143,11 @@ def robust(operator: Extract1D, image: SlitImage) -> OptimalExtraction:
 
     Returns
     -------
-    OptimalExtraction
+    OptimalExtractor
         With the profile of `operator`, or one that is learned; with its background, which is a
         polynomial that is fitted together with the source.
     """
-    return OptimalExtraction(
+    return OptimalExtractor(
         profile=None if operator.mode == "learned" else operator.psf,
         position=_position(operator, image),
         nods=operator.model_nod_pair,

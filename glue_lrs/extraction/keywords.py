@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.extraction.box_plan import column_numbers
 from glue_lrs.image.slit_image import load_wcs
 
@@ -40,7 +40,7 @@ def integration_times(image: SlitImage) -> Table | None:
     number = image.data.shape[0]
     table = Table()
     table["INT_NUM"] = np.arange(1, number + 1, dtype=np.int32)
-    segment = OwnHeader.peek(image.header).get("EXSEGNUM", 1)
+    segment = LazyHeader.view(image.header).get("EXSEGNUM", 1)
     table["SEGMENT"] = np.full(number, segment, dtype=np.int32)
     names = {
         "MJD-BEG": "int_start_MJD_UTC",
@@ -92,7 +92,7 @@ class BoxKeywords:
     source_type: str | None
     spectral_order: int
     dispaxis: int | None
-    header: OwnHeader
+    header: LazyHeader
     wcs_source: Any
     limits: tuple[float, float]
     rows: slice
@@ -101,7 +101,7 @@ class BoxKeywords:
     total: NDArray[np.float64]
 
     @classmethod
-    def of(cls, image: SlitImage, plan: BoxPlan, header: OwnHeader) -> BoxKeywords:
+    def from_plan(cls, image: SlitImage, plan: BoxPlan, header: LazyHeader) -> BoxKeywords:
         return cls(
             image.slit_name,
             image.source_type,
@@ -130,7 +130,7 @@ class BoxKeywords:
             "SPORDER": self.spectral_order,
             "DISPAXIS": self.dispaxis,
         }
-        header = OwnHeader.peek(self.header)
+        header = LazyHeader.view(self.header)
         if "DETECTOR" in header:
             cards["DETECTOR"] = header["DETECTOR"]
         return cards

@@ -1,4 +1,4 @@
-"""OptimalExtraction, the operator: SlitImage -> Extraction, with the best weights.
+"""OptimalExtractor, the operator: SlitImage -> Extraction, with the best weights.
 
 Each row is fitted with the profiles of all sources and a polynomial background, each pixel with the
 weight 1 / variance. Three things make the result honest:
@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_number
 from glue_lrs.errors import ProfileError, ReferenceFileError, SourceError
-from glue_lrs.extraction.base import NO_VARIANCES, jansky_per_sum, tell
+from glue_lrs.extraction.base import NO_VARIANCES, emit_notes, jansky_per_sum
 from glue_lrs.extraction.optimal_result import assemble_result, flux_ratios, middle_row_value
-from glue_lrs.fitting.cutout import View
-from glue_lrs.fitting.initial_sources import Spread, find_start
-from glue_lrs.fitting.profile_fit import fit_traces, learn
-from glue_lrs.fitting.row_fit import SHIFT_LIMIT, Work
+from glue_lrs.fitting.cutout import Cutout
+from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
+from glue_lrs.fitting.profile_fit import fit_profile, fit_traces
+from glue_lrs.fitting.row_fit import SHIFT_LIMIT, RowFitter
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.base import Profile
 from glue_lrs.profiles.empirical import REACH
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs.extraction.optimal_result import OptimalResult
-    from glue_lrs.fitting.cutout import Mean
-    from glue_lrs.fitting.engine import Learned
-    from glue_lrs.fitting.initial_sources import Start
+    from glue_lrs.fitting.cutout import MeanCutout
+    from glue_lrs.fitting.engine import SourceFit
+    from glue_lrs.fitting.initial_sources import InitialSources
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["OptimalExtraction"]
+__all__ = ["OptimalExtractor"]
 
 #: Columns that a fit may end from where the source was asked for.
 _ASTRAY = 2.5
@@ -64,7 +64,7 @@ _ORDER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimalExtraction:
+class OptimalExtractor:
     """Optimal extraction of point sources.
 
     Made once, called with images: ``extract(image)`` gives a specutils spectrum,
@@ -214,9 +214,9 @@ class OptimalExtraction:
         LRSWarning
             If header and data disagree on where the source is.
         """
-        image = SlitImage.of(image)
+        image = SlitImage.from_any(image)
         scale = jansky_per_sum(image)
-        view = View.of(image)
+        view = Cutout.from_image(image)
         order = self._order(image)
         mean = view.mean()
         start, learned = self._learn(view, mean, order)
@@ -233,7 +233,7 @@ class OptimalExtraction:
         if not image.has_variances:
             notes.append(NO_VARIANCES)
         result = assemble_result(self, view, work, *found, scale, notes)
-        tell(image, notes)
+        emit_notes(image, notes)
         return result
 
     @property
@@ -256,7 +256,7 @@ class OptimalExtraction:
     def _order(self, image: SlitImage) -> int | None:
         if self.bkg_order != "auto":
             return self.bkg_order
-        header = OwnHeader.peek(image.header)
+        header = LazyHeader.view(image.header)
         return None if header.get("S_BKDSUB") == "COMPLETE" else 0
 
     @property
@@ -265,27 +265,32 @@ class OptimalExtraction:
         return 1 if self.position is None else len(self.position)  # type: ignore[arg-type]
 
     def _fitted(
-        self, view: View, mean: Mean, order: int | None, start: Start, learned: Learned
-    ) -> tuple[Work, tuple[Any, Any, tuple[NDArray[np.intp], ...]]]:
+        self,
+        view: Cutout,
+        mean: MeanCutout,
+        order: int | None,
+        start: InitialSources,
+        learned: SourceFit,
+    ) -> tuple[RowFitter, tuple[Any, Any, tuple[NDArray[np.intp], ...]]]:
         operator = replace(self, fit_position=False) if start.held else self
-        work = Work.of(view, mean, learned, start.positives, order, operator)
+        work = RowFitter.from_cutout(view, mean, learned, start.positives, order, operator)
         operator._check_place(view, start, work.learned)
         return work, work.run()
 
     def _learn(
-        self, view: View, mean: Mean, order: int | None, careful: bool = False
-    ) -> tuple[Start, Learned]:
+        self, view: Cutout, mean: MeanCutout, order: int | None, careful: bool = False
+    ) -> tuple[InitialSources, SourceFit]:
         """Where the fit begins, and the profile and traces that it begins with."""
-        start = find_start(self, view, mean, careful=careful)
+        start = initial_sources(self, view, mean, careful=careful)
         learned = self._learn_from(view, mean, order, start)
-        spread = Spread.of(learned)
+        spread = BlendDiagnostics.from_fit(learned)
         alone = not start.careful and start.positives == 1
         # Light of a neighbour would be counted as the source's.
         if self.profile is None and alone and spread.looks_blended:
-            again = find_start(self, view, mean, careful=True)
+            again = initial_sources(self, view, mean, careful=True)
             if again.positives > 1 or len(again.traces) != len(start.traces):
                 start, learned = again, self._learn_from(view, mean, order, again)
-                spread = Spread.of(learned)
+                spread = BlendDiagnostics.from_fit(learned)
         if self.profile is None and start.positives == 1 and spread.odd is not None:
             start = replace(start, notes=(*start.notes, spread.odd))
         if not self.fit_position or start.held:
@@ -293,7 +298,9 @@ class OptimalExtraction:
             learned = replace(learned, traces=start.traces, shift_error=unknown)
         return start, learned
 
-    def _learn_from(self, view: View, mean: Mean, order: int | None, start: Start) -> Learned:
+    def _learn_from(
+        self, view: Cutout, mean: MeanCutout, order: int | None, start: InitialSources
+    ) -> SourceFit:
         shared: dict[str, Any] = {
             "positives": start.positives,
             "order": order,
@@ -303,14 +310,14 @@ class OptimalExtraction:
         try:
             if self.profile is None:
                 shared |= {"reach": self.reach, "spline": self.spline}
-                return learn(mean.pixels, start.traces, **shared)
+                return fit_profile(mean.pixels, start.traces, **shared)
             return fit_traces(mean.pixels, self.profile, start.traces, **shared)
         except ProfileError as error:
             raise ProfileError(
                 f"{view.image.label}: {error} (looked for at column {middle_row_value(start.traces[0]):.1f})"
             ) from None
 
-    def _check_place(self, view: View, start: Start, learned: Learned) -> None:
+    def _check_place(self, view: Cutout, start: InitialSources, learned: SourceFit) -> None:
         """A fit that begins where no source is goes astray."""
         if not self.fit_position:
             return
@@ -328,7 +335,7 @@ class OptimalExtraction:
                 )
 
 
-def _lost_core(work: Work, rejected: tuple[NDArray[np.intp], ...]) -> float:
+def _lost_core(work: RowFitter, rejected: tuple[NDArray[np.intp], ...]) -> float:
     """Fraction of the pixels with light of the first source that were rejected."""
     core = work.lit[0] > 0.02
     *_, row, column = rejected
@@ -339,10 +346,10 @@ def _lost_core(work: Work, rejected: tuple[NDArray[np.intp], ...]) -> float:
 
 
 def _notes(
-    operator: OptimalExtraction,
-    view: View,
-    work: Work,
-    start: Start,
+    operator: OptimalExtractor,
+    view: Cutout,
+    work: RowFitter,
+    start: InitialSources,
     found: tuple[dict[str, NDArray[Any]], NDArray[np.float64] | None, Any],
     lost: float,
 ) -> list[str]:

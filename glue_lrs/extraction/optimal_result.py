@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import ProductError
 from glue_lrs.extraction.keywords import SpectrumKeywords, integration_times
 from glue_lrs.image.pixels import PLANES
@@ -19,9 +19,9 @@ from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
 
 if TYPE_CHECKING:
-    from glue_lrs.extraction.optimal import OptimalExtraction
-    from glue_lrs.fitting.cutout import View
-    from glue_lrs.fitting.row_fit import Work
+    from glue_lrs.extraction.optimal import OptimalExtractor
+    from glue_lrs.fitting.cutout import Cutout
+    from glue_lrs.fitting.row_fit import RowFitter
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.profiles.base import Profile
 
@@ -37,7 +37,7 @@ class OptimalResult:
     extractions : tuple of Extraction
         One for each source that was asked for.
     profile : Profile
-        The profile; can be given to another `OptimalExtraction`.
+        The profile; can be given to another `OptimalExtractor`.
     traces : ndarray
         Column of each source in each row of the image: those asked for, then others whose light
         reaches them, negative traces last; shape (source, row), NaN where there is no wavelength.
@@ -60,7 +60,7 @@ class OptimalResult:
     signal_to_noise: float
     shifts: NDArray[np.float64] | None
     rejected: tuple[NDArray[np.intp], ...]
-    _work: Work
+    _work: RowFitter
     _coefficients: NDArray[np.float64]
 
     @property
@@ -150,9 +150,9 @@ class OptimalResult:
 
 
 def assemble_result(
-    operator: OptimalExtraction,
-    view: View,
-    work: Work,
+    operator: OptimalExtractor,
+    view: Cutout,
+    work: RowFitter,
     raw: dict[str, NDArray[Any]],
     shifts: NDArray[np.float64] | None,
     rejected: tuple[NDArray[np.intp], ...],
@@ -217,7 +217,7 @@ def assemble_result(
             Extraction(
                 columns={name: columns[name] for name in COLUMNS},
                 units=column_units(image.calibrated),
-                header=OwnHeader.of(image.header),
+                header=LazyHeader.from_header(image.header),
                 keywords_source=_keywords(image, view, work, s, rows),
                 times=integration_times(image),
                 int_times=None if image.times is None else image.times.copy(),
@@ -251,7 +251,7 @@ def assemble_result(
 
 
 def _remarks(
-    work: Work, coefficients: NDArray[np.float64], rejected: tuple[NDArray[np.intp], ...]
+    work: RowFitter, coefficients: NDArray[np.float64], rejected: tuple[NDArray[np.intp], ...]
 ) -> list[str]:
     """What was fitted together with the target, and how many pixels were left out."""
     places = [middle_row_value(trace) for trace in work.learned.traces]
@@ -291,7 +291,7 @@ def middle_row_value(trace: NDArray[np.float64]) -> float:
 
 
 def _keywords(
-    image: SlitImage, view: View, work: Work, source: int, rows: NDArray[np.intp]
+    image: SlitImage, view: Cutout, work: RowFitter, source: int, rows: NDArray[np.intp]
 ) -> SpectrumKeywords:
     cards: dict[str, Any] = {"SLTNAME": image.slit_name}
     if image.source_type:
@@ -306,7 +306,7 @@ def _keywords(
         "SPORDER": image.spectral_order,
         "DISPAXIS": image.dispaxis,
     }
-    header = OwnHeader.peek(image.header)
+    header = LazyHeader.view(image.header)
     if "DETECTOR" in header:
         cards["DETECTOR"] = header["DETECTOR"]
     return SpectrumKeywords(

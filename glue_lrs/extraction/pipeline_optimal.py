@@ -1,6 +1,6 @@
-"""PipelineOptimal: optimal extraction with a PSF reference, equal to the pipeline's.
+"""PipelineOptimalExtractor: optimal extraction with a PSF reference, equal to the pipeline's.
 
-It is there to be compared with. `glue_lrs.extraction.optimal.OptimalExtraction` gives better spectra: here, as
+It is there to be compared with. `glue_lrs.extraction.optimal.OptimalExtractor` gives better spectra: here, as
 in the pipeline, all pixels weigh the same, the profile is half a pixel off unless its position is
 fitted, and a fit that starts in the wrong place stays there.
 """
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import ProductError
-from glue_lrs.extraction.base import NO_VARIANCES, jansky_per_sum, tell
+from glue_lrs.extraction.base import NO_VARIANCES, emit_notes, jansky_per_sum
 from glue_lrs.extraction.keywords import SpectrumKeywords, integration_times
 from glue_lrs.extraction.psf_location import (
     ProfileReader,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.profiles.psf import PSFProfile
 
-__all__ = ["PipelineOptimal"]
+__all__ = ["PipelineOptimalExtractor"]
 
 #: Patterns of dithers in which the other nod leaves one negative trace.
 _NOD_PATTERNS = ("ALONG-SLIT-NOD", "2-POINT-NOD")
@@ -54,7 +54,7 @@ _NO_PIXELS = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineOptimal:
+class PipelineOptimalExtractor:
     """Optimal extraction as the pipeline's ``extract_1d`` does it with a PSF reference.
 
     Parameters
@@ -129,7 +129,7 @@ class PipelineOptimal:
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
         if np.isnan(columns["FLUX"]).all():
             raise ProductError(f"{image.label}: every pixel of the profile is NaN or flagged")
-        tell(image, notes)
+        emit_notes(image, notes)
         (left, right), _ = box_bounds(image)
         total = np.maximum(profile, 0.0).sum(axis=1)
         cards: dict[str, Any] = {"SLTNAME": image.slit_name}
@@ -143,7 +143,7 @@ class PipelineOptimal:
             "SPORDER": image.spectral_order,
             "DISPAXIS": image.dispaxis,
         }
-        header = OwnHeader.peek(image.header)
+        header = LazyHeader.view(image.header)
         if "DETECTOR" in header:
             cards["DETECTOR"] = header["DETECTOR"]
         positive = np.maximum(profile, 0.0)
@@ -152,7 +152,7 @@ class PipelineOptimal:
         return Extraction(
             columns={name: columns[name] for name in COLUMNS},
             units=column_units(image.calibrated),
-            header=OwnHeader.of(image.header),
+            header=LazyHeader.from_header(image.header),
             keywords_source=SpectrumKeywords(
                 cards,
                 image.__dict__.get("wcs", image.wcs_source),
@@ -218,7 +218,7 @@ class PipelineOptimal:
         elif self.model_nod_pair:
             nod_offset = self._nod_offset(image, float(trace[round(middle_row)]), notes)
         wavelength = np.asarray(image.wavelength[cut], dtype=float)
-        read = ProfileReader.of(self.psf, wavelength)
+        read = ProfileReader.from_psf(self.psf, wavelength)
         place = np.arange(right - left) - (trace[bottom:top] - edge)[:, np.newaxis]
         place = place * self.psf.subpix + self.psf.center
 
@@ -241,7 +241,7 @@ class PipelineOptimal:
 
     def _nod_offset(self, image: SlitImage, location: float, notes: list[str]) -> float | None:
         """Columns from the negative trace to the source, by the header; None without one."""
-        header = OwnHeader.peek(image.header)
+        header = LazyHeader.view(image.header)
         if str(header.get("S_BKDSUB")) != "COMPLETE":
             return None
         if str(header.get("PATTTYPE")) not in _NOD_PATTERNS:
@@ -312,7 +312,7 @@ class PipelineOptimal:
         return columns
 
 
-def _parameters(operator: PipelineOptimal) -> dict[str, Any]:
+def _parameters(operator: PipelineOptimalExtractor) -> dict[str, Any]:
     made = dict(operator.box.parameters)
     made["step"] = dict(made.get("step", {})) | {
         "extraction_type": "optimal",

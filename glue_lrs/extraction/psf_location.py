@@ -67,7 +67,7 @@ class ProfileReader:
     inside: NDArray[np.bool_] | None
 
     @classmethod
-    def of(cls, psf: PSFProfile, wavelength: NDArray[np.float64]) -> ProfileReader:
+    def from_psf(cls, psf: PSFProfile, wavelength: NDArray[np.float64]) -> ProfileReader:
         known = np.isfinite(wavelength)
         first = np.take_along_axis(wavelength, known.argmax(axis=1)[:, np.newaxis], axis=1)
         some = known.any(axis=1, keepdims=True)

@@ -78,7 +78,7 @@ def rerun(
     options = parameters.get("options", {})
     if "bkg_order" in options:
         raise LRSError(
-            "the spectrum was made by OptimalExtraction, of which a profile and such are not "
+            "the spectrum was made by OptimalExtractor, of which a profile and such are not "
             "recorded; expected one made by Extract1D"
         )
     operator = operator_from_parameters(

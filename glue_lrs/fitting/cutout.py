@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["Mean", "Pixels", "Slit", "View"]
+__all__ = ["Cutout", "MeanCutout", "PixelPlanes", "SlitCutout"]
 
 
 @dataclass(frozen=True, eq=False)
-class Pixels:
+class PixelPlanes:
     """A part of an image that a profile is fitted to.
 
     Parameters
@@ -54,10 +54,10 @@ class Pixels:
         """Columns from a trace, shape (row, column)."""
         return self.columns - trace[:, np.newaxis]
 
-    def cut(self, first: float, last: float) -> Pixels:
+    def cut(self, first: float, last: float) -> PixelPlanes:
         """The columns from `first` to `last`."""
         some = slice(*np.searchsorted(self.columns, (first, last + 0.5)).tolist())
-        return Pixels(
+        return PixelPlanes(
             self.data[:, some],
             self.variance[:, some],
             self.good[:, some],
@@ -65,11 +65,11 @@ class Pixels:
             self.columns[some],
         )
 
-    def thinned(self, step: int) -> Pixels:
+    def thinned(self, step: int) -> PixelPlanes:
         """Each so many-th row."""
         if step == 1:
             return self
-        return Pixels(
+        return PixelPlanes(
             self.data[::step],
             self.variance[::step],
             self.good[::step],
@@ -94,16 +94,16 @@ _BRIGHT, _ALIKE = 20, 0.7
 
 
 @dataclass(frozen=True, eq=False)
-class Mean:
+class MeanCutout:
     """The mean of a stack, or a single image, to learn from; with its three variances."""
 
-    pixels: Pixels
+    pixels: PixelPlanes
     variances: list[NDArray[np.float64] | None]
     number: int
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class Cutout:
     """The part of an image that has a wavelength."""
 
     image: SlitImage
@@ -113,7 +113,7 @@ class View:
     lit: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, image: SlitImage) -> View:
+    def from_image(cls, image: SlitImage) -> Cutout:
         """Look at an image."""
         finite = np.isfinite(image.wavelength)
         rows, columns = np.flatnonzero(finite.any(axis=1)), np.flatnonzero(finite.any(axis=0))
@@ -182,7 +182,7 @@ class View:
                     values[bad] = 0.0
         return data, good, planes
 
-    def mean(self) -> Mean:
+    def mean(self) -> MeanCutout:
         """The image, or the mean of all integrations without pixels that stand out."""
         image = self.image
         if not image.is_stack or image.data.shape[0] == 1:
@@ -249,7 +249,7 @@ class View:
         good: NDArray[np.bool_],
         variances: list[NDArray[np.float64] | None],
         number: int,
-    ) -> Mean:
+    ) -> MeanCutout:
         total = np.zeros_like(data)
         for values in variances:
             if values is not None:
@@ -266,14 +266,14 @@ class View:
         level = row_level(total, good)
         smooth = level * running(np.where(good, total / level, 0.0), good, 4)
         columns = np.arange(self.columns.start, self.columns.stop, dtype=float)
-        pixels = Pixels(
+        pixels = PixelPlanes(
             np.where(good, data, 0.0),
             np.maximum(smooth, max(floor, 1e-300)),
             good,
             self.wavelength,
             columns,
         )
-        return Mean(pixels, variances, number)
+        return MeanCutout(pixels, variances, number)
 
 
 def _evenly(numbers: Sequence[int]) -> list[int]:
@@ -286,7 +286,7 @@ def _evenly(numbers: Sequence[int]) -> list[int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Slit:
+class SlitCutout:
     """The pixels of a slit that hold data, as plain arrays; of a stack their mean.
 
     `good` tells which are to be used; `variances` are Poisson, read noise and flat field, of the
@@ -306,7 +306,7 @@ class Slit:
     follows_wcs: bool
 
     @classmethod
-    def of(cls, image: SlitImage, scale: float) -> Slit:
+    def from_image(cls, image: SlitImage, scale: float) -> SlitCutout:
         """Cut out what holds data."""
         wavelength = np.asarray(image.wavelength, dtype=float)
         (left, right), (bottom, top) = image.bounding_box

@@ -30,19 +30,19 @@ from glue_lrs.profiles.diffraction import (
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import Slit
+    from glue_lrs.fitting.cutout import SlitCutout
     from glue_lrs.profiles.base import Profile
 
 __all__ = [
     "FOUND",
-    "Fit",
     "LOOSE",
-    "Learned",
-    "Parameters",
-    "Shape",
-    "Solved",
     "TIGHT",
-    "Work",
+    "LinearFit",
+    "SlitFit",
+    "SmoothParameters",
+    "SourceFit",
+    "SourceGeometry",
+    "SourceModel",
     "bend_basis",
     "correlation",
     "possible_terms",
@@ -55,7 +55,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class SourceFit:
     """What `learn` and `fit_traces` found.
 
     Parameters
@@ -103,7 +103,7 @@ _MISSED = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Shape:
+class SourceGeometry:
     """Where the sources are and how wide, row by row.
 
     Parameters
@@ -122,7 +122,7 @@ class Shape:
 
 
 @dataclass(frozen=True, eq=False)
-class Solved:
+class LinearFit:
     """A fit of the linear parameters in every row, and what the others would change.
 
     `curvature` (row, p, p) and `gradient` (row, p) belong to the shifts of all sources, the
@@ -148,10 +148,10 @@ class Solved:
         return np.asarray((np.abs(self.smooth) * weight).sum(axis=1) / weight.sum())
 
 
-class Work:
+class SourceModel:
     """The data with their present weights: what is fitted to."""
 
-    def __init__(self, slit: Slit) -> None:
+    def __init__(self, slit: SlitCutout) -> None:
         self.slit = slit
         self.good = slit.good.copy()
         self.variance = self._first_variance()
@@ -179,7 +179,7 @@ class Work:
 
     # --- the fit -------------------------------------------------------------------------------
 
-    def solve(self, shape: Shape, derivatives: bool = True) -> Solved:
+    def solve(self, shape: SourceGeometry, derivatives: bool = True) -> LinearFit:
         """Fit fluxes and background of every row."""
         slit = self.slit
         number, rows, columns = len(shape.traces), slit.rows.size, slit.columns.size
@@ -212,7 +212,7 @@ class Work:
             curvature = heavy @ jacobian
             gradient = (heavy @ residual[..., np.newaxis])[..., 0]
         used = int(self.good.sum())
-        return Solved(
+        return LinearFit(
             flux=flux,
             flux_variance=flux_variance,
             smooth=smooth,
@@ -228,7 +228,7 @@ class Work:
 
     # --- weights and outliers --------------------------------------------------------------------
 
-    def reweigh(self, solved: Solved) -> None:
+    def reweigh(self, solved: LinearFit) -> None:
         """Model the variances: what is read noise stays, the rest follows the fitted light.
 
         Poisson variance is a + b light in every row, flat-field variance f model^2, with a, b and f
@@ -266,7 +266,7 @@ class Work:
         noise *= ratio[:, np.newaxis]
         self.variance = model_error_floor(noise + read + relative[:, np.newaxis] * solved.model**2)
 
-    def reject(self, solved: Solved, tolerance: float = 0.0) -> int:
+    def reject(self, solved: LinearFit, tolerance: float = 0.0) -> int:
         """Leave out pixels that are far from the model, the furthest of a row first.
 
         `tolerance` is what the model may miss, as a fraction of the brightest pixel of a row.
@@ -317,7 +317,9 @@ class Work:
         return inverse, (inverse @ right)[..., 0]
 
 
-def profiles(slit: Slit, shape: Shape, derivatives: bool = True) -> tuple[Array, dict[str, Array]]:
+def profiles(
+    slit: SlitCutout, shape: SourceGeometry, derivatives: bool = True
+) -> tuple[Array, dict[str, Array]]:
     """Light of each source in each pixel for unit flux, and its derivatives.
 
     Shapes are (source, row, column), also those of the derivatives to the shift, to the logarithm
@@ -353,7 +355,7 @@ def profiles(slit: Slit, shape: Shape, derivatives: bool = True) -> tuple[Array,
 
 
 @dataclass(frozen=True, eq=False)
-class Parameters:
+class SmoothParameters:
     """Parameters that are smooth along the rows.
 
     `shift` (source,) are columns at the reference row, `bend` coefficients of a polynomial that all
@@ -365,10 +367,10 @@ class Parameters:
     width: Array
     terms: Array
 
-    def shape(self, slit: Slit) -> Shape:
+    def shape(self, slit: SlitCutout) -> SourceGeometry:
         """The same row by row."""
         common = slit.curve + bend_basis(slit, self.bend.size) @ self.bend
-        return Shape(
+        return SourceGeometry(
             self.shift[:, np.newaxis] + common,
             np.log(slit.core) + width_basis(slit.wave) @ self.width,
             self.terms,
@@ -379,21 +381,21 @@ class Parameters:
         """All parameters in a row."""
         return np.concatenate([self.shift, self.bend, self.width, self.terms])
 
-    def moved(self, step: Array) -> Parameters:
+    def moved(self, step: Array) -> SmoothParameters:
         """The parameters after a step, within what is possible."""
         sources, bends = self.shift.size, self.bend.size
         step = step.copy()
         step[:sources] = np.clip(step[:sources], -1.0, 1.0)
         after = self.vector + step
         width = after[sources + bends : sources + bends + WIDTH_KNOTS]
-        return Parameters(
+        return SmoothParameters(
             after[:sources],
             after[sources : sources + bends],
             np.clip(width, -1.0, 1.0),
             possible_terms(after[-SHAPES:], self.terms),
         )
 
-    def tangent(self, slit: Slit) -> Array:
+    def tangent(self, slit: SlitCutout) -> Array:
         """How shifts, width, halo and reach of a row depend on the parameters: (row, p, k)."""
         sources, bends = self.shift.size, self.bend.size
         rows, size = slit.rows.size, sources + bends + WIDTH_KNOTS + SHAPES
@@ -417,13 +419,15 @@ def possible_terms(terms: Array, before: Array) -> Array:
     return out
 
 
-def bend_basis(slit: Slit, terms: int) -> Array:
+def bend_basis(slit: SlitCutout, terms: int) -> Array:
     """Legendre polynomials 1, 2, ... along the rows."""
     basis = np.asarray(np.polynomial.legendre.legvander(slit.along, terms), dtype=float)
     return basis[:, 1:]
 
 
-def _prior(parameters: Parameters, sure: float, held: Array | None = None) -> tuple[Array, Array]:
+def _prior(
+    parameters: SmoothParameters, sure: float, held: Array | None = None
+) -> tuple[Array, Array]:
     """Mean and inverse variance of what is assumed of the parameters, a shape that is held too."""
     size = parameters.vector.size
     mean, precision = np.zeros(size), np.zeros(size)
@@ -446,25 +450,25 @@ def shape_prior() -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class SlitFit:
     """A converged fit: parameters, their covariance, the linear fit, chi-square with the prior."""
 
-    parameters: Parameters
+    parameters: SmoothParameters
     covariance: Array
-    solved: Solved
+    solved: LinearFit
     objective: float
 
 
 def refine_parameters(
-    work: Work,
-    start: Parameters,
+    work: SourceModel,
+    start: SmoothParameters,
     sure: float,
     *,
     steps: int = 12,
     close: float = 1e-4,
     hold: bool = False,
     search: bool = False,
-) -> Fit:
+) -> SlitFit:
     """Gauss and Newton, with steps halved where they lead up, down to chi-square within `close`.
 
     With `hold` the shape, but for the width, stays what it is at the start. In a `search` sources
@@ -475,11 +479,11 @@ def refine_parameters(
     solved = work.solve(parameters.shape(slit))
     firm = max(solved.chi2 / solved.freedom, 1.0) ** 2 if search else 1.0
 
-    def assumed(at: Parameters) -> tuple[Array, Array]:
+    def assumed(at: SmoothParameters) -> tuple[Array, Array]:
         mean, precision = _prior(at, sure, held)
         return mean, firm * precision
 
-    def objective(at: Parameters, solved: Solved) -> float:
+    def objective(at: SmoothParameters, solved: LinearFit) -> float:
         mean, precision = assumed(at)
         return solved.chi2 + float((precision * (at.vector - mean) ** 2).sum())
 
@@ -514,12 +518,12 @@ def refine_parameters(
     hessian = pulled_back(solved.curvature, tangent)
     hessian += np.diag(precision + 1e-12 * np.maximum(np.diag(hessian), 1e-300))
     covariance = np.asarray(np.linalg.inv(hessian), dtype=float)
-    return Fit(parameters, covariance, solved, value)
+    return SlitFit(parameters, covariance, solved, value)
 
 
 def settle_parameters(
-    work: Work, fit: Fit, sure: float, rounds: int = 4, search: bool = False
-) -> Fit:
+    work: SourceModel, fit: SlitFit, sure: float, rounds: int = 4, search: bool = False
+) -> SlitFit:
     """Model the variances, leave out outliers, and fit again, until nothing more stands out."""
     for _ in range(rounds):
         work.reweigh(fit.solved)
@@ -530,12 +534,12 @@ def settle_parameters(
     return fit
 
 
-def typical_width(slit: Slit) -> float:
+def typical_width(slit: SlitCutout) -> float:
     """The expected FWHM in columns, in the middle of the rows."""
     return float(np.median(slit.core)) * FWHM
 
 
-def correlation(work: Work, fit: Fit) -> float:
+def correlation(work: SourceModel, fit: SlitFit) -> float:
     """Factor by which correlated noise makes the error of a sum of neighbouring pixels larger.
 
     The square root of the sum of the correlations of the residuals, away from sources, over lags of

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import ProductError, SourceError
-from glue_lrs.fitting.peaks import Extreme, find_sources
+from glue_lrs.fitting.peaks import Peak, find_peaks
 from glue_lrs.image.source_position import header_column
 from glue_lrs.instrument import FIXED_SLIT, PIXEL_SCALE
 from glue_lrs.profiles.empirical import EmpiricalProfile
 
 if TYPE_CHECKING:
-    from glue_lrs.extraction.optimal import OptimalExtraction
-    from glue_lrs.fitting.cutout import Mean, View
-    from glue_lrs.fitting.engine import Learned
+    from glue_lrs.extraction.optimal import OptimalExtractor
+    from glue_lrs.fitting.cutout import Cutout, MeanCutout
+    from glue_lrs.fitting.engine import SourceFit
 
-__all__ = ["Spread", "Start", "find_start"]
+__all__ = ["BlendDiagnostics", "InitialSources", "initial_sources"]
 
 #: Standard deviations above which a maximum along the slit is a source.
 _FOUND = 5.0
@@ -82,7 +82,7 @@ _WIDE, _ODD = 1.3, 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class InitialSources:
     """Where a fit begins.
 
     Parameters
@@ -116,14 +116,14 @@ class Start:
     notes: tuple[str, ...]
 
 
-def find_start(
-    operator: OptimalExtraction, view: View, mean: Mean, *, careful: bool = False
-) -> Start:
+def initial_sources(
+    operator: OptimalExtractor, view: Cutout, mean: MeanCutout, *, careful: bool = False
+) -> InitialSources:
     """Find the sources and negative traces.
 
     Parameters
     ----------
-    operator : OptimalExtraction
+    operator : OptimalExtractor
         Says which source is meant, and whether nods are looked for.
     view : View
         The image.
@@ -140,8 +140,8 @@ def find_start(
         If there are sources, but none where one is asked for.
     """
     shape = view.trace_shape
-    quick = found = find_sources(mean.pixels, shape)
-    nodded = operator.nods and OwnHeader.peek(view.image.header).get("S_BKDSUB") == "COMPLETE"
+    quick = found = find_peaks(mean.pixels, shape)
+    nodded = operator.nods and LazyHeader.view(view.image.header).get("S_BKDSUB") == "COMPLETE"
     listed = operator.position is not None and operator._wanted > 1  # those who list all know
     careful = careful or not (listed or _is_simple(quick, nodded))
     if careful:
@@ -161,10 +161,10 @@ def find_start(
     ratio = 0.0 if nearest is None else nearest.ratio
     thin = 1 + sum(ratio > limit for limit in _THIN)
     traces = np.array(both)[:, np.newaxis] + shape
-    return Start(traces, len(columns), thin, careful, sure, held, expected, tuple(notes))
+    return InitialSources(traces, len(columns), thin, careful, sure, held, expected, tuple(notes))
 
 
-def _is_simple(extremes: list[Extreme], nodded: bool) -> bool:
+def _is_simple(extremes: list[Peak], nodded: bool) -> bool:
     """Whether there is one source at most, and of negative traces no more than nods would leave."""
     tall = max((abs(e.light) for e in extremes), default=0.0)
     clear = [e for e in extremes if abs(e.ratio) > _FOUND and abs(e.light) > _FAINT * tall]
@@ -172,15 +172,15 @@ def _is_simple(extremes: list[Extreme], nodded: bool) -> bool:
     return positive <= 1 and (not nodded or len(clear) - positive <= _NODS)
 
 
-def _look_carefully(view: View) -> list[Extreme]:
+def _look_carefully(view: Cutout) -> list[Peak]:
     """What `measure` finds; the brightest first."""
-    from glue_lrs.fitting.cutout import Slit
-    from glue_lrs.fitting.engine import Work
-    from glue_lrs.fitting.source_search import find_sources as look
+    from glue_lrs.fitting.cutout import SlitCutout
+    from glue_lrs.fitting.engine import SourceModel
+    from glue_lrs.fitting.source_search import search_residuals as look
 
     try:
-        slit = Slit.of(view.image, PIXEL_SCALE)
-        fit = look(Work(slit), _SOURCES)
+        slit = SlitCutout.from_image(view.image, PIXEL_SCALE)
+        fit = look(SourceModel(slit), _SOURCES)
     except SourceError:
         return []
     shape = np.zeros(view.image.shape[0])
@@ -199,12 +199,12 @@ def _look_carefully(view: View) -> list[Extreme]:
         ratio = float((flux * template / variance).sum()) / np.sqrt(max(power, 1e-300))
         column = float(np.median(trace - shape[slit.rows]))
         light = float(np.sign(ratio) * strength)
-        found.append(Extreme(column, ratio, light, 0.0))
+        found.append(Peak(column, ratio, light, 0.0))
     return sorted(found, key=lambda item: -abs(item.light))
 
 
 class _Targets(NamedTuple):
-    """Columns in the middle row, that of the header, what is to be said; `held`: see `Start`."""
+    """Columns in the middle row, that of the header, what is to be said; `held`: see `InitialSources`."""
 
     columns: list[float]
     notes: list[str]
@@ -213,7 +213,7 @@ class _Targets(NamedTuple):
 
 
 def _targets(
-    operator: OptimalExtraction, view: View, found: list[Extreme], careful: bool
+    operator: OptimalExtractor, view: Cutout, found: list[Peak], careful: bool
 ) -> _Targets:
     """Which sources are asked for, or meant by the header."""
     image, notes = view.image, []
@@ -252,7 +252,7 @@ def _targets(
     return _Targets([column], notes, expected)
 
 
-def _check_asked(view: View, columns: list[float], bright: list[Extreme]) -> None:
+def _check_asked(view: Cutout, columns: list[float], bright: list[Peak]) -> None:
     """A position cannot be fitted where nothing is: the fit would go to the next source."""
     for column in columns:
         away = min((abs(e.column - column) for e in bright), default=np.inf)
@@ -264,7 +264,7 @@ def _check_asked(view: View, columns: list[float], bright: list[Extreme]) -> Non
             )
 
 
-def _meant(bright: list[Extreme], expected: float) -> float | None:
+def _meant(bright: list[Peak], expected: float) -> float | None:
     """The nearest source to a place that is no faint companion of another that is near."""
     near = [e for e in bright if abs(e.column - expected) < _NEAR]
     if not near:
@@ -275,7 +275,7 @@ def _meant(bright: list[Extreme], expected: float) -> float | None:
 
 
 def _neighbours(
-    maxima: list[Extreme], columns: list[float], reach: float, careful: bool
+    maxima: list[Peak], columns: list[float], reach: float, careful: bool
 ) -> list[float]:
     """Other sources whose light reaches those that are asked for: they are fitted as well."""
     own = [e for e in maxima if abs(e.column - columns[0]) < _NEAR]
@@ -292,7 +292,7 @@ def _neighbours(
     return others[:_NEIGHBOURS]
 
 
-def _nods(columns: list[float], found: list[Extreme], mean: Mean) -> list[float]:
+def _nods(columns: list[float], found: list[Peak], mean: MeanCutout) -> list[float]:
     """Columns from each source to its negative trace, of each of the other nods.
 
     The distance is the one at which most of the light that the sources make one expect is there,
@@ -331,7 +331,7 @@ def _nods(columns: list[float], found: list[Extreme], mean: Mean) -> list[float]
 
 
 @dataclass(frozen=True)
-class Spread:
+class BlendDiagnostics:
     """How the light of a source is spread by what was learned from an image.
 
     Parameters
@@ -349,7 +349,7 @@ class Spread:
     signal_to_noise: float
 
     @classmethod
-    def of(cls, learned: Learned) -> Spread:
+    def from_fit(cls, learned: SourceFit) -> BlendDiagnostics:
         """That of a learned profile; a given one is as wide as it should be."""
         profile, ratio = learned.profile, max(learned.signal_to_noise, 1e-9)
         if not isinstance(profile, EmpiricalProfile):

@@ -14,16 +14,16 @@ from glue_lrs.fitting.least_squares import solve_rows
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import Mean
+    from glue_lrs.fitting.cutout import MeanCutout
 
-__all__ = ["model_error_floor", "model_variance", "unsure"]
+__all__ = ["model_error_floor", "model_variance", "nod_variance"]
 
 #: What a negative trace may be wrong by, as a fraction of itself: its core, and so many columns
 #: from it, where the other nod may end and half of it be missing.
 _UNSURE, _UNSURE_WINGS, _WINGS = 0.02, 0.5, 4.0
 
 
-def unsure(negative: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
+def nod_variance(negative: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
     """Squared doubt of a negative trace so far from its middle: parts of it may be missing."""
     doubt = np.where(np.abs(offset) < _WINGS, _UNSURE, _UNSURE_WINGS) * negative
     return np.asarray(doubt * doubt)
@@ -47,7 +47,7 @@ _BELIEF = 1e-4
 
 
 def model_variance(
-    start: Mean,
+    start: MeanCutout,
     inner: slice,
     lit: list[NDArray[np.float64]],
     positives: int,
@@ -109,7 +109,7 @@ def model_variance(
         np.maximum(total, 1e-2 * median(some[some > 0]), out=total)
     peak = np.max([np.abs(smooth[:, i]) * f.max(axis=1) for i, f in enumerate(lit)], axis=0)
     for i in range(positives, len(lit)):
-        total += unsure(smooth[:, i, np.newaxis] * lit[i], x - traces[i][:, np.newaxis])
+        total += nod_variance(smooth[:, i, np.newaxis] * lit[i], x - traces[i][:, np.newaxis])
     weighing = total + (_BELIEF * peak[:, np.newaxis]) ** 2
     # Where errors are too small, as those of resampled images are, more must be allowed for.
     stretch = 1.0

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from glue_lrs.fitting.least_squares import solve_rows
 
 if TYPE_CHECKING:
-    from glue_lrs.fitting.cutout import Pixels
+    from glue_lrs.fitting.cutout import PixelPlanes
 
 __all__ = ["NO_PIXELS", "clean", "reject_outliers", "reject_rows"]
 
 
-def clean(pixels: Pixels, rows: int = 7) -> Pixels:
+def clean(pixels: PixelPlanes, rows: int = 7) -> PixelPlanes:
     """Leave out pixels that stand out from the median of their neighbours along the dispersion.
 
     Meant for learning only: it may leave out narrow emission lines as well.
@@ -124,13 +124,13 @@ def _lost_dim(
 
 
 def reject_outliers(
-    pixels: Pixels,
+    pixels: PixelPlanes,
     variance: NDArray[np.float64],
     doubt: NDArray[np.float64],
     basis: list[NDArray[np.float64]],
     threshold: float | None,
     sources: int,
-) -> tuple[Pixels, NDArray[np.float64]]:
+) -> tuple[PixelPlanes, NDArray[np.float64]]:
     """A mean without pixels that stand out, and what its rows are fitted with, (row, term)."""
     weight = pixels.good / variance
     coefficients, inverse = solve_rows(pixels.data, weight, basis)

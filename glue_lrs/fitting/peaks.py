@@ -13,11 +13,11 @@ from glue_lrs._utils.statistics import median
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
 
 if TYPE_CHECKING:
-    from glue_lrs.fitting.cutout import Pixels
+    from glue_lrs.fitting.cutout import PixelPlanes
 
 
 @dataclass(frozen=True)
-class Extreme:
+class Peak:
     """A maximum along the slit, or a minimum, of which light and ratio are negative.
 
     `column` is that in the middle row, `ratio` a signal-to-noise ratio, `dip` the least light
@@ -30,7 +30,7 @@ class Extreme:
     dip: float
 
 
-def find_sources(pixels: Pixels, shape: NDArray[np.float64], chunk: int = 64) -> list[Extreme]:
+def find_peaks(pixels: PixelPlanes, shape: NDArray[np.float64], chunk: int = 64) -> list[Peak]:
     """Find maxima and minima along the slit.
 
     Parameters
@@ -96,5 +96,5 @@ def find_sources(pixels: Pixels, shape: NDArray[np.float64], chunk: int = 64) ->
             ]
             dip = max(between, default=0.0) / here if here > 0 else 1.0
             column = float(columns[at] + part)
-            found.append(Extreme(column, float(ratio[at]), float(sign * here), float(dip)))
+            found.append(Peak(column, float(ratio[at]), float(sign * here), float(dip)))
     return sorted(found, key=lambda item: -abs(item.light))

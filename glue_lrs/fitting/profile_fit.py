@@ -10,7 +10,7 @@ from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
 from glue_lrs.errors import ProfileError
-from glue_lrs.fitting.engine import Learned
+from glue_lrs.fitting.engine import SourceFit
 from glue_lrs.fitting.least_squares import (
     background_basis,
     fit_rows,
@@ -18,7 +18,7 @@ from glue_lrs.fitting.least_squares import (
     parameter_errors,
     row_coefficients,
 )
-from glue_lrs.fitting.noise_model import unsure
+from glue_lrs.fitting.noise_model import nod_variance
 from glue_lrs.fitting.outliers import clean
 from glue_lrs.fitting.spline_correction import (
     CLIP,
@@ -36,10 +36,10 @@ from glue_lrs.profiles.empirical import REACH, EmpiricalProfile
 from glue_lrs.profiles.gaussian import GaussianProfile
 
 if TYPE_CHECKING:
-    from glue_lrs.fitting.cutout import Pixels
+    from glue_lrs.fitting.cutout import PixelPlanes
     from glue_lrs.profiles.base import Profile
 
-__all__ = ["fit_traces", "learn", "refine"]
+__all__ = ["fit_profile", "fit_traces", "refine_positions"]
 
 #: The same for the weights of the fit of position and width.
 _FLOOR = 0.02
@@ -66,8 +66,8 @@ _REFINED = 8
 _TOGETHER = 12
 
 
-def learn(
-    pixels: Pixels,
+def fit_profile(
+    pixels: PixelPlanes,
     traces: NDArray[np.float64],
     *,
     positives: int | None = None,
@@ -77,7 +77,7 @@ def learn(
     terms: int | None = None,
     trace_order: int | None = None,
     thin: int = 1,
-) -> Learned:
+) -> SourceFit:
     """Learn the profile that all sources of an image share, and where they are.
 
     Parameters
@@ -133,7 +133,7 @@ def learn(
 
 
 def fit_traces(
-    pixels: Pixels,
+    pixels: PixelPlanes,
     profile: Profile,
     traces: NDArray[np.float64],
     *,
@@ -141,22 +141,22 @@ def fit_traces(
     order: int | None = 0,
     trace_order: int | None = None,
     thin: int = 1,
-) -> Learned:
-    """Find where sources of a known profile are; parameters are those of `learn`."""
+) -> SourceFit:
+    """Find where sources of a known profile are; parameters are those of `fit_profile`."""
     count = len(traces) if positives is None else positives
     return _fit_shape(pixels, traces, count, order, profile, trace_order, thin)
 
 
-def refine(
-    pixels: Pixels,
+def refine_positions(
+    pixels: PixelPlanes,
     variance: NDArray[np.float64],
-    found: Learned,
+    found: SourceFit,
     *,
     positives: int,
     behind: list[NDArray[np.float64]],
     learned: bool,
     step: float = 0.05,
-) -> Learned:
+) -> SourceFit:
     """Improve the positions of sources once their profile is known: all rows, the best weights.
 
     Parameters
@@ -168,7 +168,7 @@ def refine(
     found : Learned
         Profile and traces, right to within some tenths of a column.
     positives : int
-        As for `learn`.
+        As for `fit_profile`.
     behind : list of ndarray
         What the background is made of.
     learned : bool
@@ -259,7 +259,7 @@ def _moves(count: int, positives: int) -> NDArray[np.float64]:
 
 
 def _fit_shape(
-    pixels: Pixels,
+    pixels: PixelPlanes,
     traces: NDArray[np.float64],
     positives: int,
     order: int | None,
@@ -267,7 +267,7 @@ def _fit_shape(
     trace_order: int | None,
     thin: int,
     near_enough: float = 1e-3,
-) -> Learned:
+) -> SourceFit:
     """Traces of a known profile, or traces and width of a Gaussian."""
     known = np.isfinite(traces)
     if not known.any():
@@ -297,7 +297,7 @@ def _fit_shape(
     for step in range(9):
         shift = (constants @ moves)[:, np.newaxis] + powers @ bend
         offsets = [near.offsets(trace) for trace in thinned + shift]
-        edges = [_Edges.of(shape, offset, near.wavelength) for offset in offsets]
+        edges = [_Edges.from_geometry(shape, offset, near.wavelength) for offset in offsets]
         lit = [edge.light() for edge in edges]
         # A Gaussian is not good enough for bright sources, whose faint wings would rule the fit.
         weight = (weight > 0) / (near.variance + floor)
@@ -372,7 +372,7 @@ def _fit_shape(
     moved = start + shift + np.vander(whole, most + 1, increasing=True)[:, 1:] @ bend
     if signal <= 0 or not np.isfinite(moved).all():
         raise ProfileError("the source has no light to learn a profile from")
-    return Learned(shape, np.where(known, moved, np.nan), signal, error)
+    return SourceFit(shape, np.where(known, moved, np.nan), signal, error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -388,7 +388,7 @@ class _Edges:
     sigma: NDArray[np.float64] | None
 
     @classmethod
-    def of(
+    def from_geometry(
         cls, shape: Profile, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
     ) -> _Edges:
         if not isinstance(shape, GaussianProfile):
@@ -436,15 +436,15 @@ def _widen(shape: GaussianProfile, change: NDArray[np.float64]) -> GaussianProfi
 
 
 def _learn_together(
-    pixels: Pixels,
-    found: Learned,
+    pixels: PixelPlanes,
+    found: SourceFit,
     positives: int,
     order: int | None,
     reach: int,
     spline: bool,
     terms: int | None,
     trace_order: int | None,
-) -> Learned:
+) -> SourceFit:
     """Profile and positions of several sources at once: Gauss-Newton, all fluxes projected out.
 
     The light of one source lies in the wings of another, so that positions, width, wings and fluxes
@@ -496,7 +496,7 @@ def _learn_together(
         own = bands[:, :terms] @ even.T
         lit, slopes, widenings = [], [], []
         for i, offset in enumerate(offsets):
-            edges = _Edges.of(shape, offset, wave)
+            edges = _Edges.from_geometry(shape, offset, wave)
             lit.append(edges.light())
             slope = -edges.steepness()
             if spline:
@@ -517,7 +517,7 @@ def _learn_together(
         belief = MODEL_ERROR_FLOORS[min(step, len(MODEL_ERROR_FLOORS) - 1)]
         variance = near.variance + (belief * peak) ** 2
         for i in range(positives, count):
-            variance += unsure(parts[i], offsets[i])
+            variance += nod_variance(parts[i], offsets[i])
         weight = good / variance
         if step > 1:
             limit = CLIP * np.sqrt(near.variance) + 0.5 * CONVERGENCE * peak

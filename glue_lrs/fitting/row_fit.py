@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from glue_lrs.fitting.least_squares import inverse_normal, normal, solve_row_sums
 from glue_lrs.fitting.noise_model import model_variance
 from glue_lrs.fitting.outliers import NO_PIXELS, reject_outliers, reject_rows
-from glue_lrs.fitting.profile_fit import refine
+from glue_lrs.fitting.profile_fit import refine_positions
 from glue_lrs.profiles.empirical import EmpiricalProfile, splines
 from glue_lrs.profiles.psf import PSFProfile
 
 if TYPE_CHECKING:
-    from glue_lrs.extraction.optimal import OptimalExtraction
-    from glue_lrs.fitting.cutout import Mean, View
-    from glue_lrs.fitting.engine import Learned
+    from glue_lrs.extraction.optimal import OptimalExtractor
+    from glue_lrs.fitting.cutout import Cutout, MeanCutout
+    from glue_lrs.fitting.engine import SourceFit
 
 #: Expected shift between integrations in columns: it holds back shifts that are not measured.
 _JITTER = 0.2
@@ -39,7 +39,7 @@ class _Pairs:
     values: NDArray[np.float64]
 
     @classmethod
-    def of(cls, fields: NDArray[np.float64]) -> _Pairs:
+    def from_fields(cls, fields: NDArray[np.float64]) -> _Pairs:
         count = fields.shape[1]
         first, second = np.triu_indices(count)
         number = np.empty((count, count), dtype=np.intp)
@@ -48,12 +48,12 @@ class _Pairs:
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class RowFitter:
     """Profiles, weights and what else all integrations share."""
 
-    view: View
-    operator: OptimalExtraction
-    learned: Learned
+    view: Cutout
+    operator: OptimalExtractor
+    learned: SourceFit
     positives: int
     columns: slice
     lit: list[NDArray[np.float64]]
@@ -64,15 +64,15 @@ class Work:
     doubt: NDArray[np.float64]
 
     @classmethod
-    def of(
+    def from_cutout(
         cls,
-        view: View,
-        start: Mean,
-        learned: Learned,
+        view: Cutout,
+        start: MeanCutout,
+        learned: SourceFit,
         positives: int,
         order: int | None,
-        operator: OptimalExtraction,
-    ) -> Work:
+        operator: OptimalExtractor,
+    ) -> RowFitter:
         """Prepare a fit: profiles on the pixels, weights, background."""
         pixels = start.pixels
         traces = np.where(np.isfinite(learned.traces), learned.traces, -1e3)
@@ -126,7 +126,7 @@ class Work:
             negative = np.zeros_like(near.data)
             for i in range(positives, len(lit)):
                 negative += coefficients[:, i, np.newaxis] * lit[i]
-            learned = refine(
+            learned = refine_positions(
                 replace(near, data=near.data - negative),
                 mean,
                 learned,
@@ -162,7 +162,7 @@ class Work:
     @cached_property
     def pairs(self) -> _Pairs:
         """Products of all pairs of fields."""
-        return _Pairs.of(self.fields)
+        return _Pairs.from_fields(self.fields)
 
     @cached_property
     def expected(self) -> NDArray[np.float64]:
@@ -286,7 +286,7 @@ class Work:
         """The same without the derivatives."""
         if not self.slope:
             return self.pairs
-        return _Pairs.of(self.fields[:, : len(self.lit) + len(self.behind)])
+        return _Pairs.from_fields(self.fields[:, : len(self.lit) + len(self.behind)])
 
     def _sums(self, planes: NDArray[np.float64], pairs: _Pairs) -> NDArray[np.float64]:
         """Sums over columns of pairs of fields times planes: (row, field, field, plane)."""

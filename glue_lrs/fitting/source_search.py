@@ -27,8 +27,8 @@ from glue_lrs.fitting.engine import (
     FOUND,
     LOOSE,
     TIGHT,
-    Fit,
-    Parameters,
+    SlitFit,
+    SmoothParameters,
     correlation,
     refine_parameters,
     settle_parameters,
@@ -41,8 +41,8 @@ from glue_lrs.profiles.diffraction import WIDTH_KNOTS, core_integral, profile_fw
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import Slit
-    from glue_lrs.fitting.engine import Solved, Work
+    from glue_lrs.fitting.cutout import SlitCutout
+    from glue_lrs.fitting.engine import LinearFit, SourceModel
 
 #: A companion nearer than so many FWHM has to beat a single source of free width...
 NEAR = 3.0
@@ -66,11 +66,11 @@ _BEND_BLENDED = 100.0
 # --- looking for sources -----------------------------------------------------------------------
 
 
-def find_sources(work: Work, max_sources: int) -> Fit:
+def search_residuals(work: SourceModel, max_sources: int) -> SlitFit:
     """Add the strongest source that is left, again and again; then take back what is none."""
     slit = work.slit
-    empty = Parameters(np.zeros(0), np.zeros(0), np.zeros(WIDTH_KNOTS), shape_prior()[0])
-    fit = Fit(empty, np.zeros((0, 0)), work.solve(empty.shape(slit)), 0.0)
+    empty = SmoothParameters(np.zeros(0), np.zeros(0), np.zeros(WIDTH_KNOTS), shape_prior()[0])
+    fit = SlitFit(empty, np.zeros((0, 0)), work.solve(empty.shape(slit)), 0.0)
     work.reweigh(fit.solved)
     while fit.parameters.shift.size < max_sources:
         found = _strongest(work, fit)
@@ -101,14 +101,14 @@ def find_sources(work: Work, max_sources: int) -> Fit:
     return _bend(work, fit)
 
 
-def _cost(fit: Fit) -> float:
+def _cost(fit: SlitFit) -> float:
     """Chi-square, to compare fits of different numbers of sources: each has a flux in every row."""
     return fit.objective - fit.solved.freedom
 
 
 def _starts(
-    parameters: Parameters, column: float, width: float, max_sources: int
-) -> list[Parameters]:
+    parameters: SmoothParameters, column: float, width: float, max_sources: int
+) -> list[SmoothParameters]:
     """Where to begin with one source more: beside the others, or sharing a place with the nearest.
 
     A blend looks like one source in the middle at first.
@@ -132,13 +132,13 @@ def _starts(
             for part in (0.0, 0.5, 1.0)
         ]
     return [
-        Parameters(start, parameters.bend, np.zeros(WIDTH_KNOTS), parameters.terms)
+        SmoothParameters(start, parameters.bend, np.zeros(WIDTH_KNOTS), parameters.terms)
         for start in starts
         if start.size <= max_sources
     ]
 
 
-def _strongest(work: Work, fit: Fit) -> float | None:
+def _strongest(work: SourceModel, fit: SlitFit) -> float | None:
     """Column, at the reference row, of the strongest source that the fit leaves out, if any."""
     slit, solved, parameters = work.slit, fit.solved, fit.parameters
     weight = work.good / work.variance
@@ -189,8 +189,8 @@ def _score(number: Array, information: Array) -> float:
 
 
 def _bright_enough(
-    solved: Solved,
-    parameters: Parameters,
+    solved: LinearFit,
+    parameters: SmoothParameters,
     column: float,
     number: Array,
     information: Array,
@@ -211,7 +211,7 @@ def _bright_enough(
     return True
 
 
-def _take_back(work: Work, fit: Fit) -> Fit:
+def _take_back(work: SourceModel, fit: SlitFit) -> SlitFit:
     """Join sources that a single one of free width describes as well."""
     width = typical_width(work.slit)
     kept: set[tuple[float, float]] = set()
@@ -246,12 +246,12 @@ def _take_back(work: Work, fit: Fit) -> Fit:
     return fit
 
 
-def _other_sources(parameters: Parameters, shift: Array) -> Parameters:
+def _other_sources(parameters: SmoothParameters, shift: Array) -> SmoothParameters:
     """The same parameters for other sources, the width as expected."""
-    return Parameters(shift, parameters.bend, np.zeros(WIDTH_KNOTS), parameters.terms)
+    return SmoothParameters(shift, parameters.bend, np.zeros(WIDTH_KNOTS), parameters.terms)
 
 
-def _is_pair(work: Work, fit: Fit, single: Fit, weak: int, strong: int) -> bool:
+def _is_pair(work: SourceModel, fit: SlitFit, single: SlitFit, weak: int, strong: int) -> bool:
     """Whether two sources describe the data better than one, by more than their freedom."""
     slit, solved = work.slit, fit.solved
     shift = fit.parameters.shift
@@ -271,12 +271,12 @@ def _is_pair(work: Work, fit: Fit, single: Fit, weak: int, strong: int) -> bool:
     return bool(bright and left < 0.6 * misfit)
 
 
-def _noise_power(work: Work, fit: Fit) -> float:
+def _noise_power(work: SourceModel, fit: SlitFit) -> float:
     """What chi-square is to be divided by before differences of it mean something."""
     return correlation(work, fit) ** 2 * max(fit.solved.chi2 / fit.solved.freedom, 1.0)
 
 
-def _tied_chi2(work: Work, fit: Fit, pairs: list[tuple[int, int]]) -> float:
+def _tied_chi2(work: SourceModel, fit: SlitFit, pairs: list[tuple[int, int]]) -> float:
     """Chi-square with the flux ratio of each pair held to one number in each quarter of the rows.
 
     Two sources have a flux more in every row than one: this makes the freedom of both comparable.
@@ -316,7 +316,7 @@ def _tied_chi2(work: Work, fit: Fit, pairs: list[tuple[int, int]]) -> float:
     return float(chi2(ratio).sum())
 
 
-def _split_broad(work: Work, fit: Fit, max_sources: int) -> Fit:
+def _split_broad(work: SourceModel, fit: SlitFit, max_sources: int) -> SlitFit:
     """Describe sources that are too wide by two each, if that is better than one broader profile.
 
     A blend of two like sources is symmetric, and a profile that is free enough looks like it. Here
@@ -340,7 +340,7 @@ def _split_broad(work: Work, fit: Fit, max_sources: int) -> Fit:
                 parameters.shift[faint],
             ]
         )
-        start = Parameters(shift, parameters.bend, np.zeros(WIDTH_KNOTS), shape_prior()[0])
+        start = SmoothParameters(shift, parameters.bend, np.zeros(WIDTH_KNOTS), shape_prior()[0])
         trials.append(refine_parameters(work, start, TIGHT, steps=15, close=1.0))
     pair = settle_parameters(work, min(trials, key=lambda trial: trial.objective), LOOSE)
     if not 0.75 < _broadening(slit, pair.parameters) < _BROAD:
@@ -351,7 +351,7 @@ def _split_broad(work: Work, fit: Fit, max_sources: int) -> Fit:
     return pair if gain / _noise_power(work, pair) > _COMPANION else fit
 
 
-def _broadening(slit: Slit, parameters: Parameters) -> float:
+def _broadening(slit: SlitCutout, parameters: SmoothParameters) -> float:
     """FWHM over the expected one, in the middle of the rows that hold the light."""
     inner = np.flatnonzero((slit.wave > 5.0) & (slit.wave < 12.0))
     rows = (inner if inner.size else np.arange(slit.wave.size))[:: max(inner.size // 20, 1)]
@@ -360,7 +360,7 @@ def _broadening(slit: Slit, parameters: Parameters) -> float:
     return float(np.median(width / (slit.core[rows] * FWHM)))
 
 
-def _bend(work: Work, fit: Fit) -> Fit:
+def _bend(work: SourceModel, fit: SlitFit) -> SlitFit:
     """Let the traces depart from the WCS's curve, if the data ask for it."""
     slit = work.slit
     terms = 2 if slit.follows_wcs else 4
@@ -368,7 +368,7 @@ def _bend(work: Work, fit: Fit) -> Fit:
     if terms == 0:
         return fit
     parameters = fit.parameters
-    start = Parameters(parameters.shift, np.zeros(terms), parameters.width, parameters.terms)
+    start = SmoothParameters(parameters.shift, np.zeros(terms), parameters.width, parameters.terms)
     bent = settle_parameters(work, refine_parameters(work, start, LOOSE), LOOSE, rounds=2)
     where = slice(parameters.shift.size, parameters.shift.size + terms)
     found, covariance = bent.parameters.bend, bent.covariance[where, where]

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import ProfileError
 from glue_lrs.fitting.least_squares import background_basis, fit_rows, row_coefficients
-from glue_lrs.fitting.noise_model import unsure
+from glue_lrs.fitting.noise_model import nod_variance
 from glue_lrs.fitting.outliers import clean
 from glue_lrs.profiles.empirical import EmpiricalProfile, splines
 from glue_lrs.profiles.gaussian import GaussianProfile
 
 if TYPE_CHECKING:
-    from glue_lrs.fitting.cutout import Pixels
-    from glue_lrs.fitting.engine import Learned
+    from glue_lrs.fitting.cutout import PixelPlanes
+    from glue_lrs.fitting.engine import SourceFit
 
 __all__ = [
     "CLIP",
@@ -66,13 +66,13 @@ _CORE = 4
 
 
 def correct_profile(
-    pixels: Pixels,
-    found: Learned,
+    pixels: PixelPlanes,
+    found: SourceFit,
     positives: int,
     order: int | None,
     reach: int,
     terms: int | None,
-) -> Learned:
+) -> SourceFit:
     """Add the spline to a Gaussian."""
     base = found.profile
     assert isinstance(base, GaussianProfile)
@@ -121,7 +121,7 @@ def correct_profile(
         some = terms if step == floors[-1] else min(terms, _FEW_TERMS)
         variance = pixels.variance + step**2 * floor
         for i in range(positives, len(lit)):
-            variance += unsure(flux[i][:, np.newaxis] * lit[i], offsets[i])
+            variance += nod_variance(flux[i][:, np.newaxis] * lit[i], offsets[i])
         weight = reached / variance
         coefficients = row_coefficients(lit + behind, weight, data)
         flux = _smooth(coefficients[:, :count].T, half)

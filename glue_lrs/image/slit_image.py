@@ -13,7 +13,7 @@ from astropy import units as u
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import reader, writer
 from glue_lrs.errors import ProductError
 
@@ -67,7 +67,7 @@ class SlitImage:
     times : `~astropy.table.Table`, optional
         The rows of INT_TIMES that belong to the integrations of a stack, in order.
     header, sci_header : `~astropy.io.fits.Header`
-        Headers of the primary HDU and of the SCI extension. The image gets its own, an `OwnHeader`.
+        Headers of the primary HDU and of the SCI extension. The image gets its own, an `LazyHeader`.
     filename : str, optional
         The file the image was read from, as messages call it.
     path : str, optional
@@ -116,7 +116,7 @@ class SlitImage:
 
     def __post_init__(self) -> None:
         for name in ("header", "sci_header"):
-            object.__setattr__(self, name, OwnHeader.of(getattr(self, name)))
+            object.__setattr__(self, name, LazyHeader.from_header(getattr(self, name)))
         where = self.filename or "image"
         if self.data.ndim not in (2, 3) or 0 in self.data.shape:
             raise ProductError(
@@ -188,7 +188,7 @@ class SlitImage:
         return (float(left), float(right)), (float(bottom), float(top))
 
     @classmethod
-    def of(cls, image: SlitImage | Spectrum) -> SlitImage:
+    def from_any(cls, image: SlitImage | Spectrum) -> SlitImage:
         """Take an image as it is, and make one of a spectrum of two axes.
 
         Parameters

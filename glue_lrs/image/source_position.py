@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.instrument import FIXED_SLIT
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def nod_column(image: SlitImage) -> float | None:
     if not isinstance(found, SourcePosition):
         return None
     try:
-        header = OwnHeader.peek(image.header)
+        header = LazyHeader.view(image.header)
         x, y = -float(header["XOFFSET"]), float(header["YOFFSET"])
         keys = ("V3I_YANG", "V2_REF", "V3_REF", "VPARITY")
-        science = OwnHeader.peek(image.sci_header)
+        science = LazyHeader.view(image.sci_header)
         angle, v2, v3, parity = (float(science[key]) for key in keys)
     except (KeyError, TypeError, ValueError):
         return None

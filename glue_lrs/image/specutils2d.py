@@ -10,11 +10,16 @@ from astropy import units as u
 from astropy.nddata import StdDevUncertainty
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import LRSError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import DO_NOT_USE
-from glue_lrs.spectra.from_specutils import equal_values, matching_rows, own_arrays, spectrum_header
+from glue_lrs.spectra.from_specutils import (
+    equal_values,
+    matching_rows,
+    own_arrays,
+    spectrum_header,
+)
 from glue_lrs.spectra.to_specutils import Meta
 
 if TYPE_CHECKING:
@@ -60,8 +65,8 @@ def image_to_spectrum(image: SlitImage) -> Spectrum:
         uncertainty=None if error is None else StdDevUncertainty(error, unit=unit, copy=False),
         mask=mask,
         meta=Meta(
-            header=OwnHeader.of(image.header),
-            sci_header=OwnHeader.of(image.sci_header),
+            header=LazyHeader.from_header(image.header),
+            sci_header=LazyHeader.from_header(image.sci_header),
             image=image,
         ),
     )

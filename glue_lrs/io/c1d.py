@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits, registry
 
-from glue_lrs.combination.combination import COLUMNS, Combination, CombinedInput, Record
+from glue_lrs.combination.combination import (
+    COLUMNS,
+    Combination,
+    CombinationProvenance,
+    CombineInput,
+)
 from glue_lrs.combination.combine import combine
 from glue_lrs.errors import LRSError, ProductError
 from glue_lrs.image.slit_image import SlitImage
@@ -134,7 +139,7 @@ def read_c1d(source: Source) -> Combination:
         )
 
 
-def _stored_record(raw: bytes, label: str) -> Record:
+def _stored_record(raw: bytes, label: str) -> CombinationProvenance:
     """What a file says of how it was made; parsed when first looked at."""
 
     @cache
@@ -150,17 +155,17 @@ def _stored_record(raw: bytes, label: str) -> Record:
                 f"{label}: the record in the ASDF extension cannot be read, {reason}"
             ) from error
 
-    return Record(source)
+    return CombinationProvenance(source)
 
 
 class _Inputs:
     """The inputs that a stored record tells of."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: CombinationProvenance) -> None:
         self._record = record
 
-    def __call__(self) -> list[CombinedInput]:
-        return [CombinedInput.from_dict(one) for one in self._record["inputs"] or ()]
+    def __call__(self) -> list[CombineInput]:
+        return [CombineInput.from_dict(one) for one in self._record["inputs"] or ()]
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FULL_FRAME",
-    "HDULookup",
     "IMAGE_KINDS",
     "SPECTRUM_KINDS",
     "UNIT_NAMES",
+    "HDULookup",
     "claims",
     "hdu_by_name",
     "header_value",

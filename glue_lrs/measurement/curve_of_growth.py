@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
     from glue_lrs.apertures.background import Background
-    from glue_lrs.measurement.measurement import FoundSource, Measurement
+    from glue_lrs.measurement.measurement import DetectedSource, Measurement
 
-__all__ = ["BANDS", "GrowthCurve", "growth_curve", "region_notes", "survey"]
+__all__ = ["BANDS", "CurveOfGrowth", "curve_of_growth", "measure_with_growth", "region_notes"]
 
 Array = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ _ENOUGH = 0.2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GrowthCurve:
+class CurveOfGrowth:
     """Flux and signal to noise of a source against the width of the aperture.
 
     Parameters
@@ -175,10 +175,10 @@ class GrowthCurve:
         }  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"<GrowthCurve of {self.label}: best {self.best:.1f} columns>"
+        return f"<CurveOfGrowth of {self.label}: best {self.best:.1f} columns>"
 
 
-def growth_curve(
+def curve_of_growth(
     image: SlitImage | Spectrum,
     measurement: Measurement | None = None,
     *,
@@ -186,7 +186,7 @@ def growth_curve(
     bands: Sequence[tuple[float, float]] = BANDS,
     background: Background | None = None,
     aperture_correction: ApertureCorrection | None = None,
-) -> GrowthCurve:
+) -> CurveOfGrowth:
     """Extract a source with apertures of many widths.
 
     Parameters
@@ -207,7 +207,7 @@ def growth_curve(
 
     Returns
     -------
-    GrowthCurve
+    CurveOfGrowth
         Flux, correction and signal to noise.
 
     Raises
@@ -230,7 +230,7 @@ def growth_curve(
     all widths have the same rows; where few would remain, all are used, and the lost light is
     missing.
     """
-    image = SlitImage.of(image)
+    image = SlitImage.from_any(image)
     found = measure(image, integrations=False) if measurement is None else measurement
     notes = [] if background is None else region_notes(found, background)
     free = _free_width(found)
@@ -301,7 +301,7 @@ def growth_curve(
     notes += _curve_notes(found, free, float(best.max()))
     for note in notes:
         warnings.warn(f"{image.label}: {note}", LRSWarning, stacklevel=2)
-    return GrowthCurve(
+    return CurveOfGrowth(
         label=image.label,
         widths=grid,
         bands=tuple(kept),
@@ -325,14 +325,14 @@ def growth_curve(
     )
 
 
-def survey(
+def measure_with_growth(
     image: SlitImage | Spectrum,
     *,
     background: Background | Literal["auto"] | None = "auto",
     aperture_correction: ApertureCorrection | None = None,
     widths: ArrayLike | None = None,
     **kwargs: Any,
-) -> tuple[Measurement, GrowthCurve, Background | None]:
+) -> tuple[Measurement, CurveOfGrowth, Background | None]:
     """Measure an image and make its growth curve: all that ``glue-lrs measure`` tells.
 
     Parameters
@@ -344,13 +344,13 @@ def survey(
         background has been subtracted (S_BKDSUB is COMPLETE), else the mean of what
         `Measurement.background` finds.
     aperture_correction, widths
-        As for `growth_curve`.
+        As for `curve_of_growth`.
     **kwargs
         As for `glue_lrs.measurement.measure.measure`.
 
     Returns
     -------
-    (Measurement, GrowthCurve, Background or None)
+    (Measurement, CurveOfGrowth, Background or None)
         What was measured, the growth curve, and the background that was subtracted. Text is in
         their ``report()``, numbers for JSON in their ``to_dict()``, pictures in
         `glue_lrs.plotting.measurement.plot_measurement`.
@@ -358,16 +358,16 @@ def survey(
     Raises
     ------
     LRSError
-        As `growth_curve` and `glue_lrs.measurement.measure.measure`.
+        As `curve_of_growth` and `glue_lrs.measurement.measure.measure`.
     """
-    image = SlitImage.of(image)
+    image = SlitImage.from_any(image)
     found = measure(image, **kwargs)
     if isinstance(background, str):
         if background != "auto":
             raise LRSError(f"background is {background!r}, expected a Background, 'auto' or None")
         done = image.header.get("S_BKDSUB") == "COMPLETE"
         background = None if done else found.background(bkg_fit="mean")
-    curve = growth_curve(
+    curve = curve_of_growth(
         image,
         found,
         widths=widths,
@@ -473,7 +473,7 @@ def _source_image(image: SlitImage, measurement: Measurement) -> SlitImage:
     )
 
 
-def _steady(source: FoundSource) -> Array:
+def _steady(source: DetectedSource) -> Array:
     """Flux of a source in each row, smoothed as far as its noise asks for."""
     out = np.full(source.flux.shape, np.nan)
     known = np.isfinite(source.flux)

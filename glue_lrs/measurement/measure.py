@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError, SourceError
-from glue_lrs.fitting.cutout import Slit
+from glue_lrs.fitting.cutout import SlitCutout
 from glue_lrs.fitting.engine import (
     LOOSE,
-    Shape,
-    Work,
+    SourceGeometry,
+    SourceModel,
     bend_basis,
     correlation,
     possible_terms,
@@ -23,19 +23,19 @@ from glue_lrs.fitting.engine import (
     typical_width,
 )
 from glue_lrs.fitting.least_squares import invert_ridge, pulled_back
-from glue_lrs.fitting.source_search import NEAR, find_sources
+from glue_lrs.fitting.source_search import NEAR, search_residuals
 from glue_lrs.image.pixels import good_pixels
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.instrument import FWHM, PIXEL_SCALE
-from glue_lrs.measurement.measurement import FoundSource, Measurement
+from glue_lrs.measurement.measurement import DetectedSource, Measurement
 from glue_lrs.profiles.diffraction import SHAPES, profile_fwhm
 
 if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.engine import Fit
+    from glue_lrs.fitting.engine import SlitFit
 
 __all__ = ["measure"]
 
@@ -89,10 +89,10 @@ def measure(
     for key, number in (("tolerance", tolerance), ("pixel_scale", pixel_scale)):
         if not (np.isfinite(number) and number > 0):
             raise LRSError(f"{key} is {number!r}, expected a number greater than 0")
-    image = SlitImage.of(image)
-    slit = Slit.of(image, pixel_scale)
-    work = Work(slit)
-    fit = find_sources(work, max_sources)
+    image = SlitImage.from_any(image)
+    slit = SlitCutout.from_image(image, pixel_scale)
+    work = SourceModel(slit)
+    fit = search_residuals(work, max_sources)
     return _Report(image, work, fit, bands, tolerance).make(integrations)
 
 
@@ -103,7 +103,7 @@ class _Report:
     """Makes the `Measurement` of a converged fit."""
 
     def __init__(
-        self, image: SlitImage, work: Work, fit: Fit, bands: int, tolerance: float
+        self, image: SlitImage, work: SourceModel, fit: SlitFit, bands: int, tolerance: float
     ) -> None:
         self.image, self.work, self.slit = image, work, work.slit
         self.bands, self.tolerance = bands, tolerance
@@ -150,7 +150,7 @@ class _Report:
                 max(float((smooth**2 / variance).sum()), 1e-300)
             )
             sources.append(
-                FoundSource(
+                DetectedSource(
                     kind="target" if place == 0 else "negative" if self.sign(s) < 0 else "source",
                     column=column,
                     column_error=float(errors[-1]),
@@ -284,7 +284,7 @@ class _Report:
         smooth = parameters.shape(slit)
         hessian = np.eye(size)
         for _ in range(3):
-            shape = Shape(
+            shape = SourceGeometry(
                 smooth.traces + vector[: number * bands].reshape(number, bands)[:, split],
                 smooth.log_core + vector[number * bands : -SHAPES][split],
                 possible_terms(vector[-SHAPES:], parameters.terms),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
     from glue_lrs.image.source_position import SourcePosition
 
-__all__ = ["FoundSource", "Measurement"]
+__all__ = ["DetectedSource", "Measurement"]
 
 #: Columns that background regions should have together.
 _COLUMNS = 6.0
@@ -36,7 +36,7 @@ _COLUMNS = 6.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FoundSource:
+class DetectedSource:
     """A source along the slit, or the negative trace of one.
 
     Parameters
@@ -93,7 +93,7 @@ class Measurement:
         Rows and columns of the image.
     columns : (int, int)
         First and last column that hold data.
-    sources : tuple of FoundSource
+    sources : tuple of DetectedSource
         The target first, then by brightness.
     row : int
         The row at which columns are given.
@@ -146,7 +146,7 @@ class Measurement:
     label: str
     shape: tuple[int, int]
     columns: tuple[int, int]
-    sources: tuple[FoundSource, ...]
+    sources: tuple[DetectedSource, ...]
     row: int
     row_wavelength: float
     wavelength: Array
@@ -176,12 +176,12 @@ class Measurement:
     # --- the position ------------------------------------------------------------------------
 
     @property
-    def target(self) -> FoundSource:
+    def target(self) -> DetectedSource:
         """The source that the header means, or else the brightest."""
         return self.sources[0]
 
     @property
-    def others(self) -> tuple[FoundSource, ...]:
+    def others(self) -> tuple[DetectedSource, ...]:
         """All sources and negative traces but the target."""
         return self.sources[1:]
 
@@ -259,14 +259,14 @@ class Measurement:
 
     def center(
         self,
-        source: FoundSource | None = None,
+        source: DetectedSource | None = None,
         independent_var: Literal["pixel", "wavelength"] = "pixel",
     ) -> tuple[tuple[float, ...], str]:
         """The trace as a polynomial: coefficients, and what they are a polynomial of.
 
         Parameters
         ----------
-        source : FoundSource, optional
+        source : DetectedSource, optional
             Whose trace; the target's by default.
         independent_var : {"pixel", "wavelength"}
             What it is to be a polynomial of: the row, or the wavelength in micron.
@@ -397,7 +397,7 @@ class Measurement:
         )
         return Background(bkg_coeff=edges, independent_var=variable, **kwargs)  # type: ignore[arg-type]
 
-    def model(self, *which: FoundSource) -> Array:
+    def model(self, *which: DetectedSource) -> Array:
         """Image of the light of some sources in the fit, all by default: shape (row, column).
 
         Rows without a wavelength are 0; there is no background in it.

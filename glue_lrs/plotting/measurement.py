@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from glue_lrs.apertures.background import Background
-    from glue_lrs.measurement.curve_of_growth import GrowthCurve
+    from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
     from glue_lrs.measurement.measurement import Measurement
 
 __all__ = [
@@ -42,7 +42,7 @@ _FAINT = 10.0
 
 def plot_measurement(
     measurement: Measurement,
-    growth: GrowthCurve | None = None,
+    growth: CurveOfGrowth | None = None,
     *,
     background: Background | None = None,
     figure: Any = None,
@@ -54,7 +54,7 @@ def plot_measurement(
     ----------
     measurement : Measurement
         What was measured.
-    growth : GrowthCurve, optional
+    growth : CurveOfGrowth, optional
         The growth curve.
     background : Background, optional
         Regions to shade in the profile.
@@ -233,7 +233,7 @@ def plot_fwhm(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_growth(
-    growth: GrowthCurve,
+    growth: CurveOfGrowth,
     *,
     axes: tuple[Axes, Axes] | None = None,
     figure: Any = None,
@@ -242,7 +242,7 @@ def plot_growth(
 
     Parameters
     ----------
-    growth : GrowthCurve
+    growth : CurveOfGrowth
         The curve.
     axes : (`~matplotlib.axes.Axes`, `~matplotlib.axes.Axes`), optional
         Where to draw.

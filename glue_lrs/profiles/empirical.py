@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from glue_lrs.profiles.base import Light
     from glue_lrs.profiles.gaussian import GaussianProfile
 
-__all__ = ["EmpiricalProfile", "REACH", "splines"]
+__all__ = ["REACH", "EmpiricalProfile", "splines"]
 
 #: Columns from the source beyond which an empirical profile is 0.
 REACH = 14

@@ -32,13 +32,13 @@ from glue_lrs.reference.schema import (
     unknown_key,
 )
 
-__all__ = ["Problem", "Reference", "remarks"]
+__all__ = ["Reference", "ReferenceIssue", "remarks"]
 
 
 # --- the document ----------------------------------------------------------------------------
 
 
-class Problem(str):
+class ReferenceIssue(str):
     """A finding of `Reference.check`: a line of text with a `level`.
 
     Attributes
@@ -49,7 +49,7 @@ class Problem(str):
 
     level: Literal["error", "warning", "note"]
 
-    def __new__(cls, level: Literal["error", "warning", "note"], text: str) -> Problem:
+    def __new__(cls, level: Literal["error", "warning", "note"], text: str) -> ReferenceIssue:
         """Make a line of text with a level."""
         made = super().__new__(cls, text)
         made.level = level
@@ -195,7 +195,7 @@ class Reference:
 
     def check(
         self, shape: tuple[int, int] | None = None, exp_type: str | None = None
-    ) -> list[Problem]:
+    ) -> list[ReferenceIssue]:
         """Look for what is legal but hardly meant.
 
         Parameters
@@ -212,36 +212,43 @@ class Reference:
             Lines of text, each with a `level`: "error", "warning" or "note". Empty where all is
             well.
         """
-        problems: list[Problem] = []
+        problems: list[ReferenceIssue] = []
         entries = [e for e in self.document["apertures"] if not _other_mode(e["id"])]
         if exp_type is not None:
             try:
                 entries = [self.entry(exp_type)]
             except ReferenceFileError as error:
-                return [Problem("error", str(error))]
+                return [ReferenceIssue("error", str(error))]
         elif not any(_matches(e, mode) for e in entries for mode in (FIXED_SLIT, SLITLESS)):
             ids = ", ".join(str(e["id"]) for e in self.document["apertures"])
             problems.append(
-                Problem("warning", f"{self.name}: no aperture is for MIRI LRS, found {ids}")
+                ReferenceIssue("warning", f"{self.name}: no aperture is for MIRI LRS, found {ids}")
             )
         instrument = self.document.get("instrument", "MIRI")
         if instrument != "MIRI":
             problems.append(
-                Problem("warning", f"{self.name}: instrument is {instrument!r}, expected 'MIRI'")
+                ReferenceIssue(
+                    "warning", f"{self.name}: instrument is {instrument!r}, expected 'MIRI'"
+                )
             )
         seen: list[dict[str, Any]] = []
         for entry in entries:
             where = self._where(entry)
-            problems += [Problem(level, f"{where}: {text}") for level, text in remarks(entry)]
+            problems += [
+                ReferenceIssue(level, f"{where}: {text}") for level, text in remarks(entry)
+            ]
             if exp_type is None and not _other_mode(entry["id"]) and entry["id"] not in _IDS:
                 text = f"{where}: is for no exposure of LRS, expected {FIXED_SLIT!r}, {SLITLESS!r}"
-                problems.append(Problem("warning", f"{text} or 'ANY'"))
+                problems.append(ReferenceIssue("warning", f"{text} or 'ANY'"))
             if any(_shadows(one, entry) for one in seen):
-                problems.append(Problem("warning", f"{where}: never used, an earlier one matches"))
+                problems.append(
+                    ReferenceIssue("warning", f"{where}: never used, an earlier one matches")
+                )
             seen.append(entry)
             if shape is not None and _is_target(entry):
                 problems += [
-                    Problem(level, f"{where}: {text}") for level, text in _on_image(entry, shape)
+                    ReferenceIssue(level, f"{where}: {text}")
+                    for level, text in _on_image(entry, shape)
                 ]
         return problems
 

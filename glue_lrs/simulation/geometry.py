@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from glue_lrs.simulation.optics import Dispersion
 
-__all__ = ["DETECTOR", "DETECTOR_CUT", "Geometry", "Pointing", "SLIT_COLUMNS"]
+__all__ = ["DETECTOR", "DETECTOR_CUT", "SLIT_COLUMNS", "Geometry", "Pointing"]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from glue_lrs.errors import LRSError
 __all__ = [
     "BLOCK",
     "DEGREE",
-    "Dispersion",
     "EXPOSURE_START",
     "MEGA",
     "MJYSR_PER_DN",
@@ -26,6 +25,7 @@ __all__ = [
     "PSF",
     "SECOND_RADIATION",
     "SLIT",
+    "Dispersion",
     "SceneError",
 ]
 

@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import reader, writer
 from glue_lrs.errors import LRSError
 from glue_lrs.spectra.columns import COLUMNS
@@ -39,7 +39,7 @@ class Extraction:
     units : dict of str
         Unit of each column that has one.
     header : `~astropy.io.fits.Header`
-        Primary header of the image or of the x1d. The extraction gets its own, an `OwnHeader`.
+        Primary header of the image or of the x1d. The extraction gets its own, an `LazyHeader`.
     keywords : dict, or callable that returns one
         What the extension's header says: SLTNAME, SRCTYPE, EXTRXSTR, ... with the meanings the
         pipeline gives them.
@@ -71,7 +71,7 @@ class Extraction:
     write: ClassVar[Callable[..., None]]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "header", OwnHeader.of(self.header))
+        object.__setattr__(self, "header", LazyHeader.from_header(self.header))
 
     @property
     def wavelength(self) -> NDArray[np.float64]:
@@ -126,7 +126,7 @@ class Extraction:
             for name in self.times.colnames:
                 if name not in table.colnames:
                     table[name] = self.times[name]
-        table.meta = {"header": OwnHeader.of(self.header), "glue_lrs": self.provenance}
+        table.meta = {"header": LazyHeader.from_header(self.header), "glue_lrs": self.provenance}
         return table
 
     def to_spectrum(

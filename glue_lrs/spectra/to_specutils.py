@@ -33,7 +33,7 @@ from astropy.modeling.tabular import Tabular1D
 from astropy.nddata import StdDevUncertainty
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import LRSError, nearest
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.columns import ERROR_OF
@@ -124,7 +124,7 @@ def to_spectrum(
         mask = None if mask is None else mask[..., back]
     unit = parsed_unit(extraction.units.get(column, ""))
     meta = Meta(
-        header=OwnHeader.of(extraction.header),
+        header=LazyHeader.from_header(extraction.header),
         glue_lrs=extraction.provenance,
         extraction=extraction,
         column=column,

@@ -36,7 +36,7 @@ from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.apcorr import write_apcorr
 from glue_lrs.io.psf import write_psf
 from glue_lrs.io.x1d_reader import read_single
-from glue_lrs.measurement.curve_of_growth import survey
+from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.profiles.gaussian import GaussianProfile
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.validation import reference_errors
@@ -682,7 +682,7 @@ class Stop:
             time.sleep(60)
 sys.meta_path.insert(0, Stop())
 from glue_lrs.cli.program import main
-from glue_lrs.measurement.curve_of_growth import survey
+from glue_lrs.measurement.curve_of_growth import measure_with_growth
 if {slow}:
     from astropy.io import fits
     def half(self, name, *args, **kwargs):
@@ -1199,7 +1199,7 @@ def test_psf_of_crds(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_measure_prints_and_draws(made: Path, here: Path) -> None:
     result = run("measure", made / "a_s2d.fits")
     assert result.exit_code == 0, result.stderr
-    found, curve, _ = survey(SlitImage.read(made / "a_s2d.fits"))
+    found, curve, _ = measure_with_growth(SlitImage.read(made / "a_s2d.fits"))
     assert f"{found.report()}\n{curve.report()}" in result.stdout
     assert result.stdout.endswith("wrote a_s2d_measured.png\n")
     assert (here / "a_s2d_measured.png").read_bytes().startswith(b"\x89PNG")
@@ -1220,7 +1220,7 @@ def test_measure_writes_a_reference(
                  "--apcorr", made / "slit.fits")  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert result.stdout.endswith("wrote my.json\n")
-    found, curve, _ = survey(SlitImage.read(image))
+    found, curve, _ = measure_with_growth(SlitImage.read(image))
     aperture = Extract1D.from_reference("my.json", FIXED_SLIT, apply_apcorr=False).aperture
     if columns is None and width == "best":
         columns = curve.best

@@ -14,7 +14,7 @@ import pytest
 from glue_lrs import Extract1D, LRSError, LRSWarning, SlitImage
 from glue_lrs.errors import ApertureError, ReferenceFileError, SourceError
 from glue_lrs.extraction.factory import fit_model
-from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.instrument import FIXED_SLIT
 from glue_lrs.io.psf import write_psf
 from glue_lrs.profiles.gaussian import GaussianProfile
@@ -59,7 +59,7 @@ def test_without_a_psf_the_profile_is_learned(nod: Simulated) -> None:
     operator = make(extraction_type="optimal")
     assert operator.mode == "learned"
     made = operator.run(nod.image)
-    equal(made, OptimalExtraction().run(nod.image))
+    equal(made, OptimalExtractor().run(nod.image))
     assert abs(bias(made, nod)) < 0.002
     spectrum = operator(nod.image)
     assert spectrum.flux.unit == "Jy"
@@ -76,8 +76,8 @@ def test_with_a_psf_it_is_the_pipelines_or_ours(nod: Simulated, psf: PSFProfile)
     assert "shift" in pipeline.provenance["position"]
     fitted = ours.run(nod.image)
     assert abs(bias(fitted, nod)) < 0.002
-    equal(fitted, OptimalExtraction(profile=psf).run(nod.image))
-    equal(learned.run(nod.image), OptimalExtraction().run(nod.image))
+    equal(fitted, OptimalExtractor(profile=psf).run(nod.image))
+    equal(learned.run(nod.image), OptimalExtractor().run(nod.image))
     # Bright as it is, weights of 1 cost some of the signal to noise.
     better = np.nanmedian(pipeline.columns["FLUX_ERROR"] / fitted.columns["FLUX_ERROR"])
     assert better > 1.0

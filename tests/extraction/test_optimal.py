@@ -34,8 +34,8 @@ from benchmarks.accuracy import (
 )
 from glue_lrs import Aperture, Background, Extract1D, LRSError, LRSWarning
 from glue_lrs.errors import ProductError, ReferenceFileError
-from glue_lrs.extraction.bad_pixels import extract_mended
-from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.extraction.bad_pixels import extract_corrected
+from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.extraction.optimal_result import OptimalResult
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.empirical import EmpiricalProfile
@@ -66,7 +66,7 @@ def check(found: Found, *, told: bool = True) -> None:
 
 
 def study_at(
-    ratio: float, product: str, seeds: int, operator: OptimalExtraction, **keys: Any
+    ratio: float, product: str, seeds: int, operator: OptimalExtractor, **keys: Any
 ) -> Found:
     """Scenes of which half the rows have a better signal-to-noise ratio; 2% of the pixels bad."""
     make, order = PRODUCTS[product]
@@ -84,7 +84,7 @@ IMAGES = [product for product in PRODUCTS if not product.startswith("stack")]
 @pytest.mark.parametrize("ratio", [30.0, 100.0, 1000.0])
 def test_flux_error_and_signal_to_noise(product: str, ratio: float) -> None:
     """The profile is learned from the image."""
-    check(study_at(ratio, product, 6 if ratio > 50 else 20, OptimalExtraction()))
+    check(study_at(ratio, product, 6 if ratio > 50 else 20, OptimalExtractor()))
 
 
 @pytest.mark.parametrize("product", ["s2d, background", "cal, nod subtracted"])
@@ -92,7 +92,7 @@ def test_a_width_that_changes_fast_with_wavelength(product: str) -> None:
     """An error of the flat field of 3%: what limits the profile is not what limits the rows."""
     make, order = PRODUCTS[product]
     scenes = [scene(seed, 1e-3, flat_error=0.03) for seed in range(8)]
-    check(study(scenes, make, OptimalExtraction(), order=order))
+    check(study(scenes, make, OptimalExtractor(), order=order))
 
 
 @pytest.mark.parametrize("product", ["s2d, nod subtracted", "s2d, background"])
@@ -100,7 +100,7 @@ def test_rows_share_the_error_of_a_learned_profile(product: str) -> None:
     """The covariance tells how uncertain a mean is; the errors of the rows alone do not."""
     make = PRODUCTS[product][0]
     flux = flux_of(10.0, product)
-    operators = [OptimalExtraction(), OptimalExtraction(profile=TrueProfile(PSF(), HALO))]
+    operators = [OptimalExtractor(), OptimalExtractor(profile=TrueProfile(PSF(), HALO))]
     off, noise, shared = [], [], []
     for seed in range(30):
         simulated = make(scene(seed, flux))
@@ -130,12 +130,12 @@ def test_rows_share_the_error_of_a_learned_profile(product: str) -> None:
     [("s2d, nod subtracted", 3.0, 100), ("s2d, background", 10.0, 70)],
 )
 def test_a_profile_learned_from_faint_light(product: str, ratio: float, seeds: int) -> None:
-    check(study_at(ratio, product, seeds, OptimalExtraction()))
+    check(study_at(ratio, product, seeds, OptimalExtractor()))
 
 
 @pytest.mark.parametrize("product", IMAGES)
 def test_a_profile_that_is_given(product: str) -> None:
-    given = OptimalExtraction(profile=TrueProfile(PSF(), HALO))
+    given = OptimalExtractor(profile=TrueProfile(PSF(), HALO))
     for ratio in (3.0, 300.0):
         found = study_at(ratio, product, 6, given)
         check(found)
@@ -144,7 +144,7 @@ def test_a_profile_that_is_given(product: str) -> None:
 
 def test_positions_are_as_good_as_can_be() -> None:
     """Errors within 1.2 times the Cramer-Rao bound, learned or not, at all ratios."""
-    given = OptimalExtraction(profile=TrueProfile(PSF(), HALO))
+    given = OptimalExtractor(profile=TrueProfile(PSF(), HALO))
     moves = {
         operator.profile is None: np.concatenate(
             [
@@ -153,7 +153,7 @@ def test_positions_are_as_good_as_can_be() -> None:
                 for product in ("s2d, background", "cal, nod subtracted", "both nods")
             ]
         )
-        for operator in (OptimalExtraction(), given)
+        for operator in (OptimalExtractor(), given)
     }
     for found in moves.values():
         assert np.sqrt(np.mean(found**2)) < 1.2
@@ -162,7 +162,7 @@ def test_positions_are_as_good_as_can_be() -> None:
 
 def test_errors_of_positions_are_told() -> None:
     found = study_at(
-        30.0, "s2d, background", 60, OptimalExtraction(), look=lambda r: r.position_errors[0]
+        30.0, "s2d, background", 60, OptimalExtractor(), look=lambda r: r.position_errors[0]
     )
     pulls = found.moves * found.bounds / np.array(found.looked)
     assert 0.8 < np.std(pulls) < 1.2
@@ -171,11 +171,11 @@ def test_errors_of_positions_are_told() -> None:
 
 def test_full_frames_and_uncalibrated_images() -> None:
     made = scene(1, 1e-3)
-    cut = OptimalExtraction().run(made.cal(1, full_frame=False).image)
-    full = OptimalExtraction().run(made.cal(1).image)
+    cut = OptimalExtractor().run(made.cal(1, full_frame=False).image)
+    full = OptimalExtractor().run(made.cal(1).image)
     np.testing.assert_allclose(full.columns["FLUX"], cut.columns["FLUX"], rtol=1e-2)
     simulated = made.s2d(1, calibrated=False)
-    rate = OptimalExtraction().run(simulated.image)
+    rate = OptimalExtractor().run(simulated.image)
     ratio = rate.columns["FLUX"] / simulated.truth.flux[rows_of(rate)]
     assert np.nanmedian(ratio) == pytest.approx(1.0, abs=2e-3)
 
@@ -194,7 +194,7 @@ def test_never_below_the_best_box(flux: float) -> None:
     truth = simulated.truth
     best, boxes = Best.of(truth, None).error, best_box(truth)
     for profile in (None, TrueProfile(made.psf, 0.0)):
-        extraction = OptimalExtraction(profile=profile).run(simulated.image)
+        extraction = OptimalExtractor(profile=profile).run(simulated.image)
         rows = rows_of(extraction)
         error = extraction.columns["FLUX_ERROR"]
         known = np.isfinite(error) & np.isfinite(best[rows])
@@ -227,7 +227,7 @@ def test_weights_do_not_follow_the_noise() -> None:
         made = scene(seed, 1e-5, background=0.0, bad_fraction=0.0, read_noise=3.0)
         simulated = made.s2d(1, subtract_nod=False)
         image, truth = simulated.image, simulated.truth
-        operator = OptimalExtraction(profile=TrueProfile(made.psf, HALO), bkg_order=None)
+        operator = OptimalExtractor(profile=TrueProfile(made.psf, HALO), bkg_order=None)
         extraction = operator.run(image)
         rows = rows_of(extraction)
         best = Best.of(truth, None, data=image.data)
@@ -247,7 +247,7 @@ def test_weights_do_not_follow_the_noise() -> None:
 @pytest.mark.parametrize("product", ["s2d, background", "cal, nod subtracted"])
 @pytest.mark.parametrize("ratio", [10.0, 100.0])
 def test_cosmic_rays_are_rejected_and_counted(product: str, ratio: float) -> None:
-    operator = OptimalExtraction(profile=TrueProfile(PSF(), HALO) if ratio < 30 else None)
+    operator = OptimalExtractor(profile=TrueProfile(PSF(), HALO) if ratio < 30 else None)
     found = study_at(ratio, product, 10, operator, spoil=True)
     check(found)
     assert found.position < 1.5  # of 10 scenes: 1.2 +- 0.3
@@ -260,7 +260,7 @@ def test_cosmic_rays_are_rejected_and_counted(product: str, ratio: float) -> Non
 @pytest.mark.parametrize("product", ["s2d, background", "cal, nod subtracted"])
 def test_cosmic_rays_on_the_brightest_sources(product: str) -> None:
     """Those of less than 5 standard deviations cannot be told, but no larger ones are left."""
-    found = study_at(1000.0, product, 8, OptimalExtraction(), spoil=True)
+    found = study_at(1000.0, product, 8, OptimalExtractor(), spoil=True)
     chance = 2.5 / np.sqrt(2.0 * found.pulls.size)
     assert abs(found.bias) < 1e-4
     assert 0.95 - chance < found.spread < 1.05 + chance
@@ -280,7 +280,7 @@ def test_a_cosmic_ray_where_the_spectrum_ends(ratio: float, seed: int) -> None:
     changes = changes_of(ratio, product)
     simulated = PRODUCTS[product][0](scene(seed, flux_of(ratio, product, **changes), **changes))
     image, hit = cosmic_rays(simulated, seed)
-    result = OptimalExtraction().fit(image)
+    result = OptimalExtractor().fit(image)
     extraction = result.extractions[0]
     off = extraction.columns["FLUX"] - simulated.truth.flux[rows_of(extraction)]
     assert np.nanmax(np.abs(off / extraction.columns["FLUX_ERROR"])) < 8.0
@@ -289,7 +289,7 @@ def test_a_cosmic_ray_where_the_spectrum_ends(ratio: float, seed: int) -> None:
 
 def test_nothing_is_rejected_without_a_reason() -> None:
     made = [scene(seed, flux) for seed, flux in enumerate((1e-5, 3e-4, 3e-3))]
-    found = study(made, lambda s: s.s2d(2), OptimalExtraction(), order=None)
+    found = study(made, lambda s: s.s2d(2), OptimalExtractor(), order=None)
     assert found.rejected < 3  # of 17 000 pixels
 
 
@@ -299,7 +299,7 @@ def test_rejected_pixels_are_told() -> None:
     data[100, 13] += 500.0
     data[101, 14] -= 500.0
     image = replace(simulated.image, data=data)
-    result = OptimalExtraction().fit(image)
+    result = OptimalExtractor().fit(image)
     assert list(zip(*(part.tolist() for part in result.rejected), strict=True)) == [
         (100, 13),
         (101, 14),
@@ -323,7 +323,7 @@ def test_neighbours_that_are_hit_are_not_taken_for_the_source() -> None:
     rows = np.arange(30, 340, 10)
     data[rows, column] += 120.0
     data[rows, column + 1] += 150.0
-    extraction = OptimalExtraction().run(replace(simulated.image, data=data))
+    extraction = OptimalExtractor().run(replace(simulated.image, data=data))
     at = rows - rows_of(extraction).start
     columns = extraction.columns
     pull = (columns["FLUX"][at] - 1e-5) / columns["FLUX_ERROR"][at]
@@ -339,7 +339,7 @@ def test_hits_on_both_sides_of_the_trace_are_no_brighter_source() -> None:
     rows = np.arange(30, 340, 10)
     data[rows, column - 1] += 100.0
     data[rows, column + 1] += 130.0
-    result = OptimalExtraction().fit(replace(simulated.image, data=data))
+    result = OptimalExtractor().fit(replace(simulated.image, data=data))
     extraction = result.extractions[0]
     at = rows - rows_of(extraction).start
     columns = extraction.columns
@@ -351,7 +351,7 @@ def test_hits_on_both_sides_of_the_trace_are_no_brighter_source() -> None:
 
 def test_headers_and_times_are_ones_own() -> None:
     image = scene(1, 1e-3).calints(2).image
-    extraction = OptimalExtraction().run(image)
+    extraction = OptimalExtractor().run(image)
     extraction.header["TARGNAME"] = "changed"
     assert image.header["TARGNAME"] == "SIMULATED"
     assert extraction.int_times is not image.times
@@ -364,17 +364,17 @@ def test_headers_and_times_are_ones_own() -> None:
 def test_a_nan_at_the_peak_costs_nothing() -> None:
     """The pipeline's box: 24 to 30%."""
     simulated = scene(2, 3e-3, bad_fraction=0.0).s2d(1)
-    whole = OptimalExtraction().run(simulated.image).columns
+    whole = OptimalExtractor().run(simulated.image).columns
     data = simulated.image.data.copy()
     rows = np.arange(20, 380, 20)
     data[rows, 13] = np.nan
-    less = OptimalExtraction().run(replace(simulated.image, data=data))
+    less = OptimalExtractor().run(replace(simulated.image, data=data))
     at = rows - rows_of(less).start
     ratio = less.columns["FLUX"][at] / whole["FLUX"][at]
     assert np.abs(ratio - 1.0).max() < 0.01
     assert (less.columns["FLUX_ERROR"][at] > 1.05 * whole["FLUX_ERROR"][at]).all()
     assert (less.lost_fraction[at] > 0.15).all()
-    masked = OptimalExtraction(max_lost=0.1).run(replace(simulated.image, data=data))
+    masked = OptimalExtractor(max_lost=0.1).run(replace(simulated.image, data=data))
     assert np.flatnonzero(masked.columns["DQ"]).tolist() == [0, *at.tolist(), len(whole["DQ"]) - 1]
 
 
@@ -385,7 +385,7 @@ def blends(ratio: float, apart: float, seeds: int, given: bool) -> tuple[Found, 
     flux = flux_of(ratio, product)
     second = Source(flux=0.6 * flux, halo=HALO, position=apart * PIXEL_SCALE)
     sources = (Source(flux=flux, halo=HALO), second)
-    operator = OptimalExtraction(
+    operator = OptimalExtractor(
         position=(13.0, 13.0 + apart), profile=TrueProfile(PSF(), HALO) if given else None
     )
 
@@ -429,14 +429,14 @@ def test_faint_blends(apart: float, given: bool) -> None:
 
 
 def test_a_profile_learned_from_a_star_serves_a_blend() -> None:
-    star = OptimalExtraction().fit(scene(50, 3e-3).s2d(1).image)
+    star = OptimalExtractor().fit(scene(50, 3e-3).s2d(1).image)
     second = Source(flux=6e-4, halo=0.05, position=2.2 * PIXEL_SCALE)
     blend = scene(1, 1e-3, sources=(Source(flux=1e-3, halo=0.05), second)).s2d(1)
-    operator = OptimalExtraction(position=(13.0, 15.2), profile=star.profile)
+    operator = OptimalExtractor(position=(13.0, 15.2), profile=star.profile)
     flux = operator.run(blend.image).columns["FLUX"]
     assert np.nanmedian(flux) == pytest.approx(1e-3, rel=3e-3)
     with pytest.warns(LRSWarning, match="2.2 columns apart, which is close"):
-        OptimalExtraction(position=(13.0, 15.2)).fit(blend.image)
+        OptimalExtractor(position=(13.0, 15.2)).fit(blend.image)
 
 
 def test_the_position_is_right_from_the_start() -> None:
@@ -445,10 +445,10 @@ def test_the_position_is_right_from_the_start() -> None:
     simulated = made.s2d(1)
     column = float(np.nanmean(simulated.truth.column))
     psf = PSFProfile.sampled(TrueProfile(made.psf, 0.05), np.linspace(2.5, 14.5, 80), subpix=20)
-    fixed = OptimalExtraction(profile=psf, position=column, fit_position=False)
+    fixed = OptimalExtractor(profile=psf, position=column, fit_position=False)
     ratio = fixed.run(simulated.image).columns["FLUX"] / 3e-3
     assert np.nanmedian(ratio) == pytest.approx(1.0, abs=1e-3)
-    fitted = OptimalExtraction(profile=psf).fit(simulated.image)
+    fitted = OptimalExtractor(profile=psf).fit(simulated.image)
     assert np.nanmean(fitted.traces[0]) == pytest.approx(column, abs=3e-3)
 
 
@@ -456,10 +456,10 @@ def test_the_brightest_is_not_always_the_target() -> None:
     """A brighter star elsewhere, and a negative trace: the header decides."""
     other = Source(flux=5e-3, halo=0.05, position=8 * PIXEL_SCALE)
     simulated = scene(1, 1e-3, sources=(Source(flux=1e-3, halo=0.05), other)).s2d(1)
-    result = OptimalExtraction().fit(simulated.image)
+    result = OptimalExtractor().fit(simulated.image)
     assert np.nanmean(result.traces[0]) == pytest.approx(13.2, abs=0.2)
     lost = replace(simulated.image, source_ra=None)
-    assert np.nanmean(OptimalExtraction().fit(lost).traces[0]) == pytest.approx(21.2, abs=0.2)
+    assert np.nanmean(OptimalExtractor().fit(lost).traces[0]) == pytest.approx(21.2, abs=0.2)
 
 
 @pytest.mark.parametrize("apart", [-11.0, 6.0, 9.0])
@@ -470,7 +470,7 @@ def test_a_brighter_neighbour_is_fitted_as_well(apart: float, subtract_nod: bool
     made = scene(1, 5e-4, sources=(Source(flux=5e-4, halo=HALO), other))
     simulated = made.s2d(2 if apart < 0 else 1, subtract_nod=subtract_nod)
     column = float(np.nanmean(simulated.truth.column))
-    result = OptimalExtraction(position=column).fit(simulated.image)
+    result = OptimalExtractor(position=column).fit(simulated.image)
     (extraction,) = result.extractions
     assert np.nanmean(result.traces[0]) == pytest.approx(column, abs=0.02)
     assert np.nanmean(result.traces[1]) == pytest.approx(column + apart, abs=0.02)
@@ -479,19 +479,19 @@ def test_a_brighter_neighbour_is_fitted_as_well(apart: float, subtract_nod: bool
     assert np.nansum(ratio * weight) / weight.sum() == pytest.approx(1.0, abs=0.003)
     # A single source has no neighbours, however bright it is.
     alone = scene(1, 2e-2, sources=(Source(flux=2e-2, halo=0.2),)).s2d(1, subtract_nod=False)
-    assert len(OptimalExtraction().fit(alone.image).traces) == 1
+    assert len(OptimalExtractor().fit(alone.image).traces) == 1
 
 
 def test_header_and_data_that_disagree_are_told() -> None:
     simulated = scene(1, 1e-3, pointing_error=0.25).s2d(1)
     with pytest.warns(LRSWarning, match="found at column 15.3., .2.2. from where the header"):
-        flux = OptimalExtraction().run(simulated.image).columns["FLUX"]
+        flux = OptimalExtractor().run(simulated.image).columns["FLUX"]
     assert np.nanmedian(flux) == pytest.approx(1e-3, rel=3e-3)
     faint = scene(1, 1e-7).s2d(1)
     with pytest.warns(LRSWarning, match="no source stands out"):
-        OptimalExtraction(profile=GaussianProfile()).run(faint.image)
+        OptimalExtractor(profile=GaussianProfile()).run(faint.image)
     with pytest.raises(ProductError, match="no source was found"):
-        OptimalExtraction().run(replace(faint.image, source_ra=None))
+        OptimalExtractor().run(replace(faint.image, source_ra=None))
 
 
 # --- stacks ---------------------------------------------------------------------------------------
@@ -507,7 +507,7 @@ def test_stacks(kind: str, flux: float) -> None:
     found = study(
         [made],
         lambda s: getattr(s, kind)(number, factors=factors),
-        OptimalExtraction(),
+        OptimalExtractor(),
         order=0,
         factor=factors,
         look=lambda result: result,
@@ -543,7 +543,7 @@ def test_each_integration_has_a_shift() -> None:
     rng = np.random.default_rng(1)
     shifts = rng.normal(0.0, 0.08, 16)
     image, simulated = jittered(shifts, 3e-3)
-    result = OptimalExtraction().fit(image)
+    result = OptimalExtractor().fit(image)
     assert result.shifts is not None
     found = result.shifts - result.shifts.mean()
     np.testing.assert_allclose(found, shifts - shifts.mean(), atol=2e-3)
@@ -553,7 +553,7 @@ def test_each_integration_has_a_shift() -> None:
     known = np.isfinite(ratio)
     white = np.where(known, ratio * weight, 0).sum(1) / np.where(known, weight, 0).sum(1)
     with pytest.warns(LRSWarning, match="of the pixels on the source were rejected"):
-        stiff = OptimalExtraction(fit_shift=False).run(image).columns["FLUX"]
+        stiff = OptimalExtractor(fit_shift=False).run(image).columns["FLUX"]
     ratio = stiff / simulated.truth.flux[rows_of(extraction)]
     fixed = np.where(known, ratio * weight, 0).sum(1) / np.where(known, weight, 0).sum(1)
     assert white.std() < 4e-4
@@ -565,7 +565,7 @@ def test_cosmic_rays_in_stacks() -> None:
     found = study(
         [made],
         lambda s: s.calints(8),
-        OptimalExtraction(),
+        OptimalExtractor(),
         order=0,
         spoil=True,
         factor=np.ones(8),
@@ -588,7 +588,7 @@ def stack(factors: list[float]) -> Simulated:
 def test_integrations_of_different_brightness(factors: list[float]) -> None:
     """Those that are fainter as a whole are no cosmic rays: their cores were left out."""
     simulated = stack(factors)
-    result = OptimalExtraction().fit(simulated.image)
+    result = OptimalExtractor().fit(simulated.image)
     columns = result.extractions[0].columns
     true = np.outer(factors, simulated.truth.flux[rows_of(result.extractions[0])])
     weight = columns["FLUX_ERROR"] ** -2
@@ -602,7 +602,7 @@ def test_stacks_of_which_little_is_left(number: int, some: list[int]) -> None:
     simulated = stack([1.0] * number)
     dq = simulated.image.dq.copy()  # type: ignore[union-attr]
     dq[[i for i in range(number) if i not in some]] |= 1
-    extraction = OptimalExtraction().run(replace(simulated.image, dq=dq))
+    extraction = OptimalExtractor().run(replace(simulated.image, dq=dq))
     flux = extraction.columns["FLUX"]
     assert np.isfinite(flux).any(axis=1).nonzero()[0].tolist() == some
     ratio = flux[some] / simulated.truth.flux[rows_of(extraction)]
@@ -615,7 +615,7 @@ def test_an_integration_that_was_moved_does_not_spoil_the_others() -> None:
     data[2] = np.roll(data[2], 2, axis=-1)
     told = "1 of 6 integrations is 0.5 columns or more off the mean"
     with pytest.warns(LRSWarning, match=told), pytest.warns(LRSWarning, match="were rejected"):
-        result = OptimalExtraction().fit(replace(simulated.image, data=data))
+        result = OptimalExtractor().fit(replace(simulated.image, data=data))
     flux = (
         result.extractions[0].columns["FLUX"] / simulated.truth.flux[rows_of(result.extractions[0])]
     )
@@ -627,8 +627,8 @@ def test_light_off_the_image_is_told() -> None:
     image = scene(5, 1e-3, pointing_error=-1.4).s2d(1, subtract_nod=False).image
     told = r"3\d% of the source's light is off the image, where a learned profile is a guess"
     with pytest.warns(LRSWarning, match=told), pytest.warns(LRSWarning, match="header puts it"):
-        OptimalExtraction().fit(image)
-    given = OptimalExtraction(profile=TrueProfile(PSF(), HALO))
+        OptimalExtractor().fit(image)
+    given = OptimalExtractor(profile=TrueProfile(PSF(), HALO))
     with pytest.warns(LRSWarning, match="header puts it") as caught:
         extraction = given.run(image)
     assert not any("off the image" in str(one.message) for one in caught)
@@ -640,7 +640,7 @@ def test_a_source_subtracted_with_the_other_nod_is_told() -> None:
     image = Scene(sources=sources, seed=7).s2d(1).image
     told = r"negative trace at column 30\.9\d has 3\.\d times the source's light"
     with pytest.warns(LRSWarning, match=told):
-        OptimalExtraction().fit(image)
+        OptimalExtractor().fit(image)
 
 
 @pytest.mark.parametrize("how", ["few", "wild"])
@@ -652,14 +652,14 @@ def test_what_no_profile_can_be_learned_from(how: str) -> None:
         data[np.random.default_rng(1).random(data.shape) < 0.1] = 1e25
         image = replace(image, data=data)
     with pytest.raises(LRSError, match="no profile can be learned, expected more good pixels"):
-        OptimalExtraction().run(image)
+        OptimalExtractor().run(image)
 
 
 def test_errors_of_the_profile_have_the_rows_of_the_spectrum() -> None:
     image = scene(2, 1e-3).s2d(1).image
     wavelength = image.wavelength.copy()
     wavelength[150:160] = np.nan
-    result = OptimalExtraction().fit(replace(image, wavelength=wavelength))
+    result = OptimalExtractor().fit(replace(image, wavelength=wavelength))
     covariance = result.profile_covariance()
     assert covariance is not None
     assert covariance.shape == 2 * result.extractions[0].columns["FLUX"].shape
@@ -667,7 +667,7 @@ def test_errors_of_the_profile_have_the_rows_of_the_spectrum() -> None:
 
 def test_a_profile_ends_with_the_image() -> None:
     image = scene(2, 1e-3).s2d(1).image
-    profile = OptimalExtraction(reach=2000).fit(image).profile
+    profile = OptimalExtractor(reach=2000).fit(image).profile
     assert isinstance(profile, EmpiricalProfile)
     assert profile.coefficients.shape[0] < 2 * image.shape[1]
 
@@ -679,7 +679,7 @@ def test_a_stack_of_one_is_an_image() -> None:
         times=None,
         **{name: getattr(image, name)[0] for name in PLANES},
     )
-    stack, plain = OptimalExtraction().run(image), OptimalExtraction().run(single)
+    stack, plain = OptimalExtractor().run(image), OptimalExtractor().run(single)
     for name in COLUMNS:
         np.testing.assert_array_equal(stack.columns[name][0], plain.columns[name])
 
@@ -713,7 +713,7 @@ def test_lost_light_is_made_up_for(kind: str, flux: float) -> None:
     edges = (29.5, 41.5) if kind == "stack" else (8.5, 17.5)
     for seed in range(1 if kind == "stack" else 4):
         simulated = make(scene(seed, flux, bad_fraction=0.03))
-        mended = extract_mended(box, simulated.image)
+        mended = extract_corrected(box, simulated.image)
         before = box.run(simulated.image)
         rows = rows_of(mended)
         true = (simulated.truth.flux * simulated.truth.enclosed(*edges))[rows]
@@ -753,7 +753,7 @@ def test_a_nan_at_the_peak_and_the_aperture_correction() -> None:
     )
     at = 200 - rows_of(box.run(simulated.image)).start
     whole = box.run(simulated.image).columns
-    mended = extract_mended(box, image).columns
+    mended = extract_corrected(box, image).columns
     assert mended["FLUX"][at] == pytest.approx(whole["FLUX"][at], rel=0.01)
     assert mended["FLUX_ERROR"][at] > 1.02 * whole["FLUX_ERROR"][at]
     with pytest.warns(LRSWarning, match="bad pixels"):
@@ -766,7 +766,7 @@ def test_what_cannot_be_made_up_for_is_masked() -> None:
     data[200, 10:17] = np.nan
     box = Extract1D(aperture=Aperture.from_edges(8.5, 17.5))
     with pytest.warns(LRSWarning, match="1 of 3.. rows have too few good pixels"):
-        mended = extract_mended(box, replace(simulated.image, data=data))
+        mended = extract_corrected(box, replace(simulated.image, data=data))
     at = 200 - rows_of(mended).start
     assert mended.columns["DQ"][at] == 1
 
@@ -794,13 +794,13 @@ def test_what_cannot_be_made_up_for_is_masked() -> None:
 )
 def test_parameters_are_checked(parameters: dict[str, Any]) -> None:
     with pytest.raises(ReferenceFileError, match=next(iter(parameters))):
-        OptimalExtraction(**parameters)
+        OptimalExtractor(**parameters)
 
 
 def test_parameters_are_ready_for_json() -> None:
     import json
 
-    operator = OptimalExtraction(position=13.0, profile=GaussianProfile(), bkg_order=1)
+    operator = OptimalExtractor(position=13.0, profile=GaussianProfile(), bkg_order=1)
     told = json.loads(json.dumps(operator.parameters))
     assert told["step"] == {"extraction_type": "optimal"}
     assert told["options"]["position"] == [13.0]
@@ -810,12 +810,12 @@ def test_parameters_are_ready_for_json() -> None:
 def test_the_spectrum_goes_the_usual_way() -> None:
     image = scene(1, 1e-3).s2d(1).image
     before = image.data.copy()
-    spectrum = OptimalExtraction()(image)
+    spectrum = OptimalExtractor()(image)
     assert spectrum.flux.unit == "Jy"
     assert (np.diff(spectrum.spectral_axis.value) > 0).all()
     assert set(spectrum.meta["extraction"].columns) == set(COLUMNS)
     np.testing.assert_array_equal(image.data, before)
-    again = OptimalExtraction().run(image.to_spectrum())
+    again = OptimalExtractor().run(image.to_spectrum())
     np.testing.assert_array_equal(
         again.columns["FLUX"], spectrum.meta["extraction"].columns["FLUX"]
     )
@@ -825,7 +825,7 @@ def test_background_of_a_line() -> None:
     made = scene(1, 1e-4, background=40.0, background_slope=0.05, bad_fraction=0.0)
     simulated = made.s2d(1, subtract_nod=False)
     profile = TrueProfile(PSF(), HALO)  # a learned one is not that sure where its wings end
-    extraction = OptimalExtraction(profile=profile, bkg_order=1).run(simulated.image)
+    extraction = OptimalExtractor(profile=profile, bkg_order=1).run(simulated.image)
     rows, c = rows_of(extraction), extraction.columns
     true = (
         simulated.truth.background[rows, 13] + 0.24 * np.diff(simulated.truth.background)[rows, 13]
@@ -843,7 +843,7 @@ def test_backgrounds_of_a_higher_order(product: str, order: int) -> None:
     changes = changes_of(100.0, product)
     flux = flux_of(100.0, product, **changes)
     made = [scene(seed, flux, **changes) for seed in range(2)]
-    found = study(made, PRODUCTS[product][0], OptimalExtraction(bkg_order=order), order=order)
+    found = study(made, PRODUCTS[product][0], OptimalExtractor(bkg_order=order), order=order)
     assert abs(found.bias) < 0.007
     assert found.spread < 1.25
 
@@ -855,7 +855,7 @@ def test_backgrounds_of_narrow_images(width: int, most: float) -> None:
     found = study(
         made,
         lambda s: s.s2d(1, subtract_nod=False, shape=(387, width), column=(width - 1) / 2),
-        OptimalExtraction(),
+        OptimalExtractor(),
         order=0,
     )
     assert abs(found.bias) < most
@@ -871,14 +871,14 @@ def test_images_that_cannot_be_extracted(how: str) -> None:
     else:
         image = replace(image, wavelength=np.full_like(image.wavelength, np.nan))
     with pytest.raises(LRSError):
-        OptimalExtraction().run(image)
+        OptimalExtractor().run(image)
 
 
 def test_without_variances_all_pixels_weigh_the_same() -> None:
     simulated = scene(1, 1e-3).s2d(1)
     bare = replace(simulated.image, err=None, var_poisson=None, var_rnoise=None, var_flat=None)
     with pytest.warns(LRSWarning, match="no variances"):
-        columns = OptimalExtraction(threshold=None).run(bare).columns
+        columns = OptimalExtractor(threshold=None).run(bare).columns
     assert np.nanmedian(columns["FLUX"]) == pytest.approx(1e-3, rel=2e-3)
     assert not np.nan_to_num(columns["FLUX_ERROR"]).any()
 
@@ -888,5 +888,5 @@ def test_a_rejected_pixel_where_none_is_bad() -> None:
     image = scene(7, 2e-3, bad_fraction=0.0).s2d(1, edges=False).image
     data = image.data.copy()
     data[150, 13] += 300.0
-    result = OptimalExtraction().fit(replace(image, data=data))
+    result = OptimalExtractor().fit(replace(image, data=data))
     assert (150, 13) in set(zip(*(axis.tolist() for axis in result.rejected), strict=True))

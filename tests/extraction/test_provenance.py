@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from glue_lrs import Extract1D, LRSError, LRSWarning, SlitImage
-from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.instrument import FIXED_SLIT
 from glue_lrs.io.psf import write_psf
 from glue_lrs.profiles.gaussian import GaussianProfile
@@ -120,8 +120,8 @@ def test_what_mends_bad_pixels_is_recorded(key: str, s2d: Path, tmp_path: Path) 
 
 
 def test_what_cannot_be_made_again_says_so(s2d: Path, tmp_path: Path) -> None:
-    made = OptimalExtraction().run(SlitImage.read(s2d))
-    with pytest.raises(LRSError, match="made by OptimalExtraction, of which"):
+    made = OptimalExtractor().run(SlitImage.read(s2d))
+    with pytest.raises(LRSError, match="made by OptimalExtractor, of which"):
         again(made, tmp_path)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from glue_lrs.errors import LRSWarning, ProductError, ReferenceFileError, SourceError
-from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.extraction.optimal_result import OptimalResult
-from glue_lrs.fitting.cutout import View
-from glue_lrs.fitting.engine import Learned
-from glue_lrs.fitting.initial_sources import Spread, find_start
+from glue_lrs.fitting.cutout import Cutout
+from glue_lrs.fitting.engine import SourceFit
+from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
 from glue_lrs.measurement.measure import measure
 from glue_lrs.profiles.empirical import EmpiricalProfile
 from glue_lrs.profiles.gaussian import GaussianProfile
@@ -55,7 +55,7 @@ def test_negative_traces_of_like_sources(apart: float, seed: int) -> None:
     """Of two that are as bright, noise says which is the deeper: the distances tell them apart."""
     simulated = made({apart: 1.0}, seed)
     first = simulated.truth.column[190]
-    operator = OptimalExtraction(position=(13.0, 13.0 + apart))
+    operator = OptimalExtractor(position=(13.0, 13.0 + apart))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)  # close ones are told of
         result = operator.fit(simulated.image)
@@ -73,7 +73,7 @@ def test_sources_that_nobody_told_of(apart: float, flux: float) -> None:
     simulated = made({apart: flux})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)
-        result = OptimalExtraction().fit(simulated.image)
+        result = OptimalExtractor().fit(simulated.image)
     assert len(result.extractions) == 1  # that of the target
     np.testing.assert_allclose(result.traces[0], simulated.truth.column, atol=0.05)
     assert abs(bias(result, simulated)) < 0.003
@@ -89,7 +89,7 @@ def test_a_neighbour_in_other_products(how: str) -> None:
         "combined": lambda s: s.combined(),
     }
     simulated = made({7.0: 0.2}, how=products[how])
-    result = OptimalExtraction().fit(simulated.image)
+    result = OptimalExtractor().fit(simulated.image)
     known = np.isfinite(result.traces[0]) & np.isfinite(simulated.truth.column)
     assert np.abs(result.traces[0] - simulated.truth.column)[known].max() < 0.05
     assert np.abs(result.traces[1] - result.traces[0] - 7.0)[known].max() < 0.1
@@ -98,8 +98,8 @@ def test_a_neighbour_in_other_products(how: str) -> None:
 def test_a_single_source_is_found_quickly() -> None:
     """The careful way takes a second; here there is no need of it."""
     for how in (lambda s: s.s2d(1), lambda s: s.cal(1, full_frame=False), lambda s: s.calints(4)):
-        view = View.of(made({}, how=how).image)
-        start = find_start(OptimalExtraction(), view, view.mean())
+        view = Cutout.from_image(made({}, how=how).image)
+        start = initial_sources(OptimalExtractor(), view, view.mean())
         assert not start.careful
         assert start.positives == 1
         assert start.sure
@@ -108,25 +108,25 @@ def test_a_single_source_is_found_quickly() -> None:
 def test_a_position_where_no_source_is() -> None:
     image = made({}).image
     for column in (-3.0, 21.0):
-        asked = OptimalExtraction(position=column)
+        asked = OptimalExtractor(position=column)
         with pytest.raises(
             SourceError, match=rf"no source at column {column:.2f}.* at column 13.0"
         ):
             asked.fit(image)
     with pytest.raises(SourceError, match=r"no source at column 16.00, the nearest light is at"):
-        OptimalExtraction(position=16.0).fit(image)
+        OptimalExtractor(position=16.0).fit(image)
 
 
 def test_a_position_that_is_not_fitted_is_the_headers() -> None:
     simulated = made({})
     image = simulated.image
-    result = OptimalExtraction(fit_position=False).fit(image)
+    result = OptimalExtractor(fit_position=False).fit(image)
     assert result.traces[0, 190] == pytest.approx(13.0454, abs=1e-3)
     assert np.isnan(result.position_errors[0])
     provenance = result.extractions[0].provenance
     assert provenance is not None
     assert provenance["position"]["column_error"] is None
-    asked = OptimalExtraction(fit_position=False, position=20.5).fit(image)
+    asked = OptimalExtractor(fit_position=False, position=20.5).fit(image)
     assert asked.traces[0, 190] == 20.5
 
 
@@ -159,7 +159,7 @@ def test_nothing_is_said_of_a_point_source(stretch: float) -> None:
     psf = PSF(fwhm=tuple(stretch * width for width in PSF().fwhm))
     for flux in (1e-5, 1e-3):
         image = Scene(psf=psf, sources=(Source(flux=flux),), seed=4).s2d(1).image
-        OptimalExtraction().fit(image)  # a warning is an error in the tests
+        OptimalExtractor().fit(image)  # a warning is an error in the tests
 
 
 def test_light_that_is_too_wide_is_told() -> None:
@@ -167,7 +167,7 @@ def test_light_that_is_too_wide_is_told() -> None:
     image = Scene(psf=psf, sources=(Source(flux=2e-3),), seed=3).s2d(1).image
     text = r"is 1\.4\d times as wide as a point source should be: what was not told apart"
     with pytest.warns(LRSWarning, match=text):
-        result = OptimalExtraction().fit(image)
+        result = OptimalExtractor().fit(image)
     assert result.positive.tolist() == [True, False]
     assert any("1.4" in note for note in result.extractions[0].provenance["notes"])
 
@@ -177,11 +177,13 @@ def test_light_on_one_side_only_is_told() -> None:
     along = np.zeros((25, 1))
     along[14, 0] = 0.1  # a spline 2 columns to the right
     profile = EmpiricalProfile(base=GaussianProfile(), coefficients=along)
-    learned = Learned(profile, np.zeros((1, 5)), 1000.0, np.zeros(1))
-    found = Spread.of(learned).odd
+    learned = SourceFit(profile, np.zeros((1, 5)), 1000.0, np.zeros(1))
+    found = BlendDiagnostics.from_fit(learned).odd
     assert found is not None
     assert "of the light on one side only" in found
-    assert Spread.of(replace(learned, signal_to_noise=10.0)).odd is None  # it may be noise
+    assert (
+        BlendDiagnostics.from_fit(replace(learned, signal_to_noise=10.0)).odd is None
+    )  # it may be noise
 
 
 def test_noise_beside_a_bright_negative_trace_is_no_source() -> None:
@@ -193,7 +195,7 @@ def test_noise_beside_a_bright_negative_trace_is_no_source() -> None:
     data[:, 1:24] += rng.normal(0.0, noise, (len(data), 23)).astype(np.float32)
     image = replace(simulated.image, data=data)
     with pytest.warns(LRSWarning, match="no source stands out; it is taken to be where the header"):
-        result = OptimalExtraction().fit(image)
+        result = OptimalExtractor().fit(image)
     # What cannot be seen has no position to be fitted.
     assert result.traces[0, 193] == pytest.approx(simulated.truth.column[193], abs=0.01)
     assert np.isnan(result.position_errors).all()
@@ -205,12 +207,12 @@ def test_pixels_of_negative_variance_do_not_count() -> None:
     variance[100:110, 12] = -1.0
     data = simulated.image.data.copy()
     data[100:110, 12] = 1e6
-    one = OptimalExtraction().run(replace(simulated.image, data=data, var_rnoise=variance))
+    one = OptimalExtractor().run(replace(simulated.image, data=data, var_rnoise=variance))
     data[100:110, 12] = np.nan
-    other = OptimalExtraction().run(replace(simulated.image, data=data))
+    other = OptimalExtractor().run(replace(simulated.image, data=data))
     np.testing.assert_allclose(one.columns["FLUX"], other.columns["FLUX"], rtol=1e-9)
     with pytest.raises(ProductError, match="every pixel is NaN, flagged, or has a negative"):
-        OptimalExtraction().run(replace(simulated.image, var_rnoise=-(variance**2) - 1.0))
+        OptimalExtractor().run(replace(simulated.image, var_rnoise=-(variance**2) - 1.0))
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.3, 0.36])
@@ -219,7 +221,7 @@ def test_a_companion_of_one_image_alone_is_found(fraction: float) -> None:
     simulated = Scene(sources=(Source(flux=2e-4),), seed=1, bad_fraction=0.005).s2d(1)
     bright = np.where(np.arange(simulated.image.shape[1]) < 22, simulated.image.data, 0.0)
     data = simulated.image.data + fraction * np.nan_to_num(np.roll(bright, 2, axis=1))
-    result = OptimalExtraction().fit(replace(simulated.image, data=data.astype(np.float32)))
+    result = OptimalExtractor().fit(replace(simulated.image, data=data.astype(np.float32)))
     assert result.positive.tolist()[:2] == [True, True]
     assert result.traces[1, 193] - result.traces[0, 193] == pytest.approx(2.0, abs=0.1)
     assert abs(bias(result, simulated)) < 0.01
@@ -230,7 +232,7 @@ def test_many_rejected_pixels_are_told() -> None:
     hit = np.random.default_rng(1).random(simulated.image.shape) < 0.12
     data = np.where(hit, 1e4, simulated.image.data).astype(np.float32)
     with pytest.warns(LRSWarning, match=r"\d+% of the pixels on the source were rejected"):
-        OptimalExtraction(position=13.05).fit(replace(simulated.image, data=data))
+        OptimalExtractor(position=13.05).fit(replace(simulated.image, data=data))
 
 
 def test_header_and_data_may_differ_by_half_a_column() -> None:
@@ -238,7 +240,7 @@ def test_header_and_data_may_differ_by_half_a_column() -> None:
         simulated = Scene(pointing_error=error, sources=(Source(flux=1e-3),), seed=1).s2d(1)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            OptimalExtraction().fit(simulated.image)
+            OptimalExtractor().fit(simulated.image)
         texts = [str(one.message) for one in caught if issubclass(one.category, LRSWarning)]
         assert any("from where the header puts it" in text for text in texts) is told
         assert measure(simulated.image).agrees is not told
@@ -246,12 +248,12 @@ def test_header_and_data_may_differ_by_half_a_column() -> None:
 
 def test_positions_that_are_one() -> None:
     with pytest.raises(ReferenceFileError, match=r"position is \[13.0, 13.2\], expected columns"):
-        OptimalExtraction(position=[13.0, 13.2])
+        OptimalExtractor(position=[13.0, 13.2])
 
 
 @pytest.mark.filterwarnings("ignore:.*of the pixels on the source were rejected")
 def test_a_background_as_narrow_as_the_source_is_told() -> None:
     image = Scene(sources=(Source(flux=1e-3),), seed=1).s2d(1).image
     with pytest.warns(LRSWarning, match="a background of order 8 can follow the source"):
-        OptimalExtraction(bkg_order=8).fit(image)
-    OptimalExtraction(bkg_order=2).fit(image)
+        OptimalExtractor(bkg_order=8).fit(image)
+    OptimalExtractor(bkg_order=2).fit(image)

@@ -13,10 +13,10 @@ from glue_lrs import Aperture, Background, LRSError, LRSWarning
 from glue_lrs.errors import CorrectionError
 from glue_lrs.measurement.curve_of_growth import (
     BANDS,
-    GrowthCurve,
-    growth_curve,
+    CurveOfGrowth,
+    curve_of_growth,
+    measure_with_growth,
     region_notes,
-    survey,
 )
 from glue_lrs.measurement.measure import measure
 from glue_lrs.measurement.measurement import Measurement
@@ -66,14 +66,14 @@ def true_snr(simulated: Simulated, widths: np.ndarray, band: tuple[float, float]
 
 
 @pytest.fixture(scope="module")
-def faint() -> tuple[Simulated, Measurement, GrowthCurve]:
+def faint() -> tuple[Simulated, Measurement, CurveOfGrowth]:
     source = Source(flux=lambda wave: FAINT * (wave / 7.0) ** -1, halo=0.0)
     simulated = made(FAINT, sources=(source,), pointing_error=0.03).s2d(nod=1)
     found = measure(simulated.image)
-    return simulated, found, growth_curve(simulated.image, found, widths=np.arange(2, 16, 0.5))
+    return simulated, found, curve_of_growth(simulated.image, found, widths=np.arange(2, 16, 0.5))
 
 
-def test_signal_to_noise_is_the_scenes(faint: tuple[Simulated, Measurement, GrowthCurve]) -> None:
+def test_signal_to_noise_is_the_scenes(faint: tuple[Simulated, Measurement, CurveOfGrowth]) -> None:
     simulated, _, growth = faint
     assert growth.bands == BANDS
     for n, band in enumerate(growth.bands):
@@ -91,7 +91,7 @@ def test_signal_to_noise_is_the_scenes(faint: tuple[Simulated, Measurement, Grow
         )
 
 
-def test_the_best_width_is_the_best(faint: tuple[Simulated, Measurement, GrowthCurve]) -> None:
+def test_the_best_width_is_the_best(faint: tuple[Simulated, Measurement, CurveOfGrowth]) -> None:
     simulated, _, growth = faint
     fine = np.arange(1.5, 16, 0.05)
     for n, band in enumerate(growth.bands):
@@ -109,7 +109,7 @@ def test_the_best_width_is_the_best(faint: tuple[Simulated, Measurement, GrowthC
 def test_flux_is_the_truth_at_every_width() -> None:
     simulated = made(BRIGHT, seed=2).s2d(nod=2)
     truth = simulated.truth
-    growth = growth_curve(simulated.image, widths=np.arange(3.0, 16.0, 1.0))
+    growth = curve_of_growth(simulated.image, widths=np.arange(3.0, 16.0, 1.0))
     assert growth.unit == "Jy"
     for n, (low, high) in enumerate(growth.bands):
         rows = (truth.wavelength >= low) & (truth.wavelength < high)
@@ -127,21 +127,21 @@ def test_a_table_of_corrections_is_used() -> None:
     simulated = scene.s2d(nod=1)
     column = float(np.nanmean(simulated.truth.column))
     table = scene.aperture_correction()
-    growth = growth_curve(simulated.image, widths=[5.0, 9.0, 13.0], aperture_correction=table)
+    growth = curve_of_growth(simulated.image, widths=[5.0, 9.0, 13.0], aperture_correction=table)
     np.testing.assert_allclose(growth.correction[1], table(growth.wavelength[1], growth.widths))
     assert growth.correction_source == "table"
     spread = np.ptp(growth.corrected, axis=1) / growth.corrected.mean(axis=1)
     assert spread.max() < 0.02
     assert column == pytest.approx(13.0, abs=0.1)
     with pytest.raises(CorrectionError, match="SUBARRAY SLITLESSPRISM"):
-        growth_curve(
+        curve_of_growth(
             simulated.image, aperture_correction=scene.aperture_correction("SLITLESSPRISM")
         )
 
 
 def test_the_background_is_subtracted() -> None:
     simulated = made(BRIGHT, seed=4, background=30.0).s2d(nod=1, subtract_nod=False)
-    found, growth, background = survey(simulated.image)
+    found, growth, background = measure_with_growth(simulated.image)
     assert background is not None
     assert background.bkg_fit == "poly"
     assert growth.notes == ()
@@ -150,11 +150,13 @@ def test_the_background_is_subtracted() -> None:
     expected = BRIGHT * (growth.wavelength / 7.0) ** -1
     np.testing.assert_allclose(level, expected, rtol=0.03)
     assert truth > 0
-    bare = growth_curve(simulated.image, found)
+    bare = curve_of_growth(simulated.image, found)
     assert bare.flux[0, -1] > 1.1 * growth.flux[0, -1]
-    assert survey(made(BRIGHT).s2d(nod=1).image)[2] is None  # the header says it is subtracted
+    assert (
+        measure_with_growth(made(BRIGHT).s2d(nod=1).image)[2] is None
+    )  # the header says it is subtracted
     with pytest.raises(LRSError, match="background is 'some', expected a Background"):
-        survey(simulated.image, background="some")  # type: ignore[arg-type]
+        measure_with_growth(simulated.image, background="some")  # type: ignore[arg-type]
 
 
 # --- what spoils it ----------------------------------------------------------------------------
@@ -191,7 +193,7 @@ def test_regions_that_touch_something_are_told(
         assert f"the background region {edges[0][0]:.1f} to" in note
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        growth = growth_curve(image, found, widths=[4.0, 6.0, 8.0], background=background)
+        growth = curve_of_growth(image, found, widths=[4.0, 6.0, 8.0], background=background)
     texts = [str(w.message) for w in caught if issubclass(w.category, LRSWarning)]
     assert texts == [f"{image.label}: {note}" for note in notes]
     assert growth.notes == tuple(notes)
@@ -218,7 +220,7 @@ def test_another_source_is_told() -> None:
     assert "touches another source at column 23.0" in note
     assert found.others[0].flux_ratio == pytest.approx(0.3, abs=0.01)
     with pytest.warns(LRSWarning, match="touch another trace or the image's edge"):
-        growth = growth_curve(image, found)
+        growth = curve_of_growth(image, found)
     assert 2 < growth.free_width < 12
     # The other source's light is in apertures that reach it.
     assert growth.corrected[0, -1] > 1.2 * growth.corrected[0, 4]
@@ -231,7 +233,7 @@ def test_an_aperture_that_meets_its_neighbour_is_told() -> None:
     )
     image = made(BRIGHT, sources=sources, background=5.0).s2d(nod=1, subtract_nod=False).image
     with pytest.warns(LRSWarning, match="touch another trace or the image's edge"):
-        growth = growth_curve(image)
+        growth = curve_of_growth(image)
     assert growth.free_width < growth.best_width.max()
 
 
@@ -240,7 +242,7 @@ def test_an_aperture_that_meets_its_neighbour_is_told() -> None:
 
 def test_along_a_curved_trace() -> None:
     simulated = made(BRIGHT, seed=6).cal(nod=2, full_frame=False)
-    growth = growth_curve(simulated.image, widths=[4.0, 7.0, 10.0])
+    growth = curve_of_growth(simulated.image, widths=[4.0, 7.0, 10.0])
     expected = BRIGHT * (growth.wavelength / 7.0) ** -1
     np.testing.assert_allclose(growth.corrected[:, 1], expected, rtol=0.02)
 
@@ -251,9 +253,9 @@ def test_a_stack_is_its_mean() -> None:
     )
     one = measure(simulated.image)
     background = one.background(bkg_fit="mean")
-    growth = growth_curve(simulated.image, one, widths=[6.0, 9.0, 12.0], background=background)
+    growth = curve_of_growth(simulated.image, one, widths=[6.0, 9.0, 12.0], background=background)
     np.testing.assert_allclose(growth.corrected, 5e-3, rtol=0.02)
-    single = growth_curve(
+    single = curve_of_growth(
         made(BRIGHT, seed=7, sources=(Source(flux=lambda wave: 5e-3 + 0 * wave),)).calints(1).image,
         widths=[6.0, 9.0, 12.0],
         background=background,
@@ -261,7 +263,7 @@ def test_a_stack_is_its_mean() -> None:
     assert np.median(growth.snr / single.snr) == pytest.approx(2.0, rel=0.15)
 
 
-def test_report_table_and_json(faint: tuple[Simulated, Measurement, GrowthCurve]) -> None:
+def test_report_table_and_json(faint: tuple[Simulated, Measurement, CurveOfGrowth]) -> None:
     growth = faint[2]
     assert f"{growth.best:.1f} columns" in growth.report()
     assert len(growth.table) == growth.flux.size
@@ -274,14 +276,14 @@ def test_report_table_and_json(faint: tuple[Simulated, Measurement, GrowthCurve]
 @pytest.mark.parametrize("widths", [[], [0.5, 3.0], [np.nan]])
 def test_widths_are_checked(nod: tuple[Any, Measurement], widths: list[float]) -> None:
     with pytest.raises(LRSError, match=r"widths are .* expected numbers of 1 or more"):
-        growth_curve(*nod, widths=widths)
+        curve_of_growth(*nod, widths=widths)
 
 
 def test_bands_without_rows_are_left_out(nod: tuple[Any, Measurement]) -> None:
-    growth = growth_curve(*nod, widths=[4.0], bands=[(8.0, 9.0), (20.0, 21.0)])
+    growth = curve_of_growth(*nod, widths=[4.0], bands=[(8.0, 9.0), (20.0, 21.0)])
     assert growth.bands == ((8.0, 9.0),)
     with pytest.raises(LRSError, match="no row with a flux in the bands"):
-        growth_curve(*nod, widths=[4.0], bands=[(20.0, 21.0)])
+        curve_of_growth(*nod, widths=[4.0], bands=[(20.0, 21.0)])
 
 
 def test_the_measured_aperture_is_what_is_extracted(nod: tuple[Any, Measurement]) -> None:
@@ -289,7 +291,7 @@ def test_the_measured_aperture_is_what_is_extracted(nod: tuple[Any, Measurement]
     from glue_lrs import Extract1D
 
     image, found = nod
-    growth = growth_curve(image, found, widths=[7.3], bands=[(8.0, 9.0)])
+    growth = curve_of_growth(image, found, widths=[7.3], bands=[(8.0, 9.0)])
     extraction = Extract1D(aperture=Aperture.at_source(image, 7.3)).run(image)
     wave = extraction.wavelength
     use = (wave >= 8.0) & (wave < 9.0) & (extraction.lost_fraction < 1e-6)

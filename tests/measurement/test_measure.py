@@ -18,10 +18,10 @@ from scipy.optimize import brentq
 
 from glue_lrs import Aperture, Extract1D, LRSError
 from glue_lrs.errors import ProductError, ReferenceFileError, SourceError
-from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import expected_fwhm
-from glue_lrs.measurement.curve_of_growth import growth_curve, survey
+from glue_lrs.measurement.curve_of_growth import curve_of_growth, measure_with_growth
 from glue_lrs.measurement.measure import measure
 from glue_lrs.measurement.measurement import Measurement
 from glue_lrs.simulation.optics import PIXEL_AREA, PIXEL_SCALE, PSF
@@ -527,9 +527,14 @@ def test_a_spectrum_of_two_axes_is_an_image() -> None:
     spectrum = image.to_spectrum()
     assert measure(spectrum).column == measure(image).column
     assert Aperture.at_source(spectrum, 8.0) == Aperture.at_source(image, 8.0)
-    found, curve, _ = survey(spectrum)
+    found, curve, _ = measure_with_growth(spectrum)
     assert found.column == measure(image).column
-    np.testing.assert_array_equal(curve.widths, growth_curve(spectrum, found).widths)
-    for call in (measure, survey, OptimalExtraction().run, lambda x: Aperture.at_source(x, 8.0)):
+    np.testing.assert_array_equal(curve.widths, curve_of_growth(spectrum, found).widths)
+    for call in (
+        measure,
+        measure_with_growth,
+        OptimalExtractor().run,
+        lambda x: Aperture.at_source(x, 8.0),
+    ):
         with pytest.raises(ProductError, match="the image is a str, expected a SlitImage or a"):
             call("image_s2d.fits")  # type: ignore[operator]

@@ -15,7 +15,7 @@ from jwst.extract_1d.source_location import location_from_wcs, middle_from_wcs, 
 
 from glue_lrs import Extract1D, LRSWarning
 from glue_lrs.apertures.placement import Placement
-from glue_lrs.extraction.pipeline_optimal import PipelineOptimal
+from glue_lrs.extraction.pipeline_optimal import PipelineOptimalExtractor
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.io.psf import read_psf, write_psf
 from glue_lrs.profiles.gaussian import GaussianProfile
@@ -41,7 +41,7 @@ def nod_model(image: SlitImage, model_class: str | None = None) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithPipelineTrace(PipelineOptimal):
+class WithPipelineTrace(PipelineOptimalExtractor):
     """Ours with the pipeline's own trace, which lies some rows off on a cal."""
 
     def trace(self, image: SlitImage, placement: Placement) -> np.ndarray | None:
@@ -126,7 +126,7 @@ def scene(seed: int, **changes: Any) -> Scene:
 
 def both(
     image: SlitImage, entry: dict[str, Any], psf: tuple[Path, PSFProfile], folder: Path, **step: Any
-) -> tuple[Any, Any, PipelineOptimal]:
+) -> tuple[Any, Any, PipelineOptimalExtractor]:
     """The pipeline's result, ours, and our operator."""
     theirs = pipeline.run(
         image, entry, folder, psf_ref_name=str(psf[0]), extraction_type="optimal", **step
@@ -145,7 +145,7 @@ def both(
         if image.kind == "cal":
             operator = WithPipelineTrace(box=extract, psf=psf[1], **own)
             return theirs, operator.run(image), operator
-        return theirs, extract.run(image), PipelineOptimal(box=extract, psf=psf[1], **own)
+        return theirs, extract.run(image), PipelineOptimalExtractor(box=extract, psf=psf[1], **own)
 
 
 def disagreements(ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glue_lrs import LRSError
-from glue_lrs.measurement.curve_of_growth import survey
+from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.plotting.measurement import (
     plot_fwhm,
     plot_growth,
@@ -24,12 +24,12 @@ from glue_lrs.simulation.spectra import Source
 @pytest.fixture(scope="module")
 def nod() -> Any:
     scene = Scene(sources=(Source(flux=1e-3),), pointing_error=0.11, seed=1, background=20.0)
-    return survey(scene.s2d(nod=1, subtract_nod=False).image)
+    return measure_with_growth(scene.s2d(nod=1, subtract_nod=False).image)
 
 
 @pytest.fixture(scope="module")
 def stack() -> Any:
-    return survey(Scene(sources=(Source(flux=5e-3),), seed=1).calints(3).image)
+    return measure_with_growth(Scene(sources=(Source(flux=5e-3),), seed=1).calints(3).image)
 
 
 def lines(ax: Any) -> dict[str, Any]:

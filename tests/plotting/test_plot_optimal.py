@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glue_lrs import Extract1D
-from glue_lrs.extraction.optimal import OptimalExtraction
+from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.extraction.optimal_result import OptimalResult
 from glue_lrs.plotting.optimal import plot_model_profile, plot_optimal, plot_residual
 from glue_lrs.simulation.scene import Scene
@@ -57,7 +57,7 @@ def test_traces_are_on_the_image(result: OptimalResult) -> None:
 
 def test_a_neighbours_trace_is_no_negative_one() -> None:
     sources = (Source(flux=2e-3), Source(flux=8e-4, position=0.55))
-    result = OptimalExtraction().fit(Scene(seed=5, sources=sources).s2d(1).image)
+    result = OptimalExtractor().fit(Scene(seed=5, sources=sources).s2d(1).image)
     assert result.positive.tolist() == [True, True, False, False]
     np.testing.assert_allclose(result.relative_flux, [1.0, 0.4, -1.0, -0.4], atol=0.01)
     rejected, told, negative = result.remarks

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import ProfileError
 from glue_lrs.fitting import least_squares, spline_correction
-from glue_lrs.fitting.cutout import Pixels
-from glue_lrs.fitting.profile_fit import fit_traces, learn
+from glue_lrs.fitting.cutout import PixelPlanes
+from glue_lrs.fitting.profile_fit import fit_profile, fit_traces
 from glue_lrs.profiles.base import Profile
 from glue_lrs.profiles.empirical import EmpiricalProfile, splines
 from glue_lrs.profiles.gaussian import GaussianProfile
@@ -42,7 +42,7 @@ def make(
     seed: int = 0,
     background: float = 0.0,
     others: tuple[tuple[float, float], ...] = (),
-) -> Pixels:
+) -> PixelPlanes:
     """An image of a source, and of others at distances and with fluxes relative to its."""
     rng = np.random.default_rng(seed)
     flux = 100.0 * (1.0 + 0.3 * np.sin(np.arange(WAVE.size) / 9.0))
@@ -52,7 +52,9 @@ def make(
     sigma = 100.0 * 0.5 / snr  # a profile of 4 pixels
     good = rng.random(data.shape) > 0.02
     data = data + sigma * rng.standard_normal(data.shape)
-    return Pixels(np.where(good, data, 0.0), np.full(data.shape, sigma**2), good, WAVE, COLUMNS)
+    return PixelPlanes(
+        np.where(good, data, 0.0), np.full(data.shape, sigma**2), good, WAVE, COLUMNS
+    )
 
 
 PROFILES: dict[str, Profile] = {
@@ -152,7 +154,7 @@ def test_a_profile_is_learned(trace: str, truth: str, snr: float) -> None:
     """Fluxes fitted with the learned profile are those of the true one."""
     column = TRACES[trace]
     pixels = make(PROFILES[truth], column, snr, background=30.0)
-    learned = learn(pixels, column[np.newaxis] - column.mean() + 20.9, order=0)
+    learned = fit_profile(pixels, column[np.newaxis] - column.mean() + 20.9, order=0)
     offset = pixels.offsets(learned.traces[0])
     found, true = learned.profile(offset, WAVE), PROFILES[truth](pixels.offsets(column), WAVE)
     bias = (found * true).sum(axis=1) / (found**2).sum(axis=1) - 1.0
@@ -195,9 +197,9 @@ def test_outliers_are_not_learned_from() -> None:
     data = pixels.data.copy()
     hit = rng.random(data.shape) < 0.01
     data[hit] += 10.0 ** rng.uniform(0.5, 5, hit.sum())
-    spoilt = Pixels(data, pixels.variance, pixels.good, WAVE, COLUMNS)
-    found = learn(spoilt, TRACES["curved"][np.newaxis], order=None)
-    clean = learn(pixels, TRACES["curved"][np.newaxis], order=None)
+    spoilt = PixelPlanes(data, pixels.variance, pixels.good, WAVE, COLUMNS)
+    found = fit_profile(spoilt, TRACES["curved"][np.newaxis], order=None)
+    clean = fit_profile(pixels, TRACES["curved"][np.newaxis], order=None)
     offset = pixels.offsets(TRACES["curved"])
     assert np.abs(found.profile(offset, WAVE) - clean.profile(offset, WAVE)).max() < 0.01
     np.testing.assert_allclose(found.traces, clean.traces, atol=0.01)
@@ -206,13 +208,13 @@ def test_outliers_are_not_learned_from() -> None:
 def test_what_cannot_be_learned_is_told() -> None:
     pixels = make(GaussianProfile(), TRACES["straight"], 10.0)
     with pytest.raises(ProfileError, match="no row has a trace"):
-        learn(pixels, np.full((1, WAVE.size), np.nan))
-    dark = Pixels(-pixels.data, pixels.variance, pixels.good, WAVE, COLUMNS)
+        fit_profile(pixels, np.full((1, WAVE.size), np.nan))
+    dark = PixelPlanes(-pixels.data, pixels.variance, pixels.good, WAVE, COLUMNS)
     with pytest.raises(ProfileError, match="no light"):
-        learn(dark, TRACES["straight"][np.newaxis], order=None)
-    nothing = Pixels(pixels.data, pixels.variance, np.zeros_like(pixels.good), WAVE, COLUMNS)
+        fit_profile(dark, TRACES["straight"][np.newaxis], order=None)
+    nothing = PixelPlanes(pixels.data, pixels.variance, np.zeros_like(pixels.good), WAVE, COLUMNS)
     with pytest.raises(ProfileError, match="no pixel near the source"):
-        learn(nothing, TRACES["straight"][np.newaxis])
+        fit_profile(nothing, TRACES["straight"][np.newaxis])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from specutils.manipulation import extract_region
 from specutils.spectra import SpectralRegion
 
 from glue_lrs import Aperture, Background, Extract1D
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.to_specutils import Meta
@@ -43,23 +43,23 @@ def image(make_image: Make) -> SlitImage:
 
 
 def is_copied(header: fits.Header) -> bool:
-    return isinstance(header, OwnHeader) and len(header.__dict__) > 1
+    return isinstance(header, LazyHeader) and len(header.__dict__) > 1
 
 
 def test_a_header_is_the_one_that_it_was_made_of() -> None:
-    header = OwnHeader.of(cards())
+    header = LazyHeader.from_header(cards())
     assert not is_copied(header)
     assert isinstance(header, fits.Header)
     assert header["TARGNAME"] == "BD+60 1753"
     assert is_copied(header)
     assert header.comments["TARGNAME"] == "the target"
     assert list(header["HISTORY"]) == ["made for a test"]
-    assert header.tostring() == OwnHeader.of(cards()).tostring() == cards().tostring()
-    assert len(OwnHeader.of(cards())) == 3
-    assert "DETECTOR" in OwnHeader.of(cards())
-    assert fits.PrimaryHDU(header=OwnHeader.of(cards())).header["DETECTOR"] == "MIRIMAGE"
+    assert header.tostring() == LazyHeader.from_header(cards()).tostring() == cards().tostring()
+    assert len(LazyHeader.from_header(cards())) == 3
+    assert "DETECTOR" in LazyHeader.from_header(cards())
+    assert fits.PrimaryHDU(header=LazyHeader.from_header(cards())).header["DETECTOR"] == "MIRIMAGE"
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = OwnHeader.of(cards()).nonsense
+        _ = LazyHeader.from_header(cards()).nonsense
 
 
 CHANGES: dict[str, Callable[[fits.Header], Any]] = {
@@ -78,13 +78,14 @@ CHANGES: dict[str, Callable[[fits.Header], Any]] = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("looked_at", [False, True])
 @pytest.mark.parametrize(
-    "made", [OwnHeader.of, copy.copy, copy.deepcopy, lambda h: pickle.loads(pickle.dumps(h))]
+    "made",
+    [LazyHeader.from_header, copy.copy, copy.deepcopy, lambda h: pickle.loads(pickle.dumps(h))],
 )
 def test_a_change_stays_where_it_is_made(
-    change: str, looked_at: bool, made: Callable[[OwnHeader], fits.Header]
+    change: str, looked_at: bool, made: Callable[[LazyHeader], fits.Header]
 ) -> None:
     # From a file: none of the cards counts as changed.
-    first = OwnHeader.of(fits.Header.fromstring(cards().tostring()))
+    first = LazyHeader.from_header(fits.Header.fromstring(cards().tostring()))
     if looked_at:
         assert first["TARGNAME"]
     second = made(first)
@@ -102,7 +103,7 @@ def test_looking_at_a_header_in_many_threads() -> None:
     many = fits.Header({f"KEY{number}": number for number in range(500)})
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
-            header = OwnHeader.of(many)
+            header = LazyHeader.from_header(many)
             assert list(pool.map(lambda key, h=header: h[f"KEY{key}"], range(40))) == list(
                 range(40)
             )

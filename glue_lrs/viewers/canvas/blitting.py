@@ -129,7 +129,7 @@ class Layer(Artist):
 
 
 class Overlay:
-    """The layers of a figure; get it by `Overlay.of`.
+    """The layers of a figure; get it by `Overlay.on_axes`.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class Overlay:
         self.connection = figure.canvas.mpl_connect("draw_event", self._drawn)
 
     @classmethod
-    def of(cls, axes: Axes) -> Overlay:
+    def on_axes(cls, axes: Axes) -> Overlay:
         """The overlay of the figure that an axes belongs to."""
         figure = root_figure(axes)
         if figure not in _overlays:

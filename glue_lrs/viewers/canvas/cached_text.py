@@ -1,4 +1,4 @@
-"""QuickText: a few words beside the mouse, drawn from letters that were drawn before.
+"""CachedText: a few words beside the mouse, drawn from letters that were drawn before.
 
 Matplotlib renders every letter of a changed text anew (3.11 takes 5 ms for three short lines), too
 long for numbers that follow a mouse. Here each letter is rendered once and then copied.
@@ -16,7 +16,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-__all__ = ["QuickText"]
+__all__ = ["CachedText"]
 
 #: Distance of baselines over the size of the font.
 _LEADING = 1.3
@@ -62,7 +62,7 @@ def _line(size: float) -> tuple[int, int]:
     return round(_LEADING * size), round(0.35 * size)
 
 
-class QuickText(Text):
+class CachedText(Text):
     """A text of one or more lines in a box that is cheap to change.
 
     Parameters are those of `~matplotlib.text.Text`; `ha` and `va` place the box and not the words.

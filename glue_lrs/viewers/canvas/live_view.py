@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["Limits", "RowWavelength", "View", "bands"]
+__all__ = ["Limits", "LiveView", "RowWavelength", "bands"]
 
 #: Blank part below and above what is drawn, over its height.
 _MARGINS = (0.08, 0.16)
@@ -34,7 +34,7 @@ _SHRINK, _SHRINK_DRAGGED = 0.6, 0.2
 #: drag goes on, and each change of limits is a whole drawing.
 _AHEAD = 0.7
 
-_views: weakref.WeakKeyDictionary[Any, weakref.WeakSet[View]] = weakref.WeakKeyDictionary()
+_views: weakref.WeakKeyDictionary[Any, weakref.WeakSet[LiveView]] = weakref.WeakKeyDictionary()
 
 
 def bands(spans: Iterable[tuple[float, float]], along_y: bool = False) -> Path:
@@ -167,7 +167,7 @@ class Limits:
             self.follow = False
 
 
-class View:
+class LiveView:
     """A view of a live extraction: listens to it, and to the mouse on its own axes.
 
     Whoever makes a view keeps it: Matplotlib and echo hold their listeners weakly.
@@ -187,7 +187,7 @@ class View:
         self.active = True
         self.closed = False
         self._wavelength: RowWavelength | None = None
-        self.overlay = Overlay.of(axes)
+        self.overlay = Overlay.on_axes(axes)
         self.layer = self.overlay.layer(axes)
         self._followed: list[tuple[str, Callable[..., None]]] = []
         canvas = root_figure(axes).canvas

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.plotting.style import unit_label
 from glue_lrs.viewers.canvas.blitting import held
-from glue_lrs.viewers.canvas.cached_text import QuickText
+from glue_lrs.viewers.canvas.cached_text import CachedText
 from glue_lrs.viewers.canvas.live_view import Limits
 from glue_lrs.viewers.canvas.region_editor import PEAK, WILD_PERCENTILES, RegionEditor, steps_band
 
@@ -52,7 +52,7 @@ class ProfileEditor(RegionEditor):
         self.band = put(PolyCollection([], fc="0.3", alpha=0.25, lw=0))
         self.line = put(Line2D([], [], color="black", lw=1.2, drawstyle="steps-mid"))
         self.readout = put(
-            QuickText(0.01, 0.985, "", ha="left", va="top", fontsize=9),
+            CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9),
             transform=axes.transAxes,
             above=True,
         )
@@ -100,7 +100,7 @@ class ProfileEditor(RegionEditor):
             return
         row, number = self.live.cursor_row, self.live.rows_averaged
         self._cut_of = self.live.shown
-        columns, flux, error = self.live.slit_profile(row, number)
+        columns, flux, error = self.live.cross_dispersion_profile(row, number)
         self.line.set_data(columns, flux)
         self.band.set_verts(steps_band(columns, flux - error, flux + error))
         wave = f", {float(self.wavelength.at(row)):.3f} µm" if self.wavelength.covers(row) else ""

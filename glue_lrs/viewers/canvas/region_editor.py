@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from glue_lrs.plotting.style import BLUE, VERMILION
 from glue_lrs.viewers.canvas.blitting import held, root_figure
-from glue_lrs.viewers.canvas.cached_text import QuickText
-from glue_lrs.viewers.canvas.live_view import View
+from glue_lrs.viewers.canvas.cached_text import CachedText
+from glue_lrs.viewers.canvas.live_view import LiveView
 from glue_lrs.viewers.canvas.region_artists import (
     DIGITS,
     RegionArtists,
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CURSORS",
-    "Grip",
-    "HeldRegion",
     "PEAK",
     "REACH",
-    "RegionEditor",
     "WILD_PERCENTILES",
+    "Handle",
+    "HeldRegion",
+    "RegionEditor",
     "steps_band",
     "with_shift",
 ]
@@ -68,7 +68,7 @@ _NUDGES = {"left": -0.1, "right": 0.1, "shift+left": -1.0, "shift+right": 1.0}
 _STEPS = {"down": -1.0, "up": 1.0, "shift+down": -10.0, "shift+up": 10.0}
 
 
-class Grip(NamedTuple):
+class Handle(NamedTuple):
     """What of a region the mouse has, or would take."""
 
     region: int
@@ -88,12 +88,12 @@ class HeldRegion:
     kind: Literal["grip", "add", "row", "range"]
     start: tuple[float, float]
     regions: tuple[Region, ...] = ()
-    grip: Grip | None = None
+    grip: Handle | None = None
     moved: bool = False
     mirrored: bool = False
 
 
-class RegionEditor(View):
+class RegionEditor(LiveView):
     """Regions on axes whose x are columns."""
 
     #: Whether edges are cased in white.
@@ -103,8 +103,8 @@ class RegionEditor(View):
         super().__init__(axes, live)
         self._regions: tuple[Region, ...] = ()
         self._held: HeldRegion | None = None
-        self._hovered: Grip | None = None
-        self._focused: Grip | None = None
+        self._hovered: Handle | None = None
+        self._focused: Handle | None = None
         self._adding = False
         self._hint = Cursors.POINTER
         #: Called with True or False when `adding` changes.
@@ -114,7 +114,7 @@ class RegionEditor(View):
         self._artists: list[RegionArtists] = []
         self._pixels_of: tuple[Any, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
         self._text = self.layer.put(
-            QuickText(0, 0, "", fontsize=9, edge="0.6", ha="left", va="bottom", visible=False),
+            CachedText(0, 0, "", fontsize=9, edge="0.6", ha="left", va="bottom", visible=False),
             transform=IdentityTransform(), clip=False, screen_only=True, above=True,
         )  # fmt: skip
 
@@ -153,7 +153,7 @@ class RegionEditor(View):
             return False
         return self._adding or self._hit(event) is not None
 
-    def grip_at(self, x: float, y: float) -> Grip | None:
+    def grip_at(self, x: float, y: float) -> Handle | None:
         """What the mouse would take at a place on the canvas, in pixels from its lower left."""
         return self._nearest(np.array([x, y], dtype=float))
 
@@ -184,7 +184,7 @@ class RegionEditor(View):
             return False
         grip = self._focused
         if grip is None or grip.region != index:
-            grip = Grip(index, "body")
+            grip = Handle(index, "body")
         with held():
             made = self._edited(regions[index], grip, dx)
             if made == regions[index]:
@@ -249,15 +249,15 @@ class RegionEditor(View):
 
     # --- the mouse ---------------------------------------------------------------------------
 
-    def _hit(self, event: Any) -> Grip | None:
+    def _hit(self, event: Any) -> Handle | None:
         return self._nearest(np.array([event.x, event.y], dtype=float))
 
-    def _nearest(self, at: NDArray[np.float64]) -> Grip | None:
+    def _nearest(self, at: NDArray[np.float64]) -> Handle | None:
         """What is nearest: handles before edges, edges before bodies, the selected one first."""
         reach = REACH * self.points
         to_screen, to_data = self.axes.transData, self.axes.transData.inverted()
         y = float(to_data.transform(at)[1])
-        found: list[tuple[int, float, Grip]] = []
+        found: list[tuple[int, float, Handle]] = []
         for index in range(len(self._regions)):
             stretch = self._stretch(index)
             if stretch is None:
@@ -281,29 +281,29 @@ class RegionEditor(View):
             nearest = int(np.argmin(distances))
             if distances[nearest] <= near:
                 part: Edge = "lower" if nearest == 0 else "upper"
-                found.append((1, distances[nearest] - bonus, Grip(index, part)))
+                found.append((1, distances[nearest] - bonus, Handle(index, part)))
             elif inside:
-                found.append((2, abs(ends[1] - ends[0]) - 1e6 * bonus, Grip(index, "body")))
+                found.append((2, abs(ends[1] - ends[0]) - 1e6 * bonus, Handle(index, "body")))
         return min(found)[2] if found else None
 
-    def _handles(self, index: int) -> list[tuple[Grip, tuple[float, float]]]:
+    def _handles(self, index: int) -> list[tuple[Handle, tuple[float, float]]]:
         """The handles of a region and where they are, in the units of the axes."""
         heights, ends = self._heights(index), self._ends(index)
         if heights is None:
             return []
-        made: list[tuple[Grip, tuple[float, float]]] = []
+        made: list[tuple[Handle, tuple[float, float]]] = []
         lower, upper = self._edges_at(index, heights[1])
-        made.append((Grip(index, "body"), ((lower + upper) / 2.0, heights[1])))
+        made.append((Handle(index, "body"), ((lower + upper) / 2.0, heights[1])))
         lower, upper = self._edges_at(index, heights[0])
-        made.append((Grip(index, "lower"), (lower, heights[0])))
-        made.append((Grip(index, "upper"), (upper, heights[0])))
+        made.append((Handle(index, "lower"), (lower, heights[0])))
+        made.append((Handle(index, "upper"), (upper, heights[0])))
         for end, height in zip(("bottom", "top"), ends or (), strict=False):
             lower, upper = self._edges_at(index, height)
-            made.append((Grip(index, "lower", end), (lower, height)))  # type: ignore[arg-type]
-            made.append((Grip(index, "upper", end), (upper, height)))  # type: ignore[arg-type]
+            made.append((Handle(index, "lower", end), (lower, height)))  # type: ignore[arg-type]
+            made.append((Handle(index, "upper", end), (upper, height)))  # type: ignore[arg-type]
         return made
 
-    def _place(self, grip: Grip) -> tuple[float, float] | None:
+    def _place(self, grip: Handle) -> tuple[float, float] | None:
         """Where on the canvas the handle of a grip is."""
         for other, place in self._handles(grip.region):
             if other == grip:
@@ -410,7 +410,7 @@ class RegionEditor(View):
     def _edited(
         self,
         region: Region,
-        grip: Grip,
+        grip: Handle,
         dx: float,
         y: float | None = None,
         mirrored: bool = False,
@@ -591,7 +591,7 @@ class RegionEditor(View):
         self._draw_handles(index, artists, selected or hovered is not None, hovered, colour)
 
     def _draw_handles(
-        self, index: int, artists: RegionArtists, large: bool, hovered: Grip | None, colour: str
+        self, index: int, artists: RegionArtists, large: bool, hovered: Handle | None, colour: str
     ) -> None:
         places: list[list[tuple[float, float]]] = [[], [], [], []]
         marker = "s"
@@ -610,7 +610,7 @@ class RegionEditor(View):
             line.set_markerfacecolor(colour if which == 3 else "white")
             line.set_markeredgecolor("white" if which == 3 else colour)
 
-    def _write(self, region: Region, grip: Grip | None, at: tuple[float, float] | None) -> None:
+    def _write(self, region: Region, grip: Handle | None, at: tuple[float, float] | None) -> None:
         """Write the numbers of a region beside a place on the canvas."""
         if at is None:
             self._text.set_visible(False)
@@ -627,7 +627,7 @@ class RegionEditor(View):
         self._text.set_color(_COLOURS[region.kind])
         self._put_beside(at)
 
-    def _row_of_text(self, grip: Grip | None, at: tuple[float, float]) -> float:
+    def _row_of_text(self, grip: Handle | None, at: tuple[float, float]) -> float:
         if grip is not None and grip.end is not None:
             ends = self._ends(grip.region)
             if ends is not None:
@@ -681,7 +681,7 @@ def with_shift(event: Any) -> bool:
     return "shift" in (getattr(event, "modifiers", None) or ()) or event.key == "shift"
 
 
-def _kind_of(grip: Grip | None) -> str:
+def _kind_of(grip: Handle | None) -> str:
     if grip is None:
         return "none"
     if grip.part == "body":
@@ -693,7 +693,7 @@ def _name(kind: str) -> str:
     return "the aperture" if kind == "aperture" else "a background region"
 
 
-def _what(grip: Grip, kind: str, mirrored: bool = False) -> str:
+def _what(grip: Handle, kind: str, mirrored: bool = False) -> str:
     """How glue's menu calls what was done."""
     if mirrored and grip.end is not None:
         return f"taper {_name(kind)}"

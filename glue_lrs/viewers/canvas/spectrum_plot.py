@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from glue_lrs.plotting.spectra import scale_axes
 from glue_lrs.plotting.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, unit_label
 from glue_lrs.viewers.canvas.blitting import Overlay, held
-from glue_lrs.viewers.canvas.cached_text import QuickText
-from glue_lrs.viewers.canvas.live_view import Limits, View, bands
+from glue_lrs.viewers.canvas.cached_text import CachedText
+from glue_lrs.viewers.canvas.live_view import Limits, LiveView, bands
 from glue_lrs.viewers.live.comparison import series
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _SHORTEST = 9
 _KEEP_UNIT = (0.2, 2e3)
 
 
-class SpectrumPlot(View):
+class SpectrumPlot(LiveView):
     """The spectrum of a live extraction: flux, errors, masked rows, and one to compare with.
 
     A click sets the crosshair, a drag selects a range of wavelengths in glue, a double click or
@@ -111,7 +111,7 @@ class SpectrumPlot(View):
         self.cursor = put(Line2D([], [], color=ORANGE, lw=1.2, ls=_CURSOR), transform=across)
         corner = axes.transAxes
         self.readout = put(
-            QuickText(0.01, 0.985, "", ha="left", va="top", fontsize=9),
+            CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9),
             transform=corner,
             above=True,
         )
@@ -121,7 +121,7 @@ class SpectrumPlot(View):
         )
         if ratio_axes is not None:
             self.ratio_limits = Limits(ratio_axes, text=False)
-            self.ratio_layer = Overlay.of(ratio_axes).layer(ratio_axes)
+            self.ratio_layer = Overlay.on_axes(ratio_axes).layer(ratio_axes)
             across = ratio_axes.get_xaxis_transform()
             self.ratio_range = self.ratio_layer.put(
                 PathPatch(bands([]), fc=GREEN, ec=GREEN, lw=1.0, alpha=0.18), transform=across
@@ -172,7 +172,7 @@ class SpectrumPlot(View):
         self.limits.close()
         if self.ratio_axes is not None:
             self.ratio_limits.close()
-            Overlay.of(self.ratio_axes).remove(self.ratio_layer)
+            Overlay.on_axes(self.ratio_axes).remove(self.ratio_layer)
 
     # --- what is drawn -----------------------------------------------------------------------
 

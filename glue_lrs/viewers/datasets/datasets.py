@@ -33,7 +33,7 @@ from glue_lrs.viewers.datasets.coordinates import (
     SpectrumCoordinates,
     image_coordinates,
 )
-from glue_lrs.viewers.datasets.session_meta import KEY, Memory
+from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -410,7 +410,7 @@ def update_spectrum_data(data: Data, extraction: Extraction | None) -> None:
 def extraction_of(data: Data) -> Extraction | None:
     """The extraction that a dataset of a spectrum was last filled with; None if there is none."""
     memory = data.meta.get(KEY)
-    found = memory.get("extraction") if isinstance(memory, Memory) else None
+    found = memory.get("extraction") if isinstance(memory, SessionMeta) else None
     return found if isinstance(found, Extraction) else None
 
 
@@ -418,7 +418,7 @@ def _remember(data: Data, extraction: Extraction | None) -> None:
     if extraction is None:
         data.meta.pop(KEY, None)
     else:
-        memory = Memory({"extraction": extraction})
+        memory = SessionMeta({"extraction": extraction})
         memory.owner = data.coords.owner
         data.meta[KEY] = memory
 

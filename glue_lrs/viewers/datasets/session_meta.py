@@ -1,7 +1,7 @@
 """What a spectrum remembers, in a form that sessions keep.
 
 The ``meta`` of a `~specutils.Spectrum` of this package has objects in it (header, provenance, the
-extraction itself) that glue cannot save. A `Memory` holds them in the ``meta`` of a dataset and
+extraction itself) that glue cannot save. A `SessionMeta` holds them in the ``meta`` of a dataset and
 tells glue how to write them down.
 """
 
@@ -16,7 +16,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import LRSError
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from glue.core import Data
 
-__all__ = ["KEY", "Memory", "log_of", "logged"]
+__all__ = ["KEY", "SessionMeta", "log_of", "logged"]
 
 #: Where the memory of a dataset is in its ``meta``.
 KEY = "lrs"
@@ -63,7 +63,7 @@ def logged(rec: Mapping[str, Any], context: Any) -> Data:
     return context.object(rec["log"]).data[rec["item"]]
 
 
-class Memory(Mapping[str, Any]):
+class SessionMeta(Mapping[str, Any]):
     """A mapping that a session keeps as far as it can.
 
     Numbers, texts, lists and dicts of these, arrays, quantities, headers, tables, `Provenance` and
@@ -101,7 +101,7 @@ class Memory(Mapping[str, Any]):
         return {"values": _pairs(self._values, context)}
 
     @classmethod
-    def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> Memory:
+    def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> SessionMeta:
         if "log" in rec:
             return logged(rec, context).meta[KEY]
         return cls({key: _read(state, context) for key, state in rec["values"]})
@@ -138,8 +138,8 @@ def _written(value: Any, context: Any) -> dict[str, Any] | None:
 
 def _written_header(header: fits.Header) -> dict[str, Any] | None:
     try:
-        text = OwnHeader.peek(header).tostring(sep="\n", endcard=False, padding=False)
-        return {"own_header" if isinstance(header, OwnHeader) else "header": text}
+        text = LazyHeader.view(header).tostring(sep="\n", endcard=False, padding=False)
+        return {"own_header" if isinstance(header, LazyHeader) else "header": text}
     except (ValueError, fits.VerifyError):
         return None  # a card that FITS does not allow must not keep a session from being saved
 
@@ -179,7 +179,7 @@ def _read(state: Mapping[str, Any], context: Any) -> Any:
     if kind == "header":
         return fits.Header.fromstring(value, sep="\n")
     if kind == "own_header":
-        return OwnHeader.of(fits.Header.fromstring(value, sep="\n"))
+        return LazyHeader.from_header(fits.Header.fromstring(value, sep="\n"))
     if kind == "provenance":
         return Provenance.from_dict(json.loads(value))
     if kind == "table":

@@ -49,7 +49,7 @@ from glue_lrs.viewers.datasets.datasets import (
     slit_image,
     spectrum_data,
 )
-from glue_lrs.viewers.datasets.session_meta import KEY, Memory
+from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta
 
 __all__ = [
     "ExtractionTranslator",
@@ -172,7 +172,7 @@ def spectrum_to_data(spectrum: Spectrum, label: str | None = None) -> Data:
         data.meta.update(header_cards(header))
     data.meta["uncertainty_type"] = "std" if uncertainty is None else uncertainty.uncertainty_type
     data.meta[_FORM] = form
-    data.meta[KEY] = Memory(spectrum.meta)
+    data.meta[KEY] = SessionMeta(spectrum.meta)
     return data
 
 
@@ -256,7 +256,7 @@ def data_to_spectrum(
 
 def _other_meta(data: Data) -> dict[str, Any]:
     memory = data.meta.get(KEY)
-    if not isinstance(memory, Memory):
+    if not isinstance(memory, SessionMeta):
         return {}
     return {key: value for key, value in memory.items() if key != "extraction"}
 
@@ -291,7 +291,7 @@ def _of_components(data: Data, name: str) -> Spectrum:
         spectral_axis_index=flux.ndim - 1,
         uncertainty=uncertainty,
         mask=mask,
-        meta=dict(memory) if isinstance(memory, Memory) else {},
+        meta=dict(memory) if isinstance(memory, SessionMeta) else {},
         **({} if velocity is None else {"radial_velocity": velocity * u.km / u.s}),
     )
 
@@ -434,7 +434,7 @@ class SpectrumTranslator:
                 return self._next(obj).to_data(obj)
             data = image_data(image)
             known = ("image", "header", "sci_header")
-            data.meta[KEY] = Memory({k: v for k, v in obj.meta.items() if k not in known})
+            data.meta[KEY] = SessionMeta({k: v for k, v in obj.meta.items() if k not in known})
             return data
         if is_ours(obj):
             try:

@@ -13,10 +13,10 @@ from glue_lrs.instrument import DO_NOT_USE
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["SlitProfile", "slit_profile"]
+__all__ = ["CrossDispersionProfile", "cross_dispersion_profile"]
 
 
-class SlitProfile(NamedTuple):
+class CrossDispersionProfile(NamedTuple):
     """A cut across the slit: columns, the mean over some rows, and its standard deviation."""
 
     columns: NDArray[np.float64]
@@ -24,7 +24,9 @@ class SlitProfile(NamedTuple):
     error: NDArray[np.float64]
 
 
-def slit_profile(image: SlitImage, row: float, number: int = 11) -> SlitProfile:
+def cross_dispersion_profile(
+    image: SlitImage, row: float, number: int = 11
+) -> CrossDispersionProfile:
     """A cut across the slit: the mean over some rows.
 
     Parameters
@@ -38,7 +40,7 @@ def slit_profile(image: SlitImage, row: float, number: int = 11) -> SlitProfile:
 
     Returns
     -------
-    SlitProfile
+    CrossDispersionProfile
         Column numbers, means in the image's unit, and their standard deviations. Flagged pixels
         and those that are not finite are left out; NaN where a column has no other.
 
@@ -69,7 +71,7 @@ def slit_profile(image: SlitImage, row: float, number: int = 11) -> SlitProfile:
     if variance is not None:
         total = np.where(good, variance, 0.0).sum(axis=0)
         np.divide(np.sqrt(total), count, out=error, where=count > 0)
-    return SlitProfile(np.arange(image.shape[1], dtype=float), flux, error)
+    return CrossDispersionProfile(np.arange(image.shape[1], dtype=float), flux, error)
 
 
 def _variance(image: SlitImage, cut: slice) -> NDArray[np.float64] | None:

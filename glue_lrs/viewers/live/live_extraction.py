@@ -44,7 +44,7 @@ from glue_lrs.viewers.live.residual import META as RESIDUAL_META
 from glue_lrs.viewers.live.residual import fit_residual, residual_data, residual_of
 from glue_lrs.viewers.live.script import python_lines
 from glue_lrs.viewers.live.source_measurement import centred, measured_of
-from glue_lrs.viewers.live.statistics import Numbers, finite_median
+from glue_lrs.viewers.live.statistics import ExtractionStatistics, finite_median
 from glue_lrs.viewers.live.subsets import regions_of_subset, wavelengths_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.regions import Kind, Variable
     from glue_lrs.viewers.live.source_measurement import Measured
 
-__all__ = ["LiveExtraction", "META", "image_uuid"]
+__all__ = ["META", "LiveExtraction", "image_uuid"]
 
 #: The key of a spectrum's meta that holds what a session needs to bring an extraction back.
 META = "glue_lrs"
@@ -288,8 +288,10 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         self._known_regions = [*kept, (operator, regions)]
         return regions
 
-    def slit_profile(self, row: float | None = None, number: int | None = None) -> cut.SlitProfile:
-        """A cut across the slit, as `glue_lrs.viewers.live.cross_dispersion_profile.slit_profile` makes it of `shown`.
+    def cross_dispersion_profile(
+        self, row: float | None = None, number: int | None = None
+    ) -> cut.CrossDispersionProfile:
+        """A cut across the slit, as `glue_lrs.viewers.live.cross_dispersion_profile.cross_dispersion_profile` makes it of `shown`.
 
         Parameters
         ----------
@@ -299,7 +301,9 @@ class LiveExtraction(HasCallbackProperties, HubListener):
             How many rows to average; `rows_averaged` by default.
         """
         row = self.cursor_row if row is None else row
-        return cut.slit_profile(self.shown, row, self.rows_averaged if number is None else number)
+        return cut.cross_dispersion_profile(
+            self.shown, row, self.rows_averaged if number is None else number
+        )
 
     def ratio(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Flux over that of the comparison, interpolated onto the wavelengths of `extraction`.
@@ -330,12 +334,12 @@ class LiveExtraction(HasCallbackProperties, HubListener):
             ratio = mine / theirs
         return wave, np.where(np.isfinite(ratio), ratio, np.nan)
 
-    def numbers(self) -> Numbers:
+    def numbers(self) -> ExtractionStatistics:
         """What matters while deciding: of `operator`, in the selected range of wavelengths."""
         lower, upper = self._limits_text()
         extraction = self.extraction
         if extraction is None:
-            return Numbers(math.nan, math.nan, 0, 0, 0, math.nan, lower, upper)
+            return ExtractionStatistics(math.nan, math.nan, 0, 0, 0, math.nan, lower, upper)
         inside = self._selects(extraction.wavelength)
         good = inside & ~extraction.mask
         error = extraction.columns["FLUX_ERROR"][good]
@@ -343,7 +347,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
             signal = extraction.columns["FLUX"][good] / error
         wave, ratio = self.ratio()
         lost = extraction.lost_fraction[good]
-        return Numbers(
+        return ExtractionStatistics(
             signal_to_noise=finite_median(signal),
             ratio=finite_median(ratio[self._selects(wave)]),
             rows=int(good.sum()),
@@ -522,7 +526,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         Returns
         -------
         Measured
-            What `glue_lrs.measurement.curve_of_growth.survey` says.
+            What `glue_lrs.measurement.curve_of_growth.measure_with_growth` says.
 
         Raises
         ------
@@ -621,7 +625,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
     def residual(self) -> Data | None:
         """Fit the source within the aperture, and show what the model leaves of `shown`.
 
-        It is an optimal extraction as `glue_lrs.extraction.factory.robust` makes it of the committed operator.
+        It is an optimal extraction as `glue_lrs.extraction.factory.optimal_for` makes it of the committed operator.
         The residual stays as it is when the aperture changes, until this is called again; it is
         hidden when another integration is shown.
 
@@ -991,7 +995,7 @@ class LiveExtraction(HasCallbackProperties, HubListener):
         self.row_wavelength = row_wavelength(image)
         self.rows = np.arange(image.shape[0], dtype=float)
         self._shown = None
-        self._median: SlitImage | None = None
+        self._median = None
         self._known_regions = []
         self._base = None
         self._measurements: dict[int | None, Measured] = {}

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
 __all__ = [
+    "TRACE_TOLERANCE",
     "Edge",
     "End",
     "Kind",
     "Region",
-    "TRACE_TOLERANCE",
     "Variable",
     "operator_with",
     "regions_of",

@@ -62,7 +62,7 @@ def fit_residual(operator: Extract1D, image: SlitImage) -> Residual:
     Raises
     ------
     LRSError
-        If nothing can be fitted: see `glue_lrs.extraction.optimal.OptimalExtraction.fit`.
+        If nothing can be fitted: see `glue_lrs.extraction.optimal.OptimalExtractor.fit`.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -12,13 +12,13 @@ from numpy.polynomial.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning
-from glue_lrs.measurement.curve_of_growth import survey
+from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.measurement.report import plus_minus
 
 if TYPE_CHECKING:
     from glue_lrs.apertures.background import Background
     from glue_lrs.image.slit_image import SlitImage
-    from glue_lrs.measurement.curve_of_growth import GrowthCurve
+    from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
     from glue_lrs.measurement.measurement import Measurement
     from glue_lrs.viewers.live.regions import Region, Variable
 
@@ -30,20 +30,20 @@ _TOLERANCE, _DEGREE = 2e-3, 5
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What `glue_lrs.measurement.curve_of_growth.survey` says of an image.
+    """What `glue_lrs.measurement.curve_of_growth.measure_with_growth` says of an image.
 
     Parameters
     ----------
     measurement : Measurement
         Where the source is, and how wide.
-    curve : GrowthCurve
+    curve : CurveOfGrowth
         Signal to noise against the aperture's width.
     background : Background or None
         What the curve subtracted.
     """
 
     measurement: Measurement
-    curve: GrowthCurve
+    curve: CurveOfGrowth
     background: Background | None
 
     @property
@@ -90,7 +90,7 @@ def measured_of(image: SlitImage) -> Measured:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)  # they are the notes
-        return Measured(*survey(image))
+        return Measured(*measure_with_growth(image))
 
 
 def centred(

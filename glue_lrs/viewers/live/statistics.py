@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Numbers", "finite_median"]
+__all__ = ["ExtractionStatistics", "finite_median"]
 
 
 @dataclass(frozen=True)
-class Numbers:
+class ExtractionStatistics:
     """What matters while deciding where the edges go.
 
     Parameters

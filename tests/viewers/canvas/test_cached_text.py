@@ -1,4 +1,4 @@
-"""QuickText looks like Matplotlib's own text."""
+"""CachedText looks like Matplotlib's own text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from glue_lrs.viewers.canvas.cached_text import QuickText
+from glue_lrs.viewers.canvas.cached_text import CachedText
 
 WORDS = "edges 26.50 .. 34.50"
 
@@ -28,7 +28,7 @@ def ink(*texts: Text, dpi: int = 100) -> np.ndarray:
 @pytest.mark.parametrize("dpi", [72, 100, 200])
 @pytest.mark.parametrize("words", [WORDS, "row 193, 10.800 µm:  3.93 ± 0.49 µJy"])
 def test_words_are_as_long_and_dark_as_matplotlib_draws_them(words: str, dpi: int) -> None:
-    quick = ink(QuickText(0.1, 0.5, words, fontsize=9), dpi=dpi)
+    quick = ink(CachedText(0.1, 0.5, words, fontsize=9), dpi=dpi)
     plain = ink(Text(0.1, 0.5, words, fontsize=9), dpi=dpi)
     assert quick.sum() == pytest.approx(plain.sum(), rel=0.05)
     spans = [np.ptp(np.flatnonzero(one.any(axis=0))) for one in (quick, plain)]
@@ -40,7 +40,7 @@ def test_words_are_as_long_and_dark_as_matplotlib_draws_them(words: str, dpi: in
 @pytest.mark.parametrize("ha", ["left", "center", "right"])
 @pytest.mark.parametrize("va", ["bottom", "center", "top"])
 def test_the_box_is_where_it_is_put(ha: str, va: str) -> None:
-    text = QuickText(0.5, 0.5, WORDS, fontsize=9, ha=ha, va=va, edge="black")
+    text = CachedText(0.5, 0.5, WORDS, fontsize=9, ha=ha, va=va, edge="black")
     found = ink(text)[::-1]
     width, height = text.size(100)
     columns, rows = (np.flatnonzero(found.any(axis=axis)) for axis in (0, 1))
@@ -51,13 +51,13 @@ def test_the_box_is_where_it_is_put(ha: str, va: str) -> None:
 
 
 def test_lines_go_down() -> None:
-    one, two = (ink(QuickText(0.1, 0.9, text, va="top")) for text in ("o\n", "\no"))
+    one, two = (ink(CachedText(0.1, 0.9, text, va="top")) for text in ("o\n", "\no"))
     assert np.flatnonzero(one.any(axis=1))[0] < np.flatnonzero(two.any(axis=1))[0]
-    assert ink(QuickText(0.1, 0.5, "")).sum() == 0
+    assert ink(CachedText(0.1, 0.5, "")).sum() == 0
 
 
 def test_other_kinds_of_files_have_real_text(tmp_path: Path) -> None:
     figure = Figure()
-    figure.add_artist(QuickText(0.1, 0.5, WORDS, color="#D55E00"))
+    figure.add_artist(CachedText(0.1, 0.5, WORDS, color="#D55E00"))
     figure.savefig(tmp_path / "a.svg")
     assert "<image" not in (tmp_path / "a.svg").read_text()

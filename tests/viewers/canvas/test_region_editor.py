@@ -23,7 +23,7 @@ from glue_lrs.viewers import LiveExtraction, open_extraction
 from glue_lrs.viewers.canvas.image_editor import ImageEditor
 from glue_lrs.viewers.canvas.profile_editor import ProfileEditor
 from glue_lrs.viewers.canvas.region_artists import limits_text
-from glue_lrs.viewers.canvas.region_editor import Grip
+from glue_lrs.viewers.canvas.region_editor import Handle
 
 Maker = Callable[..., SlitImage]
 ROWS, COLUMNS = 60, 45
@@ -90,7 +90,7 @@ def show(ax: Axes, live: LiveExtraction) -> ImageEditor:
     return editor
 
 
-def place(editor: Any, grip: Grip) -> tuple[float, float]:
+def place(editor: Any, grip: Handle) -> tuple[float, float]:
     return dict(editor._handles(grip.region))[grip]
 
 
@@ -187,7 +187,7 @@ def test_edges_and_bodies_stay_on_the_image(live: LiveExtraction, hand: Hand) ->
 def test_the_end_of_an_edge_tilts_it(
     live: LiveExtraction, editor: ImageEditor, hand: Hand, part: str, end: str
 ) -> None:
-    grip, other = Grip(0, part, end), Grip(0, part, "top" if end == "bottom" else "bottom")
+    grip, other = Handle(0, part, end), Handle(0, part, "top" if end == "bottom" else "bottom")
     at, stays = place(editor, grip), place(editor, other)
     hand.drag(at, (at[0] + 1, at[1]), (at[0] + 2, at[1]))
     assert place(editor, grip)[0] == pytest.approx(at[0] + 2, abs=0.006)
@@ -205,7 +205,7 @@ def test_a_tilt_stops_where_a_pixel_is_left(
     # Zoomed in, so that the edges would cross where they cannot be seen.
     editor.axes.set_ylim(20, 40)
     hand.canvas.draw()
-    at = place(editor, Grip(0, "lower", "top"))
+    at = place(editor, Handle(0, "lower", "top"))
     hand.drag(at, (26, at[1]), (27, at[1]))
     lower, upper = live.regions[0].at(live.rows, live.row_wavelength)
     assert (upper - lower).min() == pytest.approx(1.0, abs=1e-3)
@@ -220,7 +220,7 @@ def test_with_shift_the_other_edge_mirrors_an_end(
 ) -> None:
     """A taper in one drag: symmetric about the middle, and one command."""
     before, wave = undo_count(live), live.row_wavelength
-    at = place(editor, Grip(0, part, end))
+    at = place(editor, Handle(0, part, end))
     to = (at[0] + 2 * outward, at[1])
     hand.drag(at, (at[0] + outward, at[1]), to, modifiers=["shift"])
     lower, upper = live.regions[0].at(live.rows, wave)
@@ -228,7 +228,7 @@ def test_with_shift_the_other_edge_mirrors_an_end(
     row = round(at[1])
     assert lower[row] == pytest.approx(17.5, abs=0.03)
     assert upper[row] == pytest.approx(29.5, abs=0.03)
-    far = place(editor, Grip(0, part, "top" if end == "bottom" else "bottom"))
+    far = place(editor, Handle(0, part, "top" if end == "bottom" else "bottom"))
     assert far[0] == pytest.approx(19.5 if part == "lower" else 27.5, abs=1e-6)
     assert undo_count(live) == before + 1
     assert live.session.command_stack.undo_label == "taper the aperture"
@@ -240,7 +240,7 @@ def test_with_shift_the_other_edge_mirrors_an_end(
 def test_shift_counts_while_it_is_held(
     live: LiveExtraction, editor: ImageEditor, hand: Hand
 ) -> None:
-    at = place(editor, Grip(0, "lower", "top"))
+    at = place(editor, Handle(0, "lower", "top"))
     hand.press(at)
     hand.move((at[0] - 2, at[1]), modifiers=["shift"])
     assert len(live.regions[0].upper) == 2
@@ -254,7 +254,7 @@ def test_shift_counts_while_it_is_held(
 def test_a_taper_stops_where_a_pixel_is_left_and_at_the_image(
     live: LiveExtraction, editor: ImageEditor, hand: Hand, dx: float
 ) -> None:
-    at = place(editor, Grip(0, "lower", "top"))
+    at = place(editor, Handle(0, "lower", "top"))
     hand.drag(at, (at[0] + dx, at[1]), modifiers=["shift"])
     lower, upper = live.regions[0].at(live.rows, live.row_wavelength)
     assert (upper - lower).min() >= 1.0
@@ -276,7 +276,7 @@ def test_what_is_dragged_shows_both_conventions(editor: ImageEditor, hand: Hand)
     assert editor._text.get_visible()
     hand.release((30.5, 20))
     assert not editor._text.get_visible()
-    at = place(editor, Grip(0, "upper", "top"))
+    at = place(editor, Handle(0, "upper", "top"))
     hand.press(at)
     hand.move((at[0] + 2.2, at[1]))
     first = editor._text.get_text().splitlines()
@@ -412,9 +412,9 @@ def test_right_is_right_where_the_columns_run_left(
     assert live.cursor_row == 29
     hand.drag((23.4, 10), (25.4, 12))
     assert straight(live) == (21.4, 29.4)
-    at = place(editor, Grip(0, "upper", "top"))
-    assert at[1] > place(editor, Grip(0, "upper", "bottom"))[1]
-    assert editor.grip_at(*editor.axes.transData.transform(at)) == Grip(0, "upper", "top")
+    at = place(editor, Handle(0, "upper", "top"))
+    assert at[1] > place(editor, Handle(0, "upper", "bottom"))[1]
+    assert editor.grip_at(*editor.axes.transData.transform(at)) == Handle(0, "upper", "top")
 
 
 def test_keys_go_to_the_view_that_was_clicked(live: LiveExtraction) -> None:
@@ -655,7 +655,7 @@ def test_shift_selects_rows(live: LiveExtraction, editor: ImageEditor, hand: Han
 def test_what_a_drag_does_is_told(editor: ImageEditor, hand: Hand) -> None:
     told: list[str] = []
     editor.on_hint = told.append
-    for at in ((23.5, 15), (19.5, 15), place(editor, Grip(0, "upper", "top")), (40, 15)):
+    for at in ((23.5, 15), (19.5, 15), place(editor, Handle(0, "upper", "top")), (40, 15)):
         hand.move(at, held=False)
     for text, words in zip(told, ("move it", "move the edge", "with Shift to taper"), strict=False):
         assert words in text
@@ -668,7 +668,7 @@ def test_hovering_tells_what_would_be_taken(
     hints: list[Any] = []
     monkeypatch.setattr(hand.canvas, "set_cursor", hints.append)
     before = hand.pixels()
-    for at in ((23.5, 10), (27.5, 10), place(editor, Grip(0, "lower", "top")), (40, 10)):
+    for at in ((23.5, 10), (27.5, 10), place(editor, Handle(0, "lower", "top")), (40, 10)):
         hand.move(at, held=False)
     assert hints == [Cursors.MOVE, Cursors.RESIZE_HORIZONTAL, Cursors.HAND, Cursors.POINTER]
     np.testing.assert_array_equal(hand.pixels(), before)
@@ -687,9 +687,9 @@ def test_the_middle_of_a_narrow_region_can_be_taken(
     editor.axes.set_xlim(-100, 150)
     low, mid, high = (editor.axes.transData.transform((x, 10)) for x in (22.5, 23, 23.5))
     assert high[0] - low[0] < 5  # pixels of the screen
-    assert editor.grip_at(*mid) == Grip(0, "body")
-    assert editor.grip_at(low[0] - 3, low[1]) == Grip(0, "lower")
-    assert editor.grip_at(high[0] + 3, low[1]) == Grip(0, "upper")
+    assert editor.grip_at(*mid) == Handle(0, "body")
+    assert editor.grip_at(low[0] - 3, low[1]) == Handle(0, "lower")
+    assert editor.grip_at(high[0] + 3, low[1]) == Handle(0, "upper")
     assert editor.grip_at(high[0] + 30, low[1]) is None
 
 
@@ -699,7 +699,7 @@ def test_handles_are_as_easy_to_take_on_any_screen(live: LiveExtraction, dpi: in
     FigureCanvasAgg(figure)
     editor = show(figure.subplots(), live)
     x, y = editor.axes.transData.transform((27.5, 10))
-    assert editor.grip_at(x + 5.5 * dpi / 72, y) == Grip(0, "upper")
+    assert editor.grip_at(x + 5.5 * dpi / 72, y) == Handle(0, "upper")
     assert editor.grip_at(x + 6.5 * dpi / 72, y) is None
 
 
@@ -722,7 +722,7 @@ def test_blitting_draws_what_a_full_draw_draws(live: LiveExtraction, profile: bo
     editor: Any = ProfileEditor(ax, live) if profile else show(ax, live)
     ax.figure.canvas.draw()
     hand = Hand(ax)
-    y = place(editor, Grip(0, "body"))[1]
+    y = place(editor, Handle(0, "body"))[1]
     hand.press((23.5, y))
     for x in (24, 27, 31, 28.5):
         hand.move((x, y))
@@ -751,7 +751,7 @@ def test_a_zoom_and_a_resize_are_followed(
     hand.canvas.draw()
     np.testing.assert_array_equal(hand.pixels(), blitted)
     hand.release((25.5, 40))
-    low, high = (place(editor, Grip(0, "lower", end))[1] for end in ("bottom", "top"))
+    low, high = (place(editor, Handle(0, "lower", end))[1] for end in ("bottom", "top"))
     assert 20 < low < high < 50
 
 
@@ -775,7 +775,7 @@ def test_a_saved_figure_has_regions_and_no_handles(
     editor.axes.figure.savefig(tmp_path / "saved.png", dpi=100)
     saved = (pictures.imread(tmp_path / "saved.png")[..., :3] * 255).round().astype(int)
     assert saved.shape == before.shape
-    x, y = editor.axes.transData.transform(place(editor, Grip(0, "lower")))
+    x, y = editor.axes.transData.transform(place(editor, Handle(0, "lower")))
     at = np.s_[-int(y) - 3 : -int(y) + 3, int(x) - 6 : int(x) + 7]
     assert (saved[at] != before[at]).any()
     assert count(saved, VERMILION) > 200
@@ -824,7 +824,7 @@ def profile(live: LiveExtraction) -> ProfileEditor:
 
 def test_the_cut_is_drawn(live: LiveExtraction, profile: ProfileEditor) -> None:
     live.cursor_row, live.rows_averaged = 12.0, 5
-    columns, flux, _ = live.slit_profile(12.0, 5)
+    columns, flux, _ = live.cross_dispersion_profile(12.0, 5)
     np.testing.assert_array_equal(profile.line.get_xdata(), columns)
     np.testing.assert_array_equal(profile.line.get_ydata(), flux)
     np.testing.assert_allclose(flux, live.image.data[10:15].mean(axis=0), rtol=1e-6)
@@ -892,7 +892,7 @@ def test_the_top_of_a_narrow_source_is_seen(make_image: Maker, fwhm: float, at: 
     live = open_extraction(DataCollection(), image)
     live.set(START)
     editor = ProfileEditor(new_axes()[0], live)
-    assert editor.axes.get_ylim()[1] > np.nanmax(live.slit_profile().flux)
+    assert editor.axes.get_ylim()[1] > np.nanmax(live.cross_dispersion_profile().flux)
 
 
 def test_a_figure_is_not_kept_alive(live: LiveExtraction) -> None:
@@ -923,5 +923,5 @@ def test_another_integration_is_another_cut(make_image: Maker) -> None:
     for number in (2, None, 0):
         live.integration = number
         np.testing.assert_array_equal(
-            editor.line.get_ydata(), live.slit_profile(live.cursor_row).flux
+            editor.line.get_ydata(), live.cross_dispersion_profile(live.cursor_row).flux
         )

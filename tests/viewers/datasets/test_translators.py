@@ -20,7 +20,7 @@ from glue.core.application_base import Application
 from specutils import Spectrum
 
 from glue_lrs import Aperture, Extract1D, SlitImage
-from glue_lrs._utils.lazy_header import OwnHeader
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import LRSError, ProductError
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
@@ -30,7 +30,7 @@ from glue_lrs.viewers.datasets.datasets import (
     is_lrs_spectrum,
     spectrum_data,
 )
-from glue_lrs.viewers.datasets.session_meta import Memory
+from glue_lrs.viewers.datasets.session_meta import SessionMeta
 from glue_lrs.viewers.datasets.translators import data_to_spectrum
 from glue_lrs.viewers.plugin import setup
 
@@ -127,7 +127,7 @@ def test_a_spectrum_comes_back_to_the_bit(
     assert now.meta["glue_lrs"] is extraction.provenance
     assert later.meta.keys() == spectrum.meta.keys()
     assert later.meta["header"] == spectrum.meta["header"]
-    assert isinstance(later.meta["header"], OwnHeader)  # copied only when somebody looks at it
+    assert isinstance(later.meta["header"], LazyHeader)  # copied only when somebody looks at it
     assert dict(later.meta["glue_lrs"]) == dict(spectrum.meta["glue_lrs"])
     later.write(tmp_path / "later.fits", format="lrs-x1d")
     found = Extraction.read(tmp_path / "later.fits")
@@ -480,7 +480,7 @@ def test_without_glue_astronomy_other_spectra_are_told(image: SlitImage) -> None
 
 
 def test_a_memory_is_a_mapping() -> None:
-    memory = Memory({"a": 1})
+    memory = SessionMeta({"a": 1})
     assert dict(memory) == {"a": 1}
     assert len(memory) == 1
     assert repr(memory) == "<Memory of a>"

@@ -712,17 +712,21 @@ def test_lost_pixels_are_counted(session: Session) -> None:
 
 def test_the_slit_profile_is_the_mean_of_rows(live: LiveExtraction) -> None:
     image = live.image
-    columns, flux, error = live.slit_profile(10, 5)
+    columns, flux, error = live.cross_dispersion_profile(10, 5)
     np.testing.assert_array_equal(columns, np.arange(46))
     np.testing.assert_allclose(flux, image.data[8:13].mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(
         error, np.sqrt((image.err[8:13].astype(float) ** 2).sum(axis=0)) / 5, rtol=1e-6
     )
     live.cursor_row, live.rows_averaged = 20.0, 3
-    np.testing.assert_allclose(live.slit_profile().flux, image.data[19:22].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        live.cross_dispersion_profile().flux, image.data[19:22].mean(axis=0), rtol=1e-6
+    )
     # At the ends of the image there are fewer rows.
-    np.testing.assert_allclose(live.slit_profile(0, 5).flux, image.data[:3].mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(live.slit_profile(99, 5).flux, image.data[-1], rtol=1e-6)
+    np.testing.assert_allclose(
+        live.cross_dispersion_profile(0, 5).flux, image.data[:3].mean(axis=0), rtol=1e-6
+    )
+    np.testing.assert_allclose(live.cross_dispersion_profile(99, 5).flux, image.data[-1], rtol=1e-6)
 
 
 def test_the_slit_profile_leaves_out_bad_pixels() -> None:
@@ -732,7 +736,7 @@ def test_the_slit_profile_leaves_out_bad_pixels() -> None:
     dq[10, 3] = 1
     dq[10, 4] = 4
     data[8:13, 6] = np.nan
-    profile = cut.slit_profile(replace(image, data=data, dq=dq), 10, 5)
+    profile = cut.cross_dispersion_profile(replace(image, data=data, dq=dq), 10, 5)
     assert profile.flux[3] == pytest.approx(image.data[[8, 11, 12], 3].mean())
     expected = np.sqrt((image.err[[8, 11, 12], 3].astype(float) ** 2).sum()) / 3
     assert profile.error[3] == pytest.approx(expected)
@@ -785,7 +789,7 @@ def test_a_single_image_has_no_integrations(live: LiveExtraction) -> None:
 
 def test_a_cut_is_of_one_image() -> None:
     with pytest.raises(LRSError, match="is a stack, expected one integration"):
-        cut.slit_profile(stack(), 3)
+        cut.cross_dispersion_profile(stack(), 3)
 
 
 def test_a_comparison_follows_the_integration(stacked, tmp_path) -> None:
@@ -1280,7 +1284,7 @@ def test_removed_data_close_the_extraction(live: LiveExtraction, session: Sessio
     live.wavelength_range = (5.0, 6.0)
     live.aperture = Aperture(xstart=3, xstop=8)
     live.numbers()
-    live.slit_profile()
+    live.cross_dispersion_profile()
     session.command_stack.undo()
     session.command_stack.redo()
     live.close()

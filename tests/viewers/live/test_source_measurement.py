@@ -18,8 +18,8 @@ from glue.core.state import GlueSerializer, GlueUnSerializer
 
 from glue_lrs import Aperture, Background, LRSError, SlitImage
 from glue_lrs.errors import LRSWarning
-from glue_lrs.extraction.factory import robust
-from glue_lrs.measurement.curve_of_growth import survey
+from glue_lrs.extraction.factory import optimal_for
+from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.viewers import LiveExtraction, live_for, open_extraction
 from glue_lrs.viewers.datasets.datasets import is_lrs_image, no_image
@@ -83,7 +83,7 @@ def test_measuring_is_a_survey_of_what_is_shown(live: LiveExtraction) -> None:
     live.add_callback("measured", seen.append)
     found = live.measure()
     assert seen == [found]
-    measurement, curve, background = survey(live.image)
+    measurement, curve, background = measure_with_growth(live.image)
     assert found.measurement.to_dict() == measurement.to_dict()
     assert found.curve.to_dict() == curve.to_dict()
     assert found.background == background
@@ -316,7 +316,7 @@ def test_the_residual_is_data_less_model(session: Session) -> None:
     assert data.label == f"{live.data.label} residual"
     assert [cid.label for cid in data.main_components] == ["residual", "sigma", "rejected"]
     assert data.get_component("residual").units == "MJy/sr"
-    result = robust(live.extract, live.shown).fit(live.shown)
+    result = optimal_for(live.extract, live.shown).fit(live.shown)
     np.testing.assert_allclose(data["residual"], result.residual(), rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(data["sigma"], result.normalised_residual(), rtol=1e-5, atol=1e-5)
     assert np.nanstd(data["residual"][:11]) == pytest.approx(0.5, rel=0.15)  # the noise
@@ -378,7 +378,7 @@ def test_the_residual_is_anew_when_asked_again(session: Session) -> None:
     live.background = replace(live.background, bkg_order=1)
     np.testing.assert_allclose(np.nanstd(data["residual"]), first)
     assert live.residual() is data
-    expected = robust(live.extract, live.shown).fit(live.shown).residual()
+    expected = optimal_for(live.extract, live.shown).fit(live.shown).residual()
     np.testing.assert_allclose(data["residual"], expected, rtol=1e-6, atol=1e-4)
     assert np.nanstd(data["residual"]) < 0.2 * first
 
@@ -404,7 +404,7 @@ def test_the_residual_of_a_stack_is_that_of_what_is_shown(stacked, integration) 
     assert u.Unit(data.get_component("residual").units) == u.DN / u.s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)  # the source is wider than that of LRS
-        expected = robust(stacked.extract, stacked.shown).fit(stacked.shown).residual()
+        expected = optimal_for(stacked.extract, stacked.shown).fit(stacked.shown).residual()
     np.testing.assert_allclose(data["residual"], expected, rtol=1e-6, atol=1e-4)
     stacked.integration = 1
     assert not stacked.residual_shown  # it would be that of another one

@@ -175,7 +175,7 @@ def test_the_cut_is_on_the_screen(live: Any, tab: Tab) -> None:
     """The flux of the columns at the crosshair, with the edges of its row."""
     settle(0.2)
     drawn_anew(tab.profile)
-    columns, flux, _ = live.slit_profile()
+    columns, flux, _ = live.cross_dispersion_profile()
     left, right = tab.profile.axes.get_xlim()
     low, high = tab.profile.axes.get_ylim()
     assert low < np.nanmin(flux) < np.nanmax(flux) < high  # the tops of sources as well
@@ -196,7 +196,7 @@ def test_nothing_is_under_the_line_of_text(live: Any, tab: Tab) -> None:
     text = tab.profile.editor.readout
     at = text.get_transform().transform(text.get_unitless_position())[1]
     bottom = at - text.size(tab.profile.figure.dpi)[1]
-    top = float(np.nanmax(live.slit_profile().flux))
+    top = float(np.nanmax(live.cross_dispersion_profile().flux))
     assert tab.profile.axes.transData.transform((0.0, top))[1] < bottom
 
 

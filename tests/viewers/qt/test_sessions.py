@@ -116,7 +116,7 @@ def test_moved_file(
 NAMES = {
     "glue_lrs.viewers.datasets.coordinates.LRSCoordinates",
     "glue_lrs.viewers.datasets.coordinates.SpectrumCoordinates",
-    "glue_lrs.viewers.datasets.session_meta.Memory",
+    "glue_lrs.viewers.datasets.session_meta.SessionMeta",
     "glue_lrs.viewers.qt.image.LRSImageLayerArtist",
     "glue_lrs.viewers.qt.image.LRSImageLayerState",
     "glue_lrs.viewers.qt.image.LRSImageViewer",
