@@ -32,7 +32,7 @@ from glue_lrs.simulation.scene import Scene
 PLANES = ("SCI", "ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "WAVELENGTH")
 SLIT_BACKGROUND = [[1.5], [8.5], [51.5], [59.5]]
 NARROW_BACKGROUND = [[1.5], [8.5], [33.5], [41.5]]
-#: Backgrounds whose memory is told.
+#: Backgrounds whose memory is reported.
 MEMORY: dict[str, dict[str, Any] | None] = {
     "no background": None,
     "median": {"bkg_fit": "median"},
@@ -44,15 +44,15 @@ PRISM_BACKGROUND = [[8.5], [20.5], [50.5], [62.5]]
 
 
 def memory(call: Callable[[], Any]) -> int:
-    """The most bytes that a call has in use, its result included."""
+    """Peak memory of a call in bytes, including its result."""
     call()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    kept = call()
+    result = call()
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
-    del kept
+    del result
     return peak
 
 
@@ -78,8 +78,8 @@ def cut_out(image: SlitImage, columns: int) -> SlitImage:
     return replace(image, **cut)
 
 
-def oracle(path: Path, reference: Path, apcorr: Path, number: int, **step: Any) -> float:
-    """Median seconds of the pipeline's run_extract1d, each on a fresh copy of the open model."""
+def pipeline_time(path: Path, reference: Path, apcorr: Path, number: int, **step: Any) -> float:
+    """Median duration of the pipeline's run_extract1d, each on a fresh copy of the open model."""
     from jwst.extract_1d.extract import run_extract1d
     from stdatamodels.jwst import datamodels
 
@@ -148,7 +148,7 @@ def benchmark_s2d(folder: Path, number: int) -> None:
     positioned = repeated(
         lambda extract, image: extract.run(image), list(zip(moved, images, strict=True)), number
     )
-    whole = repeated(
+    complete = repeated(
         lambda path, extract: extract(SlitImage.read(path)),
         list(zip(paths, made, strict=True)),
         number,
@@ -159,7 +159,7 @@ def benchmark_s2d(folder: Path, number: int) -> None:
             return [np.array(hdus[name].data, dtype=np.float32) for name in PLANES]
 
     def raw(path: Path) -> list[Any]:
-        """The six planes alone: their places in the file known, headers not read."""
+        """The six planes at known offsets in the file, without reading headers."""
         return [
             np.fromfile(path, ">f4", count, offset=at).astype("f4") for at, count in places[path]
         ]
@@ -171,7 +171,7 @@ def benchmark_s2d(folder: Path, number: int) -> None:
     reading = repeated(lambda path: SlitImage.read(path), [(path,) for path in paths], number)
     raw_planes = repeated(raw, [(path,) for path in paths], number)
     fits_planes = repeated(planes, [(path,) for path in paths], number)
-    jwst = oracle(paths[0], reference, apcorr, number)
+    jwst = pipeline_time(paths[0], reference, apcorr, number)
     boxcars = [specreduce_boxcar(image) for image in images]
     boxcar = repeated(lambda call: call(), [(call,) for call in boxcars], number)
 
@@ -183,7 +183,7 @@ def benchmark_s2d(folder: Path, number: int) -> None:
             ("run, positioned by the WCS", positioned, ours),
             ("extract(image): a specutils Spectrum", spectrum, ours),
             ("SlitImage.read", reading, ours),
-            ("read + extract: file to Spectrum", whole, ours),
+            ("read + extract: file to Spectrum", complete, ours),
             ("reading six planes, astropy.io.fits", fits_planes, ours),
             ("reading six planes, raw", raw_planes, ours),
             ("jwst run_extract1d", jwst, ours),
@@ -208,11 +208,11 @@ SUBARRAYS = ("FULL", "SLITLESSPRISM")
 
 def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
     """A stack: with a median, a constant and no background, with aperture correction."""
-    few = 12
+    short_stack = 12
     scene = Scene(seed=1, bad_fraction=0.001)
     path, short = folder / "stack_calints.fits", folder / "short_calints.fits"
     scene.calints(integrations).image.write(path)
-    scene.calints(few).image.write(short)
+    scene.calints(short_stack).image.write(short)
     image = SlitImage.read(path)
     apcorr = folder / "apcorr.fits"
     print(
@@ -230,10 +230,10 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
         entry = {"id": image.exp_type, "xstart": 30, "xstop": 41, **background}
         Reference({"apertures": [entry]}).write(reference)
         ours = repeated(lambda e: e.run(image), [(extract,) for extract in made], max(number, 5))
-        jwst = oracle(short, reference, apcorr, 2)
+        jwst = pipeline_time(short, reference, apcorr, 2)
         rows += [
             (f"run, {name}", ours / integrations, None),
-            (f"jwst, {name} ({few} integrations)", jwst / few, ours / integrations),
+            (f"jwst, {name} ({short_stack} integrations)", jwst / short_stack, ours / integrations),
         ]
         peaks[name] = memory(lambda made=made: made[0].run(image)) / (24 * image.data.size)
     show(rows)

@@ -1,4 +1,4 @@
-"""Optimal extraction beside the pipeline's and specreduce's: time, and how near the truth it is."""
+"""Optimal extraction compared with the pipeline and specreduce: speed and accuracy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEEDS = 5
 
 
 def true_psf(folder: Path) -> Path:
-    """The scenes' own profile as a PSF reference."""
+    """Write the PSF of the scenes as a PSF reference."""
     subpix, reach = 10, 30
     offset = np.arange(-reach * subpix, reach * subpix + 1) / subpix
     psf = PSF()
@@ -76,9 +76,9 @@ def specreduce_horne(image: SlitImage) -> Callable[[], Any]:
     from specreduce.extract import HorneExtract
     from specreduce.tracing import FitTrace
 
-    # Columns that hold data, and the positive trace alone: a negative one has no place in it.
-    lit = np.isfinite(image.wavelength).all(axis=0) & np.isfinite(image.data).any(axis=0)
-    first, last = np.flatnonzero(lit)[[0, -1]]
+    # Columns with data, without the negative trace, which HorneExtract does not model.
+    has_data = np.isfinite(image.wavelength).all(axis=0) & np.isfinite(image.data).any(axis=0)
+    first, last = np.flatnonzero(has_data)[[0, -1]]
     last = min(last, 22)
     part = (slice(None), slice(first, last + 1))
     values = np.array(image.data[part].T, dtype=float)
@@ -129,7 +129,7 @@ def benchmark_optimal(folder: Path, integrations: int, number: int) -> None:
         "the pipeline's arithmetic": {"psf": psf, "model_nod_pair": False},
     }
     rows: list[tuple[str, float, float | None]] = []
-    told = []
+    results = []
     times = {}
     for name, keys in modes.items():
         extract = Extract1D.from_reference(
@@ -138,26 +138,26 @@ def benchmark_optimal(folder: Path, integrations: int, number: int) -> None:
         times[name] = repeated(extract.run, [(image,) for image in images], number)
         rows.append((name, times[name], None))
         one = extract.run(images[0])
-        told.append((name, accuracy(one.columns["FLUX"], one.wavelength, made[0])))
+        results.append((name, accuracy(one.columns["FLUX"], one.wavelength, made[0])))
     spent, table = jwst_optimal(paths[0], reference, psf, max(number // 4, 3))
     first = times["learned profile, negative trace fitted"]
     rows.append(("jwst, extraction_type optimal (over the first)", spent, first))
     rows.append(
         ("jwst (over the pipeline's arithmetic)", spent, times["the pipeline's arithmetic"])
     )
-    told.append(("jwst", accuracy(table["FLUX"], table["WAVELENGTH"], made[0])))
+    results.append(("jwst", accuracy(table["FLUX"], table["WAVELENGTH"], made[0])))
     calls = [specreduce_horne(image) for image in images]
     horne = repeated(lambda call: call(), [(call,) for call in calls], max(number // 4, 3))
     rows.append(("specreduce: trace + Horne (over the first)", horne, first))
     spectrum = calls[0]()
     wave = np.nanmean(images[0].wavelength, axis=1)
     flux = spectrum.flux.value * images[0].pixel_area * 1e6
-    told.append(("specreduce", accuracy(flux, wave, made[0])))
+    results.append(("specreduce", accuracy(flux, wave, made[0])))
     print(f"\noptimal, s2d {images[0].shape[0]} x {images[0].shape[1]}")
     show(rows)
-    width = max(len(name) for name, _ in told)
+    width = max(len(name) for name, _ in results)
     print("  against the truth, 5 to 12 um:")
-    for name, text in told:
+    for name, text in results:
         print(f"    {name:{width}s}  {text}")
 
     stack = Scene(seed=1, sources=(source,), bad_fraction=0.005).calints(integrations)

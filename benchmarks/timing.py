@@ -1,4 +1,4 @@
-"""Timing calls, and telling the times."""
+"""Timing of calls, and a table of the times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def timed(calls: list[Callable[[], Any]]) -> float:
-    """Median seconds of calls that are each made once."""
+    """Median duration in seconds of calls that are each made once."""
     found = []
     for call in calls:
         start = time.perf_counter()
@@ -21,7 +21,7 @@ def timed(calls: list[Callable[[], Any]]) -> float:
 
 
 def repeated(call: Callable[..., Any], inputs: list[tuple[Any, ...]], number: int) -> float:
-    """Median seconds of a call with inputs that change from one repetition to the next."""
+    """Median duration in seconds of a call whose input changes from one repetition to the next."""
     for args in inputs:
         call(*args)  # warm
     turn = islice(cycle(inputs), number)
@@ -29,7 +29,7 @@ def repeated(call: Callable[..., Any], inputs: list[tuple[Any, ...]], number: in
 
 
 def show(rows: list[tuple[str, float, float | None]]) -> None:
-    """Print a table: what, milliseconds, and how many times as long as ours."""
+    """Print a table: name, milliseconds, and ratio to the time of this package."""
     width = max(len(what) for what, _, _ in rows)
     for what, seconds, ours in rows:
         ratio = "" if ours is None else f"{seconds / ours:10.1f} x"

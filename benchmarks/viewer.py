@@ -1,9 +1,8 @@
-"""How long the desktop takes from a move of the mouse to the spectrum on the screen.
+"""Latency of the desktop, from a move of the mouse to the redrawn spectrum.
 
-A real glue window with the tab of an extraction (image, spectrum, slit profile, panel), offscreen
-unless QT_QPA_PLATFORM says otherwise, gets real mouse events. A move is over when the canvases
-have been painted. Beside it, in the same run, is what the same move costs if both canvases are
-drawn anew, as viewers without blitting do.
+A glue window with the tab of an extraction (image, spectrum, slit profile, panel), offscreen unless
+QT_QPA_PLATFORM is set, receives mouse events of Qt. A move is complete when the canvases are
+painted. For comparison, the same run times moves with full draws of both canvases.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import Any
 
 from glue_lrs.simulation.scene import Scene
 
-#: Columns that the hand moves the aperture to and fro by.
-REACH = 3.0
+#: Amplitude in columns of the moves of the aperture.
+AMPLITUDE = 3.0
 
 
 def benchmark_viewer(folder: Path, integrations: int, repeat: int) -> None:
@@ -33,22 +32,22 @@ def benchmark_viewer(folder: Path, integrations: int, repeat: int) -> None:
     _drag(folder / "viewer_s2d.fits", f"s2d {image.shape[0]}x{image.shape[1]}", 25.0, repeat)
     stack = Scene(bad_fraction=0.001).calints(integrations).image
     stack.write(folder / "viewer_calints.fits")
-    what = "x".join(map(str, stack.data.shape))
+    shape = "x".join(map(str, stack.data.shape))
     del stack
-    _drag(folder / "viewer_calints.fits", f"stack {what}, one integration", 40.0, repeat)
+    _drag(folder / "viewer_calints.fits", f"stack {shape}, one integration", 40.0, repeat)
 
 
-def _drag(path: Path, what: str, asked: float, repeat: int) -> None:
+def _drag(path: Path, label: str, goal: float, repeat: int) -> None:
     from glue_qt.app import GlueApplication
     from qtpy import QtCore, QtGui, QtWidgets
 
-    from glue_lrs.viewers.qt.app import close
     from glue_lrs.viewers.qt.image import LRSImageViewer
     from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
     from glue_lrs.viewers.qt.tab import open_tab
+    from glue_lrs.viewers.qt.window import close
 
     class Painted(QtCore.QObject):
-        """Counts paintings of a canvas."""
+        """Counts the paint events of a canvas."""
 
         number = 0
 
@@ -74,31 +73,31 @@ def _drag(path: Path, what: str, asked: float, repeat: int) -> None:
         low, high = live.regions[0].at(live.rows, live.row_wavelength)
         row = len(live.rows) // 2
         column = float(low[row] + high[row]) / 2
-        row -= len(live.rows) // 8  # beside the handles in the middle
+        row -= len(live.rows) // 8  # outside the handles in the middle
 
-        def send(kind: Any, x: float, button: Any, held: Any) -> None:
+        def send(kind: Any, x: float, button: Any, pressed: Any) -> None:
             across, up = image.axes.transData.transform((x, row))
             ratio = canvas.device_pixel_ratio
             at = QtCore.QPointF(across / ratio, canvas.height() - up / ratio)
             place = QtCore.QPointF(canvas.mapToGlobal(at.toPoint()))
             none = QtCore.Qt.NoModifier
-            event = QtGui.QMouseEvent(kind, at, place, button, held, none)
+            event = QtGui.QMouseEvent(kind, at, place, button, pressed, none)
             QtWidgets.QApplication.sendEvent(canvas, event)
 
         left, nothing = QtCore.Qt.LeftButton, QtCore.Qt.NoButton
         send(QtCore.QEvent.MouseButtonPress, column, left, left)
         times, processor, seen = [], [], 0
         for step in range(repeat + 10):
-            # To and fro, no two moves alike.
-            x = column + REACH * (abs(step % 40 - 20) / 10 - 1) + 0.001 * step
+            # a triangle wave without equal positions
+            x = column + AMPLITUDE * (abs(step % 40 - 20) / 10 - 1) + 0.001 * step
             before, shown = live.extraction, painted.number
             start, busy = time.perf_counter(), time.process_time()
             send(QtCore.QEvent.MouseMove, x, nothing, left)
             QtWidgets.QApplication.processEvents()
             taken, worked = time.perf_counter() - start, time.process_time() - busy
             if live.extraction is before:
-                continue  # less than a pixel of the screen
-            if step >= 10:  # warm
+                continue  # moved by less than a screen pixel
+            if step >= 10:  # after warm-up
                 seen += painted.number > shown
                 times.append(taken)
                 processor.append(worked)
@@ -119,17 +118,17 @@ def _drag(path: Path, what: str, asked: float, repeat: int) -> None:
         median, new = statistics.median(times), statistics.median(plain)
         late, most, work = times[int(0.95 * len(times))], times[-1], statistics.median(processor)
         print(
-            f"  {what}: {median * 1e3:.1f}, {late * 1e3:.1f}, {most * 1e3:.1f} "
-            f"(asked: median at most {asked:.0f}; processor time {work * 1e3:.1f})\n"
+            f"  {label}: {median * 1e3:.1f}, {late * 1e3:.1f}, {most * 1e3:.1f} "
+            f"(goal: median at most {goal:.0f}; processor time {work * 1e3:.1f})\n"
             f"    {len(times)} moves, spectrum painted in {seen}, image redrawn {redrawn} times\n"
-            f"    image and spectrum drawn anew instead: {new * 1e3:.1f}, {new / median:.1f} x"
+            f"    full draws of image and spectrum: {new * 1e3:.1f}, {new / median:.1f} x"
         )
     finally:
         close(application)
 
 
 def _settle(widgets: Any) -> None:
-    """Let timers and layouts have their turn."""
+    """Process pending events, of timers and layouts."""
     end = time.monotonic() + 0.5
     while time.monotonic() < end:
         widgets.QApplication.processEvents()

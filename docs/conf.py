@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: no network, no committed figures, every warning an error."""
+"""Sphinx configuration: no network access, no committed figures, warnings are errors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "numpydoc",
-    "glue_lrs_pages",  # _ext: figures, real output of commands, the list of changes
+    "glue_lrs_pages",  # _ext: figures, output of commands, list of changes
 ]
 exclude_patterns = ["_build", "generated", "_ext"]
 default_role = "py:obj"
-nitpicky = (
-    False  # names of other packages lead nowhere without their inventories, which need a network
-)
+nitpicky = False  # inventories of other packages would need network access
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "none"  # types are in the docstrings

@@ -1,4 +1,4 @@
-"""Examples in the pages run in a folder that holds the files of ``glue-lrs demo``."""
+"""The doctests of the pages run in a directory with the files of ``glue-lrs demo``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ collect_ignore = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the package tell of bad pixels, as it does for readers; all else stays an error."""
+    """Ignore warnings of the package, which the pages discuss; others remain errors."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def demo_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``glue-lrs demo`` writes."""
+    """Return the directory with the files of ``glue-lrs demo``."""
     from glue_lrs.demo import run_demo
 
     folder = tmp_path_factory.mktemp("demo")
@@ -36,7 +36,7 @@ def demo_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def in_demo_folder(demo_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder for each page: what one page writes, another does not find."""
+    """Run each page in a separate directory, so that pages do not depend on each other."""
     for path in demo_files.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)

@@ -1,8 +1,8 @@
-"""Draw the figures of the documentation: called by Sphinx, or by hand.
+"""Draw the figures of the documentation; called by Sphinx.
 
     glue-lrs demo --output-dir demo && python docs/make_figures.py demo figures
 
-Nothing here is downloaded or remembered: all that is drawn is simulated or computed.
+All data are simulated or computed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from glue_lrs import Aperture, ApertureCorrection, Extract1D, LRSWarning, SlitImage
-from glue_lrs.measurement.curve_of_growth import measure_with_growth
-from glue_lrs.plotting.image import plot_cut, plot_image
-from glue_lrs.plotting.measurement import plot_measurement
-from glue_lrs.plotting.optimal import plot_optimal
-from glue_lrs.simulation.scene import Scene, demo_scene
-from glue_lrs.simulation.spectra import Source, Supernova
+from glue_lrs.measurement import measure_with_growth
+from glue_lrs.plotting import plot_cut, plot_image, plot_measurement, plot_optimal
+from glue_lrs.simulation import Scene, Source, Supernova, demo_scene
 
 VERMILION, BLUE, GREEN, GREY = "#D55E00", "#0072B2", "#009E73", "0.45"
-#: Pictures of the demonstration that are shown as they are.
+#: Figures of the demonstration that are used unchanged.
 FROM_DEMO = (
     "default", "wider", "nod", "background", "tapered", "tapered_width", "compared",
     "slitless_light_curve",
@@ -41,9 +38,9 @@ def draw_all(demo: Path, target: Path) -> None:
     Parameters
     ----------
     demo : Path
-        Folder of ``glue-lrs demo``.
+        Directory of ``glue-lrs demo``.
     target : Path
-        Folder to write PNG files to; made if there is none.
+        Directory for the PNG files; created if it does not exist.
     """
     target.mkdir(parents=True, exist_ok=True)
     for name in FROM_DEMO:
@@ -78,7 +75,7 @@ def _operator(image: SlitImage, **keys: Any) -> Extract1D:
 
 
 def choosing(demo: Path) -> Figure:
-    """What is measured of a nod, and its growth curve."""
+    """Measurement and curve of growth of a nod."""
     found, growth, background = measure_with_growth(SlitImage.read(demo / "demo_nod1_s2d.fits"))
     return plot_measurement(found, growth, background=background)
 
@@ -87,14 +84,14 @@ def choosing(demo: Path) -> Figure:
 
 
 def optimal(demo: Path) -> Figure:
-    """An optimal extraction, with its residual."""
+    """Draw an optimal extraction with its residual."""
     nod = SlitImage.read(demo / "demo_nod1_s2d.fits")
     extract = Extract1D.from_reference(None, nod.exp_type, extraction_type="optimal")
     return plot_optimal(extract.fit(nod), title="demo_nod1_s2d.fits")
 
 
 def image(demo: Path) -> Figure:
-    """The same nod before and after resampling."""
+    """Draw the same nod before and after resampling."""
     figure = _new(8.4, 6.6)
     cal, s2d = figure.subplots(1, 2)
     faint = replace(demo_scene(), sources=(Source(flux=Supernova(level=1.5e-4)),))
@@ -115,7 +112,7 @@ def _pixels(
     weights: dict[int, float],
     shifts: dict[int, float] | None = None,
 ) -> None:
-    """A row of pixels, with their numbers and how much of each counts."""
+    """Draw a row of pixels with their numbers, shaded by weight."""
     for column in range(first, last + 1):
         weight = weights.get(column, 0.0)
         colour = (*_rgb(VERMILION), 0.12 + 0.33 * weight) if weight else "white"
@@ -144,21 +141,21 @@ def _mark(ax: Axes, x: float, text: str, colour: str, *, below: bool = False) ->
 
 
 def conventions() -> Figure:
-    """The same eight pixels, said in the two ways."""
+    """Draw the same eight pixels in both conventions."""
     figure = _new(9.2, 4.4)
     top, bottom = figure.subplots(2, 1)
-    whole = dict.fromkeys(range(27, 35), 1.0)
-    _pixels(top, 24, 37, whole)
+    weights = dict.fromkeys(range(27, 35), 1.0)
+    _pixels(top, 24, 37, weights)
     for column in range(24, 38):
         top.plot(column, 0.16, ".", color=GREY, ms=4)
     _mark(top, 27, "xstart = 27", VERMILION)
     _mark(top, 34, "xstop = 34", VERMILION)
     top.set_ylim(-0.3, 2.2)
     top.set_title(
-        "limits: the numbers of the first and the last pixel, both included",
+        "limits: numbers of the first and the last pixel, both inclusive",
         loc="left", fontsize="medium",
     )  # fmt: skip
-    _pixels(bottom, 24, 37, whole)
+    _pixels(bottom, 24, 37, weights)
     _mark(bottom, 26.5, "lower edge 26.5", BLUE)
     _mark(bottom, 34.5, "upper edge 34.5", BLUE)
     for edge in np.arange(23.5, 38):
@@ -166,7 +163,7 @@ def conventions() -> Figure:
         bottom.text(edge, -0.24, f"{edge:g}", ha="center", va="top", fontsize=7.5, color=GREY)
     bottom.set_ylim(-0.6, 2.2)
     bottom.set_title(
-        "edges: positions on an axis on which pixel i reaches from i − 0.5 to i + 0.5  (src_coeff, "
+        "edges: positions on an axis on which pixel i extends from i − 0.5 to i + 0.5  (src_coeff, "
         "bkg_coeff)",
         loc="left", fontsize="medium",
     )  # fmt: skip
@@ -174,7 +171,7 @@ def conventions() -> Figure:
 
 
 def fractions() -> Figure:
-    """An aperture that covers its outermost pixels in part, and the weights."""
+    """Draw an aperture with fractional pixels at its edges, and the weights."""
     figure = _new(9.2, 4.6)
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (1.4, 1)})
     aperture = Aperture(xstart=27.3, xstop=33.6)
@@ -197,14 +194,14 @@ def fractions() -> Figure:
     bottom.tick_params(axis="x", labelbottom=True)
     bottom.set_xlabel("column")
     bottom.set_title(
-        f"together {sum(weights.values()):.1f} pixels = 34.1 − 26.8 = 33.6 − 27.3 + 1",
+        f"sum: {sum(weights.values()):.1f} pixels = 34.1 − 26.8 = 33.6 − 27.3 + 1",
         fontsize="medium", loc="left",
     )  # fmt: skip
     return figure
 
 
 def kinds(demo: Path) -> Figure:
-    """Three kinds of aperture on one image."""
+    """Draw three kinds of aperture on one image."""
     picture = SlitImage.read(demo / "demo_level3_s2d.fits")
     figure = _new(8.4, 5.6)
     shapes: dict[str, dict[str, Any]] = {
@@ -220,7 +217,7 @@ def kinds(demo: Path) -> Figure:
         plot_image(picture, _operator(picture, use_source_posn=False, **keys), ax=ax, legend=False)
         ax.set_title(title, fontsize="small")
         ax.set_xlabel("column")
-        for other in ax.child_axes:  # the wavelengths: once is enough
+        for other in ax.child_axes:  # one wavelength axis suffices
             other.set_visible(False)
         if ax is not figure.axes[0]:
             ax.set_ylabel("")
@@ -233,7 +230,7 @@ def kinds(demo: Path) -> Figure:
 
 
 def offset_background(demo: Path) -> Figure:
-    """Regions that move along with the source, and regions that stay."""
+    """Draw regions that move with the source, and fixed regions."""
     picture = SlitImage.read(demo / "demo_nod1_s2d.fits")
     keys = {"bkg_coeff": [[0.5], [4.5], [38.5], [43.5]], "bkg_fit": "median"}
     figure = _new(8.4, 6.2)
@@ -248,7 +245,7 @@ def offset_background(demo: Path) -> Figure:
 
 
 def fits() -> Figure:
-    """Three fits to the same regions of one row, a wild pixel in one of them."""
+    """Draw three fits to the same regions of one row, with one outlier."""
     scene = Scene(sources=(Source(flux=Supernova(level=1.5e-4)),), background_slope=0.08, seed=4)
     picture = scene.s2d(1, subtract_nod=False).image
     row, columns, bad = 150, np.arange(45), 41
@@ -279,7 +276,7 @@ def fits() -> Figure:
 
 
 def position(demo: Path) -> Figure:
-    """One aperture on two nods: where it is written, and where the source is."""
+    """Draw one aperture on two nods, fixed and moved to the source."""
     figure = _new(9.2, 4.6)
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
     for number, pair in enumerate(axes.T, start=1):
@@ -301,7 +298,7 @@ def position(demo: Path) -> Figure:
 
 
 def apcorr(demo: Path) -> Figure:
-    """Factors over size and wavelength."""
+    """Draw the aperture correction versus size, at several wavelengths."""
     table = ApertureCorrection.read(demo / "demo_apcorr.fits", subarray="FULL")
     figure = _new(7.2, 3.8)
     ax = figure.subplots()
@@ -323,7 +320,7 @@ def apcorr(demo: Path) -> Figure:
 
 
 def lost(demo: Path) -> Figure:
-    """What one bad pixel on the trace does to a spectrum."""
+    """Draw the effect of a bad pixel on the trace on the spectrum."""
     picture = SlitImage.read(demo / "demo_level3_s2d.fits")
     data = np.array(picture.data)
     data[250, 30] = np.nan
@@ -349,7 +346,7 @@ def lost(demo: Path) -> Figure:
 
 
 def filled() -> Figure:
-    """Masked rows, interpolated and NaN."""
+    """Draw masked rows, interpolated and NaN."""
     scene = replace(demo_scene(), bad_fraction=0.03)
     picture = scene.combined().image
     with warnings.catch_warnings():
@@ -361,7 +358,7 @@ def filled() -> Figure:
     wave = spectrum.spectral_axis.value
     ax.plot(wave, 1e3 * gaps.flux.value, color=BLUE, lw=1.2, label='fill="nan"')
     filled_in = np.where(spectrum.mask, 1e3 * spectrum.flux.value, np.nan)
-    ax.plot(wave, filled_in, ".", color=VERMILION, ms=5, label="what interpolation adds; masked")
+    ax.plot(wave, filled_in, ".", color=VERMILION, ms=5, label="interpolated (masked)")
     ax.set_xlim(7.6, 9.4)
     inside = (wave > 7.6) & (wave < 9.4)
     values = 1e3 * spectrum.flux.value[inside]

@@ -1,8 +1,8 @@
-"""Draw the screenshots of the desktop: called by Sphinx in a process of its own, or by hand.
+"""Draw the screenshots of the desktop application; called by Sphinx in a separate process.
 
     glue-lrs demo --output-dir demo && python docs/make_screenshots.py demo figures
 
-No screen is needed; the hands that drag are calls of the live extraction.
+No display is needed; drags are simulated by calls of the live extraction.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ SIZE = (1500, 880)
 
 
 def main(demo: Path, target: Path) -> None:
-    """Open the demonstration's first nod beside a badly placed spectrum, and mend it."""
+    """Open the first nod of the demonstration with a misplaced spectrum, and correct it."""
     from glue.main import load_plugins
     from glue_qt.app import GlueApplication
 
     from glue_lrs import Extract1D, LRSWarning, SlitImage
     from glue_lrs.viewers import open_extraction
-    from glue_lrs.viewers.qt.app import close, fill
+    from glue_lrs.viewers.qt.window import close, fill
 
     warnings.simplefilter("ignore", LRSWarning)
     target.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def main(demo: Path, target: Path) -> None:
 
 
 def photograph(application: Any, path: Path) -> None:
-    """Save a picture of the window once it has settled."""
+    """Save a screenshot of the window after pending events."""
     from glue_lrs.viewers.qt.base import settle
 
     settle()

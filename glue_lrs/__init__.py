@@ -5,7 +5,7 @@ Importing the package registers the formats ``lrs-s2d`` and ``lrs-x1d`` of specu
 
 from __future__ import annotations
 
-from glue_lrs._utils import interrupt  # first: the other imports take long
+from glue_lrs._utils import interrupt as interrupt  # first: the other imports take long
 
 # isort: split
 from importlib.metadata import version as _version
@@ -14,9 +14,15 @@ from glue_lrs import io as _io  # noqa: F401 - registers the formats
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.apertures.background import Background
+from glue_lrs.combination.combine import combine
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.extraction.optimal import OptimalExtractor
+from glue_lrs.extraction.rerun import rerun
 from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.measurement.curve_of_growth import curve_of_growth
+from glue_lrs.measurement.measure import measure
+from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.reference import Reference
 from glue_lrs.spectra.extraction import Extraction
 
@@ -28,8 +34,14 @@ __all__ = [
     "Extraction",
     "LRSError",
     "LRSWarning",
+    "OptimalExtractor",
+    "PSFProfile",
     "Reference",
     "SlitImage",
+    "combine",
+    "curve_of_growth",
+    "measure",
+    "rerun",
 ]
 
 __version__ = _version("glue-lrs")

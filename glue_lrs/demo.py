@@ -1,4 +1,4 @@
-"""The demonstration: STScI's worked examples on simulated files whose truth is known."""
+"""Demonstration: the worked examples of STScI on simulated files with known spectra."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning, WriteError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from glue_lrs.simulation.scene import Scene
-    from glue_lrs.simulation.truth import Simulated
-    from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.io.apcorr import write_apcorr
+from glue_lrs.plotting import plot_comparison, plot_product, plot_stack, plot_width, save
+from glue_lrs.simulation.optics import PIXEL_SCALE
+from glue_lrs.simulation.scene import Scene, demo_scene
+from glue_lrs.simulation.spectra import Source, Supernova
+from glue_lrs.simulation.truth import Simulated
+from glue_lrs.spectra.extraction import Extraction
 
 __all__ = ["EXAMPLES", "DemoResult", "Example", "Score", "run_demo"]
 
-#: Half width of the tapered aperture in pixels, as a function of the wavelength in micron: the line
-#: through 1.5 FWHM of STScI's LRS extraction notebook.
+#: Half width of the tapered aperture in pixels as a linear function of the wavelength in micron: a
+#: fit to 1.5 FWHM, from the LRS extraction notebook of STScI.
 TAPER = (2.445618715370405, 0.2579519802996102)
-#: The points of that line.
+#: Wavelengths in micron and FWHM in arcsec of that fit.
 FWHM_WAVELENGTH, FWHM = (5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42)
-#: Column of the target on the level-3 image.
+#: Column of the target in the level-3 image.
 _CENTRE = 30.5
-#: Where the truth is compared: at the ends of its range LRS has hardly any light.
+#: Wavelengths in micron of the comparison: LRS has little throughput beyond them.
 _COMPARED = (5.0, 12.0)
 _INTEGRATIONS = 16
 #: Flux of the supernova at 7 micron in Jy.
@@ -42,24 +43,24 @@ _LEVEL = 1.5e-4
 
 @dataclass(frozen=True)
 class Example:
-    """A way to extract: which simulated product, and what stands in its EXTRACT1D reference.
+    """An extraction: the simulated product and the keys of the EXTRACT1D reference.
 
     Parameters
     ----------
     name : str
-        How files and the table call it.
+        Name in file names and in the table.
     product : str
-        Ending of the image's name: ``"nod1_s2d"``, ``"level3_s2d"``, ``"slitless_calints"``.
+        The image: ``"nod1_s2d"``, ``"level3_s2d"`` or ``"slitless_calints"``.
     keys : dict
         Keys of the reference.
-    what : str
-        What it is, in a few words.
+    description : str
+        Short description of the aperture.
     """
 
     name: str
     product: str
     keys: dict[str, Any]
-    what: str
+    description: str
 
     @property
     def exp_type(self) -> str:
@@ -87,7 +88,7 @@ EXAMPLES = (
         "background",
         "nod1_s2d",
         {**_NOD, "bkg_coeff": [[0.5], [4.5], [38.5], [43.5]], "bkg_fit": "median"},
-        "the same, less a median background",
+        "the same, minus a median background",
     ),
     Example(
         "tapered",
@@ -116,21 +117,21 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Score:
-    """How a spectrum compares with the truth between 5 and 12 micron.
+    """Comparison of a spectrum with the true one between 5 and 12 micron.
 
     Parameters
     ----------
     ratio : float
         Median of extracted over true flux.
     rms : float
-        Root mean square of the differences in units of the errors; 1 is perfect.
+        Root mean square of the differences in units of the errors; expected to be 1.
     pull : float
-        Standard deviation of the differences in units of the errors: as `rms`, without what all
-        have in common.
+        Standard deviation of the differences in units of the errors: as `rms`, without a common
+        offset.
     signal_to_noise : float
         Median of flux over error.
-    compared, left_out : int
-        Fluxes that were compared, and those that were not, as a bad pixel lies in their aperture.
+    compared, excluded : int
+        Number of fluxes compared, and of those excluded because of a bad pixel in the aperture.
     """
 
     ratio: float
@@ -138,21 +139,21 @@ class Score:
     pull: float
     signal_to_noise: float
     compared: int
-    left_out: int
+    excluded: int
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demonstration made.
+    """Result of the demonstration.
 
     Parameters
     ----------
     scores : dict
-        The score of each example, by its name.
+        Score of each example by name.
     files : list of Path
-        All files that were written.
+        All written files.
     notes : list of str
-        What the extractions warned of.
+        Warnings of the extractions.
     """
 
     scores: dict[str, Score]
@@ -161,22 +162,22 @@ class DemoResult:
 
     @property
     def advice(self) -> str:
-        """Two lines: what to look at, and what to try next."""
+        """Two lines: figures to look at, and a command to try."""
         folder = self.files[0].parent
         return (
             f"look at   {folder / 'demo_compared.png'} and {folder / 'demo_background.png'}: "
-            "without its two regions some background stays in\n"
+            "without its two regions some background remains\n"
             f"try next  glue-lrs extract {folder / 'demo_nod2_s2d.fits'} "
             f"--apcorr {folder / 'demo_apcorr.fits'} --plot"
         )
 
     @property
-    def lines(self) -> list[dict[str, str]]:
-        """The table, a dict of cells for each line."""
-        found = []
+    def table(self) -> list[dict[str, str]]:
+        """Table of the scores: for each example a dict of heading and cell."""
+        rows = []
         for example in EXAMPLES:
             score = self.scores[example.name]
-            found.append(
+            rows.append(
                 {
                     "example": example.name,
                     "image": example.product,
@@ -184,68 +185,63 @@ class DemoResult:
                     "rms [sigma]": f"{score.rms:.2f}",
                     "pull std": f"{score.pull:.2f}",
                     "median S/N": f"{score.signal_to_noise:.1f}",
-                    "bad pixel": str(score.left_out),
-                    "aperture": example.what,
+                    "bad pixel": str(score.excluded),
+                    "aperture": example.description,
                 }
             )
-        return found
+        return rows
 
 
 def run_demo(
     output_dir: str | PathLike[str],
     *,
     overwrite: bool = False,
-    tell: Callable[[str], object] = lambda text: None,
+    report: Callable[[str], object] = lambda text: None,
 ) -> DemoResult:
-    """Simulate files, extract them, draw pictures, and compare with the truth.
+    """Simulate files, extract and plot them, and compare with the true spectra.
 
     Parameters
     ----------
     output_dir : str or path-like
-        Folder to write to; made if there is none.
+        Folder to write to; created if it does not exist.
     overwrite : bool
         Whether existing files may be replaced.
-    tell : callable
-        Called with a line of text for each stage.
+    report : callable
+        Called with a line of text at each stage.
 
     Returns
     -------
     DemoResult
-        The scores and the files.
+        Scores, files and warnings.
 
     Raises
     ------
     WriteError
         If a file exists or cannot be written.
     """
-    from glue_lrs.io.apcorr import write_apcorr
-    from glue_lrs.plotting.style import save
-    from glue_lrs.simulation.scene import demo_scene
-    from glue_lrs.simulation.spectra import Source, Supernova
-
     folder = Path(output_dir)
-    files = _names(folder)
+    files = _file_names(folder)
     if not overwrite:
         for path in files.values():
             if path.exists():
                 raise WriteError(
-                    f"{path}: exists, expected a new folder (--output-dir) or --overwrite"
+                    "exists, expected a new folder (--output-dir) or --overwrite", subject=path
                 )
     folder.mkdir(parents=True, exist_ok=True)
-    # Faint enough for the background to matter.
+    # So faint that the background matters.
     scene = replace(demo_scene(), sources=(Source(flux=Supernova(level=_LEVEL)),))
 
-    tell("simulating: two nods, both combined, a slitless time series ...")
+    report("simulating: two nods, both combined, a slitless time series ...")
     products = _products(scene)
-    for name, made in products.items():
-        made.image.write(files[name], overwrite=overwrite)
+    for name, product in products.items():
+        product.image.write(files[name], overwrite=overwrite)
     tables = [
         scene.aperture_correction(subarray, size=np.arange(1, 31))
         for subarray in ("FULL", "SLITLESSPRISM")
     ]
     write_apcorr(tables, files["apcorr"], overwrite=overwrite)
 
-    tell("extracting and drawing: " + ", ".join(example.name for example in EXAMPLES) + " ...")
+    report("extracting and drawing: " + ", ".join(example.name for example in EXAMPLES) + " ...")
     scores: dict[str, Score] = {}
     spectra: dict[str, Extraction] = {}
     notes: list[str] = []
@@ -253,16 +249,26 @@ def run_demo(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LRSWarning)
             spectra[example.name] = _run(example, products[example.product], files, overwrite)
-        notes += [f"{example.name}: {one.message}" for one in caught]
+        notes += [f"{example.name}: {warning.message}" for warning in caught]
         scores[example.name] = _compare(spectra[example.name], products[example.product])
     truth = products["level3_s2d"].truth
-    save(_comparison(spectra, truth.wavelength, truth.flux), files["compared"], overwrite=overwrite)
-    save(_width(), files["width"], overwrite=overwrite)
+    slit = {
+        f"{example.name}: {example.description}": spectra[example.name]
+        for example in EXAMPLES
+        if example.exp_type == FIXED_SLIT
+    }
+    figure = plot_comparison(
+        slit,
+        truth=(truth.wavelength, truth.flux),
+        title="the five worked examples, and the truth",
+    )
+    save(figure, files["compared"], overwrite=overwrite)
+    save(_plot_taper(), files["width"], overwrite=overwrite)
     return DemoResult(scores, list(files.values()), notes)
 
 
-def _names(folder: Path) -> dict[str, Path]:
-    """All files of the demonstration."""
+def _file_names(folder: Path) -> dict[str, Path]:
+    """Return the paths of all files of the demonstration."""
     names = {
         f"{product}": f"demo_{product}.fits"
         for product in ("nod1_s2d", "nod2_s2d", "level3_s2d", "slitless_calints")
@@ -280,7 +286,7 @@ def _names(folder: Path) -> dict[str, Path]:
 
 
 def _products(scene: Scene) -> dict[str, Simulated]:
-    # A transit, one per cent deep.
+    # A transit with a depth of 1%.
     phase = np.linspace(-1.0, 1.0, _INTEGRATIONS)
     factors = 1.0 - 0.01 / (1.0 + np.exp((np.abs(phase) - 0.45) / 0.04))
     return {
@@ -294,18 +300,14 @@ def _products(scene: Scene) -> dict[str, Simulated]:
 def _run(
     example: Example, product: Simulated, files: dict[str, Path], overwrite: bool
 ) -> Extraction:
-    """Write an example's reference, extract with it as a user would, write and draw."""
-    from glue_lrs.plotting.product import plot_product
-    from glue_lrs.plotting.spectra import plot_stack
-    from glue_lrs.plotting.style import save
-
+    """Write the reference of an example, extract with it, and write and plot the spectrum."""
     path = files[f"{example.name} json"]
-    wanted = Extract1D.from_reference(
+    recipe = Extract1D.from_reference(
         {"apertures": [{"id": example.exp_type, **example.keys}]},
         example.exp_type,
         apcorr=files["apcorr"],
     )
-    wanted.to_reference().write(path, overwrite=overwrite)
+    recipe.to_reference().write(path, overwrite=overwrite)
     image = SlitImage.read(files[example.product])
     operator = Extract1D.from_reference(path, image.exp_type, apcorr=files["apcorr"])
     extraction = operator.run(image)
@@ -318,7 +320,7 @@ def _run(
         extraction,
         integration=0 if extraction.is_stack else None,
         truth=(truth.wavelength, flux),
-        title=f"{example.name}: {files[example.product].name}, {example.what}",
+        title=f"{example.name}: {files[example.product].name}, {example.description}",
     )
     save(figure, files[f"{example.name} png"], overwrite=overwrite)
     if extraction.is_stack:
@@ -332,53 +334,31 @@ def _compare(extraction: Extraction, product: Simulated) -> Score:
     known = np.flatnonzero(np.isfinite(truth.wavelength))
     wave = extraction.wavelength
     row = known[np.abs(truth.wavelength[known] - wave[:, np.newaxis]).argmin(axis=1)]
-    flux = truth.flux[row]
+    true_flux = truth.flux[row]
     if truth.factors is not None:
-        flux = truth.factors[:, np.newaxis] * flux
-    found, error = extraction.columns["FLUX"], extraction.columns["FLUX_ERROR"]
-    compared = (wave > _COMPARED[0]) & (wave < _COMPARED[1]) & np.isfinite(flux)
-    # A lost pixel's light is not made up for: these rows say nothing of the extraction.
-    whole = np.abs(extraction.lost_fraction) < 1e-6
-    good = compared & whole & ~extraction.mask & (error > 0)
-    pull = _part(found - flux, good) / _part(error, good)
+        true_flux = truth.factors[:, np.newaxis] * true_flux
+    flux, error = extraction.columns["FLUX"], extraction.columns["FLUX_ERROR"]
+    in_range = (wave > _COMPARED[0]) & (wave < _COMPARED[1]) & np.isfinite(true_flux)
+    # The flux of bad pixels is missing, which would bias the comparison.
+    complete = np.abs(extraction.lost_fraction) < 1e-6
+    good = in_range & complete & ~extraction.mask & (error > 0)
+
+    def selected(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.broadcast_to(values, good.shape)[good]
+
+    pull = selected(flux - true_flux) / selected(error)
     return Score(
-        ratio=float(np.median(_part(found, good) / _part(flux, good))),
+        ratio=float(np.median(selected(flux) / selected(true_flux))),
         rms=float(np.sqrt(np.mean(pull**2))),
         pull=float(np.std(pull)),
-        signal_to_noise=float(np.median(_part(found, good) / _part(error, good))),
+        signal_to_noise=float(np.median(selected(flux) / selected(error))),
         compared=int(good.sum()),
-        left_out=int((compared & ~good).sum()),
+        excluded=int((in_range & ~good).sum()),
     )
 
 
-def _part(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
-    return np.broadcast_to(values, chosen.shape)[chosen]
-
-
-def _comparison(
-    spectra: dict[str, Extraction], wavelength: NDArray[np.float64], flux: NDArray[np.float64]
-) -> Figure:
-    from glue_lrs.plotting.spectra import plot_comparison
-
-    slit = {
-        f"{one.name}: {one.what}": spectra[one.name]
-        for one in EXAMPLES
-        if one.exp_type == FIXED_SLIT
-    }
-    figure: Figure = plot_comparison(
-        slit, truth=(wavelength, flux), title="the five worked examples, and the truth"
-    )
-    return figure
-
-
-def _width() -> Figure:
-    from matplotlib.figure import Figure
-
-    from glue_lrs.plotting.image import plot_width
-    from glue_lrs.simulation.optics import PIXEL_SCALE
-
+def _plot_taper() -> Figure:
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
-    ax = figure.subplots()
-    plot_width(FWHM_WAVELENGTH, FWHM, TAPER, pixel_scale=PIXEL_SCALE, ax=ax)
+    ax = plot_width(FWHM_WAVELENGTH, FWHM, TAPER, pixel_scale=PIXEL_SCALE, ax=figure.subplots())
     ax.set_title("the tapered aperture: a line through 1.5 FWHM", fontsize="medium", loc="left")
     return figure

@@ -17,7 +17,7 @@ __all__ = [
     "expected_fwhm",
 ]
 
-#: Bit 0 of the DQ plane: the pixel holds no measurement.
+#: Bit 0 of the DQ plane: the pixel must not be used.
 DO_NOT_USE = 1
 
 #: EXP_TYPE of the fixed slit.
@@ -26,21 +26,21 @@ FIXED_SLIT = "MIR_LRS-FIXEDSLIT"
 #: EXP_TYPE of the slitless subarray.
 SLITLESS = "MIR_LRS-SLITLESS"
 
-#: Arcsec along the slit that a column covers.
+#: Pixel scale along the slit: arcsec per column.
 PIXEL_SCALE = 0.11
 
-#: Full width at half maximum of LRS: wavelengths in micron, arcsec.
+#: Expected full width at half maximum of the LRS PSF: wavelengths in micron, FWHM in arcsec.
 EXPECTED_FWHM = ((5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42))
 
-#: The same with points far beyond, on the lines through the first and the last two.
+#: The same table, extrapolated linearly to 0 and 100 micron.
 _EXTENDED = ((0.0, *EXPECTED_FWHM[0], 100.0), (0.27, *EXPECTED_FWHM[1], 3.06))
 
-#: FWHM of a Gaussian of unit standard deviation.
+#: FWHM of a Gaussian with unit standard deviation.
 FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
 
 
 def expected_fwhm(wavelength: ArrayLike) -> NDArray[np.float64]:
-    """Full width at half maximum that LRS is expected to have.
+    """Return the expected full width at half maximum of the LRS PSF.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def expected_fwhm(wavelength: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray
-        FWHM in arcsec: 0.29, 0.30, 0.36 and 0.42 at 5, 7.5, 10 and 12 micron (the STScI's LRS
-        extraction notebook), linear between and beyond.
+        FWHM in arcsec: 0.29, 0.30, 0.36 and 0.42 at 5, 7.5, 10 and 12 micron (from the LRS
+        extraction notebook of STScI), interpolated and extrapolated linearly.
     """
     return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *_EXTENDED))

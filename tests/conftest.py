@@ -11,6 +11,7 @@ os.environ.setdefault("QT_API", "pyqt6")
 os.environ["PYTEST_QT_API"] = os.environ["QT_API"]
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,18 @@ from glue_lrs.instrument import FIXED_SLIT
 # The same examples each time: a test that fails now and then is of no use.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+#: Markers of whole folders; single tests elsewhere that need jwst are marked one by one.
+_MARKERS = {"parity": "parity", "truth": "truth", "viewers/qt": "desktop"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of a folder."""
+    here = Path(__file__).parent
+    for item in items:
+        for folder, marker in _MARKERS.items():
+            if item.path.is_relative_to(here / folder):
+                item.add_marker(marker)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The demonstration: what it prints is the truth, and the pipeline takes its files."""
+"""The demonstration: its table against the true spectra, and its files in the pipeline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from matplotlib import image as pictures
-from stdatamodels.jwst import datamodels
 
 from glue_lrs.cli.program import main
 from glue_lrs.demo import EXAMPLES, FWHM, FWHM_WAVELENGTH, TAPER
@@ -23,7 +22,7 @@ SPECTRA = {
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    """The folder and what was printed: one run for all tests."""
+    """The folder and the output of one run for all tests."""
     folder = tmp_path_factory.mktemp("demo") / "new"
     result = CliRunner().invoke(main, ["demo", "--output-dir", str(folder)])
     assert result.exit_code == 0, result.stderr
@@ -43,12 +42,12 @@ def test_table_against_the_truth(demo: tuple[Path, Result]) -> None:
     ratio = {name: float(row["flux/truth"]) for name, row in rows.items()}
     pull = {name: float(row["pull std"]) for name, row in rows.items()}
     rms = {name: float(row["rms [sigma]"]) for name, row in rows.items()}
-    # Where the background is subtracted nothing but noise is left.
+    # With background subtraction only noise remains.
     for name in ("background", "slitless"):
         assert ratio[name] == pytest.approx(1, abs=0.002)
         assert 0.9 < pull[name] < 1.1
         assert 0.9 < rms[name] < 1.1
-    # Where it is not, more stays in the more pixels there are.
+    # Without, the excess increases with the number of pixels.
     assert 1.001 < ratio["default"] < ratio["wider"] < 1.01
     assert 1.001 < ratio["nod"] < 1.01
     assert 1.001 < ratio["tapered"] < 1.01
@@ -56,7 +55,7 @@ def test_table_against_the_truth(demo: tuple[Path, Result]) -> None:
 
 
 def test_table_from_the_files(demo: tuple[Path, Result]) -> None:
-    """What was printed, worked out again from the files and the scene's supernova."""
+    """The printed table, recomputed from the files and the supernova of the scene."""
     folder, result = demo
     flux_of = Supernova(level=1.5e-4)
     for name in ("default", "nod", "background"):
@@ -90,7 +89,7 @@ def test_limits_are_those_of_the_notebook(demo: tuple[Path, Result]) -> None:
     assert np.polynomial.polynomial.polyfit(FWHM_WAVELENGTH, half, 1) == pytest.approx(TAPER)
 
 
-def test_all_files_are_there_and_whole(demo: tuple[Path, Result]) -> None:
+def test_all_files_are_written(demo: tuple[Path, Result]) -> None:
     folder, result = demo
     names = {path.name for path in folder.iterdir()}
     images = {"demo_nod1_s2d.fits", "demo_nod2_s2d.fits", "demo_level3_s2d.fits",
@@ -111,7 +110,10 @@ def test_all_files_are_there_and_whole(demo: tuple[Path, Result]) -> None:
             assert Path(word).exists()
 
 
+@pytest.mark.parity
 def test_stdatamodels_opens_all(demo: tuple[Path, Result]) -> None:
+    from stdatamodels.jwst import datamodels
+
     folder = demo[0]
     kinds = {
         "demo_level3_s2d.fits": datamodels.SlitModel,
@@ -133,10 +135,12 @@ def test_stdatamodels_opens_all(demo: tuple[Path, Result]) -> None:
         model.close()
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", ["background", "tapered", "slitless"])
 def test_the_pipeline_agrees(demo: tuple[Path, Result], name: str) -> None:
-    """The pipeline's own step function on the demo's files gives the demo's spectra."""
+    """The step function of the pipeline results in the same spectra."""
     from jwst.extract_1d.extract import run_extract1d
+    from stdatamodels.jwst import datamodels
 
     folder = demo[0]
     product = next(one.product for one in EXAMPLES if one.name == name)
@@ -160,7 +164,7 @@ def test_the_pipeline_agrees(demo: tuple[Path, Result], name: str) -> None:
                 np.testing.assert_array_equal(known, np.isfinite(theirs))
 
 
-def test_nothing_is_replaced(demo: tuple[Path, Result]) -> None:
+def test_existing_files_are_kept(demo: tuple[Path, Result]) -> None:
     folder = demo[0]
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     result = CliRunner().invoke(main, ["demo", "--output-dir", str(folder)])

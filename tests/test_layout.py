@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import glue_lrs
 import pytest
+
+import glue_lrs
 
 PACKAGE = Path(glue_lrs.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

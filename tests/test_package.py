@@ -20,7 +20,7 @@ def test_importing_the_package_brings_in_nothing_heavy() -> None:
         "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - {'glue_lrs'}));"
         "print(*(m for m in sys.modules if m.split('.')[0] in "
         "('qtpy', 'PyQt6', 'PySide6', 'ipywidgets', 'glue', 'jwst', 'stdatamodels', 'crds')));"
-        "print(*(m for m in sys.modules if m.startswith(('glue_lrs.plotting.image', 'glue_lrs.cli', "
+        "print(*(m for m in sys.modules if m.startswith(('glue_lrs.plotting.image', 'glue_lrs.cli',"
         "'glue_lrs.simulation.scene', 'glue_lrs.demo'))))"
     )
     added, *heavy = [*run(code).split("\n"), "", ""]

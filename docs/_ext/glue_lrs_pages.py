@@ -1,7 +1,7 @@
-"""Sphinx extension of these pages: figures, real output of commands, the list of changes.
+"""Sphinx extension for this documentation: figures, output of commands, list of changes.
 
-Before pages are read, ``glue-lrs demo`` runs in a temporary folder and `make_figures` draws into
-``docs/generated``. The directive ``command`` then runs commands among the demonstration's files.
+Before the pages are read, ``glue-lrs demo`` runs in a temporary directory, and `make_figures` draws
+into ``docs/generated``. The directive ``command`` runs commands in a copy of the demo directory.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,8 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-#: How outputs call the folder in which commands run.
+#: Displayed path of the directory in which commands run.
 SHOWN_FOLDER = "/home/me/lrs"
-_TYPES = {"feature": "New", "bugfix": "Mended", "doc": "Documentation"}
 
 _state: dict[str, Path] = {}
 
@@ -46,7 +46,7 @@ def prepare(app: Sphinx) -> None:
         warnings.simplefilter("ignore", LRSWarning)
         run_demo(demo)
         make_figures.draw_all(demo, Path(app.srcdir) / "generated")
-        # In a process of its own: glue changes settings of Matplotlib, Qt wants to be the first.
+        # In a separate process: glue changes Matplotlib settings, and Qt must be imported first.
         screenshots = Path(app.srcdir) / "make_screenshots.py"
         subprocess.run(
             [sys.executable, screenshots, demo, Path(app.srcdir) / "generated"],
@@ -56,13 +56,13 @@ def prepare(app: Sphinx) -> None:
 
 
 def clean_up(app: Sphinx, error: Exception | None) -> None:
-    """Remove what was made outside of the documentation."""
+    """Remove the temporary directory."""
     if "work" in _state:
         shutil.rmtree(_state.pop("work"), ignore_errors=True)
 
 
 def page_folder(page: str) -> Path:
-    """The folder of a page, with the demonstration's files in it."""
+    """Return the working directory of a page, with links to the demo files."""
     folder = _state["work"] / page.replace("/", "-")
     if not folder.exists():
         folder.mkdir()
@@ -72,7 +72,7 @@ def page_folder(page: str) -> Path:
 
 
 def run(line: str) -> tuple[str, int]:
-    """Run a line of ``glue-lrs`` in the present folder: what it prints, and its exit code."""
+    """Run a ``glue-lrs`` command line in the current directory; return output and exit code."""
     from click.testing import CliRunner
 
     from glue_lrs.cli.program import main
@@ -88,16 +88,16 @@ def run(line: str) -> tuple[str, int]:
 
 
 class Command(SphinxDirective):
-    """Show lines of ``glue-lrs`` and what each prints; an unexpected exit code is a warning.
+    """Show ``glue-lrs`` command lines with their output; an unexpected exit code is an error.
 
-    A line that ends in a backslash goes on in the next one.
+    A line that ends in a backslash is continued on the next one.
     """
 
     has_content = True
     option_spec = {"exit": directives.nonnegative_int, "head": directives.positive_int}  # noqa: RUF012
 
     def run(self) -> list[nodes.Node]:
-        """Run the lines in the folder of the page."""
+        """Run the lines in the working directory of the page."""
         folder = page_folder(self.env.docname)
         expected = self.options.get("exit", 0)
         shown: list[str] = []
@@ -118,15 +118,16 @@ class Command(SphinxDirective):
 
 
 class Changes(SphinxDirective):
-    """List the fragments of ``changes/``: ``<slug>.<type>.md``, one or more paragraphs each."""
+    """List the changelog fragments by type, in the order of ``[tool.towncrier]``."""
 
     def run(self) -> list[nodes.Node]:
-        """Read the fragments as reStructuredText, after the code marks of Markdown."""
-        folder = Path(self.env.srcdir).parent / "changes"
+        """Parse the fragments as reStructuredText, with Markdown code marks converted."""
+        root = Path(self.env.srcdir).parent
+        settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
         found: list[nodes.Node] = []
-        for kind, title in _TYPES.items():
+        for kind in settings["tool"]["towncrier"]["type"]:
             items = nodes.bullet_list()
-            for path in sorted(folder.glob(f"*.{kind}.md")):
+            for path in sorted((root / "changes").glob(f"*.{kind['directory']}*.md"), key=_number):
                 self.env.note_dependency(str(path))
                 text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", path.read_text(encoding="utf-8"))
                 item = nodes.list_item()
@@ -134,17 +135,22 @@ class Changes(SphinxDirective):
                 self.state.nested_parse(lines, 0, item)
                 items += item
             if items.children:
-                found += [nodes.rubric(title, title), items]
+                found += [nodes.rubric(kind["name"], kind["name"]), items]
         if not found:
-            text = "Nothing is listed yet."
+            text = "No changes yet."
             found = [nodes.paragraph(text, text)]
         return found
+
+
+def _number(path: Path) -> tuple[int, ...]:
+    """Issue and counter of a fragment: 11.feature.2.md is after 2.feature.md."""
+    return tuple(int(part) for part in path.name.split(".") if part.isdigit())
 
 
 def without_formats(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Take away the table of formats that astropy adds to ``read`` and ``write``: there is one."""
+    """Remove the table of formats that astropy adds to ``read`` and ``write``: it has one row."""
     for number, line in enumerate(lines):
         if line.startswith("The available built-in formats are"):
             del lines[number:]
@@ -152,7 +158,7 @@ def without_formats(
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register."""
+    """Register the directives and event handlers."""
     app.connect("builder-inited", prepare)
     app.connect("build-finished", clean_up)
     app.connect("autodoc-process-docstring", without_formats, priority=400)  # before numpydoc

@@ -1,7 +1,7 @@
-"""LazyHeader: a FITS header of one's own, copied only when somebody looks at it.
+"""LazyHeader: a copy-on-access FITS header.
 
-An image, its extractions and their spectra each have a header. Copying one takes as long as an
-extraction, and few are ever looked at.
+An image, its extractions and their spectra each have an independent header. Copying a header takes
+as long as an extraction, and few headers are ever accessed.
 """
 
 from __future__ import annotations
@@ -17,37 +17,36 @@ _LOCK = threading.RLock()
 
 
 class LazyHeader(fits.Header):
-    """An astropy header that becomes a copy of another one when it is first looked at.
+    """Independent copy of an astropy header that is made at first access.
 
-    Made by `OwnHeader.of`. Whatever is done to it changes nothing else, and whatever is done to the
-    header that it was made of does not change it.
+    Constructed by `LazyHeader.from_header`. Changes to the copy do not affect the original header
+    or other copies, nor the reverse.
 
     Notes
     -----
-    ``_template`` is a header that nobody changes. Until somebody looks at it, an `LazyHeader` has no
-    other attribute: Python calls ``__getattr__`` for what is not there, and only for that.
+    ``_template`` is a header that is never modified. Before the first access it is the only
+    attribute of a `LazyHeader`, so that Python calls ``__getattr__`` for all others.
     """
 
     @classmethod
     def from_header(cls, header: fits.Header) -> LazyHeader:
-        """Make a header of one's own.
+        """Return an independent copy of a header.
 
         Parameters
         ----------
         header : `~astropy.io.fits.Header`
-            A plain header must not be changed any more by whoever hands it over; an `LazyHeader`
-            may be.
+            The header. A plain header must not be modified afterwards; a `LazyHeader` may be.
 
         Returns
         -------
         LazyHeader
-            A copy, that is made now only if `header` is an `LazyHeader` that was changed.
+            Copy of the header; copied immediately only if `header` is a modified `LazyHeader`.
         """
         template: fits.Header | None = header
         if isinstance(header, cls):
             template = header.__dict__.get("_template")
-            # astropy keeps account of changes for its own use; should that end, all are copied.
-            if template is None or (header._looked_at and getattr(header, "_modified", True)):
+            # `_modified` is internal to astropy; without it, every accessed header is copied.
+            if template is None or (header._accessed and getattr(header, "_modified", True)):
                 template = fits.Header.copy(header)
         made = cls.__new__(cls)
         made.__dict__["_template"] = template
@@ -55,27 +54,28 @@ class LazyHeader(fits.Header):
 
     @staticmethod
     def view(header: fits.Header) -> fits.Header:
-        """The same cards, to be read only: they are not copied for it."""
-        if isinstance(header, LazyHeader) and not header._looked_at:
+        """Return the header for reading only, without copying it."""
+        if isinstance(header, LazyHeader) and not header._accessed:
             return header.__dict__["_template"]
         return header
 
     @property
-    def _looked_at(self) -> bool:
+    def _accessed(self) -> bool:
+        """Whether the header has been copied."""
         return len(self.__dict__) > 1 or "_template" not in self.__dict__
 
     def __getattr__(self, name: str) -> Any:
-        # Python asks for names with underscores by itself.
+        # Python itself looks up special names, which is no access to the header.
         if not name.startswith("__") and "_template" in self.__dict__:
             with _LOCK:
-                if not self._looked_at:
+                if not self._accessed:
                     self.__dict__.update(fits.Header.copy(self.__dict__["_template"]).__dict__)
             if name in self.__dict__:
                 return self.__dict__[name]
         raise AttributeError(f"'Header' object has no attribute {name!r}")
 
     def clear(self) -> None:
-        """Remove all cards; astropy does not count that as a change."""
+        """Remove all cards, and set the flag of a modified header, which astropy does not."""
         self.__dict__.pop("_template", None)
         super().clear()
         self.__dict__["_modified"] = True

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.polynomial.polynomial import Polynomial, polyval
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from glue_lrs.errors import ReferenceFileError
 
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
+
 __all__ = ["trace_terms"]
 
+#: Largest deviation of the polynomial from the trace in columns, far below the size of a pixel.
+_TOLERANCE = 0.01
 
-def trace_terms(center: ArrayLike, wavelength: ArrayLike | None) -> NDArray[np.float64]:
-    """A trace as a polynomial of the wavelength that is right to 0.01 column."""
+#: Highest degree that is tried.
+_MAX_DEGREE = 9
+
+
+def trace_terms(center: ArrayLike, wavelength: ArrayLike | None) -> Array:
+    """Return a trace as a polynomial of the wavelength, the lowest that is right to 0.01 column.
+
+    Parameters
+    ----------
+    center : array_like
+        Column in each row, shape (row,); rows that are NaN do not count.
+    wavelength : array_like
+        Wavelength of each row in micron, shape (row,).
+
+    Returns
+    -------
+    ndarray
+        Coefficients, the constant term first.
+
+    Raises
+    ------
+    ReferenceFileError
+        If shapes differ, or fewer than two rows are finite.
+    """
     trace = np.asarray(center, dtype=float)
     if wavelength is None:
         raise ReferenceFileError("wavelength is missing, expected that of each row of the trace")
@@ -24,8 +53,8 @@ def trace_terms(center: ArrayLike, wavelength: ArrayLike | None) -> NDArray[np.f
             "column and a wavelength for each row"
         )
     terms = trace[known].mean(keepdims=True)
-    for degree in range(10):
+    for degree in range(_MAX_DEGREE + 1):
         terms = Polynomial.fit(waves[known], trace[known], degree).convert().coef
-        if np.abs(polyval(waves[known], terms) - trace[known]).max() < 0.01:
+        if np.abs(polyval(waves[known], terms) - trace[known]).max() < _TOLERANCE:
             break
     return terms

@@ -10,17 +10,22 @@ __all__ = ["reader", "writer"]
 
 
 def reader(default_format: str, doc: str) -> Any:
-    """Make a ``read`` classmethod that takes one format unless told another.
+    """Return a ``read`` classmethod with a default format.
 
-    There is one format for each kind of file, and its reader says what is wrong with a file, which
-    the registry's guessing does not.
+    Each kind of file has a single format, whose reader explains why a file is invalid; the format
+    identification of the registry does not.
 
     Parameters
     ----------
     default_format : str
-        Format that is taken where none is given.
+        Format used if none is given.
     doc : str
-        Docstring.
+        Docstring of the method.
+
+    Returns
+    -------
+    descriptor
+        To be assigned to a class attribute.
     """
 
     class Read(registry.UnifiedReadWrite):
@@ -37,7 +42,7 @@ def reader(default_format: str, doc: str) -> Any:
 
 
 def writer(default_format: str, doc: str) -> Any:
-    """Make a ``write`` method; the parameters are those of `reader`."""
+    """Return a ``write`` method with a default format; the parameters are those of `reader`."""
 
     class Write(registry.UnifiedReadWrite):
         __doc__ = doc

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 __all__ = ["Array", "Bools", "Floats", "Mask"]
 
-Floats: TypeAlias = NDArray[np.float64]
+#: Numbers in double precision; Floats is the same.
+Array: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = Array
 
-Bools: TypeAlias = NDArray[np.bool_]
-
-Array = NDArray[np.float64]
-
-Mask = NDArray[np.bool_]
+#: Masks; Bools is the same.
+Mask: TypeAlias = NDArray[np.bool_]
+Bools: TypeAlias = Mask

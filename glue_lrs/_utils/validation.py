@@ -18,15 +18,16 @@ __all__ = [
     "check_number",
     "checked",
     "excerpt",
+    "json_value",
     "one_of",
+    "optional_bool",
     "or_null",
     "plain",
-    "written",
 ]
 
 
 def check_number(key: str, value: object) -> float:
-    """Return a finite number as float, or raise `ReferenceFileError` that names the key."""
+    """Return a finite number as float; raise `ReferenceFileError` for any other value."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ReferenceFileError(f"{key} is {value!r}, expected a number")
     if not np.isfinite(float(value)):
@@ -35,42 +36,55 @@ def check_number(key: str, value: object) -> float:
 
 
 def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
+    """Raise `LRSError` unless the value is one of the known ones."""
     if value not in known:
         raise LRSError(
-            f"{name}: found {value!r}{nearest(str(value), known)}, "
-            f"expected {', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
+            f"found {value!r}{nearest(str(value), known)}, "
+            f"expected {', '.join(map(repr, known[:-1]))} or {known[-1]!r}",
+            subject=name,
         )
 
 
-def written(value: Any) -> Any:
-    """What JSON gets of a value: lists for tuples, whole numbers without a decimal point."""
+def json_value(value: Any) -> Any:
+    """Return a value for JSON: lists for tuples, integral numbers without a decimal point."""
     if isinstance(value, tuple):
-        return [written(item) for item in value]
+        return [json_value(item) for item in value]
     return short(value) if isinstance(value, float) else value
 
 
 def short(value: float) -> float | int:
-    """The same number, without a decimal point where it is whole."""
+    """Return an integral number as int, another one unchanged."""
     return int(value) if value == int(value) and abs(value) < 2**53 else value
 
 
 def check_flag(key: str, value: object) -> bool | None:
+    """Return True, False or None (JSON: null); raise `ReferenceFileError` for any other value."""
     if value is not None and not isinstance(value, bool):
         raise ReferenceFileError(f"{key} is {value!r}, expected true, false or null")
     return value
 
 
+def optional_bool(key: str, value: object) -> None:
+    """Raise `ReferenceFileError` unless the value is True, False or None."""
+    if not (value is None or isinstance(value, bool)):
+        raise ReferenceFileError(f"{key} is {value!r}, expected True, False or None")
+
+
 def check_bool(key: str, value: object) -> bool:
+    """Return True or False; raise `ReferenceFileError` for any other value."""
     if not isinstance(value, bool):
         raise ReferenceFileError(f"{key} is {value!r}, expected true or false")
     return value
 
 
 def or_null(check: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
+    """Return a validator that accepts None in addition."""
     return lambda key, value: None if value is None else check(key, value)
 
 
 def one_of(*words: str) -> Callable[[str, object], str]:
+    """Return a validator that accepts the given words only."""
+
     def check(key: str, value: object) -> str:
         if value not in words:
             hint = nearest(value, words) if isinstance(value, str) else ""
@@ -82,6 +96,7 @@ def one_of(*words: str) -> Callable[[str, object], str]:
 
 
 def check_fraction(key: str, value: object) -> float:
+    """Return a number between 0 and 1; raise `ReferenceFileError` for any other value."""
     number = check_number(key, value)
     if not 0 <= number <= 1:
         raise ReferenceFileError(f"{key} is {value!r}, expected a fraction between 0 and 1")
@@ -89,6 +104,7 @@ def check_fraction(key: str, value: object) -> float:
 
 
 def checked(check: Callable[[str, object], Any], key: str, value: object) -> Any:
+    """Return the validated value; raise `ReferenceFileError` also for integers beyond float."""
     try:
         return check(key, value)
     except OverflowError:
@@ -98,7 +114,7 @@ def checked(check: Callable[[str, object], Any], key: str, value: object) -> Any
 
 
 def plain(value: Any) -> Any:
-    """A copy made of what JSON has: dict, list, str, int, float, bool, None."""
+    """Return a copy of a value made of JSON types: dict, list, str, int, float, bool, None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -109,5 +125,6 @@ def plain(value: Any) -> Any:
 
 
 def excerpt(value: object) -> str:
+    """Return the repr of a value, shortened to 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -1,13 +1,13 @@
-"""Aperture: pairs of edges across the slit -> fractional pixel weights.
+"""Aperture: edges across the slit, and the fractional pixel weights between them.
 
-Two conventions for the position of an edge live side by side in EXTRACT1D references:
+EXTRACT1D references use two conventions for the position of an edge:
 
-* *limits* (``xstart``, ``xstop``, ``extract_width``) are inclusive pixel numbers: 27 to 34 means
-  the eight pixels 27, 28, ... 34, whole;
+* *limits* (``xstart``, ``xstop``, ``extract_width``) are inclusive pixel numbers: 27 to 34 covers
+  the eight full pixels 27, 28, ... 34;
 * *coefficients* (``src_coeff``, ``bkg_coeff``) are positions on a continuous axis on which pixel i
-  reaches from i - 0.5 to i + 0.5: the same eight pixels are 26.5 to 34.5.
+  covers i - 0.5 to i + 0.5: the same eight pixels are 26.5 to 34.5.
 
-A limit is the position of a lower edge plus 0.5, or of an upper edge minus 0.5.
+A lower limit is the lower edge plus 0.5, an upper limit the upper edge minus 0.5.
 """
 
 from __future__ import annotations
@@ -33,37 +33,35 @@ from glue_lrs.apertures.edges import (
 )
 from glue_lrs.apertures.weights import cut_rows, region_weights, union
 from glue_lrs.errors import ApertureError, ReferenceFileError
+from glue_lrs.instrument import EXPECTED_FWHM
 
 if TYPE_CHECKING:
-    from specutils import Spectrum
-
     from glue_lrs.apertures.edges import BoxedLimits, Coefficients
     from glue_lrs.apertures.weights import Weights
-    from glue_lrs.image.slit_image import SlitImage
 
 __all__ = ["Aperture"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Aperture:
-    """The pixels that a spectrum is summed over.
+    """Extraction aperture: the pixels over which a spectrum is summed.
 
-    In order of precedence: `src_coeff`; `extract_width` along a trace; `extract_width` about the
-    middle of `xstart` and `xstop`; `xstart` to `xstop`. All may be fractions of a pixel.
+    In order of precedence: `src_coeff`; `extract_width` along a trace; `extract_width` centred
+    between `xstart` and `xstop`; `xstart` to `xstop`. All of them may be fractional.
 
     Parameters
     ----------
     xstart, xstop : float, optional
         First and last column, inclusive limits; the image's first and last column by default.
     ystart, ystop : float, optional
-        First and last row that are used; the image's first and last row by default.
+        First and last row to extract; the image's first and last row by default.
     extract_width : float, optional
-        Width in pixels.
+        Width in pixels, at least 1.
     src_coeff : sequence of sequences of float, optional
-        Polynomial coefficients of the edges, constant term first, pairs of lower and upper edge, as
-        positions (half a pixel outside the inclusive limits).
+        Polynomial coefficients of the edges, constant term first, in pairs of lower and upper edge.
+        Edges are positions, half a pixel outside the inclusive limits.
     independent_var : {"pixel", "wavelength"}
-        Whether the polynomials are functions of the row number or of the wavelength in micron.
+        Independent variable of the polynomials: the row number, or the wavelength in micron.
 
     Raises
     ------
@@ -73,7 +71,7 @@ class Aperture:
 
     See Also
     --------
-    Aperture.from_edges : from positions of edges rather than inclusive limits.
+    Aperture.from_edges : from edge positions instead of inclusive limits.
 
     Notes
     -----
@@ -122,20 +120,20 @@ class Aperture:
     def from_edges(
         cls, lower: float | Sequence[float], upper: float | Sequence[float], **kwargs: Any
     ) -> Aperture:
-        """Make an aperture from the positions of its edges.
+        """Return an aperture with the given edge positions.
 
         Parameters
         ----------
         lower, upper : float or sequence of float
             Position of each edge, or its polynomial coefficients, constant term first. Pixel i
-            reaches from i - 0.5 to i + 0.5.
+            covers i - 0.5 to i + 0.5.
         **kwargs
             Other parameters of `Aperture`.
 
         Returns
         -------
         Aperture
-            An aperture with `src_coeff`.
+            Aperture with `src_coeff`.
         """
         pair = tuple(tuple(np.atleast_1d(edge).tolist()) for edge in (lower, upper))
         return cls(src_coeff=pair, **kwargs)
@@ -152,38 +150,39 @@ class Aperture:
         pixel_scale: float = 0.11,
         **kwargs: Any,
     ) -> Aperture:
-        """Make an aperture that is n times as wide as the source at every wavelength.
+        """Return an aperture whose width is n times the FWHM at every wavelength.
 
         Parameters
         ----------
         fwhm : float, (array_like, array_like) or None
-            Full width at half maximum: wavelengths in micron and widths in arcsec there, or one
-            width for all. None: what LRS is expected to have (`glue_lrs.instrument.EXPECTED_FWHM`).
-            For a measured one see `glue_lrs.measurement.measurement.Measurement.tapered`.
+            Full width at half maximum: wavelengths in micron and the widths in arcsec there, or one
+            width for all wavelengths. None: the FWHM expected of LRS
+            (`glue_lrs.instrument.EXPECTED_FWHM`). For a measured FWHM see
+            `glue_lrs.measurement.measurement.Measurement.tapered`.
         n : float
-            Width of the aperture over the FWHM.
+            Width of the aperture in units of the FWHM.
         center : float or array_like
-            Column of the middle, or the trace: the column in each row, shape (row,), NaN where
-            it is not known.
+            Central column, or the trace: the central column of each row, shape (row,), NaN where it
+            is unknown.
         wavelength : array_like, optional
-            Wavelength of each row in micron, which a trace needs; shape (row,).
+            Wavelength of each row in micron, shape (row,); required with a trace.
         order : int
-            Degree of the polynomial of the wavelength that the width is made.
+            Degree of the polynomial that represents the width as a function of the wavelength.
         pixel_scale : float
-            Arcsec a column.
+            Arcsec per column.
         **kwargs
             Other parameters of `Aperture`.
 
         Returns
         -------
         Aperture
-            An aperture with `src_coeff`, polynomials of the wavelength: centre -+ n / 2 times the
+            Aperture whose `src_coeff` are polynomials of the wavelength: centre -+ n / 2 times the
             least-squares polynomial through the widths.
 
         Raises
         ------
         ReferenceFileError
-            If a value is not what is listed here.
+            If a value is invalid.
 
         Examples
         --------
@@ -201,7 +200,7 @@ class Aperture:
         if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
             raise ReferenceFileError(f"order is {order!r}, expected a whole number of 0 or more")
         if fwhm is None:
-            from glue_lrs.instrument import EXPECTED_FWHM as fwhm  # noqa: N811 - arithmetic beside it
+            fwhm = EXPECTED_FWHM
         if isinstance(fwhm, tuple | list) and len(fwhm) == 2:
             waves, widths = (np.asarray(values, dtype=float).ravel() for values in fwhm)
         else:
@@ -209,8 +208,8 @@ class Aperture:
         known = np.isfinite(waves) & np.isfinite(widths) if waves.shape == widths.shape else None
         if known is None or not known.any() or (widths[known] <= 0).any():
             raise ReferenceFileError(
-                f"fwhm has {waves.size} wavelengths and {widths.size} widths, expected as many of "
-                "both, widths greater than 0"
+                f"fwhm has {waves.size} wavelengths and {widths.size} widths, expected the "
+                "same number of both, and widths greater than 0"
             )
         degree = min(order, int(known.sum()) - 1)
         half = n / 2.0 / pixel_scale * polyfit(waves[known], widths[known], degree)
@@ -221,38 +220,8 @@ class Aperture:
         lower, upper = polysub(middle, half).tolist(), polyadd(middle, half).tolist()
         return cls.from_edges(lower, upper, independent_var="wavelength", **kwargs)
 
-    @classmethod
-    def at_source(cls, image: SlitImage | Spectrum, width: float) -> Aperture:
-        """Make an aperture of a width in columns about the source that is seen in an image.
-
-        Parameters
-        ----------
-        image : SlitImage or `~specutils.Spectrum`
-            The image; its source is measured (`glue_lrs.measurement.measure.measure`).
-        width : float
-            Columns, at least 1.
-
-        Returns
-        -------
-        Aperture
-            Edges in the image's own columns, along the trace: to be used without a source position
-            (``use_source_posn=False``).
-
-        Raises
-        ------
-        SourceError
-            If no source is found.
-        ReferenceFileError
-            If the width is less than a column.
-        """
-        from glue_lrs.measurement.measure import measure
-
-        if check_number("width", width) < 1:
-            raise ReferenceFileError(f"width is {width!r}, expected at least 1 pixel")
-        return measure(image, integrations=False).box(width)
-
     def shifted(self, offset: float) -> Aperture:
-        """Return the aperture moved by `offset` columns; limits that are not set stay so."""
+        """Return the aperture shifted by `offset` columns; limits that are not set stay unset."""
         return replace(
             self,
             xstart=None if self.xstart is None else self.xstart + offset,
@@ -266,17 +235,17 @@ class Aperture:
         trace: NDArray[np.float64] | None = None,
         offset: float = 0.0,
     ) -> list[Limits]:
-        """Inclusive limits of each region on an image.
+        """Return the inclusive limits of each region on an image.
 
         Parameters
         ----------
         wavelength : ndarray
             Wavelength of each pixel in micron, shape (row, column).
         trace : ndarray, optional
-            Column of the source in each row, shape (row,), NaN where it is not known.
+            Column of the source in each row, shape (row,), NaN where it is unknown.
         offset : float
-            Columns that the aperture is moved by, image edges that stand in for absent limits
-            included; not added to a trace.
+            Shift of the aperture in columns. It also applies to the image edges, the default of
+            `xstart` and `xstop`, but not to a trace.
 
         Returns
         -------
@@ -286,7 +255,7 @@ class Aperture:
         Raises
         ------
         ApertureError
-            If somewhere the lower limit lies above the upper one.
+            If a lower limit lies above the upper one anywhere on the image.
         """
         columns = wavelength.shape[1]
         start = (0.0 if self.xstart is None else self.xstart) + offset
@@ -314,15 +283,15 @@ class Aperture:
         trace: NDArray[np.float64] | None = None,
         offset: float = 0.0,
     ) -> Weights:
-        """Weights of the pixels of an image.
+        """Return the pixel weights of the aperture on an image.
 
-        Parameters and errors are those of `regions`. Several regions combine by their maximum. Rows
-        outside ceil(`ystart`) to floor(`ystop`) weigh 0.
+        Parameters and errors are those of `regions`. The weight of a pixel is the maximum over the
+        regions, and 0 in rows outside ceil(`ystart`) to floor(`ystop`).
 
         Returns
         -------
         Weights
-            Pixel weights on the part of the image that has any.
+            Pixel weights on the part of the image that the aperture covers.
         """
         regions: Sequence[Limits | BoxedLimits]
         if self.src_coeff is None:
@@ -335,4 +304,4 @@ class Aperture:
         rows = wavelength.shape[0]
         first = 0 if self.ystart is None else int(np.ceil(self.ystart))
         last = rows - 1 if self.ystop is None else int(np.floor(self.ystop))
-        return replace(weights, **cut_rows(weights, first, min(last + 1, rows)))
+        return cut_rows(weights, first, min(last + 1, rows))

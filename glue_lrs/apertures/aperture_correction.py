@@ -1,4 +1,4 @@
-"""ApertureCorrection: a table over wavelength and aperture size -> the factor for lost light."""
+"""Aperture correction: factors tabulated over wavelength and aperture size."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["ApertureCorrection"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ApertureCorrection:
-    """Factors that make up for the light of a point source outside the aperture.
+    """Aperture correction: factors that account for point-source flux outside the aperture.
 
     Parameters
     ----------
     wavelength : array_like
-        Wavelengths in micron, shape (n_wave,), without repeats, in any order.
+        Wavelengths in micron, shape (n_wave,), distinct, in any order.
     size : array_like
         Aperture sizes in pixels, shape (n_size,), ascending.
     factor : array_like
-        Factors, shape (n_wave, n_size).
+        Factors by which a flux is multiplied, shape (n_wave, n_size).
     subarray : str
-        SUBARRAY that the table belongs to; matched without regard to case.
+        SUBARRAY that the table applies to, compared case-insensitively.
     filename : str, optional
-        The APCORR reference it comes from.
+        APCORR reference from which the table was read.
 
     Raises
     ------
     CorrectionError
-        If the shapes do not fit each other or an axis does not ascend.
+        If the shapes are inconsistent, an axis does not ascend, or a factor is not finite.
     """
 
     wavelength: NDArray[np.float64]
@@ -47,24 +47,26 @@ class ApertureCorrection:
     read: ClassVar[Callable[..., ApertureCorrection]]
 
     def __post_init__(self) -> None:
-        where = self.filename or "aperture correction"
+        subject = self._label
         wavelength, size, factor = (
             np.asarray(a, dtype=float) for a in (self.wavelength, self.size, self.factor)
         )
         if factor.shape != (wavelength.size, size.size) or factor.size == 0:
             raise CorrectionError(
-                f"{where}: APCORR has shape {factor.shape}, expected "
-                f"({wavelength.size}, {size.size}) for its wavelengths and sizes"
+                f"APCORR has shape {factor.shape}, expected "
+                f"({wavelength.size}, {size.size}) for its wavelengths and sizes",
+                subject=subject,
             )
         order = np.argsort(wavelength)
         wavelength, factor = wavelength[order], factor[order]
         for name, axis in (("WAVELENGTH", wavelength), ("SIZE", size)):
             if axis.size < 2 or not (np.diff(axis) > 0).all():
                 raise CorrectionError(
-                    f"{where}: {name} has {axis.size} values, expected at least 2 that ascend"
+                    f"{name} has {axis.size} values, expected at least 2 that ascend",
+                    subject=subject,
                 )
         if not np.isfinite(factor).all():
-            raise CorrectionError(f"{where}: APCORR holds values that are not finite")
+            raise CorrectionError("APCORR holds values that are not finite", subject=subject)
         for name, values in (("wavelength", wavelength), ("size", size), ("factor", factor)):
             object.__setattr__(self, name, values)
 
@@ -80,27 +82,32 @@ class ApertureCorrection:
         return hash((self.subarray.upper(), self.factor.tobytes()))
 
     def check(self, subarray: str | None, label: str = "image") -> None:
-        """Raise `CorrectionError` unless the table belongs to this SUBARRAY."""
+        """Raise `CorrectionError` unless the table applies to this SUBARRAY."""
         if (subarray or "").upper() != self.subarray.upper():
             raise CorrectionError(
-                f"{self.filename or 'aperture correction'}: is for SUBARRAY {self.subarray}, "
-                f"expected {subarray} as {label}"
+                f"is for SUBARRAY {self.subarray}, expected {subarray} as {label}",
+                subject=self._label,
             )
 
+    @property
+    def _label(self) -> str:
+        """Name of the table in messages."""
+        return self.filename or "aperture correction"
+
     def __call__(self, wavelength: ArrayLike, size: ArrayLike) -> NDArray[np.float64]:
-        """Bilinear interpolation, clamped at the edges of the table.
+        """Interpolate the factors bilinearly, clamped to the edges of the table.
 
         Parameters
         ----------
         wavelength : array_like
             Wavelengths in micron.
         size : array_like
-            Aperture sizes in pixels (NPIXELS); broadcasts against `wavelength`.
+            Aperture sizes in pixels (NPIXELS); broadcast against `wavelength`.
 
         Returns
         -------
         ndarray
-            Factors, of the broadcast shape.
+            Factors, with the broadcast shape.
         """
         row, down = _between(self.wavelength, wavelength)
         column, right = _between(self.size, size)
@@ -116,7 +123,7 @@ class ApertureCorrection:
 def _between(
     axis: NDArray[np.float64], values: ArrayLike
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Index of the point below each value, and the fraction of the way to the next; clamped."""
+    """Return the index of the grid point below each value and the fraction of the step to it."""
     clamped = np.minimum(np.maximum(np.asarray(values, dtype=float), axis[0]), axis[-1])
     low = np.minimum(axis.searchsorted(clamped, "right") - 1, axis.size - 2)
     below = axis.take(low)
@@ -125,7 +132,7 @@ def _between(
 
 ApertureCorrection.read = reader(
     "apcorr",
-    """Read the row of an APCORR reference that belongs to a SUBARRAY.
+    """Read the row of an APCORR reference for a SUBARRAY.
 
     Parameters
     ----------
@@ -142,6 +149,6 @@ ApertureCorrection.read = reader(
     Raises
     ------
     CorrectionError
-        If the file is not such a file, or has no row for the subarray.
+        If the file is not an APCORR reference, or has no row for the subarray.
     """,
 )

@@ -1,8 +1,7 @@
-"""Background: regions beside the source and a fit -> the background under an aperture."""
+"""Background: regions next to the source, and the fit that interpolates below the aperture."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +18,7 @@ from glue_lrs.apertures.edges import (
     shift_coefficients,
 )
 from glue_lrs.apertures.weights import region_weights, union
-from glue_lrs.errors import ApertureError, LRSWarning, ReferenceFileError
+from glue_lrs.errors import ApertureError, Hint, LRSWarning, ReferenceFileError, warn
 
 if TYPE_CHECKING:
     from glue_lrs.apertures.background_fit import BackgroundFit
@@ -31,33 +30,34 @@ __all__ = ["Background", "check_fit"]
 
 @dataclass(frozen=True, kw_only=True)
 class Background:
-    """Regions beside the source and how the background is estimated from them, row by row.
+    """Background model: regions next to the source, and a fit to their pixels in each row.
 
     Parameters
     ----------
     bkg_coeff : sequence of sequences of float
-        Polynomial coefficients of the regions' edges, constant term first, pairs of lower and upper
-        edge, as positions: pixel i reaches from i - 0.5 to i + 0.5.
+        Polynomial coefficients of the regions' edges, constant term first, in pairs of lower and
+        upper edge. Edges are positions: pixel i covers i - 0.5 to i + 0.5.
     bkg_fit : {"poly", "median", "mean"}
-        Unweighted least squares with a polynomial across the slit, or the median. ``"mean"`` is a
+        Unweighted least-squares polynomial across the slit, or the median. ``"mean"`` is a
         polynomial of order 0.
     bkg_order : int
         Order of the polynomial.
     smoothing_length : int
-        Rows of a running mean that is taken along the dispersion first; odd and at least 3, or 0.
+        Length in rows of the running mean along the dispersion that precedes the fit; odd and at
+        least 3, or 0 for no smoothing.
     independent_var : {"pixel", "wavelength"}
-        Whether the edges are functions of the row number or of the wavelength in micron.
+        Independent variable of the edges: the row number, or the wavelength in micron.
 
     Raises
     ------
     ReferenceFileError
-        If a value is not what is listed here.
+        If a value is invalid.
 
     Notes
     -----
-    The rules are those of the JWST pipeline's ``extract_1d``: every pixel that a region touches
-    counts fully in a polynomial; for the median only pixels that lie within a region count; the
-    standard deviation of the median is taken to be 1.2 times that of the mean.
+    The rules are those of the JWST pipeline's ``extract_1d``: a polynomial is fitted to every pixel
+    that a region touches, with equal weights; a median uses only pixels that lie fully within a
+    region; the standard deviation of the median is taken as 1.2 times that of the mean.
     """
 
     bkg_coeff: Coefficients
@@ -79,41 +79,51 @@ class Background:
 
     @classmethod
     def from_edges(cls, *edges: tuple[float, float], **kwargs: Any) -> Background:
-        """Make a background from the positions of the edges of straight regions.
+        """Return a background with straight regions between the given edge positions.
 
         Parameters
         ----------
         *edges : (float, float)
-            Lower and upper edge of each region; pixel i reaches from i - 0.5 to i + 0.5.
+            Lower and upper edge of each region; pixel i covers i - 0.5 to i + 0.5.
         **kwargs
             Other parameters of `Background`.
+
+        Returns
+        -------
+        Background
+            Background with `bkg_coeff`.
         """
         return cls(bkg_coeff=tuple((float(e),) for pair in edges for e in pair), **kwargs)
 
     def shifted(self, offset: float) -> Background:
-        """Return the background with its regions moved by `offset` columns."""
+        """Return the background with its regions shifted by `offset` columns."""
         moved = shift_coefficients(self.bkg_coeff, offset)
         return replace(self, bkg_coeff=moved)  # type: ignore[arg-type]
 
     def weights(self, wavelength: NDArray[Any], offset: float = 0.0) -> Weights:
-        """Weights of the pixels of the regions: their maximum, cut to the columns that have any.
+        """Return the pixel weights of the regions on an image: the maximum over the regions.
 
         Parameters
         ----------
         wavelength : ndarray
             Wavelength of each pixel in micron, shape (row, column).
         offset : float
-            Columns to move the regions by.
+            Shift of the regions in columns.
+
+        Returns
+        -------
+        Weights
+            Pixel weights on the columns that the regions cover.
 
         Raises
         ------
         ApertureError
-            If no region has any pixel on the image, or edges cross.
+            If no region has a pixel on the image, or edges cross.
 
         Warns
         -----
         LRSWarning
-            If one of several regions has no pixel on the image, or reaches beyond it.
+            If one of several regions has no pixel on the image, or extends beyond it.
         """
         partial = self.bkg_fit != "median"
         regions = boxed_regions(
@@ -125,15 +135,13 @@ class Background:
         for one, region in zip(each, regions, strict=True):
             span = f"{one.lower:.2f} to {one.upper:.2f}"
             if weights.empty:
-                moved = (
-                    f", moved by {offset:+.2f} with the aperture (fixed_background=True leaves it "
-                    "where it was drawn),"
-                    if offset
-                    else ""
-                )
+                shifted = f", shifted by {offset:+.2f} with the aperture" if offset else ""
+                hint = Hint.to("{} keeps it where it was drawn", fixed_background=True)
                 raise ApertureError(
-                    f"bkg_coeff: no background region (columns {span}{moved}) has a pixel on the "
-                    f"image, whose columns are 0 to {columns - 1}"
+                    f"no background region (columns {span}{shifted}) has a pixel on the image, "
+                    f"whose columns are 0 to {columns - 1}",
+                    subject="bkg_coeff",
+                    hint=hint if offset else None,
                 )
             empty = one.empty
             reached = np.isfinite(region.lower) & np.isfinite(region.upper)
@@ -141,11 +149,11 @@ class Background:
             high = region.upper.max(where=reached, initial=0.0)
             if empty or low < -1 or high > columns:
                 how = "has no pixel on" if empty else "reaches beyond"
-                warnings.warn(
-                    f"the background region {span} {how} the image, whose columns are 0 to "
-                    f"{columns - 1}",
-                    LRSWarning,
-                    stacklevel=2,
+                warn(
+                    LRSWarning(
+                        f"the background region {span} {how} the image, whose columns are 0 to "
+                        f"{columns - 1}"
+                    )
                 )
         return weights
 
@@ -158,29 +166,29 @@ class Background:
         aperture: NDArray[np.float64],
         smoothed: NDArray[Any] | None = None,
     ) -> BackgroundFit:
-        """Estimate the background of a block of rows.
+        """Fit the background of a block of rows.
 
         Parameters
         ----------
         data : ndarray
-            Pixels of the background's window, shape (..., row, column), invalid ones NaN.
+            Pixels of the background columns, shape (..., row, column), invalid ones NaN.
         region : ndarray of bool
-            Which pixels belong to a region, shape (row, column) or (1, column).
+            Pixels within a region, shape (row, column) or (1, column).
         invalid : ndarray of bool
-            Pixels without a finite value and variance, of the shape of `data`.
+            Pixels without a finite value and variance, with the shape of `data`.
         x : ndarray
-            Coordinate of each column of the window: from -1 to 1 over the whole image. Only
-            polynomials of order 1 or more look at it.
+            Coordinate of each column: from -1 to 1 over the full width of the image. Used only by
+            polynomials of order 1 or higher.
         aperture : ndarray
-            Sum of the aperture's weights times x^i, i = 0 ... `bkg_order`; shape (row, order + 1)
-            or (1, order + 1).
+            Sum of the aperture weights times x^i, i = 0 ... `bkg_order`; shape (row, order + 1) or
+            (1, order + 1).
         smoothed : ndarray, optional
-            Smoothed pixels that take the place of `data` where there is smoothing.
+            Smoothed pixels, fitted instead of `data`.
 
         Returns
         -------
         BackgroundFit
-            The background and how its sum over the aperture responds to the pixels.
+            The background, and the response of its sum over the aperture to each pixel.
         """
         values = data if smoothed is None else smoothed
         if self.bkg_fit == "median":
@@ -193,17 +201,17 @@ class Background:
         return fit_polynomial(values, used, x, aperture, self.bkg_order)
 
     def smooth(self, data: NDArray[Any]) -> NDArray[Any]:
-        """Running mean along the rows, NaN skipped, edge rows replicated; of the dtype of `data`.
+        """Return the running mean along the rows, ignoring NaN and replicating the edge rows.
 
         Parameters
         ----------
         data : ndarray
-            Pixels, shape (..., row, column); NaN where there is none.
+            Pixels, shape (..., row, column); NaN where invalid.
 
         Returns
         -------
         ndarray
-            NaN only where a whole window is.
+            Smoothed pixels of the same shape and dtype; NaN where all rows of the window are NaN.
         """
         kernel = np.ones(self.smoothing_length)
         missing = np.isnan(data)
@@ -219,7 +227,7 @@ class Background:
 
 
 def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], int]:
-    """Return the pipeline's pair of fit and order; ``"mean"`` is a polynomial of order 0."""
+    """Return the pipeline's equivalent fit and order; ``"mean"`` is a polynomial of order 0."""
     if fit not in ("poly", "median", "mean"):
         raise ReferenceFileError(f"bkg_fit is {fit!r}, expected 'mean', 'median', 'poly' or null")
     number = check_number("bkg_order", order)
@@ -236,16 +244,16 @@ def check_smoothing(length: object) -> int:
     Warns
     -----
     LRSWarning
-        If that is not the length asked for.
+        If the requested length differs from it.
     """
     number = check_number("smoothing_length", length)
-    whole = round(number)
-    used = 0 if whole < 3 else whole - (whole % 2 == 0)
+    rounded = round(number)
+    used = 0 if rounded < 3 else rounded - (rounded % 2 == 0)
     if used != number:
-        warnings.warn(
-            f"smoothing_length is {number:g}, expected an odd whole number of at least 3 or 0; "
-            f"{used} is used, as in the pipeline",
-            LRSWarning,
-            stacklevel=2,
+        warn(
+            LRSWarning(
+                f"smoothing_length is {number:g}, expected an odd whole number of at least 3 or 0; "
+                f"{used} is used, as in the pipeline"
+            )
         )
     return used

@@ -1,4 +1,4 @@
-"""Background fits: polynomial or median of each row, and their response to each pixel."""
+"""Background fits: polynomial or median in each row, and their response to each pixel."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from glue_lrs.apertures.weights import weighted_sum
 
 __all__ = ["MAX_CONDITION", "BackgroundFit", "fit_median", "fit_polynomial", "spread"]
 
-#: The pipeline's estimate of the standard deviation of a median over that of a mean.
+#: Ratio of the standard deviation of a median to that of a mean, as the pipeline assumes it.
 MEDIAN_FACTOR = 1.2
 
-#: Normal matrices with a larger condition number are not solved; the background is 0 there.
+#: Normal matrices with a larger condition number are not inverted: the background is 0 there.
 MAX_CONDITION = 1e10
 
-#: Columns of variances that are summed at once.
+#: Number of variance columns converted to double precision at a time.
 _SPREAD_COLUMNS = 24
 
-#: Up to this condition number it does not matter in what order numbers are summed.
+#: Up to this condition number the result does not depend on the order of summation.
 SAFE_CONDITION = 1e4
 
 
 class BackgroundFit(NamedTuple):
-    """The background of a block of rows, and what its sum over the aperture owes to each pixel.
+    """Background of a block of rows, and the response of its aperture sum to each pixel.
 
     Parameters
     ----------
     coefficients : ndarray or None
-        Polynomial coefficients in x, which goes from -1 to 1 over the columns of the image; shape
+        Polynomial coefficients in x, the column coordinate from -1 to 1 over the image; shape
         (..., row, order + 1). None for the median.
     level : ndarray or None
         The median, shape (..., row). None for a polynomial.
     used : ndarray of bool
-        The pixels that it was estimated from, shape (..., row, column).
+        The fitted pixels, shape (..., row, column).
     response : ndarray
-        K: how the background summed over the aperture responds to each pixel that is used. Shape
-        (..., row, column), or (..., row, 1) where it is the same for all.
+        K: derivative of the background summed over the aperture with respect to each fitted pixel.
+        Shape (..., row, column), or (..., row, 1) where it is the same for all pixels of a row.
     empty : ndarray of bool
-        Rows without any background, shape (..., row).
+        Rows without a background, shape (..., row).
     """
 
     coefficients: NDArray[np.float64] | None
@@ -50,30 +50,40 @@ class BackgroundFit(NamedTuple):
     empty: NDArray[np.bool_]
 
     def variance(self, variance: NDArray[Any]) -> NDArray[np.float64]:
-        """Variance of the background summed over the aperture: sum K^2 var.
+        """Return the variance of the background summed over the aperture: sum K^2 var.
 
         Parameters
         ----------
         variance : ndarray
-            Variance of each pixel of the window, shape (..., row, column). It is used up: pixels
-            that are not used become 0.
+            Variance of each background pixel, shape (..., row, column). Modified in place: pixels
+            that are not fitted become 0.
+
+        Returns
+        -------
+        ndarray
+            Shape (..., row).
         """
         np.copyto(variance, 0.0, where=~self.used)
         return spread(variance, np.square(self.response))
 
 
 def spread(variance: NDArray[Any], gain: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum of variances times squared responses over the columns.
+    """Return the sum over columns of variances times squared responses.
 
     Parameters
     ----------
     variance : ndarray
-        Shape (..., row, column), 0 at pixels that are not used.
+        Shape (..., row, column), 0 at pixels that are not fitted.
     gain : ndarray
-        Squares of `BackgroundFit.response`.
+        Square of `BackgroundFit.response`.
+
+    Returns
+    -------
+    ndarray
+        Shape (..., row).
     """
     width = variance.shape[-1]
-    if width > _SPREAD_COLUMNS:  # double precision takes memory: some columns at a time
+    if width > _SPREAD_COLUMNS:  # all columns in double precision would raise the peak memory
         half = width // 2
         return spread(variance[..., :half], gain[..., :half]) + spread(
             variance[..., half:], gain[..., -1:] if gain.shape[-1] == 1 else gain[..., half:]
@@ -92,8 +102,12 @@ def fit_median(
     invalid: NDArray[np.bool_],
     aperture: NDArray[np.float64],
 ) -> BackgroundFit:
-    whole = bool(region.all())
-    ordered = values.copy() if whole else np.where(region, values, values.dtype.type(np.nan))
+    """Return the median of the pixels of each row within the regions, NaN excluded.
+
+    Parameters are those of `Background.fit`; `aperture` is the sum of weights of each row.
+    """
+    full = bool(region.all())
+    ordered = values.copy() if full else np.where(region, values, values.dtype.type(np.nan))
     ordered.sort(axis=-1)  # NaN last
     width = ordered.shape[-1]
     if np.isnan(ordered[..., -1]).any():
@@ -108,14 +122,14 @@ def fit_median(
         empty = np.zeros(level.shape, dtype=bool)
     del ordered
     used = ~invalid
-    if not whole:
+    if not full:
         used &= region
     scale = MEDIAN_FACTOR * aperture / np.maximum(_count(used), 1)
     return BackgroundFit(None, level, used, scale[..., np.newaxis], empty)
 
 
 def _count(used: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Number of pixels that are used in each row; made for there being few that are not."""
+    """Return the number of used pixels in each row; fast if only a few are unused."""
     width = used.shape[-1]
     missing = np.flatnonzero(~used)
     missing //= width
@@ -123,7 +137,7 @@ def _count(used: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 
 def _middle(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
-    """Mean of the two middle values, in the data's own precision as numpy's nanmedian has it."""
+    """Return the mean of the two middle values in the precision of the data, as `nanmedian`."""
     with np.errstate(invalid="ignore"):  # -inf + inf
         return (low + high) / low.dtype.type(2)
 
@@ -135,6 +149,11 @@ def fit_polynomial(
     aperture: NDArray[np.float64],
     order: int,
 ) -> BackgroundFit:
+    """Return the least-squares polynomial through the used pixels of each row.
+
+    Parameters are those of `Background.fit`; `used` are the pixels to fit, with the shape of
+    `values`.
+    """
     target = values.astype(float)
     np.copyto(target, 0.0, where=~used)
     if order == 0:
@@ -150,12 +169,12 @@ def fit_polynomial(
     if condition.max() < SAFE_CONDITION:
         projected = target @ basis
     else:
-        # Summed column by column like the normal matrices: what a condition number multiplies are
-        # then the pipeline's own rounding errors.
+        # Summed in the order of the pipeline: the condition number amplifies rounding errors, which
+        # then equal the pipeline's.
         projected = np.einsum("...ji,...j->...i", basis, target)
     del target
     coefficients = np.einsum("...ij,...j->...i", inverses[which], projected)
-    if len(aperture) == 1:  # once for each pattern
+    if len(aperture) == 1:  # the response is the same for all rows with a pattern
         response = (np.einsum("pij,i->pj", inverses, aperture[0]) @ basis.T)[which]
     else:
         by_order = np.einsum("...ij,...i->...j", inverses[which], aperture)
@@ -167,21 +186,22 @@ def fit_polynomial(
 def _invert(
     used: NDArray[np.bool_], basis: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Inverse normal matrices, zero where they are ill-conditioned.
+    """Return inverse normal matrices, zero where they are ill-conditioned.
 
-    Most rows use the same pixels: the matrix of each pattern is inverted once. Returned are the
-    number of each row's pattern, the inverse of each pattern, and its condition number.
+    Most rows use the same pixels: the matrix of each pattern of used pixels is inverted once.
+    Returned are the index of each row's pattern, and the inverse matrix and the condition number of
+    each pattern.
     """
     rows = used.reshape(-1, used.shape[-1])
     bits = np.packbits(rows, axis=1)
     patterns = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), dtype=np.uint8)
     patterns[:, : bits.shape[1]] = bits
     words = patterns.view(np.uint64)
-    # A single word is found many times faster than a row of them.
+    # np.unique of scalars is many times faster than of rows.
     axis = None if words.shape[1] == 1 else 0
     _, first, which = np.unique(words, axis=axis, return_index=True, return_inverse=True)
     matrices = np.empty((first.size, basis.shape[1], basis.shape[1]))
-    step = max(len(rows) // 8, 16)  # patterns at once: as many as rows would take much memory
+    step = max(len(rows) // 8, 16)  # limits the memory where most rows have their own pattern
     for start in range(0, first.size, step):
         masked = basis * rows[first[start : start + step]][..., np.newaxis]
         np.einsum("lji,ljk->lik", masked, masked, out=matrices[start : start + step])

@@ -1,4 +1,4 @@
-"""Region limits: polynomials of row or wavelength, and the checks of their coefficients."""
+"""Region edges: polynomials of the row or the wavelength, and validation of coefficients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 #: Polynomial coefficients of each edge, constant term first: lower, upper, lower, upper, ...
 Coefficients = tuple[tuple[float, ...], ...]
 
-#: How far a lower limit may lie above an upper one before they count as inverted: rounding only.
+#: Tolerance (columns) for a lower limit above the upper one, to allow for rounding.
 ROUNDING = 1e-9
 
 
@@ -40,9 +40,9 @@ class Limits(NamedTuple):
 
 
 class BoxedLimits(NamedTuple):
-    """Limits on a part of an image, arrays of its shape; outside of it there is no region.
+    """Inclusive limits of one region as arrays on a part of an image; undefined outside.
 
-    Most pixels of a full frame have no wavelength: nothing need be worked out for them.
+    Restricts the computation to the pixels with a wavelength, a small part of a full frame.
     """
 
     lower: NDArray[Any]
@@ -51,12 +51,12 @@ class BoxedLimits(NamedTuple):
     columns: slice
 
     def full(self, shape: tuple[int, ...]) -> Limits:
-        """The same on the whole image: NaN outside of the part."""
+        """Return the limits on the full image, NaN outside the part."""
         edges = []
         for edge in (self.lower, self.upper):
-            whole = np.full(shape, np.nan)
-            whole[self.rows, self.columns] = edge
-            edges.append(whole)
+            full = np.full(shape, np.nan)
+            full[self.rows, self.columns] = edge
+            edges.append(full)
         return Limits(*edges)
 
 
@@ -67,20 +67,20 @@ def polynomial_regions(
     wavelength: NDArray[Any],
     offset: float = 0.0,
 ) -> list[Limits]:
-    """Inclusive limits of the regions between pairs of polynomial edges.
+    """Return the inclusive limits of the regions between pairs of polynomial edges.
 
     Parameters
     ----------
     key : str
-        How a message calls the coefficients.
+        Name of the coefficients in messages.
     coefficients : tuple of tuple of float
         Lower, upper, lower, upper, ... edge, constant term first.
     variable : {"pixel", "wavelength"}
-        What the polynomials are functions of.
+        Independent variable of the polynomials.
     wavelength : ndarray
         Wavelength of each pixel in micron, shape (row, column).
     offset : float
-        Columns to move the edges by.
+        Shift of the edges in columns.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def polynomial_regions(
     Raises
     ------
     ApertureError
-        If somewhere the edges enclose less than a pixel, or cross.
+        If edges are less than a pixel apart, or cross, anywhere on the image.
     """
     return [
         limits.full(wavelength.shape) if isinstance(limits, BoxedLimits) else limits
@@ -105,15 +105,15 @@ def boxed_regions(
     wavelength: NDArray[Any],
     offset: float = 0.0,
 ) -> list[Limits | BoxedLimits]:
-    """As `polynomial_regions`, on the part of an image alone that has wavelengths.
+    """Return the limits of `polynomial_regions` on the part of an image with wavelengths.
 
     Returns
     -------
     list of Limits or BoxedLimits
-        What `region_weights` takes. `BoxedLimits` where every pixel has limits of its own.
+        `BoxedLimits` where the limits differ from pixel to pixel.
     """
     pairs = zip(coefficients[::2], coefficients[1::2], strict=True)
-    if max(map(len, coefficients)) == 1:  # straight edges, which were checked when they were given
+    if max(map(len, coefficients)) == 1:  # constant edges: validated by `check_coefficients`
         return [
             Limits(np.asarray(lower + offset + 0.5), np.asarray(upper + offset - 0.5))
             for (lower,), (upper,) in pairs
@@ -148,16 +148,17 @@ def boxed_regions(
 
 
 def _one_a_row(wavelength: NDArray[Any]) -> NDArray[Any]:
-    """The wavelengths of the first column, shape (row, 1), if those of all others are the same."""
+    """Return the first column, shape (row, 1), if each row has a single wavelength."""
     if wavelength.strides[-1] != wavelength.itemsize:
         return wavelength
-    bits = np.asarray(wavelength).view(f"u{wavelength.itemsize}")  # of any byte order; NaN as well
+    # Compared as integers: in any byte order, and NaN equal to NaN.
+    bits = np.asarray(wavelength).view(f"u{wavelength.itemsize}")
     return wavelength[:, :1] if (bits == bits[:, :1]).all() else wavelength
 
 
 def _known_box(wavelength: NDArray[Any]) -> tuple[slice, slice]:
-    """The rows and columns that hold all pixels with a wavelength."""
-    known = ~np.isnan(wavelength)  # an infinite one makes an infinite limit
+    """Return the smallest box of rows and columns with all pixels that have a wavelength."""
+    known = ~np.isnan(wavelength)  # an infinite wavelength gives an infinite limit
     rows = np.flatnonzero(known.any(axis=1))
     if rows.size == 0:
         return slice(0, 0), slice(0, 0)
@@ -166,14 +167,14 @@ def _known_box(wavelength: NDArray[Any]) -> tuple[slice, slice]:
 
 
 def shift_coefficients(coefficients: Coefficients | None, offset: float) -> Coefficients | None:
-    """Move polynomial edges by `offset` columns."""
+    """Return polynomial edges shifted by `offset` columns."""
     if coefficients is None:
         return None
     return tuple((edge[0] + offset, *edge[1:]) for edge in coefficients)
 
 
 def check_coefficients(key: str, value: object) -> Coefficients | None:
-    """Return pairs of polynomials as nested tuples, or raise an error that names the key."""
+    """Return pairs of polynomials as nested tuples, or raise `ReferenceFileError`."""
     if value is None:
         return None
     form = "[[lower c0, c1, ...], [upper c0, c1, ...], ...]"
@@ -200,7 +201,7 @@ def check_coefficients(key: str, value: object) -> Coefficients | None:
 
 
 def check_variable(value: object) -> Literal["pixel", "wavelength"]:
-    """Return what polynomials are functions of; any word that starts with "wavelength" is that."""
+    """Return the independent variable; "wavelength..." with any ending counts as "wavelength"."""
     if isinstance(value, str):
         if value.lower().startswith("wavelength"):
             return "wavelength"
@@ -210,4 +211,5 @@ def check_variable(value: object) -> Literal["pixel", "wavelength"]:
 
 
 def is_constant(coefficients: Coefficients | None) -> bool:
+    """Whether edges depend on neither row nor wavelength, or there are none."""
     return coefficients is None or all(not any(edge[1:]) for edge in coefficients)

@@ -1,4 +1,4 @@
-"""Placement of an aperture: offsets and trace found for one image."""
+"""Placement of an aperture on an image: shifts and trace."""
 
 from __future__ import annotations
 
@@ -8,29 +8,170 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from glue_lrs.image.source_position import SourcePosition
+from glue_lrs._utils.validation import check_number, optional_bool
+from glue_lrs.errors import ApertureError, LRSWarning
+from glue_lrs.image.source_position import SourcePosition, expected_position
+from glue_lrs.image.trace import expected_trace
+from glue_lrs.instrument import FIXED_SLIT
 
-__all__ = ["Placement"]
+if TYPE_CHECKING:
+    from glue_lrs.apertures.aperture import Aperture
+    from glue_lrs.apertures.weights import Weights
+    from glue_lrs.image.slit_image import SlitImage
+
+__all__ = ["Placement", "PlacementRule", "aperture_weights"]
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the source was found and what that did to the aperture.
+    """Position of the source and the resulting shifts of aperture and background.
 
     Parameters
     ----------
     position : SourcePosition, optional
-        Where the header puts the source; None where it was not asked or is not known.
+        Position of the source according to header and WCS; None if unused or unknown.
     offset : float
-        Columns that the aperture was moved by, `position_offset` included.
+        Shift of the aperture in columns, `position_offset` included.
     background_offset : float
-        Columns that the background regions were moved by.
+        Shift of the background regions in columns.
     trace : ndarray, optional
-        Column of the source in each row.
+        Column of the source in each row, shape (row,), NaN where it is unknown; the aperture
+        follows it. None: the aperture is straight or has its own polynomials.
     """
 
     position: SourcePosition | None = None
     offset: float = 0.0
     background_offset: float = 0.0
     trace: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementRule:
+    """Rule by which an aperture follows the source, as in the pipeline's ``extract_1d``.
+
+    Parameters
+    ----------
+    use_source_posn : bool, optional
+        Whether to shift the aperture to the position of the source given by header and WCS. None:
+        according to `reference_source_posn`, for point sources only.
+    reference_source_posn : bool, optional
+        ``use_source_posn`` of the reference. None: True for the slit, False for slitless images.
+    position_offset : float
+        Additional shift of aperture, background and trace in columns.
+    fixed_background : bool
+        Whether background regions keep their columns when the aperture follows the source; the
+        pipeline shifts them.
+
+    Raises
+    ------
+    ReferenceFileError
+        If a value has the wrong type.
+    """
+
+    use_source_posn: bool | None = False
+    reference_source_posn: bool | None = None
+    position_offset: float = 0.0
+    fixed_background: bool = False
+
+    def __post_init__(self) -> None:
+        offset = check_number("position_offset", self.position_offset)
+        object.__setattr__(self, "position_offset", offset)
+        for key in ("use_source_posn", "reference_source_posn", "fixed_background"):
+            optional_bool(key, getattr(self, key))
+
+    def follows_source(self, image: SlitImage) -> bool:
+        """Whether the aperture is shifted to the source on this image."""
+        if self.use_source_posn is not None:
+            return self.use_source_posn
+        if not image.is_point_source:
+            return False
+        if self.reference_source_posn is not None:
+            return self.reference_source_posn
+        return image.exp_type == FIXED_SLIT
+
+    def place(
+        self, aperture: Aperture, image: SlitImage, notes: list[LRSWarning] | None = None
+    ) -> Placement:
+        """Return the placement of an aperture on an image.
+
+        Parameters
+        ----------
+        aperture : Aperture
+            The aperture.
+        image : SlitImage
+            The image.
+        notes : list of LRSWarning, optional
+            List to which notes are appended.
+
+        Returns
+        -------
+        Placement
+            Offsets and trace.
+        """
+        notes = [] if notes is None else notes
+        offset = self.position_offset
+        position, trace = None, None
+        if self.follows_source(image):
+            found = expected_position(image)
+            if isinstance(found, SourcePosition):
+                position = found
+                offset += found.column - _nominal_column(aperture, image, found.row, notes)
+                if aperture.extract_width is not None and aperture.src_coeff is None:
+                    trace = expected_trace(image) + self.position_offset
+            else:
+                notes.append(LRSWarning(f"the aperture stays where it is: {found}"))
+        return Placement(position, offset, 0.0 if self.fixed_background else offset, trace)
+
+
+def _nominal_column(
+    aperture: Aperture, image: SlitImage, row: int, notes: list[LRSWarning]
+) -> float:
+    """Return the weighted mean column of the unshifted aperture in the reference row."""
+    weights = aperture.weights(image.wavelength)
+    inside = weights.rows.start <= row < weights.rows.stop
+    at_row = np.zeros(0)
+    if inside:
+        at_row = weights.values[0 if weights.uniform else row - weights.rows.start]
+    if not at_row.any():
+        notes.append(
+            LRSWarning(
+                f"the aperture has no pixel in row {row}, where the source's position is "
+                "measured; the offset counts from the middle of the image, as in the pipeline"
+            )
+        )
+        return (image.shape[1] - 1) / 2.0
+    columns = np.arange(weights.columns.start, weights.columns.stop)
+    return float(np.average(columns, weights=at_row))
+
+
+def aperture_weights(aperture: Aperture, image: SlitImage, placement: Placement) -> Weights:
+    """Return the pixel weights of a placed aperture.
+
+    Parameters
+    ----------
+    aperture : Aperture
+        The aperture.
+    image : SlitImage
+        Image or stack of integrations.
+    placement : Placement
+        Placement of the aperture on this image.
+
+    Returns
+    -------
+    Weights
+        Fraction of each pixel inside the aperture.
+
+    Raises
+    ------
+    ApertureError
+        If the aperture has no pixel on the image.
+    """
+    weights = aperture.weights(image.wavelength, placement.trace, placement.offset)
+    if weights.empty:
+        raise ApertureError(
+            f"the source aperture ({weights.lower:.2f} to {weights.upper:.2f}) "
+            f"has no pixel on the image, whose columns are 0 to {image.shape[1] - 1} and "
+            f"rows 0 to {image.shape[0] - 1}",
+            subject=image.label,
+        )
+    return weights

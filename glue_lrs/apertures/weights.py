@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,22 +13,22 @@ from glue_lrs.apertures.edges import BoxedLimits, Limits
 
 __all__ = ["Weights", "cut_rows", "limit_weights", "region_weights", "union", "weighted_sum"]
 
-#: Pixels whose weights are worked out at once.
+#: Number of pixels whose weights are computed at a time.
 _BLOCK_PIXELS = 1 << 11
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Pixel weights between 0 and 1 on the part of an image that has any.
+    """Pixel weights between 0 and 1 on the part of an image that a region covers.
 
     Parameters
     ----------
     rows, columns : slice
-        The part of the image that `values` covers.
+        Part of the image that `values` covers.
     values : ndarray
-        Weights, shape (row, column) or (1, column) where all rows are alike.
+        Weights, shape (row, column), or (1, column) where all rows have the same.
     lower, upper : float
-        Mean inclusive limits over the image, NaN left out; of several regions the outermost.
+        Mean inclusive limits over the image, ignoring NaN; the outermost of several regions.
     """
 
     rows: slice
@@ -39,26 +39,26 @@ class Weights:
 
     @property
     def empty(self) -> bool:
-        """Whether no pixel has any weight."""
+        """Whether the weights of all pixels are 0."""
         return not self.values.any()
 
     @property
     def uniform(self) -> bool:
-        """Whether all rows are alike."""
+        """Whether all rows have the same weights."""
         return self.values.shape[0] == 1
 
     def full(self, shape: tuple[int, int]) -> NDArray[np.float64]:
-        """Weights on the whole image, shape (row, column)."""
+        """Return the weights on the full image, shape (row, column)."""
         out = np.zeros(shape)
         out[self.rows, self.columns] = self.values
         return out
 
 
 def limit_weights(index: ArrayLike, limits: Limits, partial: bool = True) -> NDArray[np.float64]:
-    """Weights of pixels for inclusive limits.
+    """Return pixel weights for inclusive limits.
 
-    A pixel i within [lower, upper] weighs 1. A pixel just outside weighs the fraction of it that
-    the aperture covers, i - lower + 1 or upper - i + 1, as ``extract_1d`` counts it.
+    The weight of a pixel i within [lower, upper] is 1. The weight of a pixel just outside is the
+    fraction of it that the aperture covers, i - lower + 1 or upper - i + 1, as in ``extract_1d``.
 
     Parameters
     ----------
@@ -67,23 +67,24 @@ def limit_weights(index: ArrayLike, limits: Limits, partial: bool = True) -> NDA
     limits : Limits
         Inclusive limits that broadcast against `index`; NaN gives weight 0.
     partial : bool
-        Whether a pixel may be covered in part; without it the weight outside is 0.
+        Whether partially covered pixels count with the covered fraction; otherwise they weigh 0.
 
     Returns
     -------
     ndarray
-        Weights between 0 and 1, of the broadcast shape.
+        Weights between 0 and 1, with the broadcast shape.
     """
     index = np.asarray(index, dtype=float)
-    # How much of the pixel each edge leaves: at least 1 inside, at most 0 beyond the pixel.
+    # Fraction of the pixel inside each edge: at least 1 within the limits, at most 0 outside.
     cover = np.minimum(index - limits.lower + 1.0, limits.upper - index + 1.0)
-    weights = np.fmax(np.fmin(cover, 1.0), 0.0)  # NaN gives 1: see below
+    weights = np.fmax(np.fmin(cover, 1.0), 0.0)  # fmin turns NaN into 1, which is reset below
     if np.ndim(limits.lower) or np.ndim(limits.upper):
         weights[np.isnan(cover)] = 0.0
     return weights if partial else np.floor(weights)
 
 
-def cut_rows(weights: Weights, first: int, stop: int) -> dict[str, Any]:
+def cut_rows(weights: Weights, first: int, stop: int) -> Weights:
+    """Return the weights restricted to rows `first` to `stop` - 1."""
     first, stop = max(first, weights.rows.start), min(stop, weights.rows.stop)
     stop = max(first, stop)
     values = weights.values
@@ -91,22 +92,27 @@ def cut_rows(weights: Weights, first: int, stop: int) -> dict[str, Any]:
         values = values[first - weights.rows.start : stop - weights.rows.start]
     elif stop == first:
         values = values[:0]
-    return {"rows": slice(first, stop), "values": values}
+    return replace(weights, rows=slice(first, stop), values=values)
 
 
 def region_weights(
     limits: Limits | BoxedLimits, shape: tuple[int, ...], partial: bool = True
 ) -> Weights:
-    """Weights of one region, on the columns that it reaches.
+    """Return the weights of one region on the columns that it covers.
 
     Parameters
     ----------
     limits : Limits or BoxedLimits
-        Inclusive limits; where they are NaN there is no weight.
+        Inclusive limits; NaN gives weight 0.
     shape : (int, int)
         Rows and columns of the image.
     partial : bool
-        Whether pixels may be covered in part.
+        Whether partially covered pixels count with the covered fraction; otherwise they weigh 0.
+
+    Returns
+    -------
+    Weights
+        Without columns if all limits are NaN.
     """
     rows, columns = shape
     span = _span(limits, shape)
@@ -133,34 +139,35 @@ def region_weights(
                 for edge in (limits.lower, limits.upper)
             )
         )
-        # Some rows at a time: on the way numpy takes several times the memory of the result.
+        # In blocks of rows: the temporary arrays are several times as large as the result.
         step = max(_BLOCK_PIXELS // index.size, 1)
         for first in range(0, len(inside), step):
-            part = slice(first, first + step)
-            some = Limits(*(edge[part] if edge.ndim else edge for edge in cut))
-            inside[part] = limit_weights(index, some, partial)
+            block = slice(first, first + step)
+            block_limits = Limits(*(edge[block] if edge.ndim else edge for edge in cut))
+            inside[block] = limit_weights(index, block_limits, partial)
     return Weights(slice(0, rows), slice(left, right), values, span.lower, span.upper)
 
 
 def union(parts: list[Weights]) -> Weights:
-    """Weights of all regions together: their maximum; the outermost of their limits."""
+    """Return the combined weights of several regions: the maximum, and the outermost limits."""
     if len(parts) == 1:
         return parts[0]
-    some = [part for part in parts if part.values.size] or parts
-    left = min(part.columns.start for part in some)
-    right = max(part.columns.stop for part in some)
-    values = np.zeros((max(part.values.shape[0] for part in some), right - left))
-    for part in some:
+    covering = [part for part in parts if part.values.size] or parts
+    left = min(part.columns.start for part in covering)
+    right = max(part.columns.stop for part in covering)
+    values = np.zeros((max(part.values.shape[0] for part in covering), right - left))
+    for part in covering:
         target = values[:, part.columns.start - left : part.columns.stop - left]
         np.maximum(target, part.values, out=target)
     lower, upper = [part.lower for part in parts], [part.upper for part in parts]
+    span = (min(lower), max(upper))
     if any(map(math.isnan, lower)):
-        return Weights(some[0].rows, slice(left, right), values, np.nanmin(lower), np.nanmax(upper))
-    return Weights(some[0].rows, slice(left, right), values, min(lower), max(upper))
+        span = (np.nanmin(lower), np.nanmax(upper))
+    return Weights(covering[0].rows, slice(left, right), values, *span)
 
 
 class _Span(NamedTuple):
-    """Mean lower and upper limit, the least lower and the largest upper one."""
+    """Mean lower and upper limit, smallest lower limit, largest upper limit."""
 
     lower: float
     upper: float
@@ -169,7 +176,7 @@ class _Span(NamedTuple):
 
 
 def _span(limits: Limits | BoxedLimits, shape: tuple[int, ...]) -> _Span | None:
-    """How far limits reach, NaN left out; None where they are all NaN."""
+    """Return the extent of limits, ignoring NaN; None if all are NaN."""
     if limits.lower.ndim == 0 and limits.upper.ndim == 0:
         lower, upper = float(limits.lower), float(limits.upper)
         return _Span(lower, upper, lower, upper)
@@ -184,33 +191,37 @@ def _span(limits: Limits | BoxedLimits, shape: tuple[int, ...]) -> _Span | None:
 
 
 def _mean(limits: Limits | BoxedLimits, edge: NDArray[Any], shape: tuple[int, ...]) -> float:
-    """The mean over the image, NaN left out; of a part to the last digit that of the whole."""
+    """Return the mean of an edge over the image, ignoring NaN; the same for boxed limits."""
     if not isinstance(limits, BoxedLimits):
         return float(np.nanmean(edge))
     missing = np.isnan(edge)
-    whole = np.zeros(shape)  # numpy adds up in an order that depends on the shape
-    whole[limits.rows, limits.columns] = np.where(missing, 0.0, edge)
-    return float(whole.sum() / (edge.size - np.count_nonzero(missing)))
+    full = np.zeros(shape)  # of full size, as the order in which NumPy adds depends on the shape
+    full[limits.rows, limits.columns] = np.where(missing, 0.0, edge)
+    return float(full.sum() / (edge.size - np.count_nonzero(missing)))
 
 
 def _cut_columns(edge: NDArray[Any], left: int, right: int, columns: int) -> NDArray[Any]:
-    """The columns of an edge that has one value for each pixel."""
-    return (
-        edge[:, left:right] if edge.ndim == 2 and edge.shape[1] == columns and columns > 1 else edge
-    )
+    """Return columns of an edge with one value per pixel; another edge unchanged."""
+    per_pixel = edge.ndim == 2 and edge.shape[1] == columns and columns > 1
+    return edge[:, left:right] if per_pixel else edge
 
 
 def weighted_sum(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum values times weights over columns, in double precision.
+    """Return the sum of values times weights over columns, in double precision.
 
     Parameters
     ----------
     values : ndarray
         Shape (..., row, column), of any precision.
     weights : ndarray
-        Shape (row, column), or (1, column) where all rows are alike.
+        Shape (row, column), or (1, column) where all rows have the same.
+
+    Returns
+    -------
+    ndarray
+        Shape (..., row).
     """
-    double = values.astype(float, copy=False)  # less memory than einsum's own buffers
+    double = values.astype(float, copy=False)  # takes less memory than the buffers of einsum
     if weights.shape[0] == 1:
         return double @ weights[0]
     return np.einsum("...c,...c->...", double, weights)

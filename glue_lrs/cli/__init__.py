@@ -9,6 +9,6 @@ from glue_lrs.cli.program import main
 for _command in (
     "extract", "measure", "combine", "info", "reference", "plot", "view", "demo",
 ):  # fmt: skip
-    _import_module(f"glue_lrs.cli.{_command}")  # which adds it to `main`
+    _import_module(f"glue_lrs.cli.{_command}")  # registers the command with `main`
 
 __all__ = ["main"]

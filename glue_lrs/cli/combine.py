@@ -12,8 +12,13 @@ import click
 from glue_lrs.cli.console import OK, echo, table_text
 from glue_lrs.cli.options import APCORR, EXTRACT1D, FILES, FITS, OVERWRITE, PSF, SETTINGS
 from glue_lrs.cli.program import main
-from glue_lrs.cli.tasks import base_name, draw_spectra, folder_made, operator_for
-from glue_lrs.errors import WriteError
+from glue_lrs.cli.tasks import (
+    base_name,
+    check_outputs,
+    created_folder,
+    operator_from_options,
+    plot_spectra,
+)
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
@@ -31,18 +36,18 @@ if TYPE_CHECKING:
     type=click.Choice(["exposure_time", "integration_time", "unit", "inverse_variance"]),
     default="exposure_time",
     show_default=True,
-    help="What spectra are weighted by.",
+    help="Weights of the spectra.",
 )
 @click.option(
     "--sigma-clip", type=click.FloatRange(min=0, min_open=True), metavar="SIGMA",
-    help="Leave out what is so many of its errors from the others; needs three spectra.",
+    help="Reject values more than SIGMA errors from the others; needs three spectra.",
 )  # fmt: skip
 @click.option(
-    "--pipeline", is_flag=True, help="Do as the pipeline's combine_1d does, faults included."
+    "--pipeline", is_flag=True, help="Reproduce combine_1d of the pipeline, including its faults."
 )
 @click.option(
-    "--plot", "picture", is_flag=True,
-    help="Draw the combined spectrum and those it is made of, beside it (PNG).",
+    "--plot", "plotted", is_flag=True,
+    help="Plot the combined spectrum and its inputs (PNG next to the output).",
 )  # fmt: skip
 @EXTRACT1D
 @APCORR
@@ -55,7 +60,7 @@ def combine(
     weights: str,
     sigma_clip: float | None,
     pipeline: bool,
-    picture: bool,
+    plotted: bool,
     extract1d: str | None,
     apcorr: str | None,
     psf: str | None,
@@ -63,9 +68,9 @@ def combine(
 ) -> int:
     """Combine nods or exposures into one spectrum.
 
-    Spectra (x1d, x1dints) are taken as they are; images (s2d, cal, calints) are extracted first,
-    as glue-lrs extract does. Nothing is resampled: each element of a spectrum goes to one element
-    of the common grid.
+    Spectra (x1d, x1dints) are used as they are; images (s2d, cal, calints) are extracted first, as
+    by glue-lrs extract. Spectra are not resampled: each element of a spectrum is assigned to one
+    element of the common grid.
 
     \b
     Examples:
@@ -74,48 +79,48 @@ def combine(
       glue-lrs combine nod*_s2d.fits --set extraction_type=optimal -o best_c1d.fits --plot
       glue-lrs combine *_x1d.fits --weights inverse_variance --sigma-clip 4 -o all_c1d.fits
     """
-    from glue_lrs.combination.combine import combine as combined
+    from glue_lrs.combination.combine import combine as combine_spectra
     from glue_lrs.image.slit_image import SlitImage
-    from glue_lrs.io.c1d import read_inputs
-    from glue_lrs.plotting.style import save
+    from glue_lrs.io.spectra import read_inputs
+    from glue_lrs.plotting import save
 
-    targets = [output, f"{base_name(output)}.png"][: 2 if picture else 1]
+    targets = [output, f"{base_name(output)}.png"][: 2 if plotted else 1]
     inputs = {os.path.realpath(path): path for path in (*files, extract1d, apcorr, psf) if path}
-    for target in targets:  # before the work rather than after it
+    for target in targets:
         if os.path.realpath(target) in inputs:
             raise click.UsageError(
                 f"the output {target} would replace the input {inputs[os.path.realpath(target)]}"
             )
-        if Path(target).exists() and not overwrite:
-            raise WriteError(f"{target}: exists, expected a new name or --overwrite")
+    check_outputs(targets, overwrite)
 
     def extracted(image: SlitImage) -> Extraction:
         path = image.path or image.label
-        return operator_for(image, path, extract1d, apcorr, psf, None, dict(settings)).run(image)
+        operator = operator_from_options(image, path, extract1d, apcorr, psf, None, dict(settings))
+        return operator.run(image)
 
     spectra = [extracted(one) if isinstance(one, SlitImage) else one for one in read_inputs(files)]
     mode = "pipeline" if pipeline else "default"
-    made = combined(spectra, weights=weights, sigma_clip=sigma_clip, mode=mode)
+    combination = combine_spectra(spectra, weights=weights, sigma_clip=sigma_clip, mode=mode)
     figure = None
-    if picture:
+    if plotted:
         names = [
             str(one.header.get("FILENAME") or f"spectrum {i + 1}") for i, one in enumerate(spectra)
         ]
-        drawn = [(output, made.to_extraction()), *zip(names, spectra, strict=True)]
-        figure = draw_spectra(drawn)
-    with folder_made(Path(output).parent):
-        made.write(output, overwrite=overwrite)
+        labelled = zip(names, spectra, strict=True)
+        figure = plot_spectra([(output, combination.to_extraction()), *labelled])
+    with created_folder(Path(output).parent):
+        combination.write(output, overwrite=overwrite)
         if figure is not None:
             save(figure, targets[1], overwrite=overwrite)
-    lines = [
+    rows = [
         {
             "input": one.label,
             "rows used": str(one.rows_used),
             "rows clipped": str(one.rows_clipped),
         }
-        for one in made.inputs
+        for one in combination.inputs
     ]
-    echo(table_text(lines))
-    kind = "spectrum" if len(lines) == 1 else "spectra"
-    echo(f"{output}: {made.wavelength.size} rows of {len(lines)} {kind}")
+    echo(table_text(rows))
+    kind = "spectrum" if len(rows) == 1 else "spectra"
+    echo(f"{output}: {combination.wavelength.size} rows of {len(rows)} {kind}")
     return OK

@@ -1,8 +1,9 @@
-"""How the program talks: errors and warnings in one line each, Ctrl-C, tables."""
+"""Console output: errors and warnings on one line each, tables; handling of Ctrl-C."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import sys
@@ -15,24 +16,24 @@ from typing import Any
 import click
 
 from glue_lrs._utils.interrupt import EXIT_CODE, leave
-from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.errors import LRSError, LRSWarning, Message, Setting
 
-#: Exit codes: all is well; some of several files failed; nothing was done.
+#: Exit codes: success; some of several files failed; all files failed or wrong usage.
 OK, SOME_FAILED, FAILED = 0, 1, 2
 
 
 class Program(click.Group):
-    """The group of commands. Errors are one line on stderr, never a traceback."""
+    """Group of commands that prints errors on one line to stderr."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
-        """Run, and leave with an exit code."""
+        """Run a command and exit with its code."""
         with _interruptible():
             try:
                 with _one_line_warnings():
                     code = self._run(*args, **kwargs)
             except KeyboardInterrupt:
                 code = EXIT_CODE
-            if interrupted() or code == EXIT_CODE:  # something may have swallowed it
+            if interrupted() or code == EXIT_CODE:  # a library may have suppressed it
                 code = EXIT_CODE
                 say_error("interrupted")
         if standalone_mode:
@@ -58,14 +59,14 @@ class Program(click.Group):
         return code if isinstance(code, int) else OK
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Read the words of the command line."""
+        """Parse the command line."""
         try:
             return super().make_context(*args, **kwargs)
-        except KeyboardInterrupt:  # at which click itself says an empty line
+        except KeyboardInterrupt:  # for which click prints an empty line
             raise click.Abort from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; tell its errors while the options are still known."""
+        """Run a command; report its errors while its context is available."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -73,22 +74,22 @@ class Program(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            if interrupted():  # which a library has made another error of
+            if interrupted():  # converted to another error by a library
                 raise click.Abort from None
-            if isinstance(error, BrokenPipeError):  # the reader of our output has gone: no error
+            if isinstance(error, BrokenPipeError):  # the reader closed the pipe: no error
                 raise
             say_traceback(ctx, traceback.format_exc())
-            say_error(failure(error))
+            say_error(error_text(error))
             return FAILED
 
 
 def say_error(text: str) -> None:
-    """Tell of an error on stderr."""
+    """Print an error to stderr."""
     _say(click.style("error", fg="red"), text)
 
 
 def say_warning(text: str) -> None:
-    """Tell of a warning on stderr."""
+    """Print a warning to stderr."""
     _say(click.style("warning", fg="yellow"), text)
 
 
@@ -97,39 +98,39 @@ def _say(kind: str, text: str) -> None:
 
 
 def say_traceback(context: click.Context, text: str) -> None:
-    """Tell where an error comes from, if that is asked for."""
+    """Print a traceback to stderr, if it was requested."""
     if context.find_root().params.get("show_traceback"):
         echo(text, err=True, nl=False)
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
-    """Print what can be printed where it goes."""
+    """Print a text; characters that the stream cannot encode are escaped."""
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
     click.echo(printable(text, encoding), err=err, nl=nl)
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    """Text whose odd letters, as in names of files that are not UTF-8, are escaped."""
+    """Escape characters that cannot be encoded, as in file names that are not UTF-8."""
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-#: Whether Ctrl-C was pressed: KeyboardInterrupt may be swallowed, or become another error.
+#: Presses of Ctrl-C: KeyboardInterrupt may be suppressed or converted to another error.
 _pressed: list[bool] = []
 
 
 def interrupted() -> bool:
-    """Whether Ctrl-C was pressed."""
+    """Return whether Ctrl-C was pressed."""
     return bool(_pressed)
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt, so that what is half-written is removed, and keep it."""
+    """Raise KeyboardInterrupt at Ctrl-C, so that partial files are removed, and record it."""
     _pressed.clear()
     before = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
     if not main or before not in (leave, signal.default_int_handler):
-        yield  # not ours to decide
+        yield  # another handler is installed
         return
     hook = sys.unraisablehook
 
@@ -138,7 +139,7 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     def unraisable(info: Any) -> None:
-        if not isinstance(info.exc_value, KeyboardInterrupt):  # it is kept: nothing to print
+        if not isinstance(info.exc_value, KeyboardInterrupt):  # recorded already
             hook(info)
 
     sys.unraisablehook = unraisable
@@ -146,20 +147,20 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        # Once it was told, a second time says no more.
+        # After the report a second Ctrl-C is ignored.
         signal.signal(signal.SIGINT, signal.SIG_IGN if _pressed and before is leave else before)
         sys.unraisablehook = hook
 
 
 @contextlib.contextmanager
 def _one_line_warnings() -> Iterator[None]:
-    """Tell each warning once, on one line."""
-    said: set[str] = set()
+    """Print each warning once, on one line."""
+    printed: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         text = _warning_text(message, category)
-        if text not in said:
-            said.add(text)
+        if text not in printed:
+            printed.add(text)
             say_warning(text)
 
     with warnings.catch_warnings():
@@ -169,129 +170,118 @@ def _one_line_warnings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def recorded(into: list[str]) -> Iterator[None]:
-    """Collect the texts of the warnings of a block, each once."""
+def collect_warnings(texts: list[str]) -> Iterator[None]:
+    """Append the texts of the warnings of a block to a list, each once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LRSWarning)
         try:
             yield
         finally:
-            into += dict.fromkeys(_warning_text(w.message, w.category) for w in caught)
+            texts += dict.fromkeys(_warning_text(w.message, w.category) for w in caught)
 
 
 def _warning_text(message: Warning | str, category: type[Warning]) -> str:
-    """What a warning says; of those that are not ours it helps to know what they are."""
+    """Return the text of a warning, with its class if it is not of this package."""
     if issubclass(category, LRSWarning):
-        return translated(str(message))
+        return rendered(message) if isinstance(message, LRSWarning) else str(message)
     return f"{category.__name__}: {message}"
 
 
-def failure(error: BaseException) -> str:
-    """What to say of an error: ours explain themselves, others are the system's or our fault."""
+def error_text(error: BaseException) -> str:
+    """Return the text of an error; one of another package is probably a bug."""
     if isinstance(error, LRSError):
-        return translated(str(error))
+        return rendered(error)
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return f"{type(error).__name__}: {error} (a fault of glue-lrs; --traceback shows where)"
+    return f"{type(error).__name__}: {error} (a bug in glue-lrs; --traceback shows where)"
 
 
-#: What messages of the package say in Python's words -> how it is said on the command line.
-_SAID = {
-    "give apcorr= or --apcorr, or apply_apcorr=False": "give --apcorr FITS, or --set "
-    "apply_apcorr=false",
-    "give overwrite=True (--overwrite)": "give --overwrite",
-    "give the image": "give --image FILE",
-    "give psf= or --psf": "give --psf FITS",
+#: Parameters that have an option of their own on the command line.
+_OPTIONS = {
+    "apcorr": "--apcorr FITS",
+    "image": "--image FILE",
+    "overwrite": "--overwrite",
+    "psf": "--psf FITS",
 }
 
-_PARAMETERS = (
-    "apply_apcorr", "bad_pixels", "bkg_fit", "bkg_order", "extraction_type", "fixed_background",
-    "max_lost", "model_nod_pair", "optimal_mode", "optimize_psf_location", "position_offset",
-    "smoothing_length", "subtract_background", "use_source_posn",
-)  # fmt: skip
 
-_ASSIGNED = re.compile(
-    rf"(?<![-\w./])(?<!--set )({'|'.join(_PARAMETERS)})="
-    r"(True|False|None|-?\d+(?:\.\d+)?|'\w+')(?![\w./])"
-)
+def option(setting: Setting) -> str:
+    """Render a setting as an option of the command line."""
+    if setting.name in _OPTIONS:
+        return _OPTIONS[setting.name]
+    value = setting.value
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"--set {setting.name}={text}"
 
 
-def translated(text: str) -> str:
-    """A message of the package in the words of the command line."""
-    for python, ours in _SAID.items():
-        text = text.replace(python, ours)
-    words = {"True": "true", "False": "false", "None": "null"}
-
-    def said(match: re.Match[str]) -> str:
-        value = match[2].strip("'")
-        return f"--set {match[1]}={words.get(value, value)}"
-
-    return _ASSIGNED.sub(said, text)
+def rendered(message: Message, *, with_subject: bool = True) -> str:
+    """Render a message of the package with the options of the command line."""
+    return message.render(option, with_subject=with_subject)
 
 
 class Reporter:
-    """Tells warnings and errors of many files: what several share once, and how often."""
+    """Prints warnings and errors of several files; repeated messages are counted."""
 
     def __init__(self) -> None:
-        self.heard: dict[tuple[str, str], int] = {}
+        self._repeats: dict[tuple[str, str], int] = {}
 
     def report(self, kind: str, path: str, text: str) -> None:
-        """Tell a message of a file, unless it was told of another one."""
-        seen = self.heard.get((kind, text))
-        self.heard[kind, text] = 0 if seen is None else seen + 1
-        if seen is None:
+        """Print an ``"error"`` or ``"warning"`` of a file, unless another file had the same."""
+        repeats = self._repeats.get((kind, text))
+        self._repeats[kind, text] = 0 if repeats is None else repeats + 1
+        if repeats is None:
             _SAY[kind](text if path in text else f"{path}: {text}")
 
     def close(self) -> None:
-        """Say how often messages came again."""
-        for (kind, text), more in self.heard.items():
-            if more:
-                _SAY[kind](f"the same of {more} more file{'s' * (more > 1)}: {text}")
+        """Print the number of files with repeated messages."""
+        for (kind, text), repeats in self._repeats.items():
+            if repeats:
+                _SAY[kind](f"the same of {repeats} more file{'s' * (repeats > 1)}: {text}")
 
 
 def each_file(
-    ctx: click.Context, paths: Sequence[str], work: Callable[[str], Any]
+    ctx: click.Context, paths: Sequence[str], process: Callable[[str], Any]
 ) -> Iterator[Any]:
-    """Do the work for each file, and yield what it gives. One bad file does not stop the others."""
-    console = Reporter()
+    """Process files and yield the results; report errors and continue with the next file."""
+    reporter = Reporter()
     for path in paths:
         notes: list[str] = []
         try:
-            with recorded(notes):
-                result = work(path)
-        except Exception as error:  # it is told
+            with collect_warnings(notes):
+                result = process(path)
+        except Exception as error:
             if interrupted():
                 raise
             say_traceback(ctx, traceback.format_exc())
-            console.report("error", path, failure(error))
+            reporter.report("error", path, error_text(error))
             continue
         finally:
             for note in notes:
-                console.report("warning", path, note)
+                reporter.report("warning", path, note)
         yield result
-    console.close()
+    reporter.close()
 
 
-def exit_code(done: int, asked: int) -> int:
-    """The exit code when so many of the files that were asked for are done."""
-    return OK if done == asked else SOME_FAILED if done else FAILED
+def exit_code(n_done: int, n_requested: int) -> int:
+    """Return the exit code from the numbers of processed and requested files."""
+    return OK if n_done == n_requested else SOME_FAILED if n_done else FAILED
 
 
 _SAY = {"error": say_error, "warning": say_warning}
 
 
-def table_text(lines: Sequence[dict[str, str]]) -> str:
-    """Columns under each other, with a head."""
-    lines = [{key: printable(value) for key, value in line.items()} for line in lines]
-    head = {key: key for key in lines[0]}
-    width = {key: max(len(line[key]) for line in (head, *lines)) for key in head}
-    numbers = {key for key in head if all(re.fullmatch(r"[-\d.+%]*", line[key]) for line in lines)}
+def table_text(rows: Sequence[dict[str, str]]) -> str:
+    """Format rows, dicts of heading and cell, as a table; numbers are right-aligned."""
+    rows = [{key: printable(value) for key, value in row.items()} for row in rows]
+    head = {key: key for key in rows[0]}
+    width = {key: max(len(row[key]) for row in (head, *rows)) for key in head}
+    numbers = {key for key in head if all(re.fullmatch(r"[-\d.+%]*", row[key]) for row in rows)}
 
-    def row(line: dict[str, str]) -> str:
+    def line(row: dict[str, str]) -> str:
         cells = (
-            line[key].rjust(width[key]) if key in numbers else line[key].ljust(width[key])
+            row[key].rjust(width[key]) if key in numbers else row[key].ljust(width[key])
             for key in head
         )
         return "  ".join(cells).rstrip()
 
-    return "\n".join([row(head), *map(row, lines)])
+    return "\n".join([line(head), *map(line, rows)])

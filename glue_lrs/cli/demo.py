@@ -10,26 +10,26 @@ import click
 from glue_lrs.cli.console import echo, table_text
 from glue_lrs.cli.options import FOLDER, OVERWRITE
 from glue_lrs.cli.program import main
-from glue_lrs.cli.tasks import folder_made
+from glue_lrs.cli.tasks import created_folder
 
 
-@main.command(short_help="See it all at work, on simulated files whose truth is known.")
+@main.command(short_help="Demonstrate the package on simulated files with known spectra.")
 @click.option(
     "--output-dir",
     type=FOLDER,
     default="glue-lrs-demo",
     show_default=True,
     metavar="DIR",
-    help="Where to write.",
+    help="Output folder.",
 )
 @OVERWRITE
 def demo(output_dir: str, overwrite: bool) -> None:
-    """See it all at work, on simulated files whose truth is known.
+    """Demonstrate the package on simulated files with known spectra.
 
-    Simulates a supernova in the slit (two nods, and both combined) and a slitless time series, as
-    files that the pipeline takes as well; extracts them in the five ways that every LRS user knows
-    from STScI's notebook; writes spectra, references and pictures; and prints how each compares
-    with the truth. It needs no network and takes some seconds.
+    Simulates a supernova in the slit (two nods and their combination) and a slitless time series,
+    as files that the pipeline can read; extracts them as in the five worked examples of the LRS
+    notebook of STScI; writes spectra, references and plots; and compares the spectra with the true
+    ones. Needs no network and takes a few seconds.
 
     \b
     Example:
@@ -37,8 +37,8 @@ def demo(output_dir: str, overwrite: bool) -> None:
     """
     from glue_lrs.demo import run_demo
 
-    with folder_made(Path(output_dir)):
-        result = run_demo(output_dir, overwrite=overwrite, tell=lambda text: echo(text, err=True))
-    echo(table_text(result.lines))
-    echo("between 5 and 12 um; fluxes with a bad pixel in the aperture are counted and left out\n")
+    with created_folder(Path(output_dir)):
+        result = run_demo(output_dir, overwrite=overwrite, report=lambda text: echo(text, err=True))
+    echo(table_text(result.table))
+    echo("between 5 and 12 um; fluxes with a bad pixel in the aperture are counted and excluded\n")
     echo(result.advice)

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +21,10 @@ from glue_lrs.cli.console import (
     OK,
     SOME_FAILED,
     Reporter,
+    collect_warnings,
     echo,
-    failure,
+    error_text,
     interrupted,
-    recorded,
     say_traceback,
     table_text,
 )
@@ -41,11 +40,18 @@ from glue_lrs.cli.options import (
     context_name,
 )
 from glue_lrs.cli.program import main
-from glue_lrs.cli.tasks import base_name, drawn, extracted, folder_made, operator_for
-from glue_lrs.errors import LRSWarning, WriteError
+from glue_lrs.cli.tasks import (
+    base_name,
+    check_outputs,
+    created_folder,
+    extract_with_model,
+    operator_from_options,
+    plot_extracted,
+)
+from glue_lrs.errors import warn
 
-#: The endings of pipeline products and what replaces them in the name of a spectrum.
-_ENDINGS = {
+#: Suffixes of pipeline products, and the suffixes of their spectra.
+_SUFFIXES = {
     "s2d": "x1d", "cal": "x1d", "crf": "x1d", "bsub": "x1d",
     "calints": "x1dints", "crfints": "x1dints", "bsubints": "x1dints",
 }  # fmt: skip
@@ -53,11 +59,11 @@ _ENDINGS = {
 
 @dataclass(frozen=True)
 class _Job:
-    """One file to extract. It can be sent to another process."""
+    """A file to extract; can be pickled for another process."""
 
     path: str
     output: str
-    picture: str | None
+    plot: str | None
     reference: str | None
     apcorr: str | None
     psf: str | None
@@ -68,7 +74,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a job."""
+    """Result of a job."""
 
     job: _Job
     notes: list[str] = field(default_factory=list)
@@ -86,19 +92,21 @@ class _Outcome:
 @SETTINGS
 @click.option(
     "--crds", is_flag=False, flag_value="", metavar="[CONTEXT]", callback=context_name,
-    help="Take from CRDS what --extract1d, --apcorr and --psf do not give.",
+    help="Use the best references of CRDS unless --extract1d, --apcorr or --psf are given.",
 )  # fmt: skip
 @click.option(
-    "-o", "--output", type=FITS, metavar="FILE", help="The spectrum's file, for a single input."
+    "-o", "--output", type=FITS, metavar="FILE", help="File of the spectrum, for a single input."
 )
 @click.option(
-    "--output-dir", type=FOLDER, metavar="DIR", help="Folder of the output; made if there is none."
+    "--output-dir", type=FOLDER, metavar="DIR", help="Output folder; created if it does not exist."
 )
 @OVERWRITE
-@click.option("--plot", "picture", is_flag=True, help="Draw a picture beside each spectrum (PNG).")
+@click.option(
+    "--plot", "plotted", is_flag=True, help="Plot each spectrum (PNG next to the output)."
+)
 @click.option(
     "-j", "--jobs", default=1, show_default=True, metavar="N",
-    help="Number of processes; -1 for as many as there are processors.",
+    help="Number of processes; -1 for the number of processors.",
 )  # fmt: skip
 @click.pass_context
 def extract(
@@ -112,31 +120,32 @@ def extract(
     output: str | None,
     output_dir: str | None,
     overwrite: bool,
-    picture: bool,
+    plotted: bool,
     jobs: int,
 ) -> int:
     """Extract spectra from s2d, cal and calints files.
 
     x_s2d.fits and x_cal.fits become x_x1d.fits, and x_calints.fits becomes x_x1dints.fits, in the
-    current folder as with the pipeline's own step, or in --output-dir. Nothing that exists is
-    replaced without --overwrite. A file that fails does not stop the others.
+    current folder like in the pipeline step, or in --output-dir. Existing files are replaced only
+    with --overwrite. If a file fails, the others are still extracted.
 
-    The table at the end tells where the aperture was (first and last column, inclusive, counted
-    from 0; means where it changes along the rows), by how many columns it was moved, how many rows
-    have no usable flux, and how many warnings there were. Below it, of an optimal extraction: what
-    was fitted together with the source, and how many pixels were rejected.
+    The table at the end lists for each file the aperture (first and last column, inclusive, counted
+    from 0; mean values if it varies along the rows), its shift in columns, the number of rows
+    without a usable flux, and the number of warnings. For an optimal extraction, the sources fitted
+    simultaneously and the number of rejected pixels follow.
 
-    Without --extract1d the built-in reference is used: on the slit, for a point source, the
-    aperture moves to where the header puts the source, and background regions move along unless
+    The default reference is the built-in one: on the slit, the aperture of a point source moves to
+    the source position in the header, and background regions move along unless
     --set fixed_background=true. --set max_lost=0.1 masks rows that lost more than a tenth of the
-    aperture to bad pixels, --set bad_pixels=profile makes up for their light.
+    aperture to bad pixels, --set bad_pixels=profile restores their flux from the spatial profile.
 
-    --set extraction_type=optimal weights the pixels with the profile of a point source, which is
-    learned from the image. With --psf or --crds it does what the pipeline does with that PSF
-    reference; --set optimal_mode=psf takes the reference's profile, but fits it better.
+    --set extraction_type=optimal weights the pixels with the spatial profile of a point source,
+    which is fitted to the image. With --psf or --crds it reproduces the optimal extraction of the
+    pipeline with that PSF reference; --set optimal_mode=psf uses the profile of the reference, but
+    improves its fit.
 
     \b
-    Exit code: 0 all extracted, 1 some files failed, 2 all failed or bad usage.
+    Exit code: 0 all extracted, 1 some files failed, 2 all failed or wrong usage.
 
     \b
     Examples:
@@ -156,7 +165,7 @@ def extract(
         _Job(
             path=path,
             output=target,
-            picture=f"{base_name(target)}.png" if picture else None,
+            plot=f"{base_name(target)}.png" if plotted else None,
             reference=extract1d,
             apcorr=apcorr,
             psf=psf,
@@ -181,54 +190,54 @@ def extract(
 
 def _output_name(path: str, folder: str | None) -> str:
     stem = base_name(Path(path).name)
-    base, _, ending = stem.rpartition("_")
+    base, _, suffix = stem.rpartition("_")
     name = (
-        f"{base}_{_ENDINGS[ending.lower()]}"
-        if ending.lower() in _ENDINGS and base
+        f"{base}_{_SUFFIXES[suffix.lower()]}"
+        if suffix.lower() in _SUFFIXES and base
         else f"{stem}_x1d"
     )
     return str(Path(folder or "") / f"{name}.fits")
 
 
 def _check_targets(ctx: click.Context, jobs: Sequence[_Job], inputs: Sequence[str]) -> None:
-    """Refuse outputs that would replace each other or an input, before anything is read."""
+    """Raise `click.UsageError` if outputs would replace each other or an input."""
     taken = {os.path.realpath(path): path for path in inputs}
-    made: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for job in jobs:
-        for target in filter(None, (job.output, job.picture)):
+        for target in filter(None, (job.output, job.plot)):
             real = os.path.realpath(target)
             if real in taken:
                 raise click.UsageError(
                     f"the output {target} would replace the input {taken[real]}", ctx
                 )
-            if real in made:
+            if real in sources:
                 raise click.UsageError(
-                    f"{made[real]} and {job.path} both give {target}, expected different names "
+                    f"{sources[real]} and {job.path} both give {target}, expected different names "
                     "(extract them to different folders with --output-dir)",
                     ctx,
                 )
-            made[real] = job.path
+            sources[real] = job.path
 
 
 def _run_all(ctx: click.Context, planned: Sequence[_Job], jobs: int) -> list[_Outcome]:
-    """Extract all files, here or in other processes, and tell what is to be told as it comes."""
+    """Extract all files, here or in other processes, and report messages as they arrive."""
     from tqdm import tqdm
 
     outcomes: list[_Outcome] = []
-    console = Reporter()
-    # None: no bar where stderr is not a terminal.
+    reporter = Reporter()
+    # None: no progress bar if stderr is not a terminal.
     hide = True if len(planned) == 1 else None
     with tqdm(total=len(planned), disable=hide, unit="file", leave=False) as bar:
         for outcome in _stream(planned, jobs):
             with tqdm.external_write_mode(file=sys.stderr):
                 for note in outcome.notes:
-                    console.report("warning", outcome.job.path, note)
+                    reporter.report("warning", outcome.job.path, note)
                 if outcome.error is not None:
                     say_traceback(ctx, outcome.trace)
-                    console.report("error", outcome.job.path, outcome.error)
+                    reporter.report("error", outcome.job.path, outcome.error)
             outcomes.append(outcome)
             bar.update()
-    console.close()
+    reporter.close()
     return outcomes
 
 
@@ -242,20 +251,20 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
 
     others = active_children()
     workers = min(len(planned), jobs if jobs > 0 else os.cpu_count() or 1)
-    context = get_context("spawn")  # a fork would copy the locks of threads
+    context = get_context("spawn")  # a fork would copy locks held by threads
     executor = ProcessPoolExecutor(workers, context, _Worker.start)
     try:
-        with _without_interrupts():  # which the processes would inherit
+        with _without_interrupts():  # inherited by the processes
             futures = [executor.submit(_Worker.extract, job) for job in planned]
         for job, future in zip(planned, futures, strict=True):
             try:
                 outcome = future.result()
             except BrokenProcessPool:
-                text = "a process was ended from outside, perhaps for want of memory"
-                outcome = _Outcome(job, error=f"{text}; try fewer --jobs")
+                text = "a process was killed, perhaps for lack of memory; try fewer --jobs"
+                outcome = _Outcome(job, error=text)
             yield outcome
     except BaseException:
-        with _without_interrupts():  # or some of them go on writing
+        with _without_interrupts():  # otherwise some of them continue to write
             for process in active_children():
                 if process not in others:
                     process.terminate()
@@ -266,50 +275,50 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
 
 
 class _Worker:
-    """A process that extracts. When told to end it removes what is half-written first."""
+    """A process that extracts; when terminated, it removes partial files first."""
 
     working = False
-    #: How often it was told.
-    told = 0
+    #: Number of termination signals received.
+    terminations = 0
 
     @classmethod
     def start(cls) -> None:
-        """Leave Ctrl-C, which reaches all processes of a terminal, to the one that began."""
+        """Ignore Ctrl-C, which all processes of a terminal receive: the parent handles it."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, cls.end)
 
     @classmethod
     def end(cls, *_: Any) -> None:
-        """Give up the file, or end."""
-        cls.told += 1
+        """Abort the current file, or exit."""
+        cls.terminations += 1
         if not cls.working:
             sys.exit(EXIT_CODE)
-        if cls.told == 1:
+        if cls.terminations == 1:
             raise KeyboardInterrupt
 
     @classmethod
     def extract(cls, job: _Job) -> _Outcome:
-        """Extract one file, unless told to end."""
-        if cls.told:
+        """Extract one file, unless terminated."""
+        if cls.terminations:
             return _Outcome(job, error="interrupted")
         cls.working = True
         try:
             return _extract_one(job)
         finally:
             cls.working = False
-            if cls.told > 1:  # meanwhile: nobody waits for the rest
+            if cls.terminations > 1:  # in the meantime
                 os._exit(EXIT_CODE)
 
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Put Ctrl-C off to the end of a block; processes that are started in it never see it."""
+    """Defer Ctrl-C to the end of a block; processes started in it never receive it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # when started later, it would let the signal through
+    resource_tracker.ensure_running()  # if started later, it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -320,12 +329,12 @@ def _without_interrupts() -> Iterator[None]:
 def _extract_one(job: _Job) -> _Outcome:
     notes: list[str] = []
     try:
-        with recorded(notes):
+        with collect_warnings(notes):
             summary, remarks = _extract_and_write(job)
-    except Exception as error:  # one bad file must not stop the others; it is told
-        if interrupted() or _Worker.told:
+    except Exception as error:  # one bad file must not stop the others
+        if interrupted() or _Worker.terminations:
             raise KeyboardInterrupt from None
-        return _Outcome(job, notes, error=failure(error), trace=traceback.format_exc())
+        return _Outcome(job, notes, error=error_text(error), trace=traceback.format_exc())
     summary["warnings"] = str(len(notes) or "-")
     return _Outcome(job, notes, {**summary, "output": job.output}, remarks)
 
@@ -334,25 +343,22 @@ def _extract_and_write(job: _Job) -> tuple[dict[str, str], list[str]]:
     from glue_lrs.cli.summary import summarize
     from glue_lrs.extraction.advice import advice
     from glue_lrs.image.slit_image import SlitImage
-    from glue_lrs.plotting.style import save
+    from glue_lrs.plotting import save
 
-    targets = [Path(target) for target in (job.output, job.picture) if target is not None]
-    for target in targets:  # before the work rather than after it
-        if target.exists() and not job.overwrite:
-            raise WriteError(f"{target}: exists, expected a new name or --overwrite")
+    check_outputs((job.output, job.plot), job.overwrite)
     image = SlitImage.read(job.path)
-    operator = operator_for(
+    operator = operator_from_options(
         image, job.path, job.reference, job.apcorr, job.psf, job.crds, job.settings
     )
-    extraction, result = extracted(operator, image)
-    for text in advice(image, operator):
-        warnings.warn(text, LRSWarning, stacklevel=2)
+    extraction, result = extract_with_model(operator, image)
+    for note in advice(image, operator):
+        warn(note)
     figure = None
-    if job.picture is not None:
-        figure = drawn(image, operator, extraction, result, title=Path(job.output).name)
-    with folder_made(targets[0].parent):
+    if job.plot is not None:
+        figure = plot_extracted(image, operator, extraction, result, title=Path(job.output).name)
+    with created_folder(Path(job.output).parent):
         extraction.write(job.output, overwrite=job.overwrite)
-        if figure is not None and job.picture is not None:
-            save(figure, job.picture, overwrite=job.overwrite)
+        if figure is not None and job.plot is not None:
+            save(figure, job.plot, overwrite=job.overwrite)
     remarks = [] if result is None else result.remarks
     return {"file": Path(job.path).name, **summarize(extraction)}, remarks

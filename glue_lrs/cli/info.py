@@ -8,25 +8,27 @@ from typing import Any
 
 import click
 
-from glue_lrs.cli.console import each_file, echo, exit_code, translated
+from glue_lrs.cli.console import each_file, echo, exit_code
 from glue_lrs.cli.options import FILES
 from glue_lrs.cli.program import main
 
 
-@main.command(short_help="Say what files are, and where their spectra will be taken.")
+@main.command(short_help="Describe files, and the default aperture of images.")
 @FILES
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, a list with one object a file.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: a list with one object per file."
+)
 @click.pass_context
 def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> int:
-    """Say what files are, and where their spectra will be taken.
+    """Describe files, and the default aperture of images.
 
-    Of an s2d, cal or calints: exposure, axes, wavelengths, bounding box, source, the default
-    aperture where it falls on this image, bad pixels, references of the pipeline. Of an x1d,
-    x1dints or c1d: its columns, how good it is, and how it was made.
+    For an s2d, cal or calints: exposure, axes, wavelengths, bounding box, source, the default
+    aperture on this image, bad pixels, references of the pipeline. For an x1d, x1dints or c1d:
+    columns, quality, and how it was made.
 
-    Columns and rows are pixel numbers that count from 0, and limits are inclusive: 27 to 34 are
-    eight whole columns. Edges are positions, on which pixel i reaches from i - 0.5 to i + 0.5.
-    Integrations count from 1. This holds for --json as well.
+    Columns and rows are pixel numbers from 0, and limits are inclusive: 27 to 34 are eight columns.
+    Edges are positions, where pixel i extends from i - 0.5 to i + 0.5. Integrations count from 1.
+    The same holds for --json.
 
     \b
     Examples:
@@ -38,7 +40,7 @@ def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> int:
     found: list[dict[str, Any]] = []
     for facts in each_file(ctx, files, summarize_file):
         if not as_json:
-            echo(("\n" if found else "") + format_summary(facts, translated))
+            echo(("\n" if found else "") + format_summary(facts))
         found.append(facts)
     if as_json and found:
         echo(json.dumps(found, indent=2))

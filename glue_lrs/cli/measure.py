@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from glue_lrs.cli.console import each_file, echo, exit_code, translated
+from glue_lrs.cli.console import each_file, echo, exit_code
 from glue_lrs.cli.options import APCORR, FILE, FILES, OVERWRITE
-from glue_lrs.cli.plot import picture_names
+from glue_lrs.cli.plot import plot_names
 from glue_lrs.cli.program import main
-from glue_lrs.cli.tasks import correction
-from glue_lrs.errors import LRSError, LRSWarning, WriteError
+from glue_lrs.cli.tasks import check_outputs, read_correction
+from glue_lrs.errors import LRSError, LRSWarning
 
 if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _Width(click.ParamType):  # type: ignore[type-arg]
-    """A number of columns, a number with "fwhm" behind it, or "best"."""
+    """A number of columns, a number followed by "fwhm", or "best"."""
 
     name = "WIDTH"
 
@@ -44,21 +44,23 @@ class _Width(click.ParamType):  # type: ignore[type-arg]
         return ("fwhm" if match[2] else "columns"), float(match[1])
 
 
-@main.command(short_help="Measure where the source is, how wide, and the best aperture.")
+@main.command(short_help="Measure position and width of the source, and the best aperture.")
 @FILES
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, a list with one object a file.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: a list with one object per file."
+)
 @click.option(
     "-o", "--output", type=FILE, metavar="PNG",
-    help="The picture's file, for a single input; FILE_measured.png without it.",
+    help="File of the plot, for a single input; default FILE_measured.png.",
 )  # fmt: skip
-@click.option("--no-plot", is_flag=True, help="Draw nothing.")
+@click.option("--no-plot", is_flag=True, help="Do not plot.")
 @click.option(
     "--reference", type=FILE, metavar="JSON",
-    help="Write an EXTRACT1D reference with an aperture about the source, for a single input.",
+    help="Write an EXTRACT1D reference with an aperture around the source, for a single input.",
 )  # fmt: skip
 @click.option(
     "--width", type=_Width(), default="best", show_default=True, metavar="WIDTH",
-    help="Width of that aperture: best (in signal to noise), columns such as 8, or 3fwhm.",
+    help="Width of that aperture: best (highest S/N), columns such as 8, or 3fwhm.",
 )  # fmt: skip
 @APCORR
 @OVERWRITE
@@ -74,18 +76,19 @@ def measure(
     apcorr: str | None,
     overwrite: bool,
 ) -> int:
-    """Measure where the source is, how wide, and which aperture is best.
+    """Measure position and width of the source, and the best aperture.
 
-    Of an s2d, cal or calints: the sources along the slit, negative traces of other nods told
-    apart; how far the source is from where the header puts it; trace and width over wavelength,
-    with errors, beside the widths that LRS is expected to have; flux and signal to noise against
-    the width of the aperture. A picture is drawn into the current folder.
+    For an s2d, cal or calints: the sources along the slit, and negative traces of other nods; the
+    offset of the source from the position in the header; trace and width over wavelength with
+    errors, compared with the expected widths of LRS; flux and S/N against the width of the
+    aperture. The plot is written to the current folder.
 
-    With --reference the aperture and a background that touches nothing are written as an EXTRACT1D
-    reference, in this image's columns, for glue-lrs extract --extract1d and for the pipeline.
+    With --reference the aperture, and a background without other traces, are written as an
+    EXTRACT1D reference, in the columns of this image, for glue-lrs extract --extract1d and for the
+    pipeline.
 
-    Columns count from 0. Fluxes of the growth curve are corrected for the light outside the
-    aperture by the measured profile, or with --apcorr by the table.
+    Columns count from 0. The curve of growth is corrected for the light outside the aperture with
+    the measured profile, or with the table of --apcorr.
 
     \b
     Examples:
@@ -98,20 +101,18 @@ def measure(
             raise click.UsageError(f"{option} names one file, but there are {len(files)}", ctx)
     if output is not None and no_plot:
         raise click.UsageError("--output and --no-plot exclude each other", ctx)
-    pictures: list[str | None] = [None] * len(files)
+    plots: list[str | None] = [None] * len(files)
     if not no_plot:
-        names = picture_names(ctx, files)
-        pictures = [output or f"{Path(name).stem}_measured.png" for name in names]
-    for target in filter(None, (*pictures, reference)):
-        if Path(target).exists() and not overwrite:
-            raise WriteError(f"{target}: exists, expected a new name or --overwrite")
-    targets = dict(zip(files, pictures, strict=True))
+        names = plot_names(ctx, files)
+        plots = [output or f"{Path(name).stem}_measured.png" for name in names]
+    check_outputs((*plots, reference), overwrite)
+    targets = dict(zip(files, plots, strict=True))
 
-    def work(path: str) -> tuple[str, dict[str, Any], str]:
-        return path, *_measured(path, targets[path], reference, width, apcorr, overwrite)
+    def process(path: str) -> tuple[str, dict[str, Any], str]:
+        return path, *_measure(path, targets[path], reference, width, apcorr, overwrite)
 
     found: list[dict[str, Any]] = []
-    for path, facts, text in each_file(ctx, files, work):
+    for path, facts, text in each_file(ctx, files, process):
         if not as_json:
             echo(("\n" if found else "") + text)
             for target in filter(None, (targets[path], reference)):
@@ -122,53 +123,50 @@ def measure(
     return exit_code(len(found), len(files))
 
 
-def _measured(
+def _measure(
     path: str,
-    picture: str | None,
+    plot: str | None,
     reference: str | None,
     width: tuple[str, float],
     apcorr: str | None,
     overwrite: bool,
 ) -> tuple[dict[str, Any], str]:
-    """Measure a file; write what is to be written; return what there is to say."""
+    """Measure a file, and write plot and reference; return the results as dict and text."""
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.measurement.curve_of_growth import measure_with_growth
-    from glue_lrs.plotting.style import save
+    from glue_lrs.plotting import plot_measurement, save
 
     image = SlitImage.read(path)
-    table = correction(image, apcorr, {})
+    table = read_correction(image, apcorr, {})
     found, growth, background = measure_with_growth(
         image, aperture_correction=None if isinstance(table, str) else table
     )
-    written = None
+    document = None
     if reference is not None:
         aperture, columns = _aperture(found, growth, width)
         if background is not None:
             background = _background(found, background, aperture, columns)
-        made = Extract1D(
+        operator = Extract1D(
             aperture=aperture,
             background=background,
             use_source_posn=False,
             id=image.exp_type,
         )
-        written = made.to_reference(image)
-    figure = None
-    if picture is not None:
-        from glue_lrs.plotting.measurement import plot_measurement
-
+        document = operator.to_reference(image)
+    if plot is not None:
         figure = plot_measurement(found, growth, background=background, title=Path(path).name)
-    if written is not None and reference is not None:
-        written.write(reference, overwrite=overwrite)
-    if figure is not None and picture is not None:
-        save(figure, picture, overwrite=overwrite)
+    if document is not None and reference is not None:
+        document.write(reference, overwrite=overwrite)
+    if plot is not None:
+        save(figure, plot, overwrite=overwrite)
     facts = {"file": path, "measurement": found.to_dict(), "growth": growth.to_dict()}
     text = f"{found.report()}\n{growth.report()}"
-    return facts, translated(text)
+    return facts, text
 
 
 def _widest(found: Measurement) -> float:
-    """The largest FWHM in columns."""
+    """Return the largest FWHM in columns."""
     wave = found.wavelength[np.isfinite(found.wavelength)]
     return float(np.max(found.width(wave)[0])) / found.pixel_scale
 
@@ -176,7 +174,7 @@ def _widest(found: Measurement) -> float:
 def _aperture(
     found: Measurement, growth: CurveOfGrowth, width: tuple[str, float]
 ) -> tuple[Aperture, float]:
-    """The aperture, and how many columns it has where it is widest."""
+    """Return the aperture, and its maximum width in columns."""
     kind, number = width
     columns = growth.best if kind == "best" else number
     if kind == "fwhm":
@@ -184,8 +182,9 @@ def _aperture(
     first, last = found.columns
     if columns > last - first + 1:
         raise LRSError(
-            f"{found.label}: --width is {columns:.1f} columns, expected at most "
-            f"{last - first + 1}, which hold data"
+            f"--width is {columns:.1f} columns, expected at most "
+            f"{last - first + 1}, which have data",
+            subject=found.label,
         )
     if columns > growth.free_width:
         warnings.warn(
@@ -200,18 +199,19 @@ def _aperture(
 def _background(
     found: Measurement, background: Background, aperture: Aperture, columns: float
 ) -> Background | None:
-    """Regions that touch neither source nor aperture; a reference has one variable for both."""
-    beside = (columns / 2.0 + 1.0) / _widest(found)  # a pixel that is touched counts as a whole
-    made = found.background(
-        distance=None if beside < 1.6 else max(beside, 2.5),
+    """Return regions outside source and aperture, in the independent variable of the aperture."""
+    # A reference has one independent variable. A pixel that a region touches counts completely.
+    distance = (columns / 2.0 + 1.0) / _widest(found)
+    regions = found.background(
+        distance=None if distance < 1.6 else max(distance, 2.5),
         independent_var=aperture.independent_var,
         bkg_fit=background.bkg_fit,
     )
-    if made is None:
+    if regions is None:
         warnings.warn(
-            f"there is no room for background regions beside an aperture of {columns:.1f} columns: "
-            "the reference has none",
+            f"there is no room for background regions outside an aperture of {columns:.1f} "
+            "columns: the reference has none",
             LRSWarning,
             stacklevel=2,
         )
-    return made
+    return regions

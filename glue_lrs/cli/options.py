@@ -1,4 +1,4 @@
-"""What options mean, and those that several commands share."""
+"""Types of options, and options of several commands."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from glue_lrs.cli.tasks import base_name
 
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
-    """The name of a file or a folder: not the empty word that a variable without a value leaves."""
+    """The name of a file or folder; rejects empty strings (for example from an unset variable)."""
 
-    def __init__(self, what: str) -> None:
-        self.name = what
+    def __init__(self, kind: str) -> None:
+        self.name = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take anything but nothing."""
+        """Reject an empty name."""
         if value == "":
             self.fail(f"'', expected the name of a {self.name}", param, ctx)
         return str(value)
 
 
 class _FitsName(_Name):
-    """The name of a FITS file to be written."""
+    """The name of a FITS file to write."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take what ends as a FITS file does."""
+        """Reject names without a FITS suffix."""
         name = super().convert(value, param, ctx)
         if base_name(name) == name:
             self.fail(f"{name!r}, expected a name that ends in .fits or .fits.gz", param, ctx)
@@ -39,7 +39,7 @@ FILE, FOLDER, FITS = _Name("file"), _Name("folder"), _FitsName("file")
 
 
 class _Setting(click.ParamType):  # type: ignore[type-arg]
-    """KEY=VALUE, the value as JSON where it is JSON, as a word where it is not."""
+    """KEY=VALUE, with the value as JSON if it is valid JSON, else as text."""
 
     name = "KEY=VALUE"
 
@@ -64,13 +64,13 @@ def _value(text: str) -> Any:
 
 
 def context_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuse what is hardly a CRDS context, such as the file that stands behind the option."""
+    """Reject a value that is not a CRDS context, such as a file after the option."""
     if value in (None, "") or re.fullmatch(
         r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", str(value)
     ):
         return value
     raise click.BadParameter(
-        f"{value!r}, expected a context such as jwst_1322.pmap, or nothing: put --crds behind "
+        f"{value!r}, expected a context such as jwst_1322.pmap, or nothing: put --crds after "
         "the files",
         ctx,
         param,
@@ -87,12 +87,12 @@ EXTRACT1D = click.option(
     "--extract1d",
     type=FILE,
     metavar="JSON",
-    help="EXTRACT1D reference; the built-in defaults without it.",
+    help="EXTRACT1D reference; default: built in.",
 )
 
 APCORR = click.option(
     "--apcorr", type=FILE, metavar="FITS",
-    help="APCORR reference: aperture correction; its row for the image's SUBARRAY is taken.",
+    help="APCORR reference: aperture correction for the SUBARRAY of the image.",
 )  # fmt: skip
 
 PSF = click.option(

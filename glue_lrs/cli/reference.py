@@ -10,19 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glue_lrs.cli.console import FAILED, OK, echo, recorded, say_error, say_warning, translated
+from glue_lrs.cli.console import (
+    FAILED,
+    OK,
+    collect_warnings,
+    echo,
+    rendered,
+    say_error,
+    say_warning,
+)
 from glue_lrs.cli.options import FILE, OVERWRITE, SETTINGS
 from glue_lrs.cli.program import main
-from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError
+from glue_lrs.errors import LRSError, NoApertureCorrectionWarning, ReferenceFileError
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.reference.reference import Reference
 
 
-@main.group(short_help="Show, change and check EXTRACT1D references (JSON).")
+@main.group(short_help="Show, edit and check EXTRACT1D references (JSON).")
 def reference() -> None:
-    """Show, change and check EXTRACT1D references, the JSON files that say what is extracted.
+    """Show, edit and check EXTRACT1D references, the JSON files with the extraction parameters.
 
     \b
     Examples:
@@ -43,7 +52,7 @@ _EXP_TYPE = click.option(
 @_JSON
 @_EXP_TYPE
 def show(json_file: str | None, exp_type: str | None) -> None:
-    """Print a reference, or the built-in one, in words that the pipeline understands.
+    """Print a reference, by default the built-in one, with the keys of the pipeline.
 
     \b
     Examples:
@@ -67,10 +76,10 @@ def show(json_file: str | None, exp_type: str | None) -> None:
     "--image",
     type=FILE,
     metavar="FILE",
-    help="Fold step parameters in for this image, source position included.",
+    help="Image for which step parameters and source position are converted to keys.",
 )
 @click.option(
-    "-o", "--output", type=FILE, metavar="FILE", help="The JSON file to write; printed without it."
+    "-o", "--output", type=FILE, metavar="FILE", help="The JSON file to write; default: print."
 )
 @OVERWRITE
 @click.pass_context
@@ -83,11 +92,11 @@ def edit(
     output: str | None,
     overwrite: bool,
 ) -> None:
-    """Change keys of one aperture of a reference, and write it for the pipeline.
+    """Edit the keys of one aperture of a reference, and write it for the pipeline.
 
-    A value null takes a key away. Step parameters that a reference has no key for
-    (position_offset, subtract_background) are folded into the keys it has, where that can be: an
-    offset beside a source position needs the --image whose position it is.
+    The value null removes a key. Step parameters without a key (position_offset,
+    subtract_background) are converted to other keys if possible: an offset from the source position
+    requires the --image of the source.
 
     \b
     Examples:
@@ -101,16 +110,16 @@ def edit(
     for key, value in settings:
         if key == "max_lost":
             raise click.UsageError(
-                "max_lost is no key of a reference, as the pipeline does not mask rows that lost "
-                f"pixels: give it where you extract, glue-lrs extract --set max_lost={value}",
+                "max_lost is not a key of a reference, as the pipeline does not mask rows with "
+                f"bad pixels; set it for the extraction: glue-lrs extract --set max_lost={value}",
                 ctx,
             )
     from glue_lrs.image.slit_image import SlitImage
 
-    picture = None if image is None else SlitImage.read(image)
-    if picture is not None and exp_type is None:
-        exp_type = picture.exp_type
-    changed = _edited(ctx, _read_reference(json_file), exp_type, dict(settings), picture)
+    slit_image = None if image is None else SlitImage.read(image)
+    if slit_image is not None and exp_type is None:
+        exp_type = slit_image.exp_type
+    changed = _edited(ctx, _read_reference(json_file), exp_type, dict(settings), slit_image)
     if output is None:
         echo(format_reference(changed.for_pipeline()), nl=False)
         return
@@ -118,11 +127,11 @@ def edit(
     echo(f"wrote {output}")
 
 
-#: Step parameters that are no keys of a reference.
+#: Step parameters that are not keys of a reference.
 _STEP_ONLY = ("position_offset", "subtract_background", "apply_apcorr", "fixed_background")
 
-#: Keys that an operator writes anew when something is folded into them; all others stay.
-_FOLDED = (
+#: Keys that are replaced by those of the operator when step parameters are converted.
+_CONVERTED = (
     "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "bkg_coeff", "bkg_fit",
     "bkg_order", "smoothing_length", "independent_var", "use_source_posn",
 )  # fmt: skip
@@ -130,12 +139,12 @@ _FOLDED = (
 
 def _edited(
     ctx: click.Context,
-    found: Any,
+    found: Reference,
     exp_type: str | None,
     settings: dict[str, Any],
     image: SlitImage | None,
-) -> Any:
-    """Change keys; step parameters go through an operator, which can fold them."""
+) -> Reference:
+    """Change keys, and convert step parameters with an operator."""
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.reference.reference import Reference
 
@@ -151,33 +160,31 @@ def _edited(
     index = found.document["apertures"].index(old)
     new = {**old, **{key: value for key, value in settings.items() if key not in _STEP_ONLY}}
     new = {key: value for key, value in new.items() if value is not None or key == "bkg_fit"}
-    folded = {key: value for key, value in settings.items() if key in _STEP_ONLY}
+    step_only = {key: value for key, value in settings.items() if key in _STEP_ONLY}
 
-    def replaced(entry: dict[str, Any]) -> Any:
+    def replaced(entry: dict[str, Any]) -> Reference:
         entries = [*found.document["apertures"]]
         entries[index] = entry
         return Reference({**found.document, "apertures": entries}, found.filename)
 
     changed = replaced(new)
-    if folded:
-        with warnings.catch_warnings():  # of a correction, which no reference has
-            warnings.filterwarnings("ignore", "no aperture correction", LRSWarning)
-            operator = Extract1D.from_reference(changed, exp_type, **folded)
-        kept = {key: new[key] for key in new if key not in _FOLDED}
+    if step_only:
+        with warnings.catch_warnings():  # a reference has no aperture correction
+            warnings.simplefilter("ignore", NoApertureCorrectionWarning)
+            operator = Extract1D.from_reference(changed, exp_type, **step_only)
+        kept = {key: new[key] for key in new if key not in _CONVERTED}
         changed = replaced({**kept, **operator.to_reference(image).document["apertures"][0]})
     return changed
 
 
 @reference.command()
 @click.argument("json_file", type=FILE, metavar="JSON")
-@click.option(
-    "--image", type=FILE, metavar="FILE", help="Check it on this image as well, by an extraction."
-)
+@click.option("--image", type=FILE, metavar="FILE", help="Also extract this image with it.")
 @_EXP_TYPE
 def check(json_file: str, image: str | None, exp_type: str | None) -> int:
-    """Check a reference, and with --image what it does on an image.
+    """Check a reference, and with --image its effect on an image.
 
-    Prints all that was found, a line each, or "ok". Exit code 2 if there is an error in it.
+    Prints one line for each issue, or "ok". Exit code 2 if there is an error.
 
     \b
     Examples:
@@ -192,39 +199,43 @@ def check(json_file: str, image: str | None, exp_type: str | None) -> int:
         for text in _all_errors(json_file, error):
             say_error(text)
         return FAILED
-    picture = None if image is None else SlitImage.read(image)
-    if picture is not None and exp_type is None:
-        exp_type = picture.exp_type
-    problems = [(one.level, str(one)) for one in found.check(exp_type=exp_type)]
-    if picture is not None and not any(level == "error" for level, _ in problems):
-        problems += _check_on_image(found, picture, exp_type)
-    for level, text in problems:
+    slit_image = None if image is None else SlitImage.read(image)
+    if slit_image is not None and exp_type is None:
+        exp_type = slit_image.exp_type
+    issues: list[tuple[str, str]] = [
+        (issue.level, str(issue)) for issue in found.check(exp_type=exp_type)
+    ]
+    if slit_image is not None and not any(level == "error" for level, _ in issues):
+        issues += _check_on_image(found, slit_image, exp_type)
+    for level, text in issues:
         if level == "error":
             say_error(text)
         elif level == "warning":
             say_warning(text)
         else:
             echo(text)
-    if any(level == "error" for level, _ in problems):
+    if any(level == "error" for level, _ in issues):
         return FAILED
-    if all(level == "note" for level, _ in problems):
+    if all(level == "note" for level, _ in issues):
         echo("ok")
     return OK
 
 
 def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
-    """All that is wrong with a reference that could not be read, of which an error names one."""
+    """Return all errors of an invalid reference, of which the exception has the first one."""
     from glue_lrs.reference.validation import reference_errors
 
     try:
         document = json.loads(Path(path).expanduser().read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):  # the error has told
+    except (OSError, ValueError, RecursionError):  # unreadable
         return [str(first)]
     return list(dict.fromkeys([str(first), *reference_errors(document, path)]))
 
 
-def _check_on_image(found: Any, image: SlitImage, exp_type: str | None) -> list[tuple[str, str]]:
-    """Extract, and tell where the aperture fell and what there is to say."""
+def _check_on_image(
+    found: Reference, image: SlitImage, exp_type: str | None
+) -> list[tuple[str, str]]:
+    """Extract an image; return the position of the aperture, and errors or warnings."""
     from glue_lrs.cli.summary import summarize
     from glue_lrs.extraction.advice import advice
     from glue_lrs.extraction.extract1d import Extract1D
@@ -232,18 +243,18 @@ def _check_on_image(found: Any, image: SlitImage, exp_type: str | None) -> list[
     notes: list[str] = []
     errors: list[str] = []
     operator = None
-    with recorded(notes):
+    with collect_warnings(notes):
         try:
             operator = Extract1D.from_reference(
                 found, exp_type or image.exp_type, apply_apcorr=False
             )
             extraction = operator.run(image)
         except LRSError as error:
-            errors = [str(error), *_region_errors(image, operator)]
+            errors = [rendered(error), *_region_errors(image, operator)]
     if errors or operator is None:
-        told = [("error", translated(error)) for error in dict.fromkeys(errors)]
-        return [*(("warning", note) for note in notes), *told]
-    notes += (f"{image.label}: {translated(text)}" for text in advice(image, operator))
+        failed = [("error", error) for error in dict.fromkeys(errors)]
+        return [*(("warning", note) for note in notes), *failed]
+    notes += (rendered(note.about(image.label)) for note in advice(image, operator))
     cards, placement = extraction.keywords, operator.place(image)
     where = (
         f"{image.label}: columns {cards['EXTRXSTR'] - 1:.2f} to {cards['EXTRXSTP'] - 1:.2f}, rows "
@@ -260,7 +271,7 @@ def _check_on_image(found: Any, image: SlitImage, exp_type: str | None) -> list[
 
 
 def _region_errors(image: SlitImage, operator: Extract1D | None) -> list[str]:
-    """What is wrong with background regions, which are not looked at if the aperture is wrong."""
+    """Return errors of background regions, which are not checked if the aperture is wrong."""
     if operator is None or operator.background is None:
         return []
     try:
@@ -270,7 +281,7 @@ def _region_errors(image: SlitImage, operator: Extract1D | None) -> list[str]:
     return []
 
 
-def _read_reference(path: str | None) -> Any:
+def _read_reference(path: str | None) -> Reference:
     from glue_lrs.reference.reference import Reference
 
     return Reference.default() if path is None else Reference.read(path)

@@ -1,21 +1,23 @@
-"""What a file is, and where its spectrum is taken: facts, and the text that tells them."""
+"""File summary: facts about a file and its spectrum or default aperture, and their text."""
 
 from __future__ import annotations
 
 import json
 import math
 import textwrap
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glue_lrs.errors import LRSWarning
+from glue_lrs.cli.console import rendered
+from glue_lrs.errors import LRSWarning, warn
 from glue_lrs.extraction.advice import advice
 from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.image.pixels import lost_pixels
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import source_position
+from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.io.spectra import is_spectrum, read_combined
 from glue_lrs.io.x1d_reader import read_x1d
 
@@ -36,7 +38,7 @@ _PRODUCTS = {
 
 
 def summarize_file(path: str) -> dict[str, Any]:
-    """Collect what there is to say about a file.
+    """Collect facts about a file.
 
     Parameters
     ----------
@@ -46,14 +48,14 @@ def summarize_file(path: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        Ready for JSON. Columns and rows are pixel numbers that count from 0, first and last one
-        included (``limits``, ``rows``, ``bounding_box``); ``edges`` are positions, on which pixel i
-        reaches from i - 0.5 to i + 0.5. Integrations count from 1, as in the file.
+        Can be converted to JSON. Columns and rows are pixel numbers from 0, with inclusive limits
+        (``limits``, ``rows``, ``bounding_box``); ``edges`` are positions, where pixel i extends
+        from i - 0.5 to i + 0.5. Integrations count from 1, as in the file.
 
     Raises
     ------
     LRSError
-        If it is no such file, or is damaged.
+        If it is another file, or is damaged.
 
     Warns
     -----
@@ -95,7 +97,7 @@ def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:
 
 
 def _inside(edges: tuple[float, float]) -> list[int]:
-    """First and last pixel whose centre lies between two positions."""
+    """Return the first and last pixel whose centre is between two positions."""
     return [math.ceil(edges[0]), math.floor(edges[1])]
 
 
@@ -116,19 +118,17 @@ def _references(header: Any) -> dict[str, str]:
 
 
 def _default_aperture(image: SlitImage) -> dict[str, Any]:
-    """The default aperture where it falls on an image, and the pixels that are bad."""
+    """Return the default aperture and the expected source on an image, and its bad pixels."""
     operator = Extract1D.from_reference(None, image.exp_type, apply_apcorr=False)
-    notes: list[str] = []
+    notes: list[LRSWarning] = []
     placement = operator.place(image, notes)
     for note in notes:
-        warnings.warn(note, LRSWarning, stacklevel=2)
+        warn(note)
     weights = operator.aperture.weights(image.wavelength, placement.trace, placement.offset)
-    bad = np.isnan(image.data)
-    pixels: dict[str, Any] = {"nan": int(bad.sum())}
+    pixels: dict[str, Any] = {"nan": int(np.isnan(image.data).sum())}
     if image.dq is not None:
-        flagged = (image.dq & 1) != 0
-        pixels["do_not_use"] = int(flagged.sum())
-        bad = bad | flagged
+        pixels["do_not_use"] = int(((image.dq & DO_NOT_USE) != 0).sum())
+    bad = lost_pixels(image)
     inside = (weights.full(image.shape) > 0) & np.isfinite(image.wavelength)
     pixels["bad"] = int(bad.sum())
     pixels["bad_in_aperture"] = int((bad & inside).sum())
@@ -147,11 +147,15 @@ def _default_aperture(image: SlitImage) -> dict[str, Any]:
             "row": source.row,
             "wavelength_um": source.wavelength,
         }
-    return {**found, "pixels": pixels, "advice": advice(image, operator)}
+    return {
+        **found,
+        "pixels": pixels,
+        "advice": [rendered(note) for note in advice(image, operator)],
+    }
 
 
 def _limits(lower: float, upper: float, first: int, last: int) -> dict[str, Any]:
-    """An aperture: inclusive limits of its columns, their edges, and its rows."""
+    """Return inclusive limits and edges of the columns of an aperture, and its rows."""
     return {"limits": [lower, upper], "edges": [lower - 0.5, upper + 0.5], "rows": [first, last]}
 
 
@@ -204,7 +208,7 @@ def _combined_facts(path: str, combined: Combination) -> dict[str, Any]:
 
 
 def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The aperture that an x1d tells of, whose cards count from 1."""
+    """Return the aperture in the cards of an x1d, which count from 1."""
     cards = [keywords.get(key) for key in ("EXTRXSTR", "EXTRXSTP", "EXTRYSTR", "EXTRYSTP")]
     if any(isinstance(card, bool) or not isinstance(card, int | float) for card in cards):
         return None
@@ -212,15 +216,13 @@ def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
     return _limits(float(lower), float(upper), int(first), int(last))
 
 
-def format_summary(facts: dict[str, Any], words: Callable[[str], str] = str) -> str:
-    """Say it in some lines of text.
+def format_summary(facts: dict[str, Any]) -> str:
+    """Return a summary as lines of text.
 
     Parameters
     ----------
     facts : dict
-        Those of `summarize_file`.
-    words : callable
-        Puts what the package says to those who use Python into other words.
+        Facts from `summarize_file`.
     """
     lines = [facts["file"]]
 
@@ -251,11 +253,11 @@ def format_summary(facts: dict[str, Any], words: Callable[[str], str] = str) -> 
     if "default_aperture" in facts:
         _image_text(facts, put, span)
         for note in facts["advice"]:
-            put("note", words(note))
+            put("note", note)
     else:
         _spectrum_text(facts, put, span)
         for note in (facts.get("made_by_glue_lrs") or {}).get("notes") or ():
-            put("note", words(note))
+            put("note", note)
     names = (f"{key}={value}" for key, value in facts["references"].items())
     put("references", " ".join(names).replace("crds://", "") or "none named in the header")
     return "\n".join(lines)
@@ -346,7 +348,7 @@ def _spectrum_text(facts: dict[str, Any], put: Any, span: str) -> None:
 
 
 def signal_to_noise(extraction: Extraction) -> float | None:
-    """Median of flux over error where there is both; None where nowhere."""
+    """Return the median of flux over error; None if no row has both."""
     columns = extraction.columns
     if "FLUX" not in columns or "FLUX_ERROR" not in columns:
         return None
@@ -356,14 +358,14 @@ def signal_to_noise(extraction: Extraction) -> float | None:
 
 
 def summarize(extraction: Extraction) -> dict[str, str]:
-    """Say in a few words how much of a spectrum there is, where it is from and how good it is."""
+    """Summarize size, aperture and quality of a spectrum as a row of a table."""
     wave, ratio = extraction.wavelength, signal_to_noise(extraction)
     aperture = _aperture_of(extraction.keywords)
     provenance = extraction.provenance
     found = {} if provenance is None else provenance["position"] or {}
     moved = found.get("offset")
     columns = "-" if aperture is None else "{:.2f} - {:.2f}".format(*aperture["limits"])
-    if "column_error" in found:  # an optimal extraction, which has no limits
+    if "column_error" in found:  # optimal extraction: no limits
         columns = f"about {found['column']:.2f}"
     return {
         "rows": " x ".join(map(str, extraction.mask.shape)),

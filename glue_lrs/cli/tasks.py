@@ -1,11 +1,11 @@
-"""What several commands do: make the operator, extract, draw, make folders."""
+"""Tasks of several commands: create the operator, extract, plot, check and create outputs."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
 
 
-def operator_for(
+def operator_from_options(
     image: SlitImage,
     path: str,
     reference: str | None,
@@ -30,74 +30,75 @@ def operator_for(
     crds: str | None,
     settings: dict[str, Any],
 ) -> Extract1D:
-    """Make the operator of an image from what the options say."""
+    """Create the operator for an image from command-line options."""
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.profiles.psf import PSFProfile
 
     optimal = settings.get("extraction_type") == "optimal"
-    wanted = psf is None and (optimal or settings.get("bad_pixels") is not None)
-    if crds is not None and (reference is None or apcorr is None or wanted):
+    needs_psf = psf is None and (optimal or settings.get("bad_pixels") is not None)
+    if crds is not None and (reference is None or apcorr is None or needs_psf):
         from glue_lrs.io.crds import best_references
 
         best = best_references(path, crds or None)
         reference = reference or best["extract1d"]
         apcorr = apcorr or best["apcorr"]
-        if wanted:
+        if needs_psf:
             psf = best["psf"]
             if psf is None:
                 warnings.warn(
-                    "CRDS has no PSF reference for this file; "
-                    "the profile is learned from the image",
+                    "CRDS has no PSF reference for this file; the profile is fitted to the image",
                     LRSWarning,
                     stacklevel=2,
                 )
     return Extract1D.from_reference(
         reference,
         image.exp_type,
-        apcorr=correction(image, apcorr, settings),
+        apcorr=read_correction(image, apcorr, settings),
         psf=None if psf is None else PSFProfile.read(psf, image.slit_name),
         **settings,
     )
 
 
-def image_and_operator(
+def read_with_operator(
     path: str,
     extract1d: str | None,
     apcorr: str | None,
     psf: str | None,
     settings: dict[str, Any],
 ) -> tuple[SlitImage, Extract1D]:
-    """Read an image, and make the operator for a picture of it."""
+    """Read an image, and create the operator for a figure of it."""
     from glue_lrs.image.slit_image import SlitImage
 
     image = SlitImage.read(path)
-    if apcorr is None:  # a picture is drawn, no flux is given: nothing to be warned of
+    if apcorr is None:  # not needed for a figure: no warning
         settings = {"apply_apcorr": False, **settings}
-    return image, operator_for(image, path, extract1d, apcorr, psf, None, settings)
+    return image, operator_from_options(image, path, extract1d, apcorr, psf, None, settings)
 
 
-def correction(
+def read_correction(
     image: SlitImage, apcorr: str | None, settings: dict[str, Any]
 ) -> ApertureCorrection | str | None:
-    """The row of an APCORR reference for an image; the file's name where it will not be applied."""
+    """Read the aperture correction for an image; return the file name if it will not be applied."""
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
 
     applied = settings.get("apply_apcorr") is not False
     applied = applied and settings.get("extraction_type") != "optimal"
-    if apcorr is None or image.subarray is None or image.source_type != "POINT" or not applied:
+    if apcorr is None or image.subarray is None or not image.is_point_source or not applied:
         return apcorr
     return ApertureCorrection.read(apcorr, subarray=image.subarray)
 
 
-def extracted(operator: Extract1D, image: SlitImage) -> tuple[Extraction, OptimalResult | None]:
-    """The extraction; of an optimal one that has a model, that as well."""
+def extract_with_model(
+    operator: Extract1D, image: SlitImage
+) -> tuple[Extraction, OptimalResult | None]:
+    """Extract an image; also return the result with the model of an optimal extraction."""
     if operator.mode in ("psf", "learned"):
         result = operator.fit(image)
         return result.extractions[0], result
     return operator.run(image), None
 
 
-def drawn(
+def plot_extracted(
     image: SlitImage,
     operator: Extract1D,
     extraction: Extraction,
@@ -105,28 +106,28 @@ def drawn(
     integration: int | None = None,
     **kwargs: Any,
 ) -> Figure:
-    """Draw what was extracted: with the model, where there is one."""
+    """Plot an extraction with its image, and with the model if there is one."""
     from glue_lrs.plotting.optimal import plot_optimal
     from glue_lrs.plotting.product import plot_product
 
     if result is not None:
         return plot_optimal(result, integration=integration or 0, **kwargs)
-    # Of the pipeline's optimal extraction the aperture has no meaning.
+    # The optimal extraction of the pipeline does not use the aperture.
     shown = operator if operator.mode == "box" else None
     return plot_product(image, shown, extraction, integration=integration, **kwargs)
 
 
-def draw_spectra(
-    found: Sequence[tuple[str, Extraction]],
+def plot_spectra(
+    spectra: Sequence[tuple[str, Extraction]],
     column: str = "FLUX",
     integration: int | None = None,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw spectra over each other, or what there is of a single one."""
+    """Plot several spectra, given with their paths, or the details of a single one."""
     from glue_lrs.plotting.spectra import plot_comparison, plot_extraction, plot_stack
 
-    if len(found) == 1:
-        path, only = found[0]
+    if len(spectra) == 1:
+        path, only = spectra[0]
         title = Path(path).name
         if only.is_stack and integration is None and only.columns["FLUX"].shape[0] > 1:
             return plot_stack(only, column=column, figure=figure, title=title)
@@ -135,7 +136,7 @@ def draw_spectra(
                 only, integration=(integration or 1) - 1, figure=figure, title=title
             )
     return plot_comparison(
-        dict(zip(_labels([path for path, _ in found]), (one for _, one in found), strict=True)),
+        dict(zip(_labels([path for path, _ in spectra]), (one for _, one in spectra), strict=True)),
         column=column,
         integration=None if integration is None else integration - 1,
         figure=figure,
@@ -143,52 +144,57 @@ def draw_spectra(
 
 
 def _labels(paths: Sequence[str]) -> list[str]:
-    """Names that tell files apart: without the folder where that is enough."""
+    """Return distinct names of files, without the folder if that suffices."""
     names = [Path(path).name for path in paths]
     names = list(paths) if len(set(names)) < len(set(paths)) else names
-    again = {name for name in names if names.count(name) > 1}
+    repeated = {name for name in names if names.count(name) > 1}
     return [
-        f"{name} #{names[:i].count(name) + 1}" if name in again else name
+        f"{name} #{names[:i].count(name) + 1}" if name in repeated else name
         for i, name in enumerate(names)
     ]
 
 
+def check_outputs(targets: Iterable[str | None], overwrite: bool) -> None:
+    """Raise `WriteError` if a file exists that may not be replaced, before the work is done."""
+    for target in targets:
+        if target is not None and Path(target).exists() and not overwrite:
+            raise WriteError("exists, expected a new name or --overwrite", subject=target)
+
+
 @contextlib.contextmanager
-def folder_made(folder: Path) -> Iterator[None]:
-    """Make a folder where there is none, and take it away again if nothing could be put in it."""
-    made = [one for one in (folder, *folder.parents) if not one.exists()]
+def created_folder(folder: Path) -> Iterator[None]:
+    """Create a folder, and remove it if the block raises."""
+    created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        found = (
-            "is a file, expected a folder"
-            if folder.is_file()
-            else f"cannot be made, {error.strerror}"
-        )
-        raise WriteError(f"{folder}: {found}") from error
+        reason = f"cannot be made, {error.strerror}"
+        if folder.is_file():
+            reason = "is a file, expected a folder"
+        raise WriteError(f"{reason}", subject=folder) from error
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # not empty: somebody else needs it
-            for one in made:
-                one.rmdir()
+        with contextlib.suppress(OSError):  # not empty
+            for parent in created:
+                parent.rmdir()
         raise
 
 
 def base_name(name: str) -> str:
-    """A name without .fits, .fits.gz and their like."""
+    """Return a name without .fits, .fits.gz and similar suffixes."""
     return re.sub(r"\.fits?(\.(gz|bz2|xz|zip))?$", "", name, flags=re.IGNORECASE)
 
 
 def check_integration(integration: int | None, stacks: Sequence[tuple[str, int | None]]) -> None:
-    """Refuse an integration that one of the stacks does not have; it counts from 1."""
+    """Raise `LRSError` if one of the stacks has no such integration, counted from 1."""
     if integration is None:
         return
     for path, number in stacks:
         if number is not None and integration > number:
-            raise LRSError(f"{path}: --integration is {integration}, expected 1 to {number}")
+            raise LRSError(f"--integration is {integration}, expected 1 to {number}", subject=path)
     if all(number is None for _, number in stacks):
         raise LRSError(
-            f"{stacks[0][0]}: is no stack of integrations, --integration {integration} has no "
-            "meaning for it"
+            f"is not a stack, --integration {integration} has no meaning for it",
+            subject=stacks[0][0],
         )

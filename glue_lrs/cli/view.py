@@ -10,22 +10,22 @@ from glue_lrs.cli.options import FILE, FILES, OVERWRITE
 from glue_lrs.cli.program import main
 
 
-@main.command(short_help="Draw the aperture by hand, in glue, and watch the spectrum.")
+@main.command(short_help="Edit the aperture interactively in glue, with a live spectrum.")
 @FILES
 @click.option(
     "--screenshot", type=FILE, metavar="PNG",
-    help="Draw the window into a picture, without a screen, and exit.",
+    help="Save an image of the window, without a display, and exit.",
 )  # fmt: skip
 @OVERWRITE
 def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int:
-    """Draw the aperture by hand, in glue, and watch the spectrum.
+    """Edit the aperture interactively in glue, with a live spectrum.
 
     Each s2d, cal or calints opens in a tab: the image with the aperture at the source, the
-    spectrum, a cut across the slit, and a panel. Drag edges; save what you see as an x1d and as an
-    EXTRACT1D reference. An x1d beside an image is what its spectrum is compared with. A glue
-    session (.glu) opens as it was saved, and spectra alone in a viewer of their own.
+    spectrum, a cut across the slit, and a panel. Drag the edges; save the result as an x1d and as
+    an EXTRACT1D reference. If an x1d is given with an image, the spectra are compared. A glue
+    session (.glu) opens as it was saved, and spectra alone in their own viewer.
 
-    It takes glue's desktop: pip install 'glue-lrs[qt]'.
+    Requires glue's desktop application: pip install 'glue-lrs[qt]'.
 
     \b
     Examples:

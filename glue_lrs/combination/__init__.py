@@ -1,1 +1,6 @@
-"""Combination of spectra."""
+"""Combination of spectra of one target, such as nods or exposures."""
+
+from glue_lrs.combination.combination import Combination, CombineInput
+from glue_lrs.combination.combine import combine
+
+__all__ = ["Combination", "CombineInput", "combine"]

@@ -1,9 +1,9 @@
-"""Combination: the combined spectrum, its inputs and its provenance."""
+"""Combination: the combined spectrum and its inputs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,15 +19,17 @@ from glue_lrs._utils.validation import check_choice
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import file_record
+from glue_lrs.spectra.to_specutils import to_spectrum
 
 if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs._utils.typing import Bools, Floats
+    from glue_lrs.spectra.provenance import CombinationProvenance
 
-__all__ = ["COLUMNS", "Combination", "CombinationProvenance", "CombineInput", "InputFile"]
+__all__ = ["COLUMNS", "Combination", "CombineInput", "InputFile"]
 
-#: The columns of a c1d table, in the file's order.
+#: Columns of a c1d table, in the order of the file.
 COLUMNS = (
     "WAVELENGTH",
     "FLUX",
@@ -40,21 +42,19 @@ COLUMNS = (
 )
 
 
-# --- what comes out -------------------------------------------------------------------------------
-
-
 class InputFile:
-    """A file that spectra came from; its checksum is computed when it is first looked at."""
+    """File that spectra were read or extracted from; its checksum is computed on first access."""
 
     def __init__(self, extraction: Extraction) -> None:
         name = extraction.filename
-        # Relative names are those of the folder in which the spectrum was read.
+        # Relative to the folder in which the spectrum was read, which may change later.
         self._path = os.path.abspath(name) if name is not None and os.path.exists(name) else name
         self._provenance = extraction.provenance
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        found: Any = None
+        """Name and SHA-256 of the file; None where they are not known."""
+        found: Mapping[str, Any] | None = None
         if self._path is not None:
             found = file_record(self._path)
         elif self._provenance is not None:
@@ -62,28 +62,35 @@ class InputFile:
         return {"filename": None, "sha256": None} | dict(found or {})
 
 
+@dataclass(frozen=True)
+class _StoredFile:
+    """The same as stored in a c1d."""
+
+    record: dict[str, Any]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CombineInput:
-    """One of the spectra that were combined.
+    """One of the combined spectra.
 
     Parameters
     ----------
     label : str
-        What messages call it.
+        Name of the spectrum in messages.
     file_source : object
-        Where `filename` and `sha256` come from: something with a mapping ``record``.
+        Source of `filename` and `sha256`: an object with a mapping ``record``.
     integration : int, optional
-        Which integration of its stack it is, from 0.
+        Index of the integration in its stack, from 0.
     target : str, optional
         TARGNAME, or TARGPROP.
     exposure_time : float, optional
         Effective exposure time in seconds: EFFEXPTM, or EFFINTTM of an integration of a stack.
     rows_used, rows_clipped : int
-        Elements of the common grid that it has a part in, and those where it was clipped.
+        Number of elements of the common grid in which it is used, and in which it is clipped.
     """
 
     label: str
-    file_source: Any = field(repr=False)
+    file_source: InputFile | _StoredFile = field(repr=False)
     integration: int | None = None
     target: str | None = None
     exposure_time: float | None = None
@@ -101,89 +108,44 @@ class CombineInput:
         return self.file_source.record["sha256"]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """All fields, ready for JSON."""
         names = ("label", "filename", "sha256", "integration", "target", "exposure_time")
         return {name: getattr(self, name) for name in (*names, "rows_used", "rows_clipped")}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> CombineInput:
-        """Take over what a file has stored."""
+        """Restore an input from the dictionary in a c1d."""
         known = ("integration", "target", "exposure_time", "rows_used", "rows_clipped")
         return cls(
             label=str(stored.get("label")),
-            file_source=_Stored(stored),
+            file_source=_StoredFile({name: stored.get(name) for name in ("filename", "sha256")}),
             **{name: stored[name] for name in known if name in stored},
         )
 
 
-class _Stored:
-    def __init__(self, stored: Mapping[str, Any]) -> None:
-        self.record = {name: stored.get(name) for name in ("filename", "sha256")}
-
-
-class CombinationProvenance(Mapping[str, Any]):
-    """How a combination was made: a mapping that is ready for JSON.
-
-    Keys: ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
-    spectrum, see `CombineInput`), ``extractions`` (what is known of how each of the objects that
-    were given to `combine` was made, see `glue_lrs.spectra.provenance.Provenance`), ``notes`` (what the
-    user was warned of), ``versions``, ``date``.
-
-    Parameters
-    ----------
-    source : callable
-        Returns the mapping; called when it is first looked at, as checksums take their time.
-    """
-
-    _keys = ("parameters", "inputs", "extractions", "notes", "versions", "date")
-
-    def __init__(self, source: Callable[[], Mapping[str, Any]]) -> None:
-        self._source = source
-
-    @cached_property
-    def _values(self) -> dict[str, Any]:
-        found = self._source()
-        return {key: found.get(key) for key in self._keys}
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __repr__(self) -> str:
-        return "<Record of a combination>"
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> CombinationProvenance:
-        return self  # nothing in it changes
-
-
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Combination:
-    """A combined spectrum: the columns of a c1d table, and what was combined.
+    """A combined spectrum: the columns of a c1d table and the combined inputs.
 
     Parameters
     ----------
     columns : dict of ndarray
-        The columns of `COLUMNS`, shape (n_wave,), in ascending order of wavelength. FLUX and ERROR
-        are NaN, DQ has bit 0, and N_INPUT is 0 where no input has a usable flux.
+        The columns of `COLUMNS`, shape (n_wave,), in ascending order of wavelength. Where no input
+        has a usable flux, FLUX and ERROR are NaN, DQ has bit 0 and N_INPUT is 0.
     units : dict of str
         Unit of each column that has one.
     clipped : ndarray of bool, optional
-        What was clipped, shape (n_input, n_wave); None for a file that does not tell.
+        Mask of the clipped elements, shape (n_input, n_wave); None if the file does not have it.
     header : `~astropy.io.fits.Header`
         Primary header of the first input.
     keywords : dict
         Cards of the COMBINE1D extension: SPORDER, SRCTYPE, ...
     inputs_source : sequence of CombineInput, or callable that returns one
-        Where `inputs` come from.
-    provenance : Record, optional
-        How it was made; None for a file that does not tell.
+        Source of `inputs`.
+    provenance : CombinationProvenance, optional
+        Record of how it was made; None if the file does not have it.
     filename : str, optional
-        The c1d it was read from.
+        The c1d that it was read from.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -200,7 +162,7 @@ class Combination:
 
     @cached_property
     def inputs(self) -> tuple[CombineInput, ...]:
-        """What was combined, one for each spectrum, in the order of `clipped`."""
+        """The combined spectra, in the order of `clipped`."""
         source = self.inputs_source
         return tuple(source() if callable(source) else source)
 
@@ -211,7 +173,7 @@ class Combination:
 
     @property
     def mask(self) -> Bools:
-        """Where there is no flux to be used, shape (n_wave,)."""
+        """True where there is no usable flux, shape (n_wave,)."""
         return ((self.columns["DQ"] & DO_NOT_USE) != 0) | np.isnan(self.columns["FLUX"])
 
     @cached_property
@@ -230,30 +192,28 @@ class Combination:
         *,
         fill: Literal["interpolate", "nan"] = "interpolate",
     ) -> Spectrum:
-        """Make a specutils `~specutils.Spectrum` of flux or surface brightness and its error.
+        """Convert flux or surface brightness and its error to a `~specutils.Spectrum`.
 
         Parameters
         ----------
         column : {"FLUX", "SURF_BRIGHT"}
-            Which of them.
+            The column.
         fill : {"interpolate", "nan"}
-            What stands in masked rows, as for `Extraction.to_spectrum`.
+            Values of masked elements, as for `Extraction.to_spectrum`.
 
         Returns
         -------
         `~specutils.Spectrum`
-            Shape (n_wave,), wavelength ascending in micron,
-            `~astropy.nddata.StdDevUncertainty`, and a mask, or None where nothing is masked.
-            ``meta["header"]`` is the header, ``meta["glue_lrs"]`` the `CombinationProvenance` of inputs and
-            parameters, ``meta["combination"]`` this object.
+            Shape (n_wave,), wavelength ascending in micron, with a
+            `~astropy.nddata.StdDevUncertainty` and a mask (None if nothing is masked).
+            ``meta["header"]`` is the header, ``meta["glue_lrs"]`` the `CombinationProvenance` and
+            ``meta["combination"]`` this object.
 
         Raises
         ------
         LRSError
             If there is no such column.
         """
-        from glue_lrs.spectra.to_specutils import to_spectrum
-
         check_choice("column", column, ("FLUX", "SURF_BRIGHT"))
         spectrum = to_spectrum(self.to_extraction(), column, fill=fill)
         spectrum.meta.clear()
@@ -268,7 +228,7 @@ class Combination:
         return spectrum
 
     def to_extraction(self) -> Extraction:
-        """Make an `Extraction` of those columns that an x1d has too, for pictures and the like.
+        """Convert the columns that an x1d has to an `Extraction`, for plots and the like.
 
         Returns
         -------
@@ -277,7 +237,7 @@ class Combination:
             provenance.
         """
         names = {name: name for name in COLUMNS if name not in ("WEIGHT", "N_INPUT")}
-        names["ERROR"] = "FLUX_ERROR"  # what an x1d calls it
+        names["ERROR"] = "FLUX_ERROR"  # its name in an x1d
         return Extraction(
             columns={new: self.columns[name] for name, new in names.items()},
             units={new: self.units[name] for name, new in names.items() if name in self.units},
@@ -293,7 +253,7 @@ class Combination:
         return f"<Combination{count}, {wave.size}, {span}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Combination:
-        return self  # nothing in it changes
+        return self  # immutable
 
 
 Combination.read = reader(
@@ -303,7 +263,7 @@ Combination.read = reader(
     Parameters
     ----------
     path : str or path-like
-        A c1d file of MIRI LRS, of the pipeline or of this package.
+        A c1d file of MIRI LRS, written by the pipeline or by this package.
 
     Returns
     -------
@@ -313,7 +273,7 @@ Combination.read = reader(
     Raises
     ------
     ProductError
-        If the file is no such file.
+        If it is another file, or is damaged.
     """,
 )
 

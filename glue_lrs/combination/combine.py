@@ -1,9 +1,7 @@
-"""Combination: several spectra of a target, nods or exposures, made one without resampling."""
+"""Combination of spectra of one target, such as nods or exposures, without resampling."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import warnings
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,39 +11,31 @@ from astropy import units as u
 from astropy.io import fits
 
 from glue_lrs._utils.validation import check_choice
-from glue_lrs.combination.combination import (
-    COLUMNS,
-    Combination,
-    CombinationProvenance,
-    CombineInput,
-    InputFile,
-)
+from glue_lrs.combination.combination import COLUMNS, Combination, CombineInput, InputFile
 from glue_lrs.combination.inputs import (
     TIME_CARDS,
     check_compatible,
     exposure_times,
     input_blocks,
-    without_errors,
+    zero_error_notes,
 )
 from glue_lrs.combination.pipeline import pipeline_mean
 from glue_lrs.combination.weighted_mean import weighted_mean
-from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.errors import LRSError, LRSWarning, warn
+from glue_lrs.spectra.provenance import CombinationProvenance, package_versions
 
 if TYPE_CHECKING:
     from specutils import Spectrum
 
-    from glue_lrs.combination.inputs import InputBlock
+    from glue_lrs.combination.inputs import Extract, InputBlock
     from glue_lrs.combination.weighted_mean import CombinedColumns
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
 __all__ = ["WEIGHTS", "combine"]
 
-#: What spectra may be weighted by.
+#: Choices of the weights.
 WEIGHTS = ("exposure_time", "integration_time", "unit", "inverse_variance")
-
-
-# --- the function ---------------------------------------------------------------------------------
 
 
 def combine(
@@ -54,78 +44,81 @@ def combine(
     weights: str = "exposure_time",
     sigma_clip: float | None = None,
     mode: str = "default",
-    extract: Any = None,
+    extract: Extract | Sequence[Extract] | None = None,
 ) -> Combination:
     """Combine spectra of one target, such as nods or exposures, without resampling.
 
-    Every element of an input goes, whole, to one element of the common grid.
+    Each element of an input contributes to exactly one element of the common grid.
 
     Parameters
     ----------
     spectra : sequence
-        Each a `~specutils.Spectrum`, an `Extraction`, or a `SlitImage`. Integrations of a stack are
-        spectra of their own.
+        Each a `~specutils.Spectrum`, an `Extraction`, or a `SlitImage`. The integrations of a stack
+        are separate spectra.
     weights : {"exposure_time", "integration_time", "unit", "inverse_variance"}
         EFFEXPTM, EFFINTTM, 1, or the inverse of the variance, smoothed along the wavelength.
     sigma_clip : float, optional
-        An element of an input is left out where it is farther from the median of the inputs than
-        this many times the error. The default is not to clip.
+        Limit of the difference between an element of an input and the median of the inputs, in
+        standard deviations; elements beyond it are clipped. By default nothing is clipped.
     mode : {"default", "pipeline"}
-        ``"pipeline"`` gives the numbers of the pipeline's combine_1d step, with its faults, which
-        are listed in the notes. It does not know ``"inverse_variance"``.
+        ``"pipeline"`` reproduces the numbers of the pipeline's combine_1d step, including its
+        deficiencies (see Notes). It does not support ``"inverse_variance"``.
     extract : Extract1D, callable, or a sequence of them, optional
-        What makes an `Extraction` of each `SlitImage`: an operator with a method ``run``, or a
-        function of the image; or one of them for each image.
+        Extraction of each `SlitImage`: an operator with a method ``run``, or a function of the
+        image; one for all images, or one for each.
 
     Returns
     -------
     Combination
-        The combined columns, what was clipped, and what was combined.
+        The combined columns, the clipped elements, and the inputs.
 
     Raises
     ------
     LRSError
-        If spectra are of different units or modes (EXP_TYPE), none has a usable flux, a time or
+        If spectra have different units or modes (EXP_TYPE), none has a usable flux, a time or
         error that the weights need is missing, or a parameter is wrong.
 
     Warns
     -----
     LRSWarning
-        If targets differ, two spectra are the same, one has no usable flux, or there are fewer than
-        three spectra to clip.
+        If targets differ, two spectra are the same, one has no usable flux, or fewer than three
+        spectra are to be clipped.
 
     Notes
     -----
-    The grid is that of the input with the most elements. Elements of other inputs go to the
-    nearest; where there is none within 3/4 of their own spacing they add one. The wavelength
-    of an element is the mean of those of the elements in it, weighted as the flux.
+    The grid is that of the input with the most elements. Elements of other inputs are assigned to
+    the nearest element of the grid, or added to the grid if they are farther from it than 3/4 of
+    their own spacing. The wavelength of a combined element is the mean of those in it, with the
+    weights of the flux.
 
     With values f, errors s and weights w of n inputs in an element the flux is
-    sum(w f) / sum(w), and the error sqrt(sum(w^2 s^2)) / sum(w). Integrations of a stack share
-    their pixels, so that the part of the error that the flat field has is the same in all of them
-    and is not averaged down: s^2 is then FLUX_ERROR^2 - FLUX_VAR_FLAT, and (sum of w sqrt
-    (FLUX_VAR_FLAT) of each stack)^2 is added.
+    sum(w f) / sum(w), and the error sqrt(sum(w^2 s^2)) / sum(w). The integrations of a stack share
+    their pixels, so that the error of the flat field is common to them and does not average out:
+    s^2 is then FLUX_ERROR^2 - FLUX_VAR_FLAT, and (sum of w sqrt(FLUX_VAR_FLAT) of each stack)^2 is
+    added.
 
-    What the default mode does other than the pipeline's step (jwst 3.0):
+    Differences between the default mode and the pipeline's step (jwst 3.0):
 
-    - several elements of an input in one element of the grid are averaged; there the last one wins;
-    - elements beyond the outermost output wavelengths, which are means, are not lost;
-    - rows where no input is usable stay, as NaN with DQ bit 0; there they are gone;
-    - clipping compares with the median in units of the errors of the element and the median, after
-      what an input differs by from the others all along (in running medians over 51 elements), and
-      not at all where there are fewer than three; there the limit is one median of
-      abs(flux * weight - median) for all wavelengths and inputs, so that unequal exposure times and
-      steep spectra lose what is good, and of two inputs both go or none;
+    - several elements of an input in one element of the grid are averaged; the step keeps the last;
+    - no element is lost beyond the ends of the output grid, whose wavelengths are means;
+    - elements without a usable input are NaN with DQ bit 0; the step removes them;
+    - an element is clipped by its difference from the median in units of the combined error of the
+      element and the median, after the removal of differences that persist along the wavelength
+      (running medians over 51 elements), and only where there are at least three inputs; the step
+      has one limit for all wavelengths and inputs, the median of abs(flux * weight - median), and
+      thus clips good elements of steep spectra or unequal exposure times, and both or neither of
+      two inputs;
     - a surface brightness or error that is NaN does not count as 0;
-    - an integration's exposure time is EFFINTTM; there it is EFFEXPTM, that of all integrations;
-    - inverse variances come from a running median over 31 elements, as the variance of a pixel that
-      happens to be low is low as well, which draws the mean down.
+    - the exposure time of an integration is EFFINTTM; the step uses EFFEXPTM, that of all
+      integrations;
+    - inverse variances are those of a running median over 31 elements, because low pixels have low
+      variances, which biases the mean.
 
     Examples
     --------
     >>> from glue_lrs import Aperture, Extract1D
-    >>> from glue_lrs.combine import combine
-    >>> from glue_lrs.simulate import Scene
+    >>> from glue_lrs.combination import combine
+    >>> from glue_lrs.simulation import Scene
     >>> scene = Scene(seed=1)
     >>> nods = [scene.s2d(nod=1).image, scene.s2d(nod=2).image]
     >>> extract = Extract1D(aperture=Aperture(xstart=9, xstop=17), use_source_posn=True)
@@ -144,77 +137,76 @@ def combine(
         if not number or isinstance(sigma_clip, bool) or not 0 < sigma_clip < np.inf:
             raise LRSError(f"sigma_clip is {sigma_clip!r}, expected a number above 0, or None")
         sigma_clip = float(sigma_clip)
-    notes: list[str] = []
     blocks = input_blocks(spectra, extract)
-    check_compatible(blocks, notes)
+    notes = check_compatible(blocks)
     if weights != "inverse_variance":
-        notes += without_errors(blocks)
+        notes += zero_error_notes(blocks)
     times = exposure_times(blocks, weights, mode)
-    work = pipeline_mean if mode == "pipeline" else weighted_mean
-    made = work(blocks, times, weights, sigma_clip, notes)
+    mean = pipeline_mean if mode == "pipeline" else weighted_mean
+    combined = mean(blocks, times, weights, sigma_clip, notes)
     for note in notes:
-        warnings.warn(note, LRSWarning, stacklevel=2)
-    inputs = _inputs(blocks, made)
+        warn(LRSWarning(note))
+    inputs = _inputs(blocks, combined)
     parameters = {"weights": weights, "sigma_clip": sigma_clip, "mode": mode}
     return Combination(
-        columns={name: made.columns[name] for name in COLUMNS},
+        columns={name: combined.columns[name] for name in COLUMNS},
         units=_units(blocks, weights),
-        clipped=made.clipped[:, made.kept],
+        clipped=combined.clipped[:, combined.kept],
         header=_header(blocks[0], inputs, mode),
         keywords=_keywords(blocks[0]),
         inputs_source=inputs,
-        provenance=_record(parameters, inputs, blocks, notes),
+        provenance=_provenance(parameters, inputs, blocks, notes),
     )
 
 
-def _inputs(blocks: Sequence[InputBlock], made: CombinedColumns) -> tuple[CombineInput, ...]:
-    found: list[CombineInput] = []
+def _inputs(blocks: Sequence[InputBlock], combined: CombinedColumns) -> tuple[CombineInput, ...]:
+    """Description of each spectrum for the result."""
+    inputs: list[CombineInput] = []
     for block in blocks:
         file = InputFile(block.extraction)
         stack = block.extraction.is_stack
         for integration in range(len(block)):
-            number = len(found)
-            found.append(
+            number = len(inputs)
+            inputs.append(
                 CombineInput(
                     label=block.name(integration),
                     file_source=file,
                     integration=integration if stack else None,
                     target=block.target,
                     exposure_time=block.time("EFFINTTM" if stack else "EFFEXPTM"),
-                    rows_used=int(made.used[number].sum()),
-                    rows_clipped=int(made.clipped[number].sum()),
+                    rows_used=int(combined.used[number].sum()),
+                    rows_clipped=int(combined.clipped[number].sum()),
                 )
             )
-    return tuple(found)
+    return tuple(inputs)
 
 
-def _record(
+def _provenance(
     parameters: dict[str, Any],
     inputs: Sequence[CombineInput],
     blocks: Sequence[InputBlock],
     notes: Sequence[str],
 ) -> CombinationProvenance:
+    """Record of the combination, whose checksums are computed on first access."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    # Not the blocks: they would keep all columns alive.
+    # Provenances instead of blocks, which would keep all columns in memory.
     provenances = [block.extraction.provenance for block in blocks]
 
-    def source() -> dict[str, Any]:
+    def collect() -> dict[str, Any]:
         return {
             "parameters": parameters,
             "inputs": [one.to_dict() for one in inputs],
             "extractions": [None if one is None else dict(one) for one in provenances],
             "notes": list(notes),
-            "versions": {
-                name: importlib.metadata.version(name)
-                for name in ("glue-lrs", "numpy", "astropy", "specutils")
-            },
+            "versions": package_versions(),
             "date": now,
         }
 
-    return CombinationProvenance(source)
+    return CombinationProvenance(collect)
 
 
 def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:
+    """Unit of each column that has one."""
     units = {"WAVELENGTH": "um"}
     for name, error in (("FLUX", "ERROR"), ("SURF_BRIGHT", "SB_ERROR")):
         known = [block.extraction.units.get(name) for block in blocks]
@@ -229,16 +221,17 @@ def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:
 
 
 def _header(first: InputBlock, inputs: Sequence[CombineInput], mode: str) -> fits.Header:
+    """Header of the first input, with the exposure time of all."""
     header = first.extraction.header.copy()
     used = [one.exposure_time for one in inputs if one.rows_used]
     times = [time for time in used if time is not None]
     if mode == "default" and len(times) == len(used) and "EFFEXPTM" in header:
-        header["EFFEXPTM"] = sum(times)  # as the pipeline does where it resamples
+        header["EFFEXPTM"] = sum(times)  # as in the pipeline's resampling
     return header
 
 
 def _keywords(first: InputBlock) -> dict[str, Any]:
-    """What the pipeline takes over from the first input."""
+    """Keywords that the pipeline copies from the first input."""
     known = first.extraction.keywords
     names = ("SPORDER", "SOURCEID", "SRCTYPE", "SRCRA", "SRCDEC", "DISPAXIS")
     return {name: known[name] for name in names if known.get(name) is not None}

@@ -1,11 +1,11 @@
-"""Inputs of a combination: spectra, stacks and images, as blocks of equal wavelength grids."""
+"""Inputs of a combination: spectra, stacks and images, as blocks with one wavelength grid each."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from astropy import units as u
@@ -16,41 +16,61 @@ from glue_lrs.errors import LRSError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.spectra.from_specutils import spectrum_to_extraction
 
 if TYPE_CHECKING:
+    from specutils import Spectrum
+
     from glue_lrs._utils.typing import Bools, Floats
+    from glue_lrs.extraction.base import Extractor
 
 __all__ = [
     "TIME_CARDS",
+    "Extract",
     "InputBlock",
     "check_compatible",
     "exposure_times",
     "input_blocks",
-    "without_errors",
+    "zero_error_notes",
 ]
 
-#: Header cards of the times.
+#: Extracts a spectrum from an image: an operator, or a function of the image.
+Extract: TypeAlias = "Extractor | Callable[[SlitImage], Extraction]"
+
+#: Header card of the time that each choice of weights uses.
 TIME_CARDS = {"exposure_time": "EFFEXPTM", "integration_time": "EFFINTTM"}
 
-
-# --- what goes in ---------------------------------------------------------------------------------
+#: Cards that identify an exposure and the part of it in a file.
+_EXPOSURE_CARDS = ("EXPSTART", "OBSERVTN", "EXPOSURE", "PATT_NUM", "EXPSEGNUM", "INTSTART")
 
 
 @dataclass(frozen=True, eq=False)
 class InputBlock:
-    """One of the objects that were given: a spectrum, or a stack with the same wavelengths.
+    """One of the objects to combine: a spectrum, or a stack with one wavelength grid.
 
-    Arrays have the shape (integration, element); elements are in ascending order of wavelength.
+    Parameters
+    ----------
+    extraction : Extraction
+        The spectra.
+    label : str
+        Name of the object in messages.
+    wave : ndarray
+        Wavelength of each element in micron, ascending, shape (element,).
+    order : ndarray of int
+        Row of the extraction for each element, shape (element,).
+    usable : ndarray of bool
+        Whether the flux is usable, shape (integration, element).
     """
 
     extraction: Extraction
     label: str
-    wave: Floats  # (element,)
-    order: NDArray[np.intp]  # (element,): rows of the extraction
-    usable: Bools  # flux that may be used
+    wave: Floats
+    order: NDArray[np.intp]
+    usable: Bools
 
     @classmethod
     def from_extraction(cls, extraction: Extraction, label: str) -> InputBlock:
+        """Sort the elements that have a wavelength, and find the usable ones."""
         wave = np.asarray(extraction.wavelength, dtype=float)
         order = np.flatnonzero(np.isfinite(wave))
         order = order[np.argsort(wave[order], kind="stable")]
@@ -63,40 +83,41 @@ class InputBlock:
         return len(self.usable)
 
     def column(self, name: str) -> Floats:
-        """A column, NaN where the spectrum does not have it."""
+        """Values of a column, shape (integration, element); NaN if there is no such column."""
         if name not in self.extraction.columns:
             return np.full(self.usable.shape, np.nan)
         return np.atleast_2d(self.extraction.columns[name])[:, self.order].astype(float)
 
     def dq(self) -> NDArray[np.uint32]:
-        """The DQ column."""
+        """Values of the DQ column, 0 if there is none."""
         if "DQ" not in self.extraction.columns:
             return np.zeros(self.usable.shape, dtype=np.uint32)
         return np.atleast_2d(self.extraction.columns["DQ"])[:, self.order].astype(np.uint32)
 
     def name(self, integration: int) -> str:
-        """What messages call one of its spectra."""
+        """Name of one of the spectra in messages."""
         if not self.extraction.is_stack:
             return self.label
         return f"{self.label}, integration {integration + 1}"
 
     @property
     def target(self) -> str | None:
+        """Name of the target; None if it is not known."""
         header = self.extraction.header
-        found = header.get("TARGNAME") or header.get("TARGPROP")
-        return None if found is None else str(found)
+        name = header.get("TARGNAME") or header.get("TARGPROP")
+        return None if name is None else str(name)
 
     @property
-    def kind(self) -> str | None:
-        """SRCTYPE; None where it is not known."""
-        found = str(self.extraction.keywords.get("SRCTYPE") or "").upper()
-        return found if found in ("POINT", "EXTENDED") else None
+    def source_type(self) -> str | None:
+        """SRCTYPE; None if it is not known."""
+        value = str(self.extraction.keywords.get("SRCTYPE") or "").upper()
+        return value if value in ("POINT", "EXTENDED") else None
 
     @property
-    def whole(self) -> bool | None:
-        """Whether the flux is all of the light of a point source; None where that is not known."""
+    def has_total_flux(self) -> bool | None:
+        """Whether the flux is the total flux of a point source; None if that is not known."""
         provenance = self.extraction.provenance
-        if provenance is None or self.kind != "POINT":
+        if provenance is None or self.source_type != "POINT":
             return None
         step = provenance["parameters"].get("step", {})
         corrected = provenance.has_reference("apcorr") and step.get("apply_apcorr", True)
@@ -104,26 +125,33 @@ class InputBlock:
 
     @property
     def exposure(self) -> tuple[Any, ...] | None:
-        """What tells an exposure, or the part of it, from others."""
+        """Identifier of the exposure, or of its part in the file; None if it is not known."""
         header = self.extraction.header
         if header.get("EXPSTART") is None or not self.usable.any():
             return None
-        cards = ("EXPSTART", "OBSERVTN", "EXPOSURE", "PATT_NUM", "EXPSEGNUM", "INTSTART")
-        return tuple(header.get(card) for card in cards)
+        return tuple(header.get(card) for card in _EXPOSURE_CARDS)
 
     def time(self, card: str) -> float | None:
-        """A time of the header in seconds; None where there is none."""
+        """Time in the header in seconds; None if there is none."""
         value = self.extraction.header.get(card)
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             return float(value)
         return None
 
 
-def input_blocks(spectra: Any, extract: Any) -> list[InputBlock]:
-    """All that was given, extracted where it is an image."""
-    if isinstance(spectra, Extraction | SlitImage | Combination) or hasattr(
-        spectra, "spectral_axis"
-    ):
+def input_blocks(
+    spectra: Iterable[Spectrum | Extraction | SlitImage],
+    extract: Extract | Sequence[Extract] | None,
+) -> list[InputBlock]:
+    """Convert the arguments of `combine` to blocks, and extract the images.
+
+    Raises
+    ------
+    LRSError
+        If an object is of another type, or an image has no operator.
+    """
+    single = isinstance(spectra, Extraction | SlitImage | Combination)
+    if single or hasattr(spectra, "spectral_axis"):
         spectra = [spectra]
     try:
         given = list(spectra)
@@ -134,154 +162,195 @@ def input_blocks(spectra: Any, extract: Any) -> list[InputBlock]:
     if not given:
         raise LRSError("spectra is empty, expected at least one spectrum")
     images = [number for number, one in enumerate(given) if _is_image(one)]
-    operators = _operators(extract, len(images))
-    which = dict(zip(images, operators, strict=True))
+    operators = dict(zip(images, _operators(extract, len(images)), strict=True))
     return [
-        _block(one, f"spectrum {number + 1}", which.get(number)) for number, one in enumerate(given)
+        _block(one, f"spectrum {number + 1}", operators.get(number))
+        for number, one in enumerate(given)
     ]
 
 
-def _is_image(one: Any) -> bool:
-    if isinstance(one, SlitImage):
-        return True
-    return isinstance(getattr(one, "meta", {}).get("image"), SlitImage)
+def _is_image(one: object) -> bool:
+    """Whether an object is an image, or a spectrum with two axes that holds one."""
+    return isinstance(one, SlitImage) or isinstance(
+        getattr(one, "meta", {}).get("image"), SlitImage
+    )
 
 
-def _operators(extract: Any, number: int) -> list[Any]:
-    """What extracts each of the images."""
+def _operators(extract: Extract | Sequence[Extract] | None, number: int) -> list[Extract]:
+    """Operator for each of the images."""
     if isinstance(extract, Sequence):
         if len(extract) != number:
             raise LRSError(
                 f"extract has {len(extract)} operators, expected one, or one for each of the "
                 f"{number} images"
             )
-        found = list(extract)
+        operators: list[Any] = list(extract)
     else:
-        found = [extract] * number
-    for one in found:
+        operators = [extract] * number
+    for one in operators:
         if not callable(one) and not hasattr(one, "run"):
             raise LRSError(
                 f"extract is {one if one is None else 'a ' + type(one).__name__}, expected an "
                 "Extract1D, as there are images to be extracted"
             )
-    return found
+    return operators
 
 
-def _block(one: Any, label: str, extract: Any) -> InputBlock:
-    from glue_lrs.spectra.from_specutils import spectrum_to_extraction
-
+def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
+    """Convert one object to a block; an image is extracted first."""
     if extract is not None:
         one = extract.run(one) if hasattr(extract, "run") else extract(one)
     if isinstance(one, Combination) or "combination" in getattr(one, "meta", {}):
         raise LRSError(
-            f"{label}: is a combination already, expected the spectra it was made of, whose "
-            "exposure times count"
+            "is a combination already, expected the spectra it was made of, whose exposure times "
+            "count",
+            subject=label,
         )
     if not isinstance(one, Extraction):
         if not hasattr(one, "spectral_axis"):
             raise LRSError(
-                f"{label}: is a {type(one).__name__}, expected a Spectrum, an Extraction or a "
-                "SlitImage"
+                f"is a {type(one).__name__}, expected a Spectrum, an Extraction or a SlitImage",
+                subject=label,
             )
         try:
             one = spectrum_to_extraction(one)
         except LRSError as error:
-            raise LRSError(f"{label}: {error}") from None
+            raise LRSError(str(error), subject=label) from None
     name = one.filename or one.header.get("FILENAME")
     return InputBlock.from_extraction(one, f"{label} ({os.path.basename(name)})" if name else label)
 
 
-def check_compatible(blocks: Sequence[InputBlock], notes: list[str]) -> None:
-    """Refuse what does not belong together; note what probably does not."""
-    first = blocks[0]
+def check_compatible(blocks: Sequence[InputBlock]) -> list[str]:
+    """Check that the inputs can be combined, and return notes on probable mistakes.
+
+    Raises
+    ------
+    LRSError
+        If units or modes (EXP_TYPE) differ.
+    """
     for name in ("FLUX", "SURF_BRIGHT"):
-        units = [(block, block.extraction.units.get(name)) for block in blocks]
-        known = [(block, unit) for block, unit in units if unit is not None]
-        for block, unit in known[1:]:
-            if u.Unit(unit) != u.Unit(known[0][1]):
-                raise LRSError(
-                    f"{block.label}: {name} is in {unit}, expected {known[0][1]} as in "
-                    f"{known[0][0].label}"
-                )
-    modes = [(block, block.extraction.header.get("EXP_TYPE")) for block in blocks]
-    known = [(block, mode) for block, mode in modes if mode is not None]
-    for block, mode in known[1:]:
-        if mode != known[0][1]:
+        units = [block.extraction.units.get(name) for block in blocks]
+        _check_same(blocks, f"{name} is in", units, u.Unit)
+    modes = [block.extraction.header.get("EXP_TYPE") for block in blocks]
+    _check_same(blocks, "EXP_TYPE is", modes, str)
+    notes = [note for block in blocks[1:] for note in _difference_notes(block, blocks[0])]
+    return notes + _same_exposure_notes(blocks) + _same_flux_notes(blocks)
+
+
+def _check_same(
+    blocks: Sequence[InputBlock],
+    text: str,
+    values: Sequence[str | None],
+    parse: Callable[[str], Any],
+) -> None:
+    """Check that a value is the same in all inputs that have it."""
+    known = [(b, value) for b, value in zip(blocks, values, strict=True) if value is not None]
+    for block, value in known[1:]:
+        first, expected = known[0]
+        if parse(value) != parse(expected):
             raise LRSError(
-                f"{block.label}: EXP_TYPE is {mode}, expected {known[0][1]} as in "
-                f"{known[0][0].label}"
+                f"{text} {value}, expected {expected} as in {first.label}", subject=block.label
             )
-    for block in blocks[1:]:
-        if None not in (block.target, first.target) and block.target != first.target:
-            notes.append(
-                f"{block.label}: the target is {block.target}, that of {first.label} is "
-                f"{first.target}"
-            )
-        if None not in (block.kind, first.kind) and block.kind != first.kind:
-            notes.append(
-                f"{block.label}: the source is {block.kind}, that of {first.label} is {first.kind}"
-            )
-        if None not in (block.whole, first.whole) and block.whole != first.whole:
-            some, other = (block, first) if first.whole else (first, block)
-            notes.append(
-                f"{some.label} has no aperture correction, {other.label} has all of the light"
-            )
-    exposures: dict[tuple[Any, ...], str] = {}
-    twice = []
+
+
+def _difference_notes(block: InputBlock, first: InputBlock) -> list[str]:
+    """Differences of an input from the first one that suggest a mistake."""
+
+    def differ(name: str) -> bool:
+        values = getattr(block, name), getattr(first, name)
+        return None not in values and values[0] != values[1]
+
+    notes = []
+    if differ("target"):
+        notes.append(
+            f"{block.label}: the target is {block.target}, that of {first.label} is {first.target}"
+        )
+    if differ("source_type"):
+        notes.append(
+            f"{block.label}: the source is {block.source_type}, that of {first.label} is "
+            f"{first.source_type}"
+        )
+    if differ("has_total_flux"):
+        partial, total = (block, first) if first.has_total_flux else (first, block)
+        notes.append(
+            f"{partial.label} has no aperture correction, {total.label} has all of the light"
+        )
+    return notes
+
+
+def _same_exposure_notes(blocks: Sequence[InputBlock]) -> list[str]:
+    """Note inputs that come from the same exposure."""
+    labels: dict[tuple[Any, ...], str] = {}
+    repeated = []
     for block in blocks:
         if block.exposure is None:
             continue
-        if block.exposure in exposures:
-            twice.append((block.label, exposures[block.exposure]))
-        exposures.setdefault(block.exposure, block.label)
-    if twice:
-        again, first_of_it = twice[0]
-        others = "" if len(twice) == 1 else f" (and {len(twice) - 1} more)"
-        notes.append(
-            f"{again} is of the same exposure as {first_of_it}{others}: what is combined twice "
-            "gives errors that are too small"
-        )
-    seen: dict[bytes, str] = {}
+        if block.exposure in labels:
+            repeated.append((block.label, labels[block.exposure]))
+        labels.setdefault(block.exposure, block.label)
+    if not repeated:
+        return []
+    label, earlier = repeated[0]
+    others = "" if len(repeated) == 1 else f" (and {len(repeated) - 1} more)"
+    return [
+        f"{label} is of the same exposure as {earlier}{others}: data that are combined twice give "
+        "errors that are too small"
+    ]
+
+
+def _same_flux_notes(blocks: Sequence[InputBlock]) -> list[str]:
+    """Note spectra that have the same flux."""
+    notes: list[str] = []
+    names: dict[bytes, str] = {}
     for block in blocks:
         for number, flux in enumerate(block.column("FLUX")):
-            if block.usable[number].any():
-                key = flux.tobytes()
-                if key in seen:
-                    notes.append(
-                        f"{block.name(number)} has the same flux as {seen[key]}: what is combined "
-                        "twice gives errors that are too small"
-                    )
-                seen.setdefault(key, block.name(number))
+            if not block.usable[number].any():
+                continue
+            key, name = flux.tobytes(), block.name(number)
+            if key in names:
+                notes.append(
+                    f"{name} has the same flux as {names[key]}: data that are combined twice give "
+                    "errors that are too small"
+                )
+            names.setdefault(key, name)
+    return notes
 
 
-def without_errors(blocks: Sequence[InputBlock]) -> list[str]:
-    """What is to be said of spectra whose errors are 0, as those of images without variances."""
+def zero_error_notes(blocks: Sequence[InputBlock]) -> list[str]:
+    """Note spectra whose errors are all 0, as those of images without variances."""
     notes = []
     for block in blocks:
         error = block.column("FLUX_ERROR")[block.usable]
-        told = error[np.isfinite(error)]
-        if told.size and not (told > 0).any():
+        error = error[np.isfinite(error)]
+        if error.size and not (error > 0).any():
             notes.append(
-                f"{block.label} has errors of 0, expected some: those of the combination are too "
-                "small"
+                f"{block.label} has errors of 0, expected positive ones: those of the combination "
+                "are too small"
             )
     return notes
 
 
 def exposure_times(blocks: Sequence[InputBlock], weights: str, mode: str) -> list[float]:
-    """Weight of each spectrum of a block; 1 where no time counts."""
+    """Weight of the spectra of each block by exposure time; 1 for other weights.
+
+    Raises
+    ------
+    LRSError
+        If the time is not in the header.
+    """
     if weights not in TIME_CARDS:
         return [1.0] * len(blocks)
-    found = []
+    times = []
     for block in blocks:
         card = TIME_CARDS[weights]
         if mode == "default" and block.extraction.is_stack:
-            card = "EFFINTTM"  # that of the exposure is the sum over its integrations
+            card = "EFFINTTM"  # EFFEXPTM is the sum over all integrations of the exposure
         time = block.time(card)
         if time is None:
             raise LRSError(
-                f"{block.label}: {card} is {block.extraction.header.get(card, 'missing')}, "
-                f"expected seconds for weights={weights!r} (weights='unit' needs none)"
+                f"{card} is {block.extraction.header.get(card, 'missing')}, "
+                f"expected seconds for weights={weights!r} (weights='unit' needs none)",
+                subject=block.label,
             )
-        found.append(time)
-    return found
+        times.append(time)
+    return times

@@ -1,4 +1,4 @@
-"""Weighted mean with the arithmetic of the pipeline's ``combine_1d``."""
+"""Weighted mean with the arithmetic of the pipeline's combine_1d step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import interpn
 
 from glue_lrs.combination.weighted_mean import CombinedColumns
 from glue_lrs.errors import LRSError
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.combination.inputs import InputBlock
 
-__all__ = ["pipeline_mean"]
+__all__ = ["grid_position", "pipeline_mean"]
 
-
-# --- the pipeline's way ---------------------------------------------------------------------------
+#: Columns of an x1d that are averaged.
+_AVERAGED = ("FLUX", "FLUX_ERROR", "SURF_BRIGHT", "SB_ERROR")
 
 
 def pipeline_mean(
@@ -30,32 +31,20 @@ def pipeline_mean(
     sigma_clip: float | None,
     notes: list[str],
 ) -> CombinedColumns:
-    """What the pipeline's combine_1d step computes (jwst 3.0, jwst/combine_1d/combine1d.py)."""
-    kept: list[tuple[InputBlock, int, float] | None] = []
-    for block, time in zip(blocks, times, strict=True):
-        wave = np.asarray(block.extraction.wavelength, dtype=float)
-        step = np.diff(wave)
-        monotonic = bool((step > 0).all() or (step < 0).all())
-        flux = np.atleast_2d(block.extraction.columns["FLUX"])
-        for integration in range(len(block)):
-            reason = None
-            if not np.isfinite(flux[integration]).any():
-                reason = "has no usable flux"
-            elif not monotonic:
-                reason = "has wavelengths that neither rise nor fall all along"
-            if reason is not None:
-                notes.append(f"{block.name(integration)} {reason}, it is left out")
-            kept.append(None if reason is not None else (block, integration, time))
-    some = [one for one in kept if one is not None]
-    if not some:
-        raise LRSError(f"none of the {len(kept)} spectra can be used by the pipeline's way")
-    grid = _pipeline_grid([block.extraction.wavelength for block, *_ in some])
-    columns = ("FLUX", "FLUX_ERROR", "SURF_BRIGHT", "SB_ERROR")
-    values = {name: np.zeros((len(kept), grid.size)) for name in columns}
-    weight = np.zeros((len(kept), grid.size))
-    count = np.zeros((len(kept), grid.size))
+    """Combine the inputs as the pipeline's combine_1d step (jwst 3.0, combine_1d/combine1d.py).
+
+    Notes are appended to `notes`.
+    """
+    inputs = _usable_inputs(blocks, times, notes)
+    found = [one for one in inputs if one is not None]
+    if not found:
+        raise LRSError(f"none of the {len(inputs)} spectra can be used in mode='pipeline'")
+    grid = _pipeline_grid([block.extraction.wavelength for block, *_ in found])
+    shape = (len(inputs), grid.size)
+    values = {name: np.zeros(shape) for name in _AVERAGED}
+    weight, count = np.zeros(shape), np.zeros(shape)
     dq = np.zeros(grid.size, dtype=np.uint32)
-    for number, one in enumerate(kept):
+    for number, one in enumerate(inputs):
         if one is None:
             continue
         block, integration, time = one
@@ -63,12 +52,12 @@ def pipeline_mean(
             name: np.atleast_2d(column)[integration]
             for name, column in block.extraction.columns.items()
         }
-        place = _pipeline_place(grid, np.asarray(block.extraction.wavelength, dtype=float))
-        flags = rows.get("DQ", np.zeros(place.shape, dtype=np.uint32)).astype(np.uint32)
-        good = ((flags & DO_NOT_USE) == 0) & ~np.isnan(rows["FLUX"]) & ~np.isnan(place)
-        index = np.rint(place[good]).astype(int)
+        position = grid_position(grid, np.asarray(block.extraction.wavelength, dtype=float))
+        flags = rows.get("DQ", np.zeros(position.shape, dtype=np.uint32)).astype(np.uint32)
+        good = ((flags & DO_NOT_USE) == 0) & ~np.isnan(rows["FLUX"]) & ~np.isnan(position)
+        index = np.rint(position[good]).astype(int)
         np.bitwise_or.at(dq, index, flags[good])
-        # Of several elements in one place the last one stays.
+        # The last of several elements in one place overwrites the others.
         for name, target in values.items():
             target[number, index] = rows[name][good] if name in rows else np.nan
         weight[number, index] = time
@@ -78,36 +67,65 @@ def pipeline_mean(
     if sigma_clip is not None:
         clipped = _pipeline_clip(values["FLUX"] * weight, used, sigma_clip)
         weight[clipped] = count[clipped] = 0.0
-    total = weight.sum(axis=0)
-    divisor = np.where(total > 0, total, 1.0)
-    made: dict[str, NDArray[Any]] = {"WAVELENGTH": grid}
-    for name, error in (("FLUX", "FLUX_ERROR"), ("SURF_BRIGHT", "SB_ERROR")):
-        own = np.where(clipped, 0.0, values[name])
-        made[name] = np.nansum(own * weight, axis=0) / divisor
-        own = np.where(clipped, 0.0, values[error])
-        made["ERROR" if name == "FLUX" else error] = (
-            np.sqrt(np.nansum((own * weight) ** 2, axis=0)) / divisor
-        )
+    columns: dict[str, NDArray[Any]] = {"WAVELENGTH": grid}
+    columns |= _averages(values, weight, clipped)
     for name, source in (("ERROR", "FLUX_ERROR"), ("SURF_BRIGHT",) * 2, ("SB_ERROR",) * 2):
-        if any(source not in block.extraction.columns for block, *_ in some):
-            made[name] = np.full(grid.size, np.nan)  # the pipeline has no spectra without them
-    made |= {"DQ": dq, "WEIGHT": total, "N_INPUT": count.sum(axis=0)}
-    left = np.flatnonzero(made["N_INPUT"] > 0)
-    if left.size == 0:
+        if any(source not in block.extraction.columns for block, *_ in found):
+            columns[name] = np.full(grid.size, np.nan)  # the step requires these columns
+    columns |= {"DQ": dq, "WEIGHT": weight.sum(axis=0), "N_INPUT": count.sum(axis=0)}
+    kept = np.flatnonzero(columns["N_INPUT"] > 0)
+    if kept.size == 0:
         raise LRSError(
-            f"no spectrum has a usable flux, expected one of the {len(kept)} to have some"
+            f"no spectrum has a usable flux, expected one of the {len(inputs)} to have some"
         )
-    if left.size < grid.size:
+    if kept.size < grid.size:
         notes.append(
-            f"{grid.size - left.size} of {grid.size} elements have no input, they are gone"
+            f"{grid.size - kept.size} of {grid.size} elements have no input and are removed"
         )
     return CombinedColumns(
-        {name: column[left] for name, column in made.items()}, used & ~clipped, clipped, left
+        {name: column[kept] for name, column in columns.items()}, used & ~clipped, clipped, kept
     )
 
 
+def _usable_inputs(
+    blocks: Sequence[InputBlock], times: Sequence[float], notes: list[str]
+) -> list[tuple[InputBlock, int, float] | None]:
+    """Block, integration and weight of each spectrum; None for those that the step skips."""
+    inputs: list[tuple[InputBlock, int, float] | None] = []
+    for block, time in zip(blocks, times, strict=True):
+        step = np.diff(np.asarray(block.extraction.wavelength, dtype=float))
+        monotonic = bool((step > 0).all() or (step < 0).all())
+        flux = np.atleast_2d(block.extraction.columns["FLUX"])
+        for integration in range(len(block)):
+            reason = None
+            if not np.isfinite(flux[integration]).any():
+                reason = "has no usable flux"
+            elif not monotonic:
+                reason = "has wavelengths that are not monotonic"
+            if reason is not None:
+                notes.append(f"{block.name(integration)} {reason} and is skipped")
+            inputs.append(None if reason is not None else (block, integration, time))
+    return inputs
+
+
+def _averages(values: dict[str, Floats], weight: Floats, clipped: Bools) -> dict[str, NDArray[Any]]:
+    """Weighted means and their errors; clipped and missing values count as 0."""
+    total = weight.sum(axis=0)
+    divisor = np.where(total > 0, total, 1.0)
+    averages = {}
+    for name, error, output in (
+        ("FLUX", "FLUX_ERROR", "ERROR"),
+        ("SURF_BRIGHT", "SB_ERROR", "SB_ERROR"),
+    ):
+        kept = np.where(clipped, 0.0, values[name])
+        averages[name] = np.nansum(kept * weight, axis=0) / divisor
+        kept = np.where(clipped, 0.0, values[error])
+        averages[output] = np.sqrt(np.nansum((kept * weight) ** 2, axis=0)) / divisor
+    return averages
+
+
 def _pipeline_clip(scaled: Floats, used: Bools, limit: float) -> Bools:
-    """One limit for all wavelengths and inputs; a flux of 0 counts as missing."""
+    """Clip with one limit for all wavelengths and inputs; a flux of 0 counts as missing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # elements without any input
         known = np.where(used & (scaled != 0.0), scaled, np.nan)
@@ -116,27 +134,31 @@ def _pipeline_clip(scaled: Floats, used: Bools, limit: float) -> Bools:
         return used & (np.abs(scaled - median) > limit * deviation)
 
 
-def _pipeline_place(grid: Floats, wave: Floats) -> Floats:
-    """Place of wavelengths in the grid, a fraction between two; NaN beyond its ends."""
-    from scipy.interpolate import interpn
+def grid_position(grid: Floats, wave: Floats) -> Floats:
+    """Fractional index of wavelengths in an ascending grid; NaN beyond its ends.
 
+    Raises
+    ------
+    LRSError
+        If the grid has the same wavelength twice, with which the pipeline fails.
+    """
     if not (np.diff(grid) > 0).all():
         raise LRSError(
             "the pipeline's grid has the same wavelength twice, with which it fails; expected "
             "mode='default'"
         )
-    # The same routine as behind the pipeline's WCS: a last bit may decide on either side of 1/2.
-    place = np.arange(grid.size, dtype=float)
-    found: Floats = interpn((grid,), place, wave, bounds_error=False, fill_value=np.nan)
-    return found
+    # The routine of the pipeline's WCS: the last bit may decide how 1/2 is rounded.
+    index = np.arange(grid.size, dtype=float)
+    position: Floats = interpn((grid,), index, wave, bounds_error=False, fill_value=np.nan)
+    return position
 
 
 def _pipeline_grid(waves: Sequence[Floats]) -> Floats:
-    """The common grid of the pipeline, ascending.
+    """Common grid of the pipeline, ascending.
 
-    All wavelengths are sorted. At each the number n of inputs that cover it is known; the spread of
-    n neighbours is small where they are the same element of the n inputs, and their mean becomes an
-    element of the grid. Where no such clump is found the means of n in a row are taken.
+    All wavelengths are sorted. Where n inputs cover a wavelength, the spread of n neighbours is
+    small if they are the same element of the n inputs; the mean of such a clump becomes an element
+    of the grid. Without a clump, the mean of n consecutive wavelengths does.
     """
     long = [np.asarray(wave, dtype=float) for wave in waves if len(wave) > 1]
     if not long:
@@ -150,7 +172,7 @@ def _pipeline_grid(waves: Sequence[Floats]) -> Floats:
         above = rising[-1] + 0.5 * (rising[-1] - rising[-2])
         cover += (every >= below) & (every < above)
 
-    # Slice by slice, with numpy's own mean and std: whether a spread is 0 hangs on the last bit.
+    # numpy's mean and std of each slice: whether a spread is 0 depends on the last bit.
     spread, mean = np.full(size, 9999.0), np.full(size, -99.0)
     for k, n in enumerate(cover):
         last = k + n // 2 + 1

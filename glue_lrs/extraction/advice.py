@@ -1,4 +1,4 @@
-"""Checks: what is legal but hardly meant, and everything that is wrong with a reference."""
+"""Advice on an extraction: settings that are valid but probably unintended."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.apertures.weights import region_weights
+from glue_lrs.errors import Hint, LRSWarning
 from glue_lrs.image.source_position import source_position
 
 if TYPE_CHECKING:
@@ -19,27 +20,26 @@ if TYPE_CHECKING:
 
 __all__ = ["advice"]
 
-#: By how much of a pixel a background region may reach into the aperture: rounding.
-_TOUCH = 0.01
+#: Overlap (pixels) of a background region and the aperture that is attributed to rounding.
+_OVERLAP_TOLERANCE = 0.01
 
 
-def advice(image: SlitImage, operator: Extract1D) -> list[str]:
-    """Look for what an extraction would do without a word, and a user would hardly want.
+def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
+    """Return warnings about valid but probably unintended properties of an extraction.
 
     Parameters
     ----------
     image : SlitImage
         The image.
     operator : Extract1D
-        The operator whose aperture and background regions are looked at where they fall on this
-        image.
+        The operator; its aperture and background regions are placed on the image.
 
     Returns
     -------
-    list of str
-        A line for each of: the image is not photometrically calibrated; the aperture stays where it
-        is and misses the column at which the header puts the source; a background region overlaps
-        the aperture, or lies on the source. Columns are inclusive pixel numbers from 0.
+    list of LRSWarning
+        One for each of: the image is not photometrically calibrated; the aperture does not follow
+        the source and misses its expected column; a background region overlaps the aperture, or
+        lies on the source. Columns are inclusive pixel numbers from 0.
 
     Raises
     ------
@@ -48,14 +48,16 @@ def advice(image: SlitImage, operator: Extract1D) -> list[str]:
 
     Notes
     -----
-    This needs the image's WCS, which takes longer to read than the extraction takes.
+    The WCS of the image is needed; loading it takes longer than the extraction.
     """
-    found = []
+    found: list[LRSWarning] = []
     if not image.calibrated:
         stated = image.header.get("S_PHOTOM")
         found.append(
-            f"not photometrically calibrated (S_PHOTOM is {stated or 'missing'}): the spectrum is "
-            f"in {image.unit.to_string().replace(' ', '')}, not in Jy"
+            LRSWarning(
+                f"not photometrically calibrated (S_PHOTOM is {stated or 'missing'}): the spectrum "
+                f"is in {image.unit.to_string().replace(' ', '')}, not in Jy"
+            )
         )
     placement = operator.place(image)
     source = placement.position or source_position(image)
@@ -68,25 +70,28 @@ def advice(image: SlitImage, operator: Extract1D) -> list[str]:
 
 def _missed_source(
     image: SlitImage, operator: Extract1D, placement: Placement, source: SourcePosition
-) -> list[str]:
-    """Whether the source is farther from the middle of the aperture than half its width."""
+) -> list[LRSWarning]:
+    """Return a warning if the expected column of the source is outside the aperture."""
     regions = operator.aperture.regions(image.wavelength, placement.trace, placement.offset)
     spans = [_at(limits, image, source) for limits in regions]
     lower, upper = min(span[0] for span in spans), max(span[1] for span in spans)
     if not abs(source.column - (lower + upper) / 2.0) > (upper - lower + 1.0) / 2.0:
-        return []  # NaN as well: there is no aperture in this row
+        return []  # also for NaN: no aperture in this row
     return [
-        f"the aperture ({_columns(lower, upper)}) misses the source, which the header puts at "
-        f"column {source.column:.2f} in row {source.row} (use_source_posn=True would move it there)"
+        LRSWarning(
+            f"the aperture ({_columns(lower, upper)}) misses the source, which the header puts at "
+            f"column {source.column:.2f} in row {source.row}",
+            hint=Hint.to("{} moves it there", use_source_posn=True),
+        )
     ]
 
 
 def _background_on_source(
     image: SlitImage, operator: Extract1D, placement: Placement, source: SourcePosition | None
-) -> list[str]:
-    """Which background regions overlap the aperture or lie on the source."""
+) -> list[LRSWarning]:
+    """Return a warning for each background region that overlaps the aperture or the source."""
     background = operator.background
-    assert background is not None  # the caller has looked
+    assert background is not None
     weights = operator.aperture.weights(image.wavelength, placement.trace, placement.offset)
     aperture = weights.full(image.shape)
     rows = aperture.any(axis=1)
@@ -100,28 +105,33 @@ def _background_on_source(
     ):
         region = region_weights(limits, image.shape, partial=background.bkg_fit != "median")
         inside = region.full(image.shape)
-        # Two regions that cover more than all of a pixel share a part of it.
-        shared = (inside > 0) & (aperture > 0) & (inside + aperture > 1.0 + _TOUCH)
+        # Coverages that add up to more than a full pixel overlap.
+        shared = (inside > 0) & (aperture > 0) & (inside + aperture > 1.0 + _OVERLAP_TOLERANCE)
         name = f"the background region ({_columns(region.lower, region.upper)})"
         number = int(shared.any(axis=1).sum())
         if number:
             where = "" if number == rows.sum() else f" in {number} of {rows.sum()} rows"
             found.append(
-                f"{name} overlaps the aperture ({_columns(weights.lower, weights.upper)}){where}: "
-                "what is in both is subtracted as background"
+                LRSWarning(
+                    f"{name} overlaps the aperture "
+                    f"({_columns(weights.lower, weights.upper)}){where}: "
+                    "pixels in both are subtracted as background"
+                )
             )
         elif source is not None:
             lower, upper = _at(limits, image, source)
             if lower - 0.5 <= source.column <= upper + 0.5:
                 found.append(
-                    f"{name} lies on the source, which the header puts at column "
-                    f"{source.column:.2f} in row {source.row}"
+                    LRSWarning(
+                        f"{name} lies on the source, which the header puts at column "
+                        f"{source.column:.2f} in row {source.row}"
+                    )
                 )
     return found
 
 
 def _at(limits: Limits, image: SlitImage, source: SourcePosition) -> tuple[float, float]:
-    """Inclusive limits of a region in the row, and for the wavelength, of the source."""
+    """Return the inclusive limits of a region in the row of the source."""
     column = int(np.clip(np.rint(source.column), 0, image.shape[1] - 1))
     lower, upper = (
         float(np.broadcast_to(edge, image.shape)[source.row, column]) for edge in limits
@@ -130,4 +140,5 @@ def _at(limits: Limits, image: SlitImage, source: SourcePosition) -> tuple[float
 
 
 def _columns(lower: float, upper: float) -> str:
+    """Return inclusive limits as text."""
     return f"columns {lower:.2f} to {upper:.2f}"

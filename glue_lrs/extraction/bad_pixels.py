@@ -1,234 +1,275 @@
-"""Light lost to bad pixels, made up for from the profile: ``bad_pixels="profile"`` for the box."""
+"""Bad-pixel correction of a box: restore the flux of lost pixels from a fitted spatial profile."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.errors import LRSWarning
-from glue_lrs.extraction.base import jansky_per_sum
-from glue_lrs.extraction.optimal import OptimalExtractor
+from glue_lrs.apertures.placement import aperture_weights
+from glue_lrs.errors import LostPixelsWarning, LRSWarning, Message, warn
+from glue_lrs.extraction.base import NO_PIXELS, jansky_per_sum
 from glue_lrs.fitting.least_squares import inverse_normal, normal
-from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.image.pixels import read_pixels
+from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.columns import COMPONENTS
 
 if TYPE_CHECKING:
-    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.apertures.aperture_correction import ApertureCorrection
+    from glue_lrs.extraction.box import BoxExtractor
+    from glue_lrs.extraction.optimal import OptimalExtractor
     from glue_lrs.extraction.optimal_result import OptimalResult
+    from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
-    from glue_lrs.spectra.provenance import Provenance
 
-__all__ = ["extract_corrected"]
+__all__ = ["CorrectedBoxExtractor"]
 
-#: What a row may lose of the aperture's weight without being mended: rounding.
-_NOTHING = 1e-8
-
-#: A row whose good pixels hold less of the profile's power than this cannot be mended.
-_LEAST = 0.02
+#: Least fraction of the profile's power, sum P^2, on good pixels for a row to be corrected.
+_MIN_POWER = 0.02
 
 
-def extract_corrected(
-    extract: Extract1D, image: SlitImage, optimal: OptimalExtractor | None = None
-) -> Extraction:
-    """Extract with a box, and make up for the light that fell on bad pixels.
+@dataclass(frozen=True, kw_only=True)
+class CorrectedBoxExtractor:
+    """Box extraction with the flux of bad pixels restored from a fitted profile.
 
     Parameters
     ----------
-    extract : Extract1D
-        The box.
-    image : SlitImage
-        An image or a stack of them.
-    optimal : OptimalExtractor, optional
-        How the profile is had: by default it is learned from the image, and the background is
-        fitted as a polynomial of the box's order, or of order 0.
-
-    Returns
-    -------
-    Extraction
-        As `Extract1D.run` gives it, but for rows in which bad pixels took part of the aperture:
-        these have the light of the profile at the lost pixels as well, the aperture's whole weight
-        as NPIXELS, its aperture correction, and larger errors.
-
-    Raises
-    ------
-    LRSError
-        As `Extract1D.run` and `OptimalExtraction.fit`.
+    box : BoxExtractor
+        The box extraction.
+    optimal : OptimalExtractor
+        The fit of the source: its profile and its fluxes.
 
     Notes
     -----
-    The flux is S = sum_good w (D - B) + L f: f is the flux that an optimal fit of the row finds,
-    f = sum k D, and L = sum_bad w P the light lost of a source of flux 1. Both are sums over the
-    same pixels, so that the variance is sum (w + L k)^2 var, and not the sum of two variances. Rows
-    whose good pixels hold too little of the profile to tell are left as they are, with DQ bit 0.
+    The flux is S = sum_good w (D - B) + L f, with f = sum k D the flux of an optimal fit of the row
+    and L = sum_lost w P the part of a unit source on lost pixels. Both are sums over the same
+    pixels, so that the variance is sum (w + L k)^2 var and not the sum of two variances. Rows whose
+    good pixels hold too little of the profile keep their values and get DQ bit 0.
     """
-    told: set[str] = set()
-    with _once(told):
-        box = extract.run(image)
-    image = SlitImage.from_any(image)
-    assert box.aperture_weight is not None
-    pixels = np.atleast_2d(box.columns["NPIXELS"])
-    lost = pixels < box.aperture_weight - _NOTHING
-    if not lost.any():
-        return box
-    if optimal is None:
-        optimal = OptimalExtractor(bkg_order=_order(extract), fit_shift=True)
-    with _once(told):
-        model = optimal.fit(image)
-    columns = {name: np.array(np.atleast_2d(values)) for name, values in box.columns.items()}
-    mended, hopeless = _mend(extract, image, model, columns, lost, box)
-    if not image.is_stack:
-        columns = {name: values[0] for name, values in columns.items()}
+
+    box: BoxExtractor
+    optimal: OptimalExtractor
+
+    def run(self, image: SlitImage) -> Extraction:
+        """Extract all columns.
+
+        Parameters
+        ----------
+        image : SlitImage
+            An image or a stack of them.
+
+        Returns
+        -------
+        Extraction
+            As `BoxExtractor.run`, except for rows with lost pixels: these include the flux of the
+            profile on the lost pixels, have the whole aperture as NPIXELS, its aperture correction,
+            and larger errors.
+
+        Raises
+        ------
+        LRSError
+            As `BoxExtractor.run` and `OptimalExtractor.fit`.
+        """
+        issued: set[str] = set()
+        with _each_once(issued):
+            box = self.box.run(image)
+        assert box.aperture_weight is not None
+        pixels = np.atleast_2d(box.columns["NPIXELS"])
+        lost = pixels < box.aperture_weight - NO_PIXELS
+        if not lost.any():
+            return box
+        with _each_once(issued):
+            model = self.optimal.fit(image)
+        columns = {name: np.array(np.atleast_2d(values)) for name, values in box.columns.items()}
+        correction = _Correction.prepare(self.box, image, model, box)
+        corrected = uncorrectable = 0
+        for i in np.flatnonzero(lost.any(axis=1)).tolist():
+            done, failed = correction.apply(i, np.flatnonzero(lost[i]), columns)
+            corrected, uncorrectable = corrected + done, uncorrectable + failed
+        if not image.is_stack:
+            columns = {name: values[0] for name, values in columns.items()}
+        notes = _notes(corrected, uncorrectable, pixels.size)
+        for note in notes[1:] if corrected else notes:
+            warn(note.about(image.label))
+        provenance = box.provenance
+        if provenance is not None:
+            kept = [m for m in provenance.messages if not isinstance(m, LostPixelsWarning)]
+            provenance = provenance.changed(notes=[*kept, *notes])
+        return replace(box, columns=columns, provenance=provenance)
+
+
+def _notes(corrected: int, uncorrectable: int, of: int) -> list[LRSWarning]:
+    """Return the notes on corrected and on uncorrectable rows."""
     notes = []
-    if mended:
+    if corrected:
         notes.append(
-            f"light lost to bad pixels was made up for from the profile in {mended} of "
-            f"{pixels.size} rows"
+            LRSWarning(
+                f"the flux of bad pixels was restored from the profile in {corrected} of {of} rows"
+            )
         )
-    if hopeless:
+    if uncorrectable:
         notes.append(
-            f"{hopeless} of {pixels.size} rows have too few good pixels to make up for what the "
-            "others lost; they are masked"
+            LRSWarning(
+                f"{uncorrectable} of {of} rows have too few good pixels for the profile "
+                "correction and are masked"
+            )
         )
-        warnings.warn(f"{image.label}: {notes[-1]}", LRSWarning, stacklevel=2)
-    return replace(box, columns=columns, provenance=_with_notes(box.provenance, extract, notes))
+    return notes
 
 
 @contextlib.contextmanager
-def _once(told: set[str]) -> Iterator[None]:
-    """Warn of what was not told before, and not of the light that will be made up for."""
+def _each_once(issued: set[str]) -> Iterator[None]:
+    """Issue each warning once, and none of lost pixels, which are about to be corrected."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     for warning in caught:
         text = str(warning.message)
-        if text not in told and "bad pixels took part of the aperture" not in text:
-            told.add(text)
-            warnings.warn_explicit(text, warning.category, warning.filename, warning.lineno)
+        if text not in issued and not issubclass(warning.category, LostPixelsWarning):
+            issued.add(text)
+            message: Message | str = text
+            if isinstance(warning.message, LRSWarning):
+                message = warning.message
+            warnings.warn_explicit(
+                message,  # type: ignore[arg-type]
+                warning.category,
+                warning.filename,
+                warning.lineno,
+            )
 
 
-def _order(extract: Extract1D) -> Any:
-    if extract.background is None or extract.subtract_background is False:
-        return "auto"
-    return extract.background.bkg_order
+@dataclass(frozen=True, eq=False)
+class _Correction:
+    """The correction of the rows of one image.
 
+    `rows` are the rows of the box, `weights` those of the aperture on the whole image, `factor` the
+    aperture correction of the whole aperture for each row.
+    """
 
-def _with_notes(
-    provenance: Provenance | None, extract: Extract1D, notes: list[str]
-) -> Provenance | None:
-    if provenance is None:
-        return None
-    kept = [note for note in provenance.notes if "bad pixels took part of the aperture" not in note]
+    image: SlitImage
+    model: OptimalResult
+    scale: float
+    rows: NDArray[np.intp]
+    weights: NDArray[np.float64]
+    total: NDArray[np.float64]
+    wavelength: NDArray[np.float64]
+    correction: ApertureCorrection | None
+    factor: NDArray[np.float64]
+    keep_flags: bool
 
-    def parameters() -> dict[str, Any]:
-        made = dict(extract.parameters)
-        made["options"] = dict(made.get("options", {})) | {"bad_pixels": "profile"}
-        return made
-
-    return provenance.changed(parameters, notes=[*kept, *notes])
-
-
-def _mend(
-    extract: Extract1D,
-    image: SlitImage,
-    model: OptimalResult,
-    columns: dict[str, NDArray[Any]],
-    lost: NDArray[np.bool_],
-    box: Extraction,
-) -> tuple[int, int]:
-    """Change the columns where something was lost; count rows that were mended, and not."""
-    scale = jansky_per_sum(image)
-    placement = extract.place(image)
-    weights = extract.aperture.weights(image.wavelength, placement.trace, placement.offset)
-    w = weights.full(image.shape) * np.isfinite(image.wavelength)
-    rows = np.flatnonzero(w.sum(axis=1) > 0)  # the rows that the box has
-    work, view = model._work, model._work.view
-    total = box.aperture_weight
-    assert total is not None
-    wave = box.wavelength
-    factor_whole: Any = np.ones(total.shape)
-    correction = extract.aperture_correction
-    if not extract.apply_apcorr or (image.source_type or "").upper() != "POINT":
-        correction = None
-    if correction is not None:
-        factor_whole = correction(wave, total)
-    inner = slice(view.rows.start, view.rows.stop)
-    mended = hopeless = 0
-    for i in np.flatnonzero(lost.any(axis=1)).tolist():
-        which = np.flatnonzero(lost[i])
-        at = rows[which]
-        inside = (at >= inner.start) & (at < inner.stop)
-        hopeless += int((columns["NPIXELS"][i, which[~inside]] > _NOTHING).sum())
-        columns["DQ"][i, which[~inside]] |= np.uint32(1)
-        which, at = which[inside], at[inside]
-        local = at - inner.start
-        _, good, variances = view.read(i if image.is_stack else None, work.columns)
-        good, planes = good[local], [v if v is None else v[local] for v in variances]
-        shift = 0.0 if model.shifts is None else float(model.shifts[i])
-        basis = [field[local] for field in work.basis(shift)]
-        weight = good * work.inverse[local]
-        for row, column in _rejected(model, i, image.is_stack):
-            where = np.flatnonzero(at == row)
-            weight[where, column - work.columns.start] = 0.0
-        response = _response(basis, weight)
-        profile = basis[0]
-        here = w[at][:, work.columns]
-        light = (here * profile * ~good).sum(axis=1)
-        power = (profile**2 * (weight > 0)).sum(axis=1) / (profile**2).sum(axis=1)
-        able = power > _LEAST
-        coefficients = model._coefficients[i] if image.is_stack else model._coefficients
-        flux = coefficients[local, 0]
-        old = columns["NPIXELS"][i, which].copy()
-        factor_old: Any = np.ones(which.size)
-        if correction is not None:
-            factor_old = correction(wave[which], old)
-        whole, new = total[which], factor_whole[which]
-        found = columns["FLUX"][i, which] / (scale * factor_old)
-        found = np.where(np.isnan(found), 0.0, found) + light * flux
-        spread = here * good + light[:, np.newaxis] * response
-        done = which[able]
-        columns["FLUX"][i, done] = (found * scale * new)[able]
-        columns["SURF_BRIGHT"][i, done] = (found * new / whole)[able]
-        columns["NPIXELS"][i, done] = whole[able]
-        columns["DQ"][i, done] &= (
-            ~np.uint32(1) if extract.max_lost is None else np.uint32(2**32 - 1)
+    @classmethod
+    def prepare(
+        cls, box: BoxExtractor, image: SlitImage, model: OptimalResult, extraction: Extraction
+    ) -> _Correction:
+        """Collect what the correction of every integration needs."""
+        placement = box.placement.place(box.aperture, image)
+        weights = aperture_weights(box.aperture, image, placement).full(image.shape)
+        weights = weights * np.isfinite(image.wavelength)
+        total = extraction.aperture_weight
+        assert total is not None
+        correction, wave = box.correction_for(image), extraction.wavelength
+        return cls(
+            image=image,
+            model=model,
+            scale=jansky_per_sum(image),
+            rows=np.flatnonzero(weights.sum(axis=1) > 0),
+            weights=weights,
+            total=total,
+            wavelength=wave,
+            correction=correction,
+            factor=np.ones(total.shape) if correction is None else correction(wave, total),
+            keep_flags=box.max_lost is not None,
         )
+
+    def apply(
+        self, i: int, which: NDArray[np.intp], columns: dict[str, NDArray[Any]]
+    ) -> tuple[int, int]:
+        """Correct rows `which` of integration `i` in place; count corrected and failed rows."""
+        cutout = self.model.fitter.cutout
+        at = self.rows[which]
+        fitted = (at >= cutout.rows.start) & (at < cutout.rows.stop)
+        failed = int((columns["NPIXELS"][i, which[~fitted]] > NO_PIXELS).sum())
+        columns["DQ"][i, which[~fitted]] |= np.uint32(DO_NOT_USE)
+        which, at = which[fitted], at[fitted]
+        spread, light, flux, able, planes = self._spread(i, at)
+        pixels = columns["NPIXELS"][i, which].copy()
+        factor = np.ones(which.size)
+        if self.correction is not None:
+            factor = self.correction(self.wavelength[which], pixels)
+        total, new = self.total[which], self.factor[which]
+        found = columns["FLUX"][i, which] / (self.scale * factor)
+        found = np.where(np.isnan(found), 0.0, found) + light * flux
+        done = which[able]
+        columns["FLUX"][i, done] = (found * self.scale * new)[able]
+        columns["SURF_BRIGHT"][i, done] = (found * new / total)[able]
+        columns["NPIXELS"][i, done] = total[able]
+        if not self.keep_flags:
+            columns["DQ"][i, done] &= ~np.uint32(DO_NOT_USE)
         sums = np.zeros((2, which.size))
         for component, plane in zip(COMPONENTS, planes, strict=True):
-            behind = columns[f"BKGD_VAR_{component}"][i, which] * np.maximum(old, 1e-30) ** 2
-            variance = np.where(np.isnan(behind), 0.0, behind)
+            background = columns[f"BKGD_VAR_{component}"][i, which] * np.maximum(pixels, 1e-30) ** 2
+            variance = np.where(np.isnan(background), 0.0, background)
             if plane is not None:
                 variance = variance + np.einsum("rc,rc,rc->r", spread, spread, plane)
-            by_flux, by_bright = variance * (scale * new) ** 2, variance * (new / whole) ** 2
-            columns[f"FLUX_VAR_{component}"][i, done] = by_flux[able]
-            columns[f"SB_VAR_{component}"][i, done] = by_bright[able]
-            sums += by_flux, by_bright
+            of_flux, of_mean = variance * (self.scale * new) ** 2, variance * (new / total) ** 2
+            columns[f"FLUX_VAR_{component}"][i, done] = of_flux[able]
+            columns[f"SB_VAR_{component}"][i, done] = of_mean[able]
+            sums += of_flux, of_mean
         columns["FLUX_ERROR"][i, done] = np.sqrt(sums[0][able])
         columns["SB_ERROR"][i, done] = np.sqrt(sums[1][able])
-        columns["DQ"][i, which[~able]] |= np.uint32(1)
-        mended += int(able.sum())
-        hopeless += int((~able & (old > _NOTHING)).sum())  # without any pixel it is NaN anyway
-    return mended, hopeless
+        columns["DQ"][i, which[~able]] |= np.uint32(DO_NOT_USE)
+        # A row without any pixel has NaN flux: it is not counted.
+        failed += int((~able & (pixels > NO_PIXELS)).sum())
+        return int(able.sum()), failed
+
+    def _spread(self, i: int, at: NDArray[np.intp]) -> tuple[Any, ...]:
+        """Response of the corrected flux to each pixel, lost light, fitted flux, which rows can.
+
+        The response has the shape (row, column), the lost light of a unit source, the fitted flux
+        and the mask of correctable rows (row,); last come the variances, None where missing.
+        """
+        fitter, model = self.model.fitter, self.model
+        local = at - fitter.cutout.rows.start
+        integration = i if self.image.is_stack else None
+        good = fitter.cutout.read(integration, fitter.columns, variances=False)[1][local]
+        where = (at, fitter.columns) if integration is None else (integration, at, fitter.columns)
+        _, planes, present = read_pixels(
+            self.image, lambda plane: None if plane is None else np.asarray(plane)[where]
+        )
+        shift = 0.0 if model.shifts is None else float(model.shifts[i])
+        basis = [field[local] for field in fitter.basis(shift)]
+        weight = good * fitter.inverse[local]
+        for row, column in _rejected(model, i, self.image.is_stack):
+            weight[np.flatnonzero(at == row), column - fitter.columns.start] = 0.0
+        profile = basis[0]
+        aperture = self.weights[at][:, fitter.columns]
+        # The box has the light of all present pixels, weighted by the fit or not.
+        light = (aperture * profile * ~present).sum(axis=1)
+        power = (profile**2 * (weight > 0)).sum(axis=1) / (profile**2).sum(axis=1)
+        coefficients = model.coefficients[i] if self.image.is_stack else model.coefficients
+        spread = aperture * present + light[:, np.newaxis] * _response(basis, weight)
+        planes = [None if v is None else np.where(spread != 0, v, 0.0) for v in planes]
+        return spread, light, coefficients[local, 0], power > _MIN_POWER, planes
 
 
 def _rejected(model: OptimalResult, integration: int, stack: bool) -> list[tuple[int, int]]:
-    """Row and column of the pixels that the fit of an integration left out."""
+    """Return row and column of the pixels that the fit of an integration rejected."""
     where = model.rejected
     if stack:
-        some = where[0] == integration
-        where = (where[1][some], where[2][some])
+        selected = where[0] == integration
+        where = (where[1][selected], where[2][selected])
     return list(zip(where[0].tolist(), where[1].tolist(), strict=True))
 
 
 def _response(basis: list[NDArray[np.float64]], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How the fitted flux of the first source responds to each pixel, shape (row, column)."""
+    """Return the response of the first source's fitted flux to each pixel, shape (row, column)."""
     weighted = [field * weight for field in basis]
     inverse = inverse_normal(normal(basis, weighted))
     return np.sum(
-        [inverse[:, 0, j, np.newaxis] * field for j, field in enumerate(weighted)], axis=0
+        [inverse[:, 0, i, np.newaxis] * field for i, field in enumerate(weighted)], axis=0
     )

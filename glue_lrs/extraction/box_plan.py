@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.apertures.weights import weighted_sum
+from glue_lrs.errors import ProductError
 from glue_lrs.spectra.columns import COLUMNS
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKGROUND_SUMS",
+    "BLOCK_PIXELS",
     "FLUX_SUMS",
+    "FULL_ROW_RATIO",
+    "MEMORY_FRACTION",
     "N_SUMS",
     "PIXEL_SUM",
     "BoxPlan",
@@ -31,32 +35,37 @@ __all__ = [
     "column_numbers",
 ]
 
-#: Pixels of a window that are worked on at once: few enough to stay in the processor's cache and
-#: far below the image's own memory, enough to hide the cost of a call.
-_BLOCK_PIXELS = 3 << 15
+#: Maximum number of pixels of a block: small enough for the processor's cache, large enough for the
+#: overhead of the function calls to be negligible.
+BLOCK_PIXELS = 3 << 15
 
-#: Whole rows of a stack are read where they have up to so many times the columns that are wanted.
-_WHOLE_ROWS = 3
+#: Full rows of a stack are read if they have at most this number of times the required columns.
+FULL_ROW_RATIO = 3
 
-#: What a run may add to the memory of the six planes (SCI, ERR, three variances, WAVELENGTH).
-_MEMORY = 0.25
+#: Memory of a run as a fraction of that of the six planes (SCI, ERR, three variances, WAVELENGTH).
+MEMORY_FRACTION = 0.25
 
-#: Bytes that a run takes apart from arrays, and that a row takes apart from its pixels.
+#: Bytes of a run other than in arrays, and bytes of a row other than in its pixels.
 _OVERHEAD, _ROW_BYTES = 6_000, 20
 
-#: The least rows of a block: with fewer it would be calls that take the time.
-_LEAST_ROWS = 64
+#: Minimum number of rows of a block: with fewer, the overhead of the function calls dominates.
+_MIN_ROWS = 64
 
-#: Where they stand among the sums that they are made from.
+#: Indices of the sums: pixels; flux and background, each with error and three variances.
 PIXEL_SUM, FLUX_SUMS, BACKGROUND_SUMS, N_SUMS = 0, slice(1, 6), slice(6, 11), 11
 
 
 @dataclass(frozen=True, eq=False)
 class WeightedColumns:
-    """The columns of an image that have any weight, as runs of neighbours, and their weights.
+    """Columns of an image with nonzero weights, as contiguous runs, and their weights.
 
-    `values` has the shape (row, column) for the rows of the plan, or (1, column) where all are
-    alike.
+    Parameters
+    ----------
+    runs : tuple of slice
+        Runs of columns.
+    values : ndarray
+        Weights, shape (row, column) for the rows of the plan, or (1, column) where all rows have
+        the same.
     """
 
     runs: tuple[slice, ...]
@@ -64,6 +73,7 @@ class WeightedColumns:
 
     @classmethod
     def from_weights(cls, weights: Weights, rows: slice) -> WeightedColumns:
+        """Return the columns with nonzero weights in the given rows."""
         values = weights.values
         if not weights.uniform:
             values = values[rows.start - weights.rows.start : rows.stop - weights.rows.start]
@@ -87,48 +97,57 @@ class WeightedColumns:
 
     @property
     def uniform(self) -> bool:
-        """Whether all rows are alike."""
+        """Whether all rows have the same weights."""
         return self.values.shape[0] == 1
 
     @cached_property
     def full(self) -> bool:
-        """Whether all pixels have some weight."""
+        """Whether the weights of all pixels are nonzero."""
         return bool(self.values.all())
 
     def weights(self, block: slice) -> NDArray[np.float64]:
-        """The weights of a block of rows."""
+        """Return the weights of a block of rows."""
         return self.values if self.uniform else self.values[block]
 
 
 def column_numbers(runs: tuple[slice, ...]) -> NDArray[np.intp]:
-    """Column numbers."""
+    """Return the column numbers of runs of columns."""
     return np.concatenate([np.arange(run.start, run.stop) for run in runs])
 
 
 @dataclass(frozen=True, eq=False)
 class ColumnRuns:
-    """Runs of columns of a plane, and where they go in an array of these columns alone."""
+    """Runs of columns of a plane, and their places in an array of these columns only.
+
+    Parameters
+    ----------
+    places : tuple of (slice, slice)
+        Each run in the plane and in the array.
+    width : int
+        Number of columns of the array.
+    """
 
     places: tuple[tuple[slice, slice], ...]
     width: int
 
     @classmethod
     def from_slices(cls, runs: tuple[slice, ...]) -> ColumnRuns:
+        """Place runs of columns one after the other."""
         places, done = [], 0
         for run in runs:
             places.append((run, slice(done, done + run.stop - run.start)))
             done += run.stop - run.start
         return cls(tuple(places), done)
 
-    def whole_rows(self, columns: int) -> bool:
-        """Whether whole rows of a stack are copied before they are cut.
+    def full_rows(self, columns: int) -> bool:
+        """Whether full rows of a stack are copied before the columns are selected.
 
-        Memory is read fastest from end to end, unless most of it is not wanted.
+        Contiguous memory is read fastest, unless most of it is not required.
         """
-        return columns <= _WHOLE_ROWS * self.width
+        return columns <= FULL_ROW_RATIO * self.width
 
     def cut(self, plane: NDArray[Any], where: tuple[slice, ...]) -> NDArray[Any]:
-        """A copy of the columns of a part of a plane, in the machine's byte order."""
+        """Return a copy of the columns in part of a plane, in native byte order."""
         part = plane[where]
         native = part.dtype if part.dtype.isnative else part.dtype.newbyteorder("=")
         if part.ndim == 2 or part.strides[-1] != part.itemsize:
@@ -136,9 +155,9 @@ class ColumnRuns:
             for run, place in self.places:
                 out[..., place] = part[..., run]
             return out
-        # In a stack each row's run is copied as one item, many times faster than number by number;
-        # for a single image that is not worth it.
-        if self.whole_rows(part.shape[-1]):
+        # In a stack, each run of a row is copied as one item, many times faster than element by
+        # element; a single image does not gain from it.
+        if self.full_rows(part.shape[-1]):
             part = part.astype(native, order="C")
         out = np.empty((*part.shape[:-1], self.width), part.dtype)
         for run, place in self.places:
@@ -150,16 +169,33 @@ class ColumnRuns:
 def align_rows(
     part: WeightedColumns, wavelength: NDArray[Any], within: slice
 ) -> tuple[slice, WeightedColumns, NDArray[np.float64], NDArray[np.float64]]:
-    """Rows from the first to the last with any weight; weights, their sums and mean wavelengths.
+    """Restrict weights to the rows from the first to the last with a weight and a wavelength.
 
-    `part` is for the rows `within`. A pixel without a finite wavelength has no weight.
+    Parameters
+    ----------
+    part : WeightedColumns
+        Weights in the rows `within`.
+    wavelength : ndarray
+        Wavelength of each pixel in micron, shape (row, column). The weight of pixels without a
+        finite wavelength becomes 0.
+    within : slice
+        Rows of `part`.
+
+    Returns
+    -------
+    rows : slice
+        The remaining rows.
+    part : WeightedColumns
+        Their weights.
+    total, mean : ndarray
+        Sum of the weights and weighted mean wavelength of each row.
     """
     window = ColumnRuns.from_slices(part.runs).cut(np.asarray(wavelength), (within,))
     finite = np.isfinite(window)
     first, values = within.start, part.values
     if not finite.all():
-        some = np.flatnonzero((finite & (values > 0)).any(axis=1))
-        inner = slice(int(some[0]), int(some[-1]) + 1) if some.size else slice(0, 0)
+        weighted = np.flatnonzero((finite & (values > 0)).any(axis=1))
+        inner = slice(int(weighted[0]), int(weighted[-1]) + 1) if weighted.size else slice(0, 0)
         within = slice(first + inner.start, first + inner.stop)
         window, finite = window[inner], finite[inner]
         values = part.weights(inner)
@@ -177,10 +213,26 @@ def align_rows(
 
 @dataclass(frozen=True, eq=False)
 class BoxPlan:
-    """What is to be summed on one image: rows and weights.
+    """Rows, weights, background regions and aperture correction of the extraction of an image.
 
-    `total` and `wavelength` have a value for each of the rows; `kept` tells which of them have any
-    weight (None: all).
+    Parameters
+    ----------
+    rows : slice
+        Rows from the first to the last with nonzero weights.
+    source : WeightedColumns
+        Weights of the aperture in these rows.
+    total, wavelength : ndarray
+        Sum of the weights and weighted mean wavelength of each row, shape (row,).
+    kept : ndarray of bool, optional
+        Rows with nonzero weights; None: all.
+    limits : tuple of float
+        Mean inclusive limits of the aperture.
+    background : Background, optional
+        The background to subtract.
+    region : WeightedColumns, optional
+        Weights of the background regions.
+    correction : ApertureCorrection, optional
+        The aperture correction to apply.
     """
 
     rows: slice
@@ -193,50 +245,111 @@ class BoxPlan:
     region: WeightedColumns | None
     correction: ApertureCorrection | None
 
+    @classmethod
+    def from_weights(
+        cls,
+        image: SlitImage,
+        weights: Weights,
+        background: Background | None,
+        background_offset: float,
+        correction: ApertureCorrection | None,
+    ) -> BoxPlan:
+        """Plan the extraction of an image with the weights of a placed aperture.
+
+        Parameters
+        ----------
+        image : SlitImage
+            The image.
+        weights : Weights
+            Weights of the aperture.
+        background : Background, optional
+            The background to subtract.
+        background_offset : float
+            Shift of its regions in columns.
+        correction : ApertureCorrection, optional
+            The aperture correction to apply.
+
+        Raises
+        ------
+        ProductError
+            If no pixel of the aperture has a wavelength.
+        """
+        wavelength = image.wavelength
+        rows, source, total, mean = align_rows(
+            WeightedColumns.from_weights(weights, weights.rows), wavelength, weights.rows
+        )
+        kept = total > 0
+        if not kept.any():
+            raise ProductError("no pixel of the aperture has a wavelength", subject=image.label)
+        region = None
+        if background is not None:
+            found = background.weights(wavelength, background_offset)
+            region = WeightedColumns.from_weights(found, rows)
+        return cls(
+            rows=rows,
+            source=source,
+            total=total,
+            wavelength=mean,
+            kept=None if kept.all() else kept,
+            limits=(weights.lower, weights.upper),
+            background=background,
+            region=region,
+            correction=correction,
+        )
+
     @property
-    def number_of_rows(self) -> int:
+    def n_rows(self) -> int:
+        """Number of rows."""
         return self.rows.stop - self.rows.start
 
     @cached_property
     def columns(self) -> ColumnRuns:
-        """Columns of the aperture, then those of the regions."""
+        """Columns of the aperture, followed by those of the background regions."""
         return ColumnRuns.from_slices(
             self.source.runs + (() if self.region is None else self.region.runs)
         )
 
     @property
-    def halo(self) -> int:
-        """Rows on either side that smoothing looks at."""
+    def padding(self) -> int:
+        """Additional rows on either side of a block for the smoothing of the background."""
         return 0 if self.background is None else self.background.smoothing_length // 2
+
+    def centroid(self) -> tuple[float, float]:
+        """Return column and row of the centroid of the weights."""
+        in_columns = self.source.values.sum(axis=0)
+        column = float(column_numbers(self.source.runs) @ in_columns / in_columns.sum())
+        row = float(np.arange(self.rows.start, self.rows.stop) @ self.total / self.total.sum())
+        return column, row
 
 
 def block_steps(image: SlitImage, plan: BoxPlan) -> tuple[int, int]:
-    """Integrations and rows of a block."""
-    rows, width = plan.number_of_rows, plan.columns.width
-    size, beside = image.data.itemsize, 0 if plan.region is None else plan.region.width
-    # What lasts is taken from the memory that may be added: columns, wavelengths, totals, weights.
-    free = _MEMORY * 6 * image.data.nbytes - _OVERHEAD - 16 * rows - plan.source.values.nbytes
+    """Return the number of integrations and of rows of a block, within the memory of a run."""
+    rows, width = plan.n_rows, plan.columns.width
+    size, region_width = image.data.itemsize, 0 if plan.region is None else plan.region.width
+    # Memory left for blocks besides the permanent arrays: columns, wavelengths, totals, weights.
+    free = MEMORY_FRACTION * 6 * image.data.nbytes - _OVERHEAD
+    free -= 16 * rows + plan.source.values.nbytes
     free -= 8 * len(COLUMNS) * rows * len(image.data) if image.is_stack else 8 * N_SUMS * rows
-    # Measured: when planes are read; when variances are summed; when a background is fitted.
-    double = 8 * max(plan.source.width, min(beside, 24))
-    at_once = [2 * (size + 1) * width, (size + 1) * width + double]
+    # Measured bytes per row: reading the planes, summing variances, fitting the background.
+    double = 8 * max(plan.source.width, min(region_width, 24))
+    steps = [2 * (size + 1) * width, (size + 1) * width + double]
     order = 0
     if plan.background is not None and plan.region is not None:
         free -= plan.region.values.nbytes
         order = plan.background.bkg_order if plan.background.bkg_fit == "poly" else 0
         if plan.background.bkg_fit == "poly":
-            at_once.append(size * width + 11 * beside + (130 + 10 * order if order else 20))
-        if plan.halo:
-            at_once.append(size * width + (4 * size + 2) * beside)
-    a_row = max(at_once) + _ROW_BYTES + (0 if plan.source.uniform else 8 * plan.source.width)
-    if image.is_stack:  # variances are kept; there may be many patterns of pixels
-        a_row += 3 * size * width + (40 * (order + 1) ** 2 if order else 0)
-        if plan.columns.whole_rows(image.shape[1]):
-            a_row += size * image.shape[1]
-    most = max(int(free / a_row) - 2 * plan.halo, _LEAST_ROWS)
-    most = max(min(most, _BLOCK_PIXELS // width), 1)
+            steps.append(size * width + 11 * region_width + (130 + 10 * order if order else 20))
+        if plan.padding:
+            steps.append(size * width + (4 * size + 2) * region_width)
+    row_bytes = max(steps) + _ROW_BYTES + (0 if plan.source.uniform else 8 * plan.source.width)
+    if image.is_stack:  # variances are kept, and there may be many patterns of bad pixels
+        row_bytes += 3 * size * width + (40 * (order + 1) ** 2 if order else 0)
+        if plan.columns.full_rows(image.shape[1]):
+            row_bytes += size * image.shape[1]
+    n_max = max(int(free / row_bytes) - 2 * plan.padding, _MIN_ROWS)
+    n_max = max(min(n_max, BLOCK_PIXELS // width), 1)
     if image.is_stack:
-        row_step = min(rows, most)
-        return most // row_step, row_step
-    number = -(-rows // most)
-    return 1, -(-rows // number)
+        row_step = min(rows, n_max)
+        return n_max // row_step, row_step
+    n_blocks = -(-rows // n_max)
+    return 1, -(-rows // n_blocks)

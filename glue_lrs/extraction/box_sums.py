@@ -1,4 +1,4 @@
-"""Sums of a box extraction: pixels, flux, background and their variances."""
+"""Sums of a box extraction: pixels, flux, background, and their variances."""
 
 from __future__ import annotations
 
@@ -31,42 +31,64 @@ __all__ = ["sum_box"]
 
 _VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 
-#: Columns in double precision: flux, surface brightness and background, each with its error and the
+#: Columns in double precision: flux, surface brightness and background, each with its error and
 #: three variances; and the number of pixels.
-_NUMBERS = tuple(name for name in COLUMNS if name not in ("WAVELENGTH", "DQ"))
+_FLOAT_COLUMNS = tuple(name for name in COLUMNS if name not in ("WAVELENGTH", "DQ"))
 
 
 def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, NDArray[Any]], int]:
-    """The columns but for WAVELENGTH, and the number of rows that have no background."""
+    """Return all columns except WAVELENGTH, and the number of rows without background.
+
+    Parameters
+    ----------
+    image : SlitImage
+        The image.
+    plan : BoxPlan
+        Plan of its extraction.
+    scale : float
+        Flux per unit of the sum of pixels.
+    """
     planes = {
-        name: np.asarray(plane)  # slicing a memory map costs more than reading it
+        name: np.asarray(plane)  # slicing a memory map is slower than slicing an array
         for name in ("data", "err", *_VARIANCES, "dq")
         for plane in [getattr(image, name)]
         if plane is not None
     }
-    rows = plan.number_of_rows
+    rows = plan.n_rows
     number = len(image.data) if image.is_stack else 1
     shape = (number, rows) if image.is_stack else (rows,)
     step, row_step = block_steps(image, plan)
     sums = np.empty((N_SUMS, *shape))
-    regionless = 0
+    rows_without_background = 0
     for first in range(0, number, step):
         at = (slice(first, min(first + step, number)),) if image.is_stack else ()
         part = sums[(slice(None), *at)]
         for start in range(0, rows, row_step):
             block = slice(start, min(start + row_step, rows))
-            regionless += _sum_block(image, planes, plan, part[..., block], at, block)
+            rows_without_background += _sum_block(image, planes, plan, part[..., block], at, block)
         factor = _factor(plan, part[PIXEL_SUM])
-        if first == 0:  # not before the sums of a single image: they take memory as well
+        if first == 0:  # after the sums of a single image, which reduces the peak memory
             bright, flags = np.empty((5, *shape)), np.empty(shape, dtype=np.uint32)
         _scale(scale, factor, part, bright[(slice(None), *at)], flags[at])
     numbers = (*sums[FLUX_SUMS], *bright, *sums[BACKGROUND_SUMS], sums[PIXEL_SUM])
-    return dict(zip(_NUMBERS, numbers, strict=True)) | {"DQ": flags}, regionless
+    return dict(zip(_FLOAT_COLUMNS, numbers, strict=True)) | {"DQ": flags}, rows_without_background
 
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """The pixels of a block: columns of the aperture first, then those of the background."""
+    """Pixels of a block: columns of the aperture, followed by those of the background.
+
+    Parameters
+    ----------
+    planes : dict of ndarray
+        Planes of the image.
+    where : tuple of slice
+        Integrations, for a stack, and rows of the block.
+    columns : ColumnRuns
+        Columns of the block.
+    kept : dict of ndarray
+        Variances of a stack that `read` keeps for `variance`.
+    """
 
     planes: dict[str, NDArray[Any]]
     where: tuple[slice, ...]
@@ -74,9 +96,9 @@ class _Window:
     kept: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def read(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """The data, NaN where a pixel has no value; and where a variance is infinite, if anywhere.
+        """Return the data, and the mask of infinite variances, None if there are none.
 
-        NaN in any plane, or DQ bit 0, takes the value from a pixel.
+        The data are NaN in lost pixels: NaN in any plane, or DQ bit 0.
         """
         data = self.columns.cut(self.planes["data"], self.where)
         bad = np.isnan(data)
@@ -85,17 +107,17 @@ class _Window:
             if name in ("data", "dq"):
                 continue
             values = self.columns.cut(plane, self.where)
-            odd = np.isfinite(values)
-            number = odd.size - np.count_nonzero(odd)
-            if number:  # seldom: then it matters which
-                np.isnan(values, out=odd)
-                bad |= odd
-                if number > np.count_nonzero(odd) and name != "err":
-                    odd = np.isinf(values)
-                    infinite = odd if infinite is None else infinite | odd
+            mask = np.isfinite(values)
+            n_not_finite = mask.size - np.count_nonzero(mask)
+            if n_not_finite:  # rare
+                np.isnan(values, out=mask)
+                bad |= mask
+                if n_not_finite > np.count_nonzero(mask) and name != "err":
+                    mask = np.isinf(values)
+                    infinite = mask if infinite is None else infinite | mask
             if values.ndim == 3 and name != "err":
-                self.kept[name] = values  # cheap beside a stack, and dear to read twice
-            del values, odd
+                self.kept[name] = values  # small compared to a stack, and slow to read twice
+            del values, mask
         if "dq" in self.planes:
             flags = self.columns.cut(self.planes["dq"], self.where)
             flags &= flags.dtype.type(DO_NOT_USE)
@@ -106,7 +128,7 @@ class _Window:
         return data, infinite
 
     def variance(self, name: str, inner: slice) -> NDArray[Any] | None:
-        """One of the variances, for the inner rows; None where the image has none."""
+        """Return a variance in the inner rows of the block; None if the image has none."""
         if name in self.kept:
             return self.kept.pop(name)[..., inner, :]
         if name not in self.planes:
@@ -124,13 +146,13 @@ def _sum_block(
     at: tuple[slice, ...],
     block: slice,
 ) -> int:
-    """Sum up a block of rows; return the number of rows without background.
+    """Sum a block of rows, and return its number of rows without background.
 
-    Sums are the pixels; the data less background, and the variances of that without those of the
-    background; and the background and its variances.
+    `sums` are those of the pixels; of the data minus background, with the variances of the data;
+    and of the background, with its variances. Arrays are deleted early to reduce the peak memory.
     """
     rows = slice(plan.rows.start + block.start, plan.rows.start + block.stop)
-    wide = slice(max(rows.start - plan.halo, 0), min(rows.stop + plan.halo, image.shape[0]))
+    wide = slice(max(rows.start - plan.padding, 0), min(rows.stop + plan.padding, image.shape[0]))
     inner = slice(rows.start - wide.start, rows.stop - wide.start)
     split, weights = plan.source.width, plan.source.weights(block)
     pixels, flux, back = sums[PIXEL_SUM], sums[FLUX_SUMS][0], sums[BACKGROUND_SUMS][0]
@@ -140,11 +162,11 @@ def _sum_block(
     fit = None
     if plan.background is not None and plan.region is not None:
         smoothed = None
-        if plan.halo:
+        if plan.padding:
             smoothed = plan.background.smooth(data[..., split:])[..., inner, :]
             data = data[..., inner, :]
             infinite = None if infinite is None else infinite[..., inner, :]
-        invalid = np.isfinite(data)  # all columns, as numpy takes memory to work on some of them
+        invalid = np.isfinite(data)  # in all columns: NumPy buffers operations on part of them
         np.logical_not(invalid, out=invalid)
         if infinite is not None:
             invalid |= infinite
@@ -152,22 +174,24 @@ def _sum_block(
         del smoothed, invalid
     del infinite
     source = data[..., :split]
-    regionless = 0
+    rows_without_background = 0
     if fit is not None and np.count_nonzero(fit.empty):
-        # of no matter where the aperture has no pixel either
-        regionless = int(np.count_nonzero(fit.empty & np.isfinite(source).any(axis=-1)))
+        # Rows whose aperture has no pixel either do not count.
+        rows_without_background = int(
+            np.count_nonzero(fit.empty & np.isfinite(source).any(axis=-1))
+        )
     if fit is not None and fit.level is not None:
         with np.errstate(invalid="ignore"):
             source -= fit.level[..., np.newaxis]
-    discard = np.isfinite(data)  # of all columns: see above
-    np.logical_not(discard, out=discard)
-    drop = discard[..., :split]
+    excluded = np.isfinite(data)  # in all columns: see above
+    np.logical_not(excluded, out=excluded)
+    source_excluded = excluded[..., :split]
     if not plan.source.full:
-        drop |= weights == 0
-    dropped = bool(drop.any())
-    if dropped:
-        np.copyto(source, 0, where=drop)
-        pixels[...] = weighted_sum(~drop, weights)
+        source_excluded |= weights == 0
+    any_excluded = bool(source_excluded.any())
+    if any_excluded:
+        np.copyto(source, 0, where=source_excluded)
+        pixels[...] = weighted_sum(~source_excluded, weights)
     else:
         pixels[...] = weights.sum(axis=-1)
     flux[...] = weighted_sum(source, weights)
@@ -179,19 +203,36 @@ def _sum_block(
         if terms == 1:
             np.multiply(fit.coefficients[..., 0], pixels, out=back)
         else:
-            reach = (~drop * weights if dropped else weights) @ _basis(image, plan.source, terms)
-            back[...] = (fit.coefficients * reach).sum(axis=-1)
+            included = ~source_excluded * weights if any_excluded else weights
+            in_aperture = included @ _basis(image, plan.source, terms)
+            back[...] = (fit.coefficients * in_aperture).sum(axis=-1)
+            del included
         flux -= back
     elif fit.level is not None:
         with np.errstate(invalid="ignore", over="ignore"):
             np.multiply(fit.level, pixels, out=back)
         back[~np.isfinite(back)] = 0.0
 
-    squared = weights**2
+    gain = None
     if fit is not None:
-        np.logical_not(fit.used, out=discard[..., split:])
+        np.logical_not(fit.used, out=excluded[..., split:])
         gain = np.square(fit.response)
         del fit
+    _sum_variances(window, inner, excluded, weights, gain, sums)
+    return rows_without_background
+
+
+def _sum_variances(
+    window: _Window,
+    inner: slice,
+    excluded: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    gain: NDArray[np.float64] | None,
+    sums: NDArray[np.float64],
+) -> None:
+    """Sum the variances of flux and background; `gain` is the squared response of the latter."""
+    split = weights.shape[-1]
+    squared = weights**2
     for in_flux, in_back, name in zip(
         sums[FLUX_SUMS][2:], sums[BACKGROUND_SUMS][2:], _VARIANCES, strict=True
     ):
@@ -199,12 +240,11 @@ def _sum_block(
         if variance is None:
             in_flux[...] = in_back[...] = 0.0
             continue
-        np.copyto(variance, 0.0, where=discard)
+        np.copyto(variance, 0.0, where=excluded)
         in_flux[...] = weighted_sum(variance[..., :split], squared)
-        if plan.region is not None:
+        if gain is not None:
             in_back[...] = spread(variance[..., split:], gain)
         del variance
-    return regionless
 
 
 def _fit_background(
@@ -215,8 +255,8 @@ def _fit_background(
     smoothed: NDArray[Any] | None,
     block: slice,
 ) -> BackgroundFit:
-    """The background of a block, of the columns that come after those of the aperture."""
-    assert plan.background is not None  # the caller has looked
+    """Fit the background of a block to the columns that follow those of the aperture."""
+    assert plan.background is not None
     assert plan.region is not None
     split = plan.source.width
     order = plan.background.bkg_order if plan.background.bkg_fit == "poly" else 0
@@ -231,15 +271,15 @@ def _fit_background(
 
 
 def _factor(plan: BoxPlan, pixels: NDArray[np.float64]) -> NDArray[np.float64] | float:
-    """The aperture correction, which the pipeline reads at the pixels that are left."""
+    """Return the aperture correction, evaluated for the remaining pixels as in the pipeline."""
     if plan.correction is None:
         return 1.0
     if pixels.ndim == 1:
         return plan.correction(plan.wavelength, pixels)
-    whole = plan.correction(plan.wavelength, plan.total[:1] if plan.source.uniform else plan.total)
-    factor = np.array(np.broadcast_to(whole, pixels.shape))
-    fewer = np.nonzero(plan.total - pixels > NO_PIXELS)  # of a stack these are few
-    factor[fewer] = plan.correction(plan.wavelength[fewer[-1]], pixels[fewer])
+    size = plan.total[:1] if plan.source.uniform else plan.total
+    factor = np.array(np.broadcast_to(plan.correction(plan.wavelength, size), pixels.shape))
+    incomplete = np.nonzero(plan.total - pixels > NO_PIXELS)  # a few spectra of a stack
+    factor[incomplete] = plan.correction(plan.wavelength[incomplete[-1]], pixels[incomplete])
     return factor
 
 
@@ -250,7 +290,7 @@ def _scale(
     bright: NDArray[np.float64],
     flags: NDArray[np.uint32],
 ) -> None:
-    """Turn sums into what the columns mean, in place; fill surface brightness and DQ."""
+    """Scale sums to flux and mean background in place; fill surface brightness and DQ."""
     pixels, flux, back = sums[PIXEL_SUM], sums[FLUX_SUMS], sums[BACKGROUND_SUMS]
     flux[2:] += back[2:]
     none = pixels <= NO_PIXELS
@@ -271,7 +311,7 @@ def _scale(
     back[0] /= area
     back[2:] /= area
     back[2:] /= area
-    with np.errstate(invalid="ignore"):  # negative variances, which are told of
+    with np.errstate(invalid="ignore"):  # negative variances, about which `BoxExtractor` warns
         for _, error, poisson, rnoise, flat in (flux, bright, back):
             np.add(poisson, rnoise, out=error)
             error += flat
@@ -279,12 +319,12 @@ def _scale(
 
 
 def _axis(image: SlitImage) -> NDArray[np.float64]:
-    """The coordinate that backgrounds are polynomials of: -1 to 1 over the columns."""
+    """Return the coordinate of background polynomials: -1 to 1 over the columns."""
     return np.linspace(-1.0, 1.0, image.shape[1])
 
 
 def _basis(image: SlitImage, part: WeightedColumns, terms: int) -> NDArray[np.float64]:
-    """Powers of the coordinate at the columns of a part, shape (column, terms)."""
+    """Return powers of the coordinate of background polynomials, shape (column, terms)."""
     if terms == 1:
         return np.ones((part.values.shape[1], 1))
     return np.vander(_axis(image)[column_numbers(part.runs)], terms, increasing=True)

@@ -1,27 +1,37 @@
-"""Header cards, integration times and position of an extraction."""
+"""Header cards and integration times of an extraction."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
-from glue_lrs.extraction.box_plan import column_numbers
 from glue_lrs.image.slit_image import load_wcs
 
 if TYPE_CHECKING:
     from glue_lrs.apertures.placement import Placement
-    from glue_lrs.extraction.box_plan import BoxPlan
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["BoxKeywords", "SpectrumKeywords", "integration_times", "position_record"]
+__all__ = ["SpectrumKeywords", "integration_times", "position_record"]
+
+#: Time columns of an x1dints and the columns of INT_TIMES that they are copied from.
+_TIMES = {
+    "MJD-BEG": "int_start_MJD_UTC",
+    "MJD-AVG": "int_mid_MJD_UTC",
+    "MJD-END": "int_end_MJD_UTC",
+    "TDB-BEG": "int_start_BJD_TDB",
+    "TDB-MID": "int_mid_BJD_TDB",
+    "TDB-END": "int_end_BJD_TDB",
+}
 
 
 def position_record(placement: Placement) -> dict[str, Any]:
+    """Return a placement as plain values for the provenance."""
     record: dict[str, Any] = {
         "offset": placement.offset,
         "background_offset": placement.background_offset,
@@ -34,7 +44,7 @@ def position_record(placement: Placement) -> dict[str, Any]:
 
 
 def integration_times(image: SlitImage) -> Table | None:
-    """INT_NUM, SEGMENT and the times of each integration of a stack, under the x1dints' names."""
+    """Return INT_NUM, SEGMENT and the times of each integration of a stack, named as in x1dints."""
     if not image.is_stack:
         return None
     number = image.data.shape[0]
@@ -42,91 +52,77 @@ def integration_times(image: SlitImage) -> Table | None:
     table["INT_NUM"] = np.arange(1, number + 1, dtype=np.int32)
     segment = LazyHeader.view(image.header).get("EXSEGNUM", 1)
     table["SEGMENT"] = np.full(number, segment, dtype=np.int32)
-    names = {
-        "MJD-BEG": "int_start_MJD_UTC",
-        "MJD-AVG": "int_mid_MJD_UTC",
-        "MJD-END": "int_end_MJD_UTC",
-        "TDB-BEG": "int_start_BJD_TDB",
-        "TDB-MID": "int_mid_BJD_TDB",
-        "TDB-END": "int_end_BJD_TDB",
-    }
-    known = image.times is not None and len(image.times) == number
-    if known and image.times is not None:
-        table["INT_NUM"] = np.asarray(image.times["integration_number"], dtype=np.int32)
-    for name, source in names.items():
-        if known and image.times is not None:
-            table[name] = np.asarray(image.times[source], dtype=float)
-        else:
-            table[name] = np.full(number, np.nan)
+    times = image.times if image.times is not None and len(image.times) == number else None
+    if times is not None:
+        table["INT_NUM"] = np.asarray(times["integration_number"], dtype=np.int32)
+    for name, source in _TIMES.items():
+        unknown = np.full(number, np.nan)
+        table[name] = unknown if times is None else np.asarray(times[source], dtype=float)
         table[name].unit = "d"
     return table
 
 
 @dataclass(frozen=True, eq=False)
 class SpectrumKeywords:
-    """The cards of the EXTRACT1D extension: worked out when asked for, as they need the WCS.
+    """Cards of the EXTRACT1D extension, computed on demand as SLIT_RA and SLIT_DEC need the WCS.
 
     It must not hold the image: a spectrum would keep a whole stack, or an open file, alive.
+
+    Parameters
+    ----------
+    slit_name, source_type, spectral_order, dispaxis, header, wcs_source
+        Those of the image.
+    limits : tuple of float
+        First and last column of the aperture.
+    rows : tuple of int
+        First and last row of the spectrum.
+    centroid : tuple of float, or callable that returns one
+        Column and row of the weights' centroid, where SLIT_RA and SLIT_DEC are evaluated.
     """
-
-    cards: dict[str, Any]
-    wcs_source: Any
-    column: float
-    row: float
-
-    def __call__(self) -> dict[str, Any]:
-        cards = dict(self.cards)
-        wcs = load_wcs(self.wcs_source)
-        if wcs is not None:
-            ra, dec = (float(v) for v in wcs(self.column, self.row)[:2])
-            if np.isfinite(ra) and np.isfinite(dec):
-                cards |= {"SLIT_RA": ra, "SLIT_DEC": dec}
-        return cards
-
-
-@dataclass(frozen=True, eq=False)
-class BoxKeywords:
-    """Those of a box, of which nothing is worked out before."""
 
     slit_name: str
     source_type: str | None
     spectral_order: int
     dispaxis: int | None
-    header: LazyHeader
+    header: fits.Header
     wcs_source: Any
     limits: tuple[float, float]
-    rows: slice
-    runs: tuple[slice, ...]
-    weights: NDArray[np.float64]
-    total: NDArray[np.float64]
+    rows: tuple[int, int]
+    centroid: tuple[float, float] | Callable[[], tuple[float, float]]
 
     @classmethod
-    def from_plan(cls, image: SlitImage, plan: BoxPlan, header: LazyHeader) -> BoxKeywords:
+    def from_image(
+        cls,
+        image: SlitImage,
+        header: fits.Header,
+        limits: tuple[float, float],
+        rows: tuple[int, int],
+        centroid: tuple[float, float] | Callable[[], tuple[float, float]],
+    ) -> SpectrumKeywords:
+        """Return the cards of a spectrum of an image."""
         return cls(
             image.slit_name,
             image.source_type,
             image.spectral_order,
             image.dispaxis,
             header,
-            image.__dict__.get("wcs", image.wcs_source),
-            plan.limits,
-            plan.rows,
-            plan.source.runs,
-            plan.source.values.sum(axis=0),
-            plan.total,
+            image.loaded_wcs_source,
+            limits,
+            rows,
+            centroid,
         )
 
     @property
     def cards(self) -> dict[str, Any]:
-        """The cards that need no WCS."""
+        """The cards that do not need the WCS; the viewers read them without loading it."""
         cards: dict[str, Any] = {"SLTNAME": self.slit_name}
         if self.source_type:
             cards["SRCTYPE"] = self.source_type
         cards |= {
             "EXTRXSTR": self.limits[0] + 1,
             "EXTRXSTP": self.limits[1] + 1,
-            "EXTRYSTR": self.rows.start + 1,
-            "EXTRYSTP": self.rows.stop,
+            "EXTRYSTR": self.rows[0] + 1,
+            "EXTRYSTP": self.rows[1] + 1,
             "SPORDER": self.spectral_order,
             "DISPAXIS": self.dispaxis,
         }
@@ -136,6 +132,12 @@ class BoxKeywords:
         return cards
 
     def __call__(self) -> dict[str, Any]:
-        column = float(column_numbers(self.runs) @ self.weights / self.weights.sum())
-        row = float(np.arange(self.rows.start, self.rows.stop) @ self.total / self.total.sum())
-        return SpectrumKeywords(self.cards, self.wcs_source, column, row)()
+        """Return all cards."""
+        cards = self.cards
+        wcs = load_wcs(self.wcs_source)
+        if wcs is not None:
+            centroid = self.centroid() if callable(self.centroid) else self.centroid
+            ra, dec = (float(value) for value in wcs(*centroid)[:2])
+            if np.isfinite(ra) and np.isfinite(dec):
+                cards |= {"SLIT_RA": ra, "SLIT_DEC": dec}
+        return cards

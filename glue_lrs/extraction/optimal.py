@@ -1,13 +1,13 @@
-"""OptimalExtractor, the operator: SlitImage -> Extraction, with the best weights.
+"""OptimalExtractor: optimal extraction of point sources.
 
-Each row is fitted with the profiles of all sources and a polynomial background, each pixel with the
-weight 1 / variance. Three things make the result honest:
+Each row is fitted with the profiles of all sources and a polynomial background, each pixel weighted
+with 1 / variance:
 
-* The variances behind the weights are those of a smooth model, not the pixels' own: these are
-  estimated from the noisy data, so that a pixel that is low by chance would weigh more, and fluxes
-  would come out too low. The errors, on the other hand, are worked out from the image's variances.
-* The profile is learned from the image (or given), and sources are put where they are found.
-* Pixels that disagree with the model are left out one by one, the worst first, and counted.
+* The weights use a smooth variance model and not the variances of single pixels. These are
+  estimated from the noisy data, so that a pixel that is low by chance would get a higher weight and
+  the flux a negative bias. The errors are propagated from the variances of the image.
+* The profile is fitted to the image (or given), and the positions of the sources are fitted.
+* Outliers are rejected one at a time, the worst first, and counted.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_number
-from glue_lrs.errors import ProfileError, ReferenceFileError, SourceError
-from glue_lrs.extraction.base import NO_VARIANCES, emit_notes, jansky_per_sum
+from glue_lrs.errors import Hint, LRSWarning, ProfileError, ReferenceFileError, SourceError
+from glue_lrs.extraction.base import emit_notes, jansky_per_sum, no_variances
 from glue_lrs.extraction.optimal_result import assemble_result, flux_ratios, middle_row_value
 from glue_lrs.fitting.cutout import Cutout
 from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
+from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.profile_fit import fit_profile, fit_traces
 from glue_lrs.fitting.row_fit import SHIFT_LIMIT, RowFitter
 from glue_lrs.image.slit_image import SlitImage
-from glue_lrs.profiles.base import Profile
+from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.profiles.empirical import REACH
 
 if TYPE_CHECKING:
@@ -37,68 +38,75 @@ if TYPE_CHECKING:
 
     from glue_lrs.extraction.optimal_result import OptimalResult
     from glue_lrs.fitting.cutout import MeanCutout
-    from glue_lrs.fitting.engine import SourceFit
     from glue_lrs.fitting.initial_sources import InitialSources
+    from glue_lrs.fitting.source_fit import SourceFit
     from glue_lrs.spectra.extraction import Extraction
 
 __all__ = ["OptimalExtractor"]
 
-#: Columns that a fit may end from where the source was asked for.
-_ASTRAY = 2.5
+#: Largest distance (columns) of a fitted source from the requested position.
+_MAX_DISTANCE = 2.5
 
-#: Columns by which header and data may disagree on the position without a word, as in `measure`.
-_TELL_OFFSET = 0.5
+#: Difference (columns) between fitted and header position above which it is reported; that of
+#: `glue_lrs.measurement.measure.measure`.
+_REPORTED_OFFSET = 0.5
 
-#: Columns that two sources must be apart to be two.
-_SAME = 0.5
+#: Least separation (columns) of two requested sources.
+_MIN_SEPARATION = 0.5
 
-#: Fraction of the pixels on a source that cosmic rays do not reach.
-_MANY = 0.05
+#: Fraction of the source's pixels above which rejections are not explained by cosmic rays.
+_MANY_REJECTED = 0.05
 
-#: Fraction of the light off the image that is told, and flux of a negative trace over the source's,
-#: where the signal-to-noise ratio of that is this.
-_OFF_IMAGE, _TOO_MUCH, _SURE = 0.05, 1.5, 30.0
+#: Profile value, as a fraction of the total, above which a pixel counts as one of the source's.
+_ON_SOURCE = 0.02
 
-#: Order of a background's polynomial above which it is as narrow as a source.
-_ORDER = 4
+#: Fraction of the light off the image that is reported.
+_OFF_IMAGE = 0.05
+
+#: Flux ratio of a negative trace to the source that is reported, and the signal-to-noise ratio of
+#: the source from which on the ratio is significant.
+_NEGATIVE_RATIO, _SIGNIFICANT = 1.5, 30.0
+
+#: Highest order of a background that is smoother than the source.
+_MAX_ORDER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimalExtractor:
     """Optimal extraction of point sources.
 
-    Made once, called with images: ``extract(image)`` gives a specutils spectrum,
-    ``extract.run(image)`` all the columns, ``extract.fit(image)`` the model as well.
+    An operator: ``extract(image)`` gives a specutils spectrum, ``extract.run(image)`` all columns,
+    ``extract.fit(image)`` the model as well.
 
     Parameters
     ----------
-    profile : Profile, optional
-        How the light is spread: a PSF reference (`PSFProfile`), or what was learned from another
-        image (``fit(star).profile``). None: learned from the image itself.
+    profile : SpatialProfile, optional
+        The spatial profile: a PSF reference (`PSFProfile`), or one fitted to another image
+        (``fit(star).profile``). None: fitted to the image itself.
     position : float or sequence of float, optional
-        Column of the source in the middle row, to within some two columns; of several sources
-        they are fitted together, and the first is the target. None: found.
+        Column of the source in the middle row, to within some two columns. Several sources are
+        fitted together, and the first is the target. None: found by header and brightness.
     nods : bool
-        Whether negative traces that other nods have left are found and fitted.
+        Whether the negative traces of other nods are searched for and fitted.
     bkg_order : int, None or "auto"
-        Order of the background's polynomial in each row, fitted with the sources; None: there is
-        none; "auto": 0, but none where the header says that a background was subtracted.
+        Order of the background's polynomial in each row, fitted together with the sources; None: no
+        background; "auto": 0, but no background where the header says that one was subtracted.
     threshold : float, optional
-        Pixels that disagree with the model by more standard deviations are left out; None: none.
+        Outlier rejection in standard deviations; None: no rejection.
     fit_position : bool
         Whether the position is fitted.
     trace_order : int, optional
-        Order of the polynomial by which the trace may differ from the WCS's. None: 0 to 3, as the
-        signal-to-noise ratio allows.
+        Order of the polynomial by which the trace may differ from that of the WCS. None: 0 to 3, as
+        the signal-to-noise ratio allows.
     fit_shift : bool
-        Whether each integration of a stack has a shift of its own.
+        Whether the shift of each integration of a stack is fitted.
     reach : int
-        Columns from the source at which a learned profile ends; what light lies farther out is not
-        counted.
+        Columns from the source at which a fitted profile ends; light farther out is not counted.
     spline : bool
-        Whether a learned profile may differ from a Gaussian.
+        Whether a fitted profile may differ from a Gaussian.
     max_lost : float, optional
-        Rows in which bad pixels took more than this fraction of the profile are masked (DQ bit 0).
+        Rows in which bad pixels remove more than this fraction of the profile are masked (DQ bit
+        0).
 
     Raises
     ------
@@ -107,11 +115,11 @@ class OptimalExtractor:
 
     Notes
     -----
-    After Horne (1986), and Marsh (1989) for curved traces. There is no aperture correction: the
-    profile adds up to 1 over all of its columns.
+    After Horne (1986, PASP 98, 609), and Marsh (1989, PASP 101, 1032) for curved traces. There is
+    no aperture correction: the profile is normalised to 1 over its own columns.
     """
 
-    profile: Profile | None = None
+    profile: SpatialProfile | None = None
     position: float | Sequence[float] | None = None
     nods: bool = True
     bkg_order: int | Literal["auto"] | None = "auto"
@@ -124,9 +132,9 @@ class OptimalExtractor:
     max_lost: float | None = None
 
     def __post_init__(self) -> None:
-        if self.profile is not None and not isinstance(self.profile, Profile):
+        if self.profile is not None and not isinstance(self.profile, SpatialProfile):
             raise ReferenceFileError(
-                f"profile is a {type(self.profile).__name__}, expected a Profile such as "
+                f"profile is a {type(self.profile).__name__}, expected a SpatialProfile such as "
                 "PSFProfile.read(path)"
             )
         if self.position is not None:
@@ -134,9 +142,9 @@ class OptimalExtractor:
             columns = tuple(check_number("position", value) for value in several)
             if not columns:
                 raise ReferenceFileError("position is empty, expected a column or several")
-            if len(columns) > 1 and np.diff(np.sort(columns)).min() < _SAME:
+            if len(columns) > 1 and np.diff(np.sort(columns)).min() < _MIN_SEPARATION:
                 raise ReferenceFileError(
-                    f"position is {list(columns)}, expected columns that are at least {_SAME:g} "
+                    f"position is {list(columns)}, expected columns at least {_MIN_SEPARATION:g} "
                     "apart"
                 )
             object.__setattr__(self, "position", columns)
@@ -182,8 +190,9 @@ class OptimalExtractor:
         -------
         Extraction
             The 18 columns. SURF_BRIGHT and its errors are 0, as in the pipeline. BACKGROUND is the
-            level under the source. NPIXELS is the number of pixels that the profile is worth, and
-            ``lost_fraction`` the fraction of it that bad and rejected pixels took.
+            level under the source. NPIXELS is the effective number of pixels of the profile,
+            sum P / sum P^2, and ``lost_fraction`` the fraction of it that bad and rejected pixels
+            remove.
         """
         return self.fit(image).extractions[0]
 
@@ -205,40 +214,42 @@ class OptimalExtractor:
         ProductError
             If the image cannot be extracted: no PIXAR_SR, nothing but NaN, no source.
         ProfileError
-            If there is too little light to learn a profile from.
+            If there is too little light to fit a profile.
         SourceError
-            If there is no source at the position that is asked for.
+            If there is no source at the requested position.
 
         Warns
         -----
         LRSWarning
-            If header and data disagree on where the source is.
+            If header and data disagree on the position of the source.
         """
         image = SlitImage.from_any(image)
         scale = jansky_per_sum(image)
-        view = Cutout.from_image(image)
-        order = self._order(image)
-        mean = view.mean()
-        start, learned = self._learn(view, mean, order)
-        work, found = self._fitted(view, mean, order, start, learned)
-        lost = _lost_core(work, found[2])
-        if lost > _MANY and not start.careful and self._wanted == 1:
-            # Something else may be there.
-            again, learned = self._learn(view, mean, order, careful=True)
-            if len(again.traces) != len(start.traces):
-                start = again
-                work, found = self._fitted(view, mean, order, start, learned)
-                lost = _lost_core(work, found[2])
-        notes = [*start.notes, *_notes(self, view, work, start, found, lost)]
-        if not image.has_variances:
-            notes.append(NO_VARIANCES)
-        result = assemble_result(self, view, work, *found, scale, notes)
+        cutout = Cutout.from_image(image)
+        options = self._fit_options(image)
+        mean = cutout.mean()
+        initial, source_fit = _fit_sources(cutout, mean, options)
+        fitter, result = _fit_rows(cutout, mean, options, initial, source_fit)
+        lost = _rejected_fraction(fitter, result[2])
+        if lost > _MANY_REJECTED and not initial.careful and options.n_requested == 1:
+            # A further source may explain the rejected pixels.
+            careful, source_fit = _fit_sources(cutout, mean, options, careful=True)
+            if len(careful.traces) != len(initial.traces):
+                initial = careful
+                fitter, result = _fit_rows(cutout, mean, options, initial, source_fit)
+                lost = _rejected_fraction(fitter, result[2])
+        notes = [
+            *map(LRSWarning, initial.notes),
+            *_notes(self, fitter, initial, result[0]["coefficients"], result[1], lost),
+            *no_variances(image),
+        ]
+        assembled = assemble_result(self, cutout, fitter, *result, scale, notes)
         emit_notes(image, notes)
-        return result
+        return assembled
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """All parameters, ready for JSON; the profile by its name."""
+        """All parameters, ready for JSON; the profile by its class name."""
         keys = (
             "position", "nods", "bkg_order", "threshold", "fit_position", "trace_order",
             "fit_shift", "reach", "spline", "max_lost",
@@ -246,153 +257,170 @@ class OptimalExtractor:
         options = {key: getattr(self, key) for key in keys}
         if options["position"] is not None:
             options["position"] = list(options["position"])
-        options["profile"] = None
-        if self.profile is not None:
-            options["profile"] = type(self.profile).__name__
+        options["profile"] = None if self.profile is None else type(self.profile).__name__
         return {"reference": {}, "step": {"extraction_type": "optimal"}, "options": options}
 
-    # --- how ---------------------------------------------------------------------------------
-
-    def _order(self, image: SlitImage) -> int | None:
-        if self.bkg_order != "auto":
-            return self.bkg_order
-        header = LazyHeader.view(image.header)
-        return None if header.get("S_BKDSUB") == "COMPLETE" else 0
-
-    @property
-    def _wanted(self) -> int:
-        """How many sources are asked for."""
-        return 1 if self.position is None else len(self.position)  # type: ignore[arg-type]
-
-    def _fitted(
-        self,
-        view: Cutout,
-        mean: MeanCutout,
-        order: int | None,
-        start: InitialSources,
-        learned: SourceFit,
-    ) -> tuple[RowFitter, tuple[Any, Any, tuple[NDArray[np.intp], ...]]]:
-        operator = replace(self, fit_position=False) if start.held else self
-        work = RowFitter.from_cutout(view, mean, learned, start.positives, order, operator)
-        operator._check_place(view, start, work.learned)
-        return work, work.run()
-
-    def _learn(
-        self, view: Cutout, mean: MeanCutout, order: int | None, careful: bool = False
-    ) -> tuple[InitialSources, SourceFit]:
-        """Where the fit begins, and the profile and traces that it begins with."""
-        start = initial_sources(self, view, mean, careful=careful)
-        learned = self._learn_from(view, mean, order, start)
-        spread = BlendDiagnostics.from_fit(learned)
-        alone = not start.careful and start.positives == 1
-        # Light of a neighbour would be counted as the source's.
-        if self.profile is None and alone and spread.looks_blended:
-            again = initial_sources(self, view, mean, careful=True)
-            if again.positives > 1 or len(again.traces) != len(start.traces):
-                start, learned = again, self._learn_from(view, mean, order, again)
-                spread = BlendDiagnostics.from_fit(learned)
-        if self.profile is None and start.positives == 1 and spread.odd is not None:
-            start = replace(start, notes=(*start.notes, spread.odd))
-        if not self.fit_position or start.held:
-            unknown = np.full(start.positives, np.nan)
-            learned = replace(learned, traces=start.traces, shift_error=unknown)
-        return start, learned
-
-    def _learn_from(
-        self, view: Cutout, mean: MeanCutout, order: int | None, start: InitialSources
-    ) -> SourceFit:
-        shared: dict[str, Any] = {
-            "positives": start.positives,
-            "order": order,
-            "trace_order": self.trace_order,
-            "thin": start.thin,
-        }
-        try:
-            if self.profile is None:
-                shared |= {"reach": self.reach, "spline": self.spline}
-                return fit_profile(mean.pixels, start.traces, **shared)
-            return fit_traces(mean.pixels, self.profile, start.traces, **shared)
-        except ProfileError as error:
-            raise ProfileError(
-                f"{view.image.label}: {error} (looked for at column {middle_row_value(start.traces[0]):.1f})"
-            ) from None
-
-    def _check_place(self, view: Cutout, start: InitialSources, learned: SourceFit) -> None:
-        """A fit that begins where no source is goes astray."""
-        if not self.fit_position:
-            return
-        for s in range(self._wanted):
-            asked, found = middle_row_value(start.traces[s]), middle_row_value(learned.traces[s])
-            if self.position is not None:
-                asked = self.position[s]  # type: ignore[index]
-            elif start.sure:
-                continue
-            if abs(found - asked) > _ASTRAY:
-                raise SourceError(
-                    f"{view.image.label}: no source at column {asked:.2f}, the nearest light is at "
-                    f"column {found:.2f}; expected a position within {_ASTRAY:g} columns of a "
-                    "source (fit_position=False extracts where there is none)"
-                )
+    def _fit_options(self, image: SlitImage) -> FitOptions:
+        """Return the options of the fit, with the background's order for this image."""
+        order = self.bkg_order
+        if order == "auto":
+            subtracted = LazyHeader.view(image.header).get("S_BKDSUB") == "COMPLETE"
+            order = None if subtracted else 0
+        return FitOptions(
+            profile=self.profile,
+            position=self.position,  # type: ignore[arg-type]
+            nods=self.nods,
+            background_order=order,
+            threshold=self.threshold,
+            fit_position=self.fit_position,
+            trace_order=self.trace_order,
+            fit_shift=self.fit_shift,
+            reach=self.reach,
+            spline=self.spline,
+        )
 
 
-def _lost_core(work: RowFitter, rejected: tuple[NDArray[np.intp], ...]) -> float:
-    """Fraction of the pixels with light of the first source that were rejected."""
-    core = work.lit[0] > 0.02
+def _fit_rows(
+    cutout: Cutout,
+    mean: MeanCutout,
+    options: FitOptions,
+    initial: InitialSources,
+    source_fit: SourceFit,
+) -> tuple[RowFitter, tuple[Any, Any, tuple[NDArray[np.intp], ...]]]:
+    """Fit the fluxes of each row; return the fitter, and its sums, shifts and rejected pixels."""
+    if initial.position_fixed:
+        options = replace(options, fit_position=False)
+    fitter = RowFitter.from_cutout(cutout, mean, source_fit, initial.positives, options)
+    _check_position(cutout, options, initial, fitter.source_fit)
+    return fitter, fitter.run()
+
+
+def _fit_sources(
+    cutout: Cutout, mean: MeanCutout, options: FitOptions, careful: bool = False
+) -> tuple[InitialSources, SourceFit]:
+    """Find the sources, and fit their profile and traces."""
+    initial = initial_sources(options, cutout, mean, careful=careful)
+    source_fit = _fit_profile(cutout, mean, options, initial)
+    blend = BlendDiagnostics.from_fit(source_fit)
+    single = not initial.careful and initial.positives == 1
+    # The light of an unresolved neighbour would be counted as the source's.
+    if options.profile is None and single and blend.looks_blended:
+        again = initial_sources(options, cutout, mean, careful=True)
+        if again.positives > 1 or len(again.traces) != len(initial.traces):
+            initial, source_fit = again, _fit_profile(cutout, mean, options, again)
+            blend = BlendDiagnostics.from_fit(source_fit)
+    if options.profile is None and initial.positives == 1 and blend.warning is not None:
+        initial = replace(initial, notes=(*initial.notes, blend.warning))
+    if not options.fit_position or initial.position_fixed:
+        unknown = np.full(initial.positives, np.nan)
+        source_fit = replace(source_fit, traces=initial.traces, shift_error=unknown)
+    return initial, source_fit
+
+
+def _fit_profile(
+    cutout: Cutout, mean: MeanCutout, options: FitOptions, initial: InitialSources
+) -> SourceFit:
+    """Fit profile and traces, or the traces alone if the profile is given."""
+    shared: dict[str, Any] = {
+        "positives": initial.positives,
+        "order": options.background_order,
+        "trace_order": options.trace_order,
+        "row_step": initial.row_step,
+    }
+    try:
+        if options.profile is None:
+            shared |= {"reach": options.reach, "spline": options.spline}
+            return fit_profile(mean.pixels, initial.traces, **shared)
+        return fit_traces(mean.pixels, options.profile, initial.traces, **shared)
+    except ProfileError as error:
+        column = middle_row_value(initial.traces[0])
+        raise ProfileError(
+            f"{error.text} (searched at column {column:.1f})",
+            subject=cutout.image.label,
+            hint=error.hint,
+        ) from None
+
+
+def _check_position(
+    cutout: Cutout, options: FitOptions, initial: InitialSources, source_fit: SourceFit
+) -> None:
+    """Raise `SourceError` if a fit without a source at its start has gone elsewhere."""
+    if not options.fit_position:
+        return
+    for s in range(options.n_requested):
+        requested = middle_row_value(initial.traces[s])
+        fitted = middle_row_value(source_fit.traces[s])
+        if options.position is not None:
+            requested = options.position[s]
+        elif initial.target_found:
+            continue
+        if abs(fitted - requested) > _MAX_DISTANCE:
+            raise SourceError(
+                f"no source at column {requested:.2f}, the nearest light is at column "
+                f"{fitted:.2f}; expected a position within {_MAX_DISTANCE:g} columns of a source",
+                subject=cutout.image.label,
+                hint=Hint.to("{} extracts without a source", fit_position=False),
+            )
+
+
+def _rejected_fraction(fitter: RowFitter, rejected: tuple[NDArray[np.intp], ...]) -> float:
+    """Fraction of the first source's pixels that were rejected."""
+    core = fitter.profile_images[0] > _ON_SOURCE
     *_, row, column = rejected
-    inside = core[row - work.view.rows.start, column - work.columns.start]
-    image = work.view.image
+    inside = core[row - fitter.cutout.rows.start, column - fitter.columns.start]
+    image = fitter.cutout.image
     number = image.data.shape[0] if image.is_stack else 1
     return float(inside.sum() / max(core.sum() * number, 1))
 
 
 def _notes(
-    operator: OptimalExtractor,
-    view: Cutout,
-    work: RowFitter,
-    start: InitialSources,
-    found: tuple[dict[str, NDArray[Any]], NDArray[np.float64] | None, Any],
+    extractor: OptimalExtractor,
+    fitter: RowFitter,
+    initial: InitialSources,
+    coefficients: NDArray[np.float64],
+    shifts: NDArray[np.float64] | None,
     lost: float,
-) -> list[str]:
-    """What a user should know of a fit."""
+) -> list[LRSWarning]:
+    """Return diagnostic notes on a fit."""
     notes = []
-    place = middle_row_value(work.learned.traces[0])
-    expected, error = start.expected, float(np.nan_to_num(work.learned.shift_error[0]))
-    if expected is not None and abs(place - expected) > max(_TELL_OFFSET, 3.0 * error):
+    source_fit = fitter.source_fit
+    column = middle_row_value(source_fit.traces[0])
+    expected, error = initial.header_position, float(np.nan_to_num(source_fit.shift_error[0]))
+    if expected is not None and abs(column - expected) > max(_REPORTED_OFFSET, 3.0 * error):
         notes.append(
-            f"the source was found at column {place:.2f}, {place - expected:+.2f} from where the "
+            f"the source was found at column {column:.2f}, {column - expected:+.2f} from where the "
             "header puts it"
         )
-    rows = work.rows(0)
-    missing = 1.0 - float(np.median(work.seen[0][rows])) if rows.size else 0.0
-    if missing > _OFF_IMAGE and operator.profile is None:
+    rows = fitter.rows(0)
+    missing = 1.0 - float(np.median(fitter.light_with_wavelength[0][rows])) if rows.size else 0.0
+    if missing > _OFF_IMAGE and extractor.profile is None:
         notes.append(
-            f"{missing:.0%} of the source's light is off the image, where a learned profile is a "
-            "guess that the flux depends on: expected a profile (fit(star).profile)"
+            f"{missing:.0%} of the source's light is off the image, where a fitted profile is an "
+            "extrapolation that the flux depends on: expected a profile (fit(star).profile)"
         )
-    coefficients, shifts, _ = found
-    shares = flux_ratios(coefficients["coefficients"], len(work.lit))
-    for s in range(work.positives, len(work.lit), work.positives):
-        if -shares[s] > _TOO_MUCH and work.learned.signal_to_noise > _SURE:
+    ratios = flux_ratios(coefficients, len(fitter.profile_images))
+    for s in range(fitter.positives, len(fitter.profile_images), fitter.positives):
+        if -ratios[s] > _NEGATIVE_RATIO and source_fit.signal_to_noise > _SIGNIFICANT:
             notes.append(
-                f"the negative trace at column {middle_row_value(work.learned.traces[s]):.2f} has "
-                f"{-shares[s]:.1f} times the source's light, expected as much or less: another "
+                f"the negative trace at column {middle_row_value(source_fit.traces[s]):.2f} has "
+                f"{-ratios[s]:.1f} times the source's light, expected as much or less: another "
                 "source may have been subtracted with the other nod"
             )
-    far = 0 if shifts is None else int(np.count_nonzero(np.abs(shifts) >= SHIFT_LIMIT))
-    if far:
+    if shifts is not None and (far := int(np.count_nonzero(np.abs(shifts) >= SHIFT_LIMIT))):
         notes.append(
-            f"{far} of {len(shifts)} integrations {'is' if far == 1 else 'are'} "  # type: ignore[arg-type]
+            f"{far} of {len(shifts)} integrations {'is' if far == 1 else 'are'} "
             f"{SHIFT_LIMIT:g} columns or more off the mean: they are extracted as if it were "
             f"{SHIFT_LIMIT:g}, and have too little flux"
         )
-    if lost > _MANY:
+    if lost > _MANY_REJECTED:
         notes.append(
             f"{lost:.0%} of the pixels on the source were rejected, as the profile does not fit "
-            "them: their variances may be too small, or something else is there"
+            "them: their variances may be too small, or another source is there"
         )
-    if operator.bkg_order not in (None, "auto") and operator.bkg_order > _ORDER:  # type: ignore[operator]
+    order = extractor.bkg_order
+    if isinstance(order, int) and order > _MAX_ORDER:
         notes.append(
-            f"a background of order {operator.bkg_order} can follow the source, and take its "
-            f"light: expected up to {_ORDER}"
+            f"a background of order {order} can follow the source and absorb its light: expected "
+            f"up to {_MAX_ORDER}"
         )
-    return notes
+    return [LRSWarning(text) for text in notes]

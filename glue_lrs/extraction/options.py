@@ -1,12 +1,11 @@
-"""Validation of the options that use a spatial profile."""
+"""Options of a recipe that concern spatial profiles: validation, and those without effect."""
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 from glue_lrs._utils.validation import one_of
-from glue_lrs.errors import LRSWarning, ReferenceFileError
+from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.schema import BAD_PIXELS, EXTRACTION_TYPES, OPTIMAL_MODES
 
@@ -14,79 +13,89 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["check", "warn_unused"]
+__all__ = ["check_profile_options", "unused_options"]
 
 
-def check(operator: Extract1D) -> None:
-    """Check the parameters of an operator that have to do with profiles.
+def check_profile_options(recipe: Extract1D) -> None:
+    """Check the parameters of a recipe that concern spatial profiles.
 
     Parameters
     ----------
-    operator : Extract1D
-        The operator.
+    recipe : Extract1D
+        The recipe.
 
     Raises
     ------
     ReferenceFileError
-        If a value is not one of those listed, or two do not go together.
+        If a value is not one of the allowed ones, or two exclude each other.
     """
-    one_of(*EXTRACTION_TYPES)("extraction_type", operator.extraction_type)
+    one_of(*EXTRACTION_TYPES)("extraction_type", recipe.extraction_type)
     for key, words in (("optimal_mode", OPTIMAL_MODES), ("bad_pixels", BAD_PIXELS)):
-        value = getattr(operator, key)
+        value = getattr(recipe, key)
         if value is not None:
             one_of(*words)(key, value)
-    if operator.psf is not None and not isinstance(operator.psf, PSFProfile):
+    if recipe.psf is not None and not isinstance(recipe.psf, PSFProfile):
         raise ReferenceFileError(
-            f"psf is a {type(operator.psf).__name__}, expected a PSFProfile such as "
+            f"psf is a {type(recipe.psf).__name__}, expected a PSFProfile such as "
             "PSFProfile.read(path)"
         )
     for key in ("model_nod_pair", "optimize_psf_location"):
-        if not isinstance(getattr(operator, key), bool):
-            raise ReferenceFileError(f"{key} is {getattr(operator, key)!r}, expected True or False")
-    mode = operator.optimal_mode
-    if mode is not None and operator.extraction_type != "optimal":
+        if not isinstance(getattr(recipe, key), bool):
+            raise ReferenceFileError(f"{key} is {getattr(recipe, key)!r}, expected True or False")
+    mode = recipe.optimal_mode
+    if mode is not None and recipe.extraction_type != "optimal":
         raise ReferenceFileError(
             f"optimal_mode is {mode!r}, expected extraction_type 'optimal' with it"
         )
-    if mode in ("pipeline", "psf") and operator.psf is None:
+    if mode in ("pipeline", "psf") and recipe.psf is None:
         raise ReferenceFileError(
-            f"optimal_mode is {mode!r}, expected a PSF reference with it (give psf= or --psf)"
+            f"optimal_mode is {mode!r}, expected a PSF reference with it",
+            hint=Hint.to("give {}", "psf"),
         )
-    if operator.bad_pixels is not None and operator.extraction_type == "optimal":
+    if recipe.bad_pixels is not None and recipe.extraction_type == "optimal":
         raise ReferenceFileError(
             "bad_pixels is 'profile', expected extraction_type 'box' with it: an optimal "
-            "extraction makes up for bad pixels anyway"
+            "extraction always corrects for bad pixels"
         )
 
 
-def warn_unused(operator: Extract1D, image: SlitImage) -> None:
-    """Tell what has no effect on an optimal extraction though it was asked for."""
-    idle = []
-    background = operator.background
-    if background is not None and operator.subtract_background is not False:
+def unused_options(recipe: Extract1D, image: SlitImage) -> list[LRSWarning]:
+    """Return notes on parameters that have no effect on an optimal extraction.
+
+    Parameters
+    ----------
+    recipe : Extract1D
+        A recipe for an optimal extraction.
+    image : SlitImage
+        The image.
+    """
+    unused = []
+    background = recipe.subtracted_background
+    if background is not None:
         if background.bkg_fit == "median":
-            idle.append("bkg_fit 'median'")
+            unused.append("bkg_fit 'median'")
         if background.smoothing_length:
-            idle.append("smoothing_length")
-    told = []
-    if idle:
-        verb = "have" if len(idle) > 1 else "has"
-        told.append(
-            f"{' and '.join(idle)} {verb} no effect: the background of an optimal extraction is a "
-            "polynomial that is fitted with the source"
+            unused.append("smoothing_length")
+    notes = []
+    if unused:
+        notes.append(
+            f"{' and '.join(unused)} {_verb(unused)} no effect: the background of an optimal "
+            "extraction is a polynomial that is fitted with the source"
         )
-    rows = [key for key in ("ystart", "ystop") if getattr(operator.aperture, key) is not None]
-    if rows and operator.mode != "pipeline":
-        told.append(
-            f"{' and '.join(rows)} {'have' if len(rows) > 1 else 'has'} no effect: an optimal "
-            "extraction gives all rows"
+    rows = [key for key in ("ystart", "ystop") if getattr(recipe.aperture, key) is not None]
+    if rows and recipe.mode != "pipeline":
+        notes.append(
+            f"{' and '.join(rows)} {_verb(rows)} no effect: an optimal extraction gives all rows"
         )
-    if (image.source_type or "").upper() == "EXTENDED":
-        told.append(
-            "SRCTYPE is EXTENDED, but an optimal extraction takes the source for a point; "
-            "a box has no such need"
+    if image.is_extended_source:
+        notes.append(
+            "SRCTYPE is EXTENDED, but an optimal extraction assumes a point source; "
+            "a box extraction does not"
         )
-    if operator.max_lost is not None and operator.mode == "pipeline":
-        told.append("max_lost has no effect in the pipeline's optimal extraction")
-    for text in told:
-        warnings.warn(f"{image.label}: {text}", LRSWarning, stacklevel=4)
+    if recipe.max_lost is not None and recipe.mode == "pipeline":
+        notes.append("max_lost has no effect in the pipeline's optimal extraction")
+    return [LRSWarning(text) for text in notes]
+
+
+def _verb(subjects: list[str]) -> str:
+    return "have" if len(subjects) > 1 else "has"

@@ -1,106 +1,110 @@
 """PipelineOptimalExtractor: optimal extraction with a PSF reference, equal to the pipeline's.
 
-It is there to be compared with. `glue_lrs.extraction.optimal.OptimalExtractor` gives better spectra: here, as
-in the pipeline, all pixels weigh the same, the profile is half a pixel off unless its position is
-fitted, and a fit that starts in the wrong place stays there.
+For comparison with the pipeline. `~glue_lrs.extraction.optimal.OptimalExtractor` gives better
+spectra: here, as in the pipeline, all pixels have equal weights, the profile is off by half a pixel
+unless its position is fitted, and the fit does not recover from a wrong initial position.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
-from glue_lrs.errors import ProductError
-from glue_lrs.extraction.base import NO_VARIANCES, emit_notes, jansky_per_sum
-from glue_lrs.extraction.keywords import SpectrumKeywords, integration_times
+from glue_lrs.apertures.placement import PlacementRule
+from glue_lrs.errors import LRSWarning, ProductError
+from glue_lrs.extraction.base import (
+    NO_PIXELS,
+    assemble_extraction,
+    emit_notes,
+    jansky_per_sum,
+    no_variances,
+)
 from glue_lrs.extraction.psf_location import (
     ProfileReader,
     PSFLocation,
     box_bounds,
-    fit_row,
+    fit_location,
     normalise_rows,
 )
 from glue_lrs.fitting.least_squares import invert_symmetric, normal
 from glue_lrs.image.pixels import read_pixels
 from glue_lrs.image.source_position import nod_column
 from glue_lrs.image.trace import expected_trace, slit_centre_trace
-from glue_lrs.spectra.columns import COLUMNS, COMPONENTS, column_units
-from glue_lrs.spectra.extraction import Extraction
-from glue_lrs.spectra.provenance import Provenance
+from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 
 if TYPE_CHECKING:
+    from glue_lrs.apertures.aperture import Aperture
+    from glue_lrs.apertures.background import Background
     from glue_lrs.apertures.placement import Placement
-    from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.profiles.psf import PSFProfile
+    from glue_lrs.spectra.extraction import Extraction
 
 __all__ = ["PipelineOptimalExtractor"]
 
-#: Patterns of dithers in which the other nod leaves one negative trace.
+#: Dither patterns (PATTTYPE) in which subtracting the other nod leaves one negative trace.
 _NOD_PATTERNS = ("ALONG-SLIT-NOD", "2-POINT-NOD")
 
-#: Columns that two nods must be apart at least.
-_NOD_APART = 2.0
+#: Minimum separation of two nods in columns.
+_MIN_NOD_SEPARATION = 2.0
 
-#: Pixels that are worked on at once.
+#: Number of pixels that are fitted at a time.
 _BLOCK_PIXELS = 1 << 17
-
-_NO_PIXELS = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineOptimalExtractor:
-    """Optimal extraction as the pipeline's ``extract_1d`` does it with a PSF reference.
+    """Optimal extraction with a PSF reference, as in the pipeline's ``extract_1d``.
 
     Parameters
     ----------
-    box : Extract1D
-        Says where the source is (``use_source_posn``, ``position_offset``) and gives the background
-        with its regions; its aperture only tells how far regions move.
     psf : PSFProfile
         The PSF reference.
+    aperture : Aperture
+        Determines only the shift of the background regions with the source.
+    placement : PlacementRule
+        Rule by which the profile follows the source.
+    background : Background, optional
+        The background; only its regions and the order of its polynomial are used.
+    bkg_order : int, optional
+        Order of the background polynomial if `background` is None; None: no background.
     model_nod_pair : bool
-        Whether to fit a negative trace where the header tells of one; needs an image that was not
-        resampled and a position of the source.
+        Whether to fit the negative trace of the other nod if the header implies one. This requires
+        an image that is not resampled, and a known position of the source.
     optimize_psf_location : bool
-        Whether to fit where the source is.
-    bkg_order : int
-        Order of the background's polynomial where ``box.subtract_background`` is True and `box` has
-        no background.
-    psf_reference : str, optional
-        Name of the PSF reference for the provenance; None: the profile's own.
+        Whether to fit the position of the source.
 
     Notes
     -----
-    There is no aperture correction. The pipeline's BKGD_ERROR and background variances are NaN in
-    each row that has a bad pixel anywhere; here they are not.
+    There is no aperture correction. BKGD_ERROR and the background variances of the pipeline are NaN
+    in rows with a bad pixel anywhere; here they are not.
     """
 
-    box: Extract1D
     psf: PSFProfile
+    aperture: Aperture
+    placement: PlacementRule = field(default_factory=PlacementRule)
+    background: Background | None = None
+    bkg_order: int | None = None
     model_nod_pair: bool = True
     optimize_psf_location: bool = True
-    bkg_order: int = 0
-    psf_reference: str | None = None
 
     def run(self, image: SlitImage) -> Extraction:
-        """Extract all columns.
+        """Extract a spectrum, or one spectrum per integration of a stack.
 
         Parameters
         ----------
         image : SlitImage
-            An image or a stack of them.
+            Image or stack of integrations.
 
         Returns
         -------
         Extraction
-            The 18 columns; SURF_BRIGHT and its errors are 0. NPIXELS is the number of pixels that
-            the profile is worth.
+            The 18 columns; SURF_BRIGHT and its errors are 0. NPIXELS is the effective number of
+            pixels of the profile, sum P / sum P^2.
 
         Raises
         ------
@@ -110,102 +114,83 @@ class PipelineOptimalExtractor:
         Warns
         -----
         LRSWarning
-            If the source position is not known.
+            If the position of the source is unknown.
         """
-        notes = [] if image.has_variances else [NO_VARIANCES]
+        notes = no_variances(image)
         scale = jansky_per_sum(image)
-        placement = self.box.place(image, notes)
+        placement = self.placement.place(self.aperture, image, notes)
         location = self.locate(image, placement, notes)
         profile = location.profiles[0]
-        lit = (profile > 0) & ~np.isnan(image.wavelength)
-        rows = np.flatnonzero(lit.any(axis=1))
+        on_source = (profile > 0) & ~np.isnan(image.wavelength)
+        rows = np.flatnonzero(on_source.any(axis=1))
         if rows.size == 0:
-            raise ProductError(f"{image.label}: the PSF profile has no light on the image")
-        weight = np.where(lit, profile, 0.0)[rows]
-        wavelength = np.where(lit[rows], image.wavelength[rows], 0.0).astype(float)
+            raise ProductError("the PSF profile has no light on the image", subject=image.label)
+        weight = np.where(on_source, profile, 0.0)[rows]
+        wavelength = np.where(on_source[rows], image.wavelength[rows], 0.0).astype(float)
         wavelength = (wavelength * weight).sum(axis=1) / weight.sum(axis=1)
         columns = self._columns(image, placement, location, rows)
         _scale(columns, scale)
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
         if np.isnan(columns["FLUX"]).all():
-            raise ProductError(f"{image.label}: every pixel of the profile is NaN or flagged")
+            raise ProductError("every pixel of the profile is NaN or flagged", subject=image.label)
         emit_notes(image, notes)
         (left, right), _ = box_bounds(image)
-        total = np.maximum(profile, 0.0).sum(axis=1)
-        cards: dict[str, Any] = {"SLTNAME": image.slit_name}
-        if image.source_type:
-            cards["SRCTYPE"] = image.source_type
-        cards |= {
-            "EXTRXSTR": left + 1,
-            "EXTRXSTP": right + 1,
-            "EXTRYSTR": int(rows[0]) + 1,
-            "EXTRYSTP": int(rows[-1]) + 1,
-            "SPORDER": image.spectral_order,
-            "DISPAXIS": image.dispaxis,
-        }
-        header = LazyHeader.view(image.header)
-        if "DETECTOR" in header:
-            cards["DETECTOR"] = header["DETECTOR"]
         positive = np.maximum(profile, 0.0)
+        in_rows, in_columns = positive.sum(axis=1), positive.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            whole = (profile[rows].sum(axis=1)) / (profile[rows] ** 2).sum(axis=1)
-        return Extraction(
-            columns={name: columns[name] for name in COLUMNS},
-            units=column_units(image.calibrated),
-            header=LazyHeader.from_header(image.header),
-            keywords_source=SpectrumKeywords(
-                cards,
-                image.__dict__.get("wcs", image.wcs_source),
-                float(positive.sum(axis=0) @ np.arange(profile.shape[1]) / positive.sum()),
-                float(total @ np.arange(profile.shape[0]) / total.sum()),
+            effective_pixels = (profile[rows].sum(axis=1)) / (profile[rows] ** 2).sum(axis=1)
+        return assemble_extraction(
+            image,
+            columns,
+            limits=(left, right),
+            rows=(int(rows[0]), int(rows[-1])),
+            centroid=(
+                float(in_columns @ np.arange(profile.shape[1]) / positive.sum()),
+                float(in_rows @ np.arange(profile.shape[0]) / in_rows.sum()),
             ),
-            times=integration_times(image),
-            int_times=None if image.times is None else image.times.copy(),
-            provenance=Provenance(
-                partial(_parameters, self),
-                image.path or image.filename,
-                {**dict(self.box.references), "psf": self.psf_reference or self.psf.filename},
-                {
-                    "offset": placement.offset,
-                    "background_offset": placement.background_offset,
-                    "shift": location.shift,
-                    "nod_offset": location.nod_offset,
-                },
-                notes,
-            ),
-            aperture_weight=whole,
+            aperture_weight=effective_pixels,
+            position={
+                "offset": placement.offset,
+                "background_offset": placement.background_offset,
+                "shift": location.shift,
+                "nod_offset": location.nod_offset,
+            },
+            notes=notes,
         )
 
-    # --- where -------------------------------------------------------------------------------
-
     def trace(self, image: SlitImage, placement: Placement) -> NDArray[np.float64] | None:
-        """Column of the source in each row; None where its position is not known."""
+        """Return the expected column of the source in each row; None if it is unknown."""
         if placement.position is None:
             return None
-        return expected_trace(image) + self.box.position_offset
+        return expected_trace(image) + self.placement.position_offset
 
     def middle_trace(self, image: SlitImage) -> NDArray[np.float64]:
-        """The trace of a source in the middle of the slit, for want of a position."""
+        """Return the trace of the centre of the slit, used if the position is unknown."""
         return slit_centre_trace(image)
 
     def locate(
-        self, image: SlitImage, placement: Placement, notes: list[str] | None = None
+        self, image: SlitImage, placement: Placement, notes: list[LRSWarning] | None = None
     ) -> PSFLocation:
-        """Find where the profile goes.
+        """Locate the profile on an image.
 
         Parameters
         ----------
         image : SlitImage
             The image.
         placement : Placement
-            What `Extract1D.place` found.
-        notes : list of str, optional
-            Gets what a user would want to know.
+            Placement of the aperture, with the position of the source.
+        notes : list of LRSWarning, optional
+            List to which notes are appended.
 
         Returns
         -------
         PSFLocation
             The profile and its position.
+
+        Raises
+        ------
+        ProductError
+            If the position is to be fitted and the image has no VAR_RNOISE.
         """
         notes = [] if notes is None else notes
         (left, right), (bottom, top) = box_bounds(image)
@@ -231,7 +216,7 @@ class PipelineOptimalExtractor:
 
         shift = 0.0
         if self.optimize_psf_location:
-            shift, nod_offset = fit_row(image, cut, profiles, nod_offset)
+            shift, nod_offset = fit_location(image, cut, profiles, nod_offset)
         found = []
         for part in profiles(shift, nod_offset):
             full = np.zeros(image.shape)
@@ -239,22 +224,25 @@ class PipelineOptimalExtractor:
             found.append(full)
         return PSFLocation(trace, shift, nod_offset, tuple(found))
 
-    def _nod_offset(self, image: SlitImage, location: float, notes: list[str]) -> float | None:
-        """Columns from the negative trace to the source, by the header; None without one."""
+    def _nod_offset(
+        self, image: SlitImage, location: float, notes: list[LRSWarning]
+    ) -> float | None:
+        """Return the columns from the negative trace to the source; None without such a trace."""
         header = LazyHeader.view(image.header)
         if str(header.get("S_BKDSUB")) != "COMPLETE":
             return None
         if str(header.get("PATTTYPE")) not in _NOD_PATTERNS:
             return None
         column = nod_column(image)
-        if column is None or not abs(location - column) >= _NOD_APART:
+        if column is None or not abs(location - column) >= _MIN_NOD_SEPARATION:
             notes.append(
-                "a negative trace is not modelled: the WCS does not tell where the other nod is"
+                LRSWarning(
+                    "a negative trace is not modelled: the WCS does not give the position of the "
+                    "other nod"
+                )
             )
             return None
         return location - column
-
-    # --- what --------------------------------------------------------------------------------
 
     def _columns(
         self,
@@ -263,34 +251,28 @@ class PipelineOptimalExtractor:
         location: PSFLocation,
         rows: NDArray[np.intp],
     ) -> dict[str, NDArray[Any]]:
-        """Sums in the image's own unit, not scaled: the columns serve as accumulators."""
-        background = self.box.background
-        subtract = self.box.subtract_background
-        order = None
+        """Return the columns in the unit of the image, before `_scale`."""
+        order = self.bkg_order
         region = np.zeros(image.shape, dtype=bool)
-        if background is not None and subtract is not False:
-            order = background.bkg_order
-            region = background.weights(image.wavelength, placement.background_offset).full(
-                image.shape
-            )
-            region = region != 0
-        elif subtract:
-            order = self.bkg_order
+        if self.background is not None:
+            order = self.background.bkg_order
+            weights = self.background.weights(image.wavelength, placement.background_offset)
+            region = weights.full(image.shape) != 0
         known = np.isfinite(image.wavelength)
         fields = [np.where(known, profile, 0.0) for profile in location.profiles]
         used = region
-        for field in fields:
-            used = used | (field != 0)
-        some = np.flatnonzero(used[rows].any(axis=0))
-        part = slice(int(some[0]), int(some[-1]) + 1)
+        for image_plane in fields:
+            used = used | (image_plane != 0)
+        used_columns = np.flatnonzero(used[rows].any(axis=0))
+        part = slice(int(used_columns[0]), int(used_columns[-1]) + 1)
         span = slice(int(rows[0]), int(rows[-1]) + 1)
         kept = rows - span.start
         used = used[span, part][kept]
-        lit = [field[span, part][kept] for field in fields]
+        profile_images = [image_plane[span, part][kept] for image_plane in fields]
         x = np.linspace(-1.0, 1.0, image.shape[1])[part]
-        behind: list[NDArray[np.float64]] = []
+        background_basis: list[NDArray[np.float64]] = []
         if order is not None:
-            behind = [np.broadcast_to(x**i, used.shape) for i in range(order + 1)]
+            background_basis = [np.broadcast_to(x**i, used.shape) for i in range(order + 1)]
         shape: tuple[int, ...] = (rows.size,)
         if image.is_stack:
             shape = (image.data.shape[0], rows.size)
@@ -303,23 +285,13 @@ class PipelineOptimalExtractor:
             def read(plane: NDArray[Any] | None, block: Any = block) -> NDArray[Any] | None:
                 if plane is None:
                     return None
-                one = plane[block, span, part] if image.is_stack else plane[span, part]
-                return one[..., kept, :]
+                pixels = plane[block, span, part] if image.is_stack else plane[span, part]
+                return pixels[..., kept, :]
 
             data, variances, good = read_pixels(image, read)
             out = {name: values[block] for name, values in columns.items()}
-            _extract(data, variances, good, used, lit, behind, out)
+            _extract(data, variances, good, used, profile_images, background_basis, out)
         return columns
-
-
-def _parameters(operator: PipelineOptimalExtractor) -> dict[str, Any]:
-    made = dict(operator.box.parameters)
-    made["step"] = dict(made.get("step", {})) | {
-        "extraction_type": "optimal",
-        "model_nod_pair": operator.model_nod_pair,
-        "optimize_psf_location": operator.optimize_psf_location,
-    }
-    return made
 
 
 def _extract(
@@ -327,23 +299,23 @@ def _extract(
     variances: list[NDArray[np.float64] | None],
     good: NDArray[np.bool_],
     used: NDArray[np.bool_],
-    lit: list[NDArray[np.float64]],
-    behind: list[NDArray[np.float64]],
+    profile_images: list[NDArray[np.float64]],
+    background_basis: list[NDArray[np.float64]],
     out: dict[str, NDArray[Any]],
 ) -> None:
-    """Least squares of each row with unit weights, and what follows from it."""
-    basis = behind + lit
+    """Fit each row by least squares with unit weights, and fill the columns `out`."""
+    basis = background_basis + profile_images
     mask = (good & used).astype(float)
-    weighted = [field * mask for field in basis]
+    weighted = [term * mask for term in basis]
     inverse, _ = invert_symmetric(normal(basis, weighted))
-    vector = np.stack([np.einsum("...c,...c->...", field, data) for field in weighted], axis=-1)
+    vector = np.stack([np.einsum("...c,...c->...", term, data) for term in weighted], axis=-1)
     coefficients = np.einsum("...ij,...j->...i", inverse, vector)
-    source = len(behind)
+    source = len(background_basis)
     response = np.zeros_like(data)
-    for i, field in enumerate(weighted):
-        response += inverse[..., source, i, np.newaxis] * field
+    for i, term in enumerate(weighted):
+        response += inverse[..., source, i, np.newaxis] * term
     out["FLUX"][...] = coefficients[..., source]
-    profile = lit[0]
+    profile = profile_images[0]
     kept = profile * good
     with np.errstate(invalid="ignore", divide="ignore"):
         out["NPIXELS"][...] = kept.sum(axis=-1) / (profile**2).sum(axis=-1)
@@ -353,18 +325,20 @@ def _extract(
     for component, values in zip(COMPONENTS, variances, strict=True):
         if values is None:
             continue
+        if not np.isfinite(values).all():  # an infinite variance counts where there is a response
+            values = np.where(response > 0, values, 0.0)
         total = np.einsum("...c,...c->...", response, values)
         out[f"FLUX_VAR_{component}"][...] = total
-        if behind:
-            own = np.einsum("...c,...c,...c->...", alone, alone, values)
-            out[f"BKGD_VAR_{component}"][...] = np.maximum(total - own, 0.0)
-    for i, field in enumerate(behind):
-        out["BACKGROUND"] += coefficients[..., i] * (alone * field).sum(axis=-1)
+        if background_basis:
+            without_background = np.einsum("...c,...c,...c->...", alone, alone, values)
+            out[f"BKGD_VAR_{component}"][...] = np.maximum(total - without_background, 0.0)
+    for i, term in enumerate(background_basis):
+        out["BACKGROUND"] += coefficients[..., i] * (alone * term).sum(axis=-1)
 
 
 def _scale(columns: dict[str, NDArray[Any]], scale: float) -> None:
-    """Turn sums into what the columns mean."""
-    none = ~(np.abs(columns["NPIXELS"]) > _NO_PIXELS)
+    """Scale fitted coefficients to flux and mean background in place; fill DQ and errors."""
+    none = ~(np.abs(columns["NPIXELS"]) > NO_PIXELS)
     pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)
     columns["FLUX"][none] = np.nan
     columns["DQ"] = np.isnan(columns["FLUX"]).astype(np.uint32)

@@ -1,13 +1,15 @@
-"""The pipeline's search for the position of a PSF."""
+"""Location of a PSF profile on an image, found as in the pipeline."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from glue_lrs.errors import ProductError
 from glue_lrs.fitting.least_squares import invert_symmetric, normal
@@ -18,23 +20,24 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.profiles.psf import PSFProfile
 
-__all__ = ["PSFLocation", "ProfileReader", "box_bounds", "fit_row", "normalise_rows"]
+__all__ = ["PSFLocation", "ProfileReader", "box_bounds", "fit_location", "normalise_rows"]
 
 
 @dataclass(frozen=True, eq=False)
 class PSFLocation:
-    """Where the profile was put.
+    """Location of the profile on an image.
 
     Parameters
     ----------
     trace : ndarray
-        Column that the header gives for each row of the image, NaN outside the bounding box.
+        Expected column of the source in each row of the image, NaN outside the bounding box.
     shift : float
-        Columns that the profile was moved by: to the left where positive, as in the pipeline.
+        Fitted shift of the profile in columns: to the left if positive, as in the pipeline.
     nod_offset : float, optional
-        Columns from the negative trace to the source; None: there is none.
+        Columns from the negative trace to the source; None if there is no negative trace.
     profiles : tuple of ndarray
-        Profile of the source and, times -1, of the negative trace, on the whole image.
+        Profile of the source and, times -1, of the negative trace, shape (row, column) of the
+        image.
     """
 
     trace: NDArray[np.float64]
@@ -43,11 +46,8 @@ class PSFLocation:
     profiles: tuple[NDArray[np.float64], ...]
 
 
-# --- geometry -------------------------------------------------------------------------------------
-
-
 def box_bounds(image: SlitImage) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Columns and rows of the bounding box: the first, and one after the last."""
+    """Return (first, stop) of the columns and of the rows in the bounding box."""
     (left, right), (bottom, top) = image.bounding_box
     rows, columns = image.shape
     return (
@@ -58,7 +58,21 @@ def box_bounds(image: SlitImage) -> tuple[tuple[int, int], tuple[int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class ProfileReader:
-    """Reads the PSF image at the wavelengths of some pixels, bilinearly; 0 outside."""
+    """Bilinear interpolation of the PSF image at the wavelengths of pixels; 0 outside.
+
+    Parameters
+    ----------
+    psf : PSFProfile
+        The PSF reference.
+    table : ndarray, optional
+        Profile at the wavelength of each row; None if the wavelength varies within rows.
+    low : ndarray
+        Row of the PSF image below the wavelength of each pixel, shape (row, column).
+    part : ndarray
+        Weight of the PSF image's next row, shape (row, column).
+    inside : ndarray of bool, optional
+        Pixels with a wavelength; None: all.
+    """
 
     psf: PSFProfile
     table: NDArray[np.float64] | None
@@ -68,18 +82,20 @@ class ProfileReader:
 
     @classmethod
     def from_psf(cls, psf: PSFProfile, wavelength: NDArray[np.float64]) -> ProfileReader:
+        """Prepare the interpolation at wavelengths in micron, shape (row, column)."""
         known = np.isfinite(wavelength)
         first = np.take_along_axis(wavelength, known.argmax(axis=1)[:, np.newaxis], axis=1)
-        some = known.any(axis=1, keepdims=True)
+        in_row = known.any(axis=1, keepdims=True)
         if np.array_equal(np.where(known, wavelength, 0.0), np.where(known, first, 0.0)):
-            # All pixels of a row have the same wavelength: interpolated once for all shifts.
-            table = psf.rows(np.where(some, first, np.nan)[:, 0])
-            nothing = np.zeros(0)
-            return cls(psf, table, nothing.astype(np.intp), nothing, _unless_all(known | ~some))
+            # One wavelength per row: the profile of a row is interpolated once for all shifts.
+            table = psf.rows(np.where(in_row, first, np.nan)[:, 0])
+            unused = np.zeros(0)
+            return cls(psf, table, unused.astype(np.intp), unused, _unless_all(known | ~in_row))
         low, part, inside = psf.between(wavelength)
         return cls(psf, None, low, part, inside)
 
     def __call__(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the profile at columns of the PSF image, shape (row, column)."""
         if self.table is not None:
             value = read_rows(self.table, column)
         else:
@@ -90,36 +106,59 @@ class ProfileReader:
             where -= left
             at = self.low * width + left
             flat = self.psf.data.ravel()
-            near = flat[at] * (1.0 - where) + flat[at + 1] * where
-            far = flat[at + width] * (1.0 - where) + flat[at + width + 1] * where
-            value = (near * (1.0 - self.part) + far * self.part) * fits
+            lower = flat[at] * (1.0 - where) + flat[at + 1] * where
+            upper = flat[at + width] * (1.0 - where) + flat[at + width + 1] * where
+            value = (lower * (1.0 - self.part) + upper * self.part) * fits
         return value if self.inside is None else value * self.inside
 
 
 def _unless_all(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Return a mask, or None if it is True everywhere."""
     return None if mask.all() else mask
 
 
 def normalise_rows(profile: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Make rows add up to 1, in place; rows without light stay 0."""
+    """Normalise rows to a sum of 1 in place; rows with a sum of 0 are unchanged."""
     total = profile.sum(axis=1, keepdims=True)
     np.divide(profile, total, out=profile, where=total != 0)
     return profile
 
 
-# --- the fit of the position ----------------------------------------------------------------------
-
-
-def fit_row(
-    image: SlitImage, cut: tuple[slice, slice], profiles: Any, nod_offset: float | None
+def fit_location(
+    image: SlitImage,
+    cut: tuple[slice, slice],
+    profiles: Callable[[float, float | None], list[NDArray[np.float64]]],
+    nod_offset: float | None,
 ) -> tuple[float, float | None]:
-    """Shift, and offset of the negative trace, at the least squares of the first integration."""
-    from scipy.optimize import minimize
+    """Fit the shift and the offset of the negative trace to the first integration.
 
+    Parameters
+    ----------
+    image : SlitImage
+        The image, with VAR_RNOISE.
+    cut : (slice, slice)
+        Rows and columns to fit.
+    profiles : callable
+        Returns the profiles for a shift and an offset of the negative trace (or None).
+    nod_offset : float, optional
+        Initial offset of the negative trace; None if there is no negative trace.
+
+    Returns
+    -------
+    shift : float
+        Fitted shift of the profile in columns.
+    nod_offset : float or None
+        Fitted offset of the negative trace.
+
+    Raises
+    ------
+    ProductError
+        If the image has no VAR_RNOISE.
+    """
     if image.var_rnoise is None:
         raise ProductError(
-            f"{image.label}: has no VAR_RNOISE, expected one as the position is fitted with it "
-            "(optimize_psf_location)"
+            "has no VAR_RNOISE, which the fit of the position needs (optimize_psf_location)",
+            subject=image.label,
         )
     cost = _cost(image, cut, profiles)
     start = [0.0] if nod_offset is None else [0.0, nod_offset]
@@ -127,8 +166,12 @@ def fit_row(
     return float(best[0]), None if nod_offset is None else float(best[1])
 
 
-def _cost(image: SlitImage, cut: tuple[slice, slice], profiles: Any) -> Any:
-    """Sum of (model - data)^2 / VAR_RNOISE as a function of the shifts."""
+def _cost(
+    image: SlitImage,
+    cut: tuple[slice, slice],
+    profiles: Callable[[float, float | None], list[NDArray[np.float64]]],
+) -> Callable[[Sequence[float]], float]:
+    """Return the sum of (model - data)^2 / VAR_RNOISE as a function of shift and nod offset."""
 
     def read(plane: NDArray[Any] | None) -> NDArray[Any] | None:
         if plane is None:
@@ -144,19 +187,20 @@ def _cost(image: SlitImage, cut: tuple[slice, slice], profiles: Any) -> Any:
     mask = good.astype(float)
     one = np.ones_like(data)
 
-    def cost(shifts: Any) -> float:
-        lit = profiles(float(shifts[0]), float(shifts[1]) if len(shifts) > 1 else None)
-        dark = lit[0] == 0
-        for field in lit[1:]:
-            dark &= field == 0
-        used = np.where(dark, 0.0, mask) if dark.any() else mask
-        basis = [one, *lit]
-        weighted = [used, *(field * used for field in lit)]
+    def cost(shifts: Sequence[float]) -> float:
+        nod_offset = float(shifts[1]) if len(shifts) > 1 else None
+        profile_images = profiles(float(shifts[0]), nod_offset)
+        outside = profile_images[0] == 0
+        for field in profile_images[1:]:
+            outside &= field == 0
+        used = np.where(outside, 0.0, mask) if outside.any() else mask
+        basis = [one, *profile_images]
+        weighted = [used, *(field * used for field in profile_images)]
         inverse, _ = invert_symmetric(normal(basis, weighted))
         vector = np.stack([np.einsum("rc,rc->r", field, data) for field in weighted], axis=-1)
         coefficients = np.einsum("rij,rj->ri", inverse, vector)
         residual = data - coefficients[:, 0, np.newaxis]
-        for i, field in enumerate(lit, start=1):
+        for i, field in enumerate(profile_images, start=1):
             residual -= coefficients[:, i, np.newaxis] * field
         return float(np.einsum("rc,rc,rc->", residual, residual, weight))
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
-from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.errors import LRSError, LRSWarning, warn
+from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
-from glue_lrs.reference.overrides import operator_from_parameters
+from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.schema import IN_MEMORY
 
 if TYPE_CHECKING:
-    from glue_lrs.profiles.psf import PSFProfile
     from glue_lrs.spectra.extraction import Extraction
 
 __all__ = ["rerun"]
@@ -30,18 +29,18 @@ def rerun(
     apcorr: str | PathLike[str] | ApertureCorrection | None = None,
     psf: str | PathLike[str] | PSFProfile | None = None,
 ) -> Extraction:
-    """Extract once more what a provenance tells of.
+    """Repeat the extraction that a provenance describes.
 
     Parameters
     ----------
     provenance : Provenance or mapping
         ``meta["glue_lrs"]`` of a spectrum, or what JSON made of it.
     input : str or path-like, optional
-        Where the image is now, if it was moved. Its checksum must be the recorded one.
+        Path of the image if it was moved. Its checksum must be the recorded one.
     apcorr : str, path-like or ApertureCorrection, optional
-        Where the APCORR reference is now, or what to take instead if it came from no file.
+        Path of the APCORR reference if it was moved, or the correction if it had no file.
     psf : str, path-like or PSFProfile, optional
-        The same of the PSF reference.
+        The same for the PSF reference.
 
     Returns
     -------
@@ -51,10 +50,8 @@ def rerun(
     Raises
     ------
     LRSError
-        If a file is gone, is not the same as it was, or never was one.
+        If a file is missing, has changed, or the input never was a file.
     """
-    from glue_lrs.extraction.extract1d import Extract1D
-
     recorded = provenance["input"]
     records: Mapping[str, Any] = provenance["references"] or {}
     if recorded is None and input is None:
@@ -78,11 +75,10 @@ def rerun(
     options = parameters.get("options", {})
     if "bkg_order" in options:
         raise LRSError(
-            "the spectrum was made by OptimalExtractor, of which a profile and such are not "
-            "recorded; expected one made by Extract1D"
+            "the spectrum was made by OptimalExtractor, whose profile is not recorded; expected "
+            "one made by Extract1D"
         )
-    operator = operator_from_parameters(
-        Extract1D,
+    operator = Extract1D.from_parameters(
         parameters,
         apcorr=correction,
         psf=_psf(records.get("psf"), psf, options.get("psf_name", image.slit_name)),
@@ -96,8 +92,6 @@ def _psf(
     given: str | PathLike[str] | PSFProfile | None,
     name: str,
 ) -> PSFProfile | None:
-    from glue_lrs.profiles.psf import PSFProfile
-
     if isinstance(given, PSFProfile):
         return given
     if record is None and given is None:
@@ -116,15 +110,14 @@ def _same_file(
         with Path(path).open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise LRSError(f"{path}: {what} cannot be read: {error.strerror or error}") from None
+        raise LRSError(f"{what} cannot be read: {error.strerror or error}", subject=path) from None
     expected = None if record is None else record.get("sha256")
     if expected is None:
-        warnings.warn(
-            f"{path}: no checksum was recorded, {what} may be another one", LRSWarning, stacklevel=3
-        )
+        warn(LRSWarning(f"no checksum was recorded, {what} may be another one", subject=str(path)))
     elif digest != expected:
         raise LRSError(
-            f"{path}: {what} has SHA-256 {digest[:12]}..., expected {expected[:12]}... as when the "
-            "spectrum was made"
+            f"{what} has SHA-256 {digest[:12]}..., expected {expected[:12]}... as when the "
+            "spectrum was made",
+            subject=path,
         )
     return path

@@ -1,9 +1,10 @@
-"""Which sources and negative traces an optimal extraction fits, and where it begins.
+"""Initial sources: which sources and negative traces an optimal extraction fits.
 
-There are two ways to look. The quick one, some milliseconds, takes maxima and minima along the
-slit; it is right where a single source stands on its own. The careful one is that of
-`glue_lrs.measurement.measure.measure`, a second or so: it is what other scenes need, in which sources overlap.
-A profile learned from a blend that was taken for one source tells so: it is too broad, or lopsided.
+There are two searches. The fast one, of some milliseconds, takes extrema of the mean profile
+(`find_peaks`) and suffices for a single isolated source. The careful one is that of
+`glue_lrs.measure` (`search_residuals`), of about a second, which separates blended sources. An
+empirical profile that is too broad or asymmetric (`BlendDiagnostics`) indicates an unresolved blend
+and is a reason for the careful one.
 """
 
 from __future__ import annotations
@@ -12,346 +13,368 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
-from glue_lrs.errors import ProductError, SourceError
+from glue_lrs.errors import Hint, ProductError, SourceError
+from glue_lrs.fitting.cutout import SlitCutout
 from glue_lrs.fitting.peaks import Peak, find_peaks
+from glue_lrs.fitting.source_model import SourceModel
+from glue_lrs.fitting.source_search import search_residuals
 from glue_lrs.image.source_position import header_column
 from glue_lrs.instrument import FIXED_SLIT, PIXEL_SCALE
 from glue_lrs.profiles.empirical import EmpiricalProfile
 
 if TYPE_CHECKING:
-    from glue_lrs.extraction.optimal import OptimalExtractor
+    from glue_lrs._utils.typing import Array
     from glue_lrs.fitting.cutout import Cutout, MeanCutout
-    from glue_lrs.fitting.engine import SourceFit
+    from glue_lrs.fitting.options import FitOptions
+    from glue_lrs.fitting.source_fit import SourceFit
 
 __all__ = ["BlendDiagnostics", "InitialSources", "initial_sources"]
 
-#: Standard deviations above which a maximum along the slit is a source.
-_FOUND = 5.0
+#: Detection: signal-to-noise ratio above which a peak is a source, and least light of a peak that
+#: counts, as a fraction of the brightest.
+_FOUND, _FAINT = 5.0, 0.005
 
-#: Fainter ones, as a fraction of the brightest, do not count.
-_FAINT = 0.005
+#: Careful search: largest number of sources and negative traces.
+_MAX_SOURCES = 10
 
-#: Most sources and negative traces that the careful way looks for.
-_SOURCES = 10
+#: Signal-to-noise ratios above which every second, third and fourth row is fitted for the position,
+#: which is precise enough.
+_ROW_STEP_SNR = (200.0, 400.0, 800.0)
 
-#: Signal-to-noise ratios above which every second, third and fourth row will do for the position.
-_THIN = (200.0, 400.0, 800.0)
+#: Identification: columns from an expected position within which a peak is the source there. Of
+#: several, the nearest is meant that has this fraction of the light of the brightest.
+_SAME_SOURCE, _COMPARABLE = 3.0, 0.3
 
-#: Columns from a source beyond which its negative traces lie.
-_NOD_APART = 6.0
+#: A requested position farther than this from every source, in columns, is an error: the fit would
+#: move to another source.
+_FARTHEST = 6.0
 
-#: Columns by which a negative trace may miss the place that the sources make one expect.
-_NOD_MISS = 2.5
+#: Neighbours of the target: least light, as a fraction of the target's, and largest number.
+_NEIGHBOUR_LIGHT, _MAX_NEIGHBOURS = 0.003, 4
 
-#: Columns from a source within which a maximum is its own, and not that of a blend.
-_SEEN = 1.0
+#: Neighbours by the fast search: least distance in columns, and largest dip between the peaks, as a
+#: fraction of the fainter; by the careful search: least distance in columns.
+_FAST_DISTANCE, _FAST_DIP, _CAREFUL_DISTANCE = 4.0, 0.5, 0.5
 
-#: Other nods that leave negative traces.
-_NODS = 2
+#: Negative traces: least distance from their source in columns, largest deviation from the position
+#: that the sources predict, and largest number of nods.
+_NOD_DISTANCE, _NOD_DEVIATION, _MAX_NODS = 6.0, 2.5, 2
 
-#: Columns from where it is expected within which a source is the one that is meant.
-_NEAR = 3.0
+#: Columns from a source within which a peak is that of the source alone, and not of a blend.
+_RESOLVED = 1.0
 
-#: Of several near ones the nearest that has this fraction of the light of the brightest.
-_BRIGHT = 0.3
+#: Distance of requested sources in columns below which an empirical profile is uncertain.
+_CLOSE_PAIR = 2.5
 
-#: A source that is not asked for is fitted if it has more than this fraction of the target's light.
-#: Of maxima that the quick way finds, if it is so many columns away and stands out by a dip to this
-#: fraction of its height.
-_MATTERS, _APART, _DIP = 0.003, 4.0, 0.5
+#: Blend diagnostics: width over the expected one, and light on one side only, as a fraction of all,
+#: above which the careful search is made; the asymmetry of faint sources must exceed this number
+#: over the signal-to-noise ratio.
+_BROAD, _ASYMMETRIC, _NOISE = 1.15, 0.007, 8.0
 
-#: At most so many of them.
-_NEIGHBOURS = 4
-
-#: Sources closer than so many columns cannot be told from a broader profile but in bright images.
-_BLEND = 2.5
-
-#: Columns from a bright source within which another may be hidden.
-_HIDDEN = 6.0
-
-#: Width over the expected one, and fraction of the light that is on one side only, from which a
-#: learned profile may be that of several sources; of faint ones so much over the signal-to-noise.
-_BROAD, _LOPSIDED, _NOISE = 1.15, 0.007, 8.0
-
-#: The same from which the user is told, where no other source was found: real ones, in the slitless
-#: mode, are up to 1.2 times as wide.
-_WIDE, _ODD = 1.3, 0.05
+#: Blend diagnostics: the same above which a warning is issued if no other source is found. Real
+#: sources of the slitless mode are up to 1.2 times as wide as expected.
+_WARN_BROAD, _WARN_ASYMMETRIC = 1.3, 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class InitialSources:
-    """Where a fit begins.
+    """Sources and negative traces that a fit starts from.
 
     Parameters
     ----------
     traces : ndarray
-        Column of each source in each row, shape (source, row): those that are asked for, then
-        others whose light reaches them, then the negative traces of all for each nod.
+        Column of each source in each row, shape (source, row): the requested sources, then others
+        whose light overlaps them, then the negative traces of all for each nod.
     positives : int
-        How many are no negative traces.
-    thin : int
-        Each so many-th row is enough to find the position.
+        Number of sources that are no negative traces.
+    row_step : int
+        Every `row_step`-th row suffices for the position.
     careful : bool
-        Whether the sources were looked for the careful way.
-    sure : bool
-        Whether a source was found where the first is.
-    held : bool
-        Whether the position is not to be fitted, for want of a source that stands out.
-    expected : float or None
-        Column of the source in the middle row by the header, if that says which is meant.
+        Whether the careful search was made.
+    target_found : bool
+        Whether there is a source at each requested position.
+    position_fixed : bool
+        Whether the position is that of the header because no source was found.
+    header_position : float or None
+        Column of the source in the middle row by the header, if that decides which source is meant.
     notes : tuple of str
-        What the user should know.
+        Messages to the user.
     """
 
-    traces: NDArray[np.float64]
+    traces: Array
     positives: int
-    thin: int
+    row_step: int
     careful: bool
-    sure: bool
-    held: bool
-    expected: float | None
+    target_found: bool
+    position_fixed: bool
+    header_position: float | None
     notes: tuple[str, ...]
 
 
 def initial_sources(
-    operator: OptimalExtractor, view: Cutout, mean: MeanCutout, *, careful: bool = False
+    options: FitOptions, cutout: Cutout, mean: MeanCutout, *, careful: bool = False
 ) -> InitialSources:
-    """Find the sources and negative traces.
+    """Find the sources and negative traces to fit.
 
     Parameters
     ----------
-    operator : OptimalExtractor
-        Says which source is meant, and whether nods are looked for.
-    view : View
+    options : FitOptions
+        Requested positions, and whether nods are searched for.
+    cutout : Cutout
         The image.
-    mean : Mean
-        Its mean, if it is a stack.
+    mean : MeanCutout
+        The image, or the mean of the stack.
     careful : bool
-        Whether to look the careful way in any case.
+        Whether the careful search is made in any case.
 
     Raises
     ------
     ProductError
-        If there is no source, and nothing tells where it should be.
+        If there is no source, and no position in the header.
     SourceError
-        If there are sources, but none where one is asked for.
+        If there is no source at a requested position.
     """
-    shape = view.trace_shape
-    quick = found = find_peaks(mean.pixels, shape)
-    nodded = operator.nods and LazyHeader.view(view.image.header).get("S_BKDSUB") == "COMPLETE"
-    listed = operator.position is not None and operator._wanted > 1  # those who list all know
-    careful = careful or not (listed or _is_simple(quick, nodded))
+    trace_shape = cutout.trace_shape
+    peaks = find_peaks(mean.pixels, trace_shape)
+    header = LazyHeader.view(cutout.image.header)
+    nodded = options.nods and header.get("S_BKDSUB") == "COMPLETE"
+    # Several requested positions are taken to be all sources that there are.
+    listed = options.position is not None and options.n_requested > 1
+    careful = careful or not (listed or _is_single_source(peaks, nodded))
     if careful:
-        found = _look_carefully(view) or quick
-    maxima = [e for e in found if e.light > 0]
-    bright = [e for e in maxima if e.ratio > _FOUND]
-    columns, notes, expected, held = _targets(operator, view, found, careful)
-    if operator.position is not None and operator.fit_position:
-        _check_asked(view, columns, bright)
-    sure = all(any(abs(e.column - c) < _NEAR and e.ratio > _FOUND for e in maxima) for c in columns)
-    if not held:
-        columns += _neighbours(maxima, columns, 2.0 * operator.reach, careful)
-    both = list(columns)
+        peaks = _search_carefully(cutout) or peaks
+    maxima = [peak for peak in peaks if peak.light > 0]
+    sources = [peak for peak in maxima if peak.ratio > _FOUND]
+    columns, notes, header_position, position_fixed = _targets(options, cutout, peaks, careful)
+    if options.position is not None and options.fit_position:
+        _check_requested(cutout, columns, sources)
+    target_found = all(any(abs(s.column - c) < _SAME_SOURCE for s in sources) for c in columns)
+    if not position_fixed:
+        columns += _neighbours(maxima, columns, 2.0 * options.reach, careful)
+    all_columns = list(columns)
     if nodded:
-        both += [c + apart for apart in _nods(columns, found, mean) for c in columns]
-    nearest = min(maxima, key=lambda e: abs(e.column - columns[0]), default=None)
+        all_columns += [c + nod for nod in _nods(columns, peaks, mean) for c in columns]
+    nearest = min(maxima, key=lambda peak: abs(peak.column - columns[0]), default=None)
     ratio = 0.0 if nearest is None else nearest.ratio
-    thin = 1 + sum(ratio > limit for limit in _THIN)
-    traces = np.array(both)[:, np.newaxis] + shape
-    return InitialSources(traces, len(columns), thin, careful, sure, held, expected, tuple(notes))
+    return InitialSources(
+        traces=np.array(all_columns)[:, np.newaxis] + trace_shape,
+        positives=len(columns),
+        row_step=1 + sum(ratio > limit for limit in _ROW_STEP_SNR),
+        careful=careful,
+        target_found=target_found,
+        position_fixed=position_fixed,
+        header_position=header_position,
+        notes=tuple(notes),
+    )
 
 
-def _is_simple(extremes: list[Peak], nodded: bool) -> bool:
-    """Whether there is one source at most, and of negative traces no more than nods would leave."""
-    tall = max((abs(e.light) for e in extremes), default=0.0)
-    clear = [e for e in extremes if abs(e.ratio) > _FOUND and abs(e.light) > _FAINT * tall]
-    positive = sum(e.light > 0 for e in clear)
-    return positive <= 1 and (not nodded or len(clear) - positive <= _NODS)
+# --- searches ------------------------------------------------------------------------------------
 
 
-def _look_carefully(view: Cutout) -> list[Peak]:
-    """What `measure` finds; the brightest first."""
-    from glue_lrs.fitting.cutout import SlitCutout
-    from glue_lrs.fitting.engine import SourceModel
-    from glue_lrs.fitting.source_search import search_residuals as look
+def _is_single_source(peaks: list[Peak], nodded: bool) -> bool:
+    """Whether there is at most one source, and no more negative traces than nods leave."""
+    brightest = max((abs(peak.light) for peak in peaks), default=0.0)
+    clear = [
+        peak for peak in peaks if abs(peak.ratio) > _FOUND and abs(peak.light) > _FAINT * brightest
+    ]
+    positive = sum(peak.light > 0 for peak in clear)
+    return positive <= 1 and (not nodded or len(clear) - positive <= _MAX_NODS)
 
+
+def _search_carefully(cutout: Cutout) -> list[Peak]:
+    """Sources by `search_residuals`, the brightest first; empty if there is none."""
     try:
-        slit = SlitCutout.from_image(view.image, PIXEL_SCALE)
-        fit = look(SourceModel(slit), _SOURCES)
+        slit = SlitCutout.from_image(cutout.image, PIXEL_SCALE)
+        fit = search_residuals(SourceModel(slit), _MAX_SOURCES)
     except SourceError:
         return []
-    shape = np.zeros(view.image.shape[0])
-    shape[view.rows] = view.trace_shape
-    solved, found = fit.solved, []
+    trace_shape = np.zeros(cutout.image.shape[0])
+    trace_shape[cutout.rows] = cutout.trace_shape
+    linear, found = fit.linear, []
     for trace, strength, flux, smooth, variance in zip(
-        fit.parameters.shape(slit).traces,
-        solved.strength,
-        solved.flux,
-        solved.smooth,
-        np.maximum(solved.flux_variance, 1e-300),
+        fit.parameters.geometry(slit).traces,
+        linear.strength,
+        linear.flux,
+        linear.smooth,
+        np.maximum(linear.flux_variance, 1e-300),
         strict=True,
     ):
         template = np.abs(smooth)
         power = float((template**2 / variance).sum())
         ratio = float((flux * template / variance).sum()) / np.sqrt(max(power, 1e-300))
-        column = float(np.median(trace - shape[slit.rows]))
+        column = float(np.median(trace - trace_shape[slit.rows]))
         light = float(np.sign(ratio) * strength)
         found.append(Peak(column, ratio, light, 0.0))
-    return sorted(found, key=lambda item: -abs(item.light))
+    return sorted(found, key=lambda peak: -abs(peak.light))
+
+
+# --- requested sources ---------------------------------------------------------------------------
 
 
 class _Targets(NamedTuple):
-    """Columns in the middle row, that of the header, what is to be said; `held`: see `InitialSources`."""
+    """Columns of the requested sources in the middle row; the rest as of `InitialSources`."""
 
     columns: list[float]
     notes: list[str]
-    expected: float | None = None
-    held: bool = False
+    header_position: float | None = None
+    position_fixed: bool = False
 
 
-def _targets(
-    operator: OptimalExtractor, view: Cutout, found: list[Peak], careful: bool
-) -> _Targets:
-    """Which sources are asked for, or meant by the header."""
-    image, notes = view.image, []
-    bright = [e for e in found if e.light > 0 and e.ratio > _FOUND]
-    tall = max((abs(e.light) for e in found), default=0.0)
-    if operator.position is not None:
-        columns = list(operator.position)  # type: ignore[arg-type]
-        apart = float(np.diff(np.sort(columns)).min()) if len(columns) > 1 else np.inf
-        if operator.profile is None and apart < _BLEND:
+def _targets(options: FitOptions, cutout: Cutout, peaks: list[Peak], careful: bool) -> _Targets:
+    """Sources that are requested, or meant by the header."""
+    image, notes = cutout.image, []
+    sources = [peak for peak in peaks if peak.light > 0 and peak.ratio > _FOUND]
+    if options.position is not None:
+        columns = list(options.position)
+        distance = float(np.diff(np.sort(columns)).min()) if len(columns) > 1 else np.inf
+        if options.profile is None and distance < _CLOSE_PAIR:
             notes.append(
-                f"two sources are {apart:.1f} columns apart, which is close for learning "
+                f"two sources are {distance:.1f} columns apart, which is close for fitting "
                 "their profile; give one, such as that of a star (fit(star).profile)"
             )
-        if careful and operator.fit_position and len(columns) == 1:
-            columns = [_meant(bright, columns[0]) or columns[0]]
+        if careful and options.fit_position and len(columns) == 1:
+            columns = [_meant(sources, columns[0]) or columns[0]]
         return _Targets(columns, notes)
     expected = header_column(image) if image.exp_type == FIXED_SLIT else None
     if expected is None:
-        if not bright:
+        if not sources:
             raise ProductError(
-                f"{image.label}: no source was found, expected a maximum of {_FOUND:g} "
-                "standard deviations along the slit; give its position"
+                f"no source was found, expected a maximum of {_FOUND:g} "
+                "standard deviations along the slit; give its position",
+                subject=image.label,
             )
-        return _Targets([bright[0].column], notes)
-    if not operator.fit_position:
+        return _Targets([sources[0].column], notes)
+    if not options.fit_position:
         return _Targets([expected], notes)
-    column = _meant(bright, expected)
-    if column is None:  # not the noise beside a bright negative trace
-        column = next((e.column for e in bright if e.light > _FAINT * tall), None)
+    column = _meant(sources, expected)
+    if column is None:  # the brightest, unless it is noise next to a bright negative trace
+        brightest = max((abs(peak.light) for peak in peaks), default=0.0)
+        column = next((s.column for s in sources if s.light > _FAINT * brightest), None)
     if column is None:
         notes.append(
-            "no source stands out; it is taken to be where the header puts it, at column "
+            "no source was found; the position is fixed to that of the header, at column "
             f"{expected:.2f}"
         )
         return _Targets([expected], notes, expected, True)
     return _Targets([column], notes, expected)
 
 
-def _check_asked(view: Cutout, columns: list[float], bright: list[Peak]) -> None:
-    """A position cannot be fitted where nothing is: the fit would go to the next source."""
+def _check_requested(cutout: Cutout, columns: list[float], sources: list[Peak]) -> None:
+    """Raise an error if a requested position is far from every source."""
     for column in columns:
-        away = min((abs(e.column - column) for e in bright), default=np.inf)
-        if bright and away > _HIDDEN:
-            there = ", ".join(f"{e.column:.2f}" for e in bright[:3])
+        distance = min((abs(s.column - column) for s in sources), default=np.inf)
+        if sources and distance > _FARTHEST:
+            places = ", ".join(f"{s.column:.2f}" for s in sources[:3])
             raise SourceError(
-                f"{view.image.label}: no source at column {column:.2f}, expected one of those that "
-                f"stand out, at column {there} (fit_position=False extracts where there is none)"
+                f"no source at column {column:.2f}, expected one of those detected, at column "
+                f"{places}",
+                subject=cutout.image.label,
+                hint=Hint.to("{} extracts without a source", fit_position=False),
             )
 
 
-def _meant(bright: list[Peak], expected: float) -> float | None:
-    """The nearest source to a place that is no faint companion of another that is near."""
-    near = [e for e in bright if abs(e.column - expected) < _NEAR]
-    if not near:
+def _meant(sources: list[Peak], expected: float) -> float | None:
+    """Column of the nearest source to a position that is no faint companion of another there."""
+    candidates = [s for s in sources if abs(s.column - expected) < _SAME_SOURCE]
+    if not candidates:
         return None
-    least = _BRIGHT * max(e.light for e in near)
-    some = [e.column for e in near if e.light >= least]
-    return min(some, key=lambda column: abs(column - expected))
+    least = _COMPARABLE * max(s.light for s in candidates)
+    columns = [s.column for s in candidates if s.light >= least]
+    return min(columns, key=lambda column: abs(column - expected))
+
+
+# --- other sources, negative traces --------------------------------------------------------------
 
 
 def _neighbours(
     maxima: list[Peak], columns: list[float], reach: float, careful: bool
 ) -> list[float]:
-    """Other sources whose light reaches those that are asked for: they are fitted as well."""
-    own = [e for e in maxima if abs(e.column - columns[0]) < _NEAR]
-    least = _MATTERS * max((e.light for e in own), default=0.0)
+    """Columns of other sources whose light overlaps the requested ones: they are fitted too."""
+    own = [peak for peak in maxima if abs(peak.column - columns[0]) < _SAME_SOURCE]
+    least = _NEIGHBOUR_LIGHT * max((peak.light for peak in own), default=0.0)
     others = []
-    for e in maxima:
-        away = min(abs(e.column - c) for c in columns)
+    for peak in maxima:
+        distance = min(abs(peak.column - c) for c in columns)
         if careful:
-            other = e.ratio > _FOUND and away > 0.5
+            separate = peak.ratio > _FOUND and distance > _CAREFUL_DISTANCE
         else:
-            other = e.ratio > 2.0 * _FOUND and away > _APART and e.dip < _DIP
-        if other and e.light > least and away < reach:
-            others.append(e.column)
-    return others[:_NEIGHBOURS]
+            separate = peak.ratio > 2.0 * _FOUND and distance > _FAST_DISTANCE
+            separate = separate and peak.dip < _FAST_DIP
+        if separate and peak.light > least and distance < reach:
+            others.append(peak.column)
+    return others[:_MAX_NEIGHBOURS]
 
 
-def _nods(columns: list[float], found: list[Peak], mean: MeanCutout) -> list[float]:
-    """Columns from each source to its negative trace, of each of the other nods.
+def _nods(columns: list[float], peaks: list[Peak], mean: MeanCutout) -> list[float]:
+    """Columns from the sources to their negative traces, for each of the other nods.
 
-    The distance is the one at which most of the light that the sources make one expect is there,
+    The distance of a nod is the one for which most of the light that the sources predict is found,
     and least of it is missing.
     """
-    maxima = [e for e in found if e.light > 0]
-    lights = [min(maxima, key=lambda e: abs(e.column - c)).light for c in columns if maxima]
-    tall = max((abs(e.light) for e in found), default=0.0)
-    left = [e for e in found if e.ratio < -_FOUND and -e.light > _FAINT * max(lights, default=tall)]
+    maxima = [peak for peak in peaks if peak.light > 0]
+    lights = [min(maxima, key=lambda p: abs(p.column - c)).light for c in columns if maxima]
+    brightest = max((abs(peak.light) for peak in peaks), default=0.0)
+    least = _FAINT * max(lights, default=brightest)
+    negatives = [peak for peak in peaks if peak.ratio < -_FOUND and -peak.light > least]
     first, last = mean.pixels.columns[0], mean.pixels.columns[-1]
-    # Of a blend that shows one maximum and one minimum, these belong together.
-    places = [*columns, *(e.column for e in maxima if min(abs(e.column - c) for c in columns) < 3)]
-    seen = [c for c in columns if min((abs(e.column - c) for e in maxima), default=9.0) < _SEEN]
+    # An unresolved blend shows one maximum and one minimum, which belong together.
+    places = [*columns, *(p.column for p in maxima if min(abs(p.column - c) for c in columns) < 3)]
+    resolved = [
+        c for c in columns if min((abs(p.column - c) for p in maxima), default=9.0) < _RESOLVED
+    ]
     nods: list[float] = []
-    while left and len(nods) < _NODS and lights:
-        best, score = 0.0, 0.0
-        for apart in (n.column - c for n in left for c in places):
-            if abs(apart) < _NOD_APART:
+    while negatives and len(nods) < _MAX_NODS and lights:
+        best, best_score = 0.0, 0.0
+        for nod in (n.column - c for n in negatives for c in places):
+            if abs(nod) < _NOD_DISTANCE:
                 continue
-            total = 0.0
+            score = 0.0
             for column, light in zip(columns, lights, strict=True):
-                place = column + apart
-                nearest = min(left, key=lambda n: abs(n.column - place))
-                miss = abs(nearest.column - place)
-                if miss < _NOD_MISS:
-                    total += min(light, -nearest.light) * (1.0 - 0.1 * miss**2)
-                elif first <= place <= last and column in seen:
-                    total -= light
-            if total > score:
-                best, score = apart, total
-        if score <= 0.0:
+                place = column + nod
+                nearest = min(negatives, key=lambda n: abs(n.column - place))
+                deviation = abs(nearest.column - place)
+                if deviation < _NOD_DEVIATION:
+                    score += min(light, -nearest.light) * (1.0 - 0.1 * deviation**2)
+                elif first <= place <= last and column in resolved:
+                    score -= light
+            if score > best_score:
+                best, best_score = nod, score
+        if best_score <= 0.0:
             break
         nods.append(best)
-        left = [n for n in left if min(abs(n.column - c - best) for c in columns) > _NOD_MISS]
+        negatives = [
+            n for n in negatives if min(abs(n.column - c - best) for c in columns) > _NOD_DEVIATION
+        ]
     return nods
+
+
+# --- diagnostics ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class BlendDiagnostics:
-    """How the light of a source is spread by what was learned from an image.
+    """Whether a fitted profile looks like an unresolved blend.
 
     Parameters
     ----------
     width : float
         Width of the profile over that of a point source.
-    aside : float
+    asymmetry : float
         Fraction of the light that is on one side only.
     signal_to_noise : float
-        Of the source, all rows together.
+        Signal-to-noise ratio of the source, all rows together.
     """
 
     width: float
-    aside: float
+    asymmetry: float
     signal_to_noise: float
 
     @classmethod
-    def from_fit(cls, learned: SourceFit) -> BlendDiagnostics:
-        """That of a learned profile; a given one is as wide as it should be."""
-        profile, ratio = learned.profile, max(learned.signal_to_noise, 1e-9)
+    def from_fit(cls, fit: SourceFit) -> BlendDiagnostics:
+        """Examine the profile of a fit; a given profile is taken to be that of a point source."""
+        profile, ratio = fit.profile, max(fit.signal_to_noise, 1e-9)
         if not isinstance(profile, EmpiricalProfile):
             return cls(1.0, 0.0, ratio)
         first, last = profile.base.domain
@@ -359,23 +382,25 @@ class BlendDiagnostics:
         half = max(profile.coefficients.shape[0] // 2, 4)
         offset = np.broadcast_to(np.arange(-half, half + 1.0), (wave.size, 2 * half + 1))
         light = profile(offset, wave)
-        aside = np.abs(np.convolve((light - light[:, ::-1]).mean(axis=0), np.ones(3), "same"))
+        difference = (light - light[:, ::-1]).mean(axis=0)
+        asymmetry = np.abs(np.convolve(difference, np.ones(3), "same"))
         width = np.median(profile.base.fwhm(wave) / type(profile.base)().fwhm(wave))
-        return cls(float(width), float(aside[: half - 1].max()), ratio)
+        return cls(float(width), float(asymmetry[: half - 1].max()), ratio)
 
     @property
     def looks_blended(self) -> bool:
-        """Whether it may be that of several sources: too broad, or lopsided."""
-        return self.width > _BROAD or self.aside > max(_LOPSIDED, _NOISE / self.signal_to_noise)
+        """Whether the profile is too broad or asymmetric for a single source."""
+        limit = max(_ASYMMETRIC, _NOISE / self.signal_to_noise)
+        return self.width > _BROAD or self.asymmetry > limit
 
     @property
-    def odd(self) -> str | None:
-        """What is odd about the light of a source in which no other was found; None: nothing."""
+    def warning(self) -> str | None:
+        """Message on a profile that is too broad or asymmetric with no other source; else None."""
         least = 2.0 * _NOISE / self.signal_to_noise
-        if self.width > _WIDE + least:
+        if self.width > _WARN_BROAD + least:
             found = f"{self.width:.2f} times as wide as a point source should be"
-        elif self.aside > _ODD + least:
-            found = f"lopsided, with {self.aside:.0%} of the light on one side only"
+        elif self.asymmetry > _WARN_ASYMMETRIC + least:
+            found = f"asymmetric, with {self.asymmetry:.0%} of the light on one side only"
         else:
             return None
-        return f"the source is {found}: what was not told apart from it counts as its light"
+        return f"the source is {found}: the flux includes any unresolved companion"

@@ -1,16 +1,22 @@
-"""Linear least squares, row by row."""
+"""Linear least squares row by row, and Gauss-Newton steps of what the rows share.
+
+Normal matrices are inverted in two ways, as the two fits treat degenerate rows differently:
+`invert_symmetric` (optimal extraction, pipeline extraction) gives 0 for matrices of a large
+condition number, `invert_ridge` (`glue_lrs.measure`) scales them to a unit diagonal and adds a
+ridge, so that of two sources at one place the sum is known.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glue_lrs.apertures.background_fit import MAX_CONDITION
 
 if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
+    from glue_lrs._utils.typing import Array, Mask
 
 __all__ = [
     "background_basis",
@@ -21,17 +27,82 @@ __all__ = [
     "invert_symmetric",
     "normal",
     "parameter_errors",
-    "pulled_back",
-    "row_coefficients",
+    "project_curvature",
+    "residuals",
     "solve_row_sums",
-    "solve_rows",
 ]
 
+#: Ridge over the largest diagonal element of a normal matrix: a source without a good pixel in a
+#: row gets a flux near 0 there, and the matrix stays solvable for the others.
+_RIDGE = 1e-9
 
-def invert_symmetric(
-    matrix: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Inverses of small symmetric positive matrices, 0 where the condition is 1e10 or more."""
+
+# --- fields --------------------------------------------------------------------------------------
+
+
+def background_basis(columns: Array, order: int | None, rows: int) -> list[Array]:
+    """Return powers of a coordinate from -1 to 1 across the columns.
+
+    Parameters
+    ----------
+    columns : ndarray
+        Column numbers, shape (column,).
+    order : int or None
+        Highest power; None: no background.
+    rows : int
+        Number of rows.
+
+    Returns
+    -------
+    list of ndarray
+        ``order + 1`` fields, each of shape (row, column).
+    """
+    if order is None:
+        return []
+    half = max((columns[-1] - columns[0]) / 2.0, 1.0)
+    x = (columns - (columns[0] + columns[-1]) / 2.0) / half
+    return [np.broadcast_to(x**power, (rows, columns.size)) for power in range(order + 1)]
+
+
+def residuals(data: Array, basis: Sequence[Array], coefficients: Array) -> Array:
+    """Return data less the fit of a basis with coefficients (row, term)."""
+    out = data.copy()
+    for i, field in enumerate(basis):
+        out -= coefficients[:, i, np.newaxis] * field
+    return out
+
+
+# --- normal matrices -----------------------------------------------------------------------------
+
+
+def normal(basis: list[Array], weighted: list[Array]) -> Array:
+    """Return normal matrices sum_c basis_i weighted_j, shape (..., p, p), symmetric."""
+    size = len(basis)
+    shape = np.broadcast_shapes(basis[0].shape[:-1], weighted[0].shape[:-1])
+    matrix = np.empty((*shape, size, size))
+    for i in range(size):
+        for j in range(i, size):
+            matrix[..., i, j] = matrix[..., j, i] = np.einsum(
+                "...c,...c->...", basis[i], weighted[j]
+            )
+    return matrix
+
+
+def invert_symmetric(matrix: Array) -> tuple[Array, Mask]:
+    """Invert small symmetric positive matrices.
+
+    Parameters
+    ----------
+    matrix : ndarray
+        Shape (..., p, p).
+
+    Returns
+    -------
+    inverse : ndarray
+        Shape (..., p, p), 0 where the condition number is 1e10 or more.
+    solvable : ndarray of bool
+        Where it is not, shape (...).
+    """
     size = matrix.shape[-1]
     if size == 1:
         solvable = np.greater(matrix[..., 0, 0], 0.0)
@@ -50,105 +121,127 @@ def invert_symmetric(
         inverse[..., 0, 1] = inverse[..., 1, 0] = -b * factor
         return inverse, solvable
     finite = np.isfinite(matrix).all(axis=(-1, -2), keepdims=True)
-    whole = np.where(finite, matrix, 0.0)
-    eigenvalues: NDArray[np.float64] = np.asarray(np.linalg.eigvalsh(whole), dtype=np.float64)
-    fine = np.less(eigenvalues[..., -1], MAX_CONDITION * eigenvalues[..., 0])
-    whole[~fine] = np.eye(size)
-    inverse = np.linalg.inv(whole)
-    inverse[~fine] = 0.0
-    return inverse, fine
+    matrix = np.where(finite, matrix, 0.0)
+    eigenvalues: Array = np.asarray(np.linalg.eigvalsh(matrix), dtype=np.float64)
+    solvable = np.less(eigenvalues[..., -1], MAX_CONDITION * eigenvalues[..., 0])
+    matrix[~solvable] = np.eye(size)
+    inverse = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+    inverse[~solvable] = 0.0
+    return inverse, solvable
 
 
-def normal(
-    basis: list[NDArray[np.float64]], weighted: list[NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Normal matrices sum_c basis_i weighted_j, shape (..., p, p); symmetric by construction."""
-    size = len(basis)
-    shape = np.broadcast_shapes(basis[0].shape[:-1], weighted[0].shape[:-1])
-    matrix = np.empty((*shape, size, size))
-    for i in range(size):
-        for j in range(i, size):
-            matrix[..., i, j] = matrix[..., j, i] = np.einsum(
-                "...c,...c->...", basis[i], weighted[j]
-            )
-    return matrix
+def inverse_normal(matrix: Array, ridge_from: int = 2) -> Array:
+    """Invert normal matrices (row, p, p) with a ridge where p is `ridge_from` or more.
+
+    The ridge is added in place.
+    """
+    diagonal = np.arange(matrix.shape[-1])
+    if diagonal.size >= ridge_from:
+        largest = matrix[:, diagonal, diagonal].max(axis=1, keepdims=True)
+        matrix[:, diagonal, diagonal] += _RIDGE * largest
+    return invert_symmetric(matrix)[0]
 
 
-def _steadied(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A source that no pixel of a row sees must not take the others with it."""
+def invert_ridge(matrix: Array) -> Array:
+    """Invert normal matrices (row, p, p); parameters without information stay at 0."""
     size = matrix.shape[-1]
-    if size > 2:
-        some = np.arange(size)
-        matrix[:, some, some] += 1e-9 * matrix[:, some, some].max(axis=1, keepdims=True)
-    return matrix
+    diagonal = np.einsum("rii->ri", matrix)
+    scale = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
+    regular = matrix * scale[:, :, np.newaxis] * scale[:, np.newaxis, :]
+    regular += np.eye(size) * np.where(diagonal > 0, _RIDGE, 1.0)[:, np.newaxis, :]
+    inverse = np.asarray(np.linalg.inv(regular), dtype=float)
+    return inverse * scale[:, :, np.newaxis] * scale[:, np.newaxis, :]
+
+
+# --- fits of rows --------------------------------------------------------------------------------
 
 
 def fit_rows(
-    basis: list[NDArray[np.float64]], weight: NDArray[np.float64], data: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coefficients (row, p) of a fit of each row, and inverse normal matrices (row, p, p)."""
-    weighted = [b * weight for b in basis]
-    inverse, _ = invert_symmetric(_steadied(normal(basis, weighted)))
-    vector = np.stack([np.einsum("rc,rc->r", b, data) for b in weighted], axis=-1)
+    basis: list[Array], weight: Array, data: Array, ridge_from: int = 3
+) -> tuple[Array, Array]:
+    """Fit a basis to each row.
+
+    Parameters
+    ----------
+    basis : list of ndarray
+        Fields, each of shape (row, column).
+    weight, data : ndarray
+        Shape (row, column).
+    ridge_from : int
+        Number of terms from which on a ridge is added to the normal matrices.
+
+    Returns
+    -------
+    coefficients : ndarray
+        Shape (row, term).
+    inverse : ndarray
+        Inverse normal matrices, shape (row, term, term).
+    """
+    weighted = [field * weight for field in basis]
+    inverse = inverse_normal(normal(basis, weighted), ridge_from)
+    vector = np.stack([np.einsum("rc,rc->r", field, data) for field in weighted], axis=-1)
     return np.einsum("rij,rj->ri", inverse, vector), inverse
 
 
-def row_coefficients(
-    basis: list[NDArray[np.float64]], weight: NDArray[np.float64], data: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Coefficients (row, p) of a fit of each row."""
-    return fit_rows(basis, weight, data)[0]
+def solve_row_sums(matrix: Array, vector: Array, mix: Array) -> tuple[Array, Array]:
+    """Fit each row from its sums over columns.
+
+    Parameters
+    ----------
+    matrix : ndarray
+        Weighted products of all pairs of fields, shape (row, field, field).
+    vector : ndarray
+        Weighted products of fields and data, shape (row, field).
+    mix : ndarray
+        Terms as linear combinations of the fields, shape (term, field).
+
+    Returns
+    -------
+    coefficients, inverse : ndarray
+        As of `fit_rows`.
+    """
+    inverse = inverse_normal(mix @ matrix @ mix.T)
+    return np.einsum("rij,rj->ri", inverse, vector @ mix.T), inverse
 
 
-def background_basis(
-    columns: NDArray[np.float64], order: int | None, rows: int
-) -> list[NDArray[np.float64]]:
-    """Powers of a coordinate from -1 to 1 over the columns: none for an order of None."""
-    if order is None:
-        return []
-    half = max((columns[-1] - columns[0]) / 2.0, 1.0)
-    x = (columns - (columns[0] + columns[-1]) / 2.0) / half
-    return [np.broadcast_to(x**power, (rows, columns.size)) for power in range(order + 1)]
-
-
-def parameter_errors(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviations, shape (n,); NaN where there is none."""
-    variance = np.diag(covariance)
-    return np.sqrt(np.where(variance > 0, variance, np.nan))
+# --- parameters that the rows share --------------------------------------------------------------
 
 
 def gauss_newton(
-    fields: list[NDArray[np.float64]],
-    along: list[NDArray[np.float64]],
-    basis: list[NDArray[np.float64]],
-    weight: NDArray[np.float64],
-    residual: NDArray[np.float64],
-    values: NDArray[np.float64] | float = 0.0,
-    hold: NDArray[np.float64] | float = 0.0,
-    inverse: NDArray[np.float64] | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Least squares of a residual with fields that are multiplied by polynomials along the rows.
+    fields: list[Array],
+    along: list[Array],
+    basis: list[Array],
+    weight: Array,
+    residual: Array,
+    values: Array | float = 0.0,
+    precision: Array | float = 0.0,
+    inverse: Array | None = None,
+) -> tuple[Array, Array]:
+    """Fit a residual with fields times polynomials along the rows: a Gauss-Newton step.
 
-    What a fit of the basis to each row would take off fields and residual is taken off.
+    The basis, whose coefficients are free in each row, is projected out of fields and residual
+    (Kaufman 1975).
 
     Parameters
     ----------
     fields, along : list of ndarray
-        Fields (row, column), and the terms of the polynomial of each (row, term).
+        Derivatives of the model (row, column), and the terms of the polynomial of each
+        (row, term).
     basis : list of ndarray
-        Fields (row, column) of which each row has its own multiples.
+        Fields (row, column) with free coefficients in each row.
     weight, residual : ndarray
         Shape (row, column).
-    values, hold : ndarray or float
-        Coefficients so far and the inverse variances by which they are expected to be 0.
+    values, precision : ndarray or float
+        Gaussian prior: the parameters so far, as deviations from what is expected, and inverse
+        variances.
     inverse : ndarray, optional
-        Inverse normal matrices of the basis, where a fit of it, with these weights, has left the
-        residual.
+        Inverse normal matrices of the basis, where the residual is that of a fit of the basis with
+        these weights.
 
     Returns
     -------
     change : ndarray
-        The coefficients, all polynomials in a line, shape (n,).
+        The parameters of all polynomials, concatenated, shape (n,).
     covariance : ndarray
         Shape (n, n).
     """
@@ -157,8 +250,8 @@ def gauss_newton(
     across = np.matmul(weighted, np.stack(basis, axis=2))
     vector = np.matmul(weighted, residual[..., np.newaxis])[..., 0]
     if inverse is None:
-        left, inverse = fit_rows(basis, weight, residual)
-        vector -= np.einsum("rki,ri->rk", across, left)
+        coefficients, inverse = fit_rows(basis, weight, residual)
+        vector -= np.einsum("rki,ri->rk", across, coefficients)
     gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
     # From fields to their polynomials.
     field = np.repeat(np.arange(len(along)), [terms.shape[1] for terms in along])
@@ -166,51 +259,26 @@ def gauss_newton(
     products = gram[:, field[:, np.newaxis], field] * terms[:, :, np.newaxis]
     matrix = np.einsum("rij,rj->ij", products, terms)
     right = np.einsum("ri,ri->i", terms, vector[:, field])
-    matrix.reshape(-1)[:: len(matrix) + 1] += 1e-12 * np.trace(matrix) + 1e-300 + hold
+    matrix.reshape(-1)[:: len(matrix) + 1] += 1e-12 * np.trace(matrix) + 1e-300 + precision
     covariance = np.linalg.inv(matrix)
-    return covariance @ (right - values * hold), covariance
+    return covariance @ (right - values * precision), covariance
 
 
-def solve_row_sums(
-    matrix: NDArray[np.float64], vector: NDArray[np.float64], mix: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coefficients and inverse normal matrices of terms that are made up of fields."""
-    normal_matrix = mix @ matrix @ mix.T
-    inverse = inverse_normal(normal_matrix)
-    return np.einsum("rij,rj->ri", inverse, vector @ mix.T), inverse
+def parameter_errors(covariance: Array) -> Array:
+    """Return standard deviations, shape (n,); NaN where the variance is not positive."""
+    variance = np.diag(covariance)
+    return np.sqrt(np.where(variance > 0, variance, np.nan))
 
 
-def inverse_normal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inverse; a source that no pixel of a row sees must not take the others with it."""
-    some = np.arange(matrix.shape[-1])
-    if some.size > 1:
-        diagonal = matrix[:, some, some]
-        matrix[:, some, some] += 1e-9 * diagonal.max(axis=1, keepdims=True)
-    return invert_symmetric(matrix)[0]
+def project_curvature(curvature: Array, tangent: Array) -> Array:
+    """Return the curvature of chi-square in the shared parameters, shape (k, k).
 
-
-def solve_rows(
-    data: NDArray[np.float64], weight: NDArray[np.float64], basis: list[NDArray[np.float64]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit each row: coefficients (row, term), inverse normal matrices (row, term, term)."""
-    weighted = [field * weight for field in basis]
-    inverse = inverse_normal(normal(basis, weighted))
-    vector = np.stack([np.einsum("rc,rc->r", field, data) for field in weighted], axis=-1)
-    return np.einsum("rij,rj->ri", inverse, vector), inverse
-
-
-def invert_ridge(normal: Array) -> Array:
-    """Inverses of the normal matrices; parameters that the row says nothing of stay at 0."""
-    size = normal.shape[-1]
-    diagonal = np.einsum("rii->ri", normal)
-    scale = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
-    # Of two sources at one place only the sum is known: a trace of a ridge keeps it solvable.
-    regular = normal * scale[:, :, np.newaxis] * scale[:, np.newaxis, :]
-    regular += np.eye(size) * np.where(diagonal > 0, 1e-9, 1.0)[:, np.newaxis, :]
-    inverse = np.asarray(np.linalg.inv(regular), dtype=float)
-    return inverse * scale[:, :, np.newaxis] * scale[:, np.newaxis, :]
-
-
-def pulled_back(curvature: Array, tangent: Array) -> Array:
-    """Curvature in the parameters: a sum over rows of small products, which needs no threads."""
+    Parameters
+    ----------
+    curvature : ndarray
+        Curvature in the parameters of each row, shape (row, p, p).
+    tangent : ndarray
+        Derivatives of the parameters of each row in the shared ones, shape (row, p, k).
+    """
+    # A sum of small products; one large product would start BLAS threads.
     return (np.swapaxes(tangent, 1, 2) @ (curvature @ tangent)).sum(axis=0)

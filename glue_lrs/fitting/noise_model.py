@@ -1,4 +1,9 @@
-"""Variance models and model-error floors."""
+"""Variance models: smooth variances for the weights, and the error of the model itself.
+
+Variances of a product are estimated from its noisy data; weights made of them would follow the
+noise and bias fluxes low. The weights therefore use variances that are smooth functions of the
+model.
+"""
 
 from __future__ import annotations
 
@@ -7,185 +12,241 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
-from glue_lrs._utils.statistics import median, row_level, running, window
-from glue_lrs.fitting.least_squares import solve_rows
+from glue_lrs._utils.statistics import median, row_level, running_mean, running_sum
+from glue_lrs.fitting.least_squares import fit_rows, residuals
 
 if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
+    from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.fitting.cutout import MeanCutout
 
-__all__ = ["model_error_floor", "model_variance", "nod_variance"]
+__all__ = ["ModelError", "model_variance", "nod_variance", "positive_variance"]
 
-#: What a negative trace may be wrong by, as a fraction of itself: its core, and so many columns
-#: from it, where the other nod may end and half of it be missing.
-_UNSURE, _UNSURE_WINGS, _WINGS = 0.02, 0.5, 4.0
+#: Negative traces: relative error of the model within `_NOD_CORE` columns of the trace, and beyond,
+#: where the slit may end in the other nod so that half of the trace is missing.
+_NOD_ERROR, _NOD_WING_ERROR, _NOD_CORE = 0.02, 0.5, 4.0
+
+#: Rows to each side over which gain, flat-field error, read noise and residuals are averaged; they
+#: change little over these.
+_SMOOTHED_ROWS = 8
+
+#: Rows to each side over which the fluxes of the variance model are averaged.
+_SMOOTHED_FLUX_ROWS = 3
+
+#: Least variance of a pixel, over the median variance.
+_LEAST_VARIANCE = 1e-2
+
+#: Model error: largest value, as a fraction of the profile's peak (an empirical choice); larger
+#: residuals are outliers.
+_MAX_MODEL_ERROR = 0.004
+
+#: Model error: least value, in standard deviations of a pixel.
+_MIN_MODEL_ERROR = 0.3
+
+#: Model error: residuals are clipped at this many standard deviations before they are averaged.
+_CLIPPED_RESIDUAL = 4.0
+
+#: Weights: relative error of the profile's peak that is added to each variance; without it the
+#: wings of the brightest sources would weigh as much as the core.
+_WEIGHT_ERROR = 1e-4
+
+#: Profile values (fractions of the light) below which a pixel counts as dark, and the value where
+#: that leaves too few pixels; above which it counts as bright.
+_DARK, _DARK_CROWDED, _BRIGHT = 0.002, 0.02, 0.05
+
+#: Dark pixels in half of the rows below which `_DARK_CROWDED` is used, and in a row below which all
+#: of its pixels are used.
+_FEWEST_DARK, _FEWEST_DARK_ROW = 6, 4
+
+#: Squared standard score over the median of a chi-square distribution of one degree of freedom.
+_PER_MEDIAN_CHI2 = 2.198
 
 
-def nod_variance(negative: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared doubt of a negative trace so far from its middle: parts of it may be missing."""
-    doubt = np.where(np.abs(offset) < _WINGS, _UNSURE, _UNSURE_WINGS) * negative
-    return np.asarray(doubt * doubt)
+def positive_variance(variance: Array) -> Array:
+    """Return variances that are at least 1e-3 of the median of the positive ones."""
+    positive = variance[variance > 0]
+    least = 1e-3 * float(np.median(positive)) if positive.size else 1.0
+    return np.maximum(variance, least)
 
 
-#: Rows to each side over which the model of the variances is averaged.
-_SMOOTH = 8
+def nod_variance(negative: Array, offset: Array) -> Array:
+    """Return the variance of the model of a negative trace, parts of which may be missing.
 
-#: What the model may be wrong by, as a fraction of the profile's peak.
-_TOLERANCE = 0.004
-
-#: Least that it is taken to be wrong by, in standard deviations of a pixel.
-_LEAST = 0.3
-
-#: Standard deviations by which a pixel can disagree with a profile, where that is measured.
-_HELD = 4.0
-
-#: Least error of a profile, as a fraction of its peak, as far as weights are concerned: without it
-#: the faintest wings of the brightest sources would count as much as the core.
-_BELIEF = 1e-4
+    Parameters
+    ----------
+    negative : ndarray
+        The model, shape (row, column).
+    offset : ndarray
+        Columns from the trace, shape (row, column).
+    """
+    error = np.where(np.abs(offset) < _NOD_CORE, _NOD_ERROR, _NOD_WING_ERROR) * negative
+    return np.asarray(error * error)
 
 
 def model_variance(
-    start: MeanCutout,
-    inner: slice,
-    lit: list[NDArray[np.float64]],
+    mean: MeanCutout,
+    part: slice,
+    profile_images: list[Array],
     positives: int,
-    behind: list[NDArray[np.float64]],
-    traces: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], _Doubt, NDArray[np.float64]]:
-    """Variance of each pixel of one integration as a smooth function of the model.
+    background: list[Array],
+    traces: Array,
+) -> tuple[Array, ModelError, Array]:
+    """Model the variance of each pixel of one integration.
 
-    The photon noise is a + g |source| in each row, the flat field's f model^2, with a, g and f
-    averaged over rows; the read noise is the pixel's own, which owes nothing to the data.
+    The Poisson variance is a + g |source| in each row, the flat-field variance f model^2, with a, g
+    and f averaged over rows; the read noise is the pixel's own, as it does not depend on the data.
+
+    Parameters
+    ----------
+    mean : MeanCutout
+        Mean of the stack.
+    part : slice
+        Columns of the cutout that are fitted.
+    profile_images : list of ndarray
+        Profile of each source and negative trace, each of shape (row, column).
+    positives : int
+        Number of sources that are no negative traces.
+    background : list of ndarray
+        Basis of the background, each of shape (row, column).
+    traces : ndarray
+        Column of each source, shape (source, row).
 
     Returns
     -------
     variance : ndarray
-        Shape (row, column), more than 0.
-    doubt : _Doubt
-        Tells what the model's inaccuracy adds to squared residuals.
+        Shape (row, column), greater than 0.
+    error : ModelError
+        Model error as a function of residuals.
     added : ndarray
-        What it adds, shape (row, column).
+        Model error of these residuals, squared, shape (row, column).
     """
-    from scipy.ndimage import median_filter
-
-    pixels = start.pixels
-    data, good, x = pixels.data[:, inner], pixels.good[:, inner], pixels.columns[inner]
-    weight = good / pixels.variance[:, inner]
-    basis = [*lit, *behind]
-    coefficients, _ = solve_rows(data, weight, basis)
-    residual = data.copy()
-    for i, field in enumerate(basis):
-        residual -= coefficients[:, i, np.newaxis] * field
-    kept = good & (residual**2 * weight < 25.0 + (0.1 * coefficients[:, :1] * lit[0]) ** 2 * weight)
-    smooth = running(coefficients, np.ones(coefficients.shape, dtype=bool), 3)
-    source, whole = np.zeros_like(data), np.zeros_like(data)
-    for i, field in enumerate(basis):
-        whole += smooth[:, i, np.newaxis] * field
-        if i < len(lit):
-            source += np.abs(smooth[:, i, np.newaxis]) * field
-    poisson, rnoise, flat = (
-        None if v is None else v[:, inner] * (start.number if i < 2 else 1)
-        for i, v in enumerate(start.variances)
+    pixels, number = mean.pixels, mean.n_integrations
+    data, good, x = pixels.data[:, part], pixels.good[:, part], pixels.columns[part]
+    weight = good / pixels.variance[:, part]
+    basis = [*profile_images, *background]
+    coefficients, _ = fit_rows(basis, weight, data, ridge_from=2)
+    residual = residuals(data, basis, coefficients)
+    target = profile_images[0]
+    tolerated = 25.0 + (0.1 * coefficients[:, :1] * target) ** 2 * weight
+    used = good & (residual**2 * weight < tolerated)
+    smooth = running_mean(
+        coefficients, np.ones(coefficients.shape, dtype=bool), _SMOOTHED_FLUX_ROWS
     )
-    total = np.zeros_like(data)
-    mask = kept.astype(float)
-    if poisson is not None:
-        total += _photon_noise(poisson, source, kept, lit)
-    if rnoise is not None:
-        known = good & (rnoise > 0)
-        typical = running(np.where(known, rnoise, 0.0), known, _SMOOTH)
-        total += np.where(known, rnoise, typical)
-    if flat is not None:
-        square = whole**2
-        top = window((mask * square * flat).sum(axis=1), _SMOOTH)
-        low = window((mask * square**2).sum(axis=1), _SMOOTH)
-        total += np.divide(top, low, out=np.zeros_like(top), where=low > 0)[:, np.newaxis] * square
-    some = total[good]
-    if not (some > 0).any():
+    total = _smooth_variance(mean, part, profile_images, basis, smooth, used)
+    positive = total[good]
+    if not (positive > 0).any():
         total[...] = 1.0
     else:
-        np.maximum(total, 1e-2 * median(some[some > 0]), out=total)
-    peak = np.max([np.abs(smooth[:, i]) * f.max(axis=1) for i, f in enumerate(lit)], axis=0)
-    for i in range(positives, len(lit)):
-        total += nod_variance(smooth[:, i, np.newaxis] * lit[i], x - traces[i][:, np.newaxis])
-    weighing = total + (_BELIEF * peak[:, np.newaxis]) ** 2
-    # Where errors are too small, as those of resampled images are, more must be allowed for.
-    stretch = 1.0
-    near = kept & (lit[0] > 0.05)
-    if start.number == 1 and near.sum() > 50:
-        stretch = max(1.0, 2.198 * float(np.median((residual**2 / total)[near])))
-    # Fluxes that a cosmic ray has driven up must not make room for it.
+        np.maximum(total, _LEAST_VARIANCE * median(positive[positive > 0]), out=total)
+    peaks = [np.abs(smooth[:, i]) * f.max(axis=1) for i, f in enumerate(profile_images)]
+    peak = np.max(peaks, axis=0)
+    for i in range(positives, len(profile_images)):
+        negative = smooth[:, i, np.newaxis] * profile_images[i]
+        total += nod_variance(negative, x - traces[i][:, np.newaxis])
+    variance = total + (_WEIGHT_ERROR * peak[:, np.newaxis]) ** 2
+    # Variances of resampled images are too small: residuals are larger than they say.
+    excess = 1.0
+    core = used & (target > _BRIGHT)
+    if number == 1 and core.sum() > 50:
+        excess = max(1.0, _PER_MEDIAN_CHI2 * float(np.median((residual**2 / total)[core])))
+    # Clip fluxes, so that cosmic-ray hits do not raise the tolerance of their own rows.
     flux = np.abs(coefficients[:, 0])
     flux = np.minimum(flux, 3.0 * median_filter(flux, 9, mode="nearest"))
-    ceiling = (_TOLERANCE * lit[0].max(axis=1) * flux)[:, np.newaxis] ** 2
-    doubt = _Doubt(total * stretch, np.broadcast_to(ceiling, total.shape), stretch, start.number)
-    return weighing, doubt, doubt.of(residual, kept)
+    ceiling = (_MAX_MODEL_ERROR * target.max(axis=1) * flux)[:, np.newaxis] ** 2
+    error = ModelError(total * excess, np.broadcast_to(ceiling, total.shape), excess, number)
+    return variance, error, error.squared(residual, used)
 
 
-@dataclass(frozen=True, eq=False)
-class _Doubt:
-    """What the model's inaccuracy adds to squared residuals, by what neighbouring rows show.
-
-    Parameters
-    ----------
-    variance : ndarray
-        What squared residuals of one integration are expected to be, times `stretch`.
-    ceiling : ndarray
-        The most that the model is taken to be wrong by, squared.
-    stretch : float
-        How much larger squared residuals are than the variances say.
-    number : int
-        Integrations of which the residuals are the mean.
-    """
-
-    variance: NDArray[np.float64]
-    ceiling: NDArray[np.float64]
-    stretch: float
-    number: int
-
-    def of(self, residual: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The doubt that residuals of pixels that are kept give, shape (row, column)."""
-        mask = kept.astype(float)
-        away = residual / np.sqrt(self.variance / self.number)
-        away = np.clip(away, -_HELD, _HELD) * mask
-        # What is wrong with a profile is so in neighbouring rows as well; in the last ones, where
-        # the wavelength changes fast, in fewer of them.
-        count, mean = window(mask, _SMOOTH), np.abs(window(away, _SMOOTH))
-        mean /= np.maximum(count, 1.0)
-        for end in (slice(None, 3), slice(-3, None)):
-            near = np.abs(window(away[end], 1)) / np.maximum(window(mask[end], 1), 1.0)
-            mean[end] = np.maximum(mean[end], near)
-        mean *= 2.0 / (1.0 - np.minimum(mean / _HELD, 0.9))
-        found = np.minimum(self.ceiling, self.variance * (_LEAST**2 + mean**2))
-        found = np.where(count > 0, found, self.ceiling)
-        return np.asarray(found + (1.0 - 1.0 / self.stretch) * self.variance)
+def _smooth_variance(
+    mean: MeanCutout,
+    part: slice,
+    profile_images: list[Array],
+    basis: list[Array],
+    smooth: Array,
+    used: Mask,
+) -> Array:
+    """Poisson, read-noise and flat-field variance of one integration by smooth coefficients."""
+    good, sources = mean.pixels.good[:, part], len(profile_images)
+    source, model = np.zeros(good.shape), np.zeros(good.shape)
+    for i, field in enumerate(basis):
+        model += smooth[:, i, np.newaxis] * field
+        if i < sources:
+            source += np.abs(smooth[:, i, np.newaxis]) * field
+    # The flat-field error of the mean is that of one integration.
+    poisson, rnoise, flat = (
+        None if v is None else v[:, part] * (mean.n_integrations if i < 2 else 1)
+        for i, v in enumerate(mean.variances)
+    )
+    total = np.zeros(good.shape)
+    mask = used.astype(float)
+    if poisson is not None:
+        total += _poisson_variance(poisson, source, used, profile_images)
+    if rnoise is not None:
+        known = good & (rnoise > 0)
+        typical = running_mean(np.where(known, rnoise, 0.0), known, _SMOOTHED_ROWS)
+        total += np.where(known, rnoise, typical)
+    if flat is not None:
+        square = model**2
+        top = running_sum((mask * square * flat).sum(axis=1), _SMOOTHED_ROWS)
+        low = running_sum((mask * square**2).sum(axis=1), _SMOOTHED_ROWS)
+        total += np.divide(top, low, out=np.zeros_like(top), where=low > 0)[:, np.newaxis] * square
+    return total
 
 
-def _photon_noise(
-    variance: NDArray[np.float64],
-    source: NDArray[np.float64],
-    mask: NDArray[np.bool_],
-    lit: list[NDArray[np.float64]],
-) -> NDArray[np.float64]:
-    """Least squares variance = a + g source; a of each row, g of some rows; neither below 0."""
-    brightest = reduce(np.maximum, lit)
-    dark = mask & (brightest < 0.002)
-    if np.median(dark.sum(axis=1)) < 6:
-        dark = mask & (brightest < 0.02)
-    few = dark.sum(axis=1, keepdims=True) < 4
-    level = row_level(variance, np.where(few, mask, dark))
-    # In units of the row's level: electrons for a flux change fast at the ends of the spectrum.
+def _poisson_variance(
+    variance: Array, source: Array, mask: Mask, profile_images: list[Array]
+) -> Array:
+    """Least squares of variance = a + g source, a free in each row, g smooth, neither below 0."""
+    brightest = reduce(np.maximum, profile_images)
+    dark = mask & (brightest < _DARK)
+    if np.median(dark.sum(axis=1)) < _FEWEST_DARK:
+        dark = mask & (brightest < _DARK_CROWDED)
+    crowded = dark.sum(axis=1, keepdims=True) < _FEWEST_DARK_ROW
+    level = row_level(variance, np.where(crowded, mask, dark))
+    # In units of the row's level: the electrons of a flux change fast at the ends of the spectrum.
     x, y = source / level, variance / level - 1.0
-    top = window((mask * x * y).sum(axis=1), _SMOOTH)
-    low = window((mask * x * x).sum(axis=1), _SMOOTH)
+    top = running_sum((mask * x * y).sum(axis=1), _SMOOTHED_ROWS)
+    low = running_sum((mask * x * x).sum(axis=1), _SMOOTHED_ROWS)
     gain = np.divide(top, low, out=np.zeros_like(top), where=low > 0)
     return level * (1.0 + np.maximum(gain, 0.0)[:, np.newaxis] * x)
 
 
-def model_error_floor(variance: Array) -> Array:
-    """Variances that are greater than 0."""
-    positive = variance[variance > 0]
-    least = 1e-3 * float(np.median(positive)) if positive.size else 1.0
-    return np.maximum(variance, least)
+@dataclass(frozen=True, eq=False)
+class ModelError:
+    """Error of the model by the residuals of neighbouring rows.
+
+    Parameters
+    ----------
+    variance : ndarray
+        Expected squared residuals of one integration, including `excess`, shape (row, column).
+    ceiling : ndarray
+        Largest squared error of the model, shape (row, column).
+    excess : float
+        Factor by which squared residuals exceed the variances of the image.
+    n_integrations : int
+        Number of integrations whose mean the residuals belong to.
+    """
+
+    variance: Array
+    ceiling: Array
+    excess: float
+    n_integrations: int
+
+    def squared(self, residual: Array, used: Mask) -> Array:
+        """Return the squared error by the residuals of the used pixels, shape (row, column)."""
+        mask = used.astype(float)
+        score = residual / np.sqrt(self.variance / self.n_integrations)
+        score = np.clip(score, -_CLIPPED_RESIDUAL, _CLIPPED_RESIDUAL) * mask
+        # An error of the profile persists over neighbouring rows; near the ends, where the
+        # wavelength changes fast, over fewer of them.
+        count = running_sum(mask, _SMOOTHED_ROWS)
+        mean = np.abs(running_sum(score, _SMOOTHED_ROWS))
+        mean /= np.maximum(count, 1.0)
+        for end in (slice(None, 3), slice(-3, None)):
+            of_few = np.abs(running_sum(score[end], 1))
+            mean[end] = np.maximum(mean[end], of_few / np.maximum(running_sum(mask[end], 1), 1.0))
+        mean *= 2.0 / (1.0 - np.minimum(mean / _CLIPPED_RESIDUAL, 0.9))
+        error = np.minimum(self.ceiling, self.variance * (_MIN_MODEL_ERROR**2 + mean**2))
+        error = np.where(count > 0, error, self.ceiling)
+        return np.asarray(error + (1.0 - 1.0 / self.excess) * self.variance)

@@ -1,4 +1,4 @@
-"""Source search by peaks of the mean profile."""
+"""Source search by peaks: extrema of the mean profile along the slit."""
 
 from __future__ import annotations
 
@@ -7,21 +7,41 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glue_lrs._utils.statistics import median
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
     from glue_lrs.fitting.cutout import PixelPlanes
+
+__all__ = ["Peak", "find_peaks"]
+
+#: Half width of the matched filter in columns: at least 3 standard deviations of the profile.
+_KERNEL = 6
+
+#: Variance of a median over that of the mean of as many values: pi / 2, rounded up.
+_MEDIAN_VARIANCE = 1.6
+
+#: Fewest columns with values in a chunk of rows.
+_FEWEST_COLUMNS = 8
 
 
 @dataclass(frozen=True)
 class Peak:
-    """A maximum along the slit, or a minimum, of which light and ratio are negative.
+    """A maximum of the mean profile along the slit, or a minimum (a negative trace).
 
-    `column` is that in the middle row, `ratio` a signal-to-noise ratio, `dip` the least light
-    between it and a brighter one, as a fraction of its own.
+    Parameters
+    ----------
+    column : float
+        Column in the middle row.
+    ratio : float
+        Signal-to-noise ratio, negative for a minimum.
+    light : float
+        Weighted light, negative for a minimum.
+    dip : float
+        Least light between this peak and a brighter one, as a fraction of its own; 0 for the
+        brightest.
     """
 
     column: float
@@ -30,33 +50,59 @@ class Peak:
     dip: float
 
 
-def find_peaks(pixels: PixelPlanes, shape: NDArray[np.float64], chunk: int = 64) -> list[Peak]:
-    """Find maxima and minima along the slit.
+def find_peaks(pixels: PixelPlanes, trace_shape: Array, chunk: int = 64) -> list[Peak]:
+    """Find maxima and minima of the mean profile along the slit.
+
+    The median over each chunk of rows is filtered with a Gaussian of the expected width.
 
     Parameters
     ----------
-    pixels : Pixels
+    pixels : PixelPlanes
         The image.
-    shape : ndarray
-        How far the trace is from its column in the middle row, shape (row,).
+    trace_shape : ndarray
+        Trace less its column in the middle row, shape (row,).
     chunk : int
-        Rows of which the median is taken.
+        Rows per median: few enough for a curved trace, many enough against cosmic rays.
 
     Returns
     -------
-    list of Extreme
-        The one with the most light first.
+    list of Peak
+        Those with the most light first.
     """
+    light, noise = _filtered_profile(pixels, trace_shape, chunk)
+    ratio = light / np.sqrt(np.maximum(noise, 1e-300))
+    found = []
+    # Of the light, not of the ratio: over its own photon noise a bright source has two maxima.
+    for sign in (1.0, -1.0):
+        value = sign * light
+        peaks = np.flatnonzero((value[1:-1] >= value[:-2]) & (value[1:-1] > value[2:])) + 1
+        for at in peaks:
+            before, here, after = value[at - 1 : at + 2]
+            curvature = before - 2.0 * here + after
+            vertex = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
+            brighter = np.flatnonzero(value > here)
+            between = [
+                value[min(at, other) : max(at, other) + 1].min()
+                for other in (brighter[brighter < at][-1:], brighter[brighter > at][:1])
+                for other in other.tolist()
+            ]
+            dip = max(between, default=0.0) / here if here > 0 else 1.0
+            column = float(pixels.columns[at] + vertex)
+            found.append(Peak(column, float(ratio[at]), float(sign * here), float(dip)))
+    return sorted(found, key=lambda peak: -abs(peak.light))
+
+
+def _filtered_profile(pixels: PixelPlanes, trace_shape: Array, chunk: int) -> tuple[Array, Array]:
+    """Light along the slit, filtered with the expected profile, and its variance (column,)."""
     rows, width = pixels.data.shape
-    number = max(rows // chunk, 1)
-    edges = np.linspace(0, rows, number + 1).astype(int)
+    edges = np.linspace(0, rows, max(rows // chunk, 1) + 1).astype(int)
     light, noise = np.zeros(width), np.zeros(width)
     columns = pixels.columns
-    beyond = np.arange(width + 12) + (columns[0] - 6.0)
+    padded = np.arange(width + 2 * _KERNEL) + (columns[0] - float(_KERNEL))
+    inner = slice(_KERNEL, -_KERNEL)
     for first, last in pairwise(edges.tolist()):
         good = pixels.good[first:last]
-        some = good.any(axis=1)
-        if not some.any():
+        if not good.any():
             continue
         values = np.sort(np.where(good, pixels.data[first:last], np.inf), axis=0)
         count = good.sum(axis=0)
@@ -64,37 +110,18 @@ def find_peaks(pixels: PixelPlanes, shape: NDArray[np.float64], chunk: int = 64)
         c = np.arange(width)
         middle = 0.5 * (values[low, c] + values[high, c])
         known = count > (last - first) / 4
-        if known.sum() < 8:
+        if known.sum() < _FEWEST_COLUMNS:
             continue
         variance = np.where(good, pixels.variance[first:last], 0.0).sum(axis=0)
-        variance = 1.6 * variance / np.maximum(count, 1) ** 2  # of a median
+        variance = _MEDIAN_VARIANCE * variance / np.maximum(count, 1) ** 2
         wave = pixels.wavelength[first:last]
         sigma = float(expected_fwhm(wave[np.isfinite(wave)].mean())) / (PIXEL_SCALE * FWHM)
         level = median(middle[known])
-        x = columns - np.mean(shape[first:last])
-        flat = np.interp(columns, x[known], middle[known] - level, left=0.0, right=0.0)
-        error = np.interp(beyond, x[known], variance[known])
-        kernel = np.exp(-0.5 * (np.arange(-6, 7) / sigma) ** 2)
-        weight = 1.0 / median(error[6:-6])
-        light += weight * np.convolve(flat, kernel)[6:-6]
+        x = columns - np.mean(trace_shape[first:last])
+        source = np.interp(columns, x[known], middle[known] - level, left=0.0, right=0.0)
+        error = np.interp(padded, x[known], variance[known])
+        kernel = np.exp(-0.5 * (np.arange(-_KERNEL, _KERNEL + 1) / sigma) ** 2)
+        weight = 1.0 / median(error[inner])
+        light += weight * np.convolve(source, kernel)[inner]
         noise += weight**2 * np.convolve(error, kernel**2, mode="valid")
-    # Maxima of the light: over its own photon noise a bright source has two, one on either side.
-    ratio = light / np.sqrt(np.maximum(noise, 1e-300))
-    found = []
-    for sign in (1.0, -1.0):
-        value = sign * light
-        peak = np.flatnonzero((value[1:-1] >= value[:-2]) & (value[1:-1] > value[2:])) + 1
-        for at in peak:
-            before, here, after = value[at - 1 : at + 2]
-            curvature = before - 2.0 * here + after
-            part = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
-            higher = np.flatnonzero(value > here)
-            between = [
-                value[min(at, other) : max(at, other) + 1].min()
-                for other in (higher[higher < at][-1:], higher[higher > at][:1])
-                for other in other.tolist()
-            ]
-            dip = max(between, default=0.0) / here if here > 0 else 1.0
-            column = float(columns[at] + part)
-            found.append(Peak(column, float(ratio[at]), float(sign * here), float(dip)))
-    return sorted(found, key=lambda item: -abs(item.light))
+    return light, noise

@@ -1,4 +1,4 @@
-"""The fit of an optimal extraction: profiles and background to each row, outliers left out."""
+"""RowFitter: fit of fluxes and background in each row, with outlier rejection."""
 
 from __future__ import annotations
 
@@ -8,27 +8,55 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve
 
-from glue_lrs.fitting.least_squares import inverse_normal, normal, solve_row_sums
+from glue_lrs.fitting.least_squares import (
+    background_basis,
+    inverse_normal,
+    normal,
+    residuals,
+    solve_row_sums,
+)
 from glue_lrs.fitting.noise_model import model_variance
-from glue_lrs.fitting.outliers import NO_PIXELS, reject_outliers, reject_rows
+from glue_lrs.fitting.outliers import MAX_LEVERAGE, NO_PIXELS, reject_outliers, reject_rows
 from glue_lrs.fitting.profile_fit import refine_positions
 from glue_lrs.profiles.empirical import EmpiricalProfile, splines
 from glue_lrs.profiles.psf import PSFProfile
 
 if TYPE_CHECKING:
-    from glue_lrs.extraction.optimal import OptimalExtractor
-    from glue_lrs.fitting.cutout import Cutout, MeanCutout
-    from glue_lrs.fitting.engine import SourceFit
+    from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.fitting.cutout import Cutout, MeanCutout, Variances
+    from glue_lrs.fitting.noise_model import ModelError
+    from glue_lrs.fitting.options import FitOptions
+    from glue_lrs.fitting.outliers import PixelIndex
+    from glue_lrs.fitting.source_fit import SourceFit
 
-#: Expected shift between integrations in columns: it holds back shifts that are not measured.
-_JITTER = 0.2
+__all__ = ["SHIFT_LIMIT", "RowFitter"]
 
-#: Largest shift in columns: farther away its second derivative does not do for a profile.
+#: Shift of an integration: largest value in columns for which the second-order Taylor expansion of
+#: the profile is valid.
 SHIFT_LIMIT = 0.5
 
-#: Shifts below this do not matter to the errors of the fluxes.
-_SMALL_SHIFT = 0.05
+#: Shift of an integration: prior standard deviation in columns, which limits the shifts of faint
+#: sources; 0.02 arcsec, well above the jitter of the pointing.
+_SHIFT_PRIOR = 0.2
+
+#: Shift of an integration: size of the last step in columns, and value below which the errors of
+#: the fluxes are those without a shift.
+_SHIFT_CONVERGED, _SMALL_SHIFT = 0.02, 0.05
+
+#: Shift of an integration: columns over which derivatives of the profile are taken.
+_DERIVATIVE_STEP = 0.25
+
+#: Outlier rejection: fraction of the threshold above which a row is examined, as the first
+#: estimate of the residuals' scale is approximate.
+_EXAMINED = 0.8
+
+#: Column of a trace in rows that have none: far from every pixel.
+_NO_TRACE = -1e3
+
+#: Fraction of the light on the image from which on a row belongs to the spectrum.
+_ON_IMAGE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +64,10 @@ class _Pairs:
     """Products of all pairs of fields (row, pair, column), and the number of each pair."""
 
     number: NDArray[np.intp]
-    values: NDArray[np.float64]
+    values: Array
 
     @classmethod
-    def from_fields(cls, fields: NDArray[np.float64]) -> _Pairs:
+    def from_fields(cls, fields: Array) -> _Pairs:
         count = fields.shape[1]
         first, second = np.triu_indices(count)
         number = np.empty((count, count), dtype=np.intp)
@@ -49,115 +77,150 @@ class _Pairs:
 
 @dataclass(frozen=True, eq=False)
 class RowFitter:
-    """Profiles, weights and what else all integrations share."""
+    """Profiles, weights and background that all integrations share, and the fit of each.
 
-    view: Cutout
-    operator: OptimalExtractor
-    learned: SourceFit
+    Parameters
+    ----------
+    cutout : Cutout
+        The image.
+    options : FitOptions
+        Options of the fit.
+    source_fit : SourceFit
+        Profile and traces.
+    positives : int
+        Number of sources that are no negative traces.
+    columns : slice
+        Columns of the image that are fitted.
+    profile_images : list of ndarray
+        Profile of each source and negative trace, each of shape (row, column).
+    d_shift, d2_shift : list of ndarray
+        First and second derivative of each profile with respect to the column; empty if the
+        integrations have no shifts.
+    background_basis : list of ndarray
+        Terms of the background, each of shape (row, column).
+    variance : ndarray
+        Smooth variance of each pixel of an integration, shape (row, column).
+    model_error : ndarray
+        Squared error of the model, shape (row, column).
+    """
+
+    cutout: Cutout
+    options: FitOptions
+    source_fit: SourceFit
     positives: int
     columns: slice
-    lit: list[NDArray[np.float64]]
-    slope: list[NDArray[np.float64]]
-    bend: list[NDArray[np.float64]]
-    behind: list[NDArray[np.float64]]
-    variance: NDArray[np.float64]
-    doubt: NDArray[np.float64]
+    profile_images: list[Array]
+    d_shift: list[Array]
+    d2_shift: list[Array]
+    background_basis: list[Array]
+    variance: Array
+    model_error: Array
+
+    # --- preparation -------------------------------------------------------------------------
 
     @classmethod
     def from_cutout(
         cls,
-        view: Cutout,
-        start: MeanCutout,
-        learned: SourceFit,
+        cutout: Cutout,
+        mean: MeanCutout,
+        source_fit: SourceFit,
         positives: int,
-        order: int | None,
-        operator: OptimalExtractor,
+        options: FitOptions,
     ) -> RowFitter:
-        """Prepare a fit: profiles on the pixels, weights, background."""
-        pixels = start.pixels
-        traces = np.where(np.isfinite(learned.traces), learned.traces, -1e3)
-        profile = learned.profile
-        columns = view.columns
-        if order is None:  # only pixels that see any of the sources matter
-            reach = operator.reach if not isinstance(profile, PSFProfile) else np.inf
-            known = np.isfinite(learned.traces)
-            low = np.floor(np.nanmin(learned.traces[known]) - reach)
-            high = np.ceil(np.nanmax(learned.traces[known]) + reach)
-            first = max(int(max(low, columns.start)), columns.start)
-            last = min(int(min(high + 1, columns.stop)), columns.stop)
-            columns = slice(first, max(last, first + 1))
-        inner = slice(columns.start - view.columns.start, columns.stop - view.columns.start)
-        x = pixels.columns[inner]
-        lit, slope, bend = [], [], []
-        stack = start.number > 1 and operator.fit_shift
-        light = profile.at(view.wavelength)
+        """Evaluate profiles, background and variances, and refine the positions."""
+        columns = _fitted_columns(cutout, source_fit, options)
+        part = slice(columns.start - cutout.columns.start, columns.stop - cutout.columns.start)
+        x = mean.pixels.columns[part]
+        traces = _finite(source_fit.traces)
+        light = source_fit.profile.at(cutout.wavelength)
+        profile_images, d_shift, d2_shift = [], [], []
+        has_shifts = mean.n_integrations > 1 and options.fit_shift
         for trace in traces:
             offset = x - trace[:, np.newaxis]
-            lit.append(light(offset))
-            if stack:
-                step = 0.25
+            profile_images.append(light(offset))
+            if has_shifts:
+                step = _DERIVATIVE_STEP
                 right, left = light(offset + step), light(offset - step)
-                slope.append((right - left) / (2.0 * step))
-                bend.append((right + left - 2.0 * lit[-1]) / step**2)
-        middle = (view.columns.start + view.columns.stop - 1) / 2.0
-        half = max((view.columns.stop - view.columns.start - 1) / 2.0, 1.0)
-        behind = []
-        if order is not None:
-            shape = (x.size,)
-            behind = [np.broadcast_to(((x - middle) / half) ** i, shape) for i in range(order + 1)]
-            behind = [np.broadcast_to(b, lit[0].shape) for b in behind]
-        variance, doubts, doubt = model_variance(start, inner, lit, positives, behind, traces)
-        if operator.fit_position and (positives == 1 or operator.profile is not None):
-            near = replace(
-                pixels, data=pixels.data[:, inner], good=pixels.good[:, inner], columns=x
-            )
-            given = operator.profile is not None
-            mean = variance / start.number
-            whole, basis = near, [*lit, *behind]
-            near, coefficients = reject_outliers(
-                near, mean, doubt, basis, operator.threshold, len(lit)
-            )
-            if near.good is not whole.good and (near.good != whole.good).any():
-                # Without cosmic rays it is less.
-                residual = near.data.copy()
-                for i, field in enumerate(basis):
-                    residual -= coefficients[:, i, np.newaxis] * field
-                doubt = doubts.of(residual, near.good)
-            negative = np.zeros_like(near.data)
-            for i in range(positives, len(lit)):
-                negative += coefficients[:, i, np.newaxis] * lit[i]
-            learned = refine_positions(
-                replace(near, data=near.data - negative),
-                mean,
-                learned,
-                positives=positives,
-                behind=behind,
-                learned=not given,
-            )
-            if given or positives > 1:
-                traces = np.where(np.isfinite(learned.traces), learned.traces, -1e3)
-                light = learned.profile.at(view.wavelength)
-                lit = [light(x - trace[:, np.newaxis]) for trace in traces]
-        return cls(
-            view, operator, learned, positives, columns, lit, slope, bend, behind, variance,
-            doubt,
+                d_shift.append((right - left) / (2.0 * step))
+                d2_shift.append((right + left - 2.0 * profile_images[-1]) / step**2)
+        background = background_basis(x, options.background_order, len(cutout.wavelength))
+        variance, error, model_error = model_variance(
+            mean, part, profile_images, positives, background, traces
+        )
+        fitter = cls(
+            cutout, options, source_fit, positives, columns, profile_images, d_shift, d2_shift,
+            background, variance, model_error,
         )  # fmt: skip
+        if options.fit_position and (positives == 1 or options.profile is not None):
+            return fitter._refined(mean, part, error)
+        return fitter
 
-    def basis(self, shift: float = 0.0) -> list[NDArray[np.float64]]:
-        """Sources and background at a shift, each of shape (row, column)."""
-        if shift == 0.0 or not self.slope:
-            return [*self.lit, *self.behind]
+    def _refined(self, mean: MeanCutout, part: slice, error: ModelError) -> RowFitter:
+        """The same with refined positions, from the mean without outliers."""
+        options, sources = self.options, len(self.profile_images)
+        before = replace(
+            mean.pixels,
+            data=mean.pixels.data[:, part],
+            good=mean.pixels.good[:, part],
+            columns=mean.pixels.columns[part],
+        )
+        variance, model_error = self.variance / mean.n_integrations, self.model_error
+        basis = self.basis()
+        pixels, coefficients = reject_outliers(
+            before, variance, model_error, basis, options.threshold, sources
+        )
+        if (pixels.good != before.good).any():  # without cosmic rays the model error is smaller
+            model_error = error.squared(residuals(pixels.data, basis, coefficients), pixels.good)
+        negative = np.zeros_like(pixels.data)
+        for i in range(self.positives, sources):
+            negative += coefficients[:, i, np.newaxis] * self.profile_images[i]
+        given = options.profile is not None
+        source_fit = refine_positions(
+            replace(pixels, data=pixels.data - negative),
+            variance,
+            self.source_fit,
+            positives=self.positives,
+            background=self.background_basis,
+            own_profile=not given,
+        )
+        profile_images = self.profile_images
+        if given or self.positives > 1:  # an own profile has moved with its trace
+            light = source_fit.profile.at(self.cutout.wavelength)
+            x = pixels.columns
+            traces = _finite(source_fit.traces)
+            profile_images = [light(x - trace[:, np.newaxis]) for trace in traces]
+        return replace(
+            self, source_fit=source_fit, profile_images=profile_images, model_error=model_error
+        )
+
+    # --- fields ------------------------------------------------------------------------------
+
+    def basis(self, shift: float = 0.0) -> list[Array]:
+        """Return sources and background at a shift in columns, each of shape (row, column)."""
+        if shift == 0.0 or not self.d_shift:
+            return [*self.profile_images, *self.background_basis]
         moved = [
-            p - shift * d + 0.5 * shift**2 * b
-            for p, d, b in zip(self.lit, self.slope, self.bend, strict=True)
+            p - shift * d + 0.5 * shift**2 * d2
+            for p, d, d2 in zip(self.profile_images, self.d_shift, self.d2_shift, strict=True)
         ]
-        return [*moved, *self.behind]
+        return [*moved, *self.background_basis]
 
     @cached_property
-    def fields(self) -> NDArray[np.float64]:
+    def fields(self) -> Array:
         """Sources, background, derivatives of the sources: shape (row, field, column)."""
-        parts = [*self.lit, *self.behind, *self.slope, *self.bend]
+        parts = [*self.profile_images, *self.background_basis, *self.d_shift, *self.d2_shift]
         return np.ascontiguousarray(np.stack(parts, axis=1))
+
+    def mix(self, shift: float) -> Array:
+        """Return sources at a shift, and background, in terms of the fields: (term, field)."""
+        sources = len(self.profile_images)
+        terms = sources + len(self.background_basis)
+        mix = np.eye(terms, self.fields.shape[1])
+        if self.d_shift:
+            source = np.arange(sources)
+            mix[source, terms + source] = -shift
+            mix[source, terms + sources + source] = 0.5 * shift**2
+        return mix
 
     @cached_property
     def pairs(self) -> _Pairs:
@@ -165,69 +228,119 @@ class RowFitter:
         return _Pairs.from_fields(self.fields)
 
     @cached_property
-    def expected(self) -> NDArray[np.float64]:
-        """1 over what squared residuals are expected to be."""
+    def pairs_at_rest(self) -> _Pairs:
+        """Products of all pairs of fields that are no derivatives."""
+        if not self.d_shift:
+            return self.pairs
+        terms = len(self.profile_images) + len(self.background_basis)
+        return _Pairs.from_fields(self.fields[:, :terms])
+
+    @cached_property
+    def inverse(self) -> Array:
+        """Weights of good pixels, shape (row, column)."""
+        return 1.0 / self.variance
+
+    @cached_property
+    def squared(self) -> Array:
+        """Squares of the weights."""
+        return self.inverse**2
+
+    @cached_property
+    def residual_weight(self) -> Array:
+        """1 over the expected squared residuals, shape (row, column)."""
         weight = 1.0 / self.variance
-        power = np.einsum("rc,rc->r", self.lit[0] ** 2, weight)
-        pull = self.lit[0] ** 2 * weight
-        pull /= np.where(power > 0, power, 1.0)[:, np.newaxis]
-        return 1.0 / (self.variance * (1.0 - np.minimum(pull, 0.9)) + self.doubt)
+        target = self.profile_images[0]
+        power = np.einsum("rc,rc->r", target**2, weight)
+        leverage = target**2 * weight
+        leverage /= np.where(power > 0, power, 1.0)[:, np.newaxis]
+        expected = self.variance * (1.0 - np.minimum(leverage, MAX_LEVERAGE))
+        return 1.0 / (expected + self.model_error)
 
-    def mix(self, shift: float) -> NDArray[np.float64]:
-        """How the fields make up sources at a shift, and the background: (term, field)."""
-        sources, terms = len(self.lit), len(self.lit) + len(self.behind)
-        mix = np.eye(terms, self.fields.shape[1])
-        if self.slope:
-            some = np.arange(sources)
-            mix[some, terms + some] = -shift
-            mix[some, terms + sources + some] = 0.5 * shift**2
-        return mix
+    @cached_property
+    def light(self) -> list[Array]:
+        """Fraction of the light of each source on the fitted columns, each of shape (row,)."""
+        return [profile.sum(axis=1) for profile in self.profile_images]
 
-    def run(
-        self,
-    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64] | None, tuple[NDArray[np.intp], ...]]:
-        """Fit all integrations: raw columns, shifts, and indices of rejected pixels."""
-        image = self.view.image
+    @cached_property
+    def light_with_wavelength(self) -> list[Array]:
+        """Fraction of the light of each source on pixels that have a wavelength."""
+        return [(profile * self.has_wavelength).sum(axis=1) for profile in self.profile_images]
+
+    @property
+    def has_wavelength(self) -> Mask:
+        """Pixels that have a wavelength, shape (row, column)."""
+        first = self.cutout.columns.start
+        part = slice(self.columns.start - first, self.columns.stop - first)
+        return self.cutout.has_wavelength[:, part]
+
+    @cached_property
+    def level(self) -> list[Array]:
+        """Mean of the background's terms under each source, each of shape (row, term)."""
+        levels = []
+        for profile, light in zip(self.profile_images, self.light, strict=True):
+            sums = [(profile * field).sum(axis=1) for field in self.background_basis]
+            level = np.stack(sums, axis=-1)
+            levels.append(level / np.where(light > 0, light, 1.0)[:, np.newaxis])
+        return levels
+
+    def rows(self, source: int) -> NDArray[np.intp]:
+        """Return the rows of the cutout in which a source is on the image."""
+        known = np.isfinite(self.cutout.wavelength)
+        return np.flatnonzero((self.light[source] > _ON_IMAGE) & known)
+
+    # --- fit ---------------------------------------------------------------------------------
+
+    def run(self) -> tuple[dict[str, NDArray[Any]], Array | None, tuple[NDArray[np.intp], ...]]:
+        """Fit all integrations.
+
+        Returns
+        -------
+        columns : dict of ndarray
+            ``coefficients`` (integration, row, term); ``good`` (integration, source, row), the
+            light on pixels that were fitted; ``flux_variance`` and, with a background,
+            ``background_variance`` (component, integration, source, row).
+        shifts : ndarray or None
+            Shift of each integration of a stack in columns.
+        rejected : tuple of ndarray
+            Index of rejected pixels in the image or stack.
+        """
+        image, sources = self.cutout.image, self.positives
         number = image.data.shape[0] if image.is_stack else 1
-        rows, sources, terms = len(self.lit[0]), self.positives, len(self.lit) + len(self.behind)
+        rows = len(self.profile_images[0])
+        terms = len(self.profile_images) + len(self.background_basis)
         out: dict[str, NDArray[Any]] = {
             "coefficients": np.empty((number, rows, terms)),
             "good": np.empty((number, sources, rows)),
             "flux_variance": np.zeros((3, number, sources, rows)),
         }
-        if self.behind:
+        if self.background_basis:
             out["background_variance"] = np.zeros((3, number, sources, rows))
         shifts = np.zeros(number)
-        gone: list[tuple[NDArray[np.intp], ...]] = []
+        found: list[tuple[NDArray[np.intp], ...]] = []
         for i in range(number):
-            data, good, variances = self.view.read(i if image.is_stack else None, self.columns)
+            data, good, variances = self.cutout.read(i if image.is_stack else None, self.columns)
             shifts[i], rejected = self._fit(data, good, variances, i, out)
             if rejected[0].size:
-                gone.append((np.full(rejected[0].size, i), *rejected))
-        if gone:
-            where = [np.concatenate(part) for part in zip(*gone, strict=True)]
-        else:
-            where = [np.zeros(0, dtype=np.intp)] * 3
-        where[1] = where[1] + self.view.rows.start
+                found.append((np.full(rejected[0].size, i), *rejected))
+        where = [np.zeros(0, dtype=np.intp)] * 3
+        if found:
+            where = [np.concatenate(part) for part in zip(*found, strict=True)]
+        where[1] = where[1] + self.cutout.rows.start
         where[2] = where[2] + self.columns.start
-        all_gone = tuple(where) if image.is_stack else tuple(where[1:])
-        return out, shifts if image.is_stack else None, all_gone
+        if image.is_stack:
+            return out, shifts, tuple(where)
+        return out, None, tuple(where[1:])
 
     def _fit(
-        self,
-        data: NDArray[np.float64],
-        good: NDArray[np.bool_],
-        variances: list[NDArray[np.float64] | None],
-        i: int,
-        out: dict[str, NDArray[Any]],
-    ) -> tuple[float, tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Fit an integration: its shift, and the pixels that were left out."""
-        # Sums over columns of all products that are needed; all else is done row by row.
+        self, data: Array, good: Mask, variances: Variances, i: int, out: dict[str, NDArray[Any]]
+    ) -> tuple[float, PixelIndex]:
+        """Fit integration `i`: its shift, and the index of rejected pixels."""
+        # Sums over columns of all products of fields; the rest is small matrices row by row.
         rows = len(data)
         weight = good * self.inverse
         sums = self._sums(weight[:, np.newaxis], self.pairs)[..., 0]
         vector = np.matmul(self.fields, (weight * data)[..., np.newaxis])[..., 0]
-        shift = self._shift(sums, vector) if self.slope else 0.0
+        shift = self._shift(sums, vector) if self.d_shift else 0.0
         mix = self.mix(shift)
         coefficients, inverse = solve_row_sums(sums, vector, mix)
         rejected = self._reject(data, good, weight, shift, coefficients, inverse)
@@ -237,158 +350,125 @@ class RowFitter:
             for at, k in enumerate(present):  # 0 where a pixel is not good
                 np.multiply(variances[k], self.squared, out=planes[:, at])  # type: ignore[arg-type]
             planes[rejected[0], :, rejected[1]] = 0.0
-            # Of large shifts the errors feel the derivatives as well.
-            few = abs(shift) < _SMALL_SHIFT
-            spread = self._sums(planes, self.few_pairs if few else self.pairs)
-            if few:
+            at_rest = abs(shift) < _SMALL_SHIFT
+            spread = self._sums(planes, self.pairs_at_rest if at_rest else self.pairs)
+            if at_rest:
                 mix = np.eye(mix.shape[0])
-            self._errors(spread, present, mix, inverse, i, out)
+            self._propagate(spread, present, mix, inverse, i, out)
         out["coefficients"][i] = coefficients
         bad = np.nonzero(~good)
         for s in range(self.positives):
-            lost = np.bincount(bad[0], weights=self.lit[s][bad], minlength=rows).astype(float)
-            lost += np.bincount(rejected[0], weights=self.lit[s][rejected], minlength=rows)
+            profile = self.profile_images[s]
+            lost = np.bincount(bad[0], weights=profile[bad], minlength=rows).astype(float)
+            lost += np.bincount(rejected[0], weights=profile[rejected], minlength=rows)
             out["good"][i, s] = self.light[s] - lost
         return shift, rejected
 
-    @cached_property
-    def inverse(self) -> NDArray[np.float64]:
-        """Weights of pixels that are good."""
-        return 1.0 / self.variance
-
-    @cached_property
-    def squared(self) -> NDArray[np.float64]:
-        """Their squares."""
-        return self.inverse**2
-
-    @cached_property
-    def light(self) -> list[NDArray[np.float64]]:
-        """Sum of each source's profile."""
-        return [profile.sum(axis=1) for profile in self.lit]
-
-    @cached_property
-    def seen(self) -> list[NDArray[np.float64]]:
-        """The same of the pixels that have a wavelength."""
-        return [(profile * self.inside).sum(axis=1) for profile in self.lit]
-
-    @property
-    def inside(self) -> NDArray[np.bool_]:
-        """Which pixels have a wavelength, shape (row, column)."""
-        first = self.view.columns.start
-        return self.view.lit[:, self.columns.start - first : self.columns.stop - first]
-
-    def rows(self, source: int) -> NDArray[np.intp]:
-        """Rows of the view in which a source is on the image."""
-        return np.flatnonzero((self.light[source] > 0.05) & np.isfinite(self.view.wavelength))
-
-    @cached_property
-    def few_pairs(self) -> _Pairs:
-        """The same without the derivatives."""
-        if not self.slope:
-            return self.pairs
-        return _Pairs.from_fields(self.fields[:, : len(self.lit) + len(self.behind)])
-
-    def _sums(self, planes: NDArray[np.float64], pairs: _Pairs) -> NDArray[np.float64]:
+    def _sums(self, planes: Array, pairs: _Pairs) -> Array:
         """Sums over columns of pairs of fields times planes: (row, field, field, plane)."""
         return np.matmul(pairs.values, np.swapaxes(planes, 1, 2))[:, pairs.number]
 
-    def _shift(self, matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> float:
-        """The shift of an integration: Gauss-Newton; rows that stand out do not count."""
-        sources, terms = len(self.lit), len(self.lit) + len(self.behind)
-        some = np.arange(sources)
+    def _shift(self, matrix: Array, vector: Array) -> float:
+        """Shift of an integration in columns: Gauss-Newton, without rows that are outliers."""
+        sources = len(self.profile_images)
+        terms = sources + len(self.background_basis)
+        source = np.arange(sources)
         shift = 0.0
         for _ in range(2):
             mix = self.mix(shift)
             coefficients, inverse = solve_row_sums(matrix, vector, mix)
             change = np.zeros((len(vector), matrix.shape[-1]))
-            change[:, terms + some] = -coefficients[:, :sources]
-            change[:, terms + sources + some] = shift * coefficients[:, :sources]
+            change[:, terms + source] = -coefficients[:, :sources]
+            change[:, terms + sources + source] = shift * coefficients[:, :sources]
             pushed = np.einsum("rkl,rl->rk", matrix, change)
-            pull = np.einsum("rk,rk->r", change, vector)
-            pull -= np.einsum("rk,rk->r", coefficients @ mix, pushed)
+            gradient = np.einsum("rk,rk->r", change, vector)
+            gradient -= np.einsum("rk,rk->r", coefficients @ mix, pushed)
             across = pushed @ mix.T
             power = np.einsum("rk,rk->r", change, pushed)
             power -= np.einsum("ri,rij,rj->r", across, inverse, across)
             power = np.where(power > 0, power, 0.0)
-            own = np.divide(pull, power, out=np.zeros_like(pull), where=power > 0)
-            order = np.argsort(own)
-            heap = np.cumsum(power[order])
-            if not heap[-1] > 0:
+            by_row = np.divide(gradient, power, out=np.zeros_like(gradient), where=power > 0)
+            order = np.argsort(by_row)
+            cumulative = np.cumsum(power[order])
+            if not cumulative[-1] > 0:
                 return 0.0
-            middle = own[order[np.searchsorted(heap, 0.5 * heap[-1])]]
-            keep = (own - middle) ** 2 * power < 25.0
-            total = power[keep].sum()
-            step = float(pull[keep].sum() / (total + _JITTER**-2))
+            middle = by_row[order[np.searchsorted(cumulative, 0.5 * cumulative[-1])]]
+            used = (by_row - middle) ** 2 * power < 25.0  # 5 standard deviations
+            total = power[used].sum()
+            step = float(gradient[used].sum() / (total + _SHIFT_PRIOR**-2))
             shift = min(max(shift + step, -SHIFT_LIMIT), SHIFT_LIMIT)
-            if abs(step) < 0.02:
+            if abs(step) < _SHIFT_CONVERGED:
                 break
         return shift
 
     def _reject(
         self,
-        data: NDArray[np.float64],
-        good: NDArray[np.bool_],
-        weight: NDArray[np.float64],
+        data: Array,
+        good: Mask,
+        weight: Array,
         shift: float,
-        coefficients: NDArray[np.float64],
-        inverse: NDArray[np.float64],
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Leave out pixels that stand out, and fit their rows again: row and column of them.
+        coefficients: Array,
+        inverse: Array,
+    ) -> PixelIndex:
+        """Reject outliers and fit their rows again; the index of rejected pixels.
 
-        `weight`, `coefficients` and `inverse` are changed.
+        `weight`, `coefficients` and `inverse` are changed in place.
         """
-        threshold = self.operator.threshold
+        threshold = self.options.threshold
         if threshold is None:
             return NO_PIXELS
-        made_of = (coefficients @ self.mix(shift))[:, np.newaxis]
-        residual = data - np.matmul(made_of, self.fields)[:, 0]
-        residual *= residual
-        residual *= self.expected
-        residual *= good
-        # The quick look is somewhat stricter than the exact one that follows for these rows.
-        rows = np.flatnonzero(residual.max(axis=1) > 0.8 * threshold**2)
+        field_coefficients = (coefficients @ self.mix(shift))[:, np.newaxis]
+        score = data - np.matmul(field_coefficients, self.fields)[:, 0]
+        score *= score
+        score *= self.residual_weight
+        score *= good
+        rows = np.flatnonzero(score.max(axis=1) > _EXAMINED * threshold**2)
         return reject_rows(
-            rows, data, weight, self.basis(shift), self.variance, self.doubt, threshold,
-            coefficients, inverse, len(self.lit),
+            rows, data, weight, self.basis(shift), self.variance, self.model_error, threshold,
+            coefficients, inverse, len(self.profile_images),
         )  # fmt: skip
 
-    def _errors(
+    def _propagate(
         self,
-        sums: NDArray[np.float64],
+        sums: Array,
         present: list[int],
-        mix: NDArray[np.float64],
-        inverse: NDArray[np.float64],
+        mix: Array,
+        inverse: Array,
         i: int,
         out: dict[str, NDArray[Any]],
     ) -> None:
-        """Variances of fluxes and background levels, by the image's own variances."""
-        sources = len(self.lit)
+        """Propagate the image's variances to fluxes and background levels."""
+        sources = len(self.profile_images)
         for s in range(self.positives):
-            wanted = {"flux": inverse[:, s]}
-            if self.behind:
-                wanted["background"] = np.einsum("ri,rij->rj", self.level[s], inverse[:, sources:])
-            for name, response in wanted.items():
+            responses = {"flux": inverse[:, s]}
+            if self.background_basis:
+                of_terms = inverse[:, sources:]
+                responses["background"] = np.einsum("ri,rij->rj", self.level[s], of_terms)
+            for name, response in responses.items():
                 spread = response @ mix
                 for at, k in enumerate(present):
                     out[f"{name}_variance"][k, i, s] = np.einsum(
                         "rk,rkl,rl->r", spread, sums[..., at], spread
                     )
 
-    def profile_covariance(self) -> NDArray[np.float64] | None:
-        """Covariance that the noise of a learned profile gives to the logarithm of fluxes.
+    # --- covariance --------------------------------------------------------------------------
 
-        Of the first source in all rows of an image whose pixels are all good, shape (row, row);
-        None where the profile was not learned from one source.
+    def profile_covariance(self) -> Array | None:
+        """Return the covariance of log fluxes from the noise of an empirical profile.
+
+        Returns
+        -------
+        ndarray or None
+            Of the first source in all rows of an image whose pixels are all good, shape (row, row);
+            None unless the profile was fitted to a single source.
         """
-        from scipy.linalg import cho_solve
-
-        profile, factor = self.learned.profile, self.learned.factor
+        profile, factor = self.source_fit.profile, self.source_fit.factor
         if factor is None or not isinstance(profile, EmpiricalProfile):
             return None
-        basis = [*self.lit, *self.behind]
+        basis = self.basis()
         inverse = inverse_normal(normal(basis, [field * self.inverse for field in basis]))
         response = self.inverse * np.einsum("rj,jrc->rc", inverse[:, 0], np.stack(basis))
-        trace = np.where(np.isfinite(self.learned.traces[0]), self.learned.traces[0], -1e3)
+        trace = _finite(self.source_fit.traces[0])
         columns = np.arange(self.columns.start, self.columns.stop)
         knots, rows = profile.coefficients.shape[0], len(trace)
         first, parts = splines(columns - trace[:, np.newaxis] + profile.center, knots)
@@ -397,18 +477,28 @@ class RowFitter:
         for j, part in enumerate(parts):
             weights = (response * part).ravel()
             sums += np.bincount((first + j).ravel(), weights=weights, minlength=sums.size)
-        # The profile is divided by its sum, so that what is added to it is taken from elsewhere.
+        # The profile is normalised: light that is added in one place is taken from all others.
         change = sums.reshape(rows, -1)[:, 4:-4] - 1.0
-        terms = profile.terms(np.nan_to_num(self.view.wavelength))
+        terms = profile.terms(np.nan_to_num(self.cutout.wavelength))
         change /= 1.0 + (terms @ profile.coefficients.T).sum(axis=1)[:, np.newaxis]
         along = (change[:, :, np.newaxis] * terms[:, np.newaxis]).reshape(rows, -1)
         return np.asarray(along @ cho_solve(factor, along.T, check_finite=False))
 
-    @cached_property
-    def level(self) -> list[NDArray[np.float64]]:
-        """What the background's terms are under each source, shape (row, term)."""
-        levels = []
-        for profile, light in zip(self.lit, self.light, strict=True):
-            level = np.stack([(profile * b).sum(axis=1) for b in self.behind], axis=-1)
-            levels.append(level / np.where(light > 0, light, 1.0)[:, np.newaxis])
-        return levels
+
+def _finite(traces: Array) -> Array:
+    """Traces whose missing rows are far from every pixel, where profiles are 0."""
+    return np.where(np.isfinite(traces), traces, _NO_TRACE)
+
+
+def _fitted_columns(cutout: Cutout, source_fit: SourceFit, options: FitOptions) -> slice:
+    """Columns of the image that are fitted; without a background, those near the sources."""
+    columns = cutout.columns
+    if options.background_order is not None:
+        return columns
+    reach = np.inf if isinstance(source_fit.profile, PSFProfile) else options.reach
+    known = np.isfinite(source_fit.traces)
+    low = np.floor(np.nanmin(source_fit.traces[known]) - reach)
+    high = np.ceil(np.nanmax(source_fit.traces[known]) + reach)
+    first = max(int(max(low, columns.start)), columns.start)
+    last = min(int(min(high + 1, columns.stop)), columns.stop)
+    return slice(first, max(last, first + 1))

@@ -1,4 +1,4 @@
-"""Spline correction of a Gaussian profile."""
+"""Spline correction of a Gaussian profile: linear least squares, in turns with the fluxes."""
 
 from __future__ import annotations
 
@@ -6,63 +6,83 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.ndimage import uniform_filter1d
 
 from glue_lrs.errors import ProfileError
-from glue_lrs.fitting.least_squares import background_basis, fit_rows, row_coefficients
+from glue_lrs.fitting.least_squares import background_basis, fit_rows
 from glue_lrs.fitting.noise_model import nod_variance
-from glue_lrs.fitting.outliers import clean
+from glue_lrs.fitting.outliers import reject_spikes
 from glue_lrs.profiles.empirical import EmpiricalProfile, splines
 from glue_lrs.profiles.gaussian import GaussianProfile
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.fitting.cutout import PixelPlanes
-    from glue_lrs.fitting.engine import SourceFit
+    from glue_lrs.fitting.source_fit import SourceFit
 
 __all__ = [
     "CLIP",
-    "CONVERGENCE",
     "MODEL_ERROR_FLOORS",
-    "SPLINE_TERMS",
+    "UNCONVERGED_ERROR",
     "correct_profile",
-    "mirror_traces",
-    "pairs_of_splines",
+    "mirrored",
+    "near_sources",
+    "peak_light",
+    "spline_pairs",
     "spline_prior",
+    "spline_terms",
 ]
 
-#: Pixels that disagree with the model by more standard deviations are not learned from.
+#: Outlier rejection while a profile is fitted, in standard deviations.
 CLIP = 5.0
 
-#: What a model that is still being fitted may be wrong by, as a fraction of the profile's peak.
-CONVERGENCE = 0.08
+#: Outlier rejection: error of a model that has not converged, as a fraction of the peak, and of one
+#: that has.
+UNCONVERGED_ERROR, _CONVERGED_ERROR = 0.08, 0.003
 
-#: The same at the end of a fit.
-_CLOSE = 0.003
-
-#: Signal-to-noise ratio of a row's flux that needs no averaging.
-_SURE = 60.0
-
-#: Signal-to-noise ratio above which every other row is enough for the correction; above twice as
-#: much every third.
-_HALF = 2000.0
-
-#: Signal-to-noise ratios above which the correction has one more term in the wavelength.
-SPLINE_TERMS = (60.0, 150.0, 400.0, 800.0, 1500.0, 8000.0, 14000.0)
-
-#: Signal-to-noise ratio above which the correction takes a third round.
-_FINE = 1e4
-
-#: Terms of the correction in all rounds but the last.
-_FEW_TERMS = 3
-
-#: What a learned profile may be wrong by at first, and as it gets better; as `_FLOOR`.
+#: Model-error floor of an empirical profile, as a fraction of the peak, in successive iterations.
 MODEL_ERROR_FLOORS = (0.02, 0.002, 0.0003)
 
-#: Expected size of the spline's coefficients, as a fraction of the light, near the core and beyond:
-#: it holds back a correction that faint data cannot tell.
-_PRIOR, _PRIOR_WINGS = 0.02, 0.003
+#: Signal-to-noise ratio of the source above which the last iteration is made: below it the last
+#: floor is below the noise.
+_FINE_SNR = 1e4
 
-_CORE = 4
+#: Signal-to-noise ratios of the source above which the correction has one more term in wavelength:
+#: below them, the noise of a term exceeds what it corrects (an empirical choice, by simulations).
+_TERM_SNR = (60.0, 150.0, 400.0, 800.0, 1500.0, 8000.0, 14000.0)
+
+#: Terms in wavelength in all iterations but the last, whose purpose is the fluxes.
+_FIRST_TERMS = 3
+
+#: Signal-to-noise ratio of the source above which every second row is fitted; above twice as much,
+#: every third. All rows would hardly improve the profile.
+_ROW_STEP_SNR = 2000.0
+
+#: Signal-to-noise ratio of the flux of a row above which fluxes are not averaged over rows.
+_FLUX_SNR = 60.0
+
+#: Prior of the spline coefficients: standard deviations, as fractions of the light, within
+#: `_CORE_KNOTS` columns of the source and beyond. It limits the correction of faint sources.
+_PRIOR_CORE, _PRIOR_WINGS, _CORE_KNOTS = 0.02, 0.003, 4
+
+
+def spline_terms(signal_to_noise: float) -> int:
+    """Return the number of terms in wavelength that the signal-to-noise ratio allows."""
+    return 1 + sum(signal_to_noise > limit for limit in _TERM_SNR)
+
+
+def near_sources(pixels: PixelPlanes, traces: Array, reach: int, order: int | None) -> PixelPlanes:
+    """Return the columns that the fit of a profile needs: all of them if there is a background."""
+    low = np.nanmin(traces) - reach - 1.0 if order is None else -np.inf
+    high = np.nanmax(traces) + reach + 1.0 if order is None else np.inf
+    return pixels.cut(max(low, pixels.columns[0]), min(high, pixels.columns[-1]))
+
+
+def peak_light(flux: Array, images: list[Array]) -> Array:
+    """Return the brightest peak of all sources in each row, shape (row, 1)."""
+    peaks = [np.abs(f) * image.max(axis=1) for f, image in zip(flux, images, strict=True)]
+    return np.max(peaks, axis=0)[:, np.newaxis]
 
 
 def correct_profile(
@@ -73,87 +93,126 @@ def correct_profile(
     reach: int,
     terms: int | None,
 ) -> SourceFit:
-    """Add the spline to a Gaussian."""
+    """Add a spline correction to a Gaussian profile.
+
+    Parameters
+    ----------
+    pixels : PixelPlanes
+        The image.
+    found : SourceFit
+        Traces and Gaussian profile.
+    positives, order, reach, terms
+        As of `fit_profile`.
+
+    Returns
+    -------
+    SourceFit
+        The same with an empirical profile, and the inverse covariance of its coefficients.
+    """
     base = found.profile
     assert isinstance(base, GaussianProfile)
+    snr = found.signal_to_noise
     if terms is None:
-        terms = 1 + sum(found.signal_to_noise > limit for limit in SPLINE_TERMS)
+        terms = spline_terms(snr)
     knots = 2 * (reach - 2) + 1
-    # Of a bright source every second or third row is enough, and not much worse than all.
-    thin = 1 + (found.signal_to_noise > _HALF) + (found.signal_to_noise > 2.0 * _HALF)
-    pixels, traces = pixels.thinned(thin), found.traces[:, ::thin]
+    row_step = 1 + (snr > _ROW_STEP_SNR) + (snr > 2.0 * _ROW_STEP_SNR)
+    pixels, traces = pixels.every_nth_row(row_step), found.traces[:, ::row_step]
     rows = pixels.data.shape[0]
     known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
-    low = np.nanmin(traces) - reach - 1.0 if order is None else -np.inf
-    high = np.nanmax(traces) + reach + 1.0 if order is None else np.inf
-    pixels = clean(
-        pixels.cut(max(low, pixels.columns[0]), min(high, pixels.columns[-1])), 3 if thin > 1 else 7
-    )
-    good = pixels.good & known[:, np.newaxis]
-    offsets = [pixels.offsets(np.where(known, trace, 0.0)) for trace in traces]
-    near = np.any([np.abs(offset) <= reach for offset in offsets], axis=0)
-    behind = background_basis(pixels.columns, order, rows)
-    data = pixels.data
+    pixels = reject_spikes(near_sources(pixels, traces, reach, order), 3 if row_step > 1 else 7)
+    traces = np.where(known, traces, 0.0)
+    offsets = [pixels.offsets(trace) for trace in traces]
+    background = background_basis(pixels.columns, order, rows)
+    used = pixels.good & known[:, np.newaxis]
+    if not background:  # pixels beyond the profile constrain a background only
+        used = used & np.any([np.abs(offset) <= reach for offset in offsets], axis=0)
     profile = EmpiricalProfile(base=base, coefficients=np.zeros((knots, terms)))
     bands = profile.terms(np.where(known, pixels.wavelength, base.domain[0]))
     light = base.at(pixels.wavelength)
-    plain = [light(offset) for offset in offsets]
-    # Where there is a background, all pixels tell of it.
-    reached = good if behind else good & near
-    # The noise of a row's flux and of its background go together, which would end up in the wings:
-    # of faint sources the flux is averaged over some rows.
-    each = found.signal_to_noise / np.sqrt(max(known.sum() * thin, 1))
-    half = int(np.clip(0.5 * (_SURE / max(each, 1e-3)) ** 2, 0, 12))
-    count = len(plain)
-    flux = row_coefficients(plain + behind, reached / pixels.variance, data)[:, :count].T
-    peaks = [np.abs(f) * p.max(axis=1) for f, p in zip(flux, plain, strict=True)]
-    floor = np.max(peaks, axis=0)[:, np.newaxis] ** 2
-    # What is below the noise needs no second look.
-    floors = (
-        MODEL_ERROR_FLOORS if found.signal_to_noise > _FINE or order else MODEL_ERROR_FLOORS[:2]
-    )
-    for step in floors:
-        lit = plain
-        if step < MODEL_ERROR_FLOORS[0]:
+    gaussians = [light(offset) for offset in offsets]
+    count = len(gaussians)
+    # Errors of a row's flux and background are correlated and would end up in the wings: fluxes of
+    # faint sources are averaged over rows.
+    row_snr = snr / np.sqrt(max(known.sum() * row_step, 1))
+    half = int(np.clip(0.5 * (_FLUX_SNR / max(row_snr, 1e-3)) ** 2, 0, 12))
+    coefficients, _ = fit_rows(gaussians + background, used / pixels.variance, pixels.data)
+    flux = coefficients[:, :count].T
+    peak_square = peak_light(flux, gaussians) ** 2
+    floors = MODEL_ERROR_FLOORS if snr > _FINE_SNR or order else MODEL_ERROR_FLOORS[:2]
+    factor = None
+    for floor in floors:
+        images = gaussians
+        if floor < MODEL_ERROR_FLOORS[0]:
             light = profile.at(pixels.wavelength)
-            lit = [light(offset) for offset in offsets]
-        # What the fluxes need for a start is a profile that is about right.
-        some = terms if step == floors[-1] else min(terms, _FEW_TERMS)
-        variance = pixels.variance + step**2 * floor
-        for i in range(positives, len(lit)):
-            variance += nod_variance(flux[i][:, np.newaxis] * lit[i], offsets[i])
-        weight = reached / variance
-        coefficients = row_coefficients(lit + behind, weight, data)
+            images = [light(offset) for offset in offsets]
+        variance = pixels.variance + floor**2 * peak_square
+        for i in range(positives, count):
+            variance += nod_variance(flux[i][:, np.newaxis] * images[i], offsets[i])
+        weight = used / variance
+        coefficients, _ = fit_rows(images + background, weight, pixels.data)
         flux = _smooth(coefficients[:, :count].T, half)
-        model = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, lit, strict=True)], axis=0)
-        largest = np.abs(model).max(axis=1, keepdims=True)
-        tolerance = min(0.5 * CONVERGENCE, max(5.0 * step, _CLOSE))
-        limit = CLIP * np.sqrt(pixels.variance) + tolerance * largest
-        for i, field in enumerate(behind):
-            model += coefficients[:, count + i, np.newaxis] * field
-        weight[np.abs(data - model) > limit] = 0.0
-        bare = np.sum([f[:, np.newaxis] * p for f, p in zip(flux, plain, strict=True)], axis=0)
-        spline, factor = _fit_spline(
-            data - bare,
+        weight[_outliers(pixels, flux, images, coefficients, background, floor)] = 0.0
+        n_terms = terms if floor == floors[-1] else min(terms, _FIRST_TERMS)
+        spline, factor = fit_spline(
+            pixels.data - _sources(flux, gaussians),
             weight,
-            np.where(known, traces, 0.0),
+            traces,
             flux,
             pixels.columns,
-            bands[:, :some],
+            bands[:, :n_terms],
             knots,
-            behind,
+            background,
         )
         profile = EmpiricalProfile(base=base, coefficients=spline)
     return replace(found, profile=profile, factor=factor)
 
 
-def mirror_traces(even: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients of all knots from those of the middle one and of pairs to both its sides."""
+def _sources(flux: Array, images: list[Array]) -> Array:
+    """Light of all sources, shape (row, column)."""
+    return np.asarray(
+        np.sum([f[:, np.newaxis] * image for f, image in zip(flux, images, strict=True)], axis=0)
+    )
+
+
+def _outliers(
+    pixels: PixelPlanes,
+    flux: Array,
+    images: list[Array],
+    coefficients: Array,
+    background: list[Array],
+    floor: float,
+) -> Mask:
+    """Pixels that are far from the model of an iteration, shape (row, column)."""
+    model = _sources(flux, images)
+    peak = np.abs(model).max(axis=1, keepdims=True)
+    tolerance = min(0.5 * UNCONVERGED_ERROR, max(5.0 * floor, _CONVERGED_ERROR))
+    limit = CLIP * np.sqrt(pixels.variance) + tolerance * peak
+    for i, field in enumerate(background):
+        model += coefficients[:, len(images) + i, np.newaxis] * field
+    return np.abs(pixels.data - model) > limit
+
+
+def mirrored(even: Array) -> Array:
+    """Return the coefficients of all knots of a symmetric spline, shape (knot, term).
+
+    Parameters
+    ----------
+    even : ndarray
+        Coefficients of the middle knot and of the pairs of knots to both sides of it.
+    """
     return np.concatenate([even[:0:-1], even]) if len(even) else even
 
 
-def pairs_of_splines(offset: NDArray[np.float64], half: int) -> NDArray[np.float64]:
-    """B-splines of which pairs to both sides of the middle are added: (pair, row, column)."""
+def spline_pairs(offset: Array, half: int) -> Array:
+    """Return the sums of B-splines at opposite knots, shape (pair, row, column).
+
+    Parameters
+    ----------
+    offset : ndarray
+        Columns from the source, shape (row, column).
+    half : int
+        Number of knots to each side of the middle one.
+    """
     first, parts = splines(np.where(np.isnan(offset), 1e3, offset), 2 * half + 1)
     out = np.zeros((half + 2, *offset.shape))
     row, column = np.ogrid[: offset.shape[0], : offset.shape[1]]
@@ -163,79 +222,131 @@ def pairs_of_splines(offset: NDArray[np.float64], half: int) -> NDArray[np.float
     return out[:-1]
 
 
-def spline_prior(knots: int) -> NDArray[np.float64]:
-    """Expected size of the coefficient of each knot."""
-    place = np.abs(np.arange(knots) - knots // 2)
-    return np.where(place <= _CORE, _PRIOR, _PRIOR_WINGS)
+def spline_prior(knots: int) -> Array:
+    """Return the prior standard deviation of the coefficient of each knot."""
+    distance = np.abs(np.arange(knots) - knots // 2)
+    return np.where(distance <= _CORE_KNOTS, _PRIOR_CORE, _PRIOR_WINGS)
 
 
-def _smooth(flux: NDArray[np.float64], half: int) -> NDArray[np.float64]:
-    """Running mean along the rows, of `half` rows to each side; shape (source, row)."""
+def _smooth(flux: Array, half: int) -> Array:
+    """Mean over `half` rows to each side, shape (source, row); end rows are repeated."""
     if half == 0:
         return flux
-    from scipy.ndimage import uniform_filter1d
-
     return np.asarray(uniform_filter1d(flux, 2 * half + 1, axis=1, mode="nearest"))
 
 
-def _fit_spline(
-    residual: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    traces: NDArray[np.float64],
-    flux: NDArray[np.float64],
-    columns: NDArray[np.float64],
-    bands: NDArray[np.float64],
+def fit_spline(
+    residual: Array,
+    weight: Array,
+    traces: Array,
+    flux: Array,
+    columns: Array,
+    bands: Array,
     knots: int,
-    behind: list[NDArray[np.float64]],
-) -> tuple[NDArray[np.float64], Any]:
-    """Coefficients (knot, term) of sum_s flux_s sum_km c_km B_k(column - trace_s) L_m.
+    background: list[Array],
+) -> tuple[Array, tuple[Any, bool]]:
+    """Fit sum_s flux_s sum_km c_km B_k(column - trace_s) L_m to a residual.
 
-    And the Cholesky factor of their inverse covariance. What a fit of the background to each row
-    would take off is taken off.
+    The background, whose coefficients are free in each row, is projected out.
+
+    Parameters
+    ----------
+    residual, weight : ndarray
+        Shape (row, column).
+    traces, flux : ndarray
+        Column and flux of each source in each row, shape (source, row).
+    columns : ndarray
+        Column numbers, shape (column,).
+    bands : ndarray
+        Legendre polynomials L_m of the wavelength, shape (row, term).
+    knots : int
+        Number of knots of the splines B_k, one column apart.
+    background : list of ndarray
+        Basis of the background, each of shape (row, column).
+
+    Returns
+    -------
+    coefficients : ndarray
+        The coefficients c_km, shape (knot, term).
+    factor : tuple
+        Cholesky factor of their inverse covariance, as of `scipy.linalg.cho_factor`.
+
+    Raises
+    ------
+    ProfileError
+        If the normal matrix is not positive definite.
     """
-    from scipy.linalg import cho_factor, cho_solve
+    square, right = _spline_sums(residual, weight, traces, flux, columns, bands, knots, background)
+    square.reshape(-1)[:: len(square) + 1] += np.repeat(spline_prior(knots), bands.shape[1]) ** -2
+    try:
+        factor = cho_factor(square, overwrite_a=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        raise ProfileError(
+            "no profile can be fitted, expected more good pixels and fewer outliers; give a "
+            "profile fitted to another image, or spline=False for a Gaussian"
+        ) from None
+    found = cho_solve(factor, right.ravel(), check_finite=False)
+    return np.asarray(found, dtype=np.float64).reshape(right.shape), factor
 
+
+def _spline_sums(
+    residual: Array,
+    weight: Array,
+    traces: Array,
+    flux: Array,
+    columns: Array,
+    bands: Array,
+    knots: int,
+    background: list[Array],
+) -> tuple[Array, Array]:
+    """Normal matrix (knot * term, knot * term) and right-hand side (knot, term) of `fit_spline`.
+
+    In the frame of a source, all pixels of a row are at the same distance from the knot below: the
+    four values of the splines are common to the row, and products of two of them fill bands of the
+    normal matrix. The sums take a fraction of the time of an explicit design matrix.
+    """
     rows, terms = bands.shape
     half, count = knots // 2, columns.size
-    # In the frame of a source all pixels of a row are as far from the knot below: the four values
-    # of the splines are the row's, and products of two of them fill bands of the normal matrix.
     first = [np.floor(columns[0] - trace).astype(np.intp) for trace in traces]
     values = [np.stack(splines((columns[0] - t) % 1.0, knots)[1], axis=1) for t in traces]
     size = knots + 8
-    left, other = np.triu_indices(terms)
-    pairs = bands[:, left] * bands[:, other]
+    upper, lower = np.triu_indices(terms)
+    pairs = bands[:, upper] * bands[:, lower]
     matrix = np.zeros((knots, terms, knots, terms))
     # Sums over each row of splines times residual and background, shape (row, knot).
-    pulls = np.zeros((1 + len(behind), rows, knots))
-    padded = np.zeros((2 + len(behind), rows, count + 2 * size))
+    products = np.zeros((1 + len(background), rows, knots))
+    padded = np.zeros((2 + len(background), rows, count + 2 * size))
     padded[0, :, size:-size] = weight
-    for plane, field in zip(padded[1:], (residual, *behind), strict=True):
+    for plane, field in zip(padded[1:], (residual, *background), strict=True):
         np.multiply(weight, field, out=plane[:, size:-size])
-    frame = np.arange(-half - 4, half + 5)  # knots below a pixel, from the source
+    frame = np.arange(-half - 4, half + 5)  # knot below a pixel, counted from the source
     flat = padded.reshape(len(padded), -1)
-    start = (np.arange(rows) * padded.shape[2])[:, np.newaxis]
+    row_start = (np.arange(rows) * padded.shape[2])[:, np.newaxis]
     i, j = np.ogrid[:4, :4]
     knot = np.arange(knots)
     for s, f in enumerate(flux):
         at = np.clip(frame - first[s][:, np.newaxis] + size, 0, padded.shape[2] - 1)
-        both = flat[:, start + at] * f[:, np.newaxis]
-        # Of each row the pixels that are below knot k by j, shape (row, j, k).
-        near, *rest = (np.stack([b[:, 5 - n : 5 - n + knots] for n in range(4)], 1) for b in both)
-        pulls += [np.matmul(values[s][:, np.newaxis], part)[:, 0] for part in rest]
+        planes = flat[:, row_start + at] * f[:, np.newaxis]
+        # Pixels that are j columns below knot k, shape (row, j, k).
+        weights, *others = (
+            np.stack([plane[:, 5 - n : 5 - n + knots] for n in range(4)], 1) for plane in planes
+        )
+        products += [np.matmul(values[s][:, np.newaxis], part)[:, 0] for part in others]
         for t in range(s, len(flux)):  # the other half is its mirror image
-            products = values[s][:, np.newaxis] * (values[t] * flux[t][:, np.newaxis])[..., None]
+            both = values[s][:, np.newaxis] * (values[t] * flux[t][:, np.newaxis])[..., None]
             spread = np.zeros((rows, 7, 4))
-            spread[:, i - j + 3, j] = products
-            apart = first[t] - first[s]
-            for distance in np.unique(apart).tolist():
-                some = slice(None) if (apart == distance).all() else apart == distance
+            spread[:, i - j + 3, j] = both
+            distances = first[t] - first[s]
+            for distance in np.unique(distances).tolist():
+                alike = distances == distance
+                part = slice(None) if alike.all() else alike
                 low = 3 if s == t else 0
                 band = distance + np.arange(low - 3, 4)
-                sums = np.matmul(spread[some, low:], near[some])
-                upper = sums.reshape(len(sums), -1).T @ pairs[some]
+                sums = np.matmul(spread[part, low:], weights[part])
+                triangle = sums.reshape(len(sums), -1).T @ pairs[part]
                 total = np.empty((band.size, knots, terms, terms))
-                total[..., left, other] = upper.reshape(band.size, knots, -1)
-                total[..., other, left] = total[..., left, other]
+                total[..., upper, lower] = triangle.reshape(band.size, knots, -1)
+                total[..., lower, upper] = total[..., upper, lower]
                 to = knot + band[:, np.newaxis]
                 b, k = np.nonzero((to >= 0) & (to < knots))
                 matrix[k, :, to[b, k], :] += total[b, k]
@@ -243,22 +354,12 @@ def _fit_spline(
                     b, k = b[b > 0], k[b > 0]
                 matrix[to[b, k], :, k, :] += total[b, k]
     square = matrix.reshape(knots * terms, knots * terms)
-    pull, *across = pulls
-    if behind:
-        level, inverse = fit_rows(behind, weight, residual)
-        pull -= sum(level[:, i, np.newaxis] * part for i, part in enumerate(across))
+    right, *across = products
+    if background:
+        coefficients, inverse = fit_rows(background, weight, residual)
+        right -= sum(coefficients[:, i, np.newaxis] * part for i, part in enumerate(across))
         fields = (np.stack(across, axis=1)[..., np.newaxis] * bands[:, None, None]).reshape(
-            rows, len(behind), -1
+            rows, len(background), -1
         )
         square -= np.tensordot(fields, np.matmul(inverse, fields), axes=((0, 1), (0, 1)))
-    right = pull.T @ bands
-    square.reshape(-1)[:: len(square) + 1] += np.repeat(spline_prior(knots), terms) ** -2
-    try:
-        factor = cho_factor(square, overwrite_a=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        raise ProfileError(
-            "no profile can be learned, expected more good pixels and none that are wild; give one "
-            "that another image has taught, or spline=False for a Gaussian"
-        ) from None
-    found = cho_solve(factor, right.ravel(), check_finite=False)
-    return np.asarray(found, dtype=np.float64).reshape(knots, terms), factor
+    return square, right.T @ bands

@@ -1,4 +1,4 @@
-"""SlitImage: a two-dimensional LRS spectrum, or a stack of them, as the pipeline leaves it."""
+"""SlitImage: a two-dimensional LRS spectrum, or a stack of integrations, of the pipeline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import reader, writer
-from glue_lrs.errors import ProductError
+from glue_lrs.errors import LRSError, ProductError
+from glue_lrs.image.specutils2d import image_to_spectrum, spectrum_changes
+from glue_lrs.image.stack import integration_planes, median_planes
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -29,23 +31,23 @@ _PLANES = ("err", "var_poisson", "var_rnoise", "var_flat", "dq")
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SlitImage:
-    """A spectral image of MIRI LRS: rows are dispersion, columns are cross-dispersion.
+    """Spectral image of MIRI LRS: dispersion along rows, cross-dispersion along columns.
 
-    Indices count from 0 and a pixel's centre is a whole number. Arrays are not copied, and nothing
-    in this package changes them; they may be memory-mapped and of any byte order.
+    Indices start at 0, and pixel centres are at integers. Arrays are not copied and never modified;
+    they may be memory-mapped and of any byte order.
 
     Parameters
     ----------
     data : ndarray
         Surface brightness, shape (row, column) or (integration, row, column), in `unit`.
     wavelength : ndarray
-        Wavelength of each pixel in micron, shape (row, column), NaN where there is none.
+        Wavelength of each pixel in micron, shape (row, column), NaN where undefined.
     unit : `~astropy.units.Unit`
-        MJy/sr where the photometric calibration has been applied, else DN/s.
+        MJy/sr if the photometric calibration has been applied, else DN/s.
     err, var_poisson, var_rnoise, var_flat : ndarray, optional
-        Total error and the three variances, of the shape of `data`. None counts as 0.
+        Total error and the three variances, with the shape of `data`. None is treated as 0.
     dq : ndarray of uint32, optional
-        Data quality flags, of the shape of `data`. Only bit 0 (`DO_NOT_USE`) removes a pixel.
+        Data quality flags, with the shape of `data`. Only bit 0 (`DO_NOT_USE`) excludes a pixel.
     exp_type : str
         EXP_TYPE: ``"MIR_LRS-FIXEDSLIT"`` or ``"MIR_LRS-SLITLESS"``.
     calibrated : bool
@@ -53,36 +55,35 @@ class SlitImage:
     pixel_area : float, optional
         Solid angle of a pixel in sr (PIXAR_SR).
     dispaxis : int
-        DISPAXIS. LRS disperses along rows, which is 2; nothing else is accepted.
+        DISPAXIS; must be 2, dispersion along rows.
     source_type : str, optional
         SRCTYPE: ``"POINT"`` or ``"EXTENDED"``.
     subarray : str, optional
-        SUBARRAY: the key into an APCORR reference.
+        SUBARRAY, which selects the row of an APCORR reference.
     name : str, optional
-        Slit name, where the file gives one; the EXP_TYPE takes its place otherwise.
+        Slit name; the EXP_TYPE if the file has none.
     spectral_order : int
         Spectral order, 1 for a prism.
     source_ra, source_dec : float, optional
-        Where the telescope meant to put the source (DITH_RA, DITH_DEC), in degrees.
+        Intended position of the source (DITH_RA, DITH_DEC), in degrees.
     times : `~astropy.table.Table`, optional
-        The rows of INT_TIMES that belong to the integrations of a stack, in order.
+        Rows of INT_TIMES for the integrations of a stack, in order.
     header, sci_header : `~astropy.io.fits.Header`
-        Headers of the primary HDU and of the SCI extension. The image gets its own, an `LazyHeader`.
+        Headers of the primary HDU and of the SCI extension, stored as copies (`LazyHeader`).
     filename : str, optional
-        The file the image was read from, as messages call it.
+        File from which the image was read, as given in messages.
     path : str, optional
-        Its absolute path, for the provenance.
+        Absolute path of the file, for the provenance.
     kind : str
         ``"s2d"``, ``"cal"`` or ``"calints"``.
     wcs_source : `~gwcs.wcs.WCS` or callable, optional
-        Where `wcs` comes from: the world coordinate system (column, row -> RA, Dec in degrees,
-        wavelength in micron), or a function without arguments that loads it when it is first
-        asked for.
+        Source of `wcs`: the world coordinate system (column, row -> RA, Dec in degrees, wavelength
+        in micron), or a function without arguments that loads it at first access.
 
     Raises
     ------
     ProductError
-        If shapes disagree or something that an extraction cannot do without is missing.
+        If shapes are inconsistent, or the unit or DISPAXIS is not as expected.
     """
 
     data: NDArray[Any]
@@ -117,57 +118,76 @@ class SlitImage:
     def __post_init__(self) -> None:
         for name in ("header", "sci_header"):
             object.__setattr__(self, name, LazyHeader.from_header(getattr(self, name)))
-        where = self.filename or "image"
         if self.data.ndim not in (2, 3) or 0 in self.data.shape:
             raise ProductError(
-                f"{where}: SCI has shape {self.data.shape}, expected (row, column) or "
-                "(integration, row, column) with at least one pixel"
+                f"SCI has shape {self.data.shape}, expected (row, column) or "
+                "(integration, row, column) with at least one pixel",
+                subject=self.label,
             )
         if self.wavelength.shape != self.data.shape[-2:]:
             raise ProductError(
-                f"{where}: WAVELENGTH has shape {self.wavelength.shape}, "
-                f"expected {self.data.shape[-2:]} as SCI"
+                f"WAVELENGTH has shape {self.wavelength.shape}, "
+                f"expected {self.data.shape[-2:]} as SCI",
+                subject=self.label,
             )
         for plane in _PLANES:
             values = getattr(self, plane)
             if values is not None and values.shape != self.data.shape:
                 raise ProductError(
-                    f"{where}: {plane.upper()} has shape {values.shape}, "
-                    f"expected {self.data.shape} as SCI"
+                    f"{plane.upper()} has shape {values.shape}, expected {self.data.shape} as SCI",
+                    subject=self.label,
                 )
         expected = u.MJy / u.sr if self.calibrated else u.DN / u.s
         if self.unit != expected:
             raise ProductError(
-                f"{where}: unit is {self.unit}, expected {expected} for an image that is "
-                f"{'' if self.calibrated else 'not '}photometrically calibrated"
+                f"unit is {self.unit}, expected {expected} for an image that is "
+                f"{'' if self.calibrated else 'not '}photometrically calibrated",
+                subject=self.label,
             )
         if self.dispaxis != 2:
             found = "none" if self.dispaxis is None else self.dispaxis
-            raise ProductError(f"{where}: DISPAXIS is {found}, expected 2 (dispersion along rows)")
+            raise ProductError(
+                f"DISPAXIS is {found}, expected 2 (dispersion along rows)", subject=self.label
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of rows and of columns."""
+        """Number of rows and number of columns."""
         return self.data.shape[-2], self.data.shape[-1]
 
     @property
     def is_stack(self) -> bool:
-        """Whether there is an axis of integrations, even if it has one element only."""
+        """Whether there is an axis of integrations, possibly of length 1."""
         return self.data.ndim == 3
 
     @property
     def slit_name(self) -> str:
-        """The name that an EXTRACT1D aperture's ``id`` must match."""
+        """Name that the ``id`` of an EXTRACT1D aperture must match."""
         return self.name or self.exp_type
 
     @property
     def label(self) -> str:
-        """How messages call this image."""
+        """Name of the image in messages."""
         return self.filename or "image"
 
     @property
+    def is_point_source(self) -> bool:
+        """Whether SRCTYPE is POINT."""
+        return (self.source_type or "").upper() == "POINT"
+
+    @property
+    def is_extended_source(self) -> bool:
+        """Whether SRCTYPE is EXTENDED."""
+        return (self.source_type or "").upper() == "EXTENDED"
+
+    @property
+    def loaded_wcs_source(self) -> WCS | Callable[[], WCS | None] | None:
+        """The WCS if already loaded, else `wcs_source`: loading is slow."""
+        return self.__dict__.get("wcs", self.wcs_source)
+
+    @property
     def has_variances(self) -> bool:
-        """Whether any of the three variance planes is there; without them errors are 0."""
+        """Whether there is a variance plane; without any, the errors of a spectrum are 0."""
         return not (self.var_poisson is None and self.var_rnoise is None and self.var_flat is None)
 
     @cached_property
@@ -177,7 +197,7 @@ class SlitImage:
 
     @property
     def bounding_box(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """((first column, last column), (first row, last row)) where the WCS holds; pixel edges."""
+        """((left, right), (bottom, top)): pixel edges of the area in which the WCS is valid."""
         box = None if self.wcs is None else self.wcs.bounding_box
         if box is None:
             rows, columns = self.shape
@@ -189,19 +209,24 @@ class SlitImage:
 
     @classmethod
     def from_any(cls, image: SlitImage | Spectrum) -> SlitImage:
-        """Take an image as it is, and make one of a spectrum of two axes.
+        """Return an image unchanged, or convert a two-dimensional spectrum to an image.
 
         Parameters
         ----------
         image : SlitImage or `~specutils.Spectrum`
-            An image, or what reading with ``format="lrs-s2d"`` gave.
+            An image, or a spectrum read with ``format="lrs-s2d"``.
+
+        Returns
+        -------
+        SlitImage
+            The image.
 
         Raises
         ------
         ProductError
-            If it is something else.
+            If `image` is of another type.
         LRSError
-            As `from_spectrum`.
+            As in `from_spectrum`.
         """
         if isinstance(image, SlitImage):
             return image
@@ -213,95 +238,96 @@ class SlitImage:
 
     @classmethod
     def from_spectrum(cls, spectrum: Spectrum) -> SlitImage:
-        """Make an image of a spectrum of two axes: see `glue_lrs.image.specutils2d.spectrum_to_image`.
+        """Convert a two-dimensional specutils spectrum to an image.
 
         Parameters
         ----------
         spectrum : `~specutils.Spectrum`
-            What `to_spectrum`, or reading with ``format="lrs-s2d"``, gave; changed or not.
+            Result of `to_spectrum`, or a spectrum read with ``format="lrs-s2d"``, possibly
+            modified.
 
         Returns
         -------
         SlitImage
-            The image it was made from if it is unchanged, else one of the spectrum's own values.
+            The original image if the spectrum is unmodified, else an image with the values of the
+            spectrum: see `glue_lrs.image.specutils2d.spectrum_changes`.
 
         Raises
         ------
         LRSError
-            If it does not come from an image, or is no surface brightness any more.
+            If the spectrum was not made from an image, or is not a surface brightness.
         """
-        from glue_lrs.image.specutils2d import spectrum_to_image
-
-        return spectrum_to_image(spectrum)
+        image = spectrum.meta.get("image")
+        if not isinstance(image, SlitImage):
+            raise LRSError(
+                f"the spectrum of shape {spectrum.flux.shape} has no meta['image'], expected one "
+                "read with format='lrs-s2d' or made by SlitImage.to_spectrum"
+            )
+        changes = spectrum_changes(spectrum, image)
+        return replace(image, **changes) if changes else image
 
     def to_spectrum(self) -> Spectrum:
-        """Make a specutils spectrum of two axes: see `glue_lrs.image.specutils2d.image_to_spectrum`.
+        """Convert the image to a two-dimensional specutils spectrum.
 
         Returns
         -------
         `~specutils.Spectrum`
-            Flux of shape (column, row), or (integration, column, row), the wavelength ascending.
+            Flux of shape (column, row), or (integration, column, row), the wavelength ascending:
+            see `glue_lrs.image.specutils2d.image_to_spectrum`.
         """
-        from glue_lrs.image.specutils2d import image_to_spectrum
-
         return image_to_spectrum(self)
 
     def integration(self, number: int) -> SlitImage:
-        """One integration of a stack as an image of its own.
+        """Return one integration of a stack.
 
         Parameters
         ----------
         number : int
-            Which one, counted from 0.
+            Index of the integration, from 0.
 
         Returns
         -------
         SlitImage
-            Shape (row, column); the arrays are views.
+            Image of shape (row, column); its arrays are views.
 
         Raises
         ------
         LRSError
-            If there is no such integration, or the image is no stack.
+            If there is no such integration, or the image is not a stack.
         """
-        from glue_lrs.image.stack import integration
-
-        return integration(self, number)
+        return replace(self, **integration_planes(self, number))
 
     def median(self) -> SlitImage:
-        """The median of all integrations of a stack, pixel by pixel, as an image of its own.
+        """Return the pixelwise median over the integrations of a stack.
 
         Returns
         -------
         SlitImage
-            Shape (row, column). Pixels without a value in any integration are NaN, with DQ bit 0
-            set. Each pixel's median leaves out the integrations in which it is flagged or not
-            finite.
+            Image of shape (row, column). The median of a pixel excludes integrations in which it is
+            flagged or not finite. Pixels without a valid integration are NaN, with DQ bit 0 set.
 
         Raises
         ------
         LRSError
-            If the image is no stack.
+            If the image is not a stack.
 
         Notes
         -----
-        The variance of a median of N independent values of a normal distribution is the values'
-        mean variance times pi / (2 N + 1) for odd N, pi / (2 N + 2.6) for even N, and 1 / N for one
-        or two: within 1% for all N. That goes for photon and read noise. The flat's error is the
-        same in all integrations, so that its variance is their mean.
+        The variance of the median of N independent normally distributed values is their mean
+        variance times pi / (2 N + 1) for odd N, pi / (2 N + 2.6) for even N, and 1 / N for N = 1
+        and 2, to within 1%. This applies to photon and read noise. The error of the flat field is
+        the same in all integrations: its variance is their mean variance.
         """
-        from glue_lrs.image.stack import median
-
-        return median(self)
+        return replace(self, **median_planes(self))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SlitImage:
         copied: dict[str, Any] = {
-            name: None if values is None else np.array(values)  # in memory
+            name: None if values is None else np.array(values)  # not memory-mapped
             for name in ("data", "wavelength", *_PLANES)
             for values in [getattr(self, name)]
         }
         copied |= {name: deepcopy(getattr(self, name), memo) for name in ("times", "wcs_source")}
-        made = replace(self, **copied)  # each image has headers of its own
+        made = replace(self, **copied)  # which copies the headers
         memo[id(self)] = made
         return made
 
@@ -311,8 +337,8 @@ class SlitImage:
 
 
 def load_wcs(source: WCS | Callable[[], WCS | None] | None) -> WCS | None:
-    """The WCS itself, of what `SlitImage.wcs_source` may be."""
-    if source is None or hasattr(source, "forward_transform"):  # a WCS is callable as well
+    """Return the WCS given by `SlitImage.wcs_source`."""
+    if source is None or hasattr(source, "forward_transform"):  # a WCS is itself callable
         return source
     return source()
 
@@ -334,18 +360,18 @@ SlitImage.read = reader(
     Raises
     ------
     ProductError
-        If the file is not such a file, or something in it is missing or wrong.
+        If the file is of another kind, or a required part is missing or invalid.
     """,
 )
 
 SlitImage.write = writer(
     "lrs",
-    """Write a spectral image as a file like the pipeline's.
+    """Write a spectral image in the pipeline's format.
 
     Parameters
     ----------
     path : str or path-like
-        The file to write.
+        File to write.
     overwrite : bool
         Whether an existing file may be replaced.
 

@@ -1,8 +1,8 @@
-"""Where the header says the source is: from DITH_RA and DITH_DEC through the WCS.
+"""Expected position of the source: DITH_RA and DITH_DEC transformed by the WCS.
 
-The rules are the pipeline's (``location_from_wcs``) but for the trace on an image that is not
-resampled: the pipeline stores it some rows from where it belongs and loses the last one; here each
-row gets its own.
+The rules are those of the pipeline (``location_from_wcs``), except for the trace on an image that
+is not resampled: the pipeline stores it several rows off and drops the last row; here each row has
+its own value.
 """
 
 from __future__ import annotations
@@ -24,31 +24,38 @@ __all__ = ["SourcePosition", "expected_position", "header_column", "nod_column",
 
 
 def source_position(image: SlitImage) -> SourcePosition | None:
-    """Column at which the header puts the source; None where it is not known.
+    """Return the expected position of the source; None if it is unknown.
 
     Parameters
     ----------
     image : SlitImage
         The image.
+
+    Returns
+    -------
+    SourcePosition or None
+        The position.
     """
-    with contextlib.suppress(NotImplementedError):  # a WCS that has no inverse
+    with contextlib.suppress(NotImplementedError):  # a WCS without an inverse
         found = expected_position(image)
         return found if isinstance(found, SourcePosition) else None
     return None
 
 
 def nod_column(image: SlitImage) -> float | None:
-    """Column of the other nod at the middle wavelength, by dither offsets and an unresampled WCS.
+    """Return the expected column of the other nod at the central wavelength.
+
+    Computed from the dither offsets and the WCS of an image that is not resampled.
 
     Parameters
     ----------
     image : SlitImage
-        An image whose WCS has the frame ``v2v3``, and whose header has XOFFSET and YOFFSET.
+        Image with the frame ``v2v3`` in its WCS, and XOFFSET and YOFFSET in its header.
 
     Returns
     -------
     float or None
-        The column; None where it cannot be told.
+        The column; None if it cannot be determined.
     """
     wcs = image.wcs
     if wcs is None or "v2v3" not in wcs.available_frames:
@@ -64,7 +71,7 @@ def nod_column(image: SlitImage) -> float | None:
         angle, v2, v3, parity = (float(science[key]) for key in keys)
     except (KeyError, TypeError, ValueError):
         return None
-    # From the aperture's ideal frame to V2, V3: the pointing is the mirror image of this one's.
+    # From the ideal frame of the aperture to V2, V3; the other nod has the opposite offset.
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     v2 += parity * x * cosine + y * sine
     v3 += -parity * x * sine + y * cosine
@@ -74,13 +81,13 @@ def nod_column(image: SlitImage) -> float | None:
 
 
 def header_column(image: SlitImage) -> float | None:
-    """Column of the source in the middle row, by the header; None where it does not tell."""
+    """Return the expected column of the source in the middle row; None if it is unknown."""
     row = image.shape[0] // 2
     known = image.wavelength[row][np.isfinite(image.wavelength[row])]
     if image.kind != "s2d" or known.size == 0:
         position = expected_position(image)
         return position.column if isinstance(position, SourcePosition) else None
-    # The trace is straight: one call of the WCS, which takes longer than the fit of a row, will do.
+    # The trace of a resampled image is straight: a single (slow) evaluation of the WCS suffices.
     if image.source_ra is None or image.source_dec is None or image.wcs is None:
         return None
     wavelength = float(known.mean())
@@ -91,16 +98,16 @@ def header_column(image: SlitImage) -> float | None:
 
 @dataclass(frozen=True)
 class SourcePosition:
-    """Where the source is expected.
+    """Expected position of the source.
 
     Parameters
     ----------
     row : int
-        The reference row: the middle of the bounding box.
+        Reference row: the middle of the bounding box.
     wavelength : float
-        Wavelength there in micron.
+        Wavelength in the reference row in micron.
     column : float
-        Column of the source there.
+        Column of the source in the reference row.
     """
 
     row: int
@@ -109,20 +116,20 @@ class SourcePosition:
 
 
 def expected_position(image: SlitImage) -> SourcePosition | str:
-    """Column at which the header and the WCS put the source.
+    """Return the position of the source given by header and WCS.
 
     Parameters
     ----------
     image : SlitImage
-        A fixed-slit image with a WCS, DITH_RA and DITH_DEC.
+        Fixed-slit image with a WCS, DITH_RA and DITH_DEC.
 
     Returns
     -------
     SourcePosition or str
-        Or, where it is not known, why.
+        The position, or the reason why it is unknown.
     """
     if image.exp_type != FIXED_SLIT:
-        return f"a source position cannot be had for EXP_TYPE {image.exp_type}"
+        return f"there is no source position for EXP_TYPE {image.exp_type}"
     if image.source_ra is None or image.source_dec is None:
         return "the header has no DITH_RA and DITH_DEC"
     if image.wcs is None:

@@ -1,8 +1,7 @@
-"""Stack: many integrations -> one image, one of them or their median."""
+"""Planes of one integration of a stack, or of the median over its integrations."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,44 +9,45 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.statistics import masked_median, median_variance
 from glue_lrs.errors import LRSError
+from glue_lrs.image.pixels import good_pixels
 from glue_lrs.instrument import DO_NOT_USE
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["integration", "median"]
+__all__ = ["BLOCK_PIXELS", "integration_planes", "median_planes"]
 
+#: Variances that are independent between integrations.
 _RANDOM = ("var_poisson", "var_rnoise")
 
 _PLANES = ("err", "var_poisson", "var_rnoise", "var_flat", "dq")
 
-#: Numbers that are sorted at once.
-_BLOCK = 1 << 22
+#: Number of pixels that are sorted at a time, which limits the memory.
+BLOCK_PIXELS = 1 << 22
 
 
-def integration(image: SlitImage, number: int) -> SlitImage:
-    """One integration of a stack as an image of its own; the arrays are views.
-
-    See `SlitImage.integration`.
-    """
+def integration_planes(image: SlitImage, number: int) -> dict[str, Any]:
+    """Return the fields of `SlitImage` for one integration: see `SlitImage.integration`."""
     count = image.data.shape[0] if image.is_stack else 0
     if not 0 <= number < count:
         expected = f"0 to {count - 1}" if count else "none, as it is a single image"
-        raise LRSError(f"{image.label}: integration is {number}, expected {expected}")
+        raise LRSError(f"integration is {number}, expected {expected}", subject=image.label)
     planes = {name: getattr(image, name) for name in _PLANES}
     cut: dict[str, Any] = {
         name: None if plane is None else plane[number] for name, plane in planes.items()
     }
-    return replace(image, data=image.data[number], times=None, wcs_source=_wcs(image), **cut)
+    return {
+        "data": image.data[number],
+        "times": None,
+        "wcs_source": image.loaded_wcs_source,
+        **cut,
+    }
 
 
-def median(image: SlitImage) -> SlitImage:
-    """The median of all integrations of a stack, pixel by pixel, as an image of its own.
-
-    See `SlitImage.median`.
-    """
+def median_planes(image: SlitImage) -> dict[str, Any]:
+    """Return the fields of `SlitImage` for the median: see `SlitImage.median`."""
     if not image.is_stack:
-        raise LRSError(f"{image.label}: is a single image, expected a stack of integrations")
+        raise LRSError("is a single image, expected a stack of integrations", subject=image.label)
     number, rows, columns = image.data.shape
     planes: dict[str, NDArray[Any] | None] = {name: getattr(image, name) for name in _PLANES}
     data = np.empty((rows, columns))
@@ -57,21 +57,17 @@ def median(image: SlitImage) -> SlitImage:
         for name in ("var_poisson", "var_rnoise", "var_flat", "err")
         if planes[name] is not None
     }
-    step = max(_BLOCK // (number * columns), 1)
+    step = max(BLOCK_PIXELS // (number * columns), 1)
     for first in range(0, rows, step):
         cut = (slice(None), slice(first, first + step))
         variances = {name: np.asarray(getattr(image, name)[cut]) for name in means}
         values = np.asarray(image.data[cut])
-        good = np.isfinite(values)
-        if image.dq is not None:
-            good &= (image.dq[cut] & DO_NOT_USE) == 0
-        for variance in variances.values():
-            good &= np.isfinite(variance)
+        good = good_pixels(image, cut)
         here = count[cut[1]] = good.sum(axis=0)
-        with np.errstate(invalid="ignore", over="ignore"):  # of what is not good
+        with np.errstate(invalid="ignore", over="ignore"):  # from bad pixels
             data[cut[1]] = masked_median(values, good)
             for name, variance in variances.items():
-                # Products of single precision are exact enough for an error; sums are not.
+                # Single precision suffices for the square of an error, but not for the sum.
                 power = variance**2 if name == "err" else variance
                 total = np.sum(power, axis=0, dtype=float, where=good)
                 means[name][cut[1]] = total / np.maximum(here, 1)
@@ -92,9 +88,4 @@ def median(image: SlitImage) -> SlitImage:
         if plane is not None:
             plane[none] = np.nan
     made["dq"] = np.where(none, DO_NOT_USE, 0).astype(np.uint32)
-    return replace(image, data=data, times=None, wcs_source=_wcs(image), **made)
-
-
-def _wcs(image: SlitImage) -> Any:
-    """The WCS if it is loaded already: it would be loaded again for each integration."""
-    return image.__dict__.get("wcs", image.wcs_source)
+    return {"data": data, "times": None, "wcs_source": image.loaded_wcs_source, **made}

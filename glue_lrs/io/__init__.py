@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-from glue_lrs.io import apcorr, c1d, formats, psf, reference
+from glue_lrs.io.formats import register
 
-for _register in (
-    formats.register_images,
-    apcorr.register,
-    psf.register,
-    reference.register,
-    formats.register_extractions,
-    c1d.register,
-    formats.register_spectra,
-):
-    _register()
+register()

@@ -1,6 +1,6 @@
-"""The best references of a file, from the Calibration Reference Data System (CRDS).
+"""Best references of a file, from the Calibration Reference Data System (CRDS).
 
-Needs the optional package ``crds``, which keeps what it has fetched in the folder ``CRDS_PATH``.
+Requires the optional package ``crds``, which caches reference files in the folder ``CRDS_PATH``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from astropy.io import fits
 
 from glue_lrs.errors import LRSError, ProductError
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
-from glue_lrs.io.files import open_fits
+from glue_lrs.io.files import one_line, open_fits
 
 __all__ = ["REFERENCES", "best_references"]
 
-#: The types of reference that an extraction uses.
+#: Types of reference files that an extraction uses.
 REFERENCES = ("extract1d", "apcorr", "psf")
 
-#: Header cards that the rules for these types ask for, and what CRDS calls them.
+#: Header cards that the rules of these types use, and their names in CRDS.
 _PARAMETERS = {
     "TELESCOP": "META.TELESCOPE",
     "INSTRUME": "META.INSTRUMENT.NAME",
@@ -40,35 +40,35 @@ _PARAMETERS = {
     "DATE-OBS": "META.OBSERVATION.DATE",
     "TIME-OBS": "META.OBSERVATION.TIME",
 }
-#: Those that no rule does without.
-_NEEDED = ("INSTRUME", "EXP_TYPE", "DATE-OBS", "TIME-OBS")
+#: Cards that all rules require.
+_REQUIRED = ("INSTRUME", "EXP_TYPE", "DATE-OBS", "TIME-OBS")
 
 
 def best_references(
     file: str | PathLike[str] | fits.Header | Mapping[str, Any], context: str | None = None
 ) -> dict[str, str | None]:
-    """Find, and fetch where they are not in the cache, the best references of a file.
+    """Return the best references of a file, downloaded if they are not in the cache.
 
     Parameters
     ----------
     file : str, path-like, Header or mapping
         A file of MIRI LRS, or its primary header.
     context : str, optional
-        CRDS context, such as ``"jwst_1322.pmap"``; by default what CRDS takes: the environment
-        variable CRDS_CONTEXT, or the server's choice.
+        CRDS context, such as ``"jwst_1322.pmap"``; by default that of the environment variable
+        CRDS_CONTEXT, or of the server.
 
     Returns
     -------
     dict
-        Path of ``extract1d``, ``apcorr`` and ``psf``; None where CRDS has none ("N/A").
+        Paths of ``extract1d``, ``apcorr`` and ``psf``; None if CRDS has none ("N/A").
 
     Raises
     ------
     ProductError
-        If the file is not one of MIRI LRS or lacks a card that CRDS needs.
+        If it is not a file of MIRI LRS, or lacks a card that CRDS requires.
     LRSError
-        If the package ``crds`` is missing, CRDS cannot be reached and its cache does not have what
-        is needed, or it has no EXTRACT1D reference for the file.
+        If the package ``crds`` is missing, CRDS cannot be reached and its cache lacks the files, or
+        it has no EXTRACT1D reference for the file.
     """
     parameters = _parameters(file)
     crds = _import_crds()
@@ -82,12 +82,14 @@ def _parameters(file: str | PathLike[str] | fits.Header | Mapping[str, Any]) -> 
             header: Mapping[str, Any] = hdulist[0].header.copy()
     else:
         label, header = "header", file
-    missing = [name for name in _NEEDED if header.get(name) in (None, "")]
+    missing = [name for name in _REQUIRED if header.get(name) in (None, "")]
     if missing:
-        raise ProductError(f"{label}: {', '.join(missing)} missing, expected in order to ask CRDS")
+        raise ProductError(
+            f"{', '.join(missing)} missing, expected in order to ask CRDS", subject=label
+        )
     mode = f"{header['INSTRUME']} {header['EXP_TYPE']}"
     if header["INSTRUME"] != "MIRI" or header["EXP_TYPE"] not in (FIXED_SLIT, SLITLESS):
-        raise ProductError(f"{label}: is of {mode}, expected MIRI {FIXED_SLIT} or {SLITLESS}")
+        raise ProductError(f"is of {mode}, expected MIRI {FIXED_SLIT} or {SLITLESS}", subject=label)
     return {
         parameter: header[card]
         for card, parameter in _PARAMETERS.items()
@@ -97,7 +99,7 @@ def _parameters(file: str | PathLike[str] | fits.Header | Mapping[str, Any]) -> 
 
 def _import_crds() -> ModuleType:
     try:
-        import crds
+        import crds  # noqa: PLC0415 - optional
     except ImportError:
         raise LRSError(
             "the package crds is not installed, expected for references of CRDS: "
@@ -109,7 +111,7 @@ def _import_crds() -> ModuleType:
 def _find(
     crds: ModuleType, kind: str, parameters: Mapping[str, Any], context: str | None
 ) -> str | None:
-    # One type at a time: where a context has no rules for one, CRDS would give none at all.
+    # One type at a time: if a context has no rules for one type, CRDS returns none at all.
     exceptions = crds.exceptions
     try:
         with _quiet():
@@ -119,34 +121,30 @@ def _find(
     except exceptions.CrdsLookupError as error:
         if kind != "extract1d":
             return None
-        raise LRSError(f"CRDS has no {kind} reference for this file: {_line(error)}") from None
-    except AssertionError as error:  # how the client checks its arguments
-        raise LRSError(f"CRDS context {context!r}: {_line(error)}") from None
-    # SystemExit is what the client ends with where there is neither a server nor a cache.
+        raise LRSError(f"CRDS has no {kind} reference for this file: {one_line(error)}") from None
+    except AssertionError as error:  # from the argument checks of the client
+        raise LRSError(f"CRDS context {context!r}: {one_line(error)}") from None
+    # The client raises SystemExit if there is neither a server nor a cache.
     except (exceptions.CrdsError, OSError, SystemExit) as error:
         server = os.environ.get("CRDS_SERVER_URL") or "not set"
         cache = os.environ.get("CRDS_PATH") or "not set"
-        why = "" if isinstance(error, SystemExit) else f" ({_line(error)})"
+        reason = "" if isinstance(error, SystemExit) else f" ({one_line(error)})"
         rules = context or os.environ.get("CRDS_CONTEXT") or "the default context"
         raise LRSError(
-            f"CRDS gives no {kind} reference{why}: expected a server that can be reached "
+            f"CRDS gives no {kind} reference{reason}: expected a server that can be reached "
             f"(CRDS_SERVER_URL is {server}, usually https://jwst-crds.stsci.edu) or a cache "
             f"(CRDS_PATH is {cache}) that has {rules}"
         ) from None
     if found.upper().startswith("NOT FOUND") or found.upper() == "N/A":
         return None
     if not Path(found).is_file():
-        raise LRSError(f"{found}: is not in CRDS's cache and could not be fetched")
+        raise LRSError("is not in CRDS's cache and could not be fetched", subject=found)
     return str(found)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the client from printing errors and tracebacks, which are told in an exception."""
+    """Suppress the errors and tracebacks that the client prints."""
     logger = logging.getLogger("CRDS")
 
     def keep(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""What several readers and writers share: FITS files opened, files written whole, ASDF in FITS."""
+"""Files: atomic writes, opening of FITS files, ASDF extensions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import secrets
 import shutil
 import warnings
 from collections import UserList
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import asdf
 import numpy as np
+from asdf.lazy_nodes import AsdfDictNode, AsdfListNode
 from astropy.io import fits
+from numpy.typing import NDArray
 
-from glue_lrs.errors import LRSError, ProductError, WriteError
+from glue_lrs.errors import Hint, LRSError, ProductError, WriteError
 
 __all__ = [
     "Source",
@@ -25,6 +28,8 @@ __all__ = [
     "asdf_hdu",
     "atomic_write",
     "load_asdf",
+    "native",
+    "one_line",
     "open_fits",
     "opened",
     "parse_asdf",
@@ -32,32 +37,32 @@ __all__ = [
 
 _COLUMN = "ASDF_METADATA"
 
-#: What a FITS file may be read from: its name, an open file, or what astropy made of it.
+#: A FITS file: its path, an open binary file, or an HDU list.
 Source: TypeAlias = str | os.PathLike[str] | io.IOBase | fits.HDUList
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Write a file whole or not at all.
+    """Write a file atomically: after an error the old file or none remains.
 
     Parameters
     ----------
     path : str or path-like
-        The file to make. A symbolic link is followed.
+        The file to write. Symbolic links are followed.
     overwrite : bool
         Whether an existing file may be replaced.
 
     Yields
     ------
     `~pathlib.Path`
-        A name in the same folder, of the same suffix, to write to. It becomes `path` when the block
-        ends, and is removed when the block raises.
+        A temporary file in the same folder, with the same suffix. It is renamed to `path` at the
+        end of the block, and removed if the block raises.
 
     Raises
     ------
     WriteError
-        If the file exists, the folder does not, `path` is none, or the system refuses to write, in
-        the block as well.
+        If the file exists, the folder does not, `path` is not a path, or the system refuses to
+        write, also within the block.
     """
     if not isinstance(path, str | os.PathLike):
         found = "None" if path is None else f"an object of type {type(path).__name__}"
@@ -67,7 +72,7 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     try:
         _check_target(target, label, overwrite)
     except OSError as error:
-        raise WriteError(f"{label}: cannot be written, {_reason(error)}") from error
+        raise WriteError(f"cannot be written, {one_line(error)}", subject=label) from error
     temporary = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
     try:
         yield temporary
@@ -75,49 +80,55 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
             shutil.copymode(target, temporary)
         _move(temporary, target, overwrite)
     except FileExistsError as error:
-        raise WriteError(_exists(label)) from error
+        raise _exists(label) from error
     except OSError as error:
-        raise WriteError(f"{label}: cannot be written, {_reason(error)}") from error
+        raise WriteError(f"cannot be written, {one_line(error)}", subject=label) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def _check_target(target: Path, label: str, overwrite: bool) -> None:
-    """Say early what would fail late."""
+    """Raise `WriteError` before the work rather than after it."""
     if target.is_dir():
-        raise WriteError(f"{label}: is a directory, expected the name of a file")
+        raise WriteError("is a directory, expected the name of a file", subject=label)
     if target.exists():
         if not overwrite:
-            raise WriteError(_exists(label))
+            raise _exists(label)
         if not target.is_file():  # such as /dev/null, which must not be replaced
-            raise WriteError(f"{label}: is not a regular file, expected one or a new name")
+            raise WriteError("is not a regular file, expected one or a new name", subject=label)
         if not os.access(target, os.W_OK):
-            raise WriteError(f"{label}: cannot be written, the file is write-protected")
+            raise WriteError("cannot be written, the file is write-protected", subject=label)
     if not target.parent.is_dir():
-        raise WriteError(f"{label}: the folder {target.parent} does not exist")
+        raise WriteError(f"the folder {target.parent} does not exist", subject=label)
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise WriteError(f"{label}: cannot be written, no permission to write to {target.parent}")
+        raise WriteError(
+            f"cannot be written, no permission to write to {target.parent}", subject=label
+        )
 
 
-def _exists(label: str) -> str:
-    return f"{label}: exists, give overwrite=True (--overwrite) to replace it"
+def _exists(label: str) -> WriteError:
+    return WriteError(
+        "exists, expected a new name",
+        subject=label,
+        hint=Hint.to("{} replaces it", overwrite=True),
+    )
 
 
-def _reason(error: BaseException) -> str:
-    """What went wrong, on one line."""
+def one_line(error: BaseException) -> str:
+    """Return the text of an error on one line; its class name if it has no text."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())
 
 
 def _move(temporary: Path, target: Path, overwrite: bool) -> None:
     if not overwrite:
-        # A hard link never replaces a file that somebody else made meanwhile; a rename does.
+        # Unlike a rename, a hard link never replaces a file that was created in the meantime.
         try:
             os.link(temporary, target)
         except FileExistsError:
             raise
-        except OSError:  # a file system without links
+        except OSError:  # the file system has no hard links
             if target.exists():
                 raise FileExistsError(str(target)) from None
         else:
@@ -128,19 +139,20 @@ def _move(temporary: Path, target: Path, overwrite: bool) -> None:
 def open_fits(
     source: str | os.PathLike[str] | io.IOBase, error: type[LRSError] = ProductError
 ) -> fits.HDUList:
-    """Open a FITS file, memory-mapped, with all headers found and no warning.
+    """Open a FITS file and read all its headers, without warnings.
 
     Parameters
     ----------
     source : str, path-like or file object
-        The file. An open one must be binary and is read from its start; it is not memory-mapped.
+        The file, which is memory-mapped. An open one must be binary and is read from its start; it
+        is not memory-mapped.
     error : type
-        The class of what is raised.
+        Class of the errors.
 
     Returns
     -------
     `~astropy.io.fits.HDUList`
-        To be closed by the caller; arrays taken from it outlive that.
+        The caller closes it; arrays taken from it remain valid.
 
     Raises
     ------
@@ -159,7 +171,7 @@ def open_fits(
             number = len(hdulist)  # reads every header
     except LRSError:
         raise
-    except Exception as reason:  # astropy lets through whatever its parser stumbles over
+    except Exception as reason:  # the parser of astropy may raise any
         if hdulist is not None:
             hdulist.close(closed=isinstance(source, str | os.PathLike))
         raise error(f"{label}: {_open_problem(reason)}") from reason
@@ -177,7 +189,7 @@ def open_fits(
 
 
 def _label(source: object, error: type[LRSError]) -> str:
-    """What messages call a source that is not an HDU list."""
+    """Name in messages of a source that is not an HDU list."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     if hasattr(source, "read") and hasattr(source, "seek"):
@@ -190,19 +202,19 @@ def _label(source: object, error: type[LRSError]) -> str:
 
 
 def _checked_file(name: str, label: str, error: type[LRSError]) -> str | io.BytesIO:
-    """The name of a file, or all of it where it is compressed by gzip."""
-    # Looked at first, as astropy would take a name that looks like an address from the network.
+    """Return the name of a file, or its decompressed content if it is compressed by gzip."""
+    # Checked before astropy, which downloads names that look like URLs.
     if os.path.isdir(name):
         raise error(f"{label}: is a directory, expected a FITS file")
     if os.stat(name).st_size == 0:
         raise error(f"{label}: is empty, expected a FITS file")
     with open(name, "rb") as stream:
-        whole = _unpacked(stream)
-    return name if whole is None else whole
+        content = _decompressed(stream)
+    return name if content is None else content
 
 
 def _checked_stream(stream: Any, label: str, error: type[LRSError]) -> Any:
-    """An open file at its start, or all of it where it is compressed by gzip."""
+    """Return an open file at its start, or its decompressed content."""
     stream.seek(0)
     start = stream.read(1)
     if not isinstance(start, bytes):
@@ -210,14 +222,13 @@ def _checked_stream(stream: Any, label: str, error: type[LRSError]) -> Any:
     if not start:
         raise error(f"{label}: is empty, expected a FITS file")
     stream.seek(0)
-    whole = _unpacked(stream)
+    content = _decompressed(stream)
     stream.seek(0)
-    return stream if whole is None else whole
+    return stream if content is None else content
 
 
-def _unpacked(stream: Any) -> io.BytesIO | None:
-    """All of a file that is compressed by gzip; None for another."""
-    # Of such a stream astropy does not see that it is cut off.
+def _decompressed(stream: Any) -> io.BytesIO | None:
+    """Decompress a gzip file; None for another. Astropy does not notice if one is truncated."""
     if stream.read(2) != b"\x1f\x8b":
         return None
     stream.seek(0)
@@ -229,24 +240,24 @@ def _unpacked(stream: Any) -> io.BytesIO | None:
 def opened(
     source: Source, error: type[LRSError] = ProductError
 ) -> Iterator[tuple[fits.HDUList, str]]:
-    """Open whatever a FITS file may be read from.
+    """Open a FITS file of any kind of source for the duration of a block.
 
     Parameters
     ----------
     source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        The file. An HDU list that was closed is opened again by its name.
+        The file. A closed HDU list is reopened by its name.
     error : type
-        The class of what is raised.
+        Class of the errors.
 
     Yields
     ------
     `~astropy.io.fits.HDUList`, str
-        An open HDU list and what messages call it. What was given open stays open.
+        An open HDU list and its name in messages. Files and HDU lists that were open stay open.
 
     Raises
     ------
     LRSError
-        Of class `error`, as `open_fits`, and if `source` is something else or an empty list.
+        Of class `error`, as `open_fits`, and if `source` is of another type or an empty list.
     """
     if isinstance(source, fits.HDUList):
         file = (source.fileinfo(0) or {}).get("file") if len(source) else None
@@ -255,7 +266,7 @@ def opened(
                 raise error("found an empty HDU list, expected that of a FITS file")
             yield source, source.filename() or "file"
             return
-        name = source.filename()  # extensions that were not looked at are lost
+        name = source.filename()  # extensions that were not read yet are lost
         if name is None or not os.path.exists(name):
             raise error(f"{name or 'file'}: the HDU list is closed, expected an open one")
         source = name
@@ -273,7 +284,7 @@ def _open_problem(reason: Exception) -> str:
         return "cannot be read, permission denied"
     if isinstance(reason, EOFError):
         return "is truncated, the compressed data end too early"
-    text = _reason(reason)
+    text = one_line(reason)
     if "SIMPLE" in text or "does not appear to be a valid FITS" in text:
         return "is not a FITS file"
     if "END card" in text or "Empty or corrupt" in text:
@@ -281,21 +292,27 @@ def _open_problem(reason: Exception) -> str:
     return f"cannot be read as FITS, {text}"
 
 
+def native(values: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy in native byte order; FITS files are big-endian."""
+    return np.array(values, dtype=values.dtype.newbyteorder("="))
+
+
+# --- ASDF extension ----------------------------------------------------------------------------
+
+
 def asdf_hdu(tree: dict[str, Any]) -> fits.BinTableHDU:
-    """Make the ASDF extension of a pipeline file.
+    """Return an ASDF extension as the pipeline writes it.
 
     Parameters
     ----------
     tree : dict
-        What to store: numbers, strings, lists, dicts, arrays, WCS objects.
+        Numbers, strings, lists, dicts, arrays, WCS objects.
 
     Returns
     -------
     `~astropy.io.fits.BinTableHDU`
         Named ASDF: one row, one column ASDF_METADATA that holds the bytes of an ASDF file.
     """
-    import asdf
-
     buffer = io.BytesIO()
     asdf.AsdfFile(tree).write_to(buffer)
     data = np.frombuffer(buffer.getvalue(), dtype=np.uint8)[np.newaxis]
@@ -303,58 +320,58 @@ def asdf_hdu(tree: dict[str, Any]) -> fits.BinTableHDU:
     return fits.BinTableHDU.from_columns([column], name="ASDF")
 
 
-def load_asdf(hdulist: fits.HDUList) -> dict[str, Any] | None:
+def load_asdf(hdulist: fits.HDUList, label: str = "file") -> dict[str, Any] | None:
     """Read the tree of the ASDF extension of a pipeline file.
 
     Parameters
     ----------
     hdulist : `~astropy.io.fits.HDUList`
         An open file.
+    label : str
+        Name of the file in messages.
 
     Returns
     -------
     dict or None
-        The tree, which does not depend on the file any more, without its references to other
-        extensions; None where there is no ASDF extension.
+        The tree, independent of the file and without its references to other extensions; None for
+        a file without ASDF extension.
 
     Raises
     ------
     ProductError
         If the extension cannot be read.
     """
-    raw = asdf_bytes(hdulist)
-    name = getattr(hdulist, "filename", lambda: None)() or "file"
-    return None if raw is None else parse_asdf(raw, name)
+    raw = asdf_bytes(hdulist, label)
+    return None if raw is None else parse_asdf(raw, label)
 
 
-def asdf_bytes(hdulist: fits.HDUList, label: str | None = None) -> bytes | None:
-    """Get the ASDF file that is the extension of a pipeline file.
+def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any], label: str) -> bytes | None:
+    """Return the content of the ASDF extension of a pipeline file.
 
     Parameters
     ----------
-    hdulist : `~astropy.io.fits.HDUList`
+    hdus : `~astropy.io.fits.HDUList` or mapping of str to HDU
         An open file.
-    label : str, optional
-        What messages call it.
+    label : str
+        Name of the file in messages.
 
     Returns
     -------
     bytes or None
-        None where there is no ASDF extension.
+        An ASDF file; None for a file without ASDF extension.
 
     Raises
     ------
     ProductError
-        If the extension is not what it should be.
+        If the extension is not a table with a column ASDF_METADATA.
     """
-    if "ASDF" not in hdulist:
+    if "ASDF" not in hdus:
         return None
     try:
-        raw: bytes = hdulist["ASDF"].data[_COLUMN].tobytes()
-    except Exception as reason:  # not a table, another column, cut off
-        name = label or hdulist.filename() or "file"
+        raw: bytes = hdus["ASDF"].data[_COLUMN].tobytes()
+    except Exception as reason:  # not a table, other columns, truncated
         raise ProductError(
-            f"{name}: the ASDF extension cannot be read, {_reason(reason)}"
+            f"the ASDF extension cannot be read, {one_line(reason)}", subject=label
         ) from reason
     return raw
 
@@ -365,38 +382,36 @@ def parse_asdf(raw: bytes, label: str) -> dict[str, Any]:
     Parameters
     ----------
     raw : bytes
-        What `asdf_bytes` gave.
+        Content of the extension, from `asdf_bytes`.
     label : str
-        What messages call the file.
+        Name of the file in messages.
     """
-    import asdf
-
     try:
         with asdf.config_context() as config:
-            # Files of older pipelines do not always fit today's schemas, which does not hurt.
+            # Files of older pipelines do not always conform to current schemas, which is harmless.
             config.validate_on_read = False
-            if hasattr(config, "warn_on_failed_conversion"):  # asdf 5: an error, without a warning
+            if hasattr(config, "warn_on_failed_conversion"):  # asdf 5
                 config.warn_on_failed_conversion = False
             with asdf.open(
                 io.BytesIO(raw),
-                lazy_tree=True,  # references to other HDUs must not be followed
-                lazy_load=False,  # so that nothing needs the ASDF file later
+                lazy_tree=True,  # do not follow references to other HDUs
+                lazy_load=False,  # the arrays outlive the file
                 memmap=False,
-                ignore_missing_extensions=True,  # written by newer or other packages: no warning
+                ignore_missing_extensions=True,  # no warning for newer or other packages
                 ignore_unrecognized_tag=True,
             ) as file:
-                _prune(file.tree.data.data)
-                return {key: _plain(file.tree[key]) for key in file.tree}
-    except Exception as reason:  # anything a YAML parser and all converters may raise
+                _remove_references(file.tree.data.data)
+                return {key: _converted(file.tree[key]) for key in file.tree}
+    except Exception as reason:  # the YAML parser and the converters may raise any
         raise ProductError(
-            f"{label}: the ASDF extension cannot be read, {_reason(reason)}"
+            f"the ASDF extension cannot be read, {one_line(reason)}", subject=label
         ) from reason
 
 
-def _prune(node: Any, seen: set[int] | None = None) -> None:
-    """Take the references to arrays in other HDUs out of a tree that is not converted yet.
+def _remove_references(node: Any, seen: set[int] | None = None) -> None:
+    """Remove references to arrays in other HDUs from an unconverted tree.
 
-    It may hold itself: a model is the inverse of its inverse.
+    The tree may contain itself: a model is the inverse of its inverse.
     """
     seen = set() if seen is None else seen
     if id(node) in seen:
@@ -406,12 +421,12 @@ def _prune(node: Any, seen: set[int] | None = None) -> None:
         for key in [key for key, value in node.items() if _is_reference(value)]:
             del node[key]
         for value in node.values():
-            _prune(value, seen)
+            _remove_references(value, seen)
     elif isinstance(node, list | UserList):
         seen.add(id(node))
         node[:] = [value for value in node if not _is_reference(value)]
         for value in node:
-            _prune(value, seen)
+            _remove_references(value, seen)
 
 
 def _is_reference(value: Any) -> bool:
@@ -419,12 +434,10 @@ def _is_reference(value: Any) -> bool:
     return isinstance(source, str) and source.startswith("fits:")
 
 
-def _plain(node: Any) -> Any:
-    """Dicts and lists in place of ASDF's lazy nodes, which need the file to be open."""
-    from asdf.lazy_nodes import AsdfDictNode, AsdfListNode
-
+def _converted(node: Any) -> Any:
+    """Replace lazy nodes, which need the open file, by dicts and lists."""
     if isinstance(node, AsdfDictNode):
-        return {key: _plain(node[key]) for key in node}
+        return {key: _converted(node[key]) for key in node}
     if isinstance(node, AsdfListNode):
-        return [_plain(value) for value in node]
+        return [_converted(value) for value in node]
     return node

@@ -1,8 +1,9 @@
-"""The formats ``lrs-s2d`` and ``lrs-x1d`` of specutils.
+"""Registration of all formats, with `astropy.io.registry` and with specutils.
 
-They are registered for `~specutils.Spectrum` (which serves the old name ``Spectrum1D`` as well) and
-`~specutils.SpectrumList`, with a priority above that of specutils' own JWST readers. Without
-``format=`` they are taken for files of MIRI LRS and for nothing else.
+The classes of this package have one format for each kind of file. specutils has ``lrs-s2d``,
+``lrs-x1d`` and ``lrs-c1d`` for `~specutils.Spectrum` (also under its old name ``Spectrum1D``) and
+`~specutils.SpectrumList`. They are identified for files of MIRI LRS only, and take precedence over
+the JWST readers of specutils.
 """
 
 from __future__ import annotations
@@ -12,43 +13,86 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from astropy.io import registry
+from specutils import Spectrum, SpectrumList
+from specutils.io.registers import custom_writer, data_loader
 
+from glue_lrs.apertures.aperture_correction import ApertureCorrection
+from glue_lrs.combination.combination import Combination
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.specutils2d import image_to_spectrum
+from glue_lrs.io.apcorr import read_apcorr
+from glue_lrs.io.c1d import read_c1d, write_c1d
 from glue_lrs.io.identify import IMAGE_KINDS, claims
 from glue_lrs.io.image_reader import read_image
 from glue_lrs.io.image_writer import write_image
+from glue_lrs.io.psf import read_psf
+from glue_lrs.io.reference import read_reference, write_reference
 from glue_lrs.io.x1d_reader import read_single, read_x1d
 from glue_lrs.io.x1d_writer import write_x1d
+from glue_lrs.profiles.psf import PSFProfile
+from glue_lrs.reference.reference import Reference
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import single, spectrum_to_extraction
 from glue_lrs.spectra.to_specutils import to_spectrum
 
 if TYPE_CHECKING:
-    from specutils import Spectrum, SpectrumList
-
     from glue_lrs.io.files import Source
 
-__all__ = [
-    "identify_s2d",
-    "identify_x1d",
-    "register_extractions",
-    "register_images",
-    "register_spectra",
-]
+__all__ = ["identify_c1d", "identify_s2d", "identify_x1d", "register"]
 
-#: specutils' JWST readers have 10, and a tie is an error.
+#: The JWST readers of specutils have 10; equal priorities are an error.
 _PRIORITY = 20
 
 
+def register() -> None:
+    """Register all formats."""
+    for name, kind, reader in (
+        ("lrs", SlitImage, read_image),
+        ("lrs-x1d", Extraction, read_single),
+        ("lrs-c1d", Combination, read_c1d),
+        ("extract1d", Reference, read_reference),
+        ("apcorr", ApertureCorrection, read_apcorr),
+        ("psf", PSFProfile, read_psf),
+    ):
+        registry.register_reader(name, kind, reader, force=True)
+    for name, kind, writer in (
+        ("lrs", SlitImage, write_image),
+        ("lrs-x1d", Extraction, write_x1d),
+        ("lrs-c1d", Combination, write_c1d),
+        ("extract1d", Reference, write_reference),
+    ):
+        registry.register_writer(name, kind, writer, force=True)
+    options: dict[str, Any] = {"extensions": ["fits"], "priority": _PRIORITY, "force": True}
+    data_loader("lrs-s2d", identifier=identify_s2d, dtype=Spectrum, **options)(_read_s2d)
+    for name, identifier, read, read_list in (
+        ("lrs-x1d", identify_x1d, _read_x1d, _read_x1d_list),
+        ("lrs-c1d", identify_c1d, _read_c1d, _read_c1d_list),
+    ):
+        options["identifier"] = identifier
+        data_loader(name, dtype=Spectrum, autogenerate_spectrumlist=False, **options)(read)
+        data_loader(name, dtype=SpectrumList, **options)(read_list)
+    custom_writer("lrs-x1d", dtype=Spectrum, priority=_PRIORITY, force=True)(_write_x1d)
+
+
+# --- identifiers -------------------------------------------------------------------------------
+
+
 def identify_s2d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Tell whether something is an s2d, cal or calints file of MIRI LRS; never raises."""
+    """Return whether the source is an s2d, cal or calints file of MIRI LRS; never raises."""
     return claims(IMAGE_KINDS, origin, args)
 
 
 def identify_x1d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Tell whether something is an x1d or x1dints file of MIRI LRS; never raises."""
+    """Return whether the source is an x1d or x1dints file of MIRI LRS; never raises."""
     return claims(("x1d", "x1dints"), origin, args)
+
+
+def identify_c1d(origin: str, *args: Any, **kwargs: Any) -> bool:
+    """Return whether the source is a c1d file of MIRI LRS; never raises."""
+    return claims(("c1d",), origin, args)
+
+
+# --- readers and writers of specutils ----------------------------------------------------------
 
 
 def _read_s2d(source: Source) -> Spectrum:
@@ -57,9 +101,9 @@ def _read_s2d(source: Source) -> Spectrum:
 
 
 def _by_path(source: Source) -> Source:
-    """The path of a file that astropy has opened to see what it is, or whatever else was given."""
+    """Return the path of a file that astropy opened to identify it; other sources unchanged."""
     name = getattr(source, "name", None)
-    with contextlib.suppress(Exception):  # no file of the system, or one that is gone
+    with contextlib.suppress(Exception):  # not a file on disk, or a deleted one
         descriptor = source.fileno()  # type: ignore[union-attr]
         if isinstance(name, str) and os.path.samestat(os.stat(name), os.fstat(descriptor)):
             return name
@@ -80,16 +124,14 @@ def _read_x1d_list(
     source: Source, column: str = "FLUX", order: str = "ascending", fill: str = "interpolate"
 ) -> SpectrumList:
     """Read a spectrum for each extension of an x1d, or for each integration of an x1dints."""
-    from specutils import SpectrumList
-
-    found = []
+    spectra: list[Extraction] = []
     for extraction in read_x1d(_by_path(source)):
         if extraction.is_stack:
             number = len(extraction.columns["WAVELENGTH"])
-            found += [single(extraction, index) for index in range(number)]
+            spectra += [single(extraction, index) for index in range(number)]
         else:
-            found.append(extraction)
-    return SpectrumList([to_spectrum(extraction, column, order, fill) for extraction in found])
+            spectra.append(extraction)
+    return SpectrumList([to_spectrum(extraction, column, order, fill) for extraction in spectra])
 
 
 def _write_x1d(
@@ -98,41 +140,15 @@ def _write_x1d(
     overwrite: bool = False,
     all_columns: bool = False,
 ) -> None:
-    """Write an x1d: see `glue_lrs.spectra.from_specutils.spectrum_to_extraction` and `write_x1d`."""
+    """Write an x1d: see `write_x1d`, and `spectrum_to_extraction` in `glue_lrs.spectra`."""
     write_x1d(spectrum_to_extraction(spectrum), path, overwrite, all_columns)
 
 
-def register_spectra() -> None:
-    """Register the formats with specutils."""
-    from specutils import Spectrum, SpectrumList
-    from specutils.io.registers import custom_writer, data_loader
-
-    options: dict[str, Any] = {"extensions": ["fits"], "priority": _PRIORITY, "force": True}
-    data_loader("lrs-s2d", identifier=identify_s2d, dtype=Spectrum, **options)(_read_s2d)
-    data_loader(
-        "lrs-x1d",
-        identifier=identify_x1d,
-        dtype=Spectrum,
-        autogenerate_spectrumlist=False,
-        **options,
-    )(_read_x1d)
-    data_loader("lrs-x1d", identifier=identify_x1d, dtype=SpectrumList, **options)(_read_x1d_list)
-    custom_writer("lrs-x1d", dtype=Spectrum, priority=_PRIORITY, force=True)(_write_x1d)
+def _read_c1d(source: Source, column: str = "FLUX", fill: str = "interpolate") -> Spectrum:
+    """Read a c1d as a spectrum; see `Combination.to_spectrum` for the keywords."""
+    return read_c1d(source).to_spectrum(column, fill=fill)  # type: ignore[arg-type]
 
 
-# --- astropy's registry --------------------------------------------------------------------------
-
-
-def register_images() -> None:
-    """Register the format ``"lrs"`` of `SlitImage`."""
-    registry.register_reader("lrs", SlitImage, read_image, force=True)
-    registry.register_writer("lrs", SlitImage, write_image, force=True)
-
-
-# --- the registry ---------------------------------------------------------------------------------
-
-
-def register_extractions() -> None:
-    """Register the format ``lrs-x1d`` for `Extraction`."""
-    registry.register_writer("lrs-x1d", Extraction, write_x1d, force=True)
-    registry.register_reader("lrs-x1d", Extraction, read_single, force=True)
+def _read_c1d_list(source: Source, column: str = "FLUX", fill: str = "interpolate") -> SpectrumList:
+    """Read a c1d as a list of one spectrum."""
+    return SpectrumList([_read_c1d(source, column, fill)])

@@ -11,49 +11,39 @@ from astropy.io import fits
 
 from glue_lrs.errors import ProductError
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
-from glue_lrs.io.files import opened
+from glue_lrs.io.files import asdf_bytes, opened
+from glue_lrs.io.headers import header_value
 
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
 
 __all__ = [
-    "FULL_FRAME",
     "IMAGE_KINDS",
     "SPECTRUM_KINDS",
-    "UNIT_NAMES",
     "HDULookup",
     "claims",
     "hdu_by_name",
-    "header_value",
     "identify_kind",
     "identify_product",
     "is_lrs_product",
 ]
 
-#: The kinds of file that hold spectral images.
+#: Products that hold spectral images.
 IMAGE_KINDS = ("s2d", "cal", "calints")
 
-_EXP_TYPES = (FIXED_SLIT, SLITLESS)
-
-UNIT_NAMES = {True: "MJy/sr", False: "DN/s"}
-
-FULL_FRAME = (1024, 1032)
-
-HDULookup = dict[str, list[Any]]
-
-# --- what is it? ---------------------------------------------------------------------------------
-
-
-#: How messages call what is a spectrum already.
+#: Descriptions of products that hold spectra.
 SPECTRUM_KINDS = {
     "x1d": "an x1d (EXTRACT1D)",
     "x1dints": "an x1dints (EXTRACT1D)",
     "c1d": "a c1d (COMBINE1D)",
 }
 
+#: All HDUs by name.
+HDULookup = dict[str, list[Any]]
+
 
 def identify_product(path: Source) -> str:
-    """Tell which product of MIRI LRS a file is.
+    """Identify the product of MIRI LRS that a file holds.
 
     Parameters
     ----------
@@ -68,27 +58,26 @@ def identify_product(path: Source) -> str:
     Raises
     ------
     ProductError
-        If it is none of them. A rate is none: the pipeline has not given it wavelengths yet.
+        If it is another file. Rates are not accepted: they have no wavelengths yet.
     """
     with opened(path) as (hdulist, label):
         return identify_kind(hdu_by_name(hdulist), label)
 
 
 def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterable[str]) -> bool:
-    """Tell, without ever raising or warning, whether something is a product of MIRI LRS.
+    """Return whether an object is a product of MIRI LRS; neither raises nor warns.
 
     Parameters
     ----------
     source : str, path-like or `~astropy.io.fits.HDUList`
-        A file, open or not. An open one is left open.
+        The file. An HDU list is left open.
     kinds : iterable of str
-        Which products count, of ``"s2d"``, ``"cal"``, ``"calints"``, ``"x1d"``, ``"x1dints"``,
-        ``"c1d"``.
+        Accepted products: ``"s2d"``, ``"cal"``, ``"calints"``, ``"x1d"``, ``"x1dints"``, ``"c1d"``.
 
     Returns
     -------
     bool
-        Headers are looked at, not data: a damaged file may well be one.
+        Only headers are read: the data of an accepted file may be damaged.
     """
     try:
         with warnings.catch_warnings():
@@ -99,17 +88,17 @@ def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterabl
             name = os.path.expanduser(os.fspath(source))
             with open(name, "rb") as stream:
                 start = stream.read(6)
-            if start != b"SIMPLE" and start[:2] != b"\x1f\x8b":  # or compressed by gzip
+            if start != b"SIMPLE" and start[:2] != b"\x1f\x8b":  # FITS or gzip
                 return False
             with fits.open(name) as hdulist:
-                _check_mode(hdulist[0].header, name)  # before all the other headers are read
+                _check_mode(hdulist[0].header, name)  # before the other headers are read
                 return identify_kind(hdu_by_name(hdulist), name) in kinds
-    except Exception:  # whatever it is, it is not ours
+    except Exception:  # not a product of MIRI LRS
         return False
 
 
 def hdu_by_name(hdulist: fits.HDUList) -> HDULookup:
-    """All HDUs, by their names; asking an HDU for its name is not for free."""
+    """Return all HDUs by name, as looking up one in an HDU list is slow."""
     hdus: HDULookup = {"PRIMARY": [hdulist[0]]}
     for hdu in hdulist[1:]:
         hdus.setdefault(hdu.name, []).append(hdu)
@@ -117,7 +106,17 @@ def hdu_by_name(hdulist: fits.HDUList) -> HDULookup:
 
 
 def claims(kinds: tuple[str, ...], origin: str, args: tuple[Any, ...]) -> bool:
-    """Whether what an identifier gets (path, file object, arguments) is such a product."""
+    """Return whether the arguments of an I/O identifier are a product of one of `kinds`.
+
+    Parameters
+    ----------
+    kinds : tuple of str
+        Accepted products.
+    origin : str
+        ``"read"`` or ``"write"``.
+    args : tuple
+        Path, file object and arguments, as passed to the identifiers of `astropy.io.registry`.
+    """
     if origin != "read":
         return False
     try:
@@ -131,62 +130,65 @@ def claims(kinds: tuple[str, ...], origin: str, args: tuple[Any, ...]) -> bool:
                 return False
             source.seek(0)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a damaged file: the reader will say so
+                warnings.simplefilter("ignore")  # the reader reports damaged files
                 return is_lrs_product(fits.open(source, memmap=False), kinds)
         finally:
             source.seek(position)
-    except Exception:  # whatever it is, it is not ours
+    except Exception:  # not a product of MIRI LRS
         return False
 
 
 def identify_kind(hdus: HDULookup, label: str) -> str:
+    """Identify the product of an open file; see `identify_product`."""
     primary = hdus["PRIMARY"][0].header
     _check_mode(primary, label)
     if "SCI" in hdus:
         axes = hdus["SCI"][0].header.get("NAXIS", 0)
         if axes > 3:
-            raise ProductError(f"{label}: SCI has {axes} axes, expected 2, or 3 for a stack")
+            raise ProductError(f"SCI has {axes} axes, expected 2, or 3 for a stack", subject=label)
         if axes != 3 and (primary.get("S_RESAMP") == "COMPLETE" or "WHT" in hdus):
             return "s2d"
         if _is_rate(hdus, primary):
-            kind, wanted = ("rateints", "a calints") if axes == 3 else ("rate", "an s2d or cal")
+            kind, accepted = ("rateints", "a calints") if axes == 3 else ("rate", "an s2d or cal")
             raise ProductError(
-                f"{label}: is a {kind}, which has no wavelengths yet (neither WAVELENGTH nor WCS), "
-                f"expected {wanted}, which calwebb_spec2 makes of it"
+                f"is a {kind}, which has no wavelengths yet (neither WAVELENGTH nor WCS), "
+                f"expected {accepted}, which calwebb_spec2 makes of it",
+                subject=label,
             )
         return "calints" if axes == 3 else "cal"
     if "EXTRACT1D" in hdus:
         spectrum = hdus["EXTRACT1D"][0].header
-        many = (
+        several = (
             "INT_TIMES" in hdus
             or "INT_NUM" in spectrum
             or str(primary.get("DATAMODL")).startswith("TSO")
             or str(primary.get("FILENAME")).endswith("_x1dints.fits")
         )
-        return "x1dints" if many else "x1d"
+        return "x1dints" if several else "x1d"
     if "COMBINE1D" in hdus:
         return "c1d"
-    raise ProductError(f"{label}: has no SCI extension, found {', '.join(hdus)}")
+    raise ProductError(f"has no SCI extension, found {', '.join(hdus)}", subject=label)
 
 
 def _is_rate(hdus: HDULookup, primary: fits.Header) -> bool:
-    """Whether the steps that give a spectral image its wavelengths have not run yet."""
+    """Return whether the steps that assign wavelengths have not run yet."""
     done = ("S_WCS", "S_PHOTOM")
     if "WAVELENGTH" in hdus or any(str(primary.get(k)).upper() == "COMPLETE" for k in done):
         return False
-    if "ASDF" not in hdus:
-        return True
     try:
-        return b"gwcs/wcs-" not in hdus["ASDF"][0].data["ASDF_METADATA"].tobytes()
-    except Exception:  # damaged: reading will say how
+        content = asdf_bytes({name: found[0] for name, found in hdus.items()}, "file")
+    except ProductError:  # the reader reports damaged files
         return False
+    return content is None or b"gwcs/wcs-" not in content
 
 
 def _check_mode(primary: fits.Header, label: str) -> None:
     _expect(primary, "TELESCOP", ("JWST",), label)
     _expect(primary, "INSTRUME", ("MIRI",), label)
-    _expect(primary, "EXP_TYPE", _EXP_TYPES, label)
-    if header_value("FILTER", primary) is not None:  # headers made by hand seldom have it
+    _expect(primary, "EXP_TYPE", (FIXED_SLIT, SLITLESS), label)
+    if (
+        header_value("FILTER", primary) is not None
+    ):  # may be missing in files that are not of the pipeline
         _expect(primary, "FILTER", ("P750L",), label)
 
 
@@ -195,13 +197,4 @@ def _expect(header: fits.Header, key: str, values: tuple[str, ...], label: str) 
     if value not in values:
         found = "is missing" if value is None else f"is {value!r}"
         expected = " or ".join(map(repr, values))
-        raise ProductError(f"{label}: {key} {found}, expected {expected}")
-
-
-def header_value(key: str, *headers: fits.Header) -> Any:
-    """The first value that is there; cards without a value do not count."""
-    for header in headers:
-        value = header.get(key)
-        if value is not None and not isinstance(value, fits.card.Undefined):
-            return value
-    return None
+        raise ProductError(f"{key} {found}, expected {expected}", subject=label)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,26 +12,26 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from glue_lrs.io.files import asdf_hdu, atomic_write
-from glue_lrs.io.identify import FULL_FRAME, UNIT_NAMES, header_value
+from glue_lrs.io.headers import BUNIT, current_date, header_value
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["write_image"]
+__all__ = ["times_hdu", "write_image"]
 
-
-# --- writing -------------------------------------------------------------------------------------
+#: Shape of the detector.
+_FULL_FRAME = (1024, 1032)
 
 
 def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write an image as a file that the pipeline's own steps open.
+    """Write an image as an s2d, cal or calints file that the pipeline can open.
 
     Parameters
     ----------
     image : SlitImage
-        The image. Its headers are written with the cards that its fields stand for set to them.
+        The image. Cards of its headers that correspond to fields are updated.
     path : str or path-like
-        The file.
+        The file to write.
     overwrite : bool
         Whether an existing file may be replaced.
 
@@ -43,14 +42,14 @@ def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool 
 
     Notes
     -----
-    Planes are stored as float32, as in the pipeline's files, DQ as uint32.
+    Planes are stored as float32, as the pipeline does, and DQ as uint32.
     """
     with atomic_write(path, overwrite) as temporary:
         _hdulist(image, Path(path).name).writeto(temporary, output_verify="silentfix")
 
 
 def _hdulist(image: SlitImage, filename: str) -> fits.HDUList:
-    unit = UNIT_NAMES[image.calibrated]
+    unit = BUNIT[image.calibrated]
     model = _model(image)
     hdus = [fits.PrimaryHDU(header=_primary(image, model, filename))]
     hdus.append(_image_hdu("SCI", image.data, _science(image, unit)))
@@ -65,7 +64,7 @@ def _hdulist(image: SlitImage, filename: str) -> fits.HDUList:
     ]
     hdus += [_image_hdu(name, plane, cards) for name, plane, cards in planes if plane is not None]
     if image.times is not None:
-        hdus.append(_times_hdu(image.times))
+        hdus.append(times_hdu(image.times))
     if image.wcs is not None:
         tree: dict[str, Any] = {"meta": {"wcs": image.wcs}}
         if model == "MultiSlitModel":
@@ -75,14 +74,15 @@ def _hdulist(image: SlitImage, filename: str) -> fits.HDUList:
 
 
 def _image_hdu(name: str, plane: NDArray[Any], header: fits.Header | None = None) -> fits.ImageHDU:
-    """An image extension in the file's type of number; a memory-mapped plane is not converted."""
-    kind = np.dtype(np.uint32 if name == "DQ" else np.float32)
-    if plane.dtype.newbyteorder("=") != kind:
-        plane = plane.astype(kind)
+    """Return an image extension; planes that have the data type of the file are not copied."""
+    dtype = np.dtype(np.uint32 if name == "DQ" else np.float32)
+    if plane.dtype.newbyteorder("=") != dtype:
+        plane = plane.astype(dtype)
     return fits.ImageHDU(plane, header=header, name=name, ver=1)
 
 
-def _times_hdu(times: Table) -> fits.BinTableHDU:
+def times_hdu(times: Table) -> fits.BinTableHDU:
+    """Return an INT_TIMES extension with the columns of a table of integration times."""
     columns = [
         fits.Column(
             name=name,
@@ -95,18 +95,18 @@ def _times_hdu(times: Table) -> fits.BinTableHDU:
 
 
 def _model(image: SlitImage) -> str:
-    """The data model: the header's if it can hold the image, else that of today's pipeline."""
+    """Return DATAMODL of the header if it can hold the image, else that of pipeline 3.0."""
     stated = image.header.get("DATAMODL")
     possible = {"SlitModel", "MultiSlitModel", "CubeModel" if image.is_stack else "ImageModel"}
     if stated in possible:
         return str(stated)
-    return "ImageModel" if image.kind == "cal" and image.data.shape == FULL_FRAME else "SlitModel"
+    return "ImageModel" if image.kind == "cal" and image.data.shape == _FULL_FRAME else "SlitModel"
 
 
 def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
     header = _cleaned(image.header)
     defaults: dict[str, Any] = {
-        "DATE": datetime.now(UTC).isoformat(timespec="milliseconds")[:-6],
+        "DATE": current_date(),
         "TELESCOP": "JWST",
         "INSTRUME": "MIRI",
         "DETECTOR": "MIRIMAGE",
@@ -118,7 +118,8 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
         if header_value(key, header) is None:
             header[key] = value
     if image.times is not None:
-        # What the times are found by: a segment's table may have been cut to its own rows.
+        # A reader finds the rows of INT_TIMES by these cards; the table of a segment may have been
+        # reduced to its own integrations.
         number = np.asarray(image.times["integration_number"])
         header["TSOVISIT"] = True
         header["INTSTART"] = int(number[0])
@@ -133,12 +134,12 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
     elif str(header.get("S_PHOTOM", "COMPLETE")).upper() == "COMPLETE":
         header["S_PHOTOM"] = "SKIPPED"
     header["DATAMODL"] = model
-    header["FILENAME"] = filename.encode("ascii", "replace").decode()  # FITS has no other letters
+    header["FILENAME"] = filename.encode("ascii", "replace").decode()  # headers are ASCII
     header["EXP_TYPE"] = image.exp_type
     _set(header, "SUBARRAY", image.subarray)
     _set(header, "DITH_RA", image.source_ra)
     _set(header, "DITH_DEC", image.source_dec)
-    # Where the SCI header has none, a reader looks for these here.
+    # A reader falls back to these cards if the SCI header has none.
     for key, field in (("SRCTYPE", image.source_type), ("PIXAR_SR", image.pixel_area)):
         if field is None:
             _set(header, key, None)
@@ -159,7 +160,7 @@ def _science(image: SlitImage, unit: str) -> fits.Header:
 
 
 def _cleaned(header: fits.Header) -> fits.Header:
-    """A copy without what describes the bytes of the file it came from."""
+    """Return a copy without the cards that describe the layout of the original file."""
     header = header.copy(strip=True)
     for key in ("CHECKSUM", "DATASUM", "BSCALE", "BZERO"):
         header.remove(key, ignore_missing=True)

@@ -7,20 +7,22 @@ from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
-from astropy.io import fits, registry
+from astropy.io import fits
 
-from glue_lrs.errors import ProfileError, WriteError
+from glue_lrs.errors import ProfileError
+from glue_lrs.instrument import FIXED_SLIT
 from glue_lrs.io.files import atomic_write, open_fits
+from glue_lrs.io.headers import check_reference, header_value, reference_header
 from glue_lrs.profiles.psf import PSFProfile
 
-__all__ = ["read_psf", "register", "write_psf"]
+__all__ = ["read_psf", "write_psf"]
 
-#: Names of an aperture that stand for every slit.
+#: Values of APERTURE that apply to every slit.
 _ANY = ("NONE", "ANY", "")
 
 
 def read_psf(path: str | PathLike[str], name: str | None = None) -> PSFProfile:
-    """Read the profile of a PSF reference that belongs to a slit.
+    """Read the spatial profile of a slit from a PSF reference.
 
     Parameters
     ----------
@@ -29,13 +31,13 @@ def read_psf(path: str | PathLike[str], name: str | None = None) -> PSFProfile:
         same EXTVER and the keywords SUBPIX, CENTCOL and APERTURE. Older files have the keywords
         in the primary header.
     name : str, optional
-        Name of the slit, to be found in APERTURE; upper and lower case do not matter. Apertures
-        called ANY or NONE, or without a name, fit every slit. The first that fits is taken.
+        Name of the slit, compared with APERTURE; case-insensitive. The apertures ANY and NONE, and
+        those without a name, match every slit. The first match is returned.
 
     Returns
     -------
     PSFProfile
-        The profile over wavelength in micron and column.
+        The profile as a function of wavelength in micron and column.
 
     Raises
     ------
@@ -43,68 +45,56 @@ def read_psf(path: str | PathLike[str], name: str | None = None) -> PSFProfile:
         If the file is not a PSF reference of MIRI LRS, or has no aperture of that name.
     """
     label = fspath(path)
-    wanted = str(name or "NONE").strip().upper()
+    slit = str(name or "NONE").strip().upper()
     found = []
     with open_fits(path, ProfileError) as hdulist:
         primary = hdulist[0].header
-        _check(primary, hdulist, label)
+        check_reference(hdulist, "PSF", label, ProfileError, reftypes=("SPECPSF",))
         for hdu in hdulist[1:]:
             if hdu.name != "PSF":
                 continue
             aperture = str(hdu.header.get("APERTURE", primary.get("APERTURE", "ANY"))).strip()
             found.append(aperture)
-            if aperture.upper() not in _ANY and aperture.upper() != wanted:
+            if aperture.upper() not in _ANY and aperture.upper() != slit:
                 continue
-            numbers = {}
-            for key in ("SUBPIX", "CENTCOL"):
-                value = hdu.header.get(key, primary.get(key))
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    state = "is missing" if value is None else f"is {value!r}"
-                    raise ProfileError(
-                        f"{label}: {key} of PSF,{hdu.ver} {state}, expected a number"
-                    )
-                numbers[key] = float(value)
             if ("WAVE", hdu.ver) not in hdulist:
                 raise ProfileError(
-                    f"{label}: has no extension WAVE,{hdu.ver}, expected one beside PSF,{hdu.ver}"
+                    f"has no extension WAVE,{hdu.ver}, expected one beside PSF,{hdu.ver}",
+                    subject=label,
                 )
             try:
                 data = np.array(hdu.data, dtype=float)
                 wave = np.array(hdulist["WAVE", hdu.ver].data, dtype=float)
             except (OSError, ValueError, TypeError) as error:
                 raise ProfileError(
-                    f"{label}: PSF,{hdu.ver} or its WAVE cannot be read: {error}"
+                    f"PSF,{hdu.ver} or its WAVE cannot be read: {error}", subject=label
                 ) from None
             if data.ndim != 2 or wave.ndim != 1 or data.shape[0] != wave.size:
                 raise ProfileError(
-                    f"{label}: PSF has shape {data.shape} and WAVE {wave.shape}, expected "
-                    "(wavelength, column) and (wavelength,), dispersion along rows"
+                    f"PSF has shape {data.shape} and WAVE {wave.shape}, expected "
+                    "(wavelength, column) and (wavelength,), dispersion along rows",
+                    subject=label,
                 )
             known = np.isfinite(wave)
             return PSFProfile(
                 data=data[known],
                 wave=wave[known],
-                subpix=numbers["SUBPIX"],
-                center=numbers["CENTCOL"],
+                subpix=_number("SUBPIX", label, hdu, primary),
+                center=_number("CENTCOL", label, hdu, primary),
                 name=aperture,
                 filename=label,
             )
     raise ProfileError(
-        f"{label}: found no aperture {wanted}; there are {', '.join(found) or 'none'}"
+        f"found no aperture {slit}; there are {', '.join(found) or 'none'}", subject=label
     )
 
 
-def _check(primary: fits.Header, hdulist: fits.HDUList, label: str) -> None:
-    expected = "expected a PSF reference of MIRI LRS"
-    instrument = str(primary.get("INSTRUME", "MIRI")).strip().upper()
-    if instrument != "MIRI":
-        raise ProfileError(f"{label}: INSTRUME is {instrument}, {expected}")
-    kind = str(primary.get("REFTYPE", "PSF")).strip().upper()
-    if kind not in ("PSF", "SPECPSF"):
-        raise ProfileError(f"{label}: REFTYPE is {kind}, {expected}")
-    if "PSF" not in hdulist:
-        there = ", ".join(hdu.name for hdu in hdulist[1:]) or "none"
-        raise ProfileError(f"{label}: has no extension PSF (there are: {there}), {expected}")
+def _number(key: str, label: str, hdu: fits.ImageHDU, primary: fits.Header) -> float:
+    value = header_value(key, hdu.header, primary)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        state = "is missing" if value is None else f"is {value!r}"
+        raise ProfileError(f"{key} of PSF,{hdu.ver} {state}, expected a number", subject=label)
+    return float(value)
 
 
 def write_psf(
@@ -112,7 +102,7 @@ def write_psf(
     path: str | PathLike[str],
     overwrite: bool = False,
 ) -> None:
-    """Write a PSF reference that the pipeline takes by ``override_psf``.
+    """Write a PSF reference, for ``override_psf`` of the pipeline.
 
     Parameters
     ----------
@@ -126,53 +116,33 @@ def write_psf(
     Raises
     ------
     ProfileError
-        If there is none, or two have the same name.
+        If there is no profile, or two have the same name.
     WriteError
         If the file exists or cannot be written.
     """
     label = fspath(path)
-    several = [profiles] if isinstance(profiles, PSFProfile) else list(profiles)
-    if not several:
-        raise ProfileError(f"{label}: no profile was given, expected at least one")
-    names = [profile.name.upper() for profile in several]
+    all_profiles = [profiles] if isinstance(profiles, PSFProfile) else list(profiles)
+    if not all_profiles:
+        raise ProfileError("no profile was given, expected at least one", subject=label)
+    names = [profile.name.upper() for profile in all_profiles]
     for name in names:
         if names.count(name) > 1:
-            raise ProfileError(f"{label}: two profiles are for aperture {name}, expected one")
-    primary = fits.PrimaryHDU()
-    primary.header.update(
-        {
-            "TELESCOP": "JWST",
-            "INSTRUME": "MIRI",
-            "REFTYPE": "PSF",
-            "DATAMODL": "SpecPsfModel",
-            "FILTER": "P750L",
-            "EXP_TYPE": "MIR_LRS-FIXEDSLIT",
-            "P_EXP_TY": "MIR_LRS-FIXEDSLIT|MIR_LRS-SLITLESS|",
-            "PEDIGREE": "SIMULATION",
-            "AUTHOR": "glue_lrs",
-            "DESCRIP": "Spatial profile written by glue_lrs",
-            "USEAFTER": "2022-01-01T00:00:00",
-        }
+            raise ProfileError(f"two profiles are for aperture {name}, expected one", subject=label)
+    header = reference_header(
+        "PSF", "SpecPsfModel", "Spatial profile written by glue_lrs", FIXED_SLIT
     )
-    hdus: list[Any] = [primary]
-    for version, profile in enumerate(several, start=1):
+    header["FILTER"] = "P750L"
+    hdus: list[Any] = [fits.PrimaryHDU(header=header)]
+    for version, profile in enumerate(all_profiles, start=1):
         image = fits.ImageHDU(np.asarray(profile.data, dtype=float), name="PSF", ver=version)
         image.header.update(
             {
                 "APERTURE": profile.name,
                 "SUBPIX": profile.subpix,
                 "CENTCOL": profile.center,
-                "CENTROW": 0.0,  # for dispersion along columns; the pipeline does not look at it
+                "CENTROW": 0.0,  # unused by the pipeline for dispersion along rows
             }
         )
         hdus += [image, fits.ImageHDU(np.asarray(profile.wave), name="WAVE", ver=version)]
     with atomic_write(path, overwrite) as temporary:
-        try:
-            fits.HDUList(hdus).writeto(temporary)
-        except OSError as error:
-            raise WriteError(f"{label}: cannot be written: {error.strerror or error}") from None
-
-
-def register() -> None:
-    """Register the format ``psf`` of `PSFProfile`."""
-    registry.register_reader("psf", PSFProfile, read_psf, force=True)
+        fits.HDUList(hdus).writeto(temporary)

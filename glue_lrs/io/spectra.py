@@ -1,33 +1,37 @@
-"""Reading spectra of any kind: x1d, x1dints, c1d."""
+"""Readers of spectra of all kinds (x1d, x1dints, c1d), and combination of files."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from glue_lrs.io.identify import identify_product
+from glue_lrs.combination.combine import combine
+from glue_lrs.errors import LRSError
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.io.c1d import read_c1d
+from glue_lrs.io.identify import IMAGE_KINDS, SPECTRUM_KINDS, identify_product
 from glue_lrs.io.x1d_reader import read_x1d
 
 if TYPE_CHECKING:
     from glue_lrs.combination.combination import Combination
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["is_spectrum", "read_combined", "read_spectra"]
+__all__ = ["combine_files", "is_spectrum", "read_combined", "read_inputs", "read_spectra"]
 
 
 def is_spectrum(path: str) -> bool:
-    """Tell whether a file of MIRI LRS is an x1d, x1dints or c1d rather than an image."""
-    return identify_product(path) in ("x1d", "x1dints", "c1d")
+    """Return whether a file of MIRI LRS is an x1d, x1dints or c1d rather than an image."""
+    return identify_product(path) in SPECTRUM_KINDS
 
 
 def read_combined(path: str) -> Combination | None:
-    """Read a c1d; None for another product."""
-    from glue_lrs.io.c1d import read_c1d
-
+    """Read a c1d; return None for another product."""
     return read_c1d(path) if identify_product(path) == "c1d" else None
 
 
 def read_spectra(path: str) -> list[Extraction]:
-    """Read the spectra of an x1d or x1dints, or that of a c1d.
+    """Read the spectra of an x1d or x1dints, or the spectrum of a c1d.
 
     Parameters
     ----------
@@ -37,7 +41,64 @@ def read_spectra(path: str) -> list[Extraction]:
     Raises
     ------
     LRSError
-        If it is none of them, or is damaged.
+        If it is another file, or is damaged.
     """
     combined = read_combined(path)
     return read_x1d(path) if combined is None else [combined.to_extraction()]
+
+
+def read_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Extraction | SlitImage]:
+    """Read spectra and images to be combined.
+
+    Parameters
+    ----------
+    paths : iterable of str or path-like
+        x1d, x1dints, s2d, cal and calints files of MIRI LRS, in any mixture.
+
+    Returns
+    -------
+    list of Extraction or SlitImage
+        In the order of the files; all spectra of an x1d with several.
+
+    Raises
+    ------
+    ProductError
+        If a file is none of them.
+    """
+    inputs: list[Extraction | SlitImage] = []
+    for path in paths:
+        if identify_product(path) in IMAGE_KINDS:
+            inputs.append(SlitImage.read(path))
+        else:
+            inputs += read_x1d(path)
+    return inputs
+
+
+def combine_files(
+    paths: Iterable[str | os.PathLike[str]], *, extract: Any = None, **options: Any
+) -> Combination:
+    """Combine the spectra of files, like ``glue-lrs combine``.
+
+    Parameters
+    ----------
+    paths : iterable of str or path-like
+        x1d, x1dints, s2d, cal and calints files of MIRI LRS, in any mixture.
+    extract : Extract1D, callable, or a sequence of them, optional
+        Extracts the images, see `glue_lrs.combination.combine.combine`.
+    **options
+        ``weights``, ``sigma_clip`` and ``mode`` of `glue_lrs.combination.combine.combine`.
+
+    Returns
+    -------
+    Combination
+        The combined spectrum.
+
+    Raises
+    ------
+    LRSError
+        If a file cannot be used, or as `glue_lrs.combination.combine.combine`.
+    """
+    paths = [os.fspath(path) for path in paths]
+    if not paths:
+        raise LRSError("no files were given, expected at least one")
+    return combine(read_inputs(paths), extract=extract, **options)

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import re
 
-from astropy.io import fits
-
 __all__ = [
     "CARD_COMMENTS",
     "CRDS_NAME",
     "EXTENSION",
     "INT_TIMES",
     "REFERENCE_CARDS",
-    "STRUCTURE",
     "TIMES_AFTER",
     "TIMES_BEFORE",
     "TIME_COLUMNS",
-    "without_structure",
 ]
 
 #: The extension that holds a spectrum.
 EXTENSION = "EXTRACT1D"
 
-#: Columns of an x1dints besides the 18: name -> (format, unit).
+#: Columns of an x1dints before and after those of an x1d: name -> (format, unit).
 TIMES_BEFORE = {"INT_NUM": ("J", None)}
 
 TIMES_AFTER = {
@@ -48,7 +44,7 @@ INT_TIMES = {
     "int_end_BJD_TDB": "D",
 }
 
-#: Cards of the EXTRACT1D extension that the pipeline knows, with its comments.
+#: Cards that the pipeline writes to the EXTRACT1D extension, with their comments.
 CARD_COMMENTS = {
     "SLTNAME": "Slit name",
     "SLITID": "Slitlet ID",
@@ -84,24 +80,11 @@ CARD_COMMENTS = {
     "PA_APER": "[deg] Position angle of aperture used",
 }
 
-#: Cards that describe a table or the file itself: made anew when it is written.
-STRUCTURE = re.compile(
-    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|TFIELDS|THEAP|EXTNAME|EXTVER|EXTLEVEL|"
-    r"CHECKSUM|DATASUM|(TTYPE|TFORM|TUNIT|TDIM|TNULL|TSCAL|TZERO|TDISP|TBCOL)\d+"
-)
-
-#: What the pipeline's calibration reference data system calls its files.
+#: File names of the Calibration Reference Data System (CRDS).
 CRDS_NAME = re.compile(r"jwst_[a-z0-9]+_[a-z0-9-]+_\d{4}\.[a-z]+")
 
-#: Cards that name the references: key of the provenance -> card, comment.
+#: Cards with the names of reference files: key of the provenance -> card, comment.
 REFERENCE_CARDS = {
     "extract1d": ("R_EXTR1D", "1-D extraction parameters reference file name"),
     "apcorr": ("R_APCORR", "Aperture correction reference file name"),
 }
-
-
-def without_structure(header: fits.Header) -> fits.Header:
-    """A copy without the cards that a writer makes."""
-    return fits.Header(
-        [card for card in header.cards if not STRUCTURE.fullmatch(card.keyword)], copy=True
-    )

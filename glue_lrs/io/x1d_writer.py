@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy import coordinates
+from astropy import units as u
 from astropy.io import fits
+from astropy.modeling.models import Const1D, Tabular1D
+from astropy.modeling.models import Mapping as AxisMapping
+from gwcs import WCS, coordinate_frames
 from numpy.typing import NDArray
 
 from glue_lrs.io.files import asdf_hdu, atomic_write
+from glue_lrs.io.headers import current_date, set_card, without_structure
+from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree
 from glue_lrs.io.x1d_layout import (
     CARD_COMMENTS,
     CRDS_NAME,
@@ -24,7 +29,6 @@ from glue_lrs.io.x1d_layout import (
     TIME_COLUMNS,
     TIMES_AFTER,
     TIMES_BEFORE,
-    without_structure,
 )
 from glue_lrs.spectra.columns import COLUMNS, column_units
 
@@ -32,10 +36,7 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.spectra.provenance import Provenance
 
-__all__ = ["plain_value", "set_card", "spectral_wcs", "write_x1d"]
-
-
-# --- writing --------------------------------------------------------------------------------------
+__all__ = ["spectral_wcs", "write_x1d"]
 
 
 def write_x1d(
@@ -44,20 +45,19 @@ def write_x1d(
     overwrite: bool = False,
     all_columns: bool = False,
 ) -> None:
-    """Write a spectrum as an x1d, a stack as an x1dints, in the pipeline's layout.
+    """Write a spectrum as an x1d, a stack as an x1dints, in the layout of the pipeline.
 
     Parameters
     ----------
     extraction : Extraction
-        The columns.
+        The spectrum or stack.
     path : str or path-like
         The file to write.
     overwrite : bool
         Whether an existing file may be replaced.
     all_columns : bool
-        What to do with columns that the extraction does not have. False leaves them out, and such a
-        table is for specutils and this package: the pipeline's models refuse it. True
-        writes them with NaN, which the pipeline takes.
+        Whether to write columns that the extraction does not have, filled with NaN. The data models
+        of the pipeline do not open a table without them; specutils and this package do.
 
     Raises
     ------
@@ -66,9 +66,9 @@ def write_x1d(
 
     Notes
     -----
-    The pipeline's models take the columns of a table with an unsigned one *by position*, so that
-    the DQ of a table that lacks columns would silently become a variance. In such a table DQ is
-    therefore written as a signed integer: the models then compare the names, and refuse.
+    The data models of the pipeline read a table with an unsigned column *by position*, so that the
+    DQ of a table that lacks columns would silently become a variance. In such a table DQ is
+    therefore a signed integer: the models then compare the names of the columns, and raise.
     """
     if all_columns:
         extraction = _with_all_columns(extraction)
@@ -81,8 +81,6 @@ def write_x1d(
 
 
 def _with_all_columns(extraction: Extraction) -> Extraction:
-    from dataclasses import replace
-
     shape = extraction.columns["WAVELENGTH"].shape
     calibrated = "DN" not in extraction.units.get("FLUX", "")
     columns = {
@@ -95,12 +93,11 @@ def _with_all_columns(extraction: Extraction) -> Extraction:
 def _primary_hdu(extraction: Extraction, filename: str) -> fits.PrimaryHDU:
     header = without_structure(extraction.header)
     stack = extraction.is_stack
-    if not extraction.keywords_source:  # a merged header, as specutils' own reader makes
+    if not extraction.keywords_source:  # a merged header, from the JWST reader of specutils
         for name in CARD_COMMENTS:
             if name != "DETECTOR":
                 header.remove(name, ignore_missing=True)
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")[:-6]
-    set_card(header, "DATE", now, "UTC date file created")
+    set_card(header, "DATE", current_date(), "UTC date file created")
     set_card(header, "FILENAME", filename, "Name of the file")
     model = "TSOMultiSpecModel" if stack else "MultiSpecModel"
     set_card(header, "DATAMODL", model, "Type of data model")
@@ -112,21 +109,8 @@ def _primary_hdu(extraction: Extraction, filename: str) -> fits.PrimaryHDU:
     return fits.PrimaryHDU(header=header)
 
 
-def set_card(header: fits.Header, name: str, value: Any, comment: str) -> None:
-    """Set a card; a new one goes behind its kin (S_..., R_...), with the comment cut to fit."""
-    if isinstance(value, str):
-        value = value.encode("ascii", "replace").decode()  # FITS knows no other letters
-    room = 80 - len(fits.Card(name, value).image.rstrip()) - len(" / ")
-    card = fits.Card(name, value, comment[: max(room, 0)])
-    if name in header:
-        header[name] = (card.value, card.comment)
-        return
-    kin = [other for other in header if name[1:2] == "_" and other.startswith(name[:2])]
-    header.insert(kin[-1] if kin else len(header), card, after=bool(kin))
-
-
 def _reference_name(provenance: Provenance, key: str) -> str:
-    """Name of a reference as the pipeline's header cards have it."""
+    """Return the name of a reference file as the pipeline writes it to the header."""
     record = (provenance["references"] or {}).get(key)
     name = record.get("filename") if isinstance(record, Mapping) else record
     if not name:
@@ -140,46 +124,48 @@ def _table_hdus(extraction: Extraction) -> list[fits.BinTableHDU]:
     columns = {name: extraction.columns[name] for name in COLUMNS if name in extraction.columns}
     complete = len(columns) == len(COLUMNS)
     shape = columns["WAVELENGTH"].shape
-    made = []
+    table_columns = []
     if stack:
-        made += [_time_column(extraction, name) for name in TIMES_BEFORE]
+        table_columns += [_time_column(extraction, name) for name in TIMES_BEFORE]
     for name, values in columns.items():
         form = "D"
         options: dict[str, Any] = {}
         if name == "DQ":
             form = "J"
             if complete:
-                options["bzero"] = 1 << 31  # FITS has no unsigned integers
+                options["bzero"] = 1 << 31  # unsigned integers in FITS
             else:
                 values = values.astype(np.uint32).view(np.int32)
         if stack:
             form = f"{shape[1]}{form}"
             options["dim"] = f"({shape[1]})"
         unit = extraction.units.get(name)
-        made.append(fits.Column(name=name, format=form, unit=unit, array=values, **options))
+        table_columns.append(
+            fits.Column(name=name, format=form, unit=unit, array=values, **options)
+        )
     if stack:
         length = np.full(shape[0], shape[1], dtype=np.uint32 if complete else np.int32)
         options = {"bzero": 1 << 31} if complete else {}
-        made.append(fits.Column(name="N_ALONGDISP", format="J", array=length, **options))
-        made += [_time_column(extraction, name) for name in TIMES_AFTER]
-    table = fits.BinTableHDU.from_columns(made, name=EXTENSION)
+        table_columns.append(fits.Column(name="N_ALONGDISP", format="J", array=length, **options))
+        table_columns += [_time_column(extraction, name) for name in TIMES_AFTER]
+    table = fits.BinTableHDU.from_columns(table_columns, name=EXTENSION)
     table.ver = 1
     for name, value in _keywords(extraction).items():
         set_card(table.header, name, value, CARD_COMMENTS.get(name, ""))
     int_times = extraction.int_times if stack else None
     if int_times is None or any(name not in int_times.colnames for name in INT_TIMES):
-        return [table]  # the pipeline refuses an INT_TIMES that lacks a column
-    made = [
+        return [table]  # the pipeline does not open an incomplete INT_TIMES
+    times_columns = [
         fits.Column(name=name, format=form, array=np.asarray(int_times[name]))
         for name, form in INT_TIMES.items()
     ]
-    times = fits.BinTableHDU.from_columns(made, name="INT_TIMES")
+    times = fits.BinTableHDU.from_columns(times_columns, name="INT_TIMES")
     times.ver = 1
     return [times, table]
 
 
 def _time_column(extraction: Extraction, name: str) -> fits.Column:
-    """INT_NUM, SEGMENT or a time of each integration."""
+    """Return INT_NUM, SEGMENT or a time of each integration."""
     form, unit = (TIMES_BEFORE | TIMES_AFTER)[name]
     number = len(extraction.columns["WAVELENGTH"])
     values: NDArray[Any]
@@ -195,7 +181,7 @@ def _time_column(extraction: Extraction, name: str) -> fits.Column:
 
 
 def _keywords(extraction: Extraction) -> dict[str, Any]:
-    """The cards of the extension; those of the time as well where it is a single integration."""
+    """Return the cards of the extension, with the times if it is a single integration."""
     cards = dict(extraction.keywords)
     if not cards:
         cards = {
@@ -207,7 +193,7 @@ def _keywords(extraction: Extraction) -> dict[str, Any]:
         for name in CARD_COMMENTS:
             if name in extraction.times.colnames:
                 value = extraction.times[name][0].item()
-                if np.isfinite(value):  # FITS has no NaN in cards
+                if np.isfinite(value):  # cards cannot hold NaN
                     cards[name] = value
     return {
         name: value
@@ -217,7 +203,7 @@ def _keywords(extraction: Extraction) -> dict[str, Any]:
 
 
 def _tree(extraction: Extraction) -> dict[str, Any]:
-    """What the ASDF extension holds: the WCS that the pipeline asks for, and the provenance."""
+    """Return the ASDF tree: the WCS, which the pipeline requires, and the provenance."""
     keywords = extraction.keywords or extraction.header
     header = extraction.header
     right_ascension = keywords.get("SLIT_RA", header.get("TARG_RA", 0.0))
@@ -227,30 +213,20 @@ def _tree(extraction: Extraction) -> dict[str, Any]:
     if extraction.provenance is not None:
         names = {key: _reference_name(extraction.provenance, key) for key in REFERENCE_CARDS}
         tree["meta"] = {"ref_file": {key: {"name": name} for key, name in names.items()}}
-        stored = json.dumps(dict(extraction.provenance), default=plain_value, ensure_ascii=False)
-        # YAML has no words for names of files that are not UTF-8: they are written as \\udc..
-        tree["glue_lrs"] = json.loads(
-            re.sub("[\ud800-\udfff]", lambda match: rf"\\u{ord(match[0]):04x}", stored)
-        )
+        tree[PROVENANCE_KEY] = provenance_tree(extraction.provenance)
     return tree
 
 
-def plain_value(value: Any) -> Any:
-    """What JSON does not know: numpy's numbers and arrays, paths."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    return str(value)
+def spectral_wcs(ra: float, dec: float, wavelength: NDArray[np.float64]) -> WCS:
+    """Return a WCS from row number to constant right ascension and declination, and wavelength.
 
-
-def spectral_wcs(ra: float, dec: float, wavelength: NDArray[np.float64]) -> Any:
-    """A WCS from row number to right ascension, declination (both constant) and wavelength."""
-    from astropy import coordinates
-    from astropy import units as u
-    from astropy.modeling.models import Const1D, Mapping, Tabular1D
-    from gwcs import WCS, coordinate_frames
-
+    Parameters
+    ----------
+    ra, dec : float
+        Coordinates (ICRS) in degrees.
+    wavelength : ndarray
+        Wavelengths in micron, shape (n_wave,).
+    """
     detector = coordinate_frames.CoordinateFrame(
         naxes=1, axes_type=("SPATIAL",), axes_order=(0,), unit=(u.pix,), name="pixel_frame"
     )
@@ -262,15 +238,15 @@ def spectral_wcs(ra: float, dec: float, wavelength: NDArray[np.float64]) -> Any:
     )
     world = coordinate_frames.CompositeFrame([sky, spectral], name="world")
     row = np.arange(wavelength.size, dtype=float)
-    # The model keeps the arrays it is given, and asdf writes the whole of a view's base.
+    # The model keeps a reference to the array, and asdf writes the base of a view.
     wave = np.array(wavelength, dtype=float)
     table = Tabular1D(points=row, lookup_table=wave, bounds_error=False, fill_value=None)
-    transform = Mapping((0, 0, 0)) | Const1D(ra) & Const1D(dec) & table
+    transform = AxisMapping((0, 0, 0)) | Const1D(ra) & Const1D(dec) & table
     transform.name = "pixel_to_world"
     step = np.diff(wave)
     if wave.size > 1 and ((step > 0).all() or (step < 0).all()):
         turn = slice(None) if step[0] > 0 else slice(None, None, -1)
-        transform.inverse = Mapping((2,)) | Tabular1D(
+        transform.inverse = AxisMapping((2,)) | Tabular1D(
             points=wave[turn].copy(), lookup_table=row[turn].copy(), bounds_error=False
         )
     return WCS([(detector, transform), (world, None)])

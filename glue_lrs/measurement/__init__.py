@@ -1,1 +1,21 @@
-"""Measurement of the sources in an image."""
+"""Measurement of the sources in an image: positions, trace, width, curve of growth."""
+
+from glue_lrs.measurement.curve_of_growth import (
+    CurveOfGrowth,
+    curve_of_growth,
+    measure_with_growth,
+    region_notes,
+)
+from glue_lrs.measurement.measure import aperture_at_source, measure
+from glue_lrs.measurement.measurement import DetectedSource, Measurement
+
+__all__ = [
+    "CurveOfGrowth",
+    "DetectedSource",
+    "Measurement",
+    "aperture_at_source",
+    "curve_of_growth",
+    "measure",
+    "measure_with_growth",
+    "region_notes",
+]

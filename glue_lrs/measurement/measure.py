@@ -1,46 +1,39 @@
-"""Measure the sources in an image."""
+"""Measurement of the sources in an image: the fit of `glue_lrs.fitting` and its evaluation."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from glue_lrs.errors import LRSError, SourceError
+from glue_lrs._utils.validation import check_number
+from glue_lrs.errors import LRSError, ReferenceFileError, SourceError
 from glue_lrs.fitting.cutout import SlitCutout
-from glue_lrs.fitting.engine import (
-    LOOSE,
-    SourceGeometry,
-    SourceModel,
-    bend_basis,
-    correlation,
-    possible_terms,
-    profiles,
-    shape_prior,
-    typical_width,
-)
-from glue_lrs.fitting.least_squares import invert_ridge, pulled_back
+from glue_lrs.fitting.engine import correlation, trace_basis, typical_width
+from glue_lrs.fitting.source_model import SourceModel
 from glue_lrs.fitting.source_search import NEAR, search_residuals
-from glue_lrs.image.pixels import good_pixels
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.instrument import FWHM, PIXEL_SCALE
+from glue_lrs.measurement.band_fit import BandFit, assign_bands
+from glue_lrs.measurement.integration_shifts import background_model, integration_shifts
 from glue_lrs.measurement.measurement import DetectedSource, Measurement
-from glue_lrs.profiles.diffraction import SHAPES, profile_fwhm
+from glue_lrs.profiles.diffraction import profile_fwhm
 
 if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs._utils.typing import Array
+    from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.fitting.engine import SlitFit
 
-__all__ = ["measure"]
+__all__ = ["aperture_at_source", "measure"]
 
-
-# --- measuring ---------------------------------------------------------------------------------
+#: Fraction of the brightest source's flux that the target must have in a blend, and that it must
+#: have not to be reported as fainter than another source.
+_MIN_TARGET, _MIN_BRIGHTEST = 0.3, 0.5
 
 
 def measure(
@@ -52,29 +45,29 @@ def measure(
     integrations: bool = True,
     pixel_scale: float = PIXEL_SCALE,
 ) -> Measurement:
-    """Find the sources of an image and measure where they are and how wide.
+    """Find the sources of an image and measure their positions and widths.
 
     Parameters
     ----------
     image : SlitImage or `~specutils.Spectrum`
-        An s2d, a cal (the trace may be curved), or a stack, of which the mean is measured.
+        An s2d, a cal (its trace may be curved), or a stack, whose mean is measured.
     bands : int
-        Bands of wavelength in which centroid and width are measured, at most; fewer for a source
-        that is too faint to be measured in each.
+        Maximum number of wavelength bands in which centroid and width are measured; a faint source
+        has fewer.
     max_sources : int
-        How many sources and negative traces are looked for.
+        Maximum number of sources and negative traces.
     tolerance : float
-        Columns by which the header's position may differ from the measured one before a note says
-        so; three standard deviations of a faint source are tolerated as well.
+        Difference between the header's and the measured position in columns above which a note is
+        added; three standard deviations of a faint source are tolerated as well.
     integrations : bool
         Whether the shift of each integration of a stack is measured.
     pixel_scale : float
-        Arcsec a column.
+        Width of a column in arcsec.
 
     Returns
     -------
     Measurement
-        Sources, trace, width.
+        Sources, traces, width.
 
     Raises
     ------
@@ -90,113 +83,114 @@ def measure(
         if not (np.isfinite(number) and number > 0):
             raise LRSError(f"{key} is {number!r}, expected a number greater than 0")
     image = SlitImage.from_any(image)
-    slit = SlitCutout.from_image(image, pixel_scale)
-    work = SourceModel(slit)
-    fit = search_residuals(work, max_sources)
-    return _Report(image, work, fit, bands, tolerance).make(integrations)
+    model = SourceModel(SlitCutout.from_image(image, pixel_scale))
+    fit = search_residuals(model, max_sources)
+    return _Evaluation(image, model, fit, tolerance).measurement(bands, integrations)
 
 
-# --- putting it together -----------------------------------------------------------------------
+def aperture_at_source(image: SlitImage | Spectrum, width: float) -> Aperture:
+    """Make an aperture that is centred on the measured source of an image.
+
+    Parameters
+    ----------
+    image : SlitImage or `~specutils.Spectrum`
+        The image; its source is measured by `measure`.
+    width : float
+        Width of the aperture in columns, at least 1.
+
+    Returns
+    -------
+    Aperture
+        Edges along the trace, in the columns of this image: to be used without a source position
+        (``use_source_posn=False``).
+
+    Raises
+    ------
+    SourceError
+        If no source is found.
+    ReferenceFileError
+        If the width is less than 1.
+    """
+    if check_number("width", width) < 1:
+        raise ReferenceFileError(f"width is {width!r}, expected at least 1 pixel")
+    return measure(image, integrations=False).box(width)
 
 
-class _Report:
-    """Makes the `Measurement` of a converged fit."""
+class _Evaluation:
+    """Evaluates a converged fit: order of the sources, errors, bands, mean profile, notes.
+
+    Parameters
+    ----------
+    image : SlitImage
+        The image.
+    model : SourceModel
+        Model with its final weights.
+    fit : SlitFit
+        Converged fit.
+    tolerance : float
+        See `measure`.
+    """
 
     def __init__(
-        self, image: SlitImage, work: SourceModel, fit: SlitFit, bands: int, tolerance: float
+        self, image: SlitImage, model: SourceModel, fit: SlitFit, tolerance: float
     ) -> None:
-        self.image, self.work, self.slit = image, work, work.slit
-        self.bands, self.tolerance = bands, tolerance
-        self.fit = fit
-        self.correlation = correlation(work, fit)
-        self.chi2 = fit.solved.chi2 / fit.solved.freedom
-        significant = self.chi2 > 1.0 + 5.0 * math.sqrt(2.0 / fit.solved.freedom)
+        self.image, self.model, self.slit, self.fit = image, model, model.slit, fit
+        self.tolerance = tolerance
+        self.correlation = correlation(model, fit)
+        self.chi2 = fit.linear.chi2 / fit.linear.freedom
+        significant = self.chi2 > 1.0 + 5.0 * math.sqrt(2.0 / fit.linear.freedom)
+        #: Factor of all errors.
         self.scale = self.correlation * (math.sqrt(self.chi2) if significant else 1.0)
+        self.covariance = fit.covariance * self.scale**2
+        self.traces = fit.parameters.geometry(self.slit).traces
+        self.trace_basis = trace_basis(self.slit, fit.parameters.bend.size)
         position = expected_position(image)
         self.expected = position if isinstance(position, SourcePosition) else None
         self.why_not = position if isinstance(position, str) else None
         self.notes: list[str] = []
 
-    def make(self, integrations: bool) -> Measurement:
-        slit, fit = self.slit, self.fit
+    def measurement(self, bands: int, integrations: bool) -> Measurement:
+        """Assemble the measurement."""
+        slit, parameters = self.slit, self.fit.parameters
         order = self._order()
-        covariance = fit.covariance * self.scale**2
-        number = fit.parameters.shift.size
-        traces = fit.parameters.shape(slit).traces
-        wave = np.full(self.image.shape[0], np.nan)
-        wave[slit.rows] = slit.wave
-        split = self._split(order[0])
-        offsets, offset_errors, log_core, terms, log_errors, pivots = self._in_bands(
-            split, order[0]
+        target = order[0]
+        band = assign_bands(self.model, self.fit, target, self.scale, bands)
+        bands_fit = BandFit.from_fit(self.model, self.fit, band, target, self.scale)
+        fwhm, gradient = profile_fwhm(
+            bands_fit.log_core, bands_fit.terms, bands_fit.wavelength, slit.scale
         )
-        band_rows, band_waves = pivots
-        basis = bend_basis(slit, fit.parameters.bend.size)
-        reference = np.array([[float(np.interp(slit.reference, slit.rows, b)) for b in basis.T]])
-        sources = []
-        template = fit.solved.smooth[order[0]]
-        for place, s in enumerate(order):
-            own = np.zeros((slit.rows.size + 1, covariance.shape[0]))
-            own[:, s] = 1.0
-            own[:, number : number + basis.shape[1]] = np.concatenate(
-                [basis, reference.reshape(1, basis.shape[1])]
-            )
-            errors = np.sqrt(np.einsum("ri,ij,rj->r", own, covariance, own))
-            column = float(np.interp(slit.reference, slit.rows, traces[s]))
-            variance = np.maximum(fit.solved.flux_variance[s], 1e-300) * self.scale**2
-            flux, smooth = fit.solved.flux[s], fit.solved.smooth[s]
-            power = float((template**2 / variance).sum())
-            ratio = float((template * flux / variance).sum()) / power
-            snr = float((flux * smooth / variance).sum()) / math.sqrt(
-                max(float((smooth**2 / variance).sum()), 1e-300)
-            )
-            sources.append(
-                DetectedSource(
-                    kind="target" if place == 0 else "negative" if self.sign(s) < 0 else "source",
-                    column=column,
-                    column_error=float(errors[-1]),
-                    flux_ratio=1.0 if place == 0 else ratio,
-                    flux_ratio_error=0.0 if place == 0 else 1.0 / math.sqrt(power),
-                    snr=snr,
-                    trace=self._whole(traces[s]),
-                    trace_error=self._whole(errors[:-1]),
-                    centroid=np.interp(band_rows, slit.rows, traces[s]) + offsets[s],
-                    centroid_error=offset_errors[s],
-                    flux=self._whole(flux),
-                    flux_error=self._whole(np.sqrt(variance)),
-                )
-            )
-        width = np.concatenate([np.arange(number + basis.shape[1], covariance.shape[0])])
-        fwhm, slopes = profile_fwhm(log_core, terms, band_waves, slit.scale)
-        fwhm_error = np.sqrt(np.einsum("ni,nij,nj->n", slopes, log_errors, slopes))
-        bend = float(np.ptp(basis @ fit.parameters.bend)) if basis.shape[1] else 0.0
-        axis, profile, profile_error = self._profile(traces[order[0]])
-        shift, shift_error = (None, None)
+        fwhm_error = np.sqrt(np.einsum("ni,nij,nj->n", gradient, bands_fit.covariance, gradient))
+        column, profile, profile_error = self._profile(self.traces[target])
+        shift, shift_error = None, None
         if integrations and self.image.is_stack:
-            shift, shift_error = self._integrations()
+            shift, shift_error = integration_shifts(
+                self.image, self.model, self.fit, self.correlation
+            )
+        smooth = slice(parameters.shift.size + parameters.bend.size, None)
         measurement = Measurement(
             label=self.image.label,
             shape=self.image.shape,
             columns=(int(slit.columns[0]), int(slit.columns[-1])),
-            sources=tuple(sources),
+            sources=tuple(self._source(s, target, bands_fit) for s in order),
             row=slit.reference,
             row_wavelength=float(np.interp(slit.reference, slit.rows, slit.wave)),
-            wavelength=wave,
-            curve=self._whole(slit.curve),
+            wavelength=self._in_all_rows(slit.wave),
+            curve=self._in_all_rows(slit.curve),
             expected=self.expected,
             why_not=self.why_not,
             tolerance=self.tolerance,
-            bands=band_waves,
-            band_rows=band_rows,
+            bands=bands_fit.wavelength,
+            band_rows=bands_fit.rows,
             fwhm=fwhm * slit.scale,
             fwhm_error=fwhm_error * slit.scale,
-            width_terms=fit.parameters.width,
-            shape_terms=fit.parameters.terms,
-            covariance=covariance[np.ix_(width, width)],
-            bend=bend,
-            profile_column=axis,
+            width_terms=parameters.width,
+            shape_terms=parameters.terms,
+            covariance=self.covariance[smooth, smooth],
+            bend=float(np.ptp(self.trace_basis @ parameters.bend)) if parameters.bend.size else 0.0,
+            profile_column=column,
             profile=profile,
             profile_error=profile_error,
-            rejected=self.work.rejected,
+            rejected=self.model.rejected,
             chi2=self.chi2,
             noise_factor=self.scale,
             pixel_scale=slit.scale,
@@ -205,140 +199,103 @@ class _Report:
         )
         return replace(measurement, notes=tuple(self.notes + _notes(measurement)))
 
-    def sign(self, s: int) -> float:
-        """Whether a source adds light or takes it away."""
-        solved = self.fit.solved
-        weight = np.abs(solved.smooth[s]) / np.maximum(solved.flux_variance[s], 1e-300)
-        return float(np.sign((solved.flux[s] * weight).sum()))
+    def _source(self, s: int, target: int, bands: BandFit) -> DetectedSource:
+        """Position and flux of one source."""
+        slit, linear = self.slit, self.fit.linear
+        kind: Literal["target", "source", "negative"] = "source"
+        if s == target:
+            kind = "target"
+        elif self._sign(s) < 0:
+            kind = "negative"
+        errors = self._trace_errors(s)
+        template = linear.smooth[target]
+        variance = np.maximum(linear.flux_variance[s], 1e-300) * self.scale**2
+        flux, smooth = linear.flux[s], linear.smooth[s]
+        power = float((template**2 / variance).sum())
+        ratio = float((template * flux / variance).sum()) / power
+        snr = float((flux * smooth / variance).sum()) / math.sqrt(
+            max(float((smooth**2 / variance).sum()), 1e-300)
+        )
+        return DetectedSource(
+            kind=kind,
+            column=float(np.interp(slit.reference, slit.rows, self.traces[s])),
+            column_error=float(errors[-1]),
+            flux_ratio=1.0 if s == target else ratio,
+            flux_ratio_error=0.0 if s == target else 1.0 / math.sqrt(power),
+            snr=snr,
+            trace=self._in_all_rows(self.traces[s]),
+            trace_error=self._in_all_rows(errors[:-1]),
+            centroid=np.interp(bands.rows, slit.rows, self.traces[s]) + bands.shift[s],
+            centroid_error=bands.shift_error[s],
+            flux=self._in_all_rows(flux),
+            flux_error=self._in_all_rows(np.sqrt(variance)),
+        )
+
+    def _trace_errors(self, s: int) -> Array:
+        """Error of a trace in each fitted row, and at the reference row as the last element."""
+        slit, basis = self.slit, self.trace_basis
+        number = self.fit.parameters.shift.size
+        reference = np.array([[float(np.interp(slit.reference, slit.rows, b)) for b in basis.T]])
+        jacobian = np.zeros((slit.rows.size + 1, self.covariance.shape[0]))
+        jacobian[:, s] = 1.0
+        jacobian[:, number : number + basis.shape[1]] = np.concatenate(
+            [basis, reference.reshape(1, basis.shape[1])]
+        )
+        return np.sqrt(np.einsum("ri,ij,rj->r", jacobian, self.covariance, jacobian))
+
+    def _sign(self, s: int) -> float:
+        """Sign of the flux of a source over all rows."""
+        linear = self.fit.linear
+        weight = np.abs(linear.smooth[s]) / np.maximum(linear.flux_variance[s], 1e-300)
+        return float(np.sign((linear.flux[s] * weight).sum()))
 
     def _order(self) -> list[int]:
-        """The target first, then by brightness."""
-        shift = self.fit.parameters.shift
-        solved = self.fit.solved
-        strength = solved.strength
+        """Indices of the sources: the target, then the others by brightness."""
+        shift, strength = self.fit.parameters.shift, self.fit.linear.strength
         order = sorted(range(shift.size), key=lambda s: -strength[s])
-        positive = [s for s in order if self.sign(s) > 0]
+        positive = [s for s in order if self._sign(s) > 0]
         if not positive:
-            places = ", ".join(f"{shift[s]:.1f}" for s in order)
+            columns = ", ".join(f"{shift[s]:.1f}" for s in order)
             raise SourceError(
-                f"{self.image.label}: only negative traces (columns {places}), expected a source"
+                f"only negative traces (columns {columns}), expected a source",
+                subject=self.image.label,
             )
         target = positive[0]
         if self.expected is not None:
-            near = typical_width(self.slit)
-            away = np.abs(shift - self.expected.column)
-            inside = [s for s in positive if away[s] < near]
-            if inside:
-                # Of a blend the nearest, but no faint companion of what is meant.
-                bright = [s for s in inside if strength[s] > 0.3 * strength[inside[0]]]
-                target = min(bright, key=lambda s: away[s])
-            if strength[target] < 0.5 * strength[positive[0]]:
+            distance = np.abs(shift - self.expected.column)
+            candidates = [s for s in positive if distance[s] < typical_width(self.slit)]
+            if candidates:
+                # The nearest source of a blend, but not a faint companion of the intended one.
+                limit = _MIN_TARGET * strength[candidates[0]]
+                bright = [s for s in candidates if strength[s] > limit]
+                target = min(bright, key=lambda s: distance[s])
+            if strength[target] < _MIN_BRIGHTEST * strength[positive[0]]:
                 self.notes.append("the target is not the brightest source")
         return [target, *(s for s in order if s != target)]
 
-    def _whole(self, values: Array) -> Array:
-        """Values of the rows that were used, in all rows of the image."""
-        out = np.full(self.image.shape[0], np.nan)
-        out[self.slit.rows] = values
-        return out
-
-    def _split(self, target: int) -> NDArray[np.intp]:
-        """Number of the band that each row belongs to."""
-        information = self.fit.solved.curvature[:, target, target]
-        flux = self.fit.solved
-        power = float(
-            (flux.smooth[target] ** 2 / np.maximum(flux.flux_variance[target], 1e-300)).sum()
-        )
-        number = int(np.clip(power / self.scale**2 / 150.0, 1, self.bands))
-        rows = self.slit.rows.size
-        number = min(number, rows)
-        share = np.cumsum(information) / max(float(information.sum()), 1e-300)
-        place = 0.5 * share + 0.5 * (np.arange(rows) + 1.0) / rows
-        return np.minimum((place * number * (1.0 - 1e-9)).astype(int), number - 1)
-
-    def _in_bands(
-        self, split: NDArray[np.intp], target: int
-    ) -> tuple[Array, Array, Array, Array, Array, tuple[Array, Array]]:
-        """Shifts and widths of each band on their own, from the smooth fit on.
-
-        Returned are the shift of each source from the smooth trace (source, band) with its error,
-        the logarithm of the width (band,), the terms of the shape, their covariance with the width
-        of each band (band, 1 + p, 1 + p), and the row and wavelength each band stands for.
-        """
-        slit, parameters = self.slit, self.fit.parameters
-        split = np.unique(split, return_inverse=True)[1]
-        number, bands = parameters.shift.size, int(split.max()) + 1
-        size = (number + 1) * bands + SHAPES
-        tangent = np.zeros((slit.rows.size, number + 1 + SHAPES, size))
-        rows = np.arange(slit.rows.size)
-        for s in range(number + 1):
-            tangent[rows, s, s * bands + split] = 1.0
-        for n in range(SHAPES):
-            tangent[:, number + 1 + n, size - SHAPES + n] = 1.0
-        mean, precision = np.zeros(size), np.zeros(size)
-        precision[: number * bands] = 1.0  # a trace does not leave its place by columns
-        precision[number * bands : -SHAPES] = 1.0 / LOOSE**2
-        mean[-SHAPES:], precision[-SHAPES:] = shape_prior()
-        vector = np.zeros(size)
-        vector[-SHAPES:] = parameters.terms
-        smooth = parameters.shape(slit)
-        hessian = np.eye(size)
-        for _ in range(3):
-            shape = SourceGeometry(
-                smooth.traces + vector[: number * bands].reshape(number, bands)[:, split],
-                smooth.log_core + vector[number * bands : -SHAPES][split],
-                possible_terms(vector[-SHAPES:], parameters.terms),
-            )
-            solved = self.work.solve(shape)
-            hessian = pulled_back(solved.curvature, tangent)
-            hessian += np.diag(precision)
-            slope = np.einsum("rpk,rp->k", tangent, solved.gradient) + precision * (mean - vector)
-            step = np.linalg.solve(hessian, slope)
-            vector = vector + np.clip(step, -0.5, 0.5)
-            if float(slope @ step) < 1e-4:
-                break
-        covariance = np.linalg.inv(hessian) * self.scale**2
-        weight = np.maximum(self.fit.solved.curvature[:, target, target], 1e-300)
-        total = np.bincount(split, weight)
-        band_rows = np.bincount(split, weight * slit.rows) / total
-        waves = np.interp(band_rows, slit.rows, slit.wave)
-        errors = np.sqrt(np.diag(covariance))
-        log_core = vector[number * bands : -SHAPES] + np.interp(
-            band_rows, slit.rows, smooth.log_core
-        )
-        joint = np.empty((bands, 1 + SHAPES, 1 + SHAPES))
-        for b in range(bands):
-            index = [number * bands + b, *range(size - SHAPES, size)]
-            joint[b] = covariance[np.ix_(index, index)]
-        return (
-            vector[: number * bands].reshape(number, bands),
-            errors[: number * bands].reshape(number, bands),
-            log_core,
-            possible_terms(vector[-SHAPES:], parameters.terms),
-            joint,
-            (band_rows, waves),
-        )
+    def _in_all_rows(self, values: Array) -> Array:
+        """Place values of the fitted rows in all rows of the image, NaN in the others."""
+        placed = np.full(self.image.shape[0], np.nan)
+        placed[self.slit.rows] = values
+        return placed
 
     def _profile(self, trace: Array) -> tuple[Array, Array, Array]:
-        """Mean over the rows against the column at the reference row, without the background."""
-        slit, solved = self.slit, self.fit.solved
-        number = self.fit.parameters.shift.size
-        weight = self.work.good / self.work.variance
-        light = solved.model - self._background(number)
-        clean = np.where(self.work.good, slit.data - solved.model, 0.0) + light
-        moved = trace - float(np.interp(slit.reference, slit.rows, trace))
-        row_weight = 1.0 / np.median(self.work.variance, axis=1)
-        total, power = np.zeros(slit.columns.size), np.zeros(slit.columns.size)
-        norm = np.zeros(slit.columns.size)
+        """Mean cross-dispersion profile: columns at the reference row, flux, error."""
+        slit, linear, variance = self.slit, self.fit.linear, self.model.variance
+        light = linear.model - background_model(linear, len(self.traces))
+        clean = np.where(self.model.good, slit.data - linear.model, 0.0) + light
+        shift = trace - float(np.interp(slit.reference, slit.rows, trace))
+        good = (self.model.good / variance > 0).astype(float)
+        row_weight = 1.0 / np.median(variance, axis=1)
+        total, power, norm = (np.zeros(slit.columns.size) for _ in range(3))
         for r in range(slit.rows.size):
-            # Read on the straightened grid; a bad pixel is filled from the model and does not count
-            at = slit.columns + moved[r]
+            # The straightened row; the model replaces bad pixels, which have no weight.
+            at = slit.columns + shift[r]
             values = np.interp(at, slit.columns, clean[r], left=np.nan, right=np.nan)
-            known = np.interp(at, slit.columns, (weight[r] > 0).astype(float), left=0, right=0)
-            variance = np.interp(at, slit.columns, self.work.variance[r])
+            known = np.interp(at, slit.columns, good[r], left=0, right=0)
             use = np.isfinite(values) & (known > 0.5)
             total[use] += row_weight[r] * values[use]
-            power[use] += row_weight[r] ** 2 * variance[use]
+            power[use] += row_weight[r] ** 2 * np.interp(at, slit.columns, variance[r])[use]
             norm[use] += row_weight[r]
         with np.errstate(invalid="ignore", divide="ignore"):
             return (
@@ -347,79 +304,9 @@ class _Report:
                 np.sqrt(power) / norm * self.scale,
             )
 
-    def _background(self, number: int) -> Array:
-        """Background of the fit in each pixel."""
-        solved, slit = self.fit.solved, self.slit
-        light = np.einsum("rcs,sr->rc", solved.basis[..., :number], solved.flux)
-        del slit
-        return solved.model - light
-
-    def _integrations(self) -> tuple[Array, Array]:
-        """Shift of all sources together in each integration, from the mean; and its error.
-
-        One step from the common fit; fluxes and background of each row are eliminated, and bad
-        pixels stand in from the model. The flat field's error is the same for all and has no part
-        in how they differ.
-        """
-        image, slit, work = self.image, self.slit, self.work
-        shape = self.fit.parameters.shape(slit)
-        solved = self.fit.solved
-        _, moves = profiles(slit, shape)
-        number = image.data.shape[0]
-        weight = work.good / work.variance
-        jacobian = np.einsum("sr,src->rc", solved.smooth, moves["shift"])
-        heavy = np.swapaxes(solved.basis * weight[..., np.newaxis], 1, 2)
-        basis = solved.basis
-        part = (basis @ (solved.inverse @ (heavy @ jacobian[..., np.newaxis])))[..., 0]
-        kernel = weight * (jacobian - part)
-        light = solved.model - self._background(len(shape.traces))
-        steady = (
-            light
-            - (
-                basis[..., -2:]
-                @ (  # what of the light is no background
-                    invert_ridge(
-                        np.swapaxes(basis[..., -2:] * weight[..., np.newaxis], 1, 2)
-                        @ basis[..., -2:]
-                    )
-                    @ (heavy[:, -2:] @ light[..., np.newaxis])
-                )
-            )[..., 0]
-        )
-        bright = weight * steady
-        bright_norm = float((bright * light).sum())
-        flat = slit.variances[2]
-        single = np.maximum(work.variance - flat, 0.0) * number
-        shift, error = np.full(number, np.nan), np.full(number, np.nan)
-        window = (
-            slice(slit.rows[0], slit.rows[-1] + 1),
-            slice(slit.columns[0], slit.columns[-1] + 1),
-        )
-        pick = slit.rows - slit.rows[0]
-        step = max(1, (1 << 20) // (slit.rows.size * slit.columns.size))
-        for first in range(0, number, step):
-            where = (slice(first, min(first + step, number)), *window)
-            data = np.asarray(image.data[where], dtype=float)[:, pick]
-            good = good_pixels(image, where)[:, pick] & work.good
-            away = np.where(good, data - solved.model, 0.0)
-            factor = 1.0 + np.einsum("irc,rc->i", away, bright) / bright_norm
-            away = np.where(
-                good, data - solved.model - (factor - 1.0)[:, np.newaxis, np.newaxis] * light, 0.0
-            )
-            odd = np.abs(away) > 6.0 * np.sqrt(single) + 0.1 * np.abs(light)
-            away[odd] = 0.0
-            good &= ~odd
-            seen = good.astype(float)  # what is left to tell of the shift
-            scale = factor * np.einsum("irc,rc->i", seen, kernel * jacobian)
-            power = np.einsum("irc,rc->i", seen, kernel**2 * single)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                shift[where[0]] = np.einsum("irc,rc->i", away, kernel) / scale
-                error[where[0]] = np.sqrt(power) / np.abs(scale)
-        return shift, error * self.correlation
-
 
 def _notes(measurement: Measurement) -> list[str]:
-    """What a user would want to know of a measurement."""
+    """Findings on position, width and blends."""
     notes = []
     expected, offset = measurement.expected, measurement.offset
     if expected is not None and offset is not None and not measurement.agrees:
@@ -431,12 +318,13 @@ def _notes(measurement: Measurement) -> list[str]:
     ratio, error = measurement.width_ratio
     if abs(ratio - 1.0) > max(0.15, 5.0 * error):
         notes.append(f"the source is {ratio:.2f} times as wide as a point source should be")
+    fwhm = float(np.median(measurement.point_spread.core)) * FWHM
     for other in measurement.others:
-        away = other.column - measurement.column
-        if abs(away) < NEAR * float(np.median(measurement.point_spread.core)) * FWHM:
-            what = "negative trace" if other.negative else "source"
+        distance = abs(other.column - measurement.column)
+        if distance < NEAR * fwhm:
+            kind = "negative trace" if other.negative else "source"
             notes.append(
-                f"a {what} of {abs(other.flux_ratio):.2g} times the flux is {abs(away):.1f} "
+                f"a {kind} of {abs(other.flux_ratio):.2g} times the flux is {distance:.1f} "
                 "columns from the target: a box mixes their light"
             )
     return notes

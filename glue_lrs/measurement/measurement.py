@@ -1,6 +1,6 @@
-"""Measure what an image shows: sources along the slit, their trace, their width.
+"""Result of a measurement: sources along the slit, their traces and their width.
 
-How it is done is told in `glue_lrs.fitting.source_search`; here are the questions and the answers.
+`glue_lrs.fitting.source_search` describes the fit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,18 @@ from numpy.typing import ArrayLike, NDArray
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
-from glue_lrs.measurement.report import plain, plus_minus
-from glue_lrs.profiles.diffraction import Profile, expected_core, profile_fwhm, width_basis
+from glue_lrs.measurement.report import (
+    band_table,
+    measurement_dict,
+    measurement_report,
+    source_table,
+)
+from glue_lrs.profiles.diffraction import (
+    DiffractionProfile,
+    expected_core,
+    profile_fwhm,
+    width_basis,
+)
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -28,11 +38,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectedSource", "Measurement"]
 
-#: Columns that background regions should have together.
-_COLUMNS = 6.0
+#: Total width of the background regions, in columns, below which they come closer to the sources.
+_MIN_BACKGROUND = 6.0
 
+#: Margin in columns at the ends of a region: the polynomial of the trace is good to 0.002 column.
+_MARGIN = 0.01
 
-# --- what is found -----------------------------------------------------------------------------
+#: Accuracy in columns of the polynomial through a trace.
+_TRACE_ACCURACY = 2e-3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,22 +55,21 @@ class DetectedSource:
     Parameters
     ----------
     kind : {"target", "source", "negative"}
-        The target is the source that the header means: the nearest to where it says, or else the
-        brightest.
+        The target is the source at the header's position, or otherwise the brightest.
     column, column_error : float
         Column at the reference row, `Measurement.row`, and its standard deviation.
     flux_ratio, flux_ratio_error : float
-        Flux over the target's, over all wavelengths; negative for a negative trace.
+        Ratio to the flux of the target, over all wavelengths; negative for a negative trace.
     snr : float
-        Signal to noise over all rows together.
+        Signal to noise of all rows together.
     trace : ndarray
-        Column in each row of the image, shape (row,), NaN where there is no wavelength.
+        Column in each row of the image, shape (row,), NaN in rows without a wavelength.
     trace_error : ndarray
         Its standard deviation.
     centroid, centroid_error : ndarray
         Column measured in each band of `Measurement.bands`, and its standard deviation.
     flux : ndarray
-        Flux of the fit in each row, summed over columns in the image's unit; not smoothed.
+        Fitted flux in each row, a sum over columns in the unit of the image; not smoothed.
     flux_error : ndarray
         Its standard deviation.
     """
@@ -83,12 +95,12 @@ class DetectedSource:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Measurement:
-    """What an image shows of its sources: see `measure`.
+    """Sources of an image, their traces and their width: the result of `measure`.
 
     Parameters
     ----------
     label : str
-        How messages call the image.
+        Name of the image in messages.
     shape : (int, int)
         Rows and columns of the image.
     columns : (int, int)
@@ -96,51 +108,53 @@ class Measurement:
     sources : tuple of DetectedSource
         The target first, then by brightness.
     row : int
-        The row at which columns are given.
+        Reference row, at which columns are given.
     row_wavelength : float
         Its wavelength in micron.
     wavelength : ndarray
-        Wavelength of each row in micron, shape (row,), NaN where there is none.
+        Wavelength of each row in micron, shape (row,), NaN in rows without one.
     curve : ndarray
-        The trace as the WCS has it, less its column at the reference row; shape (row,).
+        Trace by the WCS minus its column at the reference row; shape (row,).
     expected : SourcePosition, optional
-        Where the header puts the target.
+        Position of the target by the header.
     why_not : str, optional
-        Why that is not known.
+        Reason why that is not known.
     tolerance : float
-        Columns by which the two may differ before it is reported.
+        Difference of the two positions in columns above which it is reported.
     bands : ndarray
-        Wavelength in micron that each band stands for, shape (band,), descending like the rows.
+        Mean wavelength of each band in micron, shape (band,), descending like the rows.
     band_rows : ndarray
-        Row that it stands for, not a whole number.
+        Mean row of each band, fractional.
     fwhm, fwhm_error : ndarray
-        Full width at half maximum in each band in arcsec, the pixel's own width taken out.
+        Full width at half maximum in each band in arcsec, without the broadening by the pixel, and
+        its standard deviation.
     width_terms : ndarray
-        Coefficients, constant term first, of the logarithm of (core / expected core) as a
-        polynomial of (wavelength - 8.5) / 4.
+        Logarithm of (core / expected core): coefficients of a polynomial in (wavelength - 8.5) / 4,
+        constant term first.
     shape_terms : ndarray
-        Kurtosis of the core and the wings, as of `Profile`.
+        Kurtosis of the core and the wings of `DiffractionProfile`.
     covariance : ndarray
         Covariance of `width_terms` and `shape_terms` together.
     bend : float
-        Columns that the trace departs, from end to end, from the WCS's; 0 if that is not
+        Departure of the trace from that of the WCS, peak to peak in columns; 0 if it is not
         significant.
     profile_column, profile, profile_error : ndarray
-        Mean of all rows against the column at the reference row, background subtracted, in the
-        image's unit, with its standard deviation.
+        Mean cross-dispersion profile of all rows versus the column at the reference row,
+        background subtracted, in the unit of the image, and its standard deviation.
     rejected : int
-        Pixels that were left out as outliers, besides those that are marked.
+        Number of pixels that were rejected as outliers, in addition to flagged ones.
     chi2 : float
-        Chi-square of the fit over its degrees of freedom.
+        Reduced chi-square of the fit.
     noise_factor : float
-        Factor that all errors include, as noise is correlated between pixels (what resampling does)
-        or the residuals are larger than their errors; 1 where neither is significant.
+        Factor that all errors include because the noise is correlated between pixels (as after
+        resampling) or the residuals exceed their errors; 1 where neither is significant.
     pixel_scale : float
-        Arcsec a column.
+        Width of a column in arcsec.
     shift, shift_error : ndarray, optional
-        Columns that the target is away from the mean in each integration of a stack.
+        Displacement of the sources in each integration of a stack from the mean in columns, and its
+        standard deviation.
     notes : tuple of str
-        What a user would want to know.
+        Findings that the user should know.
     """
 
     label: str
@@ -173,16 +187,14 @@ class Measurement:
     shift_error: Array | None = None
     notes: tuple[str, ...] = ()
 
-    # --- the position ------------------------------------------------------------------------
-
     @property
     def target(self) -> DetectedSource:
-        """The source that the header means, or else the brightest."""
+        """The source at the header's position, or otherwise the brightest."""
         return self.sources[0]
 
     @property
     def others(self) -> tuple[DetectedSource, ...]:
-        """All sources and negative traces but the target."""
+        """All sources and negative traces except the target."""
         return self.sources[1:]
 
     @property
@@ -197,34 +209,32 @@ class Measurement:
 
     @property
     def trace(self) -> Array:
-        """Column of the target in each row, shape (row,), NaN where there is no wavelength."""
+        """Column of the target in each row, shape (row,), NaN in rows without a wavelength."""
         return self.target.trace
 
     @property
     def offset(self) -> float | None:
-        """Columns that the target is away from where the header puts it; None: not known."""
+        """Column of the target minus that by the header; None if that is not known."""
         return None if self.expected is None else self.column - self.expected.column
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the header's position is within the tolerance, or three standard deviations."""
+        """Whether the offset is within the tolerance or three standard deviations."""
         if self.offset is None:
             return None
         return abs(self.offset) <= max(self.tolerance, 3.0 * self.column_error)
 
-    # --- the width -----------------------------------------------------------------------------
-
     @cached_property
-    def point_spread(self) -> Profile:
-        """The profile that was fitted."""
+    def point_spread(self) -> DiffractionProfile:
+        """The fitted spatial profile."""
         wave = np.sort(self.wavelength[np.isfinite(self.wavelength)])
         core = np.exp(width_basis(wave) @ self.width_terms) * expected_core(wave, self.pixel_scale)
-        return Profile(
+        return DiffractionProfile(
             wave, core, float(self.shape_terms[0]), self.shape_terms[1:], self.pixel_scale
         )
 
     def width(self, wavelength: ArrayLike) -> tuple[Array, Array]:
-        """FWHM as a smooth function of the wavelength, from the data, and its standard deviation.
+        """Measured FWHM as a smooth function of the wavelength, and its standard deviation.
 
         Parameters
         ----------
@@ -240,61 +250,59 @@ class Measurement:
         log_core = width_basis(wave) @ self.width_terms + np.log(
             expected_core(wave, self.pixel_scale)
         )
-        value, slopes = profile_fwhm(log_core, self.shape_terms, wave, self.pixel_scale)
-        row = np.concatenate([width_basis(wave) * slopes[:, :1], slopes[:, 1:]], axis=1)
-        error = np.sqrt(np.einsum("ni,ij,nj->n", row, self.covariance, row))
+        value, gradient = profile_fwhm(log_core, self.shape_terms, wave, self.pixel_scale)
+        jacobian = np.concatenate([width_basis(wave) * gradient[:, :1], gradient[:, 1:]], axis=1)
+        error = np.sqrt(np.einsum("ni,ij,nj->n", jacobian, self.covariance, jacobian))
         shape = np.shape(wavelength)
         return (value * self.pixel_scale).reshape(shape), (error * self.pixel_scale).reshape(shape)
 
     @property
     def width_ratio(self) -> tuple[float, float]:
-        """FWHM over the expected one, averaged over the bands, and its standard deviation."""
+        """Mean ratio of the FWHM to the expected one over the bands, and its standard deviation."""
         good = np.isfinite(self.fwhm) & (self.fwhm_error > 0)
         expected = expected_fwhm(self.bands[good])
         weight = (expected / self.fwhm_error[good]) ** 2
         mean = float(np.average(self.fwhm[good] / expected, weights=weight))
         return mean, float(1.0 / math.sqrt(weight.sum()))
 
-    # --- what to do with it ----------------------------------------------------------------------
-
     def center(
         self,
         source: DetectedSource | None = None,
         independent_var: Literal["pixel", "wavelength"] = "pixel",
     ) -> tuple[tuple[float, ...], str]:
-        """The trace as a polynomial: coefficients, and what they are a polynomial of.
+        """Fit a polynomial to a trace, good to 0.002 column where five orders suffice.
 
         Parameters
         ----------
         source : DetectedSource, optional
-            Whose trace; the target's by default.
+            Source of the trace; by default the target.
         independent_var : {"pixel", "wavelength"}
-            What it is to be a polynomial of: the row, or the wavelength in micron.
+            Variable of the polynomial: the row, or the wavelength in micron.
 
         Returns
         -------
         (tuple of float, str)
-            Coefficients, constant term first, of `independent_var`. One that is constant has one
+            Coefficients, constant term first, and `independent_var`. A constant trace has one
             coefficient.
         """
         trace = (source or self.target).trace
         rows = np.flatnonzero(np.isfinite(trace))
         if np.ptp(trace[rows]) < 1e-6:
             return (float(trace[rows].mean()),), independent_var
-        along = rows if independent_var == "pixel" else self.wavelength[rows]
+        variable = rows if independent_var == "pixel" else self.wavelength[rows]
         for degree in range(1, 6):
-            terms = polyfit(along, trace[rows], degree)
-            if np.abs(polyval(along, terms) - trace[rows]).max() < 2e-3:
+            coefficients = polyfit(variable, trace[rows], degree)
+            if np.abs(polyval(variable, coefficients) - trace[rows]).max() < _TRACE_ACCURACY:
                 break
-        return tuple(terms.tolist()), independent_var
+        return tuple(coefficients.tolist()), independent_var
 
     def box(self, width: float) -> Aperture:
-        """Aperture of a width in columns, centred on the target's trace.
+        """Aperture of constant width, centred on the trace of the target.
 
         Parameters
         ----------
         width : float
-            Columns, at least 1.
+            Width in columns, at least 1.
         """
         center, variable = self.center()
         half = width / 2.0
@@ -305,14 +313,14 @@ class Measurement:
         )
 
     def tapered(self, n: float = 3.0, *, order: int = 1) -> Aperture:
-        """Aperture of n times the measured FWHM, centred on the target's trace.
+        """Aperture of n times the measured FWHM, centred on the trace of the target.
 
         Parameters
         ----------
         n : float
-            Width over FWHM.
+            Width in units of the FWHM.
         order : int
-            Degree of the polynomial of the wavelength that the width is made.
+            Degree of the polynomial in wavelength that represents the width.
         """
         wave = self.wavelength[np.isfinite(self.wavelength)]
         inner = wave[(wave >= 4.5) & (wave <= 13.5)]
@@ -328,35 +336,35 @@ class Measurement:
         )
 
     def clear_regions(self, distance: float = 2.5, least: float = 2.0) -> tuple[Array, ...]:
-        """Stretches of columns at the reference row that neither source nor edge comes near.
+        """Column ranges that are free of sources, negative traces and the image edge.
 
         Parameters
         ----------
         distance : float
-            FWHM, at the longest wavelength, to keep from every source and negative trace.
+            Distance to every source and negative trace, in units of the FWHM at the longest
+            wavelength.
         least : float
-            Columns that a stretch must have to count.
+            Minimum width of a range in columns.
 
         Returns
         -------
         tuple of ndarray
-            Lower and upper edge of each, at the reference row.
+            Lower and upper edge of each range, at the reference row.
         """
         widest = float(np.max(self.point_spread.core)) * FWHM
         curve = self.trace - self.column
         low = self.columns[0] - 0.5 - float(np.nanmin(curve))
         high = self.columns[1] + 0.5 - float(np.nanmax(curve))
-        cuts = sorted(
+        occupied = sorted(
             (s.column - distance * widest, s.column + distance * widest) for s in self.sources
         )
-        stretches, start = [], low
-        for left, right in [*cuts, (high, high)]:
+        ranges, start = [], low
+        for left, right in [*occupied, (high, high)]:
             end = min(left, high)
             if end - start >= least:
-                # A little less: the trace's polynomial is good to 0.002 column.
-                stretches.append(np.array([start + 0.01, end - 0.01]))
+                ranges.append(np.array([start + _MARGIN, end - _MARGIN]))
             start = max(start, right)
-        return tuple(stretches)
+        return tuple(ranges)
 
     def background(
         self,
@@ -365,28 +373,28 @@ class Measurement:
         independent_var: Literal["pixel", "wavelength"] = "pixel",
         **kwargs: Any,
     ) -> Background | None:
-        """A background from the columns that neither source nor edge comes near.
+        """Background in the columns that are free of sources: see `clear_regions`.
 
         Parameters
         ----------
         distance : float, optional
-            As for `clear_regions`; by default 2.5, or less, down to 1.6, where that leaves fewer
-            than six columns.
+            As for `clear_regions`. By default 2.5, and less, down to 1.6, if that gives fewer than
+            six columns.
         independent_var : {"pixel", "wavelength"}
-            What the edges are polynomials of; a reference has one for the aperture and for the
-            background, and that of `tapered` is the wavelength.
+            Variable of the polynomials of the edges. A reference has a common one for the aperture
+            and the background; that of `tapered` is the wavelength.
         **kwargs
             Other parameters of `Background`, such as ``bkg_fit``.
 
         Returns
         -------
         Background or None
-            None where there are no such columns.
+            None if there are no such columns.
         """
         regions: tuple[Array, ...] = ()
         for keep in (2.5, 2.0, 1.6) if distance is None else (distance,):
             regions = self.clear_regions(keep)
-            if sum(upper - lower for lower, upper in regions) >= _COLUMNS:
+            if sum(upper - lower for lower, upper in regions) >= _MIN_BACKGROUND:
                 break
         if not regions:
             return None
@@ -398,167 +406,45 @@ class Measurement:
         return Background(bkg_coeff=edges, independent_var=variable, **kwargs)  # type: ignore[arg-type]
 
     def model(self, *which: DetectedSource) -> Array:
-        """Image of the light of some sources in the fit, all by default: shape (row, column).
+        """Fitted image of sources, by default of all, without background.
 
-        Rows without a wavelength are 0; there is no background in it.
+        Parameters
+        ----------
+        *which : DetectedSource
+            The sources.
+
+        Returns
+        -------
+        ndarray
+            Shape (row, column), 0 in rows without a wavelength.
         """
-        out = np.zeros(self.shape)
+        image = np.zeros(self.shape)
         known = np.flatnonzero(np.isfinite(self.wavelength))
         wave = self.wavelength[known][:, np.newaxis]
         edges = np.arange(self.shape[1] + 1) - 0.5
         for source in which or self.sources:
             below = self.point_spread.cumulative(edges - source.trace[known][:, np.newaxis], wave)
             flux = np.nan_to_num(source.flux[known])
-            out[known] += flux[:, np.newaxis] * np.diff(below, axis=1)
-        return out
-
-    # --- tables and text -------------------------------------------------------------------------
+            image[known] += flux[:, np.newaxis] * np.diff(below, axis=1)
+        return image
 
     @cached_property
     def table(self) -> QTable:
-        """A row for each band: wavelength, row, centroid of the target, FWHM, expected FWHM."""
-        from astropy import units as u
-        from astropy.table import QTable
-
-        target = self.target
-        return QTable(
-            {
-                "wavelength": self.bands * u.um,
-                "row": self.band_rows,
-                "column": target.centroid * u.pix,
-                "column_error": target.centroid_error * u.pix,
-                "fwhm": self.fwhm * u.arcsec,
-                "fwhm_error": self.fwhm_error * u.arcsec,
-                "expected_fwhm": expected_fwhm(self.bands) * u.arcsec,
-            }
-        )
+        """One row per band: wavelength, row, centroid of the target, FWHM, expected FWHM."""
+        return band_table(self)
 
     @cached_property
     def source_table(self) -> QTable:
-        """A row for each source: kind, column, flux ratio, signal to noise."""
-        from astropy import units as u
-        from astropy.table import QTable
-
-        s = self.sources
-        return QTable(
-            {
-                "kind": [one.kind for one in s],
-                "column": [one.column for one in s] * u.pix,
-                "column_error": [one.column_error for one in s] * u.pix,
-                "flux_ratio": [one.flux_ratio for one in s],
-                "flux_ratio_error": [one.flux_ratio_error for one in s],
-                "snr": [one.snr for one in s],
-            }
-        )
+        """One row per source: kind, column, flux ratio, signal to noise."""
+        return source_table(self)
 
     def report(self) -> str:
-        """What was measured, as text for people."""
-        lines = [
-            f"{self.label}",
-            f"sources (columns at row {self.row}, {self.row_wavelength:.2f} um):",
-        ]
-        for one in self.sources:
-            share = "" if one is self.target else f", {one.flux_ratio:+.3f} of the target's flux"
-            lines.append(
-                f"  {one.kind:<9} column {plus_minus(one.column, one.column_error)}"
-                f", S/N {one.snr:.0f}{share}"
-            )
-        if self.expected is None:
-            lines.append(f"header's position: not known ({self.why_not})")
-        else:
-            verdict = "agrees" if self.agrees else "DISAGREES"
-            lines.append(
-                f"header's position: column {self.expected.column:.3f} at row {self.expected.row}; "
-                f"the source is {self.offset:+.3f} columns "
-                f"({self.offset * self.pixel_scale:+.3f} arcsec) away from it: {verdict} "  # type: ignore[operator]
-                f"(within {self.tolerance:g} column{'s' * (self.tolerance != 1)})"
-            )
-        span = self.trace[np.isfinite(self.trace)]
-        bend = f"; {self.bend:.2f} columns off the WCS's" if self.bend else ""
-        lines.append(f"trace: {span.min():.2f} to {span.max():.2f}{bend}")
-        ratio, error = self.width_ratio
-        lines += [
-            f"width: {plus_minus(ratio, error)} times the expected one",
-            "  wavelength    column            FWHM              expected",
-            "  um            pixel             arcsec            arcsec",
-        ]
-        expected = expected_fwhm(self.bands)
-        for n in range(self.bands.size):
-            column = plus_minus(self.target.centroid[n], self.target.centroid_error[n])
-            width = plus_minus(self.fwhm[n], self.fwhm_error[n])
-            lines.append(
-                f"  {self.bands[n]:6.2f}        {column:<17} {width:<17} {expected[n]:.3f}"
-            )
-        if self.shift is not None and self.shift_error is not None:
-            scatter = float(np.nanstd(self.shift))
-            lines.append(
-                f"integrations: {self.shift.size}, position scatters by {scatter:.4f} columns "
-                f"(expected from the noise: {float(np.nanmedian(self.shift_error)):.4f})"
-            )
-        lines.append(
-            f"fit: chi-square {self.chi2:.2f} a degree of freedom, {self.rejected} outliers left "
-            "out"
-        )
-        if self.noise_factor > 1.0:
-            lines.append(
-                f"errors are {self.noise_factor:.2f} times those of independent noise, as the "
-                "residuals show"
-            )
-        lines += [f"note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        """Text with all results, for people."""
+        return measurement_report(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers, ready for JSON; what is not known is None."""
-        expected = self.expected
-        ratio, ratio_error = self.width_ratio
-        return {
-            "image": self.label,
-            "row": self.row,
-            "wavelength": plain(self.row_wavelength),
-            "sources": [
-                {
-                    "kind": s.kind,
-                    "column": plain(s.column),
-                    "column_error": plain(s.column_error),
-                    "flux_ratio": plain(s.flux_ratio),
-                    "flux_ratio_error": plain(s.flux_ratio_error),
-                    "snr": plain(s.snr),
-                    "centroid": plain(s.centroid),
-                    "centroid_error": plain(s.centroid_error),
-                }
-                for s in self.sources
-            ],
-            "header": {
-                "column": None if expected is None else expected.column,
-                "row": None if expected is None else expected.row,
-                "why_not": self.why_not,
-                "offset": plain(self.offset),
-                "tolerance": self.tolerance,
-                "agrees": self.agrees,
-            },
-            "bands": {
-                "wavelength": plain(self.bands),
-                "row": plain(self.band_rows),
-                "fwhm": plain(self.fwhm),
-                "fwhm_error": plain(self.fwhm_error),
-                "expected_fwhm": plain(expected_fwhm(self.bands)),
-            },
-            "width": {"ratio": plain(ratio), "ratio_error": plain(ratio_error)},
-            "profile": {
-                "halo": plain(self.point_spread.halo),
-                "kurtosis": plain(self.point_spread.kurtosis),
-                "wings": plain(self.point_spread.wings),
-                "width_terms": plain(self.width_terms),
-            },
-            "trace": {"column": plain(self.trace), "bend": plain(self.bend)},
-            "shift": plain(self.shift),
-            "shift_error": plain(self.shift_error),
-            "rejected": self.rejected,
-            "chi2": plain(self.chi2),
-            "noise_factor": plain(self.noise_factor),
-            "pixel_scale": self.pixel_scale,
-            "notes": list(self.notes),
-        }
+        """All numbers, ready for JSON; None where a number is not known."""
+        return measurement_dict(self)
 
     def __repr__(self) -> str:
         found = ", ".join(f"{s.kind} {s.column:.2f}" for s in self.sources)
@@ -566,6 +452,6 @@ class Measurement:
 
 
 def _finite(values: Array) -> tuple[NDArray[np.intp], Array]:
-    """Index and value of what is finite."""
+    """Indices and values of the finite elements."""
     known = np.flatnonzero(np.isfinite(values))
     return known, values[known]

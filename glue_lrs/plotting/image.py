@@ -1,14 +1,14 @@
-"""Pictures: an image with its aperture, cuts across the slit, spectra, and what compares them.
+"""Figures of an image with its aperture: the image, cuts across the slit, tapered widths.
 
-Every function draws on Matplotlib's objects and returns them; none of them uses pyplot. What takes
-an ``ax`` draws there, what takes a ``figure`` fills it; without one a new figure is made.
+Functions draw on Matplotlib objects and return them; pyplot is not used. Those with an ``ax`` draw
+into it, those with a ``figure`` fill it; without one they make a new figure.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.colors import AsinhNorm, ListedColormap
@@ -18,7 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.errors import LRSError, LRSWarning
-from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.image.pixels import lost_pixels
+from glue_lrs.instrument import PIXEL_SCALE
+from glue_lrs.plotting.spectra import column_and_error
 from glue_lrs.plotting.style import (
     APERTURE_STYLE,
     BACKGROUND_STYLE,
@@ -27,28 +29,39 @@ from glue_lrs.plotting.style import (
     BOX_STYLE,
     NO_DATA,
     ORANGE,
+    asinh_ticks,
     axes_or_new,
     legend_above,
-    outside_legend,
-    quiet_matplotlib,
-    row_wavelength,
-    time_series,
+    legend_below,
     unit_label,
-    wavelength_axis,
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from types import EllipsisType
 
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+    from glue_lrs._utils.typing import Floats
     from glue_lrs.apertures.edges import Limits
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["plot_cut", "plot_image", "plot_width", "shown_part", "spread_rows"]
+__all__ = [
+    "draw_plane",
+    "plot_cut",
+    "plot_image",
+    "plot_width",
+    "representative_rows",
+    "wavelength_axis",
+]
+
+_CUT_LINE: dict[str, Any] = {"color": ORANGE, "lw": 0.8, "ls": (0, (6, 3))}
 
 
-# --- the image ---------------------------------------------------------------------------------
+# --- image -------------------------------------------------------------------------------------
 
 
 def plot_image(
@@ -60,27 +73,29 @@ def plot_image(
     rows: Sequence[int] = (),
     legend: bool = True,
 ) -> Axes:
-    """Draw the image with the aperture, the background regions and the bounding box on it.
+    """Draw the image with the aperture, the background regions and the bounding box.
 
     Parameters
     ----------
     image : SlitImage
         The image.
     extract : Extract1D, optional
-        The operator whose aperture and background are drawn where they fall on this image.
+        The operator whose aperture and background regions are drawn at their positions on this
+        image.
     integration : int
-        Which integration of a stack.
+        Integration of a stack, from 0.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw.
+        Axes to draw into.
     rows : sequence of int
-        Rows to mark, as those of cuts.
+        Rows to mark, such as those of cuts.
     legend : bool
-        Whether to explain the lines.
+        Whether to add a legend.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Columns along x, rows along y, wavelengths on the right, brightness on an asinh scale.
+        Columns along x, rows along y, wavelengths on the right; surface brightness on an asinh
+        scale.
 
     Raises
     ------
@@ -88,45 +103,30 @@ def plot_image(
         If there is no such integration, or the aperture does not fit the image.
     """
     ax = axes_or_new(ax, (4.5, 8.0))
-    data = _plane(image, integration)
-    left, right, bottom, top = shown_part(image)
-    shown = data[bottom : top + 1, left : right + 1]
-    extent = (left - 0.5, right + 0.5, bottom - 0.5, top + 0.5)
-    settings: dict[str, Any] = {
-        "origin": "lower",
-        "aspect": "auto",
-        "interpolation": "nearest",
-        "extent": extent,
-    }
-    ax.set_facecolor(NO_DATA)
-    picture = ax.imshow(shown, cmap="gray_r", norm=_stretch(shown), **settings)
-    bad = np.isnan(shown) & np.isfinite(image.wavelength[bottom : top + 1, left : right + 1])
-    handles: list[Any] = []
-    if bad.any():
-        marks = np.where(bad, 1.0, np.nan)
-        ax.imshow(marks, cmap=ListedColormap([BAD_PIXEL_STYLE]), vmin=0, vmax=1, **settings)
-        handles.append(Patch(color=BAD_PIXEL_STYLE, label="bad pixel"))
+    data = _data_plane(image, integration)
+    norm: Any = _asinh_norm(data[_displayed_part(image)])
+    bad = np.isnan(data) & np.isfinite(image.wavelength)
+    picture, handles = draw_plane(ax, image, data, bad, cmap="gray_r", norm=norm)
     (x0, x1), (y0, y1) = image.bounding_box
-    ax.add_patch(
-        Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=BOX_STYLE, lw=1.4, ls=":")
-    )
-    handles.append(Line2D([], [], color=BOX_STYLE, lw=1.4, ls=":", label="bounding box"))
+    box: dict[str, Any] = {"lw": 1.4, "ls": ":"}
+    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=BOX_STYLE, **box))
+    handles.append(Line2D([], [], color=BOX_STYLE, label="bounding box", **box))
     if extract is not None:
         handles = [*_draw_regions(ax, image, extract), *handles]
     for row in rows:
-        ax.axhline(row, color=ORANGE, lw=0.8, ls=(0, (6, 3)))
+        ax.axhline(row, **_CUT_LINE)
     if len(rows):
-        handles.append(Line2D([], [], color=ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut"))
-    ax.set_xlim(
-        min(extent[0], x0 - 2), max(extent[1], x1 + 2)
-    )  # the box may reach the image's edge
-    ax.set_ylim(min(extent[2], y0 - 4), max(extent[3], y1 + 4))
+        handles.append(Line2D([], [], label="cut", **_CUT_LINE))
+    left, right, bottom, top = picture.get_extent()
+    # The bounding box may reach the edge of the image.
+    ax.set_xlim(min(left, x0 - 2), max(right, x1 + 2))
+    ax.set_ylim(min(bottom, y0 - 4), max(top, y1 + 4))
     ax.set_xlabel("column (cross-dispersion) [pixel]")
     ax.set_ylabel("row (dispersion) [pixel]")
-    wavelength_axis(ax, image, bottom, top)
+    wavelength_axis(ax, image)
     bar = ax.figure.colorbar(picture, ax=ax, location="bottom", pad=0.01, fraction=0.03, aspect=28)
     bar.set_label(f"surface brightness [{unit_label(image.unit)}]")
-    bar.set_ticks(_asinh_ticks(picture.norm), minor=False)
+    bar.set_ticks(asinh_ticks(norm.vmin, norm.vmax, norm.linear_width, gap=0.16), minor=False)
     bar.ax.minorticks_off()
     bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     if legend:
@@ -134,26 +134,111 @@ def plot_image(
     return ax
 
 
-def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> list[Any]:
-    """Draw the edges of aperture and background; return the entries of a legend."""
-    source, background, rows, trace = _regions(image, extract)
-    handles = [Line2D([], [], color=APERTURE_STYLE, lw=1.6, label="aperture")]
+def draw_plane(
+    ax: Axes, image: SlitImage, plane: Floats, bad: NDArray[np.bool_], **options: Any
+) -> tuple[AxesImage, list[Artist]]:
+    """Draw the displayed part of a plane and mark bad pixels.
+
+    Parameters
+    ----------
+    ax : `~matplotlib.axes.Axes`
+        Axes to draw into.
+    image : SlitImage
+        The image that the plane belongs to.
+    plane : ndarray
+        Values, of the shape of the image.
+    bad : ndarray of bool
+        Pixels to mark.
+    **options
+        Keyword arguments of `~matplotlib.axes.Axes.imshow`: colours and their scale.
+
+    Returns
+    -------
+    `~matplotlib.image.AxesImage`, list of `~matplotlib.artist.Artist`
+        The drawn plane, and the legend handle of bad pixels if there are any.
+    """
+    part = rows, columns = _displayed_part(image)
+    geometry: dict[str, Any] = {
+        "origin": "lower",
+        "aspect": "auto",
+        "interpolation": "nearest",
+        "extent": (columns.start - 0.5, columns.stop - 0.5, rows.start - 0.5, rows.stop - 0.5),
+    }
+    ax.set_facecolor(NO_DATA)
+    picture = ax.imshow(plane[part], **options, **geometry)
+    marks = np.where(bad[part], 1.0, np.nan)
+    if np.isnan(marks).all():
+        return picture, []
+    ax.imshow(marks, cmap=ListedColormap([BAD_PIXEL_STYLE]), vmin=0, vmax=1, **geometry)
+    return picture, [Patch(color=BAD_PIXEL_STYLE, label="bad pixel")]
+
+
+def wavelength_axis(ax: Axes, image: SlitImage) -> None:
+    """Add an axis on the right with integer wavelengths in micron, thinned to avoid overlap."""
+    displayed, _ = _displayed_part(image)
+    bottom, top = displayed.start, displayed.stop - 1
+    wave = _row_wavelength(image)
+    rows = np.flatnonzero(np.isfinite(wave))
+    axis = ax.secondary_yaxis("right")
+    axis.set_ylabel("wavelength [µm]")
+    ticks: dict[str, float] = {}
+    if rows.size > 1:
+        order = np.argsort(wave[rows], kind="stable")
+        sorted_wave, sorted_rows = wave[rows][order], rows[order].astype(float)
+        first, last = np.ceil(sorted_wave[0]), np.floor(sorted_wave[-1])
+        for value in np.arange(last, first - 1, -1.0):
+            row = float(np.interp(value, sorted_wave, sorted_rows))
+            distinct = all(abs(row - other) > 0.035 * (top - bottom) for other in ticks.values())
+            if distinct and bottom <= row <= top:
+                ticks[f"{value:g}"] = row
+    axis.set_yticks(list(ticks.values()), list(ticks))
+
+
+def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> list[Artist]:
+    """Draw the edges of aperture and background regions; return the legend handles."""
+    regions = _regions(image, extract)
+    rows = regions.rows
+    handles: list[Artist] = [Line2D([], [], color=APERTURE_STYLE, lw=1.6, label="aperture")]
     y = np.stack([rows - 0.5, rows + 0.5], axis=1).ravel()  # both ends of each row
-    for lower, upper in source:
+    for lower, upper in regions.aperture:
         for edge in (lower, upper):
             ax.plot(np.repeat(edge[rows], 2), y, color=APERTURE_STYLE, lw=1.6)
-    for lower, upper in background:
+    for lower, upper in regions.background:
         for edge in (lower, upper):
             ax.plot(np.repeat(edge[rows], 2), y, color=BACKGROUND_STYLE, lw=1.3, ls="--")
         ax.fill_betweenx(rows, lower[rows], upper[rows], color=BACKGROUND_STYLE, alpha=0.12, lw=0)
-    if background:
+    if regions.background:
         handles.append(Line2D([], [], color=BACKGROUND_STYLE, lw=1.3, ls="--", label="background"))
-    if trace is not None:
-        ax.plot(trace, np.arange(trace.size), color=APERTURE_STYLE, lw=0.9, ls="-.")
-        handles.append(
-            Line2D([], [], color=APERTURE_STYLE, lw=0.9, ls="-.", label="expected trace")
-        )
+    if regions.trace is not None:
+        line: dict[str, Any] = {"color": APERTURE_STYLE, "lw": 0.9, "ls": "-."}
+        ax.plot(regions.trace, np.arange(regions.trace.size), **line)
+        handles.append(Line2D([], [], label="expected trace", **line))
     return handles
+
+
+def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
+    """Displayed rows and columns: the bounding box with a margin."""
+    (left, right), (bottom, top) = image.bounding_box
+    rows, columns = image.shape
+    return (
+        slice(max(int(np.floor(bottom)) - 4, 0), min(int(np.ceil(top)) + 5, rows)),
+        slice(max(int(np.floor(left)) - 2, 0), min(int(np.ceil(right)) + 3, columns)),
+    )
+
+
+def _asinh_norm(data: Floats) -> AsinhNorm:
+    """Asinh stretch: linear within the noise, logarithmic beyond, for both signs."""
+    finite = data[np.isfinite(data)]
+    if finite.size == 0:
+        return AsinhNorm(1.0, -1.0, 1.0)
+    low, middle, high = (float(v) for v in np.percentile(finite, [0.5, 50, 99.7]))
+    scatter = 1.4826 * float(np.median(np.abs(finite - middle)))
+    if high <= low:
+        low, high = low - 1.0, high + 1.0
+    return AsinhNorm(max(2.0 * scatter, 1e-3 * (high - low)), low, high)
+
+
+# --- cut ---------------------------------------------------------------------------------------
 
 
 def plot_cut(
@@ -166,88 +251,125 @@ def plot_cut(
     ax: Axes | None = None,
     label: bool = True,
 ) -> Axes:
-    """Draw one row of the image across the slit, with aperture and background regions.
+    """Draw one row of the image, a cut across the slit, with aperture and background regions.
 
     Parameters
     ----------
     image : SlitImage
         The image.
     row : int
-        Which row.
+        The row.
     extract : Extract1D, optional
         The operator whose regions are shaded.
     extraction : Extraction, optional
-        What it gave: its background is drawn as a line over the aperture.
+        Its result; the background is drawn as a horizontal line across the aperture.
     integration : int
-        Which integration of a stack.
+        Integration of a stack, from 0.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw.
+        Axes to draw into.
     label : bool
-        Whether to label the horizontal axis and explain the colours.
+        Whether to label the horizontal axis and add a legend.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Columns along x, surface brightness along y, with the image's errors.
+        Columns along x, surface brightness along y, with the errors of the image.
+
+    Raises
+    ------
+    LRSError
+        If there is no such row or integration, or the aperture does not fit the image.
     """
     ax = axes_or_new(ax, (6.0, 3.0))
     if not 0 <= row < image.shape[0]:
         raise LRSError(f"row is {row}, expected 0 to {image.shape[0] - 1}")
-    data = _plane(image, integration)[row]
-    left, right, _, _ = shown_part(image)
-    columns = np.arange(left, right + 1)
-    values = data[columns]
-    handles: list[Any] = []
+    part = _displayed_part(image)[1]
+    columns = np.arange(part.start, part.stop)
+    values = _data_plane(image, integration)[row, columns]
+    handles: list[Artist] = []
     if extract is not None:
-        source, background, _, _ = _regions(image, extract)
-        for lower, upper in source:
-            ax.axvspan(lower[row], upper[row], color=APERTURE_STYLE, alpha=0.22, lw=0)
-        handles.append(Patch(color=APERTURE_STYLE, alpha=0.22, lw=0, label="aperture"))
-        for lower, upper in background:
-            ax.axvspan(lower[row], upper[row], color=BACKGROUND_STYLE, alpha=0.22, lw=0)
-        if background:
-            handles.append(Patch(color=BACKGROUND_STYLE, alpha=0.22, lw=0, label="background"))
-        level = _level(extraction, image, row, integration)
-        if level is not None and background:
-            low = min(float(lower[row]) for lower, _ in source)
-            high = max(float(upper[row]) for _, upper in source)
-            ax.plot([low, high], [level, level], color=BACKGROUND_STYLE, lw=1.8)
-            handles.append(
-                Line2D([], [], color=BACKGROUND_STYLE, lw=1.8, label="background under it")
-            )
-    ax.stairs(values, np.append(columns - 0.5, right + 0.5), baseline=None, color=BLACK, lw=1.0)
-    error = _error(image, integration)
-    if error is not None:
-        ax.errorbar(columns, values, error[row, columns], fmt="none", ecolor="0.35", elinewidth=0.8)
-    lost = columns[np.isnan(values) & np.isfinite(image.wavelength[row, columns])]
-    if lost.size:
-        ax.plot(
-            lost,
-            np.full(lost.size, 0.04),
-            "x",
-            color=BAD_PIXEL_STYLE,
-            transform=ax.get_xaxis_transform(),
-        )
-        handles.append(
-            Line2D([], [], color=BAD_PIXEL_STYLE, marker="x", ls="none", label="bad pixel")
-        )
-    spread = 0.0 if error is None else np.nan_to_num(error[row, columns], posinf=0.0)
-    ends = np.concatenate([values - spread, values + spread])
-    ends = ends[np.isfinite(ends)]
-    if ends.size:
-        low, high = float(ends.min()), float(ends.max())
-        room = 0.06 * (high - low) or 1.0
-        ax.set_ylim(low - 2 * room, high + room)  # crosses of bad pixels below
-        if low < 0 < high:
-            ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)
-    ax.set_xlim(left - 0.5, right + 0.5)
-    wave = row_wavelength(image)[row]
+        regions = _regions(image, extract)
+        handles += _shade_regions(ax, regions, row)
+        level = _background_level(extraction, image, row, integration)
+        if level is not None and regions.background:
+            low = min(float(lower[row]) for lower, _ in regions.aperture)
+            high = max(float(upper[row]) for _, upper in regions.aperture)
+            line: dict[str, Any] = {"color": BACKGROUND_STYLE, "lw": 1.8}
+            ax.plot([low, high], [level, level], **line)
+            handles.append(Line2D([], [], label="background level", **line))
+    ax.stairs(values, np.append(columns - 0.5, part.stop - 0.5), baseline=None, color=BLACK, lw=1.0)
+    plane = _error_plane(image, integration)
+    error = np.zeros(columns.size) if plane is None else plane[row, columns]
+    if plane is not None:
+        ax.errorbar(columns, values, error, fmt="none", ecolor="0.35", elinewidth=0.8)
+    bad = columns[np.isnan(values) & np.isfinite(image.wavelength[row, columns])]
+    if bad.size:
+        marker: dict[str, Any] = {"marker": "x", "ls": "none", "color": BAD_PIXEL_STYLE}
+        ax.plot(bad, np.full(bad.size, 0.04), transform=ax.get_xaxis_transform(), **marker)
+        handles.append(Line2D([], [], label="bad pixel", **marker))
+    _set_cut_limits(ax, values, np.nan_to_num(error, posinf=0.0))
+    ax.set_xlim(part.start - 0.5, part.stop - 0.5)
+    wave = _row_wavelength(image)[row]
     ax.set_title(f"row {row}, {wave:.2f} µm", fontsize="medium", loc="left", pad=3)
     ax.set_ylabel(f"[{unit_label(image.unit)}]")
     if label:
         ax.set_xlabel("column (cross-dispersion) [pixel]")
-        outside_legend(ax, handles)
+        legend_below(ax, handles)
     return ax
+
+
+def representative_rows(image: SlitImage, extract: Extract1D | None) -> list[int]:
+    """Return rows for cuts: at 1/8, 1/2 and 7/8 of the rows of the aperture or the image."""
+    if extract is not None:
+        rows = _regions(image, extract).rows
+    else:
+        rows = np.flatnonzero(np.isfinite(_row_wavelength(image)))
+    if rows.size == 0:
+        raise LRSError("no row has a wavelength", subject=image.label)
+    return sorted({int(rows[round(part * (rows.size - 1))]) for part in (0.125, 0.5, 0.875)})
+
+
+def _shade_regions(ax: Axes, regions: _Regions, row: int) -> list[Artist]:
+    """Shade the columns of aperture and background in a row; return the legend handles."""
+    handles: list[Artist] = []
+    for edges, colour, label in (
+        (regions.aperture, APERTURE_STYLE, "aperture"),
+        (regions.background, BACKGROUND_STYLE, "background"),
+    ):
+        shade: dict[str, Any] = {"color": colour, "alpha": 0.22, "lw": 0}
+        for lower, upper in edges:
+            ax.axvspan(lower[row], upper[row], **shade)
+        if edges:
+            handles.append(Patch(label=label, **shade))
+    return handles
+
+
+def _set_cut_limits(ax: Axes, values: Floats, error: Floats) -> None:
+    """Set limits that hold all error bars, with room below for the markers of bad pixels."""
+    ends = np.concatenate([values - error, values + error])
+    ends = ends[np.isfinite(ends)]
+    if ends.size:
+        low, high = float(ends.min()), float(ends.max())
+        margin = 0.06 * (high - low) or 1.0
+        ax.set_ylim(low - 2 * margin, high + margin)
+        if low < 0 < high:
+            ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)
+
+
+def _background_level(
+    extraction: Extraction | None, image: SlitImage, row: int, integration: int
+) -> float | None:
+    """Background of an extraction in the row of its spectrum closest in wavelength."""
+    if extraction is None:
+        return None
+    values = column_and_error(extraction, "BACKGROUND", integration)[0]
+    distance = np.abs(extraction.wavelength - _row_wavelength(image)[row])
+    if not np.isfinite(distance).any():
+        return None
+    return float(values[int(np.nanargmin(distance))])
+
+
+# --- tapered aperture --------------------------------------------------------------------------
 
 
 def plot_width(
@@ -255,27 +377,27 @@ def plot_width(
     fwhm: ArrayLike,
     line: Sequence[float],
     *,
-    pixel_scale: float = 0.11,
+    pixel_scale: float = PIXEL_SCALE,
     factor: float = 1.5,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a width as a function of wavelength, and the line that a tapered aperture follows.
+    """Draw a FWHM over wavelength, and the polynomial that a tapered aperture follows.
 
     Parameters
     ----------
     wavelength : array_like
         Wavelengths in micron.
     fwhm : array_like
-        Full width at half maximum there in arcsec.
+        FWHM at these wavelengths in arcsec.
     line : sequence of float
-        Coefficients, constant term first, of the aperture's half width in pixels as a function of
-        the wavelength in micron.
+        Coefficients, constant term first, of the half width of the aperture in pixels as a
+        polynomial of the wavelength in micron.
     pixel_scale : float
-        Arcsec a pixel.
+        Arcsec per pixel.
     factor : float
-        How many times the FWHM the half width is to be.
+        Half width of the aperture in units of the FWHM.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw.
+        Axes to draw into.
 
     Returns
     -------
@@ -305,92 +427,77 @@ def plot_width(
     return ax
 
 
-def _plane(image: SlitImage, integration: int) -> NDArray[np.float64]:
+# --- planes and regions ------------------------------------------------------------------------
+
+
+def _data_plane(image: SlitImage, integration: int) -> Floats:
     """Data of one integration, bad pixels NaN."""
-    which = _which(image, integration)
-    data = np.array(image.data[which], dtype=float)
-    if image.dq is not None:
-        data[(np.asarray(image.dq[which]) & DO_NOT_USE) != 0] = np.nan
+    index = _plane_index(image, integration)
+    data = np.array(image.data[index], dtype=float)
+    data[lost_pixels(image, index)] = np.nan
     return data
 
 
-def _error(image: SlitImage, integration: int) -> NDArray[np.float64] | None:
-    which = _which(image, integration)
+def _error_plane(image: SlitImage, integration: int) -> Floats | None:
+    index = _plane_index(image, integration)
     if image.err is not None:
-        error = np.asarray(image.err[which], dtype=float)
-        return np.where(error >= 0, error, np.nan)  # it cannot be drawn
+        error = np.asarray(image.err[index], dtype=float)
+        return np.where(error >= 0, error, np.nan)  # negative errors cannot be drawn
     parts = [p for p in (image.var_poisson, image.var_rnoise, image.var_flat) if p is not None]
     if not parts:
         return None
     with np.errstate(invalid="ignore"):
-        return np.sqrt(np.sum([np.asarray(p[which], dtype=float) for p in parts], axis=0))
+        return np.sqrt(np.sum([np.asarray(p[index], dtype=float) for p in parts], axis=0))
 
 
-def _which(image: SlitImage, integration: int) -> Any:
+def _plane_index(image: SlitImage, integration: int) -> int | EllipsisType:
     if not image.is_stack:
         if integration:
-            raise LRSError(f"{image.label}: has no integration {integration}, as it is one image")
+            raise LRSError(
+                f"has no integration {integration}, as it is one image", subject=image.label
+            )
         return ...
     if not 0 <= integration < image.data.shape[0]:
         raise LRSError(
-            f"{image.label}: integration is {integration}, expected 0 to {image.data.shape[0] - 1}"
+            f"integration is {integration}, expected 0 to {image.data.shape[0] - 1}",
+            subject=image.label,
         )
     return integration
 
 
-def shown_part(image: SlitImage) -> tuple[int, int, int, int]:
-    """First and last column and row to show: the bounding box and a little around it."""
-    (left, right), (bottom, top) = image.bounding_box
-    rows, columns = image.shape
-    return (
-        max(int(np.floor(left)) - 2, 0),
-        min(int(np.ceil(right)) + 2, columns - 1),
-        max(int(np.floor(bottom)) - 4, 0),
-        min(int(np.ceil(top)) + 4, rows - 1),
-    )
+def _row_wavelength(image: SlitImage) -> Floats:
+    """Mean wavelength of each row, shape (row,); NaN where no pixel has one."""
+    return _nanmean(np.asarray(image.wavelength, dtype=float))
 
 
-def _stretch(data: NDArray[np.float64]) -> AsinhNorm:
-    """Asinh around the middle: linear within the noise, logarithmic beyond, for both signs."""
-    finite = data[np.isfinite(data)]
-    if finite.size == 0:
-        return AsinhNorm(1.0, -1.0, 1.0)
-    low, middle, high = (float(v) for v in np.percentile(finite, [0.5, 50, 99.7]))
-    scatter = 1.4826 * float(np.median(np.abs(finite - middle)))
-    if high <= low:
-        low, high = low - 1.0, high + 1.0
-    return AsinhNorm(max(2.0 * scatter, 1e-3 * (high - low)), low, high)
+def _nanmean(values: Floats) -> Floats:
+    """`numpy.nanmean` of each row, without a warning for rows of NaN."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nansum(values, axis=1) / known.sum(axis=1))
 
 
-def _asinh_ticks(norm: Any) -> list[float]:
-    """About five round values that stand apart on an asinh scale, 0 among them if it is there."""
-    low, high = float(norm.vmin), float(norm.vmax)
-    top = max(abs(low), abs(high))
-    steps = [s * 10.0**p for p in range(-9, 10) for s in (1.0, 2.0, 5.0)]
-    candidates = [0.0, *(sign * s for s in reversed(steps) if s <= top for sign in (1.0, -1.0))]
-    chosen: list[float] = []
-    for value in candidates:
-        if not low <= value <= high:
-            continue
-        position = float(norm(value))
-        if all(abs(position - float(norm(other))) > 0.16 for other in chosen):
-            chosen.append(value)
-    return sorted(chosen)
+class _Regions(NamedTuple):
+    """Positions of the lower and upper edges of all regions in every row."""
+
+    aperture: list[tuple[Floats, Floats]]
+    background: list[tuple[Floats, Floats]]
+    #: Rows of the aperture that have a wavelength.
+    rows: NDArray[np.intp]
+    trace: Floats | None
 
 
-def _regions(
-    image: SlitImage, extract: Extract1D
-) -> tuple[list[Any], list[Any], NDArray[np.intp], NDArray[np.float64] | None]:
-    """Edges of aperture and background as positions in every row, the rows used, and the trace."""
+def _regions(image: SlitImage, extract: Extract1D) -> _Regions:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LRSWarning)  # the extraction has told, or will
+        warnings.simplefilter("ignore", LRSWarning)  # the extraction issues them
         placement = extract.place(image)
         weights = extract.aperture.weights(image.wavelength, placement.trace, placement.offset)
-        source = extract.aperture.regions(image.wavelength, placement.trace, placement.offset)
+        aperture = extract.aperture.regions(image.wavelength, placement.trace, placement.offset)
     if weights.empty:
         raise LRSError(
-            f"{image.label}: the source aperture ({weights.lower:.2f} to {weights.upper:.2f}) has "
-            f"no pixel on the image, whose columns are 0 to {image.shape[1] - 1}"
+            f"the source aperture ({weights.lower:.2f} to {weights.upper:.2f}) has "
+            f"no pixel on the image, whose columns are 0 to {image.shape[1] - 1}",
+            subject=image.label,
         )
     background: list[Limits] = []
     if extract.background is not None and extract.subtract_background is not False:
@@ -402,56 +509,28 @@ def _regions(
             placement.background_offset,
         )
     rows = np.arange(weights.rows.start, weights.rows.stop)
-    rows = rows[np.isfinite(row_wavelength(image)[rows])]
+    rows = rows[np.isfinite(_row_wavelength(image)[rows])]
     if rows.size == 0:
-        raise LRSError(f"{image.label}: no pixel of the aperture has a wavelength")
-    shape = image.shape
-    return (
-        [_edges(limits, shape) for limits in source],
-        [_edges(limits, shape) for limits in background],
+        raise LRSError("no pixel of the aperture has a wavelength", subject=image.label)
+    return _Regions(
+        [_edges(limits, image.shape[0]) for limits in aperture],
+        [_edges(limits, image.shape[0]) for limits in background],
         rows,
         placement.trace,
     )
 
 
-def _edges(
-    limits: Limits, shape: tuple[int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _edges(limits: Limits, rows: int) -> tuple[Floats, Floats]:
     """Positions of the two edges in every row: half a pixel outside the inclusive limits."""
-    out = []
-    for edge, half in zip(limits, (-0.5, 0.5), strict=True):
+    edges = []
+    for limit, half in zip(limits, (-0.5, 0.5), strict=True):
         values = np.broadcast_to(
-            np.asarray(edge, dtype=float), np.broadcast_shapes(np.shape(edge), (shape[0], 1))
+            np.asarray(limit, dtype=float), np.broadcast_shapes(np.shape(limit), (rows, 1))
         )
         if values.shape[1] > 1:
-            # A function of each pixel's own wavelength: what counts is the pixel at the edge.
-            column = quiet_matplotlib(np.nanmean, values, axis=1)
-            column = np.clip(np.nan_to_num(np.round(column)), 0, values.shape[1] - 1).astype(int)
+            # A polynomial of the wavelength of each pixel: evaluate it at the pixel on the edge.
+            edge = np.nan_to_num(np.round(_nanmean(values)))
+            column = np.clip(edge, 0, values.shape[1] - 1).astype(int)
             values = np.take_along_axis(values, column[:, np.newaxis], axis=1)
-        out.append(values[:, 0] + half)
-    return out[0], out[1]
-
-
-def spread_rows(image: SlitImage, extract: Extract1D | None) -> list[int]:
-    """Three rows that show the slit: at an eighth, a half and seven eighths of those in use."""
-    if extract is not None:
-        rows = _regions(image, extract)[2]
-    else:
-        rows = np.flatnonzero(np.isfinite(row_wavelength(image)))
-    if rows.size == 0:
-        raise LRSError(f"{image.label}: no row has a wavelength")
-    chosen = [int(rows[round(part * (rows.size - 1))]) for part in (0.125, 0.5, 0.875)]
-    return sorted(set(chosen))
-
-
-def _level(
-    extraction: Extraction | None, image: SlitImage, row: int, integration: int
-) -> float | None:
-    """The mean background under the aperture in a row."""
-    if extraction is None:
-        return None
-    values = time_series(extraction, "BACKGROUND", integration)[0]
-    at = quiet_matplotlib(np.abs, extraction.wavelength - row_wavelength(image)[row])
-    if not np.isfinite(at).any():
-        return None
-    return float(values[int(np.nanargmin(at))])
+        edges.append(values[:, 0] + half)
+    return edges[0], edges[1]

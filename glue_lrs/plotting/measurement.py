@@ -1,23 +1,36 @@
-"""Pictures of a measurement: profile, trace and width over wavelength, growth curve.
+"""Figures of a measurement: spatial profile, trace and FWHM over wavelength, curve of growth.
 
-Every function draws on Matplotlib's objects and returns them; none of them uses pyplot. What takes
-an ``ax`` draws there, what takes a ``figure`` fills it; without one a new figure is made.
+Functions draw on Matplotlib objects and return them; pyplot is not used. Those with an ``ax`` draw
+into it, those with a ``figure`` fill it; without one they make a new figure.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
+from glue_lrs.errors import LRSError
 from glue_lrs.instrument import expected_fwhm
-from glue_lrs.plotting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SERIES, VERMILION
+from glue_lrs.plotting.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    PURPLE,
+    SERIES,
+    SOURCE_STYLES,
+    VERMILION,
+    asinh_ticks,
+    axes_or_new,
+    figure_or_new,
+    plain_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
     from glue_lrs.apertures.background import Background
     from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
@@ -32,12 +45,8 @@ __all__ = [
     "plot_trace",
 ]
 
-_COLOURS = {"target": VERMILION, "source": ORANGE, "negative": BLUE}
-
-_LABELS = {"target": "target", "source": "another source", "negative": "negative trace"}
-
-#: Signal to noise of a band below which its flux is not drawn.
-_FAINT = 10.0
+#: Minimum S/N of the bands whose flux is drawn: below it the curve of growth is noise.
+_MIN_SNR = 10.0
 
 
 def plot_measurement(
@@ -45,28 +54,28 @@ def plot_measurement(
     growth: CurveOfGrowth | None = None,
     *,
     background: Background | None = None,
-    figure: Any = None,
+    figure: Figure | SubFigure | None = None,
     title: str | None = None,
-) -> Any:
-    """Draw all that was measured: profile, trace and width, and the growth curve.
+) -> Figure:
+    """Draw a measurement: profile, trace, FWHM, and the curve of growth.
 
     Parameters
     ----------
     measurement : Measurement
-        What was measured.
+        The measurement.
     growth : CurveOfGrowth, optional
-        The growth curve.
+        The curve of growth.
     background : Background, optional
         Regions to shade in the profile.
     figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        What to fill.
+        Figure to fill.
     title : str, optional
-        What to write above it.
+        Title.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        Three panels, or five with the growth curve; one more for the integrations of a stack.
+        Three panels, or five with the curve of growth; one more for the integrations of a stack.
     """
     stack = measurement.shift is not None
     rows = [["profile", "profile"], ["trace", "width"]]
@@ -74,9 +83,8 @@ def plot_measurement(
         rows.append(["growth", "snr"])
     if stack:
         rows.append(["shift", "shift"])
-    if figure is None:
-        figure = Figure(figsize=(11.0, 3.2 * len(rows)), layout="constrained")
-    axes = figure.subplot_mosaic(rows)
+    figure = figure_or_new(figure, (11.0, 3.2 * len(rows)))
+    axes: dict[str, Axes] = figure.subplot_mosaic(rows)
     plot_profile(measurement, background=background, ax=axes["profile"])
     plot_trace(measurement, ax=axes["trace"])
     plot_fwhm(measurement, ax=axes["width"])
@@ -85,58 +93,58 @@ def plot_measurement(
     if stack:
         plot_integrations(measurement, ax=axes["shift"])
     if title:
-        figure.suptitle(title, fontsize="medium")
+        figure.suptitle(plain_text(title), fontsize="medium")
     return figure
 
 
 def plot_profile(
     measurement: Measurement, *, background: Background | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw the mean profile along the slit with the sources that were found.
+    """Draw the mean profile along the slit with the detected sources.
 
     Parameters
     ----------
     measurement : Measurement
-        What was measured.
+        The measurement.
     background : Background, optional
-        Regions to shade, where they are at the reference row.
+        Regions to shade, at their columns in the reference row.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw.
+        Axes to draw into.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Columns at the reference row along x, brightness along y on an asinh scale.
+        Columns in the reference row along x, brightness along y on an asinh scale.
     """
-    ax = _axes(ax, (8.0, 3.6))
+    ax = axes_or_new(ax, (8.0, 3.6))
     column, profile, error = (
         measurement.profile_column, measurement.profile, measurement.profile_error,
     )  # fmt: skip
     edges = np.append(column - 0.5, column[-1] + 0.5)
     ax.stairs(profile, edges, baseline=None, color=BLACK, lw=1.0)
     ax.errorbar(column, profile, error, fmt="none", ecolor="0.35", elinewidth=0.8)
-    named: set[str] = set()
+    labels: set[str] = set()
     for source in measurement.sources:
-        label = _LABELS[source.kind]
+        colour, label = SOURCE_STYLES[source.kind]
         ax.axvline(
-            source.column, color=_COLOURS[source.kind], lw=1.4,
-            ls="--" if source.negative else "-", label=None if label in named else label,
+            source.column, color=colour, lw=1.4, ls="--" if source.negative else "-",
+            label=None if label in labels else label,
         )  # fmt: skip
-        named.add(label)
+        labels.add(label)
     if measurement.expected is not None:
         ax.axvline(measurement.expected.column, color=GREEN, lw=1.4, ls=":", label="header")
     if background is not None:
         for lower, upper in _regions(measurement, background):
             ax.axvspan(
                 lower, upper, color=BLUE, alpha=0.15, lw=0,
-                label=None if "background" in named else "background",
+                label=None if "background" in labels else "background",
             )  # fmt: skip
-            named.add("background")
+            labels.add("background")
     scale = 5.0 * float(np.nanmedian(error))
     if scale > 0:
         ax.set_yscale("asinh", linear_width=scale)
         low, high = float(np.nanmin(profile)), float(np.nanmax(profile))
-        ax.set_yticks(_ticks(low, high, scale))
+        ax.set_yticks(asinh_ticks(low, high, scale))
         ax.minorticks_off()
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)
@@ -148,21 +156,21 @@ def plot_profile(
 
 
 def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
-    """Draw where the target is in each band, and its trace.
+    """Draw the centroid of the target in each band, and its trace.
 
     Parameters
     ----------
     measurement : Measurement
-        What was measured.
+        The measurement.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw.
+        Axes to draw into.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
         Wavelength along x, column along y.
     """
-    ax = _axes(ax, (6.0, 3.6))
+    ax = axes_or_new(ax, (6.0, 3.6))
     target = measurement.target
     wave, order = _sorted(measurement.wavelength)
     trace, error = target.trace[order], target.trace_error[order]
@@ -176,12 +184,12 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     if expected is not None:
         header = expected.column + measurement.curve[order]
         ax.plot(wave, header, color=GREEN, lw=1.2, ls=":", label="header")
-    shown = [trace, target.centroid[target.centroid_error < 0.3]]
+    visible = [trace, target.centroid[target.centroid_error < 0.3]]
     if expected is not None:
-        shown.append(header)
-    low, high = (f([f(part) for part in shown if part.size]) for f in (np.nanmin, np.nanmax))
-    room = 0.15 * (high - low) + 3.0 * float(np.median(target.centroid_error)) + 0.002
-    ax.set_ylim(low - room, high + room)
+        visible.append(header)
+    low, high = (f([f(part) for part in visible if part.size]) for f in (np.nanmin, np.nanmax))
+    margin = 0.15 * (high - low) + 3.0 * float(np.median(target.centroid_error)) + 0.002
+    ax.set_ylim(low - margin, high + margin)
     ax.set_xlabel("wavelength [µm]")
     ax.set_ylabel("column [pixel]")
     ax.ticklabel_format(axis="y", useOffset=False)
@@ -191,24 +199,24 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_fwhm(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
-    """Draw the FWHM in each band, its smooth course, and what LRS is expected to have.
+    """Draw the FWHM in each band, the smooth fit to it, and the expected FWHM of LRS.
 
     Parameters
     ----------
     measurement : Measurement
-        What was measured.
+        The measurement.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw.
+        Axes to draw into.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
         Wavelength along x, FWHM in arcsec along y, in columns on the right.
     """
-    ax = _axes(ax, (6.0, 3.6))
+    ax = axes_or_new(ax, (6.0, 3.6))
     wave, _ = _sorted(measurement.wavelength)
     width, error = measurement.width(wave)
-    ax.plot(wave, width, color=VERMILION, lw=1.4, label="smooth")
+    ax.plot(wave, width, color=VERMILION, lw=1.4, label="smooth fit")
     ax.fill_between(wave, width - error, width + error, color=VERMILION, alpha=0.25, lw=0)
     ax.errorbar(
         measurement.bands, measurement.fwhm, measurement.fwhm_error, fmt="o", color=BLACK, ms=4,
@@ -236,47 +244,45 @@ def plot_growth(
     growth: CurveOfGrowth,
     *,
     axes: tuple[Axes, Axes] | None = None,
-    figure: Any = None,
-) -> Any:
-    """Draw flux and signal to noise against the aperture's width.
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Draw the curve of growth: flux and S/N against the width of the aperture.
 
     Parameters
     ----------
     growth : CurveOfGrowth
-        The curve.
+        The curve of growth.
     axes : (`~matplotlib.axes.Axes`, `~matplotlib.axes.Axes`), optional
-        Where to draw.
+        Axes to draw into.
     figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        What to fill if there are no axes.
+        Figure to fill if there are no axes.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        On the left the flux over the corrected flux at the best width: as extracted (dashed), and
-        times the correction (solid). On the right signal to noise over the best of each band, with
-        the width of the best marked.
+        Left: flux relative to the corrected flux at the optimum width, as extracted (dashed) and
+        times the aperture correction (solid). Right: S/N relative to the maximum of each band, with
+        a marker at the width of the maximum.
     """
     if axes is None:
-        if figure is None:
-            figure = Figure(figsize=(11.0, 4.0), layout="constrained")
-        axes = tuple(figure.subplots(1, 2))
+        axes = tuple(figure_or_new(figure, (11.0, 4.0)).subplots(1, 2))
     left, right = axes
     for n, wave in enumerate(growth.wavelength):
         colour = SERIES[n % len(SERIES)]
         label = f"{wave:.1f} µm"
-        line = growth.snr[n] / np.nanmax(growth.snr[n])
-        right.plot(growth.widths, line, color=colour, lw=1.5, label=label)
+        relative = growth.snr[n] / np.nanmax(growth.snr[n])
+        right.plot(growth.widths, relative, color=colour, lw=1.5, label=label)
         right.plot(growth.best_width[n], 1.0, "v", color=colour, ms=6)
-        if np.nanmax(growth.snr[n]) < _FAINT:
-            continue  # a ratio of noise
-        at = int(np.argmin(np.abs(growth.widths - growth.best_width[n])))
-        whole = growth.corrected[n, at]
-        left.plot(growth.widths, growth.flux[n] / whole, color=colour, lw=1.0, ls="--")
-        corrected = growth.corrected[n] / whole
+        if np.nanmax(growth.snr[n]) < _MIN_SNR:
+            continue
+        best = int(np.argmin(np.abs(growth.widths - growth.best_width[n])))
+        total = growth.corrected[n, best]
+        left.plot(growth.widths, growth.flux[n] / total, color=colour, lw=1.0, ls="--")
+        corrected = growth.corrected[n] / total
         left.plot(growth.widths, corrected, color=colour, lw=1.5, label=label)
-        spread = np.abs(growth.flux_error[n] * growth.correction[n] / whole)
+        error = np.abs(growth.flux_error[n] * growth.correction[n] / total)
         left.fill_between(
-            growth.widths, corrected - spread, corrected + spread, color=colour, alpha=0.12, lw=0
+            growth.widths, corrected - error, corrected + error, color=colour, alpha=0.12, lw=0
         )
     right.axvline(growth.best, color=BLACK, lw=1.0, ls=":", label=f"best: {growth.best:.1f}")
     last = float(growth.widths[-1])
@@ -290,9 +296,9 @@ def plot_growth(
         left.plot([], [], color=PURPLE, alpha=0.3, lw=6, label="touches another trace or the edge")
     left.plot([], [], color="0.4", lw=1.0, ls="--", label="not corrected")
     left.set_ylim(0.0, 1.3)
-    left.set_ylabel("flux over that at the best width")
+    left.set_ylabel("flux relative to that at the best width")
     right.set_ylim(0.0, 1.08)
-    right.set_ylabel("signal to noise over the best")
+    right.set_ylabel("S/N relative to the maximum")
     left.legend(loc="lower right", frameon=False, fontsize="small", ncols=2)
     right.legend(loc="lower right", frameon=False, fontsize="small", ncols=2)
     return left.figure
@@ -304,25 +310,23 @@ def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Ax
     Parameters
     ----------
     measurement : Measurement
-        What was measured of a stack.
+        The measurement of a stack.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw.
+        Axes to draw into.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Number of the integration along x, columns from the mean along y.
+        Number of the integration, from 1, along x; shift from the mean in columns along y.
 
     Raises
     ------
     LRSError
         If the measurement has no shifts.
     """
-    from glue_lrs.errors import LRSError
-
     if measurement.shift is None or measurement.shift_error is None:
-        raise LRSError(f"{measurement.label}: has no shifts, expected a stack of integrations")
-    ax = _axes(ax, (8.0, 3.0))
+        raise LRSError("has no shifts, expected a stack of integrations", subject=measurement.label)
+    ax = axes_or_new(ax, (8.0, 3.0))
     number = np.arange(1, measurement.shift.size + 1)
     ax.errorbar(
         number, measurement.shift, measurement.shift_error, fmt="o", color=BLACK, ms=3,
@@ -335,12 +339,8 @@ def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Ax
     return ax
 
 
-def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    return Figure(figsize=size, layout="constrained").subplots() if ax is None else ax
-
-
 def _sorted(wavelength: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Wavelengths that there are, ascending, and the rows they belong to."""
+    """Finite wavelengths in ascending order, and their rows."""
     known = np.flatnonzero(np.isfinite(wavelength))
     order = known[np.argsort(wavelength[known], kind="stable")]
     return wavelength[order], order
@@ -353,17 +353,3 @@ def _regions(measurement: Measurement, background: Background) -> list[tuple[flo
         at = measurement.row_wavelength
     edges = [float(polyval(at, edge)) for edge in background.bkg_coeff]
     return list(zip(edges[::2], edges[1::2], strict=True))
-
-
-def _ticks(low: float, high: float, scale: float) -> list[float]:
-    """Some round values that stand apart on an asinh scale."""
-    span = np.arcsinh(high / scale) - np.arcsinh(low / scale)
-    chosen: list[float] = []
-    steps = [s * 10.0**p for p in range(-9, 10) for s in (1.0, 2.0, 5.0)]
-    for value in [0.0, *(sign * s for s in reversed(steps) for sign in (1.0, -1.0))]:
-        if low <= value <= high and all(
-            abs(np.arcsinh(value / scale) - np.arcsinh(other / scale)) > 0.15 * span
-            for other in chosen
-        ):
-            chosen.append(value)
-    return sorted(chosen)

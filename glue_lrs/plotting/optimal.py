@@ -1,6 +1,6 @@
-"""Pictures of an optimal extraction: trace, profile, residual, rejected pixels.
+"""Figures of an optimal extraction: traces, residual with rejected pixels, spatial profile.
 
-Every function draws on Matplotlib's objects and returns them; none of them uses pyplot.
+Functions draw on Matplotlib objects and return them; pyplot is not used.
 """
 
 from __future__ import annotations
@@ -8,60 +8,56 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from glue_lrs.instrument import PIXEL_SCALE, expected_fwhm
-from glue_lrs.plotting.image import plot_image, shown_part
+from glue_lrs.plotting.image import draw_plane, plot_image, wavelength_axis
 from glue_lrs.plotting.spectra import plot_extraction
 from glue_lrs.plotting.style import (
     BLUE,
     GREEN,
-    NO_DATA,
     ORANGE,
-    PURPLE,
+    SOURCE_STYLES,
     VERMILION,
     axes_or_new,
     figure_or_new,
     legend_above,
     plain_text,
-    wavelength_axis,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from glue_lrs.extraction.optimal_result import OptimalResult
 
 __all__ = ["plot_model_profile", "plot_optimal", "plot_residual"]
 
-#: Standard deviations at the ends of the residual's colours.
+#: Range of the colours of the residual in standard deviations.
 _SIGMAS = 5.0
-
-#: Wavelengths in micron at which the profile is drawn.
-_WAVELENGTHS = (5.0, 7.5, 10.0, 12.0)
+#: Wavelengths in micron at which the profile is drawn, and their colours.
+_PROFILES = {5.0: BLUE, 7.5: GREEN, 10.0: ORANGE, 12.0: VERMILION}
 
 
 def plot_optimal(
     result: OptimalResult,
     *,
     integration: int = 0,
-    figure: Any = None,
+    figure: Figure | None = None,
     title: str | None = None,
-) -> Any:
-    """Draw an optimal extraction: image and trace, residual, profile, spectrum.
+) -> Figure:
+    """Draw an optimal extraction: image with traces, residual, profile, and spectrum.
 
     Parameters
     ----------
     result : OptimalResult
-        What ``extract.fit(image)`` gave.
+        The result of ``extract.fit(image)``.
     integration : int
-        Which integration of a stack.
+        Integration of a stack, from 0.
     figure : `~matplotlib.figure.Figure`, optional
-        What to fill.
+        Figure to fill.
     title : str, optional
-        What to write above it; the image's name by default.
+        Title; the name of the image by default.
 
     Returns
     -------
@@ -70,7 +66,8 @@ def plot_optimal(
     """
     image = result.image
     figure = figure_or_new(figure, (16.0, 8.0))
-    left, middle, right = figure.subfigures(1, 3, width_ratios=(1.0, 1.0, 1.75))
+    parts: Any = figure.subfigures(1, 3, width_ratios=(1.0, 1.0, 1.75))
+    left, middle, right = parts
     ax = left.subplots()
     plot_image(image, integration=integration, ax=ax, legend=False)
     _draw_traces(ax, result, integration)
@@ -86,68 +83,53 @@ def plot_optimal(
 def _draw_traces(ax: Axes, result: OptimalResult, integration: int) -> None:
     shift = 0.0 if result.shifts is None else float(result.shifts[integration])
     rows = np.arange(result.traces.shape[1])
-    handles: list[Any] = []
+    handles: dict[str, Line2D] = {}
     for i, (trace, positive) in enumerate(zip(result.traces, result.positive, strict=True)):
-        name = "target" if i == 0 else "another source" if positive else "negative trace"
-        colour = VERMILION if i == 0 else ORANGE if positive else BLUE
-        style = "-." if positive else ":"
-        ax.plot(trace + shift, rows, color=colour, lw=1.1, ls=style)
-        if name not in (handle.get_label() for handle in handles):
-            handles.append(Line2D([], [], color=colour, lw=1.1, ls=style, label=name))
-    legend_above(ax, handles)
+        kind = "target" if i == 0 else "source" if positive else "negative"
+        colour, label = SOURCE_STYLES[kind]
+        line: dict[str, Any] = {"color": colour, "lw": 1.1, "ls": "-." if positive else ":"}
+        ax.plot(trace + shift, rows, **line)
+        handles[kind] = Line2D([], [], label=label, **line)
+    legend_above(ax, list(handles.values()))
 
 
 def plot_residual(
     result: OptimalResult, *, integration: int = 0, ax: Axes | None = None, legend: bool = True
 ) -> Axes:
-    """Draw the data less the model, in standard deviations, and the pixels that were rejected.
+    """Draw data minus model in standard deviations, and the rejected pixels.
 
     Parameters
     ----------
     result : OptimalResult
-        What ``extract.fit(image)`` gave.
+        The result of ``extract.fit(image)``.
     integration : int
-        Which integration of a stack.
+        Integration of a stack, from 0.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw.
+        Axes to draw into.
     legend : bool
-        Whether to explain the marks.
+        Whether to add a legend.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Columns along x, rows along y; rejected pixels have a frame.
+        Columns along x, rows along y; rejected pixels are framed.
     """
     ax = axes_or_new(ax, (4.5, 8.0))
-    image = result.image
-    left, right, bottom, top = shown_part(image)
-    part = (slice(bottom, top + 1), slice(left, right + 1))
-    residual = result.normalised_residual(integration)[part]
-    settings: dict[str, Any] = {
-        "origin": "lower",
-        "aspect": "auto",
-        "interpolation": "nearest",
-        "extent": (left - 0.5, right + 0.5, bottom - 0.5, top + 0.5),
-    }
-    ax.set_facecolor(NO_DATA)
-    picture = ax.imshow(residual, cmap="RdBu_r", vmin=-_SIGMAS, vmax=_SIGMAS, **settings)
-    handles: list[Any] = []
-    bad = np.isnan(residual) & np.isfinite(result.model(integration)[part])
-    if bad.any():
-        marks = np.where(bad, 1.0, np.nan)
-        ax.imshow(marks, cmap=ListedColormap([PURPLE]), vmin=0, vmax=1, **settings)
-        handles.append(Patch(color=PURPLE, label="bad pixel"))
-    *which, rows, columns = result.rejected
-    here = which[0] == integration if which else np.ones(rows.shape, dtype=bool)
-    ax.plot(
-        columns[here], rows[here], ls="none", marker="s", ms=5.0, mfc="none", mec=GREEN, mew=1.2
-    )
-    handles.append(
-        Line2D([], [], ls="none", marker="s", ms=5.0, mfc="none", mec=GREEN, mew=1.2,
-               label=f"rejected ({int(here.sum())})")
-    )  # fmt: skip
+    residual = result.normalised_residual(integration)
+    bad = np.isnan(residual) & np.isfinite(result.model(integration))
+    scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -_SIGMAS, "vmax": _SIGMAS}
+    picture, handles = draw_plane(ax, result.image, residual, bad, **scale)
+    *stack_index, rows, columns = result.rejected
+    if stack_index:
+        here = stack_index[0] == integration
+        rows, columns = rows[here], columns[here]
+    marker: dict[str, Any] = {
+        "ls": "none", "marker": "s", "ms": 5.0, "mfc": "none", "mec": GREEN, "mew": 1.2,
+    }  # fmt: skip
+    ax.plot(columns, rows, **marker)
+    handles.append(Line2D([], [], label=f"rejected ({rows.size})", **marker))
     ax.set_xlabel("column (cross-dispersion) [pixel]")
-    wavelength_axis(ax, image, bottom, top)
+    wavelength_axis(ax, result.image)
     bar = ax.figure.colorbar(picture, ax=ax, location="bottom", pad=0.01, fraction=0.03, aspect=28)
     bar.set_label("data − model [σ]")
     if legend:
@@ -156,33 +138,34 @@ def plot_residual(
 
 
 def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes:
-    """Draw the profile that the pixels were weighted with, at four wavelengths.
+    """Draw the spatial profile that weights the pixels, at four wavelengths.
 
     Parameters
     ----------
     result : OptimalResult
-        What ``extract.fit(image)`` gave.
+        The result of ``extract.fit(image)``.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw.
+        Axes to draw into.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        The fraction of the light on a pixel over its distance from the source; a vertical dash at
-        half the FWHM that LRS is expected to have.
+        Fraction of the flux in a pixel as a function of its distance from the source; dotted lines
+        at half the expected FWHM of LRS.
     """
     ax = axes_or_new(ax, (6.0, 3.0))
     offset = np.arange(-8.0, 8.01, 0.05)
-    colours = (BLUE, GREEN, ORANGE, VERMILION)
-    for wavelength, colour in zip(_WAVELENGTHS, colours, strict=True):
+    for wavelength, colour in _PROFILES.items():
         values = result.profile(offset[np.newaxis], np.array([wavelength]))[0]
         ax.plot(offset, values, color=colour, lw=1.1, label=f"{wavelength:g} µm")
         half = float(expected_fwhm(wavelength)) / PIXEL_SCALE / 2.0
         for side in (-half, half):
             ax.axvline(side, color=colour, lw=0.7, ls=":", ymax=0.5)
     ax.set_xlabel("columns from the source")
-    ax.set_ylabel("fraction of\nthe light")
+    ax.set_ylabel("fraction of\nthe flux")
     ax.set_xlim(offset[0], offset[-1])
     ax.grid(alpha=0.25)
-    ax.legend(frameon=False, fontsize="small", title="dots: expected FWHM", title_fontsize="small")
+    ax.legend(
+        frameon=False, fontsize="small", title="dotted: expected FWHM", title_fontsize="small"
+    )
     return ax

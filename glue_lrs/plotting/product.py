@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from glue_lrs.plotting.image import plot_cut, plot_image, spread_rows
+from glue_lrs.plotting.image import plot_cut, plot_image, representative_rows
 from glue_lrs.plotting.spectra import plot_extraction, plot_stack
 from glue_lrs.plotting.style import figure_or_new, plain_text
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
@@ -31,7 +32,7 @@ def plot_product(
     figure: Figure | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Draw all there is to see of one extraction: the image, cuts across the slit, the spectrum.
+    """Draw an extraction: the image with the aperture, cuts across the slit, and the spectrum.
 
     Parameters
     ----------
@@ -40,18 +41,19 @@ def plot_product(
     extract : Extract1D, optional
         The operator whose regions are drawn.
     extraction : Extraction, optional
-        What it gave.
+        Its result.
     rows : sequence of int, optional
-        Rows to cut; three rows spread over the aperture by default.
+        Rows of the cuts; three rows of the aperture by default.
     integration : int, optional
-        Which integration of a stack; None draws the image of the first one, and the spectra of all
-        as `plot_stack` does.
+        Integration of a stack, from 0; None for the image of the first one and the spectra of all,
+        as drawn by `plot_stack`.
     truth : (array_like, array_like), optional
-        Wavelengths in micron and fluxes in the unit of the spectrum.
+        Wavelengths in micron and fluxes, in the unit of the spectrum, of a known spectrum to
+        overplot.
     figure : `~matplotlib.figure.Figure`, optional
-        What to fill.
+        Figure to fill.
     title : str, optional
-        What to write above it; the image's file name by default.
+        Title; file name, product and EXP_TYPE of the image by default.
 
     Returns
     -------
@@ -61,19 +63,21 @@ def plot_product(
     Raises
     ------
     LRSError
-        As `plot_image`.
+        If there is no such integration or row, or the aperture does not fit the image.
     """
-    together = extraction is not None and extraction.is_stack and integration is None
+    all_integrations = extraction is not None and extraction.is_stack and integration is None
     number = 0 if integration is None else integration
-    ratios = (1.0, 1.15) if extraction is None else (1.0, 1.05, 2.6 if together else 1.75)
+    ratios = [1.0, 1.15] if extraction is None else [1.0, 1.05, 2.6 if all_integrations else 1.75]
     figure = figure_or_new(figure, (4.0 * sum(ratios) - 0.2 * len(ratios), 8.0))
     parts: Any = figure.subfigures(1, len(ratios), width_ratios=ratios)
-    chosen = spread_rows(image, extract) if rows is None else [int(row) for row in rows]
+    chosen = representative_rows(image, extract) if rows is None else [int(row) for row in rows]
     plot_image(image, extract, integration=number, ax=parts[0].subplots(), rows=chosen)
     cuts = parts[1].subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
-    for ax, row in zip(cuts, sorted(chosen, reverse=True), strict=True):  # as they lie on the image
+    for ax, row in zip(
+        cuts, sorted(chosen, reverse=True), strict=True
+    ):  # top row of the image first
         plot_cut(image, row, extract, extraction, integration=number, ax=ax, label=ax is cuts[-1])
-    if extraction is not None and together:
+    if extraction is not None and all_integrations:
         plot_stack(extraction, figure=parts[2])
     elif extraction is not None:
         plot_extraction(extraction, truth=truth, integration=number, figure=parts[2])

@@ -1,14 +1,17 @@
-"""Figures of spectra: one, several compared, a stack."""
+"""Figures of spectra: a single spectrum, a comparison of several, a stack of integrations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import LRSError, nearest
 from glue_lrs.plotting.style import (
     BAD_PIXEL_STYLE,
     BLACK,
@@ -18,25 +21,23 @@ from glue_lrs.plotting.style import (
     NO_DATA,
     SERIES,
     VERMILION,
-    centre_edges,
-    column_values,
     figure_or_new,
-    one_series,
     plain_text,
-    quiet_matplotlib,
-    time_series,
     unit_label,
 )
+from glue_lrs.spectra.columns import COLUMNS, ERROR_OF
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
+    from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["plot_comparison", "plot_extraction", "plot_stack", "scale_axes"]
+__all__ = ["column_and_error", "flux_scale", "plot_comparison", "plot_extraction", "plot_stack"]
 
 
-# --- spectra -----------------------------------------------------------------------------------
+# --- one spectrum ------------------------------------------------------------------------------
 
 
 def plot_extraction(
@@ -44,77 +45,76 @@ def plot_extraction(
     *,
     truth: tuple[ArrayLike, ArrayLike] | None = None,
     integration: int = 0,
-    figure: Any = None,
+    figure: Figure | SubFigure | None = None,
     title: str | None = None,
-) -> Any:
-    """Draw a spectrum with its errors, its background and the pixels that were used.
+) -> Figure:
+    """Draw a spectrum with its errors, its background and the number of pixels used.
 
     Parameters
     ----------
     extraction : Extraction
         The spectrum.
     truth : (array_like, array_like), optional
-        Wavelengths in micron and fluxes, in the unit of the spectrum, to draw beside it.
+        Wavelengths in micron and fluxes, in the unit of the spectrum, of a known spectrum to
+        overplot.
     integration : int
-        Which integration of a stack.
+        Integration of a stack, from 0.
     figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        What to fill.
+        Figure to fill.
     title : str, optional
-        What to write above it.
+        Title.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        Three panels above each other: flux, background, number of pixels.
+        Three panels: flux, background, number of pixels.
+
+    Raises
+    ------
+    LRSError
+        If there is no such integration.
     """
     figure = figure_or_new(figure, (8.5, 7.0))
     panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1.3, 1)})
+    top, middle, bottom = panels
     wave = extraction.wavelength
-    factor, unit = scale_axes(extraction.columns["FLUX"], extraction.units.get("FLUX"))
-    flux, error, mask = time_series(extraction, "FLUX", integration)
-    _draw_series(panels[0], wave, flux * factor, error, factor, mask, BLUE, "extracted, ±1σ")
+    factor, unit = flux_scale(extraction.columns["FLUX"], extraction.units.get("FLUX"))
+    flux, error, mask = column_and_error(extraction, "FLUX", integration)
+    series = _Series(wave, flux, error, mask)
+    _draw_series(top, series, factor, BLUE, "extracted, ±1σ")
     if truth is not None:
-        reference = np.asarray(truth[1], dtype=float) * factor
-        panels[0].plot(
-            np.asarray(truth[0], dtype=float),
-            reference,
-            color=BLACK,
-            lw=1.0,
-            ls="--",
-            label="truth",
-        )
-    _limits(panels[0], [flux * factor])
-    panels[0].set_ylabel(f"flux [{unit}]")
-    _mark_masked(panels[0], wave, mask)
-    panels[0].legend(loc="best", frameon=False, fontsize="small", ncols=3)
+        true_wave, true_flux = (np.asarray(values, dtype=float) for values in truth)
+        top.plot(true_wave, true_flux * factor, color=BLACK, lw=1.0, ls="--", label="truth")
+    _set_limits(top, [flux * factor])
+    top.set_ylabel(f"flux [{unit}]")
+    _mark_masked(top, wave, mask)
+    top.legend(loc="best", frameon=False, fontsize="small", ncols=3)
     if title:
-        panels[0].set_title(plain_text(title), fontsize="medium", loc="left")
-    level, level_error, _ = time_series(extraction, "BACKGROUND", integration)
-    level_unit = unit_label(extraction.units.get("BACKGROUND"))
-    _draw_series(panels[1], wave, level, level_error, 1.0, mask, GREEN, "")
+        top.set_title(plain_text(title), fontsize="medium", loc="left")
+    level, level_error, _ = column_and_error(extraction, "BACKGROUND", integration)
+    _draw_series(middle, _Series(wave, level, level_error, mask), 1.0, GREEN, None)
     if np.nanmax(np.abs(level), initial=0.0) == 0:
-        panels[1].set_ylim(-1, 1)
-        panels[1].text(
-            0.5,
-            0.62,
-            "no background subtracted",
-            transform=panels[1].transAxes,
-            ha="center",
+        middle.set_ylim(-1, 1)
+        middle.text(
+            0.5, 0.62, "no background subtracted", transform=middle.transAxes, ha="center",
             color="0.4",
-        )
+        )  # fmt: skip
     else:
-        _limits(panels[1], [level])
-    panels[1].set_ylabel(f"background\n[{level_unit}]")
-    pixels = time_series(extraction, "NPIXELS", integration)[0]
-    panels[2].step(wave, pixels, where="mid", color=VERMILION, lw=1.0)
-    panels[2].set_ylim(0, max(float(np.nanmax(pixels, initial=1.0)) * 1.15, 1.0))
-    panels[2].set_ylabel("pixels\nused")
-    panels[2].set_xlabel("wavelength [µm]")
+        _set_limits(middle, [level])
+    middle.set_ylabel(f"background\n[{unit_label(extraction.units.get('BACKGROUND'))}]")
+    pixels = column_and_error(extraction, "NPIXELS", integration)[0]
+    bottom.step(wave, pixels, where="mid", color=VERMILION, lw=1.0)
+    bottom.set_ylim(0, max(float(np.nanmax(pixels, initial=1.0)) * 1.15, 1.0))
+    bottom.set_ylabel("pixels\nused")
+    bottom.set_xlabel("wavelength [µm]")
     for ax in panels:
         ax.grid(alpha=0.25)
-    panels[0].set_xlim(np.nanmin(wave) - 0.1, np.nanmax(wave) + 0.1)
+    top.set_xlim(np.nanmin(wave) - 0.1, np.nanmax(wave) + 0.1)
     figure.align_ylabels(panels)
     return figure
+
+
+# --- comparison --------------------------------------------------------------------------------
 
 
 def plot_comparison(
@@ -123,92 +123,83 @@ def plot_comparison(
     column: str = "FLUX",
     integration: int | None = None,
     truth: tuple[ArrayLike, ArrayLike] | None = None,
-    figure: Any = None,
+    figure: Figure | SubFigure | None = None,
     title: str | None = None,
-) -> Any:
-    """Draw spectra over each other, and their ratio to the first one or to a known truth.
+) -> Figure:
+    """Overplot spectra, and draw their ratio to the first one or to a known spectrum.
 
     Parameters
     ----------
     extractions : mapping of str to Extraction
         Labels and spectra.
     column : str
-        Which column; with errors where it has them.
+        The column, drawn with errors if it has them.
     integration : int, optional
-        Which integration of stacks; None draws the median over their integrations.
+        Integration of stacks, from 0; None for the median of their integrations.
     truth : (array_like, array_like), optional
-        Wavelengths in micron and fluxes in the unit of the column; the ratio is then to these.
+        Wavelengths in micron and fluxes, in the unit of the column, of a known spectrum; ratios are
+        relative to it.
     figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        What to fill.
+        Figure to fill.
     title : str, optional
-        What to write above it.
+        Title.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        Two panels, or one where there is nothing to divide by. For the ratio the divisor is
-        interpolated linearly where its wavelengths differ; the figure says so.
+        Two panels, or one for a single spectrum without `truth`. For the ratio the divisor is
+        interpolated linearly where the wavelengths differ, and a note in the figure says so.
 
     Raises
     ------
     LRSError
-        If there is no spectrum, or one of them has no such column.
+        If there is no spectrum, one of them has no such column, or their units differ.
     """
     if not extractions:
         raise LRSError("nothing to draw, expected at least one spectrum")
     figure = figure_or_new(figure, (9.5, 7.0))
-    series = {name: one_series(one, column, integration) for name, one in extractions.items()}
-    series = {plain_text(name): one for name, one in series.items()}
+    series = {
+        plain_text(name): _series(one, column, integration) for name, one in extractions.items()
+    }
     first = next(iter(series))
     units = {str(one.units.get(column, "")) for one in extractions.values()}
     if len(units) > 1:
         raise LRSError(f"the spectra have different units of {column} ({', '.join(sorted(units))})")
-    factor, unit = scale_axes(series[first][1], units.pop())
-    divide = truth is not None or len(series) > 1
-    if divide:
+    factor, unit = flux_scale(series[first].values, units.pop())
+    if truth is None and len(series) == 1:
+        top, low = figure.subplots(), None
+    else:
         top, low = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (2, 1)})
-    else:
-        top = figure.subplots()
-        low = None
-    name = "truth" if truth is not None else first
     if truth is not None:
-        base_wave, base = (np.asarray(a, dtype=float) for a in truth)
-        top.plot(base_wave, base * factor, color=BLACK, lw=1.2, ls="--", label="truth", zorder=5)
-    else:
-        base_wave, base = series[first][0], series[first][1]
-    interpolated, ratios = False, []
-    for number, (label, (wave, values, error, mask)) in enumerate(series.items()):
-        colour = SERIES[number % len(SERIES)]
-        _draw_series(
-            top, wave, values * factor, error, factor, mask, colour, label, band=len(series) < 4
+        true_wave, true_flux = (np.asarray(values, dtype=float) for values in truth)
+        top.plot(
+            true_wave, true_flux * factor, color=BLACK, lw=1.2, ls="--", label="truth", zorder=5
         )
-        if low is None or (truth is None and label == first):
-            continue
-        same = wave.shape == base_wave.shape and np.array_equal(wave, base_wave)
-        interpolated |= not same
-        divisor = base if same else _interpolate(wave, base_wave, base)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = values / divisor
-        ratio[mask | ~np.isfinite(ratio)] = np.nan
-        ratios.append(ratio)
-        low.plot(wave, ratio, color=colour, lw=0.9, alpha=0.85)
-    _limits(top, [values * factor for _, values, _, _ in series.values()])
+    colours = dict(zip(series, cycle(SERIES), strict=False))
+    for label, one in series.items():
+        _draw_series(top, one, factor, colours[label], label, band=len(series) < 4)
+    _set_limits(top, [one.values * factor for one in series.values()])
     top.set_ylabel(f"{COLUMN_LABELS.get(column, column)}" + (f" [{unit}]" if unit else ""))
     top.legend(loc="best", frameon=False, fontsize="small")
     if title:
         top.set_title(plain_text(title), fontsize="medium", loc="left")
-    bottom = top if low is None else low
     if low is not None:
-        low.axhline(1.0, color=BLACK, lw=0.8, ls="--")
-        _limits(low, ratios, least=0.05)
-        low.set_ylabel(f"ratio to\n{name}" if len(name) < 28 else "ratio to the\nfirst spectrum")
-        if interpolated:
-            low.text(
-                0.01, 0.04, f"{name}: interpolated linearly in wavelength for the ratio",
-                transform=low.transAxes, fontsize="x-small", color="0.3",
-            )  # fmt: skip
+        name, divisor = first, (series[first].wavelength, series[first].values)
+        if truth is not None:
+            name, divisor = "truth", (true_wave, true_flux)
+        divided = [
+            (one, colours[label])
+            for label, one in series.items()
+            if truth is not None or label != first
+        ]
+        _draw_ratios(low, divided, name, divisor)
+    bottom = top if low is None else low
     bottom.set_xlabel("wavelength [µm]")
-    ends = [edge for wave, *_ in series.values() for edge in (np.nanmin(wave), np.nanmax(wave))]
+    ends = [
+        edge
+        for one in series.values()
+        for edge in (np.nanmin(one.wavelength), np.nanmax(one.wavelength))
+    ]
     bottom.set_xlim(min(ends) - 0.1, max(ends) + 0.1)
     for ax in (top, low) if low is not None else (top,):
         ax.grid(alpha=0.25)
@@ -216,21 +207,58 @@ def plot_comparison(
     return figure
 
 
+def _draw_ratios(
+    ax: Axes, series: Sequence[tuple[_Series, str]], name: str, divisor: tuple[Floats, Floats]
+) -> None:
+    """Draw the ratio of series, given with their colours, to a divisor called `name`."""
+    interpolated, ratios = False, []
+    for one, colour in series:
+        same = np.array_equal(one.wavelength, divisor[0])
+        interpolated |= not same
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = one.values / (divisor[1] if same else _interpolate(one.wavelength, *divisor))
+        ratio[one.mask | ~np.isfinite(ratio)] = np.nan
+        ratios.append(ratio)
+        ax.plot(one.wavelength, ratio, color=colour, lw=0.9, alpha=0.85)
+    ax.axhline(1.0, color=BLACK, lw=0.8, ls="--")
+    _set_limits(ax, ratios, least=0.05)
+    ax.set_ylabel(f"ratio to\n{name}" if len(name) < 28 else "ratio to the\nfirst spectrum")
+    if interpolated:
+        ax.text(
+            0.01, 0.04, f"{name}: interpolated linearly in wavelength for the ratio",
+            transform=ax.transAxes, fontsize="x-small", color="0.3",
+        )  # fmt: skip
+
+
+def _interpolate(wave: Floats, base_wave: Floats, base: Floats) -> Floats:
+    """Interpolate linearly to other wavelengths, NaN outside."""
+    known = np.isfinite(base_wave) & np.isfinite(base)
+    order = np.argsort(base_wave[known])
+    return np.interp(wave, base_wave[known][order], base[known][order], left=np.nan, right=np.nan)
+
+
+# --- stack -------------------------------------------------------------------------------------
+
+
 def plot_stack(
-    extraction: Extraction, *, column: str = "FLUX", figure: Any = None, title: str | None = None
-) -> Any:
-    """Draw the spectra of a stack of integrations: their median, their change, the light curve.
+    extraction: Extraction,
+    *,
+    column: str = "FLUX",
+    figure: Figure | SubFigure | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw the spectra of a stack of integrations: median, variation with time, light curve.
 
     Parameters
     ----------
     extraction : Extraction
         Spectra of shape (integration, n_wave).
     column : str
-        Which column.
+        The column.
     figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        What to fill.
+        Figure to fill.
     title : str, optional
-        What to write above it.
+        Title.
 
     Returns
     -------
@@ -241,7 +269,7 @@ def plot_stack(
     Raises
     ------
     LRSError
-        If it is not a stack.
+        If it is not a stack, or has no such column.
     """
     if not extraction.is_stack:
         raise LRSError("a single spectrum has no integrations to compare, expected a stack")
@@ -250,89 +278,168 @@ def plot_stack(
     top = figure.add_subplot(grid[0, 0])
     picture = figure.add_subplot(grid[1, 0], sharex=top)
     curve = figure.add_subplot(grid[1, 1])
-    wave, middle, _, mask = one_series(extraction, column, None)
-    values = column_values(extraction, column)
-    factor, unit = scale_axes(middle, extraction.units.get(column))
+    wave, median, _, mask = _series(extraction, column, None)
+    factor, unit = flux_scale(median, extraction.units.get(column))
     good = ~extraction.mask
-    values = np.where(good, values, np.nan)
-    low, high = quiet_matplotlib(np.nanpercentile, values, [16, 84], axis=0)
+    values = np.where(good, _column(extraction, column), np.nan)
+    with _no_nan_warnings():
+        low, high = np.nanpercentile(values, [16, 84], axis=0)
     top.fill_between(
         wave, low * factor, high * factor, color=BLUE, alpha=0.3, lw=0, label="16 to 84 %"
     )
-    top.plot(wave, np.where(mask, np.nan, middle) * factor, color=BLUE, lw=1.0, label="median")
-    _limits(top, [middle * factor])
+    top.plot(wave, np.where(mask, np.nan, median) * factor, color=BLUE, lw=1.0, label="median")
+    _set_limits(top, [median * factor])
     top.set_ylabel(f"{COLUMN_LABELS.get(column, column)}" + (f" [{unit}]" if unit else ""))
     top.legend(loc="best", frameon=False, fontsize="small", ncols=2)
     top.set_title(
         plain_text(title or f"{values.shape[0]} integrations"), fontsize="medium", loc="left"
     )
     top.grid(alpha=0.25)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = values / middle
-    spread = (
-        float(quiet_matplotlib(np.nanpercentile, np.abs(relative - 1.0), 90))
-        if good.any()
-        else 0.01
-    )
-    spread = spread if np.isfinite(spread) and spread > 0 else 0.01
-    number = np.arange(1, values.shape[0] + 1)
-    edges = np.append(number - 0.5, number[-1] + 0.5)
-    mesh = picture.pcolormesh(
-        centre_edges(wave), edges, relative,
-        cmap="PuOr_r", vmin=1 - spread, vmax=1 + spread, rasterized=True,
-    )  # fmt: skip
-    picture.set_facecolor(NO_DATA)
-    picture.set_xlabel("wavelength [µm]")
-    picture.set_ylabel("integration")
-    bar = figure.colorbar(mesh, ax=picture, location="bottom", pad=0.02, fraction=0.06, aspect=40)
-    bar.set_label("ratio to the median spectrum")
-    # Only wavelengths that every integration has: a lost row must not look like a dip.
-    whole = good.all(axis=0)
-    white = values[:, whole].sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        curve.plot(white / np.median(white), number, "o-", color=VERMILION, ms=3, lw=0.8)
+    _draw_variation(picture, wave, values, median)
+    _draw_light_curve(curve, values[:, good.all(axis=0)])
     curve.set_ylim(picture.get_ylim())
-    curve.set_xlabel("sum over wavelength / median")
-    curve.set_ylabel("integration")
-    curve.ticklabel_format(useOffset=False)
-    curve.tick_params(axis="x", rotation=30)
-    curve.grid(alpha=0.25)
     for axis in (picture.yaxis, curve.yaxis):
-        axis.get_major_locator().set_params(integer=True)
+        locator: Any = axis.get_major_locator()
+        locator.set_params(integer=True)
     return figure
 
 
+def _draw_variation(ax: Axes, wave: Floats, values: Floats, median: Floats) -> None:
+    """Draw each integration divided by the median spectrum."""
+    with _no_nan_warnings():
+        relative = values / median
+        spread = float(np.nanpercentile(np.abs(relative - 1.0), 90))
+    spread = spread if np.isfinite(spread) and spread > 0 else 0.01
+    edges = np.arange(values.shape[0] + 1) + 0.5
+    mesh = ax.pcolormesh(
+        _bin_edges(wave), edges, relative,
+        cmap="PuOr_r", vmin=1 - spread, vmax=1 + spread, rasterized=True,
+    )  # fmt: skip
+    ax.set_facecolor(NO_DATA)
+    ax.set_xlabel("wavelength [µm]")
+    ax.set_ylabel("integration")
+    bar = ax.figure.colorbar(mesh, ax=ax, location="bottom", pad=0.02, fraction=0.06, aspect=40)
+    bar.set_label("ratio to the median spectrum")
+
+
+def _draw_light_curve(ax: Axes, values: Floats) -> None:
+    """Draw the sum over wavelengths that all integrations have: a masked row must not be a dip."""
+    white = values.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = white / np.median(white)
+    ax.plot(relative, np.arange(1, white.size + 1), "o-", color=VERMILION, ms=3, lw=0.8)
+    ax.set_xlabel("sum over wavelength / median")
+    ax.set_ylabel("integration")
+    ax.ticklabel_format(useOffset=False)
+    ax.tick_params(axis="x", rotation=30)
+    ax.grid(alpha=0.25)
+
+
+def _bin_edges(centres: Floats) -> Floats:
+    """Edges of bins around centres."""
+    if centres.size == 1:
+        return np.array([centres[0] - 0.01, centres[0] + 0.01])
+    middle = (centres[1:] + centres[:-1]) / 2.0
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+
+
+# --- columns -----------------------------------------------------------------------------------
+
+
+def column_and_error(
+    extraction: Extraction, column: str, integration: int
+) -> tuple[Floats, Floats | None, Bools]:
+    """Return a column of one integration, its error and the mask, each of shape (n_wave,).
+
+    Parameters
+    ----------
+    extraction : Extraction
+        A spectrum or a stack.
+    column : str
+        Name of the column.
+    integration : int
+        Integration of a stack, from 0; ignored for a single spectrum.
+
+    Raises
+    ------
+    LRSError
+        If there is no such column or integration.
+    """
+    values, mask = _column(extraction, column), extraction.mask
+    name = ERROR_OF.get(column.upper())
+    error = None if name is None or name not in extraction.columns else _column(extraction, name)
+    if not extraction.is_stack:
+        return values, error, mask
+    if not 0 <= integration < len(values):
+        raise LRSError(f"integration is {integration}, expected 0 to {len(values) - 1}")
+    return values[integration], None if error is None else error[integration], mask[integration]
+
+
+def _column(extraction: Extraction, column: str) -> Floats:
+    name = column.upper()
+    if name not in extraction.columns or name == "WAVELENGTH":
+        known = [c for c in COLUMNS[1:] if c in extraction.columns]
+        raise LRSError(
+            f"column is {column!r}{nearest(column, [c.lower() for c in known])}, expected one of "
+            f"{', '.join(known)}"
+        )
+    return np.asarray(extraction.columns[name], dtype=float)
+
+
+class _Series(NamedTuple):
+    """One column over wavelength, all of shape (n_wave,)."""
+
+    wavelength: Floats
+    values: Floats
+    error: Floats | None
+    mask: Bools
+
+
+def _series(extraction: Extraction, column: str, integration: int | None) -> _Series:
+    """Return a column of one integration, or the median of a stack for None."""
+    if not extraction.is_stack or integration is not None:
+        return _Series(
+            extraction.wavelength, *column_and_error(extraction, column, integration or 0)
+        )
+    mask = extraction.mask
+    values = np.where(mask, np.nan, _column(extraction, column))
+    with _no_nan_warnings():
+        median = np.nanmedian(values, axis=0)
+    return _Series(extraction.wavelength, median, None, np.all(mask, axis=0))
+
+
+@contextmanager
+def _no_nan_warnings() -> Iterator[None]:
+    """Ignore the warnings of NumPy about rows or columns of NaN."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
 def _draw_series(
-    ax: Axes,
-    wave: NDArray[np.float64],
-    values: NDArray[np.float64],
-    error: NDArray[np.float64] | None,
-    factor: float,
-    mask: NDArray[np.bool_],
-    colour: str,
-    label: str,
-    band: bool = True,
+    ax: Axes, series: _Series, factor: float, colour: str, label: str | None, band: bool = True
 ) -> None:
-    shown = np.where(mask, np.nan, values)
-    ax.plot(wave, shown, color=colour, lw=1.0, label=label or None)
+    """Draw a series times a factor, with a band of one standard deviation."""
+    wave, values, error, mask = series
+    shown = np.where(mask, np.nan, values * factor)
+    ax.plot(wave, shown, color=colour, lw=1.0, label=label)
     if error is not None and band:
         width = np.where(mask, np.nan, error * factor)
         ax.fill_between(wave, shown - width, shown + width, color=colour, alpha=0.25, lw=0)
 
 
-def _mark_masked(ax: Axes, wave: NDArray[np.float64], mask: NDArray[np.bool_]) -> None:
+def _mark_masked(ax: Axes, wave: Floats, mask: Bools) -> None:
     if mask.any():
         ax.plot(
-            wave[mask], np.full(int(mask.sum()), 0.02), "|", color=BAD_PIXEL_STYLE, ms=8, label="masked",
-            transform=ax.get_xaxis_transform(),
+            wave[mask], np.full(int(mask.sum()), 0.02), "|", color=BAD_PIXEL_STYLE, ms=8,
+            label="masked", transform=ax.get_xaxis_transform(),
         )  # fmt: skip
 
 
-def _limits(ax: Axes, values: Sequence[NDArray[np.float64]], least: float = 0.0) -> None:
-    """Limits that show all but the wildest values, as at the ends of LRS's range."""
-    finite = np.concatenate(
-        [np.ravel(v)[np.isfinite(np.ravel(v))] for v in values] or [np.zeros(0)]
-    )
+def _set_limits(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
+    """Set y limits from the central 98%: the ends of the LRS range have extreme values."""
+    flat = np.concatenate([np.ravel(part) for part in values] or [np.zeros(0)])
+    finite = flat[np.isfinite(flat)]
     if finite.size == 0:
         return
     low, high = (float(v) for v in np.percentile(finite, [1.0, 99.0]))
@@ -341,8 +448,16 @@ def _limits(ax: Axes, values: Sequence[NDArray[np.float64]], least: float = 0.0)
     ax.set_ylim(middle - half, middle + half)
 
 
-def scale_axes(values: NDArray[np.float64], unit: str | None) -> tuple[float, str]:
-    """Factor and unit that make fluxes readable numbers: Jy, mJy, µJy or nJy."""
+def flux_scale(values: Floats, unit: str | None) -> tuple[float, str]:
+    """Return the factor and the unit for fluxes on an axis: Jy, mJy, µJy or nJy.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values in `unit`.
+    unit : str or None
+        Only Jy is scaled; other units have the factor 1.
+    """
     if unit != "Jy":
         return 1.0, unit_label(unit)
     finite = np.abs(values[np.isfinite(values)])
@@ -351,12 +466,3 @@ def scale_axes(values: NDArray[np.float64], unit: str | None) -> tuple[float, st
         if typical * factor >= 0.5:
             return factor, name
     return 1e9, "nJy"
-
-
-def _interpolate(
-    wave: NDArray[np.float64], base_wave: NDArray[np.float64], base: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Values at other wavelengths, linear between the neighbours, NaN outside."""
-    known = np.isfinite(base_wave) & np.isfinite(base)
-    order = np.argsort(base_wave[known])
-    return np.interp(wave, base_wave[known][order], base[known][order], left=np.nan, right=np.nan)

@@ -1,13 +1,4 @@
-"""Spatial profiles: how the light of a point source is spread over the columns.
-
-A `Profile` tells which fraction of the light falls on a pixel whose centre is `offset` columns from
-the source, at a wavelength. There are three:
-
-* `PSFProfile`, a PSF reference of the pipeline;
-* `GaussianProfile`, whose width is a function of the wavelength;
-* `EmpiricalProfile`, learned from data (`learn`): a Gaussian, and a correction that is a cubic
-  spline across the slit and a polynomial in wavelength.
-"""
+"""SpatialProfile: interface of profiles across the slit."""
 
 from __future__ import annotations
 
@@ -16,21 +7,21 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["Light", "Profile", "unit"]
+from glue_lrs._utils.typing import Array
 
-Light = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+__all__ = ["Light", "SpatialProfile", "unit"]
+
+#: A profile at given wavelengths: offsets (row, column) to fractions of the light (row, column).
+Light = Callable[[Array], Array]
 
 
-class Profile(ABC):
-    """The fraction of a point source's light that falls on each pixel of a row."""
+class SpatialProfile(ABC):
+    """Fraction of a point source's light on each pixel of a row."""
 
     @abstractmethod
-    def __call__(
-        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Fraction of the light on pixels.
+    def __call__(self, offset: Array, wavelength: Array) -> Array:
+        """Return the fraction of the light on pixels.
 
         Parameters
         ----------
@@ -42,25 +33,36 @@ class Profile(ABC):
         Returns
         -------
         ndarray
-            Fractions, shape (row, column). Over all columns, however far, they add up to 1.
+            Fractions, shape (row, column); their sum over all columns is 1.
         """
 
-    def at(self, wavelength: NDArray[np.float64]) -> Light:
-        """Return the profile of rows of these wavelengths, to be called with offsets.
+    def at(self, wavelength: Array) -> Light:
+        """Return the profile at given wavelengths, to be called with offsets.
 
-        Faster where it is needed at several offsets.
+        Faster than the profile itself for several offsets.
+
+        Parameters
+        ----------
+        wavelength : ndarray
+            Wavelength in micron of each row, shape (row,).
         """
         return partial(self, wavelength=wavelength)
 
-    def derivative(
-        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64], step: float = 0.05
-    ) -> NDArray[np.float64]:
-        """Change of the fraction per column that the pixel is farther to the right."""
+    def derivative(self, offset: Array, wavelength: Array, step: float = 0.05) -> Array:
+        """Return the derivative of the fraction in the offset, per column.
+
+        Parameters
+        ----------
+        offset, wavelength : ndarray
+            As of `__call__`.
+        step : float
+            Columns to each side of the difference.
+        """
         light = self.at(wavelength)
         return (light(offset + step) - light(offset - step)) / (2.0 * step)
 
 
-def unit(wavelength: NDArray[np.float64], domain: tuple[float, float]) -> NDArray[np.float64]:
-    """Wavelengths as numbers from -1 to 1, held at the ends."""
+def unit(wavelength: Array, domain: tuple[float, float]) -> Array:
+    """Return wavelengths scaled from a domain to [-1, 1], clipped at the ends."""
     first, last = domain
     return np.clip((2.0 * wavelength - (first + last)) / (last - first), -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""GaussianProfile: a Gaussian of a given FWHM."""
+"""GaussianProfile: a Gaussian whose FWHM is a function of the wavelength."""
 
 from __future__ import annotations
 
@@ -8,31 +8,38 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.polynomial.polynomial import polyval
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy.special import erf
 
 from glue_lrs.errors import ProfileError
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
-from glue_lrs.profiles.base import Profile, unit
+from glue_lrs.profiles.base import SpatialProfile, unit
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
     from glue_lrs.profiles.base import Light
 
 __all__ = ["GaussianProfile", "gaussian", "shared_edges"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussianProfile(Profile):
+class GaussianProfile(SpatialProfile):
     """A Gaussian, integrated over each pixel.
 
-    Its FWHM is the one that LRS is expected to have, times a polynomial in the wavelength.
+    Its FWHM is the expected one of LRS times a polynomial in the wavelength.
 
     Parameters
     ----------
     factor : tuple of float
-        Coefficients of the polynomial, constant term first, in a variable that goes from -1 at the
-        first to 1 at the last wavelength of `domain`.
+        Coefficients of the polynomial, constant term first, in a variable that is -1 at the first
+        and 1 at the last wavelength of `domain`.
     domain : (float, float)
-        Wavelengths in micron.
+        First and last wavelength in micron.
+
+    Raises
+    ------
+    ProfileError
+        If a coefficient is not finite, or the wavelengths do not ascend.
     """
 
     factor: tuple[float, ...] = (1.0,)
@@ -45,33 +52,39 @@ class GaussianProfile(Profile):
         if not self.domain[0] < self.domain[1]:
             raise ProfileError(f"domain is {self.domain}, expected two wavelengths that ascend")
 
-    def fwhm(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """Full width at half maximum in columns, before it is smeared over a pixel."""
+    def fwhm(self, wavelength: ArrayLike) -> Array:
+        """Return the full width at half maximum in columns, before integration over the pixels."""
         wave = np.asarray(wavelength, dtype=float)
         columns = expected_fwhm(wave) / PIXEL_SCALE
         return np.maximum(columns * polyval(unit(wave, self.domain), self.factor), 0.5)
 
-    def __call__(  # noqa: D102 - as of Profile
-        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def __call__(  # noqa: D102 - inherited
+        self, offset: Array, wavelength: Array
+    ) -> Array:
         return self.at(wavelength)(offset)
 
-    def at(self, wavelength: NDArray[np.float64]) -> Light:  # noqa: D102 - as of Profile
+    def at(self, wavelength: Array) -> Light:  # noqa: D102 - inherited
         return partial(gaussian, fwhm=self.fwhm(wavelength))
 
 
-def gaussian(offset: NDArray[np.float64], fwhm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A Gaussian integrated over pixels: offsets (row, column), widths (row,); NaN gives 0."""
-    from scipy.special import erf
+def gaussian(offset: Array, fwhm: Array) -> Array:
+    """Return a Gaussian that is integrated over pixels.
 
+    Parameters
+    ----------
+    offset : ndarray
+        Columns from the source to the pixel's centre, shape (row, column); NaN gives 0.
+    fwhm : ndarray
+        Full width at half maximum in columns, shape (row,).
+    """
     out = np.zeros(offset.shape)
-    near = np.flatnonzero((np.abs(offset) < 3.0 * np.nanmax(fwhm) + 1.0).any(axis=0))
-    if near.size == 0:  # 7 standard deviations away from everything
+    reached = np.flatnonzero((np.abs(offset) < 3.0 * np.nanmax(fwhm) + 1.0).any(axis=0))
+    if reached.size == 0:  # every pixel is 7 standard deviations away
         return out
-    some = slice(int(near[0]), int(near[-1]) + 1)
+    columns = slice(int(reached[0]), int(reached[-1]) + 1)
     scale = (FWHM / np.sqrt(2.0) / fwhm)[:, np.newaxis]
-    part = offset[:, some]
-    if shared_edges(part):  # one edge for two
+    part = offset[:, columns]
+    if shared_edges(part):  # evaluate each edge once
         edges = np.empty((part.shape[0], part.shape[1] + 1))
         np.subtract(part, 0.5, out=edges[:, :-1])
         np.add(part[:, -1], 0.5, out=edges[:, -1])
@@ -81,10 +94,10 @@ def gaussian(offset: NDArray[np.float64], fwhm: NDArray[np.float64]) -> NDArray[
         value = erf((part + 0.5) * scale) - erf((part - 0.5) * scale)
     value *= 0.5
     value[np.isnan(value)] = 0.0
-    out[:, some] = value
+    out[:, columns] = value
     return out
 
 
-def shared_edges(offset: NDArray[np.float64]) -> bool:
-    """Whether offsets are those of pixels side by side."""
+def shared_edges(offset: Array) -> bool:
+    """Return whether offsets are those of adjacent pixels, one column apart."""
     return offset.shape[1] > 1 and abs(float(offset[0, 1] - offset[0, 0]) - 1.0) < 1e-9

@@ -4,45 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs._utils.registry import reader
 from glue_lrs.errors import ProfileError
-from glue_lrs.profiles.base import Profile
+from glue_lrs.profiles.base import SpatialProfile
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
 
 __all__ = ["PSFProfile", "read_rows"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PSFProfile(Profile):
-    """The profile of a PSF reference: an image over wavelength and column, finer than the pixels.
+class PSFProfile(SpatialProfile):
+    """The profile of a PSF reference: a table over wavelength and subpixel column.
 
     Parameters
     ----------
     data : array_like
-        What a pixel whose centre is there receives, in any unit, shape (wavelength, column).
+        Light on a pixel whose centre is at a column of the table, in any unit, shape
+        (wavelength, column).
     wave : array_like
         Wavelengths in micron, shape (wavelength,), ascending or descending.
     subpix : float
-        Columns of `data` for each column of a detector.
+        Columns of `data` per column of the detector.
     center : float
-        Column of `data` at which the source is, from 0 (CENTCOL).
+        Column of `data` at which the source is, counted from 0 (CENTCOL).
     name : str
         Name of the slit (APERTURE), or ``"ANY"``.
     filename : str, optional
-        The PSF reference it comes from.
+        Name of the PSF reference file.
 
     Raises
     ------
     ProfileError
-        If the shapes do not fit each other, or values are not finite.
+        If shapes do not match, values are not finite, or wavelengths are not monotonic.
     """
 
-    data: NDArray[np.float64]
-    wave: NDArray[np.float64]
+    data: Array
+    wave: Array
     subpix: float = 1.0
     center: float = 0.0
     name: str = "ANY"
@@ -55,21 +59,22 @@ class PSFProfile(Profile):
         data, wave = np.asarray(self.data, dtype=float), np.asarray(self.wave, dtype=float)
         if data.ndim != 2 or wave.shape != data.shape[:1] or data.shape[0] < 2:
             raise ProfileError(
-                f"{where}: PSF has shape {data.shape} and WAVE {wave.shape}, expected "
-                "(wavelength, column) and (wavelength,), at least 2 wavelengths"
+                f"PSF has shape {data.shape} and WAVE {wave.shape}, expected "
+                "(wavelength, column) and (wavelength,), at least 2 wavelengths",
+                subject=where,
             )
         if wave[0] > wave[-1]:
             data, wave = data[::-1], wave[::-1]
         if not (np.diff(wave) > 0).all():  # NaN as well
-            raise ProfileError(f"{where}: WAVE neither rises nor falls all along")
+            raise ProfileError("WAVE neither rises nor falls throughout", subject=where)
         if not np.isfinite(data).all() or (data.sum(axis=1) <= 0).any():
             raise ProfileError(
-                f"{where}: PSF holds values that are not finite, or rows of no light"
+                "PSF holds values that are not finite, or rows without light", subject=where
             )
         for key in ("subpix", "center"):
             value = getattr(self, key)
             if not np.isfinite(value) or (key == "subpix" and value <= 0):
-                raise ProfileError(f"{where}: {key} is {value!r}, expected a number above 0")
+                raise ProfileError(f"{key} is {value!r}, expected a number above 0", subject=where)
             object.__setattr__(self, key, float(value))
         object.__setattr__(self, "data", np.ascontiguousarray(data))
         object.__setattr__(self, "wave", np.ascontiguousarray(wave))
@@ -77,23 +82,23 @@ class PSFProfile(Profile):
     @classmethod
     def sampled(
         cls,
-        profile: Profile,
+        profile: SpatialProfile,
         wave: ArrayLike,
         *,
         subpix: float = 10.0,
         reach: float = 30.0,
         name: str = "ANY",
     ) -> PSFProfile:
-        """Tabulate another profile: what the pipeline takes as a PSF reference.
+        """Tabulate another profile, such as for a PSF reference of the pipeline.
 
         Parameters
         ----------
-        profile : Profile
+        profile : SpatialProfile
             The profile.
         wave : array_like
             Wavelengths in micron.
         subpix : float
-            Columns of the table for each column of a detector.
+            Columns of the table per column of the detector.
         reach : float
             Columns from the source at which the table ends.
         name : str
@@ -104,14 +109,14 @@ class PSFProfile(Profile):
         offset = np.broadcast_to(np.arange(-half, half + 1) / subpix, (waves.size, 2 * half + 1))
         return cls(data=profile(offset, waves), wave=waves, subpix=subpix, center=half, name=name)
 
-    def __call__(  # noqa: D102 - as of Profile
-        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def __call__(  # noqa: D102 - inherited
+        self, offset: Array, wavelength: Array
+    ) -> Array:
         return read_rows(self._normalised(wavelength), offset * self.subpix + self.center)
 
-    def _normalised(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`rows`, each adding up to 1; kept, as a fit asks for the same wavelengths many times."""
-        last: tuple[NDArray[np.float64], NDArray[np.float64]] | None = self.__dict__.get("_last")
+    def _normalised(self, wavelength: Array) -> Array:
+        """`rows`, normalised to 1; cached, as a fit asks for the same wavelengths many times."""
+        last: tuple[Array, Array] | None = self.__dict__.get("_last")
         if last is not None and np.array_equal(last[0], wavelength, equal_nan=True):
             return last[1]
         table = self.rows(wavelength)
@@ -120,8 +125,8 @@ class PSFProfile(Profile):
         object.__setattr__(self, "_last", (np.array(wavelength), table))
         return table
 
-    def rows(self, wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The table at wavelengths, linear between its own, 0 outside: (row, column of `data`)."""
+    def rows(self, wavelength: Array) -> Array:
+        """Interpolate the table in wavelength, 0 outside; shape (row, column of `data`)."""
         low, part, inside = self.between(wavelength)
         table, above = self.data.take(low, axis=0), self.data.take(low + 1, axis=0)
         above -= table
@@ -130,25 +135,33 @@ class PSFProfile(Profile):
         table[~inside] = 0.0
         return table
 
-    def between(
-        self, wavelength: NDArray[np.float64]
-    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
-        """Number of the wavelength below, fraction of the way to the next, and whether inside."""
+    def between(self, wavelength: Array) -> tuple[NDArray[np.intp], Array, Mask]:
+        """Find wavelengths in those of the table.
+
+        Returns
+        -------
+        low : ndarray of int
+            Index of the wavelength below.
+        part : ndarray
+            Fraction of the way to the next.
+        inside : ndarray of bool
+            Whether it is within the table.
+        """
         inside = (wavelength >= self.wave[0]) & (wavelength <= self.wave[-1])
         where = np.where(inside, wavelength, self.wave[0])
         low = np.clip(np.searchsorted(self.wave, where, "right") - 1, 0, self.wave.size - 2)
         return low, (where - self.wave[low]) / (self.wave[low + 1] - self.wave[low]), inside
 
 
-def read_rows(table: NDArray[np.float64], column: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Linear interpolation in each row of a table; 0 outside and where the column is NaN.
+def read_rows(table: Array, column: Array) -> Array:
+    """Interpolate linearly in each row of a table; 0 outside, and where the column is NaN.
 
     Parameters
     ----------
     table : ndarray
         Shape (row, n).
     column : ndarray
-        Where to read, shape (row, column).
+        Columns of the table at which to interpolate, shape (row, column).
     """
     rows, width = table.shape
     inside = (column >= 0.0) & (column <= width - 1.0)
@@ -187,6 +200,6 @@ PSFProfile.read = reader(
     Raises
     ------
     ProfileError
-        If the file is not such a file, or has no aperture of that name.
+        If the file is no PSF reference, or has no aperture of that name.
     """,
 )

@@ -1,154 +1,206 @@
-"""Folding: the reference that has the pipeline do what an operator does."""
+"""Export of an aperture and its placement as an equivalent EXTRACT1D reference."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from glue_lrs._utils.validation import written
+from glue_lrs._utils.validation import json_value
+from glue_lrs.apertures.aperture import Aperture
+from glue_lrs.apertures.background import Background
 from glue_lrs.apertures.edges import is_constant, shift_coefficients
-from glue_lrs.errors import LRSWarning, ReferenceFileError
+from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, warn
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.reference.reference import Reference
 from glue_lrs.reference.schema import ANY, APERTURE_KEYS, DEFAULT
 
 if TYPE_CHECKING:
-    from glue_lrs.apertures.aperture import Aperture
-    from glue_lrs.apertures.background import Background
-    from glue_lrs.extraction.extract1d import Extract1D
+    from collections.abc import Sequence
+
+    from glue_lrs.apertures.placement import PlacementRule
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["to_reference"]
+__all__ = ["export_reference"]
 
 
-def to_reference(
-    operator: Extract1D, image: SlitImage | None = None, *, strict: bool = True
+def export_reference(
+    aperture: Aperture,
+    background: Background | None,
+    placement: PlacementRule,
+    image: SlitImage | None = None,
+    *,
+    id: str | None = None,
+    inexpressible: Sequence[str] = (),
+    strict: bool = True,
 ) -> Reference:
-    """Write an operator as an EXTRACT1D reference: see `Extract1D.to_reference`."""
-    aperture = operator.aperture
-    background = operator.background if operator.subtract_background is not False else None
-    offset = float(operator.position_offset)
-    name = operator.id or (ANY if image is None else image.slit_name)
-    key = operator.use_source_posn
-    if key is None:
-        key = operator.reference_source_posn
-    left: list[str] = []  # what the reference cannot say, and what to do about it
-    aperture_shift = background_shift = 0.0
+    """Return a reference with which the pipeline makes the same extraction.
 
-    if not _may_move(operator, image, name):
-        aperture_shift = offset
-        background_shift = 0.0 if operator.fixed_background else offset
-        if offset != 0.0:
-            key = False
-    elif image is None:
-        if offset != 0.0:
-            left.append(
-                f"position_offset={offset!r} where the aperture moves to the source (give the "
-                f"image, or run the step with --position_offset={offset!r})"
-            )
-        if operator.fixed_background and background is not None:
-            left.append("fixed_background, which is no parameter of the step (give the image)")
-        if operator.use_source_posn:
-            warnings.warn(
-                "the pipeline obeys use_source_posn of a reference for SRCTYPE POINT only; for "
-                "others give the image, or run the step with --use_source_posn=true",
-                LRSWarning,
-                stacklevel=3,
-            )
-    else:
-        placement = operator.place(image)
-        disobeyed = operator.use_source_posn is True and image.source_type != "POINT"
-        stays = operator.fixed_background and background is not None and placement.offset != 0.0
-        if placement.trace is not None:
-            # A trace is no key of the reference: the pipeline has to find it again.
-            along = "beside extract_width along the source's trace (run the step with"
-            if offset != 0.0:
-                left.append(f"position_offset={offset!r} {along} --position_offset={offset!r})")
-            if disobeyed:
-                left.append(
-                    f"use_source_posn for SRCTYPE {image.source_type} {along} "
-                    "--use_source_posn=true)"
-                )
-            # The regions will be moved along with the source: put them back beforehand.
-            background_shift = -placement.offset if stays else 0.0
-        elif offset != 0.0 or stays or disobeyed:
-            aperture_shift = placement.offset
-            background_shift = placement.background_offset
-            key = False
-    point = image is None or (image.source_type or "").upper() == "POINT"
-    if not operator.apply_apcorr and point:
-        left.append("apply_apcorr=False (run the step with --apply_apcorr=false)")
-    if operator.extraction_type != "box":
-        if operator.mode == "pipeline":
-            left.append("extraction_type='optimal' (run the step with --extraction_type=optimal)")
-        else:
-            left.append(
-                f"optimal_mode={operator.mode!r}, which the pipeline does not have (its own is "
-                "that with a PSF reference)"
-            )
-    if operator.bad_pixels is not None:
-        left.append(f"bad_pixels={operator.bad_pixels!r}, which the pipeline does not have")
-    if operator.max_lost is not None:
-        warnings.warn(
-            "max_lost is left out: the pipeline does not mask rows that lost pixels",
-            LRSWarning,
-            stacklevel=3,
-        )
-    if left:
-        text = f"a reference cannot hold {'; nor '.join(left)}"
+    Parameters
+    ----------
+    aperture : Aperture
+        The aperture.
+    background : Background, optional
+        The background to subtract.
+    placement : PlacementRule
+        Rule by which the aperture follows the source.
+    image : SlitImage, optional
+        Image to extract, which determines the position of the source.
+    id : str, optional
+        Id of the aperture; None: the slit name of the image, or ANY.
+    inexpressible : sequence of str
+        Other parameters that a reference cannot represent.
+    strict : bool
+        Whether to raise an error if a parameter cannot be represented, instead of a warning.
+
+    Returns
+    -------
+    Reference
+        Reference with one aperture.
+
+    Raises
+    ------
+    ReferenceFileError
+        If a parameter cannot be represented and `strict` is True, or if aperture and background
+        have different independent variables.
+
+    Warns
+    -----
+    LRSWarning
+        If a parameter cannot be represented and `strict` is False.
+    """
+    name = id or (ANY if image is None else image.slit_name)
+    shifts = _shifts(aperture, background, placement, image, name)
+    lacking = [*shifts.inexpressible, *inexpressible]
+    if lacking:
+        text = f"a reference cannot hold {'; nor '.join(lacking)}"
+        hint = Hint.to("or give {}", "image") if shifts.inexpressible and image is None else None
         if strict:
-            raise ReferenceFileError(text)
-        warnings.warn(text, LRSWarning, stacklevel=3)
-
-    aperture = _shifted(aperture, aperture_shift, image)
+            raise ReferenceFileError(text, hint=hint)
+        warn(LRSWarning(text, hint=hint))
+    aperture = _shifted(aperture, shifts.aperture, image)
     entry: dict[str, Any] = {"id": name, "region_type": "target", "dispaxis": 2}
     entry |= {
-        one: written(getattr(aperture, one))
-        for one in APERTURE_KEYS
-        if one != "independent_var" and getattr(aperture, one) is not None
+        key: json_value(getattr(aperture, key))
+        for key in APERTURE_KEYS
+        if key != "independent_var" and getattr(aperture, key) is not None
     }
     if background is not None:
-        regions = shift_coefficients(background.bkg_coeff, background_shift)
-        entry["bkg_coeff"] = written(regions)
+        regions = shift_coefficients(background.bkg_coeff, shifts.background)
+        entry["bkg_coeff"] = json_value(regions)
         entry["bkg_fit"] = background.bkg_fit
         entry["bkg_order"] = background.bkg_order
         entry["smoothing_length"] = background.smoothing_length
-    variable = _one_variable(aperture, background)
+    variable = _common_variable(aperture, background)
     if variable != "pixel":
         entry["independent_var"] = variable
-    if key is not None:
-        entry["use_source_posn"] = key
-    document = {one: value for one, value in DEFAULT.items() if one != "apertures"}
+    if shifts.use_source_posn is not None:
+        entry["use_source_posn"] = shifts.use_source_posn
+    document = {key: value for key, value in DEFAULT.items() if key != "apertures"}
     if name in (FIXED_SLIT, SLITLESS):
         document["exp_type"] = name
     document |= {
         "description": "MIRI LRS aperture, written by glue_lrs",
-        "history": "Written by glue_lrs; parameters of the step are folded into the aperture",
+        "history": "Written by glue_lrs; step parameters are absorbed into the aperture",
         "apertures": [entry],
     }
     return Reference.from_dict(document)
 
 
-def _may_move(operator: Extract1D, image: SlitImage | None, name: str) -> bool:
-    """Whether the aperture moves to the source, or may do so where the image is not known."""
+@dataclass(frozen=True)
+class _Shifts:
+    """Key `use_source_posn`, shifts of the limits (columns), and inexpressible parameters."""
+
+    use_source_posn: bool | None
+    aperture: float = 0.0
+    background: float = 0.0
+    inexpressible: tuple[str, ...] = ()
+
+
+def _shifts(
+    aperture: Aperture,
+    background: Background | None,
+    rule: PlacementRule,
+    image: SlitImage | None,
+    name: str,
+) -> _Shifts:
+    """Return the shifts that are equivalent to a placement rule."""
+    offset = float(rule.position_offset)
+    key = rule.use_source_posn
+    if key is None:
+        key = rule.reference_source_posn
+    if not _may_move(rule, image, name):
+        fixed = 0.0 if rule.fixed_background else offset
+        return _Shifts(False if offset != 0.0 else key, offset, fixed)
+    if image is None:
+        lacking = []
+        if offset != 0.0:
+            lacking.append(
+                f"position_offset={offset!r} where the aperture moves to the source (run the "
+                f"step with --position_offset={offset!r})"
+            )
+        if rule.fixed_background and background is not None:
+            lacking.append("fixed_background, which is no parameter of the step")
+        if rule.use_source_posn:
+            warn(
+                LRSWarning(
+                    "the pipeline obeys use_source_posn of a reference for SRCTYPE POINT only; "
+                    "for others run the step with --use_source_posn=true",
+                    hint=Hint.to("or give {}", "image"),
+                )
+            )
+        return _Shifts(key, inexpressible=tuple(lacking))
+    return _shifts_on_image(aperture, background, rule, image, key)
+
+
+def _shifts_on_image(
+    aperture: Aperture,
+    background: Background | None,
+    rule: PlacementRule,
+    image: SlitImage,
+    key: bool | None,
+) -> _Shifts:
+    """Return the shifts of an aperture that follows the source on a given image."""
+    offset = float(rule.position_offset)
+    found = rule.place(aperture, image)
+    ignored = rule.use_source_posn is True and not image.is_point_source
+    fixed = rule.fixed_background and background is not None and found.offset != 0.0
+    if found.trace is None:
+        if offset != 0.0 or fixed or ignored:
+            return _Shifts(False, found.offset, found.background_offset)
+        return _Shifts(key)
+    # A reference cannot contain the trace: the pipeline has to find it from the position.
+    along = "with extract_width along the source's trace (run the step with"
+    lacking = []
+    if offset != 0.0:
+        lacking.append(f"position_offset={offset!r} {along} --position_offset={offset!r})")
+    if ignored:
+        lacking.append(
+            f"use_source_posn for SRCTYPE {image.source_type} {along} --use_source_posn=true)"
+        )
+    # The pipeline shifts the regions with the source, which is compensated here.
+    return _Shifts(key, background=-found.offset if fixed else 0.0, inexpressible=tuple(lacking))
+
+
+def _may_move(rule: PlacementRule, image: SlitImage | None, name: str) -> bool:
+    """Whether the aperture follows the source, or may do so if the image is unknown."""
     if image is not None:
-        return operator.positions(image)
-    if operator.use_source_posn is not None:
-        return operator.use_source_posn
-    if operator.reference_source_posn is not None:
-        return operator.reference_source_posn
+        return rule.follows_source(image)
+    if rule.use_source_posn is not None:
+        return rule.use_source_posn
+    if rule.reference_source_posn is not None:
+        return rule.reference_source_posn
     return name != SLITLESS
 
 
 def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aperture:
+    """Return the aperture shifted by `offset` columns, its default limits made explicit."""
     if offset == 0.0:
         return aperture
     if aperture.src_coeff is None and None in (aperture.xstart, aperture.xstop):
         if aperture.xstop is None and image is None:
             raise ReferenceFileError(
-                f"xstop is not set, expected a number to add position_offset={offset!r} to (or "
-                "give the image, whose last column it is)"
+                f"xstop is not set, expected a number to add position_offset={offset!r} to",
+                hint=Hint.to("or give {}, whose last column is used", "image"),
             )
         last = aperture.xstop if image is None else image.shape[1] - 1.0
         aperture = replace(
@@ -159,8 +211,8 @@ def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aper
     return aperture.shifted(offset)
 
 
-def _one_variable(aperture: Aperture, background: Background | None) -> str:
-    """The variable that the edges of both depend on, as an entry has one for both."""
+def _common_variable(aperture: Aperture, background: Background | None) -> str:
+    """Return the independent variable of aperture and background, which an entry has in common."""
     if background is None or is_constant(background.bkg_coeff):
         return aperture.independent_var
     if is_constant(aperture.src_coeff) or aperture.independent_var == background.independent_var:

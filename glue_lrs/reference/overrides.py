@@ -1,20 +1,27 @@
-"""Parameters: an operator out of a reference and step parameters, and its parameters for JSON."""
+"""Overrides: reference, step parameters and options as keyword arguments of `Extract1D`."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from glue_lrs._utils.validation import checked, excerpt, plain, written
+from glue_lrs._utils.validation import checked, excerpt, plain
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
-from glue_lrs.errors import LRSError, LRSWarning, ReferenceFileError, nearest
+from glue_lrs.errors import (
+    Hint,
+    LRSError,
+    LRSWarning,
+    NoApertureCorrectionWarning,
+    ReferenceFileError,
+    nearest,
+    warn,
+)
 from glue_lrs.instrument import SLITLESS
+from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.reference import Reference, remarks
 from glue_lrs.reference.schema import (
     ANY,
-    APERTURE_KEYS,
     IN_MEMORY,
     KEYS,
     OPTIONS,
@@ -23,46 +30,67 @@ from glue_lrs.reference.schema import (
     background_of,
     check_entry,
     check_independent_var,
+    extraction_mode,
 )
 
-if TYPE_CHECKING:
-    from glue_lrs.extraction.extract1d import Extract1D
-    from glue_lrs.profiles.psf import PSFProfile
+__all__ = ["arguments_from_parameters", "arguments_from_reference"]
 
-__all__ = ["operator_from_parameters", "operator_from_reference", "operator_parameters"]
-
-#: The step parameters that `Extract1D` keeps as such; the others become part of its `Background`.
-KEPT = (
+#: Step parameters that `Extract1D` keeps; the others become part of its `Background`.
+_RECIPE_STEP_PARAMETERS = (
     "subtract_background", "apply_apcorr", "use_source_posn", "position_offset",
     "extraction_type", "model_nod_pair", "optimize_psf_location",
 )  # fmt: skip
 
 
 def _name(key: str, value: object) -> str:
+    """Return a string; raise `ReferenceFileError` for any other value."""
     if not isinstance(value, str):
         raise ReferenceFileError(f"{key} is {excerpt(value)}, expected a name")
     return value
 
 
-#: Options that nobody asks for, but that `operator_parameters` records.
+#: Options in recorded parameters that cannot be set by users.
 _RECORDED: dict[str, Callable[[str, object], Any]] = {
     "background_independent_var": check_independent_var,
     "psf_name": _name,
 }
 
 
-def operator_from_reference(
-    cls: type[Extract1D],
+def arguments_from_reference(
     reference: str | PathLike[str] | Mapping[str, Any] | Reference | None,
     exp_type: str,
     *,
     apcorr: str | PathLike[str] | ApertureCorrection | None = None,
     psf: str | PathLike[str] | PSFProfile | None = None,
     **overrides: Any,
-) -> Extract1D:
-    """Make the operator of an EXTRACT1D reference: see `Extract1D.from_reference`."""
+) -> dict[str, Any]:
+    """Return keyword arguments of `Extract1D` for a reference and overrides.
+
+    See `Extract1D.from_reference` for parameters, errors and warnings.
+    """
     source = _as_reference(reference)
     keys, step, options = _sort_overrides(overrides)
+    entry = _overridden_entry(source, exp_type, keys)
+    correction = _as_correction(apcorr, exp_type)
+    profile = _as_psf(psf, exp_type)
+    references = [("extract1d", source.name), ("apcorr", _name_of(correction))]
+    if profile is not None:
+        references.append(("psf", _name_of(profile)))
+    arguments = _arguments(
+        entry,
+        step,
+        options,
+        aperture_correction=correction,
+        psf=profile,
+        references=tuple(references),
+    )
+    for warning in _ineffective(arguments, f"{source.name}: aperture {entry['id']!r}", step, entry):
+        warn(warning)
+    return arguments
+
+
+def _overridden_entry(source: Reference, exp_type: str, keys: dict[str, Any]) -> dict[str, Any]:
+    """Return the reference's entry for an exposure type with some of its keys replaced."""
     order = keys.pop("spectral_order", None)
     entry = source.entry(exp_type, 1 if order is None else order)
     for key, only in (("region_type", "target"), ("dispaxis", 2), ("disp_axis", 2)):
@@ -81,52 +109,57 @@ def operator_from_reference(
     if keys:
         check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
         for level, text in remarks(entry):
-            if level == "warning" and text.split()[0] in keys:  # what was just asked for
-                warnings.warn(f"{source.name}: {text}", LRSWarning, stacklevel=3)
-    correction = _as_correction(apcorr, exp_type)
-    references = (("extract1d", source.name), ("apcorr", _name_of(correction)))
-    profile = _as_psf(psf, exp_type)
-    made = _build(
-        cls,
-        entry,
-        step,
-        options,
-        aperture_correction=correction,
-        psf=profile,
-        references=references if profile is None else (*references, ("psf", _name_of(profile))),
-    )
-    if correction is None and made.apply_apcorr and made.extraction_type == "box":
-        warnings.warn(
-            "no aperture correction: a point source's flux is that within the aperture "
-            "(give apcorr= or --apcorr, or apply_apcorr=False)",
-            LRSWarning,
-            stacklevel=3,
+            if level == "warning" and text.split()[0] in keys:  # only of overridden keys
+                warn(LRSWarning(text, subject=source.name))
+    return entry
+
+
+def _ineffective(
+    arguments: Mapping[str, Any],
+    where: str,
+    step: Mapping[str, Any],
+    entry: Mapping[str, Any],
+) -> list[LRSWarning]:
+    """Return warnings about a missing aperture correction and parameters without effect."""
+    found: list[LRSWarning] = []
+    psf, background = arguments["psf"], arguments["background"]
+    mode = extraction_mode(arguments["extraction_type"], arguments["optimal_mode"], psf is not None)
+    if arguments["aperture_correction"] is None and arguments["apply_apcorr"] and mode == "box":
+        found.append(
+            NoApertureCorrectionWarning(
+                "no aperture correction: a point source's flux is that within the aperture",
+                hint=Hint.to("give {}, or {}", "apcorr", apply_apcorr=False),
+            )
         )
-    if made.background is None and step.get("subtract_background") is not False:
-        fitted = made.mode in ("psf", "learned")
-        asked = [
+    if background is None and step.get("subtract_background") is not False:
+        fitted = mode in ("psf", "learned")
+        requested = [
             key
             for key in ("subtract_background", "bkg_fit", "bkg_order", "smoothing_length")
             if step.get(key) not in (None, 0) and not (fitted and key == "subtract_background")
         ]
-        if asked:
+        if requested:
             why = "there is no bkg_coeff" if entry.get("bkg_coeff") is None else "bkg_fit is null"
-            what = "the background is a constant that is fitted with the source"
-            warnings.warn(
-                f"{source.name}: aperture {entry['id']!r}: "
-                f"{what if fitted else 'no background is subtracted'}, as {why}; "
-                f"{', '.join(asked)} has no effect",
-                LRSWarning,
-                stacklevel=3,
+            instead = (
+                "the background is a constant that is fitted with the source"
+                if fitted
+                else "no background is subtracted"
             )
-    if profile is not None and made.mode == "box" and made.bad_pixels is None:
-        warnings.warn(
-            f"{_name_of(profile)}: a PSF reference has no effect on a box, expected "
-            "extraction_type 'optimal' or bad_pixels 'profile' with it",
-            LRSWarning,
-            stacklevel=3,
+            verb = "have" if len(requested) > 1 else "has"
+            found.append(
+                LRSWarning(
+                    f"{instead}, as {why}; {', '.join(requested)} {verb} no effect", subject=where
+                )
+            )
+    if psf is not None and mode == "box" and arguments["bad_pixels"] is None:
+        found.append(
+            LRSWarning(
+                "a PSF reference has no effect on a box, expected extraction_type 'optimal' or "
+                "bad_pixels 'profile' with it",
+                subject=_name_of(psf),
+            )
         )
-    return made
+    return found
 
 
 def _as_reference(
@@ -151,7 +184,7 @@ def _as_correction(
     if apcorr is None or isinstance(apcorr, ApertureCorrection):
         return apcorr
     if isinstance(apcorr, str | PathLike):
-        # The image, and with it SUBARRAY, is not known yet; each mode of LRS has one.
+        # The SUBARRAY of the image is unknown here, but each mode of LRS has only one.
         subarray = "SLITLESSPRISM" if exp_type == SLITLESS else "FULL"
         return ApertureCorrection.read(apcorr, subarray=subarray)
     raise LRSError(
@@ -164,10 +197,8 @@ def _as_psf(
 ) -> PSFProfile | None:
     if psf is None:
         return None
-    from glue_lrs.profiles.psf import PSFProfile
-
     if isinstance(psf, str | PathLike):
-        return PSFProfile.read(psf, exp_type)  # which is what the slit is called
+        return PSFProfile.read(psf, exp_type)  # the EXP_TYPE is the name of the slit
     if not isinstance(psf, PSFProfile):
         raise LRSError(f"psf is a {type(psf).__name__}, expected a path, a PSFProfile or None")
     return psf
@@ -180,7 +211,7 @@ def _name_of(reference: ApertureCorrection | PSFProfile | None) -> str | None:
 def _sort_overrides(
     overrides: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Keys of the reference, parameters of the step and options of ours, each checked."""
+    """Return validated keys of the reference, step parameters and options."""
     keys: dict[str, Any] = {}
     step: dict[str, Any] = {}
     options: dict[str, Any] = {}
@@ -207,102 +238,48 @@ def _sort_overrides(
     return keys, step, options
 
 
-def _build(
-    cls: type[Extract1D],
+def _arguments(
     entry: Mapping[str, Any],
     step: Mapping[str, Any],
     options: Mapping[str, Any],
     **others: Any,
-) -> Extract1D:
-    """Make the operator of a checked entry; a step parameter that is not None takes precedence."""
-    taken = {**entry, **{key: value for key, value in step.items() if value is not None}}
+) -> dict[str, Any]:
+    """Return keyword arguments of `Extract1D`; step parameters override keys unless None."""
+    combined = {**entry, **{key: value for key, value in step.items() if value is not None}}
     if "background_independent_var" in options:
-        taken["independent_var"] = options["background_independent_var"]
-    return cls(
-        aperture=aperture_of(entry),
-        background=background_of(taken),
-        # The operator's own default is False: an aperture made by hand stays where it is.
-        use_source_posn=step.get("use_source_posn"),
-        reference_source_posn=entry.get("use_source_posn"),
-        position_offset=step.get("position_offset", 0.0),
-        subtract_background=step.get("subtract_background"),
-        apply_apcorr=step.get("apply_apcorr", True),
-        fixed_background=options.get("fixed_background", False),
-        max_lost=options.get("max_lost"),
-        extraction_type=step.get("extraction_type") or "box",
-        optimal_mode=options.get("optimal_mode"),
-        model_nod_pair=step.get("model_nod_pair", True),
-        optimize_psf_location=step.get("optimize_psf_location", True),
-        bad_pixels=options.get("bad_pixels"),
-        id=entry.get("id"),
+        combined["independent_var"] = options["background_independent_var"]
+    return {
+        "aperture": aperture_of(entry),
+        "background": background_of(combined),
+        # None unless set, unlike the default of `Extract1D`, which is False.
+        "use_source_posn": step.get("use_source_posn"),
+        "reference_source_posn": entry.get("use_source_posn"),
+        "position_offset": step.get("position_offset", 0.0),
+        "subtract_background": step.get("subtract_background"),
+        "apply_apcorr": step.get("apply_apcorr", True),
+        "fixed_background": options.get("fixed_background", False),
+        "max_lost": options.get("max_lost"),
+        "extraction_type": step.get("extraction_type") or "box",
+        "optimal_mode": options.get("optimal_mode"),
+        "model_nod_pair": step.get("model_nod_pair", True),
+        "optimize_psf_location": step.get("optimize_psf_location", True),
+        "bad_pixels": options.get("bad_pixels"),
+        "id": entry.get("id"),
         **others,
-    )
-
-
-def operator_parameters(operator: Extract1D) -> dict[str, Any]:
-    """All parameters of an operator but what comes from FITS files, ready for JSON.
-
-    Parameters
-    ----------
-    operator : Extract1D
-        The operator.
-
-    Returns
-    -------
-    dict
-        ``reference``: keys of an EXTRACT1D aperture; ``step``: parameters of the pipeline's step;
-        ``options``: what the pipeline does not have. Numbers survive JSON exactly.
-    """
-    aperture, background = operator.aperture, operator.background
-    entry: dict[str, Any] = {}
-    if operator.id is not None:
-        entry["id"] = operator.id
-    for key in APERTURE_KEYS:
-        value = getattr(aperture, key)
-        if value is not None:
-            entry[key] = written(value)
-    options: dict[str, Any] = {
-        "fixed_background": bool(operator.fixed_background),
-        "max_lost": None if operator.max_lost is None else float(operator.max_lost),
     }
-    if background is not None:
-        entry["bkg_coeff"] = written(background.bkg_coeff)
-        entry["bkg_fit"] = background.bkg_fit
-        entry["bkg_order"] = background.bkg_order
-        entry["smoothing_length"] = background.smoothing_length
-        if background.independent_var != aperture.independent_var:
-            # An entry of the pipeline has one for both.
-            options["background_independent_var"] = background.independent_var
-    if operator.reference_source_posn is not None:
-        entry["use_source_posn"] = bool(operator.reference_source_posn)
-    step: dict[str, Any] = {
-        "subtract_background": operator.subtract_background,
-        "apply_apcorr": operator.apply_apcorr,
-        "use_source_posn": operator.use_source_posn,
-        "position_offset": float(operator.position_offset),
-    }
-    if operator.extraction_type == "optimal":
-        step["extraction_type"] = "optimal"
-        options["optimal_mode"] = operator.mode
-    if operator.bad_pixels is not None:
-        options["bad_pixels"] = operator.bad_pixels
-    if operator.extraction_type == "optimal" or operator.bad_pixels is not None:
-        step["model_nod_pair"] = operator.model_nod_pair
-        step["optimize_psf_location"] = operator.optimize_psf_location
-    if operator.psf is not None:
-        options["psf_name"] = operator.psf.name
-    return {"reference": entry, "step": step, "options": options}
 
 
-def operator_from_parameters(
-    cls: type[Extract1D],
+def arguments_from_parameters(
     parameters: Mapping[str, Any],
     *,
     apcorr: str | PathLike[str] | ApertureCorrection | None = None,
     psf: str | PathLike[str] | PSFProfile | None = None,
     references: Mapping[str, str | None] | None = None,
-) -> Extract1D:
-    """Make the operator that `operator_parameters` describes: see `Extract1D.from_parameters`."""
+) -> dict[str, Any]:
+    """Return keyword arguments of `Extract1D` for recorded parameters.
+
+    See `Extract1D.from_parameters` for parameters and errors.
+    """
     where = "parameters"
     if not isinstance(parameters, Mapping):
         raise ReferenceFileError(f"{where} is {excerpt(parameters)}, expected a mapping")
@@ -310,23 +287,27 @@ def operator_from_parameters(
     for key in parameters:
         if key not in known:
             raise ReferenceFileError(
-                f"{where}: unknown key {key!r}{nearest(key, known)}, expected {', '.join(known)}"
+                f"unknown key {key!r}{nearest(key, known)}, expected {', '.join(known)}",
+                subject=where,
             )
     if "reference" not in parameters:
-        raise ReferenceFileError(f"{where}: 'reference' is missing, expected keys of an aperture")
+        raise ReferenceFileError(
+            "'reference' is missing, expected keys of an aperture", subject=where
+        )
     entry, step, options = ({**parameters.get(key, {})} for key in known)
     check_entry(entry, where)
     checks: dict[str, tuple[dict[str, Any], dict[str, Callable[[str, object], Any]]]] = {
-        "step": (step, {key: STEP[key] for key in KEPT}),
+        "step": (step, {key: STEP[key] for key in _RECIPE_STEP_PARAMETERS}),
         "options": (options, OPTIONS | _RECORDED),
     }
     for part, (values, checkers) in checks.items():
         for key, value in values.items():
             if key not in checkers:
-                raise ReferenceFileError(f"{where}: unknown {part} {key!r}{nearest(key, checkers)}")
+                raise ReferenceFileError(
+                    f"unknown {part} {key!r}{nearest(key, checkers)}", subject=where
+                )
             values[key] = checked(checkers[key], key, value)
-    return _build(
-        cls,
+    return _arguments(
         entry,
         step,
         options,

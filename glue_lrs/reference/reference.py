@@ -1,7 +1,8 @@
-"""Reference: the EXTRACT1D reference as a document: its keys, what may stand there, its findings.
+"""EXTRACT1D reference: validation of the document, lookup of apertures, and lint.
 
-Keys and their meaning are those of the JWST pipeline's ``extract_1d``. What the pipeline passes
-over in silence or stumbles upon (a misspelt key, a string for a number) is an error here.
+Keys and their meaning are those of the JWST pipeline's ``extract_1d``. Keys and values that the
+pipeline silently ignores or fails on, such as a misspelt key or a string instead of a number, are
+errors here.
 """
 
 from __future__ import annotations
@@ -34,23 +35,22 @@ from glue_lrs.reference.schema import (
 
 __all__ = ["Reference", "ReferenceIssue", "remarks"]
 
-
-# --- the document ----------------------------------------------------------------------------
+Level = Literal["error", "warning", "note"]
 
 
 class ReferenceIssue(str):
-    """A finding of `Reference.check`: a line of text with a `level`.
+    """Issue found by `Reference.check`: a line of text with a `level`.
 
     Attributes
     ----------
     level : {"error", "warning", "note"}
-        An extraction fails; does something that is hardly meant; or nothing to worry about.
+        Extraction fails; gives a probably unintended result; or is not affected.
     """
 
-    level: Literal["error", "warning", "note"]
+    level: Level
 
-    def __new__(cls, level: Literal["error", "warning", "note"], text: str) -> ReferenceIssue:
-        """Make a line of text with a level."""
+    def __new__(cls, level: Level, text: str) -> ReferenceIssue:
+        """Return a line of text with a level."""
         made = super().__new__(cls, text)
         made.level = level
         return made
@@ -58,26 +58,26 @@ class ReferenceIssue(str):
 
 @dataclass(frozen=True)
 class Reference:
-    """An EXTRACT1D reference: which pixels to sum for each exposure type, and what to subtract.
+    """EXTRACT1D reference: aperture and background for each exposure type.
 
     Parameters
     ----------
     document : dict
-        What the JSON file holds: a header whose keys are free, and the list ``apertures``. It is
+        Content of the JSON file: a header with arbitrary keys, and the list ``apertures``. It is
         copied.
     filename : str, optional
-        The file it comes from; messages begin with it.
+        File from which the document was read, as given in messages.
 
     Raises
     ------
     ReferenceFileError
         If there is no list ``apertures``, an aperture has no ``id`` or an unknown key, or a value
-        is not what its key takes. Apertures of other modes than LRS are not looked at.
+        is invalid for its key. Apertures of other modes than LRS are not validated.
 
     Notes
     -----
     ``"mean"`` and ``null`` for ``bkg_fit`` (no subtraction) and the spelling ``disp_axis`` are
-    understood, which the pipeline does not; `write` puts them in a way that it does.
+    accepted, unlike in the pipeline; `write` converts them to equivalents that it accepts.
     """
 
     document: dict[str, Any]
@@ -89,8 +89,8 @@ class Reference:
     def __post_init__(self) -> None:
         if not isinstance(self.document, Mapping):
             raise ReferenceFileError(
-                f"{self.name}: is a {type(self.document).__name__}, expected an object with the "
-                "key 'apertures'"
+                f"is a {type(self.document).__name__}, expected an object with the key 'apertures'",
+                subject=self.name,
             )
         document = plain(self.document)
         object.__setattr__(self, "document", document)
@@ -99,58 +99,60 @@ class Reference:
             hint = next(filter(None, hints), "")
             found = ", ".join(map(repr, document)) or "nothing"
             raise ReferenceFileError(
-                f"{self.name}: found {found}, expected a key 'apertures'{hint}"
+                f"found {found}, expected a key 'apertures'{hint}", subject=self.name
             )
         entries = document["apertures"]
         if not isinstance(entries, list) or not entries:
             raise ReferenceFileError(
-                f"{self.name}: apertures is {excerpt(entries)}, expected a list of one or more "
-                "objects"
+                f"apertures is {excerpt(entries)}, expected a list of one or more objects",
+                subject=self.name,
             )
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict):
                 raise ReferenceFileError(
-                    f"{self.name}: apertures[{number}] is {excerpt(entry)}, expected an object"
+                    f"apertures[{number}] is {excerpt(entry)}, expected an object",
+                    subject=self.name,
                 )
             if "id" not in entry:
                 hint = next((f": {unknown_key(key)}" for key in entry if nearest(key, ["id"])), "")
                 raise ReferenceFileError(
-                    f"{self.name}: apertures[{number}] has no id, expected an EXP_TYPE such as "
-                    f"{FIXED_SLIT!r}, or 'ANY'{hint}"
+                    f"apertures[{number}] has no id, expected an EXP_TYPE such as "
+                    f"{FIXED_SLIT!r}, or 'ANY'{hint}",
+                    subject=self.name,
                 )
             if not _other_mode(entry["id"]):
                 check_entry(entry, self._where(entry))
 
     @classmethod
     def default(cls) -> Reference:
-        """The newest in-flight defaults: those of ``jwst_miri_extract1d_0006.json``.
+        """Return the built-in reference with the defaults of ``jwst_miri_extract1d_0006.json``.
 
-        The slit's aperture moves to where the header and the WCS put the source, the slitless one
-        does not.
+        The aperture for the slit follows the source according to header and WCS, the one for
+        slitless exposures does not.
         """
         return cls(deepcopy(DEFAULT), BUILT_IN)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Reference:
-        """Make a reference of what a JSON file would hold; see `Reference` for the errors."""
+        """Return a reference for the content of a JSON file; see `Reference` for the errors."""
         return cls(document)  # type: ignore[arg-type]
 
     @property
     def name(self) -> str:
-        """Path of the file; ``"<built-in>"`` and ``"<in memory>"`` for references without one."""
+        """Path of the file; ``"<built-in>"`` or ``"<in memory>"`` for references without one."""
         return self.filename or IN_MEMORY
 
     def entry(self, exp_type: str, spectral_order: int = 1) -> dict[str, Any]:
-        """The aperture of an exposure type, by the pipeline's rule.
+        """Return the aperture for an exposure type, selected as in the pipeline.
 
-        It is the first one whose ``id`` is the exposure type (upper and lower case differ) or
-        "ANY", whose ``region_type`` is absent or "target", and whose ``spectral_order`` is absent,
-        equal or "ANY".
+        The first aperture is selected whose ``id`` is the exposure type (case-sensitive) or "ANY",
+        whose ``region_type`` is absent or "target", and whose ``spectral_order`` is absent, equal
+        or "ANY".
 
         Parameters
         ----------
         exp_type : str
-            EXP_TYPE of the image, or the name of its slit.
+            EXP_TYPE of the image, or its slit name.
         spectral_order : int
             1 for a prism.
 
@@ -162,7 +164,7 @@ class Reference:
         Raises
         ------
         ReferenceFileError
-            If there is none; the message lists what there is.
+            If no aperture matches; the message lists the available ones.
         """
         if not isinstance(exp_type, str):
             raise ReferenceFileError(
@@ -178,49 +180,51 @@ class Reference:
             orders.append(order)
         if orders:
             raise ReferenceFileError(
-                f"{self.name}: aperture {exp_type!r} is there for spectral_order "
-                f"{', '.join(map(str, orders))}, expected {spectral_order}"
+                f"aperture {exp_type!r} is for spectral_order "
+                f"{', '.join(map(str, orders))}, expected {spectral_order}",
+                subject=self.name,
             )
-        there = [
+        available = [
             repr(entry["id"])
             + (f" (region_type {entry['region_type']!r})" if not _is_target(entry) else "")
             for entry in self.document["apertures"]
         ]
-        alike = [str(e["id"]) for e in self.document["apertures"]]
-        case = any(name != exp_type and name.upper() == exp_type.upper() for name in alike)
+        ids = [str(entry["id"]) for entry in self.document["apertures"]]
+        case = any(name != exp_type and name.upper() == exp_type.upper() for name in ids)
         raise ReferenceFileError(
-            f"{self.name}: no aperture has the id {exp_type!r}, found {', '.join(there)}"
-            + (" (upper and lower case differ)" if case else "")
+            f"no aperture has the id {exp_type!r}, found {', '.join(available)}"
+            + (" (upper and lower case differ)" if case else ""),
+            subject=self.name,
         )
 
     def check(
         self, shape: tuple[int, int] | None = None, exp_type: str | None = None
     ) -> list[ReferenceIssue]:
-        """Look for what is legal but hardly meant.
+        """Return valid but probably unintended settings of a reference.
 
         Parameters
         ----------
         shape : (int, int), optional
-            Rows and columns of the image that the apertures have to lie on. Edges that depend on
-            the wavelength are looked at with 14 to 5 micron spread over the rows.
+            Rows and columns of the image on which the apertures must lie. Edges that depend on the
+            wavelength are evaluated for 14 to 5 micron, linear over the rows.
         exp_type : str, optional
-            Look at the aperture of this exposure type only.
+            Check only the aperture for this exposure type.
 
         Returns
         -------
-        list of Problem
-            Lines of text, each with a `level`: "error", "warning" or "note". Empty where all is
-            well.
+        list of ReferenceIssue
+            Lines of text, each with a `level`: "error", "warning" or "note". Empty if there are no
+            issues.
         """
         problems: list[ReferenceIssue] = []
-        entries = [e for e in self.document["apertures"] if not _other_mode(e["id"])]
+        entries = [entry for entry in self.document["apertures"] if not _other_mode(entry["id"])]
         if exp_type is not None:
             try:
                 entries = [self.entry(exp_type)]
             except ReferenceFileError as error:
                 return [ReferenceIssue("error", str(error))]
-        elif not any(_matches(e, mode) for e in entries for mode in (FIXED_SLIT, SLITLESS)):
-            ids = ", ".join(str(e["id"]) for e in self.document["apertures"])
+        elif not any(_matches(entry, mode) for entry in entries for mode in (FIXED_SLIT, SLITLESS)):
+            ids = ", ".join(str(entry["id"]) for entry in self.document["apertures"])
             problems.append(
                 ReferenceIssue("warning", f"{self.name}: no aperture is for MIRI LRS, found {ids}")
             )
@@ -240,7 +244,7 @@ class Reference:
             if exp_type is None and not _other_mode(entry["id"]) and entry["id"] not in _IDS:
                 text = f"{where}: is for no exposure of LRS, expected {FIXED_SLIT!r}, {SLITLESS!r}"
                 problems.append(ReferenceIssue("warning", f"{text} or 'ANY'"))
-            if any(_shadows(one, entry) for one in seen):
+            if any(_shadows(earlier, entry) for earlier in seen):
                 problems.append(
                     ReferenceIssue("warning", f"{where}: never used, an earlier one matches")
                 )
@@ -253,10 +257,10 @@ class Reference:
         return problems
 
     def for_pipeline(self) -> Reference:
-        """The same reference in words that the pipeline understands.
+        """Return an equivalent reference that the pipeline accepts.
 
-        ``"mean"`` becomes a polynomial of order 0, ``bkg_fit: null`` takes ``bkg_coeff`` away,
-        ``disp_axis`` becomes ``dispaxis``, and a key that is null is left out.
+        ``"mean"`` becomes a polynomial of order 0, ``bkg_fit: null`` removes ``bkg_coeff``,
+        ``disp_axis`` becomes ``dispaxis``, and keys that are null are removed.
         """
         document = deepcopy(self.document)
         document["apertures"] = [
@@ -266,15 +270,16 @@ class Reference:
         return Reference(document, self.filename)
 
     def _where(self, entry: Mapping[str, Any]) -> str:
+        """Return the subject of messages about an aperture."""
         return f"{self.name}: aperture {entry['id']!r}"
 
 
-#: What an entry of LRS can be called.
+#: Ids of apertures for LRS.
 _IDS = (FIXED_SLIT, SLITLESS, ANY)
 
 
 def _other_mode(name: object) -> bool:
-    """Whether an id is the EXP_TYPE of another mode, whose keys are no concern of ours."""
+    """Whether an id is the EXP_TYPE of another mode, whose apertures are not validated."""
     return isinstance(name, str) and (
         name == "dummy"
         or (name.startswith(("MIR_", "NRS_", "NRC_", "NIS_", "FGS_")) and "LRS" not in name.upper())
@@ -291,23 +296,23 @@ def _matches(entry: Mapping[str, Any], exp_type: str) -> bool:
 
 
 def _shadows(earlier: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """Whether an image that matches `entry` always finds `earlier` first."""
+    """Whether `earlier` is selected for every image that matches `entry`."""
     if not (_is_target(earlier) and earlier["id"] in (entry["id"], ANY)):
         return False
     order = earlier.get("spectral_order", ANY)
     return order in (ANY, entry.get("spectral_order"))
 
 
-def remarks(entry: Mapping[str, Any]) -> list[tuple[Any, str]]:
-    """What a key says that has no effect, or that the pipeline does not understand."""
-    found: list[tuple[Any, str]] = []
+def remarks(entry: Mapping[str, Any]) -> list[tuple[Level, str]]:
+    """Return level and text for keys without effect, and for keys the pipeline does not accept."""
+    found: list[tuple[Level, str]] = []
     source, regions = entry.get("src_coeff"), entry.get("bkg_coeff")
     if not _is_target(entry):
         kind = entry["region_type"]
         found.append(("warning", f"never used: region_type is {kind!r}, expected 'target'"))
     for key in ("xstart", "xstop", "extract_width"):
         if source is not None and entry.get(key) is not None:
-            found.append(("warning", f"{key} has no effect beside src_coeff"))
+            found.append(("warning", f"{key} has no effect with src_coeff"))
     for key in ("bkg_fit", "bkg_order", "smoothing_length"):
         if regions is None and entry.get(key):
             found.append(("warning", f"{key} has no effect without bkg_coeff"))
@@ -316,11 +321,11 @@ def remarks(entry: Mapping[str, Any]) -> list[tuple[Any, str]]:
         if fit is None:
             found.append(("warning", "bkg_fit is null, so bkg_coeff has no effect"))
         elif fit != "poly" and entry.get("bkg_order"):
-            found.append(("warning", f"bkg_order has no effect beside bkg_fit {fit!r}"))
+            found.append(("warning", f"bkg_order has no effect with bkg_fit {fit!r}"))
         length = entry.get("smoothing_length", 0)
         if length != 0 and (length < 3 or length % 2 != 1):
-            wanted = "expected an odd whole number of at least 3, or 0"
-            found.append(("warning", f"smoothing_length is {length}, {wanted}"))
+            expected = "expected an odd whole number of at least 3, or 0"
+            found.append(("warning", f"smoothing_length is {length}, {expected}"))
     variable = check_variable(entry.get("independent_var", "pixel"))
     if variable == "wavelength" and is_constant(source) and is_constant(regions):
         found.append(("warning", "independent_var has no effect: no edge depends on it"))
@@ -330,18 +335,18 @@ def remarks(entry: Mapping[str, Any]) -> list[tuple[Any, str]]:
     for key, value in (("bkg_fit", "mean"), ("bkg_fit", None), ("disp_axis", axis)):
         if key in entry and entry[key] == value:
             word = json.dumps(value)
-            found.append(("note", f"{key} {word} is not what the pipeline reads; it is rewritten"))
+            found.append(("note", f"{key} {word} is not accepted by the pipeline; it is rewritten"))
     kept = [key for key in entry if key not in KEYS]
     if kept:
         found.append(("note", f"{', '.join(kept)}: kept, without effect"))
     return found
 
 
-def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[Any, str]]:
-    """Where regions lie beside the image."""
+def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[Level, str]]:
+    """Return level and text for regions that extend beyond an image."""
     rows, columns = shape
     wavelength = np.repeat(np.linspace(14.0, 5.0, rows)[:, np.newaxis], columns, axis=1)
-    found: list[tuple[Any, str]] = []
+    found: list[tuple[Level, str]] = []
     extent = f"the image, whose columns are 0 to {columns - 1}"
     try:
         weights = aperture_of(entry).weights(wavelength)
@@ -349,13 +354,13 @@ def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[An
         return [("error", str(error))]
     span = f"the source aperture ({weights.lower:.2f} to {weights.upper:.2f})"
     if weights.empty and weights.rows.start >= weights.rows.stop:
-        there = f"the image, whose rows are 0 to {rows - 1}"
-        found.append(("error", f"the source aperture has no row on {there}"))
+        extent = f"the image, whose rows are 0 to {rows - 1}"
+        found.append(("error", f"the source aperture has no row on {extent}"))
     elif weights.empty:
         found.append(("error", f"{span} has no pixel on {extent}"))
     elif weights.lower < -1 or weights.upper > columns:
         found.append(("warning", f"{span} reaches beyond {extent}"))
-    # No smoothing here: what is odd about its length is told already.
+    # Without smoothing: `remarks` has checked its length.
     background = background_of({**entry, "smoothing_length": 0})
     if background is None:
         return found
@@ -365,10 +370,12 @@ def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[An
             background.weights(wavelength)
         except ReferenceFileError as error:
             found.append(("error", str(error)))
-    return found + [("warning", str(one.message)) for one in caught]
+    found += [("warning", str(warning.message)) for warning in caught]
+    return found
 
 
 def _pipeline_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an equivalent aperture that the pipeline accepts."""
     made = dict(entry)
     if "disp_axis" in made:
         made = {("dispaxis" if key == "disp_axis" else key): value for key, value in made.items()}
@@ -392,26 +399,25 @@ Reference.read = reader(
     Returns
     -------
     Reference
-        The document, checked.
+        The validated document.
 
     Raises
     ------
     ReferenceFileError
-        If the file is missing, is not JSON, or does not hold what a reference must: see
-        `Reference`.
+        If the file is missing, is not JSON, or is not a valid reference: see `Reference`.
     """,
 )
 
 Reference.write = writer(
     "extract1d",
-    """Write an EXTRACT1D reference that the pipeline takes by ``override_extract1d``.
+    """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
 
-    It is written as `for_pipeline` gives it.
+    The result of `for_pipeline` is written.
 
     Parameters
     ----------
     path : str or path-like
-        The file to write; its name must end in ``.json``, as the pipeline takes no other.
+        File to write; its name must end in ``.json``, as the pipeline requires.
     overwrite : bool
         Whether an existing file may be replaced.
 

@@ -1,9 +1,9 @@
-"""Keys of an EXTRACT1D aperture, step parameters and options, with their validators and defaults."""
+"""Keys of EXTRACT1D apertures, step parameters and options: validators and defaults."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, cast
 
 from glue_lrs._utils.validation import (
     check_bool,
@@ -36,10 +36,11 @@ __all__ = [
     "background_of",
     "check_entry",
     "check_independent_var",
+    "extraction_mode",
     "unknown_key",
 ]
 
-#: How provenance calls the built-in defaults, and a reference that is in no file.
+#: Names of the built-in reference and of references without a file, as in the provenance.
 BUILT_IN = "<built-in>"
 
 IN_MEMORY = "<in memory>"
@@ -47,7 +48,7 @@ IN_MEMORY = "<in memory>"
 #: Matches every EXP_TYPE or every spectral order.
 ANY = "ANY"
 
-#: Kinds of extraction; which arithmetic an optimal one has; what is done about bad pixels.
+#: Choices of `extraction_type`, `optimal_mode` and `bad_pixels`.
 EXTRACTION_TYPES = ("box", "optimal")
 
 OPTIMAL_MODES = ("pipeline", "psf", "learned")
@@ -55,7 +56,17 @@ OPTIMAL_MODES = ("pipeline", "psf", "learned")
 BAD_PIXELS = ("profile",)
 
 
-# --- keys ------------------------------------------------------------------------------------
+def extraction_mode(
+    extraction_type: str, optimal_mode: str | None, has_psf: bool
+) -> Literal["box", "pipeline", "psf", "learned"]:
+    """Return the kind of extraction that three parameters select.
+
+    An optimal extraction without `optimal_mode` is the pipeline's if there is a PSF reference.
+    """
+    if extraction_type == "box":
+        return "box"
+    chosen = optimal_mode or ("pipeline" if has_psf else "learned")
+    return cast('Literal["pipeline", "psf", "learned"]', chosen)
 
 
 def _check_text(key: str, value: object) -> str:
@@ -80,27 +91,30 @@ def _check_axis(key: str, value: object) -> int:
 
 
 def check_bkg_fit(key: str, value: object) -> str | None:
+    """Return a background fit or None; raise `ReferenceFileError` for any other value."""
     if value is not None:
         check_fit(value, 0)
     return value  # type: ignore[return-value]
 
 
 def check_bkg_order(key: str, value: object) -> int:
+    """Return the order of a background polynomial as int."""
     return check_fit("poly", value)[1]
 
 
 def check_independent_var(key: str, value: object) -> str:
+    """Return the independent variable; raise `ReferenceFileError` for an invalid one."""
     return check_variable(value)
 
 
-#: The keys of an entry that an extraction uses, and what checks each.
+#: Validators of the keys of an aperture that affect an extraction.
 KEYS: dict[str, Callable[[str, object], Any]] = {
     "id": _check_text,
     "region_type": _check_text,
     "spectral_order": _check_order,
     "dispaxis": _check_axis,
     "disp_axis": _check_axis,
-    # null xstart and xstop are legal beside src_coeff: `check_entry` sees to that
+    # xstart and xstop may be null only if there is src_coeff: see `check_entry`
     "xstart": or_null(check_number),
     "xstop": or_null(check_number),
     "ystart": check_number,
@@ -115,10 +129,10 @@ KEYS: dict[str, Callable[[str, object], Any]] = {
     "use_source_posn": check_flag,
 }
 
-#: Keys that are kept and have no effect; so has every key that starts with "_".
+#: Keys that are kept without effect, as are all keys that start with "_".
 _REMARKS = ("comment", "comments", "description", "note", "notes")
 
-#: Keys of entries for the integral field units: they cannot be meant for LRS.
+#: Keys of apertures for the integral field units, which do not apply to LRS.
 _IFU_KEYS = (
     "x_center", "y_center", "radius", "inner_bkg", "outer_bkg", "width", "height", "angle", "theta",
     "method", "subpixels",
@@ -128,7 +142,7 @@ APERTURE_KEYS = (
     "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "independent_var",
 )  # fmt: skip
 
-#: The pipeline's step parameters, and what checks each. None leaves the choice to the reference.
+#: Validators of the pipeline's step parameters. None: the value of the reference is used.
 STEP: dict[str, Callable[[str, object], Any]] = {
     "subtract_background": check_flag,
     "apply_apcorr": check_bool,
@@ -142,7 +156,7 @@ STEP: dict[str, Callable[[str, object], Any]] = {
     "optimize_psf_location": check_bool,
 }
 
-#: What the pipeline does not have.
+#: Validators of options that the pipeline does not have.
 OPTIONS: dict[str, Callable[[str, object], Any]] = {
     "fixed_background": check_bool,
     "max_lost": or_null(check_fraction),
@@ -152,7 +166,7 @@ OPTIONS: dict[str, Callable[[str, object], Any]] = {
 
 
 def check_entry(entry: Mapping[str, Any], where: str) -> None:
-    """Raise `ReferenceFileError` with what is wrong with an entry."""
+    """Raise `ReferenceFileError` if an aperture is invalid; `where` is the subject of messages."""
     try:
         for key, value in entry.items():
             if key in KEYS:
@@ -163,13 +177,14 @@ def check_entry(entry: Mapping[str, Any], where: str) -> None:
                 )
         for key in ("xstart", "xstop"):
             if key in entry and entry[key] is None and entry.get("src_coeff") is None:
-                raise ReferenceFileError(f"{key} is null, expected a number (or leave the key out)")
+                raise ReferenceFileError(f"{key} is null, expected a number (or omit the key)")
         aperture_of(entry)
     except ReferenceFileError as error:
-        raise ReferenceFileError(f"{where}: {error}") from None
+        raise error.about(where) from None
 
 
 def unknown_key(key: str) -> str:
+    """Return the part of a message that explains why a key is unknown."""
     if key in _IFU_KEYS:
         return f"{key!r} is a key of the integral field units"
     if key in STEP:
@@ -178,10 +193,12 @@ def unknown_key(key: str) -> str:
 
 
 def aperture_of(entry: Mapping[str, Any]) -> Aperture:
+    """Return the aperture of an entry."""
     return Aperture(**{key: entry[key] for key in APERTURE_KEYS if entry.get(key) is not None})
 
 
 def background_of(entry: Mapping[str, Any]) -> Background | None:
+    """Return the background of an entry; None if it has no regions, or ``bkg_fit`` is null."""
     if entry.get("bkg_coeff") is None or entry.get("bkg_fit", "poly") is None:
         return None
     return Background(
@@ -193,6 +210,7 @@ def background_of(entry: Mapping[str, Any]) -> Background | None:
     )
 
 
+#: The built-in reference.
 DEFAULT: dict[str, Any] = {
     "reftype": "EXTRACT1D",
     "instrument": "MIRI",

@@ -1,4 +1,4 @@
-"""Validation of a whole EXTRACT1D reference, with every error that it holds."""
+"""Validation of an EXTRACT1D reference that reports all errors."""
 
 from __future__ import annotations
 
@@ -11,42 +11,41 @@ from glue_lrs.reference.schema import check_entry
 
 __all__ = ["reference_errors"]
 
-# --- references ----------------------------------------------------------------------------------
-
-#: Keys that only make sense, or contradict each other, together.
-_TOGETHER = (("xstart", "xstop", "src_coeff"), ("ystart", "ystop"))
+#: Groups of keys that are validated together, as they may be inconsistent.
+_GROUPS = (("xstart", "xstop", "src_coeff"), ("ystart", "ystop"))
 
 
 def reference_errors(document: object, name: str) -> list[str]:
-    """List everything for which `Reference` refuses a document, which itself names the first.
+    """Return all errors of a document; `Reference` raises only the first one.
 
     Parameters
     ----------
     document : object
-        What a JSON file holds.
+        Content of a JSON file.
     name : str
-        What messages call it.
+        Name of the file in messages.
 
     Returns
     -------
     list of str
-        A line for each; empty for a document that `Reference` takes.
+        One line per error; empty for a valid document.
     """
     if not isinstance(document, Mapping) or not isinstance(document.get("apertures"), list):
-        return _refusal(document, name)
+        return _first_error(document, name)
     found: list[str] = []
     for number, entry in enumerate(document["apertures"]):
         if not isinstance(entry, Mapping) or "id" not in entry:
-            single: list[Any] = [{"id": "dummy"}] * number + [entry]  # which keep its number
-            found += _refusal({"apertures": single}, name)
+            single: list[Any] = [{"id": "dummy"}] * number + [entry]  # at the same index
+            found += _first_error({"apertures": single}, name)
             continue
-        if not _refusal({"apertures": [entry]}, name):
-            continue  # fine, or of another mode
+        if not _first_error({"apertures": [entry]}, name):
+            continue  # valid, or for another mode
         found += _entry_errors(entry, f"{name}: aperture {entry['id']!r}")
-    return found or _refusal(document, name)
+    return found or _first_error(document, name)
 
 
-def _refusal(document: Any, name: str) -> list[str]:
+def _first_error(document: Any, name: str) -> list[str]:
+    """Return the error that `Reference` raises, if any."""
     try:
         Reference(document, name)
     except ReferenceFileError as error:
@@ -55,17 +54,17 @@ def _refusal(document: Any, name: str) -> list[str]:
 
 
 def _entry_errors(entry: Mapping[str, Any], where: str) -> list[str]:
-    """What is wrong with each key of an entry, then with keys that belong together."""
-    found: dict[str, None] = {}  # each once, in order
+    """Return the errors of single keys of an aperture, then of groups of keys."""
+    found: dict[str, None] = {}  # an ordered set
     good = dict(entry)
-    beside = {"src_coeff": [[0], [1]]} if entry.get("src_coeff") is not None else {}
+    edges = {"src_coeff": [[0], [1]]} if entry.get("src_coeff") is not None else {}
     for key, value in entry.items():
         try:
-            check_entry({**beside, key: value}, where)
+            check_entry({**edges, key: value}, where)
         except ReferenceFileError as error:
             found[str(error)] = None
             del good[key]
-    groups = [{key: good[key] for key in keys if key in good} for keys in _TOGETHER]
+    groups = [{key: good[key] for key in keys if key in good} for keys in _GROUPS]
     for group in (*groups, good):
         try:
             check_entry(group, where)

@@ -1,31 +1,62 @@
-"""Geometry of simulated products: detector, slit, pointing and WCS."""
+"""Geometry of simulated products: pixel grid, slit, pointing and WCS."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
+import gwcs
 import numpy as np
+from astropy import coordinates
 from astropy import units as u
+from astropy.modeling import Model, models
+from gwcs import coordinate_frames as cf
 from numpy.typing import NDArray
 
-from glue_lrs.simulation.optics import DEGREE, PIXEL_SCALE, SLIT, SceneError
+from glue_lrs.simulation.optics import PIXEL_SCALE, PRISM, SLIT, SceneError
 
 if TYPE_CHECKING:
     from gwcs.wcs import WCS
 
     from glue_lrs.simulation.optics import Dispersion
 
-__all__ = ["DETECTOR", "DETECTOR_CUT", "SLIT_COLUMNS", "Geometry", "Pointing"]
+__all__ = [
+    "DETECTOR",
+    "DETECTOR_CUT",
+    "SLIT_COLUMNS",
+    "Geometry",
+    "Pointing",
+    "cut_to_box",
+    "embed_in_detector",
+    "slitless",
+]
+
+_Number = TypeVar("_Number", np.float32, np.float64, np.uint32)
+
+_ARCSEC_PER_DEGREE = 3600.0
+
+#: _Number of columns that the slit covers.
+SLIT_COLUMNS = 44
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A grid of pixels: what wavelength, and what position along the slit, each has.
+    """Pixel grid of a product: wavelength and slit position of each pixel.
 
-    `column` and `row` are the reference point, `box` the bounding box of the WCS. A resampled image
-    has a straight trace, and the celestial and spectral frame alone.
+    Parameters
+    ----------
+    dispersion : Dispersion
+        Wavelength and trace relative to the reference point.
+    shape : (int, int)
+        Rows and columns.
+    column, row : float
+        Pixel of the reference point.
+    box : ((float, float), (float, float))
+        Bounding box of the WCS: lower and upper limit of the columns and of the rows.
+    resampled : bool
+        Whether the image is resampled: its trace is straight, and its WCS has celestial and
+        spectral frames only.
     """
 
     dispersion: Dispersion
@@ -37,90 +68,72 @@ class Geometry:
 
     @classmethod
     def rectified(cls, shape: tuple[int, int], column: float) -> Geometry:
-        """The grid of an s2d, the slit's first wavelength in row 0."""
+        """Grid of an s2d; row 0 has the longest wavelength of the slit.
+
+        Raises
+        ------
+        SceneError
+            If the shape has less than 2 or more than 388 rows, or less than 2 columns.
+        """
         rows, columns = shape
         if not (2 <= rows <= 388 and columns > 1):
             raise SceneError(f"shape is {shape}, expected 2 to 388 rows and at least 2 columns")
         box = ((-0.5, columns - 0.5), (-0.5, rows - 0.5))
         return cls(SLIT, shape, column, -SLIT.rows[0], box, resampled=True)
 
-    @property
-    def curved(self) -> bool:
-        """Whether the trace moves across the columns."""
-        return not self.resampled
-
     @cached_property
-    def points(self) -> NDArray[np.float64]:
+    def nodes(self) -> NDArray[np.float64]:
         """Rows at which the wavelength is tabulated."""
         count = round(self.dispersion.rows[-1] - self.dispersion.rows[0]) + 1
-        points = self.row + self.dispersion.rows[0] + np.arange(count, dtype=float)
+        nodes = self.row + self.dispersion.rows[0] + np.arange(count, dtype=float)
         if self.resampled:
-            points = points[(points >= 0) & (points <= self.shape[0] - 1)]
-        return points
+            nodes = nodes[(nodes >= 0) & (nodes <= self.shape[0] - 1)]
+        return nodes
 
     @cached_property
-    def table(self) -> NDArray[np.float64]:
-        """Wavelength at `points`."""
-        rows = np.clip(self.points - self.row, self.dispersion.rows[0], self.dispersion.rows[-1])
+    def node_wavelength(self) -> NDArray[np.float64]:
+        """Wavelength at `nodes` in micron."""
+        rows = np.clip(self.nodes - self.row, self.dispersion.rows[0], self.dispersion.rows[-1])
         return self.dispersion.wavelength(rows)
 
     @cached_property
     def wavelength(self) -> NDArray[np.float64]:
-        """Wavelength of each row, NaN where there is none; linear between `points`."""
+        """Wavelength of each row in micron, NaN outside of the box; linear between `nodes`."""
         rows = np.arange(self.shape[0], dtype=float)
-        wave = np.interp(rows, self.points, self.table, left=np.nan, right=np.nan)
+        wave = np.interp(rows, self.nodes, self.node_wavelength, left=np.nan, right=np.nan)
         (bottom, top) = self.box[1]
         return np.where((rows >= bottom) & (rows <= top), wave, np.nan)
 
     @cached_property
+    def filled_wavelength(self) -> NDArray[np.float64]:
+        """The same, with the nearest wavelength in rows that have none."""
+        known = np.flatnonzero(np.isfinite(self.wavelength))
+        nearest = np.clip(np.arange(self.wavelength.size), known[0], known[-1])
+        return self.wavelength[nearest]
+
+    @cached_property
     def inside(self) -> NDArray[np.bool_]:
-        """Columns within the bounding box."""
+        """Mask of the columns within the bounding box."""
         columns = np.arange(self.shape[1])
         return (columns >= self.box[0][0]) & (columns <= self.box[0][1])
 
     def trace(self, position: float) -> NDArray[np.float64]:
-        """Column of a position along the slit (arcsec) in each row, NaN without a wavelength."""
+        """Column of a slit position (arcsec) in each row, NaN in rows without a wavelength."""
         rows = np.arange(self.shape[0], dtype=float) - self.row
-        shift = self.dispersion.shift(rows) if self.curved else np.zeros_like(rows)
+        shift = np.zeros_like(rows) if self.resampled else self.dispersion.shift(rows)
         column = self.column + position / PIXEL_SCALE + shift
         return np.where(np.isfinite(self.wavelength), column, np.nan)
 
+    def column_at(self, position: float, row: float) -> float:
+        """Column of a slit position (arcsec) at a row, which may be fractional."""
+        column = self.column + position / PIXEL_SCALE
+        if not self.resampled:
+            column += float(self.dispersion.shift(row - self.row))
+        return column
+
     def wcs(self, pointing: Pointing) -> WCS:
-        """The world coordinate system: column, row -> RA, Dec in degrees, wavelength in micron."""
-        import gwcs
-        from astropy import coordinates
-        from astropy.modeling import models
-        from gwcs import coordinate_frames as cf
-
-        scale = PIXEL_SCALE
-        shift = models.Polynomial1D(
-            2, **dict(zip(("c0", "c1", "c2"), self._curve_at_row(), strict=True))
-        )
-        wave = models.Tabular1D(
-            points=self.points, lookup_table=self.table, bounds_error=False, fill_value=np.nan
-        )
-        column, row = models.Mapping([0], n_inputs=2), models.Mapping([1], n_inputs=2)
-        along = column - (row | shift) if self.curved else column
-        along = along | models.Polynomial1D(1, c0=-self.column * scale, c1=scale)
-        to_slit = models.Mapping((0, 1, 0, 1)) | along & (row | wave)
-        back = models.Polynomial1D(1, c0=self.column, c1=1.0 / scale)
-        moved = back & wave.inverse | column + (row | shift)
-        on_column = moved if self.curved else column | back
-        to_slit.inverse = models.Mapping((0, 1, 0, 1)) | on_column & (row | wave.inverse)
-
-        # Along the slit is the x axis of the aperture's "ideal" frame; V2 and V3 are linear in it.
-        v2, v3 = pointing.ideal_axis
-        to_v2v3 = models.Mapping((0, 0, 1)) | models.Polynomial1D(
-            1, c0=pointing.v2, c1=v2
-        ) & models.Polynomial1D(1, c0=pointing.v3, c1=v3) & models.Identity(1)
-        projection = models.Polynomial2D(
-            1, c0_0=-pointing.v2 * v2 - pointing.v3 * v3, c1_0=v2, c0_1=v3
-        )
-        to_v2v3.inverse = projection & models.Identity(1)
-        first = to_slit | to_v2v3
-        first.inverse = to_v2v3.inverse | to_slit.inverse
-        second = pointing.to_sky() & models.Identity(1)
-
+        """WCS: column, row -> RA, Dec in degrees, wavelength in micron; with its inverse."""
+        to_v2v3, to_sky = self._to_v2v3(pointing), pointing.to_sky() & models.Identity(1)
         detector = cf.Frame2D(name="detector", axes_order=(0, 1), unit=(u.pix, u.pix))
         spectral = cf.SpectralFrame(
             name="spectral", axes_order=(2,), unit=(u.micron,), axes_names=("wavelength",)
@@ -136,17 +149,51 @@ class Geometry:
         )
         world = cf.CompositeFrame([sky, spectral], name="world")
         if self.resampled:
-            whole = first | second
-            whole.inverse = second.inverse | first.inverse
-            wcs = gwcs.WCS([(detector, whole), (world, None)])
+            to_world = to_v2v3 | to_sky
+            to_world.inverse = to_sky.inverse | to_v2v3.inverse
+            wcs = gwcs.WCS([(detector, to_world), (world, None)])
         else:
             v2v3 = cf.CompositeFrame([focal, spectral], name="v2v3")
-            wcs = gwcs.WCS([(detector, first), (v2v3, second), (world, None)])
+            wcs = gwcs.WCS([(detector, to_v2v3), (v2v3, to_sky), (world, None)])
         wcs.bounding_box = self.box
         return wcs
 
-    def _curve_at_row(self) -> tuple[float, float, float]:
-        """The polynomial of the trace in the image's own rows."""
+    def _to_v2v3(self, pointing: Pointing) -> Model:
+        """Transform of column, row into V2, V3 in arcsec and wavelength in micron."""
+        scale = PIXEL_SCALE
+        shift = models.Polynomial1D(
+            2, **dict(zip(("c0", "c1", "c2"), self._curve_in_rows(), strict=True))
+        )
+        wave = models.Tabular1D(
+            points=self.nodes,
+            lookup_table=self.node_wavelength,
+            bounds_error=False,
+            fill_value=np.nan,
+        )
+        column, row = models.Mapping([0], n_inputs=2), models.Mapping([1], n_inputs=2)
+        along = column if self.resampled else column - (row | shift)
+        along = along | models.Polynomial1D(1, c0=-self.column * scale, c1=scale)
+        to_slit = models.Mapping((0, 1, 0, 1)) | along & (row | wave)
+        to_column = models.Polynomial1D(1, c0=self.column, c1=1.0 / scale)
+        curved = to_column & wave.inverse | column + (row | shift)
+        on_column = column | to_column if self.resampled else curved
+        to_slit.inverse = models.Mapping((0, 1, 0, 1)) | on_column & (row | wave.inverse)
+
+        # The slit is along the x axis of the aperture's ideal frame, linear in V2 and V3.
+        v2, v3 = pointing.ideal_axis
+        to_v2v3 = models.Mapping((0, 0, 1)) | models.Polynomial1D(
+            1, c0=pointing.v2, c1=v2
+        ) & models.Polynomial1D(1, c0=pointing.v3, c1=v3) & models.Identity(1)
+        projection = models.Polynomial2D(
+            1, c0_0=-pointing.v2 * v2 - pointing.v3 * v3, c1_0=v2, c0_1=v3
+        )
+        to_v2v3.inverse = projection & models.Identity(1)
+        transform = to_slit | to_v2v3
+        transform.inverse = to_v2v3.inverse | to_slit.inverse
+        return transform
+
+    def _curve_in_rows(self) -> tuple[float, float, float]:
+        """Polynomial of the trace in the rows of the image."""
         c0, c1, c2 = self.dispersion.curve
         at = -self.row
         return c0 + c1 * at + c2 * at**2, c1 + 2.0 * c2 * at, c2
@@ -154,7 +201,19 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Pointing:
-    """Where the aperture's reference point is in the focal plane and on the sky."""
+    """Reference point of the aperture in the focal plane and on the sky.
+
+    Parameters
+    ----------
+    v2, v3 : float
+        Reference point in the telescope frame in arcsec.
+    yangle : float
+        Angle of the aperture's ideal y axis from V3 in degrees (V3I_YANG).
+    roll : float
+        Position angle of the V3 axis in degrees.
+    ra, dec : float
+        Sky position of the reference point in degrees.
+    """
 
     v2: float
     v3: float
@@ -163,6 +222,23 @@ class Pointing:
     ra: float
     dec: float
 
+    @classmethod
+    def of_target(
+        cls, dispersion: Dispersion, position: float, *, ra: float, dec: float, roll: float
+    ) -> Pointing:
+        """Pointing with the target `position` arcsec along the slit from the reference point."""
+        if dispersion is SLIT:
+            v2, v3, angle = -414.7798311657103, -400.61593483851567, 4.75797
+        else:
+            v2, v3, angle = -378.8320736785982, -344.9445433053003, 4.75797
+        at_target = cls(v2, v3, angle, roll, ra, dec)
+        east, north = at_target.sky_offset(position)
+        return replace(
+            at_target,
+            ra=ra - east / _ARCSEC_PER_DEGREE / float(np.cos(np.deg2rad(dec))),
+            dec=dec - north / _ARCSEC_PER_DEGREE,
+        )
+
     @property
     def ideal_axis(self) -> tuple[float, float]:
         """Direction of the ideal x axis in V2 and V3 (VPARITY is -1)."""
@@ -170,28 +246,18 @@ class Pointing:
         return -float(np.cos(angle)), float(np.sin(angle))
 
     def sky_offset(self, position: float) -> tuple[float, float]:
-        """Offset to the east and to the north of a position along the slit, all in arcsec."""
-        v2, v3 = (position * part for part in self.ideal_axis)
+        """Offset of a slit position to the east and north, all in arcsec."""
+        v2, v3 = (position * component for component in self.ideal_axis)
         roll = np.deg2rad(self.roll)
         return (
             float(v2 * np.cos(roll) + v3 * np.sin(roll)),
             float(v3 * np.cos(roll) - v2 * np.sin(roll)),
         )
 
-    def at(self, position: float) -> Pointing:
-        """The pointing that puts the present target at `position` arcsec along the slit."""
-        east, north = self.sky_offset(position)
-        return Pointing(
-            self.v2,
-            self.v3,
-            self.yangle,
-            self.roll,
-            self.ra - east / DEGREE / float(np.cos(np.deg2rad(self.dec))),
-            self.dec - north / DEGREE,
-        )
-
-    def footprint(self, left: float, right: float) -> tuple[NDArray[Any], NDArray[Any]]:
-        """RA and Dec of the corners of a slit of 0.51 arcsec between two positions along it."""
+    def footprint(
+        self, left: float, right: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """RA and Dec of the corners of the slit (0.51 arcsec wide) between two positions."""
         along, across = np.array([left, right, right, left]), 0.255 * np.array([-1, -1, 1, 1])
         v2, v3 = self.ideal_axis  # the y axis is at right angles: (v3, -v2)
         ra, dec = self.to_sky()(
@@ -199,25 +265,49 @@ class Pointing:
         )
         return ra, dec
 
-    def to_sky(self) -> Any:
+    def to_sky(self) -> Model:
         """Transform of V2, V3 in arcsec into RA, Dec in degrees, with its inverse."""
-        from astropy.modeling import models
-
         roll = np.deg2rad(self.roll)
-        turn = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]]) / DEGREE
+        rotation = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
         return (
             models.Shift(-self.v2) & models.Shift(-self.v3)
-            | models.AffineTransformation2D(matrix=turn)
+            | models.AffineTransformation2D(matrix=rotation / _ARCSEC_PER_DEGREE)
             | models.Pix2Sky_TAN()
             | models.RotateNative2Celestial(self.ra, self.dec, 180.0)
         )
 
 
-#: Columns that the slit covers.
-SLIT_COLUMNS = 44
-
-#: The fixed slit on the detector, with the bounding box of the real WCS.
+#: Fixed slit on the full detector, with the bounding box of the real WCS.
 DETECTOR = Geometry(SLIT, (1024, 1032), 325.13, 299.7, ((302.5, 346.5), (6.7, 393.7)))
 
-#: First row and column of the bounding box.
+#: First row and column of that bounding box.
 DETECTOR_CUT = (7, 303)
+
+
+def slitless(column: float) -> Geometry:
+    """Grid of the slitless subarray with its reference point at a column."""
+    return Geometry(PRISM, (416, 72), column, 300.0, ((3.5, 71.5), (5.5, 395.5)))
+
+
+def cut_to_box(geometry: Geometry) -> Geometry:
+    """Restrict the full detector to the bounding box of the slit; keep other grids."""
+    if geometry.shape != DETECTOR.shape:
+        return geometry
+    (left, right), (bottom, top) = geometry.box
+    row, column = DETECTOR_CUT
+    shape = int(np.floor(top)) - row + 1, int(np.floor(right)) - column + 1
+    return Geometry(
+        geometry.dispersion,
+        shape,
+        geometry.column - column,
+        geometry.row - row,
+        ((left - column, right - column), (bottom - row, top - row)),
+    )
+
+
+def embed_in_detector(plane: NDArray[_Number], fill: float) -> NDArray[_Number]:
+    """Place the pixels of the slit's bounding box on the full detector."""
+    full = np.full(DETECTOR.shape, fill, dtype=plane.dtype)
+    row, column = DETECTOR_CUT
+    full[row : row + plane.shape[0], column : column + plane.shape[1]] = plane
+    return full

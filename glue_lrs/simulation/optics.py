@@ -1,10 +1,13 @@
-"""Optics of the simulator: dispersion, PSF, units."""
+"""Optics of the simulator: pixel scale, dispersion and point spread function of LRS.
+
+These numbers are the simulator's own. A fit must not share its assumptions with the scenes that it
+is tested on, so nothing here comes from `glue_lrs.instrument`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,64 +17,61 @@ from scipy.special import erf
 from glue_lrs.errors import LRSError
 
 __all__ = [
-    "BLOCK",
-    "DEGREE",
-    "EXPOSURE_START",
-    "MEGA",
+    "FIXED_SLIT",
+    "JY_PER_PIXEL",
     "MJYSR_PER_DN",
     "PIXEL_AREA",
     "PIXEL_SCALE",
     "PRISM",
     "PSF",
-    "SECOND_RADIATION",
     "SLIT",
+    "SLITLESS",
     "Dispersion",
     "SceneError",
 ]
 
-#: Arcsec along the slit that a column covers.
+#: EXP_TYPE of the fixed slit.
+FIXED_SLIT = "MIR_LRS-FIXEDSLIT"
+
+#: EXP_TYPE of the slitless subarray.
+SLITLESS = "MIR_LRS-SLITLESS"
+
+#: Width of a column along the slit in arcsec.
 PIXEL_SCALE = 0.11
 
-#: Solid angle of a pixel in sr, as PIXAR_SR of real products has it.
+#: Solid angle of a pixel in sr (PIXAR_SR of real products).
 PIXEL_AREA = 2.8606325654256e-13
 
-#: MJy/sr that give one DN/s, as PHOTMJSR of real products has it.
+#: Surface brightness in MJy/sr that gives 1 DN/s (PHOTMJSR of real products).
 MJYSR_PER_DN = 13.851669311523438
 
-MEGA = 1e6
-
-DEGREE = 3600.0  # arcsec
-
-#: hc / k in micron kelvin.
-SECOND_RADIATION = 14387.768775
+#: Flux in Jy of a pixel with a surface brightness of 1 MJy/sr.
+JY_PER_PIXEL = PIXEL_AREA * 1e6
 
 
 class SceneError(LRSError):
-    """A scene cannot be simulated as it is described."""
-
-
-# --- the instrument ----------------------------------------------------------------------------
+    """A scene or a product of it has invalid parameters."""
 
 
 @dataclass(frozen=True)
 class Dispersion:
-    """Where a wavelength falls on the detector, relative to the reference point.
+    """Wavelength and trace on the detector, relative to the reference point.
 
     Parameters
     ----------
     rows : tuple of float
         Rows from the reference point at which the wavelength is given, ascending.
     wavelengths : tuple of float
-        Wavelength there in micron, descending; a cubic spline leads through them.
+        Wavelength in micron at these rows, descending; interpolated by a cubic spline.
     curve : tuple of float
-        Columns that the trace is away from the reference point: a polynomial in the row, constant
-        term first.
+        Column of the trace relative to the reference point: coefficients of a polynomial in the
+        row, constant term first.
 
     Notes
     -----
     The two instances, `SLIT` and `PRISM` (slitless), follow the calibration of LRS (miricoord,
-    specwcs references 0005 and 0006) to better than 0.01 micron, but for the last row of the slit,
-    where 2.9 micron, as the pipeline's smoothing gives, stands for 2.23.
+    specwcs references 0005 and 0006) to better than 0.01 micron. The exception is the last row of
+    the slit, which has 2.9 micron, as after the pipeline's smoothing, instead of 2.23.
     """
 
     rows: tuple[float, ...]
@@ -79,7 +79,8 @@ class Dispersion:
     curve: tuple[float, ...]
 
     @cached_property
-    def _spline(self) -> Any:
+    def _spline(self) -> CubicSpline:
+        """Wavelength as a function of the row."""
         return CubicSpline(self.rows, self.wavelengths)
 
     def wavelength(self, row: ArrayLike) -> NDArray[np.float64]:
@@ -89,7 +90,7 @@ class Dispersion:
         return np.where(inside, self._spline(where), np.nan)
 
     def shift(self, row: ArrayLike) -> NDArray[np.float64]:
-        """Columns that the trace is away from the reference point at rows from it."""
+        """Columns from the reference point to the trace, at rows from the reference point."""
         return np.polynomial.polynomial.polyval(np.asarray(row, dtype=float), self.curve)
 
 
@@ -112,24 +113,26 @@ PRISM = Dispersion(
     ),
     curve=(2.31372883e-5, 1.95340972e-3, -6.70278628e-6),
 )
-
-
-
 # fmt: on
 
 
 @dataclass(frozen=True)
 class PSF:
-    """Point spread function across the slit: a Gaussian core, and a halo of compact support.
+    """Point spread function across the slit: a Gaussian core and a halo of compact support.
 
     Parameters
     ----------
     wavelengths : tuple of float
         Wavelengths in micron, ascending.
     fwhm : tuple of float
-        Full width at half maximum of the core in arcsec; linear between the wavelengths and beyond.
+        Full width at half maximum of the core in arcsec, linear between the wavelengths and beyond.
     halo_width : float
-        Arcsec per micron of wavelength at which the halo, a raised cosine, ends on either side.
+        Half-width of the halo, a raised cosine, in arcsec per micron of wavelength.
+
+    Raises
+    ------
+    SceneError
+        If the wavelengths do not ascend, a width is not positive, or the lengths differ.
     """
 
     wavelengths: tuple[float, ...] = (5.0, 7.5, 10.0, 12.0)
@@ -148,30 +151,35 @@ class PSF:
             raise SceneError("fwhm and halo_width must be greater than 0")
 
     def width(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """FWHM of the core in arcsec."""
-        at, known = np.asarray(self.wavelengths), np.asarray(self.fwhm)
+        """FWHM of the core in arcsec at wavelengths in micron, at least 0.1."""
+        nodes, fwhm = np.asarray(self.wavelengths), np.asarray(self.fwhm)
         wave = np.asarray(wavelength, dtype=float)
-        part = np.clip(np.searchsorted(at, wave) - 1, 0, at.size - 2)
-        slope = (known[part + 1] - known[part]) / (at[part + 1] - at[part])
-        return np.maximum(known[part] + slope * (wave - at[part]), 0.1)
+        i = np.clip(np.searchsorted(nodes, wave) - 1, 0, nodes.size - 2)
+        slope = (fwhm[i + 1] - fwhm[i]) / (nodes[i + 1] - nodes[i])
+        return np.maximum(fwhm[i] + slope * (wave - nodes[i]), 0.1)
 
     def cumulative(self, x: ArrayLike, wavelength: ArrayLike, halo: float) -> NDArray[np.float64]:
-        """Fraction of a source's light that falls below a position.
+        """Fraction of a source's light below a position.
 
         Parameters
         ----------
         x : array_like
-            Arcsec from the source.
+            Position in arcsec from the source.
         wavelength : array_like
             Wavelength in micron; broadcasts against `x`.
         halo : float
             Fraction of the light in the halo.
+
+        Returns
+        -------
+        ndarray
+            Fractions, of the broadcast shape.
         """
         where, wave = np.asarray(x, dtype=float), np.asarray(wavelength, dtype=float)
-        # 2 sqrt(ln 2) turns the FWHM of a Gaussian into sqrt(2) sigma.
+        # 2 sqrt(ln 2) / FWHM is 1 / (sqrt(2) sigma) of a Gaussian.
         core = 0.5 * (1.0 + erf(where * (2.0 * np.sqrt(np.log(2.0))) / self.width(wave)))
-        part = np.clip(where / (self.halo_width * wave), -1.0, 1.0)
-        wing = 0.5 * (1.0 + part + np.sin(np.pi * part) / np.pi)
+        t = np.clip(where / (self.halo_width * wave), -1.0, 1.0)
+        wing = 0.5 * (1.0 + t + np.sin(np.pi * t) / np.pi)
         return (1.0 - halo) * core + halo * wing
 
     def enclosed(
@@ -180,12 +188,3 @@ class PSF:
         """Fraction of a source's light between two positions in arcsec from the source."""
         above = self.cumulative(upper, wavelength, halo)
         return above - self.cumulative(lower, wavelength, halo)
-
-
-# --- helpers -----------------------------------------------------------------------------------
-
-#: MJD at which simulated exposures start.
-EXPOSURE_START = 60994.6
-
-#: Integrations of a stack that are made at once.
-BLOCK = 16

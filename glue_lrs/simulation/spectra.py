@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glue_lrs.simulation.optics import SECOND_RADIATION, SceneError
+from glue_lrs.simulation.optics import SceneError
 
-__all__ = ["BlackBody", "Source", "Spectral", "Supernova", "sensitivity", "thermal_background"]
+__all__ = [
+    "BlackBody",
+    "Source",
+    "Spectral",
+    "Supernova",
+    "evaluate",
+    "sensitivity",
+    "thermal_background",
+]
 
+#: A constant, or a function of the wavelength in micron.
 Spectral = float | Callable[[NDArray[np.float64]], ArrayLike]
 
-
-# --- what is looked at -------------------------------------------------------------------------
+#: Second radiation constant hc / k in micron kelvin.
+_SECOND_RADIATION = 14387.768775
 
 
 @dataclass(frozen=True)
 class Supernova:
-    """Flux of something like an infrared supernova: dust, molecular bands, broad lines.
+    """Flux that resembles an infrared supernova: dust, molecular bands, broad lines.
 
     Parameters
     ----------
@@ -33,8 +41,8 @@ class Supernova:
     Notes
     -----
     Lines of [Ni II] 6.64, [Ar II] 6.98, [Co II] 10.52, [Co III] 11.89 and [Ne II] 12.81 micron,
-    P-Cygni features, the CO band at 4.6 and the SiO band at 8 micron. It looks like one; it is no
-    model of one.
+    P Cygni features, the CO band at 4.6 and the SiO band at 8 micron. The strengths are
+    illustrative, not those of a physical model.
     """
 
     level: float = 2e-3
@@ -53,7 +61,7 @@ class Supernova:
             (12.814, 1.4),
         ):
             flux = flux + strength * np.exp(-0.5 * ((wave - centre) / (width * centre)) ** 2)
-        for centre, strength in ((5.3, 0.25), (9.4, 0.2)):  # emission, absorption to the blue of it
+        for centre, strength in ((5.3, 0.25), (9.4, 0.2)):  # P Cygni: absorption blueward
             dip = np.exp(-0.5 * ((wave - centre * 0.975) / (0.009 * centre)) ** 2)
             peak = np.exp(-0.5 * ((wave - centre * 1.005) / (0.014 * centre)) ** 2)
             flux = flux + strength * (peak - 0.9 * dip)
@@ -70,7 +78,7 @@ class BlackBody:
     Parameters
     ----------
     temperature : float
-        Kelvin.
+        Temperature in kelvin.
     level : float
         Flux in Jy at the `pivot`.
     pivot : float
@@ -83,23 +91,37 @@ class BlackBody:
 
     def __call__(self, wavelength: ArrayLike) -> NDArray[np.float64]:
         """Flux in Jy at wavelengths in micron (Planck's law in frequency)."""
-
-        def planck(wave: Any) -> Any:
-            return wave**-3.0 / np.expm1(SECOND_RADIATION / (wave * self.temperature))
-
         wave = np.asarray(wavelength, dtype=float)
-        return self.level * planck(wave) / planck(self.pivot)
+        at_pivot = _planck(self.pivot, self.temperature)
+        return self.level * _planck(wave, self.temperature) / at_pivot
+
+
+def _planck(wavelength: NDArray[np.float64] | float, temperature: float) -> NDArray[np.float64]:
+    """Planck's law per unit frequency, up to a constant, at wavelengths in micron."""
+    return wavelength**-3.0 / np.expm1(_SECOND_RADIATION / (wavelength * temperature))
 
 
 def thermal_background(wavelength: ArrayLike) -> NDArray[np.float64]:
-    """Zodiacal light and the warm telescope: MJy/sr at wavelengths in micron, steeply rising."""
+    """Zodiacal light and thermal emission of the telescope in MJy/sr.
+
+    Parameters
+    ----------
+    wavelength : array_like
+        Wavelengths in micron.
+    """
     wave = np.asarray(wavelength, dtype=float)
     zodi = 12.0 * BlackBody(265.0, 1.0, 10.0)(wave)
     return zodi + 6.0 * BlackBody(110.0, 1.0, 14.0)(wave) + 0.3
 
 
 def sensitivity(wavelength: ArrayLike) -> NDArray[np.float64]:
-    """Electrons per second and pixel for 1 MJy/sr at wavelengths in micron; best at 6.5 micron."""
+    """Electrons per second and pixel for 1 MJy/sr, with a maximum at 6.5 micron.
+
+    Parameters
+    ----------
+    wavelength : array_like
+        Wavelengths in micron.
+    """
     wave = np.asarray(wavelength, dtype=float)
     return 0.4 * np.exp(-((np.log(wave / 6.5) / 0.45) ** 2))
 
@@ -113,9 +135,14 @@ class Source:
     flux : float or callable
         Flux in Jy: a number, or a function of the wavelength in micron.
     position : float
-        Arcsec from the target along the slit, to higher columns.
+        Position along the slit in arcsec from the target, positive towards higher columns.
     halo : float
         Fraction of the light in the halo of the point spread function.
+
+    Raises
+    ------
+    SceneError
+        If `halo` is not in the range 0 (inclusive) to 1, or `position` is not finite.
     """
 
     flux: Spectral = field(default_factory=Supernova)
@@ -127,3 +154,33 @@ class Source:
             raise SceneError(f"halo is {self.halo}, expected a fraction of 0 or more, below 1")
         if not np.isfinite(self.position):
             raise SceneError(f"position is {self.position}, expected arcsec")
+
+
+def evaluate(value: Spectral, wavelength: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """Evaluate a number or a function of the wavelength at each wavelength.
+
+    Parameters
+    ----------
+    value : float or callable
+        The number or function.
+    wavelength : ndarray
+        Wavelengths in micron.
+    name : str
+        Name of the value in messages.
+
+    Returns
+    -------
+    ndarray
+        Values, of the shape of `wavelength`.
+
+    Raises
+    ------
+    SceneError
+        If a value is not finite.
+    """
+    values = value(wavelength) if callable(value) else value
+    result = np.broadcast_to(np.asarray(values, dtype=float), wavelength.shape)
+    if not np.isfinite(result).all():
+        at = wavelength[~np.isfinite(result)][0]
+        raise SceneError(f"{name} is not finite at {at:.2f} um, expected a number")
+    return result

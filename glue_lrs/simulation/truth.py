@@ -15,20 +15,17 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.simulation.optics import PSF
 
-__all__ = ["Planes", "Simulated", "Truth"]
-
-
-# --- what comes out ----------------------------------------------------------------------------
+__all__ = ["Observation", "Planes", "Simulated", "Truth"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Truth:
-    """What a simulated image was made from.
+    """Noise-free values of a simulated image.
 
     Parameters
     ----------
     wavelength : ndarray
-        Wavelength of each row in micron, NaN where there is none; shape (row,).
+        Wavelength of each row in micron, NaN where the row has none; shape (row,).
     flux : ndarray
         Flux of the first source in each row, in `unit`; shape (row,). For a stack: at a factor
         of 1.
@@ -37,16 +34,16 @@ class Truth:
     column : ndarray
         Column of the first source in each row; shape (row,).
     negative : tuple of ndarray
-        Columns of its negative images, which the other nods have left; each of shape (row,).
+        Columns of its negative traces, which come from the subtracted nods; each of shape (row,).
     background : ndarray
-        What is left of the background in `data`, MJy/sr or DN/s, shape (row, column).
+        Background in `data` in MJy/sr or DN/s, shape (row, column).
     data : ndarray
-        The image without noise, shape (row, column), NaN where the image has no data for any
-        reason but a bad pixel. For a stack: at a factor of 1.
+        Image without noise, shape (row, column); NaN where the image has no data for other reasons
+        than a bad pixel. For a stack: at a factor of 1.
     var_poisson, var_rnoise, var_flat : ndarray
-        The true variances of which noise was drawn, shape (row, column).
+        Variances of the noise that was drawn, shape (row, column).
     factors : ndarray, optional
-        For a stack: what the flux of all sources is multiplied by; shape (integration,).
+        For a stack: factor of the flux of all sources in each integration; shape (integration,).
     psf : PSF
         Point spread function.
     halo : float
@@ -67,14 +64,43 @@ class Truth:
     halo: float
     factors: NDArray[np.float64] | None = None
 
+    @property
+    def variance(self) -> NDArray[np.float64]:
+        """Total variance, shape (row, column), NaN where the image has no data."""
+        return self.var_poisson + self.var_rnoise + self.var_flat
+
+    def pixel_fractions(self, offset: float = 0.0) -> NDArray[np.float64]:
+        """Fraction of the first source's light on each pixel.
+
+        Parameters
+        ----------
+        offset : float
+            Columns by which the source is displaced.
+
+        Returns
+        -------
+        ndarray
+            Shape (row, column); 0 in rows without a wavelength.
+        """
+        columns = np.arange(self.data.shape[1]) - offset
+        distance = columns - self.column[:, np.newaxis]
+        lower, upper = ((distance + half) * PIXEL_SCALE for half in (-0.5, 0.5))
+        return np.nan_to_num(
+            self.psf.enclosed(lower, upper, self.wavelength[:, np.newaxis], self.halo)
+        )
+
     def enclosed(self, lower: ArrayLike, upper: ArrayLike) -> NDArray[np.float64]:
         """Fraction of the first source's light between two edges, in each row.
 
         Parameters
         ----------
         lower, upper : array_like
-            Positions of the edges in columns (pixel i reaches from i - 0.5 to i + 0.5): numbers, or
-            of shape (row,).
+            Edges in columns (pixel i extends from i - 0.5 to i + 0.5): numbers, or of shape (row,).
+
+        Returns
+        -------
+        ndarray
+            Shape (row,).
         """
         below, above = (
             (np.asarray(edge, dtype=float) - self.column) * PIXEL_SCALE for edge in (lower, upper)
@@ -84,23 +110,23 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """A simulated image and what it was made from.
+    """A simulated image and its truth.
 
     Parameters
     ----------
     image : SlitImage
-        The image.
+        The image, with noise.
     truth : Truth
-        Its truth.
+        The values without noise.
     """
 
     image: SlitImage
     truth: Truth
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Planes:
-    """Planes of one image or of a block of a stack."""
+    """Data and variances of one image or stack."""
 
     data: NDArray[Any]
     var_poisson: NDArray[Any]
@@ -108,7 +134,7 @@ class Planes:
     var_flat: NDArray[Any]
 
     def scaled(self, factor: float) -> Planes:
-        """The same in another unit."""
+        """Convert to another unit."""
         square = factor**2
         return Planes(
             self.data * factor,
@@ -116,3 +142,12 @@ class Planes:
             self.var_rnoise * square,
             self.var_flat * square,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """Observed and true planes of an exposure, in MJy/sr, and the background in them."""
+
+    observed: Planes
+    true: Planes
+    background: NDArray[np.float64]

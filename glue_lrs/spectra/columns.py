@@ -1,4 +1,4 @@
-"""Columns of an x1d, with their units."""
+"""Columns of an x1d table and their units."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 
 __all__ = ["COLUMNS", "COMPONENTS", "ERROR_OF", "column_units"]
 
-#: The columns of an x1d table, in the file's order.
+#: Columns of an x1d table, in the order of the file.
 COLUMNS = (
     "WAVELENGTH",
     "FLUX",
@@ -28,20 +28,26 @@ COLUMNS = (
     "NPIXELS",
 )
 
-#: What the variances are made of, as the columns' names end.
+#: Variance components: the last parts of the names of variance columns.
 COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 
-#: The column that holds the standard deviation of another one.
+#: Column with the standard deviation of another column.
 ERROR_OF = {"FLUX": "FLUX_ERROR", "SURF_BRIGHT": "SB_ERROR", "BACKGROUND": "BKGD_ERROR"}
 
 
 def column_units(calibrated: bool) -> dict[str, str]:
-    """Units of the columns as the pipeline spells them.
+    """Return the units of the columns in the pipeline's spelling.
 
     Parameters
     ----------
     calibrated : bool
-        Whether the photometric calibration has been applied; DN/s otherwise.
+        Whether the photometric calibration has been applied. If not, fluxes and brightnesses are in
+        DN/s.
+
+    Returns
+    -------
+    dict of str
+        Unit of each column that has one.
     """
     return _column_units(calibrated).copy()
 

@@ -1,4 +1,4 @@
-"""Extraction: the 18 columns of an extracted spectrum, or of one for each integration."""
+"""Extraction: the 18 columns of an extracted spectrum, or of one spectrum per integration."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import reader, writer
 from glue_lrs.errors import LRSError
 from glue_lrs.spectra.columns import COLUMNS
+from glue_lrs.spectra.to_specutils import to_spectrum
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -29,30 +30,30 @@ __all__ = ["Extraction"]
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Extraction:
-    """An extracted spectrum: the columns of an x1d table, with their header and provenance.
+    """Extracted spectrum: the columns of an x1d table, with header and provenance.
 
     Parameters
     ----------
     columns : dict of ndarray
-        The columns of `COLUMNS`, shape (n_wave,), or (integration, n_wave) for a stack, in the
-        file's order of wavelength. Error and variance columns are NaN where the flux is.
+        Columns named as in `COLUMNS`, shape (n_wave,), or (integration, n_wave) for a stack, in the
+        order of the file. Error and variance columns are NaN where the flux is NaN.
     units : dict of str
         Unit of each column that has one.
     header : `~astropy.io.fits.Header`
-        Primary header of the image or of the x1d. The extraction gets its own, an `LazyHeader`.
-    keywords : dict, or callable that returns one
-        What the extension's header says: SLTNAME, SRCTYPE, EXTRXSTR, ... with the meanings the
-        pipeline gives them.
+        Primary header of the image or of the x1d, stored as a copy (`LazyHeader`).
+    keywords_source : dict, or callable that returns one
+        Header cards of the EXTRACT1D extension: see `keywords`. A callable is evaluated at first
+        access.
     times : `~astropy.table.Table`, optional
-        INT_NUM, SEGMENT, MJD-BEG, ... for each integration of a stack.
+        INT_NUM, SEGMENT, MJD-BEG, ... of each integration of a stack.
     int_times : `~astropy.table.Table`, optional
-        INT_TIMES of the image, passed on to the x1dints.
+        INT_TIMES of the image, copied to the x1dints.
     provenance : Provenance, optional
-        How it was made; None for a file that does not tell.
+        Record of the extraction; None if the file contains none.
     filename : str, optional
-        The x1d it was read from.
+        File from which the spectrum was read.
     aperture_weight : ndarray, optional
-        Sum of the aperture's weights in each row before any pixel was lost, shape (n_wave,).
+        Sum of the aperture weights in each row, bad pixels included, shape (n_wave,).
     """
 
     columns: dict[str, NDArray[Any]]
@@ -75,43 +76,43 @@ class Extraction:
 
     @property
     def wavelength(self) -> NDArray[np.float64]:
-        """Wavelength in micron, shape (n_wave,), in the file's order."""
+        """Wavelength in micron, shape (n_wave,), in the order of the file."""
         wave = self.columns["WAVELENGTH"]
         return wave if wave.ndim == 1 else wave[0]
 
     @property
     def is_stack(self) -> bool:
-        """Whether there is one spectrum for each integration."""
+        """Whether there is one spectrum per integration."""
         return self.columns["FLUX"].ndim == 2
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Where the flux must not be used: DQ has bit 0 set, or there is no flux."""
+        """Mask of the flux: True where DQ bit 0 is set or the flux is NaN."""
         return ((self.columns["DQ"] & 1) != 0) | np.isnan(self.columns["FLUX"])
 
     @cached_property
     def keywords(self) -> dict[str, Any]:
-        """Header cards of the EXTRACT1D extension (SLTNAME, SRCTYPE, EXTRXSTR, SLIT_RA, ...)."""
+        """Header cards of the EXTRACT1D extension, defined as in the pipeline (SLTNAME, ...)."""
         source = self.keywords_source
         return dict(source() if callable(source) else source)
 
     @property
     def lost_fraction(self) -> NDArray[np.float64]:
-        """Fraction of the aperture's weight that was lost to bad pixels, of the shape of the flux.
+        """Fraction of the aperture weight lost to bad pixels, with the shape of the flux.
 
         Raises
         ------
         LRSError
-            If the spectrum was read from a file, which does not tell.
+            If the spectrum was read from a file, which does not contain the weights.
         """
         if self.aperture_weight is None:
             raise LRSError("lost_fraction is not known for a spectrum that was read from a file")
-        # The wings of a learned profile may be below 0: then a bad pixel there takes nothing.
+        # The wings of a fitted profile may be negative; losing such a pixel counts as no loss.
         return np.clip(1.0 - self.columns["NPIXELS"] / self.aperture_weight, 0.0, 1.0)
 
     @cached_property
     def table(self) -> QTable:
-        """The 18 columns with units; of a stack vector columns, a row for each integration."""
+        """The columns with units; for a stack, vector columns with one row per integration."""
         table = QTable()
         if self.times is not None and "INT_NUM" in self.times.colnames:
             table["INT_NUM"] = self.times["INT_NUM"]
@@ -136,26 +137,27 @@ class Extraction:
         order: Literal["ascending", "file"] = "ascending",
         fill: Literal["interpolate", "nan"] = "interpolate",
     ) -> Spectrum:
-        """Make a specutils `~specutils.Spectrum` of one column and its error.
+        """Convert a column and its error to a specutils `~specutils.Spectrum`.
 
         Parameters
         ----------
         column : str
-            Any of `COLUMNS` but WAVELENGTH. Only FLUX, SURF_BRIGHT and BACKGROUND have an
+            Any of `COLUMNS` except WAVELENGTH. Only FLUX, SURF_BRIGHT and BACKGROUND have an
             uncertainty.
         order : {"ascending", "file"}
-            Order of the wavelength. The file's is descending for LRS, on which some of specutils'
-            analysis returns 0 or NaN without a word.
+            Order of the wavelength. LRS files are in descending order, for which several functions
+            of `specutils.analysis` silently return 0 or NaN.
         fill : {"interpolate", "nan"}
-            What stands in flux and error of masked rows: values interpolated from the neighbours
-            (the nearest at the ends), or NaN, which some of specutils' analysis does not bear.
+            Flux and error of masked rows: interpolated linearly between valid neighbours (the
+            nearest one at the ends), or NaN, which several functions of `specutils.analysis` do not
+            support.
 
         Returns
         -------
         `~specutils.Spectrum`
             Flux of shape (n_wave,) or (integration, n_wave), wavelength in micron,
-            `~astropy.nddata.StdDevUncertainty`, and a mask, or None where nothing is masked.
-            ``meta["header"]`` is a header of its own, ``meta["glue_lrs"]`` the `Provenance`, and
+            `~astropy.nddata.StdDevUncertainty`, and a mask, None if no row is masked.
+            ``meta["header"]`` is a copy of the header, ``meta["glue_lrs"]`` the `Provenance`, and
             ``meta["extraction"]`` this object: see `glue_lrs.spectra.to_specutils.Meta`.
 
         Raises
@@ -163,8 +165,6 @@ class Extraction:
         LRSError
             If there is no such column.
         """
-        from glue_lrs.spectra.to_specutils import to_spectrum
-
         return to_spectrum(self, column, order=order, fill=fill)
 
     def __repr__(self) -> str:
@@ -174,7 +174,7 @@ class Extraction:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Extraction:
         names = ["columns", "units", "times", "int_times", "aperture_weight"]
-        if not callable(self.keywords_source):  # one that is gives new ones at each call
+        if not callable(self.keywords_source):  # a callable returns new objects at each call
             names.append("keywords_source")
         made = replace(self, **{name: deepcopy(getattr(self, name), memo) for name in names})
         memo[id(self)] = made
@@ -188,28 +188,28 @@ Extraction.read = reader(
     Parameters
     ----------
     path : str or path-like
-        An x1d or x1dints file of MIRI LRS with one spectrum, or one for each integration.
+        An x1d or x1dints file of MIRI LRS with one spectrum, or one spectrum per integration.
 
     Returns
     -------
     Extraction
-        All columns that the file has.
+        All columns of the file.
 
     Raises
     ------
     ProductError
-        If the file is not such a file, or holds several spectra.
+        If the file is of another kind, or contains several spectra.
     """,
 )
 
 Extraction.write = writer(
     "lrs-x1d",
-    """Write an x1d, or an x1dints of a stack, that the pipeline reads.
+    """Write an x1d, or an x1dints for a stack, in the pipeline's format.
 
     Parameters
     ----------
     path : str or path-like
-        The file to write.
+        File to write.
     overwrite : bool
         Whether an existing file may be replaced.
 

@@ -21,43 +21,42 @@ if TYPE_CHECKING:
     from specutils import Spectrum
 
 __all__ = [
+    "copied_arrays",
     "equal_values",
     "matching_rows",
-    "own_arrays",
     "single",
     "spectrum_header",
     "spectrum_to_extraction",
 ]
 
-#: Wavelengths that differ by less than this fraction are the same row; rows are 1e-3 apart, and the
-#: way to another unit and back costs 1e-15.
+#: Relative difference up to which wavelengths belong to the same row: rows are 1e-3 apart, and a
+#: conversion to another unit and back changes a wavelength by 1e-15.
 _SAME = 1e-10
 
-#: What the provenance says of a spectrum that was changed.
-_CHANGED = (
-    "the spectrum was changed after the extraction; columns that no longer belong are left out"
-)
+#: Note in the provenance of a modified spectrum.
+_CHANGED = "the spectrum was changed after the extraction; columns that no longer apply are omitted"
 
 
 def single(extraction: Extraction, integration: int) -> Extraction:
-    """One spectrum of a stack, with its row of the times.
+    """Return the spectrum of one integration of a stack, with its row of the times.
 
     Parameters
     ----------
     extraction : Extraction
         A stack.
     integration : int
-        Which of its integrations, from 0.
+        Index of the integration, from 0.
 
     Returns
     -------
     Extraction
-        Columns of shape (n_wave,); the same memory.
+        Columns of shape (n_wave,), which are views.
     """
     return _integrations(extraction, slice(integration, integration + 1), drop=True)
 
 
 def _integrations(extraction: Extraction, part: slice, drop: bool) -> Extraction:
+    """Return some integrations of a stack; `drop` removes the axis of a single one."""
     columns = {name: values[part] for name, values in extraction.columns.items()}
     if drop:
         columns = {name: values[0] for name, values in columns.items()}
@@ -65,11 +64,8 @@ def _integrations(extraction: Extraction, part: slice, drop: bool) -> Extraction
     return replace(extraction, columns=columns, times=times)
 
 
-# --- back: what may be written --------------------------------------------------------------------
-
-
 def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
-    """Make the columns of an x1d table from a spectrum.
+    """Convert a specutils spectrum to an extraction.
 
     Parameters
     ----------
@@ -79,36 +75,36 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
     Returns
     -------
     Extraction
-        All columns that the spectrum was made from, for the rows that it has, where it is still as
-        it was made. Otherwise WAVELENGTH, FLUX, FLUX_ERROR and DQ, from the spectrum's own flux (in
-        Jy where its unit can be converted, else in its own), uncertainty and mask. Rows without
-        flux have DQ 1, and masked rows whose value had only been interpolated are NaN again.
+        For an unmodified spectrum, the rows that it contains of all columns of the original
+        extraction. Otherwise WAVELENGTH, FLUX, FLUX_ERROR and DQ from the flux (in Jy if its unit
+        can be converted), uncertainty and mask of the spectrum. Rows without flux have DQ 1, and
+        the interpolated values of masked rows are replaced by NaN.
 
     Raises
     ------
     LRSError
-        If it is not a spectrum of one or two axes over a wavelength, or has been made from a column
-        that is not a flux and was changed.
+        If the spectrum does not have one or two axes with a wavelength, or is modified and was made
+        from another column than FLUX.
     """
-    wave, flux, unit, error, mask = own_arrays(spectrum, (1, 2))
+    wave, flux, unit, error, mask = copied_arrays(spectrum, (1, 2))
     header = spectrum_header(spectrum)
-    remembered = spectrum.meta.get("extraction")
+    original = spectrum.meta.get("extraction")
     column = spectrum.meta.get("column", "FLUX")
-    if not isinstance(remembered, Extraction) or column not in remembered.columns:
+    if not isinstance(original, Extraction) or column not in original.columns:
         return _changed(wave, flux, unit, error, mask, header, None)
 
-    rows = ascending_rows(remembered.wavelength)
-    place = matching_rows(remembered.wavelength[rows], wave)
+    rows = ascending_rows(original.wavelength)
+    place = matching_rows(original.wavelength[rows], wave)
     if place is None:
         keep: Any = slice(None)
         origin = None
-        if (wave[:1] > wave[-1:]) != (remembered.wavelength[:1] > remembered.wavelength[-1:]):
+        if (wave[:1] > wave[-1:]) != (original.wavelength[:1] > original.wavelength[-1:]):
             keep = slice(None, None, -1)
     else:
-        index = np.arange(remembered.wavelength.size)[rows][place]
-        keep = np.argsort(index)  # to the file's order
+        index = np.arange(original.wavelength.size)[rows][place]
+        keep = np.argsort(index)  # into the order of the file
         origin = index[keep]
-        kept = _unchanged(remembered, column, rows, place, (flux, unit, error, mask))
+        kept = _unchanged(original, column, rows, place, (flux, unit, error, mask))
         if kept is not None:
             columns = {name: values[..., origin] for name, values in kept.columns.items()}
             weight = kept.aperture_weight
@@ -121,23 +117,23 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
     if column != "FLUX":
         raise LRSError(
             f"the spectrum was made from the column {column} and changed since, expected FLUX, as "
-            "nothing else can take the place of the flux in an x1d"
+            "no other column can replace the flux of an x1d"
         )
     wave, flux = wave[keep], flux[..., keep]
     error = None if error is None else error[..., keep]
     mask = None if mask is None else mask[..., keep]
     if origin is not None:
-        wave = remembered.wavelength[origin]  # the same to rounding
-        own = remembered.columns[column][..., origin]
-        if mask is not None and own.shape == flux.shape:
-            made_up = mask & remembered.mask[..., origin]  # was filled, not measured
-            flux[made_up] = np.nan
+        wave = original.wavelength[origin]  # free of rounding errors
+        extracted = original.columns[column][..., origin]
+        if mask is not None and extracted.shape == flux.shape:
+            filled = mask & original.mask[..., origin]  # interpolated, not measured
+            flux[filled] = np.nan
             if error is not None:
-                error[made_up] = np.nan
-    return _changed(wave, flux, unit, error, mask, header, remembered)
+                error[filled] = np.nan
+    return _changed(wave, flux, unit, error, mask, header, original)
 
 
-def own_arrays(
+def copied_arrays(
     spectrum: Spectrum, dimensions: tuple[int, ...]
 ) -> tuple[
     NDArray[np.float64],
@@ -146,7 +142,7 @@ def own_arrays(
     NDArray[Any] | None,
     NDArray[np.bool_] | None,
 ]:
-    """Copies of wavelength in micron, flux, unit, error and mask; the spectral axis last."""
+    """Return copies of wavelength in micron, flux, unit, error and mask; spectral axis last."""
     flux = spectrum.flux
     if flux.ndim not in dimensions:
         raise LRSError(
@@ -161,8 +157,8 @@ def own_arrays(
             wave = np.array(u.Quantity(spectrum.spectral_axis).to_value(u.um, u.spectral()))
     except u.UnitConversionError:
         raise LRSError(
-            f"the spectral axis is in {spectrum.spectral_axis.unit}, expected something that "
-            "corresponds to a wavelength"
+            f"the spectral axis is in {spectrum.spectral_axis.unit}, expected a unit that converts "
+            "to a wavelength"
         ) from None
     error = None
     if spectrum.uncertainty is not None:
@@ -179,6 +175,7 @@ def own_arrays(
 
 
 def spectrum_header(spectrum: Spectrum) -> fits.Header:
+    """Return the header in the meta of a spectrum; an empty one if there is none."""
     header = spectrum.meta.get("header")
     if header is None:
         return fits.Header()
@@ -186,14 +183,14 @@ def spectrum_header(spectrum: Spectrum) -> fits.Header:
 
 
 def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDArray[np.intp] | None:
-    """Which of the known, ascending wavelengths the given ones are; None if any is another one."""
+    """Return indices of wavelengths among ascending known ones; None if any is not known."""
     if wave.size == 0 or not np.isfinite(wave).all():
         return None
     if wave[0] > wave[-1]:
         place = matching_rows(known, wave[::-1])
         return None if place is None else place[::-1]
     place = np.searchsorted(known, wave * (1.0 - _SAME))
-    # Rows of one and the same wavelength come in the order that they have.
+    # Rows with equal wavelengths keep their order.
     _, first, times = np.unique(place, return_index=True, return_counts=True)
     place = place + np.arange(wave.size) - np.repeat(first, times)
     if (place >= known.size).any() or (np.abs(known[place] - wave) > _SAME * known[place]).any():
@@ -202,21 +199,21 @@ def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDAr
 
 
 def _unchanged(
-    remembered: Extraction,
+    original: Extraction,
     column: str,
     rows: slice | NDArray[np.intp],
     place: NDArray[np.intp],
-    own: tuple[NDArray[Any], u.UnitBase, NDArray[Any] | None, NDArray[np.bool_] | None],
+    values: tuple[NDArray[Any], u.UnitBase, NDArray[Any] | None, NDArray[np.bool_] | None],
 ) -> Extraction | None:
-    """The extraction, or those integrations, whose numbers a spectrum still has; else None."""
-    flux, unit, error, mask = own
-    if unit != parsed_unit(remembered.units.get(column, "")):
+    """Return the extraction, or the integrations of it, with the values of a spectrum, or None."""
+    flux, unit, error, mask = values
+    if unit != parsed_unit(original.units.get(column, "")):
         return None
     for fill in ("interpolate", "nan"):
-        _, *given = spectrum_arrays(remembered, column, fill, rows)
+        _, *given = spectrum_arrays(original, column, fill, rows)
         parts = [None if values is None else values[..., place] for values in given]
         known, known_error, known_mask = parts
-        found = remembered
+        found = original
         if known.shape != flux.shape:  # type: ignore[union-attr]
             part = _which_integrations(known, flux)  # type: ignore[arg-type]
             if part is None:
@@ -225,7 +222,7 @@ def _unchanged(
                 None if values is None else values[part].reshape(flux.shape)
                 for values in (known, known_error, known_mask)
             )
-            found = _integrations(remembered, part, drop=flux.ndim == 1)
+            found = _integrations(original, part, drop=flux.ndim == 1)
         if known_mask is not None and not known_mask.any():
             known_mask = None
         pairs = ((flux, known), (error, known_error), (mask, known_mask))
@@ -235,7 +232,7 @@ def _unchanged(
 
 
 def _which_integrations(known: NDArray[Any], flux: NDArray[Any]) -> slice | None:
-    """Where in a stack the first of the given integrations is, with as many as there are given."""
+    """Return the consecutive integrations of a stack with the given fluxes; None if not unique."""
     if known.ndim != 2 or flux.shape[-1] != known.shape[-1]:
         return None
     lines = np.atleast_2d(flux)
@@ -247,10 +244,11 @@ def _which_integrations(known: NDArray[Any], flux: NDArray[Any]) -> slice | None
         if start + len(lines) <= len(known)
         and np.array_equal(known[start : start + len(lines)], lines, equal_nan=True)
     ]
-    return places[0] if len(places) == 1 else None  # of equal ones nobody knows which it was
+    return places[0] if len(places) == 1 else None
 
 
 def equal_values(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    """Whether two arrays are equal, NaN equal to NaN, or both are None."""
     if one is None or other is None:
         return one is other
     return one.shape == other.shape and bool(
@@ -265,9 +263,9 @@ def _changed(
     error: NDArray[Any] | None,
     mask: NDArray[np.bool_] | None,
     header: fits.Header,
-    remembered: Extraction | None,
+    original: Extraction | None,
 ) -> Extraction:
-    """The spectrum's own columns."""
+    """Return an extraction with the values of a modified spectrum."""
     if unit != u.Jy:
         try:
             factor = unit.to(u.Jy, np.ones_like(wave), u.spectral_density(wave * u.um))
@@ -278,8 +276,8 @@ def _changed(
             error = None if error is None else error * factor
     if unit not in (u.Jy, u.DN / u.s):
         raise LRSError(
-            f"the flux is in {unit.to_string() or 'no unit'}, expected something that converts to "
-            "Jy, or DN/s, as an x1d holds a flux"
+            f"the flux is in {unit.to_string() or 'no unit'}, expected a unit that converts to Jy, "
+            "or DN/s, as an x1d contains a flux"
         )
     columns: dict[str, NDArray[Any]] = {"FLUX": np.asarray(flux, dtype=float)}
     if error is not None:
@@ -289,7 +287,7 @@ def _changed(
         bad |= mask
     columns["WAVELENGTH"] = np.broadcast_to(wave, flux.shape)
     columns["DQ"] = bad.astype(np.uint32)
-    text = {u.MJy / u.sr: "MJy/sr", u.DN / u.s: "DN/s"}.get(unit)  # as the pipeline spells them
+    text = {u.MJy / u.sr: "MJy/sr", u.DN / u.s: "DN/s"}.get(unit)  # the pipeline's spelling
     text = unit.to_string() if text is None else text
     made = Extraction(
         columns={key: columns[key] for key in COLUMNS if key in columns},
@@ -297,20 +295,20 @@ def _changed(
         | {key: text for key in ("FLUX", "FLUX_ERROR") if text and key in columns},
         header=header,
     )
-    if remembered is None:
+    if original is None:
         return made
-    provenance = remembered.provenance
+    provenance = original.provenance
     if provenance is not None:
         stored = dict(provenance)
         provenance = Provenance.from_dict(
             stored | {"notes": [*(stored.get("notes") or []), _CHANGED]}
         )
-    times = remembered.times
+    times = original.times
     fits_times = times is not None and flux.ndim == 2 and len(times) == len(flux)
     return replace(
         made,
-        keywords_source=remembered.keywords_source,
+        keywords_source=original.keywords_source,
         provenance=provenance,
         times=times if fits_times else None,
-        int_times=remembered.int_times if fits_times else None,
+        int_times=original.int_times if fits_times else None,
     )

@@ -1,44 +1,77 @@
-"""Provenance: how a spectrum was made, and making it again."""
+"""Provenance: record of how a spectrum was extracted or combined."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Self
 
-if TYPE_CHECKING:
-    from glue_lrs.apertures.aperture_correction import ApertureCorrection
-    from glue_lrs.profiles.psf import PSFProfile
-    from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.errors import LRSWarning
 
-__all__ = ["Provenance", "file_record"]
+__all__ = [
+    "CombinationProvenance",
+    "Provenance",
+    "ProvenanceRecord",
+    "file_record",
+    "package_versions",
+]
 
 
-class Provenance(Mapping[str, Any]):
-    """How a spectrum was made: a mapping that is ready for JSON.
+class ProvenanceRecord(Mapping[str, Any]):
+    """Record of how a spectrum was made: a mapping with fixed keys and JSON types as values.
+
+    Values are computed at first access and do not change afterwards.
+    """
+
+    _keys: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def _collect(self) -> Mapping[str, Any]:
+        """Return the values; keys without one are None."""
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        collected = self._collect()
+        return {key: collected.get(key) for key in self._keys}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # immutable
+
+
+class Provenance(ProvenanceRecord):
+    """Record of how a spectrum was extracted: a mapping of JSON types.
 
     Keys: ``parameters`` (``reference``, ``step`` and ``options``, see `Extract1D.parameters`),
     ``references`` (file names and checksums), ``input`` (file name and checksum), ``position``
-    (what was found of the source), ``notes`` (what the user was warned of), ``versions``, ``date``.
-    Checksums are computed when they are first looked at.
+    (position of the source and shifts of the aperture), ``notes`` (texts of the warnings),
+    ``versions``, ``date``. Checksums are computed at first access.
 
     Parameters
     ----------
     parameters : dict, or callable that returns one
         `Extract1D.parameters`.
     input : str, optional
-        Path of the image's file.
+        Path of the image.
     references : dict
-        Path of each reference file, None where none was used.
+        Path of each reference file, None if there is none.
     position : dict
-        Offset of the aperture and expected column of the source.
-    notes : list of str
-        What the user was warned of.
+        Position of the source, and shifts of the aperture.
+    notes : sequence of LRSWarning or str
+        Warnings that were issued.
     """
 
     _keys = ("parameters", "references", "input", "position", "notes", "versions", "date")
@@ -49,21 +82,29 @@ class Provenance(Mapping[str, Any]):
         input: str | None = None,
         references: dict[str, str | None] | None = None,
         position: dict[str, Any] | None = None,
-        notes: list[str] | None = None,
+        notes: Sequence[LRSWarning | str] = (),
     ) -> None:
         self._parameters_source = parameters
         self._input = input
         self._references = references or {}
         self._position = position or {}
-        self._notes = notes or []
+        self._notes = tuple(
+            note if isinstance(note, LRSWarning) else LRSWarning(note) for note in notes
+        )
         self._date = datetime.now(UTC)
-        self._stored: dict[str, Any] | None = None
+        self._stored: Callable[[], Mapping[str, Any]] | Mapping[str, Any] | None = None
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Provenance:
-        """Take over what a file has stored."""
-        made = cls(dict(stored.get("parameters", {})))
-        made._stored = {key: stored.get(key) for key in cls._keys}
+    def from_dict(cls, stored: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> Provenance:
+        """Return a stored provenance.
+
+        Parameters
+        ----------
+        stored : mapping, or callable that returns one
+            The values; a callable is called on first access.
+        """
+        made = cls({})
+        made._stored = stored
         return made
 
     @cached_property
@@ -71,41 +112,31 @@ class Provenance(Mapping[str, Any]):
         source = self._parameters_source
         return source() if callable(source) else source
 
-    @cached_property
-    def _values(self) -> dict[str, Any]:
+    def _collect(self) -> Mapping[str, Any]:
         if self._stored is not None:
-            return self._stored
+            return self._stored() if callable(self._stored) else self._stored
         return {
             "parameters": self._parameters,
             "references": {key: file_record(path) for key, path in self._references.items()},
             "input": file_record(self._input),
             "position": self._position,
-            "notes": list(self._notes),
-            "versions": {
-                name: importlib.metadata.version(name)
-                for name in ("glue-lrs", "numpy", "astropy", "specutils")
-            },
+            "notes": self.notes,
+            "versions": package_versions(),
             "date": self._date.isoformat(timespec="seconds"),
         }
 
     def __getitem__(self, key: str) -> Any:
-        if key == "parameters":
-            return self._parameters
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
+        if key == "parameters" and self._stored is None:
+            return self._parameters  # without the checksums of the files
+        return super().__getitem__(key)
 
     def changed(
         self,
         parameters: Callable[[], dict[str, Any]] | None = None,
         references: Mapping[str, str | None] | None = None,
-        notes: list[str] | None = None,
+        notes: Sequence[LRSWarning] | None = None,
     ) -> Provenance:
-        """Return this provenance with other parameters, references or notes; it looks at no file.
+        """Return this provenance with other parameters, references or notes; reads no file.
 
         Parameters
         ----------
@@ -113,68 +144,80 @@ class Provenance(Mapping[str, Any]):
             Returns the parameters.
         references : mapping, optional
             Path of each reference file.
-        notes : list of str, optional
-            What the user was warned of.
-        """
-        return Provenance(
-            self._parameters_source if parameters is None else parameters,
-            self._input,
-            self._references if references is None else dict(references),
-            self._position,
-            self._notes if notes is None else notes,
-        )
-
-    @property
-    def notes(self) -> list[str]:
-        """What the user was warned of; no file is looked at."""
-        return list(self["notes"] if self._stored is not None else self._notes)
-
-    def has_reference(self, key: str) -> bool:
-        """Whether a reference of a kind (``"apcorr"``) was used; no file is looked at."""
-        references = self._references if self._stored is None else self["references"] or {}
-        return references.get(key) is not None
-
-    def rerun(
-        self,
-        *,
-        input: str | PathLike[str] | None = None,
-        apcorr: str | PathLike[str] | ApertureCorrection | None = None,
-        psf: str | PathLike[str] | PSFProfile | None = None,
-    ) -> Extraction:
-        """Extract once more: the same parameters on the same image.
-
-        Parameters
-        ----------
-        input : str or path-like, optional
-            Where the image is now, if it was moved. Its checksum must be the recorded one.
-        apcorr : str, path-like or ApertureCorrection, optional
-            Where the APCORR reference is now, or what to take if it came from no file.
-        psf : str, path-like or PSFProfile, optional
-            The same of the PSF reference.
+        notes : sequence of LRSWarning, optional
+            Warnings that were issued.
 
         Returns
         -------
-        Extraction
-            All columns.
-
-        Raises
-        ------
-        LRSError
-            If a file is gone, is not the same as it was, or never was one.
+        Provenance
+            The new record.
         """
-        from glue_lrs.extraction.rerun import rerun
+        return Provenance(
+            parameters or (self._parameters_source if self._stored is None else self["parameters"]),
+            self._input,
+            self._references if references is None else dict(references),
+            self._position,
+            self.messages if notes is None else notes,
+        )
 
-        return rerun(self, input=input, apcorr=apcorr, psf=psf)
+    @property
+    def messages(self) -> tuple[LRSWarning, ...]:
+        """The warnings that were issued; those read from a file have only a text."""
+        if self._stored is not None:
+            return tuple(LRSWarning(text) for text in self["notes"] or ())
+        return self._notes
+
+    @property
+    def notes(self) -> list[str]:
+        """The warnings that were issued, as lines of text; reads no file."""
+        return [note.render(with_subject=False) for note in self.messages]
+
+    def has_reference(self, key: str) -> bool:
+        """Whether a reference of a kind (``"apcorr"``) was used; reads no file."""
+        references = self._references if self._stored is None else self["references"] or {}
+        return references.get(key) is not None
 
     def __repr__(self) -> str:
+        if self._stored is not None:
+            return "<Provenance that was stored>"
         return f"<Provenance of {self._input or 'an image in memory'}>"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Provenance:
-        return self  # nothing in it changes
+
+class CombinationProvenance(ProvenanceRecord):
+    """Record of how spectra were combined: a mapping of JSON types.
+
+    Keys: ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
+    spectrum, see `CombineInput`), ``extractions`` (the `Provenance` of each object that was given
+    to `combine`, or None), ``notes`` (the warnings that were issued), ``versions``, ``date``.
+
+    Parameters
+    ----------
+    source : callable
+        Returns the mapping; called on first access, as checksums take time.
+    """
+
+    _keys = ("parameters", "inputs", "extractions", "notes", "versions", "date")
+
+    def __init__(self, source: Callable[[], Mapping[str, Any]]) -> None:
+        self._source = source
+
+    def _collect(self) -> Mapping[str, Any]:
+        return self._source()
+
+    def __repr__(self) -> str:
+        return "<Provenance of a combination>"
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of this package and of those that affect its results."""
+    return {
+        name: importlib.metadata.version(name)
+        for name in ("glue-lrs", "numpy", "astropy", "specutils")
+    }
 
 
 def file_record(path: str | None) -> dict[str, str | None] | None:
-    """Name and SHA-256 of a file; no checksum where it is gone or was never a file."""
+    """Return name and SHA-256 of a file; the checksum is None if it cannot be read."""
     if path is None:
         return None
     try:

@@ -1,24 +1,23 @@
-"""Between this package and specutils: `Extraction` and `SlitImage` to `Spectrum` and back.
+"""Conversion of extractions to specutils spectra.
 
-On the way to specutils
------------------------
-The wavelength ascends and there is no mask where nothing is masked, because some of specutils'
-analysis gives 0 or NaN otherwise, without a word. For the same reason flux and error of masked rows
-are interpolated from their neighbours in wavelength; the mask tells which rows that are.
+To specutils
+------------
+The wavelength ascends, and the mask is None if no row is masked, because several functions of
+`specutils.analysis` silently return 0 or NaN otherwise. For the same reason flux and error of
+masked rows are interpolated from their neighbours in wavelength; the mask marks these rows.
 
-What specutils then does with the mask, found by trying (version 2.4): `equivalent_width`, `snr`
-and `centroid` leave masked rows out, and so does `fit_generic_continuum` after a median filter
-that does not look at the mask. `line_flux` draws its own straight lines across masked rows, with 0
-beyond the last good ones, but counts their errors. The three resamplers do not look at the mask:
-the interpolated values take part like any others, and the result has no mask any more (and no
-meta). The smoothers do not look at it either, but keep it. Where that matters, read with
-``fill="nan"`` and drop the rows.
+Treatment of the mask in specutils, as tested with version 2.4: `equivalent_width`, `snr` and
+`centroid` exclude masked rows, as does `fit_generic_continuum` after a median filter that ignores
+the mask. `line_flux` interpolates linearly across masked rows, with 0 beyond the last valid rows,
+but includes their errors. The three resamplers ignore the mask: they use the interpolated values
+like any others, and their result has neither mask nor meta. The smoothers ignore the mask but keep
+it. Where this matters, use ``fill="nan"`` and remove the rows.
 
-On the way back
----------------
-A spectrum remembers where it came from. What it remembers counts only as long as its flux, its
-error, its mask and its axis are still those that were given out: otherwise the spectrum's own
-values are taken, and what no longer belongs to them is left out.
+From specutils
+--------------
+The meta of a spectrum refers to the original extraction or image. It is used only if flux, error,
+mask and axis of the spectrum are unmodified. Otherwise the values of the spectrum are used, and
+columns that no longer apply are omitted: see `glue_lrs.spectra.from_specutils`.
 """
 
 from __future__ import annotations
@@ -31,30 +30,33 @@ import numpy as np
 from astropy import units as u
 from astropy.modeling.tabular import Tabular1D
 from astropy.nddata import StdDevUncertainty
+from gwcs import coordinate_frames as cf
 from numpy.typing import NDArray
+from specutils import SpectralAxis, Spectrum
+from specutils.utils.wcs_utils import SpectralGWCS
 
 from glue_lrs._utils.lazy_header import LazyHeader
+from glue_lrs._utils.validation import check_choice
 from glue_lrs.errors import LRSError, nearest
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.columns import ERROR_OF
 
 if TYPE_CHECKING:
     from gwcs.wcs import WCS as GWCS
-    from specutils import SpectralAxis, Spectrum
 
     from glue_lrs.spectra.extraction import Extraction
 
 __all__ = ["Meta", "ascending_rows", "parsed_unit", "spectrum_arrays", "to_spectrum"]
 
-#: Columns that count something: a value made up from the neighbours would make no sense.
+#: Columns that are not interpolated: flags and counts.
 _COUNTS = ("DQ", "NPIXELS")
 
 
 class Meta(dict[str, Any]):
-    """Meta of a spectrum. It is a dict; but a deep copy shares where the spectrum came from.
+    """Meta of a spectrum: a dict whose deep copies share the original image or extraction.
 
-    specutils copies meta at every step. The image or the extraction is only looked into to see
-    whether the spectrum is still what it was, and may be of any size. Everything else is copied.
+    specutils copies meta at every step. The original, which may be large, is only compared with the
+    spectrum and never modified. All other items are copied.
     """
 
     _shared = ("extraction", "image")
@@ -67,11 +69,8 @@ class Meta(dict[str, Any]):
         return made
 
     def copy(self) -> Meta:
-        """Make a shallow copy."""
+        """Return a shallow copy."""
         return Meta(self)
-
-
-# --- 1-D: a column of an extraction ---------------------------------------------------------------
 
 
 def to_spectrum(
@@ -80,48 +79,48 @@ def to_spectrum(
     order: str = "ascending",
     fill: str = "interpolate",
 ) -> Spectrum:
-    """Make a specutils spectrum of a column and its error; see `Extraction.to_spectrum`.
+    """Convert a column and its error to a specutils spectrum; see `Extraction.to_spectrum`.
 
     Parameters
     ----------
     extraction : Extraction
         The columns.
     column : str
-        Any of the columns but WAVELENGTH.
+        Any of the columns except WAVELENGTH.
     order : {"ascending", "file"}
         Order of the wavelength.
     fill : {"interpolate", "nan"}
-        What stands in flux and error of masked rows. Integrations without any good row have nothing
-        to interpolate from: they are NaN. DQ and NPIXELS are never filled.
+        Flux and error of masked rows. Integrations without a valid row cannot be interpolated and
+        are NaN. DQ and NPIXELS are never filled.
 
     Returns
     -------
     `~specutils.Spectrum`
         Flux of shape (n_wave,) or (integration, n_wave), wavelength in micron; rows without a
-        finite wavelength are left out. Only ``meta`` shares memory with the extraction.
+        finite wavelength are omitted. Only ``meta`` shares memory with the extraction.
 
     Raises
     ------
     LRSError
-        If there is no such column, or a keyword has a value that is not known.
+        If there is no such column, or `order` or `fill` is invalid.
     """
-    from specutils import SpectralAxis, Spectrum
-
-    _check_choice("order", order, ("ascending", "file"))
-    _check_choice("fill", fill, ("interpolate", "nan"))
+    check_choice("order", order, ("ascending", "file"))
+    check_choice("fill", fill, ("interpolate", "nan"))
     if column not in extraction.columns or column == "WAVELENGTH":
         known = [name for name in extraction.columns if name != "WAVELENGTH"]
         hint = nearest(str(column), [name.lower() for name in known])
         for name in known:  # columns are in capitals
             hint = hint.replace(repr(name.lower()), repr(name))
-        raise LRSError(f"column: found {column!r}{hint}, expected one of {', '.join(known)}")
+        raise LRSError(
+            f"found {column!r}{hint}, expected one of {', '.join(known)}", subject="column"
+        )
     rows = ascending_rows(extraction.wavelength)
     wave, flux, error, mask = spectrum_arrays(extraction, column, fill, rows)
     if order == "file":
-        back = _file_order(extraction, rows)
-        wave, flux = wave[back], flux[..., back]
-        error = None if error is None else error[..., back]
-        mask = None if mask is None else mask[..., back]
+        in_file = _file_order(extraction, rows)
+        wave, flux = wave[in_file], flux[..., in_file]
+        error = None if error is None else error[..., in_file]
+        mask = None if mask is None else mask[..., in_file]
     unit = parsed_unit(extraction.units.get(column, ""))
     meta = Meta(
         header=LazyHeader.from_header(extraction.header),
@@ -144,21 +143,17 @@ def to_spectrum(
 
 
 class SpectralTabular1D(Tabular1D):
-    """The wavelength of each row, as `specutils.utils.wcs_utils.gwcs_from_array` has it."""
+    """Lookup table of wavelengths, as in `specutils.utils.wcs_utils.gwcs_from_array`."""
 
     input_units_equivalencies = {"x0": u.spectral()}  # noqa: RUF012 - astropy's name and kind
 
 
 def _lookup_wcs(axis: SpectralAxis) -> GWCS:
-    """Make the WCS that specutils gives to a spectrum without one.
+    """Return the WCS that specutils makes for a spectrum without one.
 
-    It is made of the same parts. But specutils defines a class for each spectrum and copies the
-    parts in depth, which takes longer than the extraction; and a class of its own cannot be
-    pickled.
+    It consists of the same models and frames. specutils defines a class for each spectrum, which
+    cannot be pickled, and makes deep copies, which takes longer than the extraction.
     """
-    from gwcs import coordinate_frames as cf
-    from specutils.utils.wcs_utils import SpectralGWCS
-
     axis, rows = axis.copy(), np.arange(len(axis))
     turn = slice(None) if len(axis) == 0 or axis[-1] > axis[0] else slice(None, None, -1)
     forward = SpectralTabular1D(rows, lookup_table=axis)
@@ -172,22 +167,14 @@ def _lookup_wcs(axis: SpectralAxis) -> GWCS:
     )
 
 
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise LRSError(
-            f"{name}: found {value!r}{nearest(str(value), known)}, "
-            f"expected {' or '.join(map(repr, known))}"
-        )
-
-
 @lru_cache(maxsize=64)
 def parsed_unit(text: str) -> u.UnitBase:
-    """A unit by its name; parsing one costs more than all the arithmetic here."""
+    """Return a unit by its name; cached, as parsing takes longer than the conversion."""
     return u.Unit(text)
 
 
 def ascending_rows(wave: NDArray[np.float64]) -> slice | NDArray[np.intp]:
-    """The rows with a finite wavelength, in ascending order of it."""
+    """Return the rows with a finite wavelength in ascending order of wavelength."""
     if wave.size and np.isfinite(wave[0]) and np.isfinite(wave[-1]):
         step = wave[1:] - wave[:-1]
         if (step <= 0).all():  # False where there is a NaN
@@ -203,23 +190,24 @@ def ascending_rows(wave: NDArray[np.float64]) -> slice | NDArray[np.intp]:
 
 
 def _file_order(extraction: Extraction, rows: slice | NDArray[np.intp]) -> Any:
-    """What brings ascending rows back to the file's order."""
+    """Return the indices that put ascending rows into the order of the file."""
     if isinstance(rows, slice):
-        return rows  # both slices are their own inverse
-    back = np.argsort(rows)
-    step = np.diff(extraction.wavelength[rows[back]])
+        return rows  # forward or reversed: its own inverse
+    in_file = np.argsort(rows)
+    step = np.diff(extraction.wavelength[rows[in_file]])
     if (step < 0).any() and (step > 0).any():
         raise LRSError(
-            f"order: found 'file', but the wavelengths of {extraction.filename or 'the extraction'}"
-            " neither rise nor fall all along, which specutils does not take; expected 'ascending'"
+            f"found 'file', but the wavelengths of {extraction.filename or 'the extraction'} are "
+            "not monotonic, as specutils requires; expected 'ascending'",
+            subject="order",
         )
-    return back
+    return in_file
 
 
 def spectrum_arrays(
     extraction: Extraction, column: str, fill: str, rows: slice | NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[np.float64] | None, NDArray[np.bool_] | None]:
-    """Wavelength, values, errors and mask (None: nothing) in ascending order; copies."""
+    """Return copies of wavelength, values, errors and mask (or None) in the order of `rows`."""
     columns = extraction.columns
     wave = np.array(extraction.wavelength[rows], dtype=float)
     flux = np.array(columns[column][..., rows], dtype=float, order="C")
@@ -249,27 +237,27 @@ def _interpolate(
     bad: NDArray[np.bool_],
     *arrays: NDArray[np.float64] | None,
 ) -> None:
-    """Fill bad rows in place, linearly between the nearest good rows on either side.
+    """Interpolate bad rows in place, linearly between the nearest good rows on either side.
 
-    `wave` ascends; `bad` and the arrays have the shape (n_wave,) or (integration, n_wave). At the
-    ends the nearest good row counts; without any good row all is NaN.
+    `wave` ascends; `bad` and the arrays have the shape (n_wave,) or (integration, n_wave). Beyond
+    the first and last good row their values are repeated; without a good row all values are NaN.
     """
-    # One rule for a spectrum and a stack: a slice of the one must equal the other to the last bit.
+    # The same code for a spectrum and a stack, so that their results are equal to the last bit.
     count = wave.size
-    place = np.flatnonzero(bad)  # the integrations in a row
+    place = np.flatnonzero(bad)  # the integrations one after the other
     column = place % count
     first = place - column
     for array in arrays:
         if array is None:
             continue
-        values = array.reshape(-1)  # a view: the arrays are contiguous
-        # A good row may have an infinite error.
+        values = array.reshape(-1)  # a view, as the arrays are contiguous
+        # Good rows with an infinite error are not interpolated from.
         good = np.flatnonzero(np.isfinite(values) & ~bad.reshape(-1))
         if not good.size:
             values[place] = np.nan
             continue
         after = good.searchsorted(place)
-        left = good.take(after - 1, mode="clip")  # of the same integration, or none
+        left = good.take(after - 1, mode="clip")  # possibly of another integration: checked below
         right = good.take(after, mode="clip")
         none_left, none_right = (left < first) | (left > place), right >= first + count
         none_right |= right < place

@@ -1,4 +1,4 @@
-"""The glue viewers: what they share, without any toolkit. `qt` and `jupyter` are thin shells."""
+"""Viewers for glue; the modules outside `qt` need no toolkit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.open import open_extraction
     from glue_lrs.viewers.live.registry import live_for
 
-_HOMES = {
+_MODULES = {
     "LiveExtraction": "live_extraction",
     "live_for": "registry",
     "open_extraction": "open",
@@ -20,6 +20,6 @@ __all__ = ["LiveExtraction", "live_for", "open_extraction"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:  # glue is imported when something of it is asked for
-        return getattr(import_module(f"glue_lrs.viewers.live.{_HOMES[name]}"), name)
+    if name in _MODULES:  # lazily, as the import of glue takes time
+        return getattr(import_module(f"glue_lrs.viewers.live.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What glue loads: data factories, an exporter and the translator, without any toolkit."""
+"""Entry point of the plugin for glue: loaders, an exporter and translators, without a toolkit."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ __all__ = ["setup"]
 
 
 def setup() -> None:
-    """Put what this package has for glue into its registries; a second call changes nothing."""
-    from glue_lrs.viewers.datasets import loaders as files
-    from glue_lrs.viewers.datasets import translators as translator
+    """Add the loaders and translators to glue's registries; repeated calls have no effect."""
+    from glue_lrs.viewers.datasets import loaders, translators
 
-    files.register()
-    translator.register()
+    loaders.register()
+    translators.register()

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jwst.extract_1d.extract import box_profile
 
 from glue_lrs import Aperture, LRSError
 from glue_lrs.apertures.edges import Limits, polynomial_regions
@@ -16,20 +15,23 @@ from glue_lrs.apertures.weights import limit_weights, region_weights
 ROWS, COLUMNS = 12, 25
 WAVELENGTH = np.linspace(14.0, 4.0, ROWS)[:, np.newaxis] + 0.01 * np.arange(COLUMNS)
 
-#: Thousandths of a pixel: what is beyond rounding is not the same in the last digit.
+#: Multiples of 0.001 pixel: finer differences would be subject to rounding.
 positions = st.integers(-5000, 30000).map(lambda number: number / 1000)
 widths = st.integers(10, 20000).map(lambda number: number / 1000)
 
 
 def pipeline_weights(entry: dict[str, Any], wavelength: np.ndarray = WAVELENGTH) -> np.ndarray:
-    """The weights of the pipeline's own function."""
+    """Weights computed by the pipeline."""
+    from jwst.extract_1d.extract import box_profile
+
     params = {"src_coeff": None, "extract_width": None, "trace": None, "independent_var": "pixel"}
     params |= {"dispaxis": 2, "bkg_fit": None} | entry
     return box_profile(wavelength.shape, params, wavelength)
 
 
+@pytest.mark.parity
 @given(lower=positions, width=widths)
-def test_limits_weigh_as_in_the_pipeline(lower: float, width: float) -> None:
+def test_weights_of_limits_are_those_of_the_pipeline(lower: float, width: float) -> None:
     ours = Aperture(xstart=lower, xstop=lower + width).weights(WAVELENGTH)
     theirs = pipeline_weights({"xstart": lower, "xstop": lower + width})
     np.testing.assert_allclose(
@@ -37,16 +39,17 @@ def test_limits_weigh_as_in_the_pipeline(lower: float, width: float) -> None:
     )
 
 
+@pytest.mark.parity
 @given(
     lower=positions,
     width=widths,
-    slope=st.integers(-200, 200).map(lambda n: n / 1000),
+    gradient=st.integers(-200, 200).map(lambda n: n / 1000),
     variable=st.booleans(),
 )
-def test_polynomials_weigh_as_in_the_pipeline(
-    lower: float, width: float, slope: float, variable: bool
+def test_weights_of_polynomials_are_those_of_the_pipeline(
+    lower: float, width: float, gradient: float, variable: bool
 ) -> None:
-    coefficients = [[lower, slope], [lower + width + 1.0, slope]]
+    coefficients = [[lower, gradient], [lower + width + 1.0, gradient]]
     name = "wavelength" if variable else "pixel"
     ours = Aperture(src_coeff=coefficients, independent_var=name).weights(WAVELENGTH)
     theirs = pipeline_weights({"src_coeff": coefficients, "independent_var": name})
@@ -54,8 +57,8 @@ def test_polynomials_weigh_as_in_the_pipeline(
 
 
 @given(lower=st.floats(1.0, 10.0), width=st.floats(0.0, 12.0))
-def test_the_weights_add_up_to_the_width(lower: float, width: float) -> None:
-    """Whole-number limits are whole pixels: 27 to 34 is eight of them."""
+def test_the_sum_of_the_weights_is_the_width(lower: float, width: float) -> None:
+    """Integral limits enclose full pixels: 27 to 34 are eight."""
     weights = Aperture(xstart=lower, xstop=lower + width).weights(WAVELENGTH).values
     assert weights.sum(axis=1) == pytest.approx(width + 1.0, abs=1e-9)
     assert Aperture(xstart=27, xstop=34).weights(np.ones((3, 45))).values.sum() == 8.0
@@ -71,8 +74,8 @@ def test_the_two_conventions_differ_by_half_a_pixel(lower: float, width: float) 
     assert (edges.lower, edges.upper) == pytest.approx((limits.lower, limits.upper))
 
 
-def test_an_edge_covers_the_fraction_of_the_pixel_that_it_cuts_off() -> None:
-    """Pixel i reaches from i - 0.5 to i + 0.5: from 2.25 on, a quarter of pixel 2 is in."""
+def test_an_edge_gives_the_fraction_of_the_pixel_inside() -> None:
+    """Pixel i covers i - 0.5 to i + 0.5: an edge at 2.25 includes a quarter of pixel 2."""
     weights = Aperture.from_edges(2.25, 4.5).weights(WAVELENGTH).full((ROWS, COLUMNS))[0]
     np.testing.assert_allclose(weights[:6], [0.0, 0.0, 0.25, 1.0, 1.0, 0.0])
 
@@ -91,7 +94,7 @@ def test_width_about_the_middle_and_along_a_trace() -> None:
     np.testing.assert_allclose(centre, trace[good], atol=0.15)  # partial pixels are uniform
 
 
-def test_several_regions_combine_by_their_maximum() -> None:
+def test_the_weight_is_the_maximum_over_regions() -> None:
     one = Aperture(src_coeff=[[2.5], [7.5], [5.5], [10.0]]).weights(WAVELENGTH)
     np.testing.assert_allclose(
         one.full((ROWS, COLUMNS))[0, :12], [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0.5, 0]
@@ -123,9 +126,9 @@ def test_shifting_moves_the_limits(offset: float) -> None:
         Aperture(xstart=8, xstop=12, extract_width=3.5),
     ):
         moved = aperture.shifted(offset).weights(WAVELENGTH)
-        asked = aperture.weights(WAVELENGTH, offset=offset)
+        shifted = aperture.weights(WAVELENGTH, offset=offset)
         np.testing.assert_allclose(
-            moved.full((ROWS, COLUMNS)), asked.full((ROWS, COLUMNS)), atol=1e-12
+            moved.full((ROWS, COLUMNS)), shifted.full((ROWS, COLUMNS)), atol=1e-12
         )
 
 
@@ -154,7 +157,7 @@ def test_no_partial_pixels_for_a_median() -> None:
         ({"src_coeff": [[1], [5]], "independent_var": "row"}, "independent_var is 'row', expected"),
     ],
 )
-def test_wrong_values_are_told_by_name(values: dict[str, Any], message: str) -> None:
+def test_errors_name_the_parameter(values: dict[str, Any], message: str) -> None:
     with pytest.raises(LRSError, match=message) as caught:
         Aperture(**values)
     assert "\n" not in str(caught.value)
@@ -181,29 +184,29 @@ edges = st.tuples(st.floats(-4, 24), st.floats(-0.5, 0.5), st.floats(1.5, 12), s
     holes=st.integers(0, 3),
     offset=st.floats(-3, 3),
 )
-def test_wavelengths_on_a_part_of_the_image_are_enough(
+def test_weights_of_boxed_limits_are_those_of_full_limits(
     edge: tuple[float, float, float, float],
     box: tuple[int, int, int, int],
     holes: int,
     offset: float,
 ) -> None:
-    """The weights are those of limits worked out for every pixel, to the last bit."""
-    lower, slope, width, spread = edge
-    coefficients = ((lower, slope), (lower + width, slope + spread))
+    """The weights equal those of limits computed for every pixel, to the last bit."""
+    lower, gradient, width, spread = edge
+    coefficients = ((lower, gradient), (lower + width, gradient + spread))
     wavelength = WAVELENGTH.astype(">f4")
     wavelength[: box[0]] = wavelength[ROWS - box[1] :] = np.nan
     wavelength[:, : box[2]] = wavelength[:, COLUMNS - box[3] :] = np.nan
     wavelength[5, 3 * holes :: 9] = np.nan
     aperture = Aperture(src_coeff=coefficients, independent_var="wavelength")
     try:
-        (whole,) = polynomial_regions("src_coeff", coefficients, "wavelength", wavelength, offset)
+        (full,) = polynomial_regions("src_coeff", coefficients, "wavelength", wavelength, offset)
     except LRSError as error:
         with pytest.raises(LRSError, match=re.escape(str(error))):
             aperture.weights(wavelength, None, offset)
         return
-    assert whole.lower.shape == whole.upper.shape == (ROWS, COLUMNS)
-    np.testing.assert_array_equal(np.isnan(whole.lower), np.isnan(wavelength))
-    theirs = region_weights(Limits(np.array(whole.lower), np.array(whole.upper)), (ROWS, COLUMNS))
+    assert full.lower.shape == full.upper.shape == (ROWS, COLUMNS)
+    np.testing.assert_array_equal(np.isnan(full.lower), np.isnan(wavelength))
+    theirs = region_weights(Limits(np.array(full.lower), np.array(full.upper)), (ROWS, COLUMNS))
     ours = aperture.weights(wavelength, None, offset)
     assert (ours.rows, ours.columns) == (theirs.rows, theirs.columns)
     assert ours.values.tobytes() == theirs.values.tobytes()

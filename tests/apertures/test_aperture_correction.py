@@ -41,7 +41,7 @@ def test_broadcasts_over_integrations() -> None:
         ({"factor": FACTOR * np.nan}, "APCORR holds values that are not finite"),
     ],
 )
-def test_wrong_tables_are_told(values: dict[str, Any], message: str) -> None:
+def test_invalid_tables_are_errors(values: dict[str, Any], message: str) -> None:
     with pytest.raises(LRSError, match=message):
         ApertureCorrection(
             **{"wavelength": WAVELENGTH, "size": SIZE, "factor": FACTOR, "filename": "a.fits"}
@@ -49,14 +49,14 @@ def test_wrong_tables_are_told(values: dict[str, Any], message: str) -> None:
         )
 
 
-def test_the_subarray_must_match_without_regard_to_case() -> None:
+def test_the_subarray_must_match_case_insensitively() -> None:
     ours = ApertureCorrection(wavelength=WAVELENGTH, size=SIZE, factor=FACTOR, subarray="full")
     ours.check("FULL")
     with pytest.raises(LRSError, match="is for SUBARRAY full, expected SLITLESSPRISM"):
         ours.check("SLITLESSPRISM")
 
 
-def test_tables_are_equal_by_their_numbers() -> None:
+def test_tables_are_compared_by_their_values() -> None:
     one = ApertureCorrection(wavelength=WAVELENGTH, size=SIZE, factor=FACTOR, filename="a.fits")
     same = ApertureCorrection(wavelength=WAVELENGTH, size=SIZE, factor=FACTOR.copy())
     assert one == same

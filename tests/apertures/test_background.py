@@ -48,7 +48,7 @@ def test_a_polynomial_background_is_recovered(order: int, seed: int) -> None:
 def test_the_response_is_the_derivative_of_the_summed_background(
     kind: str, order: int, holes: bool
 ) -> None:
-    """K must turn pixels into the background summed over the aperture, whatever they are."""
+    """The sum of K times the pixels is the background summed over the aperture."""
     rng = np.random.default_rng(order)
     data = rng.normal(size=(6, COLUMNS))
     if holes:
@@ -66,13 +66,13 @@ def test_the_response_is_the_derivative_of_the_summed_background(
 
 
 @given(seed=st.integers(0, 500), share=st.floats(0.0, 0.9))
-def test_the_median_leaves_bad_pixels_out(seed: int, share: float) -> None:
+def test_the_median_excludes_bad_pixels(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     data = rng.normal(size=(6, COLUMNS)).astype(np.float32)
     data[rng.random(data.shape) < share] = np.nan
     background = Background.from_edges((1.0, 6.0), (16.0, 22.5), bkg_fit="median")
     result, aperture = fit(background, data)
-    inside = np.r_[2:6, 17:23]  # whole pixels only
+    inside = np.r_[2:6, 17:23]  # full pixels only
     for row, level, empty in zip(data[:, inside], result.level, result.empty, strict=True):
         assert empty == np.isnan(row).all()
         if not empty:
@@ -85,7 +85,7 @@ def test_the_median_leaves_bad_pixels_out(seed: int, share: float) -> None:
     )
 
 
-def test_rows_without_background_pixels_get_none() -> None:
+def test_rows_without_valid_pixels_have_no_background() -> None:
     data = np.ones((6, COLUMNS))
     data[2] = np.nan
     for order in (0, 1):
@@ -127,7 +127,7 @@ def test_regions_off_the_image() -> None:
         Background.from_edges((20.5, 40.5)).weights(WAVELENGTH)
 
 
-def test_a_taper_beyond_the_image_is_told_though_pixels_have_no_wavelength() -> None:
+def test_a_taper_beyond_the_image_warns_even_without_wavelengths() -> None:
     wavelength = np.full((40, 30), np.nan)
     wavelength[5:35, 4:26] = np.linspace(5.0, 12.0, 30)[:, np.newaxis]
     taper = Background(bkg_coeff=((20.0, 0.1), (24.0, 1.5)), independent_var="wavelength")
@@ -148,15 +148,15 @@ def test_a_taper_beyond_the_image_is_told_though_pixels_have_no_wavelength() -> 
         ({"bkg_coeff": [[4.5], [4.9]]}, "bkg_coeff region 1 goes from 4.5 to 4.9"),
     ],
 )
-def test_wrong_values_are_told_by_name(values: dict[str, Any], message: str) -> None:
+def test_errors_name_the_parameter(values: dict[str, Any], message: str) -> None:
     with pytest.raises(LRSError, match=message):
         Background(**{"bkg_coeff": [[0.5], [4.5]]} | values)
 
 
-@pytest.mark.parametrize(("asked", "used"), [(4, 3), (2, 0), (-5, 0), (4.6, 5), (1, 0)])
-def test_smoothing_lengths_that_the_pipeline_changes_are_told(asked: float, used: int) -> None:
-    with pytest.warns(LRSWarning, match=f"smoothing_length is {asked:g}.*{used} is used"):
-        assert check_smoothing(asked) == used
+@pytest.mark.parametrize(("requested", "used"), [(4, 3), (2, 0), (-5, 0), (4.6, 5), (1, 0)])
+def test_smoothing_lengths_that_the_pipeline_changes_warn(requested: float, used: int) -> None:
+    with pytest.warns(LRSWarning, match=f"smoothing_length is {requested:g}.*{used} is used"):
+        assert check_smoothing(requested) == used
 
 
 def test_mean_is_a_polynomial_of_order_0() -> None:

@@ -1,4 +1,4 @@
-"""The command line: what it writes, what it says, how it ends."""
+"""The command line: files, messages, exit codes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from glue_lrs import (
 )
 from glue_lrs.cli.program import main
 from glue_lrs.extraction.advice import advice
+from glue_lrs.extraction.rerun import rerun
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.apcorr import write_apcorr
 from glue_lrs.io.psf import write_psf
@@ -43,11 +44,11 @@ from glue_lrs.reference.validation import reference_errors
 from glue_lrs.simulation.scene import Scene
 
 FIXED = ["--set", "use_source_posn=false"]
-QUIET = ["--set", "apply_apcorr=false"]  # no correction is meant: nothing to warn of
+QUIET = ["--set", "apply_apcorr=false"]  # no warning about a missing correction
 
 
 def run(*args: object) -> Result:
-    """Run glue-lrs; a traceback is a failure in any case."""
+    """Run glue-lrs; a traceback is always a failure."""
     result = CliRunner().invoke(main, [str(arg) for arg in args])
     assert "Traceback" not in result.stderr
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -55,7 +56,7 @@ def run(*args: object) -> Result:
 
 
 def refused(*args: object, code: int = 2) -> str:
-    """Run what must fail with a single line; return the line."""
+    """Run a command that must fail with a single line; return the line."""
     result = run(*args)
     assert result.exit_code == code, result.output
     lines = result.stderr.splitlines()
@@ -71,7 +72,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of a small scene, which no test changes."""
+    """Files of a small scene; tests must not change them."""
     folder = tmp_path_factory.mktemp("made")
     scene = Scene(background_drift=0.05, seed=3)
     scene.s2d(1).image.write(folder / "a_s2d.fits")
@@ -108,7 +109,7 @@ def cells_of(head: str, line: str) -> dict[str, str]:
 # --- extract -----------------------------------------------------------------------------------
 
 
-def test_extract_is_the_operator(made: Path, here: Path) -> None:
+def test_extract_equals_the_operator(made: Path, here: Path) -> None:
     result = run(
         "extract", made / "a_s2d.fits", "--apcorr", made / "slit.fits",
         "--set", "bkg_coeff=[[0.5],[4.5],[38.5],[43.5]]", "--set", "bkg_fit=median",
@@ -184,12 +185,12 @@ def test_a_failing_file_does_not_stop_the_others(made: Path, here: Path) -> None
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_jobs_say_and_write_the_same(made: Path, here: Path, jobs: int) -> None:
+def test_jobs_print_and_write_the_same(made: Path, here: Path, jobs: int) -> None:
     files = [made / "a_s2d.fits", made / "b_s2d.fits", here / "none_s2d.fits"]
     result = run("extract", *files, "--jobs", jobs, *FIXED)
     assert result.exit_code == 1
     warnings = [line for line in result.stderr.splitlines() if "warning" in line]
-    # Told once, and how often: neither once for each file nor in Python's two lines.
+    # Reported once with the number of files, each on one line.
     assert len(warnings) == 3
     assert "a_s2d.fits: no aperture correction" in warnings[0]
     assert "a_s2d.fits: the aperture (columns 27.00 to 34.00) misses the source" in warnings[1]
@@ -262,11 +263,11 @@ def test_references_of_crds(made: Path, here: Path, monkeypatch: pytest.MonkeyPa
     assert run("extract", image, "--crds", "jwst_1322.pmap", "-o", "2.fits").exit_code == 0
     assert run("extract", image, "--crds", "--apcorr", made / "slit.fits", "--extract1d",
                "crds.json", "-o", "3.fits").exit_code == 0  # fmt: skip
-    assert asked == [None, "jwst_1322.pmap"]  # what is given is not asked for
+    assert asked == [None, "jwst_1322.pmap"]  # given references are not looked up
     operator = Extract1D.from_reference("crds.json", FIXED_SLIT, apcorr=made / "slit.fits")
     for name in ("a_x1d.fits", "2.fits", "3.fits"):
         assert same(read_single(name), operator.run(SlitImage.read(image)))
-    assert "put --crds behind the files" in refused("extract", "--crds", image, image)
+    assert "put --crds after the files" in refused("extract", "--crds", image, image)
 
     def unreachable(file: Any, context: str | None = None) -> dict[str, str | None]:
         raise LRSError("CRDS gives no extract1d reference")
@@ -320,7 +321,9 @@ def all_nan(hdulist: fits.HDUList) -> None:
     ],
     ids=["NIRSpec", "MRS", "i2d", "no SCI", "shapes", "NaN", "no wavelength", "no PIXAR_SR"],
 )
-def test_unfit_products(made: Path, here: Path, change: Change, message: str) -> None:
+def test_products_that_cannot_be_extracted(
+    made: Path, here: Path, change: Change, message: str
+) -> None:
     source = here.parent / "x_s2d.fits"
     with fits.open(made / "a_s2d.fits") as hdulist:
         change(hdulist)
@@ -374,7 +377,7 @@ def test_damaged_files(
         (["--no-such-option"], "No such option"),
     ],
 )
-def test_unfit_options(made: Path, here: Path, args: list[str], message: str) -> None:
+def test_invalid_options(made: Path, here: Path, args: list[str], message: str) -> None:
     for name in ("slit.fits", "slitless.fits", "a_s2d.fits"):
         (here / name).write_bytes((made / name).read_bytes())
     (here / "broken.json").write_text('{"apertures": [')
@@ -397,7 +400,7 @@ def test_disk_full(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert list(here.iterdir()) == []
 
 
-def test_our_own_faults_are_one_line(
+def test_bugs_are_reported_on_one_line(
     made: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(*args: Any) -> None:
@@ -405,7 +408,7 @@ def test_our_own_faults_are_one_line(
 
     monkeypatch.setattr(Extract1D, "run", fault)
     line = refused("extract", made / "a_s2d.fits", *QUIET)
-    assert "a_s2d.fits: ZeroDivisionError: something is wrong (a fault of glue-lrs" in line
+    assert "a_s2d.fits: ZeroDivisionError: something is wrong (a bug in glue-lrs" in line
     assert "ZeroDivisionError" in refused("plot", made / "a_s2d.fits")
     args = ["--traceback", "extract", str(made / "a_s2d.fits"), *QUIET]
     shown = CliRunner().invoke(main, args).stderr
@@ -422,9 +425,9 @@ def operator(**keys: Any) -> Extract1D:
 
 def test_advice_of_an_aperture_that_misses_the_source(made: Path) -> None:
     image = SlitImage.read(made / "a_s2d.fits")  # the source is at column 13.05
-    (text,) = advice(image, operator(use_source_posn=False))
+    (text,) = map(str, advice(image, operator(use_source_posn=False)))
     assert text.startswith("the aperture (columns 27.00 to 34.00) misses the source, which the ")
-    assert "puts at column 13.05 in row 193 (use_source_posn=True would" in text
+    assert "puts at column 13.05 in row 193 (use_source_posn=True moves" in text
     assert advice(image, operator()) == []  # it moves there
     found = {
         edge: advice(image, operator(use_source_posn=False, xstart=edge, xstop=edge + 7))
@@ -449,7 +452,7 @@ def test_advice_of_an_aperture_that_misses_the_source(made: Path) -> None:
         ({"bkg_coeff": [[0.5], [4.5], [17.3], [20.0]]}, ["columns 17.80 to 19.50) overlaps"]),
         ({"bkg_coeff": [[0.5], [8.7], [12.0], [14.0]]}, ["columns 1.00", "columns 12.50"]),
         ({"bkg_coeff": [[0.5], [8.7]], "subtract_background": False}, []),
-        ({"bkg_coeff": [[0.5], [8.7]], "bkg_fit": "median"}, []),  # of which pixel 9 is no part
+        ({"bkg_coeff": [[0.5], [8.7]], "bkg_fit": "median"}, []),  # without pixel 9
         ({"bkg_coeff": [[0.5], [9.5]], "bkg_fit": "median"}, ["columns 1.00 to 9.00) overlaps"]),
         ({"bkg_coeff": [[0.5], [8.5, 0.01]]}, ["in 385 of 387 rows"]),
         ({"bkg_coeff": [[17.5], [20]], "xstart": 22, "xstop": 30}, ["misses the source"]),
@@ -461,19 +464,20 @@ def test_advice_of_an_aperture_that_misses_the_source(made: Path) -> None:
 )
 def test_advice_of_background_regions(made: Path, keys: dict[str, Any], found: list[str]) -> None:
     image = SlitImage.read(made / "a_s2d.fits")
-    texts = advice(image, operator(**{"xstart": 9, "xstop": 17, "use_source_posn": False, **keys}))
+    keys = {"xstart": 9, "xstop": 17, "use_source_posn": False, **keys}
+    texts = [str(note) for note in advice(image, operator(**keys))]
     assert len(texts) == len(found)
     for text, part in zip(texts, found, strict=True):
         assert part in text
 
 
-def test_advice_is_given(made: Path, here: Path) -> None:
+def test_advice_is_printed(made: Path, here: Path) -> None:
     regions = ["--set", "bkg_coeff=[[0.5],[4.5],[33.5],[38.5]]"]
     result = run("extract", made / "a_s2d.fits", *QUIET, *FIXED, *regions)
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
     assert "a_s2d.fits: the aperture (columns 27.00 to 34.00) misses the source" in lines[0]
-    assert "(--set use_source_posn=true would move it there)" in lines[0]
+    assert "(--set use_source_posn=true moves it there)" in lines[0]
     assert "the background region (columns 34.00 to 38.00) overlaps the aperture" in lines[1]
     assert cells_of(*result.stdout.splitlines())["warnings"] == "2"
     result = run("extract", made / "a_s2d.fits", *QUIET, "-o", "moved.fits")
@@ -489,29 +493,28 @@ def test_advice_is_given(made: Path, here: Path) -> None:
         hdulist.writeto(source)
     text = run("info", source).stdout
     assert "note              the aperture (columns 27.00 to 34.00) misses the source" in text
-    assert "would move it there" in text
+    assert "moves it there" in text
     assert "=True" not in text
-    assert (
-        "use_source_posn=True" in json.loads(run("info", "--json", source).stdout)[0]["advice"][0]
-    )
+    (found,) = json.loads(run("info", "--json", source).stdout)
+    assert "--set use_source_posn=true" in found["advice"][0]
     (here / "r.json").write_text(json.dumps({"apertures": [{"id": "ANY", "use_source_posn": False,
                                  "xstart": 20, "xstop": 28}]}))  # fmt: skip
     result = run("reference", "check", "r.json", "--image", made / "a_s2d.fits")
     assert "a_s2d.fits: the aperture (columns 20.00 to 28.00) misses" in result.stderr
 
 
-def test_uncalibrated_images_are_told_of(made: Path, here: Path) -> None:
+def test_uncalibrated_images(made: Path, here: Path) -> None:
     source = here.parent / "x_s2d.fits"
     with fits.open(made / "a_s2d.fits") as hdulist:
         hdulist[0].header["S_PHOTOM"] = "SKIPPED"
         hdulist["SCI"].header["BUNIT"] = "DN/s"
         hdulist.writeto(source)
-    told = "not photometrically calibrated (S_PHOTOM is SKIPPED): the spectrum is in DN/s"
+    note = "not photometrically calibrated (S_PHOTOM is SKIPPED): the spectrum is in DN/s"
     result = run("extract", source, made / "b_s2d.fits", *QUIET)
-    assert result.stderr == f"glue-lrs: warning: {source}: {told}, not in Jy\n"
+    assert result.stderr == f"glue-lrs: warning: {source}: {note}, not in Jy\n"
     head, first, second = result.stdout.splitlines()
     assert [cells_of(head, line)["unit"] for line in (first, second)] == ["DN/s", "Jy"]
-    assert f"note              {told}" in run("info", source).stdout
+    assert f"note              {note}" in run("info", source).stdout
 
 
 def test_the_correction_is_that_of_the_subarray(made: Path, here: Path) -> None:
@@ -543,23 +546,23 @@ def test_the_correction_is_that_of_the_subarray(made: Path, here: Path) -> None:
 # --- words -------------------------------------------------------------------------------------
 
 
-def test_warnings_speak_the_command_lines_language(made: Path, here: Path) -> None:
+def test_warnings_use_the_syntax_of_the_command_line(made: Path, here: Path) -> None:
     with fits.open(made / "a_s2d.fits") as hdulist:
         hdulist["SCI"].data[100:200, 12:15] = np.nan
         hdulist["SCI"].header["SRCTYPE"] = "BANANA"
         hdulist.writeto("x_s2d.fits")
     result = run("extract", "x_s2d.fits", "--set", "use_source_posn=true")
     assert "(give --apcorr FITS, or --set apply_apcorr=false)" in result.stderr
-    assert "(--set max_lost=0 would mask them)" in result.stderr
-    assert "(--set use_source_posn=true would move it to the source)" in result.stderr
+    assert "(--set max_lost=0 masks these rows)" in result.stderr
+    assert "(--set use_source_posn=true moves it to the source)" in result.stderr
     assert not re.search("=(True|False|None)", result.stderr)
-    assert "(max_lost=0 would" in " ".join(read_single("x_x1d.fits").provenance["notes"])
+    assert "(max_lost=0 masks" in " ".join(read_single("x_x1d.fits").provenance["notes"])
     text = " ".join(run("info", "x_x1d.fits").stdout.split())
-    assert "(--set max_lost=0 would mask them)" in text
+    assert "(max_lost=0 masks these rows)" in text  # recorded notes are shown as recorded
     assert "options fixed_background=false, max_lost=null" in text  # no words of ours: as stored
     edit = ["reference", "edit", "--exp-type", FIXED_SLIT]
     line = refused(*edit, "--set", "position_offset=1.5")
-    assert "give --image FILE" in line
+    assert "or give --image FILE" in line
     line = refused(*edit, "--set", "max_lost=0.25", "-o", "x.json")
     assert "glue-lrs extract --set max_lost=0.25" in line
     line = refused("reference", "show", "max_lost=0.json")  # the name of a file stays what it is
@@ -590,7 +593,7 @@ def test_empty_names(made: Path, here: Path, args: list[str]) -> None:
 
 
 def test_names_that_are_not_utf8(made: Path, here: Path) -> None:
-    """They are neither text nor good YAML, and "$" begins a formula in a picture."""
+    """They are neither text nor valid YAML, and "$" starts mathematical text in a figure."""
     name = os.fsdecode(b"odd\xff$x^$_s2d.fits")
     (here / name).write_bytes((made / "a_s2d.fits").read_bytes())
     result = run("extract", name, "--plot", *QUIET)
@@ -603,7 +606,7 @@ def test_names_that_are_not_utf8(made: Path, here: Path) -> None:
     assert sorted(tree(here)) == sorted([name, spectrum, spectrum.replace("fits", "png")])
     found = read_single(spectrum)
     assert found.provenance["input"]["filename"].endswith("/odd\\udcff$x^$_s2d.fits")
-    assert same(found.provenance.rerun(input=name), found)
+    assert same(rerun(found.provenance, input=name), found)
     for args in (["info", name, spectrum], ["plot", name], ["info", "--json", spectrum]):
         result = run(*args)
         assert result.exit_code == 0, result.stderr
@@ -623,7 +626,7 @@ def test_names_that_are_not_utf8(made: Path, here: Path) -> None:
 
 @pytest.fixture
 def terminal() -> Iterator[None]:
-    """Ctrl-C as a terminal's programs get it: a shell's background jobs ignore it."""
+    """Ctrl-C as in a terminal; background jobs of a shell ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -634,7 +637,7 @@ def terminal() -> Iterator[None]:
 def test_interrupted_while_writing(
     made: Path, here: Path, monkeypatch: pytest.MonkeyPatch, swallowed: bool | None
 ) -> None:
-    """Whatever a library makes of it: another error (True), or nothing (None)."""
+    """A library may convert it to another error (True), or suppress it (None)."""
     kept = fits.HDUList.writeto
 
     def half(self: fits.HDUList, name: Path, *args: Any, **kwargs: Any) -> None:
@@ -663,7 +666,7 @@ def test_interrupted_while_writing(
         assert list(here.iterdir()) == []
 
 
-def test_interrupted_while_words_are_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_while_parsing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
@@ -696,7 +699,7 @@ if __name__ == "__main__":
 
 
 def program(here: Path, name: str, slow: bool, *args: object) -> subprocess.Popen[str]:
-    """Start glue-lrs under its own name, in a group of processes as a terminal would."""
+    """Start glue-lrs in its own process group, like a terminal."""
     path = here.parent / "glue-lrs"
     path.write_text(PROGRAM.format(name=name, slow=slow))
     return subprocess.Popen(
@@ -882,7 +885,7 @@ def test_reference_check(made: Path, here: Path) -> None:
     )
 
 
-def test_reference_check_tells_every_error(here: Path) -> None:
+def test_reference_check_reports_all_errors(here: Path) -> None:
     document = {
         "apertures": [
             {"x": 1},
@@ -960,8 +963,8 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
             [made / "c_calints.fits", "--integration", "4", "-o", "x.png"],
             "c_calints.fits: --integration is 4, expected 1 to 3",
         ),
-        (["a_x1d.fits", "--integration", "1", "-o", "x.png"], "a_x1d.fits: is no stack"),
-        ([made / "a_s2d.fits", "--integration", "2", "-o", "x.png"], "a_s2d.fits: is no stack"),
+        (["a_x1d.fits", "--integration", "1", "-o", "x.png"], "a_x1d.fits: is not a stack"),
+        ([made / "a_s2d.fits", "--integration", "2", "-o", "x.png"], "a_s2d.fits: is not a stack"),
         (["c_x1dints.fits", "--integration", "0", "-o", "x.png"], "--integration is 0"),
         (["a_x1d.fits", "--set", "xstart=3", "-o", "x.png"], "for images"),
         ([made / "a_s2d.fits", made / "b_s2d.fits", "-o", "x.png"], "2 images"),
@@ -974,7 +977,7 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
     assert (here / "a_x1d.png").read_bytes() != before
 
 
-def test_pictures_of_files_of_the_same_name(made: Path, here: Path) -> None:
+def test_plots_of_files_of_the_same_name(made: Path, here: Path) -> None:
     for folder, name in (("a", "a"), ("b", "b"), ("c/b", "a")):
         (here / folder).mkdir(parents=True)
         (here / folder / "x.fits").write_bytes((made / f"{name}_s2d.fits").read_bytes())
@@ -1093,15 +1096,15 @@ def test_combine_as_the_pipeline_does(made: Path, here: Path) -> None:
     np.testing.assert_array_equal(found.columns["FLUX"], expected.columns["FLUX"])
 
 
-def test_a_combined_spectrum_is_told_and_drawn(made: Path, here: Path) -> None:
+def test_info_and_plot_of_a_combined_spectrum(made: Path, here: Path) -> None:
     paths = [made / "a_s2d.fits", made / "b_s2d.fits"]
     assert run("combine", *paths, *QUIET, "-o", "ab_c1d.fits").exit_code == 0
     assert run("extract", paths[0], *QUIET).exit_code == 0
-    told = run("info", "ab_c1d.fits")
-    assert told.exit_code == 0, told.stderr
-    assert "c1d: spectra combined to one" in told.stdout
-    assert "spectrum 2 (b_s2d.fits), 38" in told.stdout
-    assert 'weights="exposure_time"' in told.stdout
+    shown = run("info", "ab_c1d.fits")
+    assert shown.exit_code == 0, shown.stderr
+    assert "c1d: spectra combined to one" in shown.stdout
+    assert "spectrum 2 (b_s2d.fits), 38" in shown.stdout
+    assert 'weights="exposure_time"' in shown.stdout
     (facts,) = json.loads(run("info", "--json", "ab_c1d.fits").stdout)
     assert facts["product"] == "c1d"
     assert [one["rows_clipped"] for one in facts["made_by_glue_lrs"]["inputs"]] == [0, 0]
@@ -1113,7 +1116,7 @@ def test_a_combined_spectrum_is_told_and_drawn(made: Path, here: Path) -> None:
     assert refused("extract", "ab_c1d.fits").endswith(expected)
 
 
-def test_combine_refuses_what_it_cannot_combine(made: Path, here: Path) -> None:
+def test_combine_of_invalid_inputs(made: Path, here: Path) -> None:
     (here / "old_c1d.fits").write_text("mine")
     nods = [made / "a_s2d.fits", made / "b_s2d.fits"]
     assert "old_c1d.fits: exists" in refused("combine", *nods, *QUIET, "-o", "old_c1d.fits")
@@ -1162,7 +1165,7 @@ def test_extract_optimally(made: Path, here: Path) -> None:
     assert run("combine", *nods, *optimal, "-o", "both_c1d.fits").exit_code == 0
 
 
-def test_what_optimal_extraction_cannot_do_is_told(made: Path, here: Path) -> None:
+def test_invalid_settings_of_optimal_extraction(made: Path, here: Path) -> None:
     image = made / "a_s2d.fits"
     text = refused("extract", image, "--set", "extraction_type=optimal", "--set",
                    "optimal_mode=psf")  # fmt: skip
@@ -1190,13 +1193,13 @@ def test_psf_of_crds(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) ->
     found["psf"] = None
     result = run("extract", image, *optimal, "-o", "2.fits")
     assert result.exit_code == 0
-    assert "CRDS has no PSF reference for this file; the profile is learned" in result.stderr
+    assert "CRDS has no PSF reference for this file; the profile is fitted" in result.stderr
 
 
 # --- measure -------------------------------------------------------------------------------------
 
 
-def test_measure_prints_and_draws(made: Path, here: Path) -> None:
+def test_measure_prints_and_plots(made: Path, here: Path) -> None:
     result = run("measure", made / "a_s2d.fits")
     assert result.exit_code == 0, result.stderr
     found, curve, _ = measure_with_growth(SlitImage.read(made / "a_s2d.fits"))
@@ -1234,7 +1237,7 @@ def test_measure_writes_a_reference(
 
 
 def test_measure_writes_a_reference_where_the_trace_bends(made: Path, here: Path) -> None:
-    """A tapered aperture is a polynomial of the wavelength, and so has the background to be."""
+    """A tapered aperture is a polynomial of the wavelength, so the background must be one too."""
     stack = made / "c_calints.fits"
     for width in ("3fwhm", "best", "30"):
         written = ["--reference", f"{width}.json", "--width", width]
@@ -1253,7 +1256,7 @@ def test_measure_writes_a_reference_where_the_trace_bends(made: Path, here: Path
     assert "x.json" not in tree(here)
 
 
-def test_measure_refuses(made: Path, here: Path) -> None:
+def test_measure_with_invalid_options(made: Path, here: Path) -> None:
     image = made / "a_s2d.fits"
     assert "expected best, columns such as 8, or 3fwhm" in refused(
         "measure", image, "--width", "3px"
@@ -1273,11 +1276,13 @@ def test_measure_refuses(made: Path, here: Path) -> None:
 # --- view (what it opens is tested in tests/viewers/qt) ------------------------------------------
 
 
-def test_view_says_what_is_missing(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_view_without_qt(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
     (here / "old.png").write_text("mine")
     image = made / "a_s2d.fits"
-    assert "old.png: exists, give --overwrite" in refused("view", image, "--screenshot", "old.png")
+    assert "old.png: exists, expected a new name (--overwrite replaces it)" in refused(
+        "view", image, "--screenshot", "old.png"
+    )
     assert refused("view", "none.fits").endswith("none.fits: no such file")
     for name in ("PyQt6", "PySide6", "PyQt5", "PySide2", "qtpy"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -1,4 +1,4 @@
-"""Combining spectra: the arithmetic, what is refused, and simulated truth."""
+"""Combination of spectra: arithmetic, errors and warnings, simulated truth."""
 
 from __future__ import annotations
 
@@ -12,92 +12,30 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from specutils import Spectrum, SpectrumList
 from specutils.analysis import line_flux
 
-import glue_lrs.combination.combine as module
 from glue_lrs import Aperture, Extract1D
-from glue_lrs.combination import combination, pipeline
+from glue_lrs.combination import combination
 from glue_lrs.combination.combination import COLUMNS, Combination
-from glue_lrs.combination.combine import combine
+from glue_lrs.combination.combine import WEIGHTS, combine
+from glue_lrs.combination.pipeline import grid_position
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.image.slit_image import SlitImage
-from glue_lrs.plotting.spectra import plot_comparison
+from glue_lrs.plotting import plot_comparison
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source, Supernova
 from glue_lrs.simulation.truth import Simulated
-from glue_lrs.spectra.columns import column_units
 from glue_lrs.spectra.extraction import Extraction
-from glue_lrs.spectra.provenance import Provenance
-
-SIZE = 60
-WAVE = np.linspace(14.0, 4.0, SIZE) ** 1.05
-
-
-def spectrum(
-    flux: Any = None,
-    error: Any = 0.1,
-    wave: np.ndarray = WAVE,
-    seed: int = 0,
-    time: float = 332.0,
-    calibrated: bool = True,
-    **cards: Any,
-) -> Extraction:
-    """One spectrum; its surface brightness is ten times its flux."""
-    rng = np.random.default_rng(seed)
-    flux = rng.normal(1.0, 0.1, wave.size) if flux is None else np.broadcast_to(flux, wave.shape)
-    flux = np.array(flux, dtype=float)
-    error = np.array(np.broadcast_to(error, wave.shape), dtype=float)
-    columns = {
-        "WAVELENGTH": wave,
-        "FLUX": flux,
-        "FLUX_ERROR": error,
-        "FLUX_VAR_FLAT": 0.3 * error**2,
-        "SURF_BRIGHT": 10.0 * flux,
-        "SB_ERROR": 10.0 * error,
-        "SB_VAR_FLAT": 30.0 * error**2,
-        "DQ": np.zeros(wave.size, dtype=np.uint32),
-    }
-    header = fits.Header({"TELESCOP": "JWST", "INSTRUME": "MIRI", "EXP_TYPE": "MIR_LRS-FIXEDSLIT"})
-    header.update({"EFFEXPTM": time, "EFFINTTM": time / 4})
-    header.update(cards)
-    units = column_units(calibrated)
-    return Extraction(
-        columns=columns,
-        units={name: units[name] for name in columns if name in units},
-        header=header,
-        keywords_source={"SRCTYPE": "POINT", "SPORDER": 1, "EXTRXSTR": 3.0},
-        provenance=Provenance({"step": {}}, notes=["as measured"]),
-    )
-
-
-def stack(parts: list[Extraction]) -> Extraction:
-    names = parts[0].columns
-    return replace(
-        parts[0],
-        columns={name: np.stack([one.columns[name] for one in parts]) for name in names},
-    )
-
-
-def lose(extraction: Extraction, rows: Any, by: str = "nan") -> Extraction:
-    """The same with rows lost, as an extraction leaves them."""
-    columns = {name: np.array(values) for name, values in extraction.columns.items()}
-    columns["DQ"][rows] |= 1
-    if by == "nan":
-        for name in columns:
-            if name not in ("WAVELENGTH", "DQ"):
-                columns[name][rows] = np.nan
-    return replace(extraction, columns=columns)
-
+from tests.helpers.spectra import SIZE, WAVE, lose, nods, spectrum, stack
 
 # --- the mean -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weights", module.WEIGHTS)
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("bad", [(), (0, 7, 8, SIZE - 1)])
 def test_one_spectrum_stays_as_it_is(weights: str, bad: tuple[int, ...]) -> None:
     one = lose(spectrum(), list(bad)) if bad else spectrum()
@@ -140,7 +78,7 @@ def test_the_weighted_mean_and_its_error(weights: str, each: list[float]) -> Non
     assert [one.rows_used for one in made.inputs] == [SIZE, SIZE - 1, SIZE - 2]
 
 
-def test_a_row_that_nobody_has_stays_without_a_value() -> None:
+def test_an_element_without_a_usable_input_is_nan() -> None:
     given = [lose(spectrum(seed=k), [4], by="dq" if k else "nan") for k in range(3)]
     given[0].columns["DQ"][4] |= 8
     made = combine(given)
@@ -151,22 +89,22 @@ def test_a_row_that_nobody_has_stays_without_a_value() -> None:
         assert np.isfinite(np.delete(made.columns[name], row)).all()
     assert (made.columns["DQ"][row], made.columns["N_INPUT"][row]) == (9, 0)
     assert made.columns["WEIGHT"][row] == 0
-    # The pipeline's way leaves it out.
-    with pytest.warns(LRSWarning, match=f"1 of {SIZE} elements have no input, they are gone"):
+    # The pipeline removes it.
+    with pytest.warns(LRSWarning, match=f"1 of {SIZE} elements have no input and are removed"):
         assert combine(given, mode="pipeline").wavelength.size == SIZE - 1
 
 
-def test_flags_of_what_is_used_are_kept() -> None:
+def test_flags_of_used_elements_are_kept() -> None:
     given = [spectrum(seed=k) for k in range(2)]
     given[0].columns["DQ"][3], given[1].columns["DQ"][3] = 4, 16
     given[0] = lose(given[0], 8)
     given[0].columns["DQ"][8] = 1 | 32
     made = combine(given).columns["DQ"][::-1]
     assert made[3] == 20
-    assert made[8] == 0  # the other input has nothing to say of it
+    assert made[8] == 0  # only the flags of used inputs count
 
 
-def test_an_error_that_is_not_known_is_not_0() -> None:
+def test_an_unknown_error_does_not_count_as_0() -> None:
     given = [spectrum(seed=k) for k in range(2)]
     given[0].columns["FLUX_ERROR"][3] = np.nan
     given[0].columns["SURF_BRIGHT"][5] = np.nan
@@ -174,7 +112,7 @@ def test_an_error_that_is_not_known_is_not_0() -> None:
     row = SIZE - 1 - 3
     assert np.isfinite(made.columns["FLUX"][row])
     assert np.isnan(made.columns["ERROR"][row])
-    # A surface brightness that is missing has no weight.
+    # A missing surface brightness has no weight.
     other = given[1].columns["SURF_BRIGHT"][5]
     assert made.columns["SURF_BRIGHT"][SIZE - 1 - 5] == pytest.approx(other)
     pipeline = combine(given, mode="pipeline")
@@ -193,10 +131,10 @@ def test_an_error_that_is_not_known_is_not_0() -> None:
     weights=st.sampled_from(["unit", "exposure_time", "inverse_variance"]),
     slope=st.floats(-1.0, 1.0),
 )
-def test_a_straight_line_is_kept_whatever_the_grids(
+def test_a_straight_line_is_kept_for_any_grids(
     shifts: list[float], sizes: list[int], lost: list[int], weights: str, slope: float
 ) -> None:
-    """An element's wavelength is that of the flux in it, so a line comes out as the line."""
+    """Wavelength and flux have the same weights, so that points on a line stay on the line."""
     step = WAVE[0] - WAVE[1]
     given = []
     for number, shift in enumerate([0.0, *shifts]):
@@ -213,7 +151,7 @@ def test_a_straight_line_is_kept_whatever_the_grids(
     used = made.columns["N_INPUT"] > 0
     np.testing.assert_allclose(made.columns["FLUX"][used], line[used], rtol=1e-9, atol=1e-9)
     assert np.isnan(made.columns["FLUX"][~used]).all()
-    # Nothing is lost at the ends, and nobody counts twice in a place.
+    # No element is lost at the ends, and no input counts twice in an element.
     ends = [one.wavelength[~one.mask] for one in given]
     assert made.columns["N_INPUT"].max() <= len(given)
     assert made.wavelength[0] <= max(wave.min() for wave in ends) + 1e-9
@@ -221,7 +159,7 @@ def test_a_straight_line_is_kept_whatever_the_grids(
 
 
 def test_elements_beyond_the_ends_are_not_lost() -> None:
-    """Half of the elements at the ends have no place in the pipeline's grid."""
+    """The pipeline loses half of the elements at the ends of its grid."""
     step = WAVE[0] - WAVE[1]
     given = [spectrum(seed=k, wave=WAVE + 0.2 * k * step) for k in range(3)]
     made = combine(given)
@@ -230,8 +168,8 @@ def test_elements_beyond_the_ends_are_not_lost() -> None:
     assert pipeline.columns["N_INPUT"].sum() < 3 * SIZE
 
 
-def test_the_mean_of_equal_wavelengths_loses_no_row() -> None:
-    """Rounding puts the pipeline's outermost element inside of those it is the mean of."""
+def test_the_mean_of_equal_wavelengths_loses_no_element() -> None:
+    """Rounding may shift the outermost element of the pipeline's grid inside its inputs."""
     lost = []
     for number in range(2, 14):
         given = [spectrum(seed=k) for k in range(number)]
@@ -255,7 +193,7 @@ def test_several_elements_in_one_place_are_averaged() -> None:
     np.testing.assert_allclose(made.columns["FLUX"][both], (1.0 + 3.0) / 2)
     error = np.sqrt(0.1**2 + 0.2**2 / 2) / 2
     np.testing.assert_allclose(made.columns["ERROR"][both], error)
-    # The pipeline lets the last one win.
+    # The pipeline keeps the last one.
     pipeline = combine([replace(coarse), fine], mode="pipeline")
     inside = pipeline.columns["N_INPUT"] > 1
     assert inside.any()
@@ -271,18 +209,20 @@ def test_ranges_that_do_not_overlap_are_joined() -> None:
     assert (made.columns["N_INPUT"] == 1).all()
 
 
-def test_a_hole_in_one_is_filled_by_the_other() -> None:
-    whole = np.arange(5.0, 14.0, 0.1)
-    holed = spectrum(1.0, wave=np.delete(np.append(whole, [14.0, 14.1, 14.2, 14.3]), [40, 41]))
-    made = combine([holed, spectrum(3.0, wave=whole)])
-    assert made.wavelength.size == whole.size + 4
+def test_a_gap_in_one_input_is_filled_by_the_other() -> None:
+    complete = np.arange(5.0, 14.0, 0.1)
+    with_gap = spectrum(
+        1.0, wave=np.delete(np.append(complete, [14.0, 14.1, 14.2, 14.3]), [40, 41])
+    )
+    made = combine([with_gap, spectrum(3.0, wave=complete)])
+    assert made.wavelength.size == complete.size + 4
     assert made.columns["FLUX"][[39, 40, 41, 42]].tolist() == [2.0, 3.0, 3.0, 2.0]
 
 
 # --- clipping -------------------------------------------------------------------------------------
 
 
-def test_an_outlier_is_clipped_and_told() -> None:
+def test_an_outlier_is_clipped_and_counted() -> None:
     given = [spectrum(seed=k) for k in range(4)]
     given[2].columns["FLUX"][10] += 5.0
     given[2].columns["DQ"][10] = 4
@@ -301,7 +241,7 @@ def test_an_outlier_is_clipped_and_told() -> None:
 
 
 def test_each_element_is_clipped_by_its_own_error() -> None:
-    """What is far from the others with a large error stays; with a small one it goes."""
+    """The same difference is clipped with a small error, and kept with a large one."""
     given = [spectrum(1.0 + 0.01 * k, error=0.1) for k in range(5)]
     given[1].columns["FLUX"][10] += 1.5
     given[1].columns["FLUX_ERROR"][10] = 1.0
@@ -321,15 +261,15 @@ def test_fewer_than_three_are_not_clipped() -> None:
     assert not made.clipped.any()
     with pytest.warns(LRSWarning, match="one spectrum is not clipped"):
         combine(given[:1], sigma_clip=3.0)
-    # Nor rows of which only two are left.
+    # Nor are elements with only two usable inputs.
     three = [*given, lose(spectrum(seed=9), [10])]
     assert not combine(three, sigma_clip=5.0).clipped.any()  # type: ignore[union-attr]
-    # Of two inputs the pipeline clips both, and the row is gone.
-    with pytest.warns(LRSWarning, match="they are gone"):
+    # The pipeline clips both of two inputs, and removes the element.
+    with pytest.warns(LRSWarning, match="have no input and are removed"):
         assert combine(given, sigma_clip=5.0, mode="pipeline").wavelength.size < SIZE
 
 
-def test_unequal_exposure_times_are_no_outliers() -> None:
+def test_unequal_exposure_times_are_not_clipped() -> None:
     """The pipeline compares flux times weight."""
     times = (100.0, 300.0, 300.0, 300.0)
     given = [spectrum(seed=k, time=t) for k, t in enumerate(times)]
@@ -338,7 +278,7 @@ def test_unequal_exposure_times_are_no_outliers() -> None:
     assert short.rows_clipped > 0.9 * SIZE
 
 
-def test_an_input_that_differs_all_along_is_not_clipped() -> None:
+def test_a_persistent_difference_is_not_clipped() -> None:
     """Nods of a bright source differ by more than their noise."""
     true = Supernova(level=1.0)(WAVE)
     rng = np.random.default_rng(1)
@@ -352,7 +292,7 @@ def test_an_input_that_differs_all_along_is_not_clipped() -> None:
     assert np.argwhere(made.clipped).tolist() == [[0, SIZE - 1 - 30]]
 
 
-def test_a_background_that_was_left_in_one_is_not_clipped() -> None:
+def test_a_background_in_one_input_is_not_clipped() -> None:
     wave = np.linspace(14.0, 5.0, 386)
     true = 20.0 * np.exp(-((wave - 7.0) ** 2))
     rng = np.random.default_rng(2)
@@ -368,8 +308,8 @@ def test_normal_noise_is_hardly_clipped(number: int) -> None:
     rng = np.random.default_rng(number)
     wave = np.linspace(5.0, 14.0, 4000)
     given = [spectrum(rng.normal(1.0, 0.1, 4000), wave=wave) for _ in range(number)]
-    share = np.mean(combine(given, sigma_clip=3.0).clipped)  # type: ignore[arg-type]
-    assert 2e-4 < share < 0.0027  # that of a normal distribution
+    fraction = np.mean(combine(given, sigma_clip=3.0).clipped)  # type: ignore[arg-type]
+    assert 2e-4 < fraction < 0.0027  # that of a normal distribution
 
 
 # --- inverse variances ----------------------------------------------------------------------------
@@ -385,11 +325,11 @@ def test_inverse_variance_weights_are_those_of_the_errors() -> None:
     assert u.Unit(made.units["WEIGHT"]) == u.Jy**-2
 
 
-def test_one_variance_that_is_far_off_counts() -> None:
-    """A row with a cut ramp has little weight, though variances are smoothed."""
+def test_a_jump_of_one_variance_is_kept() -> None:
+    """An element with a truncated ramp has little weight, although variances are smoothed."""
     given = [spectrum(seed=1), spectrum(seed=2)]
     given[0].columns["FLUX_ERROR"][20] = 1.0
-    # A line raises the variances of both: that is nothing special.
+    # A spectral line raises the variances of both inputs: no jump.
     for one in given:
         one.columns["FLUX_ERROR"][40] = 1.0
     made = combine(given, weights="inverse_variance")
@@ -399,7 +339,7 @@ def test_one_variance_that_is_far_off_counts() -> None:
     assert made.columns["FLUX"][line] == pytest.approx((f[0][line] + f[1][line]) / 2)
 
 
-def test_the_weight_of_an_element_does_not_hang_on_its_own_noise() -> None:
+def test_the_weight_of_an_element_is_independent_of_its_noise() -> None:
     rng = np.random.default_rng(3)
     given = [spectrum(seed=k, error=rng.uniform(0.08, 0.12, SIZE)) for k in (1, 2)]
     row = 20
@@ -408,12 +348,12 @@ def test_the_weight_of_an_element_does_not_hang_on_its_own_noise() -> None:
     given[0].columns["FLUX_ERROR"][row] = 0.119
     after = combine(given, weights="inverse_variance").columns["WEIGHT"][::-1]
     np.testing.assert_array_equal(after[row - 1 : row + 2], before[row - 1 : row + 2])
-    assert not np.array_equal(after, before)  # that of others does
+    assert not np.array_equal(after, before)  # those of others depend on it
 
 
 @pytest.mark.parametrize(("number", "mean"), [(2, 9), (4, 9), (4, 25), (2, 100)])
-def test_counted_photons_are_not_drawn_down(number: int, mean: int) -> None:
-    """Poisson noise alone, S/N 3 to 10; the inverse of each variance loses up to 9%."""
+def test_poisson_noise_does_not_bias_the_mean(number: int, mean: int) -> None:
+    """Poisson noise, S/N 3 to 10; unsmoothed inverse variances bias the mean by up to 9%."""
     rng = np.random.default_rng(number + mean)
     wave = np.linspace(5.0, 14.0, 300_000)
     counts = rng.poisson(mean, (number, wave.size)).astype(float)
@@ -445,7 +385,7 @@ def test_rows_without_an_error_have_no_inverse_variance() -> None:
 
 
 def box(simulated: Simulated) -> Extraction:
-    """The light of the source within 4 pixels of its column, whole pixels."""
+    """Extract the source within 4 pixels of its column, without fractional pixels."""
     column = int(np.rint(np.nanmean(simulated.truth.column)))
     return Extract1D(aperture=Aperture.from_edges(column - 4.5, column + 4.5)).run(simulated.image)
 
@@ -457,7 +397,7 @@ def truth_in_box(simulated: Simulated) -> np.ndarray:
 
 
 def partial(truth: Any, lower: float, upper: float) -> np.ndarray:
-    """Light between two edges; pixels that are cut count as evenly lit."""
+    """Light between two edges, spread evenly over pixels that an edge divides."""
     first, last = int(np.ceil(lower - 0.5)), int(np.floor(upper + 0.5))
     return (
         truth.enclosed(first + 0.5, last - 0.5)
@@ -502,15 +442,15 @@ def test_nods_give_the_true_flux_within_their_errors(level: float, weights: str)
     assert {3e-6: 4, 1.5e-4: 100, 1e-2: 1000}[level] < signal < 3000
 
 
-def test_variances_from_few_photons_do_not_draw_the_flux_down() -> None:
-    """Next to no background: the noise is that of the source, which its variance is taken from."""
+def test_variances_from_few_photons_do_not_bias_the_flux() -> None:
+    """Faint background: the noise is that of the source, as is the variance estimated from it."""
     scene = {"background": 0.002, "read_noise": 0.2, "exposure_time": 4.0}
     pulls, bias, error, signal = pulls_and_bias(2e-5, "inverse_variance", 40, **scene)
     assert signal < 20
     assert error < 0.001
     assert abs(bias) < 0.003
     assert 0.95 < pulls.std() < 1.05
-    # The inverse of each variance as it is draws the flux down by more than that.
+    # Unsmoothed inverse variances bias the flux by more than that.
     low = []
     for seed in range(40):
         source = Source(flux=Supernova(level=2e-5), halo=0.0)
@@ -554,12 +494,7 @@ def test_integrations_share_the_error_of_the_flat_field() -> None:
             apart = combine(separate)
         without.append(difference / apart.columns["ERROR"][good])
     assert 0.95 < np.concatenate(found).std() < 1.05
-    assert np.concatenate(without).std() > 1.3  # as if each had a flat field of its own
-
-
-def nods(seed: int = 1, **options: Any) -> list[Simulated]:
-    scene = Scene(sources=(Source(flux=Supernova(level=1.5e-4), halo=0.0),), seed=seed, **options)
-    return [scene.s2d(nod=1), scene.s2d(nod=2)]
+    assert np.concatenate(without).std() > 1.3  # as if the flat errors were independent
 
 
 def test_a_nod_pair_in_one_call() -> None:
@@ -582,10 +517,10 @@ def test_a_nod_pair_in_one_call() -> None:
     assert ratio == pytest.approx(np.sqrt(2), rel=0.02)
 
 
-# --- what goes in and comes out -------------------------------------------------------------------
+# --- inputs and outputs ---------------------------------------------------------------------------
 
 
-def test_spectra_of_all_kinds_are_the_same() -> None:
+def test_all_types_of_input_are_equivalent() -> None:
     given = [lose(spectrum(seed=k), [5 * k]) for k in range(3)]
     expected = combine(given)
     as_spectra = SpectrumList([one.to_spectrum() for one in given])
@@ -593,20 +528,20 @@ def test_spectra_of_all_kinds_are_the_same() -> None:
         made = combine(same)
         for name in COLUMNS:
             np.testing.assert_array_equal(made.columns[name], expected.columns[name])
-    # One that was changed counts with what it is now.
+    # A changed spectrum is combined with its current values.
     doubled = [one.to_spectrum() * 2.0 for one in given]
     made = combine(doubled)
     np.testing.assert_allclose(made.columns["FLUX"], 2 * expected.columns["FLUX"])
     np.testing.assert_allclose(made.columns["ERROR"], 2 * expected.columns["ERROR"])
     assert np.isnan(made.columns["SURF_BRIGHT"]).all()
-    # A stack is its integrations; a single object needs no list.
-    whole = stack(given)
-    made = combine(whole)
+    # A stack is equivalent to its integrations; a single object needs no list.
+    integrations = stack(given)
+    made = combine(integrations)
     assert len(made.inputs) == 3
     assert [one.integration for one in made.inputs] == [0, 1, 2]
     np.testing.assert_array_equal(made.columns["FLUX"], expected.columns["FLUX"])
     np.testing.assert_array_equal(
-        combine(whole.to_spectrum()).columns["FLUX"], expected.columns["FLUX"]
+        combine(integrations.to_spectrum()).columns["FLUX"], expected.columns["FLUX"]
     )
 
 
@@ -654,13 +589,13 @@ def test_the_spectrum_for_specutils() -> None:
         made.to_spectrum("ERROR")  # type: ignore[arg-type]
 
 
-def test_the_table_and_what_is_printed() -> None:
+def test_table_and_repr() -> None:
     made = combine([spectrum(seed=k) for k in range(2)])
     assert made.table.colnames == list(COLUMNS)
     assert made.table["FLUX"].unit == u.Jy
     assert made.table["WEIGHT"].unit == u.s
     assert repr(made) == f"<Combination of 2 spectra, {SIZE}, 4.29 to 15.97 um>"
-    assert repr(made.provenance) == "<Record of a combination>"
+    assert repr(made.provenance) == "<Provenance of a combination>"
     assert made.keywords == {"SRCTYPE": "POINT", "SPORDER": 1}
     extraction = made.to_extraction()
     np.testing.assert_array_equal(extraction.columns["FLUX_ERROR"], made.columns["ERROR"])
@@ -672,7 +607,7 @@ def test_the_table_and_what_is_printed() -> None:
     assert isinstance(plot_comparison({"both": made.to_extraction()}), Figure)
 
 
-def test_inputs_are_told_and_checksums_made_when_asked_for(
+def test_inputs_are_recorded_and_checksums_computed_on_access(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
@@ -694,7 +629,7 @@ def test_inputs_are_told_and_checksums_made_when_asked_for(
     assert made.inputs[0].label == "spectrum 1 (nod0_x1d.fits)"
     assert made.inputs[0].exposure_time == 332.0
     assert len(looked) == 2
-    # An image from a file stands for what was extracted of it.
+    # The file of an extracted image is that of the image.
     image = nods()[0].image
     image.write(tmp_path / "a_s2d.fits")
     read = SlitImage.read(tmp_path / "a_s2d.fits")
@@ -703,7 +638,7 @@ def test_inputs_are_told_and_checksums_made_when_asked_for(
     assert combine([image], extract=extract).inputs[0].filename is None
 
 
-@pytest.mark.filterwarnings("ignore:.*they are gone")
+@pytest.mark.filterwarnings("ignore:.*have no input and are removed")
 def test_inputs_are_not_changed() -> None:
     given = [lose(spectrum(seed=k), [k]) for k in range(4)]
     before = [
@@ -718,7 +653,7 @@ def test_inputs_are_not_changed() -> None:
             np.testing.assert_array_equal(one.columns[name], values)
 
 
-# --- what is refused, and told --------------------------------------------------------------------
+# --- errors and warnings --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -762,7 +697,7 @@ def test_inputs_are_not_changed() -> None:
         ([nods()[0].image], {"extract": 3}, "extract is a int, expected an Extract1D"),
     ],
 )
-def test_what_is_refused(given: Any, options: dict[str, Any], message: str) -> None:
+def test_invalid_arguments(given: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(LRSError, match=message) as caught:
         combine(given, **options)
     assert "\n" not in str(caught.value)
@@ -776,7 +711,7 @@ def test_a_missing_time_is_named() -> None:
     assert combine([one], weights="unit").wavelength.size == SIZE
 
 
-def test_nothing_usable_is_refused() -> None:
+def test_no_usable_flux_is_an_error() -> None:
     empty = lose(spectrum(), slice(None))
     with pytest.raises(LRSError, match="no spectrum has a usable flux"):
         combine([empty, empty])
@@ -788,7 +723,7 @@ def test_nothing_usable_is_refused() -> None:
     assert made.header["EFFEXPTM"] == 332.0
 
 
-def test_other_targets_and_the_same_spectrum_twice_are_told() -> None:
+def test_other_targets_and_repeated_spectra_give_a_warning() -> None:
     a, b = spectrum(TARGNAME="SN"), spectrum(seed=1, TARGNAME="GALAXY")
     with pytest.warns(LRSWarning, match="spectrum 2: the target is GALAXY, that of spectrum 1 is"):
         made = combine([a, b])
@@ -800,7 +735,7 @@ def test_other_targets_and_the_same_spectrum_twice_are_told() -> None:
 
 def test_the_pipelines_grid_must_rise() -> None:
     with pytest.raises(LRSError, match="the same wavelength twice"):
-        pipeline._pipeline_place(np.array([1.0, 1.0, 2.0]), np.array([1.5]))
+        grid_position(np.array([1.0, 1.0, 2.0]), np.array([1.5]))
 
 
 def test_frozen() -> None:
@@ -823,14 +758,14 @@ def without_errors(one: Extraction) -> Extraction:
     return replace(one, columns=columns)
 
 
-def test_errors_of_0_are_told() -> None:
+def test_errors_of_0_give_a_warning() -> None:
     first, second = spectra_of_nods()
-    with pytest.warns(LRSWarning, match=r"spectrum 1.* has errors of 0, expected some"):
+    with pytest.warns(LRSWarning, match=r"spectrum 1.* has errors of 0, expected positive"):
         made = combine([without_errors(first), second])
     assert np.nanmedian(made.columns["ERROR"]) == pytest.approx(
         0.5 * np.nanmedian(second.columns["FLUX_ERROR"]), rel=0.05
     )
-    with pytest.warns(LRSWarning, match=r"spectrum 1.* has no usable error: left out"):
+    with pytest.warns(LRSWarning, match=r"spectrum 1.* has no usable error: skipped"):
         made = combine([without_errors(first), second], weights="inverse_variance")
     assert made.columns["N_INPUT"].max() == 1
     third = spectra_of_nods(seed=2)[0]
@@ -839,7 +774,7 @@ def test_errors_of_0_are_told() -> None:
 
 
 @pytest.mark.parametrize("mode", ["default", "pipeline"])
-def test_nothing_but_masked_is_refused(mode: str) -> None:
+def test_a_masked_spectrum_is_an_error(mode: str) -> None:
     masked = []
     for one in spectra_of_nods():
         columns = dict(one.columns)
@@ -849,18 +784,18 @@ def test_nothing_but_masked_is_refused(mode: str) -> None:
         combine(masked, mode=mode)
 
 
-def test_what_probably_does_not_belong_together_is_told() -> None:
+def test_inputs_that_differ_give_a_warning() -> None:
     images = [one.image for one in nods()]
     box = Extract1D(aperture=Aperture(xstart=9, xstop=17), use_source_posn=True)
     optimal = replace(box, extraction_type="optimal")
     first, second = (box.run(image) for image in images)
-    whole = optimal.run(images[1])
+    total = optimal.run(images[1])
     with pytest.warns(LRSWarning, match=r"has no aperture correction, .* has all of the light"):
-        combine([first, whole])
+        combine([first, total])
     wider = replace(box, aperture=Aperture(xstart=8, xstop=18)).run(images[0])
     with pytest.warns(LRSWarning, match=r"spectrum 3.* is of the same exposure as spectrum 1"):
         combine([first, second, wider])
     extended = replace(images[1], source_type="EXTENDED")
     with pytest.warns(LRSWarning, match=r"the source is EXTENDED, that of spectrum 1.* is POINT"):
         combine([first, box.run(extended)])
-    combine([first, second])  # and nothing here
+    combine([first, second])  # no warning

@@ -48,7 +48,7 @@ def assert_same(one: Extraction, other: Extraction, rtol: float = 1e-13) -> None
 
 
 def spoil(image: SlitImage, seed: int = 0) -> SlitImage:
-    """Some NaN in every plane, and flags."""
+    """Return an image with NaN in every plane, and flags."""
     rng = np.random.default_rng(seed)
     planes: dict[str, Any] = {}
     for name in ("data", "err", "var_poisson", "var_rnoise", "var_flat"):
@@ -81,23 +81,23 @@ def test_blocks_make_no_difference(
     name: str, pixels: int, make_image: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = spoil(make_image((5, 30, 20)))
-    whole = OPERATORS[name].run(stack)
-    monkeypatch.setattr(box_plan, "_BLOCK_PIXELS", pixels)
-    assert_same(OPERATORS[name].run(stack), whole, rtol=1e-12)
+    at_once = OPERATORS[name].run(stack)
+    monkeypatch.setattr(box_plan, "BLOCK_PIXELS", pixels)
+    assert_same(OPERATORS[name].run(stack), at_once, rtol=1e-12)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("name", OPERATORS)
-def test_whole_rows_make_no_difference(
+def test_full_rows_make_no_difference(
     name: str, order: str, make_image: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stack's planes are read as whole rows or as the columns alone, whatever their layout."""
+    """Planes of a stack are read as full rows or as single columns, for any memory layout."""
     stack = spoil(make_image((5, 30, 20)))
     planes = {n: getattr(stack, n) for n in ("data", "err", "var_poisson", "var_rnoise", "dq")}
     swapped = {n: plane.astype(plane.dtype.newbyteorder(order)) for n, plane in planes.items()}
     turned = swapped["var_poisson"].transpose(1, 0, 2).copy().transpose(1, 0, 2)
     rows = OPERATORS[name].run(replace(stack, **swapped | {"var_poisson": turned}))
-    monkeypatch.setattr(box_plan, "_WHOLE_ROWS", 0)
+    monkeypatch.setattr(box_plan, "FULL_ROW_RATIO", 0)
     columns = OPERATORS[name].run(stack)
     for column in COLUMNS:
         np.testing.assert_array_equal(rows.columns[column], columns.columns[column], column)
@@ -122,10 +122,8 @@ def test_byte_order_makes_no_difference_and_inputs_are_not_changed(
 
 
 @pytest.mark.parametrize("name", ["box", "constant", "line"])
-def test_the_flux_is_linear_and_its_variance_is_what_that_gives(
-    name: str, make_image: Make
-) -> None:
-    """Derivatives of the flux by every pixel, squared and summed with the variances."""
+def test_the_variance_is_that_of_a_linear_flux(name: str, make_image: Make) -> None:
+    """The variance is the sum of squared derivatives of the flux times pixel variances."""
     image = spoil(make_image((12, 20)))
     extract = OPERATORS[name]
     base = extract.run(image)
@@ -136,20 +134,20 @@ def test_the_flux_is_linear_and_its_variance_is_what_that_gives(
         for plane in ("err", "var_poisson", "var_rnoise", "var_flat", "dq")
     }
     moved = extract.run(replace(image, data=bumps, **planes))
-    slope = moved.columns["FLUX"] - base.columns["FLUX"]  # (column, row)
-    # Where the aperture lost a pixel the pipeline still counts the background's share of it.
-    whole = base.lost_fraction < 1e-12
-    assert 4 < whole.sum() < 12
+    derivative = moved.columns["FLUX"] - base.columns["FLUX"]  # (column, row)
+    # In rows with lost pixels the pipeline still subtracts their background.
+    complete = base.lost_fraction < 1e-12
+    assert 4 < complete.sum() < 12
     for component in ("poisson", "rnoise", "flat"):
         variance = getattr(image, f"var_{component}").T
-        # The source and the background regions do not overlap: their squares add up.
-        expected = np.nansum(slope**2 * variance, axis=0)
+        # Source and background regions do not overlap: their variances add up.
+        expected = np.nansum(derivative**2 * variance, axis=0)
         np.testing.assert_allclose(
-            base.columns[f"FLUX_VAR_{component.upper()}"][whole], expected[whole], rtol=2e-3
+            base.columns[f"FLUX_VAR_{component.upper()}"][complete], expected[complete], rtol=2e-3
         )
 
 
-def test_columns_belong_together(make_image: Make) -> None:
+def test_columns_are_consistent(make_image: Make) -> None:
     c = OPERATORS["median"].run(spoil(make_image())).columns
     area = 2.86e-13 * 1e6
     np.testing.assert_allclose(c["FLUX"], c["SURF_BRIGHT"] * c["NPIXELS"] * area)
@@ -161,7 +159,7 @@ def test_columns_belong_together(make_image: Make) -> None:
 
 
 def test_a_known_sum() -> None:
-    """By hand: 2 + 3/2 pixels of 4 over a background of 1, 0.5 sr a pixel."""
+    """2 + 3/2 pixels of 4 over a background of 1, with 0.5 sr per pixel."""
     data = np.array([[1.0, 1.0, 4.0, 4.0, 4.0, 1.0, 3.0]] * 2)
     image = SlitImage(
         data=data,
@@ -185,19 +183,19 @@ def test_a_known_sum() -> None:
     assert c["FLUX_VAR_POISSON"].tolist() == [0.0, 0.0]
 
 
-def test_a_row_that_lost_pixels_is_told_and_masked_when_asked(make_image: Make) -> None:
+def test_rows_with_lost_pixels_warn_and_can_be_masked(make_image: Make) -> None:
     image = make_image()
     image.data[4, 9:11] = np.nan
-    image.data[9] = np.nan  # no flux at all: masked anyway, not told
+    image.data[9] = np.nan  # no flux: masked in any case, no warning
     extract = Extract1D(aperture=APERTURE)
-    with pytest.warns(LRSWarning, match=r"in 1 of 30 rows, at most 2.0 of its 6.3 pixels at"):
+    with pytest.warns(LRSWarning, match=r"in 1 of 30 rows, by at most 2.0 of 6.3 pixels at"):
         extraction = extract.run(image)
     assert np.flatnonzero(extraction.mask).tolist() == [9]
-    assert "max_lost=0 would mask them" in extraction.provenance["notes"][0]
+    assert "max_lost=0 masks these rows" in extraction.provenance["notes"][0]
     lost = extraction.lost_fraction
     assert lost[4] == pytest.approx(2 / 6.3)
     assert lost[0] == pytest.approx(0.0, abs=1e-12)
-    with pytest.warns(LRSWarning, match="they are masked"):
+    with pytest.warns(LRSWarning, match="these rows are masked"):
         masked = replace(extract, max_lost=0.2).run(image)
     assert np.flatnonzero(masked.mask).tolist() == [4, 9]
     assert masked.columns["DQ"][4] == 1
@@ -207,7 +205,7 @@ def test_a_row_that_lost_pixels_is_told_and_masked_when_asked(make_image: Make) 
         assert not replace(extract, max_lost=0.5).run(image).mask[4]
 
 
-def test_rows_without_background_are_told(make_image: Make) -> None:
+def test_rows_without_background_warn(make_image: Make) -> None:
     image = make_image()
     image.data[4, :7] = np.nan
     image.data[4, 14:] = np.nan
@@ -292,7 +290,7 @@ def test_an_uncalibrated_image_gives_count_rates(make_image: Make) -> None:
     assert extraction.units["FLUX"] == "DN/s"
 
 
-def test_rows_without_wavelength_are_left_out(make_image: Make) -> None:
+def test_rows_without_wavelength_are_omitted(make_image: Make) -> None:
     image = make_image()
     image.wavelength[:2] = np.nan
     image.wavelength[11] = np.nan
@@ -314,7 +312,7 @@ def test_rows_without_wavelength_are_left_out(make_image: Make) -> None:
         ((30, 20), {"data": np.ones(4)}, r"SCI has shape \(4,\), expected \(row, column\)"),
     ],
 )
-def test_planes_must_fit_each_other(
+def test_planes_must_have_the_same_shape(
     shape: tuple[int, ...], changes: dict[str, Any], message: str, make_image: Make
 ) -> None:
     with pytest.raises(LRSError, match=message):
@@ -329,12 +327,12 @@ def test_planes_must_fit_each_other(
         ({"use_source_posn": "no"}, "use_source_posn is 'no', expected True, False or None"),
     ],
 )
-def test_wrong_parameters_are_told_by_name(values: dict[str, Any], message: str) -> None:
+def test_errors_name_the_parameter(values: dict[str, Any], message: str) -> None:
     with pytest.raises(LRSError, match=message):
         Extract1D(aperture=APERTURE, **values)
 
 
-def test_an_aperture_that_reaches_beyond_the_image_is_told(make_image: Make) -> None:
+def test_an_aperture_beyond_the_image_warns(make_image: Make) -> None:
     extract = Extract1D(aperture=Aperture(xstart=15, xstop=30))
     with pytest.warns(LRSWarning, match=r"aperture \(15.00 to 30.00\) reaches beyond the image"):
         extraction = extract.run(make_image())
@@ -342,7 +340,7 @@ def test_an_aperture_that_reaches_beyond_the_image_is_told(make_image: Make) -> 
 
 
 @pytest.mark.parametrize("wrong", ["file.fits", None, np.ones((3, 3))])
-def test_what_is_no_image_is_told(wrong: Any) -> None:
+def test_other_types_than_images_are_errors(wrong: Any) -> None:
     with pytest.raises(LRSError, match=r"the image is a .*, expected a SlitImage or a Spectrum"):
         Extract1D(aperture=APERTURE).run(wrong)
 
@@ -358,8 +356,8 @@ def test_a_missing_aperture_correction_is_recorded(make_image: Make) -> None:
     assert note not in OPERATORS["median"].run(make_image()).provenance["notes"]
 
 
-def test_of_equal_integrations_none_is_taken_for_another(make_image: Make) -> None:
-    """Nobody knows which of two equal integrations a spectrum was: its columns are left out."""
+def test_equal_integrations_are_ambiguous(make_image: Make) -> None:
+    """A spectrum cannot be assigned to one of two equal integrations: other columns are omitted."""
     stack = make_image((4, 30, 20))
     for name in ("data", "err", "var_poisson", "var_rnoise", "var_flat"):
         getattr(stack, name)[3] = getattr(stack, name)[1]
@@ -380,20 +378,22 @@ BACKGROUNDS: dict[str, dict[str, Any] | None] = {
 SHAPES = {(388, 63): (1.5, 8.5, 51.5, 59.5), (387, 45): (1.5, 5.5, 36.5, 42.5)}
 
 
-#: Older versions of NumPy take more for solving the rows' equations.
+#: Older versions of NumPy need more memory to solve the equations of all rows.
 QUARTER = 0.25 if np.lib.NumpyVersion(np.__version__) >= "2.3.0" else 0.35
 
 
 def added_memory(extract: Extract1D, image: SlitImage) -> float:
-    """The most that a run has in use, its result included, over the six planes."""
-    extract.run(image)  # what is imported or cached by libraries is there afterwards
+    """Return the peak memory of a run, including its result, relative to the six planes."""
+    extract.run(image)  # fills the caches of libraries
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
     result = extract.run(image)
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
-    assert peak > sum(values.nbytes for values in result.columns.values()) / 2  # it does count
+    assert (
+        peak > sum(values.nbytes for values in result.columns.values()) / 2
+    )  # the memory is measured
     return peak / (6 * image.data.nbytes)
 
 
@@ -419,13 +419,17 @@ def test_a_run_adds_at_most_a_quarter_of_the_planes(
 def test_a_short_stack_adds_at_most_a_quarter_of_the_planes(
     number: int, background: str, make_image: Make
 ) -> None:
-    """Whole rows of it are copied on the way."""
+    """Full rows are copied temporarily."""
     image = spoil(make_image((number, 416, 72)))
     image = replace(image, **{n: getattr(image, n).astype(">f4") for n in ("data", "err")})
     keys = BACKGROUNDS[background]
-    beside = None if keys is None else Background.from_edges((8.5, 20.5), (50.5, 62.5), **keys)
+    background_regions = (
+        None if keys is None else Background.from_edges((8.5, 20.5), (50.5, 62.5), **keys)
+    )
     extract = Extract1D(
-        aperture=Aperture(xstart=30, xstop=41), background=beside, aperture_correction=CORRECTION
+        aperture=Aperture(xstart=30, xstop=41),
+        background=background_regions,
+        aperture_correction=CORRECTION,
     )
     assert added_memory(extract, image) <= QUARTER
 
@@ -434,7 +438,7 @@ def test_a_short_stack_adds_at_most_a_quarter_of_the_planes(
 def test_rows_in_blocks_are_the_rows_at_once(
     name: str, make_image: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A single image is worked on in as many blocks of rows as its memory asks for."""
+    """The number of blocks of a single image depends on its memory."""
     image = spoil(make_image((90, 20)))
     steps: list[int] = []
     real = box_plan.block_steps
@@ -442,13 +446,13 @@ def test_rows_in_blocks_are_the_rows_at_once(
         box_sums, "block_steps", lambda *args: steps.append(real(*args)[1]) or real(*args)
     )
     blocks = OPERATORS[name].run(image)
-    monkeypatch.setattr(box_plan, "_MEMORY", 100.0)
-    whole = OPERATORS[name].run(image)
+    monkeypatch.setattr(box_plan, "MEMORY_FRACTION", 100.0)
+    at_once = OPERATORS[name].run(image)
     assert steps[0] < 90 == steps[1]
-    assert_same(blocks, whole)
+    assert_same(blocks, at_once)
 
 
-def test_negative_variances_are_told(make_image: Callable[..., SlitImage]) -> None:
+def test_negative_variances_warn(make_image: Callable[..., SlitImage]) -> None:
     image = make_image(seed=3)
     bad = image.var_rnoise.copy()
     bad[10:13] = -1e6
@@ -458,7 +462,7 @@ def test_negative_variances_are_told(make_image: Callable[..., SlitImage]) -> No
     assert np.isfinite(found.columns["FLUX"]).all()
 
 
-def test_regions_that_went_along_off_the_image_are_told(
+def test_regions_shifted_off_the_image_are_an_error(
     make_image: Callable[..., SlitImage],
 ) -> None:
     extract = Extract1D(
@@ -467,6 +471,6 @@ def test_regions_that_went_along_off_the_image_are_told(
         position_offset=-8.0,
     )
     with pytest.raises(
-        LRSError, match=r"moved by -8\.00 with the aperture \(fixed_background=True"
+        LRSError, match=r"shifted by -8\.00 with the aperture.*\(fixed_background=True"
     ):
         extract.run(make_image())

@@ -1,4 +1,4 @@
-"""Optimal extraction and bad pixels made up for, as users ask for them: through `Extract1D`."""
+"""Optimal extraction and bad-pixel correction through `Extract1D`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from glue_lrs import Extract1D, LRSError, LRSWarning, SlitImage
 from glue_lrs.errors import ApertureError, ReferenceFileError, SourceError
-from glue_lrs.extraction.factory import fit_model
 from glue_lrs.extraction.optimal import OptimalExtractor
+from glue_lrs.extraction.rerun import rerun
 from glue_lrs.instrument import FIXED_SLIT
 from glue_lrs.io.psf import write_psf
 from glue_lrs.profiles.gaussian import GaussianProfile
@@ -48,14 +48,14 @@ def equal(one: Extraction, other: Extraction) -> None:
 
 
 def bias(extraction: Extraction, simulated: Simulated) -> float:
-    """Flux over truth, all rows together."""
+    """Return the ratio of extracted to true flux, summed over rows."""
     first = extraction.keywords["EXTRYSTR"] - 1
     true = simulated.truth.flux[first : first + extraction.columns["FLUX"].size]
     known = np.isfinite(extraction.columns["FLUX"]) & np.isfinite(true)
     return float(extraction.columns["FLUX"][known].sum() / true[known].sum()) - 1.0
 
 
-def test_without_a_psf_the_profile_is_learned(nod: Simulated) -> None:
+def test_without_a_psf_the_profile_is_fitted(nod: Simulated) -> None:
     operator = make(extraction_type="optimal")
     assert operator.mode == "learned"
     made = operator.run(nod.image)
@@ -66,7 +66,7 @@ def test_without_a_psf_the_profile_is_learned(nod: Simulated) -> None:
     assert spectrum.meta["glue_lrs"]["parameters"]["options"]["optimal_mode"] == "learned"
 
 
-def test_with_a_psf_it_is_the_pipelines_or_ours(nod: Simulated, psf: PSFProfile) -> None:
+def test_with_a_psf_the_mode_is_pipeline_or_psf(nod: Simulated, psf: PSFProfile) -> None:
     pipelines = make(extraction_type="optimal", psf=psf)
     ours = make(extraction_type="optimal", psf=psf, optimal_mode="psf")
     learned = make(extraction_type="optimal", psf=psf, optimal_mode="learned")
@@ -78,12 +78,12 @@ def test_with_a_psf_it_is_the_pipelines_or_ours(nod: Simulated, psf: PSFProfile)
     assert abs(bias(fitted, nod)) < 0.002
     equal(fitted, OptimalExtractor(profile=psf).run(nod.image))
     equal(learned.run(nod.image), OptimalExtractor().run(nod.image))
-    # Bright as it is, weights of 1 cost some of the signal to noise.
+    # Equal weights reduce the signal to noise even of this bright source.
     better = np.nanmedian(pipeline.columns["FLUX_ERROR"] / fitted.columns["FLUX_ERROR"])
     assert better > 1.0
 
 
-def test_parameters_come_back(nod: Simulated, psf: PSFProfile) -> None:
+def test_parameters_round_trip(nod: Simulated, psf: PSFProfile) -> None:
     for operator in (
         make(extraction_type="optimal", model_nod_pair=False),
         make(extraction_type="optimal", psf=psf, optimal_mode="psf", optimize_psf_location=False),
@@ -97,7 +97,7 @@ def test_parameters_come_back(nod: Simulated, psf: PSFProfile) -> None:
         assert replace(again, optimal_mode=operator.optimal_mode) == operator
 
 
-def test_an_extraction_is_made_again_from_its_file(
+def test_an_extraction_can_be_repeated_from_its_file(
     nod: Simulated, psf: PSFProfile, tmp_path: Path
 ) -> None:
     nod.image.write(tmp_path / "a_s2d.fits")
@@ -114,39 +114,39 @@ def test_an_extraction_is_made_again_from_its_file(
         made = operator.run(image)
         made.write(tmp_path / f"{number}_x1d.fits")
         stored = Extraction.read(tmp_path / f"{number}_x1d.fits").provenance
-        equal(stored.rerun(), made)
+        equal(rerun(stored), made)
     write_psf(replace(psf, data=psf.data * 2), tmp_path / "psf.fits", overwrite=True)
     with pytest.raises(LRSError, match=r"psf\.fits: the PSF reference has SHA-256 .*, expected"):
-        Extraction.read(tmp_path / "1_x1d.fits").provenance.rerun()
+        rerun(Extraction.read(tmp_path / "1_x1d.fits").provenance)
     in_memory = make(**optimal, psf=psf, optimal_mode="psf").run(image)
     with pytest.raises(LRSError, match="the PSF profile came from no file, expected it as psf="):
-        in_memory.provenance.rerun()
-    equal(in_memory.provenance.rerun(psf=psf), in_memory)
+        rerun(in_memory.provenance)
+    equal(rerun(in_memory.provenance, psf=psf), in_memory)
 
 
-def test_light_that_bad_pixels_took_from_a_box_is_made_up_for(nod: Simulated) -> None:
+def test_flux_lost_to_bad_pixels_is_restored(nod: Simulated) -> None:
     image, truth = nod.image, nod.truth
     rows = np.arange(40, 360, 20)
     data = image.data.copy()
     data[rows, np.round(truth.column[rows]).astype(int)] = np.nan
     spoilt = replace(image, data=data)
-    box, mended = make(apply_apcorr=False), make(apply_apcorr=False, bad_pixels="profile")
-    whole = box.run(replace(image, dq=None))
-    with pytest.warns(LRSWarning, match="bad pixels took part of the aperture"):
+    box, corrected = make(apply_apcorr=False), make(apply_apcorr=False, bad_pixels="profile")
+    complete = box.run(replace(image, dq=None))
+    with pytest.warns(LRSWarning, match="bad pixels reduce the aperture"):
         lost = box.run(spoilt)
-    made = mended.run(spoilt)
-    first = whole.keywords["EXTRYSTR"] - 1
-    there = whole.lost_fraction[rows - first] < 1e-6
+    made = corrected.run(spoilt)
+    first = complete.keywords["EXTRYSTR"] - 1
+    there = complete.lost_fraction[rows - first] < 1e-6
     at = rows[there] - first
-    ratio = made.columns["FLUX"][at] / whole.columns["FLUX"][at]
-    assert (lost.columns["FLUX"][at] / whole.columns["FLUX"][at] < 0.95).all()
+    ratio = made.columns["FLUX"][at] / complete.columns["FLUX"][at]
+    assert (lost.columns["FLUX"][at] / complete.columns["FLUX"][at] < 0.95).all()
     assert abs(ratio.mean() - 1) < 0.01
-    assert (made.columns["FLUX_ERROR"][at] > whole.columns["FLUX_ERROR"][at]).all()
-    assert "made up for from the profile" in made.provenance["notes"][-1]
+    assert (made.columns["FLUX_ERROR"][at] > complete.columns["FLUX_ERROR"][at]).all()
+    assert "restored from the profile" in made.provenance["notes"][-1]
 
 
-def test_the_aperture_tells_which_source(psf: PSFProfile) -> None:
-    """Of two, the fainter; the header's is the brighter."""
+def test_the_aperture_selects_the_source(psf: PSFProfile) -> None:
+    """The fainter of two sources; the header points to the brighter one."""
     sources = (Source(flux=2e-3, halo=0.0), Source(flux=5e-4, position=1.2, halo=0.0))
     made = Scene(seed=5, sources=sources, bad_fraction=0.01).s2d(1)
     column = float(made.truth.column[190]) + 1.2 / 0.11
@@ -165,7 +165,7 @@ def test_the_aperture_tells_which_source(psf: PSFProfile) -> None:
         assert np.nanmedian(brighter.columns["FLUX"]) == pytest.approx(2e-3, rel=0.03)
 
 
-def test_an_offset_is_from_where_the_header_puts_the_source() -> None:
+def test_an_offset_is_relative_to_the_position_in_the_header() -> None:
     sources = (Source(flux=2e-3, halo=0.0), Source(flux=1e-3, position=1.1, halo=0.0))
     made = Scene(seed=6, sources=sources).s2d(1)
     found = make(extraction_type="optimal", position_offset=9.5).run(made.image)
@@ -175,26 +175,28 @@ def test_an_offset_is_from_where_the_header_puts_the_source() -> None:
     np.testing.assert_allclose(np.nanmedian(found.columns["FLUX"]), 1e-3, rtol=0.02)
 
 
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("with_psf", [False, True])
 @pytest.mark.parametrize("offset", [8.0, -9.0])
-def test_an_offset_to_where_no_source_is(offset: float, given: bool, psf: PSFProfile) -> None:
-    """The fit would slide to the source, whose flux it would give for that of nothing."""
+def test_an_offset_without_a_source_is_an_error(
+    offset: float, with_psf: bool, psf: PSFProfile
+) -> None:
+    """Otherwise the fit would converge to the source elsewhere and return its flux."""
     made = Scene(seed=6, sources=(Source(flux=2e-3, halo=0.0),)).s2d(1)
-    changes = {"psf": psf, "optimal_mode": "psf"} if given else {}
+    changes = {"psf": psf, "optimal_mode": "psf"} if with_psf else {}
     operator = make(extraction_type="optimal", position_offset=offset, **changes)
     with pytest.raises(SourceError, match=r"no source at column .* at column 13"):
         operator.run(made.image)
 
 
-def test_a_model_speaks_in_the_operators_words(nod: Simulated) -> None:
-    """Of a box as well, whose residual the viewers show."""
+def test_errors_of_a_model_name_parameters_of_the_operator(nod: Simulated) -> None:
+    """The viewers show the residual of a model also for a box."""
     operator = make(xstart=20, xstop=25, use_source_posn=False, apply_apcorr=False)
-    told = r"\(optimize_psf_location=False .* this is the middle of the aperture"
-    with pytest.raises(SourceError, match=told):
-        fit_model(operator, nod.image)
+    text = r"this is the middle of the aperture.* \(optimize_psf_location=False extracts"
+    with pytest.raises(SourceError, match=text):
+        operator.fit_model(nod.image)
 
 
-def test_what_has_no_effect_is_told(nod: Simulated, psf: PSFProfile) -> None:
+def test_parameters_without_effect_warn(nod: Simulated, psf: PSFProfile) -> None:
     regions = {"bkg_coeff": [[0.5], [4.5]], "fixed_background": True}
     operator = make(extraction_type="optimal", bkg_fit="median", smoothing_length=5, **regions)
     with pytest.warns(LRSWarning, match="bkg_fit 'median' and smoothing_length have no effect"):
@@ -202,12 +204,12 @@ def test_what_has_no_effect_is_told(nod: Simulated, psf: PSFProfile) -> None:
     operator = make(extraction_type="optimal", psf=psf, max_lost=0.1, model_nod_pair=False)
     with pytest.warns(LRSWarning, match="max_lost has no effect in the pipeline's"):
         operator.run(nod.image)
-    make(extraction_type="optimal", bkg_order=1, **regions).run(nod.image)  # and nothing here
+    make(extraction_type="optimal", bkg_order=1, **regions).run(nod.image)  # without a warning
 
 
 @pytest.mark.parametrize("kind", ["s2d", "cal", "calints"])
 def test_wavelengths_are_those_of_their_rows(kind: str, psf: PSFProfile) -> None:
-    """A learned profile has wings below zero, which must not pull them."""
+    """Negative wings of a fitted profile do not affect the mean wavelength."""
     scene = Scene(seed=4, sources=(Source(flux=3e-4),), background_slope=0.1, bad_fraction=0.02)
     image = {"s2d": scene.s2d, "cal": scene.cal, "calints": scene.calints}[kind](2).image
     keys: dict[str, Any] = {"extraction_type": "optimal", "model_nod_pair": False}
@@ -224,7 +226,7 @@ def test_wavelengths_are_those_of_their_rows(kind: str, psf: PSFProfile) -> None
         assert (found <= high + 1e-6).all()
 
 
-def test_the_model_is_at_hand(nod: Simulated, psf: PSFProfile) -> None:
+def test_fit_returns_the_model(nod: Simulated, psf: PSFProfile) -> None:
     result = make(extraction_type="optimal").fit(nod.image)
     equal(result.extractions[0], make(extraction_type="optimal").run(nod.image))
     pulls = result.normalised_residual()
@@ -238,7 +240,7 @@ def test_the_model_is_at_hand(nod: Simulated, psf: PSFProfile) -> None:
         make(extraction_type="optimal", psf=psf).fit(nod.image)
 
 
-def test_a_reference_cannot_hold_it(psf: PSFProfile) -> None:
+def test_a_reference_cannot_contain_optimal_parameters(psf: PSFProfile) -> None:
     with pytest.raises(ReferenceFileError, match="run the step with --extraction_type=optimal"):
         make(extraction_type="optimal", psf=psf).to_reference()
     with pytest.raises(ReferenceFileError, match="optimal_mode='learned', which the pipeline"):
@@ -247,7 +249,7 @@ def test_a_reference_cannot_hold_it(psf: PSFProfile) -> None:
         make(bad_pixels="profile", apply_apcorr=False).to_reference(None)
 
 
-def test_wrong_parameters_are_told(psf: PSFProfile) -> None:
+def test_invalid_parameters_are_errors(psf: PSFProfile) -> None:
     box = make(apply_apcorr=False)
     for changes, match in (
         ({"extraction_type": "square"}, "extraction_type is 'square', expected 'box' or 'optimal'"),
@@ -260,11 +262,11 @@ def test_wrong_parameters_are_told(psf: PSFProfile) -> None:
         make(psf=3)
 
 
-def test_an_aperture_that_stays_away_from_the_source_is_told() -> None:
+def test_an_aperture_away_from_the_source_is_an_error() -> None:
     image = replace(Scene(seed=1).s2d(1).image, source_type=None)
     text = (
-        r"no source at column 30\.5.*optimize_psf_location=False extracts.*"
-        r"the middle of the aperture, which stays where it is: expected use_source_posn=True"
+        r"no source at column 30\.5.*the middle of the aperture, which stays where it is: expected "
+        r"xstart and xstop.*optimize_psf_location=False extracts.*use_source_posn=True moves it"
     )
     with pytest.raises(SourceError, match=text):
         Extract1D.from_reference(None, image.exp_type, extraction_type="optimal").run(image)
@@ -273,7 +275,7 @@ def test_an_aperture_that_stays_away_from_the_source_is_told() -> None:
 @pytest.mark.parametrize(
     "keys", [{"position_offset": 500.0}, {"use_source_posn": False, "xstart": 100, "xstop": 110}]
 )
-def test_an_aperture_off_the_image_is_no_optimal_one_either(keys: dict[str, Any]) -> None:
+def test_an_aperture_off_the_image_is_an_error(keys: dict[str, Any]) -> None:
     image = Scene(seed=1).s2d(1).image
     operator = Extract1D.from_reference(None, image.exp_type, extraction_type="optimal", **keys)
     with pytest.raises(ApertureError, match="has no pixel on the image"):

@@ -1,4 +1,4 @@
-"""What a spectrum records is what it was made with: it can be made again, or says why not."""
+"""Provenance: an extraction can be repeated from its record, or the error names the reason."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from glue_lrs import Extract1D, LRSError, LRSWarning, SlitImage
 from glue_lrs.extraction.optimal import OptimalExtractor
+from glue_lrs.extraction.rerun import rerun
 from glue_lrs.instrument import FIXED_SLIT
 from glue_lrs.io.psf import write_psf
 from glue_lrs.profiles.gaussian import GaussianProfile
@@ -22,7 +23,7 @@ from glue_lrs.simulation.spectra import Source
 from glue_lrs.spectra.extraction import Extraction
 
 WAVES = np.linspace(2.5, 14.6, 60)
-#: For tests that are not about what is told of bad pixels and the like.
+#: For tests that do not check warnings.
 QUIET = pytest.mark.filterwarnings("ignore::glue_lrs.errors.LRSWarning")
 SCENE = Scene(seed=3, sources=(Source(flux=2e-3, halo=0.0),), bad_fraction=0.02)
 
@@ -36,7 +37,7 @@ def s2d(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def psf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two profiles: that of the slit, and a broader one."""
+    """A PSF reference with two profiles: that of the slit, and a broader one."""
     path = tmp_path_factory.mktemp("references") / "psf.fits"
     broad = GaussianProfile(factor=(1.3,))
     write_psf(
@@ -54,11 +55,11 @@ def make(**changes: Any) -> Extract1D:
 
 
 def again(made: Extraction, folder: Path, **where: Any) -> Extraction:
-    """Write, read, and make it once more."""
+    """Write an extraction, read it, and repeat it."""
     made.write(folder / "a_x1d.fits", overwrite=True)
     provenance = Extraction.read(folder / "a_x1d.fits").provenance
     assert provenance is not None
-    return provenance.rerun(**where)
+    return rerun(provenance, **where)
 
 
 def equal(one: Extraction, other: Extraction) -> None:
@@ -67,8 +68,8 @@ def equal(one: Extraction, other: Extraction) -> None:
 
 
 @QUIET
-def test_a_correction_that_was_put_in_by_hand(s2d: Path, tmp_path: Path) -> None:
-    """It is recorded as it is used, not as the operator was once made."""
+def test_a_replaced_aperture_correction(s2d: Path, tmp_path: Path) -> None:
+    """The correction in use is recorded, not the one with which the operator was made."""
     image = SlitImage.read(s2d)
     correction = SCENE.aperture_correction()
     operator = replace(make(), aperture_correction=correction, apply_apcorr=True)
@@ -83,9 +84,7 @@ def test_a_correction_that_was_put_in_by_hand(s2d: Path, tmp_path: Path) -> None
 
 @QUIET
 @pytest.mark.parametrize("changes", [{"bad_pixels": "profile"}, {"optimal_mode": "psf"}])
-def test_a_profile_that_was_put_in_by_hand(
-    changes: dict[str, Any], s2d: Path, psf: Path, tmp_path: Path
-) -> None:
+def test_a_replaced_profile(changes: dict[str, Any], s2d: Path, psf: Path, tmp_path: Path) -> None:
     image, profile = SlitImage.read(s2d), PSFProfile.read(psf, FIXED_SLIT)
     kind = "box" if "bad_pixels" in changes else "optimal"
     operator = replace(make(), extraction_type=kind, psf=profile, **changes)
@@ -110,7 +109,7 @@ def test_the_profile_of_another_slit(s2d: Path, psf: Path, tmp_path: Path) -> No
 
 @QUIET
 @pytest.mark.parametrize("key", ["model_nod_pair", "optimize_psf_location"])
-def test_what_mends_bad_pixels_is_recorded(key: str, s2d: Path, tmp_path: Path) -> None:
+def test_the_bad_pixel_correction_is_recorded(key: str, s2d: Path, tmp_path: Path) -> None:
     operator = make(bad_pixels="profile", **{key: False})
     parameters = operator.parameters
     assert parameters["step"][key] is False
@@ -119,9 +118,9 @@ def test_what_mends_bad_pixels_is_recorded(key: str, s2d: Path, tmp_path: Path) 
     equal(again(made, tmp_path), made)
 
 
-def test_what_cannot_be_made_again_says_so(s2d: Path, tmp_path: Path) -> None:
+def test_errors_name_the_missing_input(s2d: Path, tmp_path: Path) -> None:
     made = OptimalExtractor().run(SlitImage.read(s2d))
-    with pytest.raises(LRSError, match="made by OptimalExtractor, of which"):
+    with pytest.raises(LRSError, match="made by OptimalExtractor, whose"):
         again(made, tmp_path)
 
 
@@ -137,22 +136,22 @@ def test_what_cannot_be_made_again_says_so(s2d: Path, tmp_path: Path) -> None:
     ],
 )
 def test_an_image_without_variances(changes: dict[str, Any], psf: Path) -> None:
-    """The errors are 0, as the pipeline's are: nobody should take them for small ones."""
+    """The errors are 0, as in the pipeline, which needs a warning."""
     if "psf" in changes:
         changes = changes | {"psf": psf}
     image = replace(SCENE.s2d(1).image, var_poisson=None, var_rnoise=None, var_flat=None)
-    # The pipeline's fit of the position needs one of them.
+    # The pipeline's fit of the position needs VAR_RNOISE.
     fits = changes.get("optimal_mode") != "pipeline"
     operator = make(optimize_psf_location=fits, **changes)
-    with pytest.warns(LRSWarning, match="there are no variances .* the errors are 0") as told:
+    with pytest.warns(LRSWarning, match="there are no variances .* the errors are 0") as caught:
         made = operator.run(image)
-    assert sum("no variances" in str(one.message) for one in told) == 1
+    assert sum("no variances" in str(one.message) for one in caught) == 1
     error = made.columns["FLUX_ERROR"]
     assert not (error[np.isfinite(error)] > 0).any()
 
 
 @QUIET
-def test_an_extended_source_is_no_point(psf: Path) -> None:
+def test_an_extended_source_is_not_a_point_source(psf: Path) -> None:
     image = replace(SCENE.s2d(1).image, source_type="EXTENDED")
     for changes in ({}, {"psf": psf, "optimal_mode": "psf"}):
         operator = make(
@@ -160,20 +159,20 @@ def test_an_extended_source_is_no_point(psf: Path) -> None:
         )
         with pytest.warns(LRSWarning, match="SRCTYPE is EXTENDED, but an optimal extraction"):
             operator.run(image)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         make(use_source_posn=True, xstart=9, xstop=17).run(image)
-    assert not any("EXTENDED" in str(one.message) for one in told)
+    assert not any("EXTENDED" in str(one.message) for one in caught)
 
 
-def test_parameters_that_have_no_effect_are_told(psf: Path) -> None:
+def test_parameters_without_effect_warn(psf: Path) -> None:
     image = SCENE.s2d(1).image
     operator = make(extraction_type="optimal", ystart=100, ystop=200)
     with pytest.warns(LRSWarning, match="ystart and ystop have no effect"):
         operator.run(image)
     with pytest.warns(LRSWarning, match="a PSF reference has no effect on a box"):
         make(psf=psf)
-    with warnings.catch_warnings():  # a background that is asked for is fitted
+    with warnings.catch_warnings():  # a requested background is fitted
         warnings.simplefilter("error")
         fitted = make(extraction_type="optimal", subtract_background=True)
     assert np.nanmax(np.abs(fitted.run(image).columns["BACKGROUND"])) > 0

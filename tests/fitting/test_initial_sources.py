@@ -1,4 +1,4 @@
-"""Which sources an optimal extraction fits: those that are there, each with its negative traces."""
+"""Initial sources of an optimal extraction: all sources, each with its negative traces."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from glue_lrs.errors import LRSWarning, ProductError, ReferenceFileError, Source
 from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.extraction.optimal_result import OptimalResult
 from glue_lrs.fitting.cutout import Cutout
-from glue_lrs.fitting.engine import SourceFit
 from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
+from glue_lrs.fitting.options import FitOptions
+from glue_lrs.fitting.source_fit import SourceFit
 from glue_lrs.measurement.measure import measure
-from glue_lrs.profiles.empirical import EmpiricalProfile
-from glue_lrs.profiles.gaussian import GaussianProfile
+from glue_lrs.profiles import EmpiricalProfile, GaussianProfile
 from glue_lrs.simulation.optics import PIXEL_SCALE, PSF
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
@@ -52,12 +52,12 @@ def bias(result: OptimalResult, simulated: Simulated) -> float:
 @pytest.mark.parametrize("apart", [2.0, 4.0, 6.0, 8.0])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_negative_traces_of_like_sources(apart: float, seed: int) -> None:
-    """Of two that are as bright, noise says which is the deeper: the distances tell them apart."""
+    """Negative traces of equal sources have equal depths: their distances identify them."""
     simulated = made({apart: 1.0}, seed)
     first = simulated.truth.column[190]
     operator = OptimalExtractor(position=(13.0, 13.0 + apart))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LRSWarning)  # close ones are told of
+        warnings.simplefilter("ignore", LRSWarning)  # on close sources
         result = operator.fit(simulated.image)
     np.testing.assert_allclose(
         result.traces[:, 190], first + np.array([0.0, apart, THROW, THROW + apart]), atol=0.05
@@ -68,8 +68,8 @@ def test_negative_traces_of_like_sources(apart: float, seed: int) -> None:
 @pytest.mark.parametrize(
     ("apart", "flux"), [(2.0, 1.0), (3.0, 0.5), (5.0, 1.0), (6.0, 0.03), (8.0, 10.0), (10.0, 0.09)]
 )
-def test_sources_that_nobody_told_of(apart: float, flux: float) -> None:
-    """Their light would be learned as part of the profile, and counted."""
+def test_sources_that_are_not_requested(apart: float, flux: float) -> None:
+    """Their light would become part of the profile, and of the flux."""
     simulated = made({apart: flux})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)
@@ -95,17 +95,16 @@ def test_a_neighbour_in_other_products(how: str) -> None:
     assert np.abs(result.traces[1] - result.traces[0] - 7.0)[known].max() < 0.1
 
 
-def test_a_single_source_is_found_quickly() -> None:
-    """The careful way takes a second; here there is no need of it."""
+def test_a_single_source_needs_no_careful_search() -> None:
     for how in (lambda s: s.s2d(1), lambda s: s.cal(1, full_frame=False), lambda s: s.calints(4)):
-        view = Cutout.from_image(made({}, how=how).image)
-        start = initial_sources(OptimalExtractor(), view, view.mean())
+        cutout = Cutout.from_image(made({}, how=how).image)
+        start = initial_sources(FitOptions(), cutout, cutout.mean())
         assert not start.careful
         assert start.positives == 1
-        assert start.sure
+        assert start.target_found
 
 
-def test_a_position_where_no_source_is() -> None:
+def test_a_position_without_a_source_raises_an_error() -> None:
     image = made({}).image
     for column in (-3.0, 21.0):
         asked = OptimalExtractor(position=column)
@@ -117,7 +116,7 @@ def test_a_position_where_no_source_is() -> None:
         OptimalExtractor(position=16.0).fit(image)
 
 
-def test_a_position_that_is_not_fitted_is_the_headers() -> None:
+def test_a_fixed_position_is_that_of_the_header() -> None:
     simulated = made({})
     image = simulated.image
     result = OptimalExtractor(fit_position=False).fit(image)
@@ -141,7 +140,7 @@ def test_a_position_that_is_not_fitted_is_the_headers() -> None:
     ],
 )
 def test_bright_blends_are_measured(flux: float, others: dict[float, float], seed: int) -> None:
-    """While sources are missing their light must neither shape the profile nor be rejected."""
+    """Light of sources not yet found must neither shape the profile nor be rejected."""
     sources = [Source(flux=flux, halo=0.05)]
     sources += [
         Source(flux=flux * part, position=apart * PIXEL_SCALE, halo=0.05)
@@ -155,48 +154,47 @@ def test_bright_blends_are_measured(flux: float, others: dict[float, float], see
 
 
 @pytest.mark.parametrize("stretch", [1.0, 1.2])
-def test_nothing_is_said_of_a_point_source(stretch: float) -> None:
+def test_a_point_source_causes_no_warning(stretch: float) -> None:
     psf = PSF(fwhm=tuple(stretch * width for width in PSF().fwhm))
     for flux in (1e-5, 1e-3):
         image = Scene(psf=psf, sources=(Source(flux=flux),), seed=4).s2d(1).image
         OptimalExtractor().fit(image)  # a warning is an error in the tests
 
 
-def test_light_that_is_too_wide_is_told() -> None:
+def test_a_broad_source_causes_a_warning() -> None:
     psf = PSF(fwhm=tuple(1.4 * width for width in PSF().fwhm))
     image = Scene(psf=psf, sources=(Source(flux=2e-3),), seed=3).s2d(1).image
-    text = r"is 1\.4\d times as wide as a point source should be: what was not told apart"
+    text = r"is 1\.4\d times as wide as a point source should be: the flux includes"
     with pytest.warns(LRSWarning, match=text):
         result = OptimalExtractor().fit(image)
     assert result.positive.tolist() == [True, False]
     assert any("1.4" in note for note in result.extractions[0].provenance["notes"])
 
 
-def test_light_on_one_side_only_is_told() -> None:
-    """A companion that is too near to be told apart."""
+def test_an_asymmetric_profile_causes_a_warning() -> None:
+    """A companion that is too close to be separated."""
     along = np.zeros((25, 1))
     along[14, 0] = 0.1  # a spline 2 columns to the right
     profile = EmpiricalProfile(base=GaussianProfile(), coefficients=along)
-    learned = SourceFit(profile, np.zeros((1, 5)), 1000.0, np.zeros(1))
-    found = BlendDiagnostics.from_fit(learned).odd
+    fit = SourceFit(profile, np.zeros((1, 5)), 1000.0, np.zeros(1))
+    found = BlendDiagnostics.from_fit(fit).warning
     assert found is not None
     assert "of the light on one side only" in found
     assert (
-        BlendDiagnostics.from_fit(replace(learned, signal_to_noise=10.0)).odd is None
+        BlendDiagnostics.from_fit(replace(fit, signal_to_noise=10.0)).warning is None
     )  # it may be noise
 
 
-def test_noise_beside_a_bright_negative_trace_is_no_source() -> None:
+def test_noise_next_to_a_bright_negative_trace_is_no_source() -> None:
     simulated = Scene(sources=(Source(flux=2e-3),), seed=2).s2d(1)
     data = simulated.image.data.copy()
-    data[:, :24] -= np.nan_to_num(simulated.image.data - 0.0)[:, :24]  # the source is gone
+    data[:, :24] -= np.nan_to_num(simulated.image.data - 0.0)[:, :24]  # remove the source
     rng = np.random.default_rng(1)
     noise = np.sqrt(np.nanmedian(simulated.image.var_rnoise))
     data[:, 1:24] += rng.normal(0.0, noise, (len(data), 23)).astype(np.float32)
     image = replace(simulated.image, data=data)
-    with pytest.warns(LRSWarning, match="no source stands out; it is taken to be where the header"):
+    with pytest.warns(LRSWarning, match="no source was found; the position is fixed"):
         result = OptimalExtractor().fit(image)
-    # What cannot be seen has no position to be fitted.
     assert result.traces[0, 193] == pytest.approx(simulated.truth.column[193], abs=0.01)
     assert np.isnan(result.position_errors).all()
 
@@ -217,7 +215,7 @@ def test_pixels_of_negative_variance_do_not_count() -> None:
 
 @pytest.mark.parametrize("fraction", [0.25, 0.3, 0.36])
 def test_a_companion_of_one_image_alone_is_found(fraction: float) -> None:
-    """Two columns away, and without a negative trace: many pixels disagree with a single source."""
+    """Two columns away, and without a negative trace: many pixels disagree with one source."""
     simulated = Scene(sources=(Source(flux=2e-4),), seed=1, bad_fraction=0.005).s2d(1)
     bright = np.where(np.arange(simulated.image.shape[1]) < 22, simulated.image.data, 0.0)
     data = simulated.image.data + fraction * np.nan_to_num(np.roll(bright, 2, axis=1))
@@ -227,7 +225,7 @@ def test_a_companion_of_one_image_alone_is_found(fraction: float) -> None:
     assert abs(bias(result, simulated)) < 0.01
 
 
-def test_many_rejected_pixels_are_told() -> None:
+def test_many_rejected_pixels_cause_a_warning() -> None:
     simulated = Scene(sources=(Source(flux=1e-3),), seed=1).s2d(1)
     hit = np.random.default_rng(1).random(simulated.image.shape) < 0.12
     data = np.where(hit, 1e4, simulated.image.data).astype(np.float32)
@@ -236,23 +234,23 @@ def test_many_rejected_pixels_are_told() -> None:
 
 
 def test_header_and_data_may_differ_by_half_a_column() -> None:
-    for error, told in ((0.04, False), (0.08, True)):  # arcsec
+    for error, reported in ((0.04, False), (0.08, True)):  # arcsec
         simulated = Scene(pointing_error=error, sources=(Source(flux=1e-3),), seed=1).s2d(1)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             OptimalExtractor().fit(simulated.image)
         texts = [str(one.message) for one in caught if issubclass(one.category, LRSWarning)]
-        assert any("from where the header puts it" in text for text in texts) is told
-        assert measure(simulated.image).agrees is not told
+        assert any("from where the header puts it" in text for text in texts) is reported
+        assert measure(simulated.image).agrees is not reported
 
 
-def test_positions_that_are_one() -> None:
+def test_positions_that_coincide_raise_an_error() -> None:
     with pytest.raises(ReferenceFileError, match=r"position is \[13.0, 13.2\], expected columns"):
         OptimalExtractor(position=[13.0, 13.2])
 
 
 @pytest.mark.filterwarnings("ignore:.*of the pixels on the source were rejected")
-def test_a_background_as_narrow_as_the_source_is_told() -> None:
+def test_a_background_as_narrow_as_the_source_causes_a_warning() -> None:
     image = Scene(sources=(Source(flux=1e-3),), seed=1).s2d(1).image
     with pytest.warns(LRSWarning, match="a background of order 8 can follow the source"):
         OptimalExtractor(bkg_order=8).fit(image)

@@ -1,7 +1,9 @@
-"""Images with a source and a WCS, for the tests of the viewers."""
+"""Images with a source and a WCS for tests of the viewers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from tests.helpers.cases import make_wcs
 
 ROWS, COLUMNS = 40, 46
-#: Where the source of a slit image is.
+#: Column of the source in the image of `slit`.
 SOURCE = 12.3
 
 
 def slit(**changes: Any) -> SlitImage:
-    """An s2d of 40 rows and 46 columns, with a point source that the WCS knows."""
+    """An s2d of 40 rows and 46 columns with a point source at the header's position."""
     rng = np.random.default_rng(4)
     wavelength = 14.0 - 9.0 * (np.arange(ROWS) / ROWS) ** 1.5
     wcs = make_wcs(ROWS, COLUMNS, wavelength, 0.0, ((-0.5, COLUMNS - 0.5), (-0.5, ROWS - 0.5)))
@@ -63,6 +65,7 @@ def stack(number: int = 5, **changes: Any) -> SlitImage:
 
 
 def variances(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Random variance planes, and the error plane."""
     planes = {
         name: rng.uniform(0.05, 0.15, shape).astype(np.float32)
         for name in ("var_poisson", "var_rnoise", "var_flat")
@@ -71,13 +74,26 @@ def variances(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.
 
 
 def correction(subarray: str = "FULL") -> ApertureCorrection:
-    """An aperture correction that changes with wavelength and size."""
+    """An aperture correction that depends on wavelength and size."""
     wavelength, size = np.linspace(4.0, 15.0, 12), np.arange(1.0, 20.0)
     factor = 1 + 1 / np.add.outer(20 - wavelength, size)
     return ApertureCorrection(wavelength=wavelength, size=size, factor=factor, subarray=subarray)
 
 
 def saved(image: SlitImage, path: Path) -> Path:
-    """Write an image."""
+    """Write an image and return the path."""
     image.write(path)
     return path
+
+
+def marked(make_image: Callable[..., SlitImage], shape: tuple[int, ...] = (30, 20)) -> SlitImage:
+    """An image with bad pixels of each kind and a row without wavelength."""
+    image = make_image(shape)
+    image.data[..., 4, 5] = np.nan
+    image.data[..., 5, 6] = np.inf
+    image.var_flat[..., 6, 7] = np.nan
+    image.wavelength[0] = np.nan
+    dq = np.zeros(shape, dtype=np.uint32)
+    dq[..., 7, 8] = 1
+    dq[..., 7, 9] = 4
+    return replace(image, dq=dq)

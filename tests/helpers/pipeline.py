@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jwst.datamodels import ModelContainer
 from jwst.extract_1d.extract import run_extract1d
 from stdatamodels.jwst import datamodels
 
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.spectra.columns import COLUMNS
+from glue_lrs.spectra.extraction import Extraction
 
 logging.getLogger("jwst").setLevel(logging.CRITICAL)
 logging.getLogger("stpipe").setLevel(logging.CRITICAL)
+
+#: Data type of the table of an x1d; the schema is slow to read.
+SPEC_TABLE = datamodels.SpecModel().get_dtype("spec_table")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,30 @@ def to_model(image: SlitImage, model_class: str | None = None) -> Any:
     return model
 
 
+def to_models(spectra: list[Extraction]) -> ModelContainer:
+    """Make the pipeline's data models of spectra."""
+    models = ModelContainer()
+    for extraction in spectra:
+        model = datamodels.MultiSpecModel()
+        columns = {name: np.atleast_2d(extraction.columns[name]).copy() for name in COLUMNS}
+        for integration in range(len(columns["FLUX"])):
+            spec = datamodels.SpecModel()
+            table = np.zeros(columns["FLUX"].shape[1], dtype=SPEC_TABLE)
+            for name in COLUMNS:
+                table[name] = columns[name][integration]
+            spec.spec_table = table
+            for name in COLUMNS:
+                if extraction.units.get(name):
+                    spec.spec_table.columns[name.lower()].unit = extraction.units[name]
+            spec.spectral_order, spec.source_type = 1, "POINT"
+            model.spec.append(spec)
+        model.meta.exposure.exposure_time = extraction.header["EFFEXPTM"]
+        model.meta.exposure.integration_time = extraction.header["EFFINTTM"]
+        model.meta.target.ra, model.meta.target.dec = 53.0, -27.0
+        models.append(model)
+    return models
+
+
 def run(
     image: SlitImage,
     entry: dict[str, Any],
@@ -73,7 +102,7 @@ def run(
     reference.write_text(json.dumps({"apertures": [{"id": image.exp_type, **entry}]}))
     apply = step.pop("apply_apcorr", True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the pipeline warns of is not what is tested here
+        warnings.simplefilter("ignore")  # warnings of the pipeline are not tested here
         model = to_model(image, model_class)
         out, *_ = run_extract1d(
             model,

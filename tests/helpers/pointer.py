@@ -1,4 +1,4 @@
-"""What a hand does: real mouse and key events on a viewer's canvas."""
+"""Mouse events of Qt on the canvases of viewers, and the viewers of a tab."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Tab:
 
 
 def settle(seconds: float = 0.05) -> None:
-    """Let Qt do what is waiting; drawing may take longer than the time that is asked for."""
+    """Process pending events of Qt, for at least some seconds and some rounds."""
     end = time.monotonic() + seconds
     rounds = 0
     while time.monotonic() < end or rounds < 8:
@@ -48,7 +48,7 @@ def settle(seconds: float = 0.05) -> None:
 
 
 def on_canvas(viewer: Any, x: float, y: float) -> QtCore.QPointF:
-    """Where a point of the data is on the canvas, in Qt's coordinates."""
+    """Position of a point in data coordinates on the canvas, in Qt's coordinates."""
     canvas = viewer.figure.canvas
     across, up = viewer.axes.transData.transform((x, y))
     ratio = canvas.device_pixel_ratio
@@ -56,21 +56,21 @@ def on_canvas(viewer: Any, x: float, y: float) -> QtCore.QPointF:
 
 
 def seen(viewer: Any, x: float, y: float = 0.0) -> tuple[float, float]:
-    """Where Matplotlib sees the mouse: on whole pixels of the screen."""
+    """Data coordinates that Matplotlib reports for the mouse: of integer pixels."""
     pixel = [int(value) for value in viewer.axes.transData.transform((x, y))]
     back = viewer.axes.transData.inverted().transform(pixel)
     return float(back[0]), float(back[1])
 
 
 def moved(viewer: Any, start: float, stop: float) -> float:
-    """Columns between two places of the mouse."""
+    """Columns between two positions of the mouse."""
     return seen(viewer, stop)[0] - seen(viewer, start)[0]
 
 
-def send(viewer: Any, kind: Any, at: QtCore.QPointF, button: Any, held: Any, keys: Any) -> None:
+def send(viewer: Any, kind: Any, at: QtCore.QPointF, button: Any, pressed: Any, keys: Any) -> None:
     canvas = viewer.figure.canvas
     event = QtGui.QMouseEvent(
-        kind, at, QtCore.QPointF(canvas.mapToGlobal(at.toPoint())), button, held, keys
+        kind, at, QtCore.QPointF(canvas.mapToGlobal(at.toPoint())), button, pressed, keys
     )
     QtWidgets.QApplication.sendEvent(canvas, event)
 
@@ -80,9 +80,9 @@ def press(viewer: Any, x: float, y: float, keys: Any = QtCore.Qt.NoModifier) -> 
 
 
 def move(
-    viewer: Any, x: float, y: float, held: Any = LEFT, keys: Any = QtCore.Qt.NoModifier
+    viewer: Any, x: float, y: float, pressed: Any = LEFT, keys: Any = QtCore.Qt.NoModifier
 ) -> None:
-    send(viewer, QtCore.QEvent.MouseMove, on_canvas(viewer, x, y), NONE, held, keys)
+    send(viewer, QtCore.QEvent.MouseMove, on_canvas(viewer, x, y), NONE, pressed, keys)
 
 
 def release(viewer: Any, x: float, y: float, keys: Any = QtCore.Qt.NoModifier) -> None:
@@ -104,8 +104,14 @@ def click(viewer: Any, x: float, y: float) -> None:
 
 
 def double_click(viewer: Any, x: float, y: float) -> None:
-    """As Qt sends it: the second press has a name of its own."""
+    """A double click as Qt sends it: the second press is an event of another type."""
     click(viewer, x, y)
     at, keys = on_canvas(viewer, x, y), QtCore.Qt.NoModifier
     send(viewer, QtCore.QEvent.MouseButtonDblClick, at, LEFT, LEFT, keys)
     release(viewer, x, y)
+
+
+def button(panel: Any, label: str, which: int = 0) -> Any:
+    """A button of the panel by its label."""
+    found = [b for b in panel.findChildren(QtWidgets.QPushButton) if b.text() == label]
+    return found[which]

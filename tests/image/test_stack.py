@@ -1,4 +1,4 @@
-"""A stack of integrations becomes one image: one of them, or their median."""
+"""One integration of a stack, and the median over integrations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glue_lrs import LRSError
 from tests.helpers.images import slit, stack
 
 
-def test_an_integration_is_an_image_of_its_own() -> None:
+def test_an_integration_is_an_image() -> None:
     image = stack(5)
     one = image.integration(3)
     assert one.shape == image.shape
@@ -23,13 +23,13 @@ def test_an_integration_is_an_image_of_its_own() -> None:
     assert one.wavelength is image.wavelength
 
 
-def test_the_median_is_that_of_each_pixel() -> None:
+def test_the_median_is_pixelwise() -> None:
     image = stack(4)
     np.testing.assert_allclose(image.median().data, np.median(image.data, axis=0), rtol=1e-6)
     np.testing.assert_array_equal(stack(1).median().data, stack(1).data[0])
 
 
-def test_the_median_is_quiet_about_what_is_not_finite() -> None:
+def test_values_that_are_not_finite_cause_no_numpy_warning() -> None:
     image = stack(5)
     data, var = np.array(image.data), np.array(image.var_poisson)
     data[:3, 5, 5] = [np.inf, -np.inf, np.inf]
@@ -61,7 +61,7 @@ def test_the_errors_of_the_median_are_those_of_the_scatter(number: int) -> None:
     np.testing.assert_allclose(made.err**2, made.var_poisson + made.var_rnoise + 1.0)
 
 
-def test_the_median_leaves_out_bad_pixels() -> None:
+def test_the_median_excludes_bad_pixels() -> None:
     image = stack(5)
     planes = {name: np.array(getattr(image, name)) for name in ("data", "var_rnoise")}
     dq = np.zeros(image.data.shape, dtype=np.uint32)
@@ -81,14 +81,14 @@ def test_the_median_leaves_out_bad_pixels() -> None:
 
 
 def test_median_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = stack(4).median()
-    monkeypatch.setattr(glue_lrs.image.stack, "_BLOCK", 1000)
+    at_once = stack(4).median()
+    monkeypatch.setattr(glue_lrs.image.stack, "BLOCK_PIXELS", 1000)
     parts = stack(4).median()
     for name in ("data", "err", "var_poisson", "var_rnoise", "var_flat", "dq"):
-        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
+        np.testing.assert_array_equal(getattr(at_once, name), getattr(parts, name))
 
 
-def test_what_is_no_stack_has_no_integrations() -> None:
+def test_a_single_image_has_no_integrations() -> None:
     with pytest.raises(LRSError, match="integration is 0, expected none, as it is a single image"):
         slit().integration(0)
     with pytest.raises(LRSError, match="integration is 5, expected 0 to 4"):

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from jwst.extract_1d.apply_apcorr import ApCorr, select_apcorr
-from jwst.extract_1d.extract import read_apcorr_ref
 
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import CorrectionError, WriteError
@@ -32,7 +30,10 @@ def a_correction(
 
 
 def pipelines(path: Path, subarray: str, exp_type: str) -> Any:
-    """The pipeline's correction for a file and a subarray."""
+    """The aperture correction of the pipeline for a file and a subarray."""
+    from jwst.extract_1d.apply_apcorr import ApCorr, select_apcorr
+    from jwst.extract_1d.extract import read_apcorr_ref
+
     model = SimpleNamespace(
         meta=SimpleNamespace(
             instrument=SimpleNamespace(name="MIRI"),
@@ -46,12 +47,15 @@ def pipelines(path: Path, subarray: str, exp_type: str) -> Any:
         return ApCorr(model, table.apcorr_table.copy(), table.sizeunit)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("subarray", "exp_type"), [("FULL", FIXED_SLIT), ("SLITLESSPRISM", SLITLESS)]
 )
-def test_what_is_written_serves_the_pipeline_and_is_read_back(
+def test_written_files_are_read_by_the_pipeline_and_back(
     subarray: str, exp_type: str, tmp_path: Path
 ) -> None:
+    from jwst.extract_1d.extract import read_apcorr_ref
+
     path = tmp_path / "apcorr.fits"
     tables = [a_correction(), a_correction("SLITLESSPRISM", 4, 9, seed=6)]  # padded both ways
     write_apcorr(tables, path)
@@ -69,7 +73,8 @@ def test_what_is_written_serves_the_pipeline_and_is_read_back(
     np.testing.assert_allclose(ours(wavelength, size), theirs, rtol=1e-12, atol=0)
 
 
-def test_a_table_in_the_pipelines_own_words_is_read_alike(tmp_path: Path) -> None:
+@pytest.mark.parity
+def test_tables_of_the_pipeline_are_read(tmp_path: Path) -> None:
     """Unsorted wavelengths and filling beyond NELEM, written by the pipeline's data model."""
     from stdatamodels.jwst.datamodels import MirLrsApcorrModel
 
@@ -157,7 +162,7 @@ def rows(hdulist: fits.HDUList, table: Table) -> None:
         (lambda h: h[1].data["apcorr"].__setitem__(0, np.nan), "values that are not finite"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told(edit: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_files(edit: Any, message: str, tmp_path: Path) -> None:
     path = tmp_path / "apcorr.fits"
     write_apcorr([a_correction(), a_correction("SLITLESSPRISM")], path)
     change(path, edit)
@@ -174,7 +179,7 @@ def test_without_sizeunit_sizes_are_pixels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ApertureCorrection.read(path).size, a_correction().size)
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_files_of_other_kinds(tmp_path: Path) -> None:
     path = tmp_path / "apcorr.fits"
     with pytest.raises(CorrectionError, match="does not exist"):
         ApertureCorrection.read(path)
@@ -187,7 +192,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         ApertureCorrection.read(path)
 
 
-def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_invalid_corrections_are_not_written(tmp_path: Path) -> None:
     path = tmp_path / "apcorr.fits"
     fine = a_correction()
 

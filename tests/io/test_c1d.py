@@ -1,4 +1,4 @@
-"""c1d files: the pipeline and specutils read ours, and we theirs."""
+"""c1d files: round trips, and exchange with the pipeline and specutils."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from jwst.combine_1d.combine1d import combine_1d_spectra
 from specutils import Spectrum, SpectrumList
-from stdatamodels.jwst import datamodels
 
 from glue_lrs import Aperture, Extract1D
 from glue_lrs.combination.combination import COLUMNS, Combination
 from glue_lrs.combination.combine import combine
 from glue_lrs.errors import LRSError, ProductError, WriteError
-from glue_lrs.io.c1d import combine_files, identify_c1d, read_c1d, read_inputs
-from tests.combination.test_combine import SIZE, lose, nods, spectrum
-from tests.parity.test_combine_parity import to_models
-from tests.spectra.test_spectrum import make_extraction
+from glue_lrs.io.c1d import read_c1d
+from glue_lrs.io.formats import identify_c1d
+from glue_lrs.io.spectra import combine_files, read_inputs
+from tests.helpers.spectra import SIZE, lose, make_extraction, nods, spectrum
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def same(one: Combination, other: Combination) -> None:
     assert one.units == other.units
 
 
-def test_a_file_gives_back_what_was_written(tmp_path: Path, combination: Combination) -> None:
+def test_round_trip(tmp_path: Path, combination: Combination) -> None:
     path = tmp_path / "a_c1d.fits"
     combination.write(path)
     found = Combination.read(path)
@@ -60,13 +58,16 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path, combination: Combina
     assert found.provenance is not None
     assert dict(found.provenance) == json.loads(json.dumps(dict(combination.provenance or {})))
     assert [one.to_dict() for one in found.inputs] == [one.to_dict() for one in combination.inputs]
-    # And written once more it is the same.
+    # A second round trip changes nothing.
     found.write(tmp_path / "b_c1d.fits")
     same(Combination.read(tmp_path / "b_c1d.fits"), combination)
     assert sorted(os.listdir(tmp_path)) == ["a_c1d.fits", "b_c1d.fits"]
 
 
+@pytest.mark.parity
 def test_the_pipelines_model_opens_it(tmp_path: Path, combination: Combination) -> None:
+    from stdatamodels.jwst import datamodels
+
     path = tmp_path / "a_c1d.fits"
     combination.write(path)
     with datamodels.open(path) as model:
@@ -116,8 +117,13 @@ def test_specutils_takes_ours_without_a_format(tmp_path: Path, combination: Comb
     assert bright.flux.unit == u.MJy / u.sr
 
 
-@pytest.mark.filterwarnings("ignore:.*they are gone")
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore:.*have no input and are removed")
 def test_a_file_of_the_pipeline_is_read(tmp_path: Path) -> None:
+    from jwst.combine_1d.combine1d import combine_1d_spectra
+
+    from tests.helpers.pipeline import to_models
+
     given = []
     for k in range(3):
         one = make_extraction(seed=k)
@@ -148,7 +154,7 @@ def test_a_file_of_the_pipeline_is_read(tmp_path: Path) -> None:
     same(Combination.read(tmp_path / "ours_c1d.fits"), found)
 
 
-def test_nothing_is_overwritten_unasked(tmp_path: Path, combination: Combination) -> None:
+def test_existing_files_are_kept(tmp_path: Path, combination: Combination) -> None:
     path = tmp_path / "a_c1d.fits"
     combination.write(path)
     before = path.read_bytes()
@@ -200,9 +206,7 @@ def _replace(hdulist: fits.HDUList, name: str, hdu: Any) -> None:
         ),
     ],
 )
-def test_damaged_files_are_named(
-    tmp_path: Path, combination: Combination, change: Any, message: str
-) -> None:
+def test_damaged_files(tmp_path: Path, combination: Combination, change: Any, message: str) -> None:
     combination.write(tmp_path / "a_c1d.fits")
     damaged(tmp_path / "a_c1d.fits", change)
     with pytest.raises(ProductError, match=message) as caught:
@@ -211,17 +215,17 @@ def test_damaged_files_are_named(
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_record_is_told_when_looked_at(tmp_path: Path, combination: Combination) -> None:
+def test_damaged_provenance_fails_on_access(tmp_path: Path, combination: Combination) -> None:
     path = tmp_path / "a_c1d.fits"
     combination.write(path)
     raw = path.read_bytes().replace(b"\nglue_lrs:", b"\nglue_lrs: [}", 1)
     (tmp_path / "b_c1d.fits").write_bytes(raw[: path.stat().st_size])
     found = Combination.read(tmp_path / "b_c1d.fits")
-    with pytest.raises(ProductError, match="the record in the ASDF extension cannot be read"):
+    with pytest.raises(ProductError, match="the provenance in the ASDF extension cannot be read"):
         len(found.inputs)
 
 
-def test_what_is_a_c1d(tmp_path: Path, combination: Combination) -> None:
+def test_identification(tmp_path: Path, combination: Combination) -> None:
     path = tmp_path / "a_c1d.fits"
     combination.write(path)
     spectrum().write(tmp_path / "a_x1d.fits")
@@ -240,7 +244,7 @@ def test_what_is_a_c1d(tmp_path: Path, combination: Combination) -> None:
 
 
 def test_files_are_combined(tmp_path: Path) -> None:
-    """What the command line does: spectra, images, or both."""
+    """Spectra, images, or both, as on the command line."""
     extract = Extract1D(aperture=Aperture(xstart=9, xstop=17), use_source_posn=True)
     images, spectra = [], []
     for number, one in enumerate(nods(), 1):

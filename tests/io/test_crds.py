@@ -24,7 +24,7 @@ HEADER = {
     "SUBARRAY": "FULL",
 }
 
-#: Run in a process of its own, as the client reads its environment once.
+#: Run in another process, as the client reads its environment once.
 ASK = """
 import json, sys
 from glue_lrs.errors import LRSError
@@ -129,7 +129,7 @@ def ask(path: Path, *questions: tuple[dict[str, Any], str | None]) -> list[dict[
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_the_clients_cache_is_asked(cache: Path) -> None:
+def test_references_from_the_cache(cache: Path) -> None:
     folder = cache / "references/jwst/miri"
     fetched, unknown, missing, slitless, nonsense = ask(
         cache,
@@ -166,7 +166,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
         best_references(HEADER)
 
 
-def test_what_the_client_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_of_the_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import crds
 
     asked: list[Any] = []
@@ -192,13 +192,13 @@ def test_what_the_client_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert asked[3][1] is None
 
 
-def test_a_reference_that_was_not_fetched_is_told(
+def test_reference_that_could_not_be_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import crds
 
-    gone = str(tmp_path / "gone.json")
-    monkeypatch.setattr(crds, "getreferences", lambda *_, reftypes, **__: {reftypes[0]: gone})
+    missing = str(tmp_path / "gone.json")
+    monkeypatch.setattr(crds, "getreferences", lambda *_, reftypes, **__: {reftypes[0]: missing})
     with pytest.raises(LRSError, match=r"gone\.json: is not in CRDS's cache"):
         best_references(HEADER)
 
@@ -211,7 +211,7 @@ def test_a_reference_that_was_not_fetched_is_told(
         ({"INSTRUME": "NIRSPEC"}, "header: is of NIRSPEC"),
     ],
 )
-def test_files_that_crds_is_not_asked_about(changes: dict[str, Any], message: str) -> None:
+def test_files_of_other_kinds(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ProductError, match=message):
         best_references(HEADER | changes)
     with pytest.raises(ProductError, match="does not exist"):

@@ -1,4 +1,4 @@
-"""Files in and out: what is written opens in the pipeline, what is read is what the file holds."""
+"""Readers and writers of images, identification, atomic writes, ASDF extensions."""
 
 from __future__ import annotations
 
@@ -28,10 +28,6 @@ from astropy.modeling.models import (
 from astropy.table import Table
 from gwcs import coordinate_frames as cf
 from gwcs.wcs import WCS
-from jwst.extract_1d.extract import populate_time_keywords, run_extract1d
-from jwst.lib.pipe_utils import is_tso
-from jwst.lib.wcs_utils import get_wavelengths
-from stdatamodels.jwst import datamodels
 
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.errors import LRSWarning, ProductError, WriteError
@@ -168,7 +164,7 @@ def test_round_trip(kind: str, tmp_path: Path) -> None:
     assert repr(third.sci_header) == repr(again.sci_header)
 
 
-def test_cards_of_the_source_are_kept_and_fields_win(tmp_path: Path) -> None:
+def test_cards_are_kept_and_fields_take_precedence(tmp_path: Path) -> None:
     header = fits.Header([("PROGRAM", "08544", "Program number"), ("SUBARRAY", "BRIGHTSKY")])
     header["HISTORY"] = "made by hand"
     sci = fits.Header([("PHOTMJSR", 13.85, "flux"), ("BUNIT", "mJy"), ("S_REGION", "P " * 60)])
@@ -199,7 +195,7 @@ def test_uncalibrated(tmp_path: Path) -> None:
     assert again.sci_header["BUNIT"] == "DN/s"
 
 
-def test_float64_is_stored_as_float32_and_left_alone(tmp_path: Path) -> None:
+def test_float64_is_stored_as_float32_and_not_changed(tmp_path: Path) -> None:
     data = make().data.astype(float) / 3
     image = make(data=data)
     kept = data.copy()
@@ -209,8 +205,12 @@ def test_float64_is_stored_as_float32_and_left_alone(tmp_path: Path) -> None:
     assert same(SlitImage.read(tmp_path / "a.fits").data, data.astype(np.float32))
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("kind", KINDS)
 def test_stdatamodels_opens_what_is_written(kind: str, tmp_path: Path) -> None:
+    from jwst.lib.pipe_utils import is_tso
+    from stdatamodels.jwst import datamodels
+
     image = make(kind)
     image.write(tmp_path / "a.fits")
     with datamodels.open(tmp_path / "a.fits") as model:
@@ -235,8 +235,12 @@ def test_stdatamodels_opens_what_is_written(kind: str, tmp_path: Path) -> None:
                 assert same(model.int_times[name], image.times[name]), name
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_pipeline_runs_on_what_is_written(kind: str, tmp_path: Path) -> None:
+    from jwst.extract_1d.extract import run_extract1d
+    from stdatamodels.jwst import datamodels
+
     path, reference = tmp_path / "a.fits", tmp_path / "extract1d.json"
     make(kind).write(path)
     reference.write_text(JSON)
@@ -255,18 +259,21 @@ def test_the_pipeline_runs_on_what_is_written(kind: str, tmp_path: Path) -> None
             assert same(np.array(theirs.spec_table[name]), np.array(ours.times[name])), name
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("kind", "stated", "found"),
     [
         ("calints", "CubeModel", "CubeModel"),
         ("cal", "ImageModel", "ImageModel"),
         ("s2d", "MultiSlitModel", "MultiSlitModel"),
-        ("s2d", "CubeModel", "SlitModel"),  # which cannot hold it
+        ("s2d", "CubeModel", "SlitModel"),  # cannot hold the image
         ("calints", "ImageModel", "SlitModel"),
         ("s2d", "IFUCubeModel", "SlitModel"),
     ],
 )
 def test_the_data_model_of_the_header(kind: str, stated: str, found: str, tmp_path: Path) -> None:
+    from stdatamodels.jwst import datamodels
+
     image = make(kind, header=fits.Header([("DATAMODL", stated)]))
     image.write(tmp_path / "a.fits")
     with datamodels.open(tmp_path / "a.fits") as model:
@@ -281,7 +288,7 @@ def test_the_data_model_of_the_header(kind: str, stated: str, found: str, tmp_pa
 
 
 def fill(model: Any, image: SlitImage, meta: Any | None = None) -> Any:
-    """Give a pipeline's model the planes and the metadata of an image."""
+    """Set planes and metadata of a data model of the pipeline to those of an image."""
     for name in PLANES:
         if getattr(image, name) is not None:
             setattr(model, name, getattr(image, name))
@@ -298,20 +305,23 @@ def fill(model: Any, image: SlitImage, meta: Any | None = None) -> Any:
     return model
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("kind", "model"),
     [
-        ("s2d", datamodels.SlitModel),
-        ("cal", datamodels.SlitModel),
-        ("full", datamodels.ImageModel),
-        ("calints", datamodels.SlitModel),
-        ("calints", datamodels.CubeModel),
+        ("s2d", "SlitModel"),
+        ("cal", "SlitModel"),
+        ("full", "ImageModel"),
+        ("calints", "SlitModel"),
+        ("calints", "CubeModel"),
     ],
 )
-def test_reads_what_the_pipeline_writes(kind: str, model: Any, tmp_path: Path) -> None:
+def test_reads_what_the_pipeline_writes(kind: str, model: str, tmp_path: Path) -> None:
+    from stdatamodels.jwst import datamodels
+
     image = make(kind)
     path = tmp_path / "a.fits"
-    with fill(model(), image) as filled:
+    with fill(getattr(datamodels, model)(), image) as filled:
         if kind == "s2d":
             filled.meta.cal_step.resample = "COMPLETE"
         filled.save(path)
@@ -328,9 +338,13 @@ def test_reads_what_the_pipeline_writes(kind: str, model: Any, tmp_path: Path) -
     assert again.bounding_box == image.bounding_box
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("missing", ["absent", "zero", "zero and NaN"])
 @pytest.mark.parametrize("kind", ["s2d", "calints"])
 def test_wavelength_of_the_wcs(kind: str, missing: str, tmp_path: Path) -> None:
+    from jwst.lib.wcs_utils import get_wavelengths
+    from stdatamodels.jwst import datamodels
+
     image = make(kind, var_flat=None)
     path = tmp_path / "a.fits"
     plane = None
@@ -354,13 +368,15 @@ def test_wavelength_of_the_wcs(kind: str, missing: str, tmp_path: Path) -> None:
     assert again.var_flat is None
 
 
-def test_wavelengths_that_are_all_nan_are_no_reason_to_ask_the_wcs(tmp_path: Path) -> None:
+def test_nan_wavelengths_are_not_replaced_by_those_of_the_wcs(tmp_path: Path) -> None:
     nothing = np.full((40, 20), np.nan, dtype=np.float32)
     make(wavelength=nothing).write(tmp_path / "a.fits")
     assert np.isnan(SlitImage.read(tmp_path / "a.fits").wavelength).all()
 
 
 def multislit(number: int, path: Path) -> None:
+    from stdatamodels.jwst import datamodels
+
     image = make("cal")
     with datamodels.MultiSlitModel() as model:
         for index in range(number):
@@ -372,6 +388,7 @@ def multislit(number: int, path: Path) -> None:
         model.save(path)
 
 
+@pytest.mark.parity
 def test_one_slit_of_many(tmp_path: Path) -> None:
     multislit(1, tmp_path / "a.fits")
     image = SlitImage.read(tmp_path / "a.fits")
@@ -381,6 +398,7 @@ def test_one_slit_of_many(tmp_path: Path) -> None:
     assert image.wcs(5.0, 9.0) == make("cal").wcs(5.0, 9.0)
 
 
+@pytest.mark.parity
 def test_many_slits(tmp_path: Path) -> None:
     multislit(2, tmp_path / "a.fits")
     with pytest.raises(
@@ -414,7 +432,12 @@ def test_cards_without_a_value(s2d: Path) -> None:
 # --- times ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parity
 def test_times_are_those_the_pipeline_takes(tmp_path: Path) -> None:
+    from jwst.extract_1d.extract import populate_time_keywords
+    from jwst.lib.pipe_utils import is_tso
+    from stdatamodels.jwst import datamodels
+
     rng = np.random.default_rng(3)
     outcomes = {"none": 0, "all": 0, "some": 0}
     image = make("calints")
@@ -434,7 +457,7 @@ def test_times_are_those_the_pipeline_takes(tmp_path: Path) -> None:
                 hdulist[0].header.remove(key, ignore_missing=True)
                 if value is not None:
                     hdulist[0].header[key] = value
-            hdulist["INT_TIMES"] = image_writer._times_hdu(table)
+            hdulist["INT_TIMES"] = image_writer.times_hdu(table)
             hdulist.writeto(path, overwrite=True)
 
             model.meta.visit.tsovisit, model.meta.exposure.nints = cards[:2]
@@ -524,9 +547,9 @@ def test_no_handle_stays_open(s2d: Path) -> None:
     assert handles() == before
 
 
-def test_the_wcs_is_read_when_it_is_asked_for(s2d: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wcs_is_read_on_first_access(s2d: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(products, "load_asdf", lambda h: asked.append(1) or load_asdf(h))
+    monkeypatch.setattr(products, "load_asdf", lambda *a: asked.append(1) or load_asdf(*a))
     monkeypatch.chdir(s2d.parent)
     image = SlitImage.read(s2d.name)
     assert not asked
@@ -613,7 +636,7 @@ NAN = np.full((40, 20), np.nan, dtype=np.float32)
         (plane("ERR", NAN[1:]), "ERR has shape (39, 20), expected (40, 20) as SCI"),
         (plane("VAR_FLAT", NAN[:, 1:]), "VAR_FLAT has shape (40, 19), expected (40, 20) as SCI"),
         (plane("WAVELENGTH", NAN[1:]), "WAVELENGTH has shape (39, 20), expected (40, 20) as SCI"),
-        (without("WAVELENGTH", "ASDF"), "WAVELENGTH is missing and no WCS (ASDF extension) can"),
+        (without("WAVELENGTH", "ASDF"), "WAVELENGTH is missing and there is no WCS (ASDF ext"),
         (broken_asdf, "the ASDF extension cannot be read, "),
         (strange_wcs, "meta.wcs (ASDF extension) is a dict, expected a gwcs WCS"),
         (card("DISPAXIS", None, "SCI"), "DISPAXIS is none, expected 2"),
@@ -638,7 +661,9 @@ def test_another_filter_is_not_claimed(s2d: Path) -> None:
 
 
 def save_rate(path: Path, stacked: bool, wcs: bool) -> None:
-    """What ramp fitting gives, or what assign_wcs makes of it."""
+    """The output of ramp fitting, or of assign_wcs."""
+    from stdatamodels.jwst import datamodels
+
     image = make("calints" if stacked else "full")
     with (datamodels.CubeModel if stacked else datamodels.ImageModel)() as model:
         for name in ("data", "err", "dq", "var_poisson", "var_rnoise"):
@@ -652,9 +677,10 @@ def save_rate(path: Path, stacked: bool, wcs: bool) -> None:
         model.save(path)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("stacked", [False, True])
-def test_a_rate_is_no_cal(stacked: bool, tmp_path: Path) -> None:
-    """It is of the right mode, but no step has given it wavelengths yet."""
+def test_rates_are_rejected(stacked: bool, tmp_path: Path) -> None:
+    """A rate has the right mode, but no wavelengths yet."""
     path, later = tmp_path / "a.fits", tmp_path / "b.fits"
     save_rate(path, stacked, wcs=False)
     word = "rateints" if stacked else "rate"
@@ -669,12 +695,17 @@ def test_a_rate_is_no_cal(stacked: bool, tmp_path: Path) -> None:
     assert SlitImage.read(later).unit == u.DN / u.s
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("word", ["BANANA", "point", 3])
-def test_a_source_type_that_is_no_word_of_the_pipeline(word: Any, s2d: Path) -> None:
+def test_unknown_source_types_are_ignored(word: Any, s2d: Path) -> None:
+    from stdatamodels.jwst import datamodels
+
     edit(s2d, card("SRCTYPE", word, "SCI"))
-    with pytest.warns(LRSWarning, match=f"SRCTYPE is '{word}', expected 'POINT', 'EXTEND") as told:
+    with pytest.warns(
+        LRSWarning, match=f"SRCTYPE is '{word}', expected 'POINT', 'EXTEND"
+    ) as caught:
         image = SlitImage.read(s2d)
-    assert [one.filename for one in told] == [__file__]
+    assert [one.filename for one in caught] == [__file__]
     with pytest.warns(Warning, match="source_type"), datamodels.open(s2d) as model:
         assert model.source_type is None
     assert image.source_type is None
@@ -700,7 +731,7 @@ def test_a_source_type_that_is_no_word_of_the_pipeline(word: Any, s2d: Path) -> 
 def test_units_of_the_wavelength(
     unit: str | None, scale: float, message: str | None, s2d: Path
 ) -> None:
-    before = np.array(SlitImage.read(s2d).wavelength)  # no map of what is changed
+    before = np.array(SlitImage.read(s2d).wavelength)  # not memory-mapped
     edit(s2d, plane("WAVELENGTH", (before * scale).astype(np.float32)))
     if unit is not None:
         edit(s2d, card("BUNIT", unit, "WAVELENGTH"))
@@ -712,26 +743,26 @@ def test_units_of_the_wavelength(
 
 
 @pytest.mark.parametrize("error", [True, False])
-def test_no_variance_at_all_is_told(error: bool, s2d: Path) -> None:
+def test_warning_without_variances(error: bool, s2d: Path) -> None:
     edit(s2d, without("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", *([] if error else ["ERR"])))
     words = "VAR_FLAT beside ERR - all errors" if error else "VAR_FLAT - all errors"
-    with pytest.warns(LRSWarning, match=f"{words} will be 0") as told:
+    with pytest.warns(LRSWarning, match=f"{words} will be 0") as caught:
         image = SlitImage.read(s2d)
-    assert [one.filename for one in told] == [__file__]
-    made = Extract1D(aperture=Aperture(xstart=3, xstop=16)).run(image)  # it is not told again
+    assert [one.filename for one in caught] == [__file__]
+    made = Extract1D(aperture=Aperture(xstart=3, xstop=16)).run(image)  # no second warning
     assert not np.nansum(made.columns["FLUX_ERROR"])
     assert any("there are no variances" in note for note in made.provenance["notes"])
 
 
-def test_a_variance_that_is_missing_is_told(s2d: Path) -> None:
+def test_warning_for_a_missing_variance(s2d: Path) -> None:
     edit(s2d, without("VAR_POISSON"))
-    with pytest.warns(LRSWarning, match="has no VAR_POISSON, whose part the errors will not have"):
+    with pytest.warns(LRSWarning, match="has no VAR_POISSON: the errors will lack"):
         SlitImage.read(s2d)
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.uint8, np.int32])
-def test_whole_numbers_are_numbers(kind: Any, s2d: Path) -> None:
-    """Not what the pipeline writes, but others do: bad pixels need a NaN."""
+def test_integer_data(kind: Any, s2d: Path) -> None:
+    """Files of other software; bad pixels require NaN."""
     with fits.open(s2d, mode="update") as hdus:
         values = np.clip(np.nan_to_num(hdus["SCI"].data * 10.0), 0, 200).astype(kind)
         hdus["SCI"].data = values
@@ -809,7 +840,7 @@ def test_only_paths_can_be_written_to(path: Any) -> None:
         make().write(path)
 
 
-def test_names_that_fits_has_no_letters_for(tmp_path: Path) -> None:
+def test_names_that_are_not_ascii(tmp_path: Path) -> None:
     for name in ("\u00e4_s2d.fits", os.fsdecode(b"\xff_s2d.fits")):
         make().write(tmp_path / name)
         assert SlitImage.read(tmp_path / name).header["FILENAME"] == "?_s2d.fits"
@@ -818,11 +849,11 @@ def test_names_that_fits_has_no_letters_for(tmp_path: Path) -> None:
 def test_zero_wavelength_and_no_wcs(s2d: Path) -> None:
     edit(s2d, plane("WAVELENGTH", np.zeros((40, 20), dtype=np.float32)))
     edit(s2d, without("ASDF"))
-    with pytest.raises(ProductError, match=r"WAVELENGTH is all zero and no WCS \(ASDF extension\)"):
+    with pytest.raises(ProductError, match=r"WAVELENGTH is all zero and there is no WCS \(ASDF"):
         SlitImage.read(s2d)
 
 
-def test_no_wcs_is_no_error_until_it_is_needed(s2d: Path) -> None:
+def test_missing_wcs_fails_only_if_needed(s2d: Path) -> None:
     edit(s2d, without("ASDF"))
     image = SlitImage.read(s2d)
     assert image.wcs is None
@@ -833,7 +864,7 @@ def test_no_wcs_is_no_error_until_it_is_needed(s2d: Path) -> None:
 def test_a_missing_variance_counts_as_zero(s2d: Path) -> None:
     edit(s2d, without("VAR_FLAT", "ERR"))
     edit(s2d, plane("VAR_RNOISE", None))
-    with pytest.warns(LRSWarning, match="has no VAR_RNOISE, whose part the errors will not have"):
+    with pytest.warns(LRSWarning, match="has no VAR_RNOISE: the errors will lack"):
         image = SlitImage.read(s2d)
     assert image.var_flat is None
     assert image.err is None
@@ -859,7 +890,7 @@ def test_only_one_integration_has_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("unit", "warned"), [("Jy", True), ("DN/s", True), ("MJy / sr", False)])
-def test_unit_that_contradicts(unit: str, warned: bool, s2d: Path) -> None:
+def test_unit_that_contradicts_the_calibration(unit: str, warned: bool, s2d: Path) -> None:
     edit(s2d, card("BUNIT", unit, "SCI"))
     if warned:
         with pytest.warns(LRSWarning, match=rf"a_s2d\.fits: BUNIT is '{unit}', expected 'MJy/sr'"):
@@ -910,7 +941,7 @@ def test_no_permission(s2d: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         SlitImage.read(s2d)
 
 
-# --- what is it? ---------------------------------------------------------------------------------
+# --- identification -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -926,8 +957,12 @@ def test_identify_images(kind: str, tmp_path: Path) -> None:
         assert hdulist[1].data is not None  # left open
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("kind", ["s2d", "calints"])
 def test_identify_spectra(kind: str, tmp_path: Path) -> None:
+    from jwst.extract_1d.extract import run_extract1d
+    from stdatamodels.jwst import datamodels
+
     (tmp_path / "extract1d.json").write_text(JSON)
     make(kind).write(tmp_path / "a.fits")
     path = tmp_path / "b.fits"
@@ -955,14 +990,14 @@ def test_the_registry_knows_the_format(s2d: Path) -> None:
     assert list(registry.get_formats(SlitImage)["Format"]) == ["lrs"]
 
 
-# --- writing whole files -------------------------------------------------------------------------
+# --- atomic writes -------------------------------------------------------------------------------
 
 
 def test_existing_output_is_kept(s2d: Path) -> None:
     before = s2d.read_bytes()
     with pytest.raises(WriteError) as caught:
         make("cal").write(s2d)
-    assert str(caught.value) == f"{s2d}: exists, give overwrite=True (--overwrite) to replace it"
+    assert str(caught.value) == f"{s2d}: exists, expected a new name (overwrite=True replaces it)"
     assert s2d.read_bytes() == before
     make("cal").write(s2d, overwrite=True)
     assert SlitImage.read(s2d).kind == "cal"
@@ -970,7 +1005,7 @@ def test_existing_output_is_kept(s2d: Path) -> None:
 
 
 def test_disk_full(s2d: Path) -> None:
-    """A limit on the size of files stands for the full disk: the same call fails."""
+    """A limit on the file size has the same effect as a full disk."""
     before = s2d.read_bytes()
     new = s2d.with_name("b.fits")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -1017,7 +1052,7 @@ def test_atomic_write_keeps_the_mode_and_follows_links(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_file_made_meanwhile_is_not_replaced(
+def test_a_file_created_in_the_meantime_is_not_replaced(
     links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not links:
@@ -1033,7 +1068,7 @@ def test_a_file_made_meanwhile_is_not_replaced(
             name.write_text("mine")
             path.write_text("theirs")
 
-    with pytest.raises(WriteError, match="exists, give overwrite=True"):
+    with pytest.raises(WriteError, match="exists, expected a new name"):
         race()
     assert path.read_text() == "theirs"
     with atomic_write(tmp_path / "b") as name:
@@ -1053,7 +1088,7 @@ def test_a_file_made_meanwhile_is_not_replaced(
         (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
     ],
 )
-def test_nothing_stays_behind(
+def test_no_temporary_file_remains(
     raised: BaseException, expected: type, message: str, tmp_path: Path
 ) -> None:
     def write() -> None:
@@ -1066,7 +1101,7 @@ def test_nothing_stays_behind(
     assert not os.listdir(tmp_path)
 
 
-def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
 
     def attempt(path: Any, message: str) -> None:
@@ -1098,7 +1133,7 @@ def test_asdf_extension() -> None:
     assert again is not None
     assert again["own"]["a"] == [1, None, "x"]
     assert same(again["own"]["b"], np.arange(5.0))
-    gc.collect()  # the ASDF file is gone: what it gave must not need it
+    gc.collect()  # the tree must not need the ASDF file
     assert again["meta"]["wcs"](5.0, 9.0) == tree["meta"]["wcs"](5.0, 9.0)
     assert load_asdf(fits.HDUList([fits.PrimaryHDU()])) is None
 
@@ -1134,8 +1169,8 @@ def test_asdf_of_other_versions(standard: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["packed then cut", "cut then packed"])
-def test_a_cut_off_gzip_file_is_told(how: str, tmp_path: Path) -> None:
-    """Astropy takes either for a whole file with some extensions less."""
+def test_truncated_gzip_files(how: str, tmp_path: Path) -> None:
+    """Astropy reads either as a complete file with fewer extensions."""
     whole = tmp_path / "a_s2d.fits"
     make().write(whole)
     content = whole.read_bytes()
@@ -1155,7 +1190,7 @@ def test_a_cut_off_gzip_file_is_told(how: str, tmp_path: Path) -> None:
 
 
 def test_a_wcs_that_has_been_inverted_is_written_and_read(tmp_path: Path) -> None:
-    """Its models are then the inverses of their inverses: a circle in the ASDF tree."""
+    """Its models are the inverses of their inverses: a cycle in the ASDF tree."""
     image = Scene(seed=1).s2d(1).image
     sky = image.wcs(20, 100)
     assert image.wcs.backward_transform is not None

@@ -1,4 +1,4 @@
-"""PSF references as files: what is read is what was written, and what is wrong is told."""
+"""PSF references as files: round trip, and errors for invalid files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from stdatamodels.jwst.datamodels import SpecPsfModel
 
-import glue_lrs.io.psf as io_psf
 from glue_lrs.errors import ProfileError, WriteError
 from glue_lrs.io.psf import read_psf, write_psf
 from glue_lrs.profiles.gaussian import GaussianProfile
 from glue_lrs.profiles.psf import PSFProfile
-
-io_psf.register()
 
 
 @pytest.fixture
@@ -33,7 +29,10 @@ def test_round_trip(psf: PSFProfile, tmp_path: Path) -> None:
     assert read.filename == str(path)
 
 
+@pytest.mark.parity
 def test_the_pipeline_reads_it(psf: PSFProfile, tmp_path: Path) -> None:
+    from stdatamodels.jwst.datamodels import SpecPsfModel
+
     write_psf(psf, tmp_path / "psf.fits")
     with SpecPsfModel(tmp_path / "psf.fits") as model:
         (aperture,) = model.apertures
@@ -42,7 +41,10 @@ def test_the_pipeline_reads_it(psf: PSFProfile, tmp_path: Path) -> None:
         np.testing.assert_array_equal(aperture.wave, psf.wave)
 
 
+@pytest.mark.parity
 def test_a_file_of_the_pipeline_is_read(psf: PSFProfile, tmp_path: Path) -> None:
+    from stdatamodels.jwst.datamodels import SpecPsfModel
+
     model = SpecPsfModel()
     for name, factor in (("S1", 1.0), ("S2", 2.0)):
         model.apertures.append(
@@ -92,7 +94,7 @@ def test_keywords_of_older_files_are_in_the_primary_header(psf: PSFProfile, tmp_
         (lambda h: h["PSF"].data.__setitem__((2, 3), np.nan), "not finite"),
     ],
 )
-def test_what_is_wrong_is_told(spoil, match: str, psf: PSFProfile, tmp_path: Path) -> None:
+def test_invalid_files(spoil, match: str, psf: PSFProfile, tmp_path: Path) -> None:
     path = tmp_path / "psf.fits"
     write_psf(psf, path)
     with fits.open(path) as hdus:
@@ -105,7 +107,7 @@ def test_what_is_wrong_is_told(spoil, match: str, psf: PSFProfile, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
-def test_writing_is_careful(psf: PSFProfile, tmp_path: Path) -> None:
+def test_invalid_profiles_are_not_written(psf: PSFProfile, tmp_path: Path) -> None:
     path = tmp_path / "psf.fits"
     with pytest.raises(ProfileError, match="no profile"):
         write_psf([], path)

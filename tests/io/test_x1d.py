@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,7 @@ from specutils import SpectralRegion, Spectrum, Spectrum1D, SpectrumList
 from specutils.manipulation import FluxConservingResampler, extract_region
 
 import glue_lrs
-from glue_lrs.errors import LRSError, ProductError, WriteError
+from glue_lrs.errors import LRSError, LRSWarning, ProductError, WriteError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.io.formats import identify_s2d, identify_x1d
 from glue_lrs.io.x1d_reader import read_single, read_x1d
@@ -30,7 +31,8 @@ from glue_lrs.io.x1d_writer import write_x1d
 from glue_lrs.spectra.columns import COLUMNS, ERROR_OF
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
-from tests.spectra.test_spectrum import make_extraction, marked
+from tests.helpers.images import marked
+from tests.helpers.spectra import make_extraction
 
 REDUCED = ["WAVELENGTH", "FLUX", "FLUX_ERROR", "DQ"]
 UNITS = (
@@ -169,6 +171,7 @@ def test_stack_is_laid_out_as_the_pipelines(x1dints: Path) -> None:
         assert data["N_ALONGDISP"].tolist() == [40] * 4
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("references", "cards"),
     [
@@ -194,7 +197,7 @@ def test_references_are_named_in_cards(
     header = fits.getheader(tmp_path / "x.fits")
     assert (header["R_EXTR1D"], header["R_APCORR"]) == cards
     names = list(header)
-    assert names.index("R_EXTR1D") == names.index("R_FLAT") + 1  # beside its kin
+    assert names.index("R_EXTR1D") == names.index("R_FLAT") + 1  # next to its group
     from stdatamodels.jwst import datamodels
 
     with datamodels.open(tmp_path / "x.fits") as model:
@@ -219,7 +222,9 @@ def test_provenance_round_trip(extraction: Extraction, tmp_path: Path) -> None:
         "step": {"position_offset": np.float64(0.25), "apply_apcorr": True},
         "options": {},
     }
-    provenance = Provenance(parameters, str(source), {"extract1d": None}, {"column": 1.5}, ["a: b"])
+    provenance = Provenance(
+        parameters, str(source), {"extract1d": None}, {"column": 1.5}, [LRSWarning("a: b")]
+    )
     replace(extraction, provenance=provenance).write(tmp_path / "x.fits")
     stored = read_single(tmp_path / "x.fits").provenance
     assert stored is not None
@@ -242,7 +247,7 @@ def test_long_values_fit_into_the_header(extraction: Extraction, tmp_path: Path)
     assert back.keywords["S_REGION"].strip() == keywords["S_REGION"].strip()
 
 
-def test_names_that_fits_cannot_spell(extraction: Extraction, tmp_path: Path) -> None:
+def test_names_that_are_not_ascii(extraction: Extraction, tmp_path: Path) -> None:
     references = {"extract1d": "/été/spécial.json"}
     made = replace(extraction, provenance=Provenance({}, references=references))
     path = tmp_path / "é_x1d.fits"
@@ -275,6 +280,7 @@ def test_nothing_is_overwritten_or_left_behind(extraction: Extraction, tmp_path:
 # --- what others make of it -----------------------------------------------------------------------
 
 
+@pytest.mark.parity
 def test_pipeline_opens_and_combines_an_x1d(extraction: Extraction, x1d: Path) -> None:
     from jwst.combine_1d.combine1d import combine_1d_spectra
     from stdatamodels.jwst import datamodels
@@ -302,6 +308,7 @@ def test_pipeline_opens_and_combines_an_x1d(extraction: Extraction, x1d: Path) -
             np.testing.assert_allclose(result[name], expected, rtol=1e-12)
 
 
+@pytest.mark.parity
 def test_pipeline_opens_and_combines_an_x1dints(x1dints: Path) -> None:
     from jwst.combine_1d.combine1d import combine_1d_spectra
     from stdatamodels.jwst import datamodels
@@ -322,6 +329,7 @@ def test_pipeline_opens_and_combines_an_x1dints(x1dints: Path) -> None:
         np.testing.assert_allclose(combined.spec[0].spec_table["FLUX"], expected, rtol=1e-12)
 
 
+@pytest.mark.parity
 def test_pipelines_model_writes_a_file_that_comes_back(x1d: Path, tmp_path: Path) -> None:
     from stdatamodels.jwst import datamodels
 
@@ -340,10 +348,11 @@ def test_specutils_own_reader_takes_an_x1d(extraction: Extraction, x1d: Path) ->
     np.testing.assert_array_equal(spectrum.uncertainty.array, extraction.columns["FLUX_ERROR"])
 
 
+@pytest.mark.parity
 def test_reduced_table_is_refused_by_the_pipeline_not_misread(
     extraction: Extraction, tmp_path: Path
 ) -> None:
-    """With an unsigned DQ the models take the columns by position: DQ became a variance."""
+    """With an unsigned DQ the models read columns by position, and DQ as a variance."""
     from jwst.combine_1d.combine1d import combine_1d_spectra
     from stdatamodels.jwst import datamodels
 
@@ -456,7 +465,7 @@ def test_an_extension_for_each_integration_is_a_stack(tmp_path: Path, numbered: 
 
 
 def pad(path: Path, lengths: list[int]) -> None:
-    """Cut the spectra of an x1dints, as the pipeline does with rows it has no value for."""
+    """Truncate the spectra of an x1dints, like the pipeline for rows without a value."""
     with fits.open(path, mode="update") as hdulist:
         data = hdulist["EXTRACT1D"].data
         for line, length in enumerate(lengths):
@@ -475,7 +484,7 @@ def test_padding_is_cut_off(x1dints: Path) -> None:
     assert Spectrum.read(x1dints).shape == (4, 35)
 
 
-def test_integrations_of_other_wavelengths_are_spectra_of_their_own(x1dints: Path) -> None:
+def test_integrations_with_different_wavelengths_are_split(x1dints: Path) -> None:
     pad(x1dints, [35, 40, 38, 40])
     with pytest.raises(ProductError, match=r"has 4 spectra.*SpectrumList\.read"):
         Spectrum.read(x1dints)
@@ -572,9 +581,7 @@ def _odd_shapes(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [Spectrum, SpectrumList])
-def test_bad_files_have_one_clear_line(
-    x1d: Path, change: Callable[[Path], None], message: str, kind: Any
-) -> None:
+def test_invalid_files(x1d: Path, change: Callable[[Path], None], message: str, kind: Any) -> None:
     change(x1d)
     with pytest.raises(ProductError, match=message) as caught:
         kind.read(x1d, format="lrs-x1d")
@@ -582,7 +589,15 @@ def test_bad_files_have_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
-def test_damaged_provenance_harms_only_itself(x1d: Path) -> None:
+def test_extractions_of_files_can_be_pickled(x1d: Path) -> None:
+    extraction = read_single(x1d)
+    copy = pickle.loads(pickle.dumps(extraction))
+    assert_bits(copy, extraction)
+    assert copy.provenance is not None
+    assert dict(copy.provenance) == dict(extraction.provenance)  # type: ignore[arg-type]
+
+
+def test_damaged_provenance_fails_on_access(x1d: Path) -> None:
     raw = x1d.read_bytes()
     x1d.write_bytes(raw.replace(b"\nglue_lrs:", b"\nglue_lrs: ]").replace(b"\n...", b"..."))
     provenance = read_single(x1d).provenance
@@ -658,7 +673,7 @@ def test_stack_as_one_and_as_many(x1dints: Path) -> None:
 
 
 def formats_of(source: Any, kind: Any = Spectrum) -> set[str]:
-    """The formats that claim a source, among ours."""
+    """The formats of this package that identify a source."""
     path = source if isinstance(source, str | Path) else None
     found = registry.identify_format("read", kind, path, None, [source], {})
     return {name for name in found if name.startswith("lrs")}
@@ -820,7 +835,7 @@ def test_header_changed_by_the_user_is_written(x1d: Path, tmp_path: Path) -> Non
     assert "OBSERVER" not in read_single(x1d).header
 
 
-def test_foreign_spectrum_makes_a_sensible_x1d(tmp_path: Path) -> None:
+def test_x1d_of_a_spectrum_from_elsewhere(tmp_path: Path) -> None:
     wave, flux = np.linspace(5, 12, 8) * u.um, np.linspace(1, 2, 8) * u.mJy
     plain = Spectrum(flux=flux, spectral_axis=wave)
     table = written(plain, tmp_path / "y.fits")

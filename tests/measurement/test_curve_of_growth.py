@@ -1,4 +1,4 @@
-"""Growth curves against the light and the noise that scenes were made of."""
+"""Curves of growth compared with the true light and noise of simulated scenes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glue_lrs import Aperture, Background, LRSError, LRSWarning
+from glue_lrs import Background, LRSError, LRSWarning
 from glue_lrs.errors import CorrectionError
 from glue_lrs.measurement.curve_of_growth import (
     BANDS,
@@ -18,14 +18,14 @@ from glue_lrs.measurement.curve_of_growth import (
     measure_with_growth,
     region_notes,
 )
-from glue_lrs.measurement.measure import measure
+from glue_lrs.measurement.measure import aperture_at_source, measure
 from glue_lrs.measurement.measurement import Measurement
 from glue_lrs.simulation.optics import PIXEL_AREA, PIXEL_SCALE
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 from glue_lrs.simulation.truth import Simulated
 
-#: Flux in Jy at 7 micron of a source that the background outshines, and of one that outshines it.
+#: Flux in Jy at 7 micron of a source fainter than the background, and of a brighter one.
 FAINT, BRIGHT = 3.8e-6, 1.2e-3
 
 
@@ -78,13 +78,13 @@ def test_signal_to_noise_is_the_scenes(faint: tuple[Simulated, Measurement, Curv
     assert growth.bands == BANDS
     for n, band in enumerate(growth.bands):
         true = true_snr(simulated, growth.widths, band)
-        # Rows with lost pixels are left out.
+        # Rows with lost pixels are excluded.
         true *= np.sqrt(growth.rows[n] / (simulated.truth.wavelength >= 0).sum() * 1.0) / np.sqrt(
             (
                 (simulated.truth.wavelength >= band[0]) & (simulated.truth.wavelength < band[1])
             ).mean()
         )
-        # The flux of a band is itself measured to 1 over its signal to noise.
+        # The relative error of a band's flux is the inverse of its signal to noise.
         np.testing.assert_allclose(growth.snr[n], true, rtol=0.05, atol=2.0)
         np.testing.assert_allclose(
             growth.snr[n] / growth.snr[n].max(), true / true.max(), atol=0.015
@@ -97,12 +97,12 @@ def test_the_best_width_is_the_best(faint: tuple[Simulated, Measurement, CurveOf
     for n, band in enumerate(growth.bands):
         true = true_snr(simulated, fine, band)
         assert np.interp(growth.best_width[n], fine, true) > 0.997 * true.max()
-        # A Gaussian in front of a background is seen best at 1.19 FWHM; the source's own noise and
-        # its halo, and pixels that are cut, move that a little.
+        # The best width for a Gaussian on a background is 1.19 FWHM; the noise of the source, its
+        # halo and fractional pixels change that slightly.
         assert 0.9 < growth.best_width[n] / growth.fwhm[n] < 1.9
     assert growth.best == pytest.approx(growth.best_width.mean(), abs=1.5)
     at_eight = growth.snr_at(8.0)
-    assert at_eight[0] < 0.85  # what the default aperture costs at 5 micron
+    assert at_eight[0] < 0.85  # loss with the default aperture at 5 micron
     assert at_eight[0] < at_eight[-1] < 1.0
 
 
@@ -115,7 +115,7 @@ def test_flux_is_the_truth_at_every_width() -> None:
         rows = (truth.wavelength >= low) & (truth.wavelength < high)
         flux = np.mean(truth.flux[rows])
         assert growth.wavelength[n] == pytest.approx(truth.wavelength[rows].mean(), abs=0.05)
-        # Few rows are left out, and the flux hardly changes over a band: 1%.
+        # Few rows are excluded, and the flux changes by 1% over a band.
         np.testing.assert_allclose(growth.corrected[n], flux, rtol=0.015)
         assert np.all(np.diff(growth.correction[n]) < 1e-4)
         assert growth.correction[n, 0] > 1.2
@@ -159,7 +159,7 @@ def test_the_background_is_subtracted() -> None:
         measure_with_growth(simulated.image, background="some")  # type: ignore[arg-type]
 
 
-# --- what spoils it ----------------------------------------------------------------------------
+# --- contamination -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def nod() -> tuple[Any, Measurement]:
 
 
 @pytest.mark.parametrize(
-    ("edges", "told"),
+    ("edges", "expected"),
     [
         ([(1.5, 5.5)], []),
         ([(20.5, 23.5), (39.0, 43.0)], []),
@@ -181,14 +181,14 @@ def nod() -> tuple[Any, Measurement]:
         ([(1.5, 30.0)], ["touches the source", "touches a negative trace"]),
     ],
 )
-def test_regions_that_touch_something_are_told(
-    nod: tuple[Any, Measurement], edges: list[tuple[float, float]], told: list[str]
+def test_contaminated_regions_are_reported(
+    nod: tuple[Any, Measurement], edges: list[tuple[float, float]], expected: list[str]
 ) -> None:
     image, found = nod
     background = Background.from_edges(*edges)
     notes = region_notes(found, background)
-    assert len(notes) == len(told)
-    for note, part in zip(notes, told, strict=True):
+    assert len(notes) == len(expected)
+    for note, part in zip(notes, expected, strict=True):
         assert part in note
         assert f"the background region {edges[0][0]:.1f} to" in note
     with warnings.catch_warnings(record=True) as caught:
@@ -209,7 +209,7 @@ def test_a_region_that_touches_in_some_rows(nod: tuple[Any, Measurement]) -> Non
     assert region_notes(found, tapered) == []
 
 
-def test_another_source_is_told() -> None:
+def test_another_source_is_reported() -> None:
     sources = (
         Source(flux=lambda wave: BRIGHT * (wave / 7.0) ** -1),
         Source(flux=lambda wave: 0.3 * BRIGHT * (wave / 7.0) ** -1, position=10 * PIXEL_SCALE),
@@ -222,11 +222,11 @@ def test_another_source_is_told() -> None:
     with pytest.warns(LRSWarning, match="touch another trace or the image's edge"):
         growth = curve_of_growth(image, found)
     assert 2 < growth.free_width < 12
-    # The other source's light is in apertures that reach it.
+    # Wide apertures include light of the other source.
     assert growth.corrected[0, -1] > 1.2 * growth.corrected[0, 4]
 
 
-def test_an_aperture_that_meets_its_neighbour_is_told() -> None:
+def test_a_contaminated_aperture_is_reported() -> None:
     sources = tuple(
         Source(flux=lambda wave: BRIGHT * (wave / 7.0) ** -1, position=apart * PIXEL_SCALE)
         for apart in (0.0, 4.0)
@@ -237,7 +237,7 @@ def test_an_aperture_that_meets_its_neighbour_is_told() -> None:
     assert growth.free_width < growth.best_width.max()
 
 
-# --- other images, and the door ----------------------------------------------------------------
+# --- other images, reports, errors -------------------------------------------------------------
 
 
 def test_along_a_curved_trace() -> None:
@@ -279,20 +279,20 @@ def test_widths_are_checked(nod: tuple[Any, Measurement], widths: list[float]) -
         curve_of_growth(*nod, widths=widths)
 
 
-def test_bands_without_rows_are_left_out(nod: tuple[Any, Measurement]) -> None:
+def test_bands_without_rows_are_omitted(nod: tuple[Any, Measurement]) -> None:
     growth = curve_of_growth(*nod, widths=[4.0], bands=[(8.0, 9.0), (20.0, 21.0)])
     assert growth.bands == ((8.0, 9.0),)
     with pytest.raises(LRSError, match="no row with a flux in the bands"):
         curve_of_growth(*nod, widths=[4.0], bands=[(20.0, 21.0)])
 
 
-def test_the_measured_aperture_is_what_is_extracted(nod: tuple[Any, Measurement]) -> None:
+def test_the_curve_is_the_extraction_at_each_width(nod: tuple[Any, Measurement]) -> None:
     """The curve at a width is the extraction with an aperture of that width."""
     from glue_lrs import Extract1D
 
     image, found = nod
     growth = curve_of_growth(image, found, widths=[7.3], bands=[(8.0, 9.0)])
-    extraction = Extract1D(aperture=Aperture.at_source(image, 7.3)).run(image)
+    extraction = Extract1D(aperture=aperture_at_source(image, 7.3)).run(image)
     wave = extraction.wavelength
     use = (wave >= 8.0) & (wave < 9.0) & (extraction.lost_fraction < 1e-6)
     assert growth.rows[0] == use.sum()

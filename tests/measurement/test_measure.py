@@ -1,4 +1,4 @@
-"""What is measured of simulated scenes is true, within errors that are what they say.
+"""Measurements of simulated scenes agree with the truth within correct errors.
 
 The yardstick for positions is the Cramer-Rao bound of the scene: the least standard deviation that
 any unbiased estimate can have, with everything but the position known. It is worked out here from
@@ -22,23 +22,23 @@ from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import expected_fwhm
 from glue_lrs.measurement.curve_of_growth import curve_of_growth, measure_with_growth
-from glue_lrs.measurement.measure import measure
+from glue_lrs.measurement.measure import aperture_at_source, measure
 from glue_lrs.measurement.measurement import Measurement
 from glue_lrs.simulation.optics import PIXEL_AREA, PIXEL_SCALE, PSF
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 from glue_lrs.simulation.truth import Simulated, Truth
 
-#: Flux in Jy that gives the median row of a nod-subtracted s2d this signal to noise.
+#: Signal to noise of the median row of a nod-subtracted s2d, and the flux in Jy that gives it.
 FLUX = {3: 3.8e-6, 30: 4.42e-5, 300: 1.245e-3}
-#: The same for the small images, which hold the long wavelengths alone.
+#: The same for the small images, which have long wavelengths only.
 SMALL_FLUX = {3: 1.3e-5, 30: 1.53e-4, 300: 4.58e-3}
-#: Rows and columns of the small images, of which many can be measured.
+#: Rows and columns of the small images, which are measured quickly.
 SMALL = (130, 45)
 
 
 def made(snr: int, seed: int, small: bool = False, **changes: Any) -> Scene:
-    """A scene with 2% bad pixels; the flat field is good enough for the signal to noise."""
+    """A scene with 2% bad pixels and a flat error that allows the signal to noise."""
     level = (SMALL_FLUX if small else FLUX)[snr]
     values: dict[str, Any] = {
         "sources": (Source(flux=lambda wave: level * (wave / 7.0) ** -1),),
@@ -50,7 +50,7 @@ def made(snr: int, seed: int, small: bool = False, **changes: Any) -> Scene:
 
 
 def hit(image: SlitImage, number: int, seed: int) -> SlitImage:
-    """The image with cosmic rays that nothing marks."""
+    """The image with unflagged cosmic rays."""
     rng = np.random.default_rng([seed, 1])
     rows, columns = (rng.integers(1, size - 1, number) for size in image.shape)
     data = image.data.copy()
@@ -60,7 +60,7 @@ def hit(image: SlitImage, number: int, seed: int) -> SlitImage:
 
 
 def profile_at(truth: Truth, columns: int, shift: float = 0.0) -> np.ndarray:
-    """Light of the target in each pixel for unit flux, `shift` columns from where it is."""
+    """Light of the target, displaced by `shift` columns, in each pixel for unit flux."""
     edges = np.arange(columns + 1) - 0.5
     x = (edges - truth.column[:, np.newaxis] - shift) * PIXEL_SCALE
     below = truth.psf.cumulative(x, truth.wavelength[:, np.newaxis], truth.halo)
@@ -68,7 +68,7 @@ def profile_at(truth: Truth, columns: int, shift: float = 0.0) -> np.ndarray:
 
 
 def bound(simulated: Simulated) -> tuple[float, float]:
-    """Cramer-Rao bound of the position in columns, and the median row's signal to noise."""
+    """Cramer-Rao bound of the position in columns, and signal to noise of the median row."""
     truth, image = simulated.truth, simulated.image
     variance = truth.var_poisson + truth.var_rnoise + truth.var_flat
     good = np.isfinite(image.data) & np.isfinite(variance)
@@ -97,15 +97,15 @@ def true_fwhm(psf: PSF, wavelength: float, halo: float) -> float:
 
 @dataclass(frozen=True)
 class Trial:
-    """A measurement of a scene, and how far it is from the truth."""
+    """A measurement of a scene and its difference from the truth."""
 
     found: Measurement
     truth: Truth
     bound: float
 
     @property
-    def away(self) -> float:
-        """Columns from the true position."""
+    def difference(self) -> float:
+        """Measured minus true position in columns."""
         return self.found.column - float(self.truth.column[self.found.row])
 
     @property
@@ -136,17 +136,17 @@ def trials() -> dict[int, list[Trial]]:
 
 @pytest.mark.parametrize("snr", FLUX)
 def test_the_position_is_as_good_as_it_can_be(trials: dict[int, list[Trial]], snr: int) -> None:
-    ratios = np.array([trial.away / trial.bound for trial in trials[snr]])
+    ratios = np.array([trial.difference / trial.bound for trial in trials[snr]])
     assert np.sqrt(np.mean(ratios**2)) < 1.2
     errors = np.array([trial.found.column_error / trial.bound for trial in trials[snr]])
-    # What is not known besides the position costs little, and is in the error.
+    # The other free parameters increase the error only slightly, and it includes them.
     assert 0.95 < errors.mean() < 1.1
 
 
-def test_errors_are_what_they_say(trials: dict[int, list[Trial]]) -> None:
-    every = [trial for some in trials.values() for trial in some]
-    position = np.array([trial.away / trial.found.column_error for trial in every])
-    assert 0.88 < position.std() < 1.12  # of 108: 0.07 are its own scatter
+def test_errors_match_the_scatter(trials: dict[int, list[Trial]]) -> None:
+    every = [trial for group in trials.values() for trial in group]
+    position = np.array([trial.difference / trial.found.column_error for trial in every])
+    assert 0.88 < position.std() < 1.12  # 108 values: 1 +- 0.07
     for pulls in (
         np.concatenate([trial.centroid_pulls for trial in every]),
         np.concatenate([trial.width_pulls for trial in every]),
@@ -158,7 +158,7 @@ def test_errors_are_what_they_say(trials: dict[int, list[Trial]]) -> None:
 
 
 @pytest.mark.parametrize("snr", FLUX)
-def test_sources_and_outliers_are_told_apart(trials: dict[int, list[Trial]], snr: int) -> None:
+def test_outliers_are_not_taken_for_sources(trials: dict[int, list[Trial]], snr: int) -> None:
     for trial in trials[snr]:
         assert [source.kind for source in trial.found.sources] == ["target", "negative"]
         assert 5 <= trial.found.rejected <= 20  # 15 cosmic rays, some of them on bad pixels
@@ -170,7 +170,7 @@ def test_sources_and_outliers_are_told_apart(trials: dict[int, list[Trial]], snr
 
 
 @pytest.mark.parametrize("snr", FLUX)
-def test_a_whole_s2d(snr: int) -> None:
+def test_a_full_s2d(snr: int) -> None:
     simulated = made(snr, 5, pointing_error=0.02).s2d(nod=2)
     least, reached = bound(simulated)
     assert reached == pytest.approx(snr, rel=0.15)
@@ -180,7 +180,7 @@ def test_a_whole_s2d(snr: int) -> None:
     for name, plane in planes.items():
         np.testing.assert_array_equal(getattr(image, name), plane)  # inputs are never changed
     found = trial.found
-    assert abs(trial.away) < 4 * least
+    assert abs(trial.difference) < 4 * least
     assert 0.95 < found.column_error / least < 1.1
     assert np.abs(trial.centroid_pulls).max() < 5
     assert np.abs(trial.width_pulls).max() < 5
@@ -208,7 +208,7 @@ def test_the_curved_trace_of_an_unresampled_image() -> None:
 
 
 def test_a_trace_that_leaves_the_wcs() -> None:
-    """Half a column of tilt and bend that no header tells of."""
+    """Half a column of tilt and bend that is not in the WCS."""
     simulated = made(300, 2).s2d(nod=1, subtract_nod=False)
     straight = measure(simulated.image)
     rows = np.arange(387)
@@ -256,7 +256,7 @@ def test_blends_are_two_sources(apart: float, ratio: float) -> None:
     for source, column in zip(positive, (true, true + apart), strict=True):
         assert abs(source.column - column) < 4 * source.column_error
         assert source.column_error < 0.05
-    assert positive[0].kind == "target"  # where the header says
+    assert positive[0].kind == "target"  # the source at the header's position
     if apart < 6.0:
         assert any("box mixes their light" in note for note in found.notes)
 
@@ -286,8 +286,8 @@ def test_the_headers_position_is_compared(off: float) -> None:
     found = measure(made(30, 8, pointing_error=off * PIXEL_SCALE).s2d(nod=1).image)
     assert found.offset == pytest.approx(off, abs=0.02)
     assert found.agrees == (off < 0.5)
-    told = [note for note in found.notes if "from where the header puts it" in note]
-    assert len(told) == (off > 0.5)
+    notes = [note for note in found.notes if "from where the header puts it" in note]
+    assert len(notes) == (off > 0.5)
     assert ("DISAGREES" in found.report()) == (off > 0.5)
     strict = measure(made(30, 8, pointing_error=off * PIXEL_SCALE).s2d(nod=1).image, tolerance=0.1)
     assert not strict.agrees
@@ -295,12 +295,12 @@ def test_the_headers_position_is_compared(off: float) -> None:
 
 def test_a_nan_at_the_peak_moves_nothing() -> None:
     simulated = made(30, 9, bad_fraction=0.0).s2d(nod=1)
-    whole = measure(simulated.image)
+    complete = measure(simulated.image)
     data = simulated.image.data.copy()
-    data[100:300, round(whole.column)] = np.nan
-    holed = measure(replace(simulated.image, data=data))
-    assert abs(holed.column - simulated.truth.column[193]) < 4 * holed.column_error
-    assert holed.column_error > whole.column_error
+    data[100:300, round(complete.column)] = np.nan
+    with_gap = measure(replace(simulated.image, data=data))
+    assert abs(with_gap.column - simulated.truth.column[193]) < 4 * with_gap.column_error
+    assert with_gap.column_error > complete.column_error
 
 
 def test_the_shift_of_each_integration() -> None:
@@ -353,7 +353,7 @@ def test_without_wcs_and_variances(make_image: Callable[..., SlitImage]) -> None
 
 
 def test_correlated_noise_makes_errors_larger() -> None:
-    """What resampling does to noise: neighbours share it, and the variances do not tell."""
+    """Resampling correlates the noise of neighbours, which the variances do not include."""
     image = made(30, 11, bad_fraction=0.0).s2d(nod=1, subtract_nod=False).image
     data = image.data.astype(float)
     mixed = 0.25 * (
@@ -361,7 +361,7 @@ def test_correlated_noise_makes_errors_larger() -> None:
     )
     planes = {name: getattr(image, name) / 4 for name in ("var_poisson", "var_rnoise", "var_flat")}
     found = measure(replace(image, data=mixed, err=image.err / 2, **planes))
-    # Four pixels share all of their noise: the sum of correlations is 4, its root 2.
+    # The noise of four pixels is the same: the sum of correlations is 4, its root 2.
     assert found.noise_factor == pytest.approx(2.0, abs=0.2)
     assert "times those of independent noise" in found.report()
 
@@ -394,7 +394,7 @@ def test_parameters_are_checked(
 
 
 def test_an_image_without_data_is_an_error(make_image: Callable[..., SlitImage]) -> None:
-    with pytest.raises(SourceError, match="hardly a pixel holds data"):
+    with pytest.raises(SourceError, match="fewer than 5 columns hold data"):
         measure(make_image(data=np.full((30, 20), np.nan)))
     with pytest.raises(SourceError, match="0 rows and 0 columns have a wavelength"):
         measure(make_image(wavelength=np.full((30, 20), np.nan, dtype=np.float32)))
@@ -435,7 +435,7 @@ def test_apertures_from_a_measurement() -> None:
     assert box.src_coeff is not None
     assert edges.src_coeff is not None
     np.testing.assert_allclose(box.src_coeff, edges.src_coeff, rtol=1e-12)
-    assert box == Aperture.at_source(simulated.image, 8.0)
+    assert box == aperture_at_source(simulated.image, 8.0)
     flux = Extract1D(aperture=box).run(simulated.image).columns["FLUX"]
     assert np.nanmedian(flux) > 0.9 * np.nanmedian(simulated.truth.flux)
     tapered = found.tapered(3.0)
@@ -457,7 +457,7 @@ def test_apertures_from_a_measurement() -> None:
 
 def test_along_a_curved_trace() -> None:
     simulated = made(30, 16).cal(nod=1, full_frame=False)
-    aperture = Aperture.at_source(simulated.image, 7.0)
+    aperture = aperture_at_source(simulated.image, 7.0)
     limits = aperture.regions(simulated.image.wavelength)[0]
     middle = np.broadcast_to((limits.lower + limits.upper) / 2, (387, 1))[:, 0]
     known = np.isfinite(simulated.truth.column)
@@ -482,7 +482,7 @@ def test_the_notebooks_tapered_aperture_is_one_call() -> None:
     middle = np.array([30.5, 0.0])
     assert aperture.independent_var == "wavelength"
     np.testing.assert_allclose(aperture.src_coeff, [middle - half, middle + half], rtol=1e-13)
-    assert Aperture.tapered(center=30.5) == aperture  # what LRS is expected to have
+    assert Aperture.tapered(center=30.5) == aperture  # the expected FWHM
     np.testing.assert_allclose(expected_fwhm(NOTEBOOK[0]), NOTEBOOK[1])
 
 
@@ -518,15 +518,15 @@ def test_tapered_checks_its_parameters(values: dict[str, Any], message: str) -> 
 
 def test_a_width_at_the_source_is_checked(make_image: Callable[..., SlitImage]) -> None:
     with pytest.raises(ReferenceFileError, match=r"width is 0\.5, expected at least 1"):
-        Aperture.at_source(make_image(), 0.5)
+        aperture_at_source(make_image(), 0.5)
 
 
 def test_a_spectrum_of_two_axes_is_an_image() -> None:
-    """What reading with format="lrs-s2d" gives is measured as the image is; all else is refused."""
+    """A spectrum read with format="lrs-s2d" is equivalent to the image; others are errors."""
     image = made(30, 15).s2d(nod=1).image
     spectrum = image.to_spectrum()
     assert measure(spectrum).column == measure(image).column
-    assert Aperture.at_source(spectrum, 8.0) == Aperture.at_source(image, 8.0)
+    assert aperture_at_source(spectrum, 8.0) == aperture_at_source(image, 8.0)
     found, curve, _ = measure_with_growth(spectrum)
     assert found.column == measure(image).column
     np.testing.assert_array_equal(curve.widths, curve_of_growth(spectrum, found).widths)
@@ -534,7 +534,7 @@ def test_a_spectrum_of_two_axes_is_an_image() -> None:
         measure,
         measure_with_growth,
         OptimalExtractor().run,
-        lambda x: Aperture.at_source(x, 8.0),
+        lambda x: aperture_at_source(x, 8.0),
     ):
         with pytest.raises(ProductError, match="the image is a str, expected a SlitImage or a"):
             call("image_s2d.fits")  # type: ignore[operator]

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from jwst.combine_1d.combine1d import combine_1d_spectra
-from jwst.datamodels import ModelContainer
-from stdatamodels.jwst import datamodels
 
 from glue_lrs.combination.combination import COLUMNS, Combination
 from glue_lrs.combination.combine import combine
@@ -21,12 +19,11 @@ from glue_lrs.errors import LRSWarning
 from glue_lrs.spectra.columns import COLUMNS as X1D_COLUMNS
 from glue_lrs.spectra.columns import column_units
 from glue_lrs.spectra.extraction import Extraction
+from tests.helpers.pipeline import to_models
 
 logging.getLogger("jwst").setLevel(logging.CRITICAL)
 
 TOLERANCE = 1e-9
-#: Of the pipeline's table; asking for it takes long.
-DTYPE = datamodels.SpecModel().get_dtype("spec_table")
 SEEDS = range(120)
 CHUNK = 30
 
@@ -165,30 +162,6 @@ def make_case(seed: int) -> Case:
     return Case(spectra, weights, sigma, frozenset(said))
 
 
-def to_models(spectra: list[Extraction]) -> ModelContainer:
-    """The pipeline's models of spectra."""
-    made = ModelContainer()
-    for extraction in spectra:
-        model = datamodels.MultiSpecModel()
-        columns = {name: np.atleast_2d(extraction.columns[name]).copy() for name in X1D_COLUMNS}
-        for integration in range(len(columns["FLUX"])):
-            spec = datamodels.SpecModel()
-            table = np.zeros(columns["FLUX"].shape[1], dtype=DTYPE)
-            for name in X1D_COLUMNS:
-                table[name] = columns[name][integration]
-            spec.spec_table = table
-            for name in X1D_COLUMNS:
-                if extraction.units.get(name):
-                    spec.spec_table.columns[name.lower()].unit = extraction.units[name]
-            spec.spectral_order, spec.source_type = 1, "POINT"
-            model.spec.append(spec)
-        model.meta.exposure.exposure_time = extraction.header["EFFEXPTM"]
-        model.meta.exposure.integration_time = extraction.header["EFFINTTM"]
-        model.meta.target.ra, model.meta.target.dec = 53.0, -27.0
-        made.append(model)
-    return made
-
-
 def pipeline(case: Case) -> tuple[dict[str, np.ndarray], dict[str, str | None]]:
     """Columns and units that the pipeline gives."""
     with warnings.catch_warnings():
@@ -247,9 +220,9 @@ def acted(case: Case) -> set[str]:
     taken = sum(one.rows_used for one in free.inputs)
     what = {
         "clipped": sum(one.rows_clipped for one in made.inputs) > 0,
-        "gone": any("they are gone" in note for note in notes),
+        "gone": any("and are removed" in note for note in notes),
         "overwritten": taken < usable,
-        "skipped": any("it is left out" in note for note in notes),
+        "skipped": any("is skipped" in note for note in notes),
         "lost_all": made.wavelength.size < free.wavelength.size,
     }
     waves = [np.sort(one.wavelength) for one in case.spectra]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jwst.extract_1d.source_location import location_from_wcs, middle_from_wcs, 
 
 from glue_lrs import Extract1D, LRSWarning
 from glue_lrs.apertures.placement import Placement
+from glue_lrs.extraction.factory import extractor_for
 from glue_lrs.extraction.pipeline_optimal import PipelineOptimalExtractor
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.io.psf import read_psf, write_psf
@@ -48,7 +49,7 @@ class WithPipelineTrace(PipelineOptimalExtractor):
         if placement.position is None:
             return None
         trace = location_from_wcs(pipeline.to_model(image, "ImageModel"), None)[3]
-        return trace + self.box.position_offset
+        return trace + self.placement.position_offset
 
     def middle_trace(self, image: SlitImage) -> np.ndarray:
         model = pipeline.to_model(image, "ImageModel")
@@ -142,10 +143,14 @@ def both(
             **own,
             **step,
         )
+        operator = extractor_for(extract, image)
+        assert isinstance(operator, PipelineOptimalExtractor)
         if image.kind == "cal":
-            operator = WithPipelineTrace(box=extract, psf=psf[1], **own)
+            operator = WithPipelineTrace(
+                **{field.name: getattr(operator, field.name) for field in fields(operator)}
+            )
             return theirs, operator.run(image), operator
-        return theirs, extract.run(image), PipelineOptimalExtractor(box=extract, psf=psf[1], **own)
+        return theirs, extract.run(image), operator
 
 
 def disagreements(ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> list[str]:
@@ -213,7 +218,7 @@ def test_the_fitted_shift(kind: str, seed: int, fits: Fits, reference: Any, tmp_
     if kind != "calints":
         step["use_source_posn"] = True
     theirs, ours, operator = both(image, entry, reference, tmp_path, **step)
-    location = operator.locate(image, operator.box.place(image))
+    location = operator.locate(image, operator.placement.place(operator.aperture, image))
     (cost,), (best,) = fits.cost, fits.best
     assert location.shift == pytest.approx(best[0], abs=1e-3)
     assert cost([location.shift]) <= cost(best) * (1 + 1e-12)
@@ -229,7 +234,7 @@ def test_the_negative_trace(
     image = scene(seed, sources=(Source(flux=3e-3),)).cal(nod, full_frame=bool(seed % 2)).image
     step = {"model_nod_pair": True, "optimize_psf_location": True, "use_source_posn": True}
     theirs, ours, operator = both(image, {}, reference, tmp_path, **step)
-    location = operator.locate(image, operator.box.place(image))
+    location = operator.locate(image, operator.placement.place(operator.aperture, image))
     (cost,), (best,) = fits.cost, fits.best
     assert best.size == 2  # both fitted one
     assert (location.shift, location.nod_offset) == pytest.approx(tuple(best), abs=1e-3)
@@ -244,7 +249,10 @@ def test_no_nod_is_modelled_where_the_header_has_none(
     image = scene(1).cal(1, subtract_nod=False, full_frame=False).image
     step = {"model_nod_pair": True, "optimize_psf_location": False, "use_source_posn": True}
     theirs, ours, operator = both(image, {}, reference, tmp_path, **step)
-    assert operator.locate(image, operator.box.place(image)).nod_offset is None
+    assert (
+        operator.locate(image, operator.placement.place(operator.aperture, image)).nod_offset
+        is None
+    )
     assert not disagreements(ours, theirs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from jwst.extract_1d.source_location import location_from_wcs
 
-from glue_lrs import Extract1D, LRSError, LRSWarning
-from glue_lrs.apertures.placement import Placement
+from glue_lrs import Aperture, Extract1D, LRSError, LRSWarning
+from glue_lrs.apertures.placement import Placement, PlacementRule
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.io.apcorr import write_apcorr
 from tests.helpers import pipeline
@@ -49,13 +49,24 @@ BRANCHES = {
 }
 
 
-class PipelineTrace(Extract1D):
-    """Our operator with the pipeline's own trace, which is some rows from where it belongs."""
+class PipelineTraceRule(PlacementRule):
+    """Our rule with the pipeline's own trace, which is some rows away from the right ones."""
 
-    def place(self, image: SlitImage, notes: list[str] | None = None) -> Placement:
-        placement = super().place(image, notes)
+    def place(
+        self, aperture: Aperture, image: SlitImage, notes: list[LRSWarning] | None = None
+    ) -> Placement:
+        placement = super().place(aperture, image, notes)
         trace = location_from_wcs(pipeline.to_model(image, "ImageModel"), None)[3]
         return replace(placement, trace=trace + self.position_offset)
+
+
+class PipelineTrace(Extract1D):
+    """Our operator with `PipelineTraceRule`."""
+
+    @property
+    def placement_rule(self) -> PlacementRule:
+        rule = super().placement_rule
+        return PipelineTraceRule(**{one.name: getattr(rule, one.name) for one in fields(rule)})
 
 
 def operator(case: Case, cls: type[Extract1D] = Extract1D) -> Extract1D:

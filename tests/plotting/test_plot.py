@@ -1,4 +1,4 @@
-"""Pictures: what is drawn, and where."""
+"""Figures of images and spectra."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ from matplotlib.figure import Figure
 
 from glue_lrs import Aperture, Background, Extract1D, Extraction, LRSError, SlitImage
 from glue_lrs.errors import WriteError
-from glue_lrs.plotting.image import plot_cut, plot_image, plot_width
-from glue_lrs.plotting.product import plot_product
-from glue_lrs.plotting.spectra import plot_comparison, plot_extraction, plot_stack
-from glue_lrs.plotting.style import save
+from glue_lrs.plotting import (
+    plot_comparison,
+    plot_cut,
+    plot_extraction,
+    plot_image,
+    plot_product,
+    plot_stack,
+    plot_width,
+    save,
+)
 from glue_lrs.simulation.scene import Scene
 
 Maker = Callable[..., SlitImage]
@@ -35,7 +41,7 @@ VERMILION, BLUE = "#D55E00", "#0072B2"
 
 
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of texts that are drawn over each other, ticks and titles included."""
+    """Pairs of overlapping texts, ticks and titles included."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
@@ -58,7 +64,7 @@ def overlapping(figure: Figure) -> list[tuple[str, str]]:
     ]
 
 
-def test_edges_are_drawn_where_they_are(make_image: Maker) -> None:
+def test_edges_are_drawn_at_their_positions(make_image: Maker) -> None:
     image = make_image()
     extract = Extract1D(
         aperture=Aperture(xstart=7, xstop=10.5, ystart=3, ystop=20), background=REGIONS
@@ -112,7 +118,7 @@ def test_bad_pixels_are_marked(make_image: Maker) -> None:
     marked = np.argwhere(ax.images[1].get_array().filled(0) == 1)
     assert marked.tolist() == [[4, 5], [6, 7]]
     assert len(plot_image(image).images) == 1
-    assert data[6, 7] == image.data[6, 7]  # what is drawn is a copy
+    assert data[6, 7] == image.data[6, 7]  # the image is not changed
 
 
 def test_wavelengths_beside_the_rows(make_image: Maker) -> None:
@@ -187,7 +193,7 @@ def test_comparison_divides(make_image: Maker) -> None:
     (ratio,) = [line.get_ydata() for line in low.lines if len(line.get_ydata()) == 30]
     inside = wave > 5
     np.testing.assert_allclose(ratio[inside], 3.0)
-    assert np.isnan(ratio[~inside]).all()  # nothing is made up beyond the first one's range
+    assert np.isnan(ratio[~inside]).all()  # no extrapolation
     assert "interpolated linearly" in low.texts[0].get_text()
     assert low.get_ylabel() == "ratio to\none"
     # On one grid nothing is interpolated, and nothing says so.
@@ -198,7 +204,7 @@ def test_comparison_divides(make_image: Maker) -> None:
     np.testing.assert_allclose(low.lines[0].get_ydata(), 2.0)
 
 
-def test_comparison_refuses(make_image: Maker) -> None:
+def test_comparison_of_invalid_spectra(make_image: Maker) -> None:
     found = run(make_image())
     with pytest.raises(LRSError, match="at least one spectrum"):
         plot_comparison({})
@@ -242,7 +248,7 @@ def test_width() -> None:
     np.testing.assert_allclose(right.get_ylim(), np.array(ax.get_ylim()) * 0.11 / 1.5)
 
 
-def test_no_text_over_another(make_image: Maker) -> None:
+def test_texts_do_not_overlap(make_image: Maker) -> None:
     image = Scene().combined().image  # whose wavelengths crowd at the short end
     stack = make_image((3, 400, 63))
     extract = Extract1D(
@@ -309,8 +315,8 @@ def test_no_figure_is_left_with_pyplot(make_image: Maker) -> None:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
 
 
-def test_names_are_no_formulas(make_image: Maker, tmp_path: Path) -> None:
-    """A file's name is drawn as it is: "$" opens no formula, a letter that is none is written."""
+def test_names_are_not_mathematical_text(make_image: Maker, tmp_path: Path) -> None:
+    """File names are drawn literally, with "$" and characters that cannot be encoded escaped."""
     image = make_image()
     operator = Extract1D(aperture=Aperture(xstart=3, xstop=16))
     extraction = operator.run(image)

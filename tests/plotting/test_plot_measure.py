@@ -1,4 +1,4 @@
-"""Pictures of a measurement show its numbers."""
+"""Figures of a measurement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from glue_lrs import LRSError
 from glue_lrs.measurement.curve_of_growth import measure_with_growth
-from glue_lrs.plotting.measurement import (
+from glue_lrs.plotting import (
     plot_fwhm,
     plot_growth,
     plot_integrations,
@@ -64,7 +64,7 @@ def test_trace_and_width_are_those_measured(nod: Any) -> None:
     assert high > found.fwhm.max()
 
 
-def test_the_growth_curve(nod: Any) -> None:
+def test_curve_of_growth(nod: Any) -> None:
     _, growth, _ = nod
     figure = plot_growth(growth)
     left, right = figure.axes
@@ -79,7 +79,7 @@ def test_the_growth_curve(nod: Any) -> None:
         )
 
 
-def test_all_in_one(nod: Any, stack: Any) -> None:
+def test_measurement(nod: Any, stack: Any) -> None:
     found, growth, background = nod
     figure = plot_measurement(found, growth, background=background, title="a nod")
     assert len(figure.axes) == 5

@@ -1,4 +1,4 @@
-"""Pictures of an optimal extraction: what is drawn, and where."""
+"""Figures of an optimal extraction."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from glue_lrs import Extract1D
 from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.extraction.optimal_result import OptimalResult
-from glue_lrs.plotting.optimal import plot_model_profile, plot_optimal, plot_residual
+from glue_lrs.plotting import plot_model_profile, plot_optimal, plot_residual
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 
 
 @pytest.fixture(scope="module")
 def result() -> OptimalResult:
-    """A nod with three cosmic rays that nothing marks."""
+    """A nod with three cosmic rays that are not flagged."""
     image = Scene(seed=3, sources=(Source(flux=2e-3),), bad_fraction=0.01).s2d(1).image
     data = image.data.copy()
     for row, column in ((100, 13), (200, 14), (300, 13)):
@@ -26,7 +26,7 @@ def result() -> OptimalResult:
     return extract.fit(replace(image, data=data))
 
 
-def test_the_residual_and_what_was_rejected(result: OptimalResult) -> None:
+def test_residual_and_rejected_pixels(result: OptimalResult) -> None:
     ax = plot_residual(result)
     picture, *_ = ax.images
     left, _, bottom, _ = picture.get_extent()
@@ -55,16 +55,16 @@ def test_traces_are_on_the_image(result: OptimalResult) -> None:
     assert names == ["target", "negative trace"]
 
 
-def test_a_neighbours_trace_is_no_negative_one() -> None:
+def test_trace_of_a_neighbour() -> None:
     sources = (Source(flux=2e-3), Source(flux=8e-4, position=0.55))
     result = OptimalExtractor().fit(Scene(seed=5, sources=sources).s2d(1).image)
     assert result.positive.tolist() == [True, True, False, False]
     np.testing.assert_allclose(result.relative_flux, [1.0, 0.4, -1.0, -0.4], atol=0.01)
-    rejected, told, negative = result.remarks
+    rejected, neighbour, negative = result.remarks
     assert rejected == "no pixel was rejected"
     columns = result.traces[:, 193]
     assert (
-        told
+        neighbour
         == f"fitted together with another source at column {columns[1]:.2f} (0.4 times its flux)"
     )
     expected = " and ".join(f"column {column:.2f}" for column in columns[2:])

@@ -1,4 +1,4 @@
-"""Scenes: what is true of them is true of the images, and the files are the pipeline's."""
+"""Simulated scenes: truth, noise, headers, and files that the pipeline reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAKERS = {
     "slit calints": lambda scene, **kwargs: scene.slit_calints(4, **kwargs),
 }
 FIXED = [name for name in MAKERS if name != "calints"]
-#: Products whose only light is that of the first source, once the background is taken off.
+#: Products with only the first source once the background is subtracted.
 ONE_TRACE = {
     "s2d": lambda scene: scene.s2d(1, subtract_nod=False, edges=False),
     "cal": lambda scene: scene.cal(2, subtract_nod=False),
@@ -67,7 +67,7 @@ def test_noise_free_sum_is_the_flux(name: str, calibrated: bool) -> None:
     if calibrated:
         light = light * PIXEL_AREA * 1e6
         assert_allclose(truth.flux[rows], Supernova()(truth.wavelength[rows]), rtol=1e-12)
-    # The last of the halo may lie beyond the slit's 44 columns at the longest wavelengths.
+    # At the longest wavelengths the halo may extend beyond the slit's 44 columns.
     assert_allclose(light, truth.flux[rows], rtol=3e-5)
     assert rows.sum() in (387, 388)
 
@@ -82,7 +82,7 @@ def test_noise_free_centroid_is_the_trace(name: str) -> None:
     assert_allclose(centroid, truth.column[rows], atol=1e-3)
 
 
-def test_trace_moves_over_the_detector_and_not_over_the_resampled_image() -> None:
+def test_trace_is_curved_on_the_detector_and_straight_on_the_resampled_image() -> None:
     scene = Scene()
     cal, s2d = scene.cal(1).truth.column, scene.s2d(1).truth.column
     assert np.nanmax(cal) - np.nanmin(cal) == pytest.approx(2.0, abs=0.2)
@@ -99,11 +99,11 @@ def test_negative_traces_cancel_the_source() -> None:
     assert_array_equal(nods[0].negative[0], nods[1].column)
     combined = scene.combined(edges=False).truth
     light = np.nan_to_num(combined.data)
-    for column, share in ((30.5, 1.0), (12.5, -1.0), (48.5, -1.0)):  # one nod alone sees each
+    for column, sign in ((30.5, 1.0), (12.5, -1.0), (48.5, -1.0)):  # negatives: of one nod each
         window = slice(int(column) - 6, int(column) + 8)
         flux = light[:, window].sum(axis=1) * PIXEL_AREA * 1e6
-        # The far end of a negative trace lies where the other nod begins and halves it.
-        assert_allclose(flux, share * combined.flux, rtol=3e-3)
+        # The outer wing of a negative trace is halved where the other nod overlaps.
+        assert_allclose(flux, sign * combined.flux, rtol=3e-3)
     assert sorted(trace[0] for trace in combined.negative) == [12.5, 48.5]
 
 
@@ -115,7 +115,7 @@ def test_dispersion(dispersion: object, ends: tuple[float, float]) -> None:
     assert_allclose(wave[[0, -1]], ends, atol=0.01)
     steps = -np.diff(wave[::10])
     assert steps[:20].mean() == pytest.approx(0.0142, abs=0.002)
-    assert steps[-40:-20].mean() > 3 * steps[:20].mean()  # far coarser at short wavelengths
+    assert steps[-40:-20].mean() > 3 * steps[:20].mean()  # coarser at short wavelengths
     assert np.isnan(dispersion.wavelength([-293.5, 94.5])).all()
 
 
@@ -131,7 +131,7 @@ def test_real_wavelengths() -> None:
 def test_point_spread_function() -> None:
     scene = Scene(sources=(Source(halo=0.0),))
     assert_allclose(scene.psf.width([5, 7.5, 10, 12]), [0.29, 0.30, 0.36, 0.42])
-    # Half the height of a Gaussian holds 76.1% of its light.
+    # A Gaussian has 76.1% of its light within the FWHM.
     inside = scene.psf.enclosed(-0.18, 0.18, 10.0, 0.0)
     assert inside == pytest.approx(0.7609681, abs=1e-6)
     assert scene.psf.enclosed(-0.9, 0.9, 10.0, 1.0) == pytest.approx(1.0)
@@ -167,7 +167,7 @@ def test_fluxes() -> None:
 # --- the noise ---------------------------------------------------------------------------------
 
 
-def test_noise_is_what_the_variances_say(product: Simulated) -> None:
+def test_noise_matches_the_variances(product: Simulated) -> None:
     image, truth = product.image, product.truth
     total = truth.var_poisson + truth.var_rnoise + truth.var_flat
     good = np.isfinite(truth.data) & np.isfinite(image.data)
@@ -228,7 +228,7 @@ def test_extraction_recovers_the_truth(name: str) -> None:
         truth, columns = sim.truth, extract.run(sim.image).columns
         rows = np.isfinite(truth.column) & np.isfinite(truth.wavelength)
         assert columns["FLUX"].shape[-1] == rows.sum()
-        # What the generator put within 4 columns of the trace, whole pixels and parts of them.
+        # True light within 4 columns of the trace, with fractional pixels.
         away = np.arange(sim.image.shape[1]) - truth.column[rows, np.newaxis]
         inside = np.clip(4.5 - np.abs(away), 0.0, 1.0)
         light = np.nansum(truth.data[rows] * inside, axis=1) * PIXEL_AREA * 1e6
@@ -237,7 +237,7 @@ def test_extraction_recovers_the_truth(name: str) -> None:
     pull = pull[np.isfinite(pull)]
     assert pull.size > 4500
     assert 0.95 < np.std(pull) < 1.05
-    assert abs(np.mean(pull)) < 0.08  # slightly below 0: an estimate from noisy data
+    assert abs(np.mean(pull)) < 0.08  # slightly below 0: variances are estimated from noisy data
 
 
 # --- frames and headers ------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_same_seed_same_noise() -> None:
     assert abs(np.corrcoef(*(each.ravel() for each in noise))[0, 1]) < 0.02
 
 
-def test_cal_cut_to_its_box_is_a_part_of_the_full_frame() -> None:
+def test_cal_cut_to_its_box_equals_that_part_of_the_full_frame() -> None:
     scene = demo_scene()
     full, cut = scene.cal(1).image, scene.cal(1, full_frame=False).image
     assert full.shape == (1024, 1032)
@@ -304,7 +304,7 @@ def test_header_points_at_the_source(name: str) -> None:
     assert found.column == pytest.approx(
         np.interp((bottom + top) / 2, rows, sim.truth.column[rows]), abs=1e-4
     )
-    # The header does not know of a pointing error; the light does.
+    # A pointing error displaces the light, but not the header's position.
     missed = MAKERS[name](Scene(pointing_error=0.22))
     assert np.nanmean(missed.truth.column - sim.truth.column) == pytest.approx(
         (0.22 - 0.06) / PIXEL_SCALE
@@ -313,7 +313,7 @@ def test_header_points_at_the_source(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_nods_look_at_the_same_target(name: str) -> None:
+def test_nods_have_the_same_target(name: str) -> None:
     header = MAKERS[name](Scene(ra=120.0, dec=60.0, roll=77.0)).image.header
     assert (header["TARG_RA"], header["TARG_DEC"]) == (120.0, 60.0)
     assert header["DITH_RA"] == pytest.approx(120.0, abs=1e-7)
@@ -330,15 +330,15 @@ def test_bad_pixels() -> None:
     assert stack.dq is not None
     bad = (stack.dq & DO_NOT_USE) != 0
     assert bad.mean() == pytest.approx(0.01, rel=0.1)
-    assert bad.all(axis=0).sum() > 50  # lasting ones
-    assert (bad.any(axis=0) & ~bad.all(axis=0)).sum() > 50  # passing ones
+    assert bad.all(axis=0).sum() > 50  # permanent
+    assert (bad.any(axis=0) & ~bad.all(axis=0)).sum() > 50  # temporary
     assert np.isnan(stack.data[bad]).mean() == pytest.approx(0.5, abs=0.05)
     assert np.isfinite(stack.data[~bad]).all()
     harmless = (stack.dq != 0) & ~bad
     assert harmless.mean() > 0.02
 
 
-def test_edges_are_nan_as_the_resampling_leaves_them() -> None:
+def test_edges_are_nan_as_after_resampling() -> None:
     for sim in (Scene().s2d(1), Scene().combined()):
         edge = np.ones(sim.image.shape, dtype=bool)
         edge[1:-1, 1:-1] = False
@@ -408,15 +408,16 @@ def test_factors_of_a_light_curve() -> None:
         (lambda: Scene().calints(2, factors=[1.0]), "factors has shape"),
     ],
 )
-def test_what_cannot_be_is_refused(make: object, message: str) -> None:
+def test_invalid_parameters(make: object, message: str) -> None:
     with pytest.raises(LRSError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
 
 
-# --- the pipeline takes them -------------------------------------------------------------------
+# --- the pipeline reads the files --------------------------------------------------------------
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", MAKERS)
 def test_pipeline_extracts_the_file(name: str, tmp_path: Path) -> None:
     from jwst.extract_1d.extract import run_extract1d
@@ -425,7 +426,7 @@ def test_pipeline_extracts_the_file(name: str, tmp_path: Path) -> None:
 
     sim = MAKERS[name](demo_scene(4))
     slit = sim.image.exp_type == FIXED_SLIT
-    middle = round(float(np.nanmean(sim.truth.column))) + 3  # off the source where it is moved
+    middle = round(float(np.nanmean(sim.truth.column))) + 3  # off the source unless it is moved
     entry = {"id": sim.image.exp_type, "region_type": "target", "use_source_posn": slit}
     entry |= {"xstart": middle - 4, "xstop": middle + 3}
     path, reference = tmp_path / "image.fits", tmp_path / "extract1d.json"
@@ -453,6 +454,7 @@ def test_pipeline_extracts_the_file(name: str, tmp_path: Path) -> None:
         assert_allclose(theirs["TDB-MID"], sim.image.times["int_mid_BJD_TDB"], rtol=1e-15)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("nod", [1, 2])
 def test_pipeline_finds_the_other_nod(nod: int, tmp_path: Path) -> None:
     from jwst.extract_1d.source_location import nod_pair_location
@@ -465,7 +467,8 @@ def test_pipeline_finds_the_other_nod(nod: int, tmp_path: Path) -> None:
     assert found == pytest.approx(sim.truth.negative[0][193], abs=1e-3)
 
 
-def test_older_models_open_as_such(tmp_path: Path) -> None:
+@pytest.mark.parity
+def test_older_datamodels(tmp_path: Path) -> None:
     from stdatamodels.jwst import datamodels
 
     for image in (

@@ -1,4 +1,4 @@
-"""Extractions and images as specutils spectra, and back."""
+"""Conversion of extractions and images to and from specutils spectra."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.io import fits
 from astropy.nddata import StdDevUncertainty, VarianceUncertainty
-from astropy.table import Table
 from specutils import SpectralRegion, Spectrum
 from specutils.manipulation import LinearInterpolatedResampler, box_smooth, extract_region
 
@@ -25,52 +23,16 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.spectra.columns import COLUMNS, ERROR_OF, column_units
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import spectrum_to_extraction
-from glue_lrs.spectra.provenance import Provenance
 from glue_lrs.spectra.to_specutils import to_spectrum
+from tests.helpers.images import marked
+from tests.helpers.spectra import make_extraction
 
 ORDERS = ("ascending", "file")
 FILLS = ("interpolate", "nan")
 
 
-def make_extraction(
-    rows: int = 40,
-    integrations: int | None = None,
-    bad: Any = (),
-    seed: int = 0,
-    wave: Any = None,
-    calibrated: bool = True,
-) -> Extraction:
-    """Random columns on the descending wavelengths of LRS; `bad` indexes rows without flux."""
-    rng = np.random.default_rng(seed)
-    wave = np.linspace(14.0, 3.0, rows) ** 1.1 if wave is None else np.asarray(wave, dtype=float)
-    shape = wave.shape if integrations is None else (integrations, *wave.shape)
-    columns: dict[str, Any] = {name: rng.uniform(1.0, 2.0, shape) for name in COLUMNS}
-    columns["WAVELENGTH"] = np.broadcast_to(wave, shape)
-    columns["DQ"] = np.zeros(shape, dtype=np.uint32)
-    lost = np.zeros(shape, dtype=bool)
-    lost[bad if isinstance(bad, np.ndarray) else (..., list(bad))] = True
-    for name in COLUMNS:
-        if name not in ("WAVELENGTH", "DQ", "NPIXELS") and not name.startswith("B"):
-            columns[name][lost] = np.nan
-    columns["NPIXELS"][lost] = 0.0
-    columns["DQ"][lost] = 1
-    header = fits.Header({"TELESCOP": "JWST", "INSTRUME": "MIRI", "EXP_TYPE": "MIR_LRS-FIXEDSLIT"})
-    times = None
-    if integrations is not None:
-        numbers = np.arange(1, integrations + 1, dtype=np.int32)
-        times = Table({"INT_NUM": numbers, "MJD-BEG": 60000.0 + numbers})
-    return Extraction(
-        columns=columns,
-        units=column_units(calibrated),
-        header=header,
-        keywords_source={"SLTNAME": "slit", "SRCTYPE": "POINT", "EXTRXSTR": 27.5},
-        times=times,
-        provenance=Provenance({"step": {}}, notes=["as measured"]),
-    )
-
-
 def filled(wave: Any, values: Any, bad: Any) -> Any:
-    """What interpolation must give, by numpy and one spectrum after another."""
+    """Return the expected interpolation, computed with NumPy for each spectrum."""
     values, bad = np.array(values), np.broadcast_to(bad, np.shape(values))
     if values.ndim == 2:
         return np.array([filled(wave, *pair) for pair in zip(values, bad, strict=True)])
@@ -113,7 +75,7 @@ def test_square_stack_keeps_its_axes() -> None:
     np.testing.assert_array_equal(spectrum.flux.value, extraction.columns["FLUX"][:, ::-1])
 
 
-def test_meta_reaches_everything() -> None:
+def test_meta_contains_the_original() -> None:
     extraction = make_extraction(integrations=2)
     meta = extraction.to_spectrum("SURF_BRIGHT").meta
     assert meta["header"].tostring() == extraction.header.tostring()
@@ -144,7 +106,7 @@ def test_the_wcs_is_the_one_that_specutils_makes(order: Any, rows: int) -> None:
     found = spectrum.wcs.pixel_to_world(where)
     assert type(found) is type(world)
     np.testing.assert_array_equal(found.value, world.value)
-    if rows > 1:  # one has no edges, and no neighbour to tell the way to
+    if rows > 1:  # a single row has neither edges nor neighbours
         for unit in (u.um, u.nm, u.THz):
             coordinate = world[1:-1].to(unit)
             np.testing.assert_array_equal(
@@ -210,7 +172,7 @@ def test_masked_rows_are_interpolated_in_wavelength(integrations: int | None, se
         )
 
 
-def test_nothing_to_interpolate_from_stays_nan() -> None:
+def test_without_good_rows_values_stay_nan() -> None:
     bad = np.zeros((3, 10), dtype=bool)
     bad[1] = True
     bad[2, 4] = True
@@ -221,15 +183,15 @@ def test_nothing_to_interpolate_from_stays_nan() -> None:
     assert np.isnan(make_extraction(10, bad=range(10)).to_spectrum().flux.value).all()
 
 
-def test_integration_that_is_flagged_as_a_whole_is_nan() -> None:
+def test_completely_flagged_integration_is_nan() -> None:
     extraction = make_extraction(10, 2)
-    extraction.columns["DQ"][1] = 1  # every row has a flux, and none is to be used
+    extraction.columns["DQ"][1] = 1  # every row has a flux, but is flagged
     flux = extraction.to_spectrum().flux.value
     assert np.isnan(flux[1]).all()
     assert np.isfinite(flux[0]).all()
 
 
-def test_fill_nan_says_so_in_flux_and_error() -> None:
+def test_fill_nan_applies_to_flux_and_error() -> None:
     extraction = make_extraction(bad=[2, 7])
     extraction.columns["DQ"][9] = 5  # flagged, though it has a flux
     spectrum = extraction.to_spectrum(fill="nan")
@@ -258,7 +220,7 @@ def test_infinite_error_does_not_spread() -> None:
 
 
 @pytest.mark.parametrize("column", ["DQ", "NPIXELS"])
-def test_counts_are_not_made_up(column: str) -> None:
+def test_counts_are_not_interpolated(column: str) -> None:
     extraction = make_extraction(bad=[5])
     spectrum = extraction.to_spectrum(column)
     np.testing.assert_array_equal(spectrum.flux.value[::-1], extraction.columns[column])
@@ -266,7 +228,7 @@ def test_counts_are_not_made_up(column: str) -> None:
 
 
 @pytest.mark.parametrize("fill", FILLS)
-def test_file_order_is_the_same_the_other_way_round(fill: str) -> None:
+def test_file_order_is_the_reverse(fill: str) -> None:
     extraction = make_extraction(bad=[0, 8], integrations=2)
     up, down = (to_spectrum(extraction, order=order, fill=fill) for order in ORDERS)
     np.testing.assert_array_equal(down.spectral_axis.value, extraction.wavelength)
@@ -291,7 +253,7 @@ def test_wavelengths_in_disorder_are_sorted_or_refused() -> None:
     flux = extraction.columns["FLUX"]
     np.testing.assert_array_equal(spectrum.spectral_axis.value, [5.0, 7.0, 8.0, 9.0])
     assert spectrum.flux.value[1] == pytest.approx(flux[0] + (flux[3] - flux[0]) * 2 / 3)
-    with pytest.raises(LRSError, match="neither rise nor fall"):
+    with pytest.raises(LRSError, match="are not monotonic"):
         extraction.to_spectrum(order="file")
 
 
@@ -333,7 +295,7 @@ def assert_same(one: Extraction, other: Extraction, rows: Any = slice(None)) -> 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("column", ["FLUX", "BACKGROUND", "NPIXELS"])
-def test_unchanged_spectrum_is_the_whole_extraction(
+def test_unchanged_spectrum_is_the_complete_extraction(
     integrations: int | None, bad: tuple[int, ...], order: str, fill: str, column: str
 ) -> None:
     extraction = make_extraction(integrations=integrations, bad=bad)
@@ -400,7 +362,9 @@ CHANGES: dict[str, tuple[Callable[[Spectrum], Spectrum], float, float]] = {
 @pytest.mark.parametrize("bad", [(), (0, 11)])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("change", CHANGES)
-def test_changed_spectrum_keeps_only_its_own(bad: tuple[int, ...], order: str, change: str) -> None:
+def test_changed_spectrum_keeps_only_its_own_columns(
+    bad: tuple[int, ...], order: str, change: str
+) -> None:
     extraction = make_extraction(bad=bad)
     spectrum = CHANGES[change][0](to_spectrum(extraction, order=order))
     back = spectrum_to_extraction(spectrum)
@@ -436,7 +400,7 @@ def test_changed_values_are_the_right_ones() -> None:
             )
 
 
-def test_same_numbers_in_another_unit_are_a_change() -> None:
+def test_same_values_in_another_unit_are_a_change() -> None:
     spectrum = make_extraction().to_spectrum()
     other = Spectrum(
         flux=spectrum.flux.value * u.mJy,
@@ -482,31 +446,31 @@ def test_spectral_axis_in_other_units() -> None:
         spectrum_to_extraction(made)
 
 
-def test_resampling_leaves_nothing_remembered() -> None:
+def test_resampled_spectrum_has_no_original() -> None:
     extraction = make_extraction(bad=[20])
     spectrum = extraction.to_spectrum()
     grid = np.linspace(5.0, 12.0, 15) * u.um
     resampled = LinearInterpolatedResampler()(spectrum, grid)
-    resampled.meta.update(spectrum.meta)  # even where the user carries everything on
+    resampled.meta.update(spectrum.meta)  # even if the user copies the meta
     back = spectrum_to_extraction(resampled)
     assert list(back.columns) == ["WAVELENGTH", "FLUX", "FLUX_ERROR", "DQ"]
     np.testing.assert_allclose(back.wavelength[::-1], grid.value)  # descends, as in the file
     np.testing.assert_array_equal(back.columns["FLUX"][::-1], resampled.flux.value)
 
 
-def test_what_is_not_in_a_flux_unit_cannot_be_written() -> None:
-    """Read back it would pass for Jy."""
+def test_other_units_than_flux_cannot_be_written() -> None:
+    """They would be read as Jy."""
     spectrum = make_extraction().to_spectrum()
-    with pytest.raises(LRSError, match="the flux is in no unit, expected something that converts"):
+    with pytest.raises(LRSError, match="the flux is in no unit, expected a unit that converts"):
         spectrum_to_extraction(spectrum / (2 * u.Jy))
-    with pytest.raises(LRSError, match="the flux is in m, expected something that converts"):
+    with pytest.raises(LRSError, match="the flux is in m, expected a unit that converts"):
         spectrum_to_extraction(
             Spectrum(flux=np.ones(4) * u.m, spectral_axis=np.arange(1, 5) * u.um)
         )
 
 
-def test_what_is_no_flux_cannot_be_changed_and_written() -> None:
-    for column in ("NPIXELS", "SURF_BRIGHT"):  # a brightness must not pass for a flux
+def test_other_columns_cannot_be_changed_and_written() -> None:
+    for column in ("NPIXELS", "SURF_BRIGHT"):  # which would be read as a flux
         with pytest.raises(LRSError, match=f"from the column {column} and changed since"):
             spectrum_to_extraction(make_extraction().to_spectrum(column) * 2)
     cube = Spectrum(
@@ -517,7 +481,7 @@ def test_what_is_no_flux_cannot_be_changed_and_written() -> None:
 
 
 def test_a_masked_row_that_was_filled_is_not_written_as_measured() -> None:
-    """A row with a flux and a flag: what stands there was made up, whatever is done to it."""
+    """A flagged row with a flux: its value is interpolated, also in a changed spectrum."""
     extraction = make_extraction()
     dq = extraction.columns["DQ"].copy()
     dq[3] = 1
@@ -530,19 +494,6 @@ def test_a_masked_row_that_was_filled_is_not_written_as_measured() -> None:
 
 
 # --- images ---------------------------------------------------------------------------------------
-
-
-def marked(make_image: Callable[..., SlitImage], shape: tuple[int, ...] = (30, 20)) -> SlitImage:
-    """An image with bad pixels of each kind and a row without wavelength."""
-    image = make_image(shape)
-    image.data[..., 4, 5] = np.nan
-    image.data[..., 5, 6] = np.inf
-    image.var_flat[..., 6, 7] = np.nan
-    image.wavelength[0] = np.nan
-    dq = np.zeros(shape, dtype=np.uint32)
-    dq[..., 7, 8] = 1
-    dq[..., 7, 9] = 4
-    return replace(image, dq=dq)
 
 
 OPERATORS = [
@@ -562,10 +513,10 @@ def test_image_as_spectrum(make_image: Callable[..., SlitImage], shape: tuple[in
     assert spectrum.spectral_axis_index == len(shape) - 1
     np.testing.assert_array_equal(spectrum.spectral_axis.value, image.wavelength[:0:-1, 0])
     assert spectrum.unit == image.unit
-    turned = np.swapaxes(image.data[..., :0:-1, :], -1, -2)
-    np.testing.assert_array_equal(spectrum.flux.value, turned)
-    turned = np.swapaxes(image.err[..., :0:-1, :], -1, -2)  # type: ignore[index]
-    np.testing.assert_array_equal(spectrum.uncertainty.array, turned)
+    transposed = np.swapaxes(image.data[..., :0:-1, :], -1, -2)
+    np.testing.assert_array_equal(spectrum.flux.value, transposed)
+    transposed = np.swapaxes(image.err[..., :0:-1, :], -1, -2)  # type: ignore[index]
+    np.testing.assert_array_equal(spectrum.uncertainty.array, transposed)
     expected = np.zeros(shape, dtype=bool)
     for pixel in ((4, 5), (5, 6), (6, 7), (7, 8)):
         expected[(..., *pixel)] = True
@@ -574,7 +525,7 @@ def test_image_as_spectrum(make_image: Callable[..., SlitImage], shape: tuple[in
     assert make_image(shape).to_spectrum().mask is None
 
 
-def test_tilted_wavelength_counts_by_its_median(make_image: Callable[..., SlitImage]) -> None:
+def test_wavelength_of_a_tilted_row_is_the_median(make_image: Callable[..., SlitImage]) -> None:
     image = make_image()
     tilted = image.wavelength.astype(float) + 0.01 * np.arange(20)
     tilted[3, 4:] = np.nan
@@ -619,7 +570,7 @@ def test_changed_spectrum_extracts_to_its_own_numbers(
     assert twice.provenance["input"] is None
 
 
-def test_mask_of_the_user_counts(make_image: Callable[..., SlitImage]) -> None:
+def test_mask_of_the_user_is_used(make_image: Callable[..., SlitImage]) -> None:
     image = make_image()
     spectrum = image.to_spectrum()
     spectrum.mask = np.zeros(spectrum.shape, dtype=bool)
@@ -635,7 +586,7 @@ def test_mask_of_the_user_counts(make_image: Callable[..., SlitImage]) -> None:
     assert pixels[0] - pixels[2] == pytest.approx(1.0)
 
 
-def test_uncertainty_of_the_user_counts(make_image: Callable[..., SlitImage]) -> None:
+def test_uncertainty_of_the_user_is_used(make_image: Callable[..., SlitImage]) -> None:
     image = make_image()
     spectrum = image.to_spectrum()
     spectrum.uncertainty = StdDevUncertainty(3 * spectrum.uncertainty.array)
@@ -646,7 +597,7 @@ def test_uncertainty_of_the_user_counts(make_image: Callable[..., SlitImage]) ->
     )
 
 
-def test_rows_of_a_region_stay_where_they_were(make_image: Callable[..., SlitImage]) -> None:
+def test_rows_of_a_region_keep_their_index(make_image: Callable[..., SlitImage]) -> None:
     image = replace(marked(make_image), wcs_source=lambda: None, filename="f_s2d.fits")
     part = extract_region(image.to_spectrum(), SpectralRegion(7 * u.um, 11 * u.um))
     changed = SlitImage.from_spectrum(part)
@@ -676,7 +627,7 @@ def test_one_integration_of_a_stack(make_image: Callable[..., SlitImage]) -> Non
     np.testing.assert_allclose(one.columns["FLUX_ERROR"], stack.columns["FLUX_ERROR"][1], rtol=1e-6)
 
 
-def test_units_that_can_be_converted_are(make_image: Callable[..., SlitImage]) -> None:
+def test_convertible_units_are_converted(make_image: Callable[..., SlitImage]) -> None:
     image = make_image()
     spectrum = image.to_spectrum()
     other = Spectrum(
@@ -691,13 +642,13 @@ def test_units_that_can_be_converted_are(make_image: Callable[..., SlitImage]) -
     np.testing.assert_allclose(changed.err, image.err, rtol=1e-6)
 
 
-def test_spectrum_that_is_no_image_is_refused(make_image: Callable[..., SlitImage]) -> None:
+def test_spectrum_without_an_image_is_an_error(make_image: Callable[..., SlitImage]) -> None:
     foreign = Spectrum(
         flux=np.ones((4, 6)) * u.Jy, spectral_axis=np.arange(1, 7) * u.um, spectral_axis_index=1
     )
     with pytest.raises(LRSError, match=r"has no meta\['image'\], expected one read with"):
         OPERATORS[0](foreign)
-    with pytest.raises(LRSError, match="can be converted to MJy / sr"):
+    with pytest.raises(LRSError, match="a unit that converts to MJy / sr"):
         SlitImage.from_spectrum(make_image().to_spectrum() * (2e-13 * u.sr))
     with pytest.raises(LRSError, match="has 1 axes, expected 2 or 3"):
         SlitImage.from_spectrum(make_image().to_spectrum()[3])

@@ -1,4 +1,4 @@
-"""What specutils makes of extracted spectra, checked against numpy and the scene's truth."""
+"""Analysis of extracted spectra with specutils, compared with NumPy and the true spectrum."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def good(kind: str) -> NDArray[np.bool_]:
 
 @pytest.fixture
 def flux(wave: Array, good: NDArray[np.bool_]) -> Array:
-    """What the spectrum must hold: the truth, and straight lines across bad rows."""
+    """Expected flux: the true flux, interpolated linearly across bad rows."""
     truth = continuum(wave) + line(wave)
     return np.interp(wave, wave[good], truth[good])
 
@@ -138,7 +138,7 @@ def test_line_flux(bare: Spectrum, wave: Array, error: Array) -> None:
 def test_line_flux_of_everything(
     spectrum: Spectrum, wave: Array, flux: Array, good: NDArray[np.bool_]
 ) -> None:
-    """specutils draws its own straight lines across masked rows, and 0 beyond the good ones."""
+    """specutils interpolates linearly across masked rows, with 0 beyond the good ones."""
     inside = np.zeros(ROWS, dtype=bool)
     inside[np.flatnonzero(good)[0] : np.flatnonzero(good)[-1] + 1] = True
     expected = np.sum(np.where(inside, flux, 0.0) * np.diff(edges(wave)))
@@ -152,7 +152,7 @@ def test_equivalent_width(
     found = equivalent_width(normal, regions=LINE).to_value("um")
     truth = -np.sqrt(2 * np.pi) * PEAK * SIGMA / continuum(CENTRE)
     assert found == pytest.approx(truth, rel=0.01)
-    inside = (wave >= 8) & (wave <= 10) & good  # masked rows are taken out
+    inside = (wave >= 8) & (wave <= 10) & good  # masked rows are excluded
     x, y = wave[inside], flux[inside] / continuum(wave[inside])
     widths = np.diff(edges(x))
     expected = np.sum(widths) * (1 - np.sum(y * widths) / np.sum(widths))
@@ -164,7 +164,7 @@ def test_fit_generic_continuum(spectrum: Spectrum, wave: Array) -> None:
         fitted = fit_generic_continuum(
             spectrum, exclude_regions=[SpectralRegion(7.8 * u.um, 10.2 * u.um)]
         )
-    # The median filter takes 0 for the values beyond the ends.
+    # The median filter uses 0 for the values beyond the ends.
     found = fitted(wave[5:-5] * u.um).to_value(u.Jy)
     np.testing.assert_allclose(found, continuum(wave[5:-5]), rtol=1e-3)
 
@@ -225,7 +225,7 @@ def test_smoothers(
     assert np.isfinite(found.uncertainty.array).all()
     if spectrum.mask is None:
         assert found.mask is None
-    else:  # though the filled values took part
+    else:  # although the filled values are used
         np.testing.assert_array_equal(found.mask, spectrum.mask)
 
 
@@ -235,8 +235,8 @@ def test_median_smooth(spectrum: Spectrum, flux: Array) -> None:
     np.testing.assert_allclose(found.flux.value[2:-2], expected, rtol=1e-12)
 
 
-# specutils divides 0 by 0 beyond the ends of the resampled spectrum and leaves it out; older
-# versions of what is below it tell of that
+# specutils divides 0 by 0 beyond the ends of the resampled spectrum and ignores the result; older
+# versions of its dependencies warn about it
 @pytest.mark.filterwarnings("ignore:invalid value encountered in divide:RuntimeWarning")
 @pytest.mark.parametrize("redshift", [0.0, 0.02, -0.03])
 def test_template_correlate(bare: Spectrum, wave: Array, redshift: float) -> None:
@@ -262,7 +262,7 @@ def test_extract_region(
 
 def test_centroid(bare: Spectrum, wave: Array, good: NDArray[np.bool_]) -> None:
     found = centroid(bare, LINE)
-    inside = (wave >= 8) & (wave <= 10) & good  # masked rows are taken out
+    inside = (wave >= 8) & (wave <= 10) & good  # masked rows are excluded
     truth = line(wave[inside])
     expected = np.sum(wave[inside] * truth) / np.sum(truth)
     assert found.to_value("um") == pytest.approx(expected, rel=1e-9)
@@ -286,7 +286,7 @@ def test_find_lines_derivative(bare: Spectrum, wave: Array) -> None:
     assert found["line_type"].tolist() == ["emission"]
     assert found["line_center"][0].to_value("um") == pytest.approx(
         CENTRE, abs=1.01 * np.diff(wave).max()
-    )  # specutils may take a neighbour of the highest row
+    )  # specutils may find a neighbour of the highest row
 
 
 def test_flux_units(spectrum: Spectrum, wave: Array, flux: Array, error: Array) -> None:

@@ -1,7 +1,7 @@
 """Simulated scenes are recovered within their errors.
 
-The truth is the scene's own: the flux that was put in and the light of its point spread function
-between two edges. No weight of an extraction has a part in it.
+The truth comes from the scene: its flux and the fraction of its point spread function between two
+edges. No weight of an extraction is used.
 """
 
 from __future__ import annotations
@@ -16,31 +16,26 @@ from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 from glue_lrs.simulation.truth import Simulated
 from glue_lrs.spectra.extraction import Extraction
+from tests.helpers.study import rows_of
 
-#: The flux of one row after another, and its pull: (measured - true) / error.
+#: (measured - true) / error of many rows.
 Pulls = np.ndarray
-
-
-def rows_of(extraction: Extraction) -> slice:
-    """The rows of the image that an extraction has."""
-    keywords = extraction.keywords
-    return slice(keywords["EXTRYSTR"] - 1, keywords["EXTRYSTP"])
 
 
 def pulls(extraction: Extraction, truth: np.ndarray) -> Pulls:
     """(measured - true) / error of all rows that have a flux and a truth."""
     c = extraction.columns
-    whole = extraction.lost_fraction < 1e-9
+    complete = extraction.lost_fraction < 1e-9
     pull = (c["FLUX"] - truth) / c["FLUX_ERROR"]
-    return pull[whole & np.isfinite(pull)]
+    return pull[complete & np.isfinite(pull)]
 
 
 def check(values: Pulls, bias: float = 0.1) -> None:
-    """Standard deviation 0.95 to 1.05, and no bias that shows beside the errors."""
+    """Check the standard deviation (0.95 to 1.05), the bias and the tails of pulls."""
     assert values.size > 3000
     assert 0.95 < values.std() < 1.05
     assert abs(values.mean()) < bias
-    # The tails are those of a normal distribution, not of some rows that are far off.
+    # Tails of a normal distribution.
     assert np.abs(values).max() < 6.0
     assert np.mean(np.abs(values) < 1.0) == pytest.approx(0.683, abs=0.03)
 
@@ -62,7 +57,6 @@ def test_fixed_limits_with_fractions() -> None:
         extract = Extract1D(aperture=Aperture.from_edges(lower, upper))
         extraction = extract.run(simulated.image)
         rows = rows_of(extraction)
-        # Between the edges, but that a pixel that is cut counts as evenly lit.
         truth = simulated.truth
         light = partial_light(truth, lower, upper)
         found.append(pulls(extraction, (truth.flux * light)[rows]))
@@ -70,7 +64,7 @@ def test_fixed_limits_with_fractions() -> None:
 
 
 def partial_light(truth: Any, lower: float, upper: float) -> np.ndarray:
-    """Light between two edges, with pixels that are cut evenly lit: from the scene's own PSF."""
+    """Fraction of the light between two edges, spread evenly over pixels that an edge divides."""
     first, last = int(np.ceil(lower - 0.5)), int(np.floor(upper + 0.5))
     inside = truth.enclosed(first + 0.5, last - 0.5)
     left = truth.enclosed(first - 0.5, first + 0.5) * (first + 0.5 - lower)
@@ -78,8 +72,8 @@ def partial_light(truth: Any, lower: float, upper: float) -> np.ndarray:
     return inside + left + right
 
 
-def test_the_aperture_correction_gives_the_whole_flux() -> None:
-    """With the scene's table the flux is the source's, with the halo outside of the aperture."""
+def test_the_aperture_correction_gives_the_total_flux() -> None:
+    """The scene's table corrects for the light outside of the aperture, including the halo."""
     found = []
     for seed in range(12):
         made, simulated = nod(seed, pointing_error=0.017)
@@ -127,7 +121,7 @@ def background_pulls(extraction: Extraction, level: np.ndarray) -> Pulls:
 
 
 def test_the_median_of_a_background_has_its_error() -> None:
-    """The pipeline takes it to be 1.2 times that of the mean: 1.253 for many pixels, less for few.
+    """The pipeline assumes 1.2 times the error of the mean; 1.253 for many pixels, less for few.
 
     The factor is for independent normal noise; 15 pixels give 1.21.
     """
@@ -145,7 +139,7 @@ def test_the_median_of_a_background_has_its_error() -> None:
 
 
 def test_each_variance_of_the_background_is_that_of_its_noise() -> None:
-    """Of the mean of 15 pixels: the sum of the scene's own variances over 15 squared."""
+    """Mean of 15 pixels: the sum of the true variances over 15 squared."""
     made = scene(2, sources=(Source(halo=0.0),), background=40.0, bad_fraction=0.0)
     simulated = made.s2d(nod=1, subtract_nod=False)
     background = Background.from_edges((23.5, 38.5), bkg_fit="mean")
@@ -158,7 +152,7 @@ def test_each_variance_of_the_background_is_that_of_its_noise() -> None:
 
 
 def test_the_curved_trace_of_an_unresampled_image() -> None:
-    """The aperture follows the trace, which moves by 1.9 columns: the same light in every row."""
+    """The aperture follows the trace, which is curved by 1.9 columns."""
     found = []
     for seed in range(12):
         made = scene(seed, background=0.0)
@@ -213,7 +207,7 @@ def test_uncalibrated_data_give_the_count_rate() -> None:
 
 
 def test_each_variance_is_that_of_its_noise() -> None:
-    """The three components, each against the scene's true variances summed over whole pixels."""
+    """The three components equal the sums of the true variances."""
     _, simulated = nod(1, bad_fraction=0.0)
     columns = Extract1D(aperture=Aperture(xstart=9, xstop=17)).run(simulated.image).columns
     area = (simulated.image.pixel_area or 0.0) * 1e6

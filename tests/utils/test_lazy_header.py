@@ -1,4 +1,4 @@
-"""Headers belong to whoever has them, and cost nothing until they are looked at."""
+"""Headers of images, extractions and spectra are independent and copied at first access."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from specutils.manipulation import extract_region
 from specutils.spectra import SpectralRegion
 
 from glue_lrs import Aperture, Background, Extract1D
-from glue_lrs._utils.lazy_header import LazyHeader
+from glue_lrs._utils.lazy_header import LazyHeader  # noqa: PLC2701 - tested as a unit
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.to_specutils import Meta
@@ -46,7 +46,7 @@ def is_copied(header: fits.Header) -> bool:
     return isinstance(header, LazyHeader) and len(header.__dict__) > 1
 
 
-def test_a_header_is_the_one_that_it_was_made_of() -> None:
+def test_a_header_equals_the_original() -> None:
     header = LazyHeader.from_header(cards())
     assert not is_copied(header)
     assert isinstance(header, fits.Header)
@@ -81,10 +81,10 @@ CHANGES: dict[str, Callable[[fits.Header], Any]] = {
     "made",
     [LazyHeader.from_header, copy.copy, copy.deepcopy, lambda h: pickle.loads(pickle.dumps(h))],
 )
-def test_a_change_stays_where_it_is_made(
+def test_a_change_does_not_affect_copies(
     change: str, looked_at: bool, made: Callable[[LazyHeader], fits.Header]
 ) -> None:
-    # From a file: none of the cards counts as changed.
+    # Read from a file: no card is marked as modified.
     first = LazyHeader.from_header(fits.Header.fromstring(cards().tostring()))
     if looked_at:
         assert first["TARGNAME"]
@@ -95,11 +95,11 @@ def test_a_change_stays_where_it_is_made(
     CHANGES[change](second)
     assert first.tostring() == second.tostring() != cards().tostring()
     assert third.tostring() == cards().tostring()
-    after = made(first)  # what was changed is taken over
+    after = made(first)  # with the changes
     assert after.tostring() == first.tostring()
 
 
-def test_looking_at_a_header_in_many_threads() -> None:
+def test_access_from_many_threads() -> None:
     many = fits.Header({f"KEY{number}": number for number in range(500)})
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
@@ -109,7 +109,7 @@ def test_looking_at_a_header_in_many_threads() -> None:
             )
 
 
-def test_nobody_elses_header_is_changed(image: SlitImage) -> None:
+def test_the_original_header_is_not_changed(image: SlitImage) -> None:
     one, other = EXTRACT(image), EXTRACT(image)
     extraction = EXTRACT.run(image)
     third, fourth = extraction.to_spectrum(), extraction.to_spectrum("SURF_BRIGHT")
@@ -153,7 +153,7 @@ def test_an_extraction_copies_no_header(image: SlitImage, tmp_path: Path) -> Non
     assert spectrum.meta["header"]["TARGNAME"] == "BD+60 1753"
 
 
-def test_a_deep_copy_of_meta_shares_where_a_spectrum_came_from(make_image: Make) -> None:
+def test_a_deep_copy_of_meta_shares_the_original(make_image: Make) -> None:
     stack = make_image((3, 30, 20), header=cards())
     spectrum = EXTRACT(stack)
     spectrum.meta["mine"] = [1, 2]
@@ -167,7 +167,7 @@ def test_a_deep_copy_of_meta_shares_where_a_spectrum_came_from(make_image: Make)
     assert flat["image"] is stack
     assert type(spectrum.meta.copy()) is Meta
     assert spectrum[1].meta["extraction"] is spectrum.meta["extraction"]  # specutils copies meta
-    # In any other dict they are copied like everything else.
+    # A plain dict is copied completely.
     plain = copy.deepcopy(dict(spectrum.meta))
     assert plain["extraction"] is not spectrum.meta["extraction"]
 
@@ -182,7 +182,7 @@ def test_times_belong_to_their_spectrum(make_image: Make) -> None:
 
 
 @pytest.mark.parametrize("shape", [(30, 20), (3, 30, 20)])
-def test_a_deep_copy_of_an_image_is_its_own(shape: tuple[int, ...], make_image: Make) -> None:
+def test_a_deep_copy_of_an_image_is_independent(shape: tuple[int, ...], make_image: Make) -> None:
     image = make_image(shape, header=cards(), dq=np.zeros(shape, dtype=np.uint32), path="/a.fits")
     made = copy.deepcopy(image)
     for name in ("data", "wavelength", "err", "var_poisson", "var_rnoise", "var_flat", "dq"):
@@ -200,7 +200,9 @@ def test_a_deep_copy_of_an_image_is_its_own(shape: tuple[int, ...], make_image: 
 
 
 @pytest.mark.parametrize("shape", [(30, 20), (3, 30, 20)])
-def test_a_deep_copy_of_an_extraction_is_its_own(shape: tuple[int, ...], make_image: Make) -> None:
+def test_a_deep_copy_of_an_extraction_is_independent(
+    shape: tuple[int, ...], make_image: Make
+) -> None:
     extraction = EXTRACT.run(make_image(shape, header=cards()))
     made = copy.deepcopy(extraction)
     assert made.keywords == extraction.keywords

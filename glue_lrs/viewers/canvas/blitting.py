@@ -1,8 +1,8 @@
-"""Blitting: what moves is drawn over a copy of what does not, on any Matplotlib canvas.
+"""Blitting: fast redrawing of artists over a cached copy of the figure, on any Matplotlib canvas.
 
 An `Overlay` belongs to a figure. It copies the figure's pixels after every full draw and draws its
-layers on top; `Overlay.update` puts the copy back and draws the layers anew, which costs a
-millisecond where drawing an image costs tens. Several views may share one figure.
+layers on top; `Overlay.update` restores the copy and redraws the layers, which takes a millisecond
+where drawing an image takes tens. Several views may share one figure.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Layer", "Overlay", "held", "root_figure"]
+__all__ = ["Layer", "Overlay", "drawn_once", "root_figure"]
 
 _overlays: weakref.WeakKeyDictionary[Any, Overlay] = weakref.WeakKeyDictionary()
 
-#: Overlays that wait for the outermost `held` to end; None outside of one.
+#: Overlays to update at the end of the outermost `drawn_once`; None outside of it.
 _waiting: list[Overlay] | None = None
 
 
 def root_figure(axes: Any) -> Any:
-    """The figure that an axes is on, not a part of it; None if it was removed."""
+    """The figure, not the subfigure, of an axes; None if the axes were removed."""
     return axes.get_figure(root=True)
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Let every canvas be drawn once at the end, however many of its layers change."""
+def drawn_once() -> Iterator[None]:
+    """Redraw each canvas once at the end, regardless of the number of changes."""
     global _waiting
     if _waiting is not None:
         yield
@@ -49,20 +49,19 @@ def held() -> Iterator[None]:
 
 
 class Layer(Artist):
-    """Artists of one view that are drawn together, over everything else.
+    """Artists of one view that are drawn together, above all others.
 
-    They are no children of the axes: nothing that looks through an axes' lines and patches, such
-    as its autoscaling and its legend, finds them.
+    They are not children of the axes, so that autoscaling and legends ignore them.
 
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
-        Where to draw.
+        The axes.
     """
 
     def __init__(self, axes: Axes) -> None:
         super().__init__()
-        #: The axes, which this attribute still has when they were cleared.
+        #: The axes. Unlike `axes`, this attribute keeps them when they are cleared.
         self.home = axes
         self._parts: list[tuple[Any, bool]] = []
         self._above: list[tuple[Any, bool]] = []
@@ -79,20 +78,20 @@ class Layer(Artist):
         screen_only: bool = False,
         above: bool = False,
     ) -> Any:
-        """Add an artist, over those that are there.
+        """Add an artist above the present ones, and return it.
 
         Parameters
         ----------
         artist : `~matplotlib.artist.Artist`
-            A line, a patch, a text.
+            A line, patch or text.
         transform : `~matplotlib.transforms.Transform`, optional
-            That of the data by default.
+            Its transform; that of the data by default.
         clip : bool
-            Whether it ends where the axes end.
+            Whether to clip it to the axes.
         screen_only : bool
-            Whether it is left out of saved figures.
+            Whether to omit it in saved figures.
         above : bool
-            Whether it stays over those that are added later.
+            Whether it stays above artists that are added later.
         """
         axes: Any = self.home
         artist.set_figure(axes.get_figure(root=False))
@@ -104,17 +103,17 @@ class Layer(Artist):
         return artist
 
     def drop(self, artists: Iterable[Any]) -> None:
-        """Take artists away."""
-        gone = {id(artist) for artist in artists}
-        self._parts = [part for part in self._parts if id(part[0]) not in gone]
+        """Remove artists."""
+        dropped = {id(artist) for artist in artists}
+        self._parts = [part for part in self._parts if id(part[0]) not in dropped]
 
     @property
     def parts(self) -> list[Any]:
-        """The artists in the order in which they are drawn."""
+        """The artists in drawing order."""
         return [artist for artist, _ in (*self._parts, *self._above)]
 
     def draw(self, renderer: Any) -> None:
-        """Draw what is visible."""
+        """Draw the visible artists."""
         if not self.get_visible() or not self.home.get_visible():
             return
         saving = root_figure(self.home).canvas.is_saving()
@@ -124,12 +123,12 @@ class Layer(Artist):
         self.stale = False
 
     def contains(self, mouseevent: Any) -> tuple[bool, dict[str, Any]]:
-        """Return that nothing here can be picked; the views do that themselves."""
+        """Return that nothing is hit: views do their own hit testing."""
         return False, {}
 
 
 class Overlay:
-    """The layers of a figure; get it by `Overlay.on_axes`.
+    """The layers of a figure; obtained by `Overlay.on_axes`.
 
     Parameters
     ----------
@@ -139,20 +138,20 @@ class Overlay:
 
     def __init__(self, figure: Figure) -> None:
         self._figure = weakref.ref(figure)
-        # Weakly, all three: they lead to the figure, which would keep itself alive in `_overlays`.
+        # Weak references: these objects refer to the figure, which is a weak key of `_overlays`.
         self._layers: list[weakref.ref[Layer]] = []
         self._focus: weakref.ref[Any] | None = None
-        self._hinter: weakref.ref[Any] | None = None
+        self._cursor_owner: weakref.ref[Any] | None = None
         self._background: Any = None
         self._size: tuple[float, ...] = ()
         self._redraw = False
-        #: Whether this canvas tells which buttons are held while the mouse moves.
-        self.tells_buttons = False
+        #: Whether motion events of this canvas report the pressed buttons.
+        self.reports_buttons = False
         self.connection = figure.canvas.mpl_connect("draw_event", self._drawn)
 
     @classmethod
     def on_axes(cls, axes: Axes) -> Overlay:
-        """The overlay of the figure that an axes belongs to."""
+        """The overlay of the figure of an axes."""
         figure = root_figure(axes)
         if figure not in _overlays:
             _overlays[figure] = cls(figure)
@@ -160,7 +159,7 @@ class Overlay:
 
     @property
     def focus(self) -> Any:
-        """The view that takes the keys on this canvas: the one that was clicked last."""
+        """The view that receives keys on this canvas: the one clicked last."""
         return None if self._focus is None else self._focus()
 
     @focus.setter
@@ -168,36 +167,36 @@ class Overlay:
         self._focus = None if view is None else weakref.ref(view)
 
     @property
-    def hinter(self) -> Any:
-        """The view that has changed the shape of the mouse."""
-        return None if self._hinter is None else self._hinter()
+    def cursor_owner(self) -> Any:
+        """The view that has changed the mouse cursor."""
+        return None if self._cursor_owner is None else self._cursor_owner()
 
-    @hinter.setter
-    def hinter(self, view: Any) -> None:
-        self._hinter = None if view is None else weakref.ref(view)
+    @cursor_owner.setter
+    def cursor_owner(self, view: Any) -> None:
+        self._cursor_owner = None if view is None else weakref.ref(view)
 
     @property
     def canvas(self) -> Any:
-        """The figure's canvas; None once the figure is gone."""
+        """The figure's canvas; None once the figure is deleted."""
         figure = self._figure()
         return None if figure is None else figure.canvas
 
     @property
     def blits(self) -> bool:
-        """Whether the canvas can give its pixels and take them back."""
+        """Whether the canvas can copy and restore its pixels."""
         canvas = self.canvas
-        # Those of the browser can, though `supports_blit` says no: it is for widgets.
+        # Canvases in the browser can, although their `supports_blit`, meant for widgets, is False.
         return hasattr(canvas, "copy_from_bbox") and hasattr(canvas, "restore_region")
 
     def layer(self, axes: Axes) -> Layer:
-        """Make a layer on one of the figure's axes; whoever asks for it keeps it."""
+        """Make a layer on one of the figure's axes; the caller keeps the reference."""
         made = Layer(axes)
         made.set_animated(self.blits)
         self._layers.append(weakref.ref(made))
         return made
 
     def remove(self, layer: Layer) -> None:
-        """Take a layer away; one whose axes are gone as well."""
+        """Remove a layer, whether or not its axes still exist."""
         self._forget(layer)
         if layer.axes is not None and layer in layer.home.get_children():
             layer.remove()
@@ -207,12 +206,12 @@ class Overlay:
         self._layers = [one for one in self._layers if one() not in (layer, None)]
 
     def redraw(self) -> None:
-        """Draw the whole figure, soon: ticks, labels or limits have changed."""
+        """Schedule a full draw, after a change of ticks, labels or limits."""
         self._redraw = True
         self.update()
 
     def update(self) -> None:
-        """Draw the layers anew; nothing else on the figure changes."""
+        """Redraw the layers; the rest of the figure is restored from the copy."""
         if _waiting is not None:
             if self not in _waiting:
                 _waiting.append(self)
@@ -229,20 +228,20 @@ class Overlay:
             self._paint(canvas.get_renderer())
             canvas.blit(figure.bbox)
         except RuntimeError as error:
-            # A toolkit has deleted its part of the canvas, as at the end of a program.
+            # The toolkit has deleted the canvas, as on exit.
             if "deleted" not in str(error):
                 raise
             self._layers.clear()
 
     def _drawn(self, event: Any) -> None:
-        """Copy what was drawn, and draw the layers over it."""
+        """Copy the drawn figure and draw the layers on top."""
         figure = self._figure()
         if figure is None or not self.blits or event.canvas.is_saving():
-            return  # to a file everything is drawn together
+            return  # layers are drawn as artists of the axes
         if event.canvas is not figure.canvas or isinstance(
             vars(event.renderer).get("draw_path"), FunctionType
         ):
-            return  # a layout was tried, without drawing
+            return  # a dry run for the layout
         canvas: Any = event.canvas
         self._background = canvas.copy_from_bbox(figure.bbox)
         self._size = figure.bbox.bounds

@@ -1,7 +1,7 @@
-"""CachedText: a few words beside the mouse, drawn from letters that were drawn before.
+"""CachedText: a short text that is drawn from cached glyphs.
 
-Matplotlib renders every letter of a changed text anew (3.11 takes 5 ms for three short lines), too
-long for numbers that follow a mouse. Here each letter is rendered once and then copied.
+Matplotlib renders every glyph of a changed text again (3.11 takes 5 ms for three short lines): too
+slow for a label that follows the mouse. Here each glyph is rendered once and then copied.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 __all__ = ["CachedText"]
 
-#: Distance of baselines over the size of the font.
+#: Distance of baselines relative to the font size.
 _LEADING = 1.3
 
-#: Space around the words over the size of the font.
+#: Padding of the box relative to the font size.
 _PADDING = 0.35
 
 _SAMPLE = "x"
 
 
 class _Glyph(NamedTuple):
-    """Coverage of a letter's pixels (0 to 255), as high as its line, and where the next begins."""
+    """Coverage of the pixels of a glyph (0 to 255) over the height of a line, and its metrics."""
 
     coverage: NDArray[np.uint8]
     left: int
@@ -37,7 +37,7 @@ class _Glyph(NamedTuple):
 
 @lru_cache(maxsize=2048)
 def _glyph(letter: str, font: FontProperties, dpi: float) -> _Glyph:
-    """Render a letter as Matplotlib does; the columns that it covers."""
+    """Render a letter as Matplotlib does, cropped to the columns that it covers."""
     size = font.get_size_in_points() * dpi / 72.0
     height, below = _line(size)
     margin = int(np.ceil(size))
@@ -46,10 +46,10 @@ def _glyph(letter: str, font: FontProperties, dpi: float) -> _Glyph:
     context.set_foreground("black")
     renderer.draw_text(context, margin, height - below, letter, font, 0.0)
     coverage = np.array(renderer.buffer_rgba())[..., 3]
-    # Between two others: a blank has no extent of its own.
+    # Measured between two letters, as a blank has no extent.
     width = renderer.get_text_width_height_descent
-    beside = width(_SAMPLE + letter + _SAMPLE, font, False)[0]
-    advance = beside - width(_SAMPLE + _SAMPLE, font, False)[0]
+    padded = width(_SAMPLE + letter + _SAMPLE, font, False)[0]
+    advance = padded - width(_SAMPLE + _SAMPLE, font, False)[0]
     used = np.flatnonzero(coverage.any(axis=0))
     if used.size == 0:
         return _Glyph(coverage[:, :0], 0, float(advance))
@@ -58,27 +58,29 @@ def _glyph(letter: str, font: FontProperties, dpi: float) -> _Glyph:
 
 
 def _line(size: float) -> tuple[int, int]:
-    """Height of a line and of what of it is below the baseline, in pixels."""
+    """Height of a line, and of its part below the baseline, in pixels."""
     return round(_LEADING * size), round(0.35 * size)
 
 
 class CachedText(Text):
-    """A text of one or more lines in a box that is cheap to change.
+    """A text of one or more lines in a box, which is fast to change.
 
-    Parameters are those of `~matplotlib.text.Text`; `ha` and `va` place the box and not the words.
-    It is drawn level, in one colour, without mathematics.
+    It is horizontal, in one colour and without mathematics.
 
     Parameters
     ----------
+    *args, **kwargs
+        Passed to `~matplotlib.text.Text`; `ha` and `va` refer to the box.
     edge : colour, optional
-        Colour of the box's edge; none by default.
+        Edge colour of the box; no edge by default.
     """
 
     def __init__(self, *args: Any, edge: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._edge = edge
         face = {"boxstyle": f"square,pad={_PADDING}", "fc": "white", "alpha": 0.9, "lw": 0.7}
-        self.set_bbox(face | {"ec": "none" if edge is None else edge})  # where it is not quick
+        # for renderers other than Agg
+        self.set_bbox(face | {"ec": "none" if edge is None else edge})
 
     def size(self, dpi: float) -> tuple[int, int]:
         """Width and height of the box in pixels."""
@@ -86,7 +88,7 @@ class CachedText(Text):
         return image.shape[1], image.shape[0]
 
     def draw(self, renderer: Any) -> None:
-        """Draw the box and the words."""
+        """Draw the box and the text."""
         if not self.get_visible() or not self.get_text():
             return
         if not isinstance(renderer, RendererAgg):
@@ -105,24 +107,24 @@ class CachedText(Text):
         self.stale = False
 
     def _image(self, dpi: float) -> NDArray[np.uint8]:
-        """The box and the words as RGBA, the lowest row first."""
+        """The box and the text as RGBA, the lowest row first."""
         font = self.get_fontproperties()
         size = font.get_size_in_points() * dpi / 72.0
         height, _ = _line(size)
         pad, top = round(_PADDING * size), round(0.2 * size)
         lines = [[_glyph(c, font, dpi) for c in line] for line in self.get_text().split("\n")]
         width = max(sum(glyph.advance for glyph in line) for line in lines)
-        words = np.zeros((len(lines) * height + top, int(np.ceil(width)) + 2 * pad), np.uint8)
+        coverage = np.zeros((len(lines) * height + top, int(np.ceil(width)) + 2 * pad), np.uint8)
         for number, line in enumerate(lines):
-            part, at = words[top + number * height :][:height], float(pad)
+            pixels, x = coverage[top + number * height :][:height], float(pad)
             for glyph in line:
-                first = max(round(at) + glyph.left, 0)
-                here = part[:, first : first + glyph.coverage.shape[1]]
-                np.maximum(here, glyph.coverage[:, : here.shape[1]], out=here)
-                at += glyph.advance
-        ink = (words / 255.0)[..., np.newaxis]
+                first = max(round(x) + glyph.left, 0)
+                target = pixels[:, first : first + glyph.coverage.shape[1]]
+                np.maximum(target, glyph.coverage[:, : target.shape[1]], out=target)
+                x += glyph.advance
+        ink = (coverage / 255.0)[..., np.newaxis]
         colour = np.array(to_rgba(self.get_color()))
-        paper = np.empty((*words.shape, 4))
+        paper = np.empty((*coverage.shape, 4))
         paper[:] = (1.0, 1.0, 1.0, 0.9)
         if self._edge is not None:
             edge = to_rgba(self._edge)

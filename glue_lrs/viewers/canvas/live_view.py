@@ -1,58 +1,34 @@
-"""View: what everything that shows a live extraction on Matplotlib axes has in common."""
+"""LiveView: base class of views of a live extraction on Matplotlib axes."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backend_bases import MouseButton
-from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 
-from glue_lrs.viewers.canvas.blitting import Overlay, held, root_figure
+from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once, root_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["Limits", "LiveView", "RowWavelength", "bands"]
-
-#: Blank part below and above what is drawn, over its height.
-_MARGINS = (0.08, 0.16)
-
-#: Height in points of the line of text in the upper corner, under which nothing is to be hidden,
-#: and the part of the axes that it gets at most.
-_HEAD, _HEAD_PART = 20.0, 0.35
-
-#: What is drawn may shrink to this part of the axes before the limits follow; while dragging less.
-_SHRINK, _SHRINK_DRAGGED = 0.6, 0.2
-
-#: Room, over the height of what is drawn, on a side where it has left the axes while dragging: a
-#: drag goes on, and each change of limits is a whole drawing.
-_AHEAD = 0.7
+__all__ = ["LiveView", "RowWavelength"]
 
 _views: weakref.WeakKeyDictionary[Any, weakref.WeakSet[LiveView]] = weakref.WeakKeyDictionary()
 
 
-def bands(spans: Iterable[tuple[float, float]], along_y: bool = False) -> Path:
-    """Outline of bands across axes: from 0 to 1 the other way."""
-    made = []
-    for low, high in spans:
-        corners = [(low, 0.0), (high, 0.0), (high, 1.0), (low, 1.0), (low, 0.0)]
-        made.append(Path([(y, x) if along_y else (x, y) for x, y in corners], closed=True))
-    return Path.make_compound_path(*made)
-
-
 class RowWavelength:
-    """The wavelength of rows, fractions of rows too, and the row of a wavelength.
+    """Conversion between rows, integer or fractional, and wavelengths.
 
     Parameters
     ----------
     wavelength : ndarray
-        Wavelength of each row in micron, NaN where there is none.
+        Wavelength of each row in micron; NaN where it has none.
     """
 
     def __init__(self, wavelength: NDArray[np.float64]) -> None:
@@ -68,13 +44,13 @@ class RowWavelength:
         return self.rows.size == 0
 
     def at(self, row: ArrayLike) -> NDArray[np.float64]:
-        """Wavelength at rows; beyond the rows that have one, that of the nearest of them."""
+        """Wavelengths at rows; beyond the rows with a wavelength, that of the closest one."""
         if self.empty:
             return np.full(np.shape(row), np.nan)
         return np.asarray(np.interp(np.asarray(row, dtype=float), self.rows, self.known))
 
     def row(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """Row at wavelengths; beyond those of the image, the last row that has one."""
+        """Rows at wavelengths; beyond the wavelengths of the image, its last row that has one."""
         if self.empty:
             return np.full(np.shape(wavelength), np.nan)
         return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *self._ascending))
@@ -84,112 +60,30 @@ class RowWavelength:
         return not self.empty and self.rows[0] - 0.5 <= row <= self.rows[-1] + 0.5
 
 
-class Limits:
-    """Limits in y that follow what is drawn, in steps, until somebody else sets them.
-
-    Parameters
-    ----------
-    axes : `~matplotlib.axes.Axes`
-        Whose limits.
-    text : bool
-        Whether there is a line of text in the upper corner.
-    """
-
-    def __init__(self, axes: Axes, *, text: bool = True) -> None:
-        self._axes = axes
-        self._text = text
-        self._own: tuple[float, float] | None = None
-        #: Whether the limits follow; False once somebody else has set them.
-        self.follow = True
-        self._wanted: tuple[float, float] | None = None
-        self._connection = axes.callbacks.connect("ylim_changed", self._changed)
-        self._canvas = root_figure(axes).canvas
-        self._resize = self._canvas.mpl_connect("resize_event", self._resized)
-        axes.set_autoscaley_on(False)
-
-    def want(self, low: float, high: float, dragging: bool = False) -> bool:
-        """Show a range of values; return whether the limits had to change for it.
-
-        Parameters
-        ----------
-        low, high : float
-            The range.
-        dragging : bool
-            Whether more changes will follow at once: then limits change in larger steps.
-        """
-        if not self.follow or not np.isfinite([low, high]).all():
-            return False
-        self._wanted = low, high
-        span = high - low or abs(high) or 1.0
-        below, above = _MARGINS
-        above = max(above, self._head(below))
-        if self._own is not None:
-            bottom, top = self._own
-            least = _SHRINK_DRAGGED if dragging else _SHRINK
-            if bottom <= low and high <= top and span >= least * (top - bottom):
-                return False
-            if dragging:
-                below, above = (
-                    (_AHEAD if low < bottom else below),
-                    (_AHEAD if high > top else above),
-                )
-        self._own = low - below * span, high + above * span
-        self._axes.set_ylim(self._own)
-        return True
-
-    def _head(self, below: float) -> float:
-        """What must be blank above, over the height of what is drawn, for a line of text."""
-        figure = root_figure(self._axes)
-        height = 0.0 if figure is None else float(self._axes.bbox.height)
-        if height <= 0.0 or not self._text:
-            return 0.0
-        part = min(_HEAD * float(figure.dpi) / 72.0 / height, _HEAD_PART)
-        return (1.0 + below) * part / (1.0 - part)
-
-    def release(self) -> None:
-        """Follow again, starting from what is drawn next."""
-        self.follow, self._own, self._wanted = True, None, None
-
-    def close(self) -> None:
-        """Leave the axes alone."""
-        self._axes.callbacks.disconnect(self._connection)
-        self._canvas.mpl_disconnect(self._resize)
-
-    def _resized(self, *_: Any) -> None:
-        """The line of text takes another part of the axes; all is drawn anew after this."""
-        if self.follow and self._wanted is not None and root_figure(self._axes) is not None:
-            self._own = None
-            self.want(*self._wanted)
-
-    def _changed(self, axes: Axes) -> None:
-        now = sorted(axes.get_ylim())
-        if self._own is not None and not np.allclose(now, self._own, rtol=1e-6, atol=0.0):
-            self.follow = False
-
-
 class LiveView:
-    """A view of a live extraction: listens to it, and to the mouse on its own axes.
+    """A view of a live extraction, which follows its properties and the mouse on its axes.
 
-    Whoever makes a view keeps it: Matplotlib and echo hold their listeners weakly.
+    The caller keeps the reference: Matplotlib and echo hold callbacks weakly.
 
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
-        Where to draw, on any canvas.
+        The axes, on any canvas.
     live : LiveExtraction
-        What to show.
+        The extraction.
     """
 
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
         self.axes = axes
         self.live = live
-        #: Whether the mouse and the keys do anything here.
+        #: Whether the view responds to mouse and keyboard.
         self.active = True
         self.closed = False
         self._wavelength: RowWavelength | None = None
         self.overlay = Overlay.on_axes(axes)
         self.layer = self.overlay.layer(axes)
         self._followed: list[tuple[str, Callable[..., None]]] = []
+        self._limit_connections: list[int] = []
         canvas = root_figure(axes).canvas
         self._connections = [
             canvas.mpl_connect("button_press_event", self._press_event),
@@ -203,25 +97,25 @@ class LiveView:
         _views.setdefault(live, weakref.WeakSet()).add(self)
 
     @property
-    def gone(self) -> bool:
-        """Whether there is nothing left to draw on: the view is closed, or its axes removed."""
+    def removed(self) -> bool:
+        """Whether the view is closed or its axes were removed."""
         return self.closed or root_figure(self.axes) is None
 
     @property
     def wavelength(self) -> RowWavelength:
-        """Wavelengths of the rows of the image, which may be exchanged."""
+        """Wavelengths of the rows of the current image."""
         if self._wavelength is None or self._wavelength.all is not self.live.row_wavelength:
             self._wavelength = RowWavelength(self.live.row_wavelength)
         return self._wavelength
 
     @property
     def busy(self) -> bool:
-        """Whether the mouse is dragging something of this view."""
+        """Whether a drag is in progress in this view."""
         return False
 
     @property
     def dragging(self) -> bool:
-        """Whether something is being dragged in any view of the extraction."""
+        """Whether a drag is in progress in any view of the extraction."""
         return any(view.busy for view in _views.get(self.live, ()))
 
     def follow(self, function: Callable[..., None], *names: str) -> None:
@@ -230,13 +124,20 @@ class LiveView:
             self.live.add_callback(name, function)
             self._followed.append((name, function))
 
+    def follow_limits(self, function: Callable[[Axes], None]) -> None:
+        """Call a method when the limits of the axes change."""
+        connect = self.axes.callbacks.connect
+        self._limit_connections += [connect(f"{name}lim_changed", function) for name in "xy"]
+
     def close(self) -> None:
-        """Give up a drag, disconnect everything, and take away what was drawn."""
+        """Cancel a drag, disconnect all callbacks and remove the artists."""
         if self.closed:
             return
         if self.busy:
             self._cancel()
         self.closed = True
+        for connection in self._limit_connections:
+            self.axes.callbacks.disconnect(connection)
         for name, function in self._followed:
             self.live.remove_callback(name, function)
         canvas = self.overlay.canvas
@@ -245,21 +146,21 @@ class LiveView:
                 canvas.mpl_disconnect(connection)
         if self.overlay.focus is self:
             self.overlay.focus = None
-        if self.overlay.hinter is self:
-            self.overlay.hinter = None
+        if self.overlay.cursor_owner is self:
+            self.overlay.cursor_owner = None
         self.overlay.remove(self.layer)
 
     def contains(self, event: Any) -> bool:
-        """Whether a mouse event is on these axes and not on others that lie over them."""
+        """Whether a mouse event is on these axes and not on others above them."""
         if not self.axes.bbox.contains(event.x, event.y):
             return False
         top = event.inaxes
         return top is None or top is self.axes or top.bbox.bounds == self.axes.bbox.bounds
 
     def available(self) -> bool:
-        """Whether the mouse is free for this view: no zoom, no pan, nothing closed."""
+        """Whether the view may use the mouse: it is active, and no toolbar tool is."""
         canvas = self.overlay.canvas
-        if self.gone or not self.active or self.live.closed or canvas is None:
+        if self.removed or not self.active or self.live.closed or canvas is None:
             return False
         if not self.axes.get_visible():
             return False
@@ -267,37 +168,39 @@ class LiveView:
         return not getattr(toolbar, "mode", "") and not canvas.widgetlock.locked()
 
     def data_at(self, event: Any) -> tuple[float, float]:
-        """Position of a mouse event in the units of the axes, off the axes as well."""
+        """Position of a mouse event, on or off the axes, in data coordinates."""
         x, y = self.axes.transData.inverted().transform((event.x, event.y))
         return float(x), float(y)
 
     @property
     def points(self) -> float:
-        """Pixels of the screen a point (1/72 inch)."""
+        """Pixels per point (1/72 inch)."""
         return float(root_figure(self.axes).dpi) / 72.0
 
-    # --- what views do with the mouse --------------------------------------------------------
+    # --- for subclasses ----------------------------------------------------------------------
 
     def _press(self, event: Any) -> None:
-        """A button went down on the axes; `overlay.focus` is this view."""
+        """Handle a press of the left button on the axes; `overlay.focus` is this view."""
 
     def _drag(self, event: Any) -> None:
-        """The mouse moves while something is dragged."""
+        """Handle a motion of the mouse during a drag."""
 
     def _drop(self) -> None:
-        """What is dragged stays where it is now."""
+        """Finish a drag at the current position."""
 
     def _cancel(self) -> None:
-        """What is dragged goes back."""
+        """Cancel a drag."""
 
     def _hover(self, event: Any) -> None:
-        """The mouse moves with nothing in hand; event is None when it has left."""
+        """Handle a motion of the mouse without a drag; `event` is None off the axes."""
 
-    def _settle(self) -> None:
-        """A drag has ended, in this view or in another one of the extraction."""
+    def _drag_ended(self) -> None:
+        """Handle the end of a drag in this or another view of the extraction."""
 
     def _key(self, key: str) -> None:
-        """A key was pressed for this view."""
+        """Handle a key press."""
+
+    # --- events ------------------------------------------------------------------------------
 
     def _press_event(self, event: Any) -> None:
         if self.busy and event.button == MouseButton.LEFT:
@@ -306,49 +209,49 @@ class LiveView:
             return
         if self.contains(event):
             self.overlay.focus = self
-            with held():
+            with drawn_once():
                 self._press(event)
         elif self.overlay.focus is self:
             self.overlay.focus = None
-            with held():
+            with drawn_once():
                 self._hover(None)
 
     def _motion_event(self, event: Any) -> None:
         buttons = getattr(event, "buttons", None)
         if buttons:
-            self.overlay.tells_buttons = True
-        if self.busy and self.overlay.tells_buttons and MouseButton.LEFT not in (buttons or ()):
+            self.overlay.reports_buttons = True
+        if self.busy and self.overlay.reports_buttons and MouseButton.LEFT not in (buttons or ()):
             self._finish()  # the release was lost
         if self.busy:
-            if self.live.closed or self.gone:
+            if self.live.closed or self.removed:
                 self._cancel()
                 return
-            with held():
+            with drawn_once():
                 self._drag(event)
             return
-        if not self.gone:
+        if not self.removed:
             inside = self.available() and self.contains(event)
             self._hover(event if inside else None)
 
     def _release_event(self, event: Any) -> None:
         if self.busy and event.button == MouseButton.LEFT:
-            with held():
-                if not (self.live.closed or self.gone):
+            with drawn_once():
+                if not (self.live.closed or self.removed):
                     self._drag(event)
                 self._finish()
 
     def _finish(self) -> None:
-        with held():
-            if self.live.closed or self.gone:
+        with drawn_once():
+            if self.live.closed or self.removed:
                 self._cancel()
             else:
                 self._drop()
-            self._settle_all()
+            self._notify_drag_ended()
 
-    def _settle_all(self) -> None:
+    def _notify_drag_ended(self) -> None:
         for view in list(_views.get(self.live, ())):
-            if not view.gone:
-                view._settle()
+            if not view.removed:
+                view._drag_ended()
 
     def _key_event(self, event: Any) -> None:
         if event.key is None or not (self.busy or self.available()):
@@ -356,16 +259,16 @@ class LiveView:
         focus = self.overlay.focus
         if self.busy or focus is self or (focus is None and self._under(event)):
             was_busy = self.busy
-            with held():
+            with drawn_once():
                 self._key(event.key)
                 if was_busy and not self.busy:
-                    self._settle_all()
+                    self._notify_drag_ended()
 
     def _under(self, event: Any) -> bool:
         return event.x is not None and self.contains(event)
 
     def _leave_event(self, event: Any) -> None:
-        if not self.busy and not self.gone:
+        if not self.busy and not self.removed:
             self._hover(None)
 
     def _live_closed(self, *_: Any) -> None:

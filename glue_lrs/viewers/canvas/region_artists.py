@@ -1,21 +1,214 @@
-"""Artists of a region: patch, edges, handles and text."""
+"""Artists of a region: fill, edges, handles and the label next to the pointer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
+from matplotlib.transforms import IdentityTransform
 
-__all__ = ["DIGITS", "RegionArtists", "edges_and_pixels", "limits_text", "plain_number"]
+from glue_lrs.plotting.style import BLUE, VERMILION
+from glue_lrs.viewers.canvas.blitting import root_figure
+from glue_lrs.viewers.canvas.cached_text import CachedText
+from glue_lrs.viewers.live.regions import DIGITS
 
-#: Digits of a position that a hand has set.
-DIGITS = 2
+if TYPE_CHECKING:
+    from glue_lrs.viewers.canvas.blitting import Layer
+    from glue_lrs.viewers.canvas.region_geometry import Handle, Outline
+    from glue_lrs.viewers.live.regions import Region
+
+__all__ = ["RegionArtists", "RegionLabel", "limits_text"]
+
+_COLOURS = {"aperture": VERMILION, "background": BLUE}
+
+#: Sizes of handles in points: of a region, of the selected region, under the pointer.
+_SIZES = (4.5, 7.0, 10.0)
+
+#: Index of the artist of handles by their kind; the last artist is the handle under the pointer.
+_HANDLE_ARTISTS = {"body": 0, "edge": 1, "end": 2}
+
+_HOVERED = 3
 
 
-def limits_text(lower: float, upper: float) -> str:
+class RegionArtists:
+    """The artists of one region.
+
+    Parameters
+    ----------
+    put : callable
+        `Layer.put` of the layer on which to draw.
+    casing : bool
+        Whether the edges have a white casing, which is visible on dark and on light pixels.
+    """
+
+    def __init__(self, put: Callable[..., Any], *, casing: bool = True) -> None:
+        self.fill = put(Polygon(np.zeros((2, 2)), closed=True, lw=0))
+        self.casing = put(Line2D([], [], color="white", alpha=0.75, solid_capstyle="butt"))
+        self.edges = put(Line2D([], [], solid_capstyle="butt"))
+        self.hovered_edge = put(Line2D([], [], solid_capstyle="butt"))
+        self.handles = [
+            put(Line2D([], [], ls="", marker=marker, mew=1.2), screen_only=True)
+            for marker in ("s", "o", "D", "s")  # body, edges, ends, the one under the pointer
+        ]
+        self._has_casing = casing
+
+    @property
+    def all(self) -> list[Any]:
+        """The artists in drawing order."""
+        return [self.fill, self.casing, self.edges, self.hovered_edge, *self.handles]
+
+    def update(
+        self,
+        region: Region,
+        outline: Outline | None,
+        handles: Iterable[tuple[Handle, tuple[float, float]]],
+        *,
+        selected: bool,
+        hovered: Handle | None,
+    ) -> None:
+        """Move the artists to a region.
+
+        Parameters
+        ----------
+        region : Region
+            The region.
+        outline : Outline or None
+            Its outline; nothing is visible without one.
+        handles : iterable of (Handle, (float, float))
+            Its handles and their positions in data coordinates.
+        selected : bool
+            Whether the region is the selected one.
+        hovered : Handle or None
+            The handle of this region under the pointer.
+        """
+        for artist in self.all:
+            artist.set_visible(outline is not None)
+        if outline is None:
+            return
+        heights, lower, upper = outline
+        colour = _COLOURS[region.kind]
+        body_hovered = hovered is not None and hovered.kind == "body"
+        self.fill.set_xy(
+            np.column_stack(
+                [np.concatenate([lower, upper[::-1]]), np.concatenate([heights, heights[::-1]])]
+            )
+        )
+        self.fill.set_facecolor(colour)
+        self.fill.set_alpha(0.26 if body_hovered else 0.18 if selected else 0.11)
+        gap = [np.nan]
+        x, y = np.concatenate([lower, gap, upper]), np.concatenate([heights, gap, heights])
+        self.casing.set_visible(self._has_casing)
+        width = 1.9 if selected else 1.3
+        for line, thickness in ((self.casing, width + 1.8), (self.edges, width)):
+            line.set_data(x, y)
+            line.set_linewidth(thickness)
+        self.edges.set_color(colour)
+        self.hovered_edge.set_visible(False)
+        if hovered is not None and not body_hovered:
+            self.hovered_edge.set_visible(True)
+            self.hovered_edge.set_data(lower if hovered.part == "lower" else upper, heights)
+            self.hovered_edge.set_color(colour)
+            self.hovered_edge.set_linewidth(width + 1.4)
+        self._update_handles(handles, selected or hovered is not None, hovered, colour)
+
+    def _update_handles(
+        self,
+        handles: Iterable[tuple[Handle, tuple[float, float]]],
+        large: bool,
+        hovered: Handle | None,
+        colour: str,
+    ) -> None:
+        places: list[list[tuple[float, float]]] = [[] for _ in self.handles]
+        marker = "s"
+        for handle, place in handles:
+            which = _HANDLE_ARTISTS[handle.kind]
+            if handle == hovered:
+                marker = str(self.handles[which].get_marker())
+                places[_HOVERED].append(place)
+            elif handle.kind != "end" or large:  # ends of the selected region only
+                places[which].append(place)
+        self.handles[_HOVERED].set_marker(marker)
+        small, normal, big = _SIZES
+        for which, (line, points) in enumerate(zip(self.handles, places, strict=True)):
+            filled = which == _HOVERED
+            line.set_data([x for x, _ in points], [y for _, y in points])
+            line.set_markersize(big if filled else normal if large else small)
+            line.set_markerfacecolor(colour if filled else "white")
+            line.set_markeredgecolor("white" if filled else colour)
+
+
+class RegionLabel:
+    """Limits of a region, written next to the pointer.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer on which to draw.
+
+    Attributes
+    ----------
+    text : CachedText
+        The artist.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self._axes = layer.home
+        self.text: CachedText = layer.put(
+            CachedText(0, 0, "", fontsize=9, edge="0.6", ha="left", va="bottom", visible=False),
+            transform=IdentityTransform(), clip=False, screen_only=True, above=True,
+        )  # fmt: skip
+
+    @property
+    def visible(self) -> bool:
+        """Whether the label is shown."""
+        return bool(self.text.get_visible())
+
+    def hide(self) -> None:
+        """Hide the label."""
+        self.text.set_visible(False)
+
+    def show(self, region: Region, row: float, wavelength: float, at: tuple[float, float]) -> None:
+        """Write the limits of a region in one row.
+
+        Parameters
+        ----------
+        region : Region
+            The region.
+        row, wavelength : float
+            The row and its wavelength in micron.
+        at : (float, float)
+            Position of the pointer in pixels of the canvas.
+        """
+        lower, upper = (float(edge) for edge in region.at(row, wavelength))
+        edges, pixels = limits_text(lower, upper)
+        lines = [edges, f"({pixels})", f"width {_plain_number(upper - lower)}"]
+        if not region.straight:
+            lines.insert(0, f"at row {row:.0f}, {wavelength:.2f} µm")
+        self.text.set_text("\n".join(lines))
+        self.text.set_visible(True)
+        self.text.set_color(_COLOURS[region.kind])
+        self._place(at)
+
+    def _place(self, at: tuple[float, float]) -> None:
+        """Place the label next to the pointer, inside the figure and not under the pointer."""
+        figure = root_figure(self._axes)
+        points = float(figure.dpi) / 72.0
+        box, gap, pad = self._axes.bbox, 14.0 * points, 3.0 * points
+        width, height = self.text.size(figure.dpi)
+        x, y = min(max(at[0], box.x0), box.x1) + gap, min(max(at[1], box.y0), box.y1) + gap
+        if x + width + pad > box.x1:
+            x = x - 2.0 * gap - width
+        if y + height + pad > box.y1:
+            y = y - 2.0 * gap - height
+        x = min(max(x, pad), max(figure.bbox.x1 - width - pad, pad))
+        y = min(max(y, pad), max(figure.bbox.y1 - height - pad, pad))
+        self.text.set_position((x, y))
+
+
+def limits_text(lower: float, upper: float) -> tuple[str, str]:
     """Edges as positions and as inclusive pixel numbers, which differ by half a pixel.
 
     Parameters
@@ -26,41 +219,18 @@ def limits_text(lower: float, upper: float) -> str:
     Examples
     --------
     >>> limits_text(26.5, 34.5)
-    'edges 26.50 .. 34.50 (pixels 27 to 34)'
+    ('edges 26.50 .. 34.50', 'pixels 27 to 34')
     """
-    edges, pixels = edges_and_pixels(lower, upper)
-    return f"{edges} ({pixels})"
-
-
-def edges_and_pixels(lower: float, upper: float) -> tuple[str, str]:
-    first, last = (f"{plain_number(value)}" for value in (lower + 0.5, upper - 0.5))
+    first, last = (_plain_number(value) for value in (lower + 0.5, upper - 0.5))
     return (
-        f"edges {plain_number(lower, False)} .. {plain_number(upper, False)}",
+        f"edges {_plain_number(lower, short=False)} .. {_plain_number(upper, short=False)}",
         f"pixels {first} to {last}",
     )
 
 
-def plain_number(value: float, short: bool = True) -> str:
+def _plain_number(value: float, *, short: bool = True) -> str:
+    """A number with two decimals, without trailing zeros if `short`, and without -0."""
     text = f"{value + 0.0:.{DIGITS}f}"
     if float(text) == 0:
         text = text.lstrip("-")
     return text.rstrip("0").rstrip(".") if short else text
-
-
-class RegionArtists:
-    """The artists of one region."""
-
-    def __init__(self, put: Callable[..., Any], clip: bool = True) -> None:
-        self.fill = put(Polygon(np.zeros((2, 2)), closed=True, lw=0))
-        # White beside the colour: seen on dark and on light.
-        self.casing = put(Line2D([], [], color="white", alpha=0.75, solid_capstyle="butt"))
-        self.edges = put(Line2D([], [], solid_capstyle="butt"))
-        self.hot = put(Line2D([], [], solid_capstyle="butt"))
-        self.handles = [
-            put(Line2D([], [], ls="", marker=marker, mew=1.2), screen_only=True)
-            for marker in ("s", "o", "D", "s")  # body, edges, ends, the one under the mouse
-        ]
-
-    @property
-    def all(self) -> list[Any]:
-        return [self.fill, self.casing, self.edges, self.hot, *self.handles]

@@ -1,124 +1,110 @@
-"""Editors: regions that hands move, on an image and on a cut across the slit.
+"""Region editor: aperture and background regions that are edited with mouse and keyboard.
 
-What is drawn is what the extraction's operator says, on every view of it; while something is
-dragged nothing but the regions is drawn anew.
+The regions drawn are those of the extraction's operator, in every view of it. During a drag only
+the regions are redrawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from matplotlib.backend_tools import Cursors
-from matplotlib.transforms import IdentityTransform
-from numpy.typing import NDArray
 
-from glue_lrs.plotting.style import BLUE, VERMILION
-from glue_lrs.viewers.canvas.blitting import held, root_figure
-from glue_lrs.viewers.canvas.cached_text import CachedText
+from glue_lrs.viewers.canvas.blitting import drawn_once
 from glue_lrs.viewers.canvas.live_view import LiveView
-from glue_lrs.viewers.canvas.region_artists import (
-    DIGITS,
-    RegionArtists,
-    edges_and_pixels,
-    plain_number,
-)
-from glue_lrs.viewers.canvas.spectrum_plot import band_outlines
-from glue_lrs.viewers.live.regions import Region
+from glue_lrs.viewers.canvas.region_artists import RegionArtists, RegionLabel
+from glue_lrs.viewers.canvas.region_constraints import MIN_WIDTH, RegionConstraints
+from glue_lrs.viewers.canvas.region_geometry import Handle
+from glue_lrs.viewers.live.regions import DIGITS, Region
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from glue_lrs.viewers.canvas.region_geometry import RegionGeometry
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
-    from glue_lrs.viewers.live.regions import Edge, End
 
-__all__ = [
-    "CURSORS",
-    "PEAK",
-    "REACH",
-    "WILD_PERCENTILES",
-    "Handle",
-    "HeldRegion",
-    "RegionEditor",
-    "steps_band",
-    "with_shift",
-]
-
-#: How near, in points, the mouse must be to a handle or an edge to take it.
-REACH = 6.0
-
-#: Sizes of handles in points: of regions, of the selected one, under the mouse.
-_SIZES = (4.5, 7.0, 10.0)
-
-_COLOURS = {"aperture": VERMILION, "background": BLUE}
-
-CURSORS = (0, (6, 3))
-
-#: A region encloses at least a pixel, and keeps as much of itself on the image.
-_LEAST = 1.0
-
-#: How far a peak of one column may stand out of the others, over their range: that of a source
-#: narrower than any point source of MIRI is within. A higher one gets as much room as `_WILD`.
-PEAK, WILD_PERCENTILES = 5.0, 1.0
+__all__ = ["Drag", "RegionEditor", "has_shift"]
 
 _NUDGES = {"left": -0.1, "right": 0.1, "shift+left": -1.0, "shift+right": 1.0}
 
 _STEPS = {"down": -1.0, "up": 1.0, "shift+down": -10.0, "shift+up": 10.0}
 
-
-class Handle(NamedTuple):
-    """What of a region the mouse has, or would take."""
-
-    region: int
-    part: Literal["body", "lower", "upper"]
-    end: End | None = None
+#: Mouse cursor, and the text of a status line, for each kind of handle under the pointer.
+_HINTS = {
+    None: (Cursors.POINTER, ""),
+    "body": (Cursors.MOVE, "Drag to move it; arrow keys nudge"),
+    "edge": (Cursors.RESIZE_HORIZONTAL, "Drag to move the edge; arrow keys nudge"),
+    "end": (Cursors.HAND, "Drag to tilt the edge, with Shift to taper"),
+}
 
 
 @dataclass(frozen=True)
-class HeldRegion:
-    """What is being dragged.
+class Drag:
+    """A drag in progress.
 
-    `kind` is "grip", "add" (a new background region), "row" (the crosshair) or "range" (of
-    wavelengths); `regions` are those before, `start` is where in the data it was taken, and
-    `mirrored` whether the other edge mirrors the end that was moved last.
+    Parameters
+    ----------
+    kind : {"handle", "add", "row", "range"}
+        What is dragged: a handle of a region, a new background region, the crosshair, or a range of
+        wavelengths.
+    start : (float, float)
+        Where the drag began, in data coordinates.
+    regions : tuple of Region
+        The regions before the drag.
+    handle : Handle, optional
+        The handle that is dragged.
+    moved : bool
+        Whether anything has moved.
+    mirrored : bool
+        Whether the opposite edge mirrors the end that was moved last.
     """
 
-    kind: Literal["grip", "add", "row", "range"]
+    kind: Literal["handle", "add", "row", "range"]
     start: tuple[float, float]
     regions: tuple[Region, ...] = ()
-    grip: Handle | None = None
+    handle: Handle | None = None
     moved: bool = False
     mirrored: bool = False
 
 
 class RegionEditor(LiveView):
-    """Regions on axes whose x are columns."""
+    """Editor of regions on axes whose x are columns; base of the image and the profile editor.
 
-    #: Whether edges are cased in white.
-    _cased = True
+    Parameters
+    ----------
+    axes : `~matplotlib.axes.Axes`
+        The axes.
+    live : LiveExtraction
+        The extraction to edit.
+    """
+
+    #: Geometry of regions on these axes.
+    geometry_class: ClassVar[type[RegionGeometry]]
+
+    #: Whether edges have a white casing.
+    casing: ClassVar[bool] = True
 
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
         super().__init__(axes, live)
+        self.geometry = self.geometry_class(self)
+        self._constraints = RegionConstraints(self)
         self._regions: tuple[Region, ...] = ()
-        self._held: HeldRegion | None = None
+        self._dragged: Drag | None = None
         self._hovered: Handle | None = None
         self._focused: Handle | None = None
         self._adding = False
-        self._hint = Cursors.POINTER
-        #: Called with True or False when `adding` changes.
+        self._cursor = Cursors.POINTER
+        #: Called with the new value when `adding` changes.
         self.on_adding: Callable[[bool], None] | None = None
-        #: Called with what a drag would do where the mouse is, or "".
+        #: Called with a description of the drag that the pointer would begin, or "".
         self.on_hint: Callable[[str], None] | None = None
-        self._artists: list[RegionArtists] = []
-        self._pixels_of: tuple[Any, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
-        self._text = self.layer.put(
-            CachedText(0, 0, "", fontsize=9, edge="0.6", ha="left", va="bottom", visible=False),
-            transform=IdentityTransform(), clip=False, screen_only=True, above=True,
-        )  # fmt: skip
+        self.artists: list[RegionArtists] = []
+        self.label = RegionLabel(self.layer)
 
-    # --- what a shell asks and tells -----------------------------------------------------------
+    # --- interface -----------------------------------------------------------------------------
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -127,12 +113,12 @@ class RegionEditor(LiveView):
 
     @property
     def busy(self) -> bool:
-        """Whether something is being dragged."""
-        return self._held is not None
+        """Whether a drag is in progress."""
+        return self._dragged is not None
 
     @property
     def adding(self) -> bool:
-        """Whether the next drag makes a background region; ends when it has."""
+        """Whether the next drag adds a background region; False again once one is added."""
         return self._adding
 
     @adding.setter
@@ -141,366 +127,222 @@ class RegionEditor(LiveView):
             return
         self._adding = bool(on)
         if not on:
-            self._show_hint(Cursors.POINTER)
+            self._set_cursor(Cursors.POINTER)
         if self.on_adding is not None:
             self.on_adding(self._adding)
 
     def wants(self, event: Any) -> bool:
-        """Whether a press there would take hold of a region, or begin a new one."""
+        """Whether a press at the position of `event` would drag or add a region."""
         if self.busy:
             return True
         if not (self.available() and self.contains(event)):
             return False
-        return self._adding or self._hit(event) is not None
+        return self._adding or self.handle_at(event.x, event.y) is not None
 
-    def grip_at(self, x: float, y: float) -> Handle | None:
-        """What the mouse would take at a place on the canvas, in pixels from its lower left."""
-        return self._nearest(np.array([x, y], dtype=float))
+    def handle_at(self, x: float, y: float) -> Handle | None:
+        """The handle at a position on the canvas, in pixels from its lower left corner."""
+        return self.geometry.nearest(x, y, self._regions, self.live.selected)
+
+    def handles(self, index: int) -> list[tuple[Handle, tuple[float, float]]]:
+        """The handles of a region with their positions in data coordinates."""
+        return self.geometry.handles(index, self._regions[index])
 
     def delete_selected(self) -> bool:
-        """Take the selected background region away; return whether there was one."""
-        index, regions = self.live.selected, self._regions
-        if self.busy or self.live.closed or index is None or not 0 <= index < len(regions):
+        """Delete the selected region, except the only aperture; return whether it was deleted."""
+        index = self._selected()
+        if index is None:
             return False
-        kind = regions[index].kind
-        if kind == "aperture" and sum(region.kind == "aperture" for region in regions) < 2:
+        kinds = [region.kind for region in self._regions]
+        if kinds[index] == "aperture" and kinds.count("aperture") < 2:
             return False
-        with held():
+        with drawn_once():
             self._hovered = self._focused = None
             deleted = bool(self.live.delete_region(index))
             self.live.selected = 0
         return deleted
 
     def nudge(self, dx: float) -> bool:
-        """Move what was taken last, or else the selected region; return whether anything moved.
+        """Move the handle dragged last, or else the selected region.
 
         Parameters
         ----------
         dx : float
             Columns.
+
+        Returns
+        -------
+        bool
+            Whether anything has moved.
         """
-        index, regions = self.live.selected, self._regions
-        if self.busy or self.live.closed or index is None or not 0 <= index < len(regions):
+        index, regions = self._selected(), self._regions
+        if index is None:
             return False
-        grip = self._focused
-        if grip is None or grip.region != index:
-            grip = Handle(index, "body")
-        with held():
-            made = self._edited(regions[index], grip, dx)
+        handle = self._focused
+        if handle is None or handle.region != index:
+            handle = Handle(index, "body")
+        with drawn_once():
+            made = self._moved(regions[index], handle, dx)
             if made == regions[index]:
                 return False
             self.live.preview((*regions[:index], made, *regions[index + 1 :]))
-            self.live.commit(_what(grip, made.kind), step=("nudge", grip))
+            self.live.commit(_command_label(handle, made.kind), step=("nudge", handle))
             if index < len(self._regions):
-                self._write(self._regions[index], grip, self._place(grip))
+                region = self._regions[index]
+                self._show_label(region, handle, self.geometry.position(handle, region))
             self.overlay.update()
         return True
 
-    @property
-    def _everywhere(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Rows and wavelengths of all pixels, as far as the width of a region depends on them."""
-        image = self.live.image
-        if self._pixels_of is None or self._pixels_of[0] is not image.wavelength:
-            rows = np.tile(np.arange(image.shape[0], dtype=float), 3)
-            wave = np.concatenate([self.wavelength.all, *_extremes(image.wavelength)])
-            self._pixels_of = image.wavelength, (rows, wave)
-        return self._pixels_of[1]
+    def press_key(self, key: str) -> None:
+        """Handle a key press that another widget received.
 
-    def _sync(self, *_: Any) -> None:
-        """Draw the regions that the extraction has now."""
-        if self.gone:
-            return
-        self._regions = tuple(self.live.regions)
-        if not self.busy:
-            self._text.set_visible(False)
-            self._hovered = None
-        self._draw()
-        self.overlay.update()
+        Parameters
+        ----------
+        key : str
+            Matplotlib's name of the key.
+        """
+        self._key(key)
 
-    # --- geometry: the two editors differ here -------------------------------------------------
+    def _selected(self) -> int | None:
+        """Index of the selected region; None if none can be edited now."""
+        index = self.live.selected
+        if self.busy or self.live.closed or index is None:
+            return None
+        return index if 0 <= index < len(self._regions) else None
 
-    def _row(self, y: float) -> float:
-        """The row that a height on the axes stands for."""
-        raise NotImplementedError
-
-    def _stretch(self, index: int) -> tuple[float, float] | None:
-        """First and last height, on the axes, at which a region can be seen; None if at none."""
-        raise NotImplementedError
-
-    def _ends(self, index: int) -> tuple[float, float] | None:
-        """Heights at which the ends of edges have handles."""
-        raise NotImplementedError
-
-    def _heights(self, index: int) -> tuple[float, float] | None:
-        """Heights of the handles of the edges, and of the one of the body."""
-        raise NotImplementedError
-
-    def _outline(
-        self, index: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
-        """Heights, and the two edges there."""
-        raise NotImplementedError
-
-    def _edges_at(self, index: int, y: float) -> tuple[float, float]:
-        """Columns of a region's edges at a height on the axes."""
-        row = self._row(y)
-        lower, upper = self._regions[index].at(row, self.wavelength.at(row))
-        return float(lower), float(upper)
-
-    # --- the mouse ---------------------------------------------------------------------------
-
-    def _hit(self, event: Any) -> Handle | None:
-        return self._nearest(np.array([event.x, event.y], dtype=float))
-
-    def _nearest(self, at: NDArray[np.float64]) -> Handle | None:
-        """What is nearest: handles before edges, edges before bodies, the selected one first."""
-        reach = REACH * self.points
-        to_screen, to_data = self.axes.transData, self.axes.transData.inverted()
-        y = float(to_data.transform(at)[1])
-        found: list[tuple[int, float, Handle]] = []
-        for index in range(len(self._regions)):
-            stretch = self._stretch(index)
-            if stretch is None:
-                continue
-            bonus = 2.0 * self.points if index == self.live.selected else 0.0
-            for grip, place in self._handles(index):
-                distance = float(np.hypot(*(to_screen.transform(place) - at)))
-                if distance <= reach:
-                    found.append((0, distance - bonus, grip))
-            bottom, top = sorted(float(to_screen.transform((0.0, end))[1]) for end in stretch)
-            if not bottom - reach <= at[1] <= top + reach:
-                continue
-            lower, upper = self._edges_at(index, min(max(y, min(stretch)), max(stretch)))
-            ends = [float(to_screen.transform((edge, y))[0]) for edge in (lower, upper)]
-            if not np.isfinite(ends).all():
-                continue
-            inside = min(ends) <= at[0] <= max(ends)
-            # Within a narrow region its middle must stay in reach.
-            near = min(reach, 0.3 * abs(ends[1] - ends[0])) if inside else reach
-            distances = [abs(end - at[0]) for end in ends]
-            nearest = int(np.argmin(distances))
-            if distances[nearest] <= near:
-                part: Edge = "lower" if nearest == 0 else "upper"
-                found.append((1, distances[nearest] - bonus, Handle(index, part)))
-            elif inside:
-                found.append((2, abs(ends[1] - ends[0]) - 1e6 * bonus, Handle(index, "body")))
-        return min(found)[2] if found else None
-
-    def _handles(self, index: int) -> list[tuple[Handle, tuple[float, float]]]:
-        """The handles of a region and where they are, in the units of the axes."""
-        heights, ends = self._heights(index), self._ends(index)
-        if heights is None:
-            return []
-        made: list[tuple[Handle, tuple[float, float]]] = []
-        lower, upper = self._edges_at(index, heights[1])
-        made.append((Handle(index, "body"), ((lower + upper) / 2.0, heights[1])))
-        lower, upper = self._edges_at(index, heights[0])
-        made.append((Handle(index, "lower"), (lower, heights[0])))
-        made.append((Handle(index, "upper"), (upper, heights[0])))
-        for end, height in zip(("bottom", "top"), ends or (), strict=False):
-            lower, upper = self._edges_at(index, height)
-            made.append((Handle(index, "lower", end), (lower, height)))  # type: ignore[arg-type]
-            made.append((Handle(index, "upper", end), (upper, height)))  # type: ignore[arg-type]
-        return made
-
-    def _place(self, grip: Handle) -> tuple[float, float] | None:
-        """Where on the canvas the handle of a grip is."""
-        for other, place in self._handles(grip.region):
-            if other == grip:
-                x, y = self.axes.transData.transform(place)
-                return float(x), float(y)
-        return None
+    # --- pointer -------------------------------------------------------------------------------
 
     def _hover(self, event: Any) -> None:
-        was_text = self._text.get_visible()
-        grip = None if event is None or self._adding else self._hit(event)
+        label_visible = self.label.visible
+        handle = None
+        if event is not None and not self._adding:
+            handle = self.handle_at(event.x, event.y)
+        kind = None if handle is None else handle.kind
         if event is not None:
-            hint = Cursors.SELECT_REGION if self._adding else _HINTS[_kind_of(grip)]
-            self._show_hint(hint)
-        elif self._hovered is not None or self._hint != Cursors.POINTER:
-            self._show_hint(Cursors.POINTER)
-        if grip == self._hovered and not was_text:
+            self._set_cursor(Cursors.SELECT_REGION if self._adding else _HINTS[kind][0])
+        elif self._hovered is not None or self._cursor != Cursors.POINTER:
+            self._set_cursor(Cursors.POINTER)
+        if handle == self._hovered and not label_visible:
             return
-        if self.on_hint is not None and _kind_of(grip) != _kind_of(self._hovered):
-            self.on_hint(_TOLD[_kind_of(grip)])
-        self._hovered = grip
-        self._text.set_visible(False)
+        before = None if self._hovered is None else self._hovered.kind
+        if self.on_hint is not None and kind != before:
+            self.on_hint(_HINTS[kind][1])
+        self._hovered = handle
+        self.label.hide()
         self._draw()
         self.overlay.update()
 
-    def _show_hint(self, hint: Cursors) -> None:
+    def _set_cursor(self, cursor: Cursors) -> None:
         canvas = self.overlay.canvas
-        if hint == self._hint or canvas is None:
+        if cursor == self._cursor or canvas is None:
             return
-        self._hint = hint
-        if hint != Cursors.POINTER:
-            self.overlay.hinter = self
-        elif self.overlay.hinter is not self:
-            return  # another view on this canvas has the mouse by now
-        canvas.set_cursor(hint)
+        self._cursor = cursor
+        if cursor != Cursors.POINTER:
+            self.overlay.cursor_owner = self
+        elif self.overlay.cursor_owner is not self:
+            return  # another view on this canvas has set the cursor since
+        canvas.set_cursor(cursor)
 
     def _press(self, event: Any) -> None:
         start = self.data_at(event)
         if self._adding:
-            self._held = HeldRegion("add", start, self._regions)
+            self._dragged = Drag("add", start, self._regions)
             return
-        grip = self._hit(event)
-        if grip is None:
+        handle = self.handle_at(event.x, event.y)
+        if handle is None:
             self._press_empty(event, start)
             return
-        self._held = HeldRegion("grip", start, self._regions, grip)
-        self._focused = self._hovered = grip
-        self.live.selected = grip.region
+        self._dragged = Drag("handle", start, self._regions, handle)
+        self._focused = self._hovered = handle
+        self.live.selected = handle.region
         self._draw()
         self.overlay.update()
 
     def _press_empty(self, event: Any, start: tuple[float, float]) -> None:
-        """A press where no region is."""
+        """Handle a press outside all regions."""
 
     def _drag(self, event: Any) -> None:
-        assert self._held is not None
+        assert self._dragged is not None
         at = self.data_at(event)
         if not np.isfinite(at).all():
             return
-        if self._held.kind == "add":
-            self._drag_new(event, at)
-        elif self._held.kind == "grip":
-            self._drag_grip(event, at)
+        if self._dragged.kind == "add":
+            self._drag_new_region(self._dragged, event, at[0])
+        elif self._dragged.handle is not None:
+            self._drag_handle(self._dragged, self._dragged.handle, event, at[0])
         self.overlay.update()
 
-    def _drag_grip(self, event: Any, at: tuple[float, float]) -> None:
-        drag = self._held
-        assert drag is not None
-        assert drag.grip is not None
-        index = drag.grip.region
+    def _drag_handle(self, drag: Drag, handle: Handle, event: Any, x: float) -> None:
+        index = handle.region
         if index >= len(drag.regions):
             return
-        dx = at[0] - drag.start[0]
+        dx = x - drag.start[0]
         if dx == 0.0 and not drag.moved:
             return
+        mirrored = has_shift(event)
         made = drag.regions[index]
         if dx != 0.0:
-            made = self._edited(made, drag.grip, dx, drag.start[1], mirrored=with_shift(event))
-        self._held = replace(drag, moved=True, mirrored=with_shift(event))
+            made = self._moved(made, handle, dx, drag.start[1], mirrored=mirrored)
+        self._dragged = replace(drag, moved=True, mirrored=mirrored)
         regions = (*drag.regions[:index], made, *drag.regions[index + 1 :])
         if regions != self._regions:
             self.live.preview(regions)
         if index < len(self._regions):
-            self._write(self._regions[index], drag.grip, (event.x, event.y))
+            self._show_label(self._regions[index], handle, (event.x, event.y))
 
-    def _drag_new(self, event: Any, at: tuple[float, float]) -> None:
-        drag = self._held
-        assert drag is not None
+    def _drag_new_region(self, drag: Drag, event: Any, x: float) -> None:
         columns = self.live.image.shape[1]
         lower, upper = sorted(
-            round(min(max(x, -0.5), columns - 0.5), DIGITS) for x in (drag.start[0], at[0])
+            round(min(max(end, -0.5), columns - 0.5), DIGITS) for end in (drag.start[0], x)
         )
-        if upper - lower < _LEAST:
+        if upper - lower < MIN_WIDTH:
             if drag.moved:
-                self._held = replace(drag, moved=False)
+                self._dragged = replace(drag, moved=False)
                 self.live.cancel()
-                self._text.set_visible(False)
+                self.label.hide()
             return
-        like = [region.variable for region in drag.regions if region.kind == "background"]
-        made = Region("background", (lower,), (upper,), *like[:1])
-        self._held = replace(drag, moved=True)
+        variables = [region.variable for region in drag.regions if region.kind == "background"]
+        made = Region("background", (lower,), (upper,), *variables[:1])
+        self._dragged = replace(drag, moved=True)
         self.live.preview((*drag.regions, made))
-        self._write(made, None, (event.x, event.y))
+        self._show_label(made, None, (event.x, event.y))
 
-    def _edited(
+    def _moved(
         self,
         region: Region,
-        grip: Handle,
+        handle: Handle,
         dx: float,
         y: float | None = None,
+        *,
         mirrored: bool = False,
     ) -> Region:
-        """The region with one of its parts moved, as far as it can go.
+        """The region with a handle moved by `dx` columns, as far as possible.
 
-        Edges stop a pixel before the other one and at the image's own edge; a body stops while a
-        pixel of it is on the image. An end that is mirrored takes that of the other edge along, the
-        other way.
+        `y` is the height at which an edge was grabbed; by default that of its handle.
         """
-        columns = float(self.live.image.shape[1])
-        rows, wave = self._everywhere
-        with np.errstate(invalid="ignore"):
-            lower, upper = region.at(rows, wave)
-        if grip.part == "body":
-            if not np.isfinite(lower).any():
+        if handle.part == "body":
+            return self._constraints.move_body(region, dx)
+        if handle.end is not None:
+            rows = self.geometry.end_rows()
+            if rows is None:
                 return region
-            left, right = (
-                -0.5 + _LEAST - np.nanmax(upper),
-                columns - 0.5 - _LEAST - np.nanmin(lower),
+            return self._constraints.move_end(
+                region, handle.part, handle.end, dx, rows, mirrored=mirrored
             )
-            # A region that is off the image already may come back, and go no farther.
-            dx = min(max(dx, min(left, 0.0)), max(right, 0.0))
-            return region.moved(round(dx, DIGITS)).rounded()
-        if grip.end is not None:
-            ends = self._ends(grip.region)
-            if ends is None:
-                return region
-            end_rows = np.array(sorted(self._row(end) for end in ends))
-            return self._bent(region, grip.part, grip.end, dx, end_rows, mirrored)
         if y is None:
-            heights = self._heights(grip.region)
+            heights = self.geometry.handle_heights()
             y = 0.0 if heights is None else heights[0]
-        row = self._row(y)
-        old = float(region.at(row, self.wavelength.at(row))[0 if grip.part == "lower" else 1])
-        dx = _stop(old, dx, columns) - old
-        return region.with_edge(grip.part, round(dx, DIGITS), rows, wave).rounded()
-
-    def _bent(
-        self, region: Region, edge: Edge, end: End, dx: float, rows: NDArray[Any], mirrored: bool
-    ) -> Region:
-        """The region with an end of an edge moved, `rows` being those of both ends."""
-        columns = float(self.live.image.shape[1])
-        wave = self.wavelength.at(rows)
-        which = 0 if end == "bottom" else 1
-        lower, upper = (float(ends[which]) for ends in region.at(rows, wave))
-        old, other, inward = (lower, upper, 1.0) if edge == "lower" else (upper, lower, -1.0)
-        dx = _stop(old, dx, columns) - old
-        if mirrored:
-            dx = other - _stop(other, -dx, columns)
-        room = max(upper - lower - _LEAST, 0.0)
-        dx = inward * min(inward * dx, room / 2.0 if mirrored else room)
-
-        def bent(part: float) -> Region:
-            step = part * dx
-            if part == 1.0:
-                step = round(old + step, DIGITS) - old
-            made = region.with_end(edge, end, old + step, rows, wave)
-            if mirrored:
-                facing: Edge = "upper" if edge == "lower" else "lower"
-                made = made.with_end(facing, end, other - step, rows, wave)
-            return made
-
-        made = bent(1.0)
-        part = self._room(region, made)
-        return made if part >= 1.0 else bent(part)
-
-    def _room(self, region: Region, made: Region) -> float:
-        """The part of a change, of which the width is a linear function, that leaves a pixel."""
-        with np.errstate(invalid="ignore"):
-            before, after = (upper - lower for lower, upper in
-                             (one.at(*self._everywhere) for one in (region, made)))  # fmt: skip
-        tight = after < _LEAST
-        if not tight.any():
-            return 1.0
-        closer = np.maximum(before[tight] - after[tight], 1e-12)
-        part = float(np.min((before[tight] - _LEAST) / closer))
-        # A little less: the pipeline refuses what rounding makes narrower than a pixel.
-        return max(part - 1e-6, 0.0)
+        return self._constraints.move_edge(region, handle.part, dx, self.geometry.row(y))
 
     def _drop(self) -> None:
-        drag, self._held = self._held, None
+        drag, self._dragged = self._dragged, None
         assert drag is not None
-        self._text.set_visible(False)
-        if drag.kind == "grip" and drag.grip is not None:
-            if drag.moved and drag.grip.region < len(drag.regions):
-                kind = drag.regions[drag.grip.region].kind
-                self.live.commit(_what(drag.grip, kind, drag.mirrored))
+        self.label.hide()
+        if drag.handle is not None:
+            if drag.moved and drag.handle.region < len(drag.regions):
+                kind = drag.regions[drag.handle.region].kind
+                self.live.commit(_command_label(drag.handle, kind, mirrored=drag.mirrored))
         elif drag.kind == "add" and drag.moved:
-            # Where the extraction cannot have it, the old regions are back.
+            # Without effect if nothing can be extracted with the new region.
             if self.live.commit(f"add {_name('background')}"):
                 self.live.selected = len(drag.regions)
                 self._focused = None
@@ -508,21 +350,11 @@ class RegionEditor(LiveView):
         self._sync()
 
     def _cancel(self) -> None:
-        drag, self._held = self._held, None
-        if drag is not None and drag.kind in ("grip", "add") and not self.live.closed:
+        drag, self._dragged = self._dragged, None
+        if drag is not None and drag.kind in ("handle", "add") and not self.live.closed:
             self.live.cancel()
-        self._text.set_visible(False)
+        self.label.hide()
         self._sync()
-
-    def take_key(self, key: str) -> None:
-        """Do what a key does over the view, which somebody else got.
-
-        Parameters
-        ----------
-        key : str
-            Matplotlib's name of it.
-        """
-        self._key(key)
 
     def _key(self, key: str) -> None:
         if key == "escape":
@@ -544,181 +376,72 @@ class RegionEditor(LiveView):
     def _rows_downwards(self) -> bool:
         return False
 
-    # --- drawing -----------------------------------------------------------------------------
+    # --- drawing -------------------------------------------------------------------------------
 
-    def _draw(self) -> None:
-        """Bring the artists to where the regions are."""
-        while len(self._artists) < len(self._regions):
-            self._artists.append(RegionArtists(self.layer.put))
-        for artists in self._artists[len(self._regions) :]:
+    def _sync(self, *_: Any) -> None:
+        """Draw the current regions of the extraction."""
+        if self.removed:
+            return
+        self._regions = tuple(self.live.regions)
+        if not self.busy:
+            self.label.hide()
+            self._hovered = None
+        self._draw()
+        self.overlay.update()
+
+    def _draw(self, *_: Any) -> None:
+        """Move the artists to the regions, after a change of these or of the limits."""
+        if self.removed:
+            return
+        while len(self.artists) < len(self._regions):
+            self.artists.append(RegionArtists(self.layer.put, casing=self.casing))
+        for artists in self.artists[len(self._regions) :]:
             self.layer.drop(artists.all)
-        del self._artists[len(self._regions) :]
-        for index, artists in enumerate(self._artists):
-            self._draw_region(index, artists)
-
-    def _draw_region(self, index: int, artists: RegionArtists) -> None:
-        region, outline = self._regions[index], self._outline(index)
-        for artist in artists.all:
-            artist.set_visible(outline is not None)
-        if outline is None:
-            return
-        heights, lower, upper = outline
-        colour = _COLOURS[region.kind]
-        selected = index == self.live.selected
-        hovered = self._hovered if self._hovered and self._hovered.region == index else None
-        strong = hovered is not None and hovered.part == "body"
-        artists.fill.set_xy(
-            np.column_stack(
-                [np.concatenate([lower, upper[::-1]]), np.concatenate([heights, heights[::-1]])]
+        del self.artists[len(self._regions) :]
+        for index, (region, artists) in enumerate(zip(self._regions, self.artists, strict=True)):
+            hovered = self._hovered
+            artists.update(
+                region,
+                self.geometry.outline(region),
+                self.geometry.handles(index, region),
+                selected=index == self.live.selected,
+                hovered=hovered if hovered is not None and hovered.region == index else None,
             )
-        )
-        artists.fill.set_facecolor(colour)
-        artists.fill.set_alpha(0.26 if strong else 0.18 if selected else 0.11)
-        gap = [np.nan]
-        x, y = np.concatenate([lower, gap, upper]), np.concatenate([heights, gap, heights])
-        artists.casing.set_visible(self._cased)
-        width = 1.9 if selected else 1.3
-        for line, thick in ((artists.casing, width + 1.8), (artists.edges, width)):
-            line.set_data(x, y)
-            line.set_linewidth(thick)
-        artists.edges.set_color(colour)
-        hot = hovered is not None and hovered.part != "body"
-        artists.hot.set_visible(hot)
-        if hot:
-            artists.hot.set_data(lower if hovered.part == "lower" else upper, heights)  # type: ignore[union-attr]
-            artists.hot.set_color(colour)
-            artists.hot.set_linewidth(width + 1.4)
-        self._draw_handles(index, artists, selected or hovered is not None, hovered, colour)
 
-    def _draw_handles(
-        self, index: int, artists: RegionArtists, large: bool, hovered: Handle | None, colour: str
+    def _show_label(
+        self, region: Region, handle: Handle | None, at: tuple[float, float] | None
     ) -> None:
-        places: list[list[tuple[float, float]]] = [[], [], [], []]
-        marker = "s"
-        for grip, place in self._handles(index):
-            which = 0 if grip.part == "body" else 1 if grip.end is None else 2
-            if grip == hovered:
-                marker = str(artists.handles[which].get_marker())
-                places[3].append(place)
-            elif which < 2 or large:  # ends of the selected region only
-                places[which].append(place)
-        artists.handles[3].set_marker(marker)
-        for which, (line, points) in enumerate(zip(artists.handles, places, strict=True)):
-            line.set_data([x for x, _ in points], [y for _, y in points])
-            small, normal, big = _SIZES
-            line.set_markersize(big if which == 3 else normal if large else small)
-            line.set_markerfacecolor(colour if which == 3 else "white")
-            line.set_markeredgecolor("white" if which == 3 else colour)
-
-    def _write(self, region: Region, grip: Handle | None, at: tuple[float, float] | None) -> None:
-        """Write the numbers of a region beside a place on the canvas."""
+        """Write the limits of a region next to a position on the canvas; hide them without one."""
         if at is None:
-            self._text.set_visible(False)
+            self.label.hide()
             return
-        row = self._row_of_text(grip, at)
-        wave = float(self.wavelength.at(row))
-        lower, upper = (float(edge) for edge in region.at(row, wave))
-        lines = [*edges_and_pixels(lower, upper), f"width {plain_number(upper - lower)}"]
-        lines[1] = f"({lines[1]})"
-        if not region.straight:
-            lines.insert(0, f"at row {row:.0f}, {wave:.2f} µm")
-        self._text.set_text("\n".join(lines))
-        self._text.set_visible(True)
-        self._text.set_color(_COLOURS[region.kind])
-        self._put_beside(at)
+        row = self._label_row(handle, at)
+        self.label.show(region, row, float(self.wavelength.at(row)), at)
 
-    def _row_of_text(self, grip: Handle | None, at: tuple[float, float]) -> float:
-        if grip is not None and grip.end is not None:
-            ends = self._ends(grip.region)
-            if ends is not None:
-                pair = sorted(self._row(end) for end in ends)
-                return pair[0] if grip.end == "bottom" else pair[1]
-        row = self._row(self.data_at(_Point(*at))[1])
+    def _label_row(self, handle: Handle | None, at: tuple[float, float]) -> float:
+        """Row in which the label gives the limits."""
+        if handle is not None and handle.end is not None:
+            rows = self.geometry.end_rows()
+            if rows is not None:
+                return float(rows[0] if handle.end == "bottom" else rows[1])
+        row = self.geometry.row(float(self.axes.transData.inverted().transform(at)[1]))
         if self.wavelength.empty:
             return row
         return min(max(row, self.wavelength.rows[0]), self.wavelength.rows[-1])
 
-    def _put_beside(self, at: tuple[float, float]) -> None:
-        """Beside the mouse, within the figure, and not below the hand."""
-        box, gap, pad = self.axes.bbox, 14.0 * self.points, 3.0 * self.points
-        figure = root_figure(self.axes)
-        width, height = self._text.size(figure.dpi)
-        x, y = min(max(at[0], box.x0), box.x1) + gap, min(max(at[1], box.y0), box.y1) + gap
-        if x + width + pad > box.x1:
-            x = x - 2.0 * gap - width
-        if y + height + pad > box.y1:
-            y = y - 2.0 * gap - height
-        x = min(max(x, pad), max(figure.bbox.x1 - width - pad, pad))
-        y = min(max(y, pad), max(figure.bbox.y1 - height - pad, pad))
-        self._text.set_position((x, y))
 
-
-# --- numbers -----------------------------------------------------------------------------------
-
-
-class _Point(NamedTuple):
-    x: float
-    y: float
-
-
-_HINTS = {
-    "none": Cursors.POINTER,
-    "body": Cursors.MOVE,
-    "edge": Cursors.RESIZE_HORIZONTAL,
-    "end": Cursors.HAND,
-}
-
-#: What a drag would do, for a line of status in a narrow window.
-_TOLD = {
-    "none": "",
-    "body": "Drag to move it; arrow keys nudge",
-    "edge": "Drag to move the edge; arrow keys nudge",
-    "end": "Drag to tilt the edge, with Shift to taper",
-}
-
-
-def with_shift(event: Any) -> bool:
+def has_shift(event: Any) -> bool:
+    """Whether Shift is pressed during a mouse event."""
     return "shift" in (getattr(event, "modifiers", None) or ()) or event.key == "shift"
-
-
-def _kind_of(grip: Handle | None) -> str:
-    if grip is None:
-        return "none"
-    if grip.part == "body":
-        return "body"
-    return "edge" if grip.end is None else "end"
 
 
 def _name(kind: str) -> str:
     return "the aperture" if kind == "aperture" else "a background region"
 
 
-def _what(grip: Handle, kind: str, mirrored: bool = False) -> str:
-    """How glue's menu calls what was done."""
-    if mirrored and grip.end is not None:
+def _command_label(handle: Handle, kind: str, *, mirrored: bool = False) -> str:
+    """Label of a change in glue's undo menu."""
+    if mirrored and handle.end is not None:
         return f"taper {_name(kind)}"
-    verb = {"body": "move", "edge": "move an edge of", "end": "tilt an edge of"}[_kind_of(grip)]
+    verb = {"body": "move", "edge": "move an edge of", "end": "tilt an edge of"}[handle.kind]
     return f"{verb} {_name(kind)}"
-
-
-def _stop(old: float, dx: float, columns: float) -> float:
-    """Where an edge goes: not off the image, unless it is there already."""
-    low, high = min(-0.5, old), max(columns - 0.5, old)
-    return float(min(max(old + dx, low), high))
-
-
-def _extremes(wavelength: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shortest and longest wavelength of each row; NaN where it has none."""
-    known = np.isfinite(wavelength)
-    shortest = np.where(known, wavelength, np.inf).min(axis=1)
-    longest = np.where(known, wavelength, -np.inf).max(axis=1)
-    none = ~known.any(axis=1)
-    return np.where(none, np.nan, shortest), np.where(none, np.nan, longest)
-
-
-def steps_band(
-    columns: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> list[NDArray[np.float64]]:
-    """Outlines of an error band in steps."""
-    edges = np.column_stack([columns - 0.5, columns + 0.5]).ravel()
-    return band_outlines(edges, low.repeat(2), high.repeat(2))

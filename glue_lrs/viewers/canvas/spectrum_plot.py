@@ -1,4 +1,4 @@
-"""SpectrumPlot: a live spectrum with its errors, drawn as fast as the mouse moves."""
+"""SpectrumPlot: a live spectrum with its errors, redrawn during drags."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from glue_lrs.plotting.spectra import scale_axes
+from glue_lrs.plotting.spectra import flux_scale
 from glue_lrs.plotting.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, unit_label
-from glue_lrs.viewers.canvas.blitting import Overlay, held
+from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once
 from glue_lrs.viewers.canvas.cached_text import CachedText
-from glue_lrs.viewers.canvas.live_view import Limits, LiveView, bands
+from glue_lrs.viewers.canvas.limits import Limits
+from glue_lrs.viewers.canvas.live_view import LiveView
+from glue_lrs.viewers.canvas.shapes import DASHES, band_outlines, bands
 from glue_lrs.viewers.live.comparison import series
 
 if TYPE_CHECKING:
@@ -26,57 +28,55 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["SpectrumPlot", "band_outlines"]
+__all__ = ["SpectrumPlot"]
 
 _BOX = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85}
 
-#: A press that moves by fewer points than this is a click.
+#: Maximum motion in points of a press that is a click.
 _CLICK = 3.0
 
-_CURSOR = (0, (6, 3))
+#: Errors this many times the median error, without significant flux, do not set the limits.
+_LARGE_ERROR = 5.0
 
-#: Errors that many times larger than most, at as little signal, do not set the limits.
-_WILD = 5.0
-
-#: What is explained beside the comparison.
+#: Entries of the legend, apart from the comparison.
 _EXTRACTED, _SIGMA, _MASKED = "extracted", "±1σ", "masked row"
 
-#: Size of the explanation in points; over it, the width of a letter, and of a line with its spaces.
-_SMALL, _LETTER, _KEY = 8.3, 0.58, 3.6
+#: Font size of the legend in points; relative to it, the widths of a letter and of a legend key.
+_FONT_SIZE, _LETTER_WIDTH, _KEY_WIDTH = 8.3, 0.58, 3.6
 
-#: A label is not made shorter than that.
-_SHORTEST = 9
+#: Minimum number of letters of a shortened label.
+_MIN_LABEL = 9
 
-#: The unit stays while typical values have this many of it.
+#: Range of typical values in which the unit is kept.
 _KEEP_UNIT = (0.2, 2e3)
 
 
 class SpectrumPlot(LiveView):
-    """The spectrum of a live extraction: flux, errors, masked rows, and one to compare with.
+    """Spectrum of a live extraction: flux, errors, masked rows and a comparison.
 
-    A click sets the crosshair, a drag selects a range of wavelengths in glue, a double click or
-    Delete clears it.
+    A click sets the crosshair, a drag selects a range of wavelengths in glue, and a double click or
+    Delete clears the range.
 
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
         Wavelength in micron along x, flux along y.
     live : LiveExtraction
-        What to show.
+        The extraction.
     ratio_axes : `~matplotlib.axes.Axes`, optional
-        Where to draw the ratio to the comparison, on the same figure.
+        Axes of the same figure for the ratio to the comparison.
     unit : str, optional
-        Unit of the flux, as ``"Jy"``; by default one that makes readable numbers. Without effect on
-        fluxes that are no flux densities.
+        Unit of the flux, such as ``"Jy"``; by default one in which values are readable. Ignored if
+        the fluxes are not flux densities.
     labels : bool
-        Whether to label the axes and to explain the lines.
+        Whether to label the axes and to add a legend.
 
     Attributes
     ----------
     unit : str
         The unit in use.
     limits : Limits
-        Follows the data until somebody else sets the limits; see `reset_limits`.
+        Follows the data until a user sets the limits; see `reset_limits`.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class SpectrumPlot(LiveView):
         self._start: tuple[float, float] | None = None
         self._dragged: tuple[float, float] | None = None
         self._compared: tuple[NDArray[np.float64], NDArray[np.float64], Any] | None = None
-        self._explained: tuple[str, ...] | None = None
-        self._masked = False
+        self._legend_entries: tuple[str, ...] | None = None
+        self._has_masked = False
         self.limits = Limits(axes)
         put, across = self.layer.put, axes.get_xaxis_transform()
         self.range_patch = put(
@@ -106,9 +106,9 @@ class SpectrumPlot(LiveView):
         self.band = put(PolyCollection([], fc=BLUE, alpha=0.25, lw=0))
         self.line = put(Line2D([], [], color=BLUE, lw=1.3))
         self.comparison_line = put(Line2D([], [], color=VERMILION, lw=1.2, ls=(0, (4, 1.5))))
-        self.lone = put(Line2D([], [], color=BLUE, ls="", marker="o", ms=3))
+        self.isolated = put(Line2D([], [], color=BLUE, ls="", marker="o", ms=3))
         self.masked = put(Line2D([], [], color=PURPLE, ls="", marker="|", ms=8), transform=across)
-        self.cursor = put(Line2D([], [], color=ORANGE, lw=1.2, ls=_CURSOR), transform=across)
+        self.cursor = put(Line2D([], [], color=ORANGE, lw=1.2, ls=DASHES), transform=across)
         corner = axes.transAxes
         self.readout = put(
             CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9),
@@ -132,40 +132,40 @@ class SpectrumPlot(LiveView):
             )
             self.ratio_line = self.ratio_layer.put(Line2D([], [], color=BLUE, lw=1.2))
             self.ratio_cursor = self.ratio_layer.put(
-                Line2D([], [], color=ORANGE, lw=1.2, ls=_CURSOR), transform=across
+                Line2D([], [], color=ORANGE, lw=1.2, ls=DASHES), transform=across
             )
         self._connections.append(self.overlay.canvas.mpl_connect("resize_event", self._resized))
         self._set_up_axes()
         self.follow(self._extraction_changed, "extraction")
         self.follow(self._comparison_changed, "comparison", "comparison_label")
         self.follow(self._marks_changed, "cursor_row", "wavelength_ranges")
-        with held():
+        with drawn_once():
             self._comparison_changed()
             self._marks_changed()
             self.overlay.redraw()
 
     @property
     def unit(self) -> str:
-        """Unit of the fluxes that are drawn."""
+        """Unit of the drawn fluxes."""
         return self._unit[2]
 
     @property
     def busy(self) -> bool:
-        """Whether a range is being drawn or the crosshair dragged."""
+        """Whether a drag is in progress."""
         return self._start is not None
 
     def reset_limits(self) -> None:
-        """Let the limits follow the data again, after somebody else has set them."""
+        """Let the limits follow the data again after a user has set them."""
         self.limits.release()
         if self.ratio_axes is not None:
             self.ratio_limits.release()
-        with held():
+        with drawn_once():
             self._set_x_limits()
             self._extraction_changed()
             self.overlay.redraw()
 
     def close(self) -> None:
-        """Disconnect everything and take away what was drawn."""
+        """Disconnect all callbacks and remove the artists."""
         if self.closed:
             return
         super().close()
@@ -174,7 +174,7 @@ class SpectrumPlot(LiveView):
             self.ratio_limits.close()
             Overlay.on_axes(self.ratio_axes).remove(self.ratio_layer)
 
-    # --- what is drawn -----------------------------------------------------------------------
+    # --- drawing -----------------------------------------------------------------------------
 
     def _set_up_axes(self) -> None:
         self._set_x_limits()
@@ -195,13 +195,13 @@ class SpectrumPlot(LiveView):
             axes.set_xlim(low - margin, high + margin)
 
     def _extraction_changed(self, *_: Any) -> None:
-        """Draw another spectrum: only the lines, unless limits or labels have to change."""
-        if self.gone:
+        """Draw the spectrum: only the lines, unless limits or labels change."""
+        if self.removed:
             return
         extraction = self.live.extraction
         if extraction is None:
             self._draw_nothing()
-            self._read_out()
+            self._update_readout()
             self.overlay.update()
             return
         wave, flux, error, mask = _columns(extraction)
@@ -211,36 +211,36 @@ class SpectrumPlot(LiveView):
         flux, error = np.where(mask, np.nan, flux * factor), np.where(mask, np.nan, error * factor)
         self.line.set_data(wave, flux)
         self.band.set_verts(band_outlines(wave, flux - error, flux + error))
-        alone = _lone(np.isfinite(flux))
-        self.lone.set_data(wave[alone], flux[alone])
+        isolated = _isolated(np.isfinite(flux))
+        self.isolated.set_data(wave[isolated], flux[isolated])
         self.masked.set_data(wave[mask], np.full(int(mask.sum()), 0.02))
         self.note.set_text("" if (~mask).any() else "no row has a flux")
-        comparison = self._draw_comparison()
-        changed |= self._explain(bool(mask.any()))
-        low, high = _robust(flux, error, comparison)
-        changed |= self.limits.want(low, high, self.dragging)
+        comparison = self._comparison_values()
+        changed |= self._update_legend(has_masked=bool(mask.any()))
+        low, high = _robust_range(flux, error, comparison)
+        changed |= self.limits.include(low, high, dragging=self.dragging)
         changed |= self._draw_ratio()
-        self._read_out()
+        self._update_readout()
         if changed:
             self.overlay.redraw()
         else:
             self.overlay.update()
 
-    def _settle(self) -> None:
+    def _drag_ended(self) -> None:
         self._extraction_changed()
 
     def _draw_nothing(self) -> None:
-        for line in (self.line, self.lone, self.masked):
+        for line in (self.line, self.isolated, self.masked):
             line.set_data([], [])
         self.band.set_verts([])
         if self.ratio_axes is not None:
             self.ratio_line.set_data([], [])
-        why = self.live.message or "no spectrum"
-        room = 0.9 * self.axes.bbox.width / (0.6 * self.note.get_fontsize() * self.points)
-        self.note.set_text("\n".join(textwrap.wrap(why, max(int(room), 10))))
+        reason = self.live.message or "no spectrum"
+        letters = 0.9 * self.axes.bbox.width / (0.6 * self.note.get_fontsize() * self.points)
+        self.note.set_text("\n".join(textwrap.wrap(reason, max(int(letters), 10))))
 
     def _choose_unit(self, flux: NDArray[np.float64], source: str | None) -> bool:
-        """Choose the unit that is drawn; return whether it has changed."""
+        """Choose the unit; return whether it has changed."""
         before = self._unit
         if source is None or not u.Unit(source).is_equivalent(u.Jy):
             self._unit = (source, 1.0, unit_label(source))
@@ -252,7 +252,7 @@ class SpectrumPlot(LiveView):
             typical = float(np.percentile(finite, 90)) * before[1] if finite.size else 1.0
             kept = before[0] == source and _KEEP_UNIT[0] <= typical <= _KEEP_UNIT[1]
             if not kept:
-                self._unit = (source, *scale_axes(flux, source))
+                self._unit = (source, *flux_scale(flux, source))
         if self._unit == before:
             return False
         if self._labels:
@@ -263,16 +263,16 @@ class SpectrumPlot(LiveView):
         return True
 
     def _comparison_changed(self, *_: Any) -> None:
-        if self.gone:
+        if self.removed:
             return
         self._compared = None if self.live.comparison is None else series(self.live.comparison)
         self._comparison_in_unit()
-        with held():
+        with drawn_once():
             self._extraction_changed()
             self.overlay.update()
 
     def _comparison_in_unit(self) -> None:
-        """Put the comparison into the unit that is drawn; none if that cannot be."""
+        """Draw the comparison in the unit of the spectrum, if it can be converted."""
         line = self.comparison_line
         line.set_data([], [])
         if self._compared is None or self._unit[0] is None:
@@ -284,8 +284,8 @@ class SpectrumPlot(LiveView):
             return
         line.set_data(wave, flux * factor)
 
-    def _draw_comparison(self) -> NDArray[np.float64]:
-        """Values of the comparison that are within the image's wavelengths."""
+    def _comparison_values(self) -> NDArray[np.float64]:
+        """Values of the comparison at the wavelengths of the image."""
         wave, flux = self.comparison_line.get_data()
         wave, flux = np.asarray(wave, dtype=float), np.asarray(flux, dtype=float)
         if wave.size == 0 or self.wavelength.empty:
@@ -302,21 +302,20 @@ class SpectrumPlot(LiveView):
         if finite.size == 0:
             return False
         low, high = (float(v) for v in np.percentile(finite, [5.0, 95.0]))
-        return self.ratio_limits.want(min(low, 0.95), max(high, 1.05), self.dragging)
+        return self.ratio_limits.include(min(low, 0.95), max(high, 1.05), dragging=self.dragging)
 
-    def _explain(self, masked: bool) -> bool:
-        """Explain the lines, where there is more than one; return whether that has changed."""
+    def _update_legend(self, *, has_masked: bool) -> bool:
+        """Draw the legend; return whether it has changed."""
         label = self.live.comparison_label or "comparison"
         compared = np.size(self.comparison_line.get_xdata()) > 0
-        other = self._compared is not None and not compared
         remark = ""
-        if other and self._compared is not None:
+        if self._compared is not None and not compared:
             remark = f": in {unit_label(self._compared[2])}, not comparable"
-        self._masked = masked
-        wanted = self._entries(label if compared or other else "", remark, masked)
-        if not self._labels or wanted == self._explained:
+        self._has_masked = has_masked
+        entries = self._entries(label if compared or remark else "", remark)
+        if not self._labels or entries == self._legend_entries:
             return False
-        self._explained = wanted
+        self._legend_entries = entries
         known: dict[str, Any] = {
             _EXTRACTED: Line2D([], [], color=BLUE, lw=1.3),
             _SIGMA: Patch(color=BLUE, alpha=0.25, lw=0),
@@ -324,31 +323,33 @@ class SpectrumPlot(LiveView):
         }
         handles = [
             known.get(name) or Line2D([], [], color=VERMILION, lw=1.2, ls=(0, (4, 1.5)))
-            for name in wanted
+            for name in entries
         ]
         self.axes.legend(
-            handles=handles, labels=wanted, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4,
-            frameon=False, fontsize=_SMALL, handlelength=1.6, columnspacing=1.2, borderaxespad=0.1,
+            handles=handles, labels=entries, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4,
+            frameon=False, fontsize=_FONT_SIZE, handlelength=1.6, columnspacing=1.2,
+            borderaxespad=0.1,
         )  # fmt: skip
         return True
 
-    def _entries(self, label: str, remark: str, masked: bool) -> tuple[str, ...]:
-        """The explanation as far as there is room above the axes.
+    def _entries(self, label: str, remark: str) -> tuple[str, ...]:
+        """Entries of the legend that fit above the axes.
 
-        In a narrow window what explains itself is left out, and a label is cut in its middle.
+        In a narrow window the self-explanatory ones are omitted, and the label of the comparison is
+        shortened in its middle.
         """
-        room = float(self.axes.bbox.width) / (_SMALL * self.points)
-        names = [_EXTRACTED, _SIGMA, *([_MASKED] if masked else [])]
+        width = float(self.axes.bbox.width) / (_FONT_SIZE * self.points)
+        names = [_EXTRACTED, _SIGMA, *([_MASKED] if self._has_masked else [])]
 
-        def left() -> float:
-            """Letters that there is room for beside the names."""
-            taken = sum(_KEY + _LETTER * len(name) for name in names)
-            return (room - taken - (_KEY if label else 0.0)) / _LETTER - len(remark)
+        def letters_left() -> float:
+            """Letters that fit next to the names."""
+            taken = sum(_KEY_WIDTH + _LETTER_WIDTH * len(name) for name in names)
+            return (width - taken - (_KEY_WIDTH if label else 0.0)) / _LETTER_WIDTH - len(remark)
 
         for name in (_SIGMA, _MASKED, _EXTRACTED):
-            if left() < min(len(label), _SHORTEST) and name in names:
+            if letters_left() < min(len(label), _MIN_LABEL) and name in names:
                 names.remove(name)
-        most = max(int(left()), _SHORTEST)
+        most = max(int(letters_left()), _MIN_LABEL)
         if len(label) > most:
             label = f"{label[: most // 2]}…{label[len(label) - (most - most // 2 - 1) :]}"
         if label:
@@ -356,31 +357,31 @@ class SpectrumPlot(LiveView):
         return tuple(names)
 
     def _resized(self, *_: Any) -> None:
-        """There is other room for the explanation."""
-        if not self.gone and self._explained is not None:
-            self._explain(self._masked)
+        """Fit the legend to the new width."""
+        if not self.removed and self._legend_entries is not None:
+            self._update_legend(has_masked=self._has_masked)
 
     def _marks_changed(self, *_: Any) -> None:
         """Draw the crosshair and the selected range."""
-        if self.gone:
+        if self.removed:
             return
         row = self.live.cursor_row
-        seen = row is not None and self.wavelength.covers(row)
-        x = [float(self.wavelength.at(row))] * 2 if seen else []
-        self.cursor.set_data(x, [0, 1] if seen else [])
+        covered = row is not None and self.wavelength.covers(row)
+        x = [float(self.wavelength.at(row))] * 2 if covered else []
+        self.cursor.set_data(x, [0, 1] if covered else [])
         spans = self.live.wavelength_ranges if self._dragged is None else [self._dragged]
         patches = [self.range_patch]
         if self.ratio_axes is not None:
-            self.ratio_cursor.set_data(x, [0, 1] if seen else [])
+            self.ratio_cursor.set_data(x, [0, 1] if covered else [])
             patches.append(self.ratio_range)
         for patch in patches:
             patch.set_visible(len(spans) > 0)
             patch.set_path(bands(spans))
-        self._read_out()
+        self._update_readout()
         self.overlay.update()
 
-    def _read_out(self) -> None:
-        """Say what the spectrum is at the crosshair."""
+    def _update_readout(self) -> None:
+        """Write the flux at the crosshair."""
         row = self.live.cursor_row
         if row is None or not self.wavelength.covers(row):
             self.readout.set_visible(False)
@@ -390,20 +391,18 @@ class SpectrumPlot(LiveView):
         extraction = self.live.extraction
         if extraction is not None:
             wave, flux, error, mask = _columns(extraction)
-            near = int(np.argmin(np.abs(wave - at)))
-            if abs(wave[near] - at) < 0.1 and not mask[near]:
-                factor = self._unit[1]
-                digits = _digits(error[near] * factor)
-                text += (
-                    f":  {flux[near] * factor:.{digits}f} ± {error[near] * factor:.{digits}f} "
-                    f"{self._unit[2]}"
-                )
-            elif abs(wave[near] - at) < 0.1:
+            closest = int(np.argmin(np.abs(wave - at)))
+            within = abs(wave[closest] - at) < 0.1
+            if within and mask[closest]:
                 text += ":  masked"
+            elif within:
+                value, sigma = flux[closest] * self._unit[1], error[closest] * self._unit[1]
+                digits = _digits(sigma)
+                text += f":  {value:.{digits}f} ± {sigma:.{digits}f} {self._unit[2]}"
         self.readout.set_visible(True)
         self.readout.set_text(text)
 
-    # --- the mouse ---------------------------------------------------------------------------
+    # --- pointer -----------------------------------------------------------------------------
 
     def _press(self, event: Any) -> None:
         if event.dblclick:
@@ -446,13 +445,10 @@ class SpectrumPlot(LiveView):
             self.live.deselect()
 
 
-# --- numbers -----------------------------------------------------------------------------------
-
-
 def _columns(
     extraction: Extraction,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Wavelength, flux, error and mask; of a stack the first spectrum."""
+    """Wavelength, flux, error and mask; for a stack those of the first spectrum."""
     pick: Any = 0 if extraction.is_stack else ...
     columns = extraction.columns
     flux = np.asarray(columns["FLUX"][pick], dtype=float)
@@ -461,24 +457,24 @@ def _columns(
     return extraction.wavelength, flux, width, np.asarray(extraction.mask[pick])
 
 
-def _robust(
+def _robust_range(
     flux: NDArray[np.float64], error: NDArray[np.float64], comparison: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """The range that shows all but the wildest values, with errors: LRS's ends are wild."""
+    """The range of values and errors without outliers, as at the ends of the LRS range."""
     good = np.isfinite(flux)
     bars = good & np.isfinite(error)
     ends = []
     if bars.any():
-        # Much larger errors than elsewhere, and no signal either.
-        wild = (error > _WILD * np.median(error[bars])) & (np.abs(flux) < 2 * _WILD * error)
-        if (bars & ~wild).any():
-            good, bars = good & ~wild, bars & ~wild
+        insignificant = np.abs(flux) < 2 * _LARGE_ERROR * error
+        excluded = (error > _LARGE_ERROR * np.median(error[bars])) & insignificant
+        if (bars & ~excluded).any():
+            good, bars = good & ~excluded, bars & ~excluded
         for side in (flux[bars] - error[bars], flux[bars] + error[bars]):
             ends.append(np.percentile(side, [10.0, 90.0]))
     for part in (flux[good], comparison[np.isfinite(comparison)]):
         if part.size:
             ends.append(np.percentile(part, [2.0, 98.0]))
-        if part.size >= 5:  # single rows do not count, the few of a steep rise do
+        if part.size >= 5:  # ignores single rows, but not the few rows of a steep rise
             smooth = np.median(np.lib.stride_tricks.sliding_window_view(part, 5), axis=1)
             ends.append(np.percentile(smooth, [0.5, 99.5]))
     if not ends:
@@ -487,39 +483,14 @@ def _robust(
     return float(found.min()), float(found.max())
 
 
-def _runs(good: NDArray[np.bool_]) -> list[slice]:
-    """Stretches without a gap."""
-    steps = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]]).astype(int)))
-    return [slice(first, stop) for first, stop in zip(steps[::2], steps[1::2], strict=True)]
-
-
-def _lone(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Points without a neighbour, which a line does not show."""
+def _isolated(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Points without a finite neighbour, which a line does not show."""
     padded = np.concatenate([[False], good, [False]])
     return good & ~padded[:-2] & ~padded[2:]
 
 
-def band_outlines(
-    x: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> list[NDArray[np.float64]]:
-    """Outlines of a band between two lines, one for each stretch without a gap."""
-    outlines = []
-    for run in _runs(np.isfinite(low) & np.isfinite(high)):
-        where, bottom, top = x[run], low[run], high[run]
-        if where.size == 1:  # as wide as its pixel
-            pitch = np.abs(np.diff(x[max(run.start - 1, 0) : run.stop + 1]))
-            half = 0.4 * float(np.min(pitch, initial=0.1))
-            where, bottom, top = where + np.array([-half, half]), bottom.repeat(2), top.repeat(2)
-        outlines.append(
-            np.column_stack(
-                [np.concatenate([where, where[::-1]]), np.concatenate([bottom, top[::-1]])]
-            )
-        )
-    return outlines
-
-
 def _digits(error: float) -> int:
-    """Decimals that show two digits of an error."""
+    """Number of decimals that shows two digits of an error."""
     if not np.isfinite(error) or error <= 0:
         return 3
     return int(np.clip(1 - np.floor(np.log10(error)), 0, 9))

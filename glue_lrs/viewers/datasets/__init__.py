@@ -1,1 +1,1 @@
-"""glue data: coordinates, datasets, translators and loaders."""
+"""LRS images and spectra as glue datasets: components, coordinates, loaders, translators."""

@@ -1,10 +1,9 @@
 """World coordinates of LRS images and spectra in glue.
 
-Both are tables of what the file says, read by linear interpolation and continued linearly beyond
-their ends, in either order: a wavelength that descends along the rows, as that of LRS does, comes
-back to the row it came from. In astropy's order of axes the pixel axes of an image are column, row
-and integration; its world axes are the offset across the dispersion in arcsec, the wavelength in
-micron and the number of the integration.
+Both are tables of the values in the file, with linear interpolation and extrapolation, ascending or
+descending: the wavelength of LRS descends along the rows. In astropy's order of axes the pixel axes
+of an image are column, row and integration; its world axes are the offset across the dispersion in
+arcsec, the wavelength in micron and the number of the integration.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.errors import LRSError
 from glue_lrs.image.source_position import SourcePosition, expected_position
-from glue_lrs.viewers.datasets.session_meta import log_of, logged
+from glue_lrs.instrument import PIXEL_SCALE
+from glue_lrs.viewers.datasets.session_meta import data_from_file, file_reference
 
 if TYPE_CHECKING:
     import weakref
@@ -31,11 +31,8 @@ __all__ = ["LRSCoordinates", "SpectrumCoordinates", "image_coordinates"]
 
 _Floats = NDArray[np.float64]
 
-#: Pixel scale of the imager of MIRI in arcsec, where the file has neither WCS nor PIXAR_SR.
-_SCALE = 0.11
-
 #: Planes whose rows (columns) differ by less than this fraction of a pixel are tables of one axis.
-_SAME = 1e-4
+_ONE_AXIS_TOLERANCE = 1e-4
 
 #: Iterations and precision in pixels of the inverse on an image whose axes are not independent.
 _ITERATIONS, _PRECISION = 50, 1e-10
@@ -45,14 +42,13 @@ _ITERATIONS, _PRECISION = 50, 1e-10
 
 
 class _Table:
-    """Values at consecutive whole positions, both ways, continued linearly at the ends.
+    """Values at consecutive integer positions, with their inverse and linear extrapolation.
 
-    The half pixel beyond the ends goes on as the values end. What is farther goes on as they do on
-    the average: the short end of LRS would be at -100 micron soon. It is not NaN, because astropy's
-    axes cannot be drawn where all is NaN.
+    The half pixel beyond an end has the local slope. Farther out the mean slope is used, as with
+    the local one the wavelength of LRS would soon reach -100 micron. It is not NaN, as astropy
+    cannot draw axes on which all values are NaN.
 
-    Where the values neither rise nor fall all along, the way back takes the nearest table that
-    does; the way there is always exact.
+    If the values are not monotonic, the inverse is that of their running maximum.
     """
 
     def __init__(self, values: ArrayLike, first: int = 0) -> None:
@@ -64,95 +60,97 @@ class _Table:
         if finite.size < self.values.size:
             self.values = _filled(self.values)
         position = np.arange(first, first + self.values.size, dtype=float)
-        self._slope = _mean_slope(self.values)
-        step = np.diff(self.values) if self.values.size > 1 else np.array([self._slope])
+        self._mean_slope = _mean_slope(self.values)
+        step = np.diff(self.values) if self.values.size > 1 else np.array([self._mean_slope])
         ends = self.values[0] - step[0] / 2, self.values[-1] + step[-1] / 2
         self._position = np.concatenate([[first - 0.5], position, [position[-1] + 0.5]])
         self._known = np.concatenate([ends[:1], self.values, ends[1:]])
-        self._turn = slice(None, None, -1 if self._slope < 0 else 1)
-        self._rising = np.maximum.accumulate(self._known[self._turn])
+        self._ascending = slice(None, None, -1 if self._mean_slope < 0 else 1)
+        self._rising = np.maximum.accumulate(self._known[self._ascending])
 
     def __call__(self, position: ArrayLike) -> _Floats:
         position = np.asarray(position, dtype=float)
-        return _interpolate(position, self._position, self._known, self._slope)
+        return _interpolate(position, self._position, self._known, self._mean_slope)
 
     def inverse(self, value: ArrayLike) -> _Floats:
         value = np.asarray(value, dtype=float)
-        return _interpolate(value, self._rising, self._position[self._turn], 1.0 / self._slope)
+        return _interpolate(
+            value, self._rising, self._position[self._ascending], 1.0 / self._mean_slope
+        )
 
 
 def _mean_slope(values: _Floats, number: float | None = None) -> float:
-    """Change of values over a number of steps (by default, between them), never 0."""
+    """Mean change of values per step, never 0; `number` is the number of steps, if not all."""
     change = float(values[-1] - values[0])
     return change / (values.size - 1 if number is None else number) if change != 0 else 1.0
 
 
 def _interpolate(x: _Floats, known: _Floats, values: _Floats, slope: float) -> _Floats:
-    """Linear interpolation at rising `known`, continued with a slope."""
+    """Linear interpolation at ascending `known`, and extrapolation with a slope."""
     beyond = x - np.clip(x, known[0], known[-1])
     return np.asarray(np.interp(x, known, values) + beyond * slope)
 
 
 def _filled(values: _Floats) -> _Floats:
-    """NaN replaced by linear interpolation along the last axis, continued at its ends.
+    """Replace NaN by linear interpolation and extrapolation along the last axis.
 
-    Lines without any finite value stay as they are.
+    Lines without any finite value are not changed.
     """
     filled = values.copy()
     position = np.arange(values.shape[-1], dtype=float)
     for line in filled.reshape(-1, values.shape[-1]):  # views: a copy is contiguous
         good = np.isfinite(line)
         if good.any() and not good.all():
-            some = line[good]
-            slope = _mean_slope(some, np.ptp(position[good]))
-            line[~good] = _interpolate(position[~good], position[good], some, slope)
+            known = line[good]
+            slope = _mean_slope(known, np.ptp(position[good]))
+            line[~good] = _interpolate(position[~good], position[good], known, slope)
     return filled
 
 
 class _Plane:
-    """Values that change mainly along one axis of an image, and a little along the other.
+    """Values that change mainly along one axis of an image, and slightly along the other.
 
-    Bilinear in between. Beyond the plane they go on along the main axis as those of a `_Table`,
-    and stay as they are along the other one.
+    The interpolation is bilinear. Beyond the plane it is continued like a `_Table` along the main
+    axis, and with constant values along the other one.
     """
 
     def __init__(self, values: _Floats, first: tuple[int, int], main: int) -> None:
         self.values, self.first, self.main = values, first, main
-        self._slope = _mean_slope(np.median(values, axis=1 - main))
+        self._mean_slope = _mean_slope(np.median(values, axis=1 - main))
 
     def at(self, row: _Floats, column: _Floats) -> tuple[_Floats, _Floats]:
-        """Values, and their slope along the main axis."""
-        cells, shares = [], []
+        """Return values, and their slope along the main axis."""
+        cells, fractions = [], []
         beyond: _Floats = np.zeros(())
         for axis, position in enumerate((row, column)):
             last = self.values.shape[axis] - 1
-            place = position - self.first[axis]
-            edge = 0.5 if axis == self.main else 0.0
-            inside = np.clip(place, -edge, last + edge)
+            index = position - self.first[axis]
+            margin = 0.5 if axis == self.main else 0.0
+            inside = np.clip(index, -margin, last + margin)
             if axis == self.main:
-                beyond = place - inside
+                beyond = index - inside
             cell = np.clip(np.floor(np.nan_to_num(inside)), 0, max(last - 1, 0)).astype(np.intp)
             cells.append((cell, np.minimum(cell + 1, last)))
-            shares.append(inside - cell)
+            fractions.append(inside - cell)
         (low, high), (left, right) = cells
-        up, over = shares
+        up, across = fractions
         values = self.values
         if self.main == 0:
-            lower = values[low, left] * (1 - over) + values[low, right] * over
-            slope = values[high, left] * (1 - over) + values[high, right] * over - lower
+            lower = values[low, left] * (1 - across) + values[low, right] * across
+            slope = values[high, left] * (1 - across) + values[high, right] * across - lower
             return self._continued(lower + slope * up, slope, beyond)
         lower = values[low, left] * (1 - up) + values[high, left] * up
         slope = values[low, right] * (1 - up) + values[high, right] * up - lower
-        return self._continued(lower + slope * over, slope, beyond)
+        return self._continued(lower + slope * across, slope, beyond)
 
     def _continued(
         self, values: _Floats, slope: _Floats, beyond: _Floats
     ) -> tuple[_Floats, _Floats]:
-        """As in a `_Table`: half a pixel as the values end, then as they do on the average."""
-        return values + beyond * self._slope, np.where(beyond == 0, slope, self._slope)
+        """Extrapolate with the mean slope, as in a `_Table`."""
+        return values + beyond * self._mean_slope, np.where(beyond == 0, slope, self._mean_slope)
 
 
-# --- an image -------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------
 
 
 class LRSCoordinates(Coordinates):
@@ -177,7 +175,7 @@ class LRSCoordinates(Coordinates):
         If nothing in an array is finite.
     """
 
-    #: The dataset that they were made for: where it came from a file, they come from there again.
+    #: The dataset that they were made for. If that came from a file, a session refers to the file.
     owner: weakref.ref[Data] | None = None
 
     def __init__(
@@ -200,14 +198,14 @@ class LRSCoordinates(Coordinates):
         if values.ndim == 1:
             return _Table(values, self._origin[main])
         along = _filled(values if main == 1 else values.T)
-        some = np.flatnonzero(np.isfinite(along).all(axis=1))
-        if some.size == 0:
+        finite = np.flatnonzero(np.isfinite(along).all(axis=1))
+        if finite.size == 0:
             raise LRSError("the coordinates have no finite value")
-        nearest = some[np.abs(some[:, np.newaxis] - np.arange(len(along))).argmin(axis=0)]
+        nearest = finite[np.abs(finite[:, np.newaxis] - np.arange(len(along))).argmin(axis=0)]
         along = along[nearest]
         return _Plane(along if main == 1 else along.T, self._origin, main)
 
-    # --- what glue asks for
+    # --- interface of glue
 
     @property
     def world_axis_names(self) -> list[str]:
@@ -230,7 +228,7 @@ class LRSCoordinates(Coordinates):
         matrix = np.identity(self.world_n_dim, dtype=bool)
         matrix[0, 1] = isinstance(self._offset, _Plane)
         matrix[1, 0] = isinstance(self._wavelength, _Plane)
-        if matrix[0, 1] or matrix[1, 0]:  # the way back needs both
+        if matrix[0, 1] or matrix[1, 0]:  # the inverse needs both
             matrix[:2, :2] = True
         return matrix
 
@@ -263,16 +261,16 @@ class LRSCoordinates(Coordinates):
         return axis(column if axis is self._offset else row)
 
     def _solve(self, offset: _Floats, wavelength: _Floats) -> tuple[_Floats, _Floats]:
-        """Newton's steps, one axis at a time: the axes depend but little on each other."""
-        column = self._start(self._offset, 1).inverse(offset)
-        row = self._start(self._wavelength, 0).inverse(wavelength)
+        """Newton's method along one axis at a time, as the axes are nearly independent."""
+        column = self._middle_table(self._offset, 1).inverse(offset)
+        row = self._middle_table(self._wavelength, 0).inverse(wavelength)
         for _ in range(_ITERATIONS):
             largest = 0.0
-            for axis, aim in ((self._offset, offset), (self._wavelength, wavelength)):
+            for axis, target in ((self._offset, offset), (self._wavelength, wavelength)):
                 if isinstance(axis, _Table):
                     continue
                 found, slope = axis.at(row, column)
-                step = np.divide(aim - found, slope, out=np.zeros_like(found), where=slope != 0)
+                step = np.divide(target - found, slope, out=np.zeros_like(found), where=slope != 0)
                 if axis.main == 1:
                     column = column + step
                 else:
@@ -283,7 +281,7 @@ class LRSCoordinates(Coordinates):
         return column, row
 
     @staticmethod
-    def _start(axis: _Table | _Plane, main: int) -> _Table:
+    def _middle_table(axis: _Table | _Plane, main: int) -> _Table:
         """The table of one axis, along the middle of the other."""
         if isinstance(axis, _Table):
             return axis
@@ -294,9 +292,9 @@ class LRSCoordinates(Coordinates):
     # --- sessions
 
     def __gluestate__(self, context: Any) -> dict[str, Any]:
-        log = log_of(self.owner, context)
-        if log is not None:
-            return log
+        reference = file_reference(self.owner, context)
+        if reference is not None:
+            return reference
         integrations = None if self._integration is None else self._integration.values
         return {
             "wavelength": context.do(self._arrays[0]),
@@ -308,7 +306,7 @@ class LRSCoordinates(Coordinates):
     @classmethod
     def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> LRSCoordinates:
         if "log" in rec:
-            return logged(rec, context).coords
+            return data_from_file(rec, context).coords
         return cls(
             context.object(rec["wavelength"]),
             context.object(rec["offset"]),
@@ -332,10 +330,10 @@ def image_coordinates(image: SlitImage) -> LRSCoordinates:
     Returns
     -------
     LRSCoordinates
-        The wavelength is that of `image`. The offset is what the WCS gives, along the slit, with
-        its sign that of the column: from the source where the header and the WCS tell where it is,
-        else from the middle of the bounding box. Without a WCS that knows the sky, it is the number
-        of pixels from the middle of the image times the square root of PIXAR_SR, or 0.11 arcsec.
+        The wavelength is that of `image`. The offset is the angle along the slit from the WCS,
+        increasing with the column, relative to the position of the source in the header, or else to
+        the middle of the bounding box. Without a WCS of the sky, it is the number of pixels from
+        the middle of the image times the square root of PIXAR_SR, or times 0.11 arcsec.
 
     Raises
     ------
@@ -346,11 +344,11 @@ def image_coordinates(image: SlitImage) -> LRSCoordinates:
     finite = np.isfinite(wave)
     rows, columns = np.flatnonzero(finite.any(axis=1)), np.flatnonzero(finite.any(axis=0))
     if rows.size == 0:
-        raise LRSError(f"{image.label}: no pixel has a wavelength")
+        raise LRSError("no pixel has a wavelength", subject=image.label)
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     offset = _sky_offset(image, box)
     if offset is None:
-        offset = _plain_offset(image)[box[1]]
+        offset = _pixel_offset(image)[box[1]]
     integrations = None
     if image.is_stack:
         integrations = np.arange(1, len(image.data) + 1, dtype=float)
@@ -361,7 +359,7 @@ def image_coordinates(image: SlitImage) -> LRSCoordinates:
 
 
 def _one_axis(values: _Floats, main: int) -> _Floats:
-    """A plane as a table of its main axis, where it does not change along the other one."""
+    """Reduce a plane to its main axis, if it is constant along the other one."""
     if values.ndim == 1:
         return values
     across = 1 - main
@@ -372,35 +370,35 @@ def _one_axis(values: _Floats, main: int) -> _Floats:
     middle = np.where(known, low + (high - low) / 2, np.nan)
     steps = np.abs(np.diff(middle[known]))
     step = float(np.median(steps)) if steps.size else np.inf
-    return middle if ((high - low)[known] <= _SAME * step).all() else values
+    return middle if ((high - low)[known] <= _ONE_AXIS_TOLERANCE * step).all() else values
 
 
-def _plain_offset(image: SlitImage) -> _Floats:
+def _pixel_offset(image: SlitImage) -> _Floats:
     """Offset of each column from the middle of the image in arcsec, without a WCS."""
-    scale = _SCALE
+    scale = PIXEL_SCALE
     if image.pixel_area is not None and image.pixel_area > 0:
         scale = float((np.sqrt(image.pixel_area) * u.rad).to_value(u.arcsec))
     columns = np.arange(image.shape[1], dtype=float)
-    found: _Floats = (columns - (image.shape[1] - 1) / 2) * scale
-    return found
+    offset: _Floats = (columns - (image.shape[1] - 1) / 2) * scale
+    return offset
 
 
 def _sky_offset(image: SlitImage, box: tuple[slice, slice]) -> _Floats | None:
-    """Offset along the slit of each pixel of a box in arcsec; None where the WCS has no sky."""
+    """Offset along the slit of each pixel of a box in arcsec; None without a WCS of the sky."""
     try:
         wcs = image.wcs
         if wcs is None:
             return None
         grid = np.mgrid[box].astype(float)
         ra, dec = (np.asarray(values, dtype=float) for values in wcs(grid[1], grid[0])[:2])
-        zero = _zero(image, wcs)
+        origin = _sky_origin(image, wcs)
     except (LRSError, OSError, ValueError, TypeError, KeyError, NotImplementedError):
-        return None  # a WCS that cannot be read or used: the image can be shown without it
-    if zero is None:
+        return None  # the image can be displayed without its WCS
+    if origin is None:
         return None
-    # The sky is flat over the length of the slit: 5 arcsec, or 8 in the slitless subarray.
-    east = (np.mod(ra - zero[0] + 180.0, 360.0) - 180.0) * np.cos(np.deg2rad(zero[1])) * 3600.0
-    north = (dec - zero[1]) * 3600.0
+    # Tangent plane: the slit is 5 arcsec long, the slitless subarray 8 arcsec.
+    east = (np.mod(ra - origin[0] + 180.0, 360.0) - 180.0) * np.cos(np.deg2rad(origin[1])) * 3600.0
+    north = (dec - origin[1]) * 3600.0
     along = np.array([np.nanmedian(np.diff(values, axis=1)) for values in (east, north)])
     length = float(np.hypot(*along))
     if not np.isfinite(length) or length == 0:
@@ -410,10 +408,10 @@ def _sky_offset(image: SlitImage, box: tuple[slice, slice]) -> _Floats | None:
     return offset if (steps[np.isfinite(steps)] > 0).all() else None
 
 
-def _zero(image: SlitImage, wcs: Any) -> tuple[float, float] | None:
-    """Right ascension and declination from which offsets are counted."""
+def _sky_origin(image: SlitImage, wcs: Any) -> tuple[float, float] | None:
+    """Right ascension and declination of offset 0, in degrees."""
     if isinstance(expected_position(image), SourcePosition):
-        assert image.source_ra is not None  # there is a position
+        assert image.source_ra is not None  # it is the source of the position
         assert image.source_dec is not None
         return image.source_ra, image.source_dec
     (left, right), (bottom, top) = image.bounding_box
@@ -422,7 +420,7 @@ def _zero(image: SlitImage, wcs: Any) -> tuple[float, float] | None:
     return (ra, dec) if np.isfinite(ra) and np.isfinite(dec) else None
 
 
-# --- a spectrum -----------------------------------------------------------------------------------
+# --- spectra --------------------------------------------------------------------------------------
 
 
 class SpectrumCoordinates(Coordinates):
@@ -435,7 +433,7 @@ class SpectrumCoordinates(Coordinates):
     integrations : ndarray, optional
         Number of each integration of a stack.
     base : ndarray, optional
-        Wavelength of the elements that have no spectrum, for `update`.
+        Wavelengths of all elements, used by `update_spectrum_data` where there is no spectrum.
 
     Raises
     ------
@@ -443,7 +441,7 @@ class SpectrumCoordinates(Coordinates):
         If no value is finite.
     """
 
-    #: As of `LRSCoordinates`.
+    #: As in `LRSCoordinates`.
     owner: weakref.ref[Data] | None = None
 
     def __init__(
@@ -459,7 +457,7 @@ class SpectrumCoordinates(Coordinates):
         self.update(values.value if isinstance(values, u.Quantity) else values)
 
     def update(self, values: ArrayLike) -> None:
-        """Take other values of the same number, in the same unit."""
+        """Replace the values by as many others, in the same unit."""
         self._spectral = _Table(values)
 
     @property
@@ -469,7 +467,7 @@ class SpectrumCoordinates(Coordinates):
 
     @property
     def spectral_axis(self) -> u.Quantity:
-        """The spectral axis: a copy."""
+        """A copy of the spectral axis."""
         return u.Quantity(self._spectral.values, self.unit)
 
     @property
@@ -511,9 +509,9 @@ class SpectrumCoordinates(Coordinates):
         return found[0] if len(found) == 1 else tuple(found)
 
     def __gluestate__(self, context: Any) -> dict[str, Any]:
-        log = log_of(self.owner, context)
-        if log is not None:
-            return log
+        reference = file_reference(self.owner, context)
+        if reference is not None:
+            return reference
         arrays = {
             "values": self._spectral.values,
             "integrations": None if self._integration is None else self._integration.values,
@@ -525,7 +523,7 @@ class SpectrumCoordinates(Coordinates):
     @classmethod
     def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> SpectrumCoordinates:
         if "log" in rec:
-            return logged(rec, context).coords
+            return data_from_file(rec, context).coords
         values, integrations, base = (
             None if rec[key] is None else context.object(rec[key])
             for key in ("values", "integrations", "base")

@@ -1,14 +1,15 @@
-"""What a spectrum remembers, in a form that sessions keep.
+"""Metadata of datasets in a form that glue's sessions can save.
 
-The ``meta`` of a `~specutils.Spectrum` of this package has objects in it (header, provenance, the
-extraction itself) that glue cannot save. A `SessionMeta` holds them in the ``meta`` of a dataset and
-tells glue how to write them down.
+The ``meta`` of a `~specutils.Spectrum` of this package contains objects (header, provenance, the
+extraction itself) that glue cannot save. A `SessionMeta` holds them in the ``meta`` of a dataset
+and serialises them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,30 +27,63 @@ if TYPE_CHECKING:
 
     from glue.core import Data
 
-__all__ = ["KEY", "SessionMeta", "log_of", "logged"]
+__all__ = [
+    "KEY",
+    "RESIDUAL_KEY",
+    "SessionMeta",
+    "data_from_file",
+    "file_label",
+    "file_reference",
+    "header_cards",
+]
 
-#: Where the memory of a dataset is in its ``meta``.
+#: Key of the `SessionMeta` in the ``meta`` of a dataset.
 KEY = "lrs"
+
+#: Key in the ``meta`` of a residual with the uuid of its image and the limit of the colour scale.
+RESIDUAL_KEY = "glue_lrs_residual"
 
 #: The parts of an `Extraction` that are dicts of arrays or of a header's values.
 _MAPPINGS = ("columns", "keywords")
 
+#: Cards that describe the file rather than the data.
+_STRUCTURAL_CARDS = (
+    *("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "PCOUNT"),
+    *("GCOUNT", "EXTNAME", "EXTVER", "CHECKSUM", "DATASUM", "COMMENT", "HISTORY"),
+)
 
-def log_of(owner: weakref.ref[Data] | None, context: Any) -> dict[str, Any] | None:
-    """What a session keeps of something that belongs to a dataset which a file was read into.
+
+def header_cards(header: fits.Header) -> dict[str, Any]:
+    """Return the cards of a header that a session can save, for glue's view of the metadata."""
+    cards: dict[str, Any] = {}
+    for card in header.cards:
+        if card.keyword and card.keyword not in _STRUCTURAL_CARDS:
+            value = card.value
+            plain = isinstance(value, str | bool | int | float)
+            cards[card.keyword] = value if plain else str(value)
+    return cards
+
+
+def file_label(filename: str | None) -> str | None:
+    """Return the name of a file without folder and suffix, as the label of its dataset."""
+    return None if filename is None else Path(filename).name.partition(".fits")[0]
+
+
+def file_reference(owner: weakref.ref[Data] | None, context: Any) -> dict[str, Any] | None:
+    """Serialise an object that belongs to a dataset as a reference to the dataset's file.
 
     Parameters
     ----------
     owner : weak reference to `~glue.core.data.Data`, optional
-        The dataset that a data factory has made.
+        The dataset, made by a data factory.
     context : GlueSerializer
-        What glue gives.
+        The serialiser.
 
     Returns
     -------
     dict or None
-        Which file and dataset, so that it is taken from the file again, which may have changed; or
-        None where there is no file, or the session has the data in it.
+        The file's log and the index of the dataset, so that the object is read from the file again,
+        which may have changed; None if there is no file, or the session contains the data.
     """
     data = None if owner is None else owner()
     log = getattr(data, "_load_log", None)
@@ -58,25 +92,25 @@ def log_of(owner: weakref.ref[Data] | None, context: Any) -> dict[str, Any] | No
     return {"log": context.id(log), "item": [one is data for one in log.data].index(True)}
 
 
-def logged(rec: Mapping[str, Any], context: Any) -> Data:
-    """The dataset that `log_of` means, read again."""
+def data_from_file(rec: Mapping[str, Any], context: Any) -> Data:
+    """Return the dataset that a `file_reference` refers to, read again from its file."""
     return context.object(rec["log"]).data[rec["item"]]
 
 
 class SessionMeta(Mapping[str, Any]):
-    """A mapping that a session keeps as far as it can.
+    """A mapping whose values a session saves, if their type is supported.
 
-    Numbers, texts, lists and dicts of these, arrays, quantities, headers, tables, `Provenance` and
-    `Extraction` come back from a session; anything else is left out of it. A table comes back with
-    its columns and their units. In the same process all objects are those that were put in.
+    Numbers, strings, lists and dicts of these, arrays, quantities, headers, tables, `Provenance`
+    and `Extraction` are restored from a session; other values are not saved. Of a table, the
+    columns and their units are restored.
 
     Parameters
     ----------
     values : mapping
-        The objects, by their names.
+        The objects, by name.
     """
 
-    #: The dataset in whose meta it is, where a data factory has made that.
+    #: The dataset that has it in its ``meta``, if that was made by a data factory.
     owner: weakref.ref[Data] | None = None
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -92,36 +126,38 @@ class SessionMeta(Mapping[str, Any]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return f"<Memory of {', '.join(self._values)}>"
+        return f"<SessionMeta of {', '.join(self._values)}>"
 
     def __gluestate__(self, context: Any) -> dict[str, Any]:
-        log = log_of(self.owner, context)
-        if log is not None:
-            return log
+        reference = file_reference(self.owner, context)
+        if reference is not None:
+            return reference
         return {"values": _pairs(self._values, context)}
 
     @classmethod
     def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> SessionMeta:
         if "log" in rec:
-            return logged(rec, context).meta[KEY]
-        return cls({key: _read(state, context) for key, state in rec["values"]})
+            return data_from_file(rec, context).meta[KEY]
+        return cls({key: _restored(state, context) for key, state in rec["values"]})
 
 
 def _pairs(values: Mapping[str, Any], context: Any) -> list[list[Any]]:
-    """Keys and what can be kept of the values, as a list: a session sorts the keys of dicts."""
-    pairs = [[key, _written(one, context)] for key, one in values.items() if isinstance(key, str)]
+    """Keys and serialised values as a list, as a session sorts the keys of dicts."""
+    pairs = [
+        [key, _serialised(value, context)] for key, value in values.items() if isinstance(key, str)
+    ]
     return [pair for pair in pairs if pair[1] is not None]
 
 
-def _written(value: Any, context: Any) -> dict[str, Any] | None:
-    """What JSON is to hold of a value, under the name of its kind; None for what it cannot."""
-    # Only `context.do`, as `context.id` tells objects by their addresses: these are short-lived.
+def _serialised(value: Any, context: Any) -> dict[str, Any] | None:
+    """A value in a form for JSON, under the name of its kind; None if it is not supported."""
+    # `context.id` identifies objects by their addresses, and these are temporary: use `context.do`.
     if isinstance(value, Extraction):
-        return {"extraction": _written_extraction(value, context)}
+        return {"extraction": _serialised_extraction(value, context)}
     if isinstance(value, Provenance):
         return {"provenance": json.dumps(dict(value), default=_plain)}
     if isinstance(value, fits.Header):
-        return _written_header(value)
+        return _serialised_header(value)
     if isinstance(value, Table):
         return {"table": _pairs({name: _column(value[name]) for name in value.colnames}, context)}
     if isinstance(value, u.Quantity):
@@ -132,19 +168,19 @@ def _written(value: Any, context: Any) -> dict[str, Any] | None:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):
         return None
-    # Tuples, and keys that are no text, would come back as something else.
+    # Tuples, and keys that are not strings, would be restored as something else.
     return {"json": text} if _same(json.loads(text), value) else None
 
 
-def _written_header(header: fits.Header) -> dict[str, Any] | None:
+def _serialised_header(header: fits.Header) -> dict[str, Any] | None:
     try:
         text = LazyHeader.view(header).tostring(sep="\n", endcard=False, padding=False)
-        return {"own_header" if isinstance(header, LazyHeader) else "header": text}
+        return {"lazy_header" if isinstance(header, LazyHeader) else "header": text}
     except (ValueError, fits.VerifyError):
-        return None  # a card that FITS does not allow must not keep a session from being saved
+        return None  # an invalid card must not prevent the session from being saved
 
 
-def _written_extraction(extraction: Extraction, context: Any) -> dict[str, Any]:
+def _serialised_extraction(extraction: Extraction, context: Any) -> dict[str, Any]:
     parts: dict[str, Any] = {
         "columns": extraction.columns,
         "units": extraction.units,
@@ -157,57 +193,57 @@ def _written_extraction(extraction: Extraction, context: Any) -> dict[str, Any]:
         "aperture_weight": extraction.aperture_weight,
     }
     return {
-        name: _pairs(value, context) if name in _MAPPINGS else _written(value, context)
+        name: _pairs(value, context) if name in _MAPPINGS else _serialised(value, context)
         for name, value in parts.items()
     }
 
 
 def _keywords(extraction: Extraction) -> Mapping[str, Any]:
-    """The keywords, without those that need the WCS of a file that is gone."""
+    """The keywords, without those from the WCS if its file no longer exists."""
     try:
         return extraction.keywords
     except (LRSError, OSError):
         return getattr(extraction.keywords_source, "cards", {})
 
 
-def _read(state: Mapping[str, Any], context: Any) -> Any:
+def _restored(state: Mapping[str, Any], context: Any) -> Any:
     ((kind, value),) = state.items()
     if kind == "array":
-        return context.object(value)[()]  # a number where it was one
+        return context.object(value)[()]  # 0-d arrays to scalars
     if kind == "quantity":
         return u.Quantity(context.object(value[0])[()], u.Unit(value[1]), copy=False)
     if kind == "header":
         return fits.Header.fromstring(value, sep="\n")
-    if kind == "own_header":
+    if kind == "lazy_header":
         return LazyHeader.from_header(fits.Header.fromstring(value, sep="\n"))
     if kind == "provenance":
         return Provenance.from_dict(json.loads(value))
     if kind == "table":
-        return Table({name: _read(column, context) for name, column in value})
+        return Table({name: _restored(column, context) for name, column in value})
     if kind == "extraction":
-        return _read_extraction(value, context)
+        return _restored_extraction(value, context)
     return json.loads(value)
 
 
-def _read_extraction(state: Mapping[str, Any], context: Any) -> Extraction:
+def _restored_extraction(state: Mapping[str, Any], context: Any) -> Extraction:
     parts: dict[str, Any] = {}
     for name, value in state.items():
         if name in _MAPPINGS:
-            parts[name] = {key: _read(one, context) for key, one in value}
+            parts[name] = {key: _restored(one, context) for key, one in value}
         elif value is not None:
-            parts[name] = _read(value, context)
+            parts[name] = _restored(value, context)
     return Extraction(keywords_source=parts.pop("keywords"), **parts)
 
 
 def _column(column: Any) -> Any:
-    """A column of a table as an array, or as a quantity where it has a unit."""
+    """A column of a table as an array, or as a quantity if it has a unit."""
     if isinstance(column, u.Quantity) or getattr(column, "unit", None) is None:
         return column if isinstance(column, u.Quantity) else np.asarray(column)
     return u.Quantity(np.asarray(column), column.unit, dtype=column.dtype)
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know."""
+    """Convert a value that JSON does not support."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):
@@ -216,7 +252,7 @@ def _plain(value: Any) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether JSON gave back what it was given."""
+    """Whether two values are equal and of the same type, also within lists and dicts."""
     if isinstance(one, list):
         return isinstance(other, list) and len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, dict):

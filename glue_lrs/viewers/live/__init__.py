@@ -1,1 +1,1 @@
-"""Live extraction: the state behind the viewers, without a canvas."""
+"""Live extraction: the state that the viewers show and edit, without a toolkit."""

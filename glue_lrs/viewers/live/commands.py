@@ -1,80 +1,86 @@
-"""What is done to an extraction, for glue's stack of commands: undo and redo."""
+"""Commands of a live extraction for glue's command stack: undo and redo."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from glue.core.command import Command
-from glue.core.subset import SubsetState
+from glue.core.session import Session
+from glue.core.subset import Subset, SubsetState
+
+from glue_lrs.viewers.live.registry import live_for
+
+if TYPE_CHECKING:
+    from glue.core.subset_group import SubsetGroup
+
+    from glue_lrs.extraction.extract1d import Extract1D
 
 __all__ = ["EmptySubset", "SetOperator"]
 
 
 class SetOperator(Command):
-    """Give a live extraction another operator.
+    """Set the operator of a live extraction.
 
-    It knows the image's Data by its uuid, so that the stack keeps nothing alive and a command
-    outlives a closed extraction.
+    The image's dataset is referred to by its uuid, so that the stack keeps no data alive and a
+    command remains valid when an extraction is closed and opened again.
 
     Parameters
     ----------
     uuid : str
-        Of the image's Data.
+        The uuid of the image's dataset.
     old, new : Extract1D
         The operators before and after.
     text : str
-        How the menu calls it.
+        Label in the menu.
     """
 
     kwargs = ["uuid", "old", "new", "text"]  # noqa: RUF012 - glue's spelling
 
     uuid: str
-    old: Any
-    new: Any
+    old: Extract1D
+    new: Extract1D
     text: str
 
-    def do(self, session: Any) -> None:
+    def do(self, session: Session) -> None:
         """Set the new operator."""
         self._set(session, self.new)
 
-    def undo(self, session: Any) -> None:
+    def undo(self, session: Session) -> None:
         """Set the old operator."""
         self._set(session, self.old)
 
     @property
     def label(self) -> str:
-        """How the menu calls it."""
+        """Label in the menu."""
         return self.text
 
-    def _set(self, session: Any, operator: Any) -> None:
-        from glue_lrs.viewers.live.registry import live_for
-
+    def _set(self, session: Session, operator: Extract1D) -> None:
         live = live_for(session, self.uuid)
-        if live is not None:  # its data may have been removed meanwhile
-            live._settle(operator)
+        if live is not None:  # None if its data were removed since
+            live.accept(operator)
 
 
 class EmptySubset(Command):
-    """Empty a subset, which glue has no command for.
+    """Empty a subset; glue has no command for it.
 
     Parameters
     ----------
     subset : SubsetGroup or Subset
         The subset.
     old : SubsetState
-        What it selects before.
+        Its state before.
     """
 
     kwargs = ["subset", "old"]  # noqa: RUF012 - glue's spelling
     label = "clear the selected range"
 
-    subset: Any
-    old: Any
+    subset: Subset | SubsetGroup
+    old: SubsetState
 
-    def do(self, session: Any) -> None:
+    def do(self, session: Session) -> None:
         """Select nothing."""
         self.subset.subset_state = SubsetState()
 
-    def undo(self, session: Any) -> None:
-        """Select what was selected; of a subset that is gone nobody is told."""
+    def undo(self, session: Session) -> None:
+        """Restore the state; this has no effect if the subset was deleted."""
         self.subset.subset_state = self.old

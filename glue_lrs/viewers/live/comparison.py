@@ -1,4 +1,4 @@
-"""Comparison: a spectrum of the pipeline, or any other in glue, beside the extracted one."""
+"""Comparison: a pipeline product or another spectrum in glue to compare the extraction with."""
 
 from __future__ import annotations
 
@@ -6,67 +6,57 @@ import warnings
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
 from astropy.nddata import StdDevUncertainty
 from glue.core import Data
 from numpy.typing import NDArray
+from specutils import Spectrum
 
 from glue_lrs.errors import LRSError
 from glue_lrs.io.spectra import read_spectra
 
 if TYPE_CHECKING:
-    from specutils import Spectrum
-
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["Comparison", "comparison_of", "series"]
+__all__ = ["Comparison", "comparison_of", "flux_ratio", "series"]
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A spectrum, or a stack of them, to compare with, and where it comes from.
+    """A spectrum, or a stack of them, to compare with, and its source.
 
     Parameters
     ----------
     label : str
-        Its name.
+        Name of the spectrum.
     source : dict
-        ``path`` of the file, or ``uuid`` of the glue data: what a session keeps.
+        ``path`` of the file or ``uuid`` of the glue dataset, for sessions.
     spectra : `~specutils.Spectrum`
         Flux of shape (n_wave,) or (integration, n_wave).
     """
 
     label: str
     source: dict[str, str]
-    spectra: Any
+    spectra: Spectrum
 
     def spectrum(self, integration: int | None) -> Spectrum:
-        """The spectrum of an integration, or the median of all."""
-        from specutils import Spectrum
-
-        whole = self.spectra
-        if whole.flux.ndim == 1:
-            return whole
-        number = whole.flux.shape[0]
-        if integration is not None and integration < number:
-            return whole[integration]
+        """Return the spectrum of an integration, or the median of all."""
+        spectra = self.spectra
+        if spectra.flux.ndim == 1:
+            return spectra
+        if integration is not None and integration < spectra.flux.shape[0]:
+            return spectra[integration]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of elements without any value
-            mask = None if whole.mask is None else whole.mask.all(axis=0)
+            warnings.simplefilter("ignore")  # about elements that are NaN in all integrations
+            mask = None if spectra.mask is None else spectra.mask.all(axis=0)
             return Spectrum(
-                flux=np.nanmedian(whole.flux, axis=0), spectral_axis=whole.spectral_axis, mask=mask
+                flux=np.nanmedian(spectra.flux, axis=0),
+                spectral_axis=spectra.spectral_axis,
+                mask=mask,
             )
-
-
-def _read(path: str) -> Extraction:
-    """The single spectrum of an x1d or c1d, or the stack of an x1dints."""
-    found = read_spectra(path)
-    if len(found) != 1:
-        raise LRSError(f"{path}: has {len(found)} spectra, expected one to compare with")
-    return found[0]
 
 
 def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
@@ -75,7 +65,7 @@ def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
     Parameters
     ----------
     source : str, path-like or Data
-        An x1d, x1dints or c1d, or the glue data of a spectrum.
+        An x1d, x1dints or c1d file, or the glue dataset of a spectrum.
 
     Returns
     -------
@@ -85,47 +75,38 @@ def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
     Raises
     ------
     LRSError
-        If it is no spectrum.
+        If it is not a spectrum.
     """
     if isinstance(source, Data):
-        return Comparison(source.label, {"uuid": source.uuid}, _data_spectrum(source))
+        return Comparison(source.label, {"uuid": source.uuid}, _spectrum_of_data(source))
     path = Path(fspath(source)).expanduser().resolve()
     return Comparison(path.name, {"path": str(path)}, _read(str(path)).to_spectrum(fill="nan"))
 
 
-def series(
-    spectrum: Spectrum,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], u.UnitBase]:
-    """Wavelength in micron, ascending, flux (NaN where it is masked), and the flux's unit.
-
-    Parameters
-    ----------
-    spectrum : `~specutils.Spectrum`
-        A single spectrum.
-    """
-    wave = np.asarray(spectrum.spectral_axis.to_value(u.um, u.spectral()), dtype=float)
-    flux = np.asarray(spectrum.flux.value, dtype=float)
-    if spectrum.mask is not None:
-        flux = np.where(spectrum.mask, np.nan, flux)
-    order = np.argsort(wave, kind="stable")
-    return wave[order], flux[order], spectrum.flux.unit
+def _read(path: str) -> Extraction:
+    """Read the single spectrum of an x1d or c1d, or the stack of an x1dints."""
+    spectra = read_spectra(path)
+    if len(spectra) != 1:
+        raise LRSError(f"has {len(spectra)} spectra, expected one to compare with", subject=path)
+    return spectra[0]
 
 
-def _data_spectrum(data: Data) -> Spectrum:
-    """The specutils spectrum of the data of a spectrum."""
-    from specutils import Spectrum
-
+def _spectrum_of_data(data: Data) -> Spectrum:
+    """Make a spectrum of any glue dataset with the components wavelength and flux."""
     names = [component.label for component in data.main_components]
     if "flux" not in names or "wavelength" not in names:
         found = ", ".join(names)
-        raise LRSError(f"{data.label}: has {found}, expected the components wavelength and flux")
-    wave = np.asarray(data["wavelength"], dtype=float)
+        raise LRSError(
+            f"has {found}, expected the components wavelength and flux", subject=data.label
+        )
+    wavelength = np.asarray(data["wavelength"], dtype=float)
     flux = np.asarray(data["flux"], dtype=float)
-    axis = wave if wave.ndim == 1 else wave[0]
-    known = np.isfinite(axis)
-    if data.ndim > 2 or (data.ndim == 2 and not (wave == axis).all()) or not known.any():
-        raise LRSError(f"{data.label}: has shape {data.shape}, expected a spectrum")
-    order = np.flatnonzero(known)[np.argsort(axis[known])]
+    axis = wavelength if wavelength.ndim == 1 else wavelength[0]
+    finite = np.isfinite(axis)
+    same = data.ndim == 1 or (data.ndim == 2 and bool((wavelength == axis).all()))
+    if not same or not finite.any():
+        raise LRSError(f"has shape {data.shape}, expected a spectrum", subject=data.label)
+    order = np.flatnonzero(finite)[np.argsort(axis[finite])]
     unit = data.get_component("flux").units or ""
     error, mask = None, None
     if "uncertainty" in names:
@@ -138,3 +119,60 @@ def _data_spectrum(data: Data) -> Spectrum:
         uncertainty=error,
         mask=mask,
     )
+
+
+def series(
+    spectrum: Spectrum,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], u.UnitBase]:
+    """Return wavelength in micron, ascending, flux (NaN where it is masked), and its unit.
+
+    Parameters
+    ----------
+    spectrum : `~specutils.Spectrum`
+        A single spectrum.
+    """
+    wavelength = np.asarray(spectrum.spectral_axis.to_value(u.um, u.spectral()), dtype=float)
+    flux = np.asarray(spectrum.flux.value, dtype=float)
+    if spectrum.mask is not None:
+        flux = np.where(spectrum.mask, np.nan, flux)
+    order = np.argsort(wavelength, kind="stable")
+    return wavelength[order], flux[order], spectrum.flux.unit
+
+
+def flux_ratio(
+    extraction: Extraction | None, comparison: Spectrum | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Divide the flux of an extraction by that of a comparison.
+
+    Parameters
+    ----------
+    extraction : Extraction or None
+        A single spectrum.
+    comparison : `~specutils.Spectrum` or None
+        A single spectrum, interpolated onto the wavelengths of `extraction`.
+
+    Returns
+    -------
+    wavelength, ratio : ndarray
+        The wavelengths in micron, ascending, and the ratio, which is NaN where either spectrum is
+        masked or the comparison does not extend. Empty if there is no extraction or comparison, or
+        their units cannot be converted.
+    """
+    empty = np.empty(0), np.empty(0)
+    if extraction is None or comparison is None:
+        return empty
+    axis, flux, unit = series(comparison)
+    try:
+        flux = flux * unit.to(extraction.units["FLUX"])
+    except u.UnitConversionError:
+        return empty
+    finite = np.isfinite(flux)
+    if not finite.any():
+        return empty
+    order = np.argsort(extraction.wavelength)
+    wavelength = extraction.wavelength[order]
+    extracted = np.where(extraction.mask, np.nan, extraction.columns["FLUX"])[order]
+    reference = np.interp(wavelength, axis[finite], flux[finite], left=np.nan, right=np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = extracted / reference
+    return wavelength, np.where(np.isfinite(ratio), ratio, np.nan)

@@ -1,4 +1,4 @@
-"""Cuts: a profile across the slit."""
+"""Profile of an image across the slit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
-from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.image.pixels import lost_pixels
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
@@ -17,7 +17,7 @@ __all__ = ["CrossDispersionProfile", "cross_dispersion_profile"]
 
 
 class CrossDispersionProfile(NamedTuple):
-    """A cut across the slit: columns, the mean over some rows, and its standard deviation."""
+    """Columns, the mean over a number of rows in each, and its standard deviation."""
 
     columns: NDArray[np.float64]
     flux: NDArray[np.float64]
@@ -27,7 +27,7 @@ class CrossDispersionProfile(NamedTuple):
 def cross_dispersion_profile(
     image: SlitImage, row: float, number: int = 11
 ) -> CrossDispersionProfile:
-    """A cut across the slit: the mean over some rows.
+    """Average rows of an image to a profile across the slit.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ def cross_dispersion_profile(
     row : float
         The middle row.
     number : int
-        How many rows to average; fewer at the ends of the image.
+        Number of rows to average; fewer at the ends of the image.
 
     Returns
     -------
     CrossDispersionProfile
         Column numbers, means in the image's unit, and their standard deviations. Flagged pixels
-        and those that are not finite are left out; NaN where a column has no other.
+        and those that are not finite are excluded; columns without other pixels are NaN.
 
     Raises
     ------
@@ -50,7 +50,9 @@ def cross_dispersion_profile(
         If the image is a stack, or there is no row to average.
     """
     if image.is_stack:
-        raise LRSError(f"{image.label}: is a stack, expected one integration or the median of all")
+        raise LRSError(
+            "is a stack, expected one integration or the median of all", subject=image.label
+        )
     if number < 1 or not np.isfinite(row):
         raise LRSError(
             f"row is {row} and the number of rows {number}, expected a row and 1 or more"
@@ -58,15 +60,13 @@ def cross_dispersion_profile(
     rows = image.shape[0]
     first = round(row - (number - 1) / 2.0)
     first = min(max(first, 0), rows - 1)
-    cut = slice(first, min(max(round(row - (number - 1) / 2.0) + number, first + 1), rows))
-    values = np.asarray(image.data[cut], dtype=float)
-    good = np.isfinite(values)
-    if image.dq is not None:
-        good &= (image.dq[cut] & DO_NOT_USE) == 0
+    averaged = slice(first, min(max(round(row - (number - 1) / 2.0) + number, first + 1), rows))
+    values = np.asarray(image.data[averaged], dtype=float)
+    good = ~lost_pixels(image, averaged)
     count = good.sum(axis=0)
     empty = np.full(image.shape[1], np.nan)
     flux = np.divide(np.where(good, values, 0.0).sum(axis=0), count, out=empty, where=count > 0)
-    variance = _variance(image, cut)
+    variance = _variance(image, averaged)
     error = np.full(image.shape[1], np.nan)
     if variance is not None:
         total = np.where(good, variance, 0.0).sum(axis=0)
@@ -74,9 +74,9 @@ def cross_dispersion_profile(
     return CrossDispersionProfile(np.arange(image.shape[1], dtype=float), flux, error)
 
 
-def _variance(image: SlitImage, cut: slice) -> NDArray[np.float64] | None:
+def _variance(image: SlitImage, averaged: slice) -> NDArray[np.float64] | None:
     if image.err is not None:
-        return np.asarray(image.err[cut], dtype=float) ** 2
+        return np.asarray(image.err[averaged], dtype=float) ** 2
     planes = (image.var_poisson, image.var_rnoise, image.var_flat)
-    parts = [np.asarray(plane[cut], dtype=float) for plane in planes if plane is not None]
+    parts = [np.asarray(plane[averaged], dtype=float) for plane in planes if plane is not None]
     return np.sum(parts, axis=0) if parts else None

@@ -1,8 +1,8 @@
-"""Edges: what is drawn on an image -> the limits of an operator, and back.
+"""Regions: the aperture and the background regions of an operator as drawn on an image.
 
-A `Region` is what a hand moves: two edges as positions on the image, where pixel i reaches from
-i - 0.5 to i + 0.5. The operator stays the only truth: `regions_of` tells where its regions lie on
-an image, `operator_with` makes the operator whose regions lie elsewhere.
+A `Region` has two edges as positions on the image, where pixel i extends from i - 0.5 to i + 0.5.
+`regions_of` returns the regions of an operator on an image, `operator_with` the operator with other
+regions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -45,43 +46,43 @@ Kind = Literal["aperture", "background"]
 
 Edge = Literal["lower", "upper"]
 
-#: The end of an edge: at the first row that has a wavelength, or at the last.
+#: The end of an edge: at the first row that has a wavelength ("bottom"), or at the last ("top").
 End = Literal["bottom", "top"]
 
 Variable = Literal["pixel", "wavelength"]
 
-#: An extraction along a trace becomes polynomials in the row that leave it by no more pixels.
+#: Largest deviation in pixels of the polynomial that represents an extraction along a trace.
 TRACE_TOLERANCE = 0.01
 
-#: The highest order that is tried for it.
-_TRACE_ORDER = 6
+#: Highest order of this polynomial.
+_MAX_TRACE_ORDER = 6
 
-#: A region encloses at least a pixel.
-_LEAST = 1.0
+#: Smallest width of a region in pixels.
+_MIN_WIDTH = 1.0
 
-#: Digits of a limit that a hand has set.
+#: Decimal digits of limits that are set with the pointer.
 DIGITS = 2
 
 
 @dataclass(frozen=True)
 class Region:
-    """A region between two edges, at the position where it lies on the image.
+    """A region between two edges, at its position on the image.
 
     Parameters
     ----------
     kind : {"aperture", "background"}
-        What the region is.
+        Kind of the region.
     lower, upper : tuple of float
         Polynomial coefficients of the edges, constant term first; as positions, where pixel i
-        reaches from i - 0.5 to i + 0.5.
+        extends from i - 0.5 to i + 0.5.
     variable : {"pixel", "wavelength"}
-        What the polynomials are functions of: the row number, or the wavelength in micron. Of no
-        matter while both edges are straight; a straight edge that is tilted gets it.
+        Variable of the polynomials: the row number, or the wavelength in micron. It has no effect
+        while both edges are straight, but is used when one of them is tilted.
 
     Raises
     ------
     ReferenceFileError
-        If a value is not what is listed here.
+        If a value is not one of those listed here.
     """
 
     kind: Kind
@@ -107,7 +108,7 @@ class Region:
     def at(
         self, rows: ArrayLike, wavelength: ArrayLike
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Positions of both edges.
+        """Evaluate both edges.
 
         Parameters
         ----------
@@ -125,9 +126,9 @@ class Region:
         rows, wavelength = np.broadcast_arrays(
             np.asarray(rows, dtype=float), np.asarray(wavelength, dtype=float)
         )
-        where = rows if self.variable == "pixel" else wavelength
+        x = rows if self.variable == "pixel" else wavelength
         lower, upper = (
-            polyval(where, edge) if len(edge) > 1 else np.full(where.shape, edge[0])
+            polyval(x, edge) if len(edge) > 1 else np.full(x.shape, edge[0])
             for edge in (self.lower, self.upper)
         )
         return lower, upper
@@ -152,16 +153,15 @@ class Region:
         dx : float
             Columns to move it by.
         rows, wavelength : array_like, optional
-            Rows of the image and their wavelengths. They are needed to stop an edge that is not
-            straight before it comes nearer than a pixel to the other one; a straight one always
-            stops there.
+            Rows of the image and their wavelengths, used to keep the region at least a pixel wide
+            if an edge is not straight.
         """
         return self._changed(edge, (dx,), rows, wavelength)
 
     def with_end(
         self, edge: Edge, end: End, position: float, rows: ArrayLike, wavelength: ArrayLike
     ) -> Region:
-        """Return the region with one end of an edge elsewhere; the edge's other end stays.
+        """Return the region with one end of an edge moved; the other end of the edge stays.
 
         Parameters
         ----------
@@ -170,12 +170,12 @@ class Region:
         end : {"bottom", "top"}
             At the first row that has a wavelength, or at the last.
         position : float
-            Where the end goes, as far as a pixel is left between the edges.
+            New position of the end; limited so that the region stays at least a pixel wide.
         rows, wavelength : array_like
             Rows of the image and their wavelengths, NaN where there is none.
         """
         tilt = self._tilt(end, rows, wavelength)
-        if tilt is None:  # one row, or none: nothing to tilt about
+        if tilt is None:
             return self
         where, line = tilt
         old = self.at(*where)[0 if edge == "lower" else 1]
@@ -183,14 +183,14 @@ class Region:
         return self._changed(edge, (line[0] * change, line[1] * change), rows, wavelength)
 
     def tapered(self, end: End, dx: float, rows: ArrayLike, wavelength: ArrayLike) -> Region:
-        """Return the region with both edges' ends moved apart by `dx` columns each.
+        """Return the region with an end of both edges moved outwards by `dx` columns each.
 
         Parameters
         ----------
         end : {"bottom", "top"}
             At the first row that has a wavelength, or at the last; the other end stays.
         dx : float
-            Columns; less than 0 brings the edges together, as far as a pixel is left between them.
+            Columns. A negative value narrows the region, to a pixel at least.
         rows, wavelength : array_like
             Rows of the image and their wavelengths, NaN where there is none.
         """
@@ -200,9 +200,9 @@ class Region:
         where, line = tilt
         lower, upper = self.at(*where)
         if dx < 0:
-            dx = max(dx, min((_LEAST - float(upper - lower)) / 2.0, 0.0))
-        made = self._changed("lower", (-line[0] * dx, -line[1] * dx), rows, wavelength)
-        return made._changed("upper", (line[0] * dx, line[1] * dx), rows, wavelength)
+            dx = max(dx, min((_MIN_WIDTH - float(upper - lower)) / 2.0, 0.0))
+        region = self._changed("lower", (-line[0] * dx, -line[1] * dx), rows, wavelength)
+        return region._changed("upper", (line[0] * dx, line[1] * dx), rows, wavelength)
 
     def straightened(self, rows: ArrayLike, wavelength: ArrayLike) -> Region:
         """Return the region with straight edges, at the mean position of each.
@@ -225,14 +225,17 @@ class Region:
         lower, upper = self.lower[0] + 0.5, self.upper[0] - 0.5
         crossed = upper < lower - 1e-9
         lower, upper = round(lower, digits), round(upper, digits)
-        if not crossed:  # a width that was cut to a pixel must not become less by rounding
+        if not crossed:  # rounding must not make the region narrower than a pixel
             upper = max(upper, lower)
         return replace(self, lower=(lower - 0.5,), upper=(upper + 0.5,))
 
     def _tilt(
         self, end: End, rows: ArrayLike, wavelength: ArrayLike
     ) -> tuple[tuple[float, float], tuple[float, float]] | None:
-        """Row and wavelength of an end, and the line that is 1 there and 0 at the other end."""
+        """Row and wavelength of an end, and the line that is 1 there and 0 at the other end.
+
+        None if fewer than two rows have a wavelength.
+        """
         if end not in ("bottom", "top"):
             raise ReferenceFileError(f"end is {end!r}, expected 'bottom' or 'top'")
         rows, wavelength = np.broadcast_arrays(
@@ -241,13 +244,13 @@ class Region:
         known = np.flatnonzero(np.isfinite(wavelength))
         if known.size < 2:
             return None
-        here, there = (known[0], known[-1]) if end == "bottom" else (known[-1], known[0])
-        variable = rows if self.variable == "pixel" else wavelength
-        span = float(variable[here] - variable[there])
+        moved, fixed = (known[0], known[-1]) if end == "bottom" else (known[-1], known[0])
+        x = rows if self.variable == "pixel" else wavelength
+        span = float(x[moved] - x[fixed])
         if span == 0.0:
             return None
-        where = (float(rows[here]), float(wavelength[here]))
-        return where, (-float(variable[there]) / span, 1.0 / span)
+        where = (float(rows[moved]), float(wavelength[moved]))
+        return where, (-float(x[fixed]) / span, 1.0 / span)
 
     def _changed(
         self,
@@ -256,23 +259,23 @@ class Region:
         rows: ArrayLike | None,
         wavelength: ArrayLike | None,
     ) -> Region:
-        """Add a polynomial to an edge, as much of it as leaves a pixel between the edges."""
+        """Add a polynomial to an edge, scaled down to keep the region at least a pixel wide."""
         if edge not in ("lower", "upper"):
             raise ReferenceFileError(f"edge is {edge!r}, expected 'lower' or 'upper'")
-        made = self._plus(edge, change)
+        region = self._plus(edge, change)
         if rows is None or wavelength is None:
-            if not made.straight:
-                return made
+            if not region.straight:
+                return region
             rows, wavelength = np.zeros(1), np.zeros(1)
-        (lower, upper), (new_lower, new_upper) = (r.at(rows, wavelength) for r in (self, made))
-        old = upper - lower
-        closer = old - (new_upper - new_lower)
-        tight = closer > 0
-        room = np.maximum(old[tight] - _LEAST, 0.0)
-        part = float(np.min(room / closer[tight], initial=1.0))
-        if part >= 1.0:
-            return made
-        return self._plus(edge, [part * one for one in change])
+        (lower, upper), (new_lower, new_upper) = (r.at(rows, wavelength) for r in (self, region))
+        width = upper - lower
+        decrease = width - (new_upper - new_lower)
+        narrower = decrease > 0
+        allowed = np.maximum(width[narrower] - _MIN_WIDTH, 0.0)
+        fraction = float(np.min(allowed / decrease[narrower], initial=1.0))
+        if fraction >= 1.0:
+            return region
+        return self._plus(edge, [fraction * coefficient for coefficient in change])
 
     def _plus(self, edge: Edge, change: Sequence[float]) -> Region:
         if edge == "lower":
@@ -282,15 +285,11 @@ class Region:
 
 def _plus(edge: Sequence[float], change: Sequence[float]) -> tuple[float, ...]:
     """Sum of two polynomials."""
-    size = max(len(edge), len(change))
-    both = [*edge, *[0.0] * (size - len(edge))]
-    return tuple(
-        value + (change[power] if power < len(change) else 0.0) for power, value in enumerate(both)
-    )
+    return tuple(a + b for a, b in zip_longest(edge, change, fillvalue=0.0))
 
 
 def row_wavelength(image: SlitImage) -> NDArray[np.float64]:
-    """Wavelength of each row in micron: the mean over its pixels; NaN where no pixel has one."""
+    """Return the mean wavelength of each row in micron; NaN where no pixel has one."""
     known = np.isfinite(image.wavelength)
     count = known.sum(axis=1)
     total = np.where(known, image.wavelength, 0.0).sum(axis=1, dtype=float)
@@ -300,14 +299,14 @@ def row_wavelength(image: SlitImage) -> NDArray[np.float64]:
 def regions_of(
     operator: Extract1D, image: SlitImage, placement: Placement | None = None
 ) -> tuple[Region, ...]:
-    """Where the regions of an operator lie on an image.
+    """Return the regions of an operator at their positions on an image.
 
     Parameters
     ----------
     operator : Extract1D
         The operator.
     image : SlitImage
-        The image: it tells where the source is.
+        The image, which gives the position of the source.
     placement : Placement, optional
         ``operator.place(image)``, if it is known already.
 
@@ -315,12 +314,12 @@ def regions_of(
     -------
     tuple of Region
         First those of the aperture, then those of the background, whether or not it is subtracted.
-        An extraction of constant width along a trace is given as polynomials in the row.
+        An extraction of constant width along a trace is represented by polynomials in the row.
 
     Notes
     -----
-    Straight regions get the variable of those that are not, so that one reference can hold them
-    all; the wavelength if all are straight.
+    Straight regions get the variable of those that are not, as a reference has only one; the
+    wavelength if all are straight.
     """
     if placement is None:
         placement = operator.place(image)
@@ -359,25 +358,25 @@ def operator_with(
     regions: Sequence[Region],
     background: Background | None = None,
 ) -> Extract1D:
-    """Make the operator whose regions lie where they are drawn.
+    """Return an operator with other regions, fixed at their positions on an image.
 
     Parameters
     ----------
     operator : Extract1D
-        Where everything but the regions comes from.
+        The operator that provides all other parameters.
     image : SlitImage
-        The image that they are drawn on.
+        The image on which the regions are drawn.
     regions : sequence of Region
         All regions, those of the aperture and those of the background.
     background : Background, optional
-        Where fit, order and smoothing come from if `operator` has no background; the default is a
-        mean in each row.
+        Provides fit, order and smoothing if `operator` has no background; the default is a mean in
+        each row.
 
     Returns
     -------
     Extract1D
-        An operator that does not move: ``use_source_posn`` False, ``position_offset`` 0. A single
-        straight aperture becomes ``xstart`` and ``xstop``, any other ``src_coeff``.
+        An operator with ``use_source_posn`` False and ``position_offset`` 0. A single straight
+        aperture is expressed as ``xstart`` and ``xstop``, others as ``src_coeff``.
 
     Raises
     ------
@@ -386,27 +385,31 @@ def operator_with(
     ApertureError
         If there is no region of the aperture.
     """
-    source = [region for region in regions if region.kind == "aperture"]
-    beside = [region for region in regions if region.kind == "background"]
-    if not source:
+    apertures = [region for region in regions if region.kind == "aperture"]
+    backgrounds = [region for region in regions if region.kind == "background"]
+    if not apertures:
         raise ApertureError("no region is an aperture, expected at least one")
     limits: dict[str, Any] = _rows(operator, image)
-    if len(source) == 1 and source[0].straight:
-        (region,) = source
+    if len(apertures) == 1 and apertures[0].straight:
+        (region,) = apertures
         limits |= {
             "xstart": _tidy(region.lower[0] + 0.5),
             "xstop": _tidy(region.upper[0] - 0.5),
         }
     else:
-        limits |= {"src_coeff": _coefficients(source), "independent_var": _variable(source)}
-    made = None
-    if beside:
-        like = operator.background or background or Background(bkg_coeff=((-0.5,), (0.5,)))
-        made = replace(like, bkg_coeff=_coefficients(beside), independent_var=_variable(beside))
+        limits |= {"src_coeff": _coefficients(apertures), "independent_var": _variable(apertures)}
+    new_background = None
+    if backgrounds:
+        template = operator.background or background or Background(bkg_coeff=((-0.5,), (0.5,)))
+        new_background = replace(
+            template,
+            bkg_coeff=_coefficients(backgrounds),
+            independent_var=_variable(backgrounds),
+        )
     return replace(
         operator,
         aperture=Aperture(**limits),
-        background=made,
+        background=new_background,
         use_source_posn=False,
         reference_source_posn=None,
         position_offset=0.0,
@@ -415,13 +418,13 @@ def operator_with(
 
 
 def _tidy(value: float) -> float:
-    """A number without the rounding error of adding 0.5, if it then has a few digits only."""
+    """Remove the rounding error of adding 0.5 from a number with at most 6 decimal digits."""
     short = round(value, 6)
     return short if math.isclose(short, value, rel_tol=1e-14, abs_tol=1e-13) else value
 
 
 def _rows(operator: Extract1D, image: SlitImage) -> dict[str, float | None]:
-    """The rows of the aperture; those of the trace where that is followed."""
+    """Row limits of the aperture; those of the trace for an extraction along it."""
     aperture = operator.aperture
     rows = {"ystart": aperture.ystart, "ystop": aperture.ystop}
     if aperture.extract_width is None or aperture.src_coeff is not None:
@@ -453,7 +456,7 @@ def _coefficients(regions: Sequence[Region]) -> tuple[tuple[float, ...], ...]:
 
 
 def _variable(regions: Sequence[Region]) -> Variable:
-    """The variable that all regions of a kind share."""
+    """The common variable of all regions of a kind."""
     found = {region.variable for region in regions if not region.straight}
     if len(found) > 1:
         raise ReferenceFileError(
@@ -464,14 +467,12 @@ def _variable(regions: Sequence[Region]) -> Variable:
 
 
 def _trace_polynomial(trace: NDArray[np.float64]) -> tuple[float, ...]:
-    """Coefficients of the lowest order that follows a trace within `TRACE_TOLERANCE`."""
+    """Coefficients of the polynomial of lowest order within `TRACE_TOLERANCE` of a trace."""
     rows = np.flatnonzero(np.isfinite(trace))
     if rows.size == 0:
         raise ApertureError("the source's trace is not known in any row, expected one to follow")
-    best: Polynomial | None = None
-    for order in range(min(_TRACE_ORDER, rows.size - 1) + 1):
-        best = Polynomial.fit(rows, trace[rows], order)
-        if np.abs(best(rows) - trace[rows]).max() <= TRACE_TOLERANCE:
+    for order in range(min(_MAX_TRACE_ORDER, rows.size - 1) + 1):
+        polynomial = Polynomial.fit(rows, trace[rows], order)
+        if np.abs(polynomial(rows) - trace[rows]).max() <= TRACE_TOLERANCE:
             break
-    assert best is not None  # there is a row
-    return tuple(float(value) for value in best.convert().coef)
+    return tuple(float(value) for value in polynomial.convert().coef)

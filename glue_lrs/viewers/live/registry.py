@@ -1,10 +1,10 @@
-"""Live extractions of a session."""
+"""Registry: the live extractions of a data collection."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from glue.core import DataCollection
+from glue.core import Data, DataCollection
 from glue.core.session import Session
 
 from glue_lrs.errors import LRSError
@@ -12,36 +12,47 @@ from glue_lrs.errors import LRSError
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["REGISTRY", "live_for", "registry_of", "session_of"]
+__all__ = ["Registry", "forget", "live_for", "registry_of", "session_of"]
 
-#: Where a collection keeps its session and its extractions: they live and die with it.
-REGISTRY = "_glue_lrs_extractions"
+#: Attribute of a collection that holds its registry, which thus has the same lifetime.
+_ATTRIBUTE = "_glue_lrs_extractions"
 
 
-class _Registry:
-    """The extractions of a collection of data, by the uuid of the image's Data."""
+class Registry:
+    """The live extractions of a data collection.
+
+    Parameters
+    ----------
+    session : Session
+        The session of the collection.
+
+    Attributes
+    ----------
+    lives : dict
+        The extractions, by the uuid of the image's dataset.
+    """
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.lives: dict[str, LiveExtraction] = {}
 
 
-def live_for(where: Any, data: Any) -> LiveExtraction | None:
-    """The extraction that is open for an image.
+def live_for(where: Any, data: Data | str) -> LiveExtraction | None:
+    """Return the live extraction that is open for an image.
 
     Parameters
     ----------
     where : Application, Session or DataCollection
-        Of glue.
+        Object of glue that has the data.
     data : Data or str
-        The image's Data, that of the spectrum, or the uuid of the image's.
+        The dataset of the image or of its spectrum, or the uuid of that of the image.
 
     Returns
     -------
     LiveExtraction or None
-        None if it is not open.
+        None if none is open.
     """
-    registry = getattr(_collection(where), REGISTRY, None)
+    registry = _existing_registry(_collection(where))
     if registry is None:
         return None
     if isinstance(data, str):
@@ -50,6 +61,38 @@ def live_for(where: Any, data: Any) -> LiveExtraction | None:
         if data is live.data or data is live.spectrum_data:
             return live
     return None
+
+
+def forget(live: LiveExtraction) -> None:
+    """Remove an extraction from the registry, when it is closed."""
+    registry = _existing_registry(live.session.data_collection)
+    if registry is not None and registry.lives.get(live.data.uuid) is live:
+        del registry.lives[live.data.uuid]
+
+
+def session_of(where: Any) -> Session:
+    """Return the session of an application or a collection; make one where there is none."""
+    collection = _collection(where)
+    if isinstance(where, Session):
+        return where
+    session = getattr(where, "session", None)
+    if isinstance(session, Session):
+        return session
+    registry = _existing_registry(collection)
+    return Session(data_collection=collection) if registry is None else registry.session
+
+
+def registry_of(collection: DataCollection, session: Session) -> Registry:
+    """Return the registry of a collection; make one where there is none."""
+    registry = _existing_registry(collection)
+    if registry is None:
+        registry = Registry(session)
+        setattr(collection, _ATTRIBUTE, registry)
+    return registry
+
+
+def _existing_registry(collection: DataCollection) -> Registry | None:
+    return getattr(collection, _ATTRIBUTE, None)
 
 
 def _collection(where: Any) -> DataCollection:
@@ -62,22 +105,3 @@ def _collection(where: Any) -> DataCollection:
             "session or a data collection"
         )
     return collection
-
-
-def session_of(where: Any) -> Session:
-    collection = _collection(where)
-    if isinstance(where, Session):
-        return where
-    session = getattr(where, "session", None)
-    if isinstance(session, Session):
-        return session
-    registry = getattr(collection, REGISTRY, None)
-    return Session(data_collection=collection) if registry is None else registry.session
-
-
-def registry_of(collection: DataCollection, session: Session) -> _Registry:
-    registry = getattr(collection, REGISTRY, None)
-    if registry is None:
-        registry = _Registry(session)
-        setattr(collection, REGISTRY, registry)
-    return registry

@@ -1,4 +1,4 @@
-"""Script: the few lines of Python that repeat an extraction."""
+"""Script: lines of Python that reproduce an extraction."""
 
 from __future__ import annotations
 
@@ -22,32 +22,34 @@ _WIDTH = 88
 
 
 def python_lines(operator: Extract1D, image: SlitImage, integration: int | None = None) -> str:
-    """Write the Python that repeats an extraction.
+    """Return the Python code that reproduces an extraction.
 
     Parameters
     ----------
     operator : Extract1D
         The operator.
     image : SlitImage
-        The image, of a file.
+        The image, read from a file.
     integration : int, optional
-        Of a stack, which integration is extracted; None: the median of all.
+        The integration of a stack that is extracted; None for the median of all.
 
     Returns
     -------
     str
-        Lines that end with ``spectrum = ...``, equal to the last digit.
+        Lines that end with ``spectrum = ...``; the spectrum is identical.
 
     Raises
     ------
     LRSError
-        If the image, or the aperture correction, is in no file.
+        If the image or the aperture correction does not come from a file.
     """
     if image.path is None:
-        raise LRSError(f"{image.label}: is in no file, expected one that a script can read")
+        raise LRSError(
+            "was not read from a file, expected one that a script can read", subject=image.label
+        )
     used = {"Extract1D", "SlitImage"}
-    made = _call(operator, used, 0)
-    lines = [f"image = SlitImage.read({image.path!r})", f"extract = {made}"]
+    call = _call(operator, used, 0)
+    lines = [f"image = SlitImage.read({image.path!r})", f"extract = {call}"]
     target = "image"
     if image.is_stack:
         target += ".median()" if integration is None else f".integration({integration})"
@@ -58,7 +60,7 @@ def python_lines(operator: Extract1D, image: SlitImage, integration: int | None 
 
 
 def _call(value: Any, used: set[str], indent: int) -> str:
-    """What makes a dataclass again: a call with what is not its default."""
+    """The call that makes a dataclass, with the arguments that are not the default."""
     name = type(value).__name__
     used.add(name)
     parts = [
@@ -82,7 +84,7 @@ def _value(value: Any, key: str, used: set[str], indent: int) -> str:
         return _call(value, used, indent)
     if isinstance(value, ApertureCorrection):
         if value.filename is None:
-            raise LRSError("the aperture correction is in no file, expected one to read it from")
+            raise LRSError("the aperture correction was not read from a file, expected one to read")
         used.add("ApertureCorrection")
         path = str(Path(fspath(value.filename)).expanduser().resolve())
         return f"ApertureCorrection.read({path!r}, subarray={value.subarray!r})"

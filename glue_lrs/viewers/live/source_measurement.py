@@ -1,4 +1,4 @@
-"""Measured: what the shown image itself says of its source, and apertures that lie there."""
+"""Measurement of the source in the image that is shown, and apertures centred on it."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Measured", "centred", "measured_of"]
 
-#: Columns by which a polynomial may depart from the trace, and its greatest degree.
-_TOLERANCE, _DEGREE = 2e-3, 5
+#: Largest deviation of a polynomial from the trace in columns, and its highest degree.
+_TOLERANCE, _MAX_DEGREE = 2e-3, 5
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What `glue_lrs.measurement.curve_of_growth.measure_with_growth` says of an image.
+    """Result of `glue_lrs.measurement.curve_of_growth.measure_with_growth`.
 
     Parameters
     ----------
     measurement : Measurement
-        Where the source is, and how wide.
+        Position and width of the source.
     curve : CurveOfGrowth
-        Signal to noise against the aperture's width.
+        Signal to noise against the width of the aperture.
     background : Background or None
-        What the curve subtracted.
+        The background that is subtracted for the curve.
     """
 
     measurement: Measurement
@@ -48,28 +48,27 @@ class Measured:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user would want to know, such as that the header is wrong."""
+        """Notes for the user, such as that the header's position is wrong."""
         return (*self.measurement.notes, *self.curve.notes)
 
     def fwhm(self, wavelength: float) -> float:
-        """FWHM in columns at a wavelength in micron."""
-        found = self.measurement
-        return float(found.width(wavelength)[0]) / found.pixel_scale
+        """Return the FWHM in columns at a wavelength in micron."""
+        return float(self.measurement.width(wavelength)[0]) / self.measurement.pixel_scale
 
     def line(self, wavelength: float) -> str:
-        """What was measured, in a line: column, FWHM at a wavelength in micron, best width."""
-        found = self.measurement
+        """Summarise in a line: column, FWHM at a wavelength in micron, best width."""
+        measurement = self.measurement
         width = ""
         if np.isfinite(wavelength):
             width = f"FWHM {self.fwhm(wavelength):.2f} columns at {wavelength:.2f} µm, "
         return (
-            f"column {plus_minus(found.column, found.column_error)}, {width}"
+            f"column {plus_minus(measurement.column, measurement.column_error)}, {width}"
             f"best width {self.curve.best:.1f}"
         )
 
 
 def measured_of(image: SlitImage) -> Measured:
-    """Measure an image.
+    """Measure the source in an image.
 
     Parameters
     ----------
@@ -79,7 +78,7 @@ def measured_of(image: SlitImage) -> Measured:
     Returns
     -------
     Measured
-        What it shows. Nothing is warned of: see `Measured.notes`.
+        The measurement. There are no warnings: see `Measured.notes`.
 
     Raises
     ------
@@ -89,19 +88,19 @@ def measured_of(image: SlitImage) -> Measured:
         If it cannot be measured.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LRSWarning)  # they are the notes
+        warnings.simplefilter("ignore", LRSWarning)  # the notes have the same content
         return Measured(*measure_with_growth(image))
 
 
 def centred(
     regions: Sequence[Region], trace: NDArray[np.float64], wavelength: NDArray[np.float64]
 ) -> tuple[Region, ...]:
-    """Regions of which those of the aperture have their middle on a trace.
+    """Centre the aperture on a trace.
 
     Parameters
     ----------
     regions : sequence of Region
-        All regions. Those of the aperture move together, and stay as wide as they are; those of the
+        All regions. Those of the aperture move together and keep their widths; those of the
         background stay where they are.
     trace : ndarray
         Column in each row, shape (row,), NaN where it is not known.
@@ -111,8 +110,8 @@ def centred(
     Returns
     -------
     tuple of Region
-        In the same order. Straight edges stay straight along a straight trace; else they become
-        polynomials of what other edges depend on, or of the row.
+        The regions in the same order. Straight edges remain straight if the trace is straight;
+        otherwise they become polynomials in the variable of other edges, or in the row.
     """
     rows = np.flatnonzero(np.isfinite(trace) & np.isfinite(wavelength))
     where = rows.astype(float), wavelength[rows]
@@ -133,14 +132,14 @@ def centred(
 
 
 def _polynomial(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, ...]:
-    """Coefficients of the polynomial of the lowest degree that is good enough."""
+    """Coefficients of the polynomial of lowest degree within the tolerance."""
     if np.ptp(x) == 0.0:  # NumPy before 2.3 cannot fit a single point
         return (float(y.mean()),)
-    for degree in range(min(_DEGREE, x.size - 1) + 1):
-        made = Polynomial.fit(x, y, degree)
-        if np.abs(made(x) - y).max() <= _TOLERANCE:
+    for degree in range(min(_MAX_DEGREE, x.size - 1) + 1):
+        polynomial = Polynomial.fit(x, y, degree)
+        if np.abs(polynomial(x) - y).max() <= _TOLERANCE:
             break
-    return tuple(float(value) for value in made.convert().coef)
+    return tuple(float(value) for value in polynomial.convert().coef)
 
 
 def _sum(edge: tuple[float, ...], shift: tuple[float, ...]) -> tuple[float, ...]:

@@ -1,39 +1,49 @@
-"""Statistics of an extraction that the panel shows."""
+"""Statistics of an extraction in the selected range of wavelengths."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ExtractionStatistics", "finite_median"]
+if TYPE_CHECKING:
+    from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.viewers.live.regions import Region
+    from glue_lrs.viewers.live.subsets import Ranges
+
+__all__ = ["ExtractionStatistics", "extraction_statistics", "limits_text"]
+
+#: Fractions of lost aperture weight up to this one are rounding errors.
+_LOST_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class ExtractionStatistics:
-    """What matters while deciding where the edges go.
+    """Statistics that help to place the edges of the aperture.
 
     Parameters
     ----------
     signal_to_noise : float
         Median of flux over error in the selected wavelength range; NaN where there is none.
     ratio : float
-        Median of the flux over that of the comparison there; NaN without one.
+        Median ratio of the flux to that of the comparison in the range; NaN without a comparison.
     rows : int
         Rows in the range that are not masked.
     rows_masked : int
-        Rows in the range that are masked: their flux does not count.
+        Rows in the range that are masked.
     rows_lost : int
-        Those of `rows` in which bad pixels took some of the aperture.
+        Those of `rows` in which bad pixels reduce the effective aperture.
     most_lost : float
-        The greatest fraction of the aperture's weight that they took in one of these.
+        The largest fraction of the aperture's weight that bad pixels remove in one of these.
     limits : str
-        The aperture's edges as inclusive limits (``xstart``, ``xstop``): whole pixels are whole
-        numbers.
+        The aperture's edges as inclusive limits (``xstart``, ``xstop``): the centre of a pixel is
+        an integer.
     edges : str
-        The same as positions (``src_coeff``): pixel i reaches from i - 0.5 to i + 0.5.
+        The same as positions (``src_coeff``): pixel i extends from i - 0.5 to i + 0.5.
     """
 
     signal_to_noise: float
@@ -46,6 +56,75 @@ class ExtractionStatistics:
     edges: str
 
 
-def finite_median(values: NDArray[np.float64]) -> float:
+def extraction_statistics(
+    extraction: Extraction | None,
+    ratio: tuple[NDArray[np.float64], NDArray[np.float64]],
+    ranges: Ranges,
+    limits: tuple[str, str],
+) -> ExtractionStatistics:
+    """Compute the statistics of an extraction.
+
+    Parameters
+    ----------
+    extraction : Extraction or None
+        A single spectrum; None if the extraction failed.
+    ratio : (ndarray, ndarray)
+        Wavelength in micron and ratio to the comparison, see
+        `~glue_lrs.viewers.live.comparison.flux_ratio`.
+    ranges : tuple of (float, float)
+        The selected ranges in micron; empty for all wavelengths.
+    limits : (str, str)
+        The aperture's edges in both conventions, see `limits_text`.
+    """
+    if extraction is None:
+        return ExtractionStatistics(math.nan, math.nan, 0, 0, 0, math.nan, *limits)
+    inside = _within(extraction.wavelength, ranges)
+    good = inside & ~extraction.mask
+    with np.errstate(divide="ignore", invalid="ignore"):
+        signal_to_noise = extraction.columns["FLUX"][good] / extraction.columns["FLUX_ERROR"][good]
+    lost = extraction.lost_fraction[good]
+    return ExtractionStatistics(
+        signal_to_noise=_finite_median(signal_to_noise),
+        ratio=_finite_median(ratio[1][_within(ratio[0], ranges)]),
+        rows=int(good.sum()),
+        rows_masked=int((inside & ~good).sum()),
+        rows_lost=int((lost > _LOST_TOLERANCE).sum()),
+        most_lost=float(np.max(lost, initial=0.0)),
+        limits=limits[0],
+        edges=limits[1],
+    )
+
+
+def limits_text(regions: Sequence[Region], row: int, wavelength: float) -> tuple[str, str]:
+    """Format the edges of the aperture as inclusive limits, and as positions.
+
+    Parameters
+    ----------
+    regions : sequence of Region
+        All regions; those of the background are ignored.
+    row : int
+        The row where edges that are not straight are evaluated; it is then named in the text.
+    wavelength : float
+        Wavelength of that row in micron.
+    """
+    apertures = [region for region in regions if region.kind == "aperture"]
+    limits, edges = [], []
+    for region in apertures:
+        lower, upper = (float(edge) for edge in region.at(row, wavelength))
+        limits.append(f"{lower + 0.5:.2f} to {upper - 0.5:.2f}")
+        edges.append(f"{lower:.2f} to {upper:.2f}")
+    where = "" if all(region.straight for region in apertures) else f" in row {row}"
+    return ", ".join(limits) + where, ", ".join(edges) + where
+
+
+def _within(wavelength: NDArray[np.float64], ranges: Ranges) -> NDArray[np.bool_]:
+    """Which wavelengths lie in one of the ranges; all if there is none."""
+    inside = np.full(wavelength.shape, not ranges)
+    for low, high in ranges:
+        inside |= (wavelength >= low) & (wavelength <= high)
+    return inside
+
+
+def _finite_median(values: NDArray[np.float64]) -> float:
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else math.nan

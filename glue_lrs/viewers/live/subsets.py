@@ -1,4 +1,4 @@
-"""Subsets: what glue has selected on an image -> regions, or on a spectrum -> ranges."""
+"""Conversion of glue's subsets: of an image to regions, of a spectrum to wavelength ranges."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from glue_lrs.viewers.live.regions import Region
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.regions import Kind, Variable
 
-__all__ = ["regions_of_subset", "state_of", "wavelengths_of"]
+__all__ = ["Ranges", "regions_of_subset", "state_of", "wavelengths_of"]
 
-#: A drawn polygon becomes polynomials that leave its sides by no more pixels, if there are any up
-#: to the highest order.
-_TOLERANCE = 0.1
+#: Largest deviation in pixels of a polynomial from the side of a drawn polygon, and highest order.
+_TOLERANCE, _MAX_ORDER = 0.1, 3
 
-_ORDER = 3
+#: Fraction of the rows within the tolerance, and number of iterations of the outlier rejection.
+_MIN_FRACTION, _ITERATIONS = 0.85, 5
 
-#: Fraction of the rows that must be followed so, and how often the others are left out anew.
-_MOST, _ROUNDS = 0.85, 5
-
-#: A region encloses at least a pixel.
-_LEAST = 1.0 - 1e-9
+#: Smallest width of a region in pixels, less the rounding errors.
+_MIN_WIDTH = 1.0 - 1e-9
 
 Ranges = tuple[tuple[float, float], ...]
 
+#: Left and right edge of a selection in each row, NaN where there is none.
+_Sides = tuple[NDArray[np.float64], NDArray[np.float64]]
+
 
 def state_of(subset: Subset | SubsetGroup | SubsetState) -> SubsetState:
-    """The state of a subset, of a group of them, or itself."""
+    """Return the state of a subset or of a group of them; a state itself is returned as it is."""
     return subset if isinstance(subset, SubsetState) else subset.subset_state
 
 
@@ -58,82 +58,81 @@ def regions_of_subset(
     wavelength: NDArray[np.float64],
     variable: Variable | None = None,
 ) -> tuple[Region, ...]:
-    """Make regions of what is selected on an image.
+    """Convert a selection on an image to regions.
 
     Parameters
     ----------
     subset : Subset, SubsetGroup or SubsetState
-        A range of columns, a region of interest on the pixels, or anything that selects pixels.
+        A range of columns, a region of interest on the pixels, or any other selection of pixels.
     data : Data
         The image.
     kind : {"aperture", "background"}
-        What the regions become.
+        Kind of the regions.
     wavelength : ndarray
         Wavelength of each row in micron, NaN where there is none.
     variable : {"pixel", "wavelength"}, optional
-        What their edges become polynomials of, if they are not straight; by default the wavelength,
-        unless fewer coefficients are enough in the row number.
+        Variable of the edges, if they are not straight; by default the wavelength, unless fewer
+        coefficients suffice with the row number.
 
     Returns
     -------
     tuple of Region
-        Through all rows: straight for a range or an upright rectangle, at its very edges;
-        otherwise polynomials of the lowest order that follow its left and right side within 0.1
-        pixel, at most cubic ones. Rows where a drawn shape is less than half as wide as in the
-        middle, as at its points, do not count. Of ranges or shapes that glue's subset modes have
-        put together there is a region for each part side by side; parts of less than a pixel
-        beside others are left out.
+        Regions through all rows. A range or an upright rectangle becomes a straight region with the
+        same edges; other shapes are represented by the polynomials of lowest order, at most cubic,
+        that agree with the left and right side within 0.1 pixel, excluding rows where the shape is
+        less than half as wide as its median width. A combination of ranges or shapes becomes one
+        region for each part; parts narrower than a pixel are skipped if there are others.
 
     Raises
     ------
     ApertureError
-        If nothing is selected on the image, or less than a pixel.
+        If nothing is selected on the image, or less than a pixel across the slit.
     """
-    made: list[Region] = []
-    error: ApertureError | None = None
+    regions: list[Region] = []
+    first_error: ApertureError | None = None
     for left, right in _parts(state_of(subset), data):
         try:
             region = _region_between(left, right, kind, wavelength, variable)
-        except ApertureError as found:
-            error = error or found
+        except ApertureError as error:
+            first_error = first_error or error
             continue
-        made.append(region)
+        regions.append(region)
         if variable is None and not region.straight:
-            variable = region.variable  # one for all
-    if made:
-        return tuple(made)
-    raise error or ApertureError(
+            variable = region.variable  # the same for all regions
+    if regions:
+        return tuple(regions)
+    raise first_error or ApertureError(
         "the subset selects no pixel of the image, expected a range of columns"
     )
 
 
-def _parts(state: SubsetState, data: Data) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Left and right edge in each row, NaN where there is none, of all parts side by side."""
+def _parts(state: SubsetState, data: Data) -> list[_Sides]:
+    """The sides of all parts of a selection, from left to right."""
     rows = np.arange(data.shape[-2], dtype=float)
     row_axis, column_axis = data.pixel_component_ids[-2:]
     ranges = _ranges(state, column_axis)
     if ranges is not None:
         if not isinstance(state, RangeSubsetState):
-            ranges = _beside(ranges, data.shape[-1])
+            ranges = _on_image(ranges, data.shape[-1])
         return [(np.full(rows.size, low), np.full(rows.size, high)) for low, high in ranges]
     if isinstance(state, RoiSubsetState) and {state.xatt, state.yatt} == {column_axis, row_axis}:
-        x, y = (np.asarray(one, dtype=float) for one in state.roi.to_polygon())
+        x, y = (np.asarray(vertices, dtype=float) for vertices in state.roi.to_polygon())
         if state.xatt is row_axis:
             x, y = y, x
-        return [_sides(x, y, rows)]
-    return _outlines(state, data)
+        return [_polygon_sides(x, y, rows)]
+    return _mask_sides(state, data)
 
 
-def _beside(ranges: Ranges, columns: int) -> Ranges:
-    """Ranges as far as they are on the image; those with less than a pixel between them as one."""
-    made: list[tuple[float, float]] = []
+def _on_image(ranges: Ranges, columns: int) -> Ranges:
+    """Clip ranges to the image, and join those with less than a pixel between them."""
+    clipped: list[tuple[float, float]] = []
     for low, high in ranges:
         low, high = max(low, -0.5), min(high, columns - 0.5)
         if low < high:
-            if made and low - made[-1][1] < _LEAST:
-                low = made.pop()[0]
-            made.append((low, high))
-    return tuple(made)
+            if clipped and low - clipped[-1][1] < _MIN_WIDTH:
+                low = clipped.pop()[0]
+            clipped.append((low, high))
+    return tuple(clipped)
 
 
 def _region_between(
@@ -143,33 +142,33 @@ def _region_between(
     wavelength: NDArray[np.float64],
     variable: Variable | None,
 ) -> Region:
-    """The region between two edges that are known in some of the rows."""
+    """The region between two sides that are known in a part of the rows."""
     rows = np.arange(left.size, dtype=float)
     inside = np.isfinite(left) & np.isfinite(right)
     if not inside.any():
         raise ApertureError("the subset selects no pixel of the image, expected a range of columns")
-    known = np.asarray(inside & np.isfinite(wavelength))
-    if not known.any():
+    used = np.asarray(inside & np.isfinite(wavelength))
+    if not used.any():
         raise ApertureError("the subset selects rows without a wavelength only")
-    both = left[known], right[known]
-    wide = both[1] - both[0]
-    enough = wide >= max(1.0, float(np.median(wide)) / 2.0)  # a drawn shape ends in a point
-    if not enough.any():
-        raise ApertureError(f"the subset is {wide.max():.2f} pixels wide, expected at least 1")
-    known[known] = enough
-    both = both[0][enough], both[1][enough]
-    if all(np.ptp(side) < 1e-9 for side in both):
-        region = Region(kind, (float(both[0][0]),), (float(both[1][0]),), variable or "wavelength")
+    width = right[used] - left[used]
+    wide = width >= max(1.0, float(np.median(width)) / 2.0)  # exclude the tips of a drawn shape
+    if not wide.any():
+        raise ApertureError(f"the subset is {width.max():.2f} pixels wide, expected at least 1")
+    used[used] = wide
+    sides = left[used], right[used]
+    if all(np.ptp(side) < 1e-9 for side in sides):
+        left_edge, right_edge = (float(side[0]) for side in sides)
+        region = Region(kind, (left_edge,), (right_edge,), variable or "wavelength")
     else:
-        tried: list[Variable] = ["wavelength", "pixel"] if variable is None else [variable]
-        made = []
-        for one in tried:
-            where = (wavelength if one == "wavelength" else rows)[known]
-            lower, upper = (_polynomial(where, side) for side in both)
-            made.append(Region(kind, lower, upper, one))
-        region = min(made, key=lambda one: len(one.lower) + len(one.upper))
-    width = np.subtract(*region.at(rows[known], wavelength[known])[::-1])
-    if width.min() < _LEAST:
+        variables: list[Variable] = ["wavelength", "pixel"] if variable is None else [variable]
+        candidates = []
+        for one in variables:
+            x = (wavelength if one == "wavelength" else rows)[used]
+            lower, upper = (_polynomial(x, side) for side in sides)
+            candidates.append(Region(kind, lower, upper, one))
+        region = min(candidates, key=lambda one: len(one.lower) + len(one.upper))
+    width = np.subtract(*region.at(rows[used], wavelength[used])[::-1])
+    if width.min() < _MIN_WIDTH:
         raise ApertureError(
             f"the subset is {max(width.min(), 0.0):.2f} pixels wide, expected at least 1"
         )
@@ -177,57 +176,55 @@ def _region_between(
 
 
 def _ranges(state: SubsetState, att: Any) -> Ranges | None:
-    """The values that a subset selects, if it is made of ranges of one component alone."""
+    """The ranges that a subset selects, if it consists of ranges of one component only."""
     if isinstance(state, RangeSubsetState) and state.att is att:
         return ((float(min(state.lo, state.hi)), float(max(state.lo, state.hi))),)
     if isinstance(state, InvertState):
-        some = _ranges(state.state1, att)
-        return None if some is None else _combined(some, (), lambda one, other: not one)
-    how = {OrState: or_, AndState: and_, XorState: xor}.get(type(state))
-    if how is None:
+        ranges = _ranges(state.state1, att)
+        return None if ranges is None else _combined(ranges, (), lambda one, other: not one)
+    condition = {OrState: or_, AndState: and_, XorState: xor}.get(type(state))
+    if condition is None:
         return None
-    both = _ranges(state.state1, att), _ranges(state.state2, att)
-    if both[0] is None or both[1] is None:
+    first, second = _ranges(state.state1, att), _ranges(state.state2, att)
+    if first is None or second is None:
         return None
-    return _combined(both[0], both[1], how)
+    return _combined(first, second, condition)
 
 
-def _combined(one: Ranges, other: Ranges, how: Callable[[bool, bool], bool]) -> Ranges:
-    """Where a condition holds on being within the one and within the other ranges."""
-    ends = sorted({-inf, inf, *(end for part in (*one, *other) for end in part)})
-    made: list[tuple[float, float]] = []
+def _combined(first: Ranges, second: Ranges, condition: Callable[[bool, bool], bool]) -> Ranges:
+    """Combine two sets of ranges by a condition on the membership in each."""
+    ends = sorted({-inf, inf, *(end for one in (*first, *second) for end in one)})
+    combined: list[tuple[float, float]] = []
     for low, high in pairwise(ends):
-        inner = [any(a <= low and high <= b for a, b in some) for some in (one, other)]
-        if how(*inner):
-            if made and made[-1][1] == low:
-                low = made.pop()[0]
-            made.append((low, high))
-    return tuple(made)
+        within = [any(a <= low and high <= b for a, b in ranges) for ranges in (first, second)]
+        if condition(*within):
+            if combined and combined[-1][1] == low:
+                low = combined.pop()[0]
+            combined.append((low, high))
+    return tuple(combined)
 
 
-def _sides(
+def _polygon_sides(
     x: NDArray[np.float64], y: NDArray[np.float64], rows: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> _Sides:
     """Leftmost and rightmost point of a polygon in each row; NaN where it has none."""
     left, right = np.full(rows.size, np.inf), np.full(rows.size, -np.inf)
     for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
-        if y0 == y1:  # its ends belong to its neighbours
+        if y0 == y1:  # the adjacent sides have the same end points
             continue
         crossed = (rows >= min(y0, y1)) & (rows <= max(y0, y1))
-        at = x0 + (rows[crossed] - y0) / (y1 - y0) * (x1 - x0)
-        left[crossed] = np.minimum(left[crossed], at)
-        right[crossed] = np.maximum(right[crossed], at)
-    none = left > right
-    left[none], right[none] = np.nan, np.nan
+        position = x0 + (rows[crossed] - y0) / (y1 - y0) * (x1 - x0)
+        left[crossed] = np.minimum(left[crossed], position)
+        right[crossed] = np.maximum(right[crossed], position)
+    outside = left > right
+    left[outside], right[outside] = np.nan, np.nan
     return left, right
 
 
-def _outlines(
-    state: SubsetState, data: Data
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Outer edges of the selected pixels in each row, NaN where there is none, part by part.
+def _mask_sides(state: SubsetState, data: Data) -> list[_Sides]:
+    """Outer edges of the runs of selected pixels in each row, for each part of a selection.
 
-    There are as many parts as most rows have; the other rows do not count.
+    The number of parts is the most frequent number of runs per row; other rows are not used.
     """
     try:
         mask: NDArray[Any] = np.asarray(state.to_mask(data))
@@ -240,39 +237,42 @@ def _outlines(
     if mask.size and (mask.all(axis=1) == mask.any(axis=1)).all() and mask.any():
         raise ApertureError("the subset selects whole rows, expected a range of columns")
     steps = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    number = (steps > 0).sum(axis=1)
-    if not number.any():
+    n_runs = (steps > 0).sum(axis=1)
+    if not n_runs.any():
         return []
-    most = int(np.bincount(number[number > 0]).argmax())
-    made = np.full((2, most, mask.shape[0]), np.nan)
-    for sign, edges in ((1, made[0]), (-1, made[1])):
-        rows, columns = np.nonzero(steps[number == most] == sign)
-        edges[:, number == most] = columns.reshape(-1, most).T - 0.5
-        assert rows.size == edges.shape[0] * np.count_nonzero(number == most)
-    return list(zip(made[0], made[1], strict=True))
+    n_parts = int(np.bincount(n_runs[n_runs > 0]).argmax())
+    used = n_runs == n_parts
+    left, right = np.full((2, n_parts, mask.shape[0]), np.nan)
+    for sign, edges in ((1, left), (-1, right)):
+        _, columns = np.nonzero(steps[used] == sign)
+        edges[:, used] = columns.reshape(-1, n_parts).T - 0.5
+    return list(zip(left, right, strict=True))
 
 
-def _polynomial(where: NDArray[np.float64], side: NDArray[np.float64]) -> tuple[float, ...]:
-    """Coefficients of the lowest order that follows a side; a few rows may be those of an end."""
-    highest = min(_ORDER, np.unique(where).size - 1)
-    for order in range(highest + 1):
-        near = np.ones(where.shape, dtype=bool)
-        for _ in range(_ROUNDS):
-            found = Polynomial.fit(where[near], side[near], order)
-            off = np.abs(found(where) - side)
-            near = np.asarray(off <= 3 * max(_TOLERANCE, float(np.median(off))))
-        if np.mean(off <= _TOLERANCE) >= _MOST:
+def _polynomial(x: NDArray[np.float64], side: NDArray[np.float64]) -> tuple[float, ...]:
+    """Coefficients of the polynomial of lowest order that follows a side.
+
+    Outliers are rejected, such as the rows at the ends of a drawn shape.
+    """
+    max_order = min(_MAX_ORDER, np.unique(x).size - 1)
+    for order in range(max_order + 1):
+        used = np.ones(x.shape, dtype=bool)
+        for _ in range(_ITERATIONS):
+            polynomial = Polynomial.fit(x[used], side[used], order)
+            deviation = np.abs(polynomial(x) - side)
+            used = np.asarray(deviation <= 3 * max(_TOLERANCE, float(np.median(deviation))))
+        if np.mean(deviation <= _TOLERANCE) >= _MIN_FRACTION:
             break
-    return tuple(float(value) for value in np.atleast_1d(found.convert().coef))
+    return tuple(float(value) for value in np.atleast_1d(polynomial.convert().coef))
 
 
-def wavelengths_of(subset: Any, data: Data) -> Ranges:
-    """Ranges of wavelengths that a subset selects of a spectrum, ascending.
+def wavelengths_of(subset: Subset | SubsetGroup | SubsetState, data: Data) -> Ranges:
+    """Return the ranges of wavelength that a subset selects in a spectrum, ascending.
 
     Parameters
     ----------
-    subset : Subset or SubsetState
-        Anything that selects elements of the spectrum.
+    subset : Subset, SubsetGroup or SubsetState
+        Any selection of elements of the spectrum.
     data : Data
         A spectrum with the component ``wavelength``, ascending.
 
@@ -280,23 +280,23 @@ def wavelengths_of(subset: Any, data: Data) -> Ranges:
     -------
     tuple of (float, float)
         The range itself, if it is one; otherwise first and last wavelength of each run of selected
-        elements. Nothing where no element is selected.
+        elements. Empty if no element is selected.
     """
     state = state_of(subset)
-    if type(state) is SubsetState:  # nothing yet; glue would keep its mask, and the data, forever
+    if type(state) is SubsetState:  # empty; glue would cache its mask, and with it the data
         return ()
     component = data.find_component_id("wavelength")
     if isinstance(state, RangeSubsetState) and state.att is component:
         return ((float(min(state.lo, state.hi)), float(max(state.lo, state.hi))),)
     try:
         mask = np.asarray(state.to_mask(data), dtype=bool)
-    except Exception:  # a state of anyone's: an error here would end glue's broadcast to others
+    except Exception:  # of any package: an error here would end glue's broadcast to other listeners
         return ()
-    wave = np.asarray(data[component])
-    known = np.isfinite(wave)
-    wave, mask = wave[known], mask[known]
+    wavelength = np.asarray(data[component])
+    known = np.isfinite(wavelength)
+    wavelength, mask = wavelength[known], mask[known]
     ends = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1)))
     return tuple(
-        (float(wave[first]), float(wave[stop - 1]))
+        (float(wavelength[first]), float(wavelength[stop - 1]))
         for first, stop in zip(ends[::2], ends[1::2], strict=True)
     )

@@ -1,4 +1,4 @@
-"""What the viewers of an extraction share: they find it by the data shown, and follow it."""
+"""Base classes of the viewers: they find the live extraction of their data and follow it."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ from glue.core import BaseData, Data
 from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.datasets.datasets import is_lrs_image, no_image
-from glue_lrs.viewers.live.live_extraction import META
+from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
+from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.open import open_extraction
+from glue_lrs.viewers.live.persistence import image_uuid
 from glue_lrs.viewers.live.registry import live_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from glue_lrs.viewers.canvas.live_view import LiveView
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 __all__ = [
     "ICON_SIZE",
     "SUBTOOLS",
     "FollowsExtraction",
-    "HasHand",
+    "HasPointerView",
     "ShowsOneImage",
     "busy",
     "live_of",
     "settle",
 ]
 
-#: Of the tools: the image's window is narrow.
+#: Size of the icons of tools; small, as the window of the image is narrow.
 ICON_SIZE = QtCore.QSize(18, 18)
-#: What is behind the tools that are menus.
+#: Tools in the menus of the toolbar.
 SUBTOOLS = {"save": ["mpl:save"], "window": ["window:movetab", "window:title"]}
 
 
 @contextmanager
 def busy() -> Iterator[None]:
-    """Show the cursor of a program at work."""
+    """Show the cursor of a busy program."""
     QtWidgets.QApplication.setOverrideCursor(QtCore.Qt.WaitCursor)
     try:
         yield
@@ -47,10 +49,15 @@ def busy() -> Iterator[None]:
 
 
 def settle(seconds: float = 0.5) -> None:
-    """Let layouts and timers have their turn.
+    """Process pending events, of layouts and timers, for some seconds.
 
-    By an event loop: every ``processEvents`` of PySide6 6.12 loses a reference to None, and enough
-    of them end the program.
+    In an event loop, as every ``processEvents`` of PySide6 6.12 loses a reference to None, which
+    finally aborts the process.
+
+    Parameters
+    ----------
+    seconds : float
+        Duration.
     """
     loop = QtCore.QEventLoop()
     QtCore.QTimer.singleShot(round(1000 * seconds), loop.quit)
@@ -58,7 +65,7 @@ def settle(seconds: float = 0.5) -> None:
 
 
 def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | None:
-    """The live extraction that a dataset belongs to.
+    """The live extraction of a dataset.
 
     Parameters
     ----------
@@ -67,12 +74,12 @@ def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | 
     data : glue.core.Data
         An LRS image or a live spectrum.
     make : bool
-        Whether to open an extraction for an LRS image that has none.
+        Whether to open an extraction for an LRS image without one.
 
     Returns
     -------
     LiveExtraction or None
-        None if the data has none.
+        None if there is none.
     """
     if not isinstance(data, Data):
         return None
@@ -81,9 +88,8 @@ def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | 
         return found
     if make and is_lrs_image(data):
         return open_extraction(session, data)
-    # The spectrum of a session that is being restored may come before its image.
-    stored = data.meta.get(META)
-    uuid = stored.get("image") if isinstance(stored, dict) else None
+    # A session may restore the spectrum before its image.
+    uuid = image_uuid(data)
     for image in session.data_collection:
         if uuid is not None and image.uuid == uuid and is_lrs_image(image):
             open_extraction(session, image)
@@ -92,28 +98,28 @@ def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | 
 
 
 class FollowsExtraction:
-    """Mixin of glue viewers that follow the live extraction of the data they show.
+    """Mixin of glue viewers that follow the live extraction of their data.
 
-    Subclasses call `find_live` when layers were added and override `attach` and `detach`.
+    Subclasses call `find_live` after layers are added and override `attach` and `detach`.
     """
 
     live: LiveExtraction | None = None
     _followed: list[tuple[str, Callable[..., None]]]
 
     def initialize_toolbar(self) -> None:
-        """Small icons."""
+        """Make the toolbar, with small icons."""
         super().initialize_toolbar()  # type: ignore[misc]
         self.toolbar.setIconSize(ICON_SIZE)  # type: ignore[attr-defined]
 
     def find_live(self, *, make: bool = True) -> None:
-        """Attach to the extraction of the first layer that has one."""
+        """Attach to the extraction of the first layer with one."""
         if self.live is not None:
             return
         for layer in self.shown_data():
             try:
                 live = live_of(self.session, layer, make=make)  # type: ignore[attr-defined]
             except LRSError as error:
-                self.complain(str(error))
+                self.show_error(panel_text(error))
                 continue
             if live is not None:
                 self.live = live
@@ -122,8 +128,8 @@ class FollowsExtraction:
                 self.follow("closed", self._live_closed)
                 return
 
-    def complain(self, text: str) -> None:
-        """Tell in one line what went wrong."""
+    def show_error(self, text: str) -> None:
+        """Show an error message in one line."""
         self.set_status(text)  # type: ignore[attr-defined]
 
     @classmethod
@@ -133,7 +139,7 @@ class FollowsExtraction:
         return viewer
 
     def shown_data(self) -> list[BaseData]:
-        """The datasets (not the subsets) shown."""
+        """The datasets, without subsets, that are shown."""
         return [
             state.layer
             for state in self.state.layers  # type: ignore[attr-defined]
@@ -141,20 +147,20 @@ class FollowsExtraction:
         ]
 
     def follow(self, name: str, function: Callable[..., None]) -> None:
-        """Call a function with each new value of a property of the extraction."""
+        """Call a function when a property of the extraction changes."""
         assert self.live is not None
         self.live.add_callback(name, function)
         self._followed.append((name, function))
 
     def attach(self, live: LiveExtraction) -> None:
-        """Begin to follow."""
+        """Follow an extraction."""
         raise NotImplementedError
 
     def detach(self) -> None:
-        """End it; called once, before `live` becomes None."""
+        """Stop following; called once, before `live` becomes None."""
 
     def leave_live(self) -> None:
-        """Forget the extraction."""
+        """Disconnect from the extraction."""
         if self.live is None:
             return
         for name, function in self._followed:
@@ -168,55 +174,55 @@ class FollowsExtraction:
             self.leave_live()
 
     def remove_data(self, data: Any) -> None:
-        """Let go of an extraction whose data leaves."""
+        """Remove a dataset, and disconnect from its extraction."""
         if self.live is not None and data in (self.live.data, self.live.spectrum_data):
             self.leave_live()
         super().remove_data(data)  # type: ignore[misc]
 
     def closeEvent(self, event: Any) -> None:  # noqa: N802
-        """Let go before the canvas is gone."""
+        """Disconnect before the canvas is deleted."""
         super().closeEvent(event)  # type: ignore[misc]
         if event.isAccepted():
             self.leave_live()
-            # Glue's list of layers goes on to listen after Qt has deleted it.
+            # glue's list of layers stays subscribed after Qt has deleted it
             self.session.hub.unsubscribe_all(self._view.layer_list)  # type: ignore[attr-defined]
 
 
-class HasHand(FollowsExtraction):
-    """Mixin of viewers in which a view takes the mouse while no tool of glue's is chosen."""
+class HasPointerView(FollowsExtraction):
+    """Mixin of viewers with a view that responds to the mouse while no tool of glue is active."""
 
-    _free = True
+    _pointer_enabled = True
 
     @property
-    def hand(self) -> Any:
-        """The view that takes the mouse; None while there is none."""
+    def pointer_view(self) -> LiveView | None:
+        """The view that responds to the mouse; None without an extraction."""
         raise NotImplementedError
 
     def initialize_toolbar(self) -> None:
-        """Let glue's tools have the mouse while one is chosen."""
+        """Make the toolbar, whose tools disable the pointer of the view while active."""
         super().initialize_toolbar()
         toolbar = self.toolbar  # type: ignore[attr-defined]
-        toolbar.tool_activated.connect(lambda: self.let_hand(False))
-        toolbar.tool_deactivated.connect(lambda: self.let_hand(True))
+        toolbar.tool_activated.connect(lambda: self.enable_pointer(False))
+        toolbar.tool_deactivated.connect(lambda: self.enable_pointer(True))
 
-    def let_hand(self, free: bool | None = None) -> None:
-        """Give the view the mouse, or take it away; by default as it was before."""
-        self._free = self._free if free is None else free
-        if self.hand is not None:
-            self.hand.active = self._free
+    def enable_pointer(self, enabled: bool | None = None) -> None:
+        """Enable or disable the pointer of the view; by default as before."""
+        self._pointer_enabled = self._pointer_enabled if enabled is None else enabled
+        if self.pointer_view is not None:
+            self.pointer_view.active = self._pointer_enabled
 
 
 class ShowsOneImage(FollowsExtraction):
     """Mixin of viewers that show one LRS image and no subsets."""
 
     def add_data(self, data: Any) -> bool:
-        """Add an LRS image, unless there is another one."""
+        """Add an LRS image, unless another one is shown."""
         if not is_lrs_image(data):
-            self.complain(no_image(data))
+            self.show_error(not_an_image(data))
             return False
         if self.live is not None and data is not self.live.data:
             name = self.LABEL  # type: ignore[attr-defined]
-            self.complain(f"{data.label}: the {name} shows {self.live.data.label} already")
+            self.show_error(f"{data.label}: the {name} shows {self.live.data.label} already")
             return False
         added: bool = super().add_data(data)  # type: ignore[misc]
         if added:
@@ -224,5 +230,5 @@ class ShowsOneImage(FollowsExtraction):
         return added
 
     def add_subset(self, subset: Any) -> bool:
-        """No subset is shown."""
+        """Return False: subsets are not shown."""
         return False

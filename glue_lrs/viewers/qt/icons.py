@@ -1,4 +1,4 @@
-"""Icons of our tools, drawn in SVG files beside this module."""
+"""Icons of the tools: SVG files in the folder ``icons``."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _FOLDER = Path(__file__).parent / "icons"
 
 
 def icon(name: str) -> str:
-    """Path of an icon's file."""
+    """Path of the file of an icon."""
     return str(_FOLDER / f"{name}.svg")

@@ -1,4 +1,4 @@
-"""The image viewer: an LRS image with the aperture and the background regions drawn on it."""
+"""The image viewer: an LRS image with editable aperture and background regions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from glue_qt.viewers.image.mouse_mode import RoiClickAndDragMode
 from matplotlib import colormaps
 
 from glue_lrs.errors import LRSError
+from glue_lrs.viewers.canvas.image_editor import ImageEditor
 from glue_lrs.viewers.datasets.coordinates import LRSCoordinates
-from glue_lrs.viewers.datasets.datasets import is_lrs_image, no_image
+from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
+from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.qt.base import SUBTOOLS, FollowsExtraction, busy
 from glue_lrs.viewers.qt.icons import icon
 from glue_lrs.viewers.qt.tooltips import (
@@ -38,12 +40,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LRSImageLayerArtist", "LRSImageLayerState", "LRSImageState", "LRSImageViewer"]
 
-#: Percentiles of the pixels between which the colours lie.
+#: Percentiles of the pixels at the limits of the stretch.
 _CUTS = (1.0, 99.7)
-#: How far below the median they go at most, as part of what they go above it.
+#: Maximum range below the median, relative to that above.
 _BELOW = 0.1
 _LABEL_SIZE = 9
-#: What astropy's axes must know of pixels to label them.
+#: Coordinates of astropy's axes for pixels.
 _PIXELS = {
     "type": ("scalar", "scalar"),
     "name": ("column", "row"),
@@ -54,10 +56,10 @@ _PIXELS = {
 
 
 class LRSImageLayerState(ImageLayerState):
-    """A layer that can show the median over all integrations of a stack, which glue cannot."""
+    """A layer that can show the median of the integrations of a stack."""
 
     def get_sliced_data(self, view: Any = None, bounds: Any = None) -> NDArray[Any]:
-        """The pixels to draw, as in the parent."""
+        """The pixels to draw."""
         plane = getattr(self.viewer_state, "median_plane", None)
         if plane is None or getattr(self.attribute, "label", None) != "flux":
             return super().get_sliced_data(view=view, bounds=bounds)
@@ -76,15 +78,15 @@ class LRSImageLayerState(ImageLayerState):
 
 
 class LRSImageState(ImageViewerState):
-    """The state of the viewer; its limits may be those of the part of an image that has light."""
+    """The state of the viewer, whose limits may be those of the illuminated part of an image."""
 
-    #: Called to reset the limits where something else than the layers decides them.
+    #: Called to reset the limits if they are not those of the layers.
     home: Callable[[], None] | None = None
-    #: The median of all integrations, while it is shown.
+    #: The median of all integrations while it is shown.
     median_plane: Any = None
 
     def reset_limits(self) -> None:
-        """Show all there is to see."""
+        """Reset the limits."""
         if self.home is None:
             super().reset_limits()
         else:
@@ -92,13 +94,13 @@ class LRSImageState(ImageViewerState):
 
 
 class LRSImageLayerArtist(ImageLayerArtist):
-    """The artist of that layer."""
+    """Artist of an `LRSImageLayerState`."""
 
     _layer_state_cls = LRSImageLayerState
 
 
 class EditMode(RoiClickAndDragMode):
-    """What the mouse does while no tool is chosen: it edits the aperture, or drags a subset."""
+    """Mouse mode while no tool is active: edit regions, or drag a subset."""
 
     def activate(self) -> None:
         super().activate()
@@ -109,13 +111,13 @@ class EditMode(RoiClickAndDragMode):
         self._viewer.editing = False
 
     def press(self, event: Any) -> None:
-        """Leave to the editor what it takes; a press elsewhere may be on a subset."""
+        """Handle a press on a subset, unless the editor handles it."""
         editor = self._viewer.editor
         if editor is None or not editor.wants(event):
             super().press(event)
 
     def _deselect_roi(self, event: Any) -> None:
-        """Keep the subset that is edited: the next range replaces it, as a click means nothing."""
+        """Keep the edited subset, which the next range replaces: a click does not deselect."""
         self._roi = None
         self._subset = None
 
@@ -140,7 +142,7 @@ class AddBackgroundTool(CheckableTool):
 
 @viewer_tool
 class ApertureMenu(SimpleToolMenu):
-    """Apertures to begin with: a menu."""
+    """Menu of apertures at the source, and the default."""
 
     tool_id = "lrs:aperture"
     icon = icon("source")
@@ -149,7 +151,7 @@ class ApertureMenu(SimpleToolMenu):
 
 @viewer_tool
 class ToSourceTool(Tool):
-    """Move the aperture to where the source is measured."""
+    """Move the aperture to the measured position of the source."""
 
     tool_id = "lrs:source"
     icon = icon("source")
@@ -157,7 +159,7 @@ class ToSourceTool(Tool):
     tool_tip = TO_SOURCE_HINT
 
     def activate(self) -> None:
-        self.viewer.ask("to_source")
+        self.viewer.run_method("to_source")
 
 
 @viewer_tool
@@ -170,7 +172,7 @@ class ThreeFWHMTool(Tool):
     tool_tip = THREE_FWHM_HINT
 
     def activate(self) -> None:
-        self.viewer.ask("three_fwhm")
+        self.viewer.run_method("three_fwhm")
 
 
 @viewer_tool
@@ -183,7 +185,7 @@ class BestWidthTool(Tool):
     tool_tip = BEST_WIDTH_HINT
 
     def activate(self) -> None:
-        self.viewer.ask("best_width")
+        self.viewer.run_method("best_width")
 
 
 @viewer_tool
@@ -196,12 +198,12 @@ class DefaultTool(Tool):
     tool_tip = "Go back to the default aperture of this kind of file"
 
     def activate(self) -> None:
-        self.viewer.ask("default")
+        self.viewer.run_method("default")
 
 
 @viewer_tool
 class ResidualTool(Tool):
-    """Show the residual, or the image again."""
+    """Show or hide the residual."""
 
     tool_id = "lrs:residual"
     icon = icon("residual")
@@ -211,11 +213,11 @@ class ResidualTool(Tool):
     def activate(self) -> None:
         live = self.viewer.live
         if live is not None:
-            self.viewer.ask("hide_residual" if live.residual_shown else "residual")
+            self.viewer.run_method("hide_residual" if live.residual_shown else "residual")
 
 
 class LRSImageViewer(FollowsExtraction, ImageViewer):
-    """The image with dispersion upwards, and the aperture to be moved by hand."""
+    """The image, dispersion upwards, with editable regions."""
 
     LABEL = "LRS image"
     _state_cls = LRSImageState
@@ -244,13 +246,13 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         "lrs:aperture": ["lrs:source", "lrs:fwhm", "lrs:best", "lrs:default"],
     }
 
-    editor: Any = None
+    editor: ImageEditor | None = None
     _editing = True
     _restored = False
 
     def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
         super().__init__(session, parent=parent, state=state)
-        self.mpl_widget.canvas.setMinimumSize(220, 200)  # glue cannot draw axes without a pixel
+        self.mpl_widget.canvas.setMinimumSize(220, 200)  # glue fails on axes of zero size
         self._restored = state is not None
         self.state.x_axislabel_size = self.state.y_axislabel_size = _LABEL_SIZE
         self.state.x_ticklabel_size = self.state.y_ticklabel_size = _LABEL_SIZE
@@ -259,14 +261,14 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.figure.canvas.mpl_connect("resize_event", self._resized)
 
     def _resized(self, *_: Any) -> None:
-        """Draw the pixels at once, where glue stretches the old ones for half a second."""
+        """Draw at once; glue would stretch the old image for half a second."""
         if self.axes._composite_image is not None:
             self.axes._composite_image.on_release()
 
     # --- layers ------------------------------------------------------------------------------
 
     def add_data(self, data: BaseData) -> bool:
-        """Add an image; the first one decides the look of the viewer."""
+        """Add an image; the first one sets stretch and limits."""
         first = not self.state.layers
         added = super().add_data(data)
         if added and first and is_lrs_image(data):
@@ -276,17 +278,17 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         residual = self.live is not None and data is self.live.residual_data
         other = not is_lrs_image(data) and isinstance(data.coords, LRSCoordinates)
         if added and other and not residual:
-            self.complain(no_image(data))  # it is shown, but there is nothing to extract
+            self.show_error(not_an_image(data))  # it is shown but cannot be extracted
         return added
 
     def get_data_layer_artist(self, layer: Any = None, layer_state: Any = None) -> Any:
-        """Our own artist for LRS images."""
+        """The artist of a dataset: `LRSImageLayerArtist` for LRS images."""
         if is_lrs_image(layer):
             return self.get_layer_artist(LRSImageLayerArtist, layer=layer, layer_state=layer_state)
         return super().get_data_layer_artist(layer=layer, layer_state=layer_state)
 
     def _set_look(self, data: Any) -> None:
-        """A stretch for faint light beside bright, and the part of the image that has any."""
+        """Set a stretch that shows faint and bright pixels, and the limits."""
         layer = self.state.layers[0]
         layer.attribute = data.id["flux"]
         flux = np.asarray(data["flux"])
@@ -295,7 +297,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         finite = flux[np.isfinite(flux)]
         if finite.size:
             low, middle, high = (float(v) for v in np.percentile(finite, [_CUTS[0], 50, _CUTS[1]]))
-            low = max(low, middle - _BELOW * (high - middle))  # not down to a subtracted nod
+            low = max(low, middle - _BELOW * (high - middle))  # not down to a negative trace
             if high > low:
                 layer.v_min, layer.v_max = low, high
         layer.stretch = "arcsinh"
@@ -309,7 +311,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
 
     @property
     def editing(self) -> bool:
-        """Whether the mouse edits regions: no other tool has it."""
+        """Whether the mouse edits regions: no other tool is active."""
         return self._editing
 
     @editing.setter
@@ -320,8 +322,6 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
 
     def attach(self, live: LiveExtraction) -> None:
         """Draw the regions and the handles."""
-        from glue_lrs.viewers.canvas.image_editor import ImageEditor
-
         self.editor = ImageEditor(self.axes, live)
         self.editor.active = self._editing
         self.editor.on_adding = self._adding_changed
@@ -339,7 +339,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             self._show_bounding_box()
 
     def detach(self) -> None:
-        """Take them away."""
+        """Remove the editor."""
         self.state.home = None
         self.state.remove_callback("layers", self._layers_changed)
         if self.editor is not None:
@@ -349,37 +349,37 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.state.remove_callback("slices", self._slice_chosen)
 
     def _adding_changed(self, on: bool) -> None:
-        """Let the tool's button go up once a region is drawn."""
+        """Deactivate the tool once a region is drawn."""
         tool = getattr(self.toolbar, "active_tool", None)
         if not on and isinstance(tool, AddBackgroundTool):
             self.toolbar.active_tool = None
 
     def add_background(self, on: bool) -> None:
-        """Begin or end the mode in which a drag makes a background region."""
+        """Set whether the next drag adds a background region."""
         if self.editor is not None:
             self.editor.active = on or self._editing
             self.editor.adding = on
 
-    def ask(self, name: str) -> None:
-        """Call a method of the extraction; an error of ours becomes its message."""
+    def run_method(self, name: str) -> None:
+        """Call a method of the extraction; an `LRSError` becomes its message."""
         if self.live is None:
             return
         try:
             with busy():
                 getattr(self.live, name)()
         except LRSError as error:
-            self.live.message = str(error)
+            self.live.message = panel_text(error)
 
     # --- the residual ------------------------------------------------------------------------
 
     def add_subset(self, subset: Any) -> bool:
-        """Add a subset, but not that of the residual over that of the image."""
+        """Add a subset of the image, not its equal of the residual."""
         if self.live is not None and subset.data is self.live.residual_data:
             return False
         return bool(super().add_subset(subset))
 
     def remove_data(self, data: Any) -> None:
-        """The residual does not stay when its image leaves."""
+        """Remove a dataset, and with the image its residual."""
         if self.live is not None and data is self.live.data:
             residual = self.live.residual_data
             if self._residual_layer() is not None:
@@ -393,7 +393,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         return next((one for one in self.state.layers if one.layer is residual), None)
 
     def _show_residual(self, *_: Any, restored: bool = False) -> None:
-        """Show the residual above the image in colours that tell plus from minus, or hide it."""
+        """Show the residual above the image in diverging colours, or hide it."""
         live = self.live
         if live is None or live.residual_data is None:
             return
@@ -402,7 +402,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             if layer is not None:
                 self.remove_data(live.residual_data)
             return
-        if layer is not None and restored:  # as the session has it
+        if layer is not None and restored:  # with the style of the session
             return
         if layer is None:
             self.add_data(live.residual_data)
@@ -416,13 +416,13 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             layer.visible = True
 
     def _layers_changed(self, *_: Any) -> None:
-        """Who deletes the residual's layer wants it off."""
+        """Hide the residual if its layer was deleted."""
         live = self.live
         if live is not None and live.residual_shown and self._residual_layer() is None:
             live.hide_residual()
 
     def _show_bounding_box(self) -> None:
-        """Limits that show where there is light, with a margin to drag beyond."""
+        """Set the limits to the illuminated part, with a margin for drags."""
         if self.live is None:
             return
         (left, right), (bottom, top) = self.live.image.bounding_box
@@ -432,7 +432,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             self.state.y_min, self.state.y_max = max(bottom - 4, -2.5), min(top + 4, rows + 1.5)
 
     def _show_integration(self, *_: Any) -> None:
-        """Show the integration that is extracted, or the median of all."""
+        """Show the integration of the extraction, or the median of all."""
         if self.live is None or not self._shows_stack():
             return
         number = self.live.integration
@@ -440,10 +440,10 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         slices = (number or 0, *self.state.slices[1:])
         if tuple(self.state.slices) != slices:
             self.state.slices = slices
-        self._redraw_image()
+        self.redraw_image()
 
     def _slice_chosen(self, *_: Any) -> None:
-        """Glue's own slider chooses an integration."""
+        """Extract the integration of glue's slider."""
         if self.live is None or not self._shows_stack():
             return
         chosen = int(self.state.slices[0])
@@ -459,7 +459,8 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             and len(self.state.slices) == 3
         )
 
-    def _redraw_image(self) -> None:
+    def redraw_image(self) -> None:
+        """Draw the image again from the data."""
         if self.axes._composite_image is not None:
             self.axes._composite_image.invalidate_cache()
         self.redraw()
@@ -468,12 +469,12 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
 
     def _set_wcs(self, *args: Any, **kwargs: Any) -> None:
         super()._set_wcs(*args, **kwargs)
-        fresh = len(self.axes._all_coords) == 1  # another layer does not begin the axes anew
+        fresh = len(self.axes._all_coords) == 1  # another layer does not reset the axes
         if self._wcs_set and fresh and is_lrs_image(self.state.reference_data):
             self._decorate()
 
     def _update_axes(self, *args: Any) -> None:
-        """Labels with units."""
+        """Label the axes with units."""
         if not is_lrs_image(self.state.reference_data):
             super()._update_axes(*args)
             return
@@ -487,7 +488,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.redraw()
 
     def _decorate(self) -> None:
-        """Wavelength on the left, columns below, rows on the right, arcseconds above."""
+        """Place the labels: wavelength left, columns below, rows right, arcseconds above."""
         along, across = self.axes.coords[1], self.axes.coords[0]
         overlay = self.axes.get_coords_overlay("pixel", coord_meta=_PIXELS)
         sides = ((along, "l"), (across, "t"), (overlay[0], "b"), (overlay[1], "r"))

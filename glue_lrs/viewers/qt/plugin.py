@@ -4,18 +4,18 @@ from __future__ import annotations
 
 __all__ = ["MENU_LABEL", "setup"]
 
-#: Entry of the Plugins menu, and what a tab is called.
+#: Entry of the Plugins menu.
 MENU_LABEL = "MIRI LRS extraction"
-#: What glue calls the colours of a residual: it shows no colours that it has no name for.
+#: Name in glue of the colour map of residuals; glue offers registered maps only.
 DIVERGING = "Blue-Red"
 
 
 def setup() -> None:
-    """Register viewers, tools and the Plugins menu; do nothing where there is no glue-qt."""
+    """Register viewers, tools and menus; do nothing without glue-qt."""
     try:
         import glue_qt  # noqa: F401
         import qtpy.QtWidgets  # noqa: F401
-    except ImportError:  # qtpy's errors are ImportErrors as well
+    except ImportError:  # includes the errors of qtpy
         return
 
     import matplotlib
@@ -32,7 +32,9 @@ def setup() -> None:
         if viewer not in qt_client.members:
             qt_client.add(viewer)
     if all(label != DIVERGING for label, _ in colormaps.members):
-        colormaps.add(DIVERGING, matplotlib.colormaps["RdBu_r"])  # red is plus, as in our pictures
+        colormaps.add(
+            DIVERGING, matplotlib.colormaps["RdBu_r"]
+        )  # red is positive, as in the figures
     if all(label != MENU_LABEL for label, _ in menubar_plugin.members):
         menubar_plugin.add(MENU_LABEL, open_from_menu)
     if "lrs" not in startup_action.members:

@@ -1,4 +1,4 @@
-"""The slit profile viewer: a cut across the slit at the cursor, with the edges to be dragged."""
+"""The slit profile viewer: cross-dispersion profile at the crosshair, with editable regions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from glue.viewers.matplotlib.state import MatplotlibDataViewerState, MatplotlibL
 from glue_qt.viewers.matplotlib.data_viewer import MatplotlibDataViewer
 from qtpy import QtWidgets
 
-from glue_lrs.viewers.qt.base import SUBTOOLS, HasHand, ShowsOneImage
+from glue_lrs.viewers.canvas.profile_editor import ProfileEditor
+from glue_lrs.viewers.qt.base import SUBTOOLS, HasPointerView, ShowsOneImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,13 +21,13 @@ __all__ = ["SlitProfileLayerArtist", "SlitProfileViewer"]
 
 
 class SlitProfileLayerArtist(MatplotlibLayerArtist):
-    """Stands for an image of which a cut is shown; the editor draws it."""
+    """Artist of an image; the editor draws its profile."""
 
     _layer_state_cls = MatplotlibLayerState
     is_computing = False
 
     def update(self) -> None:
-        """The editor follows the extraction by itself."""
+        """Do nothing: the editor follows the extraction."""
 
 
 class SlitProfileState(MatplotlibDataViewerState):
@@ -36,13 +37,13 @@ class SlitProfileState(MatplotlibDataViewerState):
     home: Callable[[], None] | None = None
 
     def reset_limits(self) -> None:
-        """Show all there is to see."""
+        """Reset the limits."""
         if self.home is not None:
             self.home()
 
 
 class SlitProfileOptions(QtWidgets.QWidget):
-    """The options of the viewer: how many rows make a cut."""
+    """The options of the viewer: the number of rows to average."""
 
     def __init__(self, viewer_state: Any, session: Any) -> None:
         super().__init__()
@@ -54,8 +55,8 @@ class SlitProfileOptions(QtWidgets.QWidget):
         layout.addRow("rows averaged", self.rows)
 
 
-class SlitProfileViewer(HasHand, ShowsOneImage, MatplotlibDataViewer):
-    """Flux across the slit, averaged over rows about the cursor."""
+class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
+    """Flux across the slit, averaged over rows around the crosshair."""
 
     LABEL = "LRS slit profile"
     _state_cls = SlitProfileState
@@ -66,28 +67,26 @@ class SlitProfileViewer(HasHand, ShowsOneImage, MatplotlibDataViewer):
     tools: ClassVar[list[str]] = ["save", "mpl:home", "mpl:pan", "mpl:zoom", "window"]
     subtools: ClassVar[dict[str, list[str]]] = SUBTOOLS
 
-    editor: Any = None
+    editor: ProfileEditor | None = None
 
     def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
         super().__init__(session, parent=parent, state=state)
-        self.mpl_widget.canvas.setMinimumSize(240, 160)  # glue cannot draw axes without a pixel
+        self.mpl_widget.canvas.setMinimumSize(240, 160)  # glue fails on axes of zero size
         self.axes.resizer.margins = [0.7, 0.12, 0.42, 0.12]
         self.axes.resizer.on_resize(None)
         self.state.x_axislabel_size = self.state.y_axislabel_size = 9
         self.state.x_ticklabel_size = self.state.y_ticklabel_size = 9
 
     @property
-    def hand(self) -> Any:
-        """The editor of the edges."""
+    def pointer_view(self) -> ProfileEditor | None:
+        """The editor."""
         return self.editor
 
     def attach(self, live: LiveExtraction) -> None:
-        """Draw the cut and its edges."""
-        from glue_lrs.viewers.canvas.profile_editor import ProfileEditor
-
+        """Draw the profile and the regions."""
         self.editor = ProfileEditor(self.axes, live)
         self.editor.on_hint = self.set_status
-        self.let_hand()
+        self.enable_pointer()
         self._home()
         self.state.home = self._home
         self.state.x_axislabel = self.axes.get_xlabel()
@@ -99,7 +98,7 @@ class SlitProfileViewer(HasHand, ShowsOneImage, MatplotlibDataViewer):
         self.follow("rows_averaged", self._show_rows)
 
     def _home(self) -> None:
-        """Show the columns that have light: of a full frame those of the slit."""
+        """Show the illuminated columns, which in a full frame are those of the slit."""
         if self.editor is not None and self.live is not None:
             self.editor.reset_limits()
             (left, right), _ = self.live.image.bounding_box
@@ -107,7 +106,7 @@ class SlitProfileViewer(HasHand, ShowsOneImage, MatplotlibDataViewer):
             self.axes.set_xlim(max(left - 2, -0.5), min(right + 2, last))
 
     def detach(self) -> None:
-        """Take it away."""
+        """Remove the editor."""
         self.state.home = None
         if self.editor is not None:
             self.editor.on_hint = None
@@ -124,4 +123,4 @@ class SlitProfileViewer(HasHand, ShowsOneImage, MatplotlibDataViewer):
             self.options.rows.setValue(number)
 
     def apply_roi(self, roi: Any, override_mode: Any = None) -> None:
-        """No subset is made here."""
+        """Do nothing: regions of interest make no subsets here."""

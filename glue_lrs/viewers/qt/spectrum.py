@@ -1,4 +1,4 @@
-"""The spectrum viewer: flux with its errors, live where it comes from an extraction."""
+"""The spectrum viewer: flux with errors, live if it is that of an extraction."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from glue_qt.viewers.profile import ProfileViewer
 from glue_qt.viewers.profile.layer_style_editor import ProfileLayerStyleEditor
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.datasets.datasets import is_lrs_image
-from glue_lrs.viewers.qt.base import SUBTOOLS, HasHand, live_of
+from glue_lrs.viewers.canvas.spectrum_plot import SpectrumPlot
+from glue_lrs.viewers.datasets.images import is_lrs_image
+from glue_lrs.viewers.live.messages import panel_text
+from glue_lrs.viewers.qt.base import SUBTOOLS, HasPointerView, live_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,22 +34,22 @@ _LABEL_SIZE = 9
 
 
 class SpectrumLayerArtist(ProfileLayerArtist):
-    """A line with an error band; nothing where a live extraction draws the same data."""
+    """A line with an error band, unless a live extraction draws the same data."""
 
-    #: What glue's desktop asks of artists that compute in threads: a spectrum is too small for it.
+    #: Required by glue-qt of profile artists; a spectrum is computed without a thread.
     is_computing = False
 
     def __init__(
         self, axes: Any, viewer_state: Any, layer_state: Any = None, layer: Any = None
     ) -> None:
-        self._band: Any = None
+        self.band: Any = None
         self.mpl_artists: list[Any] = []
-        #: Whether something else draws this layer.
+        #: Whether a `SpectrumPlot` draws this layer.
         self.drawn_elsewhere = False
         super().__init__(axes, viewer_state, layer_state=layer_state, layer=layer)
 
     def update(self) -> None:
-        """Draw anew, unless something else draws the layer."""
+        """Redraw the layer, unless a `SpectrumPlot` draws it."""
         if not self.drawn_elsewhere:
             super().update()
 
@@ -55,12 +57,12 @@ class SpectrumLayerArtist(ProfileLayerArtist):
         if not self.drawn_elsewhere:
             super()._update_profile(force=force, **kwargs)
 
-    def give_up(self, given: bool) -> None:
-        """Leave the drawing of this layer to something else, or take it back."""
-        self.drawn_elsewhere = given
+    def set_drawn_elsewhere(self, on: bool) -> None:
+        """Set whether a `SpectrumPlot` draws this layer."""
+        self.drawn_elsewhere = on
         for artist in self.mpl_artists:
-            artist.set_visible(not given and self.state.visible)
-        if not given:
+            artist.set_visible(not on and self.state.visible)
+        if not on:
             self._reset_cache()
             self.update()
 
@@ -69,22 +71,22 @@ class SpectrumLayerArtist(ProfileLayerArtist):
         self._draw_band()
 
     def _draw_band(self) -> None:
-        if self._band is not None:
-            self._band.remove()
-            self.mpl_artists.remove(self._band)
-            self._band = None
+        if self.band is not None:
+            self.band.remove()
+            self.mpl_artists.remove(self.band)
+            self.band = None
         error = self._error()
         profile = self.state.profile if error is not None else None
         if error is None or profile is None or len(profile[0]) != len(error):
             return
         x, y = profile
         with np.errstate(invalid="ignore"):
-            self._band = self.axes.fill_between(x, y - error, y + error, lw=0)
-        self.mpl_artists.append(self._band)
+            self.band = self.axes.fill_between(x, y - error, y + error, lw=0)
+        self.mpl_artists.append(self.band)
         self._style_band()
 
     def _error(self) -> NDArray[np.float64] | None:
-        """Standard deviations of a 1-D layer that has them, in the unit shown."""
+        """Standard deviations of a 1-D layer in the unit shown; None without any."""
         data = self.layer
         if isinstance(data, Subset) or not isinstance(data, Data) or data.ndim != 1:
             return None
@@ -98,11 +100,11 @@ class SpectrumLayerArtist(ProfileLayerArtist):
         return np.asarray(UnitConverter().to_unit(data, self.state.attribute, found, unit))
 
     def _style_band(self) -> None:
-        if self._band is not None:
-            self._band.set_facecolor(self.state.color)
-            self._band.set_alpha(0.25 * (self.state.alpha or 1.0))
-            self._band.set_visible(self.state.visible)
-            self._band.set_zorder(self.state.zorder)
+        if self.band is not None:
+            self.band.set_facecolor(self.state.color)
+            self.band.set_alpha(0.25 * (self.state.alpha or 1.0))
+            self.band.set_visible(self.state.visible)
+            self.band.set_zorder(self.state.zorder)
 
     def _update_visual_attributes(self) -> None:
         if not self.enabled:
@@ -115,21 +117,21 @@ class SpectrumLayerArtist(ProfileLayerArtist):
 
 
 class LRSSpectrumState(ProfileViewerState):
-    """The state of the viewer; its limits may be those of a live spectrum."""
+    """The state of the viewer, whose limits may be those of a live spectrum."""
 
-    #: Called to reset the limits where something else than the layers decides them.
+    #: Called to reset the limits if they are not those of the layers.
     home: Callable[[], None] | None = None
 
     def reset_limits(self) -> None:
-        """Show all there is to see."""
+        """Reset the limits."""
         if self.home is None:
             super().reset_limits()
         else:
             self.home()
 
 
-class LRSSpectrumViewer(HasHand, ProfileViewer):
-    """Flux against wavelength, of live extractions and of any 1-D spectrum beside them."""
+class LRSSpectrumViewer(HasPointerView, ProfileViewer):
+    """Flux against wavelength, of live extractions and of other 1-D spectra."""
 
     LABEL = "LRS spectrum"
     _state_cls = LRSSpectrumState
@@ -147,12 +149,12 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
     ]
     subtools: ClassVar[dict[str, list[str]]] = SUBTOOLS
 
-    plot: Any = None
+    plot: SpectrumPlot | None = None
     _syncing = False
 
     def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
         super().__init__(session, parent=parent, state=state)
-        self.mpl_widget.canvas.setMinimumSize(240, 180)  # glue cannot draw axes without a pixel
+        self.mpl_widget.canvas.setMinimumSize(240, 180)  # glue fails on axes of zero size
         self.ratio_axes = self.figure.add_axes([0.1, 0.1, 0.8, 0.2], sharex=self.axes)
         self.ratio_axes.set_visible(False)
         self.figure.canvas.mpl_connect("resize_event", self._place_axes)
@@ -161,19 +163,19 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
         self._place_axes()
 
     @property
-    def hand(self) -> Any:
+    def pointer_view(self) -> SpectrumPlot | None:
         """The plot of the live spectrum."""
         return self.plot
 
     # --- layers ------------------------------------------------------------------------------
 
     def add_data(self, data: BaseData) -> bool:
-        """Add a spectrum; of an LRS image, its live spectrum."""
+        """Add a spectrum, or the live spectrum of an LRS image."""
         if is_lrs_image(data):
             try:
                 live = live_of(self.session, data, make=True)
             except LRSError as error:
-                self.complain(str(error))
+                self.show_error(panel_text(error))
                 return False
             data = live.spectrum_data  # type: ignore[union-attr]
         added = super().add_data(data)
@@ -185,13 +187,13 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
         return added
 
     def add_subset(self, subset: Any) -> bool:
-        """Show the flux of a subset."""
+        """Add a subset and show its flux."""
         added = super().add_subset(subset)
         self._show_flux(subset)
         return added
 
     def _show_flux(self, layer: Any) -> None:
-        """Show the flux of a layer that has one, where glue takes the first component."""
+        """Show the flux of a layer, if it has one, instead of its first component."""
         data = getattr(layer, "data", layer)
         flux = data.find_component_id("flux")
         for state in self.state.layers:
@@ -203,9 +205,9 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
     # --- the extraction ----------------------------------------------------------------------
 
     def attach(self, live: LiveExtraction) -> None:
-        """Let the live spectrum be drawn by what can follow a mouse."""
+        """Draw the live spectrum by a `SpectrumPlot`."""
         for artist in self._live_artists(live):
-            artist.give_up(True)
+            artist.set_drawn_elsewhere(True)
         self._make_plot(None)
         self.state.home = self._home
         self.state.add_callback("y_display_unit", self._unit_chosen)
@@ -215,7 +217,7 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
         self._show_ratio()
 
     def detach(self) -> None:
-        """Draw the layer as any other."""
+        """Draw the live spectrum as any other layer."""
         assert self.live is not None
         self.state.home = None
         self.state.remove_callback("y_display_unit", self._unit_chosen)
@@ -228,17 +230,15 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
         if legend is not None:
             legend.remove()
         for artist in self._live_artists(self.live):
-            artist.give_up(False)
+            artist.set_drawn_elsewhere(False)
 
     def _make_plot(self, unit: str | None) -> None:
-        from glue_lrs.viewers.canvas.spectrum_plot import SpectrumPlot
-
         if self.plot is not None:
             self.plot.close()
         assert self.live is not None
         self.plot = SpectrumPlot(self.axes, self.live, ratio_axes=self.ratio_axes, unit=unit)
-        self.let_hand()
-        self.plot.reset_limits()  # glue has set the limits while the plot was made
+        self.enable_pointer()
+        self.plot.reset_limits()  # glue sets limits while the plot is made
         self._sync_unit()
 
     def _live_artists(self, live: LiveExtraction) -> list[SpectrumLayerArtist]:
@@ -272,7 +272,7 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
             self._syncing = False
 
     def _unit_chosen(self, unit: str | None) -> None:
-        """Somebody has chosen a unit of the flux among the options."""
+        """Draw the live spectrum in the unit of the viewer's options."""
         if self.plot is None or self._syncing or not unit:
             return
         if unit == self.plot.unit.replace("µ", "u"):
@@ -286,9 +286,9 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
             self._syncing = False
 
     def _x_unit_chosen(self, unit: str | None) -> None:
-        """The live spectrum is drawn in micron only."""
+        """Reset the unit: a live spectrum is drawn in micron only."""
         if self.plot is not None and unit not in (None, "", "um", "micron"):
-            self.complain("a live spectrum is shown in micron")
+            self.show_error("a live spectrum is shown in micron")
             self.state.x_display_unit = "um"
             self.plot.reset_limits()
 
@@ -306,14 +306,14 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
         self.redraw()
 
     def draw_legend(self, *args: Any) -> None:
-        """Leave the live spectrum's legend alone unless glue's is asked for."""
+        """Draw glue's legend; for a live spectrum only if it is enabled."""
         if self.plot is None or self.state.legend.visible:
             super().draw_legend(*args)
 
     # --- axes --------------------------------------------------------------------------------
 
     def _show_ratio(self, *_: Any) -> None:
-        """Show the ratio below the spectrum where there is something to compare with."""
+        """Show the ratio below the spectrum if there is a comparison."""
         if self.live is None:
             return
         shown = self.live.comparison is not None
@@ -328,7 +328,7 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
             self.plot.reset_limits()
 
     def _place_axes(self, *_: Any) -> None:
-        """Margins in inches, and a fifth of the height for the ratio."""
+        """Place the axes, with margins in inches and a fifth of the height for the ratio."""
         left, right, bottom, top = _MARGINS
         width, height = self.figure.get_size_inches()
         lower = 0.0
@@ -343,7 +343,7 @@ class LRSSpectrumViewer(HasHand, ProfileViewer):
         self.axes.resizer.on_resize(None)
 
     def fit_limits(self) -> None:
-        """Limits that show the spectra but not their wildest values."""
+        """Set the limits to the range of the spectra without outliers."""
         low, high = np.inf, -np.inf
         for layer in self.state.layers:
             try:

@@ -1,55 +1,52 @@
-"""A tab with the image, its spectrum, the slit profile and the panel, laid out together."""
+"""A tab with image, spectrum, slit profile and panel."""
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.datasets.datasets import is_lrs_image, no_image
+from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
+from glue_lrs.viewers.live.live_extraction import LiveExtraction
+from glue_lrs.viewers.live.messages import panel_text
+from glue_lrs.viewers.live.open import open_extraction
 from glue_lrs.viewers.qt.image import LRSImageViewer
 from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 
-if TYPE_CHECKING:
-    from glue_lrs.viewers.live.live_extraction import LiveExtraction
-
 __all__ = ["extract_layer", "lay_out", "open_from_menu", "open_startup", "open_tab"]
 
-#: Least and greatest width of the panel.
+#: Minimum and maximum width of the panel.
 _PANEL = (300, 350)
-#: Part of the remaining width that is the image's.
+#: Fraction of the remaining width for the image.
 _IMAGE = 0.40
-#: Part of the height that is the spectrum's.
+#: Fraction of the height for the spectrum.
 _SPECTRUM = 0.58
 
 
 def open_tab(app: Any, source: Any) -> LiveExtraction:
-    """Open a tab for an image: the image, its spectrum, the slit profile and the panel.
+    """Open a tab for an image, with its spectrum, its slit profile and a panel.
 
     Parameters
     ----------
     app : GlueApplication or Session
         The application, or its session.
     source : LiveExtraction, Data, SlitImage, str or path-like
-        The image; anything that `open_extraction` takes.
+        The image; any argument of `open_extraction`.
 
     Returns
     -------
     LiveExtraction
-        What is shown.
+        The extraction that is shown.
 
     Raises
     ------
     LRSError
         If the image cannot be extracted.
     """
-    from glue_lrs.viewers.live.live_extraction import LiveExtraction
-    from glue_lrs.viewers.live.open import open_extraction
-
     app = getattr(app, "application", app)
     live = source
     if not isinstance(source, LiveExtraction):
@@ -70,13 +67,13 @@ def open_tab(app: Any, source: Any) -> LiveExtraction:
     app.tab_bar.rename_tab(index, next(one for one in names if one not in taken))
     page = app.tab(index)
     lay_out(page)
-    if made[0] is not None:  # the image has the focus: its tools and options are what one needs
+    if made[0] is not None:  # show the tools and options of the image
         page.setActiveSubWindow(made[0]._mdi_wrapper)
     return live
 
 
 def _use_new_tab(app: Any) -> None:
-    """A new tab, unless the current one is empty."""
+    """Open a new tab, unless the current one is empty."""
     page = app.current_tab
     if not hasattr(page, "addSubWindow") or page.subWindowList():
         app.new_tab()
@@ -88,7 +85,7 @@ def lay_out(page: QtWidgets.QMdiArea) -> None:
     Parameters
     ----------
     page : QMdiArea
-        The tab. It is laid out again when its size changes, until a hand moves a window.
+        The tab. It is laid out again when its size changes, until a user moves a window.
     """
     keeper = page.findChild(_Layout)
     if keeper is None:
@@ -97,7 +94,7 @@ def lay_out(page: QtWidgets.QMdiArea) -> None:
 
 
 class _Layout(QtCore.QObject):
-    """Keeps the windows of a tab in place while the tab is resized, until a hand moves one."""
+    """Layout of the windows of a tab, applied on resizing until a user moves a window."""
 
     def __init__(self, page: QtWidgets.QMdiArea) -> None:
         super().__init__(page)
@@ -115,7 +112,7 @@ class _Layout(QtCore.QObject):
             windows = self._page.subWindowList()
             if all(w.geometry() == self._placed.get(w) for w in windows if w in self._placed):
                 self.apply()
-        except RuntimeError:  # the tab is gone
+        except RuntimeError:  # the tab is deleted
             pass
 
     def apply(self) -> None:
@@ -123,7 +120,7 @@ class _Layout(QtCore.QObject):
         kinds: dict[type, Any] = {}
         for window in self._page.subWindowList():
             kinds.setdefault(type(window.widget()), window)
-        area = self._page.contentsRect()  # the viewport may have scroll bars, which then go
+        area = self._page.contentsRect()  # without scroll bars, which disappear
         width, height = area.width(), area.height()
         panel = min(max(width // 4, _PANEL[0]), _PANEL[1])
         if ExtractionPanel in kinds:
@@ -144,11 +141,11 @@ class _Layout(QtCore.QObject):
                 self._placed[kinds[kind]] = kinds[kind].geometry()
 
 
-# --- where a user finds it -----------------------------------------------------------------------
+# --- menus ---------------------------------------------------------------------------------
 
 
 def open_from_menu(session: Any, data_collection: Any) -> None:
-    """Plugins > MIRI LRS extraction: for the selected image, else for all, else ask for a file.
+    """Plugins > MIRI LRS extraction: open tabs of the selected images, all images, or a file.
 
     Parameters
     ----------
@@ -166,31 +163,31 @@ def open_from_menu(session: Any, data_collection: Any) -> None:
         )
         images = [path] if path else []
     for image in images:
-        _open_or_tell(app, image)
+        _open_or_warn(app, image)
 
 
 def open_startup(session: Any, data_collection: Any) -> None:
-    """``glue --startup=lrs``: a tab for each LRS image."""
+    """``glue --startup=lrs``: open a tab for each LRS image."""
     for image in [data for data in data_collection if is_lrs_image(data)]:
-        _open_or_tell(session.application, image)
+        _open_or_warn(session.application, image)
 
 
 def extract_layer(data: Any, data_collection: Any) -> None:
-    """Right click on a dataset > MIRI LRS extraction."""
+    """Context menu of a dataset > MIRI LRS extraction."""
     app = _application_of(data_collection)
     if app is None:
         return
     if not is_lrs_image(data):
-        QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", no_image(data))
+        QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", not_an_image(data))
         return
-    _open_or_tell(app, data)
+    _open_or_warn(app, data)
 
 
-def _open_or_tell(app: Any, image: Any) -> None:
+def _open_or_warn(app: Any, image: Any) -> None:
     try:
         open_tab(app, image)
     except LRSError as error:
-        QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", str(error))
+        QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", panel_text(error))
 
 
 def _selected(app: Any) -> list[Any]:
@@ -199,17 +196,16 @@ def _selected(app: Any) -> list[Any]:
 
 
 def _not_shown(app: Any, images: list[Any]) -> list[Any]:
-    """The images that have no tab yet; all of them, if none has one too few."""
+    """The images without a tab; all images if each has one."""
     viewers = itertools.chain.from_iterable(app.viewers)
     shown = {id(v.live.data) for v in viewers if isinstance(v, LRSImageViewer) and v.live}
     return [image for image in images if id(image) not in shown] or images
 
 
 def _application_of(data_collection: Any) -> Any:
-    """The application that shows a collection: glue's layer actions are not told."""
-    from glue_qt.app import GlueApplication
-
+    """The application that shows a collection, which glue does not pass to layer actions."""
+    # not by its class: importing `glue_qt.app` takes more than a second
     for widget in QtWidgets.QApplication.topLevelWidgets():
-        if isinstance(widget, GlueApplication) and widget.data_collection is data_collection:
+        if getattr(widget, "data_collection", None) is data_collection:
             return widget
     return None

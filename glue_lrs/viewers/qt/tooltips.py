@@ -1,4 +1,4 @@
-"""Words: what panel and tools say of the same thing."""
+"""Tool tips that the panel and the tools of the image share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CachedText looks like Matplotlib's own text."""
+"""CachedText looks like the text of Matplotlib."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from glue_lrs.viewers.canvas.cached_text import CachedText
 
-WORDS = "edges 26.50 .. 34.50"
+TEXT = "edges 26.50 .. 34.50"
 
 
 def ink(*texts: Text, dpi: int = 100) -> np.ndarray:
@@ -26,10 +26,10 @@ def ink(*texts: Text, dpi: int = 100) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dpi", [72, 100, 200])
-@pytest.mark.parametrize("words", [WORDS, "row 193, 10.800 µm:  3.93 ± 0.49 µJy"])
-def test_words_are_as_long_and_dark_as_matplotlib_draws_them(words: str, dpi: int) -> None:
-    quick = ink(CachedText(0.1, 0.5, words, fontsize=9), dpi=dpi)
-    plain = ink(Text(0.1, 0.5, words, fontsize=9), dpi=dpi)
+@pytest.mark.parametrize("text", [TEXT, "row 193, 10.800 µm:  3.93 ± 0.49 µJy"])
+def test_text_is_as_long_and_dark_as_that_of_matplotlib(text: str, dpi: int) -> None:
+    quick = ink(CachedText(0.1, 0.5, text, fontsize=9), dpi=dpi)
+    plain = ink(Text(0.1, 0.5, text, fontsize=9), dpi=dpi)
     assert quick.sum() == pytest.approx(plain.sum(), rel=0.05)
     spans = [np.ptp(np.flatnonzero(one.any(axis=0))) for one in (quick, plain)]
     assert spans[0] == pytest.approx(spans[1], rel=0.03)
@@ -40,7 +40,7 @@ def test_words_are_as_long_and_dark_as_matplotlib_draws_them(words: str, dpi: in
 @pytest.mark.parametrize("ha", ["left", "center", "right"])
 @pytest.mark.parametrize("va", ["bottom", "center", "top"])
 def test_the_box_is_where_it_is_put(ha: str, va: str) -> None:
-    text = CachedText(0.5, 0.5, WORDS, fontsize=9, ha=ha, va=va, edge="black")
+    text = CachedText(0.5, 0.5, TEXT, fontsize=9, ha=ha, va=va, edge="black")
     found = ink(text)[::-1]
     width, height = text.size(100)
     columns, rows = (np.flatnonzero(found.any(axis=axis)) for axis in (0, 1))
@@ -56,8 +56,8 @@ def test_lines_go_down() -> None:
     assert ink(CachedText(0.1, 0.5, "")).sum() == 0
 
 
-def test_other_kinds_of_files_have_real_text(tmp_path: Path) -> None:
+def test_vector_formats_have_text(tmp_path: Path) -> None:
     figure = Figure()
-    figure.add_artist(CachedText(0.1, 0.5, WORDS, color="#D55E00"))
+    figure.add_artist(CachedText(0.1, 0.5, TEXT, color="#D55E00"))
     figure.savefig(tmp_path / "a.svg")
     assert "<image" not in (tmp_path / "a.svg").read_text()

@@ -1,4 +1,4 @@
-"""SpectrumPlot: what is drawn of a live spectrum, and how little is drawn anew."""
+"""SpectrumPlot: what is drawn of a live spectrum, and how little is redrawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from glue.core.edit_subset_mode import AndNotMode
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import KeyEvent, MouseEvent
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from specutils import Spectrum
@@ -23,7 +22,9 @@ from specutils import Spectrum
 from glue_lrs import Aperture, Extract1D, SlitImage
 from glue_lrs.viewers import LiveExtraction, open_extraction
 from glue_lrs.viewers.canvas.image_editor import ImageEditor
-from glue_lrs.viewers.canvas.spectrum_plot import SpectrumPlot, band_outlines
+from glue_lrs.viewers.canvas.shapes import band_outlines
+from glue_lrs.viewers.canvas.spectrum_plot import SpectrumPlot
+from tests.helpers.canvas import Pointer
 
 Maker = Callable[..., SlitImage]
 ROWS, COLUMNS = 60, 45
@@ -66,28 +67,18 @@ def plot(live: LiveExtraction) -> SpectrumPlot:
     return made
 
 
-def draws(plot: SpectrumPlot) -> list[Any]:
-    events: list[Any] = []
-    plot.axes.figure.canvas.mpl_connect("draw_event", events.append)
-    plot.events = events  # kept, as Matplotlib holds it weakly
-    return events
-
-
-def pixels(ax: Axes) -> np.ndarray:
-    return np.array(ax.figure.canvas.buffer_rgba())[..., :3]
-
-
-def send(ax: Axes, name: str, x: float, **more: Any) -> None:
-    at = ax.transData.transform((x, sum(ax.get_ylim()) / 2))
-    MouseEvent(name, ax.figure.canvas, *at, **more)._process()
+def middle(ax: Axes, x: float) -> tuple[float, float]:
+    """Place at half the height of an axes."""
+    return x, sum(ax.get_ylim()) / 2
 
 
 def drag(ax: Axes, *xs: float, release: bool = True) -> None:
-    send(ax, "button_press_event", xs[0], button=1)
+    pointer = Pointer(ax)
+    pointer.press(middle(ax, xs[0]))
     for x in xs[1:]:
-        send(ax, "motion_notify_event", x, buttons=[1])
+        pointer.move(middle(ax, x))
     if release:
-        send(ax, "button_release_event", xs[-1], button=1)
+        pointer.release(middle(ax, xs[-1]))
 
 
 def extent(plot: SpectrumPlot) -> tuple[float, float]:
@@ -95,7 +86,7 @@ def extent(plot: SpectrumPlot) -> tuple[float, float]:
     return box.x0, box.x1
 
 
-# --- what is drawn -----------------------------------------------------------------------------
+# --- drawing -----------------------------------------------------------------------------------
 
 
 def test_the_flux_is_drawn_in_a_readable_unit(live: LiveExtraction, plot: SpectrumPlot) -> None:
@@ -129,7 +120,7 @@ def test_masked_rows_are_marked(live: LiveExtraction, plot: SpectrumPlot) -> Non
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30))
-def test_a_band_covers_what_there_is(good: list[bool]) -> None:
+def test_a_band_covers_all_finite_points(good: list[bool]) -> None:
     x = np.arange(len(good), dtype=float)
     low = np.where(good, 1.0, np.nan)
     outlines = band_outlines(x, low, low + 1.0)
@@ -147,12 +138,10 @@ def test_a_row_between_masked_ones_can_be_seen(make_image: Maker) -> None:
     data[29], data[31] = np.nan, np.nan
     plot = SpectrumPlot(new_axes()[0], opened(replace(image, data=data)))
     wave = plot.live.row_wavelength
-    assert list(plot.lone.get_xdata()) == [wave[30]]
+    assert list(plot.isolated.get_xdata()) == [wave[30]]
 
 
-def test_the_readout_tells_the_flux_at_the_crosshair(
-    live: LiveExtraction, plot: SpectrumPlot
-) -> None:
+def test_the_readout_is_the_flux_at_the_crosshair(live: LiveExtraction, plot: SpectrumPlot) -> None:
     live.cursor_row = 30.0
     at = live.row_wavelength[30]
     factor = u.Jy.to(u.Unit(plot.unit.replace("µ", "u")))
@@ -171,7 +160,7 @@ def test_the_readout_tells_the_flux_at_the_crosshair(
     assert plot.readout.get_text().endswith("masked")
 
 
-def test_a_failed_extraction_says_why(live: LiveExtraction, plot: SpectrumPlot) -> None:
+def test_a_failed_extraction_shows_the_reason(live: LiveExtraction, plot: SpectrumPlot) -> None:
     live.preview(Extract1D(aperture=Aperture(xstart=200, xstop=210)))
     assert live.extraction is None
     assert np.size(plot.line.get_xdata()) == 0
@@ -192,7 +181,7 @@ def test_uncalibrated_fluxes_keep_their_unit(make_image: Maker) -> None:
     )
 
 
-def test_a_unit_may_be_asked_for(live: LiveExtraction) -> None:
+def test_a_given_unit_is_used(live: LiveExtraction) -> None:
     plot = SpectrumPlot(new_axes()[0], live, unit="Jy")
     good = ~live.extraction.mask
     np.testing.assert_array_equal(
@@ -201,7 +190,7 @@ def test_a_unit_may_be_asked_for(live: LiveExtraction) -> None:
     assert plot.axes.get_ylabel() == "flux [Jy]"
 
 
-def test_nothing_of_the_axes_changes_without_labels(live: LiveExtraction) -> None:
+def test_without_labels_the_axes_are_unchanged(live: LiveExtraction) -> None:
     ax = new_axes()[0]
     SpectrumPlot(ax, live, labels=False)
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_legend()) == ("", "", None)
@@ -210,7 +199,7 @@ def test_nothing_of_the_axes_changes_without_labels(live: LiveExtraction) -> Non
 # --- limits ------------------------------------------------------------------------------------
 
 
-def test_one_wild_row_does_not_set_the_limits(make_image: Maker) -> None:
+def test_an_outlier_does_not_set_the_limits(make_image: Maker) -> None:
     image = source(make_image)
     before = SpectrumPlot(new_axes()[0], opened(image)).axes.get_ylim()
     data = np.array(image.data)
@@ -232,14 +221,14 @@ def test_limits_hold_nearly_all_of_the_spectrum(plot: SpectrumPlot) -> None:
 def test_small_changes_are_blitted_and_large_ones_move_the_limits(
     live: LiveExtraction, plot: SpectrumPlot
 ) -> None:
-    events = draws(plot)
+    pointer = Pointer(plot.axes)
     limits = plot.axes.get_ylim()
     live.preview(Extract1D(aperture=Aperture(xstart=20.1, xstop=27)))
     assert plot.axes.get_ylim() == limits
-    assert not events
+    assert pointer.draws == 0
     live.preview(Extract1D(aperture=Aperture(xstart=35, xstop=40)))  # off the source
     assert plot.axes.get_ylim() != limits
-    assert len(events) == 1
+    assert pointer.draws == 1
     values = plot.line.get_ydata()
     low, high = plot.axes.get_ylim()
     assert low < np.nanmedian(values) < high
@@ -256,15 +245,15 @@ def test_limits_of_a_user_stay(live: LiveExtraction, plot: SpectrumPlot) -> None
 
 
 def test_blitting_draws_what_a_full_draw_draws(live: LiveExtraction, plot: SpectrumPlot) -> None:
-    events = draws(plot)
+    pointer = Pointer(plot.axes)
     for start in (20.1, 20.3, 20.2):
         live.preview(Extract1D(aperture=Aperture(xstart=start, xstop=27)))
     live.cursor_row = 20.0
     live.wavelength_range = (6.0, 7.0)
-    assert not events
-    blitted = pixels(plot.axes)
+    assert pointer.draws == 0
+    blitted = pointer.pixels()
     plot.axes.figure.canvas.draw()
-    np.testing.assert_array_equal(pixels(plot.axes), blitted)
+    np.testing.assert_array_equal(pointer.pixels(), blitted)
     close = np.abs(blitted.astype(int) - BLUE).max(axis=-1) < 30
     assert close.any(axis=0).sum() > 300  # the line crosses the figure
 
@@ -308,14 +297,14 @@ def test_a_comparison_is_overlaid_in_the_same_unit(live: LiveExtraction, unit: s
     assert len(top.get_legend().get_texts()) == 3
 
 
-def test_a_comparison_in_another_unit_is_told_of(live: LiveExtraction, plot: SpectrumPlot) -> None:
+def test_a_comparison_in_another_unit_is_reported(live: LiveExtraction, plot: SpectrumPlot) -> None:
     live.comparison, live.comparison_label = other(live, "DN/s"), "raw"
     assert np.size(plot.comparison_line.get_xdata()) == 0
     texts = [text.get_text() for text in plot.axes.get_legend().get_texts()]
     assert "raw: in DN/s, not comparable" in texts
 
 
-def test_the_ratio_is_the_one_of_the_numbers(live: LiveExtraction) -> None:
+def test_the_ratio_is_that_of_the_statistics(live: LiveExtraction) -> None:
     """Drawn with gaps where a row is masked, also where the comparison covers a part only."""
     top, bottom = new_axes(2)
     plot = SpectrumPlot(top, live, ratio_axes=bottom)
@@ -337,7 +326,7 @@ def test_several_ranges_are_bands_apart(live: LiveExtraction, plot: SpectrumPlot
     assert list(inside([(6.5, 0.5), (8.0, 0.5), (9.5, 0.5), (11.0, 0.5)])) == [1, 0, 1, 0]
 
 
-# --- the mouse ---------------------------------------------------------------------------------
+# --- pointer -----------------------------------------------------------------------------------
 
 
 def test_a_click_sets_the_crosshair(live: LiveExtraction, plot: SpectrumPlot) -> None:
@@ -348,20 +337,20 @@ def test_a_click_sets_the_crosshair(live: LiveExtraction, plot: SpectrumPlot) ->
 
 
 def test_a_drag_selects_a_range(live: LiveExtraction, plot: SpectrumPlot) -> None:
-    told: list[Any] = []
-    live.add_callback("wavelength_range", told.append)
+    ranges: list[Any] = []
+    live.add_callback("wavelength_range", ranges.append)
     drag(plot.axes, 9.0, 8.0, 7.0)
     assert live.wavelength_range == pytest.approx((7.0, 9.0), abs=0.02)
-    assert len(told) == 1
+    assert len(ranges) == 1
     assert extent(plot)[0] == pytest.approx(7.0, abs=0.02)
     drag(plot.axes, 6.0, 5.5, release=False)
     assert np.ptp(extent(plot)) == pytest.approx(0.5, abs=0.03)
-    KeyEvent("key_press_event", plot.axes.figure.canvas, "escape")._process()
+    Pointer(plot.axes).key("escape")
     assert not plot.busy
     assert extent(plot)[0] == pytest.approx(7.0, abs=0.02)
     drag(plot.axes, 13.0, 40.0)  # off the axes: to the end of the wavelengths
     assert live.wavelength_range == pytest.approx((13.0, 14.0), abs=0.02)
-    send(plot.axes, "button_press_event", 8.0, button=1, dblclick=True)
+    Pointer(plot.axes).press(middle(plot.axes, 8.0), dblclick=True)
     assert live.wavelength_range is None
     assert not plot.range_patch.get_visible()
 
@@ -375,7 +364,7 @@ def test_an_inactive_or_closed_plot_leaves_the_mouse_alone(
     plot.active = True
     drag(plot.axes, 9.0, 8.0, release=False)
     plot.close()
-    send(plot.axes, "button_release_event", 7.0, button=1)
+    Pointer(plot.axes).release(middle(plot.axes, 7.0))
     drag(plot.axes, 9.0, 8.0)
     assert (live.wavelength_range, live.cursor_row) == (None, row)
     live.preview(Extract1D(aperture=Aperture(xstart=5, xstop=9)))
@@ -418,22 +407,19 @@ def test_a_long_drag_changes_the_limits_seldom_and_leaves_them_tight(
     editor, plot = ImageEditor(image, live), SpectrumPlot(spectrum, live)
     for ax in (image, spectrum):
         ax.figure.canvas.draw()
-    events, begin = draws(plot), plot.axes.get_ylim()
-
-    def to(name: str, x: float, **more: Any) -> None:
-        MouseEvent(name, image.figure.canvas, *image.transData.transform((x, 9)), **more)._process()
+    pointer, redraws, begin = Pointer(image), Pointer(spectrum), plot.axes.get_ylim()
 
     places = [*np.linspace(23.5, 40, 80), *np.linspace(40, 23.5, 80)]
-    to("button_press_event", 23.5, button=1)
+    pointer.press((23.5, 9))
     for x in places:
-        to("motion_notify_event", x, buttons=[1])
+        pointer.move((x, 9))
     assert editor.busy
-    assert 2 <= len(events) <= 16
+    assert 2 <= redraws.draws <= 16
     if escape:
-        to("motion_notify_event", 40, buttons=[1])
-        KeyEvent("key_press_event", image.figure.canvas, "escape")._process()
+        pointer.move((40, 9))
+        pointer.key("escape")
     else:
-        to("button_release_event", 23.5, button=1)
+        pointer.release((23.5, 9))
     assert live.extract.aperture == START.aperture
     assert plot.axes.get_ylim() == pytest.approx(begin, rel=0.3)
     values = plot.line.get_ydata()

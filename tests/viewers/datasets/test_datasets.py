@@ -1,4 +1,4 @@
-"""Images and spectra as glue datasets: numbers, coordinates, files, sessions."""
+"""Images and spectra as glue datasets: values, coordinates, files, sessions."""
 
 from __future__ import annotations
 
@@ -33,16 +33,14 @@ from glue_lrs.simulation.scene import Scene
 from glue_lrs.spectra.columns import COLUMNS
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.viewers.datasets.coordinates import LRSCoordinates, SpectrumCoordinates
-from glue_lrs.viewers.datasets.datasets import (
+from glue_lrs.viewers.datasets.images import image_data, is_lrs_image, slit_image
+from glue_lrs.viewers.datasets.loaders import export_x1d, lrs_image, lrs_spectrum, open_image
+from glue_lrs.viewers.datasets.spectra import (
     extraction_of,
-    image_data,
-    is_lrs_image,
     is_lrs_spectrum,
-    slit_image,
     spectrum_data,
     update_spectrum_data,
 )
-from glue_lrs.viewers.datasets.loaders import export_x1d, lrs_image, lrs_spectrum, open_image
 from glue_lrs.viewers.plugin import setup
 
 Make = Callable[..., SlitImage]
@@ -75,7 +73,7 @@ def calints(scene: Scene) -> SlitImage:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, s2d: SlitImage, calints: SlitImage) -> Path:
-    """A file of each product that can be told apart by its layout."""
+    """A file of each product that is identified by its layout."""
     folder = tmp_path_factory.mktemp("products")
     s2d.write(folder / "a_s2d.fits")
     calints.write(folder / "b_calints.fits")
@@ -90,7 +88,7 @@ def extract(image: SlitImage, **aperture: Any) -> Extraction:
 
 
 def saved(collection: DataCollection, path: Path, **options: Any) -> DataCollection:
-    """A collection after a session was saved and opened again."""
+    """A collection after a session was saved and restored."""
     session = str(path / "session.glu")
     Application(collection).save_session(session, **options)
     return Application.restore_session(session).data_collection
@@ -130,7 +128,7 @@ def test_an_image_keeps_its_numbers_and_units_without_a_copy(
         assert plane is not None
         np.testing.assert_array_equal(data[name], np.broadcast_to(plane, shape))
         assert np.shares_memory(data[name], plane)
-        assert plane.flags.writeable  # glue makes its arrays read-only: not the caller's
+        assert plane.flags.writeable  # glue makes only its own arrays read-only
     assert data["wavelength"].nbytes == 4 * np.prod(shape)
     assert data["wavelength"].strides[0] == (0 if len(shape) == 3 else image.wavelength.strides[0])
 
@@ -141,7 +139,7 @@ def test_an_image_without_errors_and_flags_has_no_such_components(make_image: Ma
     assert data.get_component("flux").units == "DN/s"
 
 
-def test_the_image_behind_a_dataset_is_the_same_object(make_image: Make) -> None:
+def test_the_image_of_a_dataset_is_the_same_object(make_image: Make) -> None:
     image = make_image()
     data = image_data(image)
     assert slit_image(data) is image
@@ -167,7 +165,7 @@ def test_other_datasets_are_no_images(make_image: Make) -> None:
     assert not is_lrs_image(other)
     assert not is_lrs_image(make_image())
     assert not is_lrs_spectrum(other)
-    with pytest.raises(ProductError, match=r"^other: is no LRS image, expected .*$"):
+    with pytest.raises(ProductError, match=r"^other: is not an LRS image, expected .*$"):
         slit_image(other)
 
 
@@ -176,7 +174,7 @@ def test_the_metadata_have_the_cards_of_the_file(folder: Path) -> None:
     assert data.meta["filename"] == str(folder / "a_s2d.fits")
     assert data.meta["kind"] == "s2d"
     assert data.meta["EXP_TYPE"] == "MIR_LRS-FIXEDSLIT"
-    assert data.meta["DISPAXIS"] == 2  # of the extension
+    assert data.meta["DISPAXIS"] == 2  # from the extension
 
 
 # --- coordinates ----------------------------------------------------------------------------------
@@ -190,7 +188,7 @@ def positions(data: Data, seed: int = 1, beyond: float = 5.0) -> list[np.ndarray
 
 @pytest.mark.parametrize("kind", ["s2d", "cal", "calints"])
 @pytest.mark.parametrize("turned", [False, True])
-def test_coordinates_are_right_both_ways(
+def test_coordinates_can_be_inverted(
     kind: str, turned: bool, request: pytest.FixtureRequest
 ) -> None:
     image = request.getfixturevalue(kind)
@@ -227,7 +225,7 @@ def test_offsets_are_angles_on_the_sky(kind: str, request: pytest.FixtureRequest
     assert image.wcs is not None
     ra, dec = image.wcs(columns, rows)[:2]
     sky = SkyCoord(ra, dec, unit="deg")
-    # Along a row all separations are along the slit, but for the tilt of the rows.
+    # All separations in a row are along the slit, apart from the tilt of the rows.
     distance = sky[0].separation(sky).arcsec
     np.testing.assert_allclose(offset - offset[0], distance, rtol=1e-3, atol=1e-6)
 
@@ -259,7 +257,7 @@ def test_without_a_wcs_offsets_are_multiples_of_the_pixel(make_image: Make) -> N
     assert coords.pixel_to_world_values(10.5, 0.0)[0] == pytest.approx(0.11)
 
 
-def test_a_wcs_that_cannot_be_read_does_not_keep_an_image_from_being_shown(
+def test_an_image_without_a_valid_wcs_can_be_displayed(
     make_image: Make,
 ) -> None:
     def broken() -> Any:
@@ -281,12 +279,12 @@ def test_wavelengths_that_change_along_a_row(make_image: Make) -> None:
     pixel = positions(data, beyond=0.0)
     back = data.coords.world_to_pixel_values(*data.coords.pixel_to_world_values(*pixel))
     np.testing.assert_allclose(back, pixel, atol=1e-8)
-    np.testing.assert_allclose(  # glue's own way to the numbers
+    np.testing.assert_allclose(  # as glue evaluates it
         data[data.world_component_ids[0]][known], wavelength[known], rtol=1e-12
     )
 
 
-def test_world_axes_tell_names_and_units(calints: SlitImage) -> None:
+def test_world_axes_have_names_and_units(calints: SlitImage) -> None:
     data = image_data(calints)
     names = ["Integration", "Wavelength", "Cross-Dispersion"]
     assert [cid.label for cid in data.world_component_ids] == names
@@ -313,7 +311,7 @@ def test_an_image_of_one_integration(make_image: Make) -> None:
     np.testing.assert_allclose(data.coords.world_to_pixel_values(*world), pixel, atol=1e-9)
 
 
-def test_an_image_without_wavelengths_is_told(make_image: Make) -> None:
+def test_an_image_without_wavelengths_is_an_error(make_image: Make) -> None:
     with pytest.raises(LRSError, match="no pixel has a wavelength"):
         image_data(make_image(wavelength=np.full((30, 20), np.nan)))
 
@@ -374,8 +372,8 @@ def test_the_axes_can_be_drawn(kind: str, request: pytest.FixtureRequest) -> Non
     assert shown == pytest.approx(image.wavelength[row, column], abs=0.006)
 
 
-def test_all_of_a_frame_has_coordinates(cal: SlitImage) -> None:
-    """astropy's axes cannot be drawn where a coordinate is NaN all along."""
+def test_coordinates_outside_the_slit_are_finite(cal: SlitImage) -> None:
+    """astropy cannot draw axes if all values of a coordinate are NaN."""
     data = image_data(cal)
     wavelength, offset = (data[cid] for cid in data.world_component_ids)
     assert wavelength.shape == (1024, 1032)
@@ -384,7 +382,7 @@ def test_all_of_a_frame_has_coordinates(cal: SlitImage) -> None:
     assert (np.diff(wavelength, axis=0) < 0).all()
     assert (np.diff(offset, axis=1) > 0).all()
     assert wavelength.min() > -30.0
-    assert np.isnan(data["wavelength"][500:]).all()  # what the file says stays as it is
+    assert np.isnan(data["wavelength"][500:]).all()  # as in the file
 
 
 def test_positions_that_are_nan_have_no_coordinates(s2d: SlitImage, cal: SlitImage) -> None:
@@ -396,7 +394,7 @@ def test_positions_that_are_nan_have_no_coordinates(s2d: SlitImage, cal: SlitIma
         np.testing.assert_array_equal(np.isnan(pixel), [[True, False]] * 2)
 
 
-def test_wavelengths_that_turn_back_are_right_on_the_way_there(make_image: Make) -> None:
+def test_wavelengths_that_are_not_monotonic_are_reproduced(make_image: Make) -> None:
     wavelength = np.array(make_image().wavelength, dtype=float)
     wavelength[10:13] = wavelength[12:9:-1]
     coords = image_data(make_image(wavelength=wavelength)).coords
@@ -473,7 +471,7 @@ def test_with_an_image_there_is_an_element_for_every_row(s2d: SlitImage) -> None
     assert extraction_of(data) is None
 
 
-def test_a_dataset_may_wait_for_its_first_spectrum(s2d: SlitImage) -> None:
+def test_a_dataset_can_be_made_before_its_spectrum(s2d: SlitImage) -> None:
     data = spectrum_data(None, "later", s2d)
     assert np.isnan(data["flux"]).all()
     assert data.get_component("flux").units == "Jy"
@@ -490,7 +488,7 @@ def test_rows_without_a_wavelength_have_no_element(cal: SlitImage) -> None:
 
 def test_an_extraction_with_gaps_finds_its_rows(make_image: Make) -> None:
     wavelength = np.array(make_image().wavelength)
-    wavelength[12:15, 5:10] = np.nan  # no pixel of the aperture has one there
+    wavelength[12:15, 5:10] = np.nan  # in all pixels of the aperture
     image = make_image(wavelength=wavelength)
     extraction = extract(image, xstart=5, xstop=9)
     assert extraction.wavelength.size == 27
@@ -501,23 +499,23 @@ def test_an_extraction_with_gaps_finds_its_rows(make_image: Make) -> None:
     np.testing.assert_array_equal([flux[11], flux[15]], extraction.columns["FLUX"][[11, 12]])
 
 
-def test_updates_are_told_once(s2d: SlitImage) -> None:
+def test_an_update_sends_one_message(s2d: SlitImage) -> None:
     data = spectrum_data(extract(s2d), image=s2d)
     collection = DataCollection([data])
-    told: list[Any] = []
-    collection.hub.subscribe(collection, NumericalDataChangedMessage, handler=told.append)
+    messages: list[Any] = []
+    collection.hub.subscribe(collection, NumericalDataChangedMessage, handler=messages.append)
     update_spectrum_data(data, extract(s2d, xstart=11.0))
-    assert len(told) == 1
-    assert told[0].data is data
+    assert len(messages) == 1
+    assert messages[0].data is data
 
 
-def test_updates_that_do_not_fit_are_told(s2d: SlitImage, calints: SlitImage) -> None:
+def test_invalid_updates_are_errors(s2d: SlitImage, calints: SlitImage) -> None:
     data = spectrum_data(extract(s2d), "mine")
     with pytest.raises(LRSError, match=r"^mine: found 100 wavelengths, expected 387.*$"):
         update_spectrum_data(data, extract(s2d, ystart=100, ystop=199))
     with pytest.raises(LRSError, match=r"^mine: found an extraction of shape .* expected a single"):
         update_spectrum_data(data, extract(calints))
-    with pytest.raises(LRSError, match="is no LRS spectrum"):
+    with pytest.raises(LRSError, match="is not an LRS spectrum"):
         update_spectrum_data(image_data(s2d), extract(s2d))
     with pytest.raises(LRSError, match="expected the spectrum of one image"):
         spectrum_data(extract(calints), image=calints)
@@ -549,7 +547,7 @@ def test_a_stack_may_be_shown_one_integration_at_a_time(calints: SlitImage) -> N
         ("b_x1dints.fits", lrs_spectrum, (3, 388)),
     ],
 )
-def test_glue_opens_products_of_lrs_as_ours(
+def test_glue_opens_products_of_lrs_with_the_loaders(
     folder: Path, name: str, factory: Any, shape: tuple[int, ...]
 ) -> None:
     path = str(folder / name)
@@ -565,7 +563,7 @@ def test_glue_opens_products_of_lrs_as_ours(
         np.testing.assert_array_equal(np.sort(data["flux"]), np.sort(flux))
 
 
-def test_cal_and_slit_time_series_are_ours(scene: Scene, tmp_path: Path) -> None:
+def test_cal_and_slit_time_series_are_loaded(scene: Scene, tmp_path: Path) -> None:
     scene.cal(nod=2).image.write(tmp_path / "x_cal.fits")
     scene.slit_calints(2).image.write(tmp_path / "y_calints.fits")
     cal = load_data(str(tmp_path / "x_cal.fits"))
@@ -574,7 +572,7 @@ def test_cal_and_slit_time_series_are_ours(scene: Scene, tmp_path: Path) -> None
     assert load_data(str(tmp_path / "y_calints.fits")).ndim == 3
 
 
-def test_files_packed_by_gzip_are_ours(folder: Path, tmp_path: Path) -> None:
+def test_gzip_files_are_loaded(folder: Path, tmp_path: Path) -> None:
     import gzip
 
     packed = tmp_path / "a_s2d.fits.gz"
@@ -585,7 +583,7 @@ def test_files_packed_by_gzip_are_ours(folder: Path, tmp_path: Path) -> None:
 
 
 def changed(folder: Path, target: Path, drop: tuple[str, ...] = (), **cards: Any) -> str:
-    """An s2d with other cards, and without some extensions."""
+    """An s2d with changed cards, and without given extensions."""
     with fits.open(folder / "a_s2d.fits") as hdulist:
         kept = fits.HDUList([hdu for hdu in hdulist if hdu.name not in drop])
         for key, value in cards.items():
@@ -603,7 +601,7 @@ def changed(folder: Path, target: Path, drop: tuple[str, ...] = (), **cards: Any
         {"TELESCOP": "HST"},
     ],
 )
-def test_glue_opens_other_products_itself(
+def test_glue_opens_other_products_with_its_own_reader(
     folder: Path, tmp_path: Path, cards: dict[str, Any]
 ) -> None:
     path = changed(folder, tmp_path / "other_s2d.fits", **cards)
@@ -644,14 +642,14 @@ def test_an_x1d_of_several_spectra_becomes_several_datasets(folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize("include_data", [False, True])
-def test_a_session_brings_everything_back(folder: Path, tmp_path: Path, include_data: bool) -> None:
+def test_a_session_restores_all_data(folder: Path, tmp_path: Path, include_data: bool) -> None:
     names = ("a_s2d.fits", "b_calints.fits", "a_x1d.fits", "b_x1dints.fits")
     collection = DataCollection([load_data(str(folder / name)) for name in names])
     image = slit_image(collection[0])
     extraction = extract(image, ystart=50, ystop=200)
     collection.append(spectrum_data(extraction, "live", image))
     restored = saved(collection, tmp_path, include_data=include_data)
-    restored = saved(restored, tmp_path, include_data=include_data)  # and once more
+    restored = saved(restored, tmp_path, include_data=include_data)  # a second time
     for one, other in zip(collection, restored, strict=True):
         assert_same_data(one, other)
         assert is_lrs_image(other) == is_lrs_image(one)
@@ -672,11 +670,11 @@ def test_a_session_brings_everything_back(folder: Path, tmp_path: Path, include_
         assert dict(one.provenance or {}) == dict(other.provenance or {})
         for name, values in one.columns.items():
             np.testing.assert_array_equal(values, other.columns[name])
-    update_spectrum_data(restored[4], extract(image))  # and it lives on
+    update_spectrum_data(restored[4], extract(image))  # it can still be updated
     assert np.isfinite(restored[4]["flux"]).sum() > 300
 
 
-def test_a_session_knows_files_by_name_only(folder: Path, tmp_path: Path) -> None:
+def test_a_session_contains_only_names_of_files(folder: Path, tmp_path: Path) -> None:
     collection = DataCollection([load_data(str(folder / "b_calints.fits"))])
     saved(collection, tmp_path)
     assert (tmp_path / "session.glu").stat().st_size < 50_000
@@ -729,7 +727,7 @@ def test_a_file_that_has_moved_is_named_in_one_line(
     assert str(caught.value) == f"{path}: does not exist"
 
 
-def test_a_session_with_its_data_needs_the_file_for_an_extraction_only(
+def test_a_session_with_data_needs_the_file_for_extraction_only(
     folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "a_s2d.fits"
@@ -745,9 +743,7 @@ def test_a_session_with_its_data_needs_the_file_for_an_extraction_only(
     assert str(caught.value) == f"{path}: does not exist"
 
 
-def test_a_file_that_has_changed_is_taken_as_it_is_now(
-    scene: Scene, s2d: SlitImage, tmp_path: Path
-) -> None:
+def test_a_changed_file_is_read_again(scene: Scene, s2d: SlitImage, tmp_path: Path) -> None:
     path = tmp_path / "x_s2d.fits"
     s2d.write(path)
     collection = DataCollection([load_data(str(path))])
@@ -768,14 +764,12 @@ def test_a_file_that_has_changed_is_taken_as_it_is_now(
     np.testing.assert_allclose(wavelength, s2d.wavelength[rows], rtol=1e-6)
 
 
-def test_an_image_from_memory_is_told_to_be_one_after_a_session(
-    make_image: Make, tmp_path: Path
-) -> None:
+def test_an_image_from_memory_is_an_error_after_a_session(make_image: Make, tmp_path: Path) -> None:
     image = make_image()
     (data,) = saved(DataCollection([image_data(image, "mine")]), tmp_path)
     np.testing.assert_array_equal(data["flux"], image.data)
     assert is_lrs_image(data)
-    with pytest.raises(ProductError, match=r"^mine: the image was never a file, .*$"):
+    with pytest.raises(ProductError, match=r"^mine: the image was not read from a file, .*$"):
         slit_image(data)
 
 
@@ -819,7 +813,7 @@ def test_an_exported_spectrum_is_the_x1d_of_the_extraction(
             for key in ("DATE", "FILENAME"):
                 header.remove(key, ignore_missing=True)
         assert one == other
-    export_x1d(str(path), collection[0])  # glue has asked whether to replace it
+    export_x1d(str(path), collection[0])  # glue asks before replacing a file
 
 
 def test_an_exported_stack_is_an_x1dints(calints: SlitImage, tmp_path: Path) -> None:
@@ -852,7 +846,9 @@ def test_an_exported_subset_has_its_wavelengths(s2d: SlitImage, tmp_path: Path) 
         export_x1d(str(tmp_path / "none.fits"), nothing)
 
 
-def test_an_exported_part_of_a_stack_flags_the_rest(calints: SlitImage, tmp_path: Path) -> None:
+def test_an_exported_subset_of_a_stack_flags_other_elements(
+    calints: SlitImage, tmp_path: Path
+) -> None:
     extraction = extract(calints)
     data = spectrum_data(extraction)
     first = data.pixel_component_ids[0] < 1
@@ -877,7 +873,7 @@ def test_values_changed_in_glue_are_exported(s2d: SlitImage, tmp_path: Path) -> 
 
 def test_other_datasets_are_not_exported(s2d: SlitImage, tmp_path: Path) -> None:
     for data in (Data(x=[1.0, 2.0], label="mine"), image_data(s2d, "mine")):
-        with pytest.raises(WriteError, match=r"^mine: is no spectrum of MIRI LRS, .*$"):
+        with pytest.raises(WriteError, match=r"^mine: is not a spectrum of MIRI LRS, .*$"):
             export_x1d(str(tmp_path / "out.fits"), data)
     assert not (tmp_path / "out.fits").exists()
 
@@ -926,9 +922,11 @@ print([name for name in toolkits if name in sys.modules])
     assert done.stdout == "[]\n", done.stderr
 
 
-@pytest.mark.filterwarnings("ignore:Dropping column")  # glue's own reader, of the ASDF extension
+@pytest.mark.filterwarnings(
+    "ignore:Dropping column"
+)  # from glue's own reader, about the ASDF extension
 def test_a_file_of_lrs_that_cannot_be_extracted_opens_as_any_fits_file(tmp_path: Path) -> None:
-    """As it would without our factory; asked for as an LRS image, it is an error."""
+    """With the factory of this package it is an error."""
     image = Scene(seed=1).s2d(1).image
     path = tmp_path / "blank_s2d.fits"
     image.write(path)

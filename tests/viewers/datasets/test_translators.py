@@ -20,18 +20,13 @@ from glue.core.application_base import Application
 from specutils import Spectrum
 
 from glue_lrs import Aperture, Extract1D, SlitImage
-from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import LRSError, ProductError
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
-from glue_lrs.viewers.datasets.datasets import (
-    image_data,
-    is_lrs_image,
-    is_lrs_spectrum,
-    spectrum_data,
-)
+from glue_lrs.viewers.datasets.conversions import data_to_spectrum, spectrum_to_data
+from glue_lrs.viewers.datasets.images import image_data, is_lrs_image
 from glue_lrs.viewers.datasets.session_meta import SessionMeta
-from glue_lrs.viewers.datasets.translators import data_to_spectrum
+from glue_lrs.viewers.datasets.spectra import is_lrs_spectrum, spectrum_data
 from glue_lrs.viewers.plugin import setup
 
 Make = Callable[..., SlitImage]
@@ -39,7 +34,7 @@ Make = Callable[..., SlitImage]
 
 @pytest.fixture(autouse=True)
 def translators(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only our translators are registered."""
+    """Only the translators of this package are registered."""
     setup()
     mine = "glue_lrs.viewers.datasets.translators"
     ours = [item for item in data_translator.members if type(item.handler).__module__ == mine]
@@ -48,11 +43,11 @@ def translators(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def astronomy(translators: None) -> None:
-    """Those of glue-astronomy as well, registered later as it may well happen."""
+    """Those of glue-astronomy are registered too, after those of this package."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what it imports
-        # Not by an import statement: glue itself may have loaded the package halfway, as its
-        # warnings are errors in tests, and left this module without the one above it.
+        warnings.simplefilter("ignore")  # of its imports
+        # glue may have imported the package partially, as warnings are errors in tests. An import
+        # statement would then fail, as the parent package lacks the attribute.
         theirs = importlib.import_module("glue_astronomy.translators.spectrum1d")
 
     data_translator(Spectrum)(theirs.SpecutilsHandler)
@@ -60,7 +55,7 @@ def astronomy(translators: None) -> None:
 
 @pytest.fixture
 def image(make_image: Make) -> SlitImage:
-    """With a hole: two rows of the aperture have no pixel."""
+    """An image in which two rows have no valid pixel."""
     image = make_image()
     data = np.array(image.data)
     data[7:9] = np.nan
@@ -102,7 +97,7 @@ def assert_same_spectrum(one: Spectrum, other: Spectrum) -> None:
 
 
 def through_glue(spectrum: Spectrum, path: Path) -> tuple[Spectrum, Spectrum]:
-    """A spectrum that went into glue and came out, at once and after a session."""
+    """A spectrum converted to a dataset and back, directly and after a session."""
     collection = DataCollection()
     collection["x"] = spectrum
     now = collection["x"].get_object()
@@ -116,7 +111,7 @@ def through_glue(spectrum: Spectrum, path: Path) -> tuple[Spectrum, Spectrum]:
 @pytest.mark.parametrize("order", ["ascending", "file"])
 @pytest.mark.parametrize("fill", ["interpolate", "nan"])
 @pytest.mark.parametrize("kind", ["image", "stack"])
-def test_a_spectrum_comes_back_to_the_bit(
+def test_a_spectrum_is_restored_exactly(
     kind: str, fill: Any, order: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     extraction = OPERATOR.run(request.getfixturevalue(kind))
@@ -127,7 +122,7 @@ def test_a_spectrum_comes_back_to_the_bit(
     assert now.meta["glue_lrs"] is extraction.provenance
     assert later.meta.keys() == spectrum.meta.keys()
     assert later.meta["header"] == spectrum.meta["header"]
-    assert isinstance(later.meta["header"], LazyHeader)  # copied only when somebody looks at it
+    assert type(later.meta["header"]) is type(spectrum.meta["header"])
     assert dict(later.meta["glue_lrs"]) == dict(spectrum.meta["glue_lrs"])
     later.write(tmp_path / "later.fits", format="lrs-x1d")
     found = Extraction.read(tmp_path / "later.fits")
@@ -155,9 +150,7 @@ def test_the_dataset_has_the_columns_of_the_extraction(image: SlitImage) -> None
     assert units == {"flux": "Jy", "uncertainty": "Jy", "surf_bright": "MJy/sr"}
 
 
-def test_a_mask_of_none_and_one_without_a_true_stay_what_they_are(
-    make_image: Make, tmp_path: Path
-) -> None:
+def test_no_mask_and_an_empty_mask_are_distinguished(make_image: Make, tmp_path: Path) -> None:
     spectrum = OPERATOR(make_image())
     assert spectrum.mask is None
     through_glue(spectrum, tmp_path)
@@ -166,20 +159,22 @@ def test_a_mask_of_none_and_one_without_a_true_stay_what_they_are(
 
 
 @pytest.mark.parametrize("kind", [StdDevUncertainty, VarianceUncertainty, InverseVariance])
-def test_uncertainties_of_all_kinds_come_back(image: SlitImage, tmp_path: Path, kind: Any) -> None:
+def test_uncertainties_of_all_kinds_are_restored(
+    image: SlitImage, tmp_path: Path, kind: Any
+) -> None:
     spectrum = OPERATOR(image)
     spectrum.uncertainty = spectrum.uncertainty.represent_as(kind)
     through_glue(spectrum, tmp_path)
 
 
-def test_a_spectrum_without_uncertainty_comes_back(image: SlitImage, tmp_path: Path) -> None:
+def test_a_spectrum_without_uncertainty_is_restored(image: SlitImage, tmp_path: Path) -> None:
     spectrum = OPERATOR(image)
     spectrum.uncertainty = None
     through_glue(spectrum, tmp_path)
 
 
 @pytest.mark.parametrize("unit", [u.nm, u.AA, u.GHz, u.eV])
-def test_spectral_axes_in_other_units_come_back(
+def test_spectral_axes_in_other_units_are_restored(
     image: SlitImage, tmp_path: Path, unit: u.UnitBase
 ) -> None:
     first = OPERATOR(image)
@@ -192,13 +187,13 @@ def test_spectral_axes_in_other_units_come_back(
         meta=first.meta,
     )
     through_glue(spectrum, tmp_path)
-    data = spectrum_data(spectrum)
+    data = spectrum_to_data(spectrum)
     np.testing.assert_allclose(data["wavelength"], first.spectral_axis.value, rtol=1e-12)
     assert data.get_component(data.world_component_ids[0]).units == unit.to_string()
     np.testing.assert_array_equal(np.sort(data["row"]), np.arange(30.0))
 
 
-def test_a_velocity_comes_back(image: SlitImage, tmp_path: Path) -> None:
+def test_a_velocity_is_restored(image: SlitImage, tmp_path: Path) -> None:
     first = OPERATOR(image)
     spectrum = Spectrum(
         flux=first.flux,
@@ -209,9 +204,7 @@ def test_a_velocity_comes_back(image: SlitImage, tmp_path: Path) -> None:
     through_glue(spectrum, tmp_path)
 
 
-def test_meta_of_all_kinds_come_back_as_far_as_a_session_can(
-    image: SlitImage, tmp_path: Path
-) -> None:
+def test_meta_of_all_kinds_are_restored_if_supported(image: SlitImage, tmp_path: Path) -> None:
     spectrum = OPERATOR(image)
     kept = {
         "text": "a 'b' µ",
@@ -245,7 +238,7 @@ def test_meta_of_all_kinds_come_back_as_far_as_a_session_can(
     assert later.meta["scalar"].dtype == np.float32
 
 
-def test_times_come_back(stack: SlitImage, tmp_path: Path) -> None:
+def test_times_are_restored(stack: SlitImage, tmp_path: Path) -> None:
     spectrum = OPERATOR(stack)
     _, later = through_glue(spectrum, tmp_path)
     one, other = spectrum.meta["times"], later.meta["times"]
@@ -256,12 +249,12 @@ def test_times_come_back(stack: SlitImage, tmp_path: Path) -> None:
         np.testing.assert_array_equal(one[name], other[name])
 
 
-def test_a_spectrum_that_was_changed_comes_back_changed(image: SlitImage, tmp_path: Path) -> None:
+def test_a_changed_spectrum_is_restored(image: SlitImage, tmp_path: Path) -> None:
     spectrum = OPERATOR(image) * 2
     assert isinstance(spectrum.meta.get("glue_lrs"), Provenance)
     through_glue(spectrum, tmp_path)
-    data = spectrum_data(spectrum)
-    assert data.find_component_id("npixels") is None  # what does not belong to it any more
+    data = spectrum_to_data(spectrum)
+    assert data.find_component_id("npixels") is None  # no longer valid
     np.testing.assert_array_equal(data["row"], np.arange(30.0)[::-1])
 
 
@@ -269,7 +262,7 @@ def test_a_part_of_a_spectrum_keeps_its_columns(image: SlitImage, tmp_path: Path
     part = OPERATOR(image)[5:20]
     through_glue(part, tmp_path)
     columns = part.meta["extraction"].columns
-    np.testing.assert_array_equal(spectrum_data(part)["npixels"], columns["NPIXELS"][::-1][5:20])
+    np.testing.assert_array_equal(spectrum_to_data(part)["npixels"], columns["NPIXELS"][::-1][5:20])
 
 
 # --- other datasets of LRS ------------------------------------------------------------------------
@@ -301,14 +294,14 @@ def test_values_changed_in_glue_are_in_the_spectrum(image: SlitImage) -> None:
 
 def test_a_subset_masks_what_is_outside(image: SlitImage) -> None:
     extraction = Extract1D(aperture=Aperture(xstart=5, xstop=9, ystart=4, ystop=19)).run(image)
-    whole = extraction.to_spectrum()
-    for data in (spectrum_data(extraction, image=image), spectrum_data(whole)):
+    complete = extraction.to_spectrum()
+    for data in (spectrum_data(extraction, image=image), spectrum_to_data(complete)):
         subset = data.new_subset(data.id["wavelength"] > 11.0)
         spectrum = data.get_subset_object(cls=Spectrum, subset_id=0)
-        outside = whole.spectral_axis.value <= 11.0
+        outside = complete.spectral_axis.value <= 11.0
         assert outside.any()
-        np.testing.assert_array_equal(spectrum.mask, outside | whole.mask)
-        np.testing.assert_array_equal(spectrum.flux.value, whole.flux.value)
+        np.testing.assert_array_equal(spectrum.mask, outside | complete.mask)
+        np.testing.assert_array_equal(spectrum.flux.value, complete.flux.value)
         subset.delete()
 
 
@@ -358,7 +351,7 @@ def test_rows_without_any_flux_stay_masked_in_a_collapsed_stack(make_image: Make
 
 
 @pytest.mark.parametrize("kind", ["image", "stack"])
-def test_an_image_goes_through_glue(kind: str, request: pytest.FixtureRequest) -> None:
+def test_an_image_is_converted(kind: str, request: pytest.FixtureRequest) -> None:
     image = request.getfixturevalue(kind)
     spectrum = image.to_spectrum()
     spectrum.meta["mine"] = 3
@@ -372,7 +365,7 @@ def test_an_image_goes_through_glue(kind: str, request: pytest.FixtureRequest) -
     np.testing.assert_array_equal(OPERATOR(back).flux, OPERATOR(image).flux)
 
 
-def test_a_changed_image_goes_through_glue(image: SlitImage) -> None:
+def test_a_changed_image_is_converted(image: SlitImage) -> None:
     spectrum = image.to_spectrum() * 3
     collection = DataCollection()
     collection["x"] = spectrum
@@ -390,7 +383,7 @@ def test_a_subset_of_an_image_masks_the_pixels_outside(image: SlitImage) -> None
         data.get_object(cls=Spectrum, attribute="dq")
 
 
-def test_images_and_extractions_go_through_glue(image: SlitImage) -> None:
+def test_images_and_extractions_are_converted(image: SlitImage) -> None:
     extraction = OPERATOR.run(image)
     collection = DataCollection()
     collection["image"] = image
@@ -405,11 +398,11 @@ def test_images_and_extractions_go_through_glue(image: SlitImage) -> None:
     np.testing.assert_array_equal(part.dq[:, :5], 1)
     np.testing.assert_array_equal(part.dq[:, 5:], 0)
     assert image.dq is None
-    with pytest.raises(LRSError, match=r"^image: is no spectrum of LRS$"):
+    with pytest.raises(LRSError, match=r"^image: is not a spectrum of LRS$"):
         collection["image"].get_object(cls=Extraction)
 
 
-def test_a_session_is_saved_though_the_file_is_gone(image: SlitImage, tmp_path: Path) -> None:
+def test_a_session_is_saved_without_the_file(image: SlitImage, tmp_path: Path) -> None:
     path = tmp_path / "gone_s2d.fits"
 
     def load() -> Any:
@@ -422,7 +415,7 @@ def test_a_session_is_saved_though_the_file_is_gone(image: SlitImage, tmp_path: 
     assert_same_spectrum(extraction.to_spectrum(), restored.get_object(cls=Spectrum))
 
 
-# --- what is not of LRS ---------------------------------------------------------------------------
+# --- other objects -----------------------------------------------------------------------------
 
 
 def other(**values: Any) -> Spectrum:
@@ -436,7 +429,7 @@ def other(**values: Any) -> Spectrum:
     )
 
 
-def test_other_spectra_are_handed_on(astronomy: None) -> None:
+def test_other_spectra_are_passed_on(astronomy: None) -> None:
     spectrum = other()
     collection = DataCollection()
     collection["x"] = spectrum
@@ -452,7 +445,7 @@ def test_other_spectra_are_handed_on(astronomy: None) -> None:
     np.testing.assert_array_equal(part.mask, [True, True, False, False, False])
 
 
-def test_cubes_are_handed_on(image: SlitImage, astronomy: None) -> None:
+def test_cubes_are_passed_on(image: SlitImage, astronomy: None) -> None:
     ours = OPERATOR(image)
     cube = other(
         flux=np.ones((2, 3, 5)) * u.Jy, uncertainty=None, spectral_axis_index=2, meta=ours.meta
@@ -463,11 +456,13 @@ def test_cubes_are_handed_on(image: SlitImage, astronomy: None) -> None:
     assert not is_lrs_spectrum(collection["x"])
 
 
-def test_ours_come_first(image: SlitImage, astronomy: None, tmp_path: Path) -> None:
+def test_translators_of_this_package_have_precedence(
+    image: SlitImage, astronomy: None, tmp_path: Path
+) -> None:
     through_glue(OPERATOR(image), tmp_path)
 
 
-def test_without_glue_astronomy_other_spectra_are_told(image: SlitImage) -> None:
+def test_other_spectra_are_an_error_without_glue_astronomy(image: SlitImage) -> None:
     collection = DataCollection()
     message = "^the Spectrum is not of MIRI LRS .* install glue-astronomy$"
     with pytest.raises(TypeError, match=message):
@@ -475,20 +470,22 @@ def test_without_glue_astronomy_other_spectra_are_told(image: SlitImage) -> None
     assert len(collection) == 0
     with pytest.raises(TypeError, match=message):
         Data(flux=np.ones(3)).get_object(cls=Spectrum)
-    with pytest.raises(LRSError, match="is no spectrum of LRS"):
+    with pytest.raises(LRSError, match="is not a spectrum of LRS"):
         data_to_spectrum(Data(flux=np.ones(3), label="x"))
 
 
-def test_a_memory_is_a_mapping() -> None:
-    memory = SessionMeta({"a": 1})
-    assert dict(memory) == {"a": 1}
-    assert len(memory) == 1
-    assert repr(memory) == "<Memory of a>"
+def test_session_meta_is_a_mapping() -> None:
+    meta = SessionMeta({"a": 1})
+    assert dict(meta) == {"a": 1}
+    assert len(meta) == 1
+    assert repr(meta) == "<SessionMeta of a>"
 
 
-def test_a_spectral_axis_that_is_no_wavelength_is_told(image: SlitImage) -> None:
+def test_a_spectral_axis_must_correspond_to_a_wavelength(image: SlitImage) -> None:
     spectrum = other(spectral_axis=np.arange(5.0) * u.pix)
     with pytest.raises(LRSError, match="the spectral axis is in pix, expected something"):
-        spectrum_data(spectrum)
+        spectrum_to_data(spectrum)
     with pytest.raises(LRSError, match=r"the spectrum has the shape \(5, 2\)"):
-        spectrum_data(other(flux=np.ones((5, 2)) * u.Jy, uncertainty=None, spectral_axis_index=0))
+        spectrum_to_data(
+            other(flux=np.ones((5, 2)) * u.Jy, uncertainty=None, spectral_axis_index=0)
+        )

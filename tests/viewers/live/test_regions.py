@@ -1,4 +1,4 @@
-"""Regions: what is drawn is what is extracted, in both directions."""
+"""Regions: conversion from an operator and back gives the same extraction."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAVE = 14.0 - 9.0 * (ROWS / 29.0) ** 1.5
 
 
 def run(operator: Extract1D, image: SlitImage) -> dict[str, np.ndarray] | str:
-    """All columns, or why there are none."""
+    """All columns, or the name of the error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)
         try:
@@ -96,7 +96,7 @@ def test_the_operator_of_the_regions_extracts_the_same(chunk: int, fixed: bool) 
 
 
 @pytest.mark.parametrize("seed", TRACES)
-def test_an_extraction_along_a_trace_becomes_polynomials_that_follow_it(seed: int) -> None:
+def test_an_extraction_along_a_trace_becomes_polynomials(seed: int) -> None:
     case = CASES[seed]
     operator = operator_of(case)
     region = regions_of(operator, case.image)[0]
@@ -111,13 +111,14 @@ def test_an_extraction_along_a_trace_becomes_polynomials_that_follow_it(seed: in
     assert isinstance(before, dict)
     assert isinstance(after, dict)
     np.testing.assert_array_equal(after["WAVELENGTH"].shape, before["WAVELENGTH"].shape)
-    # Moving an edge by so much moves that much of a pixel's light across it: 60 is the peak.
+    # An edge that moves by a fraction of a pixel adds or removes this fraction of its flux; the
+    # peak is 60.
     flux = np.nanmax(np.abs(after["FLUX"] - before["FLUX"]))
     scale = (case.image.pixel_area or 1e-6) * 1e6
     assert flux <= 2 * TRACE_TOLERANCE * 60 * 1.5 * scale
 
 
-def test_absolute_limits_stay_the_numbers_that_they_are(make_image) -> None:
+def test_fixed_limits_are_reproduced_exactly(make_image) -> None:
     image = make_image()
     operator = Extract1D(
         aperture=Aperture(xstart=7.23, xstop=11.9, ystart=3),
@@ -132,7 +133,7 @@ def test_absent_limits_are_the_edges_of_the_image(make_image) -> None:
     assert (region.lower, region.upper) == ((-0.5,), (19.5,))
 
 
-def test_regions_tell_where_the_offset_puts_them(make_image) -> None:
+def test_regions_include_the_offset(make_image) -> None:
     image = make_image()
     operator = Extract1D(
         aperture=Aperture(xstart=7, xstop=11),
@@ -274,7 +275,7 @@ def test_an_end_moves_and_the_other_end_stays(region, edge, end, position) -> No
     clear = position <= other - 1.5 if edge == "lower" else position >= other + 1.5
     if clear and region.straight:
         np.testing.assert_allclose(new[here], position, atol=1e-9)
-    # What is added is straight in the region's variable.
+    # The change is linear in the variable of the region.
     variable = ROWS if region.variable == "pixel" else WAVE
     change = new - old
     line = change[0] + (change[-1] - change[0]) * (variable - variable[0]) / (
@@ -298,7 +299,7 @@ def test_a_taper_moves_both_edges_by_the_same(region, end, dx) -> None:
 
 
 @given(some_regions())
-def test_straightened_edges_stand_at_their_mean(region: Region) -> None:
+def test_straightened_edges_are_at_their_mean(region: Region) -> None:
     wave = np.where(ROWS < 4, np.nan, WAVE)
     made = region.straightened(ROWS, wave)
     assert made.straight
@@ -317,7 +318,7 @@ def test_rounded_limits_have_two_digits_and_enclose_a_pixel(lower, width) -> Non
     assert region.upper[0] == pytest.approx(lower + width, abs=0.0101)
 
 
-def test_rounded_limits_are_written_as_such(make_image) -> None:
+def test_rounded_limits_are_not_changed_by_the_operator(make_image) -> None:
     image = make_image()
     operator = Extract1D(aperture=Aperture(xstart=7, xstop=11))
     region = Region("aperture", (6.8349999,), (11.3333333,)).rounded()
@@ -335,7 +336,7 @@ def test_the_ends_of_an_edge_are_where_there_is_a_wavelength() -> None:
         assert upper[24] == pytest.approx(9.0)
 
 
-def test_without_two_wavelengths_there_is_nothing_to_tilt_about() -> None:
+def test_an_edge_is_not_tilted_without_two_wavelengths() -> None:
     region = Region("aperture", (5.0,), (9.0,))
     assert region.with_end("upper", "top", 11.0, ROWS, np.full(30, np.nan)) is region
 
@@ -349,12 +350,12 @@ def test_without_two_wavelengths_there_is_nothing_to_tilt_about() -> None:
         ({"variable": "row"}, "independent_var is 'row'"),
     ],
 )
-def test_what_is_no_region_is_told(values, text) -> None:
+def test_invalid_values_are_errors(values, text) -> None:
     with pytest.raises(ReferenceFileError, match=text):
         Region(**({"kind": "aperture", "lower": (1.0,), "upper": (3.0,)} | values))
 
 
-def test_row_wavelengths_are_means_of_what_there_is(make_image) -> None:
+def test_row_wavelengths_are_means_of_finite_values(make_image) -> None:
     image = make_image()
     wavelength = np.array(image.wavelength)
     wavelength[3, :5] = np.nan

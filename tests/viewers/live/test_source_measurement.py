@@ -1,4 +1,4 @@
-"""What a live extraction does with what the image itself says: measured apertures, residual."""
+"""Measured apertures and residuals of live extractions."""
 
 from __future__ import annotations
 
@@ -22,30 +22,19 @@ from glue_lrs.extraction.factory import optimal_for
 from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.viewers import LiveExtraction, live_for, open_extraction
-from glue_lrs.viewers.datasets.datasets import is_lrs_image, no_image
-from glue_lrs.viewers.live import live_extraction as live_module
+from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
+from glue_lrs.viewers.live import actions, live_image
 from glue_lrs.viewers.live.regions import Region
-from glue_lrs.viewers.live.wording import in_the_panel
 from glue_lrs.viewers.plugin import setup
 from tests.helpers.images import COLUMNS, ROWS, SOURCE, saved, slit, stack
-from tests.viewers.live.test_live import assert_repeats, assert_shows
+from tests.helpers.live import assert_repeats, assert_shows
 
 setup()
 
 
 @pytest.fixture
-def session() -> Session:
-    return Session()
-
-
-@pytest.fixture
-def live(session: Session, tmp_path: Path) -> LiveExtraction:
-    return open_extraction(session, saved(slit(), tmp_path / "nod1_s2d.fits"))
-
-
-@pytest.fixture
 def stacked(session: Session, tmp_path: Path) -> LiveExtraction:
-    """A stack of which each integration has its source elsewhere."""
+    """A stack in which the source has another position in each integration."""
     image = stack()
     data = np.array([np.roll(plane, n, axis=1) for n, plane in enumerate(image.data)])
     return open_extraction(session, saved(replace(image, data=data), tmp_path / "a_calints.fits"))
@@ -53,12 +42,12 @@ def stacked(session: Session, tmp_path: Path) -> LiveExtraction:
 
 @pytest.fixture(scope="module")
 def curved() -> SlitImage:
-    """A cal with a trace that is bent."""
+    """A cal with a curved trace."""
     return Scene().cal().image
 
 
 def middle(live: LiveExtraction) -> Any:
-    """Of the aperture, in each row that has a wavelength."""
+    """Middle of the aperture in each row."""
     lower, upper = live.regions[0].at(live.rows, live.row_wavelength)
     return (lower + upper) / 2
 
@@ -77,7 +66,7 @@ def blank(**changes: Any) -> SlitImage:
 # --- measuring ---------------------------------------------------------------------------------
 
 
-def test_measuring_is_a_survey_of_what_is_shown(live: LiveExtraction) -> None:
+def test_the_image_that_is_shown_is_measured(live: LiveExtraction) -> None:
     assert live.measured is None
     seen: list[Any] = []
     live.add_callback("measured", seen.append)
@@ -89,11 +78,11 @@ def test_measuring_is_a_survey_of_what_is_shown(live: LiveExtraction) -> None:
     assert found.background == background
     assert found.measurement.column == pytest.approx(SOURCE, abs=0.02)
     start = time.perf_counter()
-    assert live.measure() is found  # at once
+    assert live.measure() is found  # cached
     assert time.perf_counter() - start < 0.01
 
 
-def test_the_line_tells_column_width_and_best(live: LiveExtraction) -> None:
+def test_the_summary_has_column_width_and_best_width(live: LiveExtraction) -> None:
     found = live.measure()
     wave = float(live.row_wavelength[20])
     fwhm = found.measurement.width(wave)[0] / found.measurement.pixel_scale
@@ -106,7 +95,7 @@ def test_the_line_tells_column_width_and_best(live: LiveExtraction) -> None:
     assert "FWHM" not in found.line(float("nan"))
 
 
-def test_each_integration_is_measured_for_itself(stacked: LiveExtraction) -> None:
+def test_each_integration_is_measured_separately(stacked: LiveExtraction) -> None:
     columns = {}
     for number in (0, 2, None):
         stacked.integration = number
@@ -119,7 +108,7 @@ def test_each_integration_is_measured_for_itself(stacked: LiveExtraction) -> Non
     assert stacked.measured.measurement.column == columns[2]
 
 
-def test_other_numbers_are_measured_anew(live: LiveExtraction) -> None:
+def test_changed_pixels_are_measured_again(live: LiveExtraction) -> None:
     first = live.measure()
     live.residual()
     flux = np.roll(live.data["flux"], 3, axis=1)
@@ -130,7 +119,7 @@ def test_other_numbers_are_measured_anew(live: LiveExtraction) -> None:
     assert column == pytest.approx(first.measurement.column + 3, abs=1e-3)
 
 
-def test_nothing_to_measure_is_one_line(session: Session) -> None:
+def test_a_failed_measurement_is_one_line(session: Session) -> None:
     live = open_extraction(session, blank())
     before = live.extract
     with pytest.raises(LRSError, match="source") as caught:
@@ -151,12 +140,12 @@ def test_the_aperture_goes_to_the_measured_source(live: LiveExtraction) -> None:
     live.set([live.regions[0].moved(8).with_edge("upper", -2)])
     live.add_region("background", 30.0, 36.0)
     before = live.extract
-    beside = live.regions[1]
+    background = live.regions[1]
     assert live.to_source()
     column = live.measure().measurement.column
     np.testing.assert_allclose(middle(live), column, atol=0.0051)
     np.testing.assert_allclose(width(live), 6.0, atol=1e-9)
-    assert live.regions[1] == beside
+    assert live.regions[1] == background
     assert live.extract.use_source_posn is False
     assert live.extract.position_offset == 0.0
     assert live.message == ""
@@ -165,21 +154,21 @@ def test_the_aperture_goes_to_the_measured_source(live: LiveExtraction) -> None:
     assert_shows(live, before)
 
 
-def test_where_the_header_is_wrong_the_data_are_right(session: Session) -> None:
-    """The source is 3 columns from where the header puts it, which is told."""
+def test_the_measured_position_has_precedence_over_the_header(session: Session) -> None:
+    """The source is 3 columns from the header's position, and a message says so."""
     image = slit()
     live = open_extraction(session, replace(image, data=np.roll(image.data, 3, axis=1)))
     assert live.to_source()
     np.testing.assert_allclose(middle(live), SOURCE + 3, atol=0.02)
     assert live.message.startswith("the source is +3.00 columns (+0.330 arcsec) from where the")
-    assert in_the_panel(live.message).endswith("(column 12.30)")
+    assert live.message.endswith("(column 12.30)")
     kept = live.extract
-    assert not live.to_source()  # it is there
+    assert not live.to_source()  # it is already there
     assert live.extract == kept
     assert "+3.00 columns" in live.message
 
 
-def test_without_a_source_the_header_is_taken(session: Session) -> None:
+def test_without_a_source_the_position_of_the_header_is_used(session: Session) -> None:
     live = open_extraction(session, blank())
     live.set([live.regions[0].moved(5)])
     assert live.to_source()
@@ -188,7 +177,7 @@ def test_without_a_source_the_header_is_taken(session: Session) -> None:
     assert "\n" not in live.message
 
 
-def test_with_neither_the_message_tells_why(session: Session) -> None:
+def test_without_any_position_a_message_gives_the_reasons(session: Session) -> None:
     live = open_extraction(session, blank(source_ra=None))
     before = live.extract
     assert not live.to_source()
@@ -199,7 +188,7 @@ def test_with_neither_the_message_tells_why(session: Session) -> None:
 
 @pytest.mark.parametrize("variable", ["pixel", "wavelength"])
 @pytest.mark.parametrize("tapered", [False, True])
-def test_the_middle_follows_a_bent_trace(session, curved, variable, tapered) -> None:
+def test_the_middle_follows_a_curved_trace(session, curved, variable, tapered) -> None:
     live = open_extraction(session, curved)
     left = live.image.bounding_box[0][0] + 12.0
     region = Region("aperture", (left,), (left + 7.0,), variable)
@@ -233,14 +222,14 @@ def test_apertures_are_those_of_the_measurement(live, stacked, session, curved, 
     live.set(replace(live.extract, position_offset=1.5))
     left = live.image.bounding_box[0][0] + 2.0
     assert live.add_region("background", left, left + 3.0)
-    before, beside = live.extract, live.regions[1]
+    before, background = live.extract, live.regions[1]
     assert getattr(live, which)()
     measurement, curve = live.measure().measurement, live.measure().curve
     expected = measurement.tapered(3.0) if which == "three_fwhm" else measurement.box(curve.best)
     assert live.aperture == expected
     assert live.extract.use_source_posn is False
     assert live.extract.position_offset == 0.0
-    assert (live.regions[1].lower, live.regions[1].upper) == (beside.lower, beside.upper)
+    assert (live.regions[1].lower, live.regions[1].upper) == (background.lower, background.upper)
     known = np.isfinite(measurement.trace) & np.isfinite(live.row_wavelength)
     np.testing.assert_allclose(middle(live)[known], measurement.trace[known], atol=0.02)
     assert_shows(live, live.extract)
@@ -263,12 +252,12 @@ def test_the_width_is_n_times_the_fwhm(live: LiveExtraction) -> None:
     fwhm = live.measure().measurement.width(live.row_wavelength)[0] / 0.11
     inner = (live.row_wavelength > 5) & (live.row_wavelength < 13)
     np.testing.assert_allclose(width(live)[inner], 2 * fwhm[inner], rtol=0.04)
-    assert not live.three_fwhm(2.0)  # nothing is new
+    assert not live.three_fwhm(2.0)  # no change
     assert not live.three_fwhm(-1.0)
     assert "n is -1.0, expected a number greater than 0" in live.message
 
 
-def test_the_rows_of_the_aperture_stay(live: LiveExtraction) -> None:
+def test_the_rows_of_the_aperture_are_kept(live: LiveExtraction) -> None:
     live.aperture = Aperture(xstart=20, xstop=27, ystart=4, ystop=30)
     for which in ("best_width", "three_fwhm", "to_source"):
         assert getattr(live, which)() or which == "to_source"
@@ -276,8 +265,8 @@ def test_the_rows_of_the_aperture_stay(live: LiveExtraction) -> None:
         assert live.extraction.wavelength.size == 27
 
 
-def test_an_image_whose_default_fails_is_mended(session: Session) -> None:
-    """The header's position is off the image; the measured one is not."""
+def test_a_measured_aperture_replaces_a_default_that_fails(session: Session) -> None:
+    """The header's position is outside the image."""
     image = slit()
     ra, dec, _ = image.wcs(-40.0, ROWS / 2)
     live = open_extraction(session, replace(image, source_ra=float(ra), source_dec=float(dec)))
@@ -287,7 +276,7 @@ def test_an_image_whose_default_fails_is_mended(session: Session) -> None:
 
 
 @pytest.mark.parametrize("which", ["to_source", "three_fwhm", "best_width"])
-def test_python_has_the_numbers(live: LiveExtraction, which: str) -> None:
+def test_python_contains_the_measured_values(live: LiveExtraction, which: str) -> None:
     live.set([live.regions[0].moved(2), Region("background", (30.0,), (36.0,))])
     assert getattr(live, which)()
     live.residual()
@@ -298,7 +287,7 @@ def test_python_has_the_numbers(live: LiveExtraction, which: str) -> None:
 # --- residual ----------------------------------------------------------------------------------
 
 
-def spoiled() -> SlitImage:
+def with_cosmic_ray() -> SlitImage:
     """A slit image with a cosmic ray that is not flagged."""
     image = slit()
     data = np.array(image.data)
@@ -306,8 +295,8 @@ def spoiled() -> SlitImage:
     return replace(image, data=data)
 
 
-def test_the_residual_is_data_less_model(session: Session) -> None:
-    live = open_extraction(session, spoiled())
+def test_the_residual_is_data_minus_model(session: Session) -> None:
+    live = open_extraction(session, with_cosmic_ray())
     live.three_fwhm()
     before = live.extract
     data = live.residual()
@@ -328,7 +317,9 @@ def test_the_residual_is_data_less_model(session: Session) -> None:
     assert live.extract == before
     assert_shows(live, before)
     assert not is_lrs_image(data)
-    assert no_image(data).endswith("residual: is the residual of an LRS image, expected the image")
+    assert not_an_image(data).endswith(
+        "residual: is the residual of an LRS image, expected the image"
+    )
     assert open_extraction(session, data) is live
 
 
@@ -338,7 +329,7 @@ def test_the_residual_is_linked_by_row_and_column(live: LiveExtraction, session:
     for mine, its in zip(live.data.pixel_component_ids, data.pixel_component_ids, strict=True):
         assert isinstance(mine, PixelComponentID)
         np.testing.assert_array_equal(live.data[its], live.data[mine])
-    live.select(6.0, 7.0)  # a range of the spectrum selects rows of the residual as well
+    live.select(6.0, 7.0)  # selects rows of the residual, too
     (subset,) = data.subsets
     rows = np.flatnonzero(subset.to_mask().all(axis=1))
     wave = live.row_wavelength[rows]
@@ -349,15 +340,15 @@ def test_the_residual_is_linked_by_row_and_column(live: LiveExtraction, session:
     assert sum(one.label.endswith("residual") for one in session.data_collection) == 1
 
 
-def test_the_residual_waits_to_be_asked_for(
+def test_edits_do_not_update_the_residual(
     live: LiveExtraction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a drag nor an edit fits or measures anything."""
+    """Previews and commits neither fit nor measure."""
     data = live.residual()
     live.measure()
     kept = data["residual"].copy()
-    for name in ("fit_residual", "measured_of"):
-        monkeypatch.setattr(live_module, name, lambda *_: pytest.fail("asked for by nobody"))
+    for module, name in ((actions, "fit_residual"), (live_image, "measured_of")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("not requested"))
     live.preview([live.regions[0].moved(1)])
     live.preview([live.regions[0].moved(2)])
     assert live.commit()
@@ -367,11 +358,11 @@ def test_the_residual_waits_to_be_asked_for(
     np.testing.assert_array_equal(data["residual"], kept)
 
 
-def test_the_residual_is_anew_when_asked_again(session: Session) -> None:
-    """It knows the source's aperture and the background's order of that time."""
+def test_the_residual_is_updated_on_request(session: Session) -> None:
+    """It uses the current aperture and the current order of the background."""
     image = slit()
-    slope = np.linspace(0.0, 40.0, COLUMNS)
-    live = open_extraction(session, replace(image, data=(image.data + slope).astype(np.float32)))
+    gradient = np.linspace(0.0, 40.0, COLUMNS)
+    live = open_extraction(session, replace(image, data=(image.data + gradient).astype(np.float32)))
     data = live.residual()
     first = np.nanstd(data["residual"])
     live.set([Region("aperture", (8.0,), (17.0,)), Region("background", (24.0,), (40.0,))])
@@ -395,7 +386,7 @@ def test_a_residual_that_fails_is_one_line_and_changes_nothing(live: LiveExtract
 
 
 @pytest.mark.parametrize("integration", [0, 2, None])
-def test_the_residual_of_a_stack_is_that_of_what_is_shown(stacked, integration) -> None:
+def test_the_residual_of_a_stack_is_that_of_the_image_shown(stacked, integration) -> None:
     stacked.integration = integration
     stacked.to_source()
     data = stacked.residual()
@@ -403,16 +394,18 @@ def test_the_residual_of_a_stack_is_that_of_what_is_shown(stacked, integration) 
     assert data.get_component("residual").units == "DN / s".replace(" ", "")
     assert u.Unit(data.get_component("residual").units) == u.DN / u.s
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LRSWarning)  # the source is wider than that of LRS
+        warnings.simplefilter("ignore", LRSWarning)  # the source is broader than the PSF of LRS
         expected = optimal_for(stacked.extract, stacked.shown).fit(stacked.shown).residual()
     np.testing.assert_allclose(data["residual"], expected, rtol=1e-6, atol=1e-4)
     stacked.integration = 1
-    assert not stacked.residual_shown  # it would be that of another one
+    assert not stacked.residual_shown  # it belongs to another integration
     assert stacked.residual() is data
     assert stacked.residual_shown
 
 
-def test_a_removed_residual_is_off_and_comes_back(live: LiveExtraction, session: Session) -> None:
+def test_a_removed_residual_is_hidden_and_can_be_made_again(
+    live: LiveExtraction, session: Session
+) -> None:
     data = live.residual()
     session.data_collection.remove(data)
     assert not live.residual_shown
@@ -438,8 +431,8 @@ def test_the_residual_outlives_its_image(live: LiveExtraction, session: Session)
     assert again.residual() is data
 
 
-def test_two_files_have_a_residual_each(live: LiveExtraction, session, tmp_path) -> None:
-    other = open_extraction(session, saved(spoiled(), tmp_path / "nod2_s2d.fits"))
+def test_two_files_have_separate_residuals(live: LiveExtraction, session, tmp_path) -> None:
+    other = open_extraction(session, saved(with_cosmic_ray(), tmp_path / "nod2_s2d.fits"))
     mine, its = live.residual(), other.residual()
     assert mine is not its
     assert not mine["rejected"].any()
@@ -457,9 +450,11 @@ def test_two_files_have_a_residual_each(live: LiveExtraction, session, tmp_path)
 @pytest.mark.parametrize("kind", ["s2d", "calints"])
 @pytest.mark.parametrize("shown", [True, False])
 @pytest.mark.parametrize("include_data", [True, False])
-def test_a_session_brings_it_back(tmp_path: Path, kind: str, shown: bool, include_data: bool):
+def test_a_session_restores_the_residual(
+    tmp_path: Path, kind: str, shown: bool, include_data: bool
+):
     collection = DataCollection()
-    image = spoiled() if kind == "s2d" else stack()
+    image = with_cosmic_ray() if kind == "s2d" else stack()
     old = open_extraction(collection, saved(image, tmp_path / f"scene_{kind}.fits"))
     old.set([Region("aperture", (8.0,), (17.0,)), Region("background", (26.0,), (30.0,))])
     if kind == "calints":
@@ -487,7 +482,7 @@ def test_a_session_brings_it_back(tmp_path: Path, kind: str, shown: bool, includ
         == old.residual_data.get_component("residual").units
     )
     kept, number = new.residual_data, len(other.external_links)
-    assert new.residual() is kept  # alive: in the same dataset, without more links
+    assert new.residual() is kept  # the same dataset, without further links
     assert len(other.external_links) == number
     assert new.measure().measurement.column == old.measure().measurement.column
     assert new.background == Background(

@@ -1,8 +1,7 @@
-"""Where a user finds it: menus, New Data Viewer, ``glue-lrs view``."""
+"""Entry points of the desktop: menus, New Data Viewer, ``glue-lrs view``."""
 
 from __future__ import annotations
 
-import builtins
 import os
 import sys
 import warnings
@@ -19,15 +18,18 @@ from glue_lrs import Extract1D, Extraction
 from glue_lrs.combination.combine import combine
 from glue_lrs.errors import LRSError, WriteError
 from glue_lrs.image.slit_image import SlitImage
-from glue_lrs.viewers.datasets.datasets import is_lrs_image, is_lrs_spectrum
+from glue_lrs.viewers.datasets.images import is_lrs_image
+from glue_lrs.viewers.datasets.spectra import is_lrs_spectrum
 from glue_lrs.viewers.live.registry import live_for
 from glue_lrs.viewers.qt import app as shell
+from glue_lrs.viewers.qt import requirements
 from glue_lrs.viewers.qt.image import LRSImageViewer
 from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
 from glue_lrs.viewers.qt.plugin import MENU_LABEL, setup
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 from glue_lrs.viewers.qt.tab import extract_layer, open_tab
+from glue_lrs.viewers.qt.window import fill
 from tests.helpers.pointer import Tab, settle
 
 ALL = (LRSImageViewer, LRSSpectrumViewer, SlitProfileViewer, ExtractionPanel)
@@ -66,14 +68,14 @@ def test_menu_asks_for_a_file(
     app: Any, products: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [("", ""), (str(products["x1d"]), ""), (str(products["s2d"]), "")]
-    told: list[str] = []
+    warned: list[str] = []
     monkeypatch.setattr(QtWidgets.QFileDialog, "getOpenFileName", lambda *_: answers.pop(0))
-    monkeypatch.setattr(QtWidgets.QMessageBox, "warning", lambda *args: told.append(args[2]))
+    monkeypatch.setattr(QtWidgets.QMessageBox, "warning", lambda *args: warned.append(args[2]))
     menu_action(app).trigger()  # nothing chosen
     assert viewers(app) == []
     menu_action(app).trigger()  # no image: one line
     assert viewers(app) == []
-    (line,) = told
+    (line,) = warned
     assert "scene_x1d.fits" in line
     assert "\n" not in line
     menu_action(app).trigger()
@@ -81,26 +83,26 @@ def test_menu_asks_for_a_file(
 
 
 def test_layer_action(app: Any, products: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(QtWidgets.QMessageBox, "warning", lambda *args: told.append(args[2]))
+    warned: list[str] = []
+    monkeypatch.setattr(QtWidgets.QMessageBox, "warning", lambda *args: warned.append(args[2]))
     other = Data(label="other", x=np.arange(3.0))
     app.data_collection.append(other)
     extract_layer(other, app.data_collection)
-    assert told == ["other: is no LRS image, expected an s2d, cal or calints"]
+    assert warned == ["other: is not an LRS image, expected an s2d, cal or calints"]
     extract_layer(app.load_data(str(products["s2d"])), app.data_collection)
     assert len(viewers(app)) == 4
 
 
 def dropped(app: Any, *paths: Path) -> None:
-    """What Qt sends when files are let go of over the window."""
+    """Send the events of files dropped on the window."""
     data = QtCore.QMimeData()
     data.setUrls([QtCore.QUrl.fromLocalFile(str(path)) for path in paths])
     button, keys = QtCore.Qt.LeftButton, QtCore.Qt.NoModifier
     at = QtCore.QPoint(300, 300)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # PyQt6 has no other event of it yet
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyQt6 has no other constructor yet
         enter = QtGui.QDragEnterEvent(at, QtCore.Qt.CopyAction, data, button, keys)
-    QtWidgets.QApplication.sendEvent(app, enter)  # without which Qt drops nothing
+    QtWidgets.QApplication.sendEvent(app, enter)  # required by Qt before a drop
     assert enter.isAccepted()
     drop = QtGui.QDropEvent(QtCore.QPointF(at), QtCore.Qt.CopyAction, data, button, keys)
     QtWidgets.QApplication.sendEvent(app, drop)
@@ -108,7 +110,7 @@ def dropped(app: Any, *paths: Path) -> None:
 
 
 def test_drop(app: Any, products: dict[str, Path]) -> None:
-    """Files that are dropped on the window are LRS data, whose tabs the menu opens."""
+    """Dropped files are LRS data, whose tabs the menu opens."""
     dropped(app, products["s2d"], products["x1d"])
     image, spectrum = app.data_collection
     assert is_lrs_image(image)
@@ -127,9 +129,9 @@ def test_drop(app: Any, products: dict[str, Path]) -> None:
 def test_merged_images_are_refused_in_a_line(
     app: Any, products: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Glue merges two nods if it is told to (Merge datasets): what comes of it is told."""
-    told: list[str] = []
-    monkeypatch.setattr(QtWidgets.QMessageBox, "warning", lambda *args: told.append(args[2]))
+    """Datasets that glue has merged are refused with an explanation."""
+    warned: list[str] = []
+    monkeypatch.setattr(QtWidgets.QMessageBox, "warning", lambda *args: warned.append(args[2]))
     other = tmp_path / "nod2_s2d.fits"
     SlitImage.read(products["s2d"]).write(other)
     live = open_tab(app, products["s2d"])
@@ -137,9 +139,9 @@ def test_merged_images_are_refused_in_a_line(
     assert [one.label for one in app.data_collection].count("nod2_s2d") == 1  # it is not merged
     merged = app.data_collection.merge(live.data, second)
     settle()
-    assert live.closed  # its data are gone
+    assert live.closed  # its data are removed
     extract_layer(merged, app.data_collection)
-    (line,) = told
+    (line,) = warned
     assert "glue has merged several datasets" in line
     assert "glue-lrs combine" in line
     assert "\n" not in line
@@ -167,7 +169,7 @@ def test_new_data_viewer(app: Any, products: dict[str, Path], kind: type) -> Non
 
 
 def test_spectrum_of_a_file(app: Any, products: dict[str, Path]) -> None:
-    """An x1d shows with its errors, and beside a live spectrum in its unit."""
+    """An x1d is shown with its errors, and with a live spectrum in the unit of the latter."""
     data = app.load_data(str(products["x1d"]))
     viewer = app.new_data_viewer(LRSSpectrumViewer, data=data)
     assert viewer.live is None
@@ -175,7 +177,7 @@ def test_spectrum_of_a_file(app: Any, products: dict[str, Path]) -> None:
     x, y = artist.plot_artist.get_data()
     np.testing.assert_allclose(x, data["wavelength"])
     np.testing.assert_array_equal(y, data["flux"])
-    band = artist._band.get_paths()[0].vertices[:, 1]
+    band = artist.band.get_paths()[0].vertices[:, 1]
     good = np.isfinite(data["flux"] + data["uncertainty"])
     assert np.nanmax(band) == pytest.approx(np.max((data["flux"] + data["uncertainty"])[good]))
     assert "[µm]" in viewer.axes.get_xlabel()
@@ -211,8 +213,8 @@ def test_setup_twice_and_without_qt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_layout(app: Any, products: dict[str, Path]) -> None:
-    """The windows fill the tab, also after it is resized, until a hand moves one."""
-    shell.fill(app, [products["s2d"]])
+    """The windows fill the tab, also after it is resized, until a user moves one."""
+    fill(app, [products["s2d"]])
     settle(0.1)
     tab = Tab(app)
 
@@ -246,7 +248,7 @@ def test_spectra_alone_are_shown(
         stack = SlitImage.read(products["calints"])
         extract = Extract1D.from_reference(None, stack.exp_type, apply_apcorr=False)
         extract.run(stack).write(path)
-    shell.fill(app, [path])
+    fill(app, [path])
     (viewer,) = [viewer for viewers in app.viewers for viewer in viewers]
     (data,) = app.data_collection
     assert data.ndim == (2 if kind == "x1dints" else 1)
@@ -260,7 +262,7 @@ def test_a_combined_spectrum_is_compared_with(
 ) -> None:
     path = tmp_path / "both_c1d.fits"
     combine([Extraction.read(products["x1d"])]).write(path)
-    shell.fill(app, [products["s2d"], path])
+    fill(app, [products["s2d"], path])
     live = live_for(app, next(iter(app.data_collection)))
     assert live.comparison_label == "both_c1d.fits"
     np.testing.assert_allclose(np.nanmedian(live.ratio()[1]), 1.0, rtol=1e-6)
@@ -295,17 +297,14 @@ def test_a_screenshot_leaves_the_platform_alone(
     monkeypatch: pytest.MonkeyPatch,
     platform: str | None,
 ) -> None:
-    """What the process starts afterwards is not without a screen; also if it goes wrong."""
+    """The environment is restored, also after an error."""
     if platform is None:
         monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
     else:
         monkeypatch.setenv("QT_QPA_PLATFORM", platform)
     seen: list[str | None] = []
-    plain = shell._need_display
     monkeypatch.setattr(
-        shell,
-        "_need_display",
-        lambda: (seen.append(os.environ.get("QT_QPA_PLATFORM")), plain()),
+        shell, "require_display", lambda: seen.append(os.environ.get("QT_QPA_PLATFORM"))
     )
     shell.view([products["s2d"]], tmp_path / "out.png", size=(900, 600))
     with pytest.raises(LRSError):
@@ -315,7 +314,7 @@ def test_a_screenshot_leaves_the_platform_alone(
 
 
 def test_view(qtbot: Any, products: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """``glue-lrs view FILE``: returns when the window is closed, and asks nothing."""
+    """``glue-lrs view FILE`` returns when the window is closed, without a question."""
     monkeypatch.delenv("GLUE_TESTING", raising=False)
     seen: list[int] = []
 
@@ -334,7 +333,7 @@ def test_view(qtbot: Any, products: dict[str, Path], monkeypatch: pytest.MonkeyP
     assert seen == [4]
 
 
-def test_view_complains_in_a_line(
+def test_view_reports_errors_in_a_line(
     products: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.png"
@@ -355,36 +354,29 @@ def test_view_complains_in_a_line(
         shell.view([products["s2d"]])
     # Qt would end the process where a library of its X11 plugin is missing
     monkeypatch.setenv("DISPLAY", ":99")
-    monkeypatch.setattr(shell, "_loads", lambda library: "icccm" not in library)
+    monkeypatch.setattr(requirements, "loads", lambda library: "icccm" not in library)
     with pytest.raises(LRSError, match=r"libxcb-icccm\.so\.4, .* apt install libxcb-icccm4\)"):
         shell.view([products["s2d"]])
 
 
 def test_missing_packages(products: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is missing is named: the extra, or the system's library and its package."""
+    """The message names the missing extra, or the library and its package."""
     monkeypatch.setitem(sys.modules, "glue_qt", None)
     with pytest.raises(LRSError, match=r"pip install 'glue-lrs\[qt\]'"):
         shell.view([products["s2d"]])
-    plain = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.split(".")[0] in ("qtpy", "PyQt6", "PySide6"):
-            raise ImportError("libEGL.so.1: cannot open shared object file: No such file")
-        return plain(name, *args, **kwargs)
 
     def broken(name: str) -> Any:
         raise ImportError("libEGL.so.1: cannot open shared object file: No such file")
 
-    monkeypatch.setattr(builtins, "__import__", without)
-    monkeypatch.setattr(shell.importlib, "import_module", broken)
+    monkeypatch.setattr(requirements, "import_module", broken)
     with pytest.raises(LRSError, match="apt install libegl1") as caught:
         shell.view([products["s2d"]])
     assert "\n" not in str(caught.value)
 
 
 def test_home(app: Any, products: dict[str, Path]) -> None:
-    """The home tool goes back to what was shown first, in every view."""
-    shell.fill(app, [products["s2d"]])
+    """The home tool restores the first limits in every view."""
+    fill(app, [products["s2d"]])
     tab = Tab(app)
     for viewer in (tab.image, tab.spectrum, tab.profile):
         x, y = viewer.axes.get_xlim(), viewer.axes.get_ylim()

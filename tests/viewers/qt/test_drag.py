@@ -1,4 +1,4 @@
-"""A drag on the canvas ends in the very spectrum that Extract1D gives."""
+"""Drags on the canvas give the spectrum of Extract1D."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.reference.reference import Reference
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.helpers import pipeline
 from tests.helpers.pointer import (
     NONE,
     Tab,
@@ -27,16 +26,6 @@ from tests.helpers.pointer import (
     seen,
     settle,
 )
-
-
-@pytest.fixture
-def live(app: Any, products: dict[str, Path]) -> Any:
-    return open_tab(app, products["s2d"])
-
-
-@pytest.fixture
-def tab(app: Any, live: Any) -> Tab:
-    return Tab(app, live)
 
 
 def test_open(live: Any, tab: Tab, products: dict[str, Path]) -> None:
@@ -57,14 +46,14 @@ def test_drag_the_body(live: Any, tab: Tab, products: dict[str, Path]) -> None:
     before = live.regions[0]
     left, right = before.lower[0], before.upper[0]
     middle, row = (left + right) / 2, 120.0
-    told = []
-    live.add_callback("extraction", told.append)
+    extractions = []
+    live.add_callback("extraction", extractions.append)
     drag(tab.image, [(middle, row), (middle + 1, row), (middle + 2.5, row), (middle + 3, row)])
     after = live.regions[0]
     assert after.lower[0] == pytest.approx(left + moved(tab.image, middle, middle + 3), abs=0.011)
     assert after.upper[0] - after.lower[0] == pytest.approx(right - left, abs=0.011)
     assert live.operator == live.extract
-    # the limits are numbers of two digits, and the spectrum is theirs to the last digit
+    # the limits have two decimals, and the spectrum is exactly that of these limits
     aperture = live.aperture
     assert round(aperture.xstart, 2) == aperture.xstart
     image = SlitImage.read(products["s2d"])
@@ -79,12 +68,12 @@ def test_drag_the_body(live: Any, tab: Tab, products: dict[str, Path]) -> None:
         apply_apcorr=False,
     )
     assert_same(live.extraction, made.run(image))
-    assert len(told) >= 3  # while it moved as well
-    assert len({one.columns["FLUX"].tobytes() for one in told}) >= 3
+    assert len(extractions) >= 3  # during the drag as well
+    assert len({one.columns["FLUX"].tobytes() for one in extractions}) >= 3
 
 
 def test_drag_an_edge(live: Any, tab: Tab) -> None:
-    """In between, the spectrum on the screen is that of the edge under the mouse."""
+    """During the drag, the spectrum drawn is that of the edge under the mouse."""
     region = live.regions[0]
     edge, row = region.upper[0], 150.0
     tab.image.figure.canvas.draw()
@@ -104,7 +93,7 @@ def test_drag_an_edge(live: Any, tab: Tab) -> None:
 
 
 def test_drag_in_the_profile(live: Any, tab: Tab) -> None:
-    """The same edges can be dragged in the cut across the slit."""
+    """The same edges can be dragged in the profile."""
     region = live.regions[0]
     low, high = tab.profile.axes.get_ylim()
     y = low + 0.3 * (high - low)
@@ -115,7 +104,7 @@ def test_drag_in_the_profile(live: Any, tab: Tab) -> None:
 
 
 def test_undo_redo(app: Any, live: Any, tab: Tab) -> None:
-    """Undo and redo by glue's own actions."""
+    """Undo and redo by the actions of glue."""
     first, one = live.extract, live.extraction
     region = live.regions[0]
     drag(tab.image, [(region.upper[0], 150), (region.upper[0] + 2, 150)])
@@ -131,7 +120,7 @@ def test_undo_redo(app: Any, live: Any, tab: Tab) -> None:
 
 
 def test_add_background(app: Any, live: Any, tab: Tab) -> None:
-    """The tool draws a region and goes up again."""
+    """The tool adds a region and is deactivated."""
     tab.image.toolbar.active_tool = "lrs:background"
     assert tab.image.editor.adding
     drag(tab.image, [(30, 100), (33, 110), (38, 120)])
@@ -146,7 +135,7 @@ def test_add_background(app: Any, live: Any, tab: Tab) -> None:
 
 
 def test_keys(live: Any, tab: Tab) -> None:
-    """Arrow keys nudge by 0.1 and 1 pixel, Escape gives up a drag, Delete takes a region away."""
+    """Arrow keys nudge by 0.1 and 1 pixel, Escape cancels a drag, Delete deletes a region."""
     canvas = tab.image.figure.canvas
     region = live.regions[0]
     middle = (region.lower[0] + region.upper[0]) / 2
@@ -175,8 +164,8 @@ def test_keys(live: Any, tab: Tab) -> None:
 
 def test_tilt(live: Any, tab: Tab) -> None:
     """The ends of an edge tilt it: a polynomial in wavelength."""
-    places = {grip: place for grip, place in tab.image.editor._handles(0) if grip.end == "top"}
-    (x, y) = next(place for grip, place in places.items() if grip.part == "upper")
+    places = {handle: place for handle, place in tab.image.editor.handles(0) if handle.end == "top"}
+    (x, y) = next(place for handle, place in places.items() if handle.part == "upper")
     drag(tab.image, [(x, y), (x + 1, y), (x + 3, y)])
     aperture = live.aperture
     assert aperture.src_coeff is not None
@@ -188,16 +177,16 @@ def test_tilt(live: Any, tab: Tab) -> None:
 
 
 def test_taper(app: Any, live: Any, tab: Tab) -> None:
-    """With Shift both edges go, the other one mirrored: one command; told where the mouse is."""
+    """With Shift the opposite edge is mirrored: one command, announced in the status bar."""
     before = live.regions[0]
     middle = (before.lower[0] + before.upper[0]) / 2
-    places = {grip: place for grip, place in tab.image.editor._handles(0) if grip.end == "top"}
-    (x, y) = next(place for grip, place in places.items() if grip.part == "upper")
-    move(tab.image, x, y, held=NONE)
+    places = {handle: place for handle, place in tab.image.editor.handles(0) if handle.end == "top"}
+    (x, y) = next(place for handle, place in places.items() if handle.part == "upper")
+    move(tab.image, x, y, pressed=NONE)
     assert "with Shift" in tab.image.statusBar().currentMessage()
-    move(tab.image, x + 12, y, held=NONE)
+    move(tab.image, x + 12, y, pressed=NONE)
     assert tab.image.statusBar().currentMessage() == ""
-    window = app.windowHandle()  # Matplotlib asks Qt which keys are down, not the event
+    window = app.windowHandle()  # Matplotlib takes the modifiers from Qt, not from the event
     QtTest.QTest.keyPress(window, QtCore.Qt.Key_Shift, QtCore.Qt.ShiftModifier)
     drag(tab.image, [(x, y), (x + 1, y), (x + 2, y)], QtCore.Qt.ShiftModifier)
     QtTest.QTest.keyRelease(window, QtCore.Qt.Key_Shift, QtCore.Qt.NoModifier)
@@ -237,7 +226,7 @@ def test_crosshair(live: Any, tab: Tab) -> None:
 
 
 def test_range(app: Any, live: Any, tab: Tab) -> None:
-    """A range in the spectrum selects rows of the image, and the other way round."""
+    """A range in the spectrum selects rows of the image, and vice versa."""
     low, high = tab.spectrum.axes.get_ylim()
     y = (low + high) / 2
     drag(tab.spectrum, [(7.0, y), (8.0, y), (9.0, y)])
@@ -249,15 +238,15 @@ def test_range(app: Any, live: Any, tab: Tab) -> None:
     assert (rows != expected).sum() <= 2
     wave = live.spectrum_data["wavelength"]
     assert (chosen[live.spectrum_data.label] != ((wave >= 7.0) & (wave <= 9.0))).sum() <= 2
-    # and from the image, with glue's own tool
+    # and in the image, with the tool of glue
     tab.image.toolbar.active_tool = "select:yrange"
     drag(tab.image, [(35, 100), (35, 120), (35, 150)])
     assert len(app.data_collection.subset_groups) == 1
     wave = sorted(live.row_wavelength[[100, 150]])
     assert live.wavelength_range == pytest.approx(wave, abs=0.1)
-    assert tab.image.editor.active  # the tool is done, the mouse edits again
+    assert tab.image.editor.active  # the tool is deactivated
     settle()
-    assert f"{wave[0]:.1f}" in tab.panel.panel.range.text()
+    assert f"{wave[0]:.1f}" in tab.panel.panel.statistics.range.text()
 
 
 @pytest.mark.parametrize("unit", ["uJy", "Jy"])
@@ -285,14 +274,17 @@ def test_a_range_is_cleared_in_glue_as_well(app: Any, live: Any, tab: Tab, unit:
     assert live.wavelength_range == pytest.approx((10.0, 11.0), abs=0.05)
 
 
-def test_the_pipeline_takes_what_was_drawn(
+@pytest.mark.parity
+def test_the_pipeline_reproduces_a_drawn_aperture(
     live: Any, tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The JSON saved in the panel after drags gives the pipeline's very spectrum."""
+    """The pipeline gives the same spectrum with the JSON saved after drags."""
+    from tests.helpers import pipeline
+
     rows = 120.0, 130.0, 140.0
     upper = live.regions[0].upper[0]
     drag(tab.image, [(upper, rows[0]), (upper + 1, rows[1]), (upper + 2, rows[2])])
-    ends = [(g, p) for g, p in tab.image.editor._handles(0) if g.part == "lower" and g.end == "top"]
+    ends = [(g, p) for g, p in tab.image.editor.handles(0) if g.part == "lower" and g.end == "top"]
     ((_, (x, y)),) = ends
     drag(tab.image, [(x, y), (x - 0.5, y), (x - 1.5, y)])
     tab.image.toolbar.active_tool = "lrs:background"
@@ -319,7 +311,7 @@ def test_stack(app: Any, products: dict[str, Path]) -> None:
     tab = Tab(app, live)
     panel = tab.panel.panel
     assert live.integration == 0
-    panel.slider.setValue(3)
+    panel.stack.slider.setValue(3)
     assert live.integration == 2
     assert tab.image.state.slices[0] == 2
     one = live.extract.run(SlitImage.read(products["calints"]))
@@ -327,14 +319,14 @@ def test_stack(app: Any, products: dict[str, Path]) -> None:
     tab.image.state.slices = (4, 0, 0)
     assert live.integration == 4
     settle(0.1)
-    assert panel.integration.value() == 5
-    panel.median.setChecked(True)
+    assert panel.stack.integration.value() == 5
+    panel.stack.median.setChecked(True)
     assert live.integration is None
     plane = tab.image.layers[0].state.get_sliced_data()
     np.testing.assert_array_equal(plane, live.shown.data)
     seen = tab.image.layers[0].get_image_data([(0.0, 415.0, 416), (0.0, 71.0, 72)])
     np.testing.assert_array_equal(seen, live.shown.data.astype(float))
-    panel.median.setChecked(False)
+    panel.stack.median.setChecked(False)
     assert live.integration == 4
     assert tab.image.state.median_plane is None
 

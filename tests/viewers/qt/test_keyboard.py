@@ -1,4 +1,4 @@
-"""Keys that the panel gets, as a click there takes the keyboard from the image."""
+"""Keys pressed in the panel, which has the focus after a click."""
 
 from __future__ import annotations
 

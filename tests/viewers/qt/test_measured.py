@@ -1,9 +1,8 @@
-"""Measured apertures and the residual by the buttons of the panel and the tools of the image."""
+"""Measured apertures and the residual, by buttons of the panel and tools of the image."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,42 +11,16 @@ import numpy as np
 import pytest
 from glue_qt.app import GlueApplication
 from matplotlib import colormaps
-from qtpy import QtCore, QtTest, QtWidgets
+from qtpy import QtCore, QtTest
 
 from glue_lrs.image.slit_image import SlitImage
-from glue_lrs.viewers.live import live_extraction as live_module
+from glue_lrs.viewers.live import actions, live_image
 from glue_lrs.viewers.live.registry import live_for
 from glue_lrs.viewers.qt.tab import open_tab
-from tests.helpers.pointer import Tab, drag, settle
-from tests.viewers.qt.test_figures import drawn_anew, pixels, screen
-from tests.viewers.qt.test_panel import button
+from tests.helpers.pointer import Tab, button, drag, settle
+from tests.helpers.screen import pixels, redrawn, screen
 
-
-@pytest.fixture(autouse=True)
-def quiet(app: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No exception in a slot, a callback or an event; nothing in glue's error console."""
-    raised: list[Any] = []
-    monkeypatch.setattr(sys, "excepthook", lambda *args: raised.append(args))
-    yield
-    settle()
-    assert raised == []
-    assert app._log._text.toPlainText() == ""
-    assert QtWidgets.QApplication.overrideCursor() is None
-
-
-@pytest.fixture
-def live(app: Any, products: dict[str, Path]) -> Any:
-    return open_tab(app, products["s2d"])
-
-
-@pytest.fixture
-def tab(app: Any, live: Any) -> Tab:
-    return Tab(app, live)
-
-
-@pytest.fixture
-def panel(tab: Tab) -> Any:
-    return tab.panel.panel
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def click(panel: Any, label: str) -> None:
@@ -94,15 +67,15 @@ def test_measured_apertures(
     assert live.aperture == make(measured.measurement, measured.curve)
 
 
-def test_the_panel_tells_what_was_measured(live: Any, tab: Tab, panel: Any) -> None:
-    assert panel.measured_label.text() == "not measured yet"
+def test_the_panel_shows_the_measurement(live: Any, tab: Tab, panel: Any) -> None:
+    assert panel.position.measured_label.text() == "not measured yet"
     click(panel, "Measure")
     for row in (60.0, 300.0):
         live.cursor_row = row
         settle(0.1)
         wave = float(live.row_wavelength[int(row)])
-        assert panel.measured_label.text() == f"measured: {live.measured.line(wave)}"
-    assert "aperture of best signal to noise" in panel.measured_label.toolTip()
+        assert panel.position.measured_label.text() == f"measured: {live.measured.line(wave)}"
+    assert "aperture of best signal to noise" in panel.position.measured_label.toolTip()
 
 
 def test_the_measured_source_and_the_header_disagree(
@@ -118,7 +91,7 @@ def test_the_measured_source_and_the_header_disagree(
     assert panel.message.text().startswith("the source is +2.0")
     assert "from where the header puts it" in panel.message.text()
     assert "use_source_posn" not in panel.message.text()
-    assert "aperture +2.0" in panel.source_label.text()
+    assert "aperture +2.0" in panel.position.source_label.text()
 
 
 def test_nothing_to_measure_is_a_line(app: Any, products: dict[str, Path], tmp_path: Path) -> None:
@@ -135,7 +108,7 @@ def test_nothing_to_measure_is_a_line(app: Any, products: dict[str, Path], tmp_p
         assert "\n" not in panel.message.text()
     assert live.extract == before
     click(panel, "To the source")
-    assert "the header's position is taken" in panel.message.text()
+    assert "the header's position is used" in panel.message.text()
 
 
 def test_dragging_measures_and_fits_nothing(
@@ -143,16 +116,16 @@ def test_dragging_measures_and_fits_nothing(
 ) -> None:
     click(panel, "Measure")
     click(panel, "Residual")
-    asked: list[str] = []
-    for name in ("fit_residual", "measured_of"):
-        monkeypatch.setattr(live_module, name, lambda *_, name=name: asked.append(name))
+    calls: list[str] = []
+    for module, name in ((actions, "fit_residual"), (live_image, "measured_of")):
+        monkeypatch.setattr(module, name, lambda *_, name=name: calls.append(name))
     kept = live.residual_data["residual"].copy()
     edge = live.regions[0].upper[0]
     drag(tab.image, [(edge, 150), (edge + 1, 150), (edge + 2, 150)])
     settle(0.1)
     assert live.regions[0].upper[0] > edge + 1
-    assert asked == []
-    assert panel.residual.isChecked()
+    assert calls == []
+    assert panel.position.residual_button.isChecked()
     np.testing.assert_array_equal(live.residual_data["residual"], kept)
 
 
@@ -160,11 +133,11 @@ def test_dragging_measures_and_fits_nothing(
 
 
 def test_the_residual_is_a_layer_in_its_colours(live: Any, tab: Tab, panel: Any) -> None:
-    """Every pixel of the image has the colour of its residual: red is plus, blue is minus."""
+    """Each pixel has the colour of its residual: red is positive, blue negative."""
     settle(0.2)
-    before = drawn_anew(tab.image)
+    before = redrawn(tab.image)
     click(panel, "Residual")
-    assert panel.residual.isChecked()
+    assert panel.position.residual_button.isChecked()
     (layer,) = residual_layers(tab.image, live)
     assert layer.enabled
     state = layer.state
@@ -172,11 +145,11 @@ def test_the_residual_is_a_layer_in_its_colours(live: Any, tab: Tab, panel: Any)
     assert state.cmap.name == "RdBu_r"
     assert state.v_min == -state.v_max == -live.residual_limit < 0
     assert tab.image.statusBar().currentMessage() == ""
-    drawn_anew(tab.image)
-    tab.image._redraw_image()
-    drawn_anew(tab.image)
+    redrawn(tab.image)
+    tab.image.redraw_image()
+    redrawn(tab.image)
     residual = live.residual_data["residual"]
-    # away from the lines and handles of the aperture
+    # apart from the edges and handles of the aperture
     (_, right), (bottom, top) = live.image.bounding_box
     free = np.zeros(residual.shape, dtype=bool)
     low, high = live.regions[0].lower[0], live.regions[0].upper[0]
@@ -190,18 +163,18 @@ def test_the_residual_is_a_layer_in_its_colours(live: Any, tab: Tab, panel: Any)
     strong = np.abs(scaled - 0.5) > 0.15
     assert strong.sum() > 20
     shares = []
-    for values in (scaled, 1 - scaled):  # the other way round must not fit
+    for values in (scaled, 1 - scaled):  # the reversed map must not fit
         colours = colormaps["RdBu_r"](values)[:, :3]
-        # a row has little more than a pixel of the screen: the next one may be its own
+        # a row has little more than one screen pixel: accept the adjacent ones
         away = [np.abs(picture[down + n, across] - colours).max(axis=1) for n in (-1, 0, 1)]
         shares.append((np.min(away, axis=0) < 0.05)[strong].mean())
     assert shares[0] > 0.9
     assert shares[1] < 0.3
-    # off again: as it was before, pixel by pixel
+    # hidden again: every pixel is restored
     click(panel, "Residual")
-    assert not panel.residual.isChecked()
+    assert not panel.position.residual_button.isChecked()
     assert residual_layers(tab.image, live) == []
-    np.testing.assert_array_equal(drawn_anew(tab.image), before)
+    np.testing.assert_array_equal(redrawn(tab.image), before)
 
 
 def test_the_labels_are_written_once(live: Any, tab: Tab, panel: Any) -> None:
@@ -214,11 +187,11 @@ def test_the_labels_are_written_once(live: Any, tab: Tab, panel: Any) -> None:
 def test_the_tool_and_the_button_are_one(live: Any, tab: Tab, panel: Any) -> None:
     tab.image.toolbar.actions["lrs:residual"].trigger()
     settle(0.1)
-    assert panel.residual.isChecked()
+    assert panel.position.residual_button.isChecked()
     assert len(residual_layers(tab.image, live)) == 1
     tab.image.toolbar.actions["lrs:residual"].trigger()
     settle(0.1)
-    assert not panel.residual.isChecked()
+    assert not panel.position.residual_button.isChecked()
     assert residual_layers(tab.image, live) == []
 
 
@@ -228,7 +201,7 @@ def test_a_deleted_layer_is_off(live: Any, tab: Tab, panel: Any) -> None:
     tab.image._layer_artist_container.remove(layer)  # as glue's list of layers does
     settle(0.1)
     assert not live.residual_shown
-    assert not panel.residual.isChecked()
+    assert not panel.position.residual_button.isChecked()
     click(panel, "Residual")
     assert len(residual_layers(tab.image, live)) == 1
 
@@ -247,18 +220,18 @@ def test_an_image_that_cannot_be_fitted_is_a_line(live: Any, panel: Any) -> None
     flux = np.full(live.data.shape, np.nan)
     live.data.update_components({live.data.id["flux"]: flux})
     settle(0.1)
-    QtTest.QTest.mouseClick(panel.residual, QtCore.Qt.LeftButton)
-    assert not panel.residual.isChecked()
+    QtTest.QTest.mouseClick(panel.position.residual_button, QtCore.Qt.LeftButton)
+    assert not panel.position.residual_button.isChecked()
     assert panel.message.text()
     assert "\n" not in panel.message.text()
 
 
-# --- nothing is lost -----------------------------------------------------------------------------
+# --- robustness ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["s2d", "calints"])
 def test_remove_the_image(app: Any, products: dict[str, Path], kind: str) -> None:
-    """Its viewers go though the residual is shown; that stays as an ordinary dataset."""
+    """Its viewers are closed; the residual stays as an ordinary dataset."""
     live = open_tab(app, products[kind])
     click(Tab(app, live).panel.panel, "Residual")
     residual = live.residual_data
@@ -273,7 +246,7 @@ def test_remove_the_residual(app: Any, live: Any, tab: Tab, panel: Any) -> None:
     click(panel, "Residual")
     app.data_collection.remove(live.residual_data)
     settle(0.1)
-    assert not panel.residual.isChecked()
+    assert not panel.position.residual_button.isChecked()
     assert len(tab.image.layers) == 1
     edge = live.regions[0].upper[0]
     drag(tab.image, [(edge, 150), (edge + 2, 150)])
@@ -290,33 +263,33 @@ def test_close_the_tab(app: Any, live: Any, tab: Tab, panel: Any) -> None:
     open_tab(app, live.data)
     again = Tab(app, live)
     assert live.residual_shown
-    assert again.panel.panel.residual.isChecked()
+    assert again.panel.panel.position.residual_button.isChecked()
     assert len(residual_layers(again.image, live)) == 1
 
 
 def test_two_files(app: Any, live: Any, tab: Tab, products: dict[str, Path]) -> None:
     other = open_tab(app, products["calints"])
-    beside = Tab(app, other)
-    click(beside.panel.panel, "Residual")
-    assert len(residual_layers(beside.image, other)) == 1
+    second = Tab(app, other)
+    click(second.panel.panel, "Residual")
+    assert len(residual_layers(second.image, other)) == 1
     assert len(tab.image.layers) == 1
-    assert not tab.panel.panel.residual.isChecked()
+    assert not tab.panel.panel.position.residual_button.isChecked()
 
 
 def test_a_stack(app: Any, products: dict[str, Path]) -> None:
-    """Of what is shown; another integration ends it."""
+    """The residual is that of the integration shown, and hidden with another one."""
     live = open_tab(app, products["calints"])
     tab = Tab(app, live)
     panel = tab.panel.panel
-    panel.median.setChecked(True)
+    panel.stack.median.setChecked(True)
     click(panel, "Residual")
     (layer,) = residual_layers(tab.image, live)
     assert layer.enabled
-    drawn_anew(tab.image)
+    redrawn(tab.image)
     assert layer.enabled
-    panel.median.setChecked(False)
+    panel.stack.median.setChecked(False)
     settle(0.1)
-    assert not panel.residual.isChecked()
+    assert not panel.position.residual_button.isChecked()
     assert residual_layers(tab.image, live) == []
     click(panel, "Best S/N")
     assert live.aperture == live.measured.measurement.box(live.measured.curve.best)
@@ -340,10 +313,10 @@ def test_session(
     image = next(data for data in back.data_collection if data.label == live.data.label)
     again = live_for(back.session, image)
     assert again.extract == live.extract
-    beside = Tab(back, again)
-    assert beside.panel.panel.residual.isChecked()
-    (layer,) = residual_layers(beside.image, again)
+    second = Tab(back, again)
+    assert second.panel.panel.position.residual_button.isChecked()
+    (layer,) = residual_layers(second.image, again)
     assert (layer.state.v_min, layer.state.v_max) == (-7.0, 7.0)
     assert layer.state.cmap.name == "RdBu_r"
-    click(beside.panel.panel, "Residual")
-    assert len(beside.image.layers) == 1
+    click(second.panel.panel, "Residual")
+    assert len(second.image.layers) == 1

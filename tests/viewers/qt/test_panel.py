@@ -1,4 +1,4 @@
-"""The panel tells and sets what the extraction has."""
+"""The panel shows and sets the state of the extraction."""
 
 from __future__ import annotations
 
@@ -18,22 +18,7 @@ from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.viewers.live.regions import Region
 from glue_lrs.viewers.qt.tab import open_tab
 from tests.helpers.images import correction
-from tests.helpers.pointer import Tab, drag, settle
-
-
-@pytest.fixture
-def live(app: Any, products: dict[str, Path]) -> Any:
-    return open_tab(app, products["s2d"])
-
-
-@pytest.fixture
-def tab(app: Any, live: Any) -> Tab:
-    return Tab(app, live)
-
-
-@pytest.fixture
-def panel(tab: Tab) -> Any:
-    return tab.panel.panel
+from tests.helpers.pointer import Tab, button, drag, settle
 
 
 def text(table: Any, row: int, column: int) -> str:
@@ -41,12 +26,12 @@ def text(table: Any, row: int, column: int) -> str:
 
 
 def test_limits(live: Any, tab: Tab, panel: Any) -> None:
-    """Both conventions, which differ by half a pixel, each with its name."""
+    """Both conventions, which differ by half a pixel, are shown with their names."""
     assert live.set([Region("aperture", (8.5,), (16.5,))])
     assert (live.aperture.xstart, live.aperture.xstop) == (9.0, 16.0)
     assert live.add_region("background", 30.0, 36.5)
     settle(0.1)
-    table = panel.table
+    table = panel.regions.table
     assert text(table, 0, 1) == "8.50 – 16.50"
     assert text(table, 0, 2) == "xstart 9.00\nxstop 16.00"
     assert text(table, 1, 1) == "30.00 – 36.50"
@@ -61,10 +46,10 @@ def test_limits(live: Any, tab: Tab, panel: Any) -> None:
 def test_type_an_edge(app: Any, live: Any, panel: Any) -> None:
     default = live.extract
     first = round(live.regions[0].lower[0] + 0.5, 2)
-    panel.table.selectRow(0)
-    panel.upper.setValue(20.25)
+    panel.regions.table.selectRow(0)
+    panel.regions.upper.setValue(20.25)
     assert live.aperture.xstop == 19.75
-    panel.lower.setValue(7.5)
+    panel.regions.lower.setValue(7.5)
     assert live.aperture.xstart == 8.0
     app._actions["undo"].trigger()
     assert (live.aperture.xstart, live.aperture.xstop) == (first, 19.75)
@@ -74,50 +59,50 @@ def test_type_an_edge(app: Any, live: Any, panel: Any) -> None:
 
 def test_background(live: Any, panel: Any) -> None:
     """Regions are added beside the source; fit, order and smoothing are set."""
-    assert not panel.subtract.isEnabled()
-    QtTest.QTest.mouseClick(panel.add_region, QtCore.Qt.LeftButton)
+    assert not panel.background.subtract.isEnabled()
+    QtTest.QTest.mouseClick(panel.regions.add_button, QtCore.Qt.LeftButton)
     assert [region.kind for region in live.regions] == ["aperture", "background"]
     aperture, region = live.regions
     assert region.upper[0] <= aperture.lower[0] or region.lower[0] >= aperture.upper[0]
     assert -0.5 <= region.lower[0] < region.upper[0] <= live.image.shape[1] - 0.5
     settle(0.1)
-    assert panel.subtract.isEnabled()
-    assert panel.subtract.isChecked()
-    panel.order.setValue(1)
+    assert panel.background.subtract.isEnabled()
+    assert panel.background.subtract.isChecked()
+    panel.background.order.setValue(1)
     assert live.background.bkg_order == 1
-    panel.fit.setCurrentIndex(1)
-    panel.fit.activated.emit(1)
+    panel.background.fit.setCurrentIndex(1)
+    panel.background.fit.activated.emit(1)
     assert live.background.bkg_fit == "median"
     settle(0.1)
-    assert not panel.order.isEnabled()
-    panel.smoothing.stepBy(1)
+    assert not panel.background.order.isEnabled()
+    panel.background.smoothing.stepBy(1)
     assert live.background.smoothing_length == 3
-    panel.smoothing.stepBy(1)
+    panel.background.smoothing.stepBy(1)
     assert live.background.smoothing_length == 5
-    panel.smoothing.stepBy(-2)
+    panel.background.smoothing.stepBy(-2)
     assert live.background.smoothing_length == 0
-    panel.smoothing.setValue(4)  # typed: cannot be, the next that can is taken and shown
+    panel.background.smoothing.setValue(4)  # typed: the next valid length is used and shown
     assert live.background.smoothing_length == 5
     settle(0.1)
-    assert panel.smoothing.value() == 5
-    panel.subtract.setChecked(False)
+    assert panel.background.smoothing.value() == 5
+    panel.background.subtract.setChecked(False)
     assert live.extract.subtract_background is False
     assert not np.any(live.extraction.columns["BACKGROUND"])
-    panel.subtract.setChecked(True)
+    panel.background.subtract.setChecked(True)
     assert np.any(live.extraction.columns["BACKGROUND"])
     assert live.selected == 1
     settle(0.1)
-    QtTest.QTest.mouseClick(panel.delete_region, QtCore.Qt.LeftButton)
+    QtTest.QTest.mouseClick(panel.regions.delete_button, QtCore.Qt.LeftButton)
     assert live.background is None
 
 
 def test_position(live: Any, panel: Any) -> None:
     kept = live.regions[0]
-    panel.offset.setValue(1.5)
+    panel.position.offset.setValue(1.5)
     assert live.extract.position_offset == 1.5
     assert live.regions[0].lower[0] == pytest.approx(kept.lower[0] + 1.5)
     settle(0.1)
-    assert "aperture +1.50 from it" in panel.source_label.text()
+    assert "aperture +1.50 from it" in panel.position.source_label.text()
     button(panel, "To the source").click()
     assert live.extract.position_offset == 0.0
     assert live.extract.use_source_posn is False
@@ -126,30 +111,30 @@ def test_position(live: Any, panel: Any) -> None:
     assert (lower + upper) / 2 == pytest.approx(found.column, abs=0.0051)
     settle(0.1)
     away = (lower + upper) / 2 - found.expected.column
-    assert f"aperture {round(away, 2) + 0.0:+.2f} from it" in panel.source_label.text()
+    assert f"aperture {round(away, 2) + 0.0:+.2f} from it" in panel.position.source_label.text()
     live.set([kept.moved(3.0)])
     button(panel, "Default").click()
     assert live.regions[0] == kept
 
 
 def test_numbers(live: Any, panel: Any, products: dict[str, Path]) -> None:
-    """Signal to noise in the range, the ratio to a comparison, and the pixels lost."""
+    """Signal to noise in the range, ratio to a comparison, and lost pixels."""
     live.load_comparison(products["x1d"])
     live.wavelength_range = (6.0, 8.0)
     settle(0.1)
-    assert panel.range.text() == "6.00 – 8.00 µm"
+    assert panel.statistics.range.text() == "6.00 – 8.00 µm"
     extraction = live.extraction
     inside = (extraction.wavelength >= 6) & (extraction.wavelength <= 8) & ~extraction.mask
     signal = extraction.columns["FLUX"] / extraction.columns["FLUX_ERROR"]
-    assert float(panel.signal_to_noise.text()) == pytest.approx(
+    assert float(panel.statistics.signal_to_noise.text()) == pytest.approx(
         np.median(signal[inside]), rel=0.005
     )
-    assert panel.ratio.text() == "1.0000"
-    assert panel.comparison.full_text() == products["x1d"].name
-    panel.upper.setValue(panel.upper.value() - 4)
+    assert panel.statistics.ratio.text() == "1.0000"
+    assert panel.comparison.label.full_text() == products["x1d"].name
+    panel.regions.upper.setValue(panel.regions.upper.value() - 4)
     settle(0.1)
-    assert float(panel.ratio.text()) < 0.99
-    assert panel.lost.text()
+    assert float(panel.statistics.ratio.text()) < 0.99
+    assert panel.statistics.lost.text()
 
 
 def test_files(
@@ -161,7 +146,7 @@ def test_files(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is saved is what was seen; what is loaded is used."""
+    """Saved files reproduce the extraction; loaded files are used."""
     asked: list[str] = []
 
     def save(parent: Any, title: str, name: str, filters: str) -> tuple[str, str]:
@@ -196,10 +181,10 @@ def test_files(
     button(panel, "File…").click()
     assert np.all(live.extraction.columns["FLUX"] != kept)
     settle(0.1)
-    assert panel.apcorr.full_text() == "apcorr.fits"
-    panel.apcorr_none.click()
+    assert panel.position.apcorr.full_text() == "apcorr.fits"
+    panel.position.no_apcorr_button.click()
     np.testing.assert_array_equal(live.extraction.columns["FLUX"], kept)
-    # something else: one line, and nothing has changed
+    # an invalid file: one line, and no change
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps({"apertures": "none"}))
     load[0] = bad
@@ -214,13 +199,13 @@ def test_files(
 
 
 def named(monkeypatch: pytest.MonkeyPatch, *answers: Path | str) -> list[str]:
-    """What is typed into the dialogs, one after the other; returns what they proposed."""
+    """Type answers into the dialogs; return the list of the names they propose."""
     proposed: list[str] = []
-    left = [str(answer) for answer in answers]
+    remaining = [str(answer) for answer in answers]
 
     def save(parent: Any, title: str, name: str, filters: str) -> tuple[str, str]:
         proposed.append(name)
-        return left.pop(0), filters
+        return remaining.pop(0), filters
 
     monkeypatch.setattr(QtWidgets.QFileDialog, "getSaveFileName", save)
     return proposed
@@ -252,10 +237,10 @@ def test_a_bare_name_gets_its_ending(
     assert panel.message.text().startswith(f"wrote {tmp_path / written}")
 
 
-def test_what_an_ending_would_replace_is_asked_for(
+def test_replacing_a_file_by_an_appended_ending_is_confirmed(
     live: Any, panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The dialog of Qt has asked for the name as typed, which is not the file's."""
+    """The dialog of Qt confirms the name as typed, without the ending."""
     box = QtWidgets.QMessageBox
     asked: list[str] = []
     answers = [box.No, box.No, box.Yes]
@@ -267,7 +252,7 @@ def test_what_an_ending_would_replace_is_asked_for(
     monkeypatch.setattr(box, "question", question)
     path = tmp_path / "mine.json"
     path.write_text("precious")
-    # no: the dialog is there again, with that name; given up
+    # no: the dialog is shown again with that name, and cancelled
     proposed = named(monkeypatch, tmp_path / "mine", "")
     button(panel, "JSON…", -1).click()
     assert path.read_text() == "precious"
@@ -283,7 +268,7 @@ def test_what_an_ending_would_replace_is_asked_for(
     assert json.loads(path.read_text())
     assert len(asked) == 3
     assert all("mine.json already exists" in text for text in asked)
-    # a name with its ending was asked for by the dialog itself
+    # a name with an ending is confirmed by the dialog itself
     named(monkeypatch, path)
     button(panel, "JSON…", -1).click()
     assert len(asked) == 3
@@ -292,10 +277,10 @@ def test_what_an_ending_would_replace_is_asked_for(
 def test_the_spectra_of_a_stack_are_saved(
     app: Any, products: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The button writes all integrations as an x1dints, whatever is shown."""
+    """The button writes all integrations as an x1dints, whichever is shown."""
     live = open_tab(app, products["calints"])
     panel = Tab(app, live).panel.panel
-    panel.median.setChecked(True)
+    panel.stack.median.setChecked(True)
     assert live.add_region("background", 5.0, 12.0)
     proposed = named(monkeypatch, tmp_path / "mine_x1dints")
     button(panel, "x1d…", -1).click()
@@ -310,57 +295,57 @@ def test_the_spectra_of_a_stack_are_saved(
 
 
 def test_no_room_for_a_background(live: Any, panel: Any) -> None:
-    """One line, and nothing is added."""
+    """One line is shown, and no region is added."""
     columns = live.image.shape[1]
     assert live.set([Region("aperture", (1.0,), (columns - 2.0,))])
     before, selected = live.extract, live.selected
-    QtTest.QTest.mouseClick(panel.add_region, QtCore.Qt.LeftButton)
+    QtTest.QTest.mouseClick(panel.regions.add_button, QtCore.Qt.LeftButton)
     assert "there is no room" in panel.message.text()
     assert "\n" not in panel.message.text()
     assert live.extract == before
     assert live.selected == selected
     assert [region.kind for region in live.regions] == ["aperture"]
-    # a gap that holds a region and a column beside it
+    # a gap that is wide enough
     assert live.set([Region("aperture", (1.0,), (columns - 5.0,))])
-    QtTest.QTest.mouseClick(panel.add_region, QtCore.Qt.LeftButton)
+    QtTest.QTest.mouseClick(panel.regions.add_button, QtCore.Qt.LeftButton)
     region = live.regions[1]
     assert live.regions[0].upper[0] < region.lower[0] < region.upper[0] <= columns - 0.5
 
 
-def test_the_panel_speaks_its_own_words(live: Any, tab: Tab, panel: Any) -> None:
+def test_messages_refer_to_the_panel(live: Any, tab: Tab, panel: Any) -> None:
     image = live.image
     data = np.array(image.data)
     row, column = 150, int(live.regions[0].lower[0]) + 3
     data[row, column : column + 2] = np.nan
     live.data.update_components({live.data.id["flux"]: data})
     settle(0.1)
-    assert "max_lost=0" in live.message  # what Python is told
-    assert "their light is missing from the flux" in panel.message.text()
+    assert "max_lost=0" in live.message  # the message in Python
+    assert "bad pixels reduce the aperture" in panel.message.text()
     assert "max_lost" not in panel.message.text()
     assert "Numbers" in panel.message.text()
-    assert " rows, ≤ " in panel.lost.text()
+    assert " rows, ≤ " in panel.statistics.lost.text()
 
 
 def test_held_arrows_of_a_box_are_one_command(app: Any, live: Any, panel: Any) -> None:
     before, start = live.extract, live.regions[0].upper[0]
     for _ in range(12):
-        panel.upper.stepUp()
-        settle(0.04)  # the panel shows what comes of it
+        panel.regions.upper.stepUp()
+        settle(0.04)  # the panel is refreshed
     assert live.regions[0].upper[0] == pytest.approx(start + 1.2, abs=0.02)
     app._actions["undo"].trigger()
     assert live.extract == before
 
 
 def test_subset_modes(app: Any, live: Any, tab: Tab, panel: Any) -> None:
-    """Two ranges put together by glue's "or" are two background regions."""
+    """Two ranges combined by "or" are two background regions."""
     tab.image.toolbar.active_tool = "select:xrange"
     drag(tab.image, [(29, 100), (30, 100), (32, 100)])
     app.session.edit_subset_mode.mode = OrMode
     tab.image.toolbar.active_tool = "select:xrange"
     drag(tab.image, [(36, 100), (37, 100), (40, 100)])
     settle(0.1)
-    assert panel.subset.count() == 1
-    panel.to_background.click()
+    assert panel.regions.subset.count() == 1
+    panel.regions.to_background.click()
     assert [region.kind for region in live.regions] == ["aperture", "background", "background"]
     for region, start, stop in ((live.regions[1], 29, 32), (live.regions[2], 36, 40)):
         assert (region.lower[0], region.upper[0]) == pytest.approx((start, stop), abs=1.0)
@@ -372,7 +357,7 @@ def test_subset_modes(app: Any, live: Any, tab: Tab, panel: Any) -> None:
     drag(tab.spectrum, [(9.0, (low + high) / 2), (10.0, (low + high) / 2)])
     settle(0.1)
     assert len(live.wavelength_ranges) == 2
-    first, second = panel.range.text().removesuffix(" µm").split(", ")
+    first, second = panel.statistics.range.text().removesuffix(" µm").split(", ")
     assert first.startswith(("5.9", "6.0"))
     assert second.startswith(("8.9", "9.0"))
 
@@ -390,36 +375,31 @@ def test_copy_python(live: Any, tab: Tab, panel: Any) -> None:
 
 def test_subsets(app: Any, live: Any, tab: Tab, panel: Any) -> None:
     """A range or a polygon drawn with glue's tools becomes the aperture or a background."""
-    assert not panel.subset_row.isVisibleTo(panel)
+    assert not panel.regions.subset_row.isVisibleTo(panel)
     tab.image.toolbar.active_tool = "select:xrange"
     drag(tab.image, [(30, 100), (33, 100), (37, 100)])
     settle(0.1)
-    assert panel.subset_row.isVisibleTo(panel)
-    assert panel.subset.count() == 1
-    panel.to_background.click()
+    assert panel.regions.subset_row.isVisibleTo(panel)
+    assert panel.regions.subset.count() == 1
+    panel.regions.to_background.click()
     assert live.regions[1].kind == "background"
     assert live.regions[1].lower[0] == pytest.approx(30, abs=1.0)
-    panel.to_aperture.click()
+    panel.regions.to_aperture.click()
     assert live.regions[0].lower[0] == pytest.approx(30, abs=1.0)
     assert live.regions[0].kind == "aperture"
 
 
-def test_follows_and_lets_go(live: Any, tab: Tab, panel: Any) -> None:
-    """The panel follows what others do; its widgets tell nothing while they are filled."""
+def test_follows_until_closed(live: Any, tab: Tab, panel: Any) -> None:
+    """The panel follows the extraction; filling its widgets sets nothing."""
     before = live.extract
     live.rows_averaged = 21
     live.selected = None
     settle(0.1)
-    assert panel.rows_averaged.value() == 21
+    assert panel.statistics.rows_averaged.value() == 21
     assert live.extract is before
-    panel.rows_averaged.setValue(5)
+    panel.statistics.rows_averaged.setValue(5)
     assert live.rows_averaged == 5
     tab.panel.close(warn=False)
     settle()
-    live.rows_averaged = 7  # nobody is told who is gone
+    live.rows_averaged = 7  # the closed panel ignores it
     settle(0.1)
-
-
-def button(panel: Any, label: str, which: int = 0) -> Any:
-    found = [b for b in panel.findChildren(QtWidgets.QPushButton) if b.text() == label]
-    return found[which]

@@ -1,4 +1,4 @@
-"""Sessions bring tabs back, live."""
+"""Sessions restore tabs with live extractions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_session(
     kind: str,
     include: bool,
 ) -> None:
-    """Image, aperture, background, fit, comparison, range, integration: all comes back."""
+    """Image, aperture, background, fit, comparison, range and integration are restored."""
     app = make_app()
     live = open_tab(app, products[kind])
     tab = Tab(app, live)
@@ -36,8 +36,8 @@ def test_session(
     drag(tab.image, [(region.upper[0], 150), (region.upper[0] + 2, 150)])
     assert live.add_region("background", 2.5, 6.5)
     panel = tab.panel.panel
-    panel.fit.setCurrentIndex(1)
-    panel._set_background(bkg_fit="median")
+    panel.background.fit.setCurrentIndex(1)
+    panel.background.fit.activated.emit(1)
     if kind == "calints":
         live.integration = 3
     else:
@@ -59,17 +59,17 @@ def test_session(
     for name in ("integration", "rows_averaged", "cursor_row", "wavelength_range"):
         assert getattr(again, name) == getattr(live, name), name
     assert again.comparison_label == live.comparison_label
-    beside = Tab(back, again)
-    assert beside.image.editor.regions == live.regions
-    assert beside.panel.panel is not None
+    second = Tab(back, again)
+    assert second.image.editor.regions == live.regions
+    assert second.panel.panel is not None
     if kind == "calints":
-        assert beside.image.state.slices[0] == 3
+        assert second.image.state.slices[0] == 3
     else:
-        assert beside.spectrum.ratio_axes.get_visible()
-    # and it is alive
+        assert second.spectrum.ratio_axes.get_visible()
+    # and it is live
     kept = again.extract
     last = again.regions[0].upper[0]
-    drag(beside.image, [(last, 150), (last + 2, 150)])
+    drag(second.image, [(last, 150), (last + 2, 150)])
     assert again.extract != kept
     assert live.extract == kept
     back._actions["undo"].trigger()
@@ -79,7 +79,7 @@ def test_session(
 def test_no_second_spectrum(
     make_app: Callable[..., Any], products: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Restoring adds no data."""
+    """Restoring a session adds no data."""
     app = make_app()
     open_tab(app, products["s2d"])
     path = tmp_path / "session.glu"
@@ -98,7 +98,7 @@ def test_no_second_spectrum(
 def test_moved_file(
     make_app: Callable[..., Any], products: dict[str, Path], tmp_path: Path
 ) -> None:
-    """A session whose file has moved says which."""
+    """The error of a session names the missing file."""
     source = tmp_path / "here_s2d.fits"
     shutil.copy(products["s2d"], source)
     app = make_app()
@@ -112,7 +112,7 @@ def test_moved_file(
     settle()
 
 
-#: Names of classes and of plugins are the file format: sessions must open in every later version.
+#: Names in session files, which later versions must be able to open.
 NAMES = {
     "glue_lrs.viewers.datasets.coordinates.LRSCoordinates",
     "glue_lrs.viewers.datasets.coordinates.SpectrumCoordinates",

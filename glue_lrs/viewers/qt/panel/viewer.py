@@ -10,6 +10,7 @@ from glue.viewers.common.state import ViewerState
 from glue_qt.viewers.common.data_viewer import DataViewer
 from qtpy import QtCore, QtWidgets
 
+from glue_lrs.viewers.canvas.region_editor import RegionEditor
 from glue_lrs.viewers.qt.base import ShowsOneImage
 from glue_lrs.viewers.qt.panel.panel import Panel
 
@@ -20,24 +21,24 @@ __all__ = ["ExtractionPanel"]
 
 
 class PanelLayerArtist(LayerArtist):
-    """Stands for the image whose extraction the panel shows."""
+    """Artist of the image whose extraction the panel shows."""
 
     def update(self) -> None:
-        """Nothing is drawn."""
+        """Do nothing."""
 
     def clear(self) -> None:
-        """Nothing is drawn."""
+        """Do nothing."""
 
     def redraw(self) -> None:
-        """Nothing is drawn."""
+        """Do nothing."""
 
     def remove(self) -> None:
-        """Nothing is drawn."""
+        """Do nothing."""
 
 
 _ARROWS = ("left", "right", "up", "down")
 
-#: Keys that the image knows, by Qt's names.
+#: Matplotlib's names of the keys of the image editor.
 _KEYS = {
     QtCore.Qt.Key_Left: "left",
     QtCore.Qt.Key_Right: "right",
@@ -50,7 +51,7 @@ _KEYS = {
 
 
 class ExtractionPanel(ShowsOneImage, DataViewer):
-    """The panel as one of glue's viewers, so that sessions bring it back."""
+    """The panel as a glue viewer, which sessions restore."""
 
     LABEL = "LRS extraction panel"
     _state_cls = ViewerState
@@ -67,23 +68,23 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         self.scroll.setWidgetResizable(True)
         self.scroll.setFrameShape(QtWidgets.QFrame.NoFrame)
         self.scroll.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarAlwaysOff)
-        self.scroll.setFocusPolicy(QtCore.Qt.NoFocus)  # it would scroll with the arrow keys
-        whole = QtWidgets.QWidget()
-        self._layout = QtWidgets.QVBoxLayout(whole)
+        self.scroll.setFocusPolicy(QtCore.Qt.NoFocus)  # arrow keys would scroll
+        central = QtWidgets.QWidget()
+        self._layout = QtWidgets.QVBoxLayout(central)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(0)
         self._layout.addWidget(self.scroll, 1)
-        self.setCentralWidget(whole)
+        self.setCentralWidget(central)
         self.statusBar().hide()
         self.resize(320, 700)
 
     def initialize_toolbar(self) -> None:
-        """There are no tools."""
+        """Make no toolbar."""
 
-    def complain(self, text: str) -> None:
-        """Show the line, in place of the panel if there is none."""
+    def show_error(self, text: str) -> None:
+        """Show an error message, in place of the panel if there is none."""
         if self.panel is not None:
-            self.panel.say(text, bad=True)
+            self.panel.report(text, error=True)
             return
         label = QtWidgets.QLabel(text)
         label.setWordWrap(True)
@@ -92,33 +93,33 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         self.scroll.setWidget(label)
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's
-        """Hand arrows, Delete and Escape that nothing in the panel takes to the image."""
+        """Forward arrows, Delete and Escape to the image, unless a widget has handled them."""
         name = _KEYS.get(event.key())
-        hand = self._hand() if name is not None else None
-        if name is None or hand is None:
+        editor = self._region_editor() if name is not None else None
+        if name is None or editor is None:
             super().keyPressEvent(event)
             return
         shift = bool(event.modifiers() & QtCore.Qt.ShiftModifier)
-        hand.take_key(f"shift+{name}" if shift and name in _ARROWS else name)
+        editor.press_key(f"shift+{name}" if shift and name in _ARROWS else name)
 
-    def _hand(self) -> Any:
-        """The hand of an image that shows the same extraction."""
+    def _region_editor(self) -> RegionEditor | None:
+        """The first editor of the same extraction, in its tab that of the image."""
         for viewers in self.session.application.viewers:
             for viewer in viewers:
-                hand = getattr(viewer, "hand", None)
-                if hand is not None and viewer.live is self.live and hasattr(hand, "take_key"):
-                    return hand
+                editor = getattr(viewer, "editor", None)
+                if isinstance(editor, RegionEditor) and editor.live is self.live:
+                    return editor
         return None
 
     def register_to_hub(self, hub: Any) -> None:
-        """Listen for subsets."""
+        """Subscribe to messages about subsets."""
         super().register_to_hub(hub)
         for message in (SubsetCreateMessage, SubsetUpdateMessage, SubsetDeleteMessage):
             hub.subscribe(self, message, handler=self._subsets_changed)
 
     def _subsets_changed(self, message: Any) -> None:
         if self.panel is not None:
-            self.panel._changed()
+            self.panel.refresh_soon()
 
     def attach(self, live: LiveExtraction) -> None:
         """Show the panel."""
@@ -129,7 +130,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         self.scroll.setMinimumWidth(self.panel.minimumSizeHint().width() + bar + 2)
 
     def detach(self) -> None:
-        """Take it away."""
+        """Remove the panel."""
         if self.panel is not None:
             self.panel.close_panel()
             self.panel.message.setParent(None)

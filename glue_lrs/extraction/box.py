@@ -1,0 +1,209 @@
+"""BoxExtractor: weighted sums over an aperture, equal to the pipeline's box extraction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glue_lrs.apertures.placement import PlacementRule, aperture_weights
+from glue_lrs.errors import (
+    Hint,
+    LostPixelsWarning,
+    LRSWarning,
+    NoApertureCorrectionWarning,
+    ProductError,
+)
+from glue_lrs.extraction.base import (
+    NO_PIXELS,
+    assemble_extraction,
+    emit_notes,
+    jansky_per_sum,
+    no_variances,
+)
+from glue_lrs.extraction.box_plan import BoxPlan
+from glue_lrs.extraction.box_sums import sum_box
+from glue_lrs.extraction.keywords import position_record
+from glue_lrs.instrument import DO_NOT_USE
+
+if TYPE_CHECKING:
+    from glue_lrs.apertures.aperture import Aperture
+    from glue_lrs.apertures.aperture_correction import ApertureCorrection
+    from glue_lrs.apertures.background import Background
+    from glue_lrs.apertures.placement import Placement
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.extraction import Extraction
+
+__all__ = ["BoxExtractor"]
+
+#: Loss of weight (pixels) above which a row is reported if no `max_lost` is given: half a pixel at
+#: the peak of the trace is a tenth of the light.
+_REPORTED_LOSS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxExtractor:
+    """Box extraction: the weighted sum of the pixels of an aperture in each row.
+
+    Parameters
+    ----------
+    aperture : Aperture
+        The pixels to sum over.
+    placement : PlacementRule
+        How the aperture follows the source.
+    background : Background, optional
+        The background to subtract.
+    aperture_correction : ApertureCorrection, optional
+        Applied to point sources.
+    max_lost : float, optional
+        Rows in which bad pixels remove more than this fraction of the aperture's weight are masked
+        (DQ bit 0).
+
+    Notes
+    -----
+    A spectrum at row r is S = sum w (data - background), with w the aperture's weights, 0 at pixels
+    without a value; its variances are sum w^2 var + sum K^2 var, where K is the response of the
+    summed background to each pixel of the regions.
+    """
+
+    aperture: Aperture
+    placement: PlacementRule = field(default_factory=PlacementRule)
+    background: Background | None = None
+    aperture_correction: ApertureCorrection | None = None
+    max_lost: float | None = None
+
+    def run(self, image: SlitImage) -> Extraction:
+        """Extract all columns; see `Extract1D.run` for the errors raised.
+
+        Parameters
+        ----------
+        image : SlitImage
+            An image or a stack of them.
+        """
+        notes: list[LRSWarning] = []
+        scale = jansky_per_sum(image)
+        placement = self.placement.place(self.aperture, image, notes)
+        plan = self.plan(image, placement)
+        if plan.limits[0] < -0.5 or plan.limits[1] > image.shape[1] - 0.5:
+            notes.append(
+                LRSWarning(
+                    f"the aperture ({plan.limits[0]:.2f} to {plan.limits[1]:.2f}) reaches beyond "
+                    f"the image, whose columns are 0 to {image.shape[1] - 1}"
+                )
+            )
+        columns, rows_without_background = sum_box(image, plan, scale)
+        total, wavelength = plan.total, plan.wavelength
+        if plan.kept is not None:
+            columns = {name: values[..., plan.kept] for name, values in columns.items()}
+            total, wavelength = total[plan.kept], wavelength[plan.kept]
+        columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
+        notes += self._inspect(columns, total, image, rows_without_background)
+        notes += no_variances(image)
+        emit_notes(image, notes)
+        if plan.correction is None and image.is_point_source:
+            # Only recorded: the user was warned when the recipe was made.
+            notes.append(NoApertureCorrectionWarning("no aperture correction was applied"))
+        return assemble_extraction(
+            image,
+            columns,
+            limits=plan.limits,
+            rows=(plan.rows.start, plan.rows.stop - 1),
+            centroid=plan.centroid,
+            aperture_weight=total,
+            position=position_record(placement),
+            notes=notes,
+        )
+
+    def plan(self, image: SlitImage, placement: Placement) -> BoxPlan:
+        """Return the rows and weights of the extraction of an image.
+
+        Raises
+        ------
+        ApertureError
+            If the aperture or the background has no pixel on the image.
+        CorrectionError
+            If the aperture correction belongs to another subarray.
+        ProductError
+            If no pixel of the aperture has a wavelength.
+        """
+        weights = aperture_weights(self.aperture, image, placement)
+        correction = self.correction_for(image)
+        return BoxPlan.from_weights(
+            image, weights, self.background, placement.background_offset, correction
+        )
+
+    def correction_for(self, image: SlitImage) -> ApertureCorrection | None:
+        """Return the aperture correction if it applies to this image: only to point sources."""
+        if self.aperture_correction is None or not image.is_point_source:
+            return None
+        self.aperture_correction.check(image.subarray, image.label)
+        return self.aperture_correction
+
+    def _inspect(
+        self,
+        columns: dict[str, NDArray[Any]],
+        total: NDArray[np.float64],
+        image: SlitImage,
+        rows_without_background: int,
+    ) -> list[LRSWarning]:
+        """Return diagnostic notes and apply `max_lost`.
+
+        Raises
+        ------
+        ProductError
+            If no row has a pixel.
+        """
+        pixels = columns["NPIXELS"]
+        if not (pixels > NO_PIXELS).any():
+            raise ProductError("every pixel of the aperture is NaN or flagged", subject=image.label)
+        notes = self._mask_lost(columns, total)
+        without_error = np.isnan(columns["FLUX_ERROR"]) & (columns["DQ"] == 0)
+        number = int(np.count_nonzero(without_error))
+        if number:
+            notes.append(
+                LRSWarning(
+                    f"{number} of {pixels.size} rows have a flux and no error: their variances "
+                    "(VAR_POISSON, VAR_RNOISE, VAR_FLAT) are negative, expected 0 or more"
+                )
+            )
+        if rows_without_background:
+            median = self.background is not None and self.background.bkg_fit == "median"
+            consequence = "they have no flux" if median else "nothing was subtracted there"
+            notes.append(
+                LRSWarning(
+                    f"{rows_without_background} of {pixels.size} rows have too few pixels in the "
+                    f"background regions; {consequence}"
+                )
+            )
+        return notes
+
+    def _mask_lost(
+        self, columns: dict[str, NDArray[Any]], total: NDArray[np.float64]
+    ) -> list[LRSWarning]:
+        """Mask rows that lost more than `max_lost`; return the note on lost pixels, if any."""
+        pixels = columns["NPIXELS"]
+        allowed = _REPORTED_LOSS if self.max_lost is None else self.max_lost * total
+        affected = pixels < total - allowed - NO_PIXELS  # rounding apart
+        if not affected.any():
+            return []
+        affected &= pixels > NO_PIXELS  # a row without any pixel has no flux that could mislead
+        if self.max_lost is not None:
+            columns["DQ"][affected] |= np.uint32(DO_NOT_USE)
+        number = int(affected.sum())
+        if not number:
+            return []
+        lost = np.where(affected, total - pixels, 0.0)
+        worst = np.unravel_index(int(lost.argmax()), lost.shape)
+        masked = self.max_lost is not None
+        return [
+            LostPixelsWarning(
+                f"bad pixels reduce the aperture in {number} of {pixels.size} rows, by at most "
+                f"{lost[worst]:.1f} of {total[worst[-1]]:.1f} pixels at "
+                f"{columns['WAVELENGTH'][worst]:.2f} um; "
+                + ("these rows are masked" if masked else "the flux is too low there"),
+                hint=None if masked else Hint.to("{} masks these rows", max_lost=0),
+                values={"rows": number, "of": pixels.size, "lost": float(lost[worst])},
+            )
+        ]

@@ -1,0 +1,373 @@
+"""SourceModel: forward model of the slit, fitted row by row (`glue_lrs.measure`).
+
+The model is
+
+    data(r, c) = sum_s F_s(r) P(c - t_s(r)) + b0(r) + b1(r) c,
+
+with the fluxes F of each source and the background free in every row. The traces t and the profile
+P, which is integrated over the pixels (`glue_lrs.profiles.diffraction`), are given; derivatives of
+the fit in them are what `glue_lrs.fitting.engine` improves them with.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+from scipy.special import erf
+
+from glue_lrs._utils.statistics import running_median, smooth_flux
+from glue_lrs.fitting.least_squares import invert_ridge
+from glue_lrs.fitting.noise_model import positive_variance
+from glue_lrs.profiles.diffraction import (
+    SHAPES,
+    kurtosis_factor,
+    normal_density,
+    read_wing,
+    wing_grid_position,
+    wing_integral,
+)
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
+    from glue_lrs.fitting.cutout import SlitCutout
+
+__all__ = ["OUTLIER", "LinearFit", "SourceGeometry", "SourceModel", "profile_images"]
+
+#: Outlier rejection: standard deviations from the model.
+OUTLIER = 5.0
+
+#: Outlier rejection before any model: tolerance about the median of the rows around, in standard
+#: deviations and as a fraction of the median, and number of rows of the median.
+_SPIKE, _SPIKE_FRACTION, _SPIKE_ROWS = 8.0, 0.3, 7
+
+#: Outlier rejection: rows of the running median of the residuals, over which a misfit of the
+#: profile persists and a cosmic ray does not.
+_TREND_ROWS = 25
+
+#: Outlier rejection: largest number of pixels that are rejected one by one in a row.
+_ROUNDS = 8
+
+#: Variance model: rows of the running sums for gain and flat-field error, of the running mean of
+#: single columns, and of the median of the first estimate.
+_GAIN_ROWS, _COLUMN_ROWS, _FIRST_ROWS = 15, 31, 9
+
+
+@dataclass(frozen=True, eq=False)
+class SourceGeometry:
+    """Traces, widths and shape of the sources, row by row.
+
+    Parameters
+    ----------
+    traces : ndarray
+        Column of each source, shape (source, row).
+    log_core : ndarray
+        Logarithm of the standard deviation of the core in columns, shape (row,).
+    terms : ndarray
+        Kurtosis of the core and light in each of the wing splines, as `Measurement.shape_terms`.
+    """
+
+    traces: Array
+    log_core: Array
+    terms: Array
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """Fit of fluxes and background in every row, and its derivatives.
+
+    Parameters
+    ----------
+    flux, flux_variance : ndarray
+        Flux of each source and its variance, shape (source, row).
+    smooth : ndarray
+        Fluxes, averaged over rows as their noise requires, shape (source, row).
+    light : ndarray
+        Light of all sources by their smooth fluxes, without sign, shape (row, column).
+    model : ndarray
+        The model, shape (row, column).
+    chi2, freedom : float, int
+        Chi-square and degrees of freedom.
+    curvature, gradient : ndarray
+        Curvature (row, p, p) and gradient (row, p) of chi-square in the positions of all sources,
+        the logarithm of the width and the terms of the shape; the linear parameters are projected
+        out.
+    basis, inverse : ndarray
+        Profiles and background (row, column, term), and inverse normal matrices (row, term, term).
+    """
+
+    flux: Array
+    flux_variance: Array
+    smooth: Array
+    light: Array
+    model: Array
+    chi2: float
+    freedom: int
+    curvature: Array
+    gradient: Array
+    basis: Array
+    inverse: Array
+
+    @cached_property
+    def strength(self) -> Array:
+        """Weighted mean of the absolute smooth flux of each source, shape (source,)."""
+        weight = 1.0 / np.maximum(self.flux_variance.sum(axis=0), 1e-300)
+        return np.asarray((np.abs(self.smooth) * weight).sum(axis=1) / weight.sum())
+
+
+class SourceModel:
+    """Data with variances and outliers as they are known so far, and the fit of the model to them.
+
+    Parameters
+    ----------
+    slit : SlitCutout
+        The data.
+
+    Attributes
+    ----------
+    slit : SlitCutout
+        The data.
+    good : ndarray of bool
+        Pixels that take part in the fit.
+    variance : ndarray
+        Smooth variance of each pixel, shape (row, column).
+    """
+
+    def __init__(self, slit: SlitCutout) -> None:
+        self.slit = slit
+        self.good = slit.good.copy()
+        self.variance = self._first_variance()
+        self._reject_spikes()
+
+    @property
+    def rejected(self) -> int:
+        """Number of rejected pixels that the image does not flag."""
+        return int((self.slit.good & ~self.good).sum())
+
+    @property
+    def weight(self) -> Array:
+        """Weights of the fit, shape (row, column)."""
+        return self.good / self.variance
+
+    def _first_variance(self) -> Array:
+        """Running median of the total variance along the rows, without its noise and outliers."""
+        total = np.asarray(sum(self.slit.variances))
+        found = running_median(total, self.slit.good, _FIRST_ROWS)
+        return positive_variance(np.where(np.isfinite(found), found, np.nanmedian(found)))
+
+    def _reject_spikes(self) -> None:
+        """Reject pixels that deviate from the median of neighbouring rows.
+
+        `reject_spikes` takes the lower of two middle values instead of their mean.
+        """
+        slit = self.slit
+        middle = running_median(slit.data, slit.good, _SPIKE_ROWS)
+        distance = np.abs(slit.data - middle)
+        allowed = _SPIKE * np.sqrt(self.variance) + _SPIKE_FRACTION * np.abs(middle)
+        with np.errstate(invalid="ignore"):
+            self.good &= ~(distance > allowed)
+
+    # --- fit -----------------------------------------------------------------------------------
+
+    def solve(self, geometry: SourceGeometry, derivatives: bool = True) -> LinearFit:
+        """Fit fluxes and background of every row.
+
+        Parameters
+        ----------
+        geometry : SourceGeometry
+            Traces and profile of the sources.
+        derivatives : bool
+            Whether curvature and gradient are computed; they are empty otherwise.
+        """
+        slit, weight = self.slit, self.weight
+        number, rows, columns = len(geometry.traces), slit.rows.size, slit.columns.size
+        images, changes = profile_images(slit, geometry, derivatives)
+        basis = np.empty((rows, columns, number + 2))
+        basis[..., :number] = np.moveaxis(images, 0, -1)
+        basis[..., number] = 1.0
+        basis[..., number + 1] = slit.across
+        inverse, linear, weighted = self._linear(basis)
+        model = (basis @ linear[..., np.newaxis])[..., 0]
+        residual = slit.data - model
+        flux, flux_variance = linear[:, :number].T, np.einsum("rii->ir", inverse)[:number]
+        smooth = np.array([smooth_flux(f, v) for f, v in zip(flux, flux_variance, strict=True)])
+        smooth = smooth.reshape(number, rows)
+        light = np.einsum("sr,src->rc", np.abs(smooth), images) if number else np.zeros_like(model)
+        curvature, gradient = np.zeros((rows, 0, 0)), np.zeros((rows, 0))
+        if derivatives:
+            jacobian = np.empty((rows, columns, number + 1 + SHAPES))
+            for s in range(number):
+                jacobian[..., s] = smooth[s][:, np.newaxis] * changes["shift"][s]
+            for n, name in enumerate(("core", "kurtosis")):
+                jacobian[..., number + n] = np.einsum("sr,src->rc", smooth, changes[name])
+            jacobian[..., number + 2 :] = np.einsum("sr,srck->rck", smooth, changes["wings"])
+            jacobian -= basis @ (inverse @ (weighted @ jacobian))
+            weighted = np.swapaxes(jacobian * weight[..., np.newaxis], 1, 2)
+            curvature = weighted @ jacobian
+            gradient = (weighted @ residual[..., np.newaxis])[..., 0]
+        used = int(self.good.sum())
+        return LinearFit(
+            flux=flux,
+            flux_variance=flux_variance,
+            smooth=smooth,
+            light=light,
+            model=model,
+            chi2=float((weight * residual**2).sum()),
+            freedom=max(used - rows * (number + 2), 1),
+            curvature=curvature,
+            gradient=gradient,
+            basis=basis,
+            inverse=inverse,
+        )
+
+    def _linear(self, basis: Array) -> tuple[Array, Array, Array]:
+        """Inverse normal matrix, linear parameters and weighted basis (term, column) of rows."""
+        weighted = np.swapaxes(basis * self.weight[..., np.newaxis], 1, 2)
+        inverse = invert_ridge(weighted @ basis)
+        right = weighted @ self.slit.data[..., np.newaxis]
+        return inverse, (inverse @ right)[..., 0], weighted
+
+    # --- variances and outliers ----------------------------------------------------------------
+
+    def reweigh(self, linear: LinearFit) -> None:
+        """Model the variances: the read noise is the pixel's own, the rest follows the light.
+
+        The Poisson variance is a + b light in every row, the flat-field variance f model^2, with a,
+        b and f from neighbouring rows.
+        """
+        slit = self.slit
+        poisson, read, flat = slit.variances
+        use = self.good.astype(float)
+        length = min(_GAIN_ROWS, slit.rows.size)
+
+        def run(values: Array) -> Array:  # `running_sum` rounds differently
+            kernel = np.ones(length)
+            return np.convolve((use * values).sum(axis=1), kernel, mode="same")
+
+        light = linear.light
+        n, sl, sll = run(np.ones_like(light)), run(light), run(light**2)
+        sp, slp = run(poisson), run(light * poisson)
+        spread = sll * n - sl**2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gain = np.where(spread > 1e-9 * sll * n, (slp * n - sl * sp) / spread, 0.0)
+            gain = np.maximum(np.nan_to_num(gain), 0.0)
+            level = np.maximum(np.nan_to_num((sp - gain * sl) / n), 0.0)
+            relative = np.nan_to_num(run(flat) / run(slit.data**2))
+        noise = level[:, np.newaxis] + gain[:, np.newaxis] * light
+        # Columns differ where fewer exposures overlap, or the background has a gradient.
+        wide = min(_COLUMN_ROWS, slit.rows.size)
+        seen, modelled = (
+            uniform_filter1d(use * values, wide, axis=0, mode="nearest")
+            for values in (poisson, noise)
+        )
+        noise *= np.where(modelled > 0, seen / np.where(modelled > 0, modelled, 1.0), 1.0)
+        # Rows differ where the sensitivity changes fast: the sum of a row has little noise.
+        seen, modelled = ((use * values).sum(axis=1) for values in (poisson, noise))
+        ratio = np.where(modelled > 0, seen / np.where(modelled > 0, modelled, 1.0), 1.0)
+        noise *= ratio[:, np.newaxis]
+        self.variance = positive_variance(noise + read + relative[:, np.newaxis] * linear.model**2)
+
+    def reject(self, linear: LinearFit, tolerance: float = 0.0) -> int:
+        """Reject pixels that are far from the model, the farthest of a row first.
+
+        Pixels that were rejected before and agree with the model are used again. A misfit that
+        persists along the rows is one of the profile: it is subtracted, and residuals are scaled
+        where they scatter by more than their errors.
+
+        Parameters
+        ----------
+        linear : LinearFit
+            The fit.
+        tolerance : float
+            Error of the model, as a fraction of the brightest pixel of a row.
+
+        Returns
+        -------
+        int
+            Number of pixels that have changed.
+        """
+        slit, basis = self.slit, linear.basis
+        before = self.good.copy()
+        scaled = self._scaled(linear.model, basis, linear.inverse)
+        trend = np.nan_to_num(running_median(scaled, self.good, _TREND_ROWS))
+        spread = running_median(np.abs(scaled - trend), self.good, _TREND_ROWS)
+        spread = np.maximum(1.4826 * np.nan_to_num(spread), 1.0)
+        if tolerance:
+            missed = tolerance * np.abs(linear.model).max(axis=1, keepdims=True)
+            spread += missed / np.sqrt(self.variance) / OUTLIER
+        self.good |= slit.good & (np.abs(scaled - trend) < (OUTLIER - 1.0) * spread)
+        for _ in range(_ROUNDS):
+            inverse, coefficients, _ = self._linear(basis)
+            model = (basis @ coefficients[..., np.newaxis])[..., 0]
+            score = np.abs(self._scaled(model, basis, inverse) - trend) / spread
+            score[~self.good] = 0.0
+            worst = score.argmax(axis=1)
+            rows = np.flatnonzero(score.max(axis=1) > OUTLIER)
+            if rows.size == 0:
+                break
+            self.good[rows, worst[rows]] = False
+        return int((before ^ self.good).sum())
+
+    def _scaled(self, model: Array, basis: Array, inverse: Array) -> Array:
+        """Residuals over their own standard deviations."""
+        leverage = ((basis @ inverse) * basis).sum(axis=-1)
+        # The model follows the pixels it is fitted to; where it is not, it adds its own error.
+        scatter = np.where(
+            self.good,
+            np.maximum(self.variance - leverage, 0.05 * self.variance),
+            self.variance + leverage,
+        )
+        return (self.slit.data - model) / np.sqrt(scatter)
+
+
+def profile_images(
+    slit: SlitCutout, geometry: SourceGeometry, derivatives: bool = True
+) -> tuple[Array, dict[str, Array]]:
+    """Return the profile of each source on the pixels, and its derivatives.
+
+    Parameters
+    ----------
+    slit : SlitCutout
+        The pixels.
+    geometry : SourceGeometry
+        Traces and profile of the sources.
+    derivatives : bool
+        Whether derivatives are computed.
+
+    Returns
+    -------
+    images : ndarray
+        Fraction of the light on each pixel, shape (source, row, column).
+    derivatives : dict of ndarray
+        Derivatives in the position (``shift``), the logarithm of the width (``core``) and the terms
+        of the shape (``kurtosis``; ``wings`` with one more axis), of the same shape; empty if not
+        asked for.
+    """
+    edges = np.arange(slit.columns[0], slit.columns[-1] + 2) - 0.5
+    x = edges - geometry.traces[..., np.newaxis]
+    core = np.exp(geometry.log_core)[:, np.newaxis]
+    per_wave = slit.scale / slit.wave[:, np.newaxis]
+    kurtosis, light = float(geometry.terms[0]), geometry.terms[1:]
+    halo = float(light.sum())
+    inner, outer = x / core, x * per_wave
+    normal = normal_density(inner)
+    third = normal * (inner * inner - 3.0) * inner
+    below = 0.5 * erf(inner / math.sqrt(2.0)) - kurtosis / 24.0 * third
+    core_light = np.diff(below, axis=-1)
+    if not derivatives:
+        wings = np.diff(wing_integral(outer, light, 0), axis=-1)
+        return (1.0 - halo) * core_light + wings, {}
+    place = wing_grid_position(outer)
+    each = np.diff(read_wing(place, None, 0), axis=-2)
+    at_edges = normal * kurtosis_factor(inner, kurtosis)
+    density = (1.0 - halo) * at_edges / core + read_wing(place, light, 1) * per_wave
+    return (1.0 - halo) * core_light + each @ light, {
+        "shift": -np.diff(density, axis=-1),
+        "core": -(1.0 - halo) * np.diff(inner * at_edges, axis=-1),
+        "kurtosis": -(1.0 - halo) / 24.0 * np.diff(third, axis=-1),
+        "wings": each - core_light[..., np.newaxis],
+    }

@@ -1,0 +1,112 @@
+"""Shift of the sources in each integration of a stack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from glue_lrs.fitting.least_squares import invert_ridge
+from glue_lrs.fitting.source_model import profile_images
+from glue_lrs.image.pixels import good_pixels
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
+    from glue_lrs.fitting.engine import SlitFit
+    from glue_lrs.fitting.source_model import LinearFit, SourceModel
+    from glue_lrs.image.slit_image import SlitImage
+
+__all__ = ["background_model", "integration_shifts"]
+
+#: Pixels of a block of integrations that are read at once.
+_BLOCK_PIXELS = 1 << 20
+
+#: Outlier limit in standard deviations, and as a fraction of the light, which a shift changes.
+_OUTLIER, _OUTLIER_FRACTION = 6.0, 0.1
+
+
+def background_model(linear: LinearFit, number: int) -> Array:
+    """Fitted background of each pixel, of a fit with `number` sources."""
+    light = np.einsum("rcs,sr->rc", linear.basis[..., :number], linear.flux)
+    return linear.model - light
+
+
+def integration_shifts(
+    image: SlitImage, model: SourceModel, fit: SlitFit, correlation: float
+) -> tuple[Array, Array]:
+    """Common shift of all sources in each integration from the mean, and its standard deviation.
+
+    The shift is one Gauss-Newton step from the fit of the mean, with flux and background of each
+    row eliminated. The model replaces bad pixels. The error of the flat field is the same in all
+    integrations and does not contribute.
+
+    Parameters
+    ----------
+    image : SlitImage
+        The stack.
+    model : SourceModel
+        Model of the mean with its final weights.
+    fit : SlitFit
+        Converged fit of the mean.
+    correlation : float
+        Factor of the errors due to correlated noise.
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        Shifts and errors in columns, shape (integration,); NaN for an integration without data.
+    """
+    slit, linear = model.slit, fit.linear
+    geometry = fit.parameters.geometry(slit)
+    number = image.data.shape[0]
+    weight = model.good / model.variance
+    basis = linear.basis
+    weighted = np.swapaxes(basis * weight[..., np.newaxis], 1, 2)
+    _, derivatives = profile_images(slit, geometry)
+    jacobian = np.einsum("sr,src->rc", linear.smooth, derivatives["shift"])
+    projected = (basis @ (linear.inverse @ (weighted @ jacobian[..., np.newaxis])))[..., 0]
+    kernel = weight * (jacobian - projected)
+    light = linear.model - background_model(linear, len(geometry.traces))
+    brightness = weight * _without_background(light, basis, weighted, weight)
+    brightness_norm = float((brightness * light).sum())
+    variance = np.maximum(model.variance - slit.variances[2], 0.0) * number
+    shift, error = np.full(number, np.nan), np.full(number, np.nan)
+    window = (
+        slice(slit.rows[0], slit.rows[-1] + 1),
+        slice(slit.columns[0], slit.columns[-1] + 1),
+    )
+    used_rows = slit.rows - slit.rows[0]
+    step = max(1, _BLOCK_PIXELS // (slit.rows.size * slit.columns.size))
+    for first in range(0, number, step):
+        where = (slice(first, min(first + step, number)), *window)
+        data = np.asarray(image.data[where], dtype=float)[:, used_rows]
+        good = good_pixels(image, where)[:, used_rows] & model.good
+        residual = np.where(good, data - linear.model, 0.0)
+        factor = 1.0 + np.einsum("irc,rc->i", residual, brightness) / brightness_norm
+        residual = np.where(
+            good,
+            data - linear.model - (factor - 1.0)[:, np.newaxis, np.newaxis] * light,
+            0.0,
+        )
+        outlier = np.abs(residual) > _OUTLIER * np.sqrt(variance) + _OUTLIER_FRACTION * np.abs(
+            light
+        )
+        residual[outlier] = 0.0
+        used = (good & ~outlier).astype(float)
+        norm = factor * np.einsum("irc,rc->i", used, kernel * jacobian)
+        power = np.einsum("irc,rc->i", used, kernel**2 * variance)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shift[where[0]] = np.einsum("irc,rc->i", residual, kernel) / norm
+            error[where[0]] = np.sqrt(power) / np.abs(norm)
+    return shift, error * correlation
+
+
+def _without_background(light: Array, basis: Array, weighted: Array, weight: Array) -> Array:
+    """Component of an image that is orthogonal to the background of each row.
+
+    The last two terms of `basis` are the background; `weighted` is its weighted transpose.
+    """
+    background = basis[..., -2:]
+    normal = np.swapaxes(background * weight[..., np.newaxis], 1, 2) @ background
+    moments = weighted[:, -2:] @ light[..., np.newaxis]
+    return light - (background @ (invert_ridge(normal) @ moments))[..., 0]

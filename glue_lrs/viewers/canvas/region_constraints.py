@@ -1,0 +1,144 @@
+"""Constraints on moved regions: limits of the image and a minimum width."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glue_lrs.viewers.live.regions import DIGITS
+
+if TYPE_CHECKING:
+    from glue_lrs.viewers.canvas.live_view import LiveView
+    from glue_lrs.viewers.live.regions import Edge, End, Region
+
+__all__ = ["MIN_WIDTH", "RegionConstraints"]
+
+#: Minimum width of a region in columns, and minimum part of it that stays on the image.
+MIN_WIDTH = 1.0
+
+
+class RegionConstraints:
+    """Move parts of regions as far as the image and the minimum width permit.
+
+    Edges stop `MIN_WIDTH` before the opposite edge and at the edge of the image; a body stops while
+    `MIN_WIDTH` of it is on the image. A region that is off the image already may come back.
+
+    Parameters
+    ----------
+    view : LiveView
+        The view, for its extraction and the wavelengths of the rows.
+    """
+
+    def __init__(self, view: LiveView) -> None:
+        self._view = view
+        self._sampled: tuple[Any, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
+
+    @property
+    def _columns(self) -> float:
+        return float(self._view.live.image.shape[1])
+
+    @property
+    def _samples(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Rows and wavelengths that bound the edges of a region in all pixels."""
+        image = self._view.live.image
+        if self._sampled is None or self._sampled[0] is not image.wavelength:
+            rows = np.tile(np.arange(image.shape[0], dtype=float), 3)
+            wave = np.concatenate([self._view.wavelength.all, *_extremes(image.wavelength)])
+            self._sampled = image.wavelength, (rows, wave)
+        return self._sampled[1]
+
+    def move_body(self, region: Region, dx: float) -> Region:
+        """Move both edges by `dx` columns."""
+        with np.errstate(invalid="ignore"):
+            lower, upper = region.at(*self._samples)
+        if not np.isfinite(lower).any():
+            return region
+        left = -0.5 + MIN_WIDTH - np.nanmax(upper)
+        right = self._columns - 0.5 - MIN_WIDTH - np.nanmin(lower)
+        dx = min(max(dx, min(left, 0.0)), max(right, 0.0))
+        return region.moved(round(dx, DIGITS)).rounded()
+
+    def move_edge(self, region: Region, edge: Edge, dx: float, row: float) -> Region:
+        """Move one edge, grabbed in `row`, by `dx` columns."""
+        position = region.at(row, self._view.wavelength.at(row))[0 if edge == "lower" else 1]
+        dx = self._on_image(float(position), dx) - float(position)
+        return region.with_edge(edge, round(dx, DIGITS), *self._samples).rounded()
+
+    def move_end(
+        self,
+        region: Region,
+        edge: Edge,
+        end: End,
+        dx: float,
+        rows: NDArray[np.float64],
+        *,
+        mirrored: bool = False,
+    ) -> Region:
+        """Move one end of an edge by `dx` columns.
+
+        Parameters
+        ----------
+        region : Region
+            The region before.
+        edge, end : str
+            The edge and which of its ends.
+        dx : float
+            Columns.
+        rows : ndarray
+            Rows of both ends, ascending.
+        mirrored : bool
+            Whether the opposite edge moves by -`dx` at the same end.
+        """
+        wave = self._view.wavelength.at(rows)
+        which = 0 if end == "bottom" else 1
+        lower, upper = (float(ends[which]) for ends in region.at(rows, wave))
+        old, other, inward = (lower, upper, 1.0) if edge == "lower" else (upper, lower, -1.0)
+        dx = self._on_image(old, dx) - old
+        if mirrored:
+            dx = other - self._on_image(other, -dx)
+        room = max(upper - lower - MIN_WIDTH, 0.0)
+        dx = inward * min(inward * dx, room / 2.0 if mirrored else room)
+
+        def tilted(fraction: float) -> Region:
+            step = fraction * dx
+            if fraction == 1.0:
+                step = round(old + step, DIGITS) - old
+            made = region.with_end(edge, end, old + step, rows, wave)
+            if mirrored:
+                opposite: Edge = "upper" if edge == "lower" else "lower"
+                made = made.with_end(opposite, end, other - step, rows, wave)
+            return made
+
+        made = tilted(1.0)
+        fraction = self._permitted_fraction(region, made)
+        return made if fraction >= 1.0 else tilted(fraction)
+
+    def _on_image(self, old: float, dx: float) -> float:
+        """Position of a moved edge: on the image, or no farther off it than before."""
+        low, high = min(-0.5, old), max(self._columns - 0.5, old)
+        return float(min(max(old + dx, low), high))
+
+    def _permitted_fraction(self, region: Region, made: Region) -> float:
+        """Fraction of a change, linear in the width, that keeps the minimum width in all rows."""
+        with np.errstate(invalid="ignore"):
+            before, after = (
+                upper - lower for lower, upper in (one.at(*self._samples) for one in (region, made))
+            )
+        tight = after < MIN_WIDTH
+        if not tight.any():
+            return 1.0
+        closer = np.maximum(before[tight] - after[tight], 1e-12)
+        fraction = float(np.min((before[tight] - MIN_WIDTH) / closer))
+        # A little less: the pipeline rejects regions that rounding makes narrower than a pixel.
+        return max(fraction - 1e-6, 0.0)
+
+
+def _extremes(wavelength: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shortest and longest wavelength of each row; NaN where it has none."""
+    known = np.isfinite(wavelength)
+    shortest = np.where(known, wavelength, np.inf).min(axis=1)
+    longest = np.where(known, wavelength, -np.inf).max(axis=1)
+    none = ~known.any(axis=1)
+    return np.where(none, np.nan, shortest), np.where(none, np.nan, longest)

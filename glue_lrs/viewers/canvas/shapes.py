@@ -1,0 +1,67 @@
+"""Shapes that several views draw: bands across the axes and error bands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.path import Path
+from numpy.typing import NDArray
+
+__all__ = ["DASHES", "band_outlines", "bands"]
+
+#: Line style of crosshairs.
+DASHES = (0, (6, 3))
+
+
+def bands(spans: Iterable[tuple[float, float]], along_y: bool = False) -> Path:
+    """Path of bands across the axes.
+
+    Parameters
+    ----------
+    spans : iterable of (float, float)
+        Limits of the bands.
+    along_y : bool
+        Whether the limits are along y. In the other direction bands reach from 0 to 1.
+    """
+    made = []
+    for low, high in spans:
+        corners = [(low, 0.0), (high, 0.0), (high, 1.0), (low, 1.0), (low, 0.0)]
+        made.append(Path([(y, x) if along_y else (x, y) for x, y in corners], closed=True))
+    return Path.make_compound_path(*made)
+
+
+def band_outlines(
+    x: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """Outlines of the band between two lines.
+
+    Parameters
+    ----------
+    x, low, high : ndarray
+        Positions and both lines; gaps are where either line is not finite.
+
+    Returns
+    -------
+    list of ndarray, shape (n, 2)
+        One outline for each contiguous part. A single point gets a finite width.
+    """
+    outlines = []
+    for run in _runs(np.isfinite(low) & np.isfinite(high)):
+        where, bottom, top = x[run], low[run], high[run]
+        if where.size == 1:  # as wide as its pixel
+            pitch = np.abs(np.diff(x[max(run.start - 1, 0) : run.stop + 1]))
+            half = 0.4 * float(np.min(pitch, initial=0.1))
+            where, bottom, top = where + np.array([-half, half]), bottom.repeat(2), top.repeat(2)
+        outlines.append(
+            np.column_stack(
+                [np.concatenate([where, where[::-1]]), np.concatenate([bottom, top[::-1]])]
+            )
+        )
+    return outlines
+
+
+def _runs(good: NDArray[np.bool_]) -> list[slice]:
+    """Slices of the contiguous parts that are good."""
+    steps = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]]).astype(int)))
+    return [slice(first, stop) for first, stop in zip(steps[::2], steps[1::2], strict=True)]

@@ -1,0 +1,406 @@
+"""Conversions between glue datasets of LRS and spectra of specutils, with errors and mask."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.nddata import (
+    InverseVariance,
+    NDUncertainty,
+    StdDevUncertainty,
+    UnknownUncertainty,
+    VarianceUncertainty,
+)
+from glue.core import Data, Subset
+from glue.core.component_id import ComponentID
+from numpy.typing import NDArray
+from specutils import Spectrum
+
+from glue_lrs.errors import LRSError
+from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.columns import ERROR_OF
+from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.spectra.from_specutils import spectrum_to_extraction
+from glue_lrs.spectra.provenance import Provenance
+from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates
+from glue_lrs.viewers.datasets.images import is_lrs_image, slit_image
+from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, header_cards
+from glue_lrs.viewers.datasets.spectra import (
+    add_components,
+    component_name,
+    elements_of,
+    extraction_of,
+    is_as_extracted,
+    is_lrs_spectrum,
+    other_columns,
+)
+
+__all__ = [
+    "data_to_extraction",
+    "data_to_spectrum",
+    "is_convertible",
+    "masked_outside",
+    "spectrum_to_data",
+]
+
+#: Key in the ``meta`` of a dataset with properties of a `Spectrum` that components cannot express.
+_FORM = "lrs_spectrum"
+
+#: Components that are taken from the spectrum, not from its extraction.
+_SPECTRUM_COMPONENTS = ("wavelength", "flux", "uncertainty", "masked")
+
+_UNCERTAINTIES: dict[str, type[NDUncertainty]] = {
+    "std": StdDevUncertainty,
+    "var": VarianceUncertainty,
+    "ivar": InverseVariance,
+    "unknown": UnknownUncertainty,
+}
+
+_STATISTICS: dict[str, Callable[..., NDArray[np.float64]]] = {
+    "mean": np.nanmean,
+    "median": np.nanmedian,
+    "sum": np.nansum,
+    "minimum": np.nanmin,
+    "maximum": np.nanmax,
+}
+
+
+# --- to glue --------------------------------------------------------------------------------------
+
+
+def is_convertible(spectrum: Spectrum) -> bool:
+    """Return whether a spectrum, or a stack on one axis, comes from this package."""
+    meta = spectrum.meta
+    return (
+        spectrum.flux.ndim in (1, 2)
+        and spectrum.spectral_axis_index == spectrum.flux.ndim - 1
+        and (
+            isinstance(meta.get("extraction"), Extraction)
+            or isinstance(meta.get("glue_lrs"), Provenance)
+        )
+        and (
+            spectrum.uncertainty is None or spectrum.uncertainty.uncertainty_type in _UNCERTAINTIES
+        )
+    )
+
+
+def spectrum_to_data(spectrum: Spectrum, label: str | None = None) -> Data:
+    """Make a glue dataset of a spectrum.
+
+    Parameters
+    ----------
+    spectrum : `~specutils.Spectrum`
+        Flux of shape (n_wave,) or (integration, n_wave), over anything that corresponds to a
+        wavelength.
+    label : str, optional
+        Name of the dataset.
+
+    Returns
+    -------
+    `~glue.core.data.Data`
+        The components of `glue_lrs.viewers.datasets.spectra.spectrum_data`, in the order of the
+        spectrum; the other columns of an extraction only if the spectrum still has its values.
+        `data_to_spectrum` returns the spectrum again.
+
+    Raises
+    ------
+    LRSError
+        If the spectral axis does not correspond to a wavelength, or is not the last axis of the
+        flux.
+    """
+    flux = spectrum.flux
+    if flux.ndim not in (1, 2) or spectrum.spectral_axis_index != flux.ndim - 1:
+        raise LRSError(
+            f"the spectrum has the shape {flux.shape} with the spectral axis at "
+            f"{spectrum.spectral_axis_index}, expected (wavelength,) or (integration, wavelength)"
+        )
+    axis = u.Quantity(spectrum.spectral_axis)
+    try:
+        wavelength = axis.to_value(u.um, u.spectral())
+    except u.UnitConversionError:
+        raise LRSError(
+            f"the spectral axis is in {axis.unit}, expected something that corresponds to a "
+            "wavelength"
+        ) from None
+    coordinates = SpectrumCoordinates(axis, _integration_numbers(spectrum))
+    unit = str(spectrum.unit)
+    units = {"wavelength": "um", "flux": unit}
+    form: dict[str, Any] = {"mask": spectrum.mask is not None}
+    arrays = {"wavelength": np.broadcast_to(wavelength, flux.shape), "flux": np.array(flux.value)}
+    uncertainty = spectrum.uncertainty
+    if uncertainty is not None:
+        arrays["uncertainty"] = np.array(uncertainty.array)
+        units["uncertainty"] = str(uncertainty.unit or unit)
+        form["uncertainty"] = None if uncertainty.unit is None else str(uncertainty.unit)
+    mask = False if spectrum.mask is None else np.asarray(spectrum.mask, dtype=bool)
+    arrays["masked"] = np.broadcast_to(mask, flux.shape).astype(np.uint8)
+    if spectrum.radial_velocity is not None and spectrum.radial_velocity.to_value(u.km / u.s) != 0:
+        form["radial_velocity"] = float(spectrum.radial_velocity.to_value(u.km / u.s))
+    columns, column_units = _extraction_columns(spectrum, wavelength)
+    arrays |= {name: one for name, one in columns.items() if name not in _SPECTRUM_COMPONENTS}
+    data = Data(label=label or "LRS spectrum", coords=coordinates)
+    add_components(data, arrays, column_units | units)
+    coordinates.owner = weakref.ref(data)
+    header = spectrum.meta.get("header")
+    if header is not None:
+        data.meta.update(header_cards(header))
+    data.meta["uncertainty_type"] = "std" if uncertainty is None else uncertainty.uncertainty_type
+    data.meta[_FORM] = form
+    data.meta[KEY] = SessionMeta(spectrum.meta)
+    return data
+
+
+def _integration_numbers(spectrum: Spectrum) -> NDArray[Any] | None:
+    """Number of each integration of a stack; None for a single spectrum."""
+    if spectrum.flux.ndim == 1:
+        return None
+    times = spectrum.meta.get("times")
+    known = times is not None and "INT_NUM" in times.colnames and len(times) == len(spectrum.flux)
+    return np.asarray(times["INT_NUM"]) if known else np.arange(1, len(spectrum.flux) + 1)
+
+
+def _extraction_columns(
+    spectrum: Spectrum, wavelength: NDArray[np.float64]
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The columns of the extraction that a spectrum still agrees with, and their units."""
+    if not isinstance(spectrum.meta.get("extraction"), Extraction):
+        return {}, {}
+    try:
+        return other_columns(spectrum_to_extraction(spectrum), wavelength, spectrum.flux.shape)
+    except LRSError:  # it cannot be written as an x1d, but it can be displayed
+        return {}, {}
+
+
+# --- from glue ------------------------------------------------------------------------------------
+
+
+def data_to_spectrum(
+    data_or_subset: Data | Subset,
+    attribute: ComponentID | str | None = None,
+    statistic: str | None = None,
+) -> Spectrum:
+    """Make a spectrum of a glue dataset of LRS.
+
+    Parameters
+    ----------
+    data_or_subset : `~glue.core.data.Data` or `~glue.core.subset.Subset`
+        A spectrum, a stack of spectra, or an image. Elements outside a subset are masked.
+    attribute : `~glue.core.component_id.ComponentID` or str, optional
+        The component to take, ``flux`` by default. Only ``flux``, ``surf_bright`` and
+        ``background`` have an uncertainty.
+    statistic : {"mean", "median", "sum", "minimum", "maximum"}, optional
+        Statistic over the integrations of a stack of spectra, excluding masked elements; by default
+        all integrations are kept. Only the mean and the sum of standard deviations have an
+        uncertainty.
+
+    Returns
+    -------
+    `~specutils.Spectrum`
+        The spectrum that the dataset was made of. For a dataset that was filled with an extraction,
+        `Extraction.to_spectrum`, without the elements that have no spectrum.
+
+    Raises
+    ------
+    LRSError
+        If there is no such component or statistic, or it is not a dataset of LRS.
+    """
+    if isinstance(data_or_subset, Subset):
+        data, state = data_or_subset.data, data_or_subset.subset_state
+    else:
+        data, state = data_or_subset, None
+    selected = None if state is None else data.get_mask(state)
+    name = getattr(attribute, "label", attribute) or "flux"
+    if is_lrs_image(data):
+        return _image_to_spectrum(data, name, statistic, selected)
+    if not is_lrs_spectrum(data):
+        raise LRSError("is not a spectrum of LRS", subject=data.label)
+    if data.find_component_id(name) is None:
+        known = ", ".join(cid.label for cid in data.main_components)
+        raise LRSError(f"attribute is {name!r}, expected one of {known}", subject=data.label)
+    extraction = _valid_extraction(data)
+    if name == "flux" and extraction is not None:
+        spectrum = extraction.to_spectrum()
+        spectrum.meta.update(_other_meta(data))
+        if selected is not None:
+            elements, _ = elements_of(data, extraction)
+            selected = selected[..., elements]
+    else:
+        spectrum = _component_to_spectrum(data, name)
+    if selected is not None and not selected.all():
+        mask = False if spectrum.mask is None else spectrum.mask
+        spectrum.mask = mask | ~selected
+    return spectrum if statistic is None else _collapsed(spectrum, statistic)
+
+
+def _valid_extraction(data: Data) -> Extraction | None:
+    """The extraction that a dataset was filled with, if it still has its values."""
+    extraction = extraction_of(data)
+    if _FORM in data.meta or extraction is None or not is_as_extracted(data, extraction):
+        return None
+    return extraction
+
+
+def _other_meta(data: Data) -> dict[str, Any]:
+    session_meta = data.meta.get(KEY)
+    if not isinstance(session_meta, SessionMeta):
+        return {}
+    return {key: value for key, value in session_meta.items() if key != "extraction"}
+
+
+def _component_to_spectrum(data: Data, name: str) -> Spectrum:
+    """A spectrum of one component, with its uncertainty and the mask."""
+    form = data.meta.get(_FORM, {})
+    if name == "flux":
+        error: str | None = "uncertainty"
+        kind = data.meta.get("uncertainty_type", "std")
+    else:
+        errors = {component_name(column): component_name(ERROR_OF[column]) for column in ERROR_OF}
+        error, kind = errors.get(name), "std"
+    uncertainty = None
+    if error is not None and data.find_component_id(error) is not None:
+        unit = data.get_component(error).units
+        if name == "flux" and "uncertainty" in form:
+            unit = form["uncertainty"]
+        uncertainty = _UNCERTAINTIES[kind](
+            np.array(data[error]), unit=None if unit is None else u.Unit(unit)
+        )
+    flux = np.array(data[name])
+    mask = None
+    if data.find_component_id("masked") is not None:
+        mask = np.array(data["masked"], dtype=bool)
+        if not mask.any() and not form.get("mask"):
+            mask = None
+    velocity = form.get("radial_velocity")
+    session_meta = data.meta.get(KEY)
+    return Spectrum(
+        flux=u.Quantity(flux, u.Unit(data.get_component(name).units), copy=False),
+        spectral_axis=data.coords.spectral_axis,
+        spectral_axis_index=flux.ndim - 1,
+        uncertainty=uncertainty,
+        mask=mask,
+        meta=dict(session_meta) if isinstance(session_meta, SessionMeta) else {},
+        **({} if velocity is None else {"radial_velocity": velocity * u.km / u.s}),
+    )
+
+
+def _image_to_spectrum(
+    data: Data, name: str, statistic: str | None, selected: NDArray[np.bool_] | None
+) -> Spectrum:
+    for key, found, expected in (("attribute", name, "flux"), ("statistic", statistic, None)):
+        if found != expected:
+            raise LRSError(
+                f"{key} is {found!r}, expected {expected!r} for an image", subject=data.label
+            )
+    image = slit_image(data)
+    if selected is not None:
+        image = masked_outside(image, selected)
+    spectrum = image.to_spectrum()
+    spectrum.meta.update(_other_meta(data))
+    return spectrum
+
+
+def masked_outside(image: SlitImage, selected: NDArray[np.bool_]) -> SlitImage:
+    """Return an image with DQ bit 0 (DO_NOT_USE) set in all pixels that are not selected."""
+    flags = np.zeros(image.data.shape, np.uint32) if image.dq is None else image.dq
+    return replace(image, dq=flags | np.where(selected, 0, DO_NOT_USE).astype(np.uint32))
+
+
+def _collapsed(spectrum: Spectrum, statistic: str) -> Spectrum:
+    """The statistic of a stack over its integrations."""
+    if statistic not in _STATISTICS:
+        raise LRSError(f"statistic is {statistic!r}, expected one of {', '.join(_STATISTICS)}")
+    if spectrum.flux.ndim == 1:
+        return spectrum
+    bad = np.zeros(spectrum.flux.shape, dtype=bool) if spectrum.mask is None else spectrum.mask
+    bad = bad | np.isnan(spectrum.flux.value)
+    empty = bad.all(axis=0)
+    # A value in empty columns avoids the warnings of numpy's nan functions; it is removed below.
+    values = np.where(bad, np.nan, spectrum.flux.value)
+    values[0, empty] = 0.0
+    flux = _STATISTICS[statistic](values, axis=0)
+    flux[empty] = np.nan
+    uncertainty = None
+    if statistic in ("mean", "sum") and isinstance(spectrum.uncertainty, StdDevUncertainty):
+        error = np.sqrt(np.where(bad, 0.0, spectrum.uncertainty.array**2).sum(axis=0))
+        if statistic == "mean":
+            error /= np.maximum(np.count_nonzero(~bad, axis=0), 1)
+        error[empty] = np.nan
+        uncertainty = StdDevUncertainty(error, unit=spectrum.uncertainty.unit)
+    return Spectrum(
+        flux=u.Quantity(flux, spectrum.unit, copy=False),
+        spectral_axis=spectrum.spectral_axis,
+        uncertainty=uncertainty,
+        mask=empty if empty.any() else None,
+        meta={key: spectrum.meta[key] for key in ("header",) if key in spectrum.meta},
+    )
+
+
+def data_to_extraction(
+    data_or_subset: Data | Subset, components: list[ComponentID | str] | None = None
+) -> Extraction:
+    """Make an extraction, with the columns of an x1d, of a glue dataset of a spectrum.
+
+    Parameters
+    ----------
+    data_or_subset : `~glue.core.data.Data` or `~glue.core.subset.Subset`
+        A spectrum, or a stack of them. Of a subset, wavelengths without any selected element are
+        omitted, and other elements that are not selected have DQ 1.
+    components : list of `~glue.core.component_id.ComponentID` or str, optional
+        The components whose columns to take, in addition to wavelength, flux and DQ; all by
+        default.
+
+    Returns
+    -------
+    Extraction
+        The extraction that the dataset was filled with, if it still has its values; otherwise the
+        columns of its own flux, uncertainty and mask.
+
+    Raises
+    ------
+    LRSError
+        If it cannot be expressed as the columns of an x1d.
+    """
+    data = data_or_subset.data if isinstance(data_or_subset, Subset) else data_or_subset
+    if not is_lrs_spectrum(data):
+        raise LRSError("is not a spectrum of LRS", subject=data.label)
+    extraction = _valid_extraction(data)
+    if extraction is not None:
+        elements, order = elements_of(data, extraction)
+    else:
+        extraction = spectrum_to_extraction(data_to_spectrum(data))
+        elements = np.argsort(data["wavelength"].reshape(-1, data.shape[-1])[0], kind="stable")
+        order = np.argsort(extraction.wavelength, kind="stable")
+    if isinstance(data_or_subset, Subset):
+        selected = data_or_subset.to_mask()[..., elements]
+        inside = np.zeros(extraction.columns["FLUX"].shape, dtype=bool)
+        inside[..., order] = selected
+        kept = inside if inside.ndim == 1 else inside.any(axis=0)
+        if not kept.any():
+            raise LRSError(f"has no element of {data.label}", subject=data_or_subset.label)
+        columns = {name: values[..., kept] for name, values in extraction.columns.items()}
+        columns["DQ"] = columns["DQ"] | np.where(inside[..., kept], 0, DO_NOT_USE).astype(np.uint32)
+        weight = extraction.aperture_weight
+        extraction = replace(
+            extraction,
+            columns=columns,
+            aperture_weight=None if weight is None else weight[kept],
+        )
+    if components is None:
+        return extraction
+    chosen = {getattr(component, "label", component) for component in components}
+    names = [
+        name
+        for name in extraction.columns
+        if name in ("WAVELENGTH", "FLUX", "DQ") or component_name(name) in chosen
+    ]
+    return replace(
+        extraction,
+        columns={name: extraction.columns[name] for name in names},
+        units={name: unit for name, unit in extraction.units.items() if name in names},
+    )

@@ -1,0 +1,386 @@
+"""LRS spectra as glue datasets.
+
+A spectrum becomes a dataset of shape (element,), or (integration, element), in ascending order of
+wavelength. Its components are ``flux``, ``uncertainty``, ``wavelength``, ``row``, ``masked`` and
+the other columns of an x1d in lower case. The `Extraction` itself, with header and provenance, is
+kept in the metadata: see `extraction_of`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from glue.core import Data
+from glue.core.component import Component
+from numpy.typing import NDArray
+
+from glue_lrs.errors import LRSError
+from glue_lrs.spectra.columns import COLUMNS, column_units
+from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates
+from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, file_label, header_cards
+
+if TYPE_CHECKING:
+    from glue_lrs.image.slit_image import SlitImage
+
+__all__ = [
+    "add_components",
+    "component_name",
+    "elements_of",
+    "extraction_of",
+    "is_as_extracted",
+    "is_lrs_spectrum",
+    "other_columns",
+    "spectrum_data",
+    "update_spectrum_data",
+]
+
+#: Column of an x1d -> component of a spectrum, where it is not the name in lower case.
+_COMPONENTS = {"FLUX_ERROR": "uncertainty"}
+
+#: The components that come first: glue's viewers show the first one by default.
+_FIRST = ("flux", "uncertainty", "wavelength", "row", "masked")
+
+#: Columns that are integers: their type, and the value where there is no spectrum.
+_INTEGER_COLUMNS: dict[str, tuple[type, int]] = {"DQ": (np.uint32, 1), "MASKED": (np.uint8, 1)}
+
+#: Wavelengths that differ by less than this fraction are equal.
+_WAVELENGTH_TOLERANCE = 1e-10
+
+
+def spectrum_data(
+    extraction: Extraction | None, label: str | None = None, image: SlitImage | None = None
+) -> Data:
+    """Make a glue dataset of an extraction.
+
+    Parameters
+    ----------
+    extraction : Extraction or None
+        The spectrum, or a stack of them (integration, wavelength). None, with an image, makes an
+        empty dataset.
+    label : str, optional
+        Name of the dataset; by default that of the file.
+    image : SlitImage, optional
+        The image that was extracted. The dataset then has one element for each row of the image
+        that has a wavelength, independent of the rows that are extracted, so that its shape does
+        not change in `update_spectrum_data`. Elements without a spectrum are NaN, with ``dq`` 1 and
+        ``masked`` 1, and have the median wavelength of their row.
+
+    Returns
+    -------
+    `~glue.core.data.Data`
+        Shape (element,), or (integration, element), in ascending order of wavelength. Components
+        ``flux``, ``uncertainty``, ``wavelength`` (micron), ``masked`` (1 where the flux must not be
+        used, else 0), ``row`` (row of the image, from 0; where it is known), and the other columns
+        of the x1d under their names in lower case. ``coords`` is a `SpectrumCoordinates`, and
+        ``meta["uncertainty_type"]`` is "std".
+
+    Raises
+    ------
+    LRSError
+        If there is no finite wavelength, or an image is given for a stack of spectra.
+    """
+    if image is None:
+        if extraction is None:
+            raise LRSError("the spectrum is None, expected one, or the image it will be made of")
+        data = _extracted_rows(extraction, label)
+    else:
+        if extraction is not None and extraction.is_stack:
+            raise LRSError(
+                "found a stack of spectra, expected the spectrum of one image, as "
+                "an image was given",
+                subject=image.label,
+            )
+        data = _all_rows(image, extraction, label)
+    data.coords.owner = weakref.ref(data)
+    if image is None:
+        _store_extraction(data, extraction)
+    else:
+        update_spectrum_data(data, extraction)
+    return data
+
+
+def _extracted_rows(extraction: Extraction, label: str | None) -> Data:
+    """A dataset with the elements of an extraction."""
+    order = _ascending(extraction)
+    integrations = None
+    if extraction.is_stack:
+        integrations = np.arange(1, len(extraction.columns["FLUX"]) + 1, dtype=float)
+        if extraction.times is not None and "INT_NUM" in extraction.times.colnames:
+            integrations = np.asarray(extraction.times["INT_NUM"], dtype=float)
+    coordinates = SpectrumCoordinates(extraction.wavelength[order], integrations)
+    label = label or file_label(extraction.filename) or "LRS spectrum"
+    data = Data(label=label, coords=coordinates)
+    arrays, units = _ordered_components(extraction, order)
+    add_components(data, arrays, units)
+    data.meta.update(header_cards(extraction.header))
+    return data
+
+
+def _all_rows(image: SlitImage, extraction: Extraction | None, label: str | None) -> Data:
+    """An empty dataset with an element for each row of an image that has a wavelength."""
+    rows, wavelength = _rows_with_wavelength(image)
+    columns = COLUMNS if extraction is None else tuple(extraction.columns)
+    arrays = _components(None, columns, slice(0), slice(0), (rows.size,))
+    arrays["row"] = rows.astype(float)
+    units = column_units(image.calibrated) if extraction is None else extraction.units
+    data = Data(
+        label=label or file_label(image.filename) or "LRS spectrum",
+        coords=SpectrumCoordinates(wavelength, base=wavelength),
+    )
+    add_components(data, arrays, {component_name(name): unit for name, unit in units.items()})
+    data.meta.update(header_cards(image.header))
+    return data
+
+
+def add_components(
+    data: Data, arrays: Mapping[str, NDArray[Any]], units: Mapping[str, str]
+) -> None:
+    """Add the components of a spectrum to a dataset, in the order in which glue shows them."""
+    units = {"row": "pix", **units}
+    first = [name for name in _FIRST if name in arrays]
+    for name in (*first, *(name for name in arrays if name not in first)):
+        data.add_component(Component(arrays[name], units=units.get(name)), name)
+    data.meta["uncertainty_type"] = "std"
+
+
+def is_lrs_spectrum(data: Any) -> bool:
+    """Return whether an object is a dataset of an LRS spectrum, made in any session."""
+    return (
+        isinstance(data, Data)
+        and isinstance(data.coords, SpectrumCoordinates)
+        and data.find_component_id("flux") is not None
+    )
+
+
+def update_spectrum_data(data: Data, extraction: Extraction | None) -> None:
+    """Fill a dataset with another extraction; glue updates all viewers.
+
+    Parameters
+    ----------
+    data : `~glue.core.data.Data`
+        A dataset made by `spectrum_data`, preferably with an image.
+    extraction : Extraction or None
+        An extraction of the same image; it may have other rows. None empties the dataset.
+
+    Raises
+    ------
+    LRSError
+        If the dataset was made without an image and the number of wavelengths differs, or the
+        extraction does not fit the dataset.
+    """
+    coordinates = data.coords
+    components = {cid.label: cid for cid in data.main_components}
+    if not isinstance(coordinates, SpectrumCoordinates):
+        raise LRSError(
+            "is not an LRS spectrum, expected a dataset made by spectrum_data", subject=data.label
+        )
+    missing = [name for name in ("wavelength", "flux") if name not in components]
+    if missing:
+        raise LRSError(
+            f"{' and '.join(missing)} was renamed or removed, expected under that "
+            "name; the dataset is not kept up to date",
+            subject=data.label,
+        )
+    columns = [name for name in COLUMNS if component_name(name) in components]
+    shape = data.shape
+    if extraction is not None and extraction.is_stack != (len(shape) == 2):
+        raise LRSError(
+            f"found an extraction of shape {extraction.columns['FLUX'].shape}, "
+            f"expected {'a stack of spectra' if len(shape) == 2 else 'a single spectrum'}",
+            subject=data.label,
+        )
+    wavelength = coordinates.values if coordinates.base is None else coordinates.base
+    if extraction is None:
+        arrays = _components(None, columns, slice(0), slice(0), shape)
+    else:
+        elements, order = elements_of(data, extraction)
+        arrays = _components(extraction, columns, order, elements, shape)
+        wavelength = wavelength.copy()
+        wavelength[elements] = extraction.wavelength[order]
+    arrays["wavelength"] = np.broadcast_to(wavelength, shape)
+    coordinates.update(wavelength)
+    _store_extraction(data, extraction)
+    data.update_components({components[name]: values for name, values in arrays.items()})
+
+
+def extraction_of(data: Data) -> Extraction | None:
+    """Return the extraction that a dataset was last filled with, or None."""
+    session_meta = data.meta.get(KEY)
+    extraction = session_meta.get("extraction") if isinstance(session_meta, SessionMeta) else None
+    return extraction if isinstance(extraction, Extraction) else None
+
+
+def _store_extraction(data: Data, extraction: Extraction | None) -> None:
+    if extraction is None:
+        data.meta.pop(KEY, None)
+    else:
+        session_meta = SessionMeta({"extraction": extraction})
+        session_meta.owner = data.coords.owner
+        data.meta[KEY] = session_meta
+
+
+def component_name(column: str) -> str:
+    """Return the name of the component that holds a column of an x1d."""
+    return _COMPONENTS.get(column, column.lower())
+
+
+def elements_of(data: Data, extraction: Extraction) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Match the elements of a dataset with those of an extraction.
+
+    Returns
+    -------
+    elements, order : ndarray
+        Indices into the dataset, and the corresponding ones into the extraction, in ascending order
+        of wavelength.
+
+    Raises
+    ------
+    LRSError
+        If the extraction does not fit the dataset.
+    """
+    order = _ascending(extraction)
+    size, base = data.shape[-1], data.coords.base
+    if base is None:
+        if order.size != size:
+            raise LRSError(
+                f"found {order.size} wavelengths, expected {size}; make a new "
+                "dataset, or one with an image",
+                subject=data.label,
+            )
+        return np.arange(size), order
+    rows = _extracted_row_numbers(extraction)
+    if rows is None:  # there are gaps: identify rows by their wavelengths
+        position = np.interp(extraction.wavelength[order], base, np.arange(size))
+        elements = np.rint(position).astype(int)
+    else:
+        known = data["row"].astype(int)
+        element_of_row = np.full(max(int(known.max()), int(rows.max())) + 1, -1)
+        element_of_row[known] = np.arange(size)
+        elements = element_of_row[rows[order]]
+    if (elements < 0).any() or np.unique(elements).size < elements.size:
+        raise LRSError(
+            "the rows of the extraction are not those of the image that the dataset was made with",
+            subject=data.label,
+        )
+    return elements, order
+
+
+def other_columns(
+    extraction: Extraction, wavelength: NDArray[np.float64], shape: tuple[int, ...]
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Return the columns of an extraction as components of a spectrum that was made of it.
+
+    Parameters
+    ----------
+    extraction : Extraction
+        The extraction.
+    wavelength : ndarray
+        Wavelengths of the spectrum in micron, ascending or descending.
+    shape : tuple of int
+        Shape of its flux.
+
+    Returns
+    -------
+    arrays, units : dict
+        Components and their units; empty if `wavelength` or `shape` are not those of the
+        extraction.
+    """
+    order = _ascending(extraction)
+    if wavelength[0] > wavelength[-1]:
+        order = order[::-1]
+    known = extraction.wavelength[order]
+    if known.size != wavelength.size or not np.allclose(
+        known, wavelength, rtol=_WAVELENGTH_TOLERANCE, atol=0
+    ):
+        return {}, {}
+    if extraction.columns["FLUX"].shape[:-1] != shape[:-1]:
+        return {}, {}
+    return _ordered_components(extraction, order)
+
+
+def is_as_extracted(data: Data, extraction: Extraction) -> bool:
+    """Return whether a dataset still has the flux, error and mask of an extraction."""
+    try:
+        elements, order = elements_of(data, extraction)
+    except LRSError:
+        return False
+    columns = [name for name in ("FLUX", "FLUX_ERROR") if name in extraction.columns]
+    expected = _components(extraction, columns, order, elements, data.shape)
+    return data.ndim == extraction.columns["FLUX"].ndim and all(
+        data.find_component_id(name) is not None
+        and np.array_equal(data[name], values, equal_nan=name != "masked")
+        for name, values in expected.items()
+    )
+
+
+def _ascending(extraction: Extraction) -> NDArray[np.intp]:
+    """The elements with a finite wavelength, in ascending order of it."""
+    wavelength = extraction.wavelength
+    finite = np.flatnonzero(np.isfinite(wavelength))
+    if finite.size == 0:
+        raise LRSError("the extraction has no row with a finite wavelength")
+    if wavelength[finite[0]] > wavelength[finite[-1]]:
+        finite = finite[::-1]
+    return finite[np.argsort(wavelength[finite], kind="stable")]
+
+
+def _ordered_components(
+    extraction: Extraction, order: NDArray[np.intp]
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Components of all columns of an extraction in an order, with their units."""
+    shape = extraction.columns["FLUX"][..., order].shape
+    arrays = _components(extraction, tuple(extraction.columns), order, slice(None), shape)
+    rows = _extracted_row_numbers(extraction)
+    if rows is not None:
+        arrays["row"] = np.broadcast_to(rows[order].astype(float), shape)
+    return arrays, {component_name(name): unit for name, unit in extraction.units.items()}
+
+
+def _components(
+    extraction: Extraction | None,
+    columns: Iterable[str],
+    order: NDArray[np.intp] | slice,
+    elements: NDArray[np.intp] | slice,
+    shape: tuple[int, ...],
+) -> dict[str, NDArray[Any]]:
+    """Components of columns, with the elements `order` of an extraction at `elements`."""
+    components: dict[str, NDArray[Any]] = {}
+    values: dict[str, NDArray[Any]] = {}
+    if extraction is not None:
+        values = {**extraction.columns, "MASKED": extraction.mask}
+    for name in (*columns, "MASKED"):
+        kind, empty = _INTEGER_COLUMNS.get(name, (float, np.nan))
+        array: NDArray[Any] = np.full(shape, empty, dtype=kind)
+        if name in values:
+            array[..., elements] = values[name][..., order]
+        components[component_name(name)] = array
+    return components
+
+
+def _rows_with_wavelength(image: SlitImage) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Rows of an image with a wavelength, in ascending order of it, and the median of each."""
+    plane = np.asarray(image.wavelength, dtype=float)
+    rows = np.flatnonzero(np.isfinite(plane).any(axis=1))
+    if rows.size == 0:
+        raise LRSError("no pixel has a wavelength", subject=image.label)
+    wavelength = np.nanmedian(plane[rows], axis=1)
+    order = np.argsort(wavelength, kind="stable")
+    if wavelength[0] > wavelength[-1]:
+        order = rows.size - 1 - np.argsort(wavelength[::-1], kind="stable")
+    return rows[order], wavelength[order]
+
+
+def _extracted_row_numbers(extraction: Extraction) -> NDArray[np.intp] | None:
+    """Row of the image, from 0, of each element; None if unknown, or there are gaps."""
+    source = extraction.keywords_source
+    # Not `keywords`, which reads the WCS.
+    cards = source if isinstance(source, Mapping) else getattr(source, "cards", {})
+    first, last = cards.get("EXTRYSTR"), cards.get("EXTRYSTP")
+    if not isinstance(first, int | float) or not isinstance(last, int | float):
+        return None
+    rows = np.arange(int(first) - 1, int(last))
+    return rows if rows.size == extraction.wavelength.size else None

@@ -1,0 +1,38 @@
+"""Links between the datasets of an image and of its spectrum."""
+
+from __future__ import annotations
+
+from glue.core import Data, DataCollection
+from glue.core.link_helpers import LinkSame
+
+__all__ = ["link_image_and_spectrum"]
+
+
+def link_image_and_spectrum(collection: DataCollection, image: Data, spectrum: Data) -> None:
+    """Link an image and its spectrum by wavelength and row, so that a subset selects in both.
+
+    Parameters
+    ----------
+    collection : DataCollection
+        The collection that holds both. Links that it has already are not added again.
+    image, spectrum : Data
+        The datasets.
+    """
+    wavelength = spectrum.find_component_id("wavelength")
+    image_wavelength = image.find_component_id("wavelength")
+    pairs = [
+        (image_wavelength, wavelength),
+        (image.pixel_component_ids[-2], spectrum.find_component_id("row")),
+    ]
+    if image.coords is not None:
+        pairs.append((image.world_component_ids[-2], wavelength))
+    if spectrum.coords is not None:
+        pairs.append((image_wavelength, spectrum.world_component_ids[0]))
+    linked = {
+        frozenset((*link.cids1, *link.cids2))
+        for link in collection.external_links
+        if hasattr(link, "cids1")
+    }
+    new = [LinkSame(*pair) for pair in pairs if frozenset(pair) not in linked]
+    if new:
+        collection.add_link(new)

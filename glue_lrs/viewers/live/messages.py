@@ -1,0 +1,67 @@
+"""Messages of the package as a live extraction shows them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from glue_lrs.errors import LRSWarning, Message, Setting
+
+if TYPE_CHECKING:
+    from glue_lrs.image.slit_image import SlitImage
+
+__all__ = ["collected_warnings", "joined", "panel_text", "without_warnings"]
+
+#: Parameters and the controls of the panel that do the same.
+_CONTROLS = {"use_source_posn": "the button To source"}
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Ignore all warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def collected_warnings(image: SlitImage) -> Iterator[list[str]]:
+    """Collect the texts of each `LRSWarning`, without the image's label; ignore other warnings.
+
+    The list is filled when the block ends.
+    """
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield texts
+    texts += [
+        panel_text(one.message, image) for one in caught if issubclass(one.category, LRSWarning)
+    ]
+
+
+def panel_text(message: Warning | Exception | str, image: SlitImage | None = None) -> str:
+    """Return a message for the panel: without the image's label, hints in terms of its controls.
+
+    Parameters
+    ----------
+    message : exception or str
+        An error or a warning.
+    image : SlitImage, optional
+        The image that the panel shows.
+    """
+    if not isinstance(message, Message):
+        return str(message)
+    about_image = image is not None and message.subject == image.label
+    return message.render(_control, with_subject=not about_image)
+
+
+def _control(setting: Setting) -> str | None:
+    """Return the control that replaces a parameter; None hides the hint."""
+    return _CONTROLS.get(setting.name)
+
+
+def joined(*texts: str) -> str:
+    """Join messages to one line, skipping empty ones."""
+    return "; ".join(filter(None, texts))

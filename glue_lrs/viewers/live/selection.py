@@ -1,0 +1,100 @@
+"""Selection: ranges of wavelength that are selected in glue."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from echo import delay_callback
+from glue.core.command import ApplySubsetState
+from glue.core.subset import RangeSubsetState
+
+from glue_lrs.viewers.live.commands import EmptySubset
+from glue_lrs.viewers.live.subsets import wavelengths_of
+
+if TYPE_CHECKING:
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
+    from glue_lrs.viewers.live.subsets import Ranges
+
+__all__ = ["Selection"]
+
+
+class Selection:
+    """Keeps `wavelength_ranges` of a live extraction equal to the subset that is edited in glue.
+
+    Parameters
+    ----------
+    live : LiveExtraction
+        The extraction.
+    """
+
+    def __init__(self, live: LiveExtraction) -> None:
+        self._live = live
+        self._followed: weakref.ref[Any] | None = None
+
+    def select(self, low: float, high: float) -> None:
+        """Select a range in glue: see `LiveExtraction.select`."""
+        live = self._live
+        if live.closed:
+            return
+        low, high = min(low, high), max(low, high)
+        wavelength = live.spectrum_data.find_component_id("wavelength")
+        collection = live.session.data_collection
+        live.session.command_stack.do(
+            ApplySubsetState(
+                data_collection=collection, subset_state=RangeSubsetState(low, high, wavelength)
+            )
+        )
+        if live.spectrum_data not in collection:  # then glue sends no message about a subset of it
+            live.wavelength_range = (float(low), float(high))
+
+    def deselect(self) -> None:
+        """Empty the followed subset: see `LiveExtraction.deselect`."""
+        live = self._live
+        if live.closed:
+            return
+        subset = self._subset
+        if subset is not None:
+            live.session.command_stack.do(
+                EmptySubset(subset=getattr(subset, "group", subset), old=subset.subset_state)
+            )
+        live.wavelength_range = None
+
+    @property
+    def _subset(self) -> Any:
+        """The subset that is followed, or None."""
+        return None if self._followed is None else self._followed()
+
+    def set_ranges(self, ranges: Ranges) -> None:
+        """Set the ranges, ascending, and the range that encloses them."""
+        with delay_callback(self._live, "wavelength_range", "wavelength_ranges"):
+            self._live.wavelength_ranges = ranges
+            self._live.wavelength_range = (ranges[0][0], ranges[-1][1]) if ranges else None
+
+    def range_changed(self, chosen: tuple[float, float] | None) -> None:
+        """Make the ranges agree with a range that was set; called when `wavelength_range` is."""
+        ranges = self._live.wavelength_ranges
+        if chosen is None:
+            self._live.wavelength_ranges = ()
+        elif not ranges or tuple(chosen) != (ranges[0][0], ranges[-1][1]):
+            self._live.wavelength_ranges = ((float(chosen[0]), float(chosen[1])),)
+
+    def subset_changed(self, message: Any) -> None:
+        """Follow a subset of the spectrum that was made or changed."""
+        live = self._live
+        if message.subset.data is not live.spectrum_data:
+            return
+        if getattr(message, "attribute", "subset_state") != "subset_state":
+            return
+        ranges = wavelengths_of(message.subset, live.spectrum_data)
+        if ranges:
+            self._followed = weakref.ref(message.subset)
+            self.set_ranges(ranges)
+        elif message.subset is self._subset:
+            live.wavelength_range = None  # it was emptied; it is followed on, to be filled again
+
+    def subset_removed(self, message: Any) -> None:
+        """Clear the range when the followed subset is deleted."""
+        if message.subset is self._subset:
+            self._followed = None
+            self._live.wavelength_range = None

@@ -1,0 +1,145 @@
+"""The window of glue: files in tabs, screenshots, closing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from glue.main import load_plugins
+from glue_qt.app import GlueApplication
+from glue_qt.utils import process_events
+from glue_qt.viewers.profile import ProfileViewer
+from qtpy import QtCore
+
+from glue_lrs.errors import LRSError, WriteError
+from glue_lrs.io.files import atomic_write
+from glue_lrs.io.spectra import is_spectrum
+from glue_lrs.viewers.qt.base import settle
+from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
+from glue_lrs.viewers.qt.tab import open_tab
+
+__all__ = ["close", "fill", "make_application", "save_screenshot"]
+
+
+def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication:
+    """Make an application with files, or restore a session.
+
+    Parameters
+    ----------
+    paths : sequence of str or path-like
+        Images and spectra, or one session (.glu).
+
+    Returns
+    -------
+    GlueApplication
+        The application, which is not shown yet.
+
+    Raises
+    ------
+    LRSError
+        If a file cannot be read, or there are other files with a session.
+    """
+    load_plugins(require_qt_plugins=False)
+    sessions = [path for path in paths if str(path).endswith(".glu")]
+    if sessions:
+        if len(paths) > 1:
+            raise LRSError("is a session, expected no other files", subject=os.fspath(sessions[0]))
+        return GlueApplication.restore_session(os.fspath(sessions[0]), show=False)
+    application = GlueApplication()
+    try:
+        fill(application, paths)
+    except BaseException:
+        close(application)
+        raise
+    return application
+
+
+def fill(application: GlueApplication, paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Open files in an application.
+
+    Each image opens in a tab; spectra are compared with all images, or opened in viewers if there
+    are no images.
+
+    Parameters
+    ----------
+    application : GlueApplication
+        The application.
+    paths : sequence of str or path-like
+        Images and spectra.
+
+    Raises
+    ------
+    LRSError
+        If a file cannot be read.
+    """
+    spectra = [path for path in paths if is_spectrum(os.fspath(path))]
+    lives = [open_tab(application, path) for path in paths if path not in spectra]
+    for spectrum in spectra:
+        for live in lives:
+            live.load_comparison(os.fspath(spectrum))
+    if not lives:
+        for spectrum in spectra:
+            loaded = application.load_data(os.fspath(spectrum))
+            for data in loaded if isinstance(loaded, list) else [loaded]:
+                viewer = LRSSpectrumViewer if data.ndim == 1 else ProfileViewer
+                application.new_data_viewer(viewer, data=data)
+    application.tab_widget.setCurrentIndex(0)
+
+
+def save_screenshot(
+    application: GlueApplication, target: Path, size: tuple[int, int], *, overwrite: bool
+) -> None:
+    """Draw the window of an application into a PNG file.
+
+    Parameters
+    ----------
+    application : GlueApplication
+        The application.
+    target : Path
+        The file.
+    size : (int, int)
+        Width and height of the window.
+    overwrite : bool
+        Whether to replace an existing file.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written.
+    """
+
+    def print_message(kind: Any, context: Any, text: str) -> None:
+        # offscreen there are no windows to raise
+        if not text.startswith("This plugin does not support"):
+            print(text, file=sys.stderr)
+
+    before = QtCore.qInstallMessageHandler(print_message)
+    try:
+        application.start(maximized=False, size=size, block=False)
+        settle()
+        picture = application.grab()
+    finally:
+        QtCore.qInstallMessageHandler(before)
+    with atomic_write(target, overwrite=overwrite) as temporary:
+        if not picture.save(str(temporary), "PNG"):
+            raise WriteError("cannot be written", subject=target)
+
+
+def close(application: GlueApplication) -> None:
+    """Close the viewers, without which PySide6 aborts on exit, and the window.
+
+    Parameters
+    ----------
+    application : GlueApplication
+        The application, which may be closed already.
+    """
+    with suppress(RuntimeError):  # Qt has deleted a window that a user has closed
+        for tab in application.viewers:
+            for viewer in tab:
+                viewer.close(warn=False)
+        application.close()
+    process_events()
