@@ -1,11 +1,11 @@
-"""Extraction of JWST MIRI LRS spectra: equal to the pipeline, fast, and with specutils.
+"""Fast extraction of JWST MIRI LRS spectra, with the same results as the JWST pipeline.
 
-Importing the package registers the formats ``lrs-s2d`` and ``lrs-x1d`` of specutils.
+Importing the package registers the formats ``lrs-s2d`` and ``lrs-x1d`` for specutils.
 """
 
 from __future__ import annotations
 
-from glue_lrs._utils import interrupt as interrupt  # first: the other imports take long
+from glue_lrs._utils import interrupt as interrupt  # first because the other imports are slow
 
 # isort: split
 from importlib.metadata import version as _version

@@ -1,4 +1,4 @@
-"""Demonstration: the worked examples of STScI on simulated files with known spectra."""
+"""Demonstration: the examples from the STScI LRS notebook on simulated files with known spectra."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ from glue_lrs.spectra.extraction import Extraction
 
 __all__ = ["EXAMPLES", "DemoResult", "Example", "Score", "run_demo"]
 
-#: Half width of the tapered aperture in pixels as a linear function of the wavelength in micron: a
-#: fit to 1.5 FWHM, from the LRS extraction notebook of STScI.
+#: Half width of the tapered aperture in pixels: constant term and slope of a linear function of the
+#: wavelength in micron, fitted to 1.5 FWHM in the LRS extraction notebook of STScI.
 TAPER = (2.445618715370405, 0.2579519802996102)
-#: Wavelengths in micron and FWHM in arcsec of that fit.
+#: Wavelengths in micron (first value) and FWHM in arcsec (second value) to which `TAPER` is fitted.
 FWHM_WAVELENGTH, FWHM = (5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42)
-#: Column of the target in the level-3 image.
+#: Column of the target in the simulated level-3 image.
 _CENTRE = 30.5
-#: Wavelengths in micron of the comparison: LRS has little throughput beyond them.
+#: Wavelength range in micron in which spectra are compared. LRS has little throughput outside it.
 _COMPARED = (5.0, 12.0)
 _INTEGRATIONS = 16
-#: Flux of the supernova at 7 micron in Jy.
+#: Flux of the simulated supernova at 7 micron in Jy.
 _LEVEL = 1.5e-4
 
 
 @dataclass(frozen=True)
 class Example:
-    """An extraction: the simulated product and the keys of the EXTRACT1D reference.
+    """An example: a simulated product and the keys of an EXTRACT1D reference for its extraction.
 
     Parameters
     ----------
     name : str
-        Name in file names and in the table.
+        Name of the example in file names and in the table.
     product : str
-        The image: ``"nod1_s2d"``, ``"level3_s2d"`` or ``"slitless_calints"``.
+        Simulated image: ``"nod1_s2d"``, ``"level3_s2d"`` or ``"slitless_calints"``.
     keys : dict
-        Keys of the reference.
+        Keys of the aperture in the EXTRACT1D reference file.
     description : str
         Short description of the aperture.
     """
@@ -64,12 +64,12 @@ class Example:
 
     @property
     def exp_type(self) -> str:
-        """EXP_TYPE of its image."""
+        """EXP_TYPE of the simulated image."""
         return SLITLESS if self.product.startswith("slitless") else FIXED_SLIT
 
 
 _NOD = {"xstart": 9, "xstop": 17, "use_source_posn": False}
-#: The worked examples of the notebook, and a slitless stack.
+#: The worked examples from the STScI LRS extraction notebook, and a stack of slitless integrations.
 EXAMPLES = (
     Example(
         "default",
@@ -117,21 +117,22 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Score:
-    """Comparison of a spectrum with the true one between 5 and 12 micron.
+    """Comparison of an extracted spectrum with the true spectrum between 5 and 12 micron.
 
     Parameters
     ----------
     ratio : float
-        Median of extracted over true flux.
+        Median of the ratio of extracted flux to true flux.
     rms : float
-        Root mean square of the differences in units of the errors; expected to be 1.
+        Root mean square of (extracted flux - true flux) / error; the expected value is 1.
     pull : float
-        Standard deviation of the differences in units of the errors: as `rms`, without a common
-        offset.
+        Standard deviation of (extracted flux - true flux) / error. Unlike `rms`, it does not
+        include a common offset.
     signal_to_noise : float
-        Median of flux over error.
+        Median of the ratio of flux to error.
     compared, excluded : int
-        Number of fluxes compared, and of those excluded because of a bad pixel in the aperture.
+        Number of fluxes that were compared, and number of fluxes that were excluded because of a
+        bad pixel in the aperture.
     """
 
     ratio: float
@@ -149,11 +150,11 @@ class DemoResult:
     Parameters
     ----------
     scores : dict
-        Score of each example by name.
+        Score of each example, with the name of the example as key.
     files : list of Path
-        All written files.
+        Paths of all files that were written.
     notes : list of str
-        Warnings of the extractions.
+        Texts of the warnings that the extractions issued.
     """
 
     scores: dict[str, Score]
@@ -162,7 +163,7 @@ class DemoResult:
 
     @property
     def advice(self) -> str:
-        """Two lines: figures to look at, and a command to try."""
+        """Text that recommends figures to look at and a command to try next, on two lines."""
         folder = self.files[0].parent
         return (
             f"look at   {folder / 'demo_compared.png'} and {folder / 'demo_background.png'}: "
@@ -173,7 +174,7 @@ class DemoResult:
 
     @property
     def table(self) -> list[dict[str, str]]:
-        """Table of the scores: for each example a dict of heading and cell."""
+        """Table of the scores: a dict for each example, which maps column headings to values."""
         rows = []
         for example in EXAMPLES:
             score = self.scores[example.name]
@@ -198,16 +199,16 @@ def run_demo(
     overwrite: bool = False,
     report: Callable[[str], object] = lambda text: None,
 ) -> DemoResult:
-    """Simulate files, extract and plot them, and compare with the true spectra.
+    """Simulate files, extract and plot spectra, and compare the spectra with the true spectra.
 
     Parameters
     ----------
     output_dir : str or path-like
-        Folder to write to; created if it does not exist.
+        Folder for the files; it is created if it does not exist.
     overwrite : bool
         Whether existing files may be replaced.
     report : callable
-        Called with a line of text at each stage.
+        Function that is called with a line of text at each stage.
 
     Returns
     -------
@@ -217,7 +218,7 @@ def run_demo(
     Raises
     ------
     WriteError
-        If a file exists or cannot be written.
+        If a file exists and `overwrite` is False, or a file cannot be written.
     """
     folder = Path(output_dir)
     files = _file_names(folder)
@@ -228,7 +229,7 @@ def run_demo(
                     "exists, expected a new folder (--output-dir) or --overwrite", subject=path
                 )
     folder.mkdir(parents=True, exist_ok=True)
-    # So faint that the background matters.
+    # A source so faint that the background must be subtracted.
     scene = replace(demo_scene(), sources=(Source(flux=Supernova(level=_LEVEL)),))
 
     report("simulating: two nods, both combined, a slitless time series ...")
@@ -286,7 +287,7 @@ def _file_names(folder: Path) -> dict[str, Path]:
 
 
 def _products(scene: Scene) -> dict[str, Simulated]:
-    # A transit with a depth of 1%.
+    # The factors describe a transit with a depth of 1%.
     phase = np.linspace(-1.0, 1.0, _INTEGRATIONS)
     factors = 1.0 - 0.01 / (1.0 + np.exp((np.abs(phase) - 0.45) / 0.04))
     return {
@@ -300,7 +301,7 @@ def _products(scene: Scene) -> dict[str, Simulated]:
 def _run(
     example: Example, product: Simulated, files: dict[str, Path], overwrite: bool
 ) -> Extraction:
-    """Write the reference of an example, extract with it, and write and plot the spectrum."""
+    """Write the reference file for an example, extract, and write and plot the spectrum."""
     path = files[f"{example.name} json"]
     recipe = Extract1D.from_reference(
         {"apertures": [{"id": example.exp_type, **example.keys}]},
@@ -339,7 +340,7 @@ def _compare(extraction: Extraction, product: Simulated) -> Score:
         true_flux = truth.factors[:, np.newaxis] * true_flux
     flux, error = extraction.columns["FLUX"], extraction.columns["FLUX_ERROR"]
     in_range = (wave > _COMPARED[0]) & (wave < _COMPARED[1]) & np.isfinite(true_flux)
-    # The flux of bad pixels is missing, which would bias the comparison.
+    # Exclude rows with lost pixels: the missing flux would bias the comparison.
     complete = np.abs(extraction.lost_fraction) < 1e-6
     good = in_range & complete & ~extraction.mask & (error > 0)
 

@@ -1,8 +1,9 @@
-"""Errors and warnings of the package, with one base class each.
+"""Errors and warnings of the package, derived from `LRSError` and `LRSWarning`.
 
-A message is data: the file or key that it is about (`subject`), a sentence (`text`) and, where the
-user can act, a `Hint` with the parameters to set. ``str(message)`` renders the hint in Python's
-syntax; the command line and the viewers render it in theirs with ``message.render(syntax)``.
+A message consists of the file or key that it is about (`subject`), a sentence (`text`) and, if the
+user can do something about the problem, a `Hint` with the parameters to set. ``str(message)``
+renders the hint in Python syntax. The command line and the viewers use ``message.render(syntax)``
+to render it in their own syntax.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from os import PathLike, fspath
-from pathlib import Path
 from types import EllipsisType
 from typing import Any, Self
 
@@ -40,52 +40,58 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Setting:
-    """A parameter that a message proposes to set.
+    """Parameter that a message proposes to set.
 
     Parameters
     ----------
     name : str
         Name of the parameter in Python.
     value : object
-        The proposed value; Ellipsis where the user has to choose one.
+        Proposed value, or Ellipsis if the user must choose a value.
     """
 
     name: str
     value: Any = ...
 
     def __str__(self) -> str:
-        return f"{self.name}=" if isinstance(self.value, EllipsisType) else self.python
-
-    @property
-    def python(self) -> str:
-        """The setting as a keyword argument."""
-        return f"{self.name}={self.value!r}"
+        value = "..." if isinstance(self.value, EllipsisType) else repr(self.value)
+        return f"{self.name}={value}"
 
 
 @dataclass(frozen=True)
 class Hint:
-    """A way out that a message offers.
+    """Proposal in a message for how the user can solve the problem.
 
     Parameters
     ----------
     template : str
-        Text with a ``{}`` for each of the settings.
+        Text in which each ``{}`` is replaced by a setting.
     settings : tuple of Setting
-        The parameters to set.
+        Settings that replace ``{}``, in order.
+    others : tuple of Hint
+        Alternative proposals.
     """
 
     template: str
     settings: tuple[Setting, ...] = ()
+    others: tuple[Hint, ...] = ()
 
     @classmethod
     def to(cls, template: str, *names: str, **settings: Any) -> Hint:
-        """Return a hint with settings: names alone first, then names with values."""
+        """Return a hint from a template and settings.
+
+        Positional arguments are names of parameters whose values the user must choose. They are
+        followed by keyword arguments, which are parameters with proposed values.
+        """
         chosen = (*map(Setting, names), *(Setting(*item) for item in settings.items()))
         return cls(template, chosen)
 
     def joined(self, other: Hint) -> Hint:
-        """Return both hints as one."""
-        return Hint(f"{self.template}; {other.template}", (*self.settings, *other.settings))
+        """Return a hint that contains this hint and another hint as an alternative.
+
+        A front end may render either hint without the other.
+        """
+        return replace(self, others=(*self.others, other))
 
     def render(self, syntax: Callable[[Setting], str | None] = str) -> str:
         """Return the hint with its settings in the syntax of a front end.
@@ -93,32 +99,33 @@ class Hint:
         Parameters
         ----------
         syntax : callable
-            Renders one setting, or returns None where the front end does not have the parameter.
+            Function that renders one setting, or returns None if the front end does not have the
+            parameter.
 
         Returns
         -------
         str
-            Empty if a setting cannot be rendered.
+            Rendered hints, separated by "; ". Hints with a parameter that the front end does not
+            have are omitted.
         """
         rendered = [syntax(setting) for setting in self.settings]
-        if None in rendered:
-            return ""
-        return self.template.format(*rendered)
+        own = "" if None in rendered else self.template.format(*rendered)
+        return "; ".join(filter(None, [own, *(other.render(syntax) for other in self.others)]))
 
 
 class Message(Exception):  # noqa: N818 - base of errors and of warnings
-    """Base of errors and warnings: one line, split into subject, text and hint.
+    """Base class of errors and warnings, whose message is one line.
 
     Parameters
     ----------
     text : str
-        What was found and, for an error, what was expected.
+        Text that says what was found and, for an error, what was expected.
     subject : str or path-like, optional
-        The file, image or key that the message is about.
+        File, image or key that the message is about.
     hint : Hint, optional
-        What the user can do about it.
+        Proposal for how the user can solve the problem.
     values : mapping, optional
-        The numbers in the text.
+        Numbers that the text contains, for use by programs.
     """
 
     def __init__(
@@ -143,7 +150,7 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
         Parameters
         ----------
         syntax : callable
-            Renders the settings of the hint: see `Hint.render`.
+            Function that renders the settings in the hint, as described in `Hint.render`.
         with_subject : bool
             Whether the line begins with the subject.
         """
@@ -152,7 +159,7 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
         return f"{self.subject}: {line}" if self.subject and with_subject else line
 
     def about(self, subject: str) -> Self:
-        """Return the same message about a subject; one that it has already is kept."""
+        """Return a copy of the message with a subject, unless it already has a subject."""
         made = type(self)(self.text, subject=self.subject or subject, hint=self.hint)
         made.values = self.values
         return made
@@ -160,81 +167,85 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
     def __str__(self) -> str:
         return self.render()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class LRSError(Message):
-    """Something in a file or a parameter is not as it must be.
+    """Base class of errors about invalid files or parameters.
 
-    The message is one line: the file or key, what was found, what was expected.
+    The message is one line that contains the file or key, what was found, and what was expected.
     """
 
 
 class ProductError(LRSError):
-    """A science product (s2d, cal, calints, x1d, x1dints) cannot be used."""
+    """Error for a science product (s2d, cal, calints, x1d, x1dints) that cannot be used."""
 
 
 class ReferenceFileError(LRSError):
-    """An EXTRACT1D reference, or a parameter that replaces one of its keys, is wrong."""
+    """Error for an invalid EXTRACT1D reference file or an invalid extraction parameter."""
 
 
 class ApertureError(ReferenceFileError):
-    """An aperture or a background region does not fit the image."""
+    """Error for an aperture or a background region that does not fit the image."""
 
 
 class CorrectionError(LRSError):
-    """An APCORR reference cannot be used for this image."""
+    """Error for an APCORR reference file that is invalid or does not apply to the image."""
 
 
 class ProfileError(LRSError):
-    """A PSF reference cannot be used, or a profile cannot be fitted."""
+    """Error for a PSF reference file that cannot be used, or a profile that cannot be fitted."""
 
 
 class SourceError(LRSError):
-    """There is no source in an image, or not the requested one."""
+    """Error for an image without a source, or without a source at the requested position."""
 
 
 class WriteError(LRSError):
-    """An output file cannot be written."""
+    """Error for an output file that cannot be written."""
 
 
 class LRSWarning(Message, UserWarning):
-    """The result is valid, but its user should know something about it."""
+    """Base class of warnings about results that are valid but have limitations."""
 
 
 class LostPixelsWarning(LRSWarning):
-    """Bad pixels reduce the effective aperture."""
+    """Warning that bad pixels reduce the effective aperture."""
 
 
 class NoApertureCorrectionWarning(LRSWarning):
-    """No aperture correction is applied: a point source's flux is that within the aperture."""
+    """Warning that no aperture correction is applied, so that flux outside the aperture is lost."""
 
 
 class NoVariancesWarning(LRSWarning):
-    """The image has no variances: the errors are 0."""
+    """Warning that the image has no variances, so that the errors of spectra are 0."""
 
 
-#: Parts of paths of code between a user and this package.
-_SKIPPED = (
-    str(Path(__file__).parent),
-    "astropy/io/registry/",
-    "specutils/io/",
-    "specutils/spectra/",
-)
+#: Packages to whose lines a warning must not point. It points to the line that called the package.
+_SKIPPED = ("glue_lrs", "astropy.io.registry", "specutils.io", "specutils.spectra")
 
 
 def warn(warning: LRSWarning) -> None:
-    """Issue a warning that points to the first caller outside this package and its readers."""
+    """Issue a warning that points to the user's code.
+
+    This is the innermost caller outside this package and outside the I/O code of astropy and
+    specutils.
+    """
     frame, level = sys._getframe(), 1
-    while frame.f_back is not None and _is_skipped(frame.f_code.co_filename):
+    while frame.f_back is not None and _is_skipped(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
     warnings.warn(warning, stacklevel=level)
 
 
-def _is_skipped(filename: str) -> bool:
-    path = filename.replace("\\", "/")
-    return any(part.replace("\\", "/") in path for part in _SKIPPED)
+def _is_skipped(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in _SKIPPED)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the known word nearest to a misspelt one, or ``""``."""
+    """Return ``" (did you mean 'x'?)"`` with the known word x that is most similar to `word`.
+
+    Returns ``""`` if no known word is similar.
+    """
     match = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f" (did you mean {match[0]!r}?)" if match else ""

@@ -1,4 +1,4 @@
-"""MIRI LRS: exposure types, pixel scale, expected FWHM, data quality bits."""
+"""Constants for MIRI LRS: exposure types, pixel scale, expected FWHM and data quality bits."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ __all__ = [
     "expected_fwhm",
 ]
 
-#: Bit 0 of the DQ plane: the pixel must not be used.
+#: Value of bit 0 in the DQ plane, which marks pixels that must not be used.
 DO_NOT_USE = 1
 
-#: EXP_TYPE of the fixed slit.
+#: EXP_TYPE of fixed-slit exposures.
 FIXED_SLIT = "MIR_LRS-FIXEDSLIT"
 
-#: EXP_TYPE of the slitless subarray.
+#: EXP_TYPE of slitless exposures.
 SLITLESS = "MIR_LRS-SLITLESS"
 
-#: Pixel scale along the slit: arcsec per column.
+#: Pixel scale along the slit in arcsec per column.
 PIXEL_SCALE = 0.11
 
-#: Expected full width at half maximum of the LRS PSF: wavelengths in micron, FWHM in arcsec.
+#: Expected full width at half maximum of the LRS PSF, as wavelengths in micron (first tuple) and
+#: FWHM in arcsec (second tuple).
 EXPECTED_FWHM = ((5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42))
 
-#: The same table, extrapolated linearly to 0 and 100 micron.
+#: The table `EXPECTED_FWHM`, extrapolated linearly to 0 and 100 micron.
 _EXTENDED = ((0.0, *EXPECTED_FWHM[0], 100.0), (0.27, *EXPECTED_FWHM[1], 3.06))
 
-#: FWHM of a Gaussian with unit standard deviation.
+#: FWHM of a Gaussian with a standard deviation of 1.
 FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
 
 
@@ -50,7 +51,7 @@ def expected_fwhm(wavelength: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray
-        FWHM in arcsec: 0.29, 0.30, 0.36 and 0.42 at 5, 7.5, 10 and 12 micron (from the LRS
-        extraction notebook of STScI), interpolated and extrapolated linearly.
+        FWHM in arcsec. It is interpolated and extrapolated linearly from 0.29, 0.30, 0.36 and 0.42
+        arcsec at 5, 7.5, 10 and 12 micron, the values in STScI's LRS extraction notebook.
     """
     return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *_EXTENDED))

@@ -1,1 +1,1 @@
-"""Utilities without astronomy."""
+"""Utilities that do not depend on the instrument."""

@@ -1,7 +1,7 @@
-"""LazyHeader: a copy-on-access FITS header.
+"""LazyHeader: a FITS header that is copied only when it is accessed.
 
 An image, its extractions and their spectra each have an independent header. Copying a header takes
-as long as an extraction, and few headers are ever accessed.
+as long as an extraction, but most headers are never accessed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ _LOCK = threading.RLock()
 
 
 class LazyHeader(fits.Header):
-    """Independent copy of an astropy header that is made at first access.
+    """Independent copy of an astropy header, which is made at the first access.
 
-    Constructed by `LazyHeader.from_header`. Changes to the copy do not affect the original header
-    or other copies, nor the reverse.
+    Use `LazyHeader.from_header` to create it. Changes to the copy do not affect the original header
+    or other copies, and changes to these do not affect the copy.
 
     Notes
     -----
-    ``_template`` is a header that is never modified. Before the first access it is the only
-    attribute of a `LazyHeader`, so that Python calls ``__getattr__`` for all others.
+    The attribute ``_template`` is a header that is never modified. Before the first access, it is
+    the only attribute of a `LazyHeader`, so that Python calls ``__getattr__`` for all other
+    attributes. ``__getattr__`` then makes the copy.
     """
 
     @classmethod
@@ -35,17 +36,19 @@ class LazyHeader(fits.Header):
         Parameters
         ----------
         header : `~astropy.io.fits.Header`
-            The header. A plain header must not be modified afterwards; a `LazyHeader` may be.
+            Header to copy. If it is not a `LazyHeader`, it must not be modified afterwards.
 
         Returns
         -------
         LazyHeader
-            Copy of the header; copied immediately only if `header` is a modified `LazyHeader`.
+            Copy of the header. If `header` is a modified `LazyHeader`, the copy is made
+            immediately, else at the first access.
         """
         template: fits.Header | None = header
         if isinstance(header, cls):
             template = header.__dict__.get("_template")
-            # `_modified` is internal to astropy; without it, every accessed header is copied.
+            # `_modified` is internal to astropy. If it did not exist, every accessed header would
+            # be copied.
             if template is None or (header._accessed and getattr(header, "_modified", True)):
                 template = fits.Header.copy(header)
         made = cls.__new__(cls)
@@ -54,7 +57,7 @@ class LazyHeader(fits.Header):
 
     @staticmethod
     def view(header: fits.Header) -> fits.Header:
-        """Return the header for reading only, without copying it."""
+        """Return a header that must only be read, without making the copy of a `LazyHeader`."""
         if isinstance(header, LazyHeader) and not header._accessed:
             return header.__dict__["_template"]
         return header
@@ -65,7 +68,7 @@ class LazyHeader(fits.Header):
         return len(self.__dict__) > 1 or "_template" not in self.__dict__
 
     def __getattr__(self, name: str) -> Any:
-        # Python itself looks up special names, which is no access to the header.
+        # Python itself looks up special names, which must not trigger the copy.
         if not name.startswith("__") and "_template" in self.__dict__:
             with _LOCK:
                 if not self._accessed:
@@ -75,7 +78,7 @@ class LazyHeader(fits.Header):
         raise AttributeError(f"'Header' object has no attribute {name!r}")
 
     def clear(self) -> None:
-        """Remove all cards, and set the flag of a modified header, which astropy does not."""
+        """Remove all cards, and mark the header as modified, which astropy does not do."""
         self.__dict__.pop("_template", None)
         super().clear()
         self.__dict__["_modified"] = True

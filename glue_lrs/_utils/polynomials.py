@@ -1,4 +1,4 @@
-"""Polynomials through traces."""
+"""Polynomial approximation of traces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["trace_terms"]
 
-#: Largest deviation of the polynomial from the trace in columns, far below the size of a pixel.
+#: Maximum deviation of the polynomial from the trace in columns, far below the size of a pixel.
 _TOLERANCE = 0.01
 
 #: Highest degree that is tried.
@@ -23,24 +23,26 @@ _MAX_DEGREE = 9
 
 
 def trace_terms(center: ArrayLike, wavelength: ArrayLike | None) -> Array:
-    """Return a trace as a polynomial of the wavelength, the lowest that is right to 0.01 column.
+    """Approximate a trace by a polynomial of the wavelength.
+
+    The polynomial has the lowest degree, up to 9, for which it deviates by less than 0.01 columns.
 
     Parameters
     ----------
     center : array_like
-        Column in each row, shape (row,); rows that are NaN do not count.
+        Column of the trace in each row, shape (row,). Rows that are NaN are ignored.
     wavelength : array_like
         Wavelength of each row in micron, shape (row,).
 
     Returns
     -------
     ndarray
-        Coefficients, the constant term first.
+        Coefficients of the polynomial, constant term first.
 
     Raises
     ------
     ReferenceFileError
-        If shapes differ, or fewer than two rows are finite.
+        If `center` and `wavelength` have different shapes, or if fewer than two rows are finite.
     """
     trace = np.asarray(center, dtype=float)
     if wavelength is None:

@@ -1,4 +1,7 @@
-"""``X.read`` and ``x.write`` through astropy's unified I/O registry, which `glue_lrs.io` fills."""
+"""Methods ``read`` and ``write`` that use astropy's unified I/O registry.
+
+`glue_lrs.io` registers the formats.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,27 @@ __all__ = ["reader", "writer"]
 def reader(default_format: str, doc: str) -> Any:
     """Return a ``read`` classmethod with a default format.
 
-    Each kind of file has a single format, whose reader explains why a file is invalid; the format
-    identification of the registry does not.
+    The default avoids the format identification by the registry. Each class is read from a single
+    format, and its reader explains why a file is invalid, which the identification does not.
 
     Parameters
     ----------
     default_format : str
-        Format used if none is given.
+        Format that is used if the caller gives none.
     doc : str
         Docstring of the method.
 
     Returns
     -------
     descriptor
-        To be assigned to a class attribute.
+        Object that must be assigned to the class attribute ``read``.
     """
 
     class Read(registry.UnifiedReadWrite):
         __doc__ = doc
 
         def __init__(self, instance: Any, cls: type) -> None:
-            super().__init__(instance, cls, "read")  # astropy's default registry
+            super().__init__(instance, cls, "read")  # uses astropy's default registry
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             kwargs.setdefault("format", default_format)
@@ -42,13 +45,13 @@ def reader(default_format: str, doc: str) -> Any:
 
 
 def writer(default_format: str, doc: str) -> Any:
-    """Return a ``write`` method with a default format; the parameters are those of `reader`."""
+    """Return a ``write`` method with a default format, with the same parameters as `reader`."""
 
     class Write(registry.UnifiedReadWrite):
         __doc__ = doc
 
         def __init__(self, instance: Any, cls: type) -> None:
-            super().__init__(instance, cls, "write")  # astropy's default registry
+            super().__init__(instance, cls, "write")  # uses astropy's default registry
 
         def __call__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.setdefault("format", default_format)

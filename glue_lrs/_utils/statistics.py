@@ -24,7 +24,7 @@ __all__ = [
     "smooth_flux",
 ]
 
-#: Signal-to-noise ratio that `smooth_flux` averages rows to.
+#: Signal-to-noise ratio that `smooth_flux` tries to reach by averaging rows.
 _SMOOTH_SNR = 10.0
 
 
@@ -32,14 +32,17 @@ _SMOOTH_SNR = 10.0
 
 
 def median(values: Array) -> float:
-    """Return the median of a 1-D array without NaN; faster than NumPy's, which checks for NaN."""
+    """Return the median of a 1-D array that contains no NaN.
+
+    This is faster than `numpy.median`, which checks for NaN.
+    """
     low, high = (values.size - 1) // 2, values.size // 2
     ordered = np.partition(values, (low, high))
     return float(0.5 * (ordered[low] + ordered[high]))
 
 
 def nanmedian(values: Array, axis: int) -> Array:
-    """Return the median along an axis without NaN; NaN where there is no number."""
+    """Return the median along an axis, ignoring NaN. It is NaN if all values are NaN."""
     ordered = np.sort(values, axis=axis)
     count = np.isfinite(values).sum(axis=axis, keepdims=True)
     low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[axis] - 1)
@@ -48,7 +51,7 @@ def nanmedian(values: Array, axis: int) -> Array:
 
 
 def masked_median(values: NDArray[Any], good: Mask) -> Array:
-    """Return the median of good values along the first axis; NaN where none is good."""
+    """Return the median of good values along the first axis, NaN if no value is good."""
     number = len(values)
     lines = np.ascontiguousarray(np.moveaxis(values, 0, -1), dtype=values.dtype.newbyteorder("="))
     low, high = (number - 1) // 2, number // 2
@@ -62,9 +65,10 @@ def masked_median(values: NDArray[Any], good: Mask) -> Array:
 
 
 def median_variance(number: NDArray[np.int_]) -> Array:
-    """Return the variance of the median of `number` values over the variance of one value.
+    """Return the variance of the median of `number` values, relative to that of a single value.
 
-    Asymptotically pi / (2 number), with a correction for small numbers.
+    The ratio approaches pi / (2 number) for large numbers. It includes a correction for small
+    numbers.
     """
     many = np.pi / (2.0 * number + np.where(number % 2, 1.0, 2.6))
     return np.where(number <= 2, 1.0 / number, many)
@@ -74,9 +78,10 @@ def median_variance(number: NDArray[np.int_]) -> Array:
 
 
 def row_level(values: Array, mask: Mask) -> Array:
-    """Return the lower median of each row, greater than 0, shape (row, 1).
+    """Return the median of the pixels that `mask` selects in each row, shape (row, 1).
 
-    Rows without a positive median get a value that is interpolated between the others.
+    For an even number of pixels, it is the lower of the two middle values. Rows without a positive
+    median get a value that is interpolated from the other rows, or 1 if there are none.
     """
     ordered = np.sort(np.where(mask, values, np.inf), axis=1)
     count = mask.sum(axis=1)
@@ -89,7 +94,10 @@ def row_level(values: Array, mask: Mask) -> Array:
 
 
 def running_sum(values: Array, half: int) -> Array:
-    """Return the sum over `half` rows to each side; at the ends over those that exist."""
+    """Return the running sum over each row and `half` rows on either side.
+
+    At the ends, the sum includes fewer rows.
+    """
     rows = values.shape[0]
     total = np.zeros((rows + 2 * half + 1, *values.shape[1:]))
     inner = slice(half + 1, half + 1 + rows)
@@ -99,16 +107,16 @@ def running_sum(values: Array, half: int) -> Array:
 
 
 def running_mean(values: Array, good: Mask, half: int) -> Array:
-    """Return the mean of good pixels over `half` rows to each side; 0 where none is good.
+    """Return the running mean of good pixels over each row and `half` rows on either side.
 
-    Values must be 0 at pixels that are not good.
+    The mean is 0 if no pixel is good. Bad pixels must have the value 0.
     """
     total, count = running_sum(values, half), running_sum(good.astype(float), half)
     return np.divide(total, count, out=np.zeros_like(total), where=count > 0.5)
 
 
 def running_median(values: Array, good: Mask, length: int) -> Array:
-    """Return the median of good pixels over `length` rows; NaN where none is good."""
+    """Return the running median of good pixels over `length` rows, NaN if no pixel is good."""
     half = min(length, 2 * values.shape[0] - 1) // 2
     padded = np.full((values.shape[0] + 2 * half, values.shape[1]), np.nan)
     padded[half : half + values.shape[0]] = np.where(good, values, np.nan)
@@ -116,15 +124,17 @@ def running_median(values: Array, good: Mask, length: int) -> Array:
 
 
 def smooth_flux(flux: Array, variance: Array) -> Array:
-    """Return the weighted running mean of a flux, as long as its noise requires.
+    """Smooth a flux by a weighted running mean.
 
-    Rows are averaged up to a signal-to-noise ratio of about 10; a flux that has it is returned
-    unchanged. For weights that must not follow the noise of single rows.
+    So many rows are averaged that the signal-to-noise ratio becomes about 10. If it is already
+    higher, the flux is returned unchanged. The result can be used to compute weights that must not
+    depend on the noise in single rows.
 
     Parameters
     ----------
     flux, variance : ndarray
-        Shape (row,). Rows whose variance is not greater than 0 do not count.
+        Flux in each row and its variance, shape (row,). Rows whose variance is not greater than 0
+        are ignored.
     """
     known = (variance > 0) & np.isfinite(variance)
     if not known.any():

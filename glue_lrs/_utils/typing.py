@@ -1,4 +1,4 @@
-"""Array types."""
+"""Type aliases for arrays."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 __all__ = ["Array", "Bools", "Floats", "Mask"]
 
-#: Numbers in double precision; Floats is the same.
+#: Type of arrays in double precision, with the synonym `Floats`.
 Array: TypeAlias = NDArray[np.float64]
 Floats: TypeAlias = Array
 
-#: Masks; Bools is the same.
+#: Type of boolean arrays, with the synonym `Bools`.
 Mask: TypeAlias = NDArray[np.bool_]
 Bools: TypeAlias = Mask

@@ -1,4 +1,4 @@
-"""Validators of single values: numbers, booleans, choices."""
+"""Validation of numbers, booleans and choices, and conversion of values to JSON types."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def check_number(key: str, value: object) -> float:
-    """Return a finite number as float; raise `ReferenceFileError` for any other value."""
+    """Return a finite number as float, or raise `ReferenceFileError` for any other value."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ReferenceFileError(f"{key} is {value!r}, expected a number")
     if not np.isfinite(float(value)):
@@ -36,7 +36,7 @@ def check_number(key: str, value: object) -> float:
 
 
 def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
-    """Raise `LRSError` unless the value is one of the known ones."""
+    """Raise `LRSError` if the value is not among the known values."""
     if value not in known:
         raise LRSError(
             f"found {value!r}{nearest(str(value), known)}, "
@@ -46,39 +46,42 @@ def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
 
 
 def json_value(value: Any) -> Any:
-    """Return a value for JSON: lists for tuples, integral numbers without a decimal point."""
+    """Convert a value for JSON: tuples to lists, and floats with an integral value to int.
+
+    Other values are returned unchanged.
+    """
     if isinstance(value, tuple):
         return [json_value(item) for item in value]
     return short(value) if isinstance(value, float) else value
 
 
 def short(value: float) -> float | int:
-    """Return an integral number as int, another one unchanged."""
+    """Return a float with an integral value as int, or any other float unchanged."""
     return int(value) if value == int(value) and abs(value) < 2**53 else value
 
 
 def check_flag(key: str, value: object) -> bool | None:
-    """Return True, False or None (JSON: null); raise `ReferenceFileError` for any other value."""
+    """Return True, False or None (null in JSON), or raise `ReferenceFileError` otherwise."""
     if value is not None and not isinstance(value, bool):
         raise ReferenceFileError(f"{key} is {value!r}, expected true, false or null")
     return value
 
 
 def optional_bool(key: str, value: object) -> None:
-    """Raise `ReferenceFileError` unless the value is True, False or None."""
+    """Raise `ReferenceFileError` if the value is not True, False or None."""
     if not (value is None or isinstance(value, bool)):
         raise ReferenceFileError(f"{key} is {value!r}, expected True, False or None")
 
 
 def check_bool(key: str, value: object) -> bool:
-    """Return True or False; raise `ReferenceFileError` for any other value."""
+    """Return True or False, or raise `ReferenceFileError` for any other value."""
     if not isinstance(value, bool):
         raise ReferenceFileError(f"{key} is {value!r}, expected true or false")
     return value
 
 
 def or_null(check: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
-    """Return a validator that accepts None in addition."""
+    """Return a validator that accepts None and all values that `check` accepts."""
     return lambda key, value: None if value is None else check(key, value)
 
 
@@ -96,7 +99,7 @@ def one_of(*words: str) -> Callable[[str, object], str]:
 
 
 def check_fraction(key: str, value: object) -> float:
-    """Return a number between 0 and 1; raise `ReferenceFileError` for any other value."""
+    """Return a number between 0 and 1, or raise `ReferenceFileError` for any other value."""
     number = check_number(key, value)
     if not 0 <= number <= 1:
         raise ReferenceFileError(f"{key} is {value!r}, expected a fraction between 0 and 1")
@@ -104,7 +107,7 @@ def check_fraction(key: str, value: object) -> float:
 
 
 def checked(check: Callable[[str, object], Any], key: str, value: object) -> Any:
-    """Return the validated value; raise `ReferenceFileError` also for integers beyond float."""
+    """Validate a value, and raise `ReferenceFileError` also for integers too large for a float."""
     try:
         return check(key, value)
     except OverflowError:
@@ -114,7 +117,10 @@ def checked(check: Callable[[str, object], Any], key: str, value: object) -> Any
 
 
 def plain(value: Any) -> Any:
-    """Return a copy of a value made of JSON types: dict, list, str, int, float, bool, None."""
+    """Return a copy of a value that consists of JSON types.
+
+    Mappings become dicts, tuples and arrays become lists, and NumPy scalars become Python scalars.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -125,6 +131,6 @@ def plain(value: Any) -> Any:
 
 
 def excerpt(value: object) -> str:
-    """Return the repr of a value, shortened to 40 characters."""
+    """Return the repr of a value, shortened to at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

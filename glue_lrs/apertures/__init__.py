@@ -1,1 +1,1 @@
-"""Apertures and backgrounds: limits, pixel weights, background fits and the aperture correction."""
+"""Apertures and backgrounds, with pixel weights, background fits and the aperture correction."""

@@ -1,13 +1,13 @@
 """Aperture: edges across the slit, and the fractional pixel weights between them.
 
-EXTRACT1D references use two conventions for the position of an edge:
+EXTRACT1D reference files use two conventions for the position of an edge:
 
-* *limits* (``xstart``, ``xstop``, ``extract_width``) are inclusive pixel numbers: 27 to 34 covers
-  the eight full pixels 27, 28, ... 34;
-* *coefficients* (``src_coeff``, ``bkg_coeff``) are positions on a continuous axis on which pixel i
-  covers i - 0.5 to i + 0.5: the same eight pixels are 26.5 to 34.5.
+* *Limits* (``xstart``, ``xstop``, ``extract_width``) are inclusive pixel numbers. For example, the
+  limits 27 to 34 include the eight full pixels 27, 28, ... 34.
+* *Coefficients* (``src_coeff``, ``bkg_coeff``) describe edge positions on a continuous axis on
+  which pixel i covers i - 0.5 to i + 0.5. The same eight pixels have the edges 26.5 and 34.5.
 
-A lower limit is the lower edge plus 0.5, an upper limit the upper edge minus 0.5.
+A lower limit is equal to the lower edge plus 0.5, and an upper limit to the upper edge minus 0.5.
 """
 
 from __future__ import annotations
@@ -44,17 +44,19 @@ __all__ = ["Aperture"]
 
 @dataclass(frozen=True, kw_only=True)
 class Aperture:
-    """Extraction aperture: the pixels over which a spectrum is summed.
+    """Extraction aperture, which defines the pixels over which a spectrum is summed.
 
-    In order of precedence: `src_coeff`; `extract_width` along a trace; `extract_width` centred
-    between `xstart` and `xstop`; `xstart` to `xstop`. All of them may be fractional.
+    If `src_coeff` is given, it defines the edges. Otherwise, if `extract_width` is given, the
+    aperture has this width and is centred on the trace or, without a trace, between `xstart` and
+    `xstop`. Otherwise it extends from `xstart` to `xstop`. All values may be fractional.
 
     Parameters
     ----------
     xstart, xstop : float, optional
-        First and last column, inclusive limits; the image's first and last column by default.
+        First and last column (inclusive limits). The default is the first and last column of the
+        image.
     ystart, ystop : float, optional
-        First and last row to extract; the image's first and last row by default.
+        First and last row to extract. The default is the first and last row of the image.
     extract_width : float, optional
         Width in pixels, at least 1.
     src_coeff : sequence of sequences of float, optional
@@ -66,16 +68,16 @@ class Aperture:
     Raises
     ------
     ReferenceFileError
-        If a value is not a number, limits are inverted or enclose less than a pixel, or the
-        polynomials do not come in pairs.
+        If a value is not a number, limits are inverted or enclose less than a pixel, or the number
+        of polynomials is odd.
 
     See Also
     --------
-    Aperture.from_edges : from edge positions instead of inclusive limits.
+    Aperture.from_edges : Create an aperture from edge positions instead of inclusive limits.
 
     Notes
     -----
-    The rules are those of the JWST pipeline's ``extract_1d`` (``box_profile``).
+    The rules are the same as in the JWST pipeline's ``extract_1d`` (``box_profile``).
     """
 
     xstart: float | None = None
@@ -155,29 +157,29 @@ class Aperture:
         Parameters
         ----------
         fwhm : float, (array_like, array_like) or None
-            Full width at half maximum: wavelengths in micron and the widths in arcsec there, or one
-            width for all wavelengths. None: the FWHM expected of LRS
-            (`glue_lrs.instrument.EXPECTED_FWHM`). For a measured FWHM see
+            Full width at half maximum in arcsec. It is a tuple of wavelengths in micron and widths
+            at these wavelengths, or one width for all wavelengths. If None, the FWHM expected for
+            LRS is used (`glue_lrs.instrument.EXPECTED_FWHM`). For a measured FWHM, use
             `glue_lrs.measurement.measurement.Measurement.tapered`.
         n : float
             Width of the aperture in units of the FWHM.
         center : float or array_like
-            Central column, or the trace: the central column of each row, shape (row,), NaN where it
-            is unknown.
+            Central column for all rows, or the trace, which is the central column of each row,
+            shape (row,). Rows in which the trace is unknown are NaN.
         wavelength : array_like, optional
-            Wavelength of each row in micron, shape (row,); required with a trace.
+            Wavelength of each row in micron, shape (row,). Required if `center` is a trace.
         order : int
             Degree of the polynomial that represents the width as a function of the wavelength.
         pixel_scale : float
-            Arcsec per column.
+            Pixel scale in arcsec per column.
         **kwargs
             Other parameters of `Aperture`.
 
         Returns
         -------
         Aperture
-            Aperture whose `src_coeff` are polynomials of the wavelength: centre -+ n / 2 times the
-            least-squares polynomial through the widths.
+            Aperture whose `src_coeff` are polynomials of the wavelength. The edges are the centre
+            minus and plus n / 2 times a least-squares polynomial through the widths.
 
         Raises
         ------
@@ -186,7 +188,7 @@ class Aperture:
 
         Examples
         --------
-        The tapered aperture of the STScI's LRS extraction notebook:
+        The tapered aperture from STScI's LRS extraction notebook is:
 
         >>> from glue_lrs import Aperture
         >>> widths = (5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42)
@@ -221,7 +223,7 @@ class Aperture:
         return cls.from_edges(lower, upper, independent_var="wavelength", **kwargs)
 
     def shifted(self, offset: float) -> Aperture:
-        """Return the aperture shifted by `offset` columns; limits that are not set stay unset."""
+        """Return the aperture shifted by `offset` columns, with limits of None unchanged."""
         return replace(
             self,
             xstart=None if self.xstart is None else self.xstart + offset,
@@ -242,20 +244,20 @@ class Aperture:
         wavelength : ndarray
             Wavelength of each pixel in micron, shape (row, column).
         trace : ndarray, optional
-            Column of the source in each row, shape (row,), NaN where it is unknown.
+            Column of the source in each row, shape (row,). Rows in which it is unknown are NaN.
         offset : float
-            Shift of the aperture in columns. It also applies to the image edges, the default of
-            `xstart` and `xstop`, but not to a trace.
+            Shift of the aperture in columns. It also applies if `xstart` and `xstop` are not given
+            and default to the image edges, but not to a trace.
 
         Returns
         -------
         list of Limits
-            Scalars or arrays that broadcast to (row, column).
+            Limits as scalars or as arrays that broadcast to (row, column).
 
         Raises
         ------
         ApertureError
-            If a lower limit lies above the upper one anywhere on the image.
+            If a lower limit is greater than the upper limit anywhere on the image.
         """
         columns = wavelength.shape[1]
         start = (0.0 if self.xstart is None else self.xstart) + offset
@@ -285,8 +287,8 @@ class Aperture:
     ) -> Weights:
         """Return the pixel weights of the aperture on an image.
 
-        Parameters and errors are those of `regions`. The weight of a pixel is the maximum over the
-        regions, and 0 in rows outside ceil(`ystart`) to floor(`ystop`).
+        The parameters and errors are the same as for `regions`. The weight of a pixel is the
+        maximum over the regions, and 0 in rows outside ceil(`ystart`) to floor(`ystop`).
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Aperture correction: factors tabulated over wavelength and aperture size."""
+"""Aperture correction factors as a function of wavelength and aperture size."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ __all__ = ["ApertureCorrection"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ApertureCorrection:
-    """Aperture correction: factors that account for point-source flux outside the aperture.
+    """Table of factors that account for point-source flux outside the aperture.
 
     Parameters
     ----------
     wavelength : array_like
-        Wavelengths in micron, shape (n_wave,), distinct, in any order.
+        Distinct wavelengths in micron, in any order, shape (n_wave,).
     size : array_like
-        Aperture sizes in pixels, shape (n_size,), ascending.
+        Aperture sizes in pixels, in ascending order, shape (n_size,).
     factor : array_like
         Factors by which a flux is multiplied, shape (n_wave, n_size).
     subarray : str
-        SUBARRAY that the table applies to, compared case-insensitively.
+        SUBARRAY to which the table applies, in upper or lower case.
     filename : str, optional
-        APCORR reference from which the table was read.
+        APCORR reference file from which the table was read.
 
     Raises
     ------
     CorrectionError
-        If the shapes are inconsistent, an axis does not ascend, or a factor is not finite.
+        If the shapes are inconsistent, wavelengths are equal, sizes do not ascend, or a factor is
+        not finite.
     """
 
     wavelength: NDArray[np.float64]
@@ -82,7 +83,7 @@ class ApertureCorrection:
         return hash((self.subarray.upper(), self.factor.tobytes()))
 
     def check(self, subarray: str | None, label: str = "image") -> None:
-        """Raise `CorrectionError` unless the table applies to this SUBARRAY."""
+        """Raise `CorrectionError` if the table does not apply to a given SUBARRAY."""
         if (subarray or "").upper() != self.subarray.upper():
             raise CorrectionError(
                 f"is for SUBARRAY {self.subarray}, expected {subarray} as {label}",
@@ -95,19 +96,21 @@ class ApertureCorrection:
         return self.filename or "aperture correction"
 
     def __call__(self, wavelength: ArrayLike, size: ArrayLike) -> NDArray[np.float64]:
-        """Interpolate the factors bilinearly, clamped to the edges of the table.
+        """Interpolate the factors bilinearly.
+
+        Wavelengths and sizes outside the table are replaced by the nearest value in the table.
 
         Parameters
         ----------
         wavelength : array_like
             Wavelengths in micron.
         size : array_like
-            Aperture sizes in pixels (NPIXELS); broadcast against `wavelength`.
+            Aperture sizes in pixels (NPIXELS), which are broadcast against `wavelength`.
 
         Returns
         -------
         ndarray
-            Factors, with the broadcast shape.
+            Interpolated factors, with the broadcast shape.
         """
         row, down = _between(self.wavelength, wavelength)
         column, right = _between(self.size, size)
@@ -123,7 +126,10 @@ class ApertureCorrection:
 def _between(
     axis: NDArray[np.float64], values: ArrayLike
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the index of the grid point below each value and the fraction of the step to it."""
+    """Return the index of the grid point below each value, and the position between grid points.
+
+    The position is 0 at the grid point below the value and 1 at the next grid point.
+    """
     clamped = np.minimum(np.maximum(np.asarray(values, dtype=float), axis[0]), axis[-1])
     low = np.minimum(axis.searchsorted(clamped, "right") - 1, axis.size - 2)
     below = axis.take(low)

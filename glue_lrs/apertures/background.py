@@ -1,4 +1,4 @@
-"""Background: regions next to the source, and the fit that interpolates below the aperture."""
+"""Background regions next to the source, and the fit that interpolates to the aperture."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ __all__ = ["Background", "check_fit"]
 
 @dataclass(frozen=True, kw_only=True)
 class Background:
-    """Background model: regions next to the source, and a fit to their pixels in each row.
+    """Background model, which is fitted in each row to the pixels in regions next to the source.
 
     Parameters
     ----------
     bkg_coeff : sequence of sequences of float
         Polynomial coefficients of the regions' edges, constant term first, in pairs of lower and
-        upper edge. Edges are positions: pixel i covers i - 0.5 to i + 0.5.
+        upper edge. The edges are positions on an axis on which pixel i covers i - 0.5 to i + 0.5.
     bkg_fit : {"poly", "median", "mean"}
-        Unweighted least-squares polynomial across the slit, or the median. ``"mean"`` is a
-        polynomial of order 0.
+        Whether an unweighted polynomial across the slit is fitted by least squares, or the median
+        is used. ``"mean"`` is a polynomial of order 0.
     bkg_order : int
         Order of the polynomial.
     smoothing_length : int
-        Length in rows of the running mean along the dispersion that precedes the fit; odd and at
-        least 3, or 0 for no smoothing.
+        Length in rows of a running mean along the dispersion, which is applied before the fit. It
+        must be odd and at least 3, or 0 for no smoothing.
     independent_var : {"pixel", "wavelength"}
-        Independent variable of the edges: the row number, or the wavelength in micron.
+        Independent variable of the edge polynomials: the row number, or the wavelength in micron.
 
     Raises
     ------
@@ -55,9 +55,10 @@ class Background:
 
     Notes
     -----
-    The rules are those of the JWST pipeline's ``extract_1d``: a polynomial is fitted to every pixel
-    that a region touches, with equal weights; a median uses only pixels that lie fully within a
-    region; the standard deviation of the median is taken as 1.2 times that of the mean.
+    The rules are the same as in the JWST pipeline's ``extract_1d``. A polynomial is fitted with
+    equal weights to all pixels that are at least partly within a region. A median uses only pixels
+    that are fully within a region, and its standard deviation is assumed to be 1.2 times the
+    standard deviation of the mean.
     """
 
     bkg_coeff: Coefficients
@@ -84,7 +85,7 @@ class Background:
         Parameters
         ----------
         *edges : (float, float)
-            Lower and upper edge of each region; pixel i covers i - 0.5 to i + 0.5.
+            Positions of the lower and upper edge of each region. Pixel i covers i - 0.5 to i + 0.5.
         **kwargs
             Other parameters of `Background`.
 
@@ -101,7 +102,9 @@ class Background:
         return replace(self, bkg_coeff=moved)  # type: ignore[arg-type]
 
     def weights(self, wavelength: NDArray[Any], offset: float = 0.0) -> Weights:
-        """Return the pixel weights of the regions on an image: the maximum over the regions.
+        """Return the pixel weights of the regions on an image.
+
+        The weight of a pixel is the maximum over the regions.
 
         Parameters
         ----------
@@ -118,12 +121,13 @@ class Background:
         Raises
         ------
         ApertureError
-            If no region has a pixel on the image, or edges cross.
+            If no region has a pixel on the image, or the edges of a region cross.
 
         Warns
         -----
         LRSWarning
-            If one of several regions has no pixel on the image, or extends beyond it.
+            If one of several regions has no pixel on the image, or if a region extends beyond the
+            image.
         """
         partial = self.bkg_fit != "median"
         regions = boxed_regions(
@@ -171,24 +175,24 @@ class Background:
         Parameters
         ----------
         data : ndarray
-            Pixels of the background columns, shape (..., row, column), invalid ones NaN.
+            Pixels in the background columns, shape (..., row, column). Invalid pixels must be NaN.
         region : ndarray of bool
-            Pixels within a region, shape (row, column) or (1, column).
+            Mask of the pixels within a region, shape (row, column) or (1, column).
         invalid : ndarray of bool
-            Pixels without a finite value and variance, with the shape of `data`.
+            Mask of the pixels without a finite value and variance, with the shape of `data`.
         x : ndarray
-            Coordinate of each column: from -1 to 1 over the full width of the image. Used only by
-            polynomials of order 1 or higher.
+            Coordinate of each column, which increases from -1 to 1 across the full image. It is
+            used only for polynomials of order 1 or higher.
         aperture : ndarray
-            Sum of the aperture weights times x^i, i = 0 ... `bkg_order`; shape (row, order + 1) or
-            (1, order + 1).
+            Sum of the aperture weights times x^i for i = 0 ... `bkg_order`, shape (row, order + 1)
+            or (1, order + 1).
         smoothed : ndarray, optional
-            Smoothed pixels, fitted instead of `data`.
+            Smoothed pixels, which are fitted instead of `data`.
 
         Returns
         -------
         BackgroundFit
-            The background, and the response of its sum over the aperture to each pixel.
+            Fitted background, and the response of its sum over the aperture to each pixel.
         """
         values = data if smoothed is None else smoothed
         if self.bkg_fit == "median":
@@ -201,17 +205,20 @@ class Background:
         return fit_polynomial(values, used, x, aperture, self.bkg_order)
 
     def smooth(self, data: NDArray[Any]) -> NDArray[Any]:
-        """Return the running mean along the rows, ignoring NaN and replicating the edge rows.
+        """Return the running mean over rows in each column.
+
+        NaN are ignored. Beyond the edges of the image, the first and last row are repeated.
 
         Parameters
         ----------
         data : ndarray
-            Pixels, shape (..., row, column); NaN where invalid.
+            Pixels, shape (..., row, column). Invalid pixels must be NaN.
 
         Returns
         -------
         ndarray
-            Smoothed pixels of the same shape and dtype; NaN where all rows of the window are NaN.
+            Smoothed pixels with the same shape and dtype. They are NaN if all rows over which the
+            mean is computed are NaN.
         """
         kernel = np.ones(self.smoothing_length)
         missing = np.isnan(data)
@@ -227,7 +234,10 @@ class Background:
 
 
 def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], int]:
-    """Return the pipeline's equivalent fit and order; ``"mean"`` is a polynomial of order 0."""
+    """Validate the type of fit and the order, and replace ``"mean"`` by ``"poly"`` of order 0.
+
+    The pipeline does not have ``"mean"``.
+    """
     if fit not in ("poly", "median", "mean"):
         raise ReferenceFileError(f"bkg_fit is {fit!r}, expected 'mean', 'median', 'poly' or null")
     number = check_number("bkg_order", order)
@@ -239,12 +249,14 @@ def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], in
 
 
 def check_smoothing(length: object) -> int:
-    """Return the smoothing length that the pipeline uses: odd and at least 3, or 0.
+    """Return the smoothing length that the pipeline uses instead of the requested length.
+
+    It is 0, or odd and at least 3.
 
     Warns
     -----
     LRSWarning
-        If the requested length differs from it.
+        If the requested length is different.
     """
     number = check_number("smoothing_length", length)
     rounded = round(number)

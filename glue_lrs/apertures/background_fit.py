@@ -1,4 +1,4 @@
-"""Background fits: polynomial or median in each row, and their response to each pixel."""
+"""Polynomial or median fits of the background in each row, and their response to each pixel."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ from glue_lrs.apertures.weights import weighted_sum
 
 __all__ = ["MAX_CONDITION", "BackgroundFit", "fit_median", "fit_polynomial", "spread"]
 
-#: Ratio of the standard deviation of a median to that of a mean, as the pipeline assumes it.
+#: Ratio of the standard deviations of median and mean that the pipeline assumes.
 MEDIAN_FACTOR = 1.2
 
-#: Normal matrices with a larger condition number are not inverted: the background is 0 there.
+#: Rows whose normal matrix has a larger condition number are not fitted. Their background is 0.
 MAX_CONDITION = 1e10
 
-#: Number of variance columns converted to double precision at a time.
+#: Number of columns whose variances are converted to double precision at a time, to limit the
+#: memory.
 _SPREAD_COLUMNS = 24
 
-#: Up to this condition number the result does not depend on the order of summation.
+#: Up to this condition number, the order of summation does not affect the result noticeably.
 SAFE_CONDITION = 1e4
 
 
 class BackgroundFit(NamedTuple):
-    """Background of a block of rows, and the response of its aperture sum to each pixel.
+    """Fitted background of a block of rows, and its response to each pixel.
 
     Parameters
     ----------
     coefficients : ndarray or None
-        Polynomial coefficients in x, the column coordinate from -1 to 1 over the image; shape
-        (..., row, order + 1). None for the median.
+        Coefficients of the polynomial in x, shape (..., row, order + 1), where x is the column
+        coordinate from -1 to 1 across the image. None for a median.
     level : ndarray or None
-        The median, shape (..., row). None for a polynomial.
+        Median, shape (..., row). None for a polynomial.
     used : ndarray of bool
-        The fitted pixels, shape (..., row, column).
+        Mask of the fitted pixels, shape (..., row, column).
     response : ndarray
-        K: derivative of the background summed over the aperture with respect to each fitted pixel.
-        Shape (..., row, column), or (..., row, 1) where it is the same for all pixels of a row.
+        Derivative K of the background summed over the aperture with respect to each fitted pixel.
+        Its shape is (..., row, column), or (..., row, 1) if it is the same for all pixels in a row.
     empty : ndarray of bool
-        Rows without a background, shape (..., row).
+        Mask of the rows without a background, shape (..., row).
     """
 
     coefficients: NDArray[np.float64] | None
@@ -50,18 +51,18 @@ class BackgroundFit(NamedTuple):
     empty: NDArray[np.bool_]
 
     def variance(self, variance: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the variance of the background summed over the aperture: sum K^2 var.
+        """Return the variance of the background summed over the aperture, sum K^2 var.
 
         Parameters
         ----------
         variance : ndarray
-            Variance of each background pixel, shape (..., row, column). Modified in place: pixels
-            that are not fitted become 0.
+            Variance of each background pixel, shape (..., row, column). It is modified in place, so
+            that pixels that are not fitted become 0.
 
         Returns
         -------
         ndarray
-            Shape (..., row).
+            Variance in each row, shape (..., row).
         """
         np.copyto(variance, 0.0, where=~self.used)
         return spread(variance, np.square(self.response))
@@ -73,17 +74,18 @@ def spread(variance: NDArray[Any], gain: NDArray[np.float64]) -> NDArray[np.floa
     Parameters
     ----------
     variance : ndarray
-        Shape (..., row, column), 0 at pixels that are not fitted.
+        Variance of each pixel, shape (..., row, column), 0 in pixels that are not fitted.
     gain : ndarray
         Square of `BackgroundFit.response`.
 
     Returns
     -------
     ndarray
-        Shape (..., row).
+        Sum in each row, shape (..., row).
     """
     width = variance.shape[-1]
-    if width > _SPREAD_COLUMNS:  # all columns in double precision would raise the peak memory
+    # Converting all columns to double precision at once would increase the peak memory.
+    if width > _SPREAD_COLUMNS:
         half = width // 2
         return spread(variance[..., :half], gain[..., :half]) + spread(
             variance[..., half:], gain[..., -1:] if gain.shape[-1] == 1 else gain[..., half:]
@@ -102,13 +104,14 @@ def fit_median(
     invalid: NDArray[np.bool_],
     aperture: NDArray[np.float64],
 ) -> BackgroundFit:
-    """Return the median of the pixels of each row within the regions, NaN excluded.
+    """Fit the background in each row by the median of the pixels within the regions.
 
-    Parameters are those of `Background.fit`; `aperture` is the sum of weights of each row.
+    NaN are excluded. The parameters are described in `Background.fit`, except that `aperture` is
+    the sum of the aperture weights in each row.
     """
     full = bool(region.all())
     ordered = values.copy() if full else np.where(region, values, values.dtype.type(np.nan))
-    ordered.sort(axis=-1)  # NaN last
+    ordered.sort(axis=-1)  # puts NaN last
     width = ordered.shape[-1]
     if np.isnan(ordered[..., -1]).any():
         number = _count(~np.isnan(ordered))
@@ -129,7 +132,7 @@ def fit_median(
 
 
 def _count(used: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the number of used pixels in each row; fast if only a few are unused."""
+    """Return the number of used pixels in each row, fast if only a few pixels are unused."""
     width = used.shape[-1]
     missing = np.flatnonzero(~used)
     missing //= width
@@ -137,8 +140,8 @@ def _count(used: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 
 def _middle(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
-    """Return the mean of the two middle values in the precision of the data, as `nanmedian`."""
-    with np.errstate(invalid="ignore"):  # -inf + inf
+    """Return the mean of two values in the precision of the data, as `numpy.nanmedian` does."""
+    with np.errstate(invalid="ignore"):  # for the sum of -inf and inf
         return (low + high) / low.dtype.type(2)
 
 
@@ -149,10 +152,10 @@ def fit_polynomial(
     aperture: NDArray[np.float64],
     order: int,
 ) -> BackgroundFit:
-    """Return the least-squares polynomial through the used pixels of each row.
+    """Fit the background in each row by a least-squares polynomial through the used pixels.
 
-    Parameters are those of `Background.fit`; `used` are the pixels to fit, with the shape of
-    `values`.
+    The parameters are described in `Background.fit`, except that `used` is the mask of the pixels
+    to fit, with the shape of `values`.
     """
     target = values.astype(float)
     np.copyto(target, 0.0, where=~used)
@@ -169,12 +172,14 @@ def fit_polynomial(
     if condition.max() < SAFE_CONDITION:
         projected = target @ basis
     else:
-        # Summed in the order of the pipeline: the condition number amplifies rounding errors, which
-        # then equal the pipeline's.
+        # With a large condition number, rounding errors are amplified. They are the same as in the
+        # pipeline because the terms are added in the same order.
         projected = np.einsum("...ji,...j->...i", basis, target)
     del target
     coefficients = np.einsum("...ij,...j->...i", inverses[which], projected)
-    if len(aperture) == 1:  # the response is the same for all rows with a pattern
+    # If all rows have the same aperture weights, rows that use the same pixels have the same
+    # response.
+    if len(aperture) == 1:
         response = (np.einsum("pij,i->pj", inverses, aperture[0]) @ basis.T)[which]
     else:
         by_order = np.einsum("...ij,...i->...j", inverses[which], aperture)
@@ -186,22 +191,22 @@ def fit_polynomial(
 def _invert(
     used: NDArray[np.bool_], basis: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Return inverse normal matrices, zero where they are ill-conditioned.
+    """Invert the normal matrices of all rows.
 
-    Most rows use the same pixels: the matrix of each pattern of used pixels is inverted once.
-    Returned are the index of each row's pattern, and the inverse matrix and the condition number of
-    each pattern.
+    Most rows use the same columns, so that the matrix for each combination (pattern) of used
+    columns is inverted only once. The function returns the index of each row's pattern, the inverse
+    matrix for each pattern (0 if it is ill-conditioned), and its condition number.
     """
     rows = used.reshape(-1, used.shape[-1])
     bits = np.packbits(rows, axis=1)
     patterns = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), dtype=np.uint8)
     patterns[:, : bits.shape[1]] = bits
     words = patterns.view(np.uint64)
-    # np.unique of scalars is many times faster than of rows.
+    # np.unique is many times faster for scalars than for rows.
     axis = None if words.shape[1] == 1 else 0
     _, first, which = np.unique(words, axis=axis, return_index=True, return_inverse=True)
     matrices = np.empty((first.size, basis.shape[1], basis.shape[1]))
-    step = max(len(rows) // 8, 16)  # limits the memory where most rows have their own pattern
+    step = max(len(rows) // 8, 16)  # limits the memory if most rows have different patterns
     for start in range(0, first.size, step):
         masked = basis * rows[first[start : start + step]][..., np.newaxis]
         np.einsum("lji,ljk->lik", masked, masked, out=matrices[start : start + step])

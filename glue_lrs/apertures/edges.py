@@ -1,4 +1,4 @@
-"""Region edges: polynomials of the row or the wavelength, and validation of coefficients."""
+"""Edges of regions as polynomials of row or wavelength, and validation of coefficients."""
 
 from __future__ import annotations
 
@@ -25,24 +25,26 @@ __all__ = [
     "shift_coefficients",
 ]
 
-#: Polynomial coefficients of each edge, constant term first: lower, upper, lower, upper, ...
+#: Polynomial coefficients of each edge, constant term first. The edges are ordered lower, upper,
+#: lower, upper, ...
 Coefficients = tuple[tuple[float, ...], ...]
 
-#: Tolerance (columns) for a lower limit above the upper one, to allow for rounding.
+#: A lower limit may exceed the upper limit by this value (columns), to allow for rounding.
 ROUNDING = 1e-9
 
 
 class Limits(NamedTuple):
-    """Inclusive limits of one region: scalars, or arrays that broadcast to (row, column)."""
+    """Inclusive limits of one region, as scalars or arrays that broadcast to (row, column)."""
 
     lower: NDArray[Any]
     upper: NDArray[Any]
 
 
 class BoxedLimits(NamedTuple):
-    """Inclusive limits of one region as arrays on a part of an image; undefined outside.
+    """Inclusive limits of one region as arrays for a part of an image, undefined outside it.
 
-    Restricts the computation to the pixels with a wavelength, a small part of a full frame.
+    This restricts the computation to pixels with a wavelength, which are only a small part of a
+    full frame.
     """
 
     lower: NDArray[Any]
@@ -51,7 +53,7 @@ class BoxedLimits(NamedTuple):
     columns: slice
 
     def full(self, shape: tuple[int, ...]) -> Limits:
-        """Return the limits on the full image, NaN outside the part."""
+        """Return the limits for the full image, with NaN outside the part."""
         edges = []
         for edge in (self.lower, self.upper):
             full = np.full(shape, np.nan)
@@ -72,9 +74,10 @@ def polynomial_regions(
     Parameters
     ----------
     key : str
-        Name of the coefficients in messages.
+        Name of the coefficients for messages.
     coefficients : tuple of tuple of float
-        Lower, upper, lower, upper, ... edge, constant term first.
+        Polynomial coefficients of each edge, constant term first. The edges are ordered lower,
+        upper, lower, upper, ...
     variable : {"pixel", "wavelength"}
         Independent variable of the polynomials.
     wavelength : ndarray
@@ -85,12 +88,12 @@ def polynomial_regions(
     Returns
     -------
     list of Limits
-        Scalars (constant edges), shape (row, 1) or shape (row, column).
+        Limits as scalars for constant edges, else as arrays, shape (row, 1) or (row, column).
 
     Raises
     ------
     ApertureError
-        If edges are less than a pixel apart, or cross, anywhere on the image.
+        If the edges of a region are less than a pixel apart, or cross, anywhere on the image.
     """
     return [
         limits.full(wavelength.shape) if isinstance(limits, BoxedLimits) else limits
@@ -105,15 +108,16 @@ def boxed_regions(
     wavelength: NDArray[Any],
     offset: float = 0.0,
 ) -> list[Limits | BoxedLimits]:
-    """Return the limits of `polynomial_regions` on the part of an image with wavelengths.
+    """Return the same limits as `polynomial_regions`, but only for pixels with a wavelength.
 
     Returns
     -------
     list of Limits or BoxedLimits
-        `BoxedLimits` where the limits differ from pixel to pixel.
+        `BoxedLimits` for the part of the image with wavelengths, if the edges depend on the
+        wavelength and the wavelength varies within rows. Otherwise `Limits`.
     """
     pairs = zip(coefficients[::2], coefficients[1::2], strict=True)
-    if max(map(len, coefficients)) == 1:  # constant edges: validated by `check_coefficients`
+    if max(map(len, coefficients)) == 1:  # `check_coefficients` has validated constant edges
         return [
             Limits(np.asarray(lower + offset + 0.5), np.asarray(upper + offset - 0.5))
             for (lower,), (upper,) in pairs
@@ -148,17 +152,20 @@ def boxed_regions(
 
 
 def _one_a_row(wavelength: NDArray[Any]) -> NDArray[Any]:
-    """Return the first column, shape (row, 1), if each row has a single wavelength."""
+    """Return the first column, shape (row, 1), if the wavelength is constant within rows.
+
+    Otherwise the array is returned unchanged.
+    """
     if wavelength.strides[-1] != wavelength.itemsize:
         return wavelength
-    # Compared as integers: in any byte order, and NaN equal to NaN.
+    # As integers, the values can be compared in any byte order, and NaN is equal to NaN.
     bits = np.asarray(wavelength).view(f"u{wavelength.itemsize}")
     return wavelength[:, :1] if (bits == bits[:, :1]).all() else wavelength
 
 
 def _known_box(wavelength: NDArray[Any]) -> tuple[slice, slice]:
-    """Return the smallest box of rows and columns with all pixels that have a wavelength."""
-    known = ~np.isnan(wavelength)  # an infinite wavelength gives an infinite limit
+    """Return the smallest ranges of rows and columns that include all pixels with a wavelength."""
+    known = ~np.isnan(wavelength)  # infinite wavelengths are included
     rows = np.flatnonzero(known.any(axis=1))
     if rows.size == 0:
         return slice(0, 0), slice(0, 0)
@@ -174,7 +181,10 @@ def shift_coefficients(coefficients: Coefficients | None, offset: float) -> Coef
 
 
 def check_coefficients(key: str, value: object) -> Coefficients | None:
-    """Return pairs of polynomials as nested tuples, or raise `ReferenceFileError`."""
+    """Return the coefficients of pairs of edges as nested tuples.
+
+    Raises `ReferenceFileError` if they are invalid.
+    """
     if value is None:
         return None
     form = "[[lower c0, c1, ...], [upper c0, c1, ...], ...]"
@@ -201,7 +211,10 @@ def check_coefficients(key: str, value: object) -> Coefficients | None:
 
 
 def check_variable(value: object) -> Literal["pixel", "wavelength"]:
-    """Return the independent variable; "wavelength..." with any ending counts as "wavelength"."""
+    """Validate the independent variable of edge polynomials.
+
+    Any word that begins with "wavelength" is accepted as "wavelength".
+    """
     if isinstance(value, str):
         if value.lower().startswith("wavelength"):
             return "wavelength"
@@ -211,5 +224,8 @@ def check_variable(value: object) -> Literal["pixel", "wavelength"]:
 
 
 def is_constant(coefficients: Coefficients | None) -> bool:
-    """Whether edges depend on neither row nor wavelength, or there are none."""
+    """Return whether the edges depend on neither row nor wavelength.
+
+    Returns True if there are no edges.
+    """
     return coefficients is None or all(not any(edge[1:]) for edge in coefficients)

@@ -1,4 +1,4 @@
-"""Placement of an aperture on an image: shifts and trace."""
+"""Placement of an aperture on an image by shifts and a trace."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ class Placement:
     Parameters
     ----------
     position : SourcePosition, optional
-        Position of the source according to header and WCS; None if unused or unknown.
+        Position of the source from header and WCS. None if it is unknown or not used.
     offset : float
-        Shift of the aperture in columns, `position_offset` included.
+        Shift of the aperture in columns, including `PlacementRule.position_offset`.
     background_offset : float
         Shift of the background regions in columns.
     trace : ndarray, optional
-        Column of the source in each row, shape (row,), NaN where it is unknown; the aperture
-        follows it. None: the aperture is straight or has its own polynomials.
+        Column of the source in each row, along which the aperture is placed, shape (row,). Rows in
+        which it is unknown are NaN. If None, the aperture is straight or defined by its own
+        polynomials.
     """
 
     position: SourcePosition | None = None
@@ -52,15 +53,17 @@ class PlacementRule:
     Parameters
     ----------
     use_source_posn : bool, optional
-        Whether to shift the aperture to the position of the source given by header and WCS. None:
-        according to `reference_source_posn`, for point sources only.
+        Whether to shift the aperture to the position of the source from header and WCS. If None,
+        `reference_source_posn` applies to point sources, and the aperture is not shifted for other
+        sources.
     reference_source_posn : bool, optional
-        ``use_source_posn`` of the reference. None: True for the slit, False for slitless images.
+        Value of ``use_source_posn`` in the EXTRACT1D reference file. If None, it is True for the
+        slit and False for slitless images.
     position_offset : float
         Additional shift of aperture, background and trace in columns.
     fixed_background : bool
-        Whether background regions keep their columns when the aperture follows the source; the
-        pipeline shifts them.
+        Whether background regions keep their columns when the aperture follows the source. The
+        pipeline shifts them with the aperture.
 
     Raises
     ------
@@ -80,7 +83,7 @@ class PlacementRule:
             optional_bool(key, getattr(self, key))
 
     def follows_source(self, image: SlitImage) -> bool:
-        """Whether the aperture is shifted to the source on this image."""
+        """Return whether the aperture is shifted to the source on this image."""
         if self.use_source_posn is not None:
             return self.use_source_posn
         if not image.is_point_source:
@@ -97,16 +100,16 @@ class PlacementRule:
         Parameters
         ----------
         aperture : Aperture
-            The aperture.
+            Aperture to be placed.
         image : SlitImage
-            The image.
+            Image on which it is placed.
         notes : list of LRSWarning, optional
-            List to which notes are appended.
+            List to which warnings about the placement are appended.
 
         Returns
         -------
         Placement
-            Offsets and trace.
+            Offsets and trace that define the position of the aperture.
         """
         notes = [] if notes is None else notes
         offset = self.position_offset
@@ -126,7 +129,11 @@ class PlacementRule:
 def _nominal_column(
     aperture: Aperture, image: SlitImage, row: int, notes: list[LRSWarning]
 ) -> float:
-    """Return the weighted mean column of the unshifted aperture in the reference row."""
+    """Return the weighted mean column of the unshifted aperture in a given row.
+
+    If the aperture has no pixel in this row, a warning is appended to `notes`, and the middle
+    column of the image is returned.
+    """
     weights = aperture.weights(image.wavelength)
     inside = weights.rows.start <= row < weights.rows.stop
     at_row = np.zeros(0)
@@ -150,16 +157,16 @@ def aperture_weights(aperture: Aperture, image: SlitImage, placement: Placement)
     Parameters
     ----------
     aperture : Aperture
-        The aperture.
+        Aperture without shifts.
     image : SlitImage
-        Image or stack of integrations.
+        Image or stack of integrations on which the aperture is placed.
     placement : Placement
         Placement of the aperture on this image.
 
     Returns
     -------
     Weights
-        Fraction of each pixel inside the aperture.
+        Fraction of each pixel that is inside the aperture.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Pixel weights of regions with inclusive, fractional limits."""
+"""Pixel weights for regions with inclusive limits, which may be fractional."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glue_lrs.apertures.edges import BoxedLimits, Limits
 
 __all__ = ["Weights", "cut_rows", "limit_weights", "region_weights", "union", "weighted_sum"]
 
-#: Number of pixels whose weights are computed at a time.
+#: Number of pixels whose weights are computed at a time, to limit the memory.
 _BLOCK_PIXELS = 1 << 11
 
 
@@ -26,9 +26,10 @@ class Weights:
     rows, columns : slice
         Part of the image that `values` covers.
     values : ndarray
-        Weights, shape (row, column), or (1, column) where all rows have the same.
+        Weights, shape (row, column), or (1, column) if all rows have the same weights.
     lower, upper : float
-        Mean inclusive limits over the image, ignoring NaN; the outermost of several regions.
+        Inclusive limits, averaged over the image without NaN. If there are several regions, these
+        are the outermost limits.
     """
 
     rows: slice
@@ -48,7 +49,7 @@ class Weights:
         return self.values.shape[0] == 1
 
     def full(self, shape: tuple[int, int]) -> NDArray[np.float64]:
-        """Return the weights on the full image, shape (row, column)."""
+        """Return the weights for the full image, shape (row, column)."""
         out = np.zeros(shape)
         out[self.rows, self.columns] = self.values
         return out
@@ -57,17 +58,17 @@ class Weights:
 def limit_weights(index: ArrayLike, limits: Limits, partial: bool = True) -> NDArray[np.float64]:
     """Return pixel weights for inclusive limits.
 
-    The weight of a pixel i within [lower, upper] is 1. The weight of a pixel just outside is the
-    fraction of it that the aperture covers, i - lower + 1 or upper - i + 1, as in ``extract_1d``.
+    As in ``extract_1d``, pixels with a number i within [lower, upper] have weight 1. The weight of
+    a pixel just outside is the covered fraction of the pixel, i - lower + 1 or upper - i + 1.
 
     Parameters
     ----------
     index : array_like
-        Pixel numbers.
+        Pixel numbers i.
     limits : Limits
-        Inclusive limits that broadcast against `index`; NaN gives weight 0.
+        Inclusive limits that are broadcast against `index`. Where a limit is NaN, the weight is 0.
     partial : bool
-        Whether partially covered pixels count with the covered fraction; otherwise they weigh 0.
+        Whether the weight of partially covered pixels is the covered fraction instead of 0.
 
     Returns
     -------
@@ -75,9 +76,10 @@ def limit_weights(index: ArrayLike, limits: Limits, partial: bool = True) -> NDA
         Weights between 0 and 1, with the broadcast shape.
     """
     index = np.asarray(index, dtype=float)
-    # Fraction of the pixel inside each edge: at least 1 within the limits, at most 0 outside.
+    # Covered fraction of each pixel before clipping, greater than 1 well inside the limits and
+    # negative well outside.
     cover = np.minimum(index - limits.lower + 1.0, limits.upper - index + 1.0)
-    weights = np.fmax(np.fmin(cover, 1.0), 0.0)  # fmin turns NaN into 1, which is reset below
+    weights = np.fmax(np.fmin(cover, 1.0), 0.0)  # fmin turns NaN into 1, which becomes 0 below
     if np.ndim(limits.lower) or np.ndim(limits.upper):
         weights[np.isnan(cover)] = 0.0
     return weights if partial else np.floor(weights)
@@ -98,21 +100,21 @@ def cut_rows(weights: Weights, first: int, stop: int) -> Weights:
 def region_weights(
     limits: Limits | BoxedLimits, shape: tuple[int, ...], partial: bool = True
 ) -> Weights:
-    """Return the weights of one region on the columns that it covers.
+    """Return the weights for one region.
 
     Parameters
     ----------
     limits : Limits or BoxedLimits
-        Inclusive limits; NaN gives weight 0.
+        Inclusive limits of the region. Where a limit is NaN, the weight is 0.
     shape : (int, int)
-        Rows and columns of the image.
+        Numbers of rows and columns in the image.
     partial : bool
-        Whether partially covered pixels count with the covered fraction; otherwise they weigh 0.
+        Whether the weight of partially covered pixels is the covered fraction instead of 0.
 
     Returns
     -------
     Weights
-        Without columns if all limits are NaN.
+        Weights on the columns that the region covers. If all limits are NaN, there are no columns.
     """
     rows, columns = shape
     span = _span(limits, shape)
@@ -139,7 +141,8 @@ def region_weights(
                 for edge in (limits.lower, limits.upper)
             )
         )
-        # In blocks of rows: the temporary arrays are several times as large as the result.
+        # Rows are processed in blocks, because the temporary arrays are several times larger than
+        # the result.
         step = max(_BLOCK_PIXELS // index.size, 1)
         for first in range(0, len(inside), step):
             block = slice(first, first + step)
@@ -149,7 +152,10 @@ def region_weights(
 
 
 def union(parts: list[Weights]) -> Weights:
-    """Return the combined weights of several regions: the maximum, and the outermost limits."""
+    """Combine the weights of several regions by their maximum in each pixel.
+
+    The limits of the result are the outermost limits of the regions.
+    """
     if len(parts) == 1:
         return parts[0]
     covering = [part for part in parts if part.values.size] or parts
@@ -167,7 +173,7 @@ def union(parts: list[Weights]) -> Weights:
 
 
 class _Span(NamedTuple):
-    """Mean lower and upper limit, smallest lower limit, largest upper limit."""
+    """Mean lower limit, mean upper limit, smallest lower limit and largest upper limit."""
 
     lower: float
     upper: float
@@ -176,7 +182,7 @@ class _Span(NamedTuple):
 
 
 def _span(limits: Limits | BoxedLimits, shape: tuple[int, ...]) -> _Span | None:
-    """Return the extent of limits, ignoring NaN; None if all are NaN."""
+    """Return the extent of a region without NaN, or None if all limits are NaN."""
     if limits.lower.ndim == 0 and limits.upper.ndim == 0:
         lower, upper = float(limits.lower), float(limits.upper)
         return _Span(lower, upper, lower, upper)
@@ -191,17 +197,20 @@ def _span(limits: Limits | BoxedLimits, shape: tuple[int, ...]) -> _Span | None:
 
 
 def _mean(limits: Limits | BoxedLimits, edge: NDArray[Any], shape: tuple[int, ...]) -> float:
-    """Return the mean of an edge over the image, ignoring NaN; the same for boxed limits."""
+    """Return the mean of a limit over the image, ignoring NaN.
+
+    `BoxedLimits` give exactly the same mean as the corresponding `Limits`.
+    """
     if not isinstance(limits, BoxedLimits):
         return float(np.nanmean(edge))
     missing = np.isnan(edge)
-    full = np.zeros(shape)  # of full size, as the order in which NumPy adds depends on the shape
+    full = np.zeros(shape)  # in full size because NumPy's order of addition depends on the shape
     full[limits.rows, limits.columns] = np.where(missing, 0.0, edge)
     return float(full.sum() / (edge.size - np.count_nonzero(missing)))
 
 
 def _cut_columns(edge: NDArray[Any], left: int, right: int, columns: int) -> NDArray[Any]:
-    """Return columns of an edge with one value per pixel; another edge unchanged."""
+    """Select columns of a limit if it has one value per pixel, else return it unchanged."""
     per_pixel = edge.ndim == 2 and edge.shape[1] == columns and columns > 1
     return edge[:, left:right] if per_pixel else edge
 
@@ -212,16 +221,16 @@ def weighted_sum(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[
     Parameters
     ----------
     values : ndarray
-        Shape (..., row, column), of any precision.
+        Values in any precision, shape (..., row, column).
     weights : ndarray
-        Shape (row, column), or (1, column) where all rows have the same.
+        Weights, shape (row, column), or (1, column) if all rows have the same weights.
 
     Returns
     -------
     ndarray
-        Shape (..., row).
+        Sum in each row, shape (..., row).
     """
-    double = values.astype(float, copy=False)  # takes less memory than the buffers of einsum
+    double = values.astype(float, copy=False)  # needs less memory than einsum's buffers
     if weights.shape[0] == 1:
         return double @ weights[0]
     return np.einsum("...c,...c->...", double, weights)

@@ -1,4 +1,4 @@
-"""The command line ``glue-lrs``: see `glue_lrs.cli.program`."""
+"""The command-line program ``glue-lrs``: see `glue_lrs.cli.program`."""
 
 from __future__ import annotations
 

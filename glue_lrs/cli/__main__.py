@@ -1,4 +1,4 @@
-"""``python -m glue_lrs.cli``."""
+"""Entry point for ``python -m glue_lrs.cli``."""
 
 from __future__ import annotations
 

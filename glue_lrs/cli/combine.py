@@ -69,8 +69,8 @@ def combine(
     """Combine nods or exposures into one spectrum.
 
     Spectra (x1d, x1dints) are used as they are; images (s2d, cal, calints) are extracted first, as
-    by glue-lrs extract. Spectra are not resampled: each element of a spectrum is assigned to one
-    element of the common grid.
+    by glue-lrs extract. Spectra are not resampled: each value of a spectrum is assigned to one
+    wavelength bin of the common grid.
 
     \b
     Examples:

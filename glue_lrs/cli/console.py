@@ -1,4 +1,4 @@
-"""Console output: errors and warnings on one line each, tables; handling of Ctrl-C."""
+"""Console output (errors and warnings on one line each, tables) and handling of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from types import EllipsisType
 from typing import Any
 
 import click
 
 from glue_lrs._utils.interrupt import EXIT_CODE, leave
+from glue_lrs._utils.validation import plain
 from glue_lrs.errors import LRSError, LRSWarning, Message, Setting
 
-#: Exit codes: success; some of several files failed; all files failed or wrong usage.
+#: Exit codes for success (first value), for failure on some of several files (second value), and
+#: for failure on all files or wrong usage (third value).
 OK, SOME_FAILED, FAILED = 0, 1, 2
 
 
 class Program(click.Group):
-    """Group of commands that prints errors on one line to stderr."""
+    """Click group whose commands print errors to stderr on one line."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         """Run a command and exit with its code."""
@@ -33,7 +36,7 @@ class Program(click.Group):
                     code = self._run(*args, **kwargs)
             except KeyboardInterrupt:
                 code = EXIT_CODE
-            if interrupted() or code == EXIT_CODE:  # a library may have suppressed it
+            if interrupted() or code == EXIT_CODE:  # a library may have caught KeyboardInterrupt
                 code = EXIT_CODE
                 say_error("interrupted")
         if standalone_mode:
@@ -62,11 +65,11 @@ class Program(click.Group):
         """Parse the command line."""
         try:
             return super().make_context(*args, **kwargs)
-        except KeyboardInterrupt:  # for which click prints an empty line
+        except KeyboardInterrupt:  # click would print an empty line
             raise click.Abort from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; report its errors while its context is available."""
+        """Run a command; print its errors here, where the context of the command is available."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -74,9 +77,9 @@ class Program(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            if interrupted():  # converted to another error by a library
+            if interrupted():  # a library converted KeyboardInterrupt to another error
                 raise click.Abort from None
-            if isinstance(error, BrokenPipeError):  # the reader closed the pipe: no error
+            if isinstance(error, BrokenPipeError):  # the reading program ended; not an error
                 raise
             say_traceback(ctx, traceback.format_exc())
             say_error(error_text(error))
@@ -98,7 +101,7 @@ def _say(kind: str, text: str) -> None:
 
 
 def say_traceback(context: click.Context, text: str) -> None:
-    """Print a traceback to stderr, if it was requested."""
+    """Print a traceback to stderr if the option --traceback was given."""
     if context.find_root().params.get("show_traceback"):
         echo(text, err=True, nl=False)
 
@@ -110,11 +113,12 @@ def echo(text: str, err: bool = False, nl: bool = True) -> None:
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    """Escape characters that cannot be encoded, as in file names that are not UTF-8."""
+    """Escape characters that cannot be encoded, for example in file names that are not UTF-8."""
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-#: Presses of Ctrl-C: KeyboardInterrupt may be suppressed or converted to another error.
+#: An item for each time that Ctrl-C was pressed. KeyboardInterrupt alone is not reliable, because
+#: libraries may suppress it or convert it to another error.
 _pressed: list[bool] = []
 
 
@@ -125,7 +129,7 @@ def interrupted() -> bool:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt at Ctrl-C, so that partial files are removed, and record it."""
+    """Record Ctrl-C and raise KeyboardInterrupt, so that partial files are removed."""
     _pressed.clear()
     before = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
@@ -139,7 +143,7 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     def unraisable(info: Any) -> None:
-        if not isinstance(info.exc_value, KeyboardInterrupt):  # recorded already
+        if not isinstance(info.exc_value, KeyboardInterrupt):  # which `press` has recorded
             hook(info)
 
     sys.unraisablehook = unraisable
@@ -147,7 +151,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        # After the report a second Ctrl-C is ignored.
+        # Ignore a second Ctrl-C while the program ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN if _pressed and before is leave else before)
         sys.unraisablehook = hook
 
@@ -171,7 +175,7 @@ def _one_line_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def collect_warnings(texts: list[str]) -> Iterator[None]:
-    """Append the texts of the warnings of a block to a list, each once."""
+    """Append the texts of all different warnings that a block issues to a list."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LRSWarning)
         try:
@@ -181,14 +185,14 @@ def collect_warnings(texts: list[str]) -> Iterator[None]:
 
 
 def _warning_text(message: Warning | str, category: type[Warning]) -> str:
-    """Return the text of a warning, with its class if it is not of this package."""
+    """Return the text of a warning, preceded by its class if another package issued it."""
     if issubclass(category, LRSWarning):
         return rendered(message) if isinstance(message, LRSWarning) else str(message)
     return f"{category.__name__}: {message}"
 
 
 def error_text(error: BaseException) -> str:
-    """Return the text of an error; one of another package is probably a bug."""
+    """Return the text of an error; an error that the package does not foresee is called a bug."""
     if isinstance(error, LRSError):
         return rendered(error)
     if isinstance(error, OSError):
@@ -196,7 +200,7 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} (a bug in glue-lrs; --traceback shows where)"
 
 
-#: Parameters that have an option of their own on the command line.
+#: Parameters that are set with a command-line option of their own rather than with --set.
 _OPTIONS = {
     "apcorr": "--apcorr FITS",
     "image": "--image FILE",
@@ -206,34 +210,39 @@ _OPTIONS = {
 
 
 def option(setting: Setting) -> str:
-    """Render a setting as an option of the command line."""
+    """Return the command-line option for a setting."""
     if setting.name in _OPTIONS:
         return _OPTIONS[setting.name]
-    value = setting.value
+    if isinstance(setting.value, EllipsisType):
+        return f"--set {setting.name}=..."
+    value = plain(setting.value)
     text = value if isinstance(value, str) else json.dumps(value)
     return f"--set {setting.name}={text}"
 
 
 def rendered(message: Message, *, with_subject: bool = True) -> str:
-    """Render a message of the package with the options of the command line."""
+    """Return the text of a message; settings in hints appear as command-line options."""
     return message.render(option, with_subject=with_subject)
 
 
 class Reporter:
-    """Prints warnings and errors of several files; repeated messages are counted."""
+    """Printer of warnings and errors about several files that counts repeated messages."""
 
     def __init__(self) -> None:
         self._repeats: dict[tuple[str, str], int] = {}
 
     def report(self, kind: str, path: str, text: str) -> None:
-        """Print an ``"error"`` or ``"warning"`` of a file, unless another file had the same."""
+        """Print a message about a file, unless the same message was printed for another file.
+
+        `kind` is ``"error"`` or ``"warning"``.
+        """
         repeats = self._repeats.get((kind, text))
         self._repeats[kind, text] = 0 if repeats is None else repeats + 1
         if repeats is None:
             _SAY[kind](text if path in text else f"{path}: {text}")
 
     def close(self) -> None:
-        """Print the number of files with repeated messages."""
+        """Print each repeated message with the number of further files to which it applies."""
         for (kind, text), repeats in self._repeats.items():
             if repeats:
                 _SAY[kind](f"the same of {repeats} more file{'s' * (repeats > 1)}: {text}")
@@ -242,7 +251,7 @@ class Reporter:
 def each_file(
     ctx: click.Context, paths: Sequence[str], process: Callable[[str], Any]
 ) -> Iterator[Any]:
-    """Process files and yield the results; report errors and continue with the next file."""
+    """Process files and yield the results; print errors and continue with the next file."""
     reporter = Reporter()
     for path in paths:
         notes: list[str] = []
@@ -263,7 +272,7 @@ def each_file(
 
 
 def exit_code(n_done: int, n_requested: int) -> int:
-    """Return the exit code from the numbers of processed and requested files."""
+    """Return the exit code for the numbers of processed and requested files."""
     return OK if n_done == n_requested else SOME_FAILED if n_done else FAILED
 
 
@@ -271,7 +280,7 @@ _SAY = {"error": say_error, "warning": say_warning}
 
 
 def table_text(rows: Sequence[dict[str, str]]) -> str:
-    """Format rows, dicts of heading and cell, as a table; numbers are right-aligned."""
+    """Format a table with right-aligned numbers; each row maps column headings to cells."""
     rows = [{key: printable(value) for key, value in row.items()} for row in rows]
     head = {key: key for key in rows[0]}
     width = {key: max(len(row[key]) for row in (head, *rows)) for key in head}

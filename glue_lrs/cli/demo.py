@@ -26,10 +26,10 @@ from glue_lrs.cli.tasks import created_folder
 def demo(output_dir: str, overwrite: bool) -> None:
     """Demonstrate the package on simulated files with known spectra.
 
-    Simulates a supernova in the slit (two nods and their combination) and a slitless time series,
-    as files that the pipeline can read; extracts them as in the five worked examples of the LRS
-    notebook of STScI; writes spectra, references and plots; and compares the spectra with the true
-    ones. Needs no network and takes a few seconds.
+    Simulates a supernova in the slit (two nods and their combination) and a slitless time series as
+    files that the pipeline can read. Extracts spectra as in the five worked examples of the STScI
+    LRS notebook, writes spectra, references and plots, and compares the spectra with the true
+    spectra. Needs no network and takes a few seconds.
 
     \b
     Example:

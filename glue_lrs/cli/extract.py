@@ -50,7 +50,7 @@ from glue_lrs.cli.tasks import (
 )
 from glue_lrs.errors import warn
 
-#: Suffixes of pipeline products, and the suffixes of their spectra.
+#: Suffixes of pipeline products, and the suffixes of the spectra that are extracted from them.
 _SUFFIXES = {
     "s2d": "x1d", "cal": "x1d", "crf": "x1d", "bsub": "x1d",
     "calints": "x1dints", "crfints": "x1dints", "bsubints": "x1dints",
@@ -59,7 +59,7 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class _Job:
-    """A file to extract; can be pickled for another process."""
+    """A file to extract, with all options; it can be pickled for another process."""
 
     path: str
     output: str
@@ -74,7 +74,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Result of a job."""
+    """Result of a job: messages and a row of the summary table, or an error."""
 
     job: _Job
     notes: list[str] = field(default_factory=list)
@@ -200,7 +200,7 @@ def _output_name(path: str, folder: str | None) -> str:
 
 
 def _check_targets(ctx: click.Context, jobs: Sequence[_Job], inputs: Sequence[str]) -> None:
-    """Raise `click.UsageError` if outputs would replace each other or an input."""
+    """Raise `click.UsageError` if an output would replace an input or another output."""
     taken = {os.path.realpath(path): path for path in inputs}
     sources: dict[str, str] = {}
     for job in jobs:
@@ -220,12 +220,12 @@ def _check_targets(ctx: click.Context, jobs: Sequence[_Job], inputs: Sequence[st
 
 
 def _run_all(ctx: click.Context, planned: Sequence[_Job], jobs: int) -> list[_Outcome]:
-    """Extract all files, here or in other processes, and report messages as they arrive."""
+    """Extract all files, in this process or in others, and print messages as they arrive."""
     from tqdm import tqdm
 
     outcomes: list[_Outcome] = []
     reporter = Reporter()
-    # None: no progress bar if stderr is not a terminal.
+    # With None, tqdm shows a progress bar only if stderr is a terminal.
     hide = True if len(planned) == 1 else None
     with tqdm(total=len(planned), disable=hide, unit="file", leave=False) as bar:
         for outcome in _stream(planned, jobs):
@@ -254,7 +254,7 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
     context = get_context("spawn")  # a fork would copy locks held by threads
     executor = ProcessPoolExecutor(workers, context, _Worker.start)
     try:
-        with _without_interrupts():  # inherited by the processes
+        with _without_interrupts():  # the new processes inherit this state
             futures = [executor.submit(_Worker.extract, job) for job in planned]
         for job, future in zip(planned, futures, strict=True):
             try:
@@ -264,7 +264,7 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
                 outcome = _Outcome(job, error=text)
             yield outcome
     except BaseException:
-        with _without_interrupts():  # otherwise some of them continue to write
+        with _without_interrupts():  # an interrupt here would leave some processes running
             for process in active_children():
                 if process not in others:
                     process.terminate()
@@ -275,7 +275,10 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
 
 
 class _Worker:
-    """A process that extracts; when terminated, it removes partial files first."""
+    """State and functions of a process that extracts files.
+
+    When the process is terminated, it removes partial files first.
+    """
 
     working = False
     #: Number of termination signals received.
@@ -283,13 +286,13 @@ class _Worker:
 
     @classmethod
     def start(cls) -> None:
-        """Ignore Ctrl-C, which all processes of a terminal receive: the parent handles it."""
+        """Ignore Ctrl-C, because the parent process handles it; handle termination with `end`."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, cls.end)
 
     @classmethod
     def end(cls, *_: Any) -> None:
-        """Abort the current file, or exit."""
+        """Abort the file that is being extracted, or exit if there is none."""
         cls.terminations += 1
         if not cls.working:
             sys.exit(EXIT_CODE)
@@ -298,7 +301,7 @@ class _Worker:
 
     @classmethod
     def extract(cls, job: _Job) -> _Outcome:
-        """Extract one file, unless terminated."""
+        """Extract a file, unless the process was told to terminate."""
         if cls.terminations:
             return _Outcome(job, error="interrupted")
         cls.working = True
@@ -306,19 +309,19 @@ class _Worker:
             return _extract_one(job)
         finally:
             cls.working = False
-            if cls.terminations > 1:  # in the meantime
+            if cls.terminations > 1:  # another signal arrived while the file was aborted
                 os._exit(EXIT_CODE)
 
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Defer Ctrl-C to the end of a block; processes started in it never receive it."""
+    """Defer Ctrl-C to the end of a block; processes that are started in it never receive Ctrl-C."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # if started later, it would unblock the signal
+    resource_tracker.ensure_running()  # starting it inside the block would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -331,7 +334,7 @@ def _extract_one(job: _Job) -> _Outcome:
     try:
         with collect_warnings(notes):
             summary, remarks = _extract_and_write(job)
-    except Exception as error:  # one bad file must not stop the others
+    except Exception as error:  # an error in a file must not stop the other files
         if interrupted() or _Worker.terminations:
             raise KeyboardInterrupt from None
         return _Outcome(job, notes, error=error_text(error), trace=traceback.format_exc())

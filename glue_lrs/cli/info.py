@@ -22,13 +22,13 @@ from glue_lrs.cli.program import main
 def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> int:
     """Describe files, and the default aperture of images.
 
-    For an s2d, cal or calints: exposure, axes, wavelengths, bounding box, source, the default
-    aperture on this image, bad pixels, references of the pipeline. For an x1d, x1dints or c1d:
-    columns, quality, and how it was made.
+    For an s2d, cal or calints, the output lists exposure, axes, wavelengths, bounding box, source,
+    the default aperture on this image, bad pixels, and the reference files that the pipeline used.
+    For an x1d, x1dints or c1d, it lists columns, quality, and how the file was made.
 
     Columns and rows are pixel numbers from 0, and limits are inclusive: 27 to 34 are eight columns.
-    Edges are positions, where pixel i extends from i - 0.5 to i + 0.5. Integrations count from 1.
-    The same holds for --json.
+    Edges are positions, where pixel i extends from i - 0.5 to i + 0.5. Integrations are counted
+    from 1. The same is true for --json.
 
     \b
     Examples:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from glue_lrs.cli.options import APCORR, FILE, FILES, OVERWRITE
 from glue_lrs.cli.plot import plot_names
 from glue_lrs.cli.program import main
 from glue_lrs.cli.tasks import check_outputs, read_correction
-from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.errors import LRSError, LRSWarning, warn
 
 if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
@@ -27,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class _Width(click.ParamType):  # type: ignore[type-arg]
-    """A number of columns, a number followed by "fwhm", or "best"."""
+    """Width of an aperture: a number of columns, a number followed by "fwhm", or "best"."""
 
     name = "WIDTH"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, float]:
-        """Split number and unit."""
+        """Return the unit ("best", "columns" or "fwhm") and the number."""
         text = str(value).strip().lower()
         if text == "best":
             return "best", 0.0
@@ -78,17 +77,17 @@ def measure(
 ) -> int:
     """Measure position and width of the source, and the best aperture.
 
-    For an s2d, cal or calints: the sources along the slit, and negative traces of other nods; the
-    offset of the source from the position in the header; trace and width over wavelength with
-    errors, compared with the expected widths of LRS; flux and S/N against the width of the
-    aperture. The plot is written to the current folder.
+    For an s2d, cal or calints, the output lists the sources along the slit and the negative traces
+    from other nods; the offset of the source from the position in the header; trace and width
+    versus wavelength with errors, compared with the expected widths of LRS; and flux and S/N versus
+    the width of the aperture. The plot is written to the current folder.
 
-    With --reference the aperture, and a background without other traces, are written as an
-    EXTRACT1D reference, in the columns of this image, for glue-lrs extract --extract1d and for the
-    pipeline.
+    With --reference, the aperture and a background that avoids other traces are written to an
+    EXTRACT1D reference, for glue-lrs extract --extract1d and for the pipeline. Its columns are
+    valid for this image only.
 
-    Columns count from 0. The curve of growth is corrected for the light outside the aperture with
-    the measured profile, or with the table of --apcorr.
+    Columns are counted from 0. The curve of growth is corrected for the flux outside the aperture
+    with the measured profile, or with the table from --apcorr.
 
     \b
     Examples:
@@ -131,7 +130,7 @@ def _measure(
     apcorr: str | None,
     overwrite: bool,
 ) -> tuple[dict[str, Any], str]:
-    """Measure a file, and write plot and reference; return the results as dict and text."""
+    """Measure a file and write plot and reference; return the results as a dict and as text."""
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.measurement.curve_of_growth import measure_with_growth
@@ -166,7 +165,7 @@ def _measure(
 
 
 def _widest(found: Measurement) -> float:
-    """Return the largest FWHM in columns."""
+    """Return the largest measured FWHM over wavelength in columns."""
     wave = found.wavelength[np.isfinite(found.wavelength)]
     return float(np.max(found.width(wave)[0])) / found.pixel_scale
 
@@ -174,7 +173,7 @@ def _widest(found: Measurement) -> float:
 def _aperture(
     found: Measurement, growth: CurveOfGrowth, width: tuple[str, float]
 ) -> tuple[Aperture, float]:
-    """Return the aperture, and its maximum width in columns."""
+    """Return the aperture for the option --width, and the maximum width in columns."""
     kind, number = width
     columns = growth.best if kind == "best" else number
     if kind == "fwhm":
@@ -187,11 +186,11 @@ def _aperture(
             subject=found.label,
         )
     if columns > growth.free_width:
-        warnings.warn(
-            f"an aperture of {columns:.1f} columns touches another trace or the image's edge: up "
-            f"to {growth.free_width:.1f} are free",
-            LRSWarning,
-            stacklevel=2,
+        warn(
+            LRSWarning(
+                f"an aperture of {columns:.1f} columns touches another trace or the image's edge: "
+                f"up to {growth.free_width:.1f} are free"
+            )
         )
     return (found.tapered(number) if kind == "fwhm" else found.box(columns)), columns
 
@@ -199,8 +198,12 @@ def _aperture(
 def _background(
     found: Measurement, background: Background, aperture: Aperture, columns: float
 ) -> Background | None:
-    """Return regions outside source and aperture, in the independent variable of the aperture."""
-    # A reference has one independent variable. A pixel that a region touches counts completely.
+    """Return a background whose regions are outside the sources and the aperture.
+
+    Its polynomials have the same independent variable as the aperture, because a reference file has
+    only one independent variable.
+    """
+    # Keep a distance of 1 column: a pixel that a region touches belongs to the region completely.
     distance = (columns / 2.0 + 1.0) / _widest(found)
     regions = found.background(
         distance=None if distance < 1.6 else max(distance, 2.5),
@@ -208,10 +211,10 @@ def _background(
         bkg_fit=background.bkg_fit,
     )
     if regions is None:
-        warnings.warn(
-            f"there is no room for background regions outside an aperture of {columns:.1f} "
-            "columns: the reference has none",
-            LRSWarning,
-            stacklevel=2,
+        warn(
+            LRSWarning(
+                f"there is no room for background regions outside an aperture of {columns:.1f} "
+                "columns: the reference has none"
+            )
         )
     return regions

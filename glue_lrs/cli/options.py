@@ -1,4 +1,4 @@
-"""Types of options, and options of several commands."""
+"""Parameter types for options, and options that several commands share."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from glue_lrs.cli.tasks import base_name
 
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
-    """The name of a file or folder; rejects empty strings (for example from an unset variable)."""
+    """Name of a file or folder, which must not be empty (as from an unset shell variable)."""
 
     def __init__(self, kind: str) -> None:
         self.name = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Reject an empty name."""
+        """Return the name; reject an empty name."""
         if value == "":
             self.fail(f"'', expected the name of a {self.name}", param, ctx)
         return str(value)
 
 
 class _FitsName(_Name):
-    """The name of a FITS file to write."""
+    """Name of a FITS file to write."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Reject names without a FITS suffix."""
+        """Return the name; reject a name without a FITS suffix."""
         name = super().convert(value, param, ctx)
         if base_name(name) == name:
             self.fail(f"{name!r}, expected a name that ends in .fits or .fits.gz", param, ctx)
@@ -39,14 +39,14 @@ FILE, FOLDER, FITS = _Name("file"), _Name("folder"), _FitsName("file")
 
 
 class _Setting(click.ParamType):  # type: ignore[type-arg]
-    """KEY=VALUE, with the value as JSON if it is valid JSON, else as text."""
+    """Setting KEY=VALUE, whose value is parsed as JSON, or taken as text if it is not JSON."""
 
     name = "KEY=VALUE"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, Any]:
-        """Split at the first "="."""
+        """Return the key before the first "=" and the parsed value after it."""
         key, equals, text = value.partition("=")
         if not equals or not key.strip():
             self.fail(f"{value!r}, expected KEY=VALUE, such as bkg_fit=median", param, ctx)
@@ -64,7 +64,7 @@ def _value(text: str) -> Any:
 
 
 def context_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Reject a value that is not a CRDS context, such as a file after the option."""
+    """Return a CRDS context; reject other values, such as a file name that follows the option."""
     if value in (None, "") or re.fullmatch(
         r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", str(value)
     ):

@@ -60,11 +60,12 @@ def plot(
 ) -> int:
     """Plot images with their apertures, or compare spectra.
 
-    For an s2d, cal or calints: the image with the default aperture (or that of --extract1d and
-    --set), its bounding box, three cuts across the slit, and the spectrum; with --set
-    extraction_type=optimal the trace, data minus model with the rejected pixels, the profile, and
-    the spectrum. For x1d and c1d: the spectra, with their ratio to the first one. For an x1dints:
-    the median spectrum, the variation with time, and the light curve.
+    For an s2d, cal or calints, the plot shows the image with the default aperture (or the aperture
+    from --extract1d and --set) and the bounding box, three cuts across the slit, and the spectrum.
+    With --set extraction_type=optimal, it shows the trace, data minus model with the rejected
+    pixels, the profile, and the spectrum. For x1d and c1d, it shows the spectra and their ratio to
+    the first spectrum. For an x1dints, it shows the median spectrum, the variation with time, and
+    the light curve.
 
     \b
     Examples:
@@ -125,7 +126,7 @@ def plot(
 
 
 def plot_names(ctx: click.Context, paths: Sequence[str]) -> list[str]:
-    """Return names of plots: those of the files, preceded by their folders if needed."""
+    """Return file names for plots: the names of the files, with folders if names are equal."""
     stems = [base_name(path) for path in map(os.path.abspath, paths)]
     names = [Path(stem).name for stem in stems]
     for depth in range(2, max(len(Path(stem).parts) for stem in stems) + 1):
@@ -152,7 +153,7 @@ def _integrations(extraction: Extraction) -> int | None:
 
 
 def empty_figure(show: bool) -> Figure | None:
-    """Return a figure of pyplot, for a window, or None."""
+    """Return a pyplot figure, which can be shown in a window, or None if `show` is False."""
     if not show:
         return None
     from matplotlib import pyplot

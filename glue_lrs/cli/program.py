@@ -1,7 +1,8 @@
-"""The command line ``glue-lrs``, a thin layer above the package.
+"""The command-line program ``glue-lrs``, a thin layer above the package.
 
-Commands read files with `glue_lrs.SlitImage` and similar classes, and extract with
-`glue_lrs.Extract1D`. They import these inside the functions, to start quickly.
+Its commands read files with `glue_lrs.SlitImage` and similar classes, and extract spectra with
+`glue_lrs.Extract1D`. The commands import these classes inside functions, so that the program starts
+quickly.
 """
 # ruff: noqa: D301 - click wants the control character \b before what is not to be wrapped
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @main.group(short_help="Show, edit and check EXTRACT1D references (JSON).")
 def reference() -> None:
-    """Show, edit and check EXTRACT1D references, the JSON files with the extraction parameters.
+    """Show, edit and check EXTRACT1D references, JSON files that hold extraction parameters.
 
     \b
     Examples:
@@ -92,7 +92,7 @@ def edit(
     output: str | None,
     overwrite: bool,
 ) -> None:
-    """Edit the keys of one aperture of a reference, and write it for the pipeline.
+    """Edit the keys of an aperture in a reference, and write the reference for the pipeline.
 
     The value null removes a key. Step parameters without a key (position_offset,
     subtract_background) are converted to other keys if possible: an offset from the source position
@@ -127,10 +127,10 @@ def edit(
     echo(f"wrote {output}")
 
 
-#: Step parameters that are not keys of a reference.
+#: Step parameters that an EXTRACT1D reference cannot hold as keys.
 _STEP_ONLY = ("position_offset", "subtract_background", "apply_apcorr", "fixed_background")
 
-#: Keys that are replaced by those of the operator when step parameters are converted.
+#: Keys that are replaced when step parameters are converted to keys with an `Extract1D` operator.
 _CONVERTED = (
     "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "bkg_coeff", "bkg_fit",
     "bkg_order", "smoothing_length", "independent_var", "use_source_posn",
@@ -144,7 +144,11 @@ def _edited(
     settings: dict[str, Any],
     image: SlitImage | None,
 ) -> Reference:
-    """Change keys, and convert step parameters with an operator."""
+    """Return a reference in which the keys have the values from `settings`.
+
+    Step parameters, which a reference cannot hold, are converted to keys. An offset from the source
+    position requires the image.
+    """
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.reference.reference import Reference
 
@@ -182,9 +186,10 @@ def _edited(
 @click.option("--image", type=FILE, metavar="FILE", help="Also extract this image with it.")
 @_EXP_TYPE
 def check(json_file: str, image: str | None, exp_type: str | None) -> int:
-    """Check a reference, and with --image its effect on an image.
+    """Check a reference, and with --image the extraction of an image with the reference.
 
-    Prints one line for each issue, or "ok". Exit code 2 if there is an error.
+    Prints a line for each issue, or "ok" if there is no issue. The exit code is 2 if there is an
+    error.
 
     \b
     Examples:
@@ -222,12 +227,12 @@ def check(json_file: str, image: str | None, exp_type: str | None) -> int:
 
 
 def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
-    """Return all errors of an invalid reference, of which the exception has the first one."""
+    """Return all errors in an invalid reference file; `first` is the exception for the first."""
     from glue_lrs.reference.validation import reference_errors
 
     try:
         document = json.loads(Path(path).expanduser().read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):  # unreadable
+    except (OSError, ValueError, RecursionError):  # the first error is the only one
         return [str(first)]
     return list(dict.fromkeys([str(first), *reference_errors(document, path)]))
 
@@ -235,7 +240,11 @@ def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
 def _check_on_image(
     found: Reference, image: SlitImage, exp_type: str | None
 ) -> list[tuple[str, str]]:
-    """Extract an image; return the position of the aperture, and errors or warnings."""
+    """Extract an image with a reference, and return the findings.
+
+    Each finding is a level ("error", "warning" or "note") and a text. The note states the position
+    of the aperture on the image.
+    """
     from glue_lrs.cli.summary import summarize
     from glue_lrs.extraction.advice import advice
     from glue_lrs.extraction.extract1d import Extract1D
@@ -271,13 +280,16 @@ def _check_on_image(
 
 
 def _region_errors(image: SlitImage, operator: Extract1D | None) -> list[str]:
-    """Return errors of background regions, which are not checked if the aperture is wrong."""
+    """Return errors about the background regions.
+
+    They must be checked separately, because the extraction stops at an error in the aperture.
+    """
     if operator is None or operator.background is None:
         return []
     try:
         operator.background.weights(image.wavelength, operator.place(image).background_offset)
     except LRSError as error:
-        return [str(error)]
+        return [rendered(error)]
     return []
 
 

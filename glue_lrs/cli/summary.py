@@ -1,4 +1,4 @@
-"""File summary: facts about a file and its spectrum or default aperture, and their text."""
+"""Summaries of files for ``glue-lrs info``: facts about a file, and their format as text."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def summarize_file(path: str) -> dict[str, Any]:
     Parameters
     ----------
     path : str
-        An s2d, cal, calints, x1d, x1dints or c1d.
+        Path of an s2d, cal, calints, x1d, x1dints or c1d file.
 
     Returns
     -------
     dict
-        Can be converted to JSON. Columns and rows are pixel numbers from 0, with inclusive limits
-        (``limits``, ``rows``, ``bounding_box``); ``edges`` are positions, where pixel i extends
-        from i - 0.5 to i + 0.5. Integrations count from 1, as in the file.
+        Facts that can be converted to JSON. Columns and rows are pixel numbers from 0, with
+        inclusive limits (``limits``, ``rows``, ``bounding_box``). ``edges`` are positions, where
+        pixel i extends from i - 0.5 to i + 0.5. Integrations are counted from 1, as in the file.
 
     Raises
     ------
     LRSError
-        If it is another file, or is damaged.
+        If the file is another product, or is damaged.
 
     Warns
     -----
@@ -97,7 +97,7 @@ def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:
 
 
 def _inside(edges: tuple[float, float]) -> list[int]:
-    """Return the first and last pixel whose centre is between two positions."""
+    """Return the first and last pixel whose centres are between two positions."""
     return [math.ceil(edges[0]), math.floor(edges[1])]
 
 
@@ -118,7 +118,7 @@ def _references(header: Any) -> dict[str, str]:
 
 
 def _default_aperture(image: SlitImage) -> dict[str, Any]:
-    """Return the default aperture and the expected source on an image, and its bad pixels."""
+    """Return facts about the default aperture, the expected source and the bad pixels."""
     operator = Extract1D.from_reference(None, image.exp_type, apply_apcorr=False)
     notes: list[LRSWarning] = []
     placement = operator.place(image, notes)
@@ -155,7 +155,7 @@ def _default_aperture(image: SlitImage) -> dict[str, Any]:
 
 
 def _limits(lower: float, upper: float, first: int, last: int) -> dict[str, Any]:
-    """Return inclusive limits and edges of the columns of an aperture, and its rows."""
+    """Return the columns of an aperture, as inclusive limits and as edges, and its rows."""
     return {"limits": [lower, upper], "edges": [lower - 0.5, upper + 0.5], "rows": [first, last]}
 
 
@@ -208,7 +208,7 @@ def _combined_facts(path: str, combined: Combination) -> dict[str, Any]:
 
 
 def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the aperture in the cards of an x1d, which count from 1."""
+    """Return the aperture from the header cards of an x1d, which count pixels from 1."""
     cards = [keywords.get(key) for key in ("EXTRXSTR", "EXTRXSTP", "EXTRYSTR", "EXTRYSTP")]
     if any(isinstance(card, bool) or not isinstance(card, int | float) for card in cards):
         return None
@@ -217,7 +217,7 @@ def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def format_summary(facts: dict[str, Any]) -> str:
-    """Return a summary as lines of text.
+    """Format a summary as lines of text.
 
     Parameters
     ----------
@@ -348,7 +348,7 @@ def _spectrum_text(facts: dict[str, Any], put: Any, span: str) -> None:
 
 
 def signal_to_noise(extraction: Extraction) -> float | None:
-    """Return the median of flux over error; None if no row has both."""
+    """Return the median ratio of flux to error; None if no row has a usable flux and error."""
     columns = extraction.columns
     if "FLUX" not in columns or "FLUX_ERROR" not in columns:
         return None
@@ -358,14 +358,14 @@ def signal_to_noise(extraction: Extraction) -> float | None:
 
 
 def summarize(extraction: Extraction) -> dict[str, str]:
-    """Summarize size, aperture and quality of a spectrum as a row of a table."""
+    """Return size, aperture and quality of a spectrum as a row of the summary table."""
     wave, ratio = extraction.wavelength, signal_to_noise(extraction)
     aperture = _aperture_of(extraction.keywords)
     provenance = extraction.provenance
     found = {} if provenance is None else provenance["position"] or {}
     moved = found.get("offset")
     columns = "-" if aperture is None else "{:.2f} - {:.2f}".format(*aperture["limits"])
-    if "column_error" in found:  # optimal extraction: no limits
+    if "column_error" in found:  # an optimal extraction has no column limits
         columns = f"about {found['column']:.2f}"
     return {
         "rows": " x ".join(map(str, extraction.mask.shape)),

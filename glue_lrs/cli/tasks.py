@@ -1,15 +1,14 @@
-"""Tasks of several commands: create the operator, extract, plot, check and create outputs."""
+"""Functions that several commands share: create the operator, extract, plot, check outputs."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glue_lrs.errors import LRSError, LRSWarning, WriteError
+from glue_lrs.errors import LRSError, LRSWarning, WriteError, warn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +29,7 @@ def operator_from_options(
     crds: str | None,
     settings: dict[str, Any],
 ) -> Extract1D:
-    """Create the operator for an image from command-line options."""
+    """Create the `Extract1D` operator for an image from the command-line options."""
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.profiles.psf import PSFProfile
 
@@ -45,10 +44,11 @@ def operator_from_options(
         if needs_psf:
             psf = best["psf"]
             if psf is None:
-                warnings.warn(
-                    "CRDS has no PSF reference for this file; the profile is fitted to the image",
-                    LRSWarning,
-                    stacklevel=2,
+                warn(
+                    LRSWarning(
+                        "CRDS has no PSF reference for this file; the profile is fitted to the "
+                        "image"
+                    )
                 )
     return Extract1D.from_reference(
         reference,
@@ -66,11 +66,11 @@ def read_with_operator(
     psf: str | None,
     settings: dict[str, Any],
 ) -> tuple[SlitImage, Extract1D]:
-    """Read an image, and create the operator for a figure of it."""
+    """Read an image, and create the `Extract1D` operator with which it is extracted and drawn."""
     from glue_lrs.image.slit_image import SlitImage
 
     image = SlitImage.read(path)
-    if apcorr is None:  # not needed for a figure: no warning
+    if apcorr is None:  # a figure needs no aperture correction: avoid the warning
         settings = {"apply_apcorr": False, **settings}
     return image, operator_from_options(image, path, extract1d, apcorr, psf, None, settings)
 
@@ -78,7 +78,7 @@ def read_with_operator(
 def read_correction(
     image: SlitImage, apcorr: str | None, settings: dict[str, Any]
 ) -> ApertureCorrection | str | None:
-    """Read the aperture correction for an image; return the file name if it will not be applied."""
+    """Read the aperture correction for an image; return only the file name if it is not needed."""
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
 
     applied = settings.get("apply_apcorr") is not False
@@ -91,7 +91,7 @@ def read_correction(
 def extract_with_model(
     operator: Extract1D, image: SlitImage
 ) -> tuple[Extraction, OptimalResult | None]:
-    """Extract an image; also return the result with the model of an optimal extraction."""
+    """Extract an image; return the spectrum, and the fit result if it is an optimal extraction."""
     if operator.mode in ("psf", "learned"):
         result = operator.fit(image)
         return result.extractions[0], result
@@ -106,7 +106,7 @@ def plot_extracted(
     integration: int | None = None,
     **kwargs: Any,
 ) -> Figure:
-    """Plot an extraction with its image, and with the model if there is one."""
+    """Plot a spectrum with its image, and with the fitted model if there is a fit result."""
     from glue_lrs.plotting.optimal import plot_optimal
     from glue_lrs.plotting.product import plot_product
 
@@ -123,7 +123,10 @@ def plot_spectra(
     integration: int | None = None,
     figure: Figure | None = None,
 ) -> Figure:
-    """Plot several spectra, given with their paths, or the details of a single one."""
+    """Plot a comparison of several spectra, or the details of a single spectrum.
+
+    Each spectrum is given with the path of its file.
+    """
     from glue_lrs.plotting.spectra import plot_comparison, plot_extraction, plot_stack
 
     if len(spectra) == 1:
@@ -144,7 +147,7 @@ def plot_spectra(
 
 
 def _labels(paths: Sequence[str]) -> list[str]:
-    """Return distinct names of files, without the folder if that suffices."""
+    """Return a different label for each file: the name, or if names are equal, the path."""
     names = [Path(path).name for path in paths]
     names = list(paths) if len(set(names)) < len(set(paths)) else names
     repeated = {name for name in names if names.count(name) > 1}
@@ -155,7 +158,10 @@ def _labels(paths: Sequence[str]) -> list[str]:
 
 
 def check_outputs(targets: Iterable[str | None], overwrite: bool) -> None:
-    """Raise `WriteError` if a file exists that may not be replaced, before the work is done."""
+    """Raise `WriteError` if an output file exists and must not be replaced.
+
+    Call this before the outputs are computed.
+    """
     for target in targets:
         if target is not None and Path(target).exists() and not overwrite:
             raise WriteError("exists, expected a new name or --overwrite", subject=target)
@@ -163,7 +169,7 @@ def check_outputs(targets: Iterable[str | None], overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def created_folder(folder: Path) -> Iterator[None]:
-    """Create a folder, and remove it if the block raises."""
+    """Create a folder, and remove it if the block raises an error."""
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +181,7 @@ def created_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # not empty
+        with contextlib.suppress(OSError):  # the folder may not be empty
             for parent in created:
                 parent.rmdir()
         raise
@@ -187,7 +193,11 @@ def base_name(name: str) -> str:
 
 
 def check_integration(integration: int | None, stacks: Sequence[tuple[str, int | None]]) -> None:
-    """Raise `LRSError` if one of the stacks has no such integration, counted from 1."""
+    """Raise `LRSError` if the integration, counted from 1, does not exist in one of the stacks.
+
+    Each stack is given as its path and number of integrations, which is None for a single spectrum
+    or image.
+    """
     if integration is None:
         return
     for path, number in stacks:

@@ -20,12 +20,13 @@ from glue_lrs.cli.program import main
 def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int:
     """Edit the aperture interactively in glue, with a live spectrum.
 
-    Each s2d, cal or calints opens in a tab: the image with the aperture at the source, the
-    spectrum, a cut across the slit, and a panel. Drag the edges; save the result as an x1d and as
-    an EXTRACT1D reference. If an x1d is given with an image, the spectra are compared. A glue
-    session (.glu) opens as it was saved, and spectra alone in their own viewer.
+    Each s2d, cal or calints opens in a tab with the image and its aperture, the spectrum, a cut
+    across the slit, and a panel with settings. Drag the edges of the aperture to change it, and
+    save the result as an x1d and as an EXTRACT1D reference. If an x1d is given together with an
+    image, the spectra are compared. If only spectra are given, they open in a viewer for spectra. A
+    glue session (.glu) opens as it was saved.
 
-    Requires glue's desktop application: pip install 'glue-lrs[qt]'.
+    This command requires glue's desktop application: pip install 'glue-lrs[qt]'.
 
     \b
     Examples:

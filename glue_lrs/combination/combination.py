@@ -1,4 +1,4 @@
-"""Combination: the combined spectrum and its inputs."""
+"""Result of a combination: the combined spectrum and its inputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "Combination", "CombineInput", "InputFile"]
 
-#: Columns of a c1d table, in the order of the file.
+#: Names of the columns of a c1d table, in the order of the file.
 COLUMNS = (
     "WAVELENGTH",
     "FLUX",
@@ -43,17 +43,17 @@ COLUMNS = (
 
 
 class InputFile:
-    """File that spectra were read or extracted from; its checksum is computed on first access."""
+    """File from which spectra were read or extracted; its checksum is computed on first access."""
 
     def __init__(self, extraction: Extraction) -> None:
         name = extraction.filename
-        # Relative to the folder in which the spectrum was read, which may change later.
+        # Make the path absolute now, because the working directory may change later.
         self._path = os.path.abspath(name) if name is not None and os.path.exists(name) else name
         self._provenance = extraction.provenance
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """Name and SHA-256 of the file; None where they are not known."""
+        """File name and SHA-256 checksum as a dictionary; unknown values are None."""
         found: Mapping[str, Any] | None = None
         if self._path is not None:
             found = file_record(self._path)
@@ -64,29 +64,32 @@ class InputFile:
 
 @dataclass(frozen=True)
 class _StoredFile:
-    """The same as stored in a c1d."""
+    """Name and checksum of an input file as stored in a c1d."""
 
     record: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CombineInput:
-    """One of the combined spectra.
+    """Description of a spectrum that was combined.
 
     Parameters
     ----------
     label : str
         Name of the spectrum in messages.
     file_source : object
-        Source of `filename` and `sha256`: an object with a mapping ``record``.
+        Object with a mapping ``record`` from which `filename` and `sha256` are taken.
     integration : int, optional
-        Index of the integration in its stack, from 0.
+        Index of the integration in its stack, counted from 0; None if the spectrum is not part of
+        a stack of integrations.
     target : str, optional
-        TARGNAME, or TARGPROP.
+        Name of the target: TARGNAME, or else TARGPROP.
     exposure_time : float, optional
-        Effective exposure time in seconds: EFFEXPTM, or EFFINTTM of an integration of a stack.
+        Effective exposure time in seconds: EFFINTTM for an integration of a stack, otherwise
+        EFFEXPTM.
     rows_used, rows_clipped : int
-        Number of elements of the common grid in which it is used, and in which it is clipped.
+        Number of wavelength bins of the common grid in which the spectrum is used, and in which it
+        is clipped.
     """
 
     label: str
@@ -99,22 +102,25 @@ class CombineInput:
 
     @property
     def filename(self) -> str | None:
-        """The x1d that it was read from, or the image that it was extracted from."""
+        """Name of the x1d from which the spectrum was read, or of the image it was extracted from.
+
+        None if it is not known.
+        """
         return self.file_source.record["filename"]
 
     @property
     def sha256(self) -> str | None:
-        """Checksum of that file."""
+        """SHA-256 checksum of the file `filename`; None if it is not known."""
         return self.file_source.record["sha256"]
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
+        """Return all fields as a dictionary for JSON."""
         names = ("label", "filename", "sha256", "integration", "target", "exposure_time")
         return {name: getattr(self, name) for name in (*names, "rows_used", "rows_clipped")}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> CombineInput:
-        """Restore an input from the dictionary in a c1d."""
+        """Make an instance from the dictionary that is stored in a c1d."""
         known = ("integration", "target", "exposure_time", "rows_used", "rows_clipped")
         return cls(
             label=str(stored.get("label")),
@@ -125,27 +131,30 @@ class CombineInput:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Combination:
-    """A combined spectrum: the columns of a c1d table and the combined inputs.
+    """A combined spectrum: the columns of a c1d table and the list of its inputs.
 
     Parameters
     ----------
     columns : dict of ndarray
-        The columns of `COLUMNS`, shape (n_wave,), in ascending order of wavelength. Where no input
-        has a usable flux, FLUX and ERROR are NaN, DQ has bit 0 and N_INPUT is 0.
+        The columns named in `COLUMNS`, shape (n_wave,), in ascending order of wavelength. At
+        wavelengths without a usable flux in any input, FLUX and ERROR are NaN, bit 0 of DQ is set
+        and N_INPUT is 0.
     units : dict of str
-        Unit of each column that has one.
+        Units of the columns; columns without a unit are left out.
     clipped : ndarray of bool, optional
-        Mask of the clipped elements, shape (n_input, n_wave); None if the file does not have it.
+        Mask of the clipped values of each input, shape (n_input, n_wave); None if the file from
+        which the combination was read has no such mask.
     header : `~astropy.io.fits.Header`
         Primary header of the first input.
     keywords : dict
-        Cards of the COMBINE1D extension: SPORDER, SRCTYPE, ...
-    inputs_source : sequence of CombineInput, or callable that returns one
-        Source of `inputs`.
+        Cards of the COMBINE1D extension, such as SPORDER and SRCTYPE.
+    inputs_source : sequence of CombineInput, or callable that returns the sequence
+        The inputs, or a function that returns them when `inputs` is first accessed.
     provenance : CombinationProvenance, optional
-        Record of how it was made; None if the file does not have it.
+        Record of how the combination was made; None if the file from which it was read has no
+        record.
     filename : str, optional
-        The c1d that it was read from.
+        Name of the c1d from which the combination was read.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -162,7 +171,7 @@ class Combination:
 
     @cached_property
     def inputs(self) -> tuple[CombineInput, ...]:
-        """The combined spectra, in the order of `clipped`."""
+        """Descriptions of the combined spectra, in the order of the first axis of `clipped`."""
         source = self.inputs_source
         return tuple(source() if callable(source) else source)
 
@@ -178,7 +187,7 @@ class Combination:
 
     @cached_property
     def table(self) -> QTable:
-        """The columns with units."""
+        """Table of all columns with their units."""
         table = QTable()
         for name, values in self.columns.items():
             unit = self.units.get(name)
@@ -197,14 +206,14 @@ class Combination:
         Parameters
         ----------
         column : {"FLUX", "SURF_BRIGHT"}
-            The column.
+            Name of the column to convert.
         fill : {"interpolate", "nan"}
-            Values of masked elements, as for `Extraction.to_spectrum`.
+            How masked values are filled, as for `Extraction.to_spectrum`.
 
         Returns
         -------
         `~specutils.Spectrum`
-            Shape (n_wave,), wavelength ascending in micron, with a
+            Spectrum of shape (n_wave,) with ascending wavelength in micron, a
             `~astropy.nddata.StdDevUncertainty` and a mask (None if nothing is masked).
             ``meta["header"]`` is the header, ``meta["glue_lrs"]`` the `CombinationProvenance` and
             ``meta["combination"]`` this object.
@@ -212,7 +221,7 @@ class Combination:
         Raises
         ------
         LRSError
-            If there is no such column.
+            If `column` has another value.
         """
         check_choice("column", column, ("FLUX", "SURF_BRIGHT"))
         spectrum = to_spectrum(self.to_extraction(), column, fill=fill)
@@ -228,16 +237,16 @@ class Combination:
         return spectrum
 
     def to_extraction(self) -> Extraction:
-        """Convert the columns that an x1d has to an `Extraction`, for plots and the like.
+        """Convert the columns that also exist in an x1d to an `Extraction`, for example to plot it.
 
         Returns
         -------
         Extraction
-            WAVELENGTH (ascending), FLUX, FLUX_ERROR, SURF_BRIGHT, SB_ERROR and DQ; without
-            provenance.
+            Extraction with the columns WAVELENGTH (ascending), FLUX, FLUX_ERROR, SURF_BRIGHT,
+            SB_ERROR and DQ, and without provenance.
         """
         names = {name: name for name in COLUMNS if name not in ("WEIGHT", "N_INPUT")}
-        names["ERROR"] = "FLUX_ERROR"  # its name in an x1d
+        names["ERROR"] = "FLUX_ERROR"  # name of the column in an x1d
         return Extraction(
             columns={new: self.columns[name] for name, new in names.items()},
             units={new: self.units[name] for name, new in names.items() if name in self.units},

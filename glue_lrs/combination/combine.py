@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WEIGHTS", "combine"]
 
-#: Choices of the weights.
+#: Accepted values of the parameter `weights`.
 WEIGHTS = ("exposure_time", "integration_time", "unit", "inverse_variance")
 
 
@@ -48,71 +48,75 @@ def combine(
 ) -> Combination:
     """Combine spectra of one target, such as nods or exposures, without resampling.
 
-    Each element of an input contributes to exactly one element of the common grid.
+    Each value of an input contributes to exactly one wavelength bin of the common grid.
 
     Parameters
     ----------
     spectra : sequence
-        Each a `~specutils.Spectrum`, an `Extraction`, or a `SlitImage`. The integrations of a stack
-        are separate spectra.
+        Spectra to combine. Each item is a `~specutils.Spectrum`, an `Extraction`, or a `SlitImage`.
+        The integrations of a stack count as separate spectra.
     weights : {"exposure_time", "integration_time", "unit", "inverse_variance"}
-        EFFEXPTM, EFFINTTM, 1, or the inverse of the variance, smoothed along the wavelength.
+        Weights of the spectra: EFFEXPTM, EFFINTTM, 1, or the inverse of the variance, smoothed
+        along the wavelength.
     sigma_clip : float, optional
-        Limit of the difference between an element of an input and the median of the inputs, in
-        standard deviations; elements beyond it are clipped. By default nothing is clipped.
+        Largest accepted difference, in standard deviations, between a value of an input and the
+        median of the inputs. Values beyond it are clipped. By default nothing is clipped.
     mode : {"default", "pipeline"}
         ``"pipeline"`` reproduces the numbers of the pipeline's combine_1d step, including its
         deficiencies (see Notes). It does not support ``"inverse_variance"``.
     extract : Extract1D, callable, or a sequence of them, optional
-        Extraction of each `SlitImage`: an operator with a method ``run``, or a function of the
-        image; one for all images, or one for each.
+        How to extract each `SlitImage`: an operator with a method ``run``, or a function that takes
+        the image. A sequence must have one item for each image; otherwise all images are extracted
+        in the same way.
 
     Returns
     -------
     Combination
-        The combined columns, the clipped elements, and the inputs.
+        The combined columns, the mask of clipped values, and the inputs.
 
     Raises
     ------
     LRSError
-        If spectra have different units or modes (EXP_TYPE), none has a usable flux, a time or
-        error that the weights need is missing, or a parameter is wrong.
+        If spectra have different units or modes (EXP_TYPE), no spectrum has a usable flux, a time
+        or error that the weights need is missing, or a parameter is wrong.
 
     Warns
     -----
     LRSWarning
-        If targets differ, two spectra are the same, one has no usable flux, or fewer than three
-        spectra are to be clipped.
+        If spectra have different targets, two spectra are the same, a spectrum has no usable flux,
+        or fewer than three spectra are to be clipped.
 
     Notes
     -----
-    The grid is that of the input with the most elements. Elements of other inputs are assigned to
-    the nearest element of the grid, or added to the grid if they are farther from it than 3/4 of
-    their own spacing. The wavelength of a combined element is the mean of those in it, with the
-    weights of the flux.
+    The wavelengths of the input with the most wavelengths define the bins of the common grid. A
+    value of another input is assigned to the nearest bin; if it is farther away than 3/4 of the
+    wavelength spacing of this input, its wavelength is added to the grid as a new bin. The
+    wavelength of a combined bin is the mean wavelength of its values, with the same weights as the
+    flux.
 
-    With values f, errors s and weights w of n inputs in an element the flux is
-    sum(w f) / sum(w), and the error sqrt(sum(w^2 s^2)) / sum(w). The integrations of a stack share
-    their pixels, so that the error of the flat field is common to them and does not average out:
-    s^2 is then FLUX_ERROR^2 - FLUX_VAR_FLAT, and (sum of w sqrt(FLUX_VAR_FLAT) of each stack)^2 is
-    added.
+    If the n inputs in a bin have values f, errors s and weights w, then the combined flux is
+    sum(w f) / sum(w) and its error is sqrt(sum(w^2 s^2)) / sum(w). The integrations of a stack use
+    the same pixels, so that they share the flat-field error, and averaging does not reduce it.
+    For stacks, s^2 is therefore FLUX_ERROR^2 - FLUX_VAR_FLAT, and for each stack the square of
+    sum(w sqrt(FLUX_VAR_FLAT)) is added to sum(w^2 s^2).
 
-    Differences between the default mode and the pipeline's step (jwst 3.0):
+    The default mode differs from the pipeline's step (jwst 3.0) as follows:
 
-    - several elements of an input in one element of the grid are averaged; the step keeps the last;
-    - no element is lost beyond the ends of the output grid, whose wavelengths are means;
-    - elements without a usable input are NaN with DQ bit 0; the step removes them;
-    - an element is clipped by its difference from the median in units of the combined error of the
-      element and the median, after the removal of differences that persist along the wavelength
-      (running medians over 51 elements), and only where there are at least three inputs; the step
-      has one limit for all wavelengths and inputs, the median of abs(flux * weight - median), and
-      thus clips good elements of steep spectra or unequal exposure times, and both or neither of
-      two inputs;
-    - a surface brightness or error that is NaN does not count as 0;
-    - the exposure time of an integration is EFFINTTM; the step uses EFFEXPTM, that of all
-      integrations;
-    - inverse variances are those of a running median over 31 elements, because low pixels have low
-      variances, which biases the mean.
+    - If several values of an input are in the same bin, they are averaged; the step keeps the last.
+    - No value is lost beyond the ends of the grid. In the step, the grid consists of mean
+      wavelengths, so that values of some inputs are outside it.
+    - Bins without a usable input are NaN with DQ bit 0; the step removes them.
+    - Differences between inputs that persist along the wavelength (running medians over 51 bins)
+      are removed before clipping. A value is then clipped if its difference from the median exceeds
+      `sigma_clip` times the combined error of the value and the median, and only in bins with at
+      least three inputs. The step uses the same limit for all wavelengths and inputs: `sigma_clip`
+      times the median of abs(flux * weight - median). It thus clips good values if the spectrum is
+      steep or the exposure times are unequal, and of two inputs it clips either both or neither.
+    - A surface brightness or error that is NaN does not count as 0.
+    - The exposure time of an integration is EFFINTTM; the step uses EFFEXPTM, which is the time of
+      all integrations together.
+    - Inverse variances are smoothed by a running median over 31 bins. Without smoothing the mean
+      would be biased, because pixels with low values have low variances.
 
     Examples
     --------
@@ -160,7 +164,7 @@ def combine(
 
 
 def _inputs(blocks: Sequence[InputBlock], combined: CombinedColumns) -> tuple[CombineInput, ...]:
-    """Description of each spectrum for the result."""
+    """Describe each input spectrum for the result."""
     inputs: list[CombineInput] = []
     for block in blocks:
         file = InputFile(block.extraction)
@@ -187,9 +191,9 @@ def _provenance(
     blocks: Sequence[InputBlock],
     notes: Sequence[str],
 ) -> CombinationProvenance:
-    """Record of the combination, whose checksums are computed on first access."""
+    """Make the record of a combination; the checksums of files are computed on first access."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    # Provenances instead of blocks, which would keep all columns in memory.
+    # Keep only the provenances: the blocks would hold all columns in memory.
     provenances = [block.extraction.provenance for block in blocks]
 
     def collect() -> dict[str, Any]:
@@ -206,7 +210,7 @@ def _provenance(
 
 
 def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:
-    """Unit of each column that has one."""
+    """Return the units of the columns that have a unit."""
     units = {"WAVELENGTH": "um"}
     for name, error in (("FLUX", "ERROR"), ("SURF_BRIGHT", "SB_ERROR")):
         known = [block.extraction.units.get(name) for block in blocks]
@@ -221,7 +225,7 @@ def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:
 
 
 def _header(first: InputBlock, inputs: Sequence[CombineInput], mode: str) -> fits.Header:
-    """Header of the first input, with the exposure time of all."""
+    """Return the header of the first input, with the total exposure time of all inputs."""
     header = first.extraction.header.copy()
     used = [one.exposure_time for one in inputs if one.rows_used]
     times = [time for time in used if time is not None]
@@ -231,7 +235,7 @@ def _header(first: InputBlock, inputs: Sequence[CombineInput], mode: str) -> fit
 
 
 def _keywords(first: InputBlock) -> dict[str, Any]:
-    """Keywords that the pipeline copies from the first input."""
+    """Return the keywords of the first input that the pipeline copies to the result."""
     known = first.extraction.keywords
     names = ("SPORDER", "SOURCEID", "SRCTYPE", "SRCRA", "SRCDEC", "DISPAXIS")
     return {name: known[name] for name in names if known.get(name) is not None}

@@ -1,4 +1,7 @@
-"""Inputs of a combination: spectra, stacks and images, as blocks with one wavelength grid each."""
+"""Inputs of a combination: blocks of spectra with a common wavelength grid.
+
+Spectra, stacks of integrations and images are converted to these blocks.
+"""
 
 from __future__ import annotations
 
@@ -34,32 +37,33 @@ __all__ = [
     "zero_error_notes",
 ]
 
-#: Extracts a spectrum from an image: an operator, or a function of the image.
+#: How to extract a spectrum from an image: an operator such as `Extract1D`, or a function that
+#: takes the image.
 Extract: TypeAlias = "Extractor | Callable[[SlitImage], Extraction]"
 
-#: Header card of the time that each choice of weights uses.
+#: Header card with the time that is the weight, for each choice of weights by time.
 TIME_CARDS = {"exposure_time": "EFFEXPTM", "integration_time": "EFFINTTM"}
 
-#: Cards that identify an exposure and the part of it in a file.
+#: Header cards that identify an exposure, and the segment of the exposure in a file.
 _EXPOSURE_CARDS = ("EXPSTART", "OBSERVTN", "EXPOSURE", "PATT_NUM", "EXPSEGNUM", "INTSTART")
 
 
 @dataclass(frozen=True, eq=False)
 class InputBlock:
-    """One of the objects to combine: a spectrum, or a stack with one wavelength grid.
+    """An object to combine: a spectrum, or a stack of integrations with a common wavelength grid.
 
     Parameters
     ----------
     extraction : Extraction
-        The spectra.
+        Spectrum or stack to combine.
     label : str
         Name of the object in messages.
     wave : ndarray
-        Wavelength of each element in micron, ascending, shape (element,).
+        Wavelengths in micron, ascending, shape (n_wave,).
     order : ndarray of int
-        Row of the extraction for each element, shape (element,).
+        Index of each wavelength in the extraction, shape (n_wave,).
     usable : ndarray of bool
-        Whether the flux is usable, shape (integration, element).
+        Whether the flux is usable, shape (integration, n_wave).
     """
 
     extraction: Extraction
@@ -70,7 +74,7 @@ class InputBlock:
 
     @classmethod
     def from_extraction(cls, extraction: Extraction, label: str) -> InputBlock:
-        """Sort the elements that have a wavelength, and find the usable ones."""
+        """Make a block from an extraction: sort by wavelength and find the usable values."""
         wave = np.asarray(extraction.wavelength, dtype=float)
         order = np.flatnonzero(np.isfinite(wave))
         order = order[np.argsort(wave[order], kind="stable")]
@@ -83,19 +87,19 @@ class InputBlock:
         return len(self.usable)
 
     def column(self, name: str) -> Floats:
-        """Values of a column, shape (integration, element); NaN if there is no such column."""
+        """Return the values of a column, shape (integration, n_wave); NaN if it does not exist."""
         if name not in self.extraction.columns:
             return np.full(self.usable.shape, np.nan)
         return np.atleast_2d(self.extraction.columns[name])[:, self.order].astype(float)
 
     def dq(self) -> NDArray[np.uint32]:
-        """Values of the DQ column, 0 if there is none."""
+        """Return the values of the DQ column, or 0 if it does not exist."""
         if "DQ" not in self.extraction.columns:
             return np.zeros(self.usable.shape, dtype=np.uint32)
         return np.atleast_2d(self.extraction.columns["DQ"])[:, self.order].astype(np.uint32)
 
     def name(self, integration: int) -> str:
-        """Name of one of the spectra in messages."""
+        """Return the name of the spectrum with index `integration` in messages."""
         if not self.extraction.is_stack:
             return self.label
         return f"{self.label}, integration {integration + 1}"
@@ -109,7 +113,7 @@ class InputBlock:
 
     @property
     def source_type(self) -> str | None:
-        """SRCTYPE; None if it is not known."""
+        """SRCTYPE if it is POINT or EXTENDED, otherwise None."""
         value = str(self.extraction.keywords.get("SRCTYPE") or "").upper()
         return value if value in ("POINT", "EXTENDED") else None
 
@@ -125,14 +129,14 @@ class InputBlock:
 
     @property
     def exposure(self) -> tuple[Any, ...] | None:
-        """Identifier of the exposure, or of its part in the file; None if it is not known."""
+        """Values that identify the exposure, and its segment in the file; None if not known."""
         header = self.extraction.header
         if header.get("EXPSTART") is None or not self.usable.any():
             return None
         return tuple(header.get(card) for card in _EXPOSURE_CARDS)
 
     def time(self, card: str) -> float | None:
-        """Time in the header in seconds; None if there is none."""
+        """Return the time in seconds from a header card; None if it is missing or invalid."""
         value = self.extraction.header.get(card)
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             return float(value)
@@ -148,7 +152,7 @@ def input_blocks(
     Raises
     ------
     LRSError
-        If an object is of another type, or an image has no operator.
+        If an object has another type, or there is no operator or function to extract an image.
     """
     single = isinstance(spectra, Extraction | SlitImage | Combination)
     if single or hasattr(spectra, "spectral_axis"):
@@ -170,14 +174,14 @@ def input_blocks(
 
 
 def _is_image(one: object) -> bool:
-    """Whether an object is an image, or a spectrum with two axes that holds one."""
+    """Return whether an object is a `SlitImage` or a spectrum that holds one in its metadata."""
     return isinstance(one, SlitImage) or isinstance(
         getattr(one, "meta", {}).get("image"), SlitImage
     )
 
 
 def _operators(extract: Extract | Sequence[Extract] | None, number: int) -> list[Extract]:
-    """Operator for each of the images."""
+    """Return the operator or function that extracts each of the `number` images."""
     if isinstance(extract, Sequence):
         if len(extract) != number:
             raise LRSError(
@@ -197,7 +201,7 @@ def _operators(extract: Extract | Sequence[Extract] | None, number: int) -> list
 
 
 def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
-    """Convert one object to a block; an image is extracted first."""
+    """Convert an object to a block; extract it first if it is an image."""
     if extract is not None:
         one = extract.run(one) if hasattr(extract, "run") else extract(one)
     if isinstance(one, Combination) or "combination" in getattr(one, "meta", {}):
@@ -221,12 +225,12 @@ def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
 
 
 def check_compatible(blocks: Sequence[InputBlock]) -> list[str]:
-    """Check that the inputs can be combined, and return notes on probable mistakes.
+    """Check that the inputs can be combined, and return notes about probable mistakes.
 
     Raises
     ------
     LRSError
-        If units or modes (EXP_TYPE) differ.
+        If inputs have different units or modes (EXP_TYPE).
     """
     for name in ("FLUX", "SURF_BRIGHT"):
         units = [block.extraction.units.get(name) for block in blocks]
@@ -243,7 +247,10 @@ def _check_same(
     values: Sequence[str | None],
     parse: Callable[[str], Any],
 ) -> None:
-    """Check that a value is the same in all inputs that have it."""
+    """Raise `LRSError` if the inputs have different values; values of None are ignored.
+
+    `parse` converts a value before the comparison.
+    """
     known = [(b, value) for b, value in zip(blocks, values, strict=True) if value is not None]
     for block, value in known[1:]:
         first, expected = known[0]
@@ -254,7 +261,10 @@ def _check_same(
 
 
 def _difference_notes(block: InputBlock, first: InputBlock) -> list[str]:
-    """Differences of an input from the first one that suggest a mistake."""
+    """Return notes about differences between an input and the first input that suggest a mistake.
+
+    Such differences are in the name of the target, the source type or the aperture correction.
+    """
 
     def differ(name: str) -> bool:
         values = getattr(block, name), getattr(first, name)
@@ -279,7 +289,7 @@ def _difference_notes(block: InputBlock, first: InputBlock) -> list[str]:
 
 
 def _same_exposure_notes(blocks: Sequence[InputBlock]) -> list[str]:
-    """Note inputs that come from the same exposure."""
+    """Return notes about inputs that come from the same exposure."""
     labels: dict[tuple[Any, ...], str] = {}
     repeated = []
     for block in blocks:
@@ -299,7 +309,7 @@ def _same_exposure_notes(blocks: Sequence[InputBlock]) -> list[str]:
 
 
 def _same_flux_notes(blocks: Sequence[InputBlock]) -> list[str]:
-    """Note spectra that have the same flux."""
+    """Return notes about spectra that have identical fluxes."""
     notes: list[str] = []
     names: dict[bytes, str] = {}
     for block in blocks:
@@ -317,7 +327,7 @@ def _same_flux_notes(blocks: Sequence[InputBlock]) -> list[str]:
 
 
 def zero_error_notes(blocks: Sequence[InputBlock]) -> list[str]:
-    """Note spectra whose errors are all 0, as those of images without variances."""
+    """Return notes about spectra whose errors are all 0 because the image had no variances."""
     notes = []
     for block in blocks:
         error = block.column("FLUX_ERROR")[block.usable]
@@ -331,12 +341,12 @@ def zero_error_notes(blocks: Sequence[InputBlock]) -> list[str]:
 
 
 def exposure_times(blocks: Sequence[InputBlock], weights: str, mode: str) -> list[float]:
-    """Weight of the spectra of each block by exposure time; 1 for other weights.
+    """Return the time that is the weight of the spectra in each block; 1 for other weights.
 
     Raises
     ------
     LRSError
-        If the time is not in the header.
+        If the header does not have a valid time.
     """
     if weights not in TIME_CARDS:
         return [1.0] * len(blocks)

@@ -31,9 +31,9 @@ def pipeline_mean(
     sigma_clip: float | None,
     notes: list[str],
 ) -> CombinedColumns:
-    """Combine the inputs as the pipeline's combine_1d step (jwst 3.0, combine_1d/combine1d.py).
+    """Combine the inputs like the pipeline's combine_1d step (jwst 3.0, combine_1d/combine1d.py).
 
-    Notes are appended to `notes`.
+    Findings that the user should know are appended to `notes`.
     """
     inputs = _usable_inputs(blocks, times, notes)
     found = [one for one in inputs if one is not None]
@@ -57,7 +57,7 @@ def pipeline_mean(
         good = ((flags & DO_NOT_USE) == 0) & ~np.isnan(rows["FLUX"]) & ~np.isnan(position)
         index = np.rint(position[good]).astype(int)
         np.bitwise_or.at(dq, index, flags[good])
-        # The last of several elements in one place overwrites the others.
+        # If several values are in the same bin, the last one overwrites the others.
         for name, target in values.items():
             target[number, index] = rows[name][good] if name in rows else np.nan
         weight[number, index] = time
@@ -71,7 +71,7 @@ def pipeline_mean(
     columns |= _averages(values, weight, clipped)
     for name, source in (("ERROR", "FLUX_ERROR"), ("SURF_BRIGHT",) * 2, ("SB_ERROR",) * 2):
         if any(source not in block.extraction.columns for block, *_ in found):
-            columns[name] = np.full(grid.size, np.nan)  # the step requires these columns
+            columns[name] = np.full(grid.size, np.nan)  # without a column, the step has no result
     columns |= {"DQ": dq, "WEIGHT": weight.sum(axis=0), "N_INPUT": count.sum(axis=0)}
     kept = np.flatnonzero(columns["N_INPUT"] > 0)
     if kept.size == 0:
@@ -90,7 +90,7 @@ def pipeline_mean(
 def _usable_inputs(
     blocks: Sequence[InputBlock], times: Sequence[float], notes: list[str]
 ) -> list[tuple[InputBlock, int, float] | None]:
-    """Block, integration and weight of each spectrum; None for those that the step skips."""
+    """Return the block, integration and weight of each spectrum; None if the step skips it."""
     inputs: list[tuple[InputBlock, int, float] | None] = []
     for block, time in zip(blocks, times, strict=True):
         step = np.diff(np.asarray(block.extraction.wavelength, dtype=float))
@@ -109,7 +109,7 @@ def _usable_inputs(
 
 
 def _averages(values: dict[str, Floats], weight: Floats, clipped: Bools) -> dict[str, NDArray[Any]]:
-    """Weighted means and their errors; clipped and missing values count as 0."""
+    """Compute weighted means and their errors; clipped and NaN values count as 0."""
     total = weight.sum(axis=0)
     divisor = np.where(total > 0, total, 1.0)
     averages = {}
@@ -125,9 +125,12 @@ def _averages(values: dict[str, Floats], weight: Floats, clipped: Bools) -> dict
 
 
 def _pipeline_clip(scaled: Floats, used: Bools, limit: float) -> Bools:
-    """Clip with one limit for all wavelengths and inputs; a flux of 0 counts as missing."""
+    """Return the mask of clipped values; the limit is the same for all wavelengths and inputs.
+
+    `scaled` is the flux times the weight; a value of 0 counts as missing.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # elements without any input
+        warnings.simplefilter("ignore", RuntimeWarning)  # bins without any input
         known = np.where(used & (scaled != 0.0), scaled, np.nan)
         median = np.nanmedian(known, axis=0)
         deviation = np.nanmedian(np.abs(known - median))
@@ -135,30 +138,32 @@ def _pipeline_clip(scaled: Floats, used: Bools, limit: float) -> Bools:
 
 
 def grid_position(grid: Floats, wave: Floats) -> Floats:
-    """Fractional index of wavelengths in an ascending grid; NaN beyond its ends.
+    """Return the fractional index of each wavelength in an ascending grid; NaN beyond its ends.
 
     Raises
     ------
     LRSError
-        If the grid has the same wavelength twice, with which the pipeline fails.
+        If the grid has the same wavelength twice. The pipeline fails with such a grid.
     """
     if not (np.diff(grid) > 0).all():
         raise LRSError(
             "the pipeline's grid has the same wavelength twice, with which it fails; expected "
             "mode='default'"
         )
-    # The routine of the pipeline's WCS: the last bit may decide how 1/2 is rounded.
+    # The same routine as in the pipeline's WCS, because a difference in the last bit could change
+    # how an index that ends in 1/2 is rounded.
     index = np.arange(grid.size, dtype=float)
     position: Floats = interpn((grid,), index, wave, bounds_error=False, fill_value=np.nan)
     return position
 
 
 def _pipeline_grid(waves: Sequence[Floats]) -> Floats:
-    """Common grid of the pipeline, ascending.
+    """Return the pipeline's common wavelength grid, ascending.
 
-    All wavelengths are sorted. Where n inputs cover a wavelength, the spread of n neighbours is
-    small if they are the same element of the n inputs; the mean of such a clump becomes an element
-    of the grid. Without a clump, the mean of n consecutive wavelengths does.
+    The wavelengths of all inputs are sorted together. If n inputs cover a wavelength, n consecutive
+    sorted wavelengths have a small spread if they belong to the same bin of the n inputs. The mean
+    of such a clump becomes a wavelength of the grid. Between clumps, the mean of n consecutive
+    wavelengths is used instead.
     """
     long = [np.asarray(wave, dtype=float) for wave in waves if len(wave) > 1]
     if not long:
@@ -172,7 +177,8 @@ def _pipeline_grid(waves: Sequence[Floats]) -> Floats:
         above = rising[-1] + 0.5 * (rising[-1] - rising[-2])
         cover += (every >= below) & (every < above)
 
-    # numpy's mean and std of each slice: whether a spread is 0 depends on the last bit.
+    # Use numpy's mean and std for each slice as the pipeline does: whether a spread is exactly 0
+    # depends on rounding in the last bit.
     spread, mean = np.full(size, 9999.0), np.full(size, -99.0)
     for k, n in enumerate(cover):
         last = k + n // 2 + 1

@@ -20,42 +20,46 @@ if TYPE_CHECKING:
 
 __all__ = ["CombinedColumns", "weighted_mean"]
 
-#: Window in elements of the running median of the variances.
+#: Window length, in wavelength bins, of the running median of the variances.
 _VARIANCE_WINDOW = 31
 
-#: Elements in the middle of that window that are excluded: the noise of an element must not
-#: influence its own weight, and resampled neighbours share their noise.
+#: Number of bins excluded in the middle of the variance window. The noise in a bin must not
+#: influence the weight of this bin, and after resampling, adjacent bins share their noise.
 _EXCLUDED = 3
 
-#: An increase of a variance over its neighbours and the other inputs counts as real above this
-#: factor, and above this many times the scatter of the logarithms of the variances.
+#: Limits above which an increase of the variance of one input over its neighbouring bins is real.
+#: The increase must exceed a factor (first value), and its logarithm must exceed a multiple (second
+#: value) of the scatter of the logarithms of the variances.
 _JUMP, _JUMP_SCATTER = 4.0, 6.0
 
-#: Window in elements of the running medians of the persistent differences between inputs.
+#: Window length, in wavelength bins, of the running medians of the differences between inputs.
 _DIFFERENCE_WINDOW = 51
 
-#: Signal-to-noise ratio of an element above which the inputs are scaled to their median.
+#: Median signal-to-noise ratio per bin above which an input is scaled to the median of the inputs
+#: before clipping.
 _SCALED_SNR = 3.0
 
-#: Distance to the grid, in units of an input's own spacing, above which its element is added.
+#: A wavelength of an input is added to the common grid if its distance to the nearest grid
+#: wavelength exceeds this fraction of the input's wavelength spacing.
 _NEW_ELEMENT = 0.75
 
-#: Median absolute deviation of a normal distribution in standard deviations.
+#: Median absolute deviation of a normal distribution, in units of the standard deviation.
 _MAD = 0.6745
 
 
 @dataclass(frozen=True, eq=False)
 class CombinedColumns:
-    """Columns of the result, and the elements of the grid that are used and clipped.
+    """Combined columns, and masks of the values that were used and clipped.
 
     Parameters
     ----------
     columns : dict of ndarray
-        Columns, shape (n_wave,).
+        Combined columns, shape (n_wave,).
     used, clipped : ndarray of bool
-        Masks of the elements of each input, shape (n_input, grid).
+        Masks of the values of each input that were used and that were clipped, shape
+        (n_input, n_grid).
     kept : slice or ndarray of int
-        Elements of the grid that the columns have.
+        Wavelength bins of the common grid that are kept in `columns`.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -71,7 +75,12 @@ def weighted_mean(
     sigma_clip: float | None,
     notes: list[str],
 ) -> CombinedColumns:
-    """Combine the inputs in the default mode of `combine`; notes are appended to `notes`."""
+    """Combine the inputs as in the default mode of `combine`.
+
+    `times` holds the weight of the spectra in each block (a time, or 1 for unit weights); it is not
+    used if `weights` is ``"inverse_variance"``. Findings that the user should know are appended to
+    `notes`.
+    """
     inverse = weights == "inverse_variance"
     filled = [block for block in blocks if block.usable.any()]
     for block in blocks:
@@ -105,7 +114,7 @@ def weighted_mean(
     has_input = used.any(axis=0)
     any_offset = np.concatenate([one.any_offset for one in gridded])
     with np.errstate(invalid="ignore", divide="ignore"):
-        # Elements without a usable input have a wavelength, too.
+        # Bins without a usable input need a wavelength, too.
         mean_offset = np.where(
             has_input, _mean(offset, weight), np.nanmean(_without_empty(any_offset), axis=0)
         )
@@ -126,14 +135,14 @@ def weighted_mean(
 
 
 def _more(number: int) -> str:
-    """Mention the other integrations of a stack with the same finding."""
+    """Return the end of a note that applies to `number` integrations of a stack."""
     return "" if number == 1 else f", nor have {number - 1} more of them"
 
 
 def _without_variance_notes(
     blocks: Sequence[InputBlock], gridded: Sequence[_GriddedBlock], usable: Bools
 ) -> list[str]:
-    """Note spectra that have a flux but no error for the weights."""
+    """Return notes about spectra that have a flux but no errors, which the weights need."""
     if not usable.any():
         raise LRSError(
             "no spectrum has an error, expected some for weights='inverse_variance' "
@@ -151,7 +160,7 @@ def _without_variance_notes(
 def _clipped(
     flux: Floats, variance: Floats, usable: Bools, sigma_clip: float | None, notes: list[str]
 ) -> Bools:
-    """Mask of the clipped elements; a note if there are too few spectra."""
+    """Return the mask of the clipped values; append a note if there are too few spectra."""
     if sigma_clip is None:
         return np.zeros(usable.shape, dtype=bool)
     if len(flux) < 3:
@@ -166,12 +175,16 @@ def _clipped(
 
 
 def _without_empty(values: Floats) -> Floats:
-    """Replace columns that are all NaN by 0."""
+    """Replace NaN by 0 in the wavelength bins in which all inputs are NaN."""
     return np.where(np.isnan(values).all(axis=0), 0.0, values)
 
 
 def _common_grid(waves: Sequence[Floats]) -> Floats:
-    """Common grid, ascending: that of the longest input, with elements of others far from it."""
+    """Return the common wavelength grid, ascending.
+
+    It consists of the wavelengths of the longest input and of those wavelengths of the other inputs
+    that are far from this grid.
+    """
     longest = max(range(len(waves)), key=lambda number: waves[number].size)
     grid = np.unique(waves[longest])
     if grid.size < 2:
@@ -181,7 +194,8 @@ def _common_grid(waves: Sequence[Floats]) -> Floats:
             continue
         own = np.unique(wave)
         gap = np.diff(own if own.size > 1 else grid)
-        # The smaller gap is the spacing: the other one may be a hole in the input.
+        # The spacing at a wavelength is the smaller of the gaps to its two neighbours, because the
+        # larger gap may be caused by missing wavelengths.
         spacing = np.minimum(np.append(gap, np.inf), np.insert(gap, 0, np.inf))
         if own.size == 1:
             spacing = spacing[_nearest(grid, own)]
@@ -193,17 +207,18 @@ def _common_grid(waves: Sequence[Floats]) -> Floats:
 
 
 def _nearest(grid: Floats, wave: Floats) -> NDArray[np.intp]:
-    """Index of the nearest element of an ascending grid."""
+    """Return the index of the wavelength in an ascending grid that is nearest to each `wave`."""
     return np.searchsorted((grid[1:] + grid[:-1]) / 2.0, wave)
 
 
 @dataclass(frozen=True, eq=False)
 class _GriddedBlock:
-    """Spectra of a block on the common grid, shape (integration, grid).
+    """Spectra of a block on the common grid, shape (integration, n_grid).
 
-    `flat` is the part of the variance that all integrations share; `dq` that of the usable
-    elements, or of all where there are none; `offset` the wavelength of the usable elements minus
-    that of the grid, and `any_offset` that of all elements.
+    `flat` and `bright_flat` are the flat-field variances that all integrations share. `dq` combines
+    the flags of the usable values in a bin, or of all values if none is usable. `offset` is the
+    mean wavelength of the usable values minus the wavelength of the bin; `any_offset` is computed
+    from all values, also the unusable ones.
     """
 
     usable: Bools
@@ -219,9 +234,9 @@ class _GriddedBlock:
 
     @classmethod
     def from_block(cls, block: InputBlock, grid: Floats, need_variance: bool) -> _GriddedBlock:
-        """Average the elements of each spectrum in each element of the grid."""
+        """Assign the values of each spectrum to the nearest bin of the grid and average them."""
         place = _nearest(grid, block.wave)
-        first = np.flatnonzero(np.diff(place, prepend=-1))  # of each run of the same place
+        first = np.flatnonzero(np.diff(place, prepend=-1))  # first value in each bin
         shape = (len(block), grid.size)
 
         def gather(function: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
@@ -237,7 +252,7 @@ class _GriddedBlock:
         count = gather(np.add, usable.astype(float))
 
         def mean(values: Floats, power: int = 1) -> Floats:
-            # Unused values may be NaN, so they are replaced; used ones that are NaN stay NaN.
+            # Unusable values may be NaN and are replaced; NaN in usable values is kept.
             total = gather(np.add, np.where(usable, values, 0.0))
             with np.errstate(invalid="ignore", divide="ignore"):
                 return np.where(count > 0, total / count**power, np.nan)
@@ -263,19 +278,22 @@ class _GriddedBlock:
 
 
 def _shared_variance(block: InputBlock, name: str) -> Floats:
-    """Variance of the flat field if it is shared by the integrations of a stack, otherwise 0."""
+    """Return the flat-field variance of a stack, whose integrations share it; 0 for a spectrum."""
     values = block.column(name)
     return np.nan_to_num(values, nan=0.0) if len(block) > 1 else np.zeros_like(values)
 
 
 def _mean(values: Floats, weight: Floats) -> Floats:
-    """Weighted mean over the inputs; NaN where all weights are 0."""
+    """Compute the weighted mean over the inputs; NaN in bins in which all weights are 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.sum(np.where(weight > 0, values, 0.0) * weight, axis=0) / weight.sum(axis=0)
 
 
 def _error(variance: Floats, flat: Floats, weight: Floats, group: NDArray[np.intp]) -> Floats:
-    """Error of a weighted mean; the errors with the variance `flat` are common to a group."""
+    """Compute the error of a weighted mean.
+
+    `flat` is the part of `variance` that comes from an error common to all inputs of a group.
+    """
     used = weight > 0
     independent = np.sum(np.where(used, variance - flat, 0.0) * weight**2, axis=0)
     shared = np.where(used, np.sqrt(flat), 0.0) * weight
@@ -285,14 +303,16 @@ def _error(variance: Floats, flat: Floats, weight: Floats, group: NDArray[np.int
 
 
 def _inverse_variance(variance: Floats, used: Bools) -> Floats:
-    """Weights from variances that are smoothed along the wavelength; 0 for unused elements."""
+    """Compute the weights: the inverse variances, smoothed along the wavelength; 0 if not used."""
     if len(variance) == 1:
         return np.where(used, 1.0, 0.0) / np.where(used, variance, 1.0)
     smooth = _running_median(variance, used, _VARIANCE_WINDOW, exclude=_EXCLUDED)
-    # A spectral line raises the variances of all inputs, a truncated ramp that of one.
+    # A spectral line raises the variances of all inputs; a truncated ramp raises the variance of
+    # only one input, whose weight must be reduced.
     ratio = np.where(used, variance, 1.0) / np.where(used, smooth, 1.0)
     excess = ratio / np.where(used, ratio, np.inf).min(axis=0)
-    # Jumps within the noise of the variances would bring the bias of unsmoothed weights back.
+    # Increases within the scatter of the variances must be ignored: unsmoothed variances would bias
+    # the weighted mean towards low values.
     scatter = [
         np.median(np.abs(np.log(line[kept]))) if kept.any() else 0.0
         for line, kept in zip(ratio, used, strict=True)
@@ -303,9 +323,10 @@ def _inverse_variance(variance: Floats, used: Bools) -> Floats:
 
 
 def _running_median(values: Floats, good: Bools, size: int, exclude: int = 0) -> Floats:
-    """Running median along each line, with bad values interpolated; NaN in lines without good ones.
+    """Compute the running median along the wavelength for each input.
 
-    The `exclude` elements in the middle of the window are not used.
+    Bad values are interpolated. The result is NaN for an input without good values. The `exclude`
+    bins in the middle of the window, which has `size` bins, are not used.
     """
     place = np.arange(values.shape[1])
     filled = np.full(values.shape, np.nan)
@@ -313,39 +334,40 @@ def _running_median(values: Floats, good: Bools, size: int, exclude: int = 0) ->
         if kept.any():
             out[:] = np.interp(place, place[kept], line[kept])
     window = np.abs(np.arange(size) - size // 2) > (exclude - 1) // 2
-    # With "mirror" no value at the ends is used more than twice.
+    # With mode="mirror", no value near the ends counts more than twice.
     median: Floats = median_filter(filled, footprint=window[np.newaxis], mode="mirror")
     return median
 
 
 def _clip(flux: Floats, variance: Floats, usable: Bools, limit: float) -> Bools:
-    """Mask of the elements that are too far from the median of at least three inputs."""
+    """Return the mask of the values that are too far from the median of at least three inputs."""
     number = usable.sum(axis=0)
     enough = number >= 3
     known = usable & np.isfinite(variance)
     flux = np.where(usable, flux, np.nan)
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # elements without any input
-        # Nods of a bright source differ persistently by more than their noise; such a ratio is no
-        # outlier.
+        warnings.simplefilter("ignore", RuntimeWarning)  # bins without any input
+        # The nods of a bright source may differ by more than their noise over a range of
+        # wavelengths. Scale each input by this slowly varying ratio, so that it is not clipped.
         level = np.nanmedian(flux, axis=0)
         snr = np.abs(level) / np.sqrt(variance)
-        bright = _persistent(snr, known & enough) > _SCALED_SNR  # False for NaN
+        bright = _persistent(snr, known & enough) > _SCALED_SNR  # NaN compares as False
         ratio = flux / level
         ratio = _persistent(ratio, known & enough & np.isfinite(ratio))
         scale = np.where(bright & (ratio > 0), ratio, 1.0)
         flux, variance = flux / scale, variance / scale**2
         median = np.nanmedian(flux, axis=0)
-        # The variance of the median of normal deviates is pi / 2 times that of their mean.
+        # The variance of the median of normal deviates is pi / 2 times the variance of their mean.
         of_median = np.pi / 2.0 * np.sum(np.where(known, variance, 0.0), axis=0) / number**2
         pull = np.abs(flux - median) / np.sqrt(variance + of_median)
     known &= np.isfinite(pull) & enough
-    # Other persistent differences, such as a background.
+    # Reduce the pull of inputs that differ over a range of wavelengths for another reason, such as
+    # residual background.
     spread = _persistent(np.where(known, pull, 0.0), known) / _MAD
     pull = pull / np.where(spread > 1.0, spread, 1.0)
     return known & (pull > limit)
 
 
 def _persistent(values: Floats, good: Bools) -> Floats:
-    """Running median of the differences between inputs."""
+    """Return the differences between inputs, smoothed by a running median over wavelength."""
     return _running_median(values, good, _DIFFERENCE_WINDOW)

@@ -1,1 +1,1 @@
-"""The extraction operator and its extractors."""
+"""The `Extract1D` operator and the extractors that it runs."""

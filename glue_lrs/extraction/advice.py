@@ -1,4 +1,4 @@
-"""Advice on an extraction: settings that are valid but probably unintended."""
+"""Warnings about extraction settings that are valid but probably unintended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["advice"]
 
-#: Overlap (pixels) of a background region and the aperture that is attributed to rounding.
+#: Maximum overlap (pixels) of a background region and the aperture that is ignored as rounding.
 _OVERLAP_TOLERANCE = 0.01
 
 
@@ -30,16 +30,17 @@ def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image to be extracted.
     operator : Extract1D
-        The operator; its aperture and background regions are placed on the image.
+        Recipe of the extraction, whose aperture and background regions are placed on the image.
 
     Returns
     -------
     list of LRSWarning
-        One for each of: the image is not photometrically calibrated; the aperture does not follow
-        the source and misses its expected column; a background region overlaps the aperture, or
-        lies on the source. Columns are inclusive pixel numbers from 0.
+        One warning if the image is not photometrically calibrated, one if the aperture does not
+        follow the source and misses the source's expected column, and one for each background
+        region that overlaps the aperture or lies on the source. The columns in the messages are
+        inclusive pixel numbers, counted from 0.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
 
     Notes
     -----
-    The WCS of the image is needed; loading it takes longer than the extraction.
+    This function loads the WCS of the image. Loading it takes longer than the extraction.
     """
     found: list[LRSWarning] = []
     if not image.calibrated:
@@ -71,12 +72,12 @@ def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
 def _missed_source(
     image: SlitImage, operator: Extract1D, placement: Placement, source: SourcePosition
 ) -> list[LRSWarning]:
-    """Return a warning if the expected column of the source is outside the aperture."""
+    """Return a list with a warning if the source's expected column is outside the aperture."""
     regions = operator.aperture.regions(image.wavelength, placement.trace, placement.offset)
     spans = [_at(limits, image, source) for limits in regions]
     lower, upper = min(span[0] for span in spans), max(span[1] for span in spans)
     if not abs(source.column - (lower + upper) / 2.0) > (upper - lower + 1.0) / 2.0:
-        return []  # also for NaN: no aperture in this row
+        return []  # also if the limits are NaN because the aperture does not cover this row
     return [
         LRSWarning(
             f"the aperture ({_columns(lower, upper)}) misses the source, which the header puts at "
@@ -105,7 +106,7 @@ def _background_on_source(
     ):
         region = region_weights(limits, image.shape, partial=background.bkg_fit != "median")
         inside = region.full(image.shape)
-        # Coverages that add up to more than a full pixel overlap.
+        # Region and aperture overlap in a pixel if their covered fractions add up to more than 1.
         shared = (inside > 0) & (aperture > 0) & (inside + aperture > 1.0 + _OVERLAP_TOLERANCE)
         name = f"the background region ({_columns(region.lower, region.upper)})"
         number = int(shared.any(axis=1).sum())
@@ -131,7 +132,7 @@ def _background_on_source(
 
 
 def _at(limits: Limits, image: SlitImage, source: SourcePosition) -> tuple[float, float]:
-    """Return the inclusive limits of a region in the row of the source."""
+    """Return the inclusive first and last column of a region in the row of the source."""
     column = int(np.clip(np.rint(source.column), 0, image.shape[1] - 1))
     lower, upper = (
         float(np.broadcast_to(edge, image.shape)[source.row, column]) for edge in limits
@@ -140,5 +141,5 @@ def _at(limits: Limits, image: SlitImage, source: SourcePosition) -> tuple[float
 
 
 def _columns(lower: float, upper: float) -> str:
-    """Return inclusive limits as text."""
+    """Describe inclusive column limits for a message."""
     return f"columns {lower:.2f} to {upper:.2f}"

@@ -1,4 +1,4 @@
-"""Bad-pixel correction of a box: restore the flux of lost pixels from a fitted spatial profile."""
+"""Bad-pixel correction of a box extraction with a fitted spatial profile."""
 
 from __future__ import annotations
 
@@ -29,51 +29,54 @@ if TYPE_CHECKING:
 
 __all__ = ["CorrectedBoxExtractor"]
 
-#: Least fraction of the profile's power, sum P^2, on good pixels for a row to be corrected.
+#: A row is corrected only if its good pixels hold at least this fraction of the sum P^2 over all
+#: pixels, where P is the spatial profile.
 _MIN_POWER = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorrectedBoxExtractor:
-    """Box extraction with the flux of bad pixels restored from a fitted profile.
+    """Box extraction that restores the flux on bad pixels from a fitted profile.
 
     Parameters
     ----------
     box : BoxExtractor
-        The box extraction.
+        Box extraction whose rows are corrected.
     optimal : OptimalExtractor
-        The fit of the source: its profile and its fluxes.
+        Optimal extraction that fits the source's profile P and its flux f in each row.
 
     Notes
     -----
-    The flux is S = sum_good w (D - B) + L f, with f = sum k D the flux of an optimal fit of the row
-    and L = sum_lost w P the part of a unit source on lost pixels. Both are sums over the same
-    pixels, so that the variance is sum (w + L k)^2 var and not the sum of two variances. Rows whose
-    good pixels hold too little of the profile keep their values and get DQ bit 0.
+    With the aperture weights w, the data D and the background B, the flux of a row is
+    S = sum_good w (D - B) + L f. Here f = sum k D is the flux from the optimal fit, k is the
+    response of f to each pixel, and L = sum_lost w P is the flux that a source of unit flux has on
+    the lost pixels. Both terms are sums over the same pixels, so that the variance is
+    sum (w + L k)^2 var, not the sum of two variances. Rows whose good pixels hold too little of the
+    profile keep their values and get DQ bit 0.
     """
 
     box: BoxExtractor
     optimal: OptimalExtractor
 
     def run(self, image: SlitImage) -> Extraction:
-        """Extract all columns.
+        """Extract all columns of the spectrum.
 
         Parameters
         ----------
         image : SlitImage
-            An image or a stack of them.
+            Image or stack of integrations to extract.
 
         Returns
         -------
         Extraction
-            As `BoxExtractor.run`, except for rows with lost pixels: these include the flux of the
-            profile on the lost pixels, have the whole aperture as NPIXELS, its aperture correction,
-            and larger errors.
+            The result of `BoxExtractor.run`, except in rows with lost pixels. There, the flux
+            includes the profile's flux on the lost pixels, NPIXELS and the aperture correction are
+            the values for the whole aperture, and the errors are larger.
 
         Raises
         ------
         LRSError
-            As `BoxExtractor.run` and `OptimalExtractor.fit`.
+            Under the same conditions as in `BoxExtractor.run` and `OptimalExtractor.fit`.
         """
         issued: set[str] = set()
         with _each_once(issued):
@@ -104,7 +107,7 @@ class CorrectedBoxExtractor:
 
 
 def _notes(corrected: int, uncorrectable: int, of: int) -> list[LRSWarning]:
-    """Return the notes on corrected and on uncorrectable rows."""
+    """Return warnings that count the corrected and the uncorrectable rows among `of` rows."""
     notes = []
     if corrected:
         notes.append(
@@ -124,7 +127,11 @@ def _notes(corrected: int, uncorrectable: int, of: int) -> list[LRSWarning]:
 
 @contextlib.contextmanager
 def _each_once(issued: set[str]) -> Iterator[None]:
-    """Issue each warning once, and none of lost pixels, which are about to be corrected."""
+    """Issue each warning only once, and suppress `LostPixelsWarning`.
+
+    Warnings about lost pixels would be wrong because these pixels are corrected afterwards.
+    Warnings whose text is in `issued` are not repeated; new texts are added to it.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -145,10 +152,11 @@ def _each_once(issued: set[str]) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class _Correction:
-    """The correction of the rows of one image.
+    """Correction for lost pixels in the rows of one image.
 
-    `rows` are the rows of the box, `weights` those of the aperture on the whole image, `factor` the
-    aperture correction of the whole aperture for each row.
+    `rows` are the image rows of the spectrum and `weights` the aperture weights of all pixels of
+    the image. `total` is the sum of the weights in each row of the spectrum, including lost pixels,
+    and `factor` the aperture correction for this sum. `scale` converts a sum of pixels to a flux.
     """
 
     image: SlitImage
@@ -166,7 +174,7 @@ class _Correction:
     def prepare(
         cls, box: BoxExtractor, image: SlitImage, model: OptimalResult, extraction: Extraction
     ) -> _Correction:
-        """Collect what the correction of every integration needs."""
+        """Collect the quantities that the corrections of all integrations share."""
         placement = box.placement.place(box.aperture, image)
         weights = aperture_weights(box.aperture, image, placement).full(image.shape)
         weights = weights * np.isfinite(image.wavelength)
@@ -189,7 +197,10 @@ class _Correction:
     def apply(
         self, i: int, which: NDArray[np.intp], columns: dict[str, NDArray[Any]]
     ) -> tuple[int, int]:
-        """Correct rows `which` of integration `i` in place; count corrected and failed rows."""
+        """Correct rows `which` of integration `i` in place.
+
+        Returns the number of corrected rows and the number of rows that could not be corrected.
+        """
         cutout = self.model.fitter.cutout
         at = self.rows[which]
         fitted = (at >= cutout.rows.start) & (at < cutout.rows.stop)
@@ -220,18 +231,21 @@ class _Correction:
             columns[f"FLUX_VAR_{component}"][i, done] = of_flux[able]
             columns[f"SB_VAR_{component}"][i, done] = of_mean[able]
             sums += of_flux, of_mean
-        columns["FLUX_ERROR"][i, done] = np.sqrt(sums[0][able])
-        columns["SB_ERROR"][i, done] = np.sqrt(sums[1][able])
+        with np.errstate(invalid="ignore"):  # negative variances give NaN
+            columns["FLUX_ERROR"][i, done] = np.sqrt(sums[0][able])
+            columns["SB_ERROR"][i, done] = np.sqrt(sums[1][able])
         columns["DQ"][i, which[~able]] |= np.uint32(DO_NOT_USE)
-        # A row without any pixel has NaN flux: it is not counted.
+        # Rows without any good pixel are not counted, because their flux is NaN anyway.
         failed += int((~able & (pixels > NO_PIXELS)).sum())
         return int(able.sum()), failed
 
     def _spread(self, i: int, at: NDArray[np.intp]) -> tuple[Any, ...]:
-        """Response of the corrected flux to each pixel, lost light, fitted flux, which rows can.
+        """Return the quantities for the correction of image rows `at` in integration `i`.
 
-        The response has the shape (row, column), the lost light of a unit source, the fitted flux
-        and the mask of correctable rows (row,); last come the variances, None where missing.
+        These are the response of the corrected flux to each pixel, shape (row, column); the flux
+        that a source of unit flux has on lost pixels, shape (row,); the fitted flux, shape (row,);
+        the mask of correctable rows, shape (row,); and the three variance planes, each None if the
+        image does not have it.
         """
         fitter, model = self.model.fitter, self.model
         local = at - fitter.cutout.rows.start
@@ -248,7 +262,7 @@ class _Correction:
             weight[np.flatnonzero(at == row), column - fitter.columns.start] = 0.0
         profile = basis[0]
         aperture = self.weights[at][:, fitter.columns]
-        # The box has the light of all present pixels, weighted by the fit or not.
+        # The box sums all present pixels, including those that the fit rejected.
         light = (aperture * profile * ~present).sum(axis=1)
         power = (profile**2 * (weight > 0)).sum(axis=1) / (profile**2).sum(axis=1)
         coefficients = model.coefficients[i] if self.image.is_stack else model.coefficients
@@ -258,7 +272,7 @@ class _Correction:
 
 
 def _rejected(model: OptimalResult, integration: int, stack: bool) -> list[tuple[int, int]]:
-    """Return row and column of the pixels that the fit of an integration rejected."""
+    """Return (row, column) of each pixel that the fit rejected in an integration."""
     where = model.rejected
     if stack:
         selected = where[0] == integration

@@ -1,4 +1,4 @@
-"""Parts that all extractors share: the protocol, the flux scale, notes, assembly of the result."""
+"""Parts that all extractors share: protocol, flux scale, warnings, assembly of the result."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ __all__ = [
     "no_variances",
 ]
 
-#: An aperture with less weight than this has no pixel (`numpy.isclose` to 0 in the pipeline).
+#: A row counts as having no pixel if the sum of its aperture weights is at most this. It is the
+#: tolerance of `numpy.isclose`, which the pipeline uses for this purpose.
 NO_PIXELS = 1e-8
 
-#: MJy to Jy.
+#: Factor from MJy to Jy.
 _MEGA = 1e6
 
 
 class Extractor(Protocol):
-    """A way to extract a spectrum; it knows nothing of the recipe that chose it."""
+    """Protocol of the extractors, which do not depend on the recipe (`Extract1D`)."""
 
     def run(self, image: SlitImage) -> Extraction:
-        """Extract all columns."""
+        """Extract all columns of the spectrum."""
 
 
 def no_variances(image: SlitImage) -> list[LRSWarning]:
-    """Return the note on an image without any variance, if it applies."""
+    """Return a list with a warning if the image has no variances, else an empty list."""
     if image.has_variances:
         return []
     return [
@@ -53,16 +54,16 @@ def no_variances(image: SlitImage) -> list[LRSWarning]:
 
 
 def emit_notes(image: SlitImage, notes: Sequence[LRSWarning]) -> None:
-    """Issue notes as warnings, except those that the reader of a file has issued already."""
+    """Issue warnings, except those that were already issued when the image's file was read."""
     for note in notes:
         if image.path is None or not isinstance(note, NoVariancesWarning):
             warn(note.about(image.label))
 
 
 def jansky_per_sum(image: SlitImage) -> float:
-    """Return the factor from a sum of pixels to a flux in Jy: PIXAR_SR, and MJy to Jy.
+    """Return the factor that converts a sum of pixels in MJy/sr to a flux in Jy: 1e6 PIXAR_SR.
 
-    It is 1 for an image without photometric calibration, as in the pipeline.
+    As in the pipeline, the factor is 1 for an image without photometric calibration.
 
     Raises
     ------
@@ -94,24 +95,25 @@ def assemble_extraction(
     parameters: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
     references: dict[str, str | None] | None = None,
 ) -> Extraction:
-    """Return an extraction with units, header, keywords, times and provenance.
+    """Add units, header, keywords, times and provenance to extracted columns.
 
     Parameters
     ----------
     image : SlitImage
-        The image that was extracted.
+        Image that was extracted, from which header, times and calibration are taken.
     columns : mapping
         The 18 columns, in any order.
     limits, rows, centroid
-        Extent of the aperture: see `SpectrumKeywords`.
+        Extent and centroid of the aperture, as described in `SpectrumKeywords`.
     aperture_weight : ndarray
-        Sum of the weights in each row before any pixel was lost, shape (n_wave,).
+        Sum of the weights in each row, including lost pixels, shape (n_wave,).
     position : dict
-        Position of the source for the provenance.
+        Position of the source, to be recorded in the provenance.
     notes : sequence of LRSWarning
-        Notes for the provenance.
+        Warnings to be recorded in the provenance.
     parameters, references
-        See `Provenance`; the recipe replaces them.
+        Parameters and reference files as described in `Provenance`. If the extraction was run by
+        an `Extract1D` recipe, the recipe replaces them by its own.
     """
     header = LazyHeader.from_header(image.header)
     return Extraction(

@@ -1,4 +1,4 @@
-"""BoxExtractor: weighted sums over an aperture, equal to the pipeline's box extraction."""
+"""Box extraction: weighted sums over an aperture, with the same result as in the pipeline."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glue_lrs._utils.validation import check_fraction
 from glue_lrs.apertures.placement import PlacementRule, aperture_weights
 from glue_lrs.errors import (
     Hint,
@@ -38,34 +39,40 @@ if TYPE_CHECKING:
 
 __all__ = ["BoxExtractor"]
 
-#: Loss of weight (pixels) above which a row is reported if no `max_lost` is given: half a pixel at
-#: the peak of the trace is a tenth of the light.
+#: If no `max_lost` is given, rows that lost more than this aperture weight (pixels) are reported.
+#: Half a pixel at the peak of the trace holds a tenth of the flux.
 _REPORTED_LOSS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoxExtractor:
-    """Box extraction: the weighted sum of the pixels of an aperture in each row.
+    """Box extraction, which sums the weighted pixels of an aperture in each row.
 
     Parameters
     ----------
     aperture : Aperture
-        The pixels to sum over.
+        Pixels to sum over.
     placement : PlacementRule
-        How the aperture follows the source.
+        Rule by which the aperture follows the source.
     background : Background, optional
-        The background to subtract.
+        Regions and fit of the background to subtract. If None, nothing is subtracted.
     aperture_correction : ApertureCorrection, optional
-        Applied to point sources.
+        Factors that account for flux outside the aperture. They are applied to point sources only.
     max_lost : float, optional
         Rows in which bad pixels remove more than this fraction of the aperture's weight are masked
         (DQ bit 0).
 
+    Raises
+    ------
+    ReferenceFileError
+        If `max_lost` is not between 0 and 1.
+
     Notes
     -----
-    A spectrum at row r is S = sum w (data - background), with w the aperture's weights, 0 at pixels
-    without a value; its variances are sum w^2 var + sum K^2 var, where K is the response of the
-    summed background to each pixel of the regions.
+    The sum in a row is S = sum w (data - background), where w are the aperture weights, set to 0 in
+    pixels without a value. The variance of S is sum w^2 var + sum K^2 var, where the second sum is
+    over the pixels of the background regions, and K is the change of the background summed over the
+    aperture per change of such a pixel.
     """
 
     aperture: Aperture
@@ -74,13 +81,19 @@ class BoxExtractor:
     aperture_correction: ApertureCorrection | None = None
     max_lost: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.max_lost is not None:
+            check_fraction("max_lost", self.max_lost)
+
     def run(self, image: SlitImage) -> Extraction:
-        """Extract all columns; see `Extract1D.run` for the errors raised.
+        """Extract all columns of the spectrum.
+
+        `Extract1D.run` describes the errors raised.
 
         Parameters
         ----------
         image : SlitImage
-            An image or a stack of them.
+            Image or stack of integrations to extract.
         """
         notes: list[LRSWarning] = []
         scale = jansky_per_sum(image)
@@ -103,28 +116,28 @@ class BoxExtractor:
         notes += no_variances(image)
         emit_notes(image, notes)
         if plan.correction is None and image.is_point_source:
-            # Only recorded: the user was warned when the recipe was made.
+            # This is only recorded because the user was warned when the recipe was created.
             notes.append(NoApertureCorrectionWarning("no aperture correction was applied"))
         return assemble_extraction(
             image,
             columns,
             limits=plan.limits,
             rows=(plan.rows.start, plan.rows.stop - 1),
-            centroid=plan.centroid,
+            centroid=plan.centroid_source(),
             aperture_weight=total,
             position=position_record(placement),
             notes=notes,
         )
 
     def plan(self, image: SlitImage, placement: Placement) -> BoxPlan:
-        """Return the rows and weights of the extraction of an image.
+        """Return the rows, weights and corrections with which an image is extracted.
 
         Raises
         ------
         ApertureError
             If the aperture or the background has no pixel on the image.
         CorrectionError
-            If the aperture correction belongs to another subarray.
+            If the aperture correction is for a different subarray.
         ProductError
             If no pixel of the aperture has a wavelength.
         """
@@ -135,7 +148,7 @@ class BoxExtractor:
         )
 
     def correction_for(self, image: SlitImage) -> ApertureCorrection | None:
-        """Return the aperture correction if it applies to this image: only to point sources."""
+        """Return the aperture correction if the image is of a point source, else None."""
         if self.aperture_correction is None or not image.is_point_source:
             return None
         self.aperture_correction.check(image.subarray, image.label)
@@ -148,12 +161,14 @@ class BoxExtractor:
         image: SlitImage,
         rows_without_background: int,
     ) -> list[LRSWarning]:
-        """Return diagnostic notes and apply `max_lost`.
+        """Mask rows according to `max_lost`, and return warnings about the extracted rows.
+
+        The warnings are about lost pixels, fluxes without errors, and rows without background.
 
         Raises
         ------
         ProductError
-            If no row has a pixel.
+            If every pixel of the aperture is bad in every row.
         """
         pixels = columns["NPIXELS"]
         if not (pixels > NO_PIXELS).any():
@@ -182,13 +197,13 @@ class BoxExtractor:
     def _mask_lost(
         self, columns: dict[str, NDArray[Any]], total: NDArray[np.float64]
     ) -> list[LRSWarning]:
-        """Mask rows that lost more than `max_lost`; return the note on lost pixels, if any."""
+        """Mask rows that lost more than `max_lost`, and return the warning about lost pixels."""
         pixels = columns["NPIXELS"]
         allowed = _REPORTED_LOSS if self.max_lost is None else self.max_lost * total
-        affected = pixels < total - allowed - NO_PIXELS  # rounding apart
+        affected = pixels < total - allowed - NO_PIXELS  # NO_PIXELS allows for rounding errors
         if not affected.any():
             return []
-        affected &= pixels > NO_PIXELS  # a row without any pixel has no flux that could mislead
+        affected &= pixels > NO_PIXELS  # rows without any good pixel have no flux
         if self.max_lost is not None:
             columns["DQ"][affected] |= np.uint32(DO_NOT_USE)
         number = int(affected.sum())

@@ -1,9 +1,10 @@
-"""Plan of a box extraction: rows, columns, weights and block sizes."""
+"""Rows, columns, weights and block sizes of a box extraction."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,37 +36,41 @@ __all__ = [
     "column_numbers",
 ]
 
-#: Maximum number of pixels of a block: small enough for the processor's cache, large enough for the
-#: overhead of the function calls to be negligible.
+#: Maximum number of pixels in a block. It is small enough for the processor's cache, and large
+#: enough for the overhead of the function calls to be negligible.
 BLOCK_PIXELS = 3 << 15
 
-#: Full rows of a stack are read if they have at most this number of times the required columns.
+#: Full rows of a stack are read if they are at most this many times wider than the required
+#: columns.
 FULL_ROW_RATIO = 3
 
-#: Memory of a run as a fraction of that of the six planes (SCI, ERR, three variances, WAVELENGTH).
+#: Memory that a run may use, as a fraction of the memory of the image's six planes (SCI, ERR, three
+#: variances, WAVELENGTH).
 MEMORY_FRACTION = 0.25
 
-#: Bytes of a run other than in arrays, and bytes of a row other than in its pixels.
+#: Bytes that a run needs apart from arrays (first value), and bytes that a row needs apart from its
+#: pixels (second value).
 _OVERHEAD, _ROW_BYTES = 6_000, 20
 
-#: Minimum number of rows of a block: with fewer, the overhead of the function calls dominates.
+#: Minimum number of rows in a block. With fewer rows, the overhead of the function calls dominates.
 _MIN_ROWS = 64
 
-#: Indices of the sums: pixels; flux and background, each with error and three variances.
+#: Indices of the sums along the first axis: one sum of pixels, five sums for the flux, and five for
+#: the background. The five are the value, its error and its three variances.
 PIXEL_SUM, FLUX_SUMS, BACKGROUND_SUMS, N_SUMS = 0, slice(1, 6), slice(6, 11), 11
 
 
 @dataclass(frozen=True, eq=False)
 class WeightedColumns:
-    """Columns of an image with nonzero weights, as contiguous runs, and their weights.
+    """Columns of an image that have nonzero weights, and these weights.
 
     Parameters
     ----------
     runs : tuple of slice
-        Runs of columns.
+        Contiguous ranges of columns with nonzero weights.
     values : ndarray
-        Weights, shape (row, column) for the rows of the plan, or (1, column) where all rows have
-        the same.
+        Weights of these columns, shape (row, column) with the rows of the extraction, or
+        (1, column) if all rows have the same weights.
     """
 
     runs: tuple[slice, ...]
@@ -73,7 +78,7 @@ class WeightedColumns:
 
     @classmethod
     def from_weights(cls, weights: Weights, rows: slice) -> WeightedColumns:
-        """Return the columns with nonzero weights in the given rows."""
+        """Select the columns that have nonzero weights in the given rows."""
         values = weights.values
         if not weights.uniform:
             values = values[rows.start - weights.rows.start : rows.stop - weights.rows.start]
@@ -111,20 +116,20 @@ class WeightedColumns:
 
 
 def column_numbers(runs: tuple[slice, ...]) -> NDArray[np.intp]:
-    """Return the column numbers of runs of columns."""
+    """Return the numbers of all columns in contiguous ranges."""
     return np.concatenate([np.arange(run.start, run.stop) for run in runs])
 
 
 @dataclass(frozen=True, eq=False)
 class ColumnRuns:
-    """Runs of columns of a plane, and their places in an array of these columns only.
+    """Selected column ranges of an image plane, copied side by side into a narrower array.
 
     Parameters
     ----------
     places : tuple of (slice, slice)
-        Each run in the plane and in the array.
+        For each contiguous range, its columns in the plane and its columns in the array.
     width : int
-        Number of columns of the array.
+        Number of columns in the array.
     """
 
     places: tuple[tuple[slice, slice], ...]
@@ -132,7 +137,7 @@ class ColumnRuns:
 
     @classmethod
     def from_slices(cls, runs: tuple[slice, ...]) -> ColumnRuns:
-        """Place runs of columns one after the other."""
+        """Arrange contiguous ranges of columns one after the other."""
         places, done = [], 0
         for run in runs:
             places.append((run, slice(done, done + run.stop - run.start)))
@@ -140,14 +145,14 @@ class ColumnRuns:
         return cls(tuple(places), done)
 
     def full_rows(self, columns: int) -> bool:
-        """Whether full rows of a stack are copied before the columns are selected.
+        """Return whether full rows of a stack should be copied before columns are selected.
 
-        Contiguous memory is read fastest, unless most of it is not required.
+        Reading contiguous memory is faster, unless most of it is not required.
         """
         return columns <= FULL_ROW_RATIO * self.width
 
     def cut(self, plane: NDArray[Any], where: tuple[slice, ...]) -> NDArray[Any]:
-        """Return a copy of the columns in part of a plane, in native byte order."""
+        """Return a copy of the selected columns in part of a plane, in native byte order."""
         part = plane[where]
         native = part.dtype if part.dtype.isnative else part.dtype.newbyteorder("=")
         if part.ndim == 2 or part.strides[-1] != part.itemsize:
@@ -155,8 +160,8 @@ class ColumnRuns:
             for run, place in self.places:
                 out[..., place] = part[..., run]
             return out
-        # In a stack, each run of a row is copied as one item, many times faster than element by
-        # element; a single image does not gain from it.
+        # In a stack, each range of a row is copied as one large item, many times faster than pixel
+        # by pixel. For a single image this is not faster.
         if self.full_rows(part.shape[-1]):
             part = part.astype(native, order="C")
         out = np.empty((*part.shape[:-1], self.width), part.dtype)
@@ -169,26 +174,26 @@ class ColumnRuns:
 def align_rows(
     part: WeightedColumns, wavelength: NDArray[Any], within: slice
 ) -> tuple[slice, WeightedColumns, NDArray[np.float64], NDArray[np.float64]]:
-    """Restrict weights to the rows from the first to the last with a weight and a wavelength.
+    """Remove the rows at either end that have no pixel with both a weight and a wavelength.
 
     Parameters
     ----------
     part : WeightedColumns
         Weights in the rows `within`.
     wavelength : ndarray
-        Wavelength of each pixel in micron, shape (row, column). The weight of pixels without a
-        finite wavelength becomes 0.
+        Wavelength of each pixel in micron, shape (row, column). Pixels without a finite wavelength
+        get weight 0.
     within : slice
-        Rows of `part`.
+        Rows of the image that `part` covers.
 
     Returns
     -------
     rows : slice
-        The remaining rows.
+        Rows of the image that remain.
     part : WeightedColumns
-        Their weights.
+        Weights in the remaining rows.
     total, mean : ndarray
-        Sum of the weights and weighted mean wavelength of each row.
+        Sum of the weights and weighted mean wavelength in each remaining row.
     """
     window = ColumnRuns.from_slices(part.runs).cut(np.asarray(wavelength), (within,))
     finite = np.isfinite(window)
@@ -213,26 +218,26 @@ def align_rows(
 
 @dataclass(frozen=True, eq=False)
 class BoxPlan:
-    """Rows, weights, background regions and aperture correction of the extraction of an image.
+    """Rows, weights, background regions and aperture correction for extracting an image.
 
     Parameters
     ----------
     rows : slice
-        Rows from the first to the last with nonzero weights.
+        Rows of the image from the first to the last row with nonzero weights.
     source : WeightedColumns
         Weights of the aperture in these rows.
     total, wavelength : ndarray
-        Sum of the weights and weighted mean wavelength of each row, shape (row,).
+        Sum of the weights and weighted mean wavelength in each row, shape (row,).
     kept : ndarray of bool, optional
-        Rows with nonzero weights; None: all.
+        Mask of the rows with nonzero weights, shape (row,). If None, all rows have nonzero weights.
     limits : tuple of float
-        Mean inclusive limits of the aperture.
+        First and last column of the aperture, inclusive and averaged over the rows.
     background : Background, optional
-        The background to subtract.
+        Background to subtract.
     region : WeightedColumns, optional
-        Weights of the background regions.
+        Weights of the background regions in the same rows.
     correction : ApertureCorrection, optional
-        The aperture correction to apply.
+        Aperture correction to apply.
     """
 
     rows: slice
@@ -254,20 +259,20 @@ class BoxPlan:
         background_offset: float,
         correction: ApertureCorrection | None,
     ) -> BoxPlan:
-        """Plan the extraction of an image with the weights of a placed aperture.
+        """Plan the extraction of an image with given aperture weights.
 
         Parameters
         ----------
         image : SlitImage
-            The image.
+            Image to be extracted.
         weights : Weights
-            Weights of the aperture.
+            Aperture weights of the pixels.
         background : Background, optional
-            The background to subtract.
+            Background to subtract.
         background_offset : float
-            Shift of its regions in columns.
+            Shift of the background regions in columns.
         correction : ApertureCorrection, optional
-            The aperture correction to apply.
+            Aperture correction to apply.
 
         Raises
         ------
@@ -304,33 +309,54 @@ class BoxPlan:
 
     @cached_property
     def columns(self) -> ColumnRuns:
-        """Columns of the aperture, followed by those of the background regions."""
+        """Columns of the aperture, followed by the columns of the background regions."""
         return ColumnRuns.from_slices(
             self.source.runs + (() if self.region is None else self.region.runs)
         )
 
     @property
     def padding(self) -> int:
-        """Additional rows on either side of a block for the smoothing of the background."""
+        """Number of rows that background smoothing needs on either side of a block."""
         return 0 if self.background is None else self.background.smoothing_length // 2
 
-    def centroid(self) -> tuple[float, float]:
-        """Return column and row of the centroid of the weights."""
+    def centroid_source(self) -> Callable[[], tuple[float, float]]:
+        """Return a function that computes the column and row of the aperture weights' centroid.
+
+        It stores only sums of the weights, so that it does not keep the plan in memory.
+        """
         in_columns = self.source.values.sum(axis=0)
-        column = float(column_numbers(self.source.runs) @ in_columns / in_columns.sum())
-        row = float(np.arange(self.rows.start, self.rows.stop) @ self.total / self.total.sum())
-        return column, row
+        return partial(_centroid, self.source.runs, in_columns, self.rows, self.total)
+
+
+def _centroid(
+    runs: tuple[slice, ...],
+    in_columns: NDArray[np.float64],
+    rows: slice,
+    in_rows: NDArray[np.float64],
+) -> tuple[float, float]:
+    """Return column and row of the weights' centroid, computed from their sums.
+
+    `in_columns` are the sums over rows in the columns `runs`, `in_rows` the sums in each row.
+    """
+    column = float(column_numbers(runs) @ in_columns / in_columns.sum())
+    row = float(np.arange(rows.start, rows.stop) @ in_rows / in_rows.sum())
+    return column, row
 
 
 def block_steps(image: SlitImage, plan: BoxPlan) -> tuple[int, int]:
-    """Return the number of integrations and of rows of a block, within the memory of a run."""
+    """Return the numbers of integrations and rows that are processed at a time.
+
+    They are chosen so that a run uses at most `MEMORY_FRACTION` of the memory of the image.
+    """
     rows, width = plan.n_rows, plan.columns.width
     size, region_width = image.data.itemsize, 0 if plan.region is None else plan.region.width
-    # Memory left for blocks besides the permanent arrays: columns, wavelengths, totals, weights.
+    # Memory that remains for blocks after subtracting the permanent arrays (columns, wavelengths,
+    # sums of weights, weights).
     free = MEMORY_FRACTION * 6 * image.data.nbytes - _OVERHEAD
     free -= 16 * rows + plan.source.values.nbytes
     free -= 8 * len(COLUMNS) * rows * len(image.data) if image.is_stack else 8 * N_SUMS * rows
-    # Measured bytes per row: reading the planes, summing variances, fitting the background.
+    # Bytes per row (measured) in each step: reading the planes, summing variances, and fitting the
+    # background. The most demanding step limits the size of the blocks.
     double = 8 * max(plan.source.width, min(region_width, 24))
     steps = [2 * (size + 1) * width, (size + 1) * width + double]
     order = 0
@@ -342,7 +368,7 @@ def block_steps(image: SlitImage, plan: BoxPlan) -> tuple[int, int]:
         if plan.padding:
             steps.append(size * width + (4 * size + 2) * region_width)
     row_bytes = max(steps) + _ROW_BYTES + (0 if plan.source.uniform else 8 * plan.source.width)
-    if image.is_stack:  # variances are kept, and there may be many patterns of bad pixels
+    if image.is_stack:  # a stack keeps its variances, and may have many patterns of bad pixels
         row_bytes += 3 * size * width + (40 * (order + 1) ** 2 if order else 0)
         if plan.columns.full_rows(image.shape[1]):
             row_bytes += size * image.shape[1]

@@ -1,4 +1,4 @@
-"""Sums of a box extraction: pixels, flux, background, and their variances."""
+"""Sums over the aperture in a box extraction: pixels, flux, background and variances."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ __all__ = ["sum_box"]
 
 _VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 
-#: Columns in double precision: flux, surface brightness and background, each with its error and
-#: three variances; and the number of pixels.
+#: Columns in double precision: the number of pixels, and flux, surface brightness and background,
+#: each with its error and three variances.
 _FLOAT_COLUMNS = tuple(name for name in COLUMNS if name not in ("WAVELENGTH", "DQ"))
 
 
@@ -42,11 +42,11 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image or stack of integrations to extract.
     plan : BoxPlan
-        Plan of its extraction.
+        Rows, weights and corrections for this image.
     scale : float
-        Flux per unit of the sum of pixels.
+        Factor from a sum of pixels to a flux.
     """
     planes = {
         name: np.asarray(plane)  # slicing a memory map is slower than slicing an array
@@ -67,7 +67,7 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
             block = slice(start, min(start + row_step, rows))
             rows_without_background += _sum_block(image, planes, plan, part[..., block], at, block)
         factor = _factor(plan, part[PIXEL_SUM])
-        if first == 0:  # after the sums of a single image, which reduces the peak memory
+        if first == 0:  # allocated only after the first sums, to reduce the peak memory
             bright, flags = np.empty((5, *shape)), np.empty(shape, dtype=np.uint32)
         _scale(scale, factor, part, bright[(slice(None), *at)], flags[at])
     numbers = (*sums[FLUX_SUMS], *bright, *sums[BACKGROUND_SUMS], sums[PIXEL_SUM])
@@ -76,18 +76,18 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """Pixels of a block: columns of the aperture, followed by those of the background.
+    """Pixels of a block of rows, with the aperture's columns before the background's columns.
 
     Parameters
     ----------
     planes : dict of ndarray
-        Planes of the image.
+        Data, errors, variances and DQ of the whole image.
     where : tuple of slice
-        Integrations, for a stack, and rows of the block.
+        Integrations (only for a stack) and rows of the block.
     columns : ColumnRuns
         Columns of the block.
     kept : dict of ndarray
-        Variances of a stack that `read` keeps for `variance`.
+        Variances of a stack, which `read` stores so that `variance` need not read them again.
     """
 
     planes: dict[str, NDArray[Any]]
@@ -96,9 +96,9 @@ class _Window:
     kept: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def read(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Return the data, and the mask of infinite variances, None if there are none.
+        """Return the data and the mask of pixels with infinite variances (None if none has).
 
-        The data are NaN in lost pixels: NaN in any plane, or DQ bit 0.
+        The data are set to NaN in lost pixels, which are NaN in any plane or have DQ bit 0.
         """
         data = self.columns.cut(self.planes["data"], self.where)
         bad = np.isnan(data)
@@ -109,14 +109,14 @@ class _Window:
             values = self.columns.cut(plane, self.where)
             mask = np.isfinite(values)
             n_not_finite = mask.size - np.count_nonzero(mask)
-            if n_not_finite:  # rare
+            if n_not_finite:  # this is rare
                 np.isnan(values, out=mask)
                 bad |= mask
                 if n_not_finite > np.count_nonzero(mask) and name != "err":
                     mask = np.isinf(values)
                     infinite = mask if infinite is None else infinite | mask
             if values.ndim == 3 and name != "err":
-                self.kept[name] = values  # small compared to a stack, and slow to read twice
+                self.kept[name] = values  # small compared to the stack, and slow to read again
             del values, mask
         if "dq" in self.planes:
             flags = self.columns.cut(self.planes["dq"], self.where)
@@ -128,7 +128,7 @@ class _Window:
         return data, infinite
 
     def variance(self, name: str, inner: slice) -> NDArray[Any] | None:
-        """Return a variance in the inner rows of the block; None if the image has none."""
+        """Return a variance plane in rows `inner` of the block, None if the image lacks it."""
         if name in self.kept:
             return self.kept.pop(name)[..., inner, :]
         if name not in self.planes:
@@ -146,10 +146,11 @@ def _sum_block(
     at: tuple[slice, ...],
     block: slice,
 ) -> int:
-    """Sum a block of rows, and return its number of rows without background.
+    """Sum a block of rows, and return the number of its rows without background.
 
-    `sums` are those of the pixels; of the data minus background, with the variances of the data;
-    and of the background, with its variances. Arrays are deleted early to reduce the peak memory.
+    The results are written to `sums`: the sum of pixels, the flux (data minus background) with the
+    variances from the data, and the background with its variances. Arrays are deleted early to
+    reduce the peak memory.
     """
     rows = slice(plan.rows.start + block.start, plan.rows.start + block.stop)
     wide = slice(max(rows.start - plan.padding, 0), min(rows.stop + plan.padding, image.shape[0]))
@@ -166,7 +167,8 @@ def _sum_block(
             smoothed = plan.background.smooth(data[..., split:])[..., inner, :]
             data = data[..., inner, :]
             infinite = None if infinite is None else infinite[..., inner, :]
-        invalid = np.isfinite(data)  # in all columns: NumPy buffers operations on part of them
+        # NumPy would buffer an operation on part of the columns, hence all columns are used.
+        invalid = np.isfinite(data)
         np.logical_not(invalid, out=invalid)
         if infinite is not None:
             invalid |= infinite
@@ -176,14 +178,14 @@ def _sum_block(
     source = data[..., :split]
     rows_without_background = 0
     if fit is not None and np.count_nonzero(fit.empty):
-        # Rows whose aperture has no pixel either do not count.
+        # Rows without a valid pixel in the aperture are not counted because they have no flux.
         rows_without_background = int(
             np.count_nonzero(fit.empty & np.isfinite(source).any(axis=-1))
         )
     if fit is not None and fit.level is not None:
         with np.errstate(invalid="ignore"):
             source -= fit.level[..., np.newaxis]
-    excluded = np.isfinite(data)  # in all columns: see above
+    excluded = np.isfinite(data)  # in all columns for the same reason as `invalid`
     np.logical_not(excluded, out=excluded)
     source_excluded = excluded[..., :split]
     if not plan.source.full:
@@ -230,7 +232,10 @@ def _sum_variances(
     gain: NDArray[np.float64] | None,
     sums: NDArray[np.float64],
 ) -> None:
-    """Sum the variances of flux and background; `gain` is the squared response of the latter."""
+    """Sum the variances of flux and background over the pixels of a block.
+
+    `gain` is the squared response of the background to each pixel of its regions.
+    """
     split = weights.shape[-1]
     squared = weights**2
     for in_flux, in_back, name in zip(
@@ -255,7 +260,7 @@ def _fit_background(
     smoothed: NDArray[Any] | None,
     block: slice,
 ) -> BackgroundFit:
-    """Fit the background of a block to the columns that follow those of the aperture."""
+    """Fit the background of a block to the pixels of the background regions."""
     assert plan.background is not None
     assert plan.region is not None
     split = plan.source.width
@@ -271,14 +276,18 @@ def _fit_background(
 
 
 def _factor(plan: BoxPlan, pixels: NDArray[np.float64]) -> NDArray[np.float64] | float:
-    """Return the aperture correction, evaluated for the remaining pixels as in the pipeline."""
+    """Return the aperture correction of each row, 1 if none is applied.
+
+    As in the pipeline, it is evaluated for the sum of weights that excludes lost pixels.
+    """
     if plan.correction is None:
         return 1.0
     if pixels.ndim == 1:
         return plan.correction(plan.wavelength, pixels)
     size = plan.total[:1] if plan.source.uniform else plan.total
     factor = np.array(np.broadcast_to(plan.correction(plan.wavelength, size), pixels.shape))
-    incomplete = np.nonzero(plan.total - pixels > NO_PIXELS)  # a few spectra of a stack
+    # Usually only a few rows in a stack have lost pixels.
+    incomplete = np.nonzero(plan.total - pixels > NO_PIXELS)
     factor[incomplete] = plan.correction(plan.wavelength[incomplete[-1]], pixels[incomplete])
     return factor
 
@@ -290,7 +299,7 @@ def _scale(
     bright: NDArray[np.float64],
     flags: NDArray[np.uint32],
 ) -> None:
-    """Scale sums to flux and mean background in place; fill surface brightness and DQ."""
+    """Convert sums to flux and mean background in place, and fill surface brightness and DQ."""
     pixels, flux, back = sums[PIXEL_SUM], sums[FLUX_SUMS], sums[BACKGROUND_SUMS]
     flux[2:] += back[2:]
     none = pixels <= NO_PIXELS
@@ -311,7 +320,8 @@ def _scale(
     back[0] /= area
     back[2:] /= area
     back[2:] /= area
-    with np.errstate(invalid="ignore"):  # negative variances, about which `BoxExtractor` warns
+    # `BoxExtractor` warns about negative variances, whose square root is NaN.
+    with np.errstate(invalid="ignore"):
         for _, error, poisson, rnoise, flat in (flux, bright, back):
             np.add(poisson, rnoise, out=error)
             error += flat
@@ -319,12 +329,12 @@ def _scale(
 
 
 def _axis(image: SlitImage) -> NDArray[np.float64]:
-    """Return the coordinate of background polynomials: -1 to 1 over the columns."""
+    """Return the coordinate for background polynomials, from -1 to 1 across the image's columns."""
     return np.linspace(-1.0, 1.0, image.shape[1])
 
 
 def _basis(image: SlitImage, part: WeightedColumns, terms: int) -> NDArray[np.float64]:
-    """Return powers of the coordinate of background polynomials, shape (column, terms)."""
+    """Return the powers of the background polynomials' coordinate, shape (column, terms)."""
     if terms == 1:
         return np.ones((part.values.shape[1], 1))
     return np.vander(_axis(image)[column_numbers(part.runs)], terms, increasing=True)

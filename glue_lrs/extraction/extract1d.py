@@ -1,4 +1,4 @@
-"""Extract1D: the recipe of an extraction, SlitImage -> Extraction."""
+"""Extract1D: the recipe of an extraction, which turns a SlitImage into an Extraction."""
 
 from __future__ import annotations
 
@@ -37,60 +37,62 @@ __all__ = ["Extract1D"]
 
 @dataclass(frozen=True, kw_only=True)
 class Extract1D:
-    """Recipe of an extraction of MIRI LRS spectra, equal to the JWST pipeline's ``extract_1d``.
+    """Recipe for extracting MIRI LRS spectra, equal to the JWST pipeline's ``extract_1d``.
 
-    An operator: ``extract(image)`` gives a specutils spectrum, ``extract.run(image)`` all columns.
+    ``extract(image)`` returns a specutils spectrum, and ``extract.run(image)`` all columns.
 
     Parameters
     ----------
     aperture : Aperture
-        The pixels to sum over.
+        Pixels to sum over.
     background : Background, optional
-        The background to subtract.
+        Regions and fit of the background to subtract. If None, nothing is subtracted.
     aperture_correction : ApertureCorrection, optional
         Factors that account for point-source flux outside the aperture.
     use_source_posn : bool, optional
-        Whether the aperture moves to the position of the source by header and WCS. None: as the
-        pipeline does when its step parameter is not given: `reference_source_posn`, and never for a
-        source that is not a point source.
+        Whether the aperture moves to the position of the source from header and WCS. If None, this
+        is decided as in the pipeline when its step parameter is not given: `reference_source_posn`
+        applies to point sources, and the aperture does not move for other sources.
     reference_source_posn : bool, optional
-        ``use_source_posn`` of the reference. None: True for the slit, False for slitless images.
+        Value of ``use_source_posn`` in the EXTRACT1D reference file. If None, it is True for the
+        slit and False for slitless images.
     position_offset : float
         Additional shift of aperture, background and trace in columns.
     subtract_background : bool, optional
-        False ignores `background`.
+        Whether `background` is subtracted. If None, it is subtracted if given.
     apply_apcorr : bool
-        False ignores `aperture_correction`.
+        Whether `aperture_correction` is applied.
     fixed_background : bool
-        Departure from the pipeline: background regions stay when the aperture moves. The pipeline
-        moves them along, even off the image.
+        Whether the background regions stay when the aperture moves. This option departs from the
+        pipeline, which moves them with the aperture, even off the image.
     max_lost : float, optional
-        Departure from the pipeline: rows in which bad pixels remove more than this fraction of the
-        aperture's weight are masked (DQ bit 0). Their values are kept.
+        Rows in which bad pixels remove more than this fraction of the aperture's weight are masked
+        (DQ bit 0), but keep their values. This option departs from the pipeline.
     extraction_type : {"box", "optimal"}
         Whether the pixels of the aperture are summed, or weighted with the profile of a point
         source. An optimal extraction uses the aperture only to select the source, and has no
         aperture correction.
     psf : PSFProfile, optional
-        The PSF reference, for optimal extraction or `bad_pixels`.
+        Profile from a PSF reference file, for optimal extraction or `bad_pixels`.
     optimal_mode : {"pipeline", "psf", "learned"}, optional
-        Arithmetic of an optimal extraction. ``"pipeline"``: that of the pipeline, with its defects
-        (`~glue_lrs.extraction.pipeline_optimal.PipelineOptimalExtractor`). The others are
-        departures from it (`~glue_lrs.extraction.optimal.OptimalExtractor`): ``"psf"`` uses the
-        profile of `psf`, ``"learned"`` fits one to the image. None: ``"pipeline"`` with a `psf`,
-        which the pipeline always has, and ``"learned"`` without.
+        Algorithm for an optimal extraction. With ``"pipeline"``, it is the pipeline's algorithm
+        with its defects (`~glue_lrs.extraction.pipeline_optimal.PipelineOptimalExtractor`). The
+        other modes depart from the pipeline (`~glue_lrs.extraction.optimal.OptimalExtractor`):
+        ``"psf"`` uses the profile `psf`, and ``"learned"`` fits a profile to the image. If None,
+        the mode is ``"pipeline"`` with a `psf` and ``"learned"`` without.
     model_nod_pair : bool
-        Whether an optimal extraction fits the negative traces of other nods.
+        Whether an optimal extraction fits the negative traces that subtracting other nods leaves.
     optimize_psf_location : bool
         Whether an optimal extraction fits the position of the source.
     bad_pixels : {"profile"}, optional
-        Departure from the pipeline: the flux of bad pixels in a box is restored from the profile,
-        that of `psf` or a fitted one. An optimal extraction always does that.
+        With ``"profile"``, a box extraction restores the flux on bad pixels from `psf` or, without
+        it, from a fitted profile. This option departs from the pipeline. An optimal extraction
+        always corrects for bad pixels.
     id : str, optional
-        EXP_TYPE or slit name of the reference's entry.
+        EXP_TYPE or slit name of the aperture in the EXTRACT1D reference file.
     references : tuple of (str, str or None)
-        Names of the reference files: ``extract1d``, ``apcorr`` and ``psf``. They are passed on to
-        the provenance and do not count when operators are compared.
+        Names of the reference files with the keys ``extract1d``, ``apcorr`` and ``psf``. They are
+        recorded in the provenance, and ignored when recipes are compared.
 
     Raises
     ------
@@ -131,7 +133,7 @@ class Extract1D:
         ):
             optional_bool(key, getattr(self, key))
         check_profile_options(self)
-        # The recorded names must be those of the references in use.
+        # The recorded names must belong to the references that are used.
         recorded = dict(self.references)
         for key, used in (("apcorr", self.aperture_correction), ("psf", self.psf)):
             if used is not None:
@@ -150,41 +152,44 @@ class Extract1D:
         psf: str | PathLike[str] | PSFProfile | None = None,
         **overrides: Any,
     ) -> Extract1D:
-        """Return the recipe of an EXTRACT1D reference.
+        """Return the recipe that an EXTRACT1D reference file defines.
 
         Parameters
         ----------
         reference : str, path-like, dict, Reference or None
-            A JSON file, its content, or None for the built-in defaults (`Reference.default`).
+            JSON file, content of such a file, or None for the built-in defaults
+            (`Reference.default`).
         exp_type : str
-            EXP_TYPE of the images (``image.exp_type``), which selects the aperture: see
-            `Reference.entry`.
+            EXP_TYPE of the images (``image.exp_type``), by which `Reference.entry` selects the
+            aperture.
         apcorr : str, path-like, ApertureCorrection or None
-            An APCORR reference. From a file, the row for SUBARRAY FULL is used for the slit and
-            that for SLITLESSPRISM for slitless exposures; for other subarrays give
+            APCORR reference. If it is a file, the row with SUBARRAY FULL is used for the slit, and
+            the row with SLITLESSPRISM for slitless exposures. For other subarrays, give
             ``ApertureCorrection.read(path, subarray=...)``.
         psf : str, path-like, PSFProfile or None
-            A PSF reference, for ``extraction_type="optimal"``. From a file, the first profile whose
-            APERTURE is `exp_type` or any is used; for others give ``PSFProfile.read(path, name)``.
+            PSF reference, for ``extraction_type="optimal"``. If it is a file, the first profile is
+            used whose APERTURE is `exp_type` or "ANY". For other profiles, give
+            ``PSFProfile.read(path, name)``.
         **overrides
             ``subtract_background``, ``apply_apcorr``, ``use_source_posn``, ``position_offset``,
             ``smoothing_length``, ``bkg_fit``, ``bkg_order``, ``extraction_type``,
-            ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters of
-            these names: None leaves the choice to the reference, ``use_source_posn`` also works for
-            extended sources, and ``bkg_fit`` may be "mean". ``fixed_background``, ``max_lost``,
-            ``optimal_mode`` and ``bad_pixels`` are those of `Extract1D`. Any other key of an
-            EXTRACT1D aperture replaces the reference's; None removes it.
+            ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
+            the same names. With None, the reference file decides. ``use_source_posn`` also works
+            for extended sources, and ``bkg_fit`` may be "mean". ``fixed_background``, ``max_lost``,
+            ``optimal_mode`` and ``bad_pixels`` are parameters of `Extract1D`. Any other key must be
+            a key of an EXTRACT1D aperture; its value replaces the value in the reference file, and
+            None removes the key.
 
         Returns
         -------
         Extract1D
-            The operator.
+            Recipe with the aperture and background from the reference file.
 
         Raises
         ------
         ReferenceFileError
-            If the reference cannot be read, has no aperture for the exposure type, or a key or its
-            value is wrong.
+            If the EXTRACT1D reference file cannot be read or has no aperture for the exposure type,
+            or if a key or a value is wrong.
         CorrectionError
             If the APCORR reference cannot be used.
         ProfileError
@@ -193,12 +198,16 @@ class Extract1D:
         Warns
         -----
         LRSWarning
-            If there is no aperture correction (unless ``apply_apcorr=False``), or parameters of the
-            background are given and the reference has none.
+            If there is no aperture correction (unless ``apply_apcorr=False``), or if background
+            parameters are given but the reference file has no background.
         """
-        return cls(
-            **arguments_from_reference(reference, exp_type, apcorr=apcorr, psf=psf, **overrides)
+        arguments, warnings = arguments_from_reference(
+            reference, exp_type, apcorr=apcorr, psf=psf, **overrides
         )
+        recipe = cls(**arguments)
+        for warning in warnings:
+            warn(warning)
+        return recipe
 
     @classmethod
     def from_parameters(
@@ -209,23 +218,26 @@ class Extract1D:
         psf: str | PathLike[str] | PSFProfile | None = None,
         references: Mapping[str, str | None] | None = None,
     ) -> Extract1D:
-        """Return the recipe that `parameters` describes: equal to the one they came from.
+        """Restore a recipe from its recorded parameters.
+
+        The result is equal to the original recipe.
 
         Parameters
         ----------
         parameters : mapping
-            `parameters` of an operator, or ``meta["glue_lrs"]["parameters"]`` of a spectrum.
+            Attribute `parameters` of a recipe, or ``meta["glue_lrs"]["parameters"]`` from a
+            spectrum.
         apcorr : str, path-like, ApertureCorrection or None
-            The aperture correction, as for `from_reference`.
+            Aperture correction, given as for `from_reference`.
         psf : str, path-like, PSFProfile or None
-            The PSF reference, as for `from_reference`.
+            PSF reference, given as for `from_reference`.
         references : mapping, optional
-            Names of the reference files, to be passed on.
+            Names of the reference files, to be recorded in the provenance.
 
         Returns
         -------
         Extract1D
-            The operator.
+            Recipe with these parameters.
 
         Raises
         ------
@@ -237,37 +249,39 @@ class Extract1D:
         )
 
     def to_reference(self, image: SlitImage | None = None, *, strict: bool = True) -> Reference:
-        """Return the EXTRACT1D reference with which the pipeline does what this recipe does.
+        """Return an EXTRACT1D reference with which the pipeline reproduces this recipe.
 
-        With default step parameters, the same APCORR reference and this one given by
-        ``override_extract1d``, ``extract_1d`` gives the same spectrum: step parameters are absorbed
-        into the aperture.
+        The pipeline step ``extract_1d`` gives the same spectrum if it is run with this reference as
+        ``override_extract1d``, the same APCORR reference, and default step parameters. This is
+        possible because the effects of the step parameters are included in the aperture limits.
 
         Parameters
         ----------
         image : SlitImage, optional
-            The image that the reference is for. It gives the position of the source, so that an
-            offset from it, fixed background regions, and ``use_source_posn`` for a source that is
-            not a point source can be absorbed into the limits as well.
+            Image for which the reference is to be valid. Its source position is needed to include
+            a position offset, fixed background regions, or ``use_source_posn`` for a source that is
+            not a point source in the limits.
         strict : bool
-            Whether to raise if something cannot be expressed; otherwise it is omitted, with a
-            warning.
+            Whether to raise an error for parameters that the reference cannot express. If False,
+            they are omitted with a warning.
 
         Returns
         -------
         Reference
-            With one aperture.
+            Reference with one aperture.
 
         Raises
         ------
         ReferenceFileError
-            If something cannot be expressed. The message names the step parameter to use instead.
+            If `strict` is True and the reference cannot express a parameter. The message names the
+            step parameter to use instead.
 
         Warns
         -----
         LRSWarning
-            If `strict` is False and something was omitted; if it holds for point sources only; if
-            there is `max_lost`, which changes no value but the mask.
+            If `strict` is False and a parameter was omitted, if the reference is valid for point
+            sources only, or if the recipe has a `max_lost`. The latter is always omitted because it
+            changes only the mask.
         """
         return export_reference(
             self.aperture,
@@ -280,7 +294,7 @@ class Extract1D:
         )
 
     def _inexpressible(self, image: SlitImage | None) -> list[str]:
-        """List parameters that no reference can express; warn of `max_lost`."""
+        """List the parameters that no reference can express, and warn if `max_lost` is set."""
         found = []
         if not self.apply_apcorr and (image is None or image.is_point_source):
             found.append("apply_apcorr=False (run the step with --apply_apcorr=false)")
@@ -305,45 +319,45 @@ class Extract1D:
         Parameters
         ----------
         image : SlitImage or `~specutils.Spectrum`
-            An image, a stack of them, or a spectrum read with ``format="lrs-s2d"``.
+            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
 
         Returns
         -------
         `~specutils.Spectrum`
-            Flux in Jy (DN/s without photometric calibration), wavelength ascending in micron,
-            standard deviations, mask, meta: see `Extraction.to_spectrum`.
+            Spectrum with flux in Jy (DN/s without photometric calibration), ascending wavelengths
+            in micron, 1-sigma errors, mask and meta, as described in `Extraction.to_spectrum`.
 
         Raises
         ------
         LRSError
-            As `run`.
+            Under the same conditions as in `run`.
         """
         return self.run(image).to_spectrum()
 
     def run(self, image: SlitImage | Spectrum) -> Extraction:
-        """Extract all columns.
+        """Extract all columns of the spectrum.
 
         Parameters
         ----------
         image : SlitImage or `~specutils.Spectrum`
-            An image, a stack of them, or a spectrum read with ``format="lrs-s2d"``.
+            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
 
         Returns
         -------
         Extraction
-            The 18 columns, of shape (n_wave,), or (integration, n_wave) for a stack; rows without
-            a wavelength or without any pixel of the aperture are omitted.
+            The 18 columns, shape (n_wave,), or (integration, n_wave) for a stack. Rows without a
+            wavelength or without any pixel of the aperture are omitted.
 
         Raises
         ------
         ApertureError
             If the aperture or the background has no pixel on the image.
         CorrectionError
-            If the aperture correction belongs to another subarray.
+            If the aperture correction is for a different subarray.
         ProductError
-            If the image cannot be extracted: no PIXAR_SR, nothing but NaN.
+            If the image cannot be extracted, for example without PIXAR_SR or with only NaN.
         ProfileError
-            If a profile is to be fitted, and there is too little light.
+            If a profile must be fitted, but the source is too faint for this.
 
         Warns
         -----
@@ -358,25 +372,25 @@ class Extract1D:
             return self._recorded(extractor_for(self, image).run(image))
 
     def fit(self, image: SlitImage | Spectrum) -> OptimalResult:
-        """Extract optimally, and keep the model.
+        """Run an optimal extraction, and return the fitted model as well.
 
         Parameters
         ----------
         image : SlitImage or `~specutils.Spectrum`
-            An image, a stack of them, or a spectrum read with ``format="lrs-s2d"``.
+            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
 
         Returns
         -------
         OptimalResult
-            ``extractions[0]`` is the result of `run`; with the profile, the trace, the rejected
-            pixels, the model and the residual.
+            Result of the fit, with the profile, the trace, the rejected pixels, the model and the
+            residual. Its ``extractions[0]`` is equal to the result of `run`.
 
         Raises
         ------
         ReferenceFileError
             If `mode` is neither ``"psf"`` nor ``"learned"``.
         LRSError
-            As `run`.
+            Under the same conditions as in `run`.
         """
         if self.mode not in ("psf", "learned"):
             raise ReferenceFileError(
@@ -389,29 +403,31 @@ class Extract1D:
         first, *others = result.extractions
         return replace(result, extractions=(self._recorded(first), *others))
 
-    def fit_model(self, image: SlitImage) -> OptimalResult:
-        """Fit a model of the source that this recipe is about, whatever its extraction type.
+    def fit_model(self, image: SlitImage | Spectrum) -> OptimalResult:
+        """Fit a model of the source that this recipe extracts, also if it is a box extraction.
 
         Parameters
         ----------
         image : SlitImage
-            An image or a stack of them.
+            Image or stack of integrations to fit.
 
         Returns
         -------
         OptimalResult
-            The fit of `glue_lrs.extraction.factory.optimal_for`.
+            Fit by the extractor that `glue_lrs.extraction.factory.optimal_for` returns.
 
         Raises
         ------
         LRSError
-            If nothing can be fitted: see `glue_lrs.extraction.optimal.OptimalExtractor.fit`.
+            If the fit fails, as described in
+            `glue_lrs.extraction.optimal.OptimalExtractor.fit`.
         """
+        image = SlitImage.from_any(image)
         with named_as_in_recipe(self, image):
             return optimal_for(self, image).fit(image)
 
     def _recorded(self, extraction: Extraction) -> Extraction:
-        """Return an extraction whose provenance holds the parameters of this recipe."""
+        """Return an extraction with the parameters of this recipe in its provenance."""
         if extraction.provenance is None:
             return extraction
         provenance = extraction.provenance.changed(
@@ -421,28 +437,28 @@ class Extract1D:
 
     @property
     def mode(self) -> Literal["box", "pipeline", "psf", "learned"]:
-        """Kind of extraction: a box, or one of the modes of optimal extraction."""
+        """Kind of extraction, either ``"box"`` or the mode of the optimal extraction."""
         return extraction_mode(self.extraction_type, self.optimal_mode, self.psf is not None)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """All parameters, ready for JSON: those of ``reference``, ``step`` and ``options``.
+        """All parameters as JSON values, grouped into ``reference``, ``step`` and ``options``.
 
-        ``reference`` has the keys of an EXTRACT1D entry, ``step`` the pipeline's step parameters,
-        ``options`` the parameters that the pipeline does not have.
+        ``reference`` contains the keys of an EXTRACT1D aperture, ``step`` the pipeline's step
+        parameters, and ``options`` the parameters that the pipeline does not have.
         """
         return recorded_parameters(self)
 
     @property
     def subtracted_background(self) -> Background | None:
-        """The background that is subtracted; None if `subtract_background` is False."""
+        """Background that is subtracted, or None if `subtract_background` is False."""
         return None if self.subtract_background is False else self.background
 
     # --- placement ---------------------------------------------------------------------------
 
     @property
     def placement_rule(self) -> PlacementRule:
-        """The rule by which the aperture follows the source."""
+        """Rule by which the aperture follows the source."""
         return PlacementRule(
             use_source_posn=self.use_source_posn,
             reference_source_posn=self.reference_source_posn,
@@ -451,7 +467,7 @@ class Extract1D:
         )
 
     def positions(self, image: SlitImage) -> bool:
-        """Whether the aperture moves to the source on this image."""
+        """Return whether the aperture moves to the source on this image."""
         return self.placement_rule.follows_source(image)
 
     def place(self, image: SlitImage, notes: list[LRSWarning] | None = None) -> Placement:
@@ -460,14 +476,14 @@ class Extract1D:
         Parameters
         ----------
         image : SlitImage
-            The image.
+            Image on which the aperture is placed.
         notes : list of LRSWarning, optional
-            Notes are appended to it.
+            List to which warnings about the placement are appended.
 
         Returns
         -------
         Placement
-            Offsets and trace.
+            Offsets and trace that define the position of the aperture.
         """
         return self.placement_rule.place(self.aperture, image, notes)
 
@@ -477,18 +493,18 @@ class Extract1D:
         Parameters
         ----------
         image : SlitImage
-            An image or a stack of them.
+            Image or stack of integrations on which the aperture is placed.
         placement : Placement
-            Result of `place` for it.
+            Result of `place` for this image.
 
         Returns
         -------
         Weights
-            Fractions of pixels inside the aperture.
+            Fraction of each pixel that is inside the aperture.
 
         Raises
         ------
         ApertureError
-            If it has no pixel on the image.
+            If the aperture has no pixel on the image.
         """
         return aperture_weights(self.aperture, image, placement)

@@ -1,9 +1,10 @@
-"""Factory: the extractor of a recipe (box, corrected box, optimal, pipeline optimal)."""
+"""Factory that builds the extractor for a recipe (box, corrected box, optimal or pipeline)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -29,17 +30,17 @@ def extractor_for(recipe: Extract1D, image: SlitImage) -> Extractor:
     Parameters
     ----------
     recipe : Extract1D
-        The recipe.
+        Recipe of the extraction.
     image : SlitImage
-        The image, which determines the position of an optimal extraction.
+        Image to be extracted, which determines the source position for an optimal extraction.
 
     Returns
     -------
     BoxExtractor, CorrectedBoxExtractor, OptimalExtractor or PipelineOptimalExtractor
-        Ready to run on this image.
+        Extractor that can be run on this image.
     """
     if recipe.mode == "pipeline":
-        assert recipe.psf is not None  # as `check_profile_options` requires
+        assert recipe.psf is not None  # guaranteed by `check_profile_options`
         background = recipe.subtracted_background
         forced = background is None and recipe.subtract_background
         return PipelineOptimalExtractor(
@@ -66,23 +67,23 @@ def extractor_for(recipe: Extract1D, image: SlitImage) -> Extractor:
 
 
 def optimal_for(recipe: Extract1D, image: SlitImage) -> OptimalExtractor:
-    """Build the optimal extraction of the source that a recipe is about.
+    """Build the extractor for an optimal extraction of the same source as in a recipe.
 
-    That is the source at the header's position if the aperture moves there, else the one inside the
-    aperture.
+    If the recipe moves the aperture to the position in the header, the source there is extracted,
+    else the source inside the aperture.
 
     Parameters
     ----------
     recipe : Extract1D
-        The recipe.
+        Recipe of a box extraction or an optimal extraction.
     image : SlitImage
-        The image, which determines the position of the aperture.
+        Image to be extracted, which determines the position of the aperture.
 
     Returns
     -------
     OptimalExtractor
-        With the profile of the recipe or, in mode "learned", one fitted to the image; with its
-        background as a polynomial that is fitted together with the source.
+        Extractor with the recipe's profile or, in mode "learned", a profile that is fitted to the
+        image. The recipe's background becomes a polynomial that is fitted together with the source.
     """
     return OptimalExtractor(
         profile=None if recipe.mode == "learned" else recipe.psf,
@@ -96,7 +97,7 @@ def optimal_for(recipe: Extract1D, image: SlitImage) -> OptimalExtractor:
 
 @contextmanager
 def named_as_in_recipe(recipe: Extract1D, image: SlitImage) -> Iterator[None]:
-    """Re-raise `SourceError` with the parameter names of `Extract1D`."""
+    """Context manager that replaces parameter names in a `SourceError` by those of `Extract1D`."""
     try:
         yield
     except SourceError as error:
@@ -104,7 +105,7 @@ def named_as_in_recipe(recipe: Extract1D, image: SlitImage) -> Iterator[None]:
         if hint is not None:
             names = {"fit_position": "optimize_psf_location"}
             settings = (Setting(names.get(s.name, s.name), s.value) for s in hint.settings)
-            hint = Hint(hint.template, tuple(settings))
+            hint = replace(hint, settings=tuple(settings))
         if not recipe.positions(image) and _position(recipe, image) is not None:
             text += (
                 "; this is the middle of the aperture, which stays where it is: expected "
@@ -112,11 +113,11 @@ def named_as_in_recipe(recipe: Extract1D, image: SlitImage) -> Iterator[None]:
             )
             moved = Hint.to("{} moves it to the source", use_source_posn=True)
             hint = moved if hint is None else hint.joined(moved)
-        raise SourceError(text, subject=error.subject, hint=hint) from None
+        raise SourceError(text, subject=error.subject, hint=hint, values=error.values) from None
 
 
 def _background_order(recipe: Extract1D) -> int | Literal["auto"] | None:
-    """Order of the background's polynomial in an optimal extraction."""
+    """Return the order of the background polynomial that an optimal extraction fits."""
     if recipe.subtract_background is False:
         return None
     if recipe.background is None:
@@ -125,12 +126,15 @@ def _background_order(recipe: Extract1D) -> int | Literal["auto"] | None:
 
 
 def _position(recipe: Extract1D, image: SlitImage) -> tuple[float] | None:
-    """Mean column of the aperture in the middle row; None where the source position is used."""
+    """Return the mean column of the aperture in the middle row.
+
+    Returns None if the source position from the header is used instead.
+    """
     if recipe.positions(image) and recipe.position_offset == 0.0:
         return None
     rows = np.flatnonzero(np.isfinite(image.wavelength).any(axis=1))
     if rows.size == 0:
-        return None  # the extraction raises the error
+        return None  # the extraction will raise an error
     row = int(rows[rows.size // 2])
     weights = aperture_weights(recipe.aperture, image, recipe.place(image))
     inside = min(max(row, weights.rows.start), weights.rows.stop - 1) - weights.rows.start

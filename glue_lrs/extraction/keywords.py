@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SpectrumKeywords", "integration_times", "position_record"]
 
-#: Time columns of an x1dints and the columns of INT_TIMES that they are copied from.
+#: Time columns in x1dints files, and the columns in the INT_TIMES table from which they are copied.
 _TIMES = {
     "MJD-BEG": "int_start_MJD_UTC",
     "MJD-AVG": "int_mid_MJD_UTC",
@@ -31,7 +31,7 @@ _TIMES = {
 
 
 def position_record(placement: Placement) -> dict[str, Any]:
-    """Return a placement as plain values for the provenance."""
+    """Return a dict of the placement's offsets and source position for the provenance."""
     record: dict[str, Any] = {
         "offset": placement.offset,
         "background_offset": placement.background_offset,
@@ -44,7 +44,10 @@ def position_record(placement: Placement) -> dict[str, Any]:
 
 
 def integration_times(image: SlitImage) -> Table | None:
-    """Return INT_NUM, SEGMENT and the times of each integration of a stack, named as in x1dints."""
+    """Return a table of INT_NUM, SEGMENT and the times of each integration of a stack.
+
+    The columns are named as in x1dints files. Unknown times are NaN.
+    """
     if not image.is_stack:
         return None
     number = image.data.shape[0]
@@ -64,19 +67,21 @@ def integration_times(image: SlitImage) -> Table | None:
 
 @dataclass(frozen=True, eq=False)
 class SpectrumKeywords:
-    """Cards of the EXTRACT1D extension, computed on demand as SLIT_RA and SLIT_DEC need the WCS.
+    """Header cards for the EXTRACT1D extension of a spectrum.
 
-    It must not hold the image: a spectrum would keep a whole stack, or an open file, alive.
+    They are computed on demand because SLIT_RA and SLIT_DEC require the WCS. This object must not
+    refer to the image, because a spectrum would otherwise keep the pixels of a whole stack in
+    memory, or a file open.
 
     Parameters
     ----------
     slit_name, source_type, spectral_order, dispaxis, header, wcs_source
-        Those of the image.
+        Attributes of the image.
     limits : tuple of float
-        First and last column of the aperture.
+        First and last column of the aperture, counted from 0.
     rows : tuple of int
-        First and last row of the spectrum.
-    centroid : tuple of float, or callable that returns one
+        First and last row of the spectrum, counted from 0.
+    centroid : tuple of float, or callable that returns such a tuple
         Column and row of the weights' centroid, where SLIT_RA and SLIT_DEC are evaluated.
     """
 
@@ -99,7 +104,7 @@ class SpectrumKeywords:
         rows: tuple[int, int],
         centroid: tuple[float, float] | Callable[[], tuple[float, float]],
     ) -> SpectrumKeywords:
-        """Return the cards of a spectrum of an image."""
+        """Return the cards for a spectrum that was extracted from an image."""
         return cls(
             image.slit_name,
             image.source_type,
@@ -114,7 +119,7 @@ class SpectrumKeywords:
 
     @property
     def cards(self) -> dict[str, Any]:
-        """The cards that do not need the WCS; the viewers read them without loading it."""
+        """Cards that do not require the WCS, so that the viewers can read them fast."""
         cards: dict[str, Any] = {"SLTNAME": self.slit_name}
         if self.source_type:
             cards["SRCTYPE"] = self.source_type
@@ -132,7 +137,7 @@ class SpectrumKeywords:
         return cards
 
     def __call__(self) -> dict[str, Any]:
-        """Return all cards."""
+        """Return all cards, including those that require the WCS."""
         cards = self.cards
         wcs = load_wcs(self.wcs_source)
         if wcs is not None:

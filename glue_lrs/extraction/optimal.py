@@ -1,12 +1,13 @@
 """OptimalExtractor: optimal extraction of point sources.
 
-Each row is fitted with the profiles of all sources and a polynomial background, each pixel weighted
-with 1 / variance:
+In each row, the profiles of all sources and a polynomial background are fitted to the pixels, which
+are weighted with 1 / variance.
 
-* The weights use a smooth variance model and not the variances of single pixels. These are
-  estimated from the noisy data, so that a pixel that is low by chance would get a higher weight and
-  the flux a negative bias. The errors are propagated from the variances of the image.
-* The profile is fitted to the image (or given), and the positions of the sources are fitted.
+* The weights use a smooth variance model instead of the variances of single pixels. The latter are
+  estimated from the noisy data, so that a pixel that is low by chance would get a higher weight,
+  which would bias the flux towards low values. The errors are propagated from the variances of the
+  image.
+* The profile is either given or fitted to the image. The positions of the sources are fitted.
 * Outliers are rejected one at a time, the worst first, and counted.
 """
 
@@ -44,30 +45,31 @@ if TYPE_CHECKING:
 
 __all__ = ["OptimalExtractor"]
 
-#: Largest distance (columns) of a fitted source from the requested position.
+#: Maximum distance (columns) between a fitted source and the requested position.
 _MAX_DISTANCE = 2.5
 
-#: Difference (columns) between fitted and header position above which it is reported; that of
-#: `glue_lrs.measurement.measure.measure`.
+#: A difference between the fitted and the header position is reported above this value (columns),
+#: which is also used in `glue_lrs.measurement.measure.measure`.
 _REPORTED_OFFSET = 0.5
 
-#: Least separation (columns) of two requested sources.
+#: Minimum separation (columns) of two requested sources.
 _MIN_SEPARATION = 0.5
 
-#: Fraction of the source's pixels above which rejections are not explained by cosmic rays.
+#: If more than this fraction of the source's pixels is rejected, cosmic rays are not the reason.
 _MANY_REJECTED = 0.05
 
-#: Profile value, as a fraction of the total, above which a pixel counts as one of the source's.
+#: A pixel belongs to the source if the profile, normalised to 1 in each row, is above this value.
 _ON_SOURCE = 0.02
 
-#: Fraction of the light off the image that is reported.
+#: A warning is given if more than this fraction of the source's flux is outside the image.
 _OFF_IMAGE = 0.05
 
-#: Flux ratio of a negative trace to the source that is reported, and the signal-to-noise ratio of
-#: the source from which on the ratio is significant.
+#: A negative trace is reported if its flux exceeds the source's flux by this factor (first value).
+#: The factor is significant if the source's signal-to-noise ratio is above the second value.
 _NEGATIVE_RATIO, _SIGNIFICANT = 1.5, 30.0
 
-#: Highest order of a background that is smoother than the source.
+#: Highest order for a background polynomial that is smoother than the source. A warning is given
+#: for higher orders.
 _MAX_ORDER = 4
 
 
@@ -75,33 +77,37 @@ _MAX_ORDER = 4
 class OptimalExtractor:
     """Optimal extraction of point sources.
 
-    An operator: ``extract(image)`` gives a specutils spectrum, ``extract.run(image)`` all columns,
-    ``extract.fit(image)`` the model as well.
+    ``extract(image)`` returns a specutils spectrum, ``extract.run(image)`` all columns, and
+    ``extract.fit(image)`` all columns and the model.
 
     Parameters
     ----------
     profile : SpatialProfile, optional
-        The spatial profile: a PSF reference (`PSFProfile`), or one fitted to another image
-        (``fit(star).profile``). None: fitted to the image itself.
+        Spatial profile from a PSF reference file (`PSFProfile`) or from a fit to another image
+        (``fit(star).profile``). If None, the profile is fitted to the image itself.
     position : float or sequence of float, optional
-        Column of the source in the middle row, to within some two columns. Several sources are
-        fitted together, and the first is the target. None: found by header and brightness.
+        Column of the source in the middle row, to within about two columns. Several sources are
+        fitted together, and the first is the target. If None, the source is found from the header
+        position and the brightness.
     nods : bool
-        Whether the negative traces of other nods are searched for and fitted.
+        Whether the negative traces that subtracting other nods leaves are searched for and fitted.
     bkg_order : int, None or "auto"
-        Order of the background's polynomial in each row, fitted together with the sources; None: no
-        background; "auto": 0, but no background where the header says that one was subtracted.
+        Order of the background polynomial in each row, which is fitted together with the sources.
+        If None, no background is fitted. If "auto", the order is 0, but no background is fitted if
+        it has been subtracted according to the header.
     threshold : float, optional
-        Outlier rejection in standard deviations; None: no rejection.
+        Deviation, in standard deviations, above which a pixel is rejected as an outlier. If None,
+        no pixels are rejected.
     fit_position : bool
-        Whether the position is fitted.
+        Whether the positions of the sources are fitted.
     trace_order : int, optional
-        Order of the polynomial by which the trace may differ from that of the WCS. None: 0 to 3, as
-        the signal-to-noise ratio allows.
+        Order of the polynomial that is added to the trace from the WCS. If None, the order is 0 to
+        3, depending on the signal-to-noise ratio.
     fit_shift : bool
-        Whether the shift of each integration of a stack is fitted.
+        Whether the shift of each integration is fitted if the image is a stack.
     reach : int
-        Columns from the source at which a fitted profile ends; light farther out is not counted.
+        Maximum distance from the source, in columns, to which a fitted profile extends. Flux
+        farther out is not included.
     spline : bool
         Whether a fitted profile may differ from a Gaussian.
     max_lost : float, optional
@@ -115,8 +121,9 @@ class OptimalExtractor:
 
     Notes
     -----
-    After Horne (1986, PASP 98, 609), and Marsh (1989, PASP 101, 1032) for curved traces. There is
-    no aperture correction: the profile is normalised to 1 over its own columns.
+    The method follows Horne (1986, PASP 98, 609) and, for curved traces, Marsh (1989, PASP 101,
+    1032). No aperture correction is applied because the profile is normalised to 1 over the columns
+    to which it extends.
     """
 
     profile: SpatialProfile | None = None
@@ -169,59 +176,59 @@ class OptimalExtractor:
             )
 
     def __call__(self, image: SlitImage | Spectrum) -> Spectrum:
-        """Extract the spectrum of the first source; see `run`.
+        """Extract the first source with `run`, and return its spectrum.
 
         Parameters
         ----------
         image : SlitImage or `~specutils.Spectrum`
-            An image, a stack of them, or a spectrum read with ``format="lrs-s2d"``.
+            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
         """
         return self.run(image).to_spectrum()
 
     def run(self, image: SlitImage | Spectrum) -> Extraction:
-        """Extract all columns of the first source; see `fit`.
+        """Extract all columns of the first source's spectrum with `fit`.
 
         Parameters
         ----------
         image : SlitImage or `~specutils.Spectrum`
-            An image, a stack of them, or a spectrum read with ``format="lrs-s2d"``.
+            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
 
         Returns
         -------
         Extraction
             The 18 columns. SURF_BRIGHT and its errors are 0, as in the pipeline. BACKGROUND is the
-            level under the source. NPIXELS is the effective number of pixels of the profile,
-            sum P / sum P^2, and ``lost_fraction`` the fraction of it that bad and rejected pixels
-            remove.
+            level under the source. NPIXELS is the effective number of pixels in the profile P,
+            sum P / sum P^2, and ``lost_fraction`` is the fraction of this number that bad and
+            rejected pixels remove.
         """
         return self.fit(image).extractions[0]
 
     def fit(self, image: SlitImage | Spectrum) -> OptimalResult:
-        """Extract all sources, and keep the model.
+        """Extract all sources, and return the fitted model as well.
 
         Parameters
         ----------
         image : SlitImage or `~specutils.Spectrum`
-            An image or a stack of them.
+            Image or stack of integrations to extract.
 
         Returns
         -------
         OptimalResult
-            A spectrum of each source, the profile, traces, shifts and rejected pixels.
+            Spectrum of each source, with the profile, traces, shifts and rejected pixels.
 
         Raises
         ------
         ProductError
-            If the image cannot be extracted: no PIXAR_SR, nothing but NaN, no source.
+            If the image cannot be extracted because it has no PIXAR_SR, only NaN, or no source.
         ProfileError
-            If there is too little light to fit a profile.
+            If the source is too faint for fitting a profile.
         SourceError
             If there is no source at the requested position.
 
         Warns
         -----
         LRSWarning
-            If header and data disagree on the position of the source.
+            If the positions of the source in the header and in the data differ.
         """
         image = SlitImage.from_any(image)
         scale = jansky_per_sum(image)
@@ -249,7 +256,7 @@ class OptimalExtractor:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """All parameters, ready for JSON; the profile by its class name."""
+        """All parameters as JSON values, with the profile represented by its class name."""
         keys = (
             "position", "nods", "bkg_order", "threshold", "fit_position", "trace_order",
             "fit_shift", "reach", "spline", "max_lost",
@@ -261,7 +268,7 @@ class OptimalExtractor:
         return {"reference": {}, "step": {"extraction_type": "optimal"}, "options": options}
 
     def _fit_options(self, image: SlitImage) -> FitOptions:
-        """Return the options of the fit, with the background's order for this image."""
+        """Return the options of the fit, with the background order resolved for this image."""
         order = self.bkg_order
         if order == "auto":
             subtracted = LazyHeader.view(image.header).get("S_BKDSUB") == "COMPLETE"
@@ -287,7 +294,10 @@ def _fit_rows(
     initial: InitialSources,
     source_fit: SourceFit,
 ) -> tuple[RowFitter, tuple[Any, Any, tuple[NDArray[np.intp], ...]]]:
-    """Fit the fluxes of each row; return the fitter, and its sums, shifts and rejected pixels."""
+    """Fit the fluxes in each row.
+
+    Returns the fitter, and a tuple of its sums, its shifts and the rejected pixels.
+    """
     if initial.position_fixed:
         options = replace(options, fit_position=False)
     fitter = RowFitter.from_cutout(cutout, mean, source_fit, initial.positives, options)
@@ -298,12 +308,12 @@ def _fit_rows(
 def _fit_sources(
     cutout: Cutout, mean: MeanCutout, options: FitOptions, careful: bool = False
 ) -> tuple[InitialSources, SourceFit]:
-    """Find the sources, and fit their profile and traces."""
+    """Find the sources, and fit their common profile and their traces."""
     initial = initial_sources(options, cutout, mean, careful=careful)
     source_fit = _fit_profile(cutout, mean, options, initial)
     blend = BlendDiagnostics.from_fit(source_fit)
     single = not initial.careful and initial.positives == 1
-    # The light of an unresolved neighbour would be counted as the source's.
+    # The flux from an unresolved neighbour would be added to the source's flux.
     if options.profile is None and single and blend.looks_blended:
         again = initial_sources(options, cutout, mean, careful=True)
         if again.positives > 1 or len(again.traces) != len(initial.traces):
@@ -320,7 +330,7 @@ def _fit_sources(
 def _fit_profile(
     cutout: Cutout, mean: MeanCutout, options: FitOptions, initial: InitialSources
 ) -> SourceFit:
-    """Fit profile and traces, or the traces alone if the profile is given."""
+    """Fit the profile and the traces, or only the traces if the profile is given."""
     shared: dict[str, Any] = {
         "positives": initial.positives,
         "order": options.background_order,
@@ -344,7 +354,10 @@ def _fit_profile(
 def _check_position(
     cutout: Cutout, options: FitOptions, initial: InitialSources, source_fit: SourceFit
 ) -> None:
-    """Raise `SourceError` if a fit without a source at its start has gone elsewhere."""
+    """Raise `SourceError` if a fitted position is too far from the requested or initial position.
+
+    This happens if there is no source at the requested position.
+    """
     if not options.fit_position:
         return
     for s in range(options.n_requested):
@@ -364,7 +377,7 @@ def _check_position(
 
 
 def _rejected_fraction(fitter: RowFitter, rejected: tuple[NDArray[np.intp], ...]) -> float:
-    """Fraction of the first source's pixels that were rejected."""
+    """Return the fraction of the first source's pixels that were rejected as outliers."""
     core = fitter.profile_images[0] > _ON_SOURCE
     *_, row, column = rejected
     inside = core[row - fitter.cutout.rows.start, column - fitter.columns.start]
@@ -381,7 +394,7 @@ def _notes(
     shifts: NDArray[np.float64] | None,
     lost: float,
 ) -> list[LRSWarning]:
-    """Return diagnostic notes on a fit."""
+    """Return warnings about suspicious results of a fit."""
     notes = []
     source_fit = fitter.source_fit
     column = middle_row_value(source_fit.traces[0])

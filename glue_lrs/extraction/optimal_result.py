@@ -1,4 +1,4 @@
-"""Result of an optimal extraction: spectra, profile, traces, rejected pixels."""
+"""Result of an optimal extraction with spectra, profile, traces and rejected pixels."""
 
 from __future__ import annotations
 
@@ -33,28 +33,30 @@ class OptimalResult:
     Parameters
     ----------
     extractions : tuple of Extraction
-        One for each requested source.
+        Extraction of each requested source.
     profile : SpatialProfile
-        The profile, which another `OptimalExtractor` can use.
+        Spatial profile of the sources, which can be given to another `OptimalExtractor`.
     traces : ndarray
-        Column of each source in each row of the image: the requested ones, then others whose light
-        overlaps with theirs, negative traces last; shape (source, row), NaN where there is no
-        wavelength.
+        Column of each source in each row of the image, shape (source, row). The requested sources
+        come first, then other sources that overlap with them, then negative traces. Rows without a
+        wavelength are NaN.
     position_errors : ndarray
-        Standard deviation of the traces' positions in columns, shape (source,); NaN where they
-        are not fitted.
+        1-sigma errors of the traces' positions in columns, shape (source,). They are NaN if the
+        positions are not fitted.
     signal_to_noise : float
-        Of the first source over all rows; for a stack that of the mean.
+        Signal-to-noise ratio of the first source over all rows, for a stack in the mean image.
     shifts : ndarray or None
-        Shift of each integration of a stack in columns; shape (integration,).
+        Shift of each integration in columns, shape (integration,), if the image is a stack and
+        shifts are fitted.
     fitter : RowFitter
-        The fit of the rows: profiles on the pixels, weights, background basis.
+        Fit of the rows, with the profiles sampled on the pixels, the weights and the background
+        basis.
     coefficients : ndarray
-        Fitted flux of each source, then the background's coefficients, for each row of the fit;
-        shape (row, term) or (integration, row, term).
+        Fitted flux of each source, followed by the background coefficients, for each fitted row.
+        The shape is (row, term), or (integration, row, term) for a stack.
     rejected : tuple of ndarray
-        Indices of the pixels rejected as outliers, as returned by `numpy.nonzero`: (integration,)
-        row and column of the image.
+        Row and column numbers of the pixels that were rejected as outliers, in the format of
+        `numpy.nonzero`. For a stack, the integration numbers come first.
     """
 
     extractions: tuple[Extraction, ...]
@@ -69,7 +71,7 @@ class OptimalResult:
 
     @property
     def image(self) -> SlitImage:
-        """The image that was extracted."""
+        """Image that was extracted."""
         return self.fitter.cutout.image
 
     @property
@@ -79,30 +81,31 @@ class OptimalResult:
 
     @property
     def positive(self) -> NDArray[np.bool_]:
-        """Which traces are those of sources and not negative traces; shape (source,)."""
+        """Mask of the traces that are sources instead of negative traces, shape (source,)."""
         return np.arange(len(self.traces)) < self.fitter.positives
 
     @property
     def relative_flux(self) -> NDArray[np.float64]:
-        """Median flux of each trace over that of the first, shape (source,)."""
+        """Median flux of each trace divided by the median flux of the first, shape (source,)."""
         return flux_ratios(self.coefficients, len(self.traces))
 
     @property
     def remarks(self) -> list[str]:
-        """Rejected pixels, and sources fitted together with the first one, as lines of text."""
+        """Lines of text on the rejected pixels and the sources fitted together with the first."""
         return _remarks(self.fitter, self.coefficients, self.rejected)
 
     def profile_covariance(self) -> NDArray[np.float64] | None:
-        """Covariance of the first source's fluxes due to the noise of a fitted profile.
+        """Return the covariance of the first source's fluxes due to noise in a fitted profile.
 
-        The errors of the spectrum do not include it. It is negligible in a single row, but common
-        to the rows, so that a mean over many rows is less certain than their errors imply.
+        The errors of the spectrum do not include this contribution. It is negligible in a single
+        row but correlated between rows, so that a mean over many rows is less certain than the
+        errors of the rows imply.
 
         Returns
         -------
         ndarray or None
-            Relative covariance (of flux over true flux), shape (row, row), with the rows of the
-            spectrum. None if the profile was given or fitted to several sources.
+            Covariance of flux divided by true flux, shape (row, row), for the rows of the spectrum.
+            None if the profile was given, or fitted to several sources.
         """
         found = self.fitter.profile_covariance()
         if found is None:
@@ -111,12 +114,14 @@ class OptimalResult:
         return found[np.ix_(rows, rows)]
 
     def model(self, integration: int = 0) -> NDArray[np.float64]:
-        """Model of the image in its unit, NaN outside of the fit; shape (row, column).
+        """Return the model of the image, shape (row, column).
+
+        It is in the unit of the image, and NaN outside the fitted pixels.
 
         Parameters
         ----------
         integration : int
-            Number of the integration of a stack, from 0.
+            Index of the integration if the image is a stack.
         """
         fitter = self.fitter
         shift = 0.0 if self.shifts is None else float(self.shifts[integration])
@@ -130,13 +135,13 @@ class OptimalResult:
         return full
 
     def residual(self, integration: int = 0) -> NDArray[np.float64]:
-        """Image minus model, NaN where a pixel has no value; shape (row, column)."""
+        """Return image minus model, NaN in pixels without a value, shape (row, column)."""
         return self._plane("data", integration) - self.model(integration)
 
     def normalised_residual(self, integration: int = 0) -> NDArray[np.float64]:
-        """Residual divided by the standard deviation of the image; shape (row, column).
+        """Return the residual divided by the 1-sigma errors of the image, shape (row, column).
 
-        NaN where a pixel has no value, is flagged, or has no variance.
+        Pixels that have no value or no variance, or that are flagged, are NaN.
         """
         variance = np.zeros(self.image.shape)
         for name in PLANES:
@@ -161,7 +166,7 @@ def assemble_result(
     scale: float,
     notes: list[LRSWarning],
 ) -> OptimalResult:
-    """Return the spectra and the model of a fit."""
+    """Combine the spectra, the model and the warnings from a fit into an `OptimalResult`."""
     image = cutout.image
     source_fit = fitter.source_fit
     coefficients = raw["coefficients"]
@@ -224,7 +229,10 @@ def _columns(
     rows: NDArray[np.intp],
     scale: float,
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64]]:
-    """Columns of source `s`, shape (integration, row), and NPIXELS without any lost pixel."""
+    """Return the columns for source `s`, shape (integration, row), and the total NPIXELS.
+
+    The total includes lost pixels, shape (row,).
+    """
     image, coefficients = cutout.image, raw["coefficients"]
     profile = fitter.profile_images[s]
     light, square = profile.sum(axis=1), (profile**2).sum(axis=1)
@@ -234,7 +242,7 @@ def _columns(
     pixels = raw["good"][:, s][:, rows] / square[rows]
     flux = coefficients[:, rows, s] * scale
     variance = raw["flux_variance"][:, :, s][:, :, rows].sum(axis=0)
-    # If no row has a variance, as in images without any, a flux is enough.
+    # Rows are valid if they have a variance. If no row has one, a nonzero flux is sufficient.
     none = ~(variance > 0) if (variance > 0).any() else flux == 0
     none |= pixels <= NO_PIXELS
     flux = np.where(none, np.nan, flux)
@@ -256,11 +264,11 @@ def _columns(
         total = np.zeros(shape)
         for component in COMPONENTS:
             values = columns[f"{name}_VAR_{component}"]
-            np.maximum(values, 0.0, out=values)  # rounding errors around 0
+            np.maximum(values, 0.0, out=values)  # rounding errors can make values negative
             values[none] = np.nan
             total += values
         columns[f"{name}_ERROR"] = np.sqrt(total)
-    # The wings of a fitted profile may be negative.
+    # A fitted profile may be negative in the wings, but weights must not be negative.
     weight = np.where(fitter.has_wavelength, np.maximum(profile, 0.0), 0.0)[rows]
     wave = image.wavelength[cutout.rows, fitter.columns][rows]
     wavelength = np.where(weight > 0, wave, 0.0).astype(float)
@@ -274,7 +282,7 @@ def _columns(
 def _remarks(
     fitter: RowFitter, coefficients: NDArray[np.float64], rejected: tuple[NDArray[np.intp], ...]
 ) -> list[str]:
-    """Describe the number of rejected pixels and the sources fitted with the target."""
+    """Return texts on the rejected pixels and on the sources fitted together with the target."""
     places = [middle_row_value(trace) for trace in fitter.source_fit.traces]
     count = rejected[0].size
     remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
@@ -294,7 +302,7 @@ def _remarks(
 
 
 def flux_ratios(coefficients: NDArray[np.float64], sources: int) -> NDArray[np.float64]:
-    """Ratios of the sources' median fluxes to that of the first."""
+    """Return the median flux of each source divided by the median flux of the first source."""
     flux = coefficients[..., :sources].reshape(-1, sources)
     known = np.isfinite(flux).all(axis=1) & (flux != 0).any(axis=1)
     middle = np.median(flux[known], axis=0) if known.any() else np.full(sources, np.nan)

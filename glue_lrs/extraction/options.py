@@ -1,4 +1,4 @@
-"""Options of a recipe that concern spatial profiles: validation, and those without effect."""
+"""Validation of profile options, and warnings about options without effect."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def check_profile_options(recipe: Extract1D) -> None:
     Parameters
     ----------
     recipe : Extract1D
-        The recipe.
+        Recipe whose parameters are checked.
 
     Raises
     ------
     ReferenceFileError
-        If a value is not one of the allowed ones, or two exclude each other.
+        If a value is not allowed, or if two values exclude each other.
     """
     one_of(*EXTRACTION_TYPES)("extraction_type", recipe.extraction_type)
     for key, words in (("optimal_mode", OPTIMAL_MODES), ("bad_pixels", BAD_PIXELS)):
@@ -60,14 +60,16 @@ def check_profile_options(recipe: Extract1D) -> None:
 
 
 def unused_options(recipe: Extract1D, image: SlitImage) -> list[LRSWarning]:
-    """Return notes on parameters that have no effect on an optimal extraction.
+    """Return warnings about parameters that have no effect on an optimal extraction.
+
+    A warning is also returned if the source is extended.
 
     Parameters
     ----------
     recipe : Extract1D
-        A recipe for an optimal extraction.
+        Recipe for an optimal extraction.
     image : SlitImage
-        The image.
+        Image to be extracted.
     """
     unused = []
     background = recipe.subtracted_background

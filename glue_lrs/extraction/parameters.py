@@ -1,4 +1,4 @@
-"""Parameters of a recipe, ready for JSON."""
+"""Conversion of a recipe's parameters to JSON values."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ __all__ = ["recorded_parameters"]
 
 
 def recorded_parameters(recipe: Extract1D) -> dict[str, Any]:
-    """Return all parameters of a recipe except those that come from FITS files.
+    """Return all parameters of a recipe except the contents of FITS reference files.
 
     Parameters
     ----------
     recipe : Extract1D
-        The recipe.
+        Recipe whose parameters are recorded.
 
     Returns
     -------
     dict
-        ``reference``: keys of an EXTRACT1D aperture; ``step``: parameters of the pipeline's step;
-        ``options``: parameters that the pipeline does not have. Numbers survive JSON exactly.
+        A dict with three groups: ``reference`` contains the keys of an EXTRACT1D aperture, ``step``
+        the step parameters of the pipeline, and ``options`` the parameters that the pipeline does
+        not have. Writing the numbers to JSON and reading them back does not change them.
     """
     aperture, background = recipe.aperture, recipe.background
     entry: dict[str, Any] = {}
@@ -45,7 +46,7 @@ def recorded_parameters(recipe: Extract1D) -> dict[str, Any]:
         entry["bkg_order"] = background.bkg_order
         entry["smoothing_length"] = background.smoothing_length
         if background.independent_var != aperture.independent_var:
-            # An EXTRACT1D aperture has one for both.
+            # An EXTRACT1D aperture has only one `independent_var`, for aperture and background.
             options["background_independent_var"] = background.independent_var
     if recipe.reference_source_posn is not None:
         entry["use_source_posn"] = recipe.reference_source_posn

@@ -1,8 +1,9 @@
-"""PipelineOptimalExtractor: optimal extraction with a PSF reference, equal to the pipeline's.
+"""PipelineOptimalExtractor: optimal extraction with a PSF reference file as in the pipeline.
 
-For comparison with the pipeline. `~glue_lrs.extraction.optimal.OptimalExtractor` gives better
-spectra: here, as in the pipeline, all pixels have equal weights, the profile is off by half a pixel
-unless its position is fitted, and the fit does not recover from a wrong initial position.
+This extractor is meant for comparisons with the pipeline. Better spectra are obtained with
+`~glue_lrs.extraction.optimal.OptimalExtractor`, because in the pipeline's extraction all pixels
+have equal weights, the profile is displaced by half a pixel unless its position is fitted, and the
+fit does not recover from a wrong initial position.
 """
 
 from __future__ import annotations
@@ -52,36 +53,38 @@ _NOD_PATTERNS = ("ALONG-SLIT-NOD", "2-POINT-NOD")
 #: Minimum separation of two nods in columns.
 _MIN_NOD_SEPARATION = 2.0
 
-#: Number of pixels that are fitted at a time.
+#: Approximate number of pixels that are fitted at a time, to limit the memory.
 _BLOCK_PIXELS = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineOptimalExtractor:
-    """Optimal extraction with a PSF reference, as in the pipeline's ``extract_1d``.
+    """Optimal extraction with a PSF reference file, as in the pipeline's ``extract_1d``.
 
     Parameters
     ----------
     psf : PSFProfile
-        The PSF reference.
+        Spatial profile from the PSF reference file.
     aperture : Aperture
-        Determines only the shift of the background regions with the source.
+        Aperture whose shift to the source is applied to the background regions. It has no other
+        use.
     placement : PlacementRule
         Rule by which the profile follows the source.
     background : Background, optional
-        The background; only its regions and the order of its polynomial are used.
+        Background whose regions and polynomial order are used.
     bkg_order : int, optional
-        Order of the background polynomial if `background` is None; None: no background.
+        Order of the background polynomial if `background` is None. If both are None, no background
+        is fitted.
     model_nod_pair : bool
-        Whether to fit the negative trace of the other nod if the header implies one. This requires
-        an image that is not resampled, and a known position of the source.
+        Whether to fit the negative trace from the other nod, if there is such a trace according to
+        the header. The image must not be resampled, and the source position must be known.
     optimize_psf_location : bool
         Whether to fit the position of the source.
 
     Notes
     -----
-    There is no aperture correction. BKGD_ERROR and the background variances of the pipeline are NaN
-    in rows with a bad pixel anywhere; here they are not.
+    No aperture correction is applied. In the pipeline, BKGD_ERROR and the background variances are
+    NaN in all rows that have a bad pixel anywhere. Here they have values.
     """
 
     psf: PSFProfile
@@ -98,13 +101,13 @@ class PipelineOptimalExtractor:
         Parameters
         ----------
         image : SlitImage
-            Image or stack of integrations.
+            Image or stack of integrations to extract.
 
         Returns
         -------
         Extraction
-            The 18 columns; SURF_BRIGHT and its errors are 0. NPIXELS is the effective number of
-            pixels of the profile, sum P / sum P^2.
+            The 18 columns. SURF_BRIGHT and its errors are 0. NPIXELS is the effective number of
+            pixels in the profile P, sum P / sum P^2.
 
         Raises
         ------
@@ -159,13 +162,13 @@ class PipelineOptimalExtractor:
         )
 
     def trace(self, image: SlitImage, placement: Placement) -> NDArray[np.float64] | None:
-        """Return the expected column of the source in each row; None if it is unknown."""
+        """Return the expected column of the source in each row, or None if it is unknown."""
         if placement.position is None:
             return None
         return expected_trace(image) + self.placement.position_offset
 
     def middle_trace(self, image: SlitImage) -> NDArray[np.float64]:
-        """Return the trace of the centre of the slit, used if the position is unknown."""
+        """Return the trace at the centre of the slit, for sources whose position is unknown."""
         return slit_centre_trace(image)
 
     def locate(
@@ -176,16 +179,16 @@ class PipelineOptimalExtractor:
         Parameters
         ----------
         image : SlitImage
-            The image.
+            Image on which the profile is located.
         placement : Placement
-            Placement of the aperture, with the position of the source.
+            Placement of the aperture, which includes the position of the source.
         notes : list of LRSWarning, optional
-            List to which notes are appended.
+            List to which warnings about the negative trace are appended.
 
         Returns
         -------
         PSFLocation
-            The profile and its position.
+            The profile sampled on the image, and its position.
 
         Raises
         ------
@@ -227,7 +230,10 @@ class PipelineOptimalExtractor:
     def _nod_offset(
         self, image: SlitImage, location: float, notes: list[LRSWarning]
     ) -> float | None:
-        """Return the columns from the negative trace to the source; None without such a trace."""
+        """Return the number of columns from the negative trace to the source.
+
+        Returns None if there is no negative trace, or if its position is unknown.
+        """
         header = LazyHeader.view(image.header)
         if str(header.get("S_BKDSUB")) != "COMPLETE":
             return None
@@ -251,7 +257,7 @@ class PipelineOptimalExtractor:
         location: PSFLocation,
         rows: NDArray[np.intp],
     ) -> dict[str, NDArray[Any]]:
-        """Return the columns in the unit of the image, before `_scale`."""
+        """Return the table columns in units of the image, to which `_scale` must be applied."""
         order = self.bkg_order
         region = np.zeros(image.shape, dtype=bool)
         if self.background is not None:
@@ -303,7 +309,7 @@ def _extract(
     background_basis: list[NDArray[np.float64]],
     out: dict[str, NDArray[Any]],
 ) -> None:
-    """Fit each row by least squares with unit weights, and fill the columns `out`."""
+    """Fit each row by least squares with equal weights, and write the results to `out`."""
     basis = background_basis + profile_images
     mask = (good & used).astype(float)
     weighted = [term * mask for term in basis]
@@ -325,7 +331,7 @@ def _extract(
     for component, values in zip(COMPONENTS, variances, strict=True):
         if values is None:
             continue
-        if not np.isfinite(values).all():  # an infinite variance counts where there is a response
+        if not np.isfinite(values).all():  # infinite variances matter only where response > 0
             values = np.where(response > 0, values, 0.0)
         total = np.einsum("...c,...c->...", response, values)
         out[f"FLUX_VAR_{component}"][...] = total
@@ -337,7 +343,7 @@ def _extract(
 
 
 def _scale(columns: dict[str, NDArray[Any]], scale: float) -> None:
-    """Scale fitted coefficients to flux and mean background in place; fill DQ and errors."""
+    """Convert fitted coefficients to flux and mean background in place, and fill DQ and errors."""
     none = ~(np.abs(columns["NPIXELS"]) > NO_PIXELS)
     pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)
     columns["FLUX"][none] = np.nan

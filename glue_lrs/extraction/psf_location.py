@@ -1,4 +1,4 @@
-"""Location of a PSF profile on an image, found as in the pipeline."""
+"""Fit of a PSF profile's position on an image, as in the pipeline."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ __all__ = ["PSFLocation", "ProfileReader", "box_bounds", "fit_location", "normal
 
 @dataclass(frozen=True, eq=False)
 class PSFLocation:
-    """Location of the profile on an image.
+    """Position of a PSF profile on an image, and the profile sampled there.
 
     Parameters
     ----------
     trace : ndarray
         Expected column of the source in each row of the image, NaN outside the bounding box.
     shift : float
-        Fitted shift of the profile in columns: to the left if positive, as in the pipeline.
+        Fitted shift of the profile in columns. As in the pipeline, positive is to the left.
     nod_offset : float, optional
-        Columns from the negative trace to the source; None if there is no negative trace.
+        Number of columns from the negative trace to the source, or None if there is no negative
+        trace.
     profiles : tuple of ndarray
-        Profile of the source and, times -1, of the negative trace, shape (row, column) of the
-        image.
+        Profile of the source and, if there is a negative trace, its profile times -1. Each has the
+        shape (row, column) of the image.
     """
 
     trace: NDArray[np.float64]
@@ -47,7 +48,7 @@ class PSFLocation:
 
 
 def box_bounds(image: SlitImage) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return (first, stop) of the columns and of the rows in the bounding box."""
+    """Return the ranges (start, stop) of columns and of rows in the image's bounding box."""
     (left, right), (bottom, top) = image.bounding_box
     rows, columns = image.shape
     return (
@@ -58,20 +59,22 @@ def box_bounds(image: SlitImage) -> tuple[tuple[int, int], tuple[int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class ProfileReader:
-    """Bilinear interpolation of the PSF image at the wavelengths of pixels; 0 outside.
+    """Bilinear interpolation of a PSF reference image at the wavelengths of an image's pixels.
+
+    The interpolated profile is 0 outside the PSF image.
 
     Parameters
     ----------
     psf : PSFProfile
-        The PSF reference.
+        PSF reference image, with one row per wavelength.
     table : ndarray, optional
-        Profile at the wavelength of each row; None if the wavelength varies within rows.
+        Profile at the wavelength of each row, or None if the wavelength varies within rows.
     low : ndarray
         Row of the PSF image below the wavelength of each pixel, shape (row, column).
     part : ndarray
-        Weight of the PSF image's next row, shape (row, column).
+        Interpolation weight of the PSF image's next row, shape (row, column).
     inside : ndarray of bool, optional
-        Pixels with a wavelength; None: all.
+        Mask of the pixels with a wavelength. If None, all pixels have a wavelength.
     """
 
     psf: PSFProfile
@@ -87,7 +90,8 @@ class ProfileReader:
         first = np.take_along_axis(wavelength, known.argmax(axis=1)[:, np.newaxis], axis=1)
         in_row = known.any(axis=1, keepdims=True)
         if np.array_equal(np.where(known, wavelength, 0.0), np.where(known, first, 0.0)):
-            # One wavelength per row: the profile of a row is interpolated once for all shifts.
+            # If the wavelength is constant in each row, the interpolation in wavelength is the same
+            # for all shifts.
             table = psf.rows(np.where(in_row, first, np.nan)[:, 0])
             unused = np.zeros(0)
             return cls(psf, table, unused.astype(np.intp), unused, _unless_all(known | ~in_row))
@@ -95,7 +99,7 @@ class ProfileReader:
         return cls(psf, None, low, part, inside)
 
     def __call__(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the profile at columns of the PSF image, shape (row, column)."""
+        """Return the profile at given columns of the PSF image, shape (row, column)."""
         if self.table is not None:
             value = read_rows(self.table, column)
         else:
@@ -118,7 +122,7 @@ def _unless_all(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
 
 
 def normalise_rows(profile: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Normalise rows to a sum of 1 in place; rows with a sum of 0 are unchanged."""
+    """Normalise rows to a sum of 1 in place, except for rows whose sum is 0."""
     total = profile.sum(axis=1, keepdims=True)
     np.divide(profile, total, out=profile, where=total != 0)
     return profile
@@ -130,18 +134,20 @@ def fit_location(
     profiles: Callable[[float, float | None], list[NDArray[np.float64]]],
     nod_offset: float | None,
 ) -> tuple[float, float | None]:
-    """Fit the shift and the offset of the negative trace to the first integration.
+    """Fit the shift of the profile, and the offset of the negative trace if there is one.
+
+    As in the pipeline, only the first integration is used.
 
     Parameters
     ----------
     image : SlitImage
-        The image, with VAR_RNOISE.
+        Image to fit, which must have VAR_RNOISE.
     cut : (slice, slice)
         Rows and columns to fit.
     profiles : callable
-        Returns the profiles for a shift and an offset of the negative trace (or None).
+        Function of a shift and an offset of the negative trace (or None) that returns the profiles.
     nod_offset : float, optional
-        Initial offset of the negative trace; None if there is no negative trace.
+        Initial offset of the negative trace, or None if there is no negative trace.
 
     Returns
     -------
@@ -171,7 +177,7 @@ def _cost(
     cut: tuple[slice, slice],
     profiles: Callable[[float, float | None], list[NDArray[np.float64]]],
 ) -> Callable[[Sequence[float]], float]:
-    """Return the sum of (model - data)^2 / VAR_RNOISE as a function of shift and nod offset."""
+    """Return a function of shift and nod offset: the sum of (model - data)^2 / VAR_RNOISE."""
 
     def read(plane: NDArray[Any] | None) -> NDArray[Any] | None:
         if plane is None:

@@ -1,4 +1,4 @@
-"""Repeat an extraction from its provenance."""
+"""Repetition of an extraction from the provenance of its spectrum."""
 
 from __future__ import annotations
 
@@ -34,23 +34,26 @@ def rerun(
     Parameters
     ----------
     provenance : Provenance or mapping
-        ``meta["glue_lrs"]`` of a spectrum, or what JSON made of it.
+        ``meta["glue_lrs"]`` from a spectrum, possibly written to JSON and read back.
     input : str or path-like, optional
-        Path of the image if it was moved. Its checksum must be the recorded one.
+        Path of the image file if it was moved. The checksum of the file must be equal to the
+        recorded checksum.
     apcorr : str, path-like or ApertureCorrection, optional
-        Path of the APCORR reference if it was moved, or the correction if it had no file.
+        Path of the APCORR reference file if it was moved, or the aperture correction if it was not
+        read from a file.
     psf : str, path-like or PSFProfile, optional
-        The same for the PSF reference.
+        Path of the PSF reference file if it was moved, or the profile if it was not read from a
+        file.
 
     Returns
     -------
     Extraction
-        With the same parameters, of the same image.
+        Extraction of the same image with the same parameters.
 
     Raises
     ------
     LRSError
-        If a file is missing, has changed, or the input never was a file.
+        If a file is missing or has changed, or if the image was not read from a file.
     """
     recorded = provenance["input"]
     records: Mapping[str, Any] = provenance["references"] or {}
@@ -104,7 +107,7 @@ def _psf(
 def _same_file(
     record: Mapping[str, Any] | None, given: str | PathLike[str] | None, what: str
 ) -> str:
-    """Path of a recorded file, given or recorded, after a look at its checksum."""
+    """Return the given path or else the recorded path, after checking the file's checksum."""
     path = os.fspath(given) if given is not None else (record or {})["filename"]
     try:
         with Path(path).open("rb") as stream:

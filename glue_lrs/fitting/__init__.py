@@ -1,19 +1,22 @@
 """Fits of sources, spatial profile and background to the rows of an image.
 
-There are two fits, of the same model: data = sum_s F_s(r) P(c - t_s(r)) + background.
+Two fits use the same model: data(r, c) = sum_s F_s(r) P(c - t_s(r)) + background, with the row r,
+the column c, the flux F_s and the trace t_s of source s, and the profile P.
 
-* That of optimal extraction (`row_fit`) is fast: an empirical profile is fitted once to the mean of
-  a stack, then fluxes and background of each integration by sums over columns.
-* That of `glue_lrs.measure` (`source_search`) separates blends, and gives positions and widths with
-  their errors by the Fisher matrix of a profile with few parameters.
+* The fit for optimal extraction (`row_fit`) is fast. It fits an empirical profile once to the mean
+  of a stack of integrations, and then fluxes and background of each integration from sums over
+  columns.
+* The fit for `glue_lrs.measure` (`source_search`) separates blends. It uses a profile with few
+  parameters, and derives the errors of positions and widths from their Fisher matrix.
 
-They share the modules at the bottom. From top to bottom, each imports from lower ones only:
+Both fits use the modules in the lower part of the table. A module imports only from modules below
+it:
 
 =======================  ===========================================================  ============
 module                   content                                                      fit
 =======================  ===========================================================  ============
 ``row_fit``              `RowFitter`: fluxes of each integration, outliers, errors    extraction
-``initial_sources``      sources and negative traces to start from                    extraction
+``initial_sources``      initial positions of sources and negative traces             extraction
 ``profile_fit``          `fit_profile`, `fit_traces`, `refine_positions`              extraction
 ``blend_fit``            joint fit of profile and positions of several sources        extraction
 ``spline_correction``    correction of a Gaussian profile                             extraction
@@ -22,12 +25,12 @@ module                   content                                                
 ``source_model``         `SourceModel`: fluxes, variances and outliers row by row     both
 ``peaks``                `find_peaks`: extrema of the mean profile                    extraction
 ``trace_parameters``     positions, nods and trace polynomial                         extraction
-``profile_derivatives``  profiles on pixels with derivatives                          extraction
+``profile_derivatives``  profiles evaluated on pixels, with derivatives               extraction
 ``outliers``             outlier rejection                                            extraction
 ``noise_model``          variances for the weights, model error                       both
 ``least_squares``        linear least squares row by row, Gauss-Newton step           both
-``cutout``               pixels of an image, mean of a stack, trace of the WCS        both
-``source_fit``           `SourceFit`: profile and traces                              extraction
+``cutout``               pixels of an image, mean of a stack, trace from the WCS      both
+``source_fit``           `SourceFit`: fitted profile and traces                       extraction
 ``options``              `FitOptions`                                                 extraction
 =======================  ===========================================================  ============
 """

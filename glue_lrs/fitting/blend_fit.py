@@ -1,8 +1,8 @@
 """Joint fit of profile and positions of several sources.
 
-The light of one source lies in the wings of another, so that positions, width, wings and fluxes
-cannot be fitted in turns. What separates the sources are assumptions on the profile: it is
-symmetric, close to a Gaussian of the expected width, and smooth in wavelength.
+The flux of each source overlaps the wings of its neighbours, so that positions, width, wings and
+fluxes cannot be fitted one after the other. The sources can be separated because the profile is
+assumed to be symmetric, close to a Gaussian of the expected width, and smooth in wavelength.
 """
 
 from __future__ import annotations
@@ -51,21 +51,23 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_blend"]
 
-#: Prior of the width over the expected one: standard deviation of the constant term; half of it for
-#: the other terms of its polynomial in wavelength.
+#: Prior on the ratio of the width to the expected width, which is a polynomial in wavelength:
+#: standard deviation of the constant term. The other terms have half this standard deviation.
 _WIDTH_PRIOR = 0.1
 
-#: Prior of positions and distances of nods: standard deviation in columns.
+#: Prior on the positions of the sources and the distances between nods: standard deviation in
+#: columns.
 _POSITION_PRIOR = 0.5
 
-#: Largest number of Gauss-Newton steps, and the change over the standard deviation at which the
-#: fit has converged.
+#: Largest number of Gauss-Newton steps (first value). The fit has converged when each parameter
+#: changes by less than this fraction of its 1-sigma error (second value).
 _STEPS, _CONVERGED = 12, 0.02
 
-#: Largest change of positions in columns, and of the width over the expected one, in a step.
+#: Largest change in a step of the positions, in columns (first value), and of the ratio of the
+#: width to the expected width (second value).
 _MAX_SHIFT, _MAX_WIDENING = 0.5, 0.2
 
-#: Columns over which the derivative of the splines is taken, to each side.
+#: Step in columns to each side for numerical derivatives of the splines.
 _DERIVATIVE_STEP = 0.05
 
 
@@ -79,32 +81,36 @@ def fit_blend(
     terms: int | None,
     trace_order: int | None,
 ) -> SourceFit:
-    """Fit profile and positions of several sources by Gauss-Newton, all fluxes projected out.
+    """Fit profile and positions of several sources by Gauss-Newton steps.
+
+    The fluxes and the background of each row are projected out.
 
     Parameters
     ----------
     pixels : PixelPlanes
-        The image.
+        Image to fit.
     found : SourceFit
-        Traces and Gaussian profile to start from.
+        Initial traces and Gaussian profile.
     positives, order, reach, spline, terms, trace_order
-        As of `fit_profile`.
+        See `fit_profile`.
 
     Returns
     -------
     SourceFit
-        Empirical profile, traces, and errors of positions.
+        Empirical profile, traces, and errors of the positions.
     """
     fit = _BlendFit(pixels, found, positives, order, reach, spline, terms, trace_order)
     return fit.run()
 
 
 class _BlendFit:
-    """State of the fit; parameters are those of `fit_blend`.
+    """State of the fit by `fit_blend`, which describes the arguments.
 
-    The parameters of the fit are, in this order: positions and distances of nods (`positions`),
-    the polynomial of the traces (`polynomial`), the polynomial of the width (`width`), and the
-    coefficients of pairs of splines at opposite knots (`even`, shape (pair, term)).
+    The fitted parameters are, in this order: the changes of the positions of the sources and of the
+    distances between nods (`positions`), the polynomial in the row that is added to all traces
+    (`polynomial`), the polynomial in wavelength that is the ratio of the width to the expected
+    width (`width`), and the coefficients of the symmetric spline correction (`even`, shape
+    (pair, term)). A pair consists of the splines at two knots on opposite sides of the source.
     """
 
     def __init__(
@@ -123,7 +129,7 @@ class _BlendFit:
         snr = found.signal_to_noise
         if terms is None:
             terms = spline_terms(snr)
-        self.half = reach - 2 if spline else 0  # knots to each side
+        self.half = reach - 2 if spline else 0  # number of knots on each side of the middle one
         known = np.isfinite(found.traces).all(axis=0) & np.isfinite(pixels.wavelength)
         self.pixels = reject_spikes(near_sources(pixels, found.traces, reach, order))
         rows, count = self.pixels.data.shape[0], len(found.traces)
@@ -143,7 +149,7 @@ class _BlendFit:
         coordinate = np.linspace(-1.0, 1.0, rows)
         self.curves = np.vander(coordinate, n_trace + 1, increasing=True)[:, 1:]
         self.spline = spline
-        #: Terms along the rows of the parameters, in their order.
+        #: Terms of the polynomials along the rows, in the order of the parameters.
         self.along: list[Array] = [
             *[np.ones((rows, 1))] * len(self.matrix),
             self.curves,
@@ -165,7 +171,7 @@ class _BlendFit:
         self.weight = self.used / self.pixels.variance
 
     def run(self) -> SourceFit:
-        """Iterate until no parameter changes by more than a fraction of its error."""
+        """Iterate until each parameter changes by less than a small fraction of its error."""
         error = np.ones(self.prior.size)
         n_trace = self.polynomial.size
         for step in range(_STEPS):
@@ -188,7 +194,7 @@ class _BlendFit:
         )
 
     def _step(self, step: int) -> tuple[Array, Array]:
-        """Change the parameters; the undamped step, and the covariance."""
+        """Change the parameters by a damped step; return the undamped step and the covariance."""
         pixels, count = self.pixels, len(self.start)
         shift = (self.positions @ self.matrix)[:, np.newaxis]
         traces = self.start + shift + self.curves @ self.polynomial
@@ -217,7 +223,10 @@ class _BlendFit:
     def _images(
         self, offsets: list[Array], pairs: list[Array]
     ) -> tuple[list[Array], list[Array], list[Array]]:
-        """Profiles of the sources, and their derivatives in position and logarithm of the width."""
+        """Return the profiles of all sources, and their derivatives.
+
+        The derivatives are with respect to the position and to the logarithm of the width.
+        """
         profile = replace(self.base, factor=tuple(self.width))
         coefficients = self.bands @ self.even.T
         images, d_shift, d_width = [], [], []
@@ -239,7 +248,7 @@ class _BlendFit:
     def _reweigh(
         self, step: int, residual: Array, sources: list[Array], offsets: list[Array]
     ) -> None:
-        """Update the weights by the model-error floor of this step, and reject outliers."""
+        """Update the weights with the model error assumed in this step, and reject outliers."""
         pixels = self.pixels
         peak = np.abs(np.sum(sources, axis=0)).max(axis=1, keepdims=True)
         floor = MODEL_ERROR_FLOORS[min(step, len(MODEL_ERROR_FLOORS) - 1)]
@@ -254,7 +263,11 @@ class _BlendFit:
             self.weight[np.abs(residual) > limit] = 0.0
 
     def _deviations(self) -> Array:
-        """Parameters less their expectation: positions count from here, the width is 1."""
+        """Return the parameters minus the expected values, as the prior requires.
+
+        The ratio of the width to the expected width should be 1, all other parameters 0. The
+        deviations of the positions are always 0, so that the prior limits only their next change.
+        """
         expected = np.zeros(self.width.size)
         expected[0] = 1.0
         return np.concatenate(
@@ -278,7 +291,7 @@ class _BlendFit:
         )
         self.positions = self.positions + damping * positions
         self.polynomial = self.polynomial + damping * polynomial
-        # The derivative is in the logarithm of the width.
+        # The step is in the logarithm of the width.
         self.width = self.width + damping * width * self.width[0]
         self.width[0] = max(self.width[0], MIN_FACTOR)
         self.even = self.even + damping * rest.reshape(self.even.shape)

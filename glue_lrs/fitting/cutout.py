@@ -1,10 +1,13 @@
-"""Cutouts: the part of an image that a fit sees, with its variances, wavelengths and trace.
+"""Cutouts: the part of an image that is fitted, with variances, wavelengths and WCS trace.
 
-Each of the two fits has its own: `Cutout`, for optimal extraction, reads single integrations, and
-`MeanCutout` is the mean of a stack; `SlitCutout`, for `glue_lrs.measure`, is a mean from the start.
-The two means stay two until the fits are one, as they differ in the last bits and beyond: that of
-`Cutout` compares integrations with a median of a few and scales it to the brightness of each, that
-of `SlitCutout` clips each pixel about the median of all.
+Each of the two fits has its own class. For optimal extraction, `Cutout` reads single integrations,
+and `MeanCutout` holds the mean of a stack of integrations. For `glue_lrs.measure`, `SlitCutout`
+always holds the mean.
+
+The two classes reject outliers from the mean in different ways, and the results of the fits depend
+on this. `Cutout.mean` takes the median of a few integrations, scales it to the brightness of each
+integration, and rejects pixels that differ from it. `SlitCutout` clips each pixel about its median
+over all integrations.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.image.slit_image import SlitImage
 
-    #: Variances of Poisson noise, read noise and flat field; None where the image has none.
+    #: Variances of Poisson noise, read noise and flat field; None for a variance that the image
+    #: does not have.
     Variances: TypeAlias = list[Array | None]
 
 __all__ = ["Cutout", "MeanCutout", "PixelPlanes", "SlitCutout"]
@@ -37,20 +41,20 @@ __all__ = ["Cutout", "MeanCutout", "PixelPlanes", "SlitCutout"]
 
 @dataclass(frozen=True, eq=False)
 class PixelPlanes:
-    """Pixels that a profile is fitted to.
+    """Pixels to which a profile is fitted.
 
     Parameters
     ----------
     data : ndarray
-        Shape (row, column), 0 at pixels that are not good.
+        Values of the pixels, shape (row, column); 0 at pixels that are not good.
     variance : ndarray
-        Variance of the data, same shape, greater than 0.
+        Variance of the data, shape (row, column), greater than 0.
     good : ndarray of bool
         Pixels that take part in the fit.
     wavelength : ndarray
         Wavelength of each row in micron, shape (row,).
     columns : ndarray
-        Column number in the image of each column.
+        Number in the image of each column, shape (column,).
     """
 
     data: Array
@@ -60,15 +64,15 @@ class PixelPlanes:
     columns: Array
 
     def offsets(self, trace: Array) -> Array:
-        """Return the columns from a trace to each pixel, shape (row, column)."""
+        """Return the distance in columns from a trace (row,) to each pixel (row, column)."""
         return self.columns - trace[:, np.newaxis]
 
     def columns_between(self, first: float, last: float) -> slice:
-        """Return the index of the columns from `first` to `last`."""
+        """Return the slice that selects the columns from `first` to `last`, inclusive."""
         return slice(*np.searchsorted(self.columns, (first, last + 0.5)).tolist())
 
     def cut(self, first: float, last: float) -> PixelPlanes:
-        """Return the columns from `first` to `last`."""
+        """Return the part with the columns from `first` to `last`, inclusive."""
         part = self.columns_between(first, last)
         return PixelPlanes(
             self.data[:, part],
@@ -79,7 +83,7 @@ class PixelPlanes:
         )
 
     def every_nth_row(self, step: int) -> PixelPlanes:
-        """Return every `step`-th row."""
+        """Return the part with every `step`-th row."""
         if step == 1:
             return self
         return PixelPlanes(
@@ -92,7 +96,7 @@ class PixelPlanes:
 
     @property
     def domain(self) -> tuple[float, float]:
-        """First and last wavelength in micron."""
+        """Smallest and largest wavelength in micron."""
         known = self.wavelength[np.isfinite(self.wavelength)]
         if known.size < 2 or known.min() == known.max():
             raise ProfileError("the image has no two rows of different wavelength to fit a profile")
@@ -101,33 +105,34 @@ class PixelPlanes:
 
 # --- optimal extraction --------------------------------------------------------------------------
 
-#: Mean of a stack: number of integrations, spread over the stack, whose median is the reference
-#: that all are compared with.
+#: Mean of a stack of integrations: all integrations are compared with the median of this number of
+#: integrations, which are evenly spaced in the stack.
 _PILOTS = 9
 
-#: Mean of a stack: tolerance of a pixel about the reference, in standard deviations of one
-#: integration, and as a fraction of the reference.
+#: Mean of a stack: largest difference of a pixel from that median. It is the sum of a number of
+#: standard deviations of one integration (first value) and a fraction of the median (second value).
 _CLIP, _CLIP_FRACTION = 8.0, 0.3
 
-#: Mean of a stack: number of bright pixels on the source above which the brightness of an
-#: integration is measured, and the fraction of them that must agree with the scaled reference for
-#: the integration to count.
+#: Mean of a stack: the brightness of an integration is measured if it has more than this number of
+#: bright pixels on the source (first value). The integration is then included only if at least this
+#: fraction of these pixels agrees with the scaled median (second value).
 _BRIGHT_PIXELS, _AGREEING = 20, 0.7
 
-#: Running mean of the variances: rows to each side.
+#: Number of rows to each side in the running mean of the variances.
 _SMOOTHED_ROWS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class MeanCutout:
-    """Mean of a stack, or a single image, which profile and positions are fitted to.
+    """Mean of a stack of integrations, or a single image, to which the profile is fitted.
 
     Parameters
     ----------
     pixels : PixelPlanes
-        The mean, with smooth variances.
+        Pixels of the mean, with variances that are smoothed along the rows.
     variances : list of ndarray or None
-        Poisson, read noise and flat-field variance of the mean as the image has them.
+        Poisson, read noise and flat-field variance of the mean, not smoothed; None for a variance
+        that the image does not have.
     n_integrations : int
         Number of integrations in the mean.
     """
@@ -139,16 +144,16 @@ class MeanCutout:
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """Part of an image that has wavelengths.
+    """Part of an image or stack of integrations in which pixels have a wavelength.
 
     Parameters
     ----------
     image : SlitImage
-        An image or a stack.
+        Image or stack from which the pixels are read.
     rows, columns : slice
-        The part of the image.
+        Rows and columns of the image that belong to the cutout.
     wavelength : ndarray
-        Mean wavelength of each row in micron, shape (row,); NaN where there is none.
+        Mean wavelength of each row in micron, shape (row,); NaN in rows without a wavelength.
     has_wavelength : ndarray of bool
         Pixels that have a wavelength, shape (row, column).
     """
@@ -161,7 +166,7 @@ class Cutout:
 
     @classmethod
     def from_image(cls, image: SlitImage) -> Cutout:
-        """Cut out the rows and columns that have wavelengths."""
+        """Return the cutout with all rows and columns that have wavelengths."""
         finite = np.isfinite(image.wavelength)
         rows, columns = np.flatnonzero(finite.any(axis=1)), np.flatnonzero(finite.any(axis=0))
         if rows.size < 2:
@@ -176,7 +181,7 @@ class Cutout:
 
     @cached_property
     def trace_shape(self) -> Array:
-        """WCS trace less its column in the middle row, shape (row,)."""
+        """Column of the WCS trace relative to its column in the middle row, shape (row,)."""
         image, number = self.image, self.rows.stop - self.rows.start
         if image.kind == "s2d" or image.wcs is None:
             return np.zeros(number)
@@ -192,22 +197,22 @@ class Cutout:
     def read(
         self, integration: int | slice | None, columns: slice, variances: bool = True
     ) -> tuple[Array, Mask, Variances]:
-        """Read an integration.
+        """Read data, good pixels and variances of an integration.
 
         Parameters
         ----------
         integration : int, slice or None
-            Number of the integration; None for an image that is no stack.
+            Number of the integration to read, or None for all. It is ignored for a single image.
         columns : slice
-            Columns of the image.
+            Columns of the image to read.
         variances : bool
-            Whether the variances are returned, None otherwise. They decide which pixels are good in
-            any case.
+            Whether variances are returned. If False, None is returned in place of each variance;
+            the good pixels do not depend on this option.
 
         Returns
         -------
         data : ndarray
-            Shape (row, column), 0 at pixels that are not good.
+            Values of the pixels, shape (row, column); 0 at pixels that are not good.
         good : ndarray of bool
             Pixels that are neither lost nor unweighted: see `glue_lrs.image.pixels`.
         variances : list of ndarray or None
@@ -236,7 +241,7 @@ class Cutout:
         return data, good, planes
 
     def mean(self) -> MeanCutout:
-        """Return the image, or the mean of all integrations without outliers.
+        """Return the single image, or the mean of all integrations without outliers.
 
         Raises
         ------
@@ -251,13 +256,14 @@ class Cutout:
         reference, count, variances = self._reference()
         total_variance = np.sum([v for v in variances if v is not None], axis=0)
         tolerance = _CLIP * np.sqrt(np.maximum(total_variance, 0.0))
-        light = reference - np.median(reference, axis=1, keepdims=True)  # the source
+        light = reference - np.median(reference, axis=1, keepdims=True)  # without background
         bright = (light > tolerance) & (light > 0.3 * light.max(axis=1, keepdims=True))
         total, times = np.zeros_like(reference), np.zeros_like(reference)
         for i in range(number):
             data, good, _ = self.read(i, self.columns, variances=False)
-            # An integration in which the source is fainter keeps its core; one that disagrees after
-            # scaling, because the source has moved, is no part of the mean.
+            # The reference is scaled to the brightness of the integration, so that the core of a
+            # fainter source is not rejected. If the core still disagrees after scaling, the source
+            # has probably moved, and the integration is excluded from the mean.
             core = bright & good
             measurable = int(core.sum()) > _BRIGHT_PIXELS
             change = median((data - reference)[core] / light[core]) if measurable else 0.0
@@ -270,16 +276,26 @@ class Cutout:
             times += good
         if not times.any():  # every integration disagrees
             total, times = reference, (count > 0).astype(float)
-        number = max(int(times.max()), 1)  # integrations without a good pixel do not count
+        number = max(int(times.max()), 1)  # without integrations that have no good pixel
         good = times > number / 4
         mean = np.where(good, total / np.maximum(times, 1), 0.0)
         variances = [None if v is None else v / number for v in variances]
-        if variances[2] is not None:  # the error of the flat field does not average out
+        if variances[2] is not None:  # the mean does not reduce the flat-field error
             variances[2] = variances[2] * number
         return self._mean_cutout(mean, good, variances, number)
 
     def _reference(self) -> tuple[Array, NDArray[np.int_], Variances]:
-        """Median of a few integrations, its number of values, and the median variances of one."""
+        """Return the median of a few integrations, with the number of values and variances.
+
+        Returns
+        -------
+        middle : ndarray
+            Median of the good values in each pixel, shape (row, column).
+        count : ndarray of int
+            Number of good values in each pixel, shape (row, column).
+        variances : list of ndarray or None
+            Median of each variance over these integrations, shape (row, column).
+        """
         pilots = self._pilots()
         stacked = np.stack([np.where(good, data, np.nan) for data, good, _ in pilots])
         stacked.sort(axis=0)
@@ -289,7 +305,7 @@ class Cutout:
         variances: Variances = []
         for i in range(3):
             planes = [v[i] for _, _, v in pilots]
-            # Not the mean: the variance of a pixel that a cosmic ray has hit is an outlier too.
+            # The mean would include the large variances of pixels that are hit by a cosmic ray.
             variances.append(
                 None
                 if planes[0] is None
@@ -298,7 +314,7 @@ class Cutout:
         return middle, count, variances
 
     def _pilots(self) -> list[tuple[Array, Mask, Variances]]:
-        """Read a few integrations over the stack, such that have good pixels where possible."""
+        """Read a few evenly spaced integrations, if possible only those that have good pixels."""
         number = self.image.data.shape[0]
         found = [self.read(i, self.columns) for i in _evenly_spaced(range(number))]
         if all(good.any() for _, good, _ in found):
@@ -321,7 +337,8 @@ class Cutout:
         if not (total[good] > 0).any():
             total[good] = 1.0  # no variances: equal weights
         floor = 1e-3 * median(total[good])
-        # In units of the row's level, which changes fast at the ends of the spectrum.
+        # Variances are divided by a typical value of each row before the average over rows, because
+        # this value changes fast at the ends of the spectrum.
         level = row_level(total, good)
         relative = np.where(good, total / level, 0.0)
         smooth = level * running_mean(relative, good, _SMOOTHED_ROWS)
@@ -337,50 +354,53 @@ class Cutout:
 
 
 def _evenly_spaced(numbers: Sequence[int]) -> list[int]:
-    """Return up to `_PILOTS` of the numbers, from the first to the last."""
+    """Return up to `_PILOTS` of the numbers, evenly spaced from the first to the last."""
     at = np.linspace(0, len(numbers) - 1, min(_PILOTS, len(numbers)))
     return [numbers[int(index)] for index in at]
 
 
 # --- measuring -----------------------------------------------------------------------------------
 
-#: Clipping of a stack: distance from the pixel's median, in standard deviations by the median
-#: absolute deviation, above which an integration is excluded; from this number of integrations on.
+#: Clipping of a stack of integrations: a value is excluded if it differs from the median of its
+#: pixel by more than this number of standard deviations, which are estimated from the median
+#: absolute deviation (first value). Stacks of fewer integrations than this are not clipped (second
+#: value).
 _STACK_CLIP, _FEWEST_CLIPPED = 6.0, 5
 
-#: Smallest fraction of good pixels in a column at the edge that is part of the image.
+#: Columns at the edge of the image belong to the cutout if more than this fraction of their pixels
+#: is good.
 _FEWEST_GOOD = 0.2
 
-#: Standard deviation of a normal distribution over its median absolute deviation.
+#: Ratio of the standard deviation to the median absolute deviation of a normal distribution.
 _SIGMA_PER_MAD = 1.4826
 
 
 @dataclass(frozen=True, eq=False)
 class SlitCutout:
-    """Pixels of a slit that hold data; of a stack, their mean.
+    """Pixels of a slit that hold data, from an image or the mean of a stack of integrations.
 
     Parameters
     ----------
     data : ndarray
-        Shape (row, column), 0 at pixels that are not good.
+        Values of the pixels, shape (row, column); 0 at pixels that are not good.
     good : ndarray of bool
-        Pixels that take part in the fit.
+        Pixels that take part in the fit, shape (row, column).
     variances : tuple of ndarray
-        Poisson, read noise and flat-field variance, each of the shape of the data.
+        Poisson, read noise and flat-field variance, each of shape (row, column).
     rows, columns : ndarray of int
         Row and column numbers in the image.
     wave : ndarray
         Wavelength of each row in micron.
     curve : ndarray
-        WCS trace less its column in the reference row, shape (row,).
+        Column of the WCS trace relative to its column in the reference row, shape (row,).
     reference : int
-        Row of the image in which the columns of sources are given.
+        Reference row: the row of the image in which the columns of sources are specified.
     scale : float
         Pixel scale along the slit, in arcsec per column.
     label : str
         Name of the image in messages.
     follows_wcs : bool
-        Whether the WCS gives the curve; otherwise it is 0.
+        Whether `curve` comes from the WCS. If False, `curve` is 0.
     """
 
     data: Array
@@ -397,12 +417,19 @@ class SlitCutout:
 
     @classmethod
     def from_image(cls, image: SlitImage, scale: float) -> SlitCutout:
-        """Cut out the pixels inside the bounding box that hold data.
+        """Return the cutout with all pixels inside the bounding box that hold data.
+
+        Parameters
+        ----------
+        image : SlitImage
+            Image or stack from which the pixels are taken.
+        scale : float
+            Pixel scale along the slit, in arcsec per column.
 
         Raises
         ------
         SourceError
-            If there are too few of them.
+            If there are too few rows or columns with data.
         """
         wavelength = np.asarray(image.wavelength, dtype=float)
         (left, right), (bottom, top) = image.bounding_box
@@ -422,7 +449,7 @@ class SlitCutout:
         window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         data, good, variances = _clipped_mean(image, window)
         good &= inside[window]
-        # Empty rows and columns at the edges are no part of the image.
+        # Exclude empty rows and columns.
         columns_used = np.flatnonzero(good.mean(axis=0) > _FEWEST_GOOD)
         if columns_used.size < 5:
             raise SourceError("fewer than 5 columns hold data", subject=image.label)
@@ -455,25 +482,36 @@ class SlitCutout:
 
     @cached_property
     def core(self) -> Array:
-        """Expected standard deviation of the core in columns, shape (row,)."""
+        """Expected standard deviation of the core of the profile in columns, shape (row,)."""
         return expected_core(self.wave, self.scale)
 
     @cached_property
     def along(self) -> Array:
-        """Coordinate along the rows, from -1 to 1."""
+        """Coordinate that increases from -1 in the first row to 1 in the last row."""
         span = max(float(self.rows[-1] - self.rows[0]), 1.0)
         return 2.0 * (self.rows - self.rows[0]) / span - 1.0
 
     @cached_property
     def across(self) -> Array:
-        """Coordinate across the columns, from -1 to 1; `background_basis` rounds differently."""
+        """Coordinate that increases from -1 in the first column to 1 in the last column.
+
+        `background_basis` computes the same coordinate with different rounding errors.
+        """
         return np.linspace(-1.0, 1.0, self.columns.size)
 
 
 def _clipped_mean(
     image: SlitImage, window: tuple[slice, slice]
 ) -> tuple[Array, Mask, tuple[Array, Array, Array]]:
-    """Data, good pixels and variances of an image, or of the clipped mean of a stack."""
+    """Return data, good pixels and variances of an image or of the clipped mean of a stack.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Image or stack of integrations.
+    window : tuple of slice
+        Rows and columns of the image to read.
+    """
     shape = (window[0].stop - window[0].start, window[1].stop - window[1].start)
     planes = [getattr(image, name) for name in PLANES]
     if all(plane is None for plane in planes) and image.err is not None:
@@ -487,14 +525,14 @@ def _clipped_mean(
             found[0] = found[0] ** 2
         if not any(p is not None for p in planes):
             found[0] = np.broadcast_to(_scatter(data, good) ** 2, shape).copy()
-        unweighted = unweighted_mask(found)  # ERR where there are no variances
+        unweighted = unweighted_mask(found)  # from the square of ERR if there are no variances
         if unweighted is not None:
             good &= ~unweighted
         return data, good, (found[0], found[1], found[2])
     number = image.data.shape[0]
     data, good = np.empty(shape), np.empty(shape, dtype=bool)
     found = [np.zeros(shape) for _ in planes]
-    step = max(1, (1 << 21) // (number * shape[1]))  # rows of 2 million values at a time
+    step = max(1, (1 << 21) // (number * shape[1]))  # read about 2 million values at a time
     for first in range(0, shape[0], step):
         part = slice(first, min(first + step, shape[0]))
         where = (
@@ -517,7 +555,7 @@ def _clipped_mean(
             if squared:
                 variance = variance**2
             total = np.where(used & np.isfinite(variance), variance, 0.0).sum(axis=0)
-            # The error of the flat field is common to all integrations: it does not average out.
+            # The flat-field error is common to all integrations, so the mean does not reduce it.
             out[part] = total / (share if name == "var_flat" else share**2)
     if not any(p is not None for p in planes):
         found[0][...] = _scatter(data, good) ** 2
@@ -525,7 +563,15 @@ def _clipped_mean(
 
 
 def _outlying_integrations(values: Array, good: Mask) -> Mask:
-    """Return the integrations that are far from the pixel's median."""
+    """Return a mask of the values that differ too much from the median of their pixel.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values of all integrations, shape (integration, row, column).
+    good : ndarray of bool
+        Values that count for the median, same shape.
+    """
     masked = np.where(good, values, np.nan)
     distance = np.abs(masked - nanmedian(masked, axis=0))
     with np.errstate(invalid="ignore"):
@@ -534,7 +580,7 @@ def _outlying_integrations(values: Array, good: Mask) -> Mask:
 
 
 def _scatter(data: Array, good: Mask) -> float:
-    """Noise of an image without variances, from differences between neighbouring rows."""
+    """Estimate the noise of an image without variances from differences of adjacent rows."""
     both = good[1:] & good[:-1]
     steps = (data[1:] - data[:-1])[both]
     if steps.size == 0:

@@ -1,9 +1,10 @@
-"""Engine of `glue_lrs.measure`: Gauss-Newton fit of the parameters of `SourceModel`.
+"""Gauss-Newton fit of the parameters of `SourceModel`, for `glue_lrs.measure`.
 
-The traces are known up to a shift (the curve comes from the WCS) and, if the data require it, a
-polynomial of low order; the width of the core is a smooth function of the wavelength. Fluxes and
-background are eliminated row by row; what remains is the Fisher matrix of shifts, width and shape,
-whose inverse gives their errors.
+The curve of the traces comes from the WCS. The fit determines the shift of each trace and, if the
+data require it, a polynomial of low order in the row that is added to all traces. The width of the
+core of the profile is a smooth function of the wavelength, and the shape of the profile is given by
+a few terms. Fluxes and background are eliminated row by row. The inverse of the remaining Fisher
+matrix is the covariance of shifts, polynomial, width and shape.
 """
 
 from __future__ import annotations
@@ -38,28 +39,33 @@ __all__ = [
     "typical_width",
 ]
 
-#: Gaussian prior on the wings: a Gaussian of this standard deviation, in arcsec per micron, with
-#: this fraction of the light. The standard deviation of each spline's light is that light times the
-#: third number, at least the fourth.
+#: Gaussian prior on the flux in each wing spline. The expected wings contain a fraction of the flux
+#: (first value) and are a Gaussian of this standard deviation in arcsec per micron (second value).
+#: The standard deviation of the prior on each spline is its expected flux times the third value,
+#: but at least the fourth value.
 _HALO, _HALO_SIGMA, _HALO_ERROR, _MIN_HALO_ERROR = 0.05, 0.0325, 1.0, 0.005
 
-#: Gaussian prior on the kurtosis of the core: standard deviation about 0.
+#: Standard deviation of the Gaussian prior on the kurtosis of the core, whose mean is 0.
 _KURTOSIS_ERROR = 0.1
 
-#: Limits of the shape: change of a term in a step, kurtosis for which the Gram-Charlier series is
-#: hardly negative, and light in the wings.
+#: Limits of the shape: largest change of a term in a step (first value), range of the kurtosis in
+#: which the Gram-Charlier series is hardly negative anywhere (second value), and largest fraction
+#: of the flux in the wings (third value).
 _MAX_CHANGE, _KURTOSIS_RANGE, _MAX_HALO = 0.2, (-1.5, 3.0), 0.6
 
-#: Gaussian prior on the logarithm of the width: standard deviation about the expected width while
-#: sources are searched for, when a broad profile could hide one, and when they are measured.
+#: Standard deviation of the Gaussian prior on the logarithm of the width, whose mean is the
+#: expected width. The prior is tight during the search for sources, when a broad profile could hide
+#: a source, and loose when the sources are measured.
 TIGHT, LOOSE = 0.05, 0.3
 
-#: Outlier rejection while sources are missing: error of the model, as a fraction of the brightest
-#: pixel of a row.
+#: Outlier rejection during the search, while sources may be missing from the model: assumed error
+#: of the model, as a fraction of its brightest pixel in each row.
 _MISSING_LIGHT = 0.05
 
-#: Correlated noise: largest lag in pixels, columns from sources in FWHM within which residuals do
-#: not count, fewest pixels, and standard deviations above which a correlation is significant.
+#: Correlated noise: largest lag in pixels (first value), distance from every source in FWHM beyond
+#: which residuals are used (second value), smallest number of pixels from which correlations are
+#: measured (third value), and significance in standard deviations above which the result is used
+#: (fourth value).
 _MAX_LAG, _AWAY, _FEWEST_PIXELS, _SIGNIFICANT = 2, 3.0, 500, 5.0
 
 
@@ -68,16 +74,20 @@ _MAX_LAG, _AWAY, _FEWEST_PIXELS, _SIGNIFICANT = 2, 3.0, 500, 5.0
 
 @dataclass(frozen=True, eq=False)
 class SmoothParameters:
-    """Parameters that are smooth along the rows.
+    """Parameters that are common to all rows.
 
     Parameters
     ----------
     shift : ndarray
         Column of each source in the reference row, shape (source,).
     bend : ndarray
-        Coefficients of the polynomial that is added to the curve of all traces (`trace_basis`).
-    width, terms : ndarray
-        Coefficients of the logarithm of the width, and terms of the shape, as of `Measurement`.
+        Coefficients of the polynomial that is added to the WCS curve of all traces
+        (`trace_basis`).
+    width : ndarray
+        Coefficients of the polynomial in wavelength (`width_basis`) that is the logarithm of the
+        ratio of the core's width to the expected width.
+    terms : ndarray
+        Terms of the shape: kurtosis of the core, then the flux in each wing spline.
     """
 
     shift: Array
@@ -86,7 +96,7 @@ class SmoothParameters:
     terms: Array
 
     def geometry(self, slit: SlitCutout) -> SourceGeometry:
-        """Return traces, widths and shape row by row."""
+        """Return the traces and widths in each row, and the shape."""
         common = slit.curve + trace_basis(slit, self.bend.size) @ self.bend
         return SourceGeometry(
             self.shift[:, np.newaxis] + common,
@@ -96,11 +106,11 @@ class SmoothParameters:
 
     @property
     def vector(self) -> Array:
-        """All parameters, concatenated."""
+        """All parameters, concatenated in the order of the attributes, shape (k,)."""
         return np.concatenate([self.shift, self.bend, self.width, self.terms])
 
     def moved(self, step: Array) -> SmoothParameters:
-        """Return the parameters after a step, within their limits."""
+        """Return the parameters after a step (k,), within their limits."""
         sources, bends = self.shift.size, self.bend.size
         step = step.copy()
         step[:sources] = np.clip(step[:sources], -1.0, 1.0)
@@ -114,7 +124,14 @@ class SmoothParameters:
         )
 
     def tangent(self, slit: SlitCutout) -> Array:
-        """Return derivatives of the parameters of each row in these, shape (row, p, k)."""
+        """Return derivatives of the row parameters with respect to these parameters.
+
+        Returns
+        -------
+        ndarray
+            Shape (row, p, k). The p parameters of a row are the column of each source, the
+            logarithm of the width, and the terms of the shape; the k parameters are `vector`.
+        """
         sources, bends = self.shift.size, self.bend.size
         rows, size = slit.rows.size, sources + bends + WIDTH_KNOTS + SHAPES
         out = np.zeros((rows, sources + 1 + SHAPES, size))
@@ -128,7 +145,13 @@ class SmoothParameters:
 
 
 def possible_terms(terms: Array, before: Array) -> Array:
-    """Return terms of the shape within their limits, close to those before."""
+    """Return terms of the shape after a step, limited to allowed values and changes.
+
+    Parameters
+    ----------
+    terms, before : ndarray
+        Terms of the shape after and before the step.
+    """
     out = np.clip(terms, before - _MAX_CHANGE, before + _MAX_CHANGE)
     out[0] = np.clip(out[0], *_KURTOSIS_RANGE)
     halo = float(out[1:].sum())
@@ -138,7 +161,7 @@ def possible_terms(terms: Array, before: Array) -> Array:
 
 
 def trace_basis(slit: SlitCutout, terms: int) -> Array:
-    """Return Legendre polynomials 1, 2, ... along the rows, shape (row, term)."""
+    """Return Legendre polynomials of degree 1 to `terms` in the row, shape (row, term)."""
     basis = np.asarray(np.polynomial.legendre.legvander(slit.along, terms), dtype=float)
     return basis[:, 1:]
 
@@ -147,10 +170,10 @@ def trace_basis(slit: SlitCutout, terms: int) -> Array:
 
 
 def shape_prior() -> tuple[Array, Array]:
-    """Return the mean and the inverse variance of the terms of the shape."""
+    """Return the means and the inverse variances of the prior on the terms of the shape."""
     places = np.arange(WING_TERMS) * KNOT
     share = np.exp(-0.5 * (places / _HALO_SIGMA) ** 2)
-    share[0] *= 0.5  # the two halves of the middle spline coincide
+    share[0] *= 0.5  # the others are pairs of splines, with one on each side of the source
     mean = _HALO * share / share.sum()
     error = np.maximum(_HALO_ERROR * mean, _MIN_HALO_ERROR)
     return np.append(0.0, mean), 1.0 / np.append(_KURTOSIS_ERROR, error) ** 2
@@ -159,7 +182,17 @@ def shape_prior() -> tuple[Array, Array]:
 def _prior(
     parameters: SmoothParameters, width_error: float, fixed: Array | None = None
 ) -> tuple[Array, Array]:
-    """Mean and inverse variance of all parameters, with a fixed shape if it is given."""
+    """Return the means and the inverse variances of the prior on all parameters.
+
+    Parameters
+    ----------
+    parameters : SmoothParameters
+        Parameters, whose numbers of sources and polynomial terms determine the size of the result.
+    width_error : float
+        Standard deviation of the prior on the logarithm of the width.
+    fixed : ndarray, optional
+        Terms of the shape, if they are fixed.
+    """
     size = parameters.vector.size
     mean, precision = np.zeros(size), np.zeros(size)
     free = parameters.shift.size + parameters.bend.size
@@ -175,18 +208,18 @@ def _prior(
 
 @dataclass(frozen=True, eq=False)
 class SlitFit:
-    """A converged fit.
+    """Result of a converged fit by `refine_parameters`.
 
     Parameters
     ----------
     parameters : SmoothParameters
-        The parameters.
+        Fitted parameters that are common to all rows.
     covariance : ndarray
-        Their covariance, in the order of `SmoothParameters.vector`.
+        Covariance of the parameters, in the order of `SmoothParameters.vector`.
     linear : LinearFit
-        Fluxes and background.
+        Fluxes and background fitted to each row.
     objective : float
-        Chi-square with the prior.
+        Chi-square, including the terms from the prior.
     """
 
     parameters: SmoothParameters
@@ -205,12 +238,12 @@ def refine_parameters(
     fix_shape: bool = False,
     search: bool = False,
 ) -> SlitFit:
-    """Improve parameters by Gauss-Newton steps, which are halved if chi-square rises.
+    """Improve parameters by Gauss-Newton steps, which are halved if chi-square increases.
 
     Parameters
     ----------
     model : SourceModel
-        The data.
+        Model with the data to fit and their present weights.
     start : SmoothParameters
         Initial parameters.
     width_error : float
@@ -218,12 +251,12 @@ def refine_parameters(
     steps : int
         Largest number of steps.
     close : float
-        Predicted gain in chi-square at which the fit has converged.
+        The fit has converged when the predicted decrease of chi-square in a step is below this.
     fix_shape : bool
         Whether the terms of the shape keep their initial values.
     search : bool
-        Whether sources may be missing. The worse the fit, the stronger the prior is then: light of
-        missing sources must not shape the profile.
+        Whether the model may lack sources. If True, the prior is stronger the worse the fit is,
+        because the flux of missing sources must not change the profile.
     """
     slit, parameters = model.slit, start
     fixed = start.terms if fix_shape else None
@@ -257,8 +290,9 @@ def refine_parameters(
             trial = parameters.moved(step)
             next_linear = model.solve(trial.geometry(slit))
             next_value = objective(trial, next_linear)
-            # Weights in the gradient use smoothed fluxes, as those of single rows are too noisy:
-            # the gradient is 0 near the least chi-square, not at it.
+            # The derivatives use smoothed fluxes because fluxes of single rows are too noisy. The
+            # gradient is therefore 0 close to the minimum of chi-square, not exactly there, and
+            # small increases of chi-square are accepted.
             if next_value <= value + (1e-3 if gain > 10.0 else 0.5):
                 break
             step = step / 2.0
@@ -276,7 +310,21 @@ def refine_parameters(
 def settle_parameters(
     model: SourceModel, fit: SlitFit, width_error: float, rounds: int = 4, search: bool = False
 ) -> SlitFit:
-    """Model the variances, reject outliers and fit again, until no pixel changes."""
+    """Alternate between updates of variances and outliers and fits, until no outlier changes.
+
+    Parameters
+    ----------
+    model : SourceModel
+        Model whose variances and outliers are updated.
+    fit : SlitFit
+        Initial fit.
+    width_error : float
+        Standard deviation of the prior on the logarithm of the width.
+    rounds : int
+        Largest number of fits.
+    search : bool
+        Whether the model may lack sources (see `refine_parameters`).
+    """
     for _ in range(rounds):
         model.reweigh(fit.linear)
         changed = model.reject(fit.linear, _MISSING_LIGHT if search else 0.0)
@@ -290,15 +338,17 @@ def settle_parameters(
 
 
 def typical_width(slit: SlitCutout) -> float:
-    """Return the median of the expected FWHM in columns."""
+    """Return the median over rows of the expected FWHM in columns."""
     return float(np.median(slit.core)) * FWHM
 
 
 def correlation(model: SourceModel, fit: SlitFit) -> float:
     """Return the factor by which correlated noise increases the error of a sum of pixels.
 
-    The square root of the sum of the correlations of residuals away from sources, over lags of up
-    to two pixels, without the correlations that the fit causes; 1 where it is not significant.
+    The factor is the square root of the sum of the correlation coefficients of the residuals over
+    all lags of up to two pixels in both directions. Only pixels away from the sources are used, and
+    correlations that are caused by the fit itself are removed. The factor is 1 if the correlations
+    are not significant.
     """
     slit, linear = model.slit, fit.linear
     good = model.good.copy()
@@ -332,7 +382,10 @@ def correlation(model: SourceModel, fit: SlitFit) -> float:
 
 
 def _pixel_pairs(down: int, right: int) -> tuple[Any, Any]:
-    """Index of pixels, and of those `down` rows and `right` columns from them."""
+    """Return two indices, which select pixels and their neighbours at a lag.
+
+    The row number of a neighbour is larger by `down`, and its column number by `right`.
+    """
     columns: tuple[slice, slice] = (slice(None, -right or None), slice(right, None))
     if right < 0:
         columns = (slice(-right, None), slice(None, right))

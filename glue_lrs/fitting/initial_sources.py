@@ -1,10 +1,10 @@
 """Initial sources: which sources and negative traces an optimal extraction fits.
 
-There are two searches. The fast one, of some milliseconds, takes extrema of the mean profile
-(`find_peaks`) and suffices for a single isolated source. The careful one is that of
-`glue_lrs.measure` (`search_residuals`), of about a second, which separates blended sources. An
-empirical profile that is too broad or asymmetric (`BlendDiagnostics`) indicates an unresolved blend
-and is a reason for the careful one.
+There are two searches. The fast search (`find_peaks`) takes some milliseconds. It uses the extrema
+of the mean profile along the slit and suffices for a single isolated source. The careful search
+(`search_residuals`, also used by `glue_lrs.measure`) takes about a second and separates blended
+sources. It is used if the fast search finds several sources, or if the fitted empirical profile is
+so broad or asymmetric that it indicates an unresolved blend (`BlendDiagnostics`).
 """
 
 from __future__ import annotations
@@ -32,73 +32,80 @@ if TYPE_CHECKING:
 
 __all__ = ["BlendDiagnostics", "InitialSources", "initial_sources"]
 
-#: Detection: signal-to-noise ratio above which a peak is a source, and least light of a peak that
-#: counts, as a fraction of the brightest.
+#: Detection: signal-to-noise ratio above which a peak is a source (first value), and fraction of
+#: the flux of the brightest peak below which a peak is ignored (second value).
 _FOUND, _FAINT = 5.0, 0.005
 
 #: Careful search: largest number of sources and negative traces.
 _MAX_SOURCES = 10
 
-#: Signal-to-noise ratios above which every second, third and fourth row is fitted for the position,
-#: which is precise enough.
+#: Signal-to-noise ratios of the source above which only every second, third and fourth row is used
+#: to fit the position, which is then precise enough.
 _ROW_STEP_SNR = (200.0, 400.0, 800.0)
 
-#: Identification: columns from an expected position within which a peak is the source there. Of
-#: several, the nearest is meant that has this fraction of the light of the brightest.
+#: Identification of the source at an expected position: largest distance of a peak in columns
+#: (first value). If there are several peaks, the nearest one is chosen whose flux is at least this
+#: fraction of the flux of the brightest (second value).
 _SAME_SOURCE, _COMPARABLE = 3.0, 0.3
 
-#: A requested position farther than this from every source, in columns, is an error: the fit would
-#: move to another source.
+#: Largest distance in columns of a requested position from the nearest source. Positions farther
+#: away are an error, because the fit would move to a different source.
 _FARTHEST = 6.0
 
-#: Neighbours of the target: least light, as a fraction of the target's, and largest number.
+#: Neighbours of the target that are fitted too: smallest flux as a fraction of the target's flux
+#: (first value), and largest number of neighbours (second value).
 _NEIGHBOUR_LIGHT, _MAX_NEIGHBOURS = 0.003, 4
 
-#: Neighbours by the fast search: least distance in columns, and largest dip between the peaks, as a
-#: fraction of the fainter; by the careful search: least distance in columns.
+#: Neighbours of the target: smallest distance in columns for the fast search (first value) and for
+#: the careful search (third value). For the fast search, the minimum between the two peaks must
+#: also be below this fraction of the fainter peak (second value).
 _FAST_DISTANCE, _FAST_DIP, _CAREFUL_DISTANCE = 4.0, 0.5, 0.5
 
-#: Negative traces: least distance from their source in columns, largest deviation from the position
-#: that the sources predict, and largest number of nods.
+#: Negative traces: smallest distance from their source in columns (first value), largest deviation
+#: in columns from the position predicted from the sources (second value), and largest number of
+#: nods (third value).
 _NOD_DISTANCE, _NOD_DEVIATION, _MAX_NODS = 6.0, 2.5, 2
 
-#: Columns from a source within which a peak is that of the source alone, and not of a blend.
+#: A source is resolved if there is a peak within this distance in columns. Otherwise it is part of
+#: a blend, whose peak is elsewhere.
 _RESOLVED = 1.0
 
-#: Distance of requested sources in columns below which an empirical profile is uncertain.
+#: Distance between two requested sources in columns below which an empirical profile is uncertain.
 _CLOSE_PAIR = 2.5
 
-#: Blend diagnostics: width over the expected one, and light on one side only, as a fraction of all,
-#: above which the careful search is made; the asymmetry of faint sources must exceed this number
-#: over the signal-to-noise ratio.
+#: Blend diagnostics: ratio of the width to the expected width (first value) and asymmetry (second
+#: value; see `BlendDiagnostics`) above which the careful search is made. For faint sources, the
+#: asymmetry must also exceed the third value divided by the signal-to-noise ratio.
 _BROAD, _ASYMMETRIC, _NOISE = 1.15, 0.007, 8.0
 
-#: Blend diagnostics: the same above which a warning is issued if no other source is found. Real
-#: sources of the slitless mode are up to 1.2 times as wide as expected.
+#: Blend diagnostics: ratio of the width to the expected width (first value) and asymmetry (second
+#: value) above which a warning is issued if no other source is found. Real sources observed in the
+#: slitless mode are up to 1.2 times as wide as expected.
 _WARN_BROAD, _WARN_ASYMMETRIC = 1.3, 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class InitialSources:
-    """Sources and negative traces that a fit starts from.
+    """Initial sources and negative traces for a fit.
 
     Parameters
     ----------
     traces : ndarray
-        Column of each source in each row, shape (source, row): the requested sources, then others
-        whose light overlaps them, then the negative traces of all for each nod.
+        Column of each source in each row, shape (source, row): first the requested sources, then
+        other sources that overlap them, then for each nod the negative traces of all these sources.
     positives : int
-        Number of sources that are no negative traces.
+        Number of sources, not counting negative traces.
     row_step : int
-        Every `row_step`-th row suffices for the position.
+        Step in rows of the fit of the position, for which not all rows are needed.
     careful : bool
         Whether the careful search was made.
     target_found : bool
         Whether there is a source at each requested position.
     position_fixed : bool
-        Whether the position is that of the header because no source was found.
+        Whether the position is taken from the header because no source was found.
     header_position : float or None
-        Column of the source in the middle row by the header, if that decides which source is meant.
+        Column of the source in the middle row according to the header, if the target was chosen by
+        this position.
     notes : tuple of str
         Messages to the user.
     """
@@ -121,18 +128,18 @@ def initial_sources(
     Parameters
     ----------
     options : FitOptions
-        Requested positions, and whether nods are searched for.
+        Options that specify requested positions and whether nods are searched for.
     cutout : Cutout
-        The image.
+        Image, for the careful search and the header.
     mean : MeanCutout
-        The image, or the mean of the stack.
+        Image or mean of a stack of integrations, for the fast search.
     careful : bool
-        Whether the careful search is made in any case.
+        Whether the careful search is made even if the fast search finds a single source.
 
     Raises
     ------
     ProductError
-        If there is no source, and no position in the header.
+        If there is no source and the header has no position.
     SourceError
         If there is no source at a requested position.
     """
@@ -140,7 +147,7 @@ def initial_sources(
     peaks = find_peaks(mean.pixels, trace_shape)
     header = LazyHeader.view(cutout.image.header)
     nodded = options.nods and header.get("S_BKDSUB") == "COMPLETE"
-    # Several requested positions are taken to be all sources that there are.
+    # If several positions are requested, there are assumed to be no other sources.
     listed = options.position is not None and options.n_requested > 1
     careful = careful or not (listed or _is_single_source(peaks, nodded))
     if careful:
@@ -174,7 +181,7 @@ def initial_sources(
 
 
 def _is_single_source(peaks: list[Peak], nodded: bool) -> bool:
-    """Whether there is at most one source, and no more negative traces than nods leave."""
+    """Return whether there is at most one source, with at most one negative trace per nod."""
     brightest = max((abs(peak.light) for peak in peaks), default=0.0)
     clear = [
         peak for peak in peaks if abs(peak.ratio) > _FOUND and abs(peak.light) > _FAINT * brightest
@@ -184,7 +191,13 @@ def _is_single_source(peaks: list[Peak], nodded: bool) -> bool:
 
 
 def _search_carefully(cutout: Cutout) -> list[Peak]:
-    """Sources by `search_residuals`, the brightest first; empty if there is none."""
+    """Find sources with `search_residuals`.
+
+    Returns
+    -------
+    list of Peak
+        Sources and negative traces, the brightest first; empty if there is none.
+    """
     try:
         slit = SlitCutout.from_image(cutout.image, PIXEL_SCALE)
         fit = search_residuals(SourceModel(slit), _MAX_SOURCES)
@@ -214,7 +227,7 @@ def _search_carefully(cutout: Cutout) -> list[Peak]:
 
 
 class _Targets(NamedTuple):
-    """Columns of the requested sources in the middle row; the rest as of `InitialSources`."""
+    """Columns of the requested sources in the middle row; see `InitialSources` for the rest."""
 
     columns: list[float]
     notes: list[str]
@@ -223,7 +236,7 @@ class _Targets(NamedTuple):
 
 
 def _targets(options: FitOptions, cutout: Cutout, peaks: list[Peak], careful: bool) -> _Targets:
-    """Sources that are requested, or meant by the header."""
+    """Choose the sources that were requested, or else the target according to the header."""
     image, notes = cutout.image, []
     sources = [peak for peak in peaks if peak.light > 0 and peak.ratio > _FOUND]
     if options.position is not None:
@@ -249,7 +262,7 @@ def _targets(options: FitOptions, cutout: Cutout, peaks: list[Peak], careful: bo
     if not options.fit_position:
         return _Targets([expected], notes)
     column = _meant(sources, expected)
-    if column is None:  # the brightest, unless it is noise next to a bright negative trace
+    if column is None:  # take the brightest source that is not noise near a negative trace
         brightest = max((abs(peak.light) for peak in peaks), default=0.0)
         column = next((s.column for s in sources if s.light > _FAINT * brightest), None)
     if column is None:
@@ -262,7 +275,7 @@ def _targets(options: FitOptions, cutout: Cutout, peaks: list[Peak], careful: bo
 
 
 def _check_requested(cutout: Cutout, columns: list[float], sources: list[Peak]) -> None:
-    """Raise an error if a requested position is far from every source."""
+    """Raise `SourceError` if a requested position is far from every source."""
     for column in columns:
         distance = min((abs(s.column - column) for s in sources), default=np.inf)
         if sources and distance > _FARTHEST:
@@ -276,7 +289,10 @@ def _check_requested(cutout: Cutout, columns: list[float], sources: list[Peak]) 
 
 
 def _meant(sources: list[Peak], expected: float) -> float | None:
-    """Column of the nearest source to a position that is no faint companion of another there."""
+    """Return the column of the source at an expected position, or None if there is none.
+
+    It is the nearest source, but not a faint companion of a brighter source that is also near.
+    """
     candidates = [s for s in sources if abs(s.column - expected) < _SAME_SOURCE]
     if not candidates:
         return None
@@ -291,7 +307,19 @@ def _meant(sources: list[Peak], expected: float) -> float | None:
 def _neighbours(
     maxima: list[Peak], columns: list[float], reach: float, careful: bool
 ) -> list[float]:
-    """Columns of other sources whose light overlaps the requested ones: they are fitted too."""
+    """Return the columns of other sources to be fitted because they overlap the requested sources.
+
+    Parameters
+    ----------
+    maxima : list of Peak
+        All maxima of the mean profile.
+    columns : list of float
+        Columns of the requested sources, the target first.
+    reach : float
+        Largest distance in columns at which sources overlap.
+    careful : bool
+        Whether the maxima were found by the careful search.
+    """
     own = [peak for peak in maxima if abs(peak.column - columns[0]) < _SAME_SOURCE]
     least = _NEIGHBOUR_LIGHT * max((peak.light for peak in own), default=0.0)
     others = []
@@ -308,10 +336,12 @@ def _neighbours(
 
 
 def _nods(columns: list[float], peaks: list[Peak], mean: MeanCutout) -> list[float]:
-    """Columns from the sources to their negative traces, for each of the other nods.
+    """Return the distance in columns from the sources to their negative traces, for each nod.
 
-    The distance of a nod is the one for which most of the light that the sources predict is found,
-    and least of it is missing.
+    Every difference between the column of a negative peak and the column of a source is a possible
+    distance. The score of a distance is the flux of the negative peaks that are found at the
+    predicted positions, minus the flux of the sources for which no negative peak is found. The
+    distance with the highest score is accepted, and the search is repeated with the other peaks.
     """
     maxima = [peak for peak in peaks if peak.light > 0]
     lights = [min(maxima, key=lambda p: abs(p.column - c)).light for c in columns if maxima]
@@ -319,7 +349,8 @@ def _nods(columns: list[float], peaks: list[Peak], mean: MeanCutout) -> list[flo
     least = _FAINT * max(lights, default=brightest)
     negatives = [peak for peak in peaks if peak.ratio < -_FOUND and -peak.light > least]
     first, last = mean.pixels.columns[0], mean.pixels.columns[-1]
-    # An unresolved blend shows one maximum and one minimum, which belong together.
+    # Distances are also measured from the maximum of an unresolved blend, because the minimum of
+    # its negative trace corresponds to this maximum and not to one of the sources.
     places = [*columns, *(p.column for p in maxima if min(abs(p.column - c) for c in columns) < 3)]
     resolved = [
         c for c in columns if min((abs(p.column - c) for p in maxima), default=9.0) < _RESOLVED
@@ -355,16 +386,17 @@ def _nods(columns: list[float], peaks: list[Peak], mean: MeanCutout) -> list[flo
 
 @dataclass(frozen=True)
 class BlendDiagnostics:
-    """Whether a fitted profile looks like an unresolved blend.
+    """Properties that show whether a fitted profile looks like an unresolved blend.
 
     Parameters
     ----------
     width : float
-        Width of the profile over that of a point source.
+        Ratio of the width of the profile to the width for a point source.
     asymmetry : float
-        Fraction of the light that is on one side only.
+        Largest difference between the flux at opposite positions in the profile, summed over three
+        columns, as a fraction of the total flux.
     signal_to_noise : float
-        Signal-to-noise ratio of the source, all rows together.
+        Signal-to-noise ratio of the flux summed over all rows.
     """
 
     width: float
@@ -373,7 +405,10 @@ class BlendDiagnostics:
 
     @classmethod
     def from_fit(cls, fit: SourceFit) -> BlendDiagnostics:
-        """Examine the profile of a fit; a given profile is taken to be that of a point source."""
+        """Return the diagnostics for a fit.
+
+        A profile that was supplied by the user is assumed to be the profile of a point source.
+        """
         profile, ratio = fit.profile, max(fit.signal_to_noise, 1e-9)
         if not isinstance(profile, EmpiricalProfile):
             return cls(1.0, 0.0, ratio)
@@ -389,13 +424,16 @@ class BlendDiagnostics:
 
     @property
     def looks_blended(self) -> bool:
-        """Whether the profile is too broad or asymmetric for a single source."""
+        """Whether the profile is too broad or too asymmetric for a single source."""
         limit = max(_ASYMMETRIC, _NOISE / self.signal_to_noise)
         return self.width > _BROAD or self.asymmetry > limit
 
     @property
     def warning(self) -> str | None:
-        """Message on a profile that is too broad or asymmetric with no other source; else None."""
+        """Warning about a profile that is too broad or too asymmetric; None if it is not.
+
+        It is meant for sources near which no other source was found.
+        """
         least = 2.0 * _NOISE / self.signal_to_noise
         if self.width > _WARN_BROAD + least:
             found = f"{self.width:.2f} times as wide as a point source should be"

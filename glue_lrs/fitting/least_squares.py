@@ -1,9 +1,15 @@
-"""Linear least squares row by row, and Gauss-Newton steps of what the rows share.
+"""Linear least squares row by row, and Gauss-Newton steps for the parameters common to all rows.
 
-Normal matrices are inverted in two ways, as the two fits treat degenerate rows differently:
-`invert_symmetric` (optimal extraction, pipeline extraction) gives 0 for matrices of a large
-condition number, `invert_ridge` (`glue_lrs.measure`) scales them to a unit diagonal and adds a
-ridge, so that of two sources at one place the sum is known.
+A basis is a list of fields, each of which is a term of the model on the pixels: a profile of a
+source or a term of the background.
+
+Normal matrices are inverted in three ways, because the fits treat degenerate rows differently:
+
+* `invert_symmetric` returns 0 for matrices with a large condition number.
+* `inverse_normal`, for optimal extraction, adds a small ridge to the diagonal if there are several
+  terms, then calls `invert_symmetric`.
+* `invert_ridge`, for `glue_lrs.measure`, scales the matrix to a unit diagonal before it adds the
+  ridge. If two sources have the same position, the sum of their fluxes is still determined.
 """
 
 from __future__ import annotations
@@ -32,8 +38,9 @@ __all__ = [
     "solve_row_sums",
 ]
 
-#: Ridge over the largest diagonal element of a normal matrix: a source without a good pixel in a
-#: row gets a flux near 0 there, and the matrix stays solvable for the others.
+#: Ridge that is added to the diagonal of a normal matrix, as a fraction of the largest diagonal
+#: entry. A source without a good pixel in a row gets a flux near 0 there, and the fluxes of the
+#: other sources can still be determined.
 _RIDGE = 1e-9
 
 
@@ -41,21 +48,23 @@ _RIDGE = 1e-9
 
 
 def background_basis(columns: Array, order: int | None, rows: int) -> list[Array]:
-    """Return powers of a coordinate from -1 to 1 across the columns.
+    """Return the terms of a polynomial background.
+
+    The terms are the powers of a coordinate that runs from -1 in the first column to 1 in the last.
 
     Parameters
     ----------
     columns : ndarray
         Column numbers, shape (column,).
     order : int or None
-        Highest power; None: no background.
+        Highest power. If None, there is no background and the list is empty.
     rows : int
         Number of rows.
 
     Returns
     -------
     list of ndarray
-        ``order + 1`` fields, each of shape (row, column).
+        ``order + 1`` terms, each of shape (row, column).
     """
     if order is None:
         return []
@@ -65,7 +74,7 @@ def background_basis(columns: Array, order: int | None, rows: int) -> list[Array
 
 
 def residuals(data: Array, basis: Sequence[Array], coefficients: Array) -> Array:
-    """Return data less the fit of a basis with coefficients (row, term)."""
+    """Return the data minus a model, which is the sum of coefficients (row, term) times basis."""
     out = data.copy()
     for i, field in enumerate(basis):
         out -= coefficients[:, i, np.newaxis] * field
@@ -76,7 +85,11 @@ def residuals(data: Array, basis: Sequence[Array], coefficients: Array) -> Array
 
 
 def normal(basis: list[Array], weighted: list[Array]) -> Array:
-    """Return normal matrices sum_c basis_i weighted_j, shape (..., p, p), symmetric."""
+    """Return the normal matrices of a linear fit, shape (..., p, p).
+
+    The entries are the sums over columns of basis_i weighted_j, where `weighted` is the basis times
+    the weights. Both are lists of p arrays of shape (..., column).
+    """
     size = len(basis)
     shape = np.broadcast_shapes(basis[0].shape[:-1], weighted[0].shape[:-1])
     matrix = np.empty((*shape, size, size))
@@ -89,19 +102,20 @@ def normal(basis: list[Array], weighted: list[Array]) -> Array:
 
 
 def invert_symmetric(matrix: Array) -> tuple[Array, Mask]:
-    """Invert small symmetric positive matrices.
+    """Invert small symmetric positive definite matrices.
 
     Parameters
     ----------
     matrix : ndarray
-        Shape (..., p, p).
+        Matrices to invert, shape (..., p, p).
 
     Returns
     -------
     inverse : ndarray
-        Shape (..., p, p), 0 where the condition number is 1e10 or more.
+        Inverse matrices, shape (..., p, p). Matrices whose condition number is 1e10 or more have an
+        inverse of 0.
     solvable : ndarray of bool
-        Where it is not, shape (...).
+        Whether the condition number of each matrix is below 1e10, shape (...).
     """
     size = matrix.shape[-1]
     if size == 1:
@@ -131,9 +145,9 @@ def invert_symmetric(matrix: Array) -> tuple[Array, Mask]:
 
 
 def inverse_normal(matrix: Array, ridge_from: int = 2) -> Array:
-    """Invert normal matrices (row, p, p) with a ridge where p is `ridge_from` or more.
+    """Return the inverses of normal matrices (row, p, p).
 
-    The ridge is added in place.
+    If p is at least `ridge_from`, a ridge is added to the diagonal of `matrix` in place.
     """
     diagonal = np.arange(matrix.shape[-1])
     if diagonal.size >= ridge_from:
@@ -143,7 +157,10 @@ def inverse_normal(matrix: Array, ridge_from: int = 2) -> Array:
 
 
 def invert_ridge(matrix: Array) -> Array:
-    """Invert normal matrices (row, p, p); parameters without information stay at 0."""
+    """Return the inverses of normal matrices (row, p, p) that are regularised by a ridge.
+
+    Parameters whose diagonal entry is 0, because no good pixel constrains them, get the value 0.
+    """
     size = matrix.shape[-1]
     diagonal = np.einsum("rii->ri", matrix)
     scale = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
@@ -159,21 +176,21 @@ def invert_ridge(matrix: Array) -> Array:
 def fit_rows(
     basis: list[Array], weight: Array, data: Array, ridge_from: int = 3
 ) -> tuple[Array, Array]:
-    """Fit a basis to each row.
+    """Fit a linear combination of the basis to each row by weighted least squares.
 
     Parameters
     ----------
     basis : list of ndarray
-        Fields, each of shape (row, column).
+        Terms of the model, each of shape (row, column).
     weight, data : ndarray
-        Shape (row, column).
+        Weights and values of the pixels, shape (row, column).
     ridge_from : int
-        Number of terms from which on a ridge is added to the normal matrices.
+        Smallest number of terms for which a ridge is added to the normal matrices.
 
     Returns
     -------
     coefficients : ndarray
-        Shape (row, term).
+        Fitted coefficients, shape (row, term).
     inverse : ndarray
         Inverse normal matrices, shape (row, term, term).
     """
@@ -184,27 +201,29 @@ def fit_rows(
 
 
 def solve_row_sums(matrix: Array, vector: Array, mix: Array) -> tuple[Array, Array]:
-    """Fit each row from its sums over columns.
+    """Fit each row as `fit_rows` does, but from sums over columns that are already known.
 
     Parameters
     ----------
     matrix : ndarray
-        Weighted products of all pairs of fields, shape (row, field, field).
+        Weighted sums over columns of the products of all pairs of fields, shape
+        (row, field, field).
     vector : ndarray
-        Weighted products of fields and data, shape (row, field).
+        Weighted sums over columns of the products of fields and data, shape (row, field).
     mix : ndarray
-        Terms as linear combinations of the fields, shape (term, field).
+        Coefficients that express each term of the model as a linear combination of the fields,
+        shape (term, field).
 
     Returns
     -------
     coefficients, inverse : ndarray
-        As of `fit_rows`.
+        Fitted coefficients (row, term) and inverse normal matrices (row, term, term).
     """
     inverse = inverse_normal(mix @ matrix @ mix.T)
     return np.einsum("rij,rj->ri", inverse, vector @ mix.T), inverse
 
 
-# --- parameters that the rows share --------------------------------------------------------------
+# --- parameters common to all rows ---------------------------------------------------------------
 
 
 def gauss_newton(
@@ -217,33 +236,35 @@ def gauss_newton(
     precision: Array | float = 0.0,
     inverse: Array | None = None,
 ) -> tuple[Array, Array]:
-    """Fit a residual with fields times polynomials along the rows: a Gauss-Newton step.
+    """Return a Gauss-Newton step for parameters that are common to all rows.
 
-    The basis, whose coefficients are free in each row, is projected out of fields and residual
-    (Kaufman 1975).
+    The step fits the residual with the derivatives of the model. Each derivative is multiplied by a
+    polynomial along the rows, whose coefficients are the parameters. The basis, whose coefficients
+    are free in each row, is projected out of the derivatives and the residual (Kaufman 1975).
 
     Parameters
     ----------
-    fields, along : list of ndarray
-        Derivatives of the model (row, column), and the terms of the polynomial of each
-        (row, term).
+    fields : list of ndarray
+        Derivatives of the model, each of shape (row, column).
+    along : list of ndarray
+        Terms of the polynomial along the rows for each derivative, each of shape (row, term).
     basis : list of ndarray
-        Fields (row, column) with free coefficients in each row.
+        Terms of the model with free coefficients in each row, each of shape (row, column).
     weight, residual : ndarray
-        Shape (row, column).
+        Weights of the pixels, and data minus the present model, shape (row, column).
     values, precision : ndarray or float
-        Gaussian prior: the parameters so far, as deviations from what is expected, and inverse
-        variances.
+        Gaussian prior: present parameters minus their expected values, and inverse variances of the
+        prior.
     inverse : ndarray, optional
-        Inverse normal matrices of the basis, where the residual is that of a fit of the basis with
-        these weights.
+        Inverse normal matrices of the basis. They may be given only if the residual comes from a
+        fit of the basis with the same weights. If None, the basis is fitted to the residual first.
 
     Returns
     -------
     change : ndarray
-        The parameters of all polynomials, concatenated, shape (n,).
+        Changes of the parameters of all polynomials, concatenated, shape (n,).
     covariance : ndarray
-        Shape (n, n).
+        Covariance matrix of the parameters, shape (n, n).
     """
     weighted = np.stack(fields, axis=1) * weight[:, np.newaxis]
     gram = np.matmul(weighted, np.stack(fields, axis=2))
@@ -253,7 +274,7 @@ def gauss_newton(
         coefficients, inverse = fit_rows(basis, weight, residual)
         vector -= np.einsum("rki,ri->rk", across, coefficients)
     gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
-    # From fields to their polynomials.
+    # From the derivatives in each row to the coefficients of the polynomials along the rows.
     field = np.repeat(np.arange(len(along)), [terms.shape[1] for terms in along])
     terms = np.concatenate(along, axis=1)
     products = gram[:, field[:, np.newaxis], field] * terms[:, :, np.newaxis]
@@ -265,20 +286,23 @@ def gauss_newton(
 
 
 def parameter_errors(covariance: Array) -> Array:
-    """Return standard deviations, shape (n,); NaN where the variance is not positive."""
+    """Return the 1-sigma errors of parameters, shape (n,); NaN if a variance is not positive."""
     variance = np.diag(covariance)
     return np.sqrt(np.where(variance > 0, variance, np.nan))
 
 
 def project_curvature(curvature: Array, tangent: Array) -> Array:
-    """Return the curvature of chi-square in the shared parameters, shape (k, k).
+    """Return the curvature of chi-square for the common parameters, shape (k, k).
+
+    It is the sum over rows of tangent^T curvature tangent.
 
     Parameters
     ----------
     curvature : ndarray
-        Curvature in the parameters of each row, shape (row, p, p).
+        Curvature of chi-square for the p parameters of each row, shape (row, p, p).
     tangent : ndarray
-        Derivatives of the parameters of each row in the shared ones, shape (row, p, k).
+        Derivatives of the parameters of each row with respect to the k common parameters, shape
+        (row, p, k).
     """
-    # A sum of small products; one large product would start BLAS threads.
+    # Many small matrix products are summed because one large product would start BLAS threads.
     return (np.swapaxes(tangent, 1, 2) @ (curvature @ tangent)).sum(axis=0)

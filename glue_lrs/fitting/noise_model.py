@@ -1,8 +1,8 @@
 """Variance models: smooth variances for the weights, and the error of the model itself.
 
-Variances of a product are estimated from its noisy data; weights made of them would follow the
-noise and bias fluxes low. The weights therefore use variances that are smooth functions of the
-model.
+The variances in a product are estimated from its noisy data. If weights were derived from these
+variances, they would follow the noise, and fluxes would be too low. The weights are therefore
+derived from variances that are smooth functions of the model.
 """
 
 from __future__ import annotations
@@ -23,62 +23,67 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelError", "model_variance", "nod_variance", "positive_variance"]
 
-#: Negative traces: relative error of the model within `_NOD_CORE` columns of the trace, and beyond,
-#: where the slit may end in the other nod so that half of the trace is missing.
+#: Relative error of the model of a negative trace within `_NOD_CORE` columns of the trace (first
+#: value) and farther away (second value). It is large farther away because the slit may end there
+#: in the exposure of the other nod, so that the outer part of the trace is missing.
 _NOD_ERROR, _NOD_WING_ERROR, _NOD_CORE = 0.02, 0.5, 4.0
 
-#: Rows to each side over which gain, flat-field error, read noise and residuals are averaged; they
-#: change little over these.
+#: Number of rows to each side over which gain, flat-field error, read noise and residuals are
+#: averaged. They change little over these rows.
 _SMOOTHED_ROWS = 8
 
-#: Rows to each side over which the fluxes of the variance model are averaged.
+#: Number of rows to each side over which the fluxes in the variance model are averaged.
 _SMOOTHED_FLUX_ROWS = 3
 
-#: Least variance of a pixel, over the median variance.
+#: Smallest variance of a pixel, as a fraction of the median variance.
 _LEAST_VARIANCE = 1e-2
 
-#: Model error: largest value, as a fraction of the profile's peak (an empirical choice); larger
-#: residuals are outliers.
+#: Largest model error as a fraction of the profile's peak (an empirical choice). Residuals that
+#: would need a larger model error are outliers.
 _MAX_MODEL_ERROR = 0.004
 
-#: Model error: least value, in standard deviations of a pixel.
+#: Smallest model error, in standard deviations of a pixel.
 _MIN_MODEL_ERROR = 0.3
 
-#: Model error: residuals are clipped at this many standard deviations before they are averaged.
+#: Number of standard deviations at which residuals are clipped before they are averaged to estimate
+#: the model error.
 _CLIPPED_RESIDUAL = 4.0
 
-#: Weights: relative error of the profile's peak that is added to each variance; without it the
-#: wings of the brightest sources would weigh as much as the core.
+#: Fraction of the profile's peak whose square is added to each variance for the weights. Otherwise
+#: the wings of the brightest sources would have as much weight as the core.
 _WEIGHT_ERROR = 1e-4
 
-#: Profile values (fractions of the light) below which a pixel counts as dark, and the value where
-#: that leaves too few pixels; above which it counts as bright.
+#: Values of the profile (fraction of the flux on a pixel) below which a pixel counts as dark (first
+#: value, or second value if there are too few dark pixels otherwise), and above which it counts as
+#: bright (third value).
 _DARK, _DARK_CROWDED, _BRIGHT = 0.002, 0.02, 0.05
 
-#: Dark pixels in half of the rows below which `_DARK_CROWDED` is used, and in a row below which all
-#: of its pixels are used.
+#: Median number of dark pixels per row below which `_DARK_CROWDED` is used (first value), and
+#: number of dark pixels in a row below which all pixels of the row count as dark (second value).
 _FEWEST_DARK, _FEWEST_DARK_ROW = 6, 4
 
-#: Squared standard score over the median of a chi-square distribution of one degree of freedom.
+#: Ratio of the mean to the median of a chi-square distribution with one degree of freedom.
 _PER_MEDIAN_CHI2 = 2.198
 
 
 def positive_variance(variance: Array) -> Array:
-    """Return variances that are at least 1e-3 of the median of the positive ones."""
+    """Return the variances, raised to at least 1e-3 of the median of the positive variances."""
     positive = variance[variance > 0]
     least = 1e-3 * float(np.median(positive)) if positive.size else 1.0
     return np.maximum(variance, least)
 
 
 def nod_variance(negative: Array, offset: Array) -> Array:
-    """Return the variance of the model of a negative trace, parts of which may be missing.
+    """Return the squared error of the model of a negative trace, shape (row, column).
+
+    The error allows for parts of the negative trace that are missing in the image.
 
     Parameters
     ----------
     negative : ndarray
-        The model, shape (row, column).
+        Model of the negative trace, shape (row, column).
     offset : ndarray
-        Columns from the trace, shape (row, column).
+        Distance of each pixel from the trace in columns, shape (row, column).
     """
     error = np.where(np.abs(offset) < _NOD_CORE, _NOD_ERROR, _NOD_WING_ERROR) * negative
     return np.asarray(error * error)
@@ -94,32 +99,33 @@ def model_variance(
 ) -> tuple[Array, ModelError, Array]:
     """Model the variance of each pixel of one integration.
 
-    The Poisson variance is a + g |source| in each row, the flat-field variance f model^2, with a, g
-    and f averaged over rows; the read noise is the pixel's own, as it does not depend on the data.
+    The Poisson variance is a + g |source|, with a value of a for each row. The flat-field variance
+    is f model^2. The coefficients g and f are averaged over neighbouring rows. The variance of the
+    read noise is taken from the image for each pixel, because it does not depend on the data.
 
     Parameters
     ----------
     mean : MeanCutout
-        Mean of the stack.
+        Mean of the integrations, with its variances.
     part : slice
         Columns of the cutout that are fitted.
     profile_images : list of ndarray
         Profile of each source and negative trace, each of shape (row, column).
     positives : int
-        Number of sources that are no negative traces.
+        Number of sources, not counting negative traces.
     background : list of ndarray
-        Basis of the background, each of shape (row, column).
+        Terms of the background, each of shape (row, column).
     traces : ndarray
-        Column of each source, shape (source, row).
+        Column of each source and negative trace in each row, shape (source, row).
 
     Returns
     -------
     variance : ndarray
-        Shape (row, column), greater than 0.
+        Variance of each pixel, shape (row, column), greater than 0.
     error : ModelError
         Model error as a function of residuals.
     added : ndarray
-        Model error of these residuals, squared, shape (row, column).
+        Squared model error for the residuals of the mean, shape (row, column).
     """
     pixels, number = mean.pixels, mean.n_integrations
     data, good, x = pixels.data[:, part], pixels.good[:, part], pixels.columns[part]
@@ -145,12 +151,12 @@ def model_variance(
         negative = smooth[:, i, np.newaxis] * profile_images[i]
         total += nod_variance(negative, x - traces[i][:, np.newaxis])
     variance = total + (_WEIGHT_ERROR * peak[:, np.newaxis]) ** 2
-    # Variances of resampled images are too small: residuals are larger than they say.
+    # The variances of resampled images are smaller than the scatter of the residuals.
     excess = 1.0
     core = used & (target > _BRIGHT)
     if number == 1 and core.sum() > 50:
         excess = max(1.0, _PER_MEDIAN_CHI2 * float(np.median((residual**2 / total)[core])))
-    # Clip fluxes, so that cosmic-ray hits do not raise the tolerance of their own rows.
+    # Clip fluxes, so that cosmic-ray hits do not increase the tolerance in the affected rows.
     flux = np.abs(coefficients[:, 0])
     flux = np.minimum(flux, 3.0 * median_filter(flux, 9, mode="nearest"))
     ceiling = (_MAX_MODEL_ERROR * target.max(axis=1) * flux)[:, np.newaxis] ** 2
@@ -166,14 +172,27 @@ def _smooth_variance(
     smooth: Array,
     used: Mask,
 ) -> Array:
-    """Poisson, read-noise and flat-field variance of one integration by smooth coefficients."""
+    """Return the sum of Poisson, read-noise and flat-field variance for one integration.
+
+    Parameters
+    ----------
+    mean, part, profile_images
+        See `model_variance`.
+    basis : list of ndarray
+        Profiles of the sources and terms of the background, each of shape (row, column).
+    smooth : ndarray
+        Coefficients of the basis, averaged over rows, shape (row, term).
+    used : ndarray of bool
+        Pixels that are neither lost nor outliers, shape (row, column).
+    """
     good, sources = mean.pixels.good[:, part], len(profile_images)
     source, model = np.zeros(good.shape), np.zeros(good.shape)
     for i, field in enumerate(basis):
         model += smooth[:, i, np.newaxis] * field
         if i < sources:
             source += np.abs(smooth[:, i, np.newaxis]) * field
-    # The flat-field error of the mean is that of one integration.
+    # Convert variances of the mean to variances of one integration. The flat-field error is the
+    # same for both.
     poisson, rnoise, flat = (
         None if v is None else v[:, part] * (mean.n_integrations if i < 2 else 1)
         for i, v in enumerate(mean.variances)
@@ -197,14 +216,28 @@ def _smooth_variance(
 def _poisson_variance(
     variance: Array, source: Array, mask: Mask, profile_images: list[Array]
 ) -> Array:
-    """Least squares of variance = a + g source, a free in each row, g smooth, neither below 0."""
+    """Fit the Poisson variance by a + g source and return the fit, shape (row, column).
+
+    The level a is the median variance of dark pixels in each row. The gain g is fitted by least
+    squares to neighbouring rows. Neither is negative.
+
+    Parameters
+    ----------
+    variance, source : ndarray
+        Poisson variance, and sum of the absolute models of all sources, shape (row, column).
+    mask : ndarray of bool
+        Pixels to use.
+    profile_images : list of ndarray
+        Profile of each source and negative trace, each of shape (row, column).
+    """
     brightest = reduce(np.maximum, profile_images)
     dark = mask & (brightest < _DARK)
     if np.median(dark.sum(axis=1)) < _FEWEST_DARK:
         dark = mask & (brightest < _DARK_CROWDED)
     crowded = dark.sum(axis=1, keepdims=True) < _FEWEST_DARK_ROW
     level = row_level(variance, np.where(crowded, mask, dark))
-    # In units of the row's level: the electrons of a flux change fast at the ends of the spectrum.
+    # Variances are divided by the level of the row before rows are combined, because the number of
+    # electrons per unit of flux changes fast at the ends of the spectrum.
     x, y = source / level, variance / level - 1.0
     top = running_sum((mask * x * y).sum(axis=1), _SMOOTHED_ROWS)
     low = running_sum((mask * x * x).sum(axis=1), _SMOOTHED_ROWS)
@@ -214,18 +247,18 @@ def _poisson_variance(
 
 @dataclass(frozen=True, eq=False)
 class ModelError:
-    """Error of the model by the residuals of neighbouring rows.
+    """Error of the model, estimated from the residuals in neighbouring rows.
 
     Parameters
     ----------
     variance : ndarray
-        Expected squared residuals of one integration, including `excess`, shape (row, column).
+        Expected squared residuals for one integration, including `excess`, shape (row, column).
     ceiling : ndarray
-        Largest squared error of the model, shape (row, column).
+        Largest allowed squared error of the model, shape (row, column).
     excess : float
         Factor by which squared residuals exceed the variances of the image.
     n_integrations : int
-        Number of integrations whose mean the residuals belong to.
+        Number of integrations in the mean from which the residuals are computed.
     """
 
     variance: Array
@@ -234,12 +267,20 @@ class ModelError:
     n_integrations: int
 
     def squared(self, residual: Array, used: Mask) -> Array:
-        """Return the squared error by the residuals of the used pixels, shape (row, column)."""
+        """Return the squared error of the model, shape (row, column).
+
+        Parameters
+        ----------
+        residual : ndarray
+            Data of the mean minus the model, shape (row, column).
+        used : ndarray of bool
+            Pixels whose residuals are used, shape (row, column).
+        """
         mask = used.astype(float)
         score = residual / np.sqrt(self.variance / self.n_integrations)
         score = np.clip(score, -_CLIPPED_RESIDUAL, _CLIPPED_RESIDUAL) * mask
-        # An error of the profile persists over neighbouring rows; near the ends, where the
-        # wavelength changes fast, over fewer of them.
+        # An error of the profile persists over neighbouring rows. Near the ends of the spectrum, it
+        # persists over fewer rows because the wavelength changes faster from row to row.
         count = running_sum(mask, _SMOOTHED_ROWS)
         mean = np.abs(running_sum(score, _SMOOTHED_ROWS))
         mean /= np.maximum(count, 1.0)

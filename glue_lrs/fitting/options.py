@@ -1,4 +1,4 @@
-"""FitOptions: the options of the fit of an optimal extraction."""
+"""FitOptions: options for the fit in an optimal extraction."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ __all__ = ["FitOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """Options of the fit of an optimal extraction; `OptimalExtractor` checks and builds them.
+    """Options for the fit in an optimal extraction, which are checked by `OptimalExtractor`.
 
     Parameters
     ----------
     profile : SpatialProfile or None
-        The spatial profile; None: an empirical profile is fitted to the image.
+        Spatial profile to use. If None, an empirical profile is fitted to the image.
     position : tuple of float or None
-        Column of each requested source in the middle row, the target first; None: the target is
-        chosen by the header and the brightness.
+        Column of each requested source in the middle row, the target first. If None, the target is
+        chosen by the position in the header and by brightness.
     nods : bool
         Whether the negative traces of subtracted nods are searched for and fitted.
     background_order : int or None
-        Order of the background's polynomial in each row; None: there is no background.
+        Order of the background polynomial in each row. If None, no background is fitted.
     threshold : float or None
-        Outlier rejection, in standard deviations; None: no pixel is rejected.
+        Number of standard deviations above which pixels are rejected as outliers. If None, no pixel
+        is rejected.
     fit_position : bool
         Whether positions are fitted.
     trace_order : int or None
-        Order of the polynomial that is added to the WCS trace; None: 0 to 3, by the
-        signal-to-noise ratio.
+        Order of the polynomial that is added to the WCS trace. If None, an order from 0 to 3 is
+        chosen by the signal-to-noise ratio.
     fit_shift : bool
-        Whether the shift of each integration of a stack is fitted.
+        Whether a shift along the slit is fitted for each integration of a stack.
     reach : int
-        Columns from the source at which an empirical profile ends.
+        Distance in columns from the source beyond which an empirical profile is 0.
     spline : bool
-        Whether an empirical profile has a spline correction to its Gaussian.
+        Whether an empirical profile is a Gaussian with a spline correction or only a Gaussian.
     """
 
     profile: SpatialProfile | None = None

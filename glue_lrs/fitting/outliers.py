@@ -1,7 +1,8 @@
-"""Outlier rejection: before a fit by the rows around, after it by the residuals.
+"""Outlier rejection, before a fit by comparison with neighbouring rows and afterwards by residuals.
 
-The fit of `glue_lrs.measure` has another rejection (`SourceModel.reject`): it scales residuals by
-their running medians and readmits pixels. Either rule in both fits would change their results.
+`glue_lrs.measure` rejects outliers by different rules (`SourceModel.reject`): it scales residuals
+by their running medians and may use rejected pixels again. If both fits used the same rules, the
+results of one fit would change.
 """
 
 from __future__ import annotations
@@ -27,26 +28,27 @@ __all__ = [
     "reject_spikes",
 ]
 
-#: Row and column numbers of pixels.
+#: Index of selected pixels: an array of row numbers and an array of column numbers.
 PixelIndex = tuple[NDArray[np.intp], NDArray[np.intp]]
 
-#: Index of no pixel.
+#: Index that selects no pixels.
 NO_PIXELS: PixelIndex = (np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp))
 
-#: Spikes: tolerance about the median of the rows around, in standard deviations and as a fraction
-#: of the median, which allows for gradients of the spectrum.
+#: Spikes: largest difference from the median of neighbouring rows. It is the sum of a number of
+#: standard deviations (first value) and a fraction of the median, which allows for gradients of the
+#: spectrum (second value).
 _SPIKE, _SPIKE_FRACTION = 8.0, 0.5
 
-#: Largest number of pixels that are rejected one by one in a row.
+#: Largest number of pixels that are rejected in each row of the image, one after the other.
 _ROUNDS = 12
 
-#: Rows to each side whose median flux predicts that of a row that is hit.
+#: Number of rows to each side from which the fluxes in a row with outliers are predicted.
 _NEIGHBOURS = 4
 
-#: Fraction of the row's peak above which a pixel belongs to the core.
+#: A pixel belongs to the core if the model is above this fraction of its peak in the row.
 _CORE = 0.3
 
-#: Largest leverage of a pixel on the flux of its row.
+#: Upper limit for the leverage of a pixel on the flux in its row.
 MAX_LEVERAGE = 0.9
 
 
@@ -56,14 +58,15 @@ MAX_LEVERAGE = 0.9
 def reject_spikes(pixels: PixelPlanes, rows: int = 7) -> PixelPlanes:
     """Reject pixels that deviate from the median of neighbouring rows.
 
-    For profiles and positions only, as narrow emission lines may be rejected too.
+    This is suitable for fits of profiles and positions but not of fluxes, because narrow emission
+    lines may be rejected too.
 
     Parameters
     ----------
     pixels : PixelPlanes
-        The image.
+        Image to examine.
     rows : int
-        Number of rows of the median, odd.
+        Number of rows in the running median, which must be odd.
     """
     half = rows // 2
     padded = np.full((pixels.data.shape[0] + 2 * half, pixels.data.shape[1]), np.nan)
@@ -89,27 +92,29 @@ def reject_outliers(
     threshold: float | None,
     sources: int,
 ) -> tuple[PixelPlanes, Array]:
-    """Fit each row of a mean and reject outliers.
+    """Fit each row of a mean image and reject outliers.
 
     Parameters
     ----------
     pixels : PixelPlanes
-        The mean.
+        Mean of the integrations, or a single image.
     variance, model_error : ndarray
-        Expected squared residuals: noise, and squared error of the model, shape (row, column).
+        Variance of the noise and squared error of the model, shape (row, column). Their sum is the
+        expected squared residual.
     basis : list of ndarray
-        Profiles of the sources, then the background, each of shape (row, column).
+        Profiles of the sources, then terms of the background, each of shape (row, column).
     threshold : float or None
-        In standard deviations; None: no pixel is rejected.
+        Number of standard deviations above which pixels are rejected. If None, no pixel is
+        rejected.
     sources : int
         Number of sources in the basis.
 
     Returns
     -------
     pixels : PixelPlanes
-        The mean without outliers.
+        Image in which outliers are not good.
     coefficients : ndarray
-        Shape (row, term).
+        Fitted coefficients of the basis, shape (row, term).
     """
     weight = pixels.good / variance
     coefficients, inverse = fit_rows(basis, weight, pixels.data, ridge_from=2)
@@ -136,22 +141,24 @@ def reject_rows(
     inverse: Array,
     sources: int,
 ) -> PixelIndex:
-    """Reject outliers of rows and fit these rows again.
+    """Reject outliers in rows and fit these rows again.
 
-    Two neighbouring pixels that are hit look like a source, and the good pixels around them are
-    rejected for having too little light. Rows that lose such a pixel, or several, are therefore
-    fitted again without the pixels that disagree with the rows around, first scaled to the
-    brightness of the row's core, then as they are. The fit that rejects the fewest pixels is
-    used.
+    If a cosmic ray hits two neighbouring pixels, they look like a source, and the good pixels
+    around them may be rejected because they are fainter than the fit. Rows in which several pixels
+    or a pixel below the fit are rejected are therefore fitted again, without the pixels that
+    disagree with a prediction from neighbouring rows. Two predictions are tried: one is scaled to
+    the brightness of the core in the row, the other is not scaled. The fit that rejects the fewest
+    pixels is used.
 
     Parameters
     ----------
     rows : ndarray of int
         Rows with outliers.
     data, basis, variance, model_error, threshold, sources
-        As of `reject_outliers`.
+        See `reject_outliers`.
     weight, coefficients, inverse : ndarray
-        Weights, and the fit of all rows with them; all three are changed in place.
+        Weights of the pixels (row, column), and coefficients (row, term) and inverse normal
+        matrices (row, term, term) of the fit of all rows. All three are changed in place.
 
     Returns
     -------
@@ -169,7 +176,7 @@ def reject_rows(
 
     def unlike_neighbours(part: NDArray[np.intp], scaled: bool) -> Mask:
         half = min(_NEIGHBOURS, (len(data) - 1) // 2)
-        middle = np.clip(part, half, len(data) - 1 - half)  # at the ends: the same number
+        middle = np.clip(part, half, len(data) - 1 - half)  # same number of rows at the ends
         typical = np.median(coefficients[middle[:, None] + np.arange(-half, half + 1)], axis=1)
         fields = [typical[:, i, np.newaxis] * field[part] for i, field in enumerate(basis)]
         residual, model = data[part] - sum(fields[sources:]), sum(fields[:sources])
@@ -181,7 +188,8 @@ def reject_rows(
             residual[known] -= np.nanmedian(share[known], axis=1)[:, np.newaxis] * model[known]
         else:
             residual -= model
-        # A limited model error: a wrong guess is discarded later, as it rejects more pixels.
+        # The model error is limited, so that all doubtful pixels are rejected in this trial. If the
+        # prediction is wrong, the trial rejects more pixels than the first fit and is not used.
         allowed = variance[part] + np.minimum(model_error[part], 4.0 * variance[part])
         return np.asarray(good & (residual**2 > threshold**2 * allowed))
 
@@ -214,14 +222,17 @@ def reject_rows(
 def _rejects_faint_pixel(
     rejected: Mask, data: Array, basis: list[Array], coefficients: Array
 ) -> Mask:
-    """Rows in which a rejected pixel is below the fit, where cosmic rays only add light."""
+    """Return whether a rejected pixel in each row is below the fit, shape (row,).
+
+    Such a pixel is probably good, because cosmic rays only increase the value of a pixel.
+    """
     model = sum(coefficients[:, i, np.newaxis] * field for i, field in enumerate(basis))
     return np.any(rejected & (data < model), axis=1)
 
 
 @dataclass(frozen=True, eq=False)
 class _RowSolution:
-    """Fits of rows, and the index of their rejected pixels."""
+    """Result of `_fit_rows_rejecting`: coefficients, inverse matrices and rejected pixels."""
 
     coefficients: Array
     inverse: Array
@@ -236,7 +247,7 @@ def _fit_rows_rejecting(
     model_error: Array,
     threshold: float,
 ) -> _RowSolution:
-    """Fit each row; reject the worst pixel of each row with an outlier, and fit that row again.
+    """Fit each row, and repeat the fit without the worst pixel as long as there are outliers.
 
     `weight` is changed in place: it becomes 0 at rejected pixels.
     """
@@ -267,7 +278,7 @@ def _fit_rows_rejecting(
 
 @dataclass(frozen=True, eq=False)
 class _FittedRows:
-    """Rows and their fits."""
+    """Data, weights and model of rows, with the coefficients of their fits."""
 
     data: Array
     weight: Array
@@ -278,13 +289,18 @@ class _FittedRows:
     inverse: Array
 
     def scores(self) -> tuple[Array, Array]:
-        """Squared residuals over their expectation with and without the model error.
+        """Return the ratio of squared residuals to their expectation, for two expectations.
 
-        0 at pixels without weight. The second is the largest at the pixel that all others disagree
-        with.
+        Returns
+        -------
+        scores : ndarray
+            Ratio to the sum of noise and model error, shape (row, column); 0 at pixels without
+            weight. Large values indicate outliers.
+        noise_scores : ndarray
+            Ratio to the noise alone. Its largest value in a row indicates the worst outlier.
         """
         residual = residuals(self.data, self.basis, self.coefficients)
-        # The fit follows a pixel by its leverage: its residual is smaller than its noise.
+        # The fit follows each pixel in proportion to its leverage, which reduces its residual.
         leverage = self.inverse[:, 0, 0, np.newaxis] * self.basis[0] ** 2
         leverage *= self.weight
         np.minimum(leverage, MAX_LEVERAGE, out=leverage)

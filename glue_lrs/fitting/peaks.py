@@ -1,4 +1,4 @@
-"""Source search by peaks: extrema of the mean profile along the slit."""
+"""Fast source search: extrema of the mean profile along the slit."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Peak", "find_peaks"]
 
-#: Half width of the matched filter in columns: at least 3 standard deviations of the profile.
+#: Half width of the matched filter in columns, at least 3 standard deviations of the profile.
 _KERNEL = 6
 
-#: Variance of a median over that of the mean of as many values: pi / 2, rounded up.
+#: Ratio of the variance of a median to the variance of a mean of the same number of values: pi / 2,
+#: rounded up.
 _MEDIAN_VARIANCE = 1.6
 
-#: Fewest columns with values in a chunk of rows.
+#: Smallest number of columns with values in a chunk of rows. Other chunks are ignored.
 _FEWEST_COLUMNS = 8
 
 
 @dataclass(frozen=True)
 class Peak:
-    """A maximum of the mean profile along the slit, or a minimum (a negative trace).
+    """A maximum of the mean profile along the slit, or a minimum if it is a negative trace.
 
     Parameters
     ----------
@@ -38,10 +39,10 @@ class Peak:
     ratio : float
         Signal-to-noise ratio, negative for a minimum.
     light : float
-        Weighted light, negative for a minimum.
+        Weighted flux of the filtered profile at the peak, negative for a minimum.
     dip : float
-        Least light between this peak and a brighter one, as a fraction of its own; 0 for the
-        brightest.
+        Larger of the two minima of the filtered profile between this peak and the next brighter
+        column on each side, as a fraction of this peak; 0 for the brightest peak.
     """
 
     column: float
@@ -53,26 +54,29 @@ class Peak:
 def find_peaks(pixels: PixelPlanes, trace_shape: Array, chunk: int = 64) -> list[Peak]:
     """Find maxima and minima of the mean profile along the slit.
 
-    The median over each chunk of rows is filtered with a Gaussian of the expected width.
+    The rows are divided into chunks. The median profile of each chunk is filtered with a Gaussian
+    of the expected width, and the filtered profiles are added.
 
     Parameters
     ----------
     pixels : PixelPlanes
-        The image.
+        Image to search.
     trace_shape : ndarray
-        Trace less its column in the middle row, shape (row,).
+        Column of the trace relative to its column in the middle row, shape (row,).
     chunk : int
-        Rows per median: few enough for a curved trace, many enough against cosmic rays.
+        Number of rows in a chunk. It must be small enough that the trace is nearly straight within
+        a chunk, and large enough that the median excludes cosmic rays.
 
     Returns
     -------
     list of Peak
-        Those with the most light first.
+        Maxima and minima, sorted by absolute flux, the brightest first.
     """
     light, noise = _filtered_profile(pixels, trace_shape, chunk)
     ratio = light / np.sqrt(np.maximum(noise, 1e-300))
     found = []
-    # Of the light, not of the ratio: over its own photon noise a bright source has two maxima.
+    # Find the extrema of the flux, because the signal-to-noise ratio of a bright source has two
+    # maxima: its photon noise is largest in the centre.
     for sign in (1.0, -1.0):
         value = sign * light
         peaks = np.flatnonzero((value[1:-1] >= value[:-2]) & (value[1:-1] > value[2:])) + 1
@@ -93,7 +97,7 @@ def find_peaks(pixels: PixelPlanes, trace_shape: Array, chunk: int = 64) -> list
 
 
 def _filtered_profile(pixels: PixelPlanes, trace_shape: Array, chunk: int) -> tuple[Array, Array]:
-    """Light along the slit, filtered with the expected profile, and its variance (column,)."""
+    """Return the filtered mean profile along the slit and its variance, shape (column,)."""
     rows, width = pixels.data.shape
     edges = np.linspace(0, rows, max(rows // chunk, 1) + 1).astype(int)
     light, noise = np.zeros(width), np.zeros(width)

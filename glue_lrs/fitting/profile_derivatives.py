@@ -1,4 +1,4 @@
-"""Profiles on the pixels with their derivatives in position and width."""
+"""Profiles evaluated on pixels, with derivatives with respect to position and width."""
 
 from __future__ import annotations
 
@@ -17,27 +17,31 @@ if TYPE_CHECKING:
 
 __all__ = ["MIN_FACTOR", "ProfileImage", "widen"]
 
-#: Least width of a Gaussian over the expected one, by which Gauss-Newton steps are limited.
+#: Smallest ratio of the width of a Gaussian to the expected width. Gauss-Newton steps cannot make
+#: the width smaller.
 MIN_FACTOR = 0.3
 
 
 @dataclass(frozen=True, eq=False)
 class ProfileImage:
-    """A profile on pixels that are one column apart, with its derivatives.
+    """A profile evaluated on pixels that are one column apart, with its derivatives.
 
-    Those of a Gaussian are analytic, from values at the edges of the pixels.
+    The derivatives of a Gaussian are analytic. They are computed from values at the edges of the
+    pixels.
 
     Parameters
     ----------
     profile : SpatialProfile
-        The profile.
+        Profile to evaluate.
     offset : ndarray
-        Columns from the source to each pixel, shape (row, column).
+        Distance in columns from the source to each pixel, shape (row, column).
     wavelength : ndarray
         Wavelength of each row in micron.
-    edges, density, sigma : ndarray or None
-        Of a Gaussian: edges of the pixels in standard deviations, the normal density there, and
-        the standard deviation in columns, shape (row, 1).
+    edges, density : ndarray or None
+        Distance of the pixel edges from the source in standard deviations, and the standard normal
+        density there, shape (row, column + 1). None if the profile is not a Gaussian.
+    sigma : ndarray or None
+        Standard deviation of a Gaussian in columns, shape (row, 1). None for other profiles.
     """
 
     profile: SpatialProfile
@@ -51,7 +55,7 @@ class ProfileImage:
     def from_profile(
         cls, profile: SpatialProfile, offset: Array, wavelength: Array
     ) -> ProfileImage:
-        """Evaluate a profile at the edges of the pixels if it is a Gaussian."""
+        """Return the image of a profile; a Gaussian is evaluated at the edges of the pixels."""
         if not isinstance(profile, GaussianProfile):
             return cls(profile, offset, wavelength)
         edges = np.empty((offset.shape[0], offset.shape[1] + 1))
@@ -64,26 +68,30 @@ class ProfileImage:
         return cls(profile, offset, wavelength, edges, density, sigma)
 
     def light(self) -> Array:
-        """Return the fraction of the light on each pixel, shape (row, column)."""
+        """Return the fraction of the flux on each pixel, shape (row, column)."""
         if self.edges is None:
             return self.profile(self.offset, self.wavelength)
         return np.diff(ndtr(self.edges), axis=1)
 
     def d_offset(self) -> Array:
-        """Return the derivative in the offset."""
+        """Return the derivative of the fraction with respect to `offset`, shape (row, column)."""
         if self.density is None or self.sigma is None:
             return self.profile.derivative(self.offset, self.wavelength)
         return np.diff(self.density, axis=1) / self.sigma
 
     def d_log_width(self) -> Array:
-        """Return the derivative in the logarithm of the width, of a Gaussian."""
+        """Return the derivative of a Gaussian with respect to the logarithm of its width."""
         assert self.density is not None
         assert self.edges is not None
         return -np.diff(self.density * self.edges, axis=1)
 
 
 def widen(profile: GaussianProfile, change: Array) -> GaussianProfile:
-    """Multiply the polynomial of the width by 1 + change, and truncate it to its order."""
+    """Return a Gaussian whose width polynomial is multiplied by 1 + change.
+
+    `change` holds the coefficients of a polynomial in wavelength. The product is truncated to the
+    higher order of the two polynomials.
+    """
     size = max(len(profile.factor), change.size)
     factor = np.zeros(size)
     factor[: len(profile.factor)] = profile.factor

@@ -1,7 +1,8 @@
 """Fit of profile and positions for optimal extraction.
 
-`fit_profile` fits an empirical profile and traces, `fit_traces` the traces of a given profile; both
-begin with `_TraceFit`. `refine_positions` improves positions once the profile is known.
+`fit_profile` fits an empirical profile and the traces of the sources. `fit_traces` fits only the
+traces, with a given profile. Both begin with `_TraceFit`. `refine_positions` improves the positions
+when the profile is known.
 """
 
 from __future__ import annotations
@@ -48,33 +49,37 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_profile", "fit_traces", "refine_positions"]
 
-#: Columns around the traces that are fitted: the profile and a strip of background.
+#: Distance in columns from the traces up to which pixels are fitted. It includes the profile and a
+#: strip of background.
 _MARGIN = 9.0
 
-#: Model-error floor of a Gaussian, as a fraction of the peak: real wings are not Gaussian, and
-#: those of bright sources would otherwise determine the fit.
+#: Smallest model error that is assumed for a Gaussian, as a fraction of the peak. Without it, the
+#: wings of bright sources, which are not Gaussian, would determine the fit.
 _GAUSSIAN_FLOOR = 0.02
 
-#: Convergence, in columns and as a fraction of the width: before a spline correction, after which
-#: `refine_positions` follows, and otherwise.
+#: Change of the positions in columns, and of the width as a fraction of the width, below which the
+#: fit has converged. The first value is used if a spline correction and `refine_positions` follow,
+#: the second value otherwise.
 _CLOSE, _CONVERGED = 0.02, 1e-3
 
-#: Iterations of the fit of traces, and those whose residuals reject outliers: the model is good
-#: enough by then, and improves in between.
+#: Largest number of iterations of the fit of traces (first value), and numbers of the iterations in
+#: which outliers are rejected, because the model is good enough by then (second value).
 _STEPS, _REJECTING_STEPS = 9, (2, 4)
 
-#: Largest change of positions in columns, and of the logarithm of the width, in a step.
+#: Largest change in a step of the positions in columns (first value), and of the logarithm of the
+#: width (second value).
 _MAX_SHIFT, _MAX_WIDENING = 1.0, 0.3
 
-#: Refinement of positions: columns around each source. Pixels farther away do not constrain the
-#: position, but may belong to another source.
+#: Refinement of positions: distance in columns from each source up to which pixels are fitted.
+#: Pixels farther away do not constrain the position, and may belong to a different source.
 _REFINED_COLUMNS = 6.0
 
-#: Refinement of positions: largest number of steps. Positions of faint blended sources converge by
-#: a factor of 2 in each.
+#: Refinement of positions: largest number of steps. For faint blended sources, each step reduces
+#: the error of the position by a factor of only about 2.
 _REFINEMENTS = 8
 
-#: Refinement of positions: convergence, as a fraction of the standard deviation.
+#: Refinement of positions: change as a fraction of the 1-sigma error below which the fit has
+#: converged.
 _REFINED = 0.1
 
 
@@ -90,48 +95,53 @@ def fit_profile(
     trace_order: int | None = None,
     row_step: int = 1,
 ) -> SourceFit:
-    """Fit the profile that all sources of an image share, and their traces.
+    """Fit the traces of all sources in an image, and the profile that is common to them.
 
     Parameters
     ----------
     pixels : PixelPlanes
-        The image.
+        Image to fit.
     traces : ndarray
-        Initial traces, right to about two columns, shape (source, row). Fitted traces are parallel,
-        and differ from these by a polynomial in the row.
+        Column of each source and negative trace in each row, accurate to about two columns, shape
+        (source, row). The fit adds a shift to each trace, and a polynomial in the row that is the
+        same for all traces.
     positives : int, optional
-        Number of sources, which come first; then, for each nod, a negative trace of each source,
-        with the distances of the sources. None: all are sources.
+        Number of sources, not counting negative traces. In `traces`, the sources come first,
+        followed for each nod by the negative traces of all sources in the same order. The distance
+        from source to negative trace is the same for all sources. If None, there are no negative
+        traces.
     order : int, optional
-        Order of the background's polynomial in each row; None: there is no background.
+        Order of the background polynomial in each row. If None, no background is fitted.
     reach : int
-        Columns from the source at which the profile ends.
+        Distance in columns from the source beyond which the profile is 0.
     spline : bool
-        Whether the Gaussian has a spline correction; without it, only its width is fitted.
+        Whether a spline correction is added to the Gaussian. If False, only the width of the
+        Gaussian is fitted.
     terms : int, optional
-        Terms of the correction's polynomial in wavelength. None: 1 to 8, by the signal-to-noise
-        ratio.
+        Number of terms of the spline correction's polynomial in wavelength. If None, 1 to 8 terms
+        are chosen by the signal-to-noise ratio.
     trace_order : int, optional
-        Order of the polynomial that is added to the traces. None: 0 to 3, by the signal-to-noise
-        ratio.
+        Order of the polynomial that is added to the traces. If None, an order from 0 to 3 is chosen
+        by the signal-to-noise ratio.
     row_step : int
-        Position and width are fitted to every `row_step`-th row, to save time on bright sources.
+        Step in rows of the fit of positions and width. Steps above 1 save time for bright sources.
 
     Returns
     -------
     SourceFit
-        The profile and traces.
+        Fitted profile and traces.
 
     Raises
     ------
     ProfileError
-        If there is too little light to fit a profile to.
+        If there is too little flux to fit a profile.
 
     Notes
     -----
     Traces and width are fitted by Gauss-Newton steps, with the fluxes and the background of each
-    row projected out (Kaufman 1975). The correction of a single source is fitted by linear least
-    squares, in turns with the fluxes; that of several together with their positions (`fit_blend`).
+    row projected out (Kaufman 1975). For a single source, linear least-squares fits of the spline
+    correction alternate with fits of the fluxes. For several sources, the spline correction is
+    fitted together with the positions (`fit_blend`).
     """
     count = len(traces) if positives is None else positives
     reach = max(min(reach, pixels.columns.size), 4)
@@ -156,21 +166,29 @@ def fit_traces(
     trace_order: int | None = None,
     row_step: int = 1,
 ) -> SourceFit:
-    """Fit the traces of sources of a given profile; parameters are those of `fit_profile`."""
+    """Fit the traces of all sources with a given profile.
+
+    Parameters
+    ----------
+    profile : SpatialProfile
+        Profile of all sources, which is not changed.
+    pixels, traces, positives, order, trace_order, row_step
+        See `fit_profile`.
+    """
     count = len(traces) if positives is None else positives
     fit = _TraceFit(pixels, traces, count, order, profile, trace_order, row_step)
     return fit.run(_CONVERGED)
 
 
 class _TraceFit:
-    """Gauss-Newton fit of traces of a given profile, or of traces and width of a Gaussian.
+    """Gauss-Newton fit of traces with a given profile, or of traces and width of a Gaussian.
 
     Parameters
     ----------
     profile : SpatialProfile or None
-        The given profile; None: a Gaussian.
+        Profile of all sources. If None, a Gaussian whose width is fitted.
     pixels, traces, positives, order, trace_order, row_step
-        As of `fit_profile`.
+        See `fit_profile`.
     """
 
     def __init__(
@@ -190,7 +208,7 @@ class _TraceFit:
         self.pixels = reject_spikes(part.every_nth_row(row_step), 3 if row_step > 1 else 7)
         self.start = np.where(self.known, traces, 0.0)
         usable = (self.known.all(axis=0) & np.isfinite(pixels.wavelength))[::row_step]
-        #: Pixels that count; outliers are removed on the way.
+        #: Pixels that are used in the fit; outliers are removed during the iterations.
         self.used = self.pixels.good & usable[:, np.newaxis]
         if not self.used.any():
             raise ProfileError("no pixel near the source is good")
@@ -205,15 +223,19 @@ class _TraceFit:
         self.wave_coordinate = unit(wave, pixels.domain)
         rows = self.pixels.data.shape[0]
         self.background = background_basis(self.pixels.columns, order, rows)
-        #: Parameters: positions and distances of nods, coefficients of the common polynomial.
+        #: Parameters of the traces: changes of positions and of distances between nods, and
+        #: coefficients of the polynomial that is added to all traces.
         self.positions, self.polynomial = np.zeros(len(self.matrix)), np.zeros(most)
-        self.orders = (0, 0)  # of trace and width, by the signal-to-noise ratio
+        self.orders = (0, 0)  # orders of the trace and width polynomials
         self.floor = np.zeros((rows, 1))
         self.signal_to_noise = 0.0
         self.error = np.full(positives, np.nan)
 
     def run(self, convergence: float) -> SourceFit:
-        """Iterate until positions (columns) and width (fraction) change by less."""
+        """Iterate until all changes are below `convergence`, and return the fit.
+
+        Changes of positions are in columns, changes of the width are fractions.
+        """
         for step in range(_STEPS):
             change = self._step(step)
             if step > _REJECTING_STEPS[0] and change < convergence:
@@ -227,7 +249,7 @@ class _TraceFit:
         return SourceFit(self.profile, traces, self.signal_to_noise, self.error)
 
     def _step(self, step: int) -> float:
-        """Fit the rows, then change the parameters; how much they change."""
+        """Fit the rows, change the parameters, and return the largest change."""
         pixels, count = self.pixels, len(self.start)
         shift = (self.positions @ self.matrix)[:, np.newaxis] + self.powers @ self.polynomial
         offsets = [pixels.offsets(t) for t in self.start[:, :: self.row_step] + shift]
@@ -274,14 +296,17 @@ class _TraceFit:
         return biggest
 
     def _reject(self, residual: Array, flux: Array, light: list[Array]) -> None:
-        """Reject outliers with the tolerance of a model that has not converged."""
+        """Reject outliers, with a tolerance for the errors of a model that has not converged."""
         model = sum(np.abs(f)[:, np.newaxis] * p for f, p in zip(flux, light, strict=True))
         peak = model.max(axis=1, keepdims=True)
         limit = CLIP * np.sqrt(self.pixels.variance) + UNCONVERGED_ERROR * peak + 0.1 * model
         self.used = self.used & ~(np.abs(residual) > limit)
 
     def _numbers_of_terms(self, step: int) -> tuple[int, int]:
-        """Terms of trace and width: none at first, when positions are off by columns."""
+        """Return how many terms of the trace and width polynomials are fitted in a step.
+
+        The first step fits only positions, because they may be wrong by several columns.
+        """
         if step == 0:
             return 0, 0
         n_trace = self.orders[0] if self.trace_order is None else self.trace_order
@@ -292,7 +317,10 @@ class _TraceFit:
     def _derivatives(
         self, flux: Array, images: list[ProfileImage], n_trace: int, n_width: int
     ) -> tuple[list[Array], list[Array]]:
-        """Derivatives of the model, and the terms along the rows that each is multiplied by."""
+        """Return the derivatives of the model, and the terms of their polynomials along the rows.
+
+        They are the arguments `fields` and `along` of `gauss_newton`.
+        """
         pushed = [
             image.d_offset() * -f[:, np.newaxis] for f, image in zip(flux, images, strict=True)
         ]
@@ -311,7 +339,7 @@ class _TraceFit:
         return fields, along
 
     def _apply(self, change: Array, n_trace: int, n_width: int) -> float:
-        """Change the parameters by a damped step; the size of the undamped step."""
+        """Change the parameters by a damped step, and return the size of the undamped step."""
         positions = change[: len(self.matrix)]
         polynomial = change[len(self.matrix) : len(self.matrix) + n_trace]
         biggest = float(np.abs(positions).max() + np.abs(polynomial).sum())
@@ -329,7 +357,7 @@ class _TraceFit:
 
 
 def _powers(coordinate: Array, order: int) -> Array:
-    """Powers 1, 2, ... of a coordinate along the rows, shape (row, order)."""
+    """Return powers 1 to `order` of a coordinate along the rows, shape (row, order)."""
     return np.vander(coordinate, order + 1, increasing=True)[:, 1:]
 
 
@@ -343,31 +371,33 @@ def refine_positions(
     own_profile: bool,
     step: float = 0.05,
 ) -> SourceFit:
-    """Refine positions with a known profile, all rows and the best weights.
+    """Refine positions with a known profile, using all rows and the final variances.
 
     Parameters
     ----------
     pixels : PixelPlanes
-        The image without its negative traces.
+        Image from which the models of the negative traces are subtracted.
     variance : ndarray
-        Smooth variances of its pixels, shape (row, column).
+        Smooth variances of the pixels, shape (row, column).
     found : SourceFit
-        Profile and traces, right to some tenths of a column.
+        Profile and traces, accurate to some tenths of a column.
     positives : int
-        As of `fit_profile`.
+        Number of sources, not counting negative traces.
     background : list of ndarray
-        Basis of the background, each of shape (row, column).
+        Terms of the background, each of shape (row, column).
     own_profile : bool
-        Whether the profile was fitted about these traces. Then the position within the profile is
-        a matter of definition: it is where the profile is most symmetric.
+        Whether the profile was fitted to this image, relative to these traces. In this case the
+        data do not define the centre of the profile, and the position is defined as the point about
+        which the profile is most symmetric.
     step : float
-        Columns over which derivatives are taken.
+        Step in columns to each side for numerical derivatives of the profile.
 
     Returns
     -------
     SourceFit
-        Shifted traces with errors of their positions. The centre of an own profile shifts with the
-        trace of the first source: the model stays the same.
+        Fit with shifted traces and errors of their positions. If the profile was fitted to this
+        image, its `center` is set to the shift of the first trace, so that the model of the first
+        source does not change.
     """
     profile, traces = found.profile, np.array(found.traces)
     own = profile if own_profile and isinstance(profile, EmpiricalProfile) else None
@@ -388,7 +418,8 @@ def refine_positions(
         for trace, moved in zip(start, shift, strict=False):
             offset = pixels.offsets(trace + moved)
             right, left = light(offset + step), light(offset - step)
-            # The mean of both is slightly too broad, which would bias blended sources.
+            # The mean of `right` and `left` saves time, but it is slightly too broad, which would
+            # bias the positions of blended sources.
             images.append(light(offset) if positives > 1 else 0.5 * (right + left))
             derivatives.append((left - right) / (2.0 * step))
         basis = [*images, *background]
@@ -399,7 +430,7 @@ def refine_positions(
         change, covariance = gauss_newton(fields, along, basis, weight, residual, inverse=inverse)
         error = parameter_errors(covariance)
         shift[:positives] += np.clip(change, -0.5, 0.5)
-        # Convergence is quadratic for a single source, linear for blends.
+        # Convergence is quadratic for a single source, but linear for blends.
         remaining = change**2 if positives == 1 else np.abs(change)
         if (remaining < _REFINED * error).all():
             break

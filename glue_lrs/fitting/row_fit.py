@@ -1,4 +1,4 @@
-"""RowFitter: fit of fluxes and background in each row, with outlier rejection."""
+"""RowFitter: fit of fluxes and background in each row, with rejection of outliers."""
 
 from __future__ import annotations
 
@@ -33,35 +33,43 @@ if TYPE_CHECKING:
 
 __all__ = ["SHIFT_LIMIT", "RowFitter"]
 
-#: Shift of an integration: largest value in columns for which the second-order Taylor expansion of
-#: the profile is valid.
+#: Largest shift of an integration in columns, up to which the second-order Taylor expansion of the
+#: profile is valid.
 SHIFT_LIMIT = 0.5
 
-#: Shift of an integration: prior standard deviation in columns, which limits the shifts of faint
-#: sources; 0.02 arcsec, well above the jitter of the pointing.
+#: Standard deviation of the prior on the shift of an integration, in columns. It limits the shifts
+#: that are fitted to faint sources. The value of 0.02 arcsec is well above the pointing jitter.
 _SHIFT_PRIOR = 0.2
 
-#: Shift of an integration: size of the last step in columns, and value below which the errors of
-#: the fluxes are those without a shift.
+#: Shift of an integration: change in columns below which its fit has converged (first value), and
+#: shift in columns below which the errors of the fluxes are computed without it (second value).
 _SHIFT_CONVERGED, _SMALL_SHIFT = 0.02, 0.05
 
-#: Shift of an integration: columns over which derivatives of the profile are taken.
+#: Step in columns to each side for numerical derivatives of the profile.
 _DERIVATIVE_STEP = 0.25
 
-#: Outlier rejection: fraction of the threshold above which a row is examined, as the first
-#: estimate of the residuals' scale is approximate.
+#: Outlier rejection: a row is examined if its largest squared score is above this fraction of the
+#: squared threshold. The fraction is less than 1 because the first scores are approximate.
 _EXAMINED = 0.8
 
-#: Column of a trace in rows that have none: far from every pixel.
+#: Column far from every pixel, used in rows without a trace.
 _NO_TRACE = -1e3
 
-#: Fraction of the light on the image from which on a row belongs to the spectrum.
+#: A row belongs to the spectrum if more than this fraction of the source's flux is on the image.
 _ON_IMAGE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Products of all pairs of fields (row, pair, column), and the number of each pair."""
+    """Products of all pairs of fields.
+
+    Parameters
+    ----------
+    number : ndarray of int
+        Index of each pair in `values`, shape (field, field), symmetric.
+    values : ndarray
+        Product of the two fields of each pair, shape (row, pair, column).
+    """
 
     number: NDArray[np.intp]
     values: Array
@@ -77,29 +85,31 @@ class _Pairs:
 
 @dataclass(frozen=True, eq=False)
 class RowFitter:
-    """Profiles, weights and background that all integrations share, and the fit of each.
+    """Fit of fluxes and background to each row of each integration.
+
+    The profiles, the variances and the terms of the background are common to all integrations.
 
     Parameters
     ----------
     cutout : Cutout
-        The image.
+        Image or stack of integrations to fit.
     options : FitOptions
-        Options of the fit.
+        Options for the fit.
     source_fit : SourceFit
-        Profile and traces.
+        Profile and traces of the sources.
     positives : int
-        Number of sources that are no negative traces.
+        Number of sources, not counting negative traces.
     columns : slice
         Columns of the image that are fitted.
     profile_images : list of ndarray
         Profile of each source and negative trace, each of shape (row, column).
     d_shift, d2_shift : list of ndarray
-        First and second derivative of each profile with respect to the column; empty if the
-        integrations have no shifts.
+        First and second derivative of each profile with respect to the column, each of shape
+        (row, column); empty if no shifts are fitted.
     background_basis : list of ndarray
         Terms of the background, each of shape (row, column).
     variance : ndarray
-        Smooth variance of each pixel of an integration, shape (row, column).
+        Smooth variance of each pixel in an integration, shape (row, column).
     model_error : ndarray
         Squared error of the model, shape (row, column).
     """
@@ -127,7 +137,15 @@ class RowFitter:
         positives: int,
         options: FitOptions,
     ) -> RowFitter:
-        """Evaluate profiles, background and variances, and refine the positions."""
+        """Return a fitter, with positions refined if possible.
+
+        Parameters
+        ----------
+        cutout, source_fit, positives, options
+            See `RowFitter`.
+        mean : MeanCutout
+            Mean of the integrations, from which variances and refined positions are derived.
+        """
         columns = _fitted_columns(cutout, source_fit, options)
         part = slice(columns.start - cutout.columns.start, columns.stop - cutout.columns.start)
         x = mean.pixels.columns[part]
@@ -156,7 +174,17 @@ class RowFitter:
         return fitter
 
     def _refined(self, mean: MeanCutout, part: slice, error: ModelError) -> RowFitter:
-        """The same with refined positions, from the mean without outliers."""
+        """Return a copy with positions refined on the mean without outliers.
+
+        Parameters
+        ----------
+        mean : MeanCutout
+            Mean of the integrations.
+        part : slice
+            Columns of the cutout that are fitted.
+        error : ModelError
+            Model error as a function of residuals.
+        """
         options, sources = self.options, len(self.profile_images)
         before = replace(
             mean.pixels,
@@ -169,7 +197,8 @@ class RowFitter:
         pixels, coefficients = reject_outliers(
             before, variance, model_error, basis, options.threshold, sources
         )
-        if (pixels.good != before.good).any():  # without cosmic rays the model error is smaller
+        # Compute the model error again, because rejected cosmic rays have increased it.
+        if (pixels.good != before.good).any():
             model_error = error.squared(residuals(pixels.data, basis, coefficients), pixels.good)
         negative = np.zeros_like(pixels.data)
         for i in range(self.positives, sources):
@@ -184,7 +213,8 @@ class RowFitter:
             own_profile=not given,
         )
         profile_images = self.profile_images
-        if given or self.positives > 1:  # an own profile has moved with its trace
+        # With a profile from this image, the refinement does not change the model of one source.
+        if given or self.positives > 1:
             light = source_fit.profile.at(self.cutout.wavelength)
             x = pixels.columns
             traces = _finite(source_fit.traces)
@@ -196,7 +226,10 @@ class RowFitter:
     # --- fields ------------------------------------------------------------------------------
 
     def basis(self, shift: float = 0.0) -> list[Array]:
-        """Return sources and background at a shift in columns, each of shape (row, column)."""
+        """Return the profiles, shifted by `shift` columns, and the terms of the background.
+
+        Each array of the list has the shape (row, column).
+        """
         if shift == 0.0 or not self.d_shift:
             return [*self.profile_images, *self.background_basis]
         moved = [
@@ -207,12 +240,15 @@ class RowFitter:
 
     @cached_property
     def fields(self) -> Array:
-        """Sources, background, derivatives of the sources: shape (row, field, column)."""
+        """Profiles, terms of the background, and first and second derivatives of the profiles.
+
+        The shape is (row, field, column).
+        """
         parts = [*self.profile_images, *self.background_basis, *self.d_shift, *self.d2_shift]
         return np.ascontiguousarray(np.stack(parts, axis=1))
 
     def mix(self, shift: float) -> Array:
-        """Return sources at a shift, and background, in terms of the fields: (term, field)."""
+        """Return the coefficients that express `basis(shift)` by `fields`, shape (term, field)."""
         sources = len(self.profile_images)
         terms = sources + len(self.background_basis)
         mix = np.eye(terms, self.fields.shape[1])
@@ -229,7 +265,7 @@ class RowFitter:
 
     @cached_property
     def pairs_at_rest(self) -> _Pairs:
-        """Products of all pairs of fields that are no derivatives."""
+        """Products of all pairs of fields, without the derivatives."""
         if not self.d_shift:
             return self.pairs
         terms = len(self.profile_images) + len(self.background_basis)
@@ -237,17 +273,20 @@ class RowFitter:
 
     @cached_property
     def inverse(self) -> Array:
-        """Weights of good pixels, shape (row, column)."""
+        """Weights of good pixels (inverse variances), shape (row, column)."""
         return 1.0 / self.variance
 
     @cached_property
     def squared(self) -> Array:
-        """Squares of the weights."""
+        """Squares of the weights of good pixels, shape (row, column)."""
         return self.inverse**2
 
     @cached_property
     def residual_weight(self) -> Array:
-        """1 over the expected squared residuals, shape (row, column)."""
+        """Inverse of the expected squared residual of each pixel, shape (row, column).
+
+        The expectation is the variance, reduced by the leverage of the pixel, plus the model error.
+        """
         weight = 1.0 / self.variance
         target = self.profile_images[0]
         power = np.einsum("rc,rc->r", target**2, weight)
@@ -258,12 +297,15 @@ class RowFitter:
 
     @cached_property
     def light(self) -> list[Array]:
-        """Fraction of the light of each source on the fitted columns, each of shape (row,)."""
+        """Fraction of the flux of each source on the fitted columns, each of shape (row,)."""
         return [profile.sum(axis=1) for profile in self.profile_images]
 
     @cached_property
     def light_with_wavelength(self) -> list[Array]:
-        """Fraction of the light of each source on pixels that have a wavelength."""
+        """Fraction of the flux of each source on pixels that have a wavelength.
+
+        The list has one array of shape (row,) for each source.
+        """
         return [(profile * self.has_wavelength).sum(axis=1) for profile in self.profile_images]
 
     @property
@@ -275,7 +317,10 @@ class RowFitter:
 
     @cached_property
     def level(self) -> list[Array]:
-        """Mean of the background's terms under each source, each of shape (row, term)."""
+        """Mean of each background term under each source, weighted by the profile.
+
+        The list has one array of shape (row, term) for each source.
+        """
         levels = []
         for profile, light in zip(self.profile_images, self.light, strict=True):
             sums = [(profile * field).sum(axis=1) for field in self.background_basis]
@@ -284,7 +329,7 @@ class RowFitter:
         return levels
 
     def rows(self, source: int) -> NDArray[np.intp]:
-        """Return the rows of the cutout in which a source is on the image."""
+        """Return the row numbers in the cutout in which a source (an index) is on the image."""
         known = np.isfinite(self.cutout.wavelength)
         return np.flatnonzero((self.light[source] > _ON_IMAGE) & known)
 
@@ -296,13 +341,15 @@ class RowFitter:
         Returns
         -------
         columns : dict of ndarray
-            ``coefficients`` (integration, row, term); ``good`` (integration, source, row), the
-            light on pixels that were fitted; ``flux_variance`` and, with a background,
-            ``background_variance`` (component, integration, source, row).
+            ``coefficients``, shape (integration, row, term): fluxes of all sources and coefficients
+            of the background; ``good``, shape (integration, source, row): fraction of the flux on
+            pixels that were fitted; ``flux_variance`` and, if there is a background,
+            ``background_variance``, shape (3, integration, source, row): variance from Poisson
+            noise, read noise and flat field.
         shifts : ndarray or None
-            Shift of each integration of a stack in columns.
+            Shift of each integration in columns, or None for a single image.
         rejected : tuple of ndarray
-            Index of rejected pixels in the image or stack.
+            Indices of rejected pixels in the data of the image or stack.
         """
         image, sources = self.cutout.image, self.positives
         number = image.data.shape[0] if image.is_stack else 1
@@ -334,8 +381,9 @@ class RowFitter:
     def _fit(
         self, data: Array, good: Mask, variances: Variances, i: int, out: dict[str, NDArray[Any]]
     ) -> tuple[float, PixelIndex]:
-        """Fit integration `i`: its shift, and the index of rejected pixels."""
-        # Sums over columns of all products of fields; the rest is small matrices row by row.
+        """Fit integration `i`, store the results in `out`, and return shift and rejected pixels."""
+        # The sums over columns of all products of fields are computed once. All further steps need
+        # only small matrices for each row.
         rows = len(data)
         weight = good * self.inverse
         sums = self._sums(weight[:, np.newaxis], self.pairs)[..., 0]
@@ -347,7 +395,7 @@ class RowFitter:
         present = [k for k, v in enumerate(variances) if v is not None]
         if present:
             planes = np.empty((rows, len(present), data.shape[1]))
-            for at, k in enumerate(present):  # 0 where a pixel is not good
+            for at, k in enumerate(present):  # variances are 0 at pixels that are not good
                 np.multiply(variances[k], self.squared, out=planes[:, at])  # type: ignore[arg-type]
             planes[rejected[0], :, rejected[1]] = 0.0
             at_rest = abs(shift) < _SMALL_SHIFT
@@ -365,11 +413,22 @@ class RowFitter:
         return shift, rejected
 
     def _sums(self, planes: Array, pairs: _Pairs) -> Array:
-        """Sums over columns of pairs of fields times planes: (row, field, field, plane)."""
+        """Return the sums over columns of each product in `pairs` times each plane of weights.
+
+        `planes` has the shape (row, plane, column), the result (row, field, field, plane).
+        """
         return np.matmul(pairs.values, np.swapaxes(planes, 1, 2))[:, pairs.number]
 
     def _shift(self, matrix: Array, vector: Array) -> float:
-        """Shift of an integration in columns: Gauss-Newton, without rows that are outliers."""
+        """Fit the shift of an integration in columns by Gauss-Newton steps.
+
+        Rows whose individual shifts are outliers are excluded.
+
+        Parameters
+        ----------
+        matrix, vector : ndarray
+            Sums over columns, as for `solve_row_sums`.
+        """
         sources = len(self.profile_images)
         terms = sources + len(self.background_basis)
         source = np.arange(sources)
@@ -410,7 +469,7 @@ class RowFitter:
         coefficients: Array,
         inverse: Array,
     ) -> PixelIndex:
-        """Reject outliers and fit their rows again; the index of rejected pixels.
+        """Reject outliers, fit the affected rows again, and return the index of rejected pixels.
 
         `weight`, `coefficients` and `inverse` are changed in place.
         """
@@ -437,7 +496,25 @@ class RowFitter:
         i: int,
         out: dict[str, NDArray[Any]],
     ) -> None:
-        """Propagate the image's variances to fluxes and background levels."""
+        """Propagate the variances in the image to the variances of fluxes and background levels.
+
+        Parameters
+        ----------
+        sums : ndarray
+            Sums over columns of products of two fields, the squared weight and a variance, shape
+            (row, field, field, variance).
+        present : list of int
+            Number of each variance in `sums`: 0 for Poisson noise, 1 for read noise, 2 for the flat
+            field.
+        mix : ndarray
+            Coefficients that express the terms of the model by the fields, shape (term, field).
+        inverse : ndarray
+            Inverse normal matrices, shape (row, term, term).
+        i : int
+            Number of the integration.
+        out : dict of ndarray
+            Results, as returned by `run`, which are changed in place.
+        """
         sources = len(self.profile_images)
         for s in range(self.positives):
             responses = {"flux": inverse[:, s]}
@@ -454,13 +531,14 @@ class RowFitter:
     # --- covariance --------------------------------------------------------------------------
 
     def profile_covariance(self) -> Array | None:
-        """Return the covariance of log fluxes from the noise of an empirical profile.
+        """Return the covariance between rows that the noise of an empirical profile causes.
 
         Returns
         -------
         ndarray or None
-            Of the first source in all rows of an image whose pixels are all good, shape (row, row);
-            None unless the profile was fitted to a single source.
+            Covariance matrix of the logarithm of the first source's flux in all rows, shape
+            (row, row), computed as if all pixels were good. None unless the profile is an empirical
+            profile that was fitted to a single source.
         """
         profile, factor = self.source_fit.profile, self.source_fit.factor
         if factor is None or not isinstance(profile, EmpiricalProfile):
@@ -477,7 +555,8 @@ class RowFitter:
         for j, part in enumerate(parts):
             weights = (response * part).ravel()
             sums += np.bincount((first + j).ravel(), weights=weights, minlength=sums.size)
-        # The profile is normalised: light that is added in one place is taken from all others.
+        # The profile is normalised to 1, so that an increase of one coefficient decreases the
+        # profile everywhere else.
         change = sums.reshape(rows, -1)[:, 4:-4] - 1.0
         terms = profile.terms(np.nan_to_num(self.cutout.wavelength))
         change /= 1.0 + (terms @ profile.coefficients.T).sum(axis=1)[:, np.newaxis]
@@ -486,12 +565,15 @@ class RowFitter:
 
 
 def _finite(traces: Array) -> Array:
-    """Traces whose missing rows are far from every pixel, where profiles are 0."""
+    """Replace missing values of the traces by a column far from every pixel."""
     return np.where(np.isfinite(traces), traces, _NO_TRACE)
 
 
 def _fitted_columns(cutout: Cutout, source_fit: SourceFit, options: FitOptions) -> slice:
-    """Columns of the image that are fitted; without a background, those near the sources."""
+    """Return the columns of the image to fit.
+
+    These are all columns if a background is fitted, and otherwise the columns near the sources.
+    """
     columns = cutout.columns
     if options.background_order is not None:
         return columns

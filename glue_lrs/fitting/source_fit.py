@@ -1,4 +1,4 @@
-"""SourceFit: profile and traces that are fitted to an image."""
+"""SourceFit: result of a fit of profile and traces to an image."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ __all__ = ["SourceFit"]
 
 @dataclass(frozen=True, eq=False)
 class SourceFit:
-    """Profile and traces that are fitted to an image by `fit_profile` or `fit_traces`.
+    """Result of a fit of profile and traces by `fit_profile` or `fit_traces`.
 
     Parameters
     ----------
     profile : SpatialProfile
-        The profile of all sources.
+        Profile that is common to all sources.
     traces : ndarray
         Column of each source and negative trace in each row, shape (source, row); NaN in rows
         without a trace.
     signal_to_noise : float
-        Signal-to-noise ratio of the first source, all rows together.
+        Signal-to-noise ratio of the first source, for all rows together.
     shift_error : ndarray
-        Standard deviation of the position of each source that is no negative trace, in columns,
-        shape (positive source,).
+        1-sigma error in columns of the position of each source, but not of negative traces, shape
+        (source,).
     factor : tuple or None
-        Inverse covariance of the coefficients of an empirical profile that is fitted to a single
-        source, as a Cholesky factor of `scipy.linalg.cho_factor`.
+        Cholesky factor, from `scipy.linalg.cho_factor`, of the inverse covariance of the
+        coefficients of an empirical profile. None unless such a profile was fitted to a single
+        source.
     """
 
     profile: SpatialProfile

@@ -1,12 +1,13 @@
-"""SourceModel: forward model of the slit, fitted row by row (`glue_lrs.measure`).
+"""SourceModel: forward model of the slit for `glue_lrs.measure`, fitted row by row.
 
 The model is
 
     data(r, c) = sum_s F_s(r) P(c - t_s(r)) + b0(r) + b1(r) c,
 
-with the fluxes F of each source and the background free in every row. The traces t and the profile
-P, which is integrated over the pixels (`glue_lrs.profiles.diffraction`), are given; derivatives of
-the fit in them are what `glue_lrs.fitting.engine` improves them with.
+with the row r, the column c and the number s of a source. The fluxes F and the background terms b0
+and b1 are fitted freely in every row. The traces t and the profile P, which is integrated over the
+pixels (`glue_lrs.profiles.diffraction`), are given. `glue_lrs.fitting.engine` improves t and P by
+means of derivatives that are computed here.
 """
 
 from __future__ import annotations
@@ -38,37 +39,39 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTLIER", "LinearFit", "SourceGeometry", "SourceModel", "profile_images"]
 
-#: Outlier rejection: standard deviations from the model.
+#: Outlier rejection: number of standard deviations from the model above which a pixel is rejected.
 OUTLIER = 5.0
 
-#: Outlier rejection before any model: tolerance about the median of the rows around, in standard
-#: deviations and as a fraction of the median, and number of rows of the median.
+#: Outlier rejection before the first fit: largest difference of a pixel from the running median
+#: along the rows. It is the sum of a number of standard deviations (first value) and a fraction of
+#: the median (second value). The third value is the length of the median in rows.
 _SPIKE, _SPIKE_FRACTION, _SPIKE_ROWS = 8.0, 0.3, 7
 
-#: Outlier rejection: rows of the running median of the residuals, over which a misfit of the
-#: profile persists and a cosmic ray does not.
+#: Outlier rejection: window length in rows of the running median of the residuals. A misfit of the
+#: profile persists over this number of rows, a cosmic ray does not.
 _TREND_ROWS = 25
 
-#: Outlier rejection: largest number of pixels that are rejected one by one in a row.
+#: Outlier rejection: largest number of pixels that are rejected in each image row, one by one.
 _ROUNDS = 8
 
-#: Variance model: rows of the running sums for gain and flat-field error, of the running mean of
-#: single columns, and of the median of the first estimate.
+#: Variance model: window length in rows of the running sums from which gain and flat-field error
+#: are computed (first value), of the running mean in each column (second value), and of the running
+#: median for the first estimate of the variances (third value).
 _GAIN_ROWS, _COLUMN_ROWS, _FIRST_ROWS = 15, 31, 9
 
 
 @dataclass(frozen=True, eq=False)
 class SourceGeometry:
-    """Traces, widths and shape of the sources, row by row.
+    """Traces of the sources, and width and shape of their profile.
 
     Parameters
     ----------
     traces : ndarray
         Column of each source, shape (source, row).
     log_core : ndarray
-        Logarithm of the standard deviation of the core in columns, shape (row,).
+        Natural logarithm of the standard deviation of the core in columns, shape (row,).
     terms : ndarray
-        Kurtosis of the core and light in each of the wing splines, as `Measurement.shape_terms`.
+        Terms of the shape: kurtosis of the core, then the fraction of the flux in each wing spline.
     """
 
     traces: Array
@@ -78,26 +81,31 @@ class SourceGeometry:
 
 @dataclass(frozen=True, eq=False)
 class LinearFit:
-    """Fit of fluxes and background in every row, and its derivatives.
+    """Fit of fluxes and background in every row, with derivatives of chi-square.
+
+    The linear parameters of a row are the fluxes of the sources and the background terms b0 and b1.
+    The nonlinear parameters of a row are the positions of all sources, the logarithm of the width
+    and the terms of the shape.
 
     Parameters
     ----------
     flux, flux_variance : ndarray
-        Flux of each source and its variance, shape (source, row).
+        Flux of each source and variance of the flux, shape (source, row).
     smooth : ndarray
-        Fluxes, averaged over rows as their noise requires, shape (source, row).
+        Fluxes averaged over as many rows as their noise requires, shape (source, row).
     light : ndarray
-        Light of all sources by their smooth fluxes, without sign, shape (row, column).
+        Sum over all sources of the absolute smooth flux times the profile, shape (row, column).
     model : ndarray
-        The model, shape (row, column).
+        Fitted model of the data, shape (row, column).
     chi2, freedom : float, int
         Chi-square and degrees of freedom.
     curvature, gradient : ndarray
-        Curvature (row, p, p) and gradient (row, p) of chi-square in the positions of all sources,
-        the logarithm of the width and the terms of the shape; the linear parameters are projected
-        out.
-    basis, inverse : ndarray
-        Profiles and background (row, column, term), and inverse normal matrices (row, term, term).
+        Curvature (row, p, p) and downhill gradient (row, p) of half of chi-square for the p
+        nonlinear parameters of each row. The linear parameters are projected out.
+    basis : ndarray
+        Profiles and background terms, shape (row, column, term).
+    inverse : ndarray
+        Inverse normal matrices of the linear parameters, shape (row, term, term).
     """
 
     flux: Array
@@ -114,25 +122,25 @@ class LinearFit:
 
     @cached_property
     def strength(self) -> Array:
-        """Weighted mean of the absolute smooth flux of each source, shape (source,)."""
+        """Weighted mean over rows of the absolute smooth flux of each source, shape (source,)."""
         weight = 1.0 / np.maximum(self.flux_variance.sum(axis=0), 1e-300)
         return np.asarray((np.abs(self.smooth) * weight).sum(axis=1) / weight.sum())
 
 
 class SourceModel:
-    """Data with variances and outliers as they are known so far, and the fit of the model to them.
+    """Row-by-row fit of the model to data, with variances and outliers that can be updated.
 
     Parameters
     ----------
     slit : SlitCutout
-        The data.
+        Pixels to fit.
 
     Attributes
     ----------
     slit : SlitCutout
-        The data.
+        Pixels to fit.
     good : ndarray of bool
-        Pixels that take part in the fit.
+        Pixels that take part in the fit, without outliers, shape (row, column).
     variance : ndarray
         Smooth variance of each pixel, shape (row, column).
     """
@@ -145,16 +153,19 @@ class SourceModel:
 
     @property
     def rejected(self) -> int:
-        """Number of rejected pixels that the image does not flag."""
+        """Number of rejected outliers, without pixels that are already bad in the image."""
         return int((self.slit.good & ~self.good).sum())
 
     @property
     def weight(self) -> Array:
-        """Weights of the fit, shape (row, column)."""
+        """Inverse variance of good pixels and 0 for other pixels, shape (row, column)."""
         return self.good / self.variance
 
     def _first_variance(self) -> Array:
-        """Running median of the total variance along the rows, without its noise and outliers."""
+        """Return a first estimate of the variance: a running median along the rows.
+
+        The median reduces noise and outliers of the total variance of the image.
+        """
         total = np.asarray(sum(self.slit.variances))
         found = running_median(total, self.slit.good, _FIRST_ROWS)
         return positive_variance(np.where(np.isfinite(found), found, np.nanmedian(found)))
@@ -162,7 +173,8 @@ class SourceModel:
     def _reject_spikes(self) -> None:
         """Reject pixels that deviate from the median of neighbouring rows.
 
-        `reject_spikes` takes the lower of two middle values instead of their mean.
+        If the number of rows is even, this median is the mean of the two middle values. In
+        `outliers.reject_spikes` it is the lower of them.
         """
         slit = self.slit
         middle = running_median(slit.data, slit.good, _SPIKE_ROWS)
@@ -174,14 +186,14 @@ class SourceModel:
     # --- fit -----------------------------------------------------------------------------------
 
     def solve(self, geometry: SourceGeometry, derivatives: bool = True) -> LinearFit:
-        """Fit fluxes and background of every row.
+        """Fit fluxes and background in every row.
 
         Parameters
         ----------
         geometry : SourceGeometry
             Traces and profile of the sources.
         derivatives : bool
-            Whether curvature and gradient are computed; they are empty otherwise.
+            Whether curvature and gradient are computed. If False, they are empty.
         """
         slit, weight = self.slit, self.weight
         number, rows, columns = len(geometry.traces), slit.rows.size, slit.columns.size
@@ -225,7 +237,22 @@ class SourceModel:
         )
 
     def _linear(self, basis: Array) -> tuple[Array, Array, Array]:
-        """Inverse normal matrix, linear parameters and weighted basis (term, column) of rows."""
+        """Fit the linear parameters of each row.
+
+        Parameters
+        ----------
+        basis : ndarray
+            Profiles and background terms, shape (row, column, term).
+
+        Returns
+        -------
+        inverse : ndarray
+            Inverse normal matrices, shape (row, term, term).
+        linear : ndarray
+            Fluxes and coefficients of the background, shape (row, term).
+        weighted : ndarray
+            Basis times weights, shape (row, term, column).
+        """
         weighted = np.swapaxes(basis * self.weight[..., np.newaxis], 1, 2)
         inverse = invert_ridge(weighted @ basis)
         right = weighted @ self.slit.data[..., np.newaxis]
@@ -234,17 +261,24 @@ class SourceModel:
     # --- variances and outliers ----------------------------------------------------------------
 
     def reweigh(self, linear: LinearFit) -> None:
-        """Model the variances: the read noise is the pixel's own, the rest follows the light.
+        """Update the variances with a model that is smooth in the fitted flux.
 
-        The Poisson variance is a + b light in every row, the flat-field variance f model^2, with a,
-        b and f from neighbouring rows.
+        The Poisson variance is a + b light, the flat-field variance f model^2, with the attributes
+        `light` and `model` of the fit. The coefficients a, b and f of each row are computed from
+        the variances of neighbouring rows. The variance of the read noise is taken from the image
+        for each pixel.
+
+        Parameters
+        ----------
+        linear : LinearFit
+            Fit whose `light` and `model` are used.
         """
         slit = self.slit
         poisson, read, flat = slit.variances
         use = self.good.astype(float)
         length = min(_GAIN_ROWS, slit.rows.size)
 
-        def run(values: Array) -> Array:  # `running_sum` rounds differently
+        def run(values: Array) -> Array:  # has different rounding errors than `running_sum`
             kernel = np.ones(length)
             return np.convolve((use * values).sum(axis=1), kernel, mode="same")
 
@@ -258,37 +292,40 @@ class SourceModel:
             level = np.maximum(np.nan_to_num((sp - gain * sl) / n), 0.0)
             relative = np.nan_to_num(run(flat) / run(slit.data**2))
         noise = level[:, np.newaxis] + gain[:, np.newaxis] * light
-        # Columns differ where fewer exposures overlap, or the background has a gradient.
+        # The noise differs between columns if fewer exposures overlap in some of them, or if the
+        # background has a gradient. The model is therefore scaled in each column.
         wide = min(_COLUMN_ROWS, slit.rows.size)
         seen, modelled = (
             uniform_filter1d(use * values, wide, axis=0, mode="nearest")
             for values in (poisson, noise)
         )
         noise *= np.where(modelled > 0, seen / np.where(modelled > 0, modelled, 1.0), 1.0)
-        # Rows differ where the sensitivity changes fast: the sum of a row has little noise.
+        # The noise differs between rows if the sensitivity changes fast. The model is therefore
+        # scaled in each row by the sum of its variances, which is hardly noisy.
         seen, modelled = ((use * values).sum(axis=1) for values in (poisson, noise))
         ratio = np.where(modelled > 0, seen / np.where(modelled > 0, modelled, 1.0), 1.0)
         noise *= ratio[:, np.newaxis]
         self.variance = positive_variance(noise + read + relative[:, np.newaxis] * linear.model**2)
 
     def reject(self, linear: LinearFit, tolerance: float = 0.0) -> int:
-        """Reject pixels that are far from the model, the farthest of a row first.
+        """Reject pixels that are far from the model, starting with the farthest in each row.
 
-        Pixels that were rejected before and agree with the model are used again. A misfit that
-        persists along the rows is one of the profile: it is subtracted, and residuals are scaled
-        where they scatter by more than their errors.
+        Pixels that were rejected before but now agree with the model are used again. Residuals that
+        persist along the rows are caused by a misfit of the profile, so their running median is
+        subtracted first. If residuals scatter by more than their errors, they are divided by the
+        measured scatter.
 
         Parameters
         ----------
         linear : LinearFit
-            The fit.
+            Fit whose residuals are examined.
         tolerance : float
-            Error of the model, as a fraction of the brightest pixel of a row.
+            Assumed error of the model, as a fraction of its brightest pixel in each row.
 
         Returns
         -------
         int
-            Number of pixels that have changed.
+            Number of pixels that were rejected or are used again.
         """
         slit, basis = self.slit, linear.basis
         before = self.good.copy()
@@ -313,9 +350,19 @@ class SourceModel:
         return int((before ^ self.good).sum())
 
     def _scaled(self, model: Array, basis: Array, inverse: Array) -> Array:
-        """Residuals over their own standard deviations."""
+        """Return the residuals divided by their standard deviations, shape (row, column).
+
+        Parameters
+        ----------
+        model : ndarray
+            Fitted model, shape (row, column).
+        basis, inverse : ndarray
+            Profiles and background terms (row, column, term), and inverse normal matrices
+            (row, term, term), from which the errors of the model are computed.
+        """
         leverage = ((basis @ inverse) * basis).sum(axis=-1)
-        # The model follows the pixels it is fitted to; where it is not, it adds its own error.
+        # The model follows the fitted pixels, which reduces their residuals. The residuals of
+        # rejected pixels are increased by the error of the model.
         scatter = np.where(
             self.good,
             np.maximum(self.variance - leverage, 0.05 * self.variance),
@@ -327,12 +374,12 @@ class SourceModel:
 def profile_images(
     slit: SlitCutout, geometry: SourceGeometry, derivatives: bool = True
 ) -> tuple[Array, dict[str, Array]]:
-    """Return the profile of each source on the pixels, and its derivatives.
+    """Return the profile of each source on the pixels, and the derivatives of the profile.
 
     Parameters
     ----------
     slit : SlitCutout
-        The pixels.
+        Pixels on which the profile is evaluated.
     geometry : SourceGeometry
         Traces and profile of the sources.
     derivatives : bool
@@ -341,11 +388,12 @@ def profile_images(
     Returns
     -------
     images : ndarray
-        Fraction of the light on each pixel, shape (source, row, column).
+        Fraction of the flux on each pixel, shape (source, row, column).
     derivatives : dict of ndarray
-        Derivatives in the position (``shift``), the logarithm of the width (``core``) and the terms
-        of the shape (``kurtosis``; ``wings`` with one more axis), of the same shape; empty if not
-        asked for.
+        Derivatives of `images` with respect to the position (key ``shift``), the logarithm of the
+        width (``core``) and the kurtosis (``kurtosis``), each of shape (source, row, column), and
+        with respect to the flux in each wing spline (``wings``), shape
+        (source, row, column, spline). Empty if `derivatives` is False.
     """
     edges = np.arange(slit.columns[0], slit.columns[-1] + 2) - 0.5
     x = edges - geometry.traces[..., np.newaxis]

@@ -1,7 +1,7 @@
-"""Source search by residuals, for `glue_lrs.measure` and for blends in optimal extraction.
+"""Source search in the residuals, for `glue_lrs.measure` and for blends in optimal extraction.
 
-Iteratively adds the most significant residual source, then merges pairs of sources that are not
-preferred over one source of free width, by chi-square.
+The search repeatedly adds the most significant source in the residuals. Afterwards, neighbouring
+sources are merged unless chi-square prefers two sources over a single source whose width is free.
 """
 
 from __future__ import annotations
@@ -35,36 +35,39 @@ if TYPE_CHECKING:
 
 __all__ = ["NEAR", "search_residuals"]
 
-#: Detection: significance of a residual source, in standard deviations.
+#: Detection: significance in standard deviations above which a source is added.
 _FOUND = 5.0
 
-#: Detection: least distance from a known source, in FWHM. Closer sources are found by splitting a
-#: broad one.
+#: Detection: smallest distance of a new source from known sources, in FWHM. Closer sources are
+#: found by splitting a broad source into two.
 _LEAST_DISTANCE = 0.5
 
-#: Detection: fraction of its information that a new source must have after the known ones are
-#: projected out.
+#: Detection: rows are ignored if less than this fraction of the information about the flux of a new
+#: source remains when the known sources and the background are projected out.
 _LEAST_INFORMATION = 0.02
 
-#: Blends: sources closer than this, in FWHM, must be preferred over one source of free width.
+#: Blends: distance in FWHM below which two sources are compared with a single source whose width is
+#: free.
 NEAR = 3.0
 
-#: Blends: gain in chi-square above which two sources are preferred over one.
+#: Blends: improvement in chi-square above which two sources are preferred over one.
 _COMPANION_GAIN = 40.0
 
-#: Blends: least flux of a companion over that of its neighbour, within twice the FWHM and beyond.
-#: Fainter ones are misfits of the neighbour's profile.
+#: Blends: smallest ratio of the flux of a companion to the flux of its neighbour, if their distance
+#: in FWHM is below the third value (first value), and if it is larger (second value). Fainter
+#: companions are assumed to be misfits of the neighbour's profile.
 _COMPANION_FLUX, _FAR_COMPANION_FLUX, _COMPANION_REACH = 0.02, 0.005, 2.0
 
 #: Blends: distance in FWHM below which two sources cannot be separated.
 _INSEPARABLE = 0.35
 
-#: Blends: FWHM over the expected one above which a source may be two, and below which the profile
-#: of two is not plausible.
+#: Blends: ratio of the FWHM to the expected FWHM above which a source may be a blend of two (first
+#: value). Two sources whose FWHM is below this ratio are not plausible (second value).
 _BROAD, _NARROW = 1.15, 0.75
 
-#: Trace: gain in chi-square above which a polynomial is added to the curve of the WCS; and that of
-#: a blend, where different spectra of its sources look like a tilt.
+#: Improvement in chi-square required to add a polynomial to the WCS trace, for isolated sources
+#: (first value) and for blends (second value). It is larger for blends because sources with
+#: different spectra look like a tilt of the trace.
 _TRACE_GAIN, _TRACE_GAIN_BLENDED = 16.0, 100.0
 
 
@@ -74,14 +77,14 @@ def search_residuals(model: SourceModel, max_sources: int) -> SlitFit:
     Parameters
     ----------
     model : SourceModel
-        The data. Its variances and outliers are those of the fit afterwards.
+        Model with the data to search. Its variances and outliers are updated.
     max_sources : int
         Largest number of sources and negative traces.
 
     Returns
     -------
     SlitFit
-        The fit.
+        Fit of all sources that were found.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def search_residuals(model: SourceModel, max_sources: int) -> SlitFit:
         found = _strongest(model, fit)
         if found is None:
             break
-        # Residuals around a blend that is fitted as one source look like more sources.
+        # The residuals around a blend that is fitted as one source may look like a new source.
         distance = np.abs(fit.parameters.shift - found)
         if (distance < 2.5 * typical_width(slit)).any():
             split = _split_broad(model, fit, max_sources)
@@ -124,16 +127,27 @@ def search_residuals(model: SourceModel, max_sources: int) -> SlitFit:
 
 
 def _cost(fit: SlitFit) -> float:
-    """Chi-square less its expectation, to compare fits of different numbers of sources."""
+    """Return chi-square minus its expectation, to compare fits with different source numbers."""
     return fit.objective - fit.linear.freedom
 
 
 def _starts(
     parameters: SmoothParameters, column: float, width: float, max_sources: int
 ) -> list[SmoothParameters]:
-    """Initial parameters with one source more, or with a source that is split into two.
+    """Return initial parameters with an additional source, or with a source split into two.
 
-    A blend looks like one source between both at first.
+    A source is split because two blended sources are at first fitted as one source between them.
+
+    Parameters
+    ----------
+    parameters : SmoothParameters
+        Parameters of the known sources.
+    column : float
+        Column of the additional source in the reference row.
+    width : float
+        Typical FWHM in columns.
+    max_sources : int
+        Largest number of sources.
     """
     shift = parameters.shift
     starts = [np.append(shift, column)]
@@ -146,7 +160,7 @@ def _starts(
             for half in (0.4 * width, 0.75 * width)
         ]
     else:
-        # A nod repeats its sources: where there is a blend, there may be another.
+        # If the known sources include a blend, the new source may be the same blend in another nod.
         gaps = np.diff(np.sort(shift))
         starts += [
             np.append(shift, [column - part * gap, column + (1.0 - part) * gap])
@@ -157,15 +171,16 @@ def _starts(
 
 
 def _with_sources(parameters: SmoothParameters, shift: Array) -> SmoothParameters:
-    """The same parameters for other sources, with the expected width."""
+    """Return parameters for sources at other columns, with the expected width."""
     return SmoothParameters(shift, parameters.bend, np.zeros(WIDTH_KNOTS), parameters.terms)
 
 
 def _strongest(model: SourceModel, fit: SlitFit) -> float | None:
-    """Column in the reference row of the most significant residual source; None if there is none.
+    """Return the column of the most significant source in the residuals, or None.
 
-    Scores are those of all rows, of all rows with the spectrum of the brightest source, and of each
-    quarter of the rows.
+    The column refers to the reference row. The significance at each column is the largest of six
+    signal-to-noise ratios: for a flux that is constant along all rows, for the spectrum of the
+    first source, and for a flux that is constant in one of the four quarters of the rows.
     """
     slit, linear, parameters = model.slit, fit.linear, fit.parameters
     weight = model.weight
@@ -175,7 +190,7 @@ def _strongest(model: SourceModel, fit: SlitFit) -> float | None:
     grid = np.arange(
         math.ceil(slit.columns[0] - curve.max()), math.floor(slit.columns[-1] - curve.min()) + 1
     )
-    # The profile at all whole columns from a source; that of one position is a slice of it.
+    # The profile is evaluated once on many columns. For each position, it is a slice of them.
     reach = np.arange(slit.columns[0] - grid[-1], slit.columns[-1] - grid[0] + 2) - 0.5
     core = np.exp(parameters.geometry(slit).log_core)[:, np.newaxis]
     profiles = np.diff(core_integral((reach - curve[:, np.newaxis]) / core, 0.0), axis=1)
@@ -211,7 +226,15 @@ def _strongest(model: SourceModel, fit: SlitFit) -> float | None:
 
 
 def _score(number: Array, information: Array) -> float:
-    """Signal-to-noise ratio of a flux that is common to all rows."""
+    """Return the signal-to-noise ratio of a flux that is the same in all rows.
+
+    Parameters
+    ----------
+    number : ndarray
+        Sum over columns of weight, profile and residual, shape (row,).
+    information : ndarray
+        Inverse variance of the flux in each row, shape (row,).
+    """
     total = float(information.sum())
     return float(number.sum()) / math.sqrt(total) if total > 0 else 0.0
 
@@ -224,7 +247,21 @@ def _bright_enough(
     information: Array,
     width: float,
 ) -> bool:
-    """Whether a residual source is too bright for a misfit of a neighbour's profile."""
+    """Return whether a new source is too bright to be a misfit of a neighbour's profile.
+
+    Parameters
+    ----------
+    linear : LinearFit
+        Fluxes of the known sources.
+    parameters : SmoothParameters
+        Positions of the known sources.
+    column : float
+        Column of the new source in the reference row.
+    number, information : ndarray
+        See `_score`.
+    width : float
+        Typical FWHM in columns.
+    """
     flux = abs(float(number.sum())) / max(float(information.sum()), 1e-300)
     for s, place in enumerate(parameters.shift):
         distance = abs(place - column)
@@ -239,7 +276,10 @@ def _bright_enough(
 
 
 def _least_flux(distance: float, width: float) -> float:
-    """Least flux of a companion over that of its neighbour."""
+    """Return the smallest ratio of the flux of a companion to the flux of its neighbour.
+
+    `distance` is the distance between the two, and `width` the typical FWHM, both in columns.
+    """
     return _COMPANION_FLUX if distance < _COMPANION_REACH * width else _FAR_COMPANION_FLUX
 
 
@@ -247,7 +287,7 @@ def _least_flux(distance: float, width: float) -> float:
 
 
 def _merge_pairs(model: SourceModel, fit: SlitFit) -> SlitFit:
-    """Merge pairs of sources that are not preferred over one source of free width."""
+    """Merge two close sources unless they are preferred over a single source of free width."""
     width = typical_width(model.slit)
     confirmed: set[tuple[float, float]] = set()
     while fit.parameters.shift.size > 1:
@@ -282,7 +322,19 @@ def _merge_pairs(model: SourceModel, fit: SlitFit) -> SlitFit:
 
 
 def _is_pair(model: SourceModel, fit: SlitFit, single: SlitFit, weak: int, strong: int) -> bool:
-    """Whether two sources are preferred over one, beyond their additional freedom."""
+    """Return whether chi-square prefers two sources over one.
+
+    The comparison takes into account that two sources have more free parameters.
+
+    Parameters
+    ----------
+    model : SourceModel
+        Model with the data.
+    fit, single : SlitFit
+        Fit with both sources, and fit with one source in their place.
+    weak, strong : int
+        Numbers of the fainter and of the brighter source in `fit`.
+    """
     slit, linear = model.slit, fit.linear
     shift, width = fit.parameters.shift, typical_width(slit)
     distance = abs(shift[weak] - shift[strong])
@@ -294,27 +346,37 @@ def _is_pair(model: SourceModel, fit: SlitFit, single: SlitFit, weak: int, stron
     freedom = single.linear.freedom
     misfit, remaining = single.linear.chi2 - freedom, pair_chi2 - freedom
     if remaining < 5.0 * math.sqrt(2.0 * freedom):
-        return True  # the pair fits within the noise
-    # If the profile differs from the model's, a second source explains a part of the misfit only.
+        return True  # the fit with two sources agrees with the noise
+    # If the true profile differs from the model profile, a second source removes only a part of the
+    # misfit. The two sources are then accepted only if they remove a large part.
     bright = linear.strength[weak] > _least_flux(distance, width) * linear.strength[strong]
     return bool(bright and remaining < 0.6 * misfit)
 
 
 def _noise_power(model: SourceModel, fit: SlitFit) -> float:
-    """Scale of differences of chi-square, by correlated noise and misfit."""
+    """Return the factor by which correlated noise and misfit increase differences in chi-square."""
     return correlation(model, fit) ** 2 * max(fit.linear.chi2 / fit.linear.freedom, 1.0)
 
 
 def _quarters(slit: SlitCutout) -> Array:
-    """Number of the quarter of the rows that each row belongs to, from 0 to 3."""
+    """Return the number of the quarter of the rows, from 0 to 3, to which each row belongs."""
     return np.minimum(np.arange(slit.rows.size) * 4 // slit.rows.size, 3)
 
 
 def _tied_chi2(model: SourceModel, fit: SlitFit, pairs: list[tuple[int, int]]) -> float:
-    """Chi-square with one flux ratio of each pair in each quarter of the rows.
+    """Return chi-square for pairs of sources whose flux ratio is constant in each quarter of rows.
 
-    With a free flux in every row, two sources have more freedom than one; this makes chi-squares
-    comparable.
+    If both fluxes of a pair were free in every row, the pair would have many more free parameters
+    than a single source. With the constant flux ratio, the values of chi-square are comparable.
+
+    Parameters
+    ----------
+    model : SourceModel
+        Model with the data.
+    fit : SlitFit
+        Fit with all sources.
+    pairs : list of (int, int)
+        Numbers of the two sources in each pair.
     """
     slit, linear = model.slit, fit.linear
     quarter, weight = _quarters(slit), model.weight
@@ -338,7 +400,7 @@ def _tied_chi2(model: SourceModel, fit: SlitFit, pairs: list[tuple[int, int]]) -
         residual = slit.data - (basis @ coefficients)[..., 0]
         return np.asarray(np.bincount(quarter, (weight * residual**2).sum(axis=1), 4), dtype=float)
 
-    # Each ratio in turn, to the vertex of a parabola through three values of chi-square.
+    # Each ratio is moved to the minimum of a parabola through three values of chi-square.
     for _ in range(2):
         for number in range(len(pairs)):
             step = np.zeros_like(error)
@@ -352,10 +414,19 @@ def _tied_chi2(model: SourceModel, fit: SlitFit, pairs: list[tuple[int, int]]) -
 
 
 def _split_broad(model: SourceModel, fit: SlitFit, max_sources: int) -> SlitFit:
-    """Split broad sources into two each, if that is preferred over one broader profile.
+    """Split broad sources into two each, if chi-square prefers this over a broader profile.
 
-    A blend of two equal sources is symmetric, and a profile that is free enough fits it. Both
-    hypotheses are therefore compared with the same shape of the profile.
+    A blend of two equal sources is symmetric and may be fitted well by one source with a free
+    profile shape. In the comparison, the single sources therefore have the same shape as the pairs.
+
+    Parameters
+    ----------
+    model : SourceModel
+        Model with the data.
+    fit : SlitFit
+        Fit with all sources found so far, which is returned if they are not split.
+    max_sources : int
+        Largest number of sources.
     """
     slit, parameters = model.slit, fit.parameters
     if parameters.shift.size == 0 or _broadening(slit, parameters) < _BROAD:
@@ -387,7 +458,10 @@ def _split_broad(model: SourceModel, fit: SlitFit, max_sources: int) -> SlitFit:
 
 
 def _broadening(slit: SlitCutout, parameters: SmoothParameters) -> float:
-    """Median FWHM over the expected one, between 5 and 12 micron, where most of the light is."""
+    """Return the median ratio of the FWHM to the expected FWHM between 5 and 12 micron.
+
+    The rest of the spectrum contains little flux. If there are no such rows, all rows are used.
+    """
     inner = np.flatnonzero((slit.wave > 5.0) & (slit.wave < 12.0))
     rows = (inner if inner.size else np.arange(slit.wave.size))[:: max(inner.size // 20, 1)]
     log_core, wave = parameters.geometry(slit).log_core[rows], slit.wave[rows]
@@ -399,7 +473,7 @@ def _broadening(slit: SlitCutout, parameters: SmoothParameters) -> float:
 
 
 def _fit_trace(model: SourceModel, fit: SlitFit) -> SlitFit:
-    """Add a polynomial to the curve of the traces if it is significant."""
+    """Add a polynomial in the row to all traces if it is significant."""
     slit = model.slit
     terms = 2 if slit.follows_wcs else 4
     terms = min(terms, max(slit.rows.size - 3, 0))

@@ -1,4 +1,4 @@
-"""Spline correction of a Gaussian profile: linear least squares, in turns with the fluxes."""
+"""Spline correction of a Gaussian profile, by linear least squares alternating with fluxes."""
 
 from __future__ import annotations
 
@@ -34,36 +34,40 @@ __all__ = [
     "spline_terms",
 ]
 
-#: Outlier rejection while a profile is fitted, in standard deviations.
+#: Number of standard deviations above which pixels are rejected during the fit of a profile.
 CLIP = 5.0
 
-#: Outlier rejection: error of a model that has not converged, as a fraction of the peak, and of one
-#: that has.
+#: Outlier rejection: assumed error of the model as a fraction of the peak before the fit has
+#: converged (first value) and afterwards (second value).
 UNCONVERGED_ERROR, _CONVERGED_ERROR = 0.08, 0.003
 
-#: Model-error floor of an empirical profile, as a fraction of the peak, in successive iterations.
+#: Smallest model error that is assumed for an empirical profile in successive iterations, as a
+#: fraction of the peak.
 MODEL_ERROR_FLOORS = (0.02, 0.002, 0.0003)
 
-#: Signal-to-noise ratio of the source above which the last iteration is made: below it the last
-#: floor is below the noise.
+#: Signal-to-noise ratio of the source above which the last iteration is made. For fainter sources,
+#: the smallest model error of that iteration would be below the noise.
 _FINE_SNR = 1e4
 
-#: Signal-to-noise ratios of the source above which the correction has one more term in wavelength:
-#: below them, the noise of a term exceeds what it corrects (an empirical choice, by simulations).
+#: Signal-to-noise ratios of the source above which the correction has an additional term in
+#: wavelength. For fainter sources, the noise of the term is larger than its benefit (an empirical
+#: choice, from simulations).
 _TERM_SNR = (60.0, 150.0, 400.0, 800.0, 1500.0, 8000.0, 14000.0)
 
-#: Terms in wavelength in all iterations but the last, whose purpose is the fluxes.
+#: Largest number of terms in wavelength in the first iterations, which only improve the fluxes for
+#: the last iteration.
 _FIRST_TERMS = 3
 
-#: Signal-to-noise ratio of the source above which every second row is fitted; above twice as much,
-#: every third. All rows would hardly improve the profile.
+#: Signal-to-noise ratio of the source above which only every second row is fitted. Above twice this
+#: value, only every third row is fitted. More rows would hardly improve the profile.
 _ROW_STEP_SNR = 2000.0
 
-#: Signal-to-noise ratio of the flux of a row above which fluxes are not averaged over rows.
+#: Signal-to-noise ratio of the flux in a row above which fluxes are not averaged over rows.
 _FLUX_SNR = 60.0
 
-#: Prior of the spline coefficients: standard deviations, as fractions of the light, within
-#: `_CORE_KNOTS` columns of the source and beyond. It limits the correction of faint sources.
+#: Standard deviation of the prior on the spline coefficients, as a fraction of the flux, within
+#: `_CORE_KNOTS` columns of the source (first value) and farther away (second value). The prior
+#: limits the correction for faint sources.
 _PRIOR_CORE, _PRIOR_WINGS, _CORE_KNOTS = 0.02, 0.003, 4
 
 
@@ -73,14 +77,26 @@ def spline_terms(signal_to_noise: float) -> int:
 
 
 def near_sources(pixels: PixelPlanes, traces: Array, reach: int, order: int | None) -> PixelPlanes:
-    """Return the columns that the fit of a profile needs: all of them if there is a background."""
+    """Return the part of an image that is needed to fit a profile.
+
+    If no background is fitted (`order` is None), it consists of the columns up to `reach` from the
+    traces; otherwise it has all columns.
+    """
     low = np.nanmin(traces) - reach - 1.0 if order is None else -np.inf
     high = np.nanmax(traces) + reach + 1.0 if order is None else np.inf
     return pixels.cut(max(low, pixels.columns[0]), min(high, pixels.columns[-1]))
 
 
 def peak_light(flux: Array, images: list[Array]) -> Array:
-    """Return the brightest peak of all sources in each row, shape (row, 1)."""
+    """Return the brightest pixel of any source in each row, shape (row, 1).
+
+    Parameters
+    ----------
+    flux : ndarray
+        Flux of each source, shape (source, row).
+    images : list of ndarray
+        Profile of each source, each of shape (row, column).
+    """
     peaks = [np.abs(f) * image.max(axis=1) for f, image in zip(flux, images, strict=True)]
     return np.max(peaks, axis=0)[:, np.newaxis]
 
@@ -98,16 +114,16 @@ def correct_profile(
     Parameters
     ----------
     pixels : PixelPlanes
-        The image.
+        Image to fit.
     found : SourceFit
-        Traces and Gaussian profile.
+        Fit of traces and a Gaussian profile.
     positives, order, reach, terms
-        As of `fit_profile`.
+        See `fit_profile`.
 
     Returns
     -------
     SourceFit
-        The same with an empirical profile, and the inverse covariance of its coefficients.
+        Fit with an empirical profile and the inverse covariance of its coefficients.
     """
     base = found.profile
     assert isinstance(base, GaussianProfile)
@@ -124,15 +140,15 @@ def correct_profile(
     offsets = [pixels.offsets(trace) for trace in traces]
     background = background_basis(pixels.columns, order, rows)
     used = pixels.good & known[:, np.newaxis]
-    if not background:  # pixels beyond the profile constrain a background only
+    if not background:  # pixels beyond the profile would only constrain a background
         used = used & np.any([np.abs(offset) <= reach for offset in offsets], axis=0)
     profile = EmpiricalProfile(base=base, coefficients=np.zeros((knots, terms)))
     bands = profile.terms(np.where(known, pixels.wavelength, base.domain[0]))
     light = base.at(pixels.wavelength)
     gaussians = [light(offset) for offset in offsets]
     count = len(gaussians)
-    # Errors of a row's flux and background are correlated and would end up in the wings: fluxes of
-    # faint sources are averaged over rows.
+    # Fluxes of faint sources are averaged over rows. The errors of flux and background in a row are
+    # correlated, and would otherwise bias the wings of the profile.
     row_snr = snr / np.sqrt(max(known.sum() * row_step, 1))
     half = int(np.clip(0.5 * (_FLUX_SNR / max(row_snr, 1e-3)) ** 2, 0, 12))
     coefficients, _ = fit_rows(gaussians + background, used / pixels.variance, pixels.data)
@@ -168,7 +184,7 @@ def correct_profile(
 
 
 def _sources(flux: Array, images: list[Array]) -> Array:
-    """Light of all sources, shape (row, column)."""
+    """Return the sum of the models of all sources, shape (row, column)."""
     return np.asarray(
         np.sum([f[:, np.newaxis] * image for f, image in zip(flux, images, strict=True)], axis=0)
     )
@@ -182,7 +198,21 @@ def _outliers(
     background: list[Array],
     floor: float,
 ) -> Mask:
-    """Pixels that are far from the model of an iteration, shape (row, column)."""
+    """Return a mask of pixels that are far from the model of an iteration, shape (row, column).
+
+    Parameters
+    ----------
+    pixels : PixelPlanes
+        Image to fit.
+    flux : ndarray
+        Flux of each source, shape (source, row).
+    images, background : list of ndarray
+        Profiles of the sources and terms of the background, each of shape (row, column).
+    coefficients : ndarray
+        Fitted fluxes and coefficients of the background, shape (row, term).
+    floor : float
+        Smallest model error in this iteration, as a fraction of the peak.
+    """
     model = _sources(flux, images)
     peak = np.abs(model).max(axis=1, keepdims=True)
     tolerance = min(0.5 * UNCONVERGED_ERROR, max(5.0 * floor, _CONVERGED_ERROR))
@@ -198,18 +228,21 @@ def mirrored(even: Array) -> Array:
     Parameters
     ----------
     even : ndarray
-        Coefficients of the middle knot and of the pairs of knots to both sides of it.
+        Coefficients of the middle knot, then of each pair of knots at opposite sides of it, shape
+        (pair, term).
     """
     return np.concatenate([even[:0:-1], even]) if len(even) else even
 
 
 def spline_pairs(offset: Array, half: int) -> Array:
-    """Return the sums of B-splines at opposite knots, shape (pair, row, column).
+    """Return the sums of the two B-splines at opposite knots, shape (pair, row, column).
+
+    The first pair consists of only one B-spline, at the middle knot.
 
     Parameters
     ----------
     offset : ndarray
-        Columns from the source, shape (row, column).
+        Distance of each pixel from the source in columns, shape (row, column).
     half : int
         Number of knots to each side of the middle one.
     """
@@ -223,13 +256,16 @@ def spline_pairs(offset: Array, half: int) -> Array:
 
 
 def spline_prior(knots: int) -> Array:
-    """Return the prior standard deviation of the coefficient of each knot."""
+    """Return the standard deviation of the prior on the coefficient of each knot, (knot,)."""
     distance = np.abs(np.arange(knots) - knots // 2)
     return np.where(distance <= _CORE_KNOTS, _PRIOR_CORE, _PRIOR_WINGS)
 
 
 def _smooth(flux: Array, half: int) -> Array:
-    """Mean over `half` rows to each side, shape (source, row); end rows are repeated."""
+    """Return the running mean of fluxes (source, row) over `half` rows to each side.
+
+    The first and last row are repeated beyond the ends.
+    """
     if half == 0:
         return flux
     return np.asarray(uniform_filter1d(flux, 2 * half + 1, axis=1, mode="nearest"))
@@ -245,14 +281,15 @@ def fit_spline(
     knots: int,
     background: list[Array],
 ) -> tuple[Array, tuple[Any, bool]]:
-    """Fit sum_s flux_s sum_km c_km B_k(column - trace_s) L_m to a residual.
+    """Fit sum_s flux_s sum_km c_km B_k(column - trace_s) L_m(wavelength) to a residual.
 
-    The background, whose coefficients are free in each row, is projected out.
+    The sums are over the sources s, the knots k and the terms m in wavelength. The background,
+    whose coefficients are free in each row, is projected out.
 
     Parameters
     ----------
     residual, weight : ndarray
-        Shape (row, column).
+        Data minus the Gaussian model, and weights of the pixels, shape (row, column).
     traces, flux : ndarray
         Column and flux of each source in each row, shape (source, row).
     columns : ndarray
@@ -260,16 +297,17 @@ def fit_spline(
     bands : ndarray
         Legendre polynomials L_m of the wavelength, shape (row, term).
     knots : int
-        Number of knots of the splines B_k, one column apart.
+        Number of splines B_k, whose knots are one column apart.
     background : list of ndarray
-        Basis of the background, each of shape (row, column).
+        Terms of the background, each of shape (row, column).
 
     Returns
     -------
     coefficients : ndarray
-        The coefficients c_km, shape (knot, term).
+        Fitted coefficients c_km, shape (knot, term).
     factor : tuple
-        Cholesky factor of their inverse covariance, as of `scipy.linalg.cho_factor`.
+        Cholesky factor of the inverse covariance of the coefficients, from
+        `scipy.linalg.cho_factor`.
 
     Raises
     ------
@@ -299,11 +337,21 @@ def _spline_sums(
     knots: int,
     background: list[Array],
 ) -> tuple[Array, Array]:
-    """Normal matrix (knot * term, knot * term) and right-hand side (knot, term) of `fit_spline`.
+    """Return the normal matrix and the right-hand side of the fit by `fit_spline`.
 
-    In the frame of a source, all pixels of a row are at the same distance from the knot below: the
-    four values of the splines are common to the row, and products of two of them fill bands of the
-    normal matrix. The sums take a fraction of the time of an explicit design matrix.
+    Knots and pixels are both one column apart, so that all pixels of a row have the same distance
+    from the knot to their left. The four splines that are not 0 at a pixel therefore have the same
+    values for all pixels of the row, and products of two splines fill diagonal bands of the normal
+    matrix. This is much faster than an explicit design matrix.
+
+    The parameters are described in `fit_spline`.
+
+    Returns
+    -------
+    square : ndarray
+        Normal matrix, shape (knot * term, knot * term).
+    right : ndarray
+        Right-hand side, shape (knot, term).
     """
     rows, terms = bands.shape
     half, count = knots // 2, columns.size
@@ -313,13 +361,14 @@ def _spline_sums(
     upper, lower = np.triu_indices(terms)
     pairs = bands[:, upper] * bands[:, lower]
     matrix = np.zeros((knots, terms, knots, terms))
-    # Sums over each row of splines times residual and background, shape (row, knot).
+    # Weighted sums over each row of splines times the residual, and of splines times each term of
+    # the background; each has the shape (row, knot).
     products = np.zeros((1 + len(background), rows, knots))
     padded = np.zeros((2 + len(background), rows, count + 2 * size))
     padded[0, :, size:-size] = weight
     for plane, field in zip(padded[1:], (residual, *background), strict=True):
         np.multiply(weight, field, out=plane[:, size:-size])
-    frame = np.arange(-half - 4, half + 5)  # knot below a pixel, counted from the source
+    frame = np.arange(-half - 4, half + 5)  # knot to the left of a pixel, relative to the source
     flat = padded.reshape(len(padded), -1)
     row_start = (np.arange(rows) * padded.shape[2])[:, np.newaxis]
     i, j = np.ogrid[:4, :4]
@@ -327,12 +376,13 @@ def _spline_sums(
     for s, f in enumerate(flux):
         at = np.clip(frame - first[s][:, np.newaxis] + size, 0, padded.shape[2] - 1)
         planes = flat[:, row_start + at] * f[:, np.newaxis]
-        # Pixels that are j columns below knot k, shape (row, j, k).
+        # Values at the four pixels j (from right to left) at which the spline at knot k is not 0,
+        # shape (row, j, k).
         weights, *others = (
             np.stack([plane[:, 5 - n : 5 - n + knots] for n in range(4)], 1) for plane in planes
         )
         products += [np.matmul(values[s][:, np.newaxis], part)[:, 0] for part in others]
-        for t in range(s, len(flux)):  # the other half is its mirror image
+        for t in range(s, len(flux)):  # the matrix is symmetric in the two sources
             both = values[s][:, np.newaxis] * (values[t] * flux[t][:, np.newaxis])[..., None]
             spread = np.zeros((rows, 7, 4))
             spread[:, i - j + 3, j] = both

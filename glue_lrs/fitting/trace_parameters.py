@@ -1,7 +1,8 @@
-"""Parameters of traces: positions of sources, distances of nods, and a common polynomial.
+"""Parameters of the traces: positions of sources, distances between nods, and a polynomial.
 
-All traces of an image are parallel. The negative traces of a nod have the separations of their
-sources, so that each nod adds one parameter.
+All traces in an image are parallel, so that the polynomial in the row is the same for all. In each
+nod, the negative traces have the same separations as the sources, so that a nod adds only one
+parameter, its distance.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ __all__ = [
     "width_order_for",
 ]
 
-#: Prior of the trace polynomial in blends: standard deviation of its coefficients in columns. The
-#: light of a neighbour looks like a bend of the trace, which only the WCS can exclude.
+#: Standard deviation in columns of the prior on the coefficients of the trace polynomial in blends.
+#: It is small because the flux of a neighbour may look like a bend of the trace, so that the curve
+#: of the WCS must be preferred.
 TRACE_PRIOR = 0.05
 
-#: Signal-to-noise ratios of the source above which the polynomials of trace and width have one more
-#: term.
+#: Signal-to-noise ratios of the source above which the trace polynomial (first tuple) and the width
+#: polynomial (second tuple) have an additional term.
 _TRACE_SNR, _WIDTH_SNR = (60.0, 200.0, 3000.0), (60.0, 300.0)
 
-#: Squared signal-to-noise ratio per coefficient above which a trace polynomial is significant.
+#: Squared signal-to-noise ratio of a trace polynomial, divided by its number of coefficients, above
+#: which the polynomial is significant.
 _SIGNIFICANT = 6.0
 
 
@@ -45,24 +48,35 @@ def width_order_for(signal_to_noise: float) -> int:
 
 
 def is_significant(terms: Array, covariance: Array) -> bool:
-    """Return whether a trace polynomial is more than noise, which would bias blended sources."""
+    """Return whether a trace polynomial is significant.
+
+    A polynomial that is only noise would bias the fluxes of blended sources.
+
+    Parameters
+    ----------
+    terms, covariance : ndarray
+        Coefficients of the polynomial (n,), and their covariance (n, n).
+    """
     return bool(terms @ np.linalg.solve(covariance, terms) > _SIGNIFICANT * terms.size)
 
 
 def position_matrix(count: int, positives: int) -> Array:
-    """Return the derivatives of trace positions in their parameters, shape (parameter, trace).
+    """Return the derivatives of the trace positions with respect to their parameters.
+
+    The parameters are the position of each source, then the distance of each nod.
 
     Parameters
     ----------
     count : int
-        Number of traces: the sources, then a negative trace of each for each nod.
+        Number of traces. The sources come first, followed for each nod by the negative traces of
+        all sources.
     positives : int
-        Number of sources.
+        Number of sources, not counting negative traces.
 
     Returns
     -------
     ndarray
-        0 or 1. The parameters are the position of each source, then the distance of each nod.
+        Derivatives, which are 0 or 1, shape (parameter, trace).
     """
     nods = count // positives - 1
     matrix = np.zeros((positives + nods, count))
@@ -75,14 +89,15 @@ def position_matrix(count: int, positives: int) -> Array:
 
 
 def position_derivatives(derivatives: list[Array], matrix: Array) -> list[Array]:
-    """Return the derivatives of the model in the parameters of `position_matrix`.
+    """Return derivatives of the model with respect to the parameters in `position_matrix`.
 
     Parameters
     ----------
     derivatives : list of ndarray
-        Derivative of the model in the position of each trace, each of shape (row, column).
+        Derivative of the model with respect to the position of each trace, each of shape
+        (row, column).
     matrix : ndarray
-        Shape (parameter, trace).
+        Matrix from `position_matrix`, shape (parameter, trace).
     """
     return [
         np.sum([field for field, part in zip(derivatives, row, strict=True) if part], axis=0)

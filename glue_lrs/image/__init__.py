@@ -1,1 +1,1 @@
-"""Spectral images and stacks of them."""
+"""Spectral images, and stacks of integrations."""

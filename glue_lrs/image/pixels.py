@@ -1,10 +1,12 @@
-"""The rule for good pixels, and reading pixels by it.
+"""Definition of bad pixels, and functions that read pixels accordingly.
 
-A pixel is *lost*, as in the pipeline, if SCI, ERR or a variance is NaN, SCI is infinite, or bit 0
-of DQ is set: it holds no value. A pixel is *unweighted* if a variance is infinite, or if the
-variances add up to 0 or less: it holds a value of unknown uncertainty. A box sums it (an infinite
-variance makes the error infinite), a fit gives it no weight, and the bad-pixel correction does not
-replace it, as its light is in the box already.
+A pixel is *lost* if it has no value. As in the pipeline, this is the case if SCI, ERR or a variance
+is NaN, SCI is infinite, or bit 0 of DQ is set.
+
+A pixel is *unweighted* if it has a value of unknown uncertainty, because a variance is infinite or
+the sum of the variances is 0 or less. A box extraction includes unweighted pixels (an infinite
+variance makes the error infinite), whereas fits give them no weight. The bad-pixel correction does
+not replace them because the box extraction already includes their flux.
 """
 
 from __future__ import annotations
@@ -30,23 +32,23 @@ __all__ = [
     "unweighted_mask",
 ]
 
-#: Attributes of `SlitImage` with the variances: Poisson noise, read noise, flat field.
+#: Names of the variance attributes in `SlitImage` (Poisson noise, read noise, flat field).
 PLANES = ("var_poisson", "var_rnoise", "var_flat")
 
 
 def lost_mask(
     data: NDArray[Any], others: Iterable[NDArray[Any] | None], dq: NDArray[Any] | None
 ) -> Mask:
-    """Return which pixels hold no value.
+    """Return the mask of lost pixels, which have no value.
 
     Parameters
     ----------
     data : ndarray
-        SCI.
+        SCI plane.
     others : iterable of ndarray or None
-        ERR and the variances.
+        ERR and variance planes, None for each plane that does not exist.
     dq : ndarray or None
-        Data quality flags.
+        Data quality flags, or None if there are none.
     """
     lost: Mask = ~np.isfinite(data)
     for plane in others:
@@ -58,49 +60,48 @@ def lost_mask(
 
 
 def unweighted_mask(variances: Sequence[NDArray[Any] | None]) -> Mask | None:
-    """Return which pixels get no weight in a fit, whether lost or not.
+    """Return the mask of pixels that get no weight in a fit because of their variances.
 
     Parameters
     ----------
     variances : sequence of ndarray or None
-        The variances.
+        Variance planes, None for each plane that does not exist.
 
     Returns
     -------
     ndarray of bool or None
-        None for an image without any variance, in which all pixels count alike.
+        Mask of the unweighted pixels, which may include lost pixels. None if the image has no
+        variances, so that all pixels have equal weights.
     """
     present = [plane for plane in variances if plane is not None]
     if not present:
         return None
-    with np.errstate(invalid="ignore"):  # inf - inf
+    with np.errstate(invalid="ignore"):  # for the sum of -inf and inf
         total = np.sum(present, axis=0, dtype=float)
-    weighted = np.isfinite(total) & (total > 0)
-    if not weighted.any() and not total.any():
-        return None
-    return ~weighted
+    return ~(np.isfinite(total) & (total > 0))
 
 
 def read_pixels(
     image: SlitImage, read: Callable[[Any], Any]
 ) -> tuple[Array, list[Array | None], Mask]:
-    """Read data and variances of a part of an image.
+    """Read the data and variances in a part of an image.
 
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image from which to read.
     read : callable
-        Returns the part of a plane, and None for None.
+        Function that returns the required part of a plane. For None, it must return None.
 
     Returns
     -------
     data : ndarray
-        0 at lost pixels.
+        Data, with lost pixels set to 0.
     variances : list of ndarray or None
-        Of each of `PLANES`, likewise.
+        Each of the variances `PLANES`, with lost pixels set to 0. None for each plane that the
+        image does not have.
     present : ndarray of bool
-        Pixels that are not lost.
+        Mask of the pixels that are not lost.
     """
     data = read(image.data).astype(float)
     variances: list[Array | None] = [
@@ -116,28 +117,28 @@ def read_pixels(
 
 
 def lost_pixels(image: SlitImage, where: Any = ...) -> Mask:
-    """Return which pixels of an image hold no value.
+    """Return the mask of lost pixels, which have no value, in an image.
 
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image to examine.
     where : index
-        The part of the image.
+        Index that selects a part of each plane. The default is the full image.
     """
     others = [_part(image, name, where) for name in ("err", *PLANES)]
     return lost_mask(np.asarray(image.data[where]), others, _part(image, "dq", where))
 
 
 def good_pixels(image: SlitImage, where: Any = ...) -> Mask:
-    """Return which pixels take part in a fit: those that are neither lost nor unweighted.
+    """Return the mask of pixels that are used in a fit, being neither lost nor unweighted.
 
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image to examine.
     where : index
-        The part of the image.
+        Index that selects a part of each plane. The default is the full image.
     """
     unweighted = unweighted_mask([_part(image, name, where) for name in PLANES])
     lost = lost_pixels(image, where)

@@ -1,4 +1,4 @@
-"""SlitImage: a two-dimensional LRS spectrum, or a stack of integrations, of the pipeline."""
+"""SlitImage: a two-dimensional LRS spectrum, or a stack of integrations, from the pipeline."""
 
 from __future__ import annotations
 
@@ -31,54 +31,56 @@ _PLANES = ("err", "var_poisson", "var_rnoise", "var_flat", "dq")
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SlitImage:
-    """Spectral image of MIRI LRS: dispersion along rows, cross-dispersion along columns.
+    """Spectral image from MIRI LRS, or stack of integrations.
 
-    Indices start at 0, and pixel centres are at integers. Arrays are not copied and never modified;
-    they may be memory-mapped and of any byte order.
+    The wavelength varies from row to row, and the position along the slit from column to column.
+    Indices start at 0, and pixel centres are at integers. The arrays are neither copied nor
+    modified. They may be memory-mapped and have any byte order.
 
     Parameters
     ----------
     data : ndarray
-        Surface brightness, shape (row, column) or (integration, row, column), in `unit`.
+        Surface brightness in `unit`, shape (row, column), or (integration, row, column) for a stack
+        of integrations.
     wavelength : ndarray
-        Wavelength of each pixel in micron, shape (row, column), NaN where undefined.
+        Wavelength of each pixel in micron, shape (row, column). Undefined wavelengths are NaN.
     unit : `~astropy.units.Unit`
         MJy/sr if the photometric calibration has been applied, else DN/s.
     err, var_poisson, var_rnoise, var_flat : ndarray, optional
-        Total error and the three variances, with the shape of `data`. None is treated as 0.
+        Total 1-sigma error and the three variances, with the shape of `data`. None is treated as 0.
     dq : ndarray of uint32, optional
         Data quality flags, with the shape of `data`. Only bit 0 (`DO_NOT_USE`) excludes a pixel.
     exp_type : str
-        EXP_TYPE: ``"MIR_LRS-FIXEDSLIT"`` or ``"MIR_LRS-SLITLESS"``.
+        EXP_TYPE, either ``"MIR_LRS-FIXEDSLIT"`` or ``"MIR_LRS-SLITLESS"``.
     calibrated : bool
         Whether the photometric calibration has been applied (S_PHOTOM is COMPLETE).
     pixel_area : float, optional
         Solid angle of a pixel in sr (PIXAR_SR).
     dispaxis : int
-        DISPAXIS; must be 2, dispersion along rows.
+        DISPAXIS, which must be 2 (the wavelength varies with the row).
     source_type : str, optional
-        SRCTYPE: ``"POINT"`` or ``"EXTENDED"``.
+        SRCTYPE, for example ``"POINT"`` or ``"EXTENDED"``.
     subarray : str, optional
-        SUBARRAY, which selects the row of an APCORR reference.
+        SUBARRAY, which selects the row in an APCORR reference file.
     name : str, optional
-        Slit name; the EXP_TYPE if the file has none.
+        Slit name. If None, the EXP_TYPE is used instead.
     spectral_order : int
         Spectral order, 1 for a prism.
     source_ra, source_dec : float, optional
         Intended position of the source (DITH_RA, DITH_DEC), in degrees.
     times : `~astropy.table.Table`, optional
-        Rows of INT_TIMES for the integrations of a stack, in order.
+        INT_TIMES table of a stack, with one row per integration in the same order as in `data`.
     header, sci_header : `~astropy.io.fits.Header`
         Headers of the primary HDU and of the SCI extension, stored as copies (`LazyHeader`).
     filename : str, optional
-        File from which the image was read, as given in messages.
+        Name of the file from which the image was read, for messages.
     path : str, optional
         Absolute path of the file, for the provenance.
     kind : str
-        ``"s2d"``, ``"cal"`` or ``"calints"``.
+        Type of the product, ``"s2d"``, ``"cal"`` or ``"calints"``.
     wcs_source : `~gwcs.wcs.WCS` or callable, optional
-        Source of `wcs`: the world coordinate system (column, row -> RA, Dec in degrees, wavelength
-        in micron), or a function without arguments that loads it at first access.
+        WCS that converts (column, row) to (RA and Dec in degrees, wavelength in micron), or a
+        function without arguments that loads the WCS when `wcs` is first accessed.
 
     Raises
     ------
@@ -152,12 +154,12 @@ class SlitImage:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of rows and number of columns."""
+        """Numbers of rows and columns."""
         return self.data.shape[-2], self.data.shape[-1]
 
     @property
     def is_stack(self) -> bool:
-        """Whether there is an axis of integrations, possibly of length 1."""
+        """Whether the data have an axis for integrations, even if its length is 1."""
         return self.data.ndim == 3
 
     @property
@@ -182,27 +184,27 @@ class SlitImage:
 
     @property
     def loaded_wcs_source(self) -> WCS | Callable[[], WCS | None] | None:
-        """The WCS if already loaded, else `wcs_source`: loading is slow."""
+        """The WCS if it has already been loaded, else `wcs_source`, because loading is slow."""
         return self.__dict__.get("wcs", self.wcs_source)
 
     @property
     def has_variances(self) -> bool:
-        """Whether there is a variance plane; without any, the errors of a spectrum are 0."""
+        """Whether there is at least one variance plane. If not, spectra have errors of 0."""
         return not (self.var_poisson is None and self.var_rnoise is None and self.var_flat is None)
 
     @cached_property
     def wcs(self) -> WCS | None:
-        """The WCS: column, row -> RA and Dec in degrees, wavelength in micron."""
+        """WCS that converts (column, row) to (RA and Dec in degrees, wavelength in micron)."""
         return load_wcs(self.wcs_source)
 
     @property
     def bounding_box(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """((left, right), (bottom, top)): pixel edges of the area in which the WCS is valid."""
+        """Pixel edges ((left, right), (bottom, top)) of the area in which the WCS is valid."""
         box = None if self.wcs is None else self.wcs.bounding_box
         if box is None:
             rows, columns = self.shape
             return (-0.5, columns - 0.5), (-0.5, rows - 0.5)
-        if hasattr(box, "bounding_box"):  # astropy's ModelBoundingBox, whose order may be C
+        if hasattr(box, "bounding_box"):  # astropy's ModelBoundingBox, possibly in C order
             box = box.bounding_box(order="F")
         (left, right), (bottom, top) = box
         return (float(left), float(right)), (float(bottom), float(top))
@@ -214,19 +216,19 @@ class SlitImage:
         Parameters
         ----------
         image : SlitImage or `~specutils.Spectrum`
-            An image, or a spectrum read with ``format="lrs-s2d"``.
+            Image, or spectrum read with ``format="lrs-s2d"``.
 
         Returns
         -------
         SlitImage
-            The image.
+            The same image, or the image that was made from the spectrum.
 
         Raises
         ------
         ProductError
-            If `image` is of another type.
+            If `image` is neither a `SlitImage` nor a spectrum.
         LRSError
-            As in `from_spectrum`.
+            Under the same conditions as in `from_spectrum`.
         """
         if isinstance(image, SlitImage):
             return image
@@ -243,19 +245,20 @@ class SlitImage:
         Parameters
         ----------
         spectrum : `~specutils.Spectrum`
-            Result of `to_spectrum`, or a spectrum read with ``format="lrs-s2d"``, possibly
-            modified.
+            Result of `to_spectrum`, or spectrum read with ``format="lrs-s2d"``. Its values may have
+            been modified since.
 
         Returns
         -------
         SlitImage
             The original image if the spectrum is unmodified, else an image with the values of the
-            spectrum: see `glue_lrs.image.specutils2d.spectrum_changes`.
+            spectrum, as described in `glue_lrs.image.specutils2d.spectrum_changes`.
 
         Raises
         ------
         LRSError
-            If the spectrum was not made from an image, or is not a surface brightness.
+            If the spectrum was not made from an image, or its unit cannot be converted to the unit
+            of the image.
         """
         image = spectrum.meta.get("image")
         if not isinstance(image, SlitImage):
@@ -272,8 +275,8 @@ class SlitImage:
         Returns
         -------
         `~specutils.Spectrum`
-            Flux of shape (column, row), or (integration, column, row), the wavelength ascending:
-            see `glue_lrs.image.specutils2d.image_to_spectrum`.
+            Spectrum with ascending wavelengths and a flux of shape (column, row), or (integration,
+            column, row), as described in `glue_lrs.image.specutils2d.image_to_spectrum`.
         """
         return image_to_spectrum(self)
 
@@ -283,12 +286,12 @@ class SlitImage:
         Parameters
         ----------
         number : int
-            Index of the integration, from 0.
+            Index of the integration, starting at 0.
 
         Returns
         -------
         SlitImage
-            Image of shape (row, column); its arrays are views.
+            Image of shape (row, column), whose arrays are views of the stack.
 
         Raises
         ------
@@ -303,8 +306,9 @@ class SlitImage:
         Returns
         -------
         SlitImage
-            Image of shape (row, column). The median of a pixel excludes integrations in which it is
-            flagged or not finite. Pixels without a valid integration are NaN, with DQ bit 0 set.
+            Image of shape (row, column). The median of each pixel excludes integrations in which
+            the pixel is flagged or not finite. Pixels without a valid integration are NaN and have
+            DQ bit 0 set.
 
         Raises
         ------
@@ -313,21 +317,22 @@ class SlitImage:
 
         Notes
         -----
-        The variance of the median of N independent normally distributed values is their mean
-        variance times pi / (2 N + 1) for odd N, pi / (2 N + 2.6) for even N, and 1 / N for N = 1
-        and 2, to within 1%. This applies to photon and read noise. The error of the flat field is
-        the same in all integrations: its variance is their mean variance.
+        The variance of the median of N independent, normally distributed values is computed from
+        their mean variance by multiplying it with pi / (2 N + 1) for odd N, pi / (2 N + 2.6) for
+        even N, and 1 / N for N = 1 and 2. These factors are accurate to 1% and are applied to
+        photon and read noise. The flat-field error is the same in all integrations, so that its
+        variance in the median is the mean of its variances.
         """
         return replace(self, **median_planes(self))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SlitImage:
         copied: dict[str, Any] = {
-            name: None if values is None else np.array(values)  # not memory-mapped
+            name: None if values is None else np.array(values)  # copied into memory
             for name in ("data", "wavelength", *_PLANES)
             for values in [getattr(self, name)]
         }
         copied |= {name: deepcopy(getattr(self, name), memo) for name in ("times", "wcs_source")}
-        made = replace(self, **copied)  # which copies the headers
+        made = replace(self, **copied)  # `__post_init__` copies the headers
         memo[id(self)] = made
         return made
 
@@ -337,8 +342,8 @@ class SlitImage:
 
 
 def load_wcs(source: WCS | Callable[[], WCS | None] | None) -> WCS | None:
-    """Return the WCS given by `SlitImage.wcs_source`."""
-    if source is None or hasattr(source, "forward_transform"):  # a WCS is itself callable
+    """Return the WCS from `SlitImage.wcs_source`, loading it if necessary."""
+    if source is None or hasattr(source, "forward_transform"):  # a WCS, which is also callable
         return source
     return source()
 

@@ -1,8 +1,8 @@
-"""Expected position of the source: DITH_RA and DITH_DEC transformed by the WCS.
+"""Expected position of the source from DITH_RA, DITH_DEC and the WCS.
 
-The rules are those of the pipeline (``location_from_wcs``), except for the trace on an image that
-is not resampled: the pipeline stores it several rows off and drops the last row; here each row has
-its own value.
+The rules are the same as in the pipeline (``location_from_wcs``), except for the trace in images
+that are not resampled. The pipeline shifts such a trace by several rows and omits its last row,
+whereas here each row has the correct value.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ __all__ = ["SourcePosition", "expected_position", "header_column", "nod_column",
 
 
 def source_position(image: SlitImage) -> SourcePosition | None:
-    """Return the expected position of the source; None if it is unknown.
+    """Return the expected position of the source from header and WCS.
 
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image of the source.
 
     Returns
     -------
     SourcePosition or None
-        The position.
+        Expected position, or None if it is unknown.
     """
-    with contextlib.suppress(NotImplementedError):  # a WCS without an inverse
+    with contextlib.suppress(NotImplementedError):  # raised if the WCS has no inverse
         found = expected_position(image)
         return found if isinstance(found, SourcePosition) else None
     return None
@@ -45,7 +45,7 @@ def source_position(image: SlitImage) -> SourcePosition | None:
 def nod_column(image: SlitImage) -> float | None:
     """Return the expected column of the other nod at the central wavelength.
 
-    Computed from the dither offsets and the WCS of an image that is not resampled.
+    It is computed from the dither offsets and the WCS. The image must not be resampled.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def nod_column(image: SlitImage) -> float | None:
     Returns
     -------
     float or None
-        The column; None if it cannot be determined.
+        Expected column, or None if it cannot be determined.
     """
     wcs = image.wcs
     if wcs is None or "v2v3" not in wcs.available_frames:
@@ -71,7 +71,8 @@ def nod_column(image: SlitImage) -> float | None:
         angle, v2, v3, parity = (float(science[key]) for key in keys)
     except (KeyError, TypeError, ValueError):
         return None
-    # From the ideal frame of the aperture to V2, V3; the other nod has the opposite offset.
+    # The offset in the ideal frame of the aperture is converted to V2, V3. The other nod has the
+    # opposite offset.
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     v2 += parity * x * cosine + y * sine
     v3 += -parity * x * sine + y * cosine
@@ -81,13 +82,13 @@ def nod_column(image: SlitImage) -> float | None:
 
 
 def header_column(image: SlitImage) -> float | None:
-    """Return the expected column of the source in the middle row; None if it is unknown."""
+    """Return the expected column of the source in the middle row, or None if it is unknown."""
     row = image.shape[0] // 2
     known = image.wavelength[row][np.isfinite(image.wavelength[row])]
     if image.kind != "s2d" or known.size == 0:
         position = expected_position(image)
         return position.column if isinstance(position, SourcePosition) else None
-    # The trace of a resampled image is straight: a single (slow) evaluation of the WCS suffices.
+    # The trace in a resampled image is straight, so that one evaluation of the (slow) WCS suffices.
     if image.source_ra is None or image.source_dec is None or image.wcs is None:
         return None
     wavelength = float(known.mean())
@@ -98,12 +99,12 @@ def header_column(image: SlitImage) -> float | None:
 
 @dataclass(frozen=True)
 class SourcePosition:
-    """Expected position of the source.
+    """Expected position of the source in a reference row.
 
     Parameters
     ----------
     row : int
-        Reference row: the middle of the bounding box.
+        Reference row, which is the middle row of the WCS bounding box.
     wavelength : float
         Wavelength in the reference row in micron.
     column : float
@@ -116,7 +117,7 @@ class SourcePosition:
 
 
 def expected_position(image: SlitImage) -> SourcePosition | str:
-    """Return the position of the source given by header and WCS.
+    """Return the expected position of the source from header and WCS, or why it is unknown.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ def expected_position(image: SlitImage) -> SourcePosition | str:
     Returns
     -------
     SourcePosition or str
-        The position, or the reason why it is unknown.
+        Expected position, or the reason why it is unknown.
     """
     if image.exp_type != FIXED_SLIT:
         return f"there is no source position for EXP_TYPE {image.exp_type}"

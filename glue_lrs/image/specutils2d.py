@@ -34,16 +34,17 @@ def image_to_spectrum(image: SlitImage) -> Spectrum:
     Parameters
     ----------
     image : SlitImage
-        Image or stack of integrations.
+        Image or stack of integrations to convert.
 
     Returns
     -------
     `~specutils.Spectrum`
-        Flux of shape (column, row), or (integration, column, row), in the unit of the image; the
-        spectral axis is the last one and ascends. The wavelength of a row, in micron, is the median
-        over its pixels; rows without a wavelength are omitted. The uncertainty is ERR. The mask
-        marks invalid pixels: NaN in any plane, infinite data, or DQ bit 0; it is None if all pixels
-        are valid. ``meta["header"]`` is a copy of the primary header, ``meta["image"]`` the image.
+        Spectrum with a flux of shape (column, row), or (integration, column, row), in the unit of
+        the image. The spectral axis is the last axis, and the wavelengths ascend. They are the
+        median over the pixels of each row, in micron. Rows without a wavelength are omitted. The
+        uncertainty is ERR. The mask marks pixels that are NaN in any plane, have infinite data or
+        DQ bit 0. It is None if there are no such pixels. ``meta["header"]`` is a copy of the
+        primary header, and ``meta["image"]`` is the image.
 
     Raises
     ------
@@ -75,12 +76,15 @@ def _image_arrays(
     NDArray[Any] | None,
     NDArray[np.bool_] | None,
 ]:
-    """Return rows and wavelengths in ascending order, and transposed flux, error and mask."""
+    """Return row numbers, wavelengths, and transposed flux, error and mask.
+
+    The rows are in the order of ascending wavelength.
+    """
     rows = np.flatnonzero(np.isfinite(image.wavelength).any(axis=1))
     if rows.size == 0:
         raise LRSError("no pixel has a wavelength", subject=image.label)
     plane = np.asarray(image.wavelength, dtype=float)[rows]
-    if (plane == plane[:, :1]).all():  # resampled: one wavelength per row
+    if (plane == plane[:, :1]).all():  # a resampled image has one wavelength per row
         wave = plane[:, 0].copy()
     else:
         wave = np.nanmedian(np.where(np.isfinite(plane), plane, np.nan), axis=1)
@@ -92,7 +96,7 @@ def _image_arrays(
 
 
 def _transposed(plane: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
-    """Return a copy of rows of a plane, shape (..., column, row), in native byte order."""
+    """Return a transposed copy of selected rows, shape (..., column, row), in native byte order."""
     transposed = np.swapaxes(plane[..., rows, :], -1, -2)
     return np.array(transposed, dtype=transposed.dtype.newbyteorder("="), order="C")
 
@@ -103,24 +107,25 @@ def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        Result of `image_to_spectrum`, or a spectrum read with ``format="lrs-s2d"``; possibly
-        modified.
+        Result of `image_to_spectrum`, or spectrum read with ``format="lrs-s2d"``. Its values may
+        have been modified since.
     image : SlitImage
-        The original image.
+        Image from which the spectrum was made.
 
     Returns
     -------
     dict
-        Empty if flux, uncertainty, mask and axis are unmodified. Otherwise the fields of an image
-        with the values of the spectrum: the square of its uncertainty is the only variance
-        (VAR_POISSON), and its mask is DQ bit 0. The WCS is retained if the spectrum has all columns
-        of the image and its wavelengths are rows of the image; the other rows then have no
-        wavelength. Otherwise there is no WCS, and the position of the source is unknown.
+        Empty if flux, uncertainty, mask and wavelengths are unmodified. Otherwise the fields of an
+        image with the values of the spectrum. The square of the uncertainty becomes VAR_POISSON,
+        the other variances are None, and the mask becomes DQ bit 0. The WCS is retained if the
+        spectrum has all columns of the image, and if each of its wavelengths matches a row of the
+        image. Rows without such a match get no wavelength. If the WCS is not retained, the position
+        of the source is unknown.
 
     Raises
     ------
     LRSError
-        If the spectrum is not a surface brightness.
+        If the unit of the spectrum cannot be converted to the unit of the image.
     """
     wave, flux, unit, error, mask = copied_arrays(spectrum, (2, 3))
     rows, known_wave, known, known_error, known_mask = _image_arrays(image)
@@ -149,7 +154,7 @@ def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
         wavelength = np.full(image.shape, np.nan)
         wavelength[at] = image.wavelength[at]
     else:
-        # The wavelength descends along the rows, as in LRS files.
+        # As in LRS files, the wavelength decreases with increasing row number.
         at, height = np.argsort(np.argsort(-wave, kind="stable")), wave.size
         wavelength = np.empty((height, columns))
         wavelength[at] = wave[:, np.newaxis]
@@ -170,7 +175,7 @@ def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
         "dq": None if mask is None else plane(mask.astype(np.uint32) * np.uint32(DO_NOT_USE), 0),
         "times": image.times if same_integrations else None,
         "header": spectrum_header(spectrum),
-        "filename": None,  # the values differ from those of the file
+        "filename": None,  # because the values differ from the values in the file
         "path": None,
         "wcs_source": image.wcs_source if matched is not None else None,
     }

@@ -1,4 +1,4 @@
-"""Planes of one integration of a stack, or of the median over its integrations."""
+"""Selection of one integration from a stack, and the median over the integrations."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK_PIXELS", "integration_planes", "median_planes"]
 
-#: Variances that are independent between integrations.
+#: Names of the variances whose errors are independent between integrations.
 _RANDOM = ("var_poisson", "var_rnoise")
 
 _PLANES = ("err", "var_poisson", "var_rnoise", "var_flat", "dq")
 
-#: Number of pixels that are sorted at a time, which limits the memory.
+#: Number of pixels that are sorted at a time, to limit the memory.
 BLOCK_PIXELS = 1 << 22
 
 
 def integration_planes(image: SlitImage, number: int) -> dict[str, Any]:
-    """Return the fields of `SlitImage` for one integration: see `SlitImage.integration`."""
+    """Return the fields of `SlitImage` that `SlitImage.integration` replaces."""
     count = image.data.shape[0] if image.is_stack else 0
     if not 0 <= number < count:
         expected = f"0 to {count - 1}" if count else "none, as it is a single image"
@@ -45,7 +45,7 @@ def integration_planes(image: SlitImage, number: int) -> dict[str, Any]:
 
 
 def median_planes(image: SlitImage) -> dict[str, Any]:
-    """Return the fields of `SlitImage` for the median: see `SlitImage.median`."""
+    """Return the fields of `SlitImage` that `SlitImage.median` replaces."""
     if not image.is_stack:
         raise LRSError("is a single image, expected a stack of integrations", subject=image.label)
     number, rows, columns = image.data.shape
@@ -64,10 +64,10 @@ def median_planes(image: SlitImage) -> dict[str, Any]:
         values = np.asarray(image.data[cut])
         good = good_pixels(image, cut)
         here = count[cut[1]] = good.sum(axis=0)
-        with np.errstate(invalid="ignore", over="ignore"):  # from bad pixels
+        with np.errstate(invalid="ignore", over="ignore"):  # bad pixels may have extreme values
             data[cut[1]] = masked_median(values, good)
             for name, variance in variances.items():
-                # Single precision suffices for the square of an error, but not for the sum.
+                # Single precision is sufficient for squaring the errors, but not for the sum.
                 power = variance**2 if name == "err" else variance
                 total = np.sum(power, axis=0, dtype=float, where=good)
                 means[name][cut[1]] = total / np.maximum(here, 1)

@@ -1,4 +1,4 @@
-"""Traces of a sky position along the rows, by the WCS."""
+"""Computation of traces with the WCS. A trace is the column of a sky position in each row."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ __all__ = ["expected_trace", "sky_trace", "sky_trace_curve", "slit_centre_trace"
 
 
 def expected_trace(image: SlitImage) -> Array:
-    """Return the column of the source in every row.
+    """Return the expected column of the source in every row.
 
     Parameters
     ----------
     image : SlitImage
-        An image with a WCS and the position of the source (``source_ra``, ``source_dec``).
+        Image with a WCS and the position of the source (``source_ra``, ``source_dec``).
 
     Returns
     -------
     ndarray
-        Shape (row,), NaN outside the bounding box.
+        Column in every row, shape (row,), NaN outside the bounding box of the WCS.
     """
     wcs = image.wcs
-    assert wcs is not None  # there is a position
+    assert wcs is not None  # callers have checked this
     _, (bottom, top) = image.bounding_box
     wavelengths = np.asarray(wcs(*grid_from_bounding_box(image.bounding_box))[2], dtype=float)
-    # The sampling of the pipeline: as many wavelengths as rows, evenly spaced over their range.
+    # As in the pipeline, the trace is computed at as many wavelengths as there are rows, evenly
+    # spaced over the range of wavelengths.
     waves = np.linspace(np.nanmin(wavelengths), np.nanmax(wavelengths), int(top - bottom))
     ra, dec = np.full_like(waves, image.source_ra), np.full_like(waves, image.source_dec)
     column, row = (np.asarray(a, dtype=float) for a in wcs.backward_transform(ra, dec, waves)[:2])
@@ -55,20 +56,20 @@ def expected_trace(image: SlitImage) -> Array:
 
 
 def sky_trace(image: SlitImage, column: float, row: float) -> Array:
-    """Return the trace of the sky position that a pixel sees.
+    """Return the trace of the sky position at a given pixel.
 
     Parameters
     ----------
     image : SlitImage
-        An image with a WCS.
+        Image with a WCS.
     column, row : float
-        The pixel.
+        Pixel that is on the trace.
 
     Returns
     -------
     ndarray
-        Column in every row, shape (row,); NaN outside the bounding box, and everywhere if the pixel
-        has no sky position.
+        Column in every row, shape (row,), NaN outside the bounding box of the WCS. All values are
+        NaN if the pixel has no sky position.
     """
     assert image.wcs is not None
     ra, dec = (float(value) for value in image.wcs(column, row)[:2])
@@ -78,17 +79,17 @@ def sky_trace(image: SlitImage, column: float, row: float) -> Array:
 
 
 def slit_centre_trace(image: SlitImage) -> Array:
-    """Return the trace of a source in the middle of the bounding box, as the pipeline places it.
+    """Return the trace that the pipeline uses for a source in the middle of the bounding box.
 
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image with or without a WCS.
 
     Returns
     -------
     ndarray
-        Column in every row, shape (row,); NaN outside the bounding box.
+        Column in every row, shape (row,), NaN outside the bounding box.
     """
     (_, right), (bottom, top) = image.bounding_box
     middle = (bottom + top) / 2.0
@@ -99,7 +100,8 @@ def slit_centre_trace(image: SlitImage) -> Array:
         order = np.argsort(waves)
         order = order[np.isfinite(waves[order])]
         mean = float(np.nanmean(waves)) if order.size else np.nan
-        # A NaN among them makes the pipeline look for the mean even if all others are equal.
+        # The pipeline uses the column at the mean wavelength of the row, unless all wavelengths are
+        # equal. With NaN among the wavelengths, it never considers them as equal.
         if order.size and not np.allclose(waves, mean):
             column = float(np.interp(mean, waves[order], columns[order]))
         if image.exp_type == FIXED_SLIT:
@@ -111,24 +113,25 @@ def slit_centre_trace(image: SlitImage) -> Array:
 
 
 def sky_trace_curve(image: SlitImage, rows: NDArray[np.intp], reference: int) -> Array | None:
-    """Return the trace of the middle of the slit less its column in a reference row.
+    """Return the shape of the trace at the middle of the slit.
 
-    Rows at the ends where the WCS gives no column get those of a cubic polynomial through the
-    others.
+    It is the trace minus its column in a reference row. If the WCS gives no column for a row, a
+    cubic polynomial through the other rows is used.
 
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image with or without a WCS.
     rows : ndarray of int
-        Rows of the image.
+        Numbers of the rows for which to return the trace.
     reference : int
-        The reference row.
+        Number of the row in which the result is 0.
 
     Returns
     -------
     ndarray or None
-        Columns, shape (row,); None if the WCS gives no column in half of the rows.
+        Columns relative to the reference row, shape (row,). None if there is no WCS, or if it gives
+        columns for less than half of the rows.
     """
     if image.wcs is None:
         return None

@@ -1,4 +1,4 @@
-"""Readers and writers. Importing this package registers all formats."""
+"""Readers and writers of files. Importing this package registers all formats."""
 
 from __future__ import annotations
 

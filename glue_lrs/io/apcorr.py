@@ -1,4 +1,4 @@
-"""APCORR references of MIRI LRS as FITS files."""
+"""Reader and writer of APCORR reference files for MIRI LRS in FITS format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ __all__ = ["read_apcorr", "write_apcorr"]
 
 #: Required columns of the table.
 _COLUMNS = ("subarray", "wavelength", "nelem_wl", "size", "nelem_size", "apcorr")
-#: Columns that identify tables of other modes.
+#: Table columns that identify APCORR files of other instruments or modes, and their names in
+#: messages.
 _OTHER_MODES = {
     "pixphase": "of NIRSpec",
     "grating": "of NIRSpec",
@@ -29,26 +30,26 @@ _OTHER_MODES = {
 
 
 def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
-    """Read the aperture correction of a SUBARRAY from an APCORR reference.
+    """Read the aperture correction for a SUBARRAY from an APCORR reference file.
 
     Parameters
     ----------
     path : str, path-like, file object or `~astropy.io.fits.HDUList`
-        An APCORR reference of MIRI LRS.
+        APCORR reference file for MIRI LRS.
     subarray : str
         SUBARRAY, such as ``"FULL"`` or ``"SLITLESSPRISM"``; case-insensitive.
 
     Returns
     -------
     ApertureCorrection
-        Factors as a function of wavelength in micron and aperture size in pixels; the padding of
-        the row (after NELEM_WL and NELEM_SIZE elements) is removed.
+        Correction factors as a function of wavelength in micron and aperture size in pixels. The
+        padding of the arrays after NELEM_WL and NELEM_SIZE values is removed.
 
     Raises
     ------
     CorrectionError
-        If the file is not an APCORR reference of MIRI LRS, its sizes are not in pixels, or none or
-        several of its rows match.
+        If the file is not an APCORR reference file for MIRI LRS, its sizes are not in pixels, or
+        the number of rows with this SUBARRAY is not 1.
     """
     if not isinstance(subarray, str):
         raise CorrectionError(f"subarray is {subarray!r}, expected a word such as 'FULL'")
@@ -60,7 +61,7 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
         try:
             data = hdu.data
             names = [str(name).strip() for name in data["subarray"]]
-        except (OSError, ValueError, TypeError) as error:  # truncated, or inconsistent columns
+        except (OSError, ValueError, TypeError) as error:  # truncated or inconsistent file
             raise CorrectionError(
                 f"the table APCORR cannot be read: {error}", subject=label
             ) from None
@@ -99,7 +100,7 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
 
 
 def _table(hdulist: fits.HDUList, label: str) -> fits.BinTableHDU:
-    """Return the extension APCORR of a MIRI LRS reference, or raise `CorrectionError`."""
+    """Return the APCORR extension; raise `CorrectionError` if it is not for MIRI LRS."""
     check_reference(hdulist, "APCORR", label, CorrectionError)
     expected = "expected an APCORR reference of MIRI LRS"
     hdu = hdulist["APCORR"]
@@ -120,22 +121,22 @@ def write_apcorr(
     path: str | PathLike[str],
     overwrite: bool = False,
 ) -> None:
-    """Write an APCORR reference, for ``override_apcorr`` of the pipeline.
+    """Write an APCORR reference file that the pipeline accepts as ``override_apcorr``.
 
     Parameters
     ----------
-    corrections : ApertureCorrection or sequence of them
-        One for each SUBARRAY.
+    corrections : ApertureCorrection or sequence of ApertureCorrection
+        Aperture corrections to write, at most one for each SUBARRAY.
     path : str or path-like
-        The file to write.
+        Path of the file to write.
     overwrite : bool
         Whether an existing file may be replaced.
 
     Raises
     ------
     CorrectionError
-        If there is no correction, two are for the same SUBARRAY, or sizes are not integers from 0
-        to 255, as the file format requires.
+        If there is no correction, two corrections are for the same SUBARRAY, or the sizes are not
+        integers from 0 to 255, which the file format requires.
     WriteError
         If the file exists or cannot be written.
 

@@ -19,9 +19,10 @@ from glue_lrs.spectra.provenance import CombinationProvenance
 
 __all__ = ["read_c1d", "write_c1d"]
 
-#: Extension of the combined spectrum, and that of this package with the clipped elements.
+#: Name of the extension with the combined spectrum (first value), and of the extension with the
+#: mask of clipped values, which only this package writes (second value).
 EXTENSION, CLIPPED = "COMBINE1D", "CLIPPED"
-#: Cards that the pipeline writes to the extension, with their comments.
+#: Comments of the cards that the pipeline writes to the COMBINE1D extension.
 _COMMENTS = {
     "SPORDER": "Spectral order number",
     "SOURCEID": "Source ID",
@@ -36,23 +37,23 @@ _COMMENTS = {
 
 
 def read_c1d(source: Source) -> Combination:
-    """Read a combined spectrum.
+    """Read a combined spectrum from a c1d file.
 
     Parameters
     ----------
     source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        A c1d of MIRI LRS, written by the pipeline or this package.
+        A c1d file of MIRI LRS, written by the pipeline or this package.
 
     Returns
     -------
     Combination
-        The combined spectrum. Files of the pipeline do not list what was combined: ``inputs`` is
-        empty, ``clipped`` and ``provenance`` are None.
+        The combined spectrum. Files written by the pipeline do not list the inputs; for these files
+        ``inputs`` is empty, and ``clipped`` and ``provenance`` are None.
 
     Raises
     ------
     ProductError
-        If it is another file, is damaged, or holds several spectra.
+        If the file is not a c1d, is damaged, or holds several spectra.
     """
     with opened(source) as (hdulist, label):
         header = hdulist[0].header
@@ -114,7 +115,7 @@ def read_c1d(source: Source) -> Combination:
 
 
 class _Inputs:
-    """The inputs in a stored provenance, parsed when called."""
+    """Callable that returns the inputs in a stored provenance, which is parsed when needed."""
 
     def __init__(self, provenance: CombinationProvenance) -> None:
         self._provenance = provenance
@@ -134,9 +135,9 @@ def write_c1d(
     Parameters
     ----------
     combination : Combination
-        The combined spectrum.
+        Combined spectrum to write.
     path : str or path-like
-        The file to write.
+        Path of the file to write.
     overwrite : bool
         Whether an existing file may be replaced.
 
@@ -147,8 +148,9 @@ def write_c1d(
 
     Notes
     -----
-    In addition to the extensions of the pipeline there are CLIPPED, of shape (input, row) and 1
-    where an input was clipped, and the provenance in the ASDF extension.
+    In addition to the content of the pipeline's files, there is an extension CLIPPED of shape
+    (input, row), which is 1 where the value of an input was clipped, and the ASDF extension holds
+    the provenance.
     """
     with atomic_write(path, overwrite) as temporary:
         header = without_structure(combination.header)
@@ -171,7 +173,7 @@ def _table(combination: Combination) -> fits.BinTableHDU:
             format="J" if name == "DQ" else "D",
             unit=combination.units.get(name),
             array=combination.columns[name],
-            bzero=1 << 31 if name == "DQ" else None,  # unsigned integers in FITS
+            bzero=1 << 31 if name == "DQ" else None,  # FITS: unsigned via offset
         )
         for name in COLUMNS
     ]
@@ -184,7 +186,7 @@ def _table(combination: Combination) -> fits.BinTableHDU:
 
 
 def _tree(combination: Combination) -> dict[str, Any]:
-    """Return the ASDF tree: the WCS, as the pipeline writes it, and the provenance."""
+    """Make the ASDF tree: the WCS, as the pipeline writes it, and the provenance."""
     header = combination.header
     ra, dec = (float(header.get(card) or 0.0) for card in ("TARG_RA", "TARG_DEC"))
     tree: dict[str, Any] = {"meta": {"wcs": spectral_wcs(ra, dec, combination.wavelength)}}

@@ -1,6 +1,6 @@
-"""Best references of a file, from the Calibration Reference Data System (CRDS).
+"""Best reference files for an observation, from the Calibration Reference Data System (CRDS).
 
-Requires the optional package ``crds``, which caches reference files in the folder ``CRDS_PATH``.
+The optional package ``crds`` is required. It caches reference files in the folder ``CRDS_PATH``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["REFERENCES", "best_references"]
 #: Types of reference files that an extraction uses.
 REFERENCES = ("extract1d", "apcorr", "psf")
 
-#: Header cards that the rules of these types use, and their names in CRDS.
+#: Header cards that CRDS needs to select reference files, and the names of these cards in CRDS.
 _PARAMETERS = {
     "TELESCOP": "META.TELESCOPE",
     "INSTRUME": "META.INSTRUMENT.NAME",
@@ -40,35 +40,36 @@ _PARAMETERS = {
     "DATE-OBS": "META.OBSERVATION.DATE",
     "TIME-OBS": "META.OBSERVATION.TIME",
 }
-#: Cards that all rules require.
+#: Header cards without which CRDS cannot select reference files.
 _REQUIRED = ("INSTRUME", "EXP_TYPE", "DATE-OBS", "TIME-OBS")
 
 
 def best_references(
     file: str | PathLike[str] | fits.Header | Mapping[str, Any], context: str | None = None
 ) -> dict[str, str | None]:
-    """Return the best references of a file, downloaded if they are not in the cache.
+    """Return the best reference files for a file; download them if they are not in the cache.
 
     Parameters
     ----------
     file : str, path-like, Header or mapping
-        A file of MIRI LRS, or its primary header.
+        Path or primary header of a MIRI LRS file.
     context : str, optional
-        CRDS context, such as ``"jwst_1322.pmap"``; by default that of the environment variable
-        CRDS_CONTEXT, or of the server.
+        CRDS context, such as ``"jwst_1322.pmap"``. The default is the value of the environment
+        variable CRDS_CONTEXT, or else the default context of the server.
 
     Returns
     -------
     dict
-        Paths of ``extract1d``, ``apcorr`` and ``psf``; None if CRDS has none ("N/A").
+        Path of the reference file of each type: ``extract1d``, ``apcorr`` and ``psf``. It is None
+        if CRDS has no such file ("N/A").
 
     Raises
     ------
     ProductError
-        If it is not a file of MIRI LRS, or lacks a card that CRDS requires.
+        If the file is not a MIRI LRS file, or lacks a header card that CRDS requires.
     LRSError
-        If the package ``crds`` is missing, CRDS cannot be reached and its cache lacks the files, or
-        it has no EXTRACT1D reference for the file.
+        If the package ``crds`` is missing, the reference files are not in the cache and CRDS cannot
+        be reached, or CRDS has no EXTRACT1D reference file for the file.
     """
     parameters = _parameters(file)
     crds = _import_crds()
@@ -111,7 +112,8 @@ def _import_crds() -> ModuleType:
 def _find(
     crds: ModuleType, kind: str, parameters: Mapping[str, Any], context: str | None
 ) -> str | None:
-    # One type at a time: if a context has no rules for one type, CRDS returns none at all.
+    # Request each type separately: if the context has no rules for a type, CRDS returns no files
+    # for the other types either.
     exceptions = crds.exceptions
     try:
         with _quiet():
@@ -122,7 +124,7 @@ def _find(
         if kind != "extract1d":
             return None
         raise LRSError(f"CRDS has no {kind} reference for this file: {one_line(error)}") from None
-    except AssertionError as error:  # from the argument checks of the client
+    except AssertionError as error:  # raised by argument checks in the client
         raise LRSError(f"CRDS context {context!r}: {one_line(error)}") from None
     # The client raises SystemExit if there is neither a server nor a cache.
     except (exceptions.CrdsError, OSError, SystemExit) as error:
@@ -144,7 +146,7 @@ def _find(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the errors and tracebacks that the client prints."""
+    """Suppress the errors and tracebacks that the CRDS client prints."""
     logger = logging.getLogger("CRDS")
 
     def keep(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Files: atomic writes, opening of FITS files, ASDF extensions."""
+"""Functions that write files atomically, open FITS files, and read and write ASDF extensions."""
 
 from __future__ import annotations
 
@@ -37,32 +37,34 @@ __all__ = [
 
 _COLUMN = "ASDF_METADATA"
 
-#: A FITS file: its path, an open binary file, or an HDU list.
+#: A FITS file, given as a path, an open binary file, or an HDU list.
 Source: TypeAlias = str | os.PathLike[str] | io.IOBase | fits.HDUList
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Write a file atomically: after an error the old file or none remains.
+    """Write a file atomically, so that after an error there is no partial file.
+
+    After an error, a file that existed before is unchanged.
 
     Parameters
     ----------
     path : str or path-like
-        The file to write. Symbolic links are followed.
+        Path of the file to write. Symbolic links are followed.
     overwrite : bool
         Whether an existing file may be replaced.
 
     Yields
     ------
     `~pathlib.Path`
-        A temporary file in the same folder, with the same suffix. It is renamed to `path` at the
-        end of the block, and removed if the block raises.
+        Path of a temporary file in the same folder, with the same suffix. The temporary file is
+        renamed to `path` at the end of the block, and removed if the block raises an error.
 
     Raises
     ------
     WriteError
-        If the file exists, the folder does not, `path` is not a path, or the system refuses to
-        write, also within the block.
+        If the file exists, its folder does not exist, `path` is not a path, or the operating system
+        reports an error, also within the block.
     """
     if not isinstance(path, str | os.PathLike):
         found = "None" if path is None else f"an object of type {type(path).__name__}"
@@ -89,7 +91,7 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
 
 
 def _check_target(target: Path, label: str, overwrite: bool) -> None:
-    """Raise `WriteError` before the work rather than after it."""
+    """Raise `WriteError` if the file cannot be written, before its content is computed."""
     if target.is_dir():
         raise WriteError("is a directory, expected the name of a file", subject=label)
     if target.exists():
@@ -116,7 +118,7 @@ def _exists(label: str) -> WriteError:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of an error on one line; its class name if it has no text."""
+    """Return the text of an error on one line, or its class name if it has no text."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())
 
@@ -144,20 +146,20 @@ def open_fits(
     Parameters
     ----------
     source : str, path-like or file object
-        The file, which is memory-mapped. An open one must be binary and is read from its start; it
-        is not memory-mapped.
+        Path of the file, which is memory-mapped, or an open binary file, which is read from its
+        start and not memory-mapped.
     error : type
-        Class of the errors.
+        Class of the exception to raise.
 
     Returns
     -------
     `~astropy.io.fits.HDUList`
-        The caller closes it; arrays taken from it remain valid.
+        Open HDU list, which the caller must close. Arrays from the list remain valid afterwards.
 
     Raises
     ------
     LRSError
-        Of class `error`, if the file is missing, unreadable, not FITS, empty or truncated.
+        The class is `error`. If the file is missing, unreadable, not FITS, empty or truncated.
     """
     label = _label(source, error)
     hdulist = None
@@ -171,10 +173,10 @@ def open_fits(
             number = len(hdulist)  # reads every header
     except LRSError:
         raise
-    except Exception as reason:  # the parser of astropy may raise any
+    except Exception as reason:  # the parser of astropy may raise any error
         if hdulist is not None:
             hdulist.close(closed=isinstance(source, str | os.PathLike))
-        raise error(f"{label}: {_open_problem(reason)}") from reason
+        raise error(f"{_open_problem(reason)}", subject=label) from reason
     problem = None
     for warning in caught:
         text = str(warning.message)
@@ -184,12 +186,12 @@ def open_fits(
             problem = f"is damaged or truncated, extension {number} has no valid header"
         if problem is not None:
             hdulist.close(closed=isinstance(source, str | os.PathLike))
-            raise error(f"{label}: {problem}")
+            raise error(f"{problem}", subject=label)
     return hdulist
 
 
 def _label(source: object, error: type[LRSError]) -> str:
-    """Name in messages of a source that is not an HDU list."""
+    """Return the name, for messages, of a path or open file; raise `error` for other objects."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     if hasattr(source, "read") and hasattr(source, "seek"):
@@ -202,25 +204,25 @@ def _label(source: object, error: type[LRSError]) -> str:
 
 
 def _checked_file(name: str, label: str, error: type[LRSError]) -> str | io.BytesIO:
-    """Return the name of a file, or its decompressed content if it is compressed by gzip."""
-    # Checked before astropy, which downloads names that look like URLs.
+    """Return the name of a file, or its decompressed content if it is compressed with gzip."""
+    # Check that the file exists, because astropy would download a name that looks like a URL.
     if os.path.isdir(name):
-        raise error(f"{label}: is a directory, expected a FITS file")
+        raise error("is a directory, expected a FITS file", subject=label)
     if os.stat(name).st_size == 0:
-        raise error(f"{label}: is empty, expected a FITS file")
+        raise error("is empty, expected a FITS file", subject=label)
     with open(name, "rb") as stream:
         content = _decompressed(stream)
     return name if content is None else content
 
 
 def _checked_stream(stream: Any, label: str, error: type[LRSError]) -> Any:
-    """Return an open file at its start, or its decompressed content."""
+    """Return an open file, positioned at its start, or its content if it is compressed."""
     stream.seek(0)
     start = stream.read(1)
     if not isinstance(start, bytes):
-        raise error(f"{label}: is open as text, expected binary (mode 'rb')")
+        raise error("is open as text, expected binary (mode 'rb')", subject=label)
     if not start:
-        raise error(f"{label}: is empty, expected a FITS file")
+        raise error("is empty, expected a FITS file", subject=label)
     stream.seek(0)
     content = _decompressed(stream)
     stream.seek(0)
@@ -228,7 +230,10 @@ def _checked_stream(stream: Any, label: str, error: type[LRSError]) -> Any:
 
 
 def _decompressed(stream: Any) -> io.BytesIO | None:
-    """Decompress a gzip file; None for another. Astropy does not notice if one is truncated."""
+    """Decompress a gzip file; return None if the file is not compressed.
+
+    Astropy would not detect that a compressed file is truncated.
+    """
     if stream.read(2) != b"\x1f\x8b":
         return None
     stream.seek(0)
@@ -240,24 +245,26 @@ def _decompressed(stream: Any) -> io.BytesIO | None:
 def opened(
     source: Source, error: type[LRSError] = ProductError
 ) -> Iterator[tuple[fits.HDUList, str]]:
-    """Open a FITS file of any kind of source for the duration of a block.
+    """Open a FITS file, given in any form, for the duration of a block.
 
     Parameters
     ----------
     source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        The file. A closed HDU list is reopened by its name.
+        Path of the file, an open binary file, or an HDU list. A closed HDU list is opened again
+        from its file name.
     error : type
-        Class of the errors.
+        Class of the exception to raise.
 
     Yields
     ------
     `~astropy.io.fits.HDUList`, str
-        An open HDU list and its name in messages. Files and HDU lists that were open stay open.
+        Open HDU list and its name in messages. If `source` was open before, it stays open.
 
     Raises
     ------
     LRSError
-        Of class `error`, as `open_fits`, and if `source` is of another type or an empty list.
+        The class is `error`. As for `open_fits`, or if `source` has another type or is an empty
+        HDU list.
     """
     if isinstance(source, fits.HDUList):
         file = (source.fileinfo(0) or {}).get("file") if len(source) else None
@@ -266,7 +273,7 @@ def opened(
                 raise error("found an empty HDU list, expected that of a FITS file")
             yield source, source.filename() or "file"
             return
-        name = source.filename()  # extensions that were not read yet are lost
+        name = source.filename()  # a closed list lacks extensions that were not read
         if name is None or not os.path.exists(name):
             raise error(f"{name or 'file'}: the HDU list is closed, expected an open one")
         source = name
@@ -293,7 +300,7 @@ def _open_problem(reason: Exception) -> str:
 
 
 def native(values: NDArray[Any]) -> NDArray[Any]:
-    """Return a copy in native byte order; FITS files are big-endian."""
+    """Return a copy of an array in native byte order, because FITS files are big-endian."""
     return np.array(values, dtype=values.dtype.newbyteorder("="))
 
 
@@ -301,17 +308,18 @@ def native(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def asdf_hdu(tree: dict[str, Any]) -> fits.BinTableHDU:
-    """Return an ASDF extension as the pipeline writes it.
+    """Make an ASDF extension in the form that the pipeline writes.
 
     Parameters
     ----------
     tree : dict
-        Numbers, strings, lists, dicts, arrays, WCS objects.
+        Content: numbers, strings, lists, dicts, arrays and WCS objects.
 
     Returns
     -------
     `~astropy.io.fits.BinTableHDU`
-        Named ASDF: one row, one column ASDF_METADATA that holds the bytes of an ASDF file.
+        Table with the name ASDF, one row and one column ASDF_METADATA, which holds the bytes of an
+        ASDF file.
     """
     buffer = io.BytesIO()
     asdf.AsdfFile(tree).write_to(buffer)
@@ -321,20 +329,20 @@ def asdf_hdu(tree: dict[str, Any]) -> fits.BinTableHDU:
 
 
 def load_asdf(hdulist: fits.HDUList, label: str = "file") -> dict[str, Any] | None:
-    """Read the tree of the ASDF extension of a pipeline file.
+    """Read the tree from the ASDF extension of a pipeline file.
 
     Parameters
     ----------
     hdulist : `~astropy.io.fits.HDUList`
-        An open file.
+        Open FITS file.
     label : str
         Name of the file in messages.
 
     Returns
     -------
     dict or None
-        The tree, independent of the file and without its references to other extensions; None for
-        a file without ASDF extension.
+        The tree, which remains valid when the file is closed. References to other extensions are
+        removed. None if the file has no ASDF extension.
 
     Raises
     ------
@@ -346,19 +354,19 @@ def load_asdf(hdulist: fits.HDUList, label: str = "file") -> dict[str, Any] | No
 
 
 def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any], label: str) -> bytes | None:
-    """Return the content of the ASDF extension of a pipeline file.
+    """Return the content of the ASDF extension of a pipeline file as bytes.
 
     Parameters
     ----------
     hdus : `~astropy.io.fits.HDUList` or mapping of str to HDU
-        An open file.
+        HDUs of an open FITS file.
     label : str
         Name of the file in messages.
 
     Returns
     -------
     bytes or None
-        An ASDF file; None for a file without ASDF extension.
+        Content of an ASDF file; None if the FITS file has no ASDF extension.
 
     Raises
     ------
@@ -369,7 +377,7 @@ def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any], label: str) -> bytes | No
         return None
     try:
         raw: bytes = hdus["ASDF"].data[_COLUMN].tobytes()
-    except Exception as reason:  # not a table, other columns, truncated
+    except Exception as reason:  # not a table, wrong columns, or truncated
         raise ProductError(
             f"the ASDF extension cannot be read, {one_line(reason)}", subject=label
         ) from reason
@@ -377,7 +385,7 @@ def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any], label: str) -> bytes | No
 
 
 def parse_asdf(raw: bytes, label: str) -> dict[str, Any]:
-    """Read the tree of an ASDF file: see `load_asdf`.
+    """Read the tree from the content of an ASDF extension: see `load_asdf`.
 
     Parameters
     ----------
@@ -388,30 +396,31 @@ def parse_asdf(raw: bytes, label: str) -> dict[str, Any]:
     """
     try:
         with asdf.config_context() as config:
-            # Files of older pipelines do not always conform to current schemas, which is harmless.
+            # Files of older pipeline versions may violate the current schemas; this is harmless.
             config.validate_on_read = False
             if hasattr(config, "warn_on_failed_conversion"):  # asdf 5
                 config.warn_on_failed_conversion = False
             with asdf.open(
                 io.BytesIO(raw),
                 lazy_tree=True,  # do not follow references to other HDUs
-                lazy_load=False,  # the arrays outlive the file
+                lazy_load=False,  # the arrays must outlive the file
                 memmap=False,
-                ignore_missing_extensions=True,  # no warning for newer or other packages
+                ignore_missing_extensions=True,  # do not warn about other packages or versions
                 ignore_unrecognized_tag=True,
             ) as file:
                 _remove_references(file.tree.data.data)
                 return {key: _converted(file.tree[key]) for key in file.tree}
-    except Exception as reason:  # the YAML parser and the converters may raise any
+    except Exception as reason:  # the YAML parser and the converters may raise any error
         raise ProductError(
             f"the ASDF extension cannot be read, {one_line(reason)}", subject=label
         ) from reason
 
 
 def _remove_references(node: Any, seen: set[int] | None = None) -> None:
-    """Remove references to arrays in other HDUs from an unconverted tree.
+    """Remove references to arrays in other HDUs from a tree that is not yet converted.
 
-    The tree may contain itself: a model is the inverse of its inverse.
+    The tree may contain cycles: a model refers to its inverse, which may refer to the model. `seen`
+    holds the identities of the nodes that were visited.
     """
     seen = set() if seen is None else seen
     if id(node) in seen:
@@ -435,7 +444,7 @@ def _is_reference(value: Any) -> bool:
 
 
 def _converted(node: Any) -> Any:
-    """Replace lazy nodes, which need the open file, by dicts and lists."""
+    """Convert lazy nodes to dicts and lists, because lazy nodes require an open file."""
     if isinstance(node, AsdfDictNode):
         return {key: _converted(node[key]) for key in node}
     if isinstance(node, AsdfListNode):

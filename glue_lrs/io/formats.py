@@ -1,9 +1,9 @@
-"""Registration of all formats, with `astropy.io.registry` and with specutils.
+"""Registration of all file formats with `astropy.io.registry` and with specutils.
 
-The classes of this package have one format for each kind of file. specutils has ``lrs-s2d``,
-``lrs-x1d`` and ``lrs-c1d`` for `~specutils.Spectrum` (also under its old name ``Spectrum1D``) and
-`~specutils.SpectrumList`. They are identified for files of MIRI LRS only, and take precedence over
-the JWST readers of specutils.
+Each class of this package that can be read or written has a format for its files. For specutils,
+the formats ``lrs-s2d``, ``lrs-x1d`` and ``lrs-c1d`` are registered for `~specutils.Spectrum` (also
+under its old name ``Spectrum1D``) and `~specutils.SpectrumList`. They accept only MIRI LRS files,
+and take precedence over the JWST readers of specutils.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["identify_c1d", "identify_s2d", "identify_x1d", "register"]
 
-#: The JWST readers of specutils have 10; equal priorities are an error.
+#: Priority of the readers. It must be higher than 10, the priority of specutils' JWST readers.
 _PRIORITY = 20
 
 
@@ -78,17 +78,17 @@ def register() -> None:
 
 
 def identify_s2d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is an s2d, cal or calints file of MIRI LRS; never raises."""
+    """Return whether the source is an s2d, cal or calints file of MIRI LRS, without errors."""
     return claims(IMAGE_KINDS, origin, args)
 
 
 def identify_x1d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is an x1d or x1dints file of MIRI LRS; never raises."""
+    """Return whether the source is an x1d or x1dints file of MIRI LRS, without errors."""
     return claims(("x1d", "x1dints"), origin, args)
 
 
 def identify_c1d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is a c1d file of MIRI LRS; never raises."""
+    """Return whether the source is a c1d file of MIRI LRS, without errors."""
     return claims(("c1d",), origin, args)
 
 
@@ -101,7 +101,10 @@ def _read_s2d(source: Source) -> Spectrum:
 
 
 def _by_path(source: Source) -> Source:
-    """Return the path of a file that astropy opened to identify it; other sources unchanged."""
+    """Return the path of a file that astropy has opened for identification.
+
+    Other sources are returned unchanged.
+    """
     name = getattr(source, "name", None)
     with contextlib.suppress(Exception):  # not a file on disk, or a deleted one
         descriptor = source.fileno()  # type: ignore[union-attr]
@@ -115,7 +118,7 @@ def _read_x1d(
 ) -> Spectrum:
     """Read an x1d, or an x1dints as a spectrum of shape (integration, wavelength).
 
-    See `Extraction.to_spectrum` for the keywords.
+    See `Extraction.to_spectrum` for `column`, `order` and `fill`.
     """
     return to_spectrum(read_single(_by_path(source)), column, order, fill)
 
@@ -123,7 +126,7 @@ def _read_x1d(
 def _read_x1d_list(
     source: Source, column: str = "FLUX", order: str = "ascending", fill: str = "interpolate"
 ) -> SpectrumList:
-    """Read a spectrum for each extension of an x1d, or for each integration of an x1dints."""
+    """Read a spectrum from each extension of an x1d, or from each integration of an x1dints."""
     spectra: list[Extraction] = []
     for extraction in read_x1d(_by_path(source)):
         if extraction.is_stack:
@@ -140,15 +143,15 @@ def _write_x1d(
     overwrite: bool = False,
     all_columns: bool = False,
 ) -> None:
-    """Write an x1d: see `write_x1d`, and `spectrum_to_extraction` in `glue_lrs.spectra`."""
+    """Write a spectrum as an x1d: see `write_x1d` and `spectrum_to_extraction`."""
     write_x1d(spectrum_to_extraction(spectrum), path, overwrite, all_columns)
 
 
 def _read_c1d(source: Source, column: str = "FLUX", fill: str = "interpolate") -> Spectrum:
-    """Read a c1d as a spectrum; see `Combination.to_spectrum` for the keywords."""
+    """Read a c1d as a spectrum; see `Combination.to_spectrum` for `column` and `fill`."""
     return read_c1d(source).to_spectrum(column, fill=fill)  # type: ignore[arg-type]
 
 
 def _read_c1d_list(source: Source, column: str = "FLUX", fill: str = "interpolate") -> SpectrumList:
-    """Read a c1d as a list of one spectrum."""
+    """Read a c1d as a list that holds a single spectrum."""
     return SpectrumList([_read_c1d(source, column, fill)])

@@ -1,4 +1,4 @@
-"""FITS headers: look up, check and set cards."""
+"""Functions that read, check and set FITS header cards."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
     "without_structure",
 ]
 
-#: BUNIT of images with and without photometric calibration.
+#: BUNIT of images with (True) and without (False) photometric calibration.
 BUNIT = {True: "MJy/sr", False: "DN/s"}
 
-#: Cards that describe a table or the file; a writer makes new ones.
+#: Cards that describe the structure of a table or file. A writer must create them anew.
 STRUCTURE = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|TFIELDS|THEAP|EXTNAME|EXTVER|EXTLEVEL|"
     r"CHECKSUM|DATASUM|(TTYPE|TFORM|TUNIT|TDIM|TNULL|TSCAL|TZERO|TDISP|TBCOL)\d+"
@@ -36,7 +36,7 @@ STRUCTURE = re.compile(
 
 
 def header_value(key: str, *headers: fits.Header) -> Any:
-    """Return the value of a card in the first header that has one; None if none has."""
+    """Return the value of a card from the first header that has it; None if no header has it."""
     for header in headers:
         value = header.get(key)
         if value is not None and not isinstance(value, fits.card.Undefined):
@@ -45,13 +45,16 @@ def header_value(key: str, *headers: fits.Header) -> Any:
 
 
 def header_text(key: str, *headers: fits.Header) -> str | None:
-    """Return a card as text; None if it is missing or empty."""
+    """Return the value of a card as text; None if it is missing or empty."""
     value = header_value(key, *headers)
     return None if value is None or value == "" else str(value)
 
 
 def header_number(key: str, label: str, *headers: fits.Header) -> float | None:
-    """Return a card as float, None if it is missing; raise `ProductError` for another value."""
+    """Return the value of a card as float; None if it is missing.
+
+    Raise `ProductError` if it is not a number.
+    """
     value = header_value(key, *headers)
     if value is None:
         return None
@@ -61,7 +64,10 @@ def header_number(key: str, label: str, *headers: fits.Header) -> float | None:
 
 
 def header_integer(key: str, label: str, *headers: fits.Header) -> int | None:
-    """Return a card as int, None if it is missing; raise `ProductError` for another value."""
+    """Return the value of a card as int; None if it is missing.
+
+    Raise `ProductError` if it is not a whole number.
+    """
     value = header_number(key, label, *headers)
     if value is not None and value != int(value):
         raise ProductError(f"{key} is {value}, expected a whole number", subject=label)
@@ -69,7 +75,7 @@ def header_integer(key: str, label: str, *headers: fits.Header) -> int | None:
 
 
 def set_card(header: fits.Header, name: str, value: Any, comment: str) -> None:
-    """Set a header card; insert new S_*, R_* cards after existing cards of the same group."""
+    """Set a header card; insert a new S_* or R_* card after the existing cards of this group."""
     if isinstance(value, str):
         value = value.encode("ascii", "replace").decode()  # FITS headers are ASCII
     room = 80 - len(fits.Card(name, value).image.rstrip()) - len(" / ")
@@ -82,19 +88,19 @@ def set_card(header: fits.Header, name: str, value: Any, comment: str) -> None:
 
 
 def without_structure(header: fits.Header) -> fits.Header:
-    """Return a copy without the cards that describe the table or the file."""
+    """Return a copy of a header without the cards that describe the structure of the file."""
     return fits.Header(
         [card for card in header.cards if not STRUCTURE.fullmatch(card.keyword)], copy=True
     )
 
 
 def current_date() -> str:
-    """Return the current time (UTC) as the pipeline writes it to DATE."""
+    """Return the current time (UTC) in the format that the pipeline uses for DATE."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")[:-6]
 
 
 def check_exp_type(header: fits.Header, label: str) -> None:
-    """Raise `ProductError` if EXP_TYPE is that of another mode; it may be missing."""
+    """Raise `ProductError` if EXP_TYPE is present and is not an LRS mode."""
     exp_type = header.get("EXP_TYPE")
     if exp_type is not None and not str(exp_type).startswith("MIR_LRS"):
         raise ProductError(
@@ -114,37 +120,37 @@ def check_reference(
     error: type[LRSError],
     reftypes: tuple[str, ...] = (),
 ) -> None:
-    """Raise `error` if a file is not a MIRI reference with an extension of that name.
+    """Raise `error` if a file is not a MIRI reference file with the required extension.
 
     Parameters
     ----------
     hdulist : `~astropy.io.fits.HDUList`
-        The file.
+        Open reference file.
     extension : str
-        Name of the required extension, which is also the REFTYPE.
+        Name of the required extension. REFTYPE must have the same value.
     label : str
         Name of the file in messages.
     error : type
-        Class of the error.
+        Class of the exception to raise.
     reftypes : tuple of str
-        Other accepted values of REFTYPE.
+        Further accepted values of REFTYPE.
     """
     article = "an" if extension[0] in "AEIOU" else "a"
     expected = f"expected {article} {extension} reference of MIRI LRS"
     header = hdulist[0].header
     instrument = str(header.get("INSTRUME", "MIRI")).strip().upper()
     if instrument != "MIRI":
-        raise error(f"{label}: INSTRUME is {instrument}, {expected}")
+        raise error(f"INSTRUME is {instrument}, {expected}", subject=label)
     reftype = str(header.get("REFTYPE", extension)).strip().upper()
     if reftype not in (extension, *reftypes):
-        raise error(f"{label}: REFTYPE is {reftype}, {expected}")
+        raise error(f"REFTYPE is {reftype}, {expected}", subject=label)
     if extension not in hdulist:
         found = ", ".join(hdu.name for hdu in hdulist[1:]) or "none"
-        raise error(f"{label}: has no extension {extension} (there are: {found}), {expected}")
+        raise error(f"has no extension {extension} (there are: {found}), {expected}", subject=label)
 
 
 def reference_header(reftype: str, datamodel: str, description: str, exp_type: str) -> fits.Header:
-    """Return the primary header of a reference file written by this package."""
+    """Make the primary header for a reference file that this package writes."""
     return fits.Header(
         {
             "TELESCOP": "JWST",

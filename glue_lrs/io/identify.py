@@ -1,4 +1,4 @@
-"""Identification of LRS products by their headers."""
+"""Identification of LRS products from their headers."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ __all__ = [
 #: Products that hold spectral images.
 IMAGE_KINDS = ("s2d", "cal", "calints")
 
-#: Descriptions of products that hold spectra.
+#: Products that hold spectra, and their descriptions in messages.
 SPECTRUM_KINDS = {
     "x1d": "an x1d (EXTRACT1D)",
     "x1dints": "an x1dints (EXTRACT1D)",
     "c1d": "a c1d (COMBINE1D)",
 }
 
-#: All HDUs by name.
+#: The HDUs of a file grouped by name, because several HDUs may have the same name.
 HDULookup = dict[str, list[Any]]
 
 
 def identify_product(path: Source) -> str:
-    """Identify the product of MIRI LRS that a file holds.
+    """Identify which MIRI LRS product a file is.
 
     Parameters
     ----------
     path : str, path-like, file object or `~astropy.io.fits.HDUList`
-        The file, open or not.
+        Path of the file, or the open file.
 
     Returns
     -------
@@ -58,26 +58,28 @@ def identify_product(path: Source) -> str:
     Raises
     ------
     ProductError
-        If it is another file. Rates are not accepted: they have no wavelengths yet.
+        If the file is none of these products. Rate files are not accepted, because they have no
+        wavelengths yet.
     """
     with opened(path) as (hdulist, label):
         return identify_kind(hdu_by_name(hdulist), label)
 
 
 def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterable[str]) -> bool:
-    """Return whether an object is a product of MIRI LRS; neither raises nor warns.
+    """Return whether a file is one of several MIRI LRS products, without errors or warnings.
 
     Parameters
     ----------
     source : str, path-like or `~astropy.io.fits.HDUList`
-        The file. An HDU list is left open.
+        Path of the file, or the open HDU list, which is left open.
     kinds : iterable of str
         Accepted products: ``"s2d"``, ``"cal"``, ``"calints"``, ``"x1d"``, ``"x1dints"``, ``"c1d"``.
 
     Returns
     -------
     bool
-        Only headers are read: the data of an accepted file may be damaged.
+        Whether the headers are those of an accepted product. The data are not read and may be
+        damaged.
     """
     try:
         with warnings.catch_warnings():
@@ -91,14 +93,14 @@ def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterabl
             if start != b"SIMPLE" and start[:2] != b"\x1f\x8b":  # FITS or gzip
                 return False
             with fits.open(name) as hdulist:
-                _check_mode(hdulist[0].header, name)  # before the other headers are read
+                _check_mode(hdulist[0].header, name)  # saves reading the other headers
                 return identify_kind(hdu_by_name(hdulist), name) in kinds
     except Exception:  # not a product of MIRI LRS
         return False
 
 
 def hdu_by_name(hdulist: fits.HDUList) -> HDULookup:
-    """Return all HDUs by name, as looking up one in an HDU list is slow."""
+    """Return the HDUs grouped by name, because looking up a name in an HDU list is slow."""
     hdus: HDULookup = {"PRIMARY": [hdulist[0]]}
     for hdu in hdulist[1:]:
         hdus.setdefault(hdu.name, []).append(hdu)
@@ -106,16 +108,17 @@ def hdu_by_name(hdulist: fits.HDUList) -> HDULookup:
 
 
 def claims(kinds: tuple[str, ...], origin: str, args: tuple[Any, ...]) -> bool:
-    """Return whether the arguments of an I/O identifier are a product of one of `kinds`.
+    """Return whether the arguments of an I/O identifier refer to a product in `kinds`.
 
     Parameters
     ----------
     kinds : tuple of str
         Accepted products.
     origin : str
-        ``"read"`` or ``"write"``.
+        ``"read"`` or ``"write"``; the result for ``"write"`` is always False.
     args : tuple
-        Path, file object and arguments, as passed to the identifiers of `astropy.io.registry`.
+        Path, file object and further arguments, as passed to the identifiers by
+        `astropy.io.registry`.
     """
     if origin != "read":
         return False
@@ -139,7 +142,7 @@ def claims(kinds: tuple[str, ...], origin: str, args: tuple[Any, ...]) -> bool:
 
 
 def identify_kind(hdus: HDULookup, label: str) -> str:
-    """Identify the product of an open file; see `identify_product`."""
+    """Identify which product an open file is; see `identify_product`."""
     primary = hdus["PRIMARY"][0].header
     _check_mode(primary, label)
     if "SCI" in hdus:
@@ -171,7 +174,7 @@ def identify_kind(hdus: HDULookup, label: str) -> str:
 
 
 def _is_rate(hdus: HDULookup, primary: fits.Header) -> bool:
-    """Return whether the steps that assign wavelengths have not run yet."""
+    """Return whether the pipeline steps that assign wavelengths have not been run on the file."""
     done = ("S_WCS", "S_PHOTOM")
     if "WAVELENGTH" in hdus or any(str(primary.get(k)).upper() == "COMPLETE" for k in done):
         return False
@@ -188,7 +191,7 @@ def _check_mode(primary: fits.Header, label: str) -> None:
     _expect(primary, "EXP_TYPE", (FIXED_SLIT, SLITLESS), label)
     if (
         header_value("FILTER", primary) is not None
-    ):  # may be missing in files that are not of the pipeline
+    ):  # may be missing if the pipeline did not write the file
         _expect(primary, "FILTER", ("P750L",), label)
 
 

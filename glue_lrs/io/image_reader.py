@@ -1,4 +1,4 @@
-"""Reader of s2d, cal and calints files of the JWST pipeline, versions 1.3 to 3.0."""
+"""Reader for s2d, cal and calints files from the JWST pipeline, versions 1.3 to 3.0."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["read_image"]
 
 _SOURCE_TYPES = ("POINT", "EXTENDED", "UNKNOWN")
 
-#: Plausible wavelengths in micron; those of LRS are 3 to 15.
+#: Limits of plausible wavelengths in micron (LRS covers 3 to 15 micron).
 _PLAUSIBLE = (1e-3, 1e3)
 
 
@@ -46,26 +46,28 @@ def read_image(path: Source) -> SlitImage:
     Parameters
     ----------
     path : str, path-like, file object or `~astropy.io.fits.HDUList`
-        The file. An open one must be binary, and is left open.
+        Path of the file, an open binary file, or an HDU list. An open file or HDU list is left
+        open.
 
     Returns
     -------
     SlitImage
-        The planes of a file given by its path are memory-mapped in its byte order, except DQ;
-        otherwise they are in memory, and `filename` is None. Wavelengths are those of the
-        WAVELENGTH extension or, if this is missing or all zero, of the WCS at pixel centres. The
-        WCS is read on first access.
+        The image. If the file is given by its path, all planes except DQ are memory-mapped, in the
+        byte order of the file; otherwise they are in memory, and `filename` is None. Wavelengths
+        come from the WAVELENGTH extension. If it is missing or all zero, they are computed with the
+        WCS at pixel centres. The WCS is read on first access.
 
     Raises
     ------
     ProductError
-        If it is another file, or something in it is missing or invalid.
+        If the file is not an image of MIRI LRS, or a part of it is missing or invalid.
 
     Warns
     -----
     LRSWarning
-        If BUNIT contradicts S_PHOTOM, which takes precedence; SRCTYPE is not a value of the
-        pipeline, and is ignored; or variances are missing, so that errors are 0 or too small.
+        If BUNIT contradicts S_PHOTOM (then S_PHOTOM is used); if SRCTYPE is not a value that the
+        pipeline writes (then it is ignored); or if variances are missing, so that errors are 0 or
+        too small.
     """
     notes: list[LRSWarning] = []
     with opened(path) as (hdulist, label):
@@ -79,7 +81,10 @@ def read_image(path: Source) -> SlitImage:
 
 
 def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning]) -> SlitImage:
-    """Read an open file, and append warnings to `notes`; `named`: `label` is the path."""
+    """Read an open file and append warnings to `notes`.
+
+    `named` states whether `label` is the path of the file.
+    """
     hdus = hdu_by_name(hdulist)
     kind = identify_kind(hdus, label)
     if kind not in IMAGE_KINDS:
@@ -146,24 +151,34 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
     )
     if _all_nan(data):
         raise ProductError("SCI holds nothing but NaN", subject=label)
-    missing = [name for name in ("VAR_POISSON", "VAR_RNOISE") if variances[name.lower()] is None]
+    notes += _variance_notes(image)
+    return image
+
+
+def _variance_notes(image: SlitImage) -> list[LRSWarning]:
+    """Return a warning about missing variances, if any."""
     if not image.has_variances:
         where = "" if image.err is None else "beside ERR "
-        notes.append(
+        return [
             NoVariancesWarning(
                 f"has no VAR_POISSON, VAR_RNOISE or VAR_FLAT {where}- all errors will be 0, as "
                 "they come from the variances, in the pipeline too"
             )
-        )
-    elif missing:  # rates have no VAR_FLAT yet
-        notes.append(
-            LRSWarning(f"has no {' and '.join(missing)}: the errors will lack their contribution")
-        )
-    return image
+        ]
+    # A missing VAR_FLAT is no fault: rates have none yet.
+    names = {"VAR_POISSON": image.var_poisson, "VAR_RNOISE": image.var_rnoise}
+    missing = [name for name, plane in names.items() if plane is None]
+    if not missing:
+        return []
+    text = f"has no {' and '.join(missing)}: the errors will lack their contribution"
+    return [LRSWarning(text)]
 
 
 def _plane(hdus: HDULookup, name: str, label: str) -> NDArray[Any] | None:
-    """Return the array of an image extension, memory-mapped unless scaled; None if empty."""
+    """Return the array of an image extension, memory-mapped unless scaled.
+
+    Return None if the extension is missing or empty.
+    """
     if name not in hdus:
         return None
     hdu = hdus[name][0]
@@ -176,7 +191,10 @@ def _plane(hdus: HDULookup, name: str, label: str) -> NDArray[Any] | None:
 
 
 def _wavelength_plane(hdus: HDULookup, label: str) -> NDArray[Any] | None:
-    """Return the WAVELENGTH extension in micron, converted only if it states another unit."""
+    """Return the WAVELENGTH extension in micron; None if it is missing.
+
+    The values are converted only if the header states another unit.
+    """
     plane = _plane(hdus, "WAVELENGTH", label)
     if plane is None:
         return None
@@ -199,7 +217,7 @@ def _check_wavelength(wavelength: NDArray[Any], label: str) -> None:
     """Raise `ProductError` if wavelengths are obviously not in micron."""
     positive = wavelength[wavelength.shape[0] // 2]
     positive = positive[np.isfinite(positive) & (positive > 0)]
-    if not positive.size:  # rarely: the other rows need not be read
+    if not positive.size:  # rare; otherwise the other rows need not be read
         positive = wavelength[np.isfinite(wavelength) & (wavelength > 0)]
     if positive.size and not _PLAUSIBLE[0] < positive.max() < _PLAUSIBLE[1]:
         raise ProductError(
@@ -208,9 +226,12 @@ def _check_wavelength(wavelength: NDArray[Any], label: str) -> None:
 
 
 def _all_zero(wavelength: NDArray[Any]) -> bool:
-    """Return whether all finite values are 0: older pipelines write such a plane for none."""
+    """Return whether all finite values are 0.
+
+    Older pipeline versions write such a plane if the wavelengths are not known.
+    """
     middle = wavelength[wavelength.shape[0] // 2]
-    if (middle > 0).any():  # nearly always: the other rows need not be read
+    if (middle > 0).any():  # nearly always, so that the other rows need not be read
         return False
     finite = wavelength[np.isfinite(wavelength)]
     return finite.size > 0 and not finite.any()
@@ -225,18 +246,18 @@ def _all_nan(data: NDArray[Any]) -> bool:
 
 
 def _wavelength_of(wcs: WCS, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Wavelength in micron at pixel centres, NaN outside the bounding box."""
+    """Compute the wavelength in micron at pixel centres, NaN outside the bounding box."""
     rows, columns = np.indices(shape, dtype=float)
     return np.asarray(wcs(columns, rows)[2], dtype=float)
 
 
 def _is_multislit(primary: fits.Header) -> bool:
-    # The pipeline uses the name of the slit only in such files.
+    # The pipeline uses the name of the slit only in files with a multi-slit data model.
     return str(primary.get("DATAMODL")).startswith("Multi")
 
 
 def _source_type(notes: list[LRSWarning], *headers: fits.Header) -> str | None:
-    """Return SRCTYPE if it is a value of the pipeline."""
+    """Return SRCTYPE; if the pipeline does not know its value, append a note and return None."""
     found = header_text("SRCTYPE", *headers)
     if found is None or found in _SOURCE_TYPES:
         return found
@@ -267,10 +288,11 @@ def _check_unit(found: Any, calibrated: bool, notes: list[LRSWarning]) -> None:
 def _times(
     hdus: HDULookup, primary: fits.Header, shape: tuple[int, ...], label: str
 ) -> Table | None:
-    """Return the rows of INT_TIMES of the integrations in the file.
+    """Return the rows of the INT_TIMES table for the integrations in the file, or None.
 
-    As in the pipeline (``populate_time_keywords``): only for a time series (TSOVISIT) with two or
-    more integrations (NINTS), and only if the table has all rows from INTSTART to INTEND.
+    As in the pipeline (``populate_time_keywords``), the table is used only for a time series
+    (TSOVISIT) with two or more integrations (NINTS), and only if it has all rows from INTSTART to
+    INTEND.
     """
     hdu = hdus.get("INT_TIMES", [None])[0]
     total = header_integer("NINTS", label, primary)
@@ -294,7 +316,7 @@ def _times(
 
 @dataclass(frozen=True)
 class _WCSLoader:
-    """Read the WCS of a file when called."""
+    """Callable that reads the WCS from a FITS file."""
 
     path: str
 
@@ -305,7 +327,7 @@ class _WCSLoader:
 
 @dataclass(frozen=True)
 class _WCSBytes:
-    """Read the WCS of an ASDF file in memory when called."""
+    """Callable that reads the WCS from the content of an ASDF extension."""
 
     raw: bytes
     label: str

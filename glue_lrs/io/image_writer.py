@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["times_hdu", "write_image"]
 
-#: Shape of the detector.
+#: Number of rows and columns of the full detector.
 _FULL_FRAME = (1024, 1032)
 
 
@@ -29,9 +29,9 @@ def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool 
     Parameters
     ----------
     image : SlitImage
-        The image. Cards of its headers that correspond to fields are updated.
+        Image to write. Header cards that correspond to fields of the image are updated.
     path : str or path-like
-        The file to write.
+        Path of the file to write.
     overwrite : bool
         Whether an existing file may be replaced.
 
@@ -42,7 +42,7 @@ def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool 
 
     Notes
     -----
-    Planes are stored as float32, as the pipeline does, and DQ as uint32.
+    DQ is stored as uint32 and all other planes as float32, as in the pipeline's files.
     """
     with atomic_write(path, overwrite) as temporary:
         _hdulist(image, Path(path).name).writeto(temporary, output_verify="silentfix")
@@ -74,7 +74,7 @@ def _hdulist(image: SlitImage, filename: str) -> fits.HDUList:
 
 
 def _image_hdu(name: str, plane: NDArray[Any], header: fits.Header | None = None) -> fits.ImageHDU:
-    """Return an image extension; planes that have the data type of the file are not copied."""
+    """Make an image extension; convert the plane only if its data type is not that of the file."""
     dtype = np.dtype(np.uint32 if name == "DQ" else np.float32)
     if plane.dtype.newbyteorder("=") != dtype:
         plane = plane.astype(dtype)
@@ -82,7 +82,7 @@ def _image_hdu(name: str, plane: NDArray[Any], header: fits.Header | None = None
 
 
 def times_hdu(times: Table) -> fits.BinTableHDU:
-    """Return an INT_TIMES extension with the columns of a table of integration times."""
+    """Make an INT_TIMES extension from a table of integration times."""
     columns = [
         fits.Column(
             name=name,
@@ -95,7 +95,11 @@ def times_hdu(times: Table) -> fits.BinTableHDU:
 
 
 def _model(image: SlitImage) -> str:
-    """Return DATAMODL of the header if it can hold the image, else that of pipeline 3.0."""
+    """Return the name of the data model to write.
+
+    It is DATAMODL from the header if this model can hold the image, or else the data model that
+    pipeline 3.0 uses.
+    """
     stated = image.header.get("DATAMODL")
     possible = {"SlitModel", "MultiSlitModel", "CubeModel" if image.is_stack else "ImageModel"}
     if stated in possible:
@@ -118,8 +122,8 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
         if header_value(key, header) is None:
             header[key] = value
     if image.times is not None:
-        # A reader finds the rows of INT_TIMES by these cards; the table of a segment may have been
-        # reduced to its own integrations.
+        # A reader finds the rows of INT_TIMES with these cards. They must be set here, because the
+        # table may have fewer rows than in the original file.
         number = np.asarray(image.times["integration_number"])
         header["TSOVISIT"] = True
         header["INTSTART"] = int(number[0])
@@ -139,7 +143,8 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
     _set(header, "SUBARRAY", image.subarray)
     _set(header, "DITH_RA", image.source_ra)
     _set(header, "DITH_DEC", image.source_dec)
-    # A reader falls back to these cards if the SCI header has none.
+    # Remove these cards if they are not known, because a reader uses them if the SCI header lacks
+    # them.
     for key, field in (("SRCTYPE", image.source_type), ("PIXAR_SR", image.pixel_area)):
         if field is None:
             _set(header, key, None)
@@ -160,7 +165,7 @@ def _science(image: SlitImage, unit: str) -> fits.Header:
 
 
 def _cleaned(header: fits.Header) -> fits.Header:
-    """Return a copy without the cards that describe the layout of the original file."""
+    """Return a copy of a header without the cards that describe the layout of the original file."""
     header = header.copy(strip=True)
     for key in ("CHECKSUM", "DATASUM", "BSCALE", "BZERO"):
         header.remove(key, ignore_missing=True)
@@ -168,7 +173,7 @@ def _cleaned(header: fits.Header) -> fits.Header:
 
 
 def _set(header: fits.Header, key: str, value: Any) -> None:
-    """Set a card, or remove it for None."""
+    """Set a header card, or remove it if the value is None or NaN."""
     if value is None or value != value:  # a header cannot hold NaN
         header.remove(key, ignore_missing=True)
     else:

@@ -1,4 +1,4 @@
-"""Provenance in the ASDF extension of x1d and c1d files."""
+"""Provenance that is stored in the ASDF extension of x1d and c1d files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from glue_lrs.io.files import asdf_bytes, one_line
 
 __all__ = ["PROVENANCE_KEY", "StoredProvenance", "provenance_tree", "stored_provenance"]
 
-#: Key of the ASDF tree.
+#: Key of the provenance in the ASDF tree.
 PROVENANCE_KEY = "glue_lrs"
 
 
 def provenance_tree(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    r"""Return a provenance as a tree of JSON types.
+    r"""Convert a provenance to a tree of JSON types.
 
-    YAML cannot encode file names that are not UTF-8: their bytes are written as ``\udc..``.
+    Bytes of file names that are not UTF-8 are written as ``\udc..``, because YAML cannot encode
+    them.
     """
     text = json.dumps(dict(provenance), default=_json_value, ensure_ascii=False)
     tree: dict[str, Any] = json.loads(
@@ -44,12 +45,12 @@ def _json_value(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class StoredProvenance:
-    """Parses the provenance of a file when called, as parsing YAML is slow.
+    """Callable that parses the provenance of a file only when called, because YAML is slow.
 
     Parameters
     ----------
     content : bytes
-        The ASDF file.
+        Content of the ASDF extension.
     label : str
         Name of the file in messages.
     """
@@ -61,7 +62,7 @@ class StoredProvenance:
         """Return the provenance; raise `ProductError` if it cannot be parsed."""
         try:
             return dict(load_yaml(io.BytesIO(self.content))[PROVENANCE_KEY])
-        except Exception as error:  # a YAML parser may raise any
+        except Exception as error:  # a YAML parser may raise any error
             raise ProductError(
                 f"the provenance in the ASDF extension cannot be read, {one_line(error)}",
                 subject=self.label,
@@ -69,7 +70,7 @@ class StoredProvenance:
 
 
 def stored_provenance(hdulist: fits.HDUList, label: str) -> StoredProvenance | None:
-    """Return the provenance of an open file; None if it has none."""
+    """Return the provenance in an open FITS file; None if the file has no provenance."""
     content = asdf_bytes(hdulist, label)
     if content is None or f"\n{PROVENANCE_KEY}:".encode() not in content:
         return None

@@ -1,4 +1,4 @@
-"""PSF references of MIRI LRS (SPECPSF) as FITS files."""
+"""Reader and writer of PSF reference files (SPECPSF) for MIRI LRS in FITS format."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from glue_lrs.profiles.psf import PSFProfile
 
 __all__ = ["read_psf", "write_psf"]
 
-#: Values of APERTURE that apply to every slit.
+#: Values of APERTURE with which a profile applies to every slit.
 _ANY = ("NONE", "ANY", "")
 
 
 def read_psf(path: str | PathLike[str], name: str | None = None) -> PSFProfile:
-    """Read the spatial profile of a slit from a PSF reference.
+    """Read the spatial profile for a slit from a PSF reference file.
 
     Parameters
     ----------
     path : str or path-like
-        A PSF reference (``SpecPsfModel``): image extensions PSF, each with an extension WAVE of the
-        same EXTVER and the keywords SUBPIX, CENTCOL and APERTURE. Older files have the keywords
-        in the primary header.
+        PSF reference file (``SpecPsfModel``). It has image extensions PSF with the keywords SUBPIX,
+        CENTCOL and APERTURE, and for each of them an extension WAVE with the same EXTVER. In older
+        files the keywords are in the primary header.
     name : str, optional
-        Name of the slit, compared with APERTURE; case-insensitive. The apertures ANY and NONE, and
-        those without a name, match every slit. The first match is returned.
+        Name of the slit, which is compared with APERTURE, ignoring case. An APERTURE of ANY or
+        NONE, or without a value, matches every slit. The first matching profile is returned.
 
     Returns
     -------
     PSFProfile
-        The profile as a function of wavelength in micron and column.
+        Spatial profile as a function of wavelength in micron and column.
 
     Raises
     ------
     ProfileError
-        If the file is not a PSF reference of MIRI LRS, or has no aperture of that name.
+        If the file is not a PSF reference file for MIRI LRS, or has no profile for the slit.
     """
     label = fspath(path)
     slit = str(name or "NONE").strip().upper()
@@ -102,21 +102,21 @@ def write_psf(
     path: str | PathLike[str],
     overwrite: bool = False,
 ) -> None:
-    """Write a PSF reference, for ``override_psf`` of the pipeline.
+    """Write a PSF reference file that the pipeline accepts as ``override_psf``.
 
     Parameters
     ----------
-    profiles : PSFProfile or sequence of them
-        One for each slit; their names become APERTURE.
+    profiles : PSFProfile or sequence of PSFProfile
+        Spatial profiles to write, one for each slit. Their names are written to APERTURE.
     path : str or path-like
-        The file to write.
+        Path of the file to write.
     overwrite : bool
         Whether an existing file may be replaced.
 
     Raises
     ------
     ProfileError
-        If there is no profile, or two have the same name.
+        If there is no profile, or two profiles have the same name.
     WriteError
         If the file exists or cannot be written.
     """
@@ -140,7 +140,7 @@ def write_psf(
                 "APERTURE": profile.name,
                 "SUBPIX": profile.subpix,
                 "CENTCOL": profile.center,
-                "CENTROW": 0.0,  # unused by the pipeline for dispersion along rows
+                "CENTROW": 0.0,  # not used by the pipeline for LRS
             }
         )
         hdus += [image, fits.ImageHDU(np.asarray(profile.wave), name="WAVE", ver=version)]

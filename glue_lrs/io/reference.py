@@ -1,15 +1,14 @@
-"""EXTRACT1D references as JSON files."""
+"""Reader and writer of EXTRACT1D reference files in JSON."""
 
 from __future__ import annotations
 
 import json
 import os
-import warnings
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
-from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError
+from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError, warn
 from glue_lrs.io.files import atomic_write
 from glue_lrs.reference.reference import Reference
 
@@ -17,28 +16,28 @@ __all__ = ["format_reference", "read_reference", "write_reference"]
 
 
 def read_reference(path: str | PathLike[str]) -> Reference:
-    """Read an EXTRACT1D reference.
+    """Read an EXTRACT1D reference file.
 
     Parameters
     ----------
     path : str or path-like
-        A JSON file. Unlike in the pipeline, its suffix does not matter.
+        Path of a JSON file. Unlike in the pipeline, its suffix does not matter.
 
     Returns
     -------
     Reference
-        The validated document.
+        The validated content of the file.
 
     Raises
     ------
     ReferenceFileError
-        If the file cannot be read, is not UTF-8, is not JSON (the message has line and column), or
-        is not a valid EXTRACT1D reference.
+        If the file cannot be read, is not UTF-8, is not JSON (the message states line and column),
+        or is not a valid EXTRACT1D reference.
 
     Warns
     -----
     LRSWarning
-        If an object has a key twice; the last one counts, as in the pipeline.
+        If a JSON object has the same key twice. The last value is used, as in the pipeline.
     """
     label = os.fspath(path)
     try:
@@ -80,30 +79,28 @@ def read_reference(path: str | PathLike[str]) -> Reference:
         raise ReferenceFileError(
             f"{kind}: {error.msg} at line {error.lineno}, column {error.colno}", subject=label
         ) from None
-    except (RecursionError, ValueError) as error:  # nested too deeply, too many digits
+    except (RecursionError, ValueError) as error:  # too deeply nested, or too many digits
         text = str(error).splitlines()[0]
         raise ReferenceFileError(f"cannot be read as JSON: {text}", subject=label) from None
     if duplicates:
-        warnings.warn(
-            f"{label}: {', '.join(duplicates)}: given twice, the last one counts",
-            LRSWarning,
-            stacklevel=2,
+        warn(
+            LRSWarning(f"{', '.join(duplicates)}: given twice, the last one counts", subject=label)
         )
     return Reference(document, label)
 
 
 def format_reference(reference: Reference) -> str:
-    """Format a reference as JSON, with one line per key.
+    """Format an EXTRACT1D reference as JSON, with one line per key.
 
     Parameters
     ----------
     reference : Reference
-        The document.
+        Reference to format.
 
     Returns
     -------
     str
-        The text of a JSON file.
+        Content of a JSON file.
     """
 
     def lines(mapping: dict[str, Any], indent: str) -> str:
@@ -125,21 +122,21 @@ def format_reference(reference: Reference) -> str:
 def write_reference(
     reference: Reference, path: str | PathLike[str], overwrite: bool = False
 ) -> None:
-    """Write an EXTRACT1D reference, for ``override_extract1d`` of the pipeline.
+    """Write an EXTRACT1D reference file that the pipeline accepts as ``override_extract1d``.
 
     Parameters
     ----------
     reference : Reference
-        Written as returned by `Reference.for_pipeline`.
+        Reference to write, after conversion by `Reference.for_pipeline`.
     path : str or path-like
-        The file to write; its name must end in ``.json``.
+        Path of the file to write; the name must end in ``.json``.
     overwrite : bool
         Whether an existing file may be replaced.
 
     Raises
     ------
     WriteError
-        If the file exists, has another name, or cannot be written.
+        If the file exists, its name has another suffix, or it cannot be written.
     """
     label = os.fspath(path)
     if not label.lower().endswith(".json"):

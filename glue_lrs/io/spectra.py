@@ -1,4 +1,4 @@
-"""Readers of spectra of all kinds (x1d, x1dints, c1d), and combination of files."""
+"""Readers for all products with spectra (x1d, x1dints, c1d), and combination of files."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ __all__ = ["combine_files", "is_spectrum", "read_combined", "read_inputs", "read
 
 
 def is_spectrum(path: str) -> bool:
-    """Return whether a file of MIRI LRS is an x1d, x1dints or c1d rather than an image."""
+    """Return whether a MIRI LRS file is an x1d, x1dints or c1d rather than an image."""
     return identify_product(path) in SPECTRUM_KINDS
 
 
 def read_combined(path: str) -> Combination | None:
-    """Read a c1d; return None for another product."""
+    """Read a c1d file; return None if the file is another product."""
     return read_c1d(path) if identify_product(path) == "c1d" else None
 
 
 def read_spectra(path: str) -> list[Extraction]:
-    """Read the spectra of an x1d or x1dints, or the spectrum of a c1d.
+    """Read the spectra from an x1d or x1dints, or the spectrum from a c1d.
 
     Parameters
     ----------
     path : str
-        The file.
+        Path of the file.
 
     Raises
     ------
     LRSError
-        If it is another file, or is damaged.
+        If the file is another product, or is damaged.
     """
     combined = read_combined(path)
     return read_x1d(path) if combined is None else [combined.to_extraction()]
 
 
 def read_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Extraction | SlitImage]:
-    """Read spectra and images to be combined.
+    """Read the spectra and images that are to be combined.
 
     Parameters
     ----------
@@ -58,12 +58,13 @@ def read_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Extraction | Sl
     Returns
     -------
     list of Extraction or SlitImage
-        In the order of the files; all spectra of an x1d with several.
+        Spectra and images in the order of the files. If an x1d holds several spectra, all of them
+        are included.
 
     Raises
     ------
     ProductError
-        If a file is none of them.
+        If a file is another product.
     """
     inputs: list[Extraction | SlitImage] = []
     for path in paths:
@@ -77,16 +78,17 @@ def read_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Extraction | Sl
 def combine_files(
     paths: Iterable[str | os.PathLike[str]], *, extract: Any = None, **options: Any
 ) -> Combination:
-    """Combine the spectra of files, like ``glue-lrs combine``.
+    """Combine the spectra from several files, like ``glue-lrs combine``.
 
     Parameters
     ----------
     paths : iterable of str or path-like
         x1d, x1dints, s2d, cal and calints files of MIRI LRS, in any mixture.
     extract : Extract1D, callable, or a sequence of them, optional
-        Extracts the images, see `glue_lrs.combination.combine.combine`.
+        How to extract the images, as for `glue_lrs.combination.combine.combine`.
     **options
-        ``weights``, ``sigma_clip`` and ``mode`` of `glue_lrs.combination.combine.combine`.
+        Parameters ``weights``, ``sigma_clip`` and ``mode`` of
+        `glue_lrs.combination.combine.combine`.
 
     Returns
     -------
@@ -96,7 +98,7 @@ def combine_files(
     Raises
     ------
     LRSError
-        If a file cannot be used, or as `glue_lrs.combination.combine.combine`.
+        If a file cannot be used, or `glue_lrs.combination.combine.combine` raises an error.
     """
     paths = [os.fspath(path) for path in paths]
     if not paths:

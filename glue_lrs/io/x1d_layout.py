@@ -1,4 +1,4 @@
-"""Layout of x1d and x1dints files: extension, cards and time columns."""
+"""Layout of x1d and x1dints files: names of the extension, the cards and the time columns."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ __all__ = [
     "TIME_COLUMNS",
 ]
 
-#: The extension that holds a spectrum.
+#: Name of the extension that holds a spectrum.
 EXTENSION = "EXTRACT1D"
 
-#: Columns of an x1dints before and after those of an x1d: name -> (format, unit).
+#: FITS format and unit of the column that an x1dints has before the columns of an x1d. The columns
+#: after them are in `TIMES_AFTER`.
 TIMES_BEFORE = {"INT_NUM": ("J", None)}
 
 TIMES_AFTER = {
@@ -33,7 +34,7 @@ TIMES_AFTER = {
 
 TIME_COLUMNS = (*TIMES_BEFORE, *TIMES_AFTER)
 
-#: Columns of INT_TIMES.
+#: Columns of the INT_TIMES extension and their FITS formats.
 INT_TIMES = {
     "integration_number": "J",
     "int_start_MJD_UTC": "D",
@@ -44,7 +45,7 @@ INT_TIMES = {
     "int_end_BJD_TDB": "D",
 }
 
-#: Cards that the pipeline writes to the EXTRACT1D extension, with their comments.
+#: Comments of the cards that the pipeline writes to the EXTRACT1D extension.
 CARD_COMMENTS = {
     "SLTNAME": "Slit name",
     "SLITID": "Slitlet ID",
@@ -80,10 +81,11 @@ CARD_COMMENTS = {
     "PA_APER": "[deg] Position angle of aperture used",
 }
 
-#: File names of the Calibration Reference Data System (CRDS).
+#: Pattern of the file names in the Calibration Reference Data System (CRDS).
 CRDS_NAME = re.compile(r"jwst_[a-z0-9]+_[a-z0-9-]+_\d{4}\.[a-z]+")
 
-#: Cards with the names of reference files: key of the provenance -> card, comment.
+#: For each type of reference file in the provenance: the header card with the name of the file, and
+#: the comment of the card.
 REFERENCE_CARDS = {
     "extract1d": ("R_EXTR1D", "1-D extraction parameters reference file name"),
     "apcorr": ("R_APCORR", "Aperture correction reference file name"),

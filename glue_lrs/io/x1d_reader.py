@@ -1,4 +1,4 @@
-"""Reader of x1d and x1dints files of all pipeline versions."""
+"""Reader for x1d and x1dints files from all pipeline versions."""
 
 from __future__ import annotations
 
@@ -26,33 +26,34 @@ if TYPE_CHECKING:
 
 __all__ = ["read_single", "read_x1d"]
 
-#: Names of columns before pipeline 1.3.
+#: Names that columns had before pipeline version 1.3, and their current names.
 _OLD_NAMES = {"ERROR": "FLUX_ERROR", "BERROR": "BKGD_ERROR"}
 
-#: Spelling of units before pipeline 1.3.
+#: Units as spelled before pipeline version 1.3, and their current spelling.
 _OLD_UNITS = {"(MJy/sr)^2": "MJy^2 / sr^2"}
 
 
 def read_x1d(source: Source) -> list[Extraction]:
-    """Read the spectra of an x1d or x1dints file.
+    """Read the spectra from an x1d or x1dints file.
 
     Parameters
     ----------
     source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        A file of MIRI LRS, written by the pipeline (1.3 or later) or this package.
+        A MIRI LRS file, written by the pipeline (1.3 or later) or this package.
 
     Returns
     -------
     list of Extraction
-        One for each EXTRACT1D extension. An x1dints results in one stack, both for a single table
-        with vector columns and for the older layout with one extension per integration; if its
-        integrations have different wavelengths, in one spectrum per integration. Values are those
-        of the file: rows without flux have the error 0 that the pipeline writes.
+        For an x1d, a spectrum for each EXTRACT1D extension. For an x1dints, one stack of
+        integrations, both if the file has a single table with vector columns and if it has the
+        older layout with one extension per integration. If the integrations of an x1dints have
+        different wavelengths, the list has a spectrum for each integration. Values are not changed:
+        rows without flux have an error of 0, as the pipeline writes it.
 
     Raises
     ------
     ProductError
-        If it is another file, or is damaged.
+        If the file is not an x1d or x1dints, or is damaged.
     """
     with opened(source) as (hdulist, label):
         header = hdulist[0].header
@@ -92,7 +93,7 @@ def read_x1d(source: Source) -> list[Extraction]:
 
 
 def read_single(source: Source) -> Extraction:
-    """Read a file with one spectrum, or with one stack of spectra.
+    """Read a file that holds a single spectrum or a single stack of spectra.
 
     Parameters
     ----------
@@ -102,12 +103,12 @@ def read_single(source: Source) -> Extraction:
     Returns
     -------
     Extraction
-        The spectrum.
+        The spectrum or stack.
 
     Raises
     ------
     ProductError
-        If there are several spectra with different wavelengths, or as for `read_x1d`.
+        If the file holds several spectra, or `read_x1d` raises an error.
     """
     spectra = read_x1d(source)
     if len(spectra) > 1:
@@ -150,7 +151,7 @@ def _read_table(
                 if name in names:
                     times[name] = native(data[names[name]])
                     times[name].unit = (TIMES_BEFORE | TIMES_AFTER)[name][1]
-            if "N_ALONGDISP" in names:  # rows after that are padding
+            if "N_ALONGDISP" in names:  # values after the first N_ALONGDISP are padding
                 length = min(length, int(np.max(data[names["N_ALONGDISP"]])))
             columns = {name: values[:, :length] for name, values in columns.items()}
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -177,7 +178,7 @@ def _read_table(
 
 
 def _times_from_cards(keywords: list[dict[str, Any]]) -> Table:
-    """Return the times that extensions of single integrations have as cards."""
+    """Make a table of the times that are stored as cards in the extension of each integration."""
     table = Table()
     for name, (form, unit) in (TIMES_BEFORE | TIMES_AFTER).items():
         if name == "SEGMENT":
@@ -192,7 +193,7 @@ def _times_from_cards(keywords: list[dict[str, Any]]) -> Table:
 
 
 def _split_by_wavelength(extraction: Extraction) -> list[Extraction]:
-    """Split a stack whose integrations have different wavelengths."""
+    """Split a stack into spectra if its integrations have different wavelengths."""
     wave = extraction.columns["WAVELENGTH"]
     if wave.ndim == 1 or np.array_equal(wave, np.broadcast_to(wave[0], wave.shape), equal_nan=True):
         return [extraction]
@@ -200,7 +201,10 @@ def _split_by_wavelength(extraction: Extraction) -> list[Extraction]:
 
 
 def _stacked(spectra: list[Extraction]) -> list[Extraction]:
-    """Combine the extensions of an x1dints in the older layout; return others unchanged."""
+    """Join the spectra to a stack if they are an x1dints in the older layout.
+
+    Otherwise return them unchanged.
+    """
     if len(spectra) < 2 or any(one.is_stack for one in spectra):
         return spectra
     first = spectra[0]

@@ -45,19 +45,20 @@ def write_x1d(
     overwrite: bool = False,
     all_columns: bool = False,
 ) -> None:
-    """Write a spectrum as an x1d, a stack as an x1dints, in the layout of the pipeline.
+    """Write a spectrum as an x1d or a stack as an x1dints, in the layout of the pipeline.
 
     Parameters
     ----------
     extraction : Extraction
-        The spectrum or stack.
+        Spectrum or stack of integrations to write.
     path : str or path-like
-        The file to write.
+        Path of the file to write.
     overwrite : bool
         Whether an existing file may be replaced.
     all_columns : bool
-        Whether to write columns that the extraction does not have, filled with NaN. The data models
-        of the pipeline do not open a table without them; specutils and this package do.
+        Whether to write also the columns of an x1d that the extraction does not have, filled with
+        NaN. The data models of the pipeline cannot open a table without these columns; specutils
+        and this package can.
 
     Raises
     ------
@@ -66,9 +67,10 @@ def write_x1d(
 
     Notes
     -----
-    The data models of the pipeline read a table with an unsigned column *by position*, so that the
-    DQ of a table that lacks columns would silently become a variance. In such a table DQ is
-    therefore a signed integer: the models then compare the names of the columns, and raise.
+    The data models of the pipeline identify the columns of a table with an unsigned column *by
+    position*. In a table that lacks columns, they would silently read DQ as a variance. In such a
+    table DQ is therefore written as a signed integer, so that the data models compare the names of
+    the columns and raise an error.
     """
     if all_columns:
         extraction = _with_all_columns(extraction)
@@ -93,7 +95,7 @@ def _with_all_columns(extraction: Extraction) -> Extraction:
 def _primary_hdu(extraction: Extraction, filename: str) -> fits.PrimaryHDU:
     header = without_structure(extraction.header)
     stack = extraction.is_stack
-    if not extraction.keywords_source:  # a merged header, from the JWST reader of specutils
+    if not extraction.keywords_source:  # header merged by specutils' JWST reader
         for name in CARD_COMMENTS:
             if name != "DETECTOR":
                 header.remove(name, ignore_missing=True)
@@ -110,7 +112,7 @@ def _primary_hdu(extraction: Extraction, filename: str) -> fits.PrimaryHDU:
 
 
 def _reference_name(provenance: Provenance, key: str) -> str:
-    """Return the name of a reference file as the pipeline writes it to the header."""
+    """Return the name of a reference file in the form that the pipeline writes to the header."""
     record = (provenance["references"] or {}).get(key)
     name = record.get("filename") if isinstance(record, Mapping) else record
     if not name:
@@ -133,7 +135,7 @@ def _table_hdus(extraction: Extraction) -> list[fits.BinTableHDU]:
         if name == "DQ":
             form = "J"
             if complete:
-                options["bzero"] = 1 << 31  # unsigned integers in FITS
+                options["bzero"] = 1 << 31  # FITS stores unsigned integers with this offset
             else:
                 values = values.astype(np.uint32).view(np.int32)
         if stack:
@@ -165,7 +167,7 @@ def _table_hdus(extraction: Extraction) -> list[fits.BinTableHDU]:
 
 
 def _time_column(extraction: Extraction, name: str) -> fits.Column:
-    """Return INT_NUM, SEGMENT or a time of each integration."""
+    """Make the column INT_NUM, SEGMENT or a time column, with a value for each integration."""
     form, unit = (TIMES_BEFORE | TIMES_AFTER)[name]
     number = len(extraction.columns["WAVELENGTH"])
     values: NDArray[Any]
@@ -181,7 +183,7 @@ def _time_column(extraction: Extraction, name: str) -> fits.Column:
 
 
 def _keywords(extraction: Extraction) -> dict[str, Any]:
-    """Return the cards of the extension, with the times if it is a single integration."""
+    """Return the cards of the extension, including the times of a single integration."""
     cards = dict(extraction.keywords)
     if not cards:
         cards = {
@@ -203,7 +205,7 @@ def _keywords(extraction: Extraction) -> dict[str, Any]:
 
 
 def _tree(extraction: Extraction) -> dict[str, Any]:
-    """Return the ASDF tree: the WCS, which the pipeline requires, and the provenance."""
+    """Make the ASDF tree: the WCS, which the pipeline requires, and the provenance."""
     keywords = extraction.keywords or extraction.header
     header = extraction.header
     right_ascension = keywords.get("SLIT_RA", header.get("TARG_RA", 0.0))
@@ -218,14 +220,14 @@ def _tree(extraction: Extraction) -> dict[str, Any]:
 
 
 def spectral_wcs(ra: float, dec: float, wavelength: NDArray[np.float64]) -> WCS:
-    """Return a WCS from row number to constant right ascension and declination, and wavelength.
+    """Make a WCS that transforms the row number of a spectrum to sky position and wavelength.
 
     Parameters
     ----------
     ra, dec : float
-        Coordinates (ICRS) in degrees.
+        Right ascension and declination (ICRS) in degrees, the same for all rows.
     wavelength : ndarray
-        Wavelengths in micron, shape (n_wave,).
+        Wavelength of each row in micron, shape (n_wave,).
     """
     detector = coordinate_frames.CoordinateFrame(
         naxes=1, axes_type=("SPATIAL",), axes_order=(0,), unit=(u.pix,), name="pixel_frame"
@@ -238,7 +240,8 @@ def spectral_wcs(ra: float, dec: float, wavelength: NDArray[np.float64]) -> WCS:
     )
     world = coordinate_frames.CompositeFrame([sky, spectral], name="world")
     row = np.arange(wavelength.size, dtype=float)
-    # The model keeps a reference to the array, and asdf writes the base of a view.
+    # Copy the array: the model keeps a reference to it, and of a view, asdf would write the whole
+    # base array.
     wave = np.array(wavelength, dtype=float)
     table = Tabular1D(points=row, lookup_table=wave, bounds_error=False, fill_value=None)
     transform = AxisMapping((0, 0, 0)) | Const1D(ra) & Const1D(dec) & table

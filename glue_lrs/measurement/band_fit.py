@@ -1,4 +1,8 @@
-"""Positions and widths of the sources in wavelength bands, each fitted on its own."""
+"""Joint fit of the source positions and the profile width in wavelength bands.
+
+The position of each source is free in each band. Each band has one width, which all sources share,
+and the shape of the profile is common to all bands.
+"""
 
 from __future__ import annotations
 
@@ -20,35 +24,37 @@ if TYPE_CHECKING:
 
 __all__ = ["BandFit", "assign_bands"]
 
-#: Square of the signal-to-noise ratio of the target in a band, below which bands are joined.
+#: Minimum of the squared signal-to-noise ratio of the target in a band, so that faint sources have
+#: fewer bands.
 _MIN_POWER = 150.0
 
-#: Prior of the shift of a band from the smooth trace, as a standard deviation in columns.
+#: Standard deviation, in columns, of the prior on the shift between a source in a band and its
+#: smooth trace.
 _SHIFT_PRIOR = 1.0
 
 
 def assign_bands(
     model: SourceModel, fit: SlitFit, target: int, scale: float, bands: int
 ) -> NDArray[np.intp]:
-    """Assign each fitted row to a band, with similar information and number of rows in each.
+    """Assign each fitted row to a band, so that the bands are similar in information and size.
 
     Parameters
     ----------
     model : SourceModel
-        Model with its final weights.
+        Model of the image, with the final weights of the pixels.
     fit : SlitFit
-        Converged fit.
+        Converged fit of the model.
     target : int
-        Index of the target.
+        Index of the target among the sources of the fit.
     scale : float
-        Factor of all errors.
+        Factor that multiplies all errors.
     bands : int
         Maximum number of bands.
 
     Returns
     -------
     ndarray of int
-        Number of the band of each row, ascending from 0.
+        Index of the band to which each row belongs, counted from 0.
     """
     linear, rows = fit.linear, model.slit.rows.size
     information = linear.curvature[:, target, target]
@@ -63,21 +69,24 @@ def assign_bands(
 
 @dataclass(frozen=True, eq=False)
 class BandFit:
-    """Shift and width of each band; fluxes and background of the rows are eliminated.
+    """Shifts of the sources and width of the profile in each band.
+
+    The flux of each source and the background are free in each row and are eliminated.
 
     Parameters
     ----------
     shift, shift_error : ndarray
-        Shift of each source from its smooth trace in columns and its standard deviation, shape
-        (source, band).
+        Shift of each source from its smooth trace and the 1-sigma error of the shift, both in
+        columns, shape (source, band).
     log_core : ndarray
-        Logarithm of the width of the core in columns, shape (band,).
+        Natural logarithm of the core width in columns, shape (band,).
     terms : ndarray
-        Shape of the profile, common to all bands: see `Measurement.shape_terms`.
+        Shape parameters of the profile, common to all bands: see `Measurement.shape_terms`.
     covariance : ndarray
-        Covariance of the logarithm of the width and the terms, shape (band, 1 + p, 1 + p).
+        Covariance matrix of `log_core` and the p `terms` in each band, shape
+        (band, 1 + p, 1 + p).
     rows, wavelength : ndarray
-        Weighted mean row of each band and the wavelength there in micron, shape (band,).
+        Weighted mean row of each band and the wavelength in micron at this row, shape (band,).
     """
 
     shift: Array
@@ -99,7 +108,7 @@ class BandFit:
         model, fit, target, scale
             As for `assign_bands`.
         band : ndarray of int
-            Band of each row.
+            Index of the band to which each row belongs.
         """
         slit, parameters = model.slit, fit.parameters
         number, bands = parameters.shift.size, int(band.max()) + 1
@@ -149,7 +158,11 @@ class BandFit:
 
 
 def _tangent(number: int, band: NDArray[np.intp]) -> Array:
-    """Derivative of the parameters of each row (shifts, width, terms) by those of the bands."""
+    """Return the derivatives of the profile parameters in each row by the fitted parameters.
+
+    The parameters in a row are the shift of each source, the width and the shape terms. The fitted
+    parameters are the shifts and the width in each band, and the common shape terms.
+    """
     bands, rows = int(band.max()) + 1, np.arange(band.size)
     size = (number + 1) * bands + SHAPES
     tangent = np.zeros((band.size, number + 1 + SHAPES, size))

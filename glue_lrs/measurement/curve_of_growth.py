@@ -1,6 +1,6 @@
 """Curve of growth: flux and signal to noise versus aperture width, with contamination notes.
 
-All fluxes come from `glue_lrs.Extract1D`, with one run for each width.
+All fluxes are extracted with the `glue_lrs.Extract1D` operator, which is run once for each width.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ __all__ = ["BANDS", "CurveOfGrowth", "curve_of_growth", "measure_with_growth", "
 #: Default wavelength bands in micron.
 BANDS = ((4.5, 6.0), (6.0, 8.0), (8.0, 10.0), (10.0, 12.0), (12.0, 14.0))
 
-#: Distance to a trace, in units of the FWHM, within which a region is contaminated: a Gaussian has
-#: 4e-4 of its light beyond.
+#: Distance to a trace, in units of the FWHM, within which a region counts as contaminated. A
+#: Gaussian has a fraction of 4e-4 of its flux beyond this distance.
 _CLEAR = 1.5
 
-#: Fraction of the rows of a band that must have lost no pixel for the other rows to be excluded.
+#: Rows with lost pixels are excluded from a band if at least this fraction of its rows is without
+#: lost pixels.
 _ENOUGH = 0.2
 
 
@@ -62,30 +63,32 @@ class CurveOfGrowth:
     wavelength : ndarray
         Mean wavelength of the rows of each band in micron, shape (band,).
     flux, flux_error : ndarray
-        Mean flux in the aperture and its standard deviation, in `unit`, without aperture
-        correction; shape (band, width).
+        Mean flux in the aperture over the rows of a band, and its 1-sigma error, in `unit`, without
+        aperture correction; shape (band, width).
     correction : ndarray
         Aperture correction, shape (band, width).
     correction_source : str
         Origin of the correction: ``"measured profile"``, or the name of the APCORR table.
     snr : ndarray
-        Signal to noise of all rows of the band together (square root of the sum of squares),
-        shape (band, width). The signal is that of the measured profile, which is smoother than the
-        flux; the noise is that of the extraction, including the background's.
+        Signal-to-noise ratio of all rows in the band together (the square root of the sum of
+        squares over rows), shape (band, width). The signal is computed from the measured profile,
+        because it is smoother than the extracted flux. The noise is the error of the extracted
+        flux, including the error of the background.
     fwhm : ndarray
         FWHM of the source in columns in each band, shape (band,).
     unit : str
         Unit of the flux.
     best_width : ndarray
-        Width with the best signal to noise in each band, shape (band,).
+        Width in columns with the best signal to noise in each band, shape (band,).
     best : float
-        Best width for all bands together.
+        Width in columns with the best signal to noise on average over the bands.
     free_width : float
-        Largest width at which the aperture touches no other source, negative trace or image edge.
+        Largest width in columns at which the aperture touches no other source, negative trace or
+        image edge.
     rows : ndarray
         Number of rows used in each band, shape (band,).
     notes : tuple of str
-        Warnings that were issued.
+        Texts of the warnings that were issued.
     """
 
     label: str
@@ -107,26 +110,29 @@ class CurveOfGrowth:
 
     @property
     def corrected(self) -> Array:
-        """Corrected flux, shape (band, width): constant over width without contamination."""
+        """Aperture-corrected flux, shape (band, width).
+
+        It does not depend on the width if there is no contamination.
+        """
         return self.flux * self.correction
 
     def snr_at(self, width: float) -> Array:
-        """Signal to noise at a width relative to that at the best width, in each band."""
+        """Return signal to noise at a width divided by the best signal to noise, in each band."""
         return np.array(
             [np.interp(width, self.widths, line) / np.nanmax(line) for line in self.snr]
         )
 
     @cached_property
     def table(self) -> QTable:
-        """One row per band and width."""
+        """Table with one row per band and width."""
         return growth_table(self)
 
     def report(self) -> str:
-        """Text with all results, for people."""
+        """Format all results as text for a reader."""
         return growth_report(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers, ready for JSON; None where a number is not known."""
+        """Return all numbers as a dictionary for JSON; unknown numbers are None."""
         return growth_dict(self)
 
     def __repr__(self) -> str:
@@ -147,18 +153,19 @@ def curve_of_growth(
     Parameters
     ----------
     image : SlitImage or `~specutils.Spectrum`
-        The image; the extracted values of a stack are averaged over its integrations.
+        Image to extract; for a stack of integrations, the extracted values are averaged over the
+        integrations.
     measurement : Measurement, optional
-        Measurement of the image; by default it is made by `measure`.
+        Result of `measure` for this image; by default the image is measured.
     widths : array_like, optional
-        Widths in columns, at least 1; by default from 2 to the largest that fits on the image, in
-        steps of 0.5.
+        Widths in columns, at least 1; by default in steps of 0.5 from 2 to the largest width that
+        fits on the image, at most 30.
     bands : sequence of (float, float)
         Limits of the bands in micron. Bands without rows are omitted.
     background : Background, optional
-        Background to subtract; None: nothing is subtracted.
+        Background to subtract. If None, nothing is subtracted.
     aperture_correction : ApertureCorrection, optional
-        Table of corrections; by default they come from the measured profile.
+        Table of corrections; by default the corrections are computed from the measured profile.
 
     Returns
     -------
@@ -172,18 +179,19 @@ def curve_of_growth(
     LRSError
         If a width is less than 1, or no band has any rows.
     CorrectionError
-        If the table belongs to another subarray.
+        If the correction table is for a different subarray than the image.
 
     Warns
     -----
     LRSWarning
-        If background regions touch the source, another trace or the edge of the image.
+        If background regions touch the source, another trace or the edge of the image, or the
+        aperture with the best signal to noise touches another trace or the edge.
 
     Notes
     -----
-    All widths use the same rows. Rows that lost a pixel of the widest uncontaminated aperture are
-    excluded if enough rows of the band remain; otherwise all rows are used, and the lost light is
-    missing from the flux.
+    All widths use the same rows. Rows with a lost (bad) pixel in the widest uncontaminated aperture
+    are excluded if enough rows of the band remain; otherwise all rows are used, and the flux on the
+    lost pixels is missing from the result.
     """
     image = SlitImage.from_any(image)
     if measurement is None:
@@ -255,11 +263,11 @@ def measure_with_growth(
     Parameters
     ----------
     image : SlitImage or `~specutils.Spectrum`
-        The image.
+        Image to measure.
     background : Background, "auto" or None
-        Background to subtract for the curve of growth. ``"auto"``: none if the header says that the
-        background is subtracted (S_BKDSUB is COMPLETE), otherwise the mean in the regions of
-        `Measurement.background`.
+        Background to subtract for the curve of growth. With ``"auto"``, nothing is subtracted if
+        the background was subtracted before (S_BKDSUB is COMPLETE in the header); otherwise the
+        mean in the regions of `Measurement.background` is subtracted.
     aperture_correction, widths
         As for `curve_of_growth`.
     **kwargs
@@ -268,9 +276,9 @@ def measure_with_growth(
     Returns
     -------
     (Measurement, CurveOfGrowth, Background or None)
-        Measurement, curve of growth, and the background that was subtracted. Both have the methods
-        ``report()`` for text and ``to_dict()`` for JSON;
-        `glue_lrs.plotting.measurement.plot_measurement` plots them.
+        Measurement, curve of growth, and the background that was subtracted. The measurement and
+        the curve of growth have methods ``report()`` for text and ``to_dict()`` for JSON, and are
+        plotted by `glue_lrs.plotting.measurement.plot_measurement`.
 
     Raises
     ------
@@ -302,13 +310,14 @@ def region_notes(measurement: Measurement, background: Background) -> list[str]:
     measurement : Measurement
         Traces and widths of the sources.
     background : Background
-        The regions.
+        Background whose regions are checked.
 
     Returns
     -------
     list of str
-        One note for each finding. A region touches a trace if it comes closer than 1.5 FWHM, and
-        the edge if it extends beyond the columns that hold data.
+        A note for each trace or edge that a region touches. A region touches a trace if it comes
+        closer than 1.5 FWHM to the trace, and it touches the edge if it extends beyond the columns
+        that hold data.
     """
     wave = measurement.wavelength
     known = np.flatnonzero(np.isfinite(wave))
@@ -340,7 +349,7 @@ def region_notes(measurement: Measurement, background: Background) -> list[str]:
 
 
 def _width_notes(free: float, best: float) -> list[str]:
-    """Note an aperture of best signal to noise that is wider than the uncontaminated one."""
+    """Return a note if the aperture with the best signal to noise is contaminated."""
     if free >= best:
         return []
     return [
@@ -351,17 +360,17 @@ def _width_notes(free: float, best: float) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _RowValues:
-    """Extracted values of each width and row of the image, shape (width, row)."""
+    """Extracted values for each aperture width and each row of the image, shape (width, row)."""
 
     flux: Array
     error: Array
-    model_flux: Array  # of the fitted source alone
-    lost: Array  # fraction of the aperture
+    model_flux: Array  # flux extracted from the noise-free model of the target
+    lost: Array  # fraction of the aperture that consists of lost pixels
 
 
 @dataclass(frozen=True, eq=False)
 class _Band:
-    """Values of a band for each width, shape (width,)."""
+    """Values in a wavelength band for each aperture width, shape (width,)."""
 
     limits: tuple[float, float]
     wavelength: float
@@ -380,10 +389,10 @@ class _Band:
         limits: tuple[float, float],
         reference: int,
     ) -> _Band | None:
-        """Average the rows of a band; None if it has no rows.
+        """Average the rows in a band; return None if there are no usable rows.
 
-        `total` is the flux of the fitted source in each row, `reference` the index of the width
-        whose lost pixels count.
+        `total` is the total flux of the fitted source in each row. Rows with lost pixels in the
+        aperture whose width has the index `reference` are excluded if possible.
         """
         low, high = limits
         inside = (measurement.wavelength >= low) & (measurement.wavelength < high)
@@ -410,8 +419,8 @@ class _Band:
 def _extract_widths(
     image: SlitImage, measurement: Measurement, widths: Array, background: Background | None
 ) -> _RowValues:
-    """Extract the image, and the fitted source alone, with each width."""
-    image = replace(image, wcs_source=None)  # the edges are given: no WCS is needed
+    """Extract the image and the model of the target with each aperture width."""
+    image = replace(image, wcs_source=None)  # the aperture edges are explicit: no WCS is needed
     source = _source_image(image, measurement)
     number = image.shape[0]
     has_wavelength = np.isfinite(np.asarray(image.wavelength, dtype=float)).any(axis=1)
@@ -419,7 +428,7 @@ def _extract_widths(
     for width in widths:
         extract = Extract1D(aperture=measurement.box(float(width)), background=background)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LRSWarning)  # the curve has notes for all widths
+            warnings.simplefilter("ignore", LRSWarning)  # the caller warns once for all widths
             extraction = extract.run(image)
             model = Extract1D(aperture=extract.aperture).run(source)
         rows = _image_rows(extraction, has_wavelength)
@@ -433,20 +442,20 @@ def _extract_widths(
 
 
 def _free_width(measurement: Measurement) -> float:
-    """Largest width at which the aperture on the target touches no other trace and no edge."""
+    """Return the largest width at which the target's aperture touches no other trace or edge."""
     first, last = measurement.columns
     trace = measurement.trace
     room = min(float(np.nanmin(trace)) - (first - 0.5), (last + 0.5) - float(np.nanmax(trace)))
     fwhm = float(measurement.point_spread.core.max()) * FWHM
     for other in measurement.others:
         distance = float(np.nanmin(np.abs(other.trace - trace)))
-        # The sources of a blend share the distance between them.
+        # For blended sources, the aperture may extend to half the distance between the sources.
         room = min(room, max(distance - _CLEAR * fwhm, distance / 2.0))
     return max(2.0 * room, 1.0)
 
 
 def _check_widths(widths: ArrayLike | None, measurement: Measurement) -> Array:
-    """Sorted widths, or the default ones."""
+    """Check and sort the widths, or return the default widths if they are None."""
     first, last = measurement.columns
     if widths is None:
         trace = measurement.trace
@@ -459,7 +468,7 @@ def _check_widths(widths: ArrayLike | None, measurement: Measurement) -> Array:
 
 
 def _source_image(image: SlitImage, measurement: Measurement) -> SlitImage:
-    """Image of the fitted target alone, without noise and without bad pixels."""
+    """Make an image of the fitted target alone, without noise and bad pixels."""
     target = measurement.target
     return replace(
         image,
@@ -476,7 +485,7 @@ def _source_image(image: SlitImage, measurement: Measurement) -> SlitImage:
 
 
 def _smooth_flux(source: DetectedSource) -> Array:
-    """Flux of a source in each row, smoothed according to its noise."""
+    """Smooth the flux of a source along the rows, according to its errors."""
     flux = np.full(source.flux.shape, np.nan)
     known = np.isfinite(source.flux)
     flux[known] = smooth_flux(source.flux[known], source.flux_error[known] ** 2)
@@ -484,7 +493,7 @@ def _smooth_flux(source: DetectedSource) -> Array:
 
 
 def _image_rows(extraction: Extraction, has_wavelength: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Rows of the image that an extraction has; those without a wavelength are not in it."""
+    """Return the image rows of the extracted values; rows without a wavelength are left out."""
     first = int(extraction.keywords["EXTRYSTR"]) - 1
     last = int(extraction.keywords["EXTRYSTP"])
     number = extraction.wavelength.size
@@ -496,7 +505,10 @@ def _image_rows(extraction: Extraction, has_wavelength: NDArray[np.bool_]) -> ND
 def _in_rows(
     values: NDArray[Any], rows: NDArray[np.intp], number: int, error: bool = False
 ) -> Array:
-    """Place a column of an extraction in the rows of the image; average a stack (or its errors)."""
+    """Assign extracted values to the image rows, NaN elsewhere; average a stack of integrations.
+
+    Errors are averaged in quadrature and divided by the number of integrations.
+    """
     placed = np.full(number, np.nan)
     if values.ndim == 2:
         count = np.isfinite(values).sum(axis=0)
@@ -508,7 +520,10 @@ def _in_rows(
 
 
 def _maximum(widths: Array, values: Array) -> float:
-    """Width of the maximum, from a parabola through the highest point and its neighbours."""
+    """Return the width at which `values` peaks: the vertex of a parabola through three points.
+
+    The points are the highest one and its two neighbours.
+    """
     top = int(np.nanargmax(values))
     if top in (0, widths.size - 1):
         return float(widths[top])

@@ -18,15 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ["background_model", "integration_shifts"]
 
-#: Pixels of a block of integrations that are read at once.
+#: Maximum number of pixels that are read at once.
 _BLOCK_PIXELS = 1 << 20
 
-#: Outlier limit in standard deviations, and as a fraction of the light, which a shift changes.
+#: A pixel is an outlier if its residual exceeds a number of standard deviations (first value) plus
+#: a fraction of the source model (second value). The fraction is allowed because a shift of the
+#: source causes residuals in proportion to its flux.
 _OUTLIER, _OUTLIER_FRACTION = 6.0, 0.1
 
 
 def background_model(linear: LinearFit, number: int) -> Array:
-    """Fitted background of each pixel, of a fit with `number` sources."""
+    """Return the fitted background in each pixel.
+
+    The first `number` components of the linear fit are the sources.
+    """
     light = np.einsum("rcs,sr->rc", linear.basis[..., :number], linear.flux)
     return linear.model - light
 
@@ -34,27 +39,28 @@ def background_model(linear: LinearFit, number: int) -> Array:
 def integration_shifts(
     image: SlitImage, model: SourceModel, fit: SlitFit, correlation: float
 ) -> tuple[Array, Array]:
-    """Common shift of all sources in each integration from the mean, and its standard deviation.
+    """Measure the common shift of all sources in each integration relative to the mean image.
 
-    The shift is one Gauss-Newton step from the fit of the mean, with flux and background of each
-    row eliminated. The model replaces bad pixels. The error of the flat field is the same in all
-    integrations and does not contribute.
+    The shift is one Gauss-Newton step from the fit of the mean image, in which the fluxes and the
+    background of each row are free. Bad pixels are replaced by the model. The flat-field error is
+    the same in all integrations and does not contribute to the errors.
 
     Parameters
     ----------
     image : SlitImage
-        The stack.
+        Stack of integrations to measure.
     model : SourceModel
-        Model of the mean with its final weights.
+        Model of the mean image, with the final weights of the pixels.
     fit : SlitFit
-        Converged fit of the mean.
+        Converged fit of the mean image.
     correlation : float
-        Factor of the errors due to correlated noise.
+        Factor by which correlated noise increases the errors.
 
     Returns
     -------
     (ndarray, ndarray)
-        Shifts and errors in columns, shape (integration,); NaN for an integration without data.
+        Shifts and their 1-sigma errors in columns, shape (integration,). They are NaN for an
+        integration without data.
     """
     slit, linear = model.slit, fit.linear
     geometry = fit.parameters.geometry(slit)
@@ -102,9 +108,10 @@ def integration_shifts(
 
 
 def _without_background(light: Array, basis: Array, weighted: Array, weight: Array) -> Array:
-    """Component of an image that is orthogonal to the background of each row.
+    """Return the component of the image `light` that is orthogonal to the background in each row.
 
-    The last two terms of `basis` are the background; `weighted` is its weighted transpose.
+    The last two components of `basis` are the background; `weighted` is the transpose of `basis`
+    times the weights.
     """
     background = basis[..., -2:]
     normal = np.swapaxes(background * weight[..., np.newaxis], 1, 2) @ background

@@ -1,4 +1,4 @@
-"""Measurement of the sources in an image: the fit of `glue_lrs.fitting` and its evaluation."""
+"""Measurement of the sources in an image by a fit from `glue_lrs.fitting`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["aperture_at_source", "measure"]
 
-#: Fraction of the brightest source's flux that the target must have in a blend, and that it must
-#: have not to be reported as fainter than another source.
+#: Minimum flux of a target in a blend, as a fraction of the flux of the brightest source in the
+#: blend (first value). A note is added if the target has less than the second value times the flux
+#: of the brightest source on the slit.
 _MIN_TARGET, _MIN_BRIGHTEST = 0.3, 0.5
 
 
@@ -45,29 +46,31 @@ def measure(
     integrations: bool = True,
     pixel_scale: float = PIXEL_SCALE,
 ) -> Measurement:
-    """Find the sources of an image and measure their positions and widths.
+    """Find the sources in an image and measure their positions and widths.
 
     Parameters
     ----------
     image : SlitImage or `~specutils.Spectrum`
-        An s2d, a cal (its trace may be curved), or a stack, whose mean is measured.
+        Image to measure: an s2d, a cal (the trace may be curved), or a stack of integrations, of
+        which the mean is measured.
     bands : int
-        Maximum number of wavelength bands in which centroid and width are measured; a faint source
-        has fewer.
+        Maximum number of wavelength bands in which centroid and width are measured. A faint source
+        has fewer bands.
     max_sources : int
         Maximum number of sources and negative traces.
     tolerance : float
-        Difference between the header's and the measured position in columns above which a note is
-        added; three standard deviations of a faint source are tolerated as well.
+        Largest accepted difference in columns between the header's position and the measured
+        position. A note is added if the difference is larger, and larger than three times its
+        error.
     integrations : bool
-        Whether the shift of each integration of a stack is measured.
+        Whether the shift of the sources is measured in each integration of a stack.
     pixel_scale : float
         Width of a column in arcsec.
 
     Returns
     -------
     Measurement
-        Sources, traces, width.
+        Sources, traces, widths and notes.
 
     Raises
     ------
@@ -94,15 +97,15 @@ def aperture_at_source(image: SlitImage | Spectrum, width: float) -> Aperture:
     Parameters
     ----------
     image : SlitImage or `~specutils.Spectrum`
-        The image; its source is measured by `measure`.
+        Image whose source is measured with `measure`.
     width : float
         Width of the aperture in columns, at least 1.
 
     Returns
     -------
     Aperture
-        Edges along the trace, in the columns of this image: to be used without a source position
-        (``use_source_posn=False``).
+        Aperture whose edges follow the measured trace. The edges are in columns of this image, so
+        the aperture must be used with ``use_source_posn=False``.
 
     Raises
     ------
@@ -117,16 +120,16 @@ def aperture_at_source(image: SlitImage | Spectrum, width: float) -> Aperture:
 
 
 class _Evaluation:
-    """Evaluates a converged fit: order of the sources, errors, bands, mean profile, notes.
+    """Evaluation of a converged fit: sorts the sources, computes errors, bands, profile and notes.
 
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image that was fitted.
     model : SourceModel
-        Model with its final weights.
+        Model of the image, with the final weights of the pixels.
     fit : SlitFit
-        Converged fit.
+        Converged fit of the model.
     tolerance : float
         See `measure`.
     """
@@ -139,7 +142,7 @@ class _Evaluation:
         self.correlation = correlation(model, fit)
         self.chi2 = fit.linear.chi2 / fit.linear.freedom
         significant = self.chi2 > 1.0 + 5.0 * math.sqrt(2.0 / fit.linear.freedom)
-        #: Factor of all errors.
+        #: Factor that multiplies all errors.
         self.scale = self.correlation * (math.sqrt(self.chi2) if significant else 1.0)
         self.covariance = fit.covariance * self.scale**2
         self.traces = fit.parameters.geometry(self.slit).traces
@@ -150,7 +153,7 @@ class _Evaluation:
         self.notes: list[str] = []
 
     def measurement(self, bands: int, integrations: bool) -> Measurement:
-        """Assemble the measurement."""
+        """Return the measurement; `bands` and `integrations` are those of `measure`."""
         slit, parameters = self.slit, self.fit.parameters
         order = self._order()
         target = order[0]
@@ -200,7 +203,7 @@ class _Evaluation:
         return replace(measurement, notes=tuple(self.notes + _notes(measurement)))
 
     def _source(self, s: int, target: int, bands: BandFit) -> DetectedSource:
-        """Position and flux of one source."""
+        """Return the position and flux of the source with index `s`."""
         slit, linear = self.slit, self.fit.linear
         kind: Literal["target", "source", "negative"] = "source"
         if s == target:
@@ -232,7 +235,10 @@ class _Evaluation:
         )
 
     def _trace_errors(self, s: int) -> Array:
-        """Error of a trace in each fitted row, and at the reference row as the last element."""
+        """Return the error of the trace of source `s` in each fitted row.
+
+        The last value is the error at the reference row.
+        """
         slit, basis = self.slit, self.trace_basis
         number = self.fit.parameters.shift.size
         reference = np.array([[float(np.interp(slit.reference, slit.rows, b)) for b in basis.T]])
@@ -244,13 +250,13 @@ class _Evaluation:
         return np.sqrt(np.einsum("ri,ij,rj->r", jacobian, self.covariance, jacobian))
 
     def _sign(self, s: int) -> float:
-        """Sign of the flux of a source over all rows."""
+        """Return the sign of the weighted sum of the flux of source `s` over all rows."""
         linear = self.fit.linear
         weight = np.abs(linear.smooth[s]) / np.maximum(linear.flux_variance[s], 1e-300)
         return float(np.sign((linear.flux[s] * weight).sum()))
 
     def _order(self) -> list[int]:
-        """Indices of the sources: the target, then the others by brightness."""
+        """Return the indices of the sources: first the target, then the others by brightness."""
         shift, strength = self.fit.parameters.shift, self.fit.linear.strength
         order = sorted(range(shift.size), key=lambda s: -strength[s])
         positive = [s for s in order if self._sign(s) > 0]
@@ -265,7 +271,7 @@ class _Evaluation:
             distance = np.abs(shift - self.expected.column)
             candidates = [s for s in positive if distance[s] < typical_width(self.slit)]
             if candidates:
-                # The nearest source of a blend, but not a faint companion of the intended one.
+                # In a blend, the nearest source is the target unless it is a faint companion.
                 limit = _MIN_TARGET * strength[candidates[0]]
                 bright = [s for s in candidates if strength[s] > limit]
                 target = min(bright, key=lambda s: distance[s])
@@ -274,13 +280,16 @@ class _Evaluation:
         return [target, *(s for s in order if s != target)]
 
     def _in_all_rows(self, values: Array) -> Array:
-        """Place values of the fitted rows in all rows of the image, NaN in the others."""
+        """Return values for all rows of the image, NaN in rows that were not fitted."""
         placed = np.full(self.image.shape[0], np.nan)
         placed[self.slit.rows] = values
         return placed
 
     def _profile(self, trace: Array) -> tuple[Array, Array, Array]:
-        """Mean cross-dispersion profile: columns at the reference row, flux, error."""
+        """Average the cross-dispersion profiles of all rows, shifted along the trace.
+
+        Return the columns at the reference row, the mean profile and its error.
+        """
         slit, linear, variance = self.slit, self.fit.linear, self.model.variance
         light = linear.model - background_model(linear, len(self.traces))
         clean = np.where(self.model.good, slit.data - linear.model, 0.0) + light
@@ -289,7 +298,8 @@ class _Evaluation:
         row_weight = 1.0 / np.median(variance, axis=1)
         total, power, norm = (np.zeros(slit.columns.size) for _ in range(3))
         for r in range(slit.rows.size):
-            # The straightened row; the model replaces bad pixels, which have no weight.
+            # Shift the row so that the trace becomes straight. In `clean` the model replaces bad
+            # pixels; columns that consist mostly of bad pixels are not used.
             at = slit.columns + shift[r]
             values = np.interp(at, slit.columns, clean[r], left=np.nan, right=np.nan)
             known = np.interp(at, slit.columns, good[r], left=0, right=0)
@@ -306,14 +316,13 @@ class _Evaluation:
 
 
 def _notes(measurement: Measurement) -> list[str]:
-    """Findings on position, width and blends."""
+    """Return notes about an unexpected position or width and about blends."""
     notes = []
     expected, offset = measurement.expected, measurement.offset
     if expected is not None and offset is not None and not measurement.agrees:
         notes.append(
             f"the source is {offset:+.2f} columns ({offset * measurement.pixel_scale:+.3f} arcsec) "
-            f"from where the header puts it (column {expected.column:.2f}): use_source_posn would "
-            "move the aperture there"
+            f"from where the header puts it (column {expected.column:.2f})"
         )
     ratio, error = measurement.width_ratio
     if abs(ratio - 1.0) > max(0.15, 5.0 * error):

@@ -1,6 +1,6 @@
 """Result of a measurement: sources along the slit, their traces and their width.
 
-`glue_lrs.fitting.source_search` describes the fit.
+The fit is described in `glue_lrs.fitting.source_search`.
 """
 
 from __future__ import annotations
@@ -38,40 +38,46 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectedSource", "Measurement"]
 
-#: Total width of the background regions, in columns, below which they come closer to the sources.
+#: Minimum total width of the background regions in columns. Narrower regions are extended towards
+#: the sources.
 _MIN_BACKGROUND = 6.0
 
-#: Margin in columns at the ends of a region: the polynomial of the trace is good to 0.002 column.
+#: Margin in columns at the ends of a background region. It covers the error of the polynomial that
+#: represents the trace, 0.002 columns.
 _MARGIN = 0.01
 
-#: Accuracy in columns of the polynomial through a trace.
+#: Maximum difference in columns between a trace and the polynomial that represents it.
 _TRACE_ACCURACY = 2e-3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DetectedSource:
-    """A source along the slit, or the negative trace of one.
+    """A source along the slit, or the negative trace of a source in the subtracted nod.
 
     Parameters
     ----------
     kind : {"target", "source", "negative"}
-        The target is the source at the header's position, or otherwise the brightest.
+        The target is the source at the header's position, or the brightest source if there is none
+        at this position.
     column, column_error : float
-        Column at the reference row, `Measurement.row`, and its standard deviation.
+        Column of the source at the reference row, `Measurement.row`, and its 1-sigma error.
     flux_ratio, flux_ratio_error : float
-        Ratio to the flux of the target, over all wavelengths; negative for a negative trace.
+        Flux over all wavelengths divided by the target's flux, and the 1-sigma error of the ratio.
+        The ratio is negative for a negative trace.
     snr : float
-        Signal to noise of all rows together.
+        Signal-to-noise ratio of all rows together.
     trace : ndarray
-        Column in each row of the image, shape (row,), NaN in rows without a wavelength.
+        Column of the source in each row of the image, shape (row,), NaN in rows without a
+        wavelength.
     trace_error : ndarray
-        Its standard deviation.
+        1-sigma error of `trace`.
     centroid, centroid_error : ndarray
-        Column measured in each band of `Measurement.bands`, and its standard deviation.
+        Column measured in each band of `Measurement.bands`, and its 1-sigma error.
     flux : ndarray
-        Fitted flux in each row, a sum over columns in the unit of the image; not smoothed.
+        Fitted flux in each row, not smoothed: the sum of the profile over columns, in the unit of
+        the image.
     flux_error : ndarray
-        Its standard deviation.
+        1-sigma error of `flux`.
     """
 
     kind: Literal["target", "source", "negative"]
@@ -89,7 +95,7 @@ class DetectedSource:
 
     @property
     def negative(self) -> bool:
-        """Whether it is a negative trace."""
+        """Whether this is a negative trace."""
         return self.kind == "negative"
 
 
@@ -106,53 +112,56 @@ class Measurement:
     columns : (int, int)
         First and last column that hold data.
     sources : tuple of DetectedSource
-        The target first, then by brightness.
+        The target first, then the other sources in order of decreasing brightness.
     row : int
         Reference row, at which columns are given.
     row_wavelength : float
-        Its wavelength in micron.
+        Wavelength at the reference row in micron.
     wavelength : ndarray
-        Wavelength of each row in micron, shape (row,), NaN in rows without one.
+        Wavelength of each row in micron, shape (row,), NaN in rows without a wavelength.
     curve : ndarray
-        Trace by the WCS minus its column at the reference row; shape (row,).
+        Column of the WCS trace in each row minus its column at the reference row, shape (row,).
     expected : SourcePosition, optional
-        Position of the target by the header.
+        Position of the target according to the header.
     why_not : str, optional
-        Reason why that is not known.
+        Reason why the header's position is not known.
     tolerance : float
-        Difference of the two positions in columns above which it is reported.
+        Largest difference in columns between the measured position and the header's at which the
+        two agree.
     bands : ndarray
-        Mean wavelength of each band in micron, shape (band,), descending like the rows.
+        Mean wavelength of each band in micron, shape (band,), descending with increasing row.
     band_rows : ndarray
-        Mean row of each band, fractional.
+        Mean row of each band (a float).
     fwhm, fwhm_error : ndarray
         Full width at half maximum in each band in arcsec, without the broadening by the pixel, and
-        its standard deviation.
+        its 1-sigma error.
     width_terms : ndarray
-        Logarithm of (core / expected core): coefficients of a polynomial in (wavelength - 8.5) / 4,
-        constant term first.
+        Coefficients of the polynomial in (wavelength - 8.5) / 4 for the logarithm of the core width
+        over the expected core width, constant term first.
     shape_terms : ndarray
-        Kurtosis of the core and the wings of `DiffractionProfile`.
+        Kurtosis of the core, followed by the wing terms of `DiffractionProfile`.
     covariance : ndarray
-        Covariance of `width_terms` and `shape_terms` together.
+        Covariance matrix of `width_terms` followed by `shape_terms`.
     bend : float
-        Departure of the trace from that of the WCS, peak to peak in columns; 0 if it is not
-        significant.
+        Peak-to-peak deviation of the trace from the curve of the WCS in columns; 0 if the deviation
+        is not significant.
     profile_column, profile, profile_error : ndarray
-        Mean cross-dispersion profile of all rows versus the column at the reference row,
-        background subtracted, in the unit of the image, and its standard deviation.
+        Columns at the reference row, the mean cross-dispersion profile of all rows at these
+        columns, and the 1-sigma error of the profile. The background is subtracted; the unit is
+        that of the image.
     rejected : int
-        Number of pixels that were rejected as outliers, in addition to flagged ones.
+        Number of pixels that were rejected as outliers, not counting the flagged pixels.
     chi2 : float
         Reduced chi-square of the fit.
     noise_factor : float
-        Factor that all errors include because the noise is correlated between pixels (as after
-        resampling) or the residuals exceed their errors; 1 where neither is significant.
+        Factor by which all errors are increased because the noise is correlated between pixels (as
+        after resampling) or the residuals are larger than the pixel errors; 1 if neither effect is
+        significant.
     pixel_scale : float
         Width of a column in arcsec.
     shift, shift_error : ndarray, optional
-        Displacement of the sources in each integration of a stack from the mean in columns, and its
-        standard deviation.
+        Displacement of the sources in each integration of a stack relative to the mean image, and
+        its 1-sigma error, in columns.
     notes : tuple of str
         Findings that the user should know.
     """
@@ -189,7 +198,7 @@ class Measurement:
 
     @property
     def target(self) -> DetectedSource:
-        """The source at the header's position, or otherwise the brightest."""
+        """The source at the header's position, or else the brightest source."""
         return self.sources[0]
 
     @property
@@ -204,7 +213,7 @@ class Measurement:
 
     @property
     def column_error(self) -> float:
-        """Its standard deviation."""
+        """1-sigma error of `column`."""
         return self.target.column_error
 
     @property
@@ -214,12 +223,12 @@ class Measurement:
 
     @property
     def offset(self) -> float | None:
-        """Column of the target minus that by the header; None if that is not known."""
+        """Measured column of the target minus the header's; None if the header has none."""
         return None if self.expected is None else self.column - self.expected.column
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the offset is within the tolerance or three standard deviations."""
+        """Whether the offset is within the tolerance or within three times its error."""
         if self.offset is None:
             return None
         return abs(self.offset) <= max(self.tolerance, 3.0 * self.column_error)
@@ -234,7 +243,7 @@ class Measurement:
         )
 
     def width(self, wavelength: ArrayLike) -> tuple[Array, Array]:
-        """Measured FWHM as a smooth function of the wavelength, and its standard deviation.
+        """Evaluate the measured FWHM, a smooth function of the wavelength, and its error.
 
         Parameters
         ----------
@@ -244,7 +253,7 @@ class Measurement:
         Returns
         -------
         (ndarray, ndarray)
-            FWHM in arcsec and its standard deviation, both of the shape of `wavelength`.
+            FWHM in arcsec and its 1-sigma error, both with the shape of `wavelength`.
         """
         wave = np.atleast_1d(np.asarray(wavelength, dtype=float))
         log_core = width_basis(wave) @ self.width_terms + np.log(
@@ -258,7 +267,7 @@ class Measurement:
 
     @property
     def width_ratio(self) -> tuple[float, float]:
-        """Mean ratio of the FWHM to the expected one over the bands, and its standard deviation."""
+        """Weighted mean over the bands of measured FWHM / expected FWHM, and its 1-sigma error."""
         good = np.isfinite(self.fwhm) & (self.fwhm_error > 0)
         expected = expected_fwhm(self.bands[good])
         weight = (expected / self.fwhm_error[good]) ** 2
@@ -270,20 +279,20 @@ class Measurement:
         source: DetectedSource | None = None,
         independent_var: Literal["pixel", "wavelength"] = "pixel",
     ) -> tuple[tuple[float, ...], str]:
-        """Fit a polynomial to a trace, good to 0.002 column where five orders suffice.
+        """Fit a polynomial of degree 5 or less to a trace, accurate to 0.002 columns if possible.
 
         Parameters
         ----------
         source : DetectedSource, optional
-            Source of the trace; by default the target.
+            Source whose trace is fitted; by default the target.
         independent_var : {"pixel", "wavelength"}
             Variable of the polynomial: the row, or the wavelength in micron.
 
         Returns
         -------
         (tuple of float, str)
-            Coefficients, constant term first, and `independent_var`. A constant trace has one
-            coefficient.
+            Coefficients, constant term first, and `independent_var`. There is only one coefficient
+            for a constant trace.
         """
         trace = (source or self.target).trace
         rows = np.flatnonzero(np.isfinite(trace))
@@ -297,7 +306,7 @@ class Measurement:
         return tuple(coefficients.tolist()), independent_var
 
     def box(self, width: float) -> Aperture:
-        """Aperture of constant width, centred on the trace of the target.
+        """Make an aperture of constant width that is centred on the target's trace.
 
         Parameters
         ----------
@@ -313,12 +322,12 @@ class Measurement:
         )
 
     def tapered(self, n: float = 3.0, *, order: int = 1) -> Aperture:
-        """Aperture of n times the measured FWHM, centred on the trace of the target.
+        """Make an aperture that is n times the measured FWHM wide, centred on the target's trace.
 
         Parameters
         ----------
         n : float
-            Width in units of the FWHM.
+            Width of the aperture in units of the FWHM.
         order : int
             Degree of the polynomial in wavelength that represents the width.
         """
@@ -336,12 +345,12 @@ class Measurement:
         )
 
     def clear_regions(self, distance: float = 2.5, least: float = 2.0) -> tuple[Array, ...]:
-        """Column ranges that are free of sources, negative traces and the image edge.
+        """Find the column ranges that keep clear of sources, negative traces and the image edge.
 
         Parameters
         ----------
         distance : float
-            Distance to every source and negative trace, in units of the FWHM at the longest
+            Minimum distance to every source and negative trace, in units of the FWHM at the longest
             wavelength.
         least : float
             Minimum width of a range in columns.
@@ -349,7 +358,7 @@ class Measurement:
         Returns
         -------
         tuple of ndarray
-            Lower and upper edge of each range, at the reference row.
+            Lower and upper edge of each range at the reference row.
         """
         widest = float(np.max(self.point_spread.core)) * FWHM
         curve = self.trace - self.column
@@ -373,23 +382,23 @@ class Measurement:
         independent_var: Literal["pixel", "wavelength"] = "pixel",
         **kwargs: Any,
     ) -> Background | None:
-        """Background in the columns that are free of sources: see `clear_regions`.
+        """Make a background from the columns that are free of sources: see `clear_regions`.
 
         Parameters
         ----------
         distance : float, optional
-            As for `clear_regions`. By default 2.5, and less, down to 1.6, if that gives fewer than
-            six columns.
+            As for `clear_regions`. The default is 2.5, but it is reduced to 2 and then to 1.6 if
+            there are fewer than six free columns.
         independent_var : {"pixel", "wavelength"}
-            Variable of the polynomials of the edges. A reference has a common one for the aperture
-            and the background; that of `tapered` is the wavelength.
+            Independent variable of the polynomials for the edges. In an EXTRACT1D reference file it
+            must be the same for the aperture and the background; `tapered` uses the wavelength.
         **kwargs
             Other parameters of `Background`, such as ``bkg_fit``.
 
         Returns
         -------
         Background or None
-            None if there are no such columns.
+            None if there are no free columns.
         """
         regions: tuple[Array, ...] = ()
         for keep in (2.5, 2.0, 1.6) if distance is None else (distance,):
@@ -406,17 +415,17 @@ class Measurement:
         return Background(bkg_coeff=edges, independent_var=variable, **kwargs)  # type: ignore[arg-type]
 
     def model(self, *which: DetectedSource) -> Array:
-        """Fitted image of sources, by default of all, without background.
+        """Compute the fitted image of the sources without background.
 
         Parameters
         ----------
         *which : DetectedSource
-            The sources.
+            Sources to include; by default all.
 
         Returns
         -------
         ndarray
-            Shape (row, column), 0 in rows without a wavelength.
+            Image of shape (row, column), 0 in rows without a wavelength.
         """
         image = np.zeros(self.shape)
         known = np.flatnonzero(np.isfinite(self.wavelength))
@@ -430,20 +439,20 @@ class Measurement:
 
     @cached_property
     def table(self) -> QTable:
-        """One row per band: wavelength, row, centroid of the target, FWHM, expected FWHM."""
+        """Table with wavelength, row, target centroid, FWHM and expected FWHM of each band."""
         return band_table(self)
 
     @cached_property
     def source_table(self) -> QTable:
-        """One row per source: kind, column, flux ratio, signal to noise."""
+        """Table with kind, column, flux ratio and signal-to-noise ratio of each source."""
         return source_table(self)
 
     def report(self) -> str:
-        """Text with all results, for people."""
+        """Format all results as text for a reader."""
         return measurement_report(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers, ready for JSON; None where a number is not known."""
+        """Return all numbers as a dictionary for JSON; unknown numbers are None."""
         return measurement_dict(self)
 
     def __repr__(self) -> str:
@@ -452,6 +461,6 @@ class Measurement:
 
 
 def _finite(values: Array) -> tuple[NDArray[np.intp], Array]:
-    """Indices and values of the finite elements."""
+    """Return the indices of the finite values, and these values."""
     known = np.flatnonzero(np.isfinite(values))
     return known, values[known]

@@ -1,4 +1,4 @@
-"""Text, tables and dictionaries of a measurement and of a curve of growth."""
+"""Reports, tables and dictionaries from a measurement or a curve of growth."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def plus_minus(value: float, error: float) -> str:
-    """Format a value and its error with two digits of the error."""
+    """Format a value and its error, rounded to two significant digits of the error."""
     if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
         return f"{value:.3f}"
     digits = int(np.clip(1 - math.floor(math.log10(error)), 0, 6))
@@ -38,7 +38,7 @@ def plus_minus(value: float, error: float) -> str:
 
 
 def plain(value: float | list[Any] | NDArray[Any] | None) -> Any:
-    """Convert numbers and arrays for JSON: lists of floats, None for NaN and infinity."""
+    """Convert a number or array to floats or lists of floats for JSON; NaN and infinity to None."""
     if value is None:
         return None
     if isinstance(value, np.ndarray):
@@ -49,7 +49,7 @@ def plain(value: float | list[Any] | NDArray[Any] | None) -> Any:
 
 
 def band_table(measurement: Measurement) -> QTable:
-    """Table with one row per band: see `Measurement.table`."""
+    """Make a table with one row per band: see `Measurement.table`."""
     target = measurement.target
     return QTable(
         {
@@ -65,7 +65,7 @@ def band_table(measurement: Measurement) -> QTable:
 
 
 def source_table(measurement: Measurement) -> QTable:
-    """Table with one row per source: see `Measurement.source_table`."""
+    """Make a table with one row per source: see `Measurement.source_table`."""
     sources = measurement.sources
     return QTable(
         {
@@ -80,7 +80,7 @@ def source_table(measurement: Measurement) -> QTable:
 
 
 def measurement_report(measurement: Measurement) -> str:
-    """Text for people: see `Measurement.report`."""
+    """Format a measurement as text: see `Measurement.report`."""
     m = measurement
     lines = [m.label, f"sources (columns at row {m.row}, {m.row_wavelength:.2f} um):"]
     for source in m.sources:
@@ -120,7 +120,7 @@ def measurement_report(measurement: Measurement) -> str:
 
 
 def _position_line(m: Measurement) -> str:
-    """Comparison of the measured position with the header's."""
+    """Return the line of the report that compares the measured position with the header's."""
     if m.expected is None or m.offset is None:
         return f"header's position: not known ({m.why_not})"
     return (
@@ -132,7 +132,7 @@ def _position_line(m: Measurement) -> str:
 
 
 def measurement_dict(measurement: Measurement) -> dict[str, Any]:
-    """Dictionary for JSON: see `Measurement.to_dict`."""
+    """Convert a measurement to a dictionary for JSON: see `Measurement.to_dict`."""
     m = measurement
     ratio, ratio_error = m.width_ratio
     profile = m.point_spread
@@ -175,7 +175,7 @@ def measurement_dict(measurement: Measurement) -> dict[str, Any]:
 
 
 def _source_dict(source: DetectedSource) -> dict[str, Any]:
-    """Dictionary of one source for JSON."""
+    """Convert a source to a dictionary for JSON."""
     numbers = (
         "column", "column_error", "flux_ratio", "flux_ratio_error", "snr", "centroid",
         "centroid_error",
@@ -184,7 +184,7 @@ def _source_dict(source: DetectedSource) -> dict[str, Any]:
 
 
 def growth_table(curve: CurveOfGrowth) -> QTable:
-    """Table with one row per band and width: see `CurveOfGrowth.table`."""
+    """Make a table with one row per band and width: see `CurveOfGrowth.table`."""
     bands, widths = curve.flux.shape
     unit = u.Unit(curve.unit)
     return QTable(
@@ -201,7 +201,7 @@ def growth_table(curve: CurveOfGrowth) -> QTable:
 
 
 def growth_report(curve: CurveOfGrowth) -> str:
-    """Text for people: see `CurveOfGrowth.report`."""
+    """Format a curve of growth as text: see `CurveOfGrowth.report`."""
     lines = [
         f"aperture of best signal to noise: {curve.best:.1f} columns "
         f"(correction: {curve.correction_source})",
@@ -221,7 +221,7 @@ def growth_report(curve: CurveOfGrowth) -> str:
 
 
 def growth_dict(curve: CurveOfGrowth) -> dict[str, Any]:
-    """Dictionary for JSON: see `CurveOfGrowth.to_dict`."""
+    """Convert a curve of growth to a dictionary for JSON: see `CurveOfGrowth.to_dict`."""
     arrays = ("wavelength", "flux", "flux_error", "correction", "snr", "fwhm", "best_width")
     return {
         "image": curve.label,

@@ -1,4 +1,4 @@
-"""Figures of images, spectra, measurements and fits."""
+"""Functions that draw images, spectra, measurements and fits with Matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saving of figures."""
+"""Function that saves figures to files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def save(
     Parameters
     ----------
     figure : `~matplotlib.figure.Figure`
-        The figure.
+        Figure to save.
     path : str or path-like
-        The file; its suffix determines the format: PNG, PDF, SVG and others.
+        Path of the file to write. Its suffix determines the format: PNG, PDF, SVG and others.
     overwrite : bool
         Whether an existing file may be replaced.
     dpi : float
@@ -34,7 +34,7 @@ def save(
     Raises
     ------
     WriteError
-        If the file exists, its suffix is not that of an image format, or it cannot be written.
+        If the file exists, its suffix is not known to Matplotlib, or it cannot be written.
     """
     known = figure.canvas.get_supported_filetypes()
     if Path(path).suffix.lstrip(".").lower() not in known:

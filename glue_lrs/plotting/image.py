@@ -1,7 +1,7 @@
-"""Figures of an image with its aperture: the image, cuts across the slit, tapered widths.
+"""Functions that draw an image with its aperture, cuts across the slit, and tapered widths.
 
-Functions draw on Matplotlib objects and return them; pyplot is not used. Those with an ``ax`` draw
-into it, those with a ``figure`` fill it; without one they make a new figure.
+The functions draw into the given axes or figure and return it. If none is given, they make a new
+figure, without pyplot.
 """
 
 from __future__ import annotations
@@ -73,34 +73,34 @@ def plot_image(
     rows: Sequence[int] = (),
     legend: bool = True,
 ) -> Axes:
-    """Draw the image with the aperture, the background regions and the bounding box.
+    """Draw an image with the aperture, the background regions and the bounding box.
 
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image to draw.
     extract : Extract1D, optional
-        The operator whose aperture and background regions are drawn at their positions on this
-        image.
+        `Extract1D` operator whose aperture and background regions are drawn at the positions that
+        they have on this image.
     integration : int
-        Integration of a stack, from 0.
+        Index of the integration of a stack, counted from 0.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw into.
     rows : sequence of int
-        Rows to mark, such as those of cuts.
+        Rows to mark with a line, such as the rows of cuts.
     legend : bool
         Whether to add a legend.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Columns along x, rows along y, wavelengths on the right; surface brightness on an asinh
-        scale.
+        Axes with columns along x, rows along y, and wavelengths on the right. The surface
+        brightness has an asinh scale.
 
     Raises
     ------
     LRSError
-        If there is no such integration, or the aperture does not fit the image.
+        If the integration does not exist, or the aperture has no pixel on the image.
     """
     ax = axes_or_new(ax, (4.5, 8.0))
     data = _data_plane(image, integration)
@@ -137,25 +137,25 @@ def plot_image(
 def draw_plane(
     ax: Axes, image: SlitImage, plane: Floats, bad: NDArray[np.bool_], **options: Any
 ) -> tuple[AxesImage, list[Artist]]:
-    """Draw the displayed part of a plane and mark bad pixels.
+    """Draw the part of an array of pixel values around the bounding box, and mark bad pixels.
 
     Parameters
     ----------
     ax : `~matplotlib.axes.Axes`
         Axes to draw into.
     image : SlitImage
-        The image that the plane belongs to.
+        Image to which the pixels belong; it provides the bounding box.
     plane : ndarray
-        Values, of the shape of the image.
+        Pixel values to draw, with the shape of the image.
     bad : ndarray of bool
-        Pixels to mark.
+        Mask of the pixels to mark.
     **options
-        Keyword arguments of `~matplotlib.axes.Axes.imshow`: colours and their scale.
+        Keyword arguments of `~matplotlib.axes.Axes.imshow` for the colours and their scale.
 
     Returns
     -------
     `~matplotlib.image.AxesImage`, list of `~matplotlib.artist.Artist`
-        The drawn plane, and the legend handle of bad pixels if there are any.
+        The drawn pixel values, and the legend handle for bad pixels if there are any.
     """
     part = rows, columns = _displayed_part(image)
     geometry: dict[str, Any] = {
@@ -174,7 +174,7 @@ def draw_plane(
 
 
 def wavelength_axis(ax: Axes, image: SlitImage) -> None:
-    """Add an axis on the right with integer wavelengths in micron, thinned to avoid overlap."""
+    """Add an axis on the right with whole wavelengths in micron, leaving out overlapping labels."""
     displayed, _ = _displayed_part(image)
     bottom, top = displayed.start, displayed.stop - 1
     wave = _row_wavelength(image)
@@ -195,7 +195,7 @@ def wavelength_axis(ax: Axes, image: SlitImage) -> None:
 
 
 def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> list[Artist]:
-    """Draw the edges of aperture and background regions; return the legend handles."""
+    """Draw the edges of the aperture and the background regions; return the legend handles."""
     regions = _regions(image, extract)
     rows = regions.rows
     handles: list[Artist] = [Line2D([], [], color=APERTURE_STYLE, lw=1.6, label="aperture")]
@@ -217,7 +217,7 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> list[Artist
 
 
 def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
-    """Displayed rows and columns: the bounding box with a margin."""
+    """Return the rows and columns to display: the bounding box with a margin."""
     (left, right), (bottom, top) = image.bounding_box
     rows, columns = image.shape
     return (
@@ -227,7 +227,7 @@ def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
 
 
 def _asinh_norm(data: Floats) -> AsinhNorm:
-    """Asinh stretch: linear within the noise, logarithmic beyond, for both signs."""
+    """Return an asinh colour scale: linear within the noise, logarithmic beyond, for both signs."""
     finite = data[np.isfinite(data)]
     if finite.size == 0:
         return AsinhNorm(1.0, -1.0, 1.0)
@@ -251,20 +251,21 @@ def plot_cut(
     ax: Axes | None = None,
     label: bool = True,
 ) -> Axes:
-    """Draw one row of the image, a cut across the slit, with aperture and background regions.
+    """Draw one row of an image, a cut across the slit, with aperture and background regions.
 
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image from which the row is taken.
     row : int
-        The row.
+        Row to draw.
     extract : Extract1D, optional
-        The operator whose regions are shaded.
+        `Extract1D` operator whose aperture and background regions are shaded.
     extraction : Extraction, optional
-        Its result; the background is drawn as a horizontal line across the aperture.
+        Result of the extraction from `image`. Its background is drawn as a horizontal line across
+        the aperture.
     integration : int
-        Integration of a stack, from 0.
+        Index of the integration of a stack, counted from 0.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw into.
     label : bool
@@ -273,12 +274,12 @@ def plot_cut(
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Columns along x, surface brightness along y, with the errors of the image.
+        Axes with columns along x and surface brightness, with the errors of the pixels, along y.
 
     Raises
     ------
     LRSError
-        If there is no such row or integration, or the aperture does not fit the image.
+        If the row or integration does not exist, or the aperture has no pixel on the image.
     """
     ax = axes_or_new(ax, (6.0, 3.0))
     if not 0 <= row < image.shape[0]:
@@ -319,7 +320,7 @@ def plot_cut(
 
 
 def representative_rows(image: SlitImage, extract: Extract1D | None) -> list[int]:
-    """Return rows for cuts: at 1/8, 1/2 and 7/8 of the rows of the aperture or the image."""
+    """Return rows for cuts, at 1/8, 1/2 and 7/8 of the aperture's rows or else the image's rows."""
     if extract is not None:
         rows = _regions(image, extract).rows
     else:
@@ -330,7 +331,7 @@ def representative_rows(image: SlitImage, extract: Extract1D | None) -> list[int
 
 
 def _shade_regions(ax: Axes, regions: _Regions, row: int) -> list[Artist]:
-    """Shade the columns of aperture and background in a row; return the legend handles."""
+    """Shade the columns of the aperture and the background in a row; return legend handles."""
     handles: list[Artist] = []
     for edges, colour, label in (
         (regions.aperture, APERTURE_STYLE, "aperture"),
@@ -345,7 +346,7 @@ def _shade_regions(ax: Axes, regions: _Regions, row: int) -> list[Artist]:
 
 
 def _set_cut_limits(ax: Axes, values: Floats, error: Floats) -> None:
-    """Set limits that hold all error bars, with room below for the markers of bad pixels."""
+    """Set y limits that include all error bars and leave room below for bad-pixel markers."""
     ends = np.concatenate([values - error, values + error])
     ends = ends[np.isfinite(ends)]
     if ends.size:
@@ -359,7 +360,7 @@ def _set_cut_limits(ax: Axes, values: Floats, error: Floats) -> None:
 def _background_level(
     extraction: Extraction | None, image: SlitImage, row: int, integration: int
 ) -> float | None:
-    """Background of an extraction in the row of its spectrum closest in wavelength."""
+    """Return the background of an extraction at the wavelength closest to that of an image row."""
     if extraction is None:
         return None
     values = column_and_error(extraction, "BACKGROUND", integration)[0]
@@ -381,7 +382,7 @@ def plot_width(
     factor: float = 1.5,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a FWHM over wavelength, and the polynomial that a tapered aperture follows.
+    """Draw the FWHM versus wavelength, and the polynomial for the width of a tapered aperture.
 
     Parameters
     ----------
@@ -390,10 +391,10 @@ def plot_width(
     fwhm : array_like
         FWHM at these wavelengths in arcsec.
     line : sequence of float
-        Coefficients, constant term first, of the half width of the aperture in pixels as a
-        polynomial of the wavelength in micron.
+        Coefficients, constant term first, of the polynomial in wavelength (micron) that gives the
+        half width of the aperture in pixels.
     pixel_scale : float
-        Arcsec per pixel.
+        Width of a pixel in arcsec.
     factor : float
         Half width of the aperture in units of the FWHM.
     ax : `~matplotlib.axes.Axes`, optional
@@ -402,7 +403,8 @@ def plot_width(
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Half widths in pixels along y, the FWHM in arcsec on the right.
+        Axes with wavelength along x, half widths in pixels along y, and the FWHM in arcsec on the
+        right.
     """
     ax = axes_or_new(ax, (6.5, 4.2))
     wave = np.asarray(wavelength, dtype=float)
@@ -431,7 +433,7 @@ def plot_width(
 
 
 def _data_plane(image: SlitImage, integration: int) -> Floats:
-    """Data of one integration, bad pixels NaN."""
+    """Return the data of an integration, with bad pixels set to NaN."""
     index = _plane_index(image, integration)
     data = np.array(image.data[index], dtype=float)
     data[lost_pixels(image, index)] = np.nan
@@ -466,19 +468,19 @@ def _plane_index(image: SlitImage, integration: int) -> int | EllipsisType:
 
 
 def _row_wavelength(image: SlitImage) -> Floats:
-    """Mean wavelength of each row, shape (row,); NaN where no pixel has one."""
+    """Return the mean wavelength of each row, shape (row,); NaN in rows without a wavelength."""
     return _nanmean(np.asarray(image.wavelength, dtype=float))
 
 
 def _nanmean(values: Floats) -> Floats:
-    """`numpy.nanmean` of each row, without a warning for rows of NaN."""
+    """Compute `numpy.nanmean` along each row, without a warning for rows of NaN."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nansum(values, axis=1) / known.sum(axis=1))
 
 
 class _Regions(NamedTuple):
-    """Positions of the lower and upper edges of all regions in every row."""
+    """Lower and upper edges of the aperture and background regions in every row, and the trace."""
 
     aperture: list[tuple[Floats, Floats]]
     background: list[tuple[Floats, Floats]]
@@ -489,7 +491,7 @@ class _Regions(NamedTuple):
 
 def _regions(image: SlitImage, extract: Extract1D) -> _Regions:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LRSWarning)  # the extraction issues them
+        warnings.simplefilter("ignore", LRSWarning)  # the extraction issues these warnings
         placement = extract.place(image)
         weights = extract.aperture.weights(image.wavelength, placement.trace, placement.offset)
         aperture = extract.aperture.regions(image.wavelength, placement.trace, placement.offset)
@@ -521,14 +523,15 @@ def _regions(image: SlitImage, extract: Extract1D) -> _Regions:
 
 
 def _edges(limits: Limits, rows: int) -> tuple[Floats, Floats]:
-    """Positions of the two edges in every row: half a pixel outside the inclusive limits."""
+    """Return the positions of both edges in every row, half a pixel outside the pixel limits."""
     edges = []
     for limit, half in zip(limits, (-0.5, 0.5), strict=True):
         values = np.broadcast_to(
             np.asarray(limit, dtype=float), np.broadcast_shapes(np.shape(limit), (rows, 1))
         )
         if values.shape[1] > 1:
-            # A polynomial of the wavelength of each pixel: evaluate it at the pixel on the edge.
+            # The limit is a polynomial in wavelength, with a value for each pixel: take the value
+            # at the pixel on the edge.
             edge = np.nan_to_num(np.round(_nanmean(values)))
             column = np.clip(edge, 0, values.shape[1] - 1).astype(int)
             values = np.take_along_axis(values, column[:, np.newaxis], axis=1)

@@ -1,7 +1,7 @@
-"""Figures of a measurement: spatial profile, trace and FWHM over wavelength, curve of growth.
+"""Functions that draw a measurement: spatial profile, trace, FWHM, curve of growth.
 
-Functions draw on Matplotlib objects and return them; pyplot is not used. Those with an ``ax`` draw
-into it, those with a ``figure`` fill it; without one they make a new figure.
+The functions draw into the given axes or figure and return it. If none is given, they make a new
+figure, without pyplot.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
     "plot_trace",
 ]
 
-#: Minimum S/N of the bands whose flux is drawn: below it the curve of growth is noise.
+#: Minimum S/N of a band for its curve of growth to be drawn; other bands show only noise.
 _MIN_SNR = 10.0
 
 
@@ -62,20 +62,21 @@ def plot_measurement(
     Parameters
     ----------
     measurement : Measurement
-        The measurement.
+        Measurement to draw.
     growth : CurveOfGrowth, optional
-        The curve of growth.
+        Curve of growth to draw.
     background : Background, optional
-        Regions to shade in the profile.
+        Background whose regions are shaded in the profile.
     figure : `~matplotlib.figure.Figure` or SubFigure, optional
         Figure to fill.
     title : str, optional
-        Title.
+        Title of the figure.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        Three panels, or five with the curve of growth; one more for the integrations of a stack.
+        Figure with three panels, or five panels with a curve of growth. A stack has another panel
+        for the shifts of the integrations.
     """
     stack = measurement.shift is not None
     rows = [["profile", "profile"], ["trace", "width"]]
@@ -105,16 +106,16 @@ def plot_profile(
     Parameters
     ----------
     measurement : Measurement
-        The measurement.
+        Measurement that holds the profile and the sources.
     background : Background, optional
-        Regions to shade, at their columns in the reference row.
+        Background whose regions are shaded, at their columns in the reference row.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw into.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Columns in the reference row along x, brightness along y on an asinh scale.
+        Axes with columns in the reference row along x, and brightness on an asinh scale along y.
     """
     ax = axes_or_new(ax, (8.0, 3.6))
     column, profile, error = (
@@ -161,14 +162,14 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     measurement : Measurement
-        The measurement.
+        Measurement that holds the trace.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw into.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Wavelength along x, column along y.
+        Axes with wavelength along x and column along y.
     """
     ax = axes_or_new(ax, (6.0, 3.6))
     target = measurement.target
@@ -199,19 +200,19 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_fwhm(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
-    """Draw the FWHM in each band, the smooth fit to it, and the expected FWHM of LRS.
+    """Draw the FWHM in each band, the smooth fit, and the expected FWHM of LRS.
 
     Parameters
     ----------
     measurement : Measurement
-        The measurement.
+        Measurement that holds the FWHM.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw into.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Wavelength along x, FWHM in arcsec along y, in columns on the right.
+        Axes with wavelength along x, FWHM in arcsec along y, and FWHM in columns on the right.
     """
     ax = axes_or_new(ax, (6.0, 3.6))
     wave, _ = _sorted(measurement.wavelength)
@@ -246,23 +247,23 @@ def plot_growth(
     axes: tuple[Axes, Axes] | None = None,
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """Draw the curve of growth: flux and S/N against the width of the aperture.
+    """Draw the curve of growth: flux and S/N versus the width of the aperture.
 
     Parameters
     ----------
     growth : CurveOfGrowth
-        The curve of growth.
+        Curve of growth to draw.
     axes : (`~matplotlib.axes.Axes`, `~matplotlib.axes.Axes`), optional
-        Axes to draw into.
+        Axes for the flux and for the S/N.
     figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        Figure to fill if there are no axes.
+        Figure to fill if no axes are given.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        Left: flux relative to the corrected flux at the optimum width, as extracted (dashed) and
-        times the aperture correction (solid). Right: S/N relative to the maximum of each band, with
-        a marker at the width of the maximum.
+        Figure with two panels. The left panel shows the flux as extracted (dashed) and times the
+        aperture correction (solid), relative to the corrected flux at the best width. The right
+        panel shows the S/N relative to the maximum in each band, with a marker at the best width.
     """
     if axes is None:
         axes = tuple(figure_or_new(figure, (11.0, 4.0)).subplots(1, 2))
@@ -305,19 +306,20 @@ def plot_growth(
 
 
 def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
-    """Draw the shift of each integration of a stack.
+    """Draw the shift of the sources in each integration of a stack.
 
     Parameters
     ----------
     measurement : Measurement
-        The measurement of a stack.
+        Measurement of a stack, which holds the shifts.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw into.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Number of the integration, from 1, along x; shift from the mean in columns along y.
+        Axes with the number of the integration, counted from 1, along x, and the shift relative to
+        the mean image in columns along y.
 
     Raises
     ------
@@ -340,14 +342,14 @@ def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Ax
 
 
 def _sorted(wavelength: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Finite wavelengths in ascending order, and their rows."""
+    """Return the finite wavelengths in ascending order, and their rows."""
     known = np.flatnonzero(np.isfinite(wavelength))
     order = known[np.argsort(wavelength[known], kind="stable")]
     return wavelength[order], order
 
 
 def _regions(measurement: Measurement, background: Background) -> list[tuple[float, float]]:
-    """Edges of the background regions at the reference row."""
+    """Return the lower and upper edge of each background region at the reference row."""
     at = float(measurement.row)
     if background.independent_var == "wavelength":
         at = measurement.row_wavelength

@@ -1,6 +1,7 @@
-"""Figures of an optimal extraction: traces, residual with rejected pixels, spatial profile.
+"""Functions that draw an optimal extraction: traces, residual, rejected pixels, spatial profile.
 
-Functions draw on Matplotlib objects and return them; pyplot is not used.
+The functions draw into the given axes or figure and return it. If none is given, they make a new
+figure, without pyplot.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_model_profile", "plot_optimal", "plot_residual"]
 
-#: Range of the colours of the residual in standard deviations.
+#: Largest residual, in standard deviations, on the colour scale.
 _SIGMAS = 5.0
-#: Wavelengths in micron at which the profile is drawn, and their colours.
+#: Wavelengths in micron at which the profile is drawn, and the colours of the curves.
 _PROFILES = {5.0: BLUE, 7.5: GREEN, 10.0: ORANGE, 12.0: VERMILION}
 
 
@@ -51,18 +52,18 @@ def plot_optimal(
     Parameters
     ----------
     result : OptimalResult
-        The result of ``extract.fit(image)``.
+        Result of ``extract.fit(image)``.
     integration : int
-        Integration of a stack, from 0.
+        Index of the integration of a stack, counted from 0.
     figure : `~matplotlib.figure.Figure`, optional
         Figure to fill.
     title : str, optional
-        Title; the name of the image by default.
+        Title of the figure; by default the name of the image.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        The figure.
+        Figure with the image and the residual on the left, and spectrum and profile on the right.
     """
     image = result.image
     figure = figure_or_new(figure, (16.0, 8.0))
@@ -96,14 +97,14 @@ def _draw_traces(ax: Axes, result: OptimalResult, integration: int) -> None:
 def plot_residual(
     result: OptimalResult, *, integration: int = 0, ax: Axes | None = None, legend: bool = True
 ) -> Axes:
-    """Draw data minus model in standard deviations, and the rejected pixels.
+    """Draw data minus model in standard deviations, and mark the rejected pixels.
 
     Parameters
     ----------
     result : OptimalResult
-        The result of ``extract.fit(image)``.
+        Result of ``extract.fit(image)``.
     integration : int
-        Integration of a stack, from 0.
+        Index of the integration of a stack, counted from 0.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw into.
     legend : bool
@@ -112,7 +113,7 @@ def plot_residual(
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Columns along x, rows along y; rejected pixels are framed.
+        Axes with columns along x and rows along y. Rejected pixels have a frame.
     """
     ax = axes_or_new(ax, (4.5, 8.0))
     residual = result.normalised_residual(integration)
@@ -143,15 +144,15 @@ def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes
     Parameters
     ----------
     result : OptimalResult
-        The result of ``extract.fit(image)``.
+        Result of ``extract.fit(image)``.
     ax : `~matplotlib.axes.Axes`, optional
         Axes to draw into.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Fraction of the flux in a pixel as a function of its distance from the source; dotted lines
-        at half the expected FWHM of LRS.
+        Axes with the distance of a pixel from the source along x and the fraction of the flux in
+        the pixel along y. Dotted lines are at half the expected FWHM of LRS.
     """
     ax = axes_or_new(ax, (6.0, 3.0))
     offset = np.arange(-8.0, 8.01, 0.05)

@@ -1,4 +1,4 @@
-"""Figure of an image with its extracted spectrum."""
+"""Figure that shows an image together with its extracted spectrum."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ def plot_product(
     Parameters
     ----------
     image : SlitImage
-        The image.
+        Image to draw.
     extract : Extract1D, optional
-        The operator whose regions are drawn.
+        `Extract1D` operator whose aperture and background regions are drawn.
     extraction : Extraction, optional
-        Its result.
+        Result of the extraction from `image`, whose spectrum is drawn.
     rows : sequence of int, optional
-        Rows of the cuts; three rows of the aperture by default.
+        Rows in which the cuts are made; by default three rows of the aperture.
     integration : int, optional
-        Integration of a stack, from 0; None for the image of the first one and the spectra of all,
-        as drawn by `plot_stack`.
+        Index of the integration of a stack, counted from 0. If None, the image of the first
+        integration is drawn, and the spectra of all integrations as by `plot_stack`.
     truth : (array_like, array_like), optional
         Wavelengths in micron and fluxes, in the unit of the spectrum, of a known spectrum to
         overplot.
     figure : `~matplotlib.figure.Figure`, optional
         Figure to fill.
     title : str, optional
-        Title; file name, product and EXP_TYPE of the image by default.
+        Title of the figure; by default file name, product and EXP_TYPE of the image.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        The figure.
+        Figure with the image, the cuts and, if `extraction` is given, the spectrum.
 
     Raises
     ------
     LRSError
-        If there is no such integration or row, or the aperture does not fit the image.
+        If the integration or a row does not exist, or the aperture has no pixel on the image.
     """
     all_integrations = extraction is not None and extraction.is_stack and integration is None
     number = 0 if integration is None else integration

@@ -1,4 +1,4 @@
-"""Figures of spectra: a single spectrum, a comparison of several, a stack of integrations."""
+"""Functions that draw a spectrum, a comparison of several spectra, or a stack of integrations."""
 
 from __future__ import annotations
 
@@ -53,26 +53,26 @@ def plot_extraction(
     Parameters
     ----------
     extraction : Extraction
-        The spectrum.
+        Spectrum or stack of integrations to draw.
     truth : (array_like, array_like), optional
         Wavelengths in micron and fluxes, in the unit of the spectrum, of a known spectrum to
         overplot.
     integration : int
-        Integration of a stack, from 0.
+        Index of the integration of a stack, counted from 0.
     figure : `~matplotlib.figure.Figure` or SubFigure, optional
         Figure to fill.
     title : str, optional
-        Title.
+        Title above the flux panel.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        Three panels: flux, background, number of pixels.
+        Figure with three panels: flux, background and number of pixels.
 
     Raises
     ------
     LRSError
-        If there is no such integration.
+        If the integration does not exist.
     """
     figure = figure_or_new(figure, (8.5, 7.0))
     panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1.3, 1)})
@@ -126,34 +126,36 @@ def plot_comparison(
     figure: Figure | SubFigure | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Overplot spectra, and draw their ratio to the first one or to a known spectrum.
+    """Overplot spectra, and draw their ratio to the first spectrum or to a known spectrum.
 
     Parameters
     ----------
     extractions : mapping of str to Extraction
-        Labels and spectra.
+        Spectra to draw, with their labels as keys.
     column : str
-        The column, drawn with errors if it has them.
+        Name of the column to draw, with errors if there are any.
     integration : int, optional
-        Integration of stacks, from 0; None for the median of their integrations.
+        Index of the integration of stacks, counted from 0. If None, the median over the
+        integrations is drawn.
     truth : (array_like, array_like), optional
-        Wavelengths in micron and fluxes, in the unit of the column, of a known spectrum; ratios are
-        relative to it.
+        Wavelengths in micron and fluxes, in the unit of the column, of a known spectrum. The ratios
+        are relative to this spectrum.
     figure : `~matplotlib.figure.Figure` or SubFigure, optional
         Figure to fill.
     title : str, optional
-        Title.
+        Title above the upper panel.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        Two panels, or one for a single spectrum without `truth`. For the ratio the divisor is
-        interpolated linearly where the wavelengths differ, and a note in the figure says so.
+        Figure with two panels, or with one panel for a single spectrum without `truth`. If the
+        wavelengths of two spectra differ, the divisor is interpolated linearly for the ratio, and a
+        note in the figure says so.
 
     Raises
     ------
     LRSError
-        If there is no spectrum, one of them has no such column, or their units differ.
+        If there is no spectrum, a spectrum lacks the column, or the units differ.
     """
     if not extractions:
         raise LRSError("nothing to draw, expected at least one spectrum")
@@ -210,7 +212,11 @@ def plot_comparison(
 def _draw_ratios(
     ax: Axes, series: Sequence[tuple[_Series, str]], name: str, divisor: tuple[Floats, Floats]
 ) -> None:
-    """Draw the ratio of series, given with their colours, to a divisor called `name`."""
+    """Draw the ratio of each series to a divisor.
+
+    `series` holds each series with its colour, `name` is the label of the divisor, and `divisor`
+    holds its wavelengths and values.
+    """
     interpolated, ratios = False, []
     for one, colour in series:
         same = np.array_equal(one.wavelength, divisor[0])
@@ -231,7 +237,7 @@ def _draw_ratios(
 
 
 def _interpolate(wave: Floats, base_wave: Floats, base: Floats) -> Floats:
-    """Interpolate linearly to other wavelengths, NaN outside."""
+    """Interpolate the values `base` linearly from `base_wave` to `wave`; NaN outside the range."""
     known = np.isfinite(base_wave) & np.isfinite(base)
     order = np.argsort(base_wave[known])
     return np.interp(wave, base_wave[known][order], base[known][order], left=np.nan, right=np.nan)
@@ -252,24 +258,25 @@ def plot_stack(
     Parameters
     ----------
     extraction : Extraction
-        Spectra of shape (integration, n_wave).
+        Stack of spectra of shape (integration, n_wave).
     column : str
-        The column.
+        Name of the column to draw.
     figure : `~matplotlib.figure.Figure` or SubFigure, optional
         Figure to fill.
     title : str, optional
-        Title.
+        Title above the median spectrum.
 
     Returns
     -------
     `~matplotlib.figure.Figure`
-        The median spectrum with the scatter of the integrations, each integration divided by it,
-        and the sum over all wavelengths.
+        Figure with three panels: the median spectrum with the scatter of the integrations, the
+        ratio of each integration to the median spectrum, and the sum over wavelength of each
+        integration.
 
     Raises
     ------
     LRSError
-        If it is not a stack, or has no such column.
+        If `extraction` is not a stack or lacks the column.
     """
     if not extraction.is_stack:
         raise LRSError("a single spectrum has no integrations to compare, expected a stack")
@@ -323,7 +330,11 @@ def _draw_variation(ax: Axes, wave: Floats, values: Floats, median: Floats) -> N
 
 
 def _draw_light_curve(ax: Axes, values: Floats) -> None:
-    """Draw the sum over wavelengths that all integrations have: a masked row must not be a dip."""
+    """Draw the sum over wavelength of each integration, relative to the median.
+
+    `values` holds only the wavelengths that are usable in all integrations, because a masked value
+    would look like a dip in the light curve.
+    """
     white = values.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = white / np.median(white)
@@ -336,7 +347,7 @@ def _draw_light_curve(ax: Axes, values: Floats) -> None:
 
 
 def _bin_edges(centres: Floats) -> Floats:
-    """Edges of bins around centres."""
+    """Return the edges of bins with these centres."""
     if centres.size == 1:
         return np.array([centres[0] - 0.01, centres[0] + 0.01])
     middle = (centres[1:] + centres[:-1]) / 2.0
@@ -349,21 +360,21 @@ def _bin_edges(centres: Floats) -> Floats:
 def column_and_error(
     extraction: Extraction, column: str, integration: int
 ) -> tuple[Floats, Floats | None, Bools]:
-    """Return a column of one integration, its error and the mask, each of shape (n_wave,).
+    """Return the values of a column, their errors and the mask, each of shape (n_wave,).
 
     Parameters
     ----------
     extraction : Extraction
-        A spectrum or a stack.
+        Spectrum or stack of integrations.
     column : str
         Name of the column.
     integration : int
-        Integration of a stack, from 0; ignored for a single spectrum.
+        Index of the integration of a stack, counted from 0; ignored for a single spectrum.
 
     Raises
     ------
     LRSError
-        If there is no such column or integration.
+        If the column or integration does not exist.
     """
     values, mask = _column(extraction, column), extraction.mask
     name = ERROR_OF.get(column.upper())
@@ -387,7 +398,7 @@ def _column(extraction: Extraction, column: str) -> Floats:
 
 
 class _Series(NamedTuple):
-    """One column over wavelength, all of shape (n_wave,)."""
+    """Wavelengths, values, errors and mask of a spectrum to draw, each of shape (n_wave,)."""
 
     wavelength: Floats
     values: Floats
@@ -396,7 +407,7 @@ class _Series(NamedTuple):
 
 
 def _series(extraction: Extraction, column: str, integration: int | None) -> _Series:
-    """Return a column of one integration, or the median of a stack for None."""
+    """Return a column from an integration, or if `integration` is None, the median of a stack."""
     if not extraction.is_stack or integration is not None:
         return _Series(
             extraction.wavelength, *column_and_error(extraction, column, integration or 0)
@@ -410,7 +421,7 @@ def _series(extraction: Extraction, column: str, integration: int | None) -> _Se
 
 @contextmanager
 def _no_nan_warnings() -> Iterator[None]:
-    """Ignore the warnings of NumPy about rows or columns of NaN."""
+    """Suppress the warnings of NumPy about rows or columns that are all NaN."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
@@ -419,7 +430,7 @@ def _no_nan_warnings() -> Iterator[None]:
 def _draw_series(
     ax: Axes, series: _Series, factor: float, colour: str, label: str | None, band: bool = True
 ) -> None:
-    """Draw a series times a factor, with a band of one standard deviation."""
+    """Draw a series times a factor, with a band of 1-sigma errors."""
     wave, values, error, mask = series
     shown = np.where(mask, np.nan, values * factor)
     ax.plot(wave, shown, color=colour, lw=1.0, label=label)
@@ -437,7 +448,11 @@ def _mark_masked(ax: Axes, wave: Floats, mask: Bools) -> None:
 
 
 def _set_limits(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
-    """Set y limits from the central 98%: the ends of the LRS range have extreme values."""
+    """Set y limits from the central 98% of the values.
+
+    Extreme values, as at the ends of the LRS wavelength range, are thus ignored. `least` is the
+    smallest half range.
+    """
     flat = np.concatenate([np.ravel(part) for part in values] or [np.zeros(0)])
     finite = flat[np.isfinite(flat)]
     if finite.size == 0:
@@ -449,14 +464,14 @@ def _set_limits(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
 
 
 def flux_scale(values: Floats, unit: str | None) -> tuple[float, str]:
-    """Return the factor and the unit for fluxes on an axis: Jy, mJy, µJy or nJy.
+    """Return the factor and the unit label with which fluxes are drawn: Jy, mJy, µJy or nJy.
 
     Parameters
     ----------
     values : ndarray
-        Values in `unit`.
+        Fluxes in `unit`.
     unit : str or None
-        Only Jy is scaled; other units have the factor 1.
+        Unit of the fluxes. If it is not Jy, the factor is 1.
     """
     if unit != "Jy":
         return 1.0, unit_label(unit)

@@ -1,4 +1,4 @@
-"""Colours, labels and axes helpers shared by all figures."""
+"""Colours, labels and helper functions for axes that all figures share."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ __all__ = [
     "unit_label",
 ]
 
-# Palette of Okabe and Ito (2008), distinguishable with every type of colour vision.
+# Colours from the palette by Okabe and Ito (2008), which can be distinguished with all types of
+# colour vision.
 ORANGE, SKY, GREEN = "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
 
-#: Colours of overplotted spectra; a reference spectrum is black and dashed.
+#: Colours of overplotted spectra. A known spectrum for comparison is drawn in black and dashed.
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#666666")
 
 APERTURE_STYLE, BACKGROUND_STYLE, BOX_STYLE, BAD_PIXEL_STYLE = VERMILION, BLUE, GREEN, PURPLE
 
-#: Facecolour of images, visible where there are no data.
+#: Background colour of images, visible where there are no data.
 NO_DATA = "#E8E8E8"
 
 #: Colour and label of each kind of source (`DetectedSource.kind`).
@@ -65,17 +66,17 @@ COLUMN_LABELS = {
 
 
 def figure_or_new(figure: Any, size: tuple[float, float]) -> Figure:
-    """Return a figure or subfigure; for None a new figure of `size` inches, unknown to pyplot."""
+    """Return `figure`, or a new figure of `size` inches, made without pyplot, if it is None."""
     return Figure(figsize=size, layout="constrained") if figure is None else figure
 
 
 def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """Return `ax`, or the axes of a new figure of `size` inches."""
+    """Return `ax`, or the axes of a new figure of `size` inches if it is None."""
     return figure_or_new(None, size).subplots() if ax is None else ax
 
 
 def legend_above(ax: Axes, handles: Sequence[Artist]) -> None:
-    """Add a legend above an image, which has no free space inside."""
+    """Add a legend above the axes, because an image leaves no free space inside."""
     ax.legend(
         handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False,
         fontsize="small", handlelength=1.6, columnspacing=1.0, borderaxespad=0.2,
@@ -83,7 +84,7 @@ def legend_above(ax: Axes, handles: Sequence[Artist]) -> None:
 
 
 def legend_below(ax: Axes, handles: Sequence[Artist]) -> None:
-    """Add a legend below the axis label, if there are handles."""
+    """Add a legend below the axis label, unless there are no handles."""
     if handles:
         ax.legend(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2, frameon=False,
@@ -92,12 +93,12 @@ def legend_below(ax: Axes, handles: Sequence[Artist]) -> None:
 
 
 def plain_text(text: str) -> str:
-    r"""Escape "$", which starts mathematical text, and characters that cannot be encoded."""
+    r"""Escape "$", with which Matplotlib marks formulas, and characters that cannot be encoded."""
     return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
 
 def unit_label(unit: Any) -> str:
-    """Return a compact label of a unit; empty for None."""
+    """Return a compact label for a unit, or an empty string if it is None."""
     if unit is None:
         return ""
     text: str = u.Unit(unit).to_string()
@@ -105,16 +106,16 @@ def unit_label(unit: Any) -> str:
 
 
 def asinh_ticks(low: float, high: float, linear_width: float, gap: float = 0.15) -> list[float]:
-    """Return about five round values for an asinh axis, 0 included if it is in range.
+    """Return about five round values as ticks for an asinh axis, including 0 if it is in range.
 
     Parameters
     ----------
     low, high : float
         Limits of the axis.
     linear_width : float
-        Linear width of the scale.
+        Parameter ``linear_width`` of Matplotlib's asinh scale.
     gap : float
-        Minimum distance of two ticks as a fraction of the axis.
+        Minimum distance between two ticks as a fraction of the length of the axis.
     """
 
     def position(value: float) -> float:

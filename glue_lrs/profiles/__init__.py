@@ -1,15 +1,16 @@
-"""Spatial profiles: the fraction of a point source's light on each pixel of a row.
+"""Spatial profiles: the fraction of a point source's flux on each pixel of a row.
 
-`SpatialProfile` is the interface: a callable of offsets from the source in columns and of
-wavelengths. Three profiles have it:
+`SpatialProfile` is the interface: a callable that takes offsets from the source in columns, and
+wavelengths. Three classes implement it:
 
-* `PSFProfile`, tabulated: a PSF reference of the pipeline.
-* `GaussianProfile`, integrated over the pixels, whose width is a function of the wavelength.
-* `EmpiricalProfile`, fitted to an image (`glue_lrs.fitting`): a Gaussian with a correction that is
-  a cubic spline across the slit and a polynomial in wavelength.
+* `PSFProfile` interpolates in a table from a PSF reference file of the pipeline.
+* `GaussianProfile` is integrated over the pixels. Its width is a function of the wavelength.
+* `EmpiricalProfile` is fitted to an image (`glue_lrs.fitting`). It is a Gaussian with a correction
+  that is a cubic spline across the slit and a polynomial in wavelength.
 
-`diffraction.DiffractionProfile` is the profile that `glue_lrs.measure` fits: a core of free width
-with wings in the distance over the wavelength. It gives cumulative light rather than pixels.
+`glue_lrs.measure` fits `diffraction.DiffractionProfile`, which has a core of free width, and wings
+whose size is proportional to the wavelength. It does not implement the interface: it returns the
+cumulative flux instead of the flux on pixels.
 """
 
 from glue_lrs.profiles.base import SpatialProfile

@@ -1,4 +1,4 @@
-"""SpatialProfile: interface of profiles across the slit."""
+"""SpatialProfile: interface for profiles across the slit."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ from glue_lrs._utils.typing import Array
 
 __all__ = ["Light", "SpatialProfile", "unit"]
 
-#: A profile at given wavelengths: offsets (row, column) to fractions of the light (row, column).
+#: Type of a profile at given wavelengths: a function that takes offsets and returns fractions of
+#: the flux, both of shape (row, column).
 Light = Callable[[Array], Array]
 
 
 class SpatialProfile(ABC):
-    """Fraction of a point source's light on each pixel of a row."""
+    """Fraction of a point source's flux on each pixel of a row."""
 
     @abstractmethod
     def __call__(self, offset: Array, wavelength: Array) -> Array:
-        """Return the fraction of the light on pixels.
+        """Return the fraction of the flux on each pixel.
 
         Parameters
         ----------
         offset : ndarray
-            Columns from the source to the pixel's centre, shape (row, column); NaN gives 0.
+            Distance in columns from the source to the centre of each pixel, shape (row, column).
+            For NaN, the fraction is 0.
         wavelength : ndarray
-            Wavelength in micron of each row, shape (row,); NaN gives 0.
+            Wavelength in micron of each row, shape (row,). For NaN, the fractions are 0.
 
         Returns
         -------
         ndarray
-            Fractions, shape (row, column); their sum over all columns is 1.
+            Fractions of the flux, shape (row, column). The sum over all columns is 1 for each row.
         """
 
     def at(self, wavelength: Array) -> Light:
-        """Return the profile at given wavelengths, to be called with offsets.
+        """Return the profile at given wavelengths as a function of offsets only.
 
-        Faster than the profile itself for several offsets.
+        If the profile is evaluated for several arrays of offsets, this function is faster than the
+        profile itself.
 
         Parameters
         ----------
@@ -49,20 +52,20 @@ class SpatialProfile(ABC):
         return partial(self, wavelength=wavelength)
 
     def derivative(self, offset: Array, wavelength: Array, step: float = 0.05) -> Array:
-        """Return the derivative of the fraction in the offset, per column.
+        """Return the derivative of the fraction with respect to the offset, per column.
 
         Parameters
         ----------
         offset, wavelength : ndarray
-            As of `__call__`.
+            Offsets in columns and wavelengths in micron, as for the profile itself.
         step : float
-            Columns to each side of the difference.
+            Step in columns to each side for the numerical derivative.
         """
         light = self.at(wavelength)
         return (light(offset + step) - light(offset - step)) / (2.0 * step)
 
 
 def unit(wavelength: Array, domain: tuple[float, float]) -> Array:
-    """Return wavelengths scaled from a domain to [-1, 1], clipped at the ends."""
+    """Return wavelengths scaled from the range `domain` to [-1, 1], and clipped to this range."""
     first, last = domain
     return np.clip((2.0 * wavelength - (first + last)) / (last - first), -1.0, 1.0)

@@ -1,8 +1,9 @@
-"""DiffractionProfile: core with wings that scale with the wavelength.
+"""DiffractionProfile: a core, and wings whose size is proportional to the wavelength.
 
-The profile that `glue_lrs.measure` fits: a Gaussian core with a kurtosis, whose width is free, and
-wings that are splines in the distance over the wavelength, as diffraction scales. Both are
-integrated over the pixels.
+This is the profile that `glue_lrs.measure` fits. The core is a Gaussian with a kurtosis, and its
+width is free. The wings are splines in the ratio of the distance to the wavelength, because
+diffraction is proportional to the wavelength. Core and wings are evaluated as cumulative flux,
+whose differences between the edges of pixels are the flux on the pixels.
 """
 
 from __future__ import annotations
@@ -39,22 +40,24 @@ __all__ = [
     "wing_integral",
 ]
 
-#: Wings: number of cubic B-splines, and distance of their knots in arcsec per micron. They reach to
-#: 0.1 arcsec per micron, 1 arcsec at 10 micron.
+#: Number of cubic B-splines in the wings (first value), and distance between their knots in arcsec
+#: per micron (second value). The outermost spline is centred at 0.1 arcsec per micron, which is
+#: 1 arcsec at 10 micron.
 WING_TERMS, KNOT = 9, 0.0125
 
-#: Number of terms of the shape: the kurtosis of the core, then the light in each spline.
+#: Number of terms of the shape: the kurtosis of the core, then the flux in each wing spline.
 SHAPES = 1 + WING_TERMS
 
-#: Number of terms of the polynomial in wavelength that is the logarithm of the width over the
-#: expected one.
+#: Number of terms of a polynomial in wavelength, the width polynomial. Its value is the logarithm
+#: of the ratio of the core's width to the expected width.
 WIDTH_KNOTS = 4
 
-#: Center and scale of that polynomial's variable in micron: the range of LRS.
+#: The variable of the width polynomial is the wavelength in micron, minus the first value, divided
+#: by the second value. It is between about -1 and 1 in the range of LRS.
 _WAVE_CENTER, _WAVE_SCALE = 8.5, 4.0
 
-#: Grid on which the splines are tabulated, in arcsec per micron: linear interpolation is right to
-#: 1e-6.
+#: Grid on which the splines are tabulated, in arcsec per micron. It is so fine that linear
+#: interpolation is accurate to 1e-6.
 _WING_GRID = np.linspace(-1.0, 1.0, 4001) * KNOT * (WING_TERMS + 1.0)
 
 
@@ -63,10 +66,10 @@ _WING_GRID = np.linspace(-1.0, 1.0, 4001) * KNOT * (WING_TERMS + 1.0)
 
 @dataclass(frozen=True, eq=False)
 class DiffractionProfile:
-    """Profile across the slit: a core of free width, and wings that scale with the wavelength.
+    """Profile across the slit: a core, and wings whose size is proportional to the wavelength.
 
-    The core is a Gaussian with a kurtosis (Gram-Charlier series), the wings are splines in the
-    distance over the wavelength.
+    The core is a Gaussian with a kurtosis (Gram-Charlier series). The wings are splines in the
+    ratio of the distance to the wavelength.
 
     Parameters
     ----------
@@ -77,9 +80,9 @@ class DiffractionProfile:
     kurtosis : float
         Excess kurtosis of the core.
     wings : ndarray
-        Fraction of the light in each of the splines.
+        Fraction of the flux in each wing spline, shape (spline,).
     pixel_scale : float
-        Arcsec per column.
+        Pixel scale along the slit, in arcsec per column.
     """
 
     wavelength: Array
@@ -90,18 +93,18 @@ class DiffractionProfile:
 
     @property
     def halo(self) -> float:
-        """Fraction of the light in the wings."""
+        """Fraction of the flux in the wings."""
         return float(self.wings.sum())
 
     def cumulative(self, x: ArrayLike, wavelength: ArrayLike) -> Array:
-        """Return the fraction of the light below a position.
+        """Return the fraction of the flux at columns below a position.
 
         Parameters
         ----------
         x : array_like
-            Columns from the source.
+            Position in columns relative to the source.
         wavelength : array_like
-            Wavelength in micron; broadcasts against `x`.
+            Wavelength in micron. It must broadcast against `x`.
         """
         where, wave = np.asarray(x, dtype=float), np.asarray(wavelength, dtype=float)
         core = np.interp(wave, self.wavelength, self.core)
@@ -110,14 +113,14 @@ class DiffractionProfile:
         return (1.0 - self.halo) * inner + outer
 
     def enclosed(self, width: ArrayLike, wavelength: ArrayLike) -> Array:
-        """Return the fraction of the light within a box that is centred on the source.
+        """Return the fraction of the flux within a box that is centred on the source.
 
         Parameters
         ----------
         width : array_like
-            Width of the box in columns.
+            Full width of the box in columns.
         wavelength : array_like
-            Wavelength in micron; broadcasts against `width`.
+            Wavelength in micron. It must broadcast against `width`.
         """
         half = np.asarray(width, dtype=float) / 2.0
         return self.cumulative(half, wavelength) - self.cumulative(-half, wavelength)
@@ -126,32 +129,35 @@ class DiffractionProfile:
 def profile_fwhm(
     log_core: Array, terms: Array, wavelength: Array, scale: float, derivatives: bool = True
 ) -> tuple[Array, Array]:
-    """Return the FWHM of core and wings together, by bisection.
+    """Return the FWHM of the sum of core and wings.
+
+    The FWHM is found by bisection. It refers to the profile before integration over the pixels.
 
     Parameters
     ----------
     log_core : ndarray
-        Logarithm of the standard deviation of the core in columns, shape (n,).
+        Natural logarithm of the standard deviation of the core in columns, shape (n,).
     terms : ndarray
-        Terms of the shape.
+        Terms of the shape: kurtosis of the core, then the fraction of the flux in each wing spline,
+        shape (p,).
     wavelength : ndarray
         Wavelengths in micron, shape (n,).
     scale : float
-        Arcsec per column.
+        Pixel scale along the slit, in arcsec per column.
     derivatives : bool
-        Whether derivatives are computed.
+        Whether derivatives of the FWHM are computed.
 
     Returns
     -------
     fwhm : ndarray
-        In columns, shape (n,).
+        FWHM in columns, shape (n,).
     derivatives : ndarray
-        In the logarithm of the core and the terms of the shape, shape (n, 1 + p); (n, 0) if not
-        asked for.
+        Derivatives of the FWHM with respect to `log_core` and to each of `terms`, shape (n, 1 + p),
+        or (n, 0) if `derivatives` is False.
     """
 
     def solve(values: Array) -> Array:
-        """FWHM for the logarithm of the core, then the terms of the shape, each of shape (n,)."""
+        """Return the FWHM for parameters of shape (1 + p, n): `log_core`, then the terms."""
         core, kurtosis, light = np.exp(values[0]), values[1], values[2:]
         halo = light.sum(axis=0)
 
@@ -184,28 +190,39 @@ def profile_fwhm(
 
 
 def expected_core(wavelength: Array, scale: float) -> Array:
-    """Return the standard deviation in columns of a Gaussian of the expected FWHM."""
+    """Return the standard deviation in columns of a Gaussian that has the expected FWHM.
+
+    Parameters
+    ----------
+    wavelength : ndarray
+        Wavelengths in micron.
+    scale : float
+        Pixel scale along the slit, in arcsec per column.
+    """
     return expected_fwhm(wavelength) / (FWHM * scale)
 
 
 def width_basis(wavelength: Array) -> Array:
-    """Return the terms of the polynomial of the width, shape (n, term)."""
+    """Return the terms of the width polynomial at wavelengths in micron (n,), shape (n, term)."""
     return np.vander((wavelength - _WAVE_CENTER) / _WAVE_SCALE, WIDTH_KNOTS, increasing=True)
 
 
 def normal_density(z: Array) -> Array:
-    """Return the density of the standard normal distribution."""
+    """Return the probability density of the standard normal distribution at `z`."""
     return np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
 
 
 def kurtosis_factor(z: Array, kurtosis: float | Array) -> Array:
-    """Return the factor of the normal density in the Gram-Charlier series of fourth order."""
+    """Return the factor by which a kurtosis changes the normal density at `z`.
+
+    It is 1 + kurtosis / 24 (z^4 - 6 z^2 + 3), from the Gram-Charlier series of fourth order.
+    """
     square = z * z
     return 1.0 + kurtosis / 24.0 * ((square - 6.0) * square + 3.0)
 
 
 def core_integral(z: Array, kurtosis: float) -> Array:
-    """Return the integral up to z of the normal density with a kurtosis."""
+    """Return the integral up to `z` of the normal density times `kurtosis_factor`."""
     below = 0.5 * (1.0 + erf(z / math.sqrt(2.0)))
     return below - kurtosis / 24.0 * normal_density(z) * (z * z - 3.0) * z if kurtosis else below
 
@@ -215,7 +232,11 @@ def core_integral(z: Array, kurtosis: float) -> Array:
 
 @cache
 def _splines() -> Array:
-    """Integral, value and derivative of each spline on the grid, shape (3, grid, spline)."""
+    """Return the integral, value and derivative of each wing spline on the grid.
+
+    The shape is (3, grid, spline). Each spline is the mean of two B-splines on opposite sides of
+    the source, and its integral is 1.
+    """
     grid = _WING_GRID
     out = np.empty((3, grid.size, WING_TERMS))
     for n in range(WING_TERMS):
@@ -235,31 +256,53 @@ def _splines() -> Array:
 
 
 def wing_integral(u: Array, light: Array | None, kind: int) -> Array:
-    """Return the integral of the wings up to a distance, or their value.
+    """Return the integral of the wings up to a distance from the source, or their value there.
 
     Parameters
     ----------
     u : ndarray
-        Distance over wavelength, in arcsec per micron.
+        Ratio of distance to wavelength, in arcsec per micron.
     light : ndarray or None
-        Light in each spline; None: the splines are returned along a last axis instead of their sum.
+        Fraction of the flux in each wing spline. If None, the splines are not added up but returned
+        along an additional last axis.
     kind : int
-        0 for the integral, 1 for the value.
+        Quantity to return: 0 for the integral, 1 for the value.
     """
     return read_wing(wing_grid_position(u), light, kind)
 
 
 def wing_grid_position(u: Array) -> tuple[NDArray[np.intp], Array]:
-    """Return the index of the grid point below and the fraction of the way to the next."""
+    """Return positions on the grid of tabulated wings.
+
+    Parameters
+    ----------
+    u : ndarray
+        Ratio of distance to wavelength, in arcsec per micron.
+
+    Returns
+    -------
+    low : ndarray of int
+        Index of the grid point below `u`.
+    part : ndarray
+        Distance from that grid point, as a fraction of the distance between grid points.
+    """
     step = _WING_GRID[1] - _WING_GRID[0]
     part = np.clip((u - _WING_GRID[0]) / step, 0.0, _WING_GRID.size - 1.000001)
-    low = np.nan_to_num(part).astype(np.intp)  # the fraction stays NaN
+    low = np.nan_to_num(part).astype(np.intp)  # `part` remains NaN if u is NaN
     part -= low
     return low, part
 
 
 def read_wing(at: tuple[NDArray[np.intp], Array], light: Array | None, kind: int) -> Array:
-    """Interpolate the tabulated wings; `at` is a `wing_grid_position`, else as `wing_integral`."""
+    """Interpolate linearly in the tabulated wings.
+
+    Parameters
+    ----------
+    at : tuple of ndarray
+        Positions on the grid, from `wing_grid_position`.
+    light, kind
+        See `wing_integral`.
+    """
     low, part = at
     table = _splines()[kind]
     if light is not None:

@@ -19,29 +19,31 @@ if TYPE_CHECKING:
 
 __all__ = ["REACH", "EmpiricalProfile", "splines"]
 
-#: Columns from the source beyond which an empirical profile is 0.
+#: Distance in columns from the source beyond which an empirical profile is 0.
 REACH = 14
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EmpiricalProfile(SpatialProfile):
-    """A profile that is fitted to data: a Gaussian with an additive spline correction.
+    """A profile that is fitted to data: a Gaussian plus a spline correction.
 
     Parameters
     ----------
     base : GaussianProfile
-        The Gaussian.
+        Gaussian to which the correction is added.
     coefficients : ndarray
-        Coefficients of the correction, shape (knot, term): of cubic B-splines whose knots are one
-        column apart, from ``-(knots // 2)`` to ``knots // 2`` columns from the source, times
-        Legendre polynomials in the wavelength. Without knots there is no correction.
+        Coefficients of the correction, shape (knot, term). The correction is a sum of products of
+        cubic B-splines across the slit and Legendre polynomials in the wavelength. The knots are
+        one column apart, from ``-(knots // 2)`` to ``knots // 2`` columns from the source. If there
+        are no knots, there is no correction.
     center : float
-        Position of the source in columns from the middle of Gaussian and knots.
+        Position of the source in columns, relative to the middle of Gaussian and knots.
 
     Notes
     -----
-    As the knots are one column apart, the sum of a B-spline over the pixels of a row does not
-    depend on the position of the source within its pixel: it is constant along a curved trace.
+    Because the knots are one column apart, the sum of a B-spline over the pixels of a row does not
+    depend on the position of the source within its pixel. It is therefore constant along a curved
+    trace.
     """
 
     base: GaussianProfile
@@ -71,7 +73,9 @@ class EmpiricalProfile(SpatialProfile):
             if reached.size:
                 columns = slice(int(reached[0]), int(reached[-1]) + 1)
                 part = np.where(np.isnan(offset[:, columns]), 1e3, offset[:, columns])
-                if shared_edges(part):  # the pixels of a row share their distance to a knot
+                # If pixels are one column apart, all pixels of a row have the same distance from
+                # the knot to their left, so that the splines are evaluated only once per row.
+                if shared_edges(part):
                     knot = np.floor(part[:, :1])
                     _, heights = splines(part[:, :1] - knot, knots)
                     size = padded.shape[1] - 3
@@ -91,16 +95,16 @@ class EmpiricalProfile(SpatialProfile):
         return light
 
     def symmetric(self) -> EmpiricalProfile:
-        """Return the symmetric part about the middle of Gaussian and knots."""
+        """Return the symmetric part of the profile about the middle of Gaussian and knots."""
         even = 0.5 * (self.coefficients + self.coefficients[::-1])
         return EmpiricalProfile(base=self.base, coefficients=even)
 
     def along(self, wavelength: Array) -> Array:
-        """Return the coefficients of the splines at given wavelengths, shape (row, knot)."""
+        """Return the coefficients of the splines at the wavelength of each row, (row, knot)."""
         return self.terms(wavelength) @ self.coefficients.T
 
     def terms(self, wavelength: Array) -> Array:
-        """Return the Legendre polynomials at given wavelengths, shape (row, term)."""
+        """Return the Legendre polynomials at the wavelength of each row, shape (row, term)."""
         count = max(self.coefficients.shape[1], 1)
         return np.asarray(
             legendre.legvander(unit(wavelength, self.base.domain), count - 1), dtype=np.float64
@@ -108,22 +112,25 @@ class EmpiricalProfile(SpatialProfile):
 
 
 def splines(offset: Array, knots: int) -> tuple[NDArray[np.intp], list[Array]]:
-    """Return the four cubic B-splines that are not 0 at each point, of knots that are 1 apart.
+    """Evaluate cubic B-splines whose knots are a distance of 1 apart.
+
+    At each point, only four of the splines are not 0, and only these are returned.
 
     Parameters
     ----------
     offset : ndarray
-        Points at which to evaluate.
+        Points at which the splines are evaluated.
     knots : int
-        Number of knots, from ``-(knots // 2)`` to ``knots // 2``.
+        Number of knots, which are at the integers from ``-(knots // 2)`` to ``knots // 2``.
 
     Returns
     -------
     first : ndarray of int
-        Index of the first of the four, where the first knot has index 4: coefficients are padded
-        with four zeros at each end, for points beyond the knots.
+        Index of the first of the four splines at each point. The spline at the first knot has the
+        index 4, so that arrays of coefficients must be padded with four zeros at each end for
+        points beyond the knots.
     parts : list of ndarray
-        Values of the four, each of the shape of `offset`.
+        Values of the four splines, each of the same shape as `offset`.
     """
     half = knots // 2
     clipped = np.clip(offset, -half - 2.5, half + 2.5)

@@ -26,20 +26,22 @@ __all__ = ["GaussianProfile", "gaussian", "shared_edges"]
 class GaussianProfile(SpatialProfile):
     """A Gaussian, integrated over each pixel.
 
-    Its FWHM is the expected one of LRS times a polynomial in the wavelength.
+    Its FWHM is the expected FWHM for LRS (`glue_lrs.instrument.expected_fwhm`) times a polynomial
+    in the wavelength.
 
     Parameters
     ----------
     factor : tuple of float
-        Coefficients of the polynomial, constant term first, in a variable that is -1 at the first
-        and 1 at the last wavelength of `domain`.
+        Coefficients of the polynomial, constant term first. Its variable increases from -1 to 1
+        between the two wavelengths of `domain`.
     domain : (float, float)
-        First and last wavelength in micron.
+        First and last wavelength in micron for the variable of the polynomial. At other
+        wavelengths, the polynomial has its value at the nearer end of `domain`.
 
     Raises
     ------
     ProfileError
-        If a coefficient is not finite, or the wavelengths do not ascend.
+        If a coefficient is not finite, or if the wavelengths do not ascend.
     """
 
     factor: tuple[float, ...] = (1.0,)
@@ -68,23 +70,24 @@ class GaussianProfile(SpatialProfile):
 
 
 def gaussian(offset: Array, fwhm: Array) -> Array:
-    """Return a Gaussian that is integrated over pixels.
+    """Return the integral of a normalised Gaussian over each pixel, shape (row, column).
 
     Parameters
     ----------
     offset : ndarray
-        Columns from the source to the pixel's centre, shape (row, column); NaN gives 0.
+        Distance in columns from the source to the centre of each pixel, shape (row, column). For
+        NaN, the integral is 0.
     fwhm : ndarray
         Full width at half maximum in columns, shape (row,).
     """
     out = np.zeros(offset.shape)
     reached = np.flatnonzero((np.abs(offset) < 3.0 * np.nanmax(fwhm) + 1.0).any(axis=0))
-    if reached.size == 0:  # every pixel is 7 standard deviations away
+    if reached.size == 0:  # every pixel is at least 7 standard deviations away
         return out
     columns = slice(int(reached[0]), int(reached[-1]) + 1)
     scale = (FWHM / np.sqrt(2.0) / fwhm)[:, np.newaxis]
     part = offset[:, columns]
-    if shared_edges(part):  # evaluate each edge once
+    if shared_edges(part):  # evaluate each edge once for both adjacent pixels
         edges = np.empty((part.shape[0], part.shape[1] + 1))
         np.subtract(part, 0.5, out=edges[:, :-1])
         np.add(part[:, -1], 0.5, out=edges[:, -1])
@@ -99,5 +102,5 @@ def gaussian(offset: Array, fwhm: Array) -> Array:
 
 
 def shared_edges(offset: Array) -> bool:
-    """Return whether offsets are those of adjacent pixels, one column apart."""
+    """Return whether the pixels at these offsets are adjacent, so that they share their edges."""
     return offset.shape[1] > 1 and abs(float(offset[0, 1] - offset[0, 0]) - 1.0) < 1e-9

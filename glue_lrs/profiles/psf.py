@@ -1,4 +1,4 @@
-"""PSFProfile: a PSF reference of the pipeline."""
+"""PSFProfile: the profile in a PSF reference file of the pipeline."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ __all__ = ["PSFProfile", "read_rows"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PSFProfile(SpatialProfile):
-    """The profile of a PSF reference: a table over wavelength and subpixel column.
+    """The profile in a PSF reference file: a table in wavelength and subpixel columns.
 
     Parameters
     ----------
     data : array_like
-        Light on a pixel whose centre is at a column of the table, in any unit, shape
-        (wavelength, column).
+        Table of the flux on a detector pixel whose centre is at the position of a table column, in
+        any unit, shape (wavelength, column).
     wave : array_like
         Wavelengths in micron, shape (wavelength,), ascending or descending.
     subpix : float
-        Columns of `data` per column of the detector.
+        Number of columns of `data` per column of the detector.
     center : float
-        Column of `data` at which the source is, counted from 0 (CENTCOL).
+        Column of `data` at which the source is, counted from 0 (keyword CENTCOL).
     name : str
-        Name of the slit (APERTURE), or ``"ANY"``.
+        Name of the slit (keyword APERTURE), or ``"ANY"``.
     filename : str, optional
         Name of the PSF reference file.
 
     Raises
     ------
     ProfileError
-        If shapes do not match, values are not finite, or wavelengths are not monotonic.
+        If shapes do not match, values are not finite, a row of `data` has no flux, or wavelengths
+        are not monotonic.
     """
 
     data: Array
@@ -65,7 +66,7 @@ class PSFProfile(SpatialProfile):
             )
         if wave[0] > wave[-1]:
             data, wave = data[::-1], wave[::-1]
-        if not (np.diff(wave) > 0).all():  # NaN as well
+        if not (np.diff(wave) > 0).all():  # NaN fails this test too
             raise ProfileError("WAVE neither rises nor falls throughout", subject=where)
         if not np.isfinite(data).all() or (data.sum(axis=1) <= 0).any():
             raise ProfileError(
@@ -89,18 +90,18 @@ class PSFProfile(SpatialProfile):
         reach: float = 30.0,
         name: str = "ANY",
     ) -> PSFProfile:
-        """Tabulate another profile, such as for a PSF reference of the pipeline.
+        """Tabulate a profile of a different kind, for example to write a PSF reference file.
 
         Parameters
         ----------
         profile : SpatialProfile
-            The profile.
+            Profile to tabulate.
         wave : array_like
-            Wavelengths in micron.
+            Wavelengths in micron at which the profile is tabulated.
         subpix : float
-            Columns of the table per column of the detector.
+            Number of columns of the table per column of the detector.
         reach : float
-            Columns from the source at which the table ends.
+            Distance in detector columns from the source at which the table ends.
         name : str
             Name of the slit.
         """
@@ -115,7 +116,10 @@ class PSFProfile(SpatialProfile):
         return read_rows(self._normalised(wavelength), offset * self.subpix + self.center)
 
     def _normalised(self, wavelength: Array) -> Array:
-        """`rows`, normalised to 1; cached, as a fit asks for the same wavelengths many times."""
+        """Return the result of `rows`, normalised to a total flux of 1.
+
+        The last result is cached because a fit needs the same wavelengths many times.
+        """
         last: tuple[Array, Array] | None = self.__dict__.get("_last")
         if last is not None and np.array_equal(last[0], wavelength, equal_nan=True):
             return last[1]
@@ -126,7 +130,10 @@ class PSFProfile(SpatialProfile):
         return table
 
     def rows(self, wavelength: Array) -> Array:
-        """Interpolate the table in wavelength, 0 outside; shape (row, column of `data`)."""
+        """Interpolate the table at the wavelength of each row, shape (row, column of `data`).
+
+        At wavelengths outside the table, the result is 0.
+        """
         low, part, inside = self.between(wavelength)
         table, above = self.data.take(low, axis=0), self.data.take(low + 1, axis=0)
         above -= table
@@ -136,16 +143,21 @@ class PSFProfile(SpatialProfile):
         return table
 
     def between(self, wavelength: Array) -> tuple[NDArray[np.intp], Array, Mask]:
-        """Find wavelengths in those of the table.
+        """Find the positions of wavelengths between the wavelengths of the table.
+
+        Parameters
+        ----------
+        wavelength : ndarray
+            Wavelengths in micron.
 
         Returns
         -------
         low : ndarray of int
-            Index of the wavelength below.
+            Index of the next smaller wavelength in the table.
         part : ndarray
-            Fraction of the way to the next.
+            Distance from that wavelength, as a fraction of the interval in the table.
         inside : ndarray of bool
-            Whether it is within the table.
+            Whether each wavelength is within the range of the table.
         """
         inside = (wavelength >= self.wave[0]) & (wavelength <= self.wave[-1])
         where = np.where(inside, wavelength, self.wave[0])
@@ -154,14 +166,19 @@ class PSFProfile(SpatialProfile):
 
 
 def read_rows(table: Array, column: Array) -> Array:
-    """Interpolate linearly in each row of a table; 0 outside, and where the column is NaN.
+    """Interpolate linearly in each row of a table.
 
     Parameters
     ----------
     table : ndarray
-        Shape (row, n).
+        Table of values, shape (row, n).
     column : ndarray
         Columns of the table at which to interpolate, shape (row, column).
+
+    Returns
+    -------
+    ndarray
+        Interpolated values, shape (row, column); 0 outside the table and if a column is NaN.
     """
     rows, width = table.shape
     inside = (column >= 0.0) & (column <= width - 1.0)

@@ -1,1 +1,1 @@
-"""EXTRACT1D references: schema, validation, overrides and export."""
+"""EXTRACT1D reference files: schema, validation, overrides and export."""

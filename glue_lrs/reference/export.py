@@ -1,4 +1,4 @@
-"""Export of an aperture and its placement as an equivalent EXTRACT1D reference."""
+"""Export of an aperture and its placement as an equivalent EXTRACT1D reference file."""
 
 from __future__ import annotations
 
@@ -33,24 +33,26 @@ def export_reference(
     inexpressible: Sequence[str] = (),
     strict: bool = True,
 ) -> Reference:
-    """Return a reference with which the pipeline makes the same extraction.
+    """Return an EXTRACT1D reference with which the pipeline makes the same extraction.
 
     Parameters
     ----------
     aperture : Aperture
-        The aperture.
+        Aperture to export.
     background : Background, optional
-        The background to subtract.
+        Background to subtract.
     placement : PlacementRule
         Rule by which the aperture follows the source.
     image : SlitImage, optional
         Image to extract, which determines the position of the source.
     id : str, optional
-        Id of the aperture; None: the slit name of the image, or ANY.
+        Id of the aperture in the reference. If None, it is the slit name of the image or, without
+        an image, "ANY".
     inexpressible : sequence of str
-        Other parameters that a reference cannot represent.
+        Descriptions of other parameters that a reference cannot represent, for the message.
     strict : bool
-        Whether to raise an error if a parameter cannot be represented, instead of a warning.
+        Whether to raise an error if a parameter cannot be represented. If False, a warning is
+        issued instead.
 
     Returns
     -------
@@ -72,8 +74,9 @@ def export_reference(
     shifts = _shifts(aperture, background, placement, image, name)
     lacking = [*shifts.inexpressible, *inexpressible]
     if lacking:
+        lacking_image = image is None and bool(shifts.inexpressible)
         text = f"a reference cannot hold {'; nor '.join(lacking)}"
-        hint = Hint.to("or give {}", "image") if shifts.inexpressible and image is None else None
+        hint = Hint.to("give {} to absorb it into the limits", "image") if lacking_image else None
         if strict:
             raise ReferenceFileError(text, hint=hint)
         warn(LRSWarning(text, hint=hint))
@@ -108,7 +111,12 @@ def export_reference(
 
 @dataclass(frozen=True)
 class _Shifts:
-    """Key `use_source_posn`, shifts of the limits (columns), and inexpressible parameters."""
+    """Changes to an aperture that are equivalent to its placement rule.
+
+    `use_source_posn` is the value of this key in the reference, or None if the key is omitted.
+    `aperture` and `background` are shifts in columns that must be added to the limits.
+    `inexpressible` describes parameters that a reference cannot represent.
+    """
 
     use_source_posn: bool | None
     aperture: float = 0.0
@@ -123,7 +131,7 @@ def _shifts(
     image: SlitImage | None,
     name: str,
 ) -> _Shifts:
-    """Return the shifts that are equivalent to a placement rule."""
+    """Return the changes to an aperture that are equivalent to a placement rule."""
     offset = float(rule.position_offset)
     key = rule.use_source_posn
     if key is None:
@@ -145,7 +153,7 @@ def _shifts(
                 LRSWarning(
                     "the pipeline obeys use_source_posn of a reference for SRCTYPE POINT only; "
                     "for others run the step with --use_source_posn=true",
-                    hint=Hint.to("or give {}", "image"),
+                    hint=Hint.to("give {} for those", "image"),
                 )
             )
         return _Shifts(key, inexpressible=tuple(lacking))
@@ -159,7 +167,7 @@ def _shifts_on_image(
     image: SlitImage,
     key: bool | None,
 ) -> _Shifts:
-    """Return the shifts of an aperture that follows the source on a given image."""
+    """Return the changes that are equivalent to following the source on a given image."""
     offset = float(rule.position_offset)
     found = rule.place(aperture, image)
     ignored = rule.use_source_posn is True and not image.is_point_source
@@ -168,7 +176,7 @@ def _shifts_on_image(
         if offset != 0.0 or fixed or ignored:
             return _Shifts(False, found.offset, found.background_offset)
         return _Shifts(key)
-    # A reference cannot contain the trace: the pipeline has to find it from the position.
+    # A reference cannot contain a trace. The pipeline must determine it from the source position.
     along = "with extract_width along the source's trace (run the step with"
     lacking = []
     if offset != 0.0:
@@ -177,12 +185,12 @@ def _shifts_on_image(
         lacking.append(
             f"use_source_posn for SRCTYPE {image.source_type} {along} --use_source_posn=true)"
         )
-    # The pipeline shifts the regions with the source, which is compensated here.
+    # The pipeline shifts the background regions with the source. This shift must be compensated.
     return _Shifts(key, background=-found.offset if fixed else 0.0, inexpressible=tuple(lacking))
 
 
 def _may_move(rule: PlacementRule, image: SlitImage | None, name: str) -> bool:
-    """Whether the aperture follows the source, or may do so if the image is unknown."""
+    """Return whether the aperture follows the source, or may follow it if `image` is None."""
     if image is not None:
         return rule.follows_source(image)
     if rule.use_source_posn is not None:
@@ -193,14 +201,17 @@ def _may_move(rule: PlacementRule, image: SlitImage | None, name: str) -> bool:
 
 
 def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aperture:
-    """Return the aperture shifted by `offset` columns, its default limits made explicit."""
+    """Return the aperture shifted by `offset` columns.
+
+    If the offset is not 0, default limits are replaced by numbers.
+    """
     if offset == 0.0:
         return aperture
     if aperture.src_coeff is None and None in (aperture.xstart, aperture.xstop):
         if aperture.xstop is None and image is None:
             raise ReferenceFileError(
                 f"xstop is not set, expected a number to add position_offset={offset!r} to",
-                hint=Hint.to("or give {}, whose last column is used", "image"),
+                hint=Hint.to("give {}, whose last column is then used", "image"),
             )
         last = aperture.xstop if image is None else image.shape[1] - 1.0
         aperture = replace(
@@ -212,7 +223,11 @@ def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aper
 
 
 def _common_variable(aperture: Aperture, background: Background | None) -> str:
-    """Return the independent variable of aperture and background, which an entry has in common."""
+    """Return the independent variable that is valid for both the aperture and the background.
+
+    A reference has only one variable for both. If the variables differ, an error is raised unless
+    the edges of one of them are constant.
+    """
     if background is None or is_constant(background.bkg_coeff):
         return aperture.independent_var
     if is_constant(aperture.src_coeff) or aperture.independent_var == background.independent_var:

@@ -1,4 +1,4 @@
-"""Overrides: reference, step parameters and options as keyword arguments of `Extract1D`."""
+"""Conversion of a reference, step parameters and options to arguments of `Extract1D`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from glue_lrs.errors import (
     NoApertureCorrectionWarning,
     ReferenceFileError,
     nearest,
-    warn,
 )
 from glue_lrs.instrument import SLITLESS
 from glue_lrs.profiles.psf import PSFProfile
@@ -35,7 +34,8 @@ from glue_lrs.reference.schema import (
 
 __all__ = ["arguments_from_parameters", "arguments_from_reference"]
 
-#: Step parameters that `Extract1D` keeps; the others become part of its `Background`.
+#: Step parameters that `Extract1D` has as well. The other step parameters are about the background
+#: and become part of its `Background`.
 _RECIPE_STEP_PARAMETERS = (
     "subtract_background", "apply_apcorr", "use_source_posn", "position_offset",
     "extraction_type", "model_nod_pair", "optimize_psf_location",
@@ -43,13 +43,13 @@ _RECIPE_STEP_PARAMETERS = (
 
 
 def _name(key: str, value: object) -> str:
-    """Return a string; raise `ReferenceFileError` for any other value."""
+    """Return a string, or raise `ReferenceFileError` for any other value."""
     if not isinstance(value, str):
         raise ReferenceFileError(f"{key} is {excerpt(value)}, expected a name")
     return value
 
 
-#: Options in recorded parameters that cannot be set by users.
+#: Validators of options that recorded parameters may contain, but that users cannot set.
 _RECORDED: dict[str, Callable[[str, object], Any]] = {
     "background_independent_var": check_independent_var,
     "psf_name": _name,
@@ -63,14 +63,14 @@ def arguments_from_reference(
     apcorr: str | PathLike[str] | ApertureCorrection | None = None,
     psf: str | PathLike[str] | PSFProfile | None = None,
     **overrides: Any,
-) -> dict[str, Any]:
-    """Return keyword arguments of `Extract1D` for a reference and overrides.
+) -> tuple[dict[str, Any], list[LRSWarning]]:
+    """Return the arguments of `Extract1D` for a reference and overrides, and a list of warnings.
 
-    See `Extract1D.from_reference` for parameters, errors and warnings.
+    The parameters, errors and warnings are described in `Extract1D.from_reference`.
     """
     source = _as_reference(reference)
     keys, step, options = _sort_overrides(overrides)
-    entry = _overridden_entry(source, exp_type, keys)
+    entry, notes = _overridden_entry(source, exp_type, keys)
     correction = _as_correction(apcorr, exp_type)
     profile = _as_psf(psf, exp_type)
     references = [("extract1d", source.name), ("apcorr", _name_of(correction))]
@@ -84,13 +84,17 @@ def arguments_from_reference(
         psf=profile,
         references=tuple(references),
     )
-    for warning in _ineffective(arguments, f"{source.name}: aperture {entry['id']!r}", step, entry):
-        warn(warning)
-    return arguments
+    where = f"{source.name}: aperture {entry['id']!r}"
+    return arguments, [*notes, *_ineffective(arguments, where, step, entry)]
 
 
-def _overridden_entry(source: Reference, exp_type: str, keys: dict[str, Any]) -> dict[str, Any]:
-    """Return the reference's entry for an exposure type with some of its keys replaced."""
+def _overridden_entry(
+    source: Reference, exp_type: str, keys: dict[str, Any]
+) -> tuple[dict[str, Any], list[LRSWarning]]:
+    """Return the aperture for an exposure type with some of its keys replaced, and warnings.
+
+    The warnings are about replaced keys, for example if they have no effect.
+    """
     order = keys.pop("spectral_order", None)
     entry = source.entry(exp_type, 1 if order is None else order)
     for key, only in (("region_type", "target"), ("dispaxis", 2), ("disp_axis", 2)):
@@ -106,12 +110,15 @@ def _overridden_entry(source: Reference, exp_type: str, keys: dict[str, Any]) ->
         raise ReferenceFileError(
             f"id is {keys['id']!r}, expected {exp_type!r}, which the image is, or 'ANY'"
         )
-    if keys:
-        check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
-        for level, text in remarks(entry):
-            if level == "warning" and text.split()[0] in keys:  # only of overridden keys
-                warn(LRSWarning(text, subject=source.name))
-    return entry
+    if not keys:
+        return entry, []
+    check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
+    notes = [
+        LRSWarning(remark.text, subject=source.name)
+        for remark in remarks(entry)
+        if remark.level == "warning" and remark.key in keys
+    ]
+    return entry, notes
 
 
 def _ineffective(
@@ -120,7 +127,7 @@ def _ineffective(
     step: Mapping[str, Any],
     entry: Mapping[str, Any],
 ) -> list[LRSWarning]:
-    """Return warnings about a missing aperture correction and parameters without effect."""
+    """Return warnings about a missing aperture correction and about parameters without effect."""
     found: list[LRSWarning] = []
     psf, background = arguments["psf"], arguments["background"]
     mode = extraction_mode(arguments["extraction_type"], arguments["optimal_mode"], psf is not None)
@@ -184,7 +191,7 @@ def _as_correction(
     if apcorr is None or isinstance(apcorr, ApertureCorrection):
         return apcorr
     if isinstance(apcorr, str | PathLike):
-        # The SUBARRAY of the image is unknown here, but each mode of LRS has only one.
+        # The SUBARRAY of the image is unknown, but each LRS mode normally uses only one subarray.
         subarray = "SLITLESSPRISM" if exp_type == SLITLESS else "FULL"
         return ApertureCorrection.read(apcorr, subarray=subarray)
     raise LRSError(
@@ -198,7 +205,7 @@ def _as_psf(
     if psf is None:
         return None
     if isinstance(psf, str | PathLike):
-        return PSFProfile.read(psf, exp_type)  # the EXP_TYPE is the name of the slit
+        return PSFProfile.read(psf, exp_type)  # PSF files use the EXP_TYPE as the slit name
     if not isinstance(psf, PSFProfile):
         raise LRSError(f"psf is a {type(psf).__name__}, expected a path, a PSFProfile or None")
     return psf
@@ -211,7 +218,7 @@ def _name_of(reference: ApertureCorrection | PSFProfile | None) -> str | None:
 def _sort_overrides(
     overrides: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return validated keys of the reference, step parameters and options."""
+    """Validate overrides, and sort them into keys of an aperture, step parameters and options."""
     keys: dict[str, Any] = {}
     step: dict[str, Any] = {}
     options: dict[str, Any] = {}
@@ -244,14 +251,18 @@ def _arguments(
     options: Mapping[str, Any],
     **others: Any,
 ) -> dict[str, Any]:
-    """Return keyword arguments of `Extract1D`; step parameters override keys unless None."""
+    """Return the arguments of `Extract1D` for an aperture, step parameters and options.
+
+    Step parameters that are not None override the keys of the aperture with the same names.
+    """
     combined = {**entry, **{key: value for key, value in step.items() if value is not None}}
     if "background_independent_var" in options:
         combined["independent_var"] = options["background_independent_var"]
     return {
         "aperture": aperture_of(entry),
         "background": background_of(combined),
-        # None unless set, unlike the default of `Extract1D`, which is False.
+        # If not given, this is None as in the pipeline, although the default of `Extract1D` is
+        # False.
         "use_source_posn": step.get("use_source_posn"),
         "reference_source_posn": entry.get("use_source_posn"),
         "position_offset": step.get("position_offset", 0.0),
@@ -276,9 +287,9 @@ def arguments_from_parameters(
     psf: str | PathLike[str] | PSFProfile | None = None,
     references: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
-    """Return keyword arguments of `Extract1D` for recorded parameters.
+    """Return the arguments of `Extract1D` for recorded parameters.
 
-    See `Extract1D.from_parameters` for parameters and errors.
+    The parameters and errors are described in `Extract1D.from_parameters`.
     """
     where = "parameters"
     if not isinstance(parameters, Mapping):

@@ -1,8 +1,8 @@
-"""EXTRACT1D reference: validation of the document, lookup of apertures, and lint.
+"""EXTRACT1D reference: validation, selection of apertures, and check for unintended settings.
 
-Keys and their meaning are those of the JWST pipeline's ``extract_1d``. Keys and values that the
-pipeline silently ignores or fails on, such as a misspelt key or a string instead of a number, are
-errors here.
+The keys have the same meaning as in the JWST pipeline's ``extract_1d``. Invalid keys and values,
+such as a misspelt key or a string instead of a number, raise an error here. The pipeline silently
+ignores them or fails.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -39,18 +39,19 @@ Level = Literal["error", "warning", "note"]
 
 
 class ReferenceIssue(str):
-    """Issue found by `Reference.check`: a line of text with a `level`.
+    """Line of text about an issue that `Reference.check` found, with a `level`.
 
     Attributes
     ----------
     level : {"error", "warning", "note"}
-        Extraction fails; gives a probably unintended result; or is not affected.
+        Severity of the issue. With an error, the extraction fails. With a warning, the result is
+        probably unintended. A note has no effect on the extraction.
     """
 
     level: Level
 
     def __new__(cls, level: Level, text: str) -> ReferenceIssue:
-        """Return a line of text with a level."""
+        """Create a line of text with a level."""
         made = super().__new__(cls, text)
         made.level = level
         return made
@@ -58,26 +59,27 @@ class ReferenceIssue(str):
 
 @dataclass(frozen=True)
 class Reference:
-    """EXTRACT1D reference: aperture and background for each exposure type.
+    """EXTRACT1D reference, which defines aperture and background for each exposure type.
 
     Parameters
     ----------
     document : dict
-        Content of the JSON file: a header with arbitrary keys, and the list ``apertures``. It is
-        copied.
+        Content of the JSON file, which consists of a header with arbitrary keys and the list
+        ``apertures``. The document is copied.
     filename : str, optional
-        File from which the document was read, as given in messages.
+        Name of the file from which the document was read, for messages.
 
     Raises
     ------
     ReferenceFileError
         If there is no list ``apertures``, an aperture has no ``id`` or an unknown key, or a value
-        is invalid for its key. Apertures of other modes than LRS are not validated.
+        is invalid for its key. Apertures for modes other than LRS are not validated.
 
     Notes
     -----
-    ``"mean"`` and ``null`` for ``bkg_fit`` (no subtraction) and the spelling ``disp_axis`` are
-    accepted, unlike in the pipeline; `write` converts them to equivalents that it accepts.
+    Unlike in the pipeline, ``bkg_fit`` may be ``"mean"`` or ``null`` (no subtraction), and the key
+    ``dispaxis`` may be spelt ``disp_axis``. `write` replaces these by equivalents that the pipeline
+    accepts.
     """
 
     document: dict[str, Any]
@@ -125,46 +127,46 @@ class Reference:
 
     @classmethod
     def default(cls) -> Reference:
-        """Return the built-in reference with the defaults of ``jwst_miri_extract1d_0006.json``.
+        """Return the built-in reference with the apertures of ``jwst_miri_extract1d_0006.json``.
 
-        The aperture for the slit follows the source according to header and WCS, the one for
-        slitless exposures does not.
+        The aperture for the slit follows the source by header and WCS. The aperture for slitless
+        exposures does not follow the source.
         """
         return cls(deepcopy(DEFAULT), BUILT_IN)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Reference:
-        """Return a reference for the content of a JSON file; see `Reference` for the errors."""
+        """Create a reference from the content of a JSON file. `Reference` lists the errors."""
         return cls(document)  # type: ignore[arg-type]
 
     @property
     def name(self) -> str:
-        """Path of the file; ``"<built-in>"`` or ``"<in memory>"`` for references without one."""
+        """Path of the file, or ``"<built-in>"`` or ``"<in memory>"`` if there is no file."""
         return self.filename or IN_MEMORY
 
     def entry(self, exp_type: str, spectral_order: int = 1) -> dict[str, Any]:
         """Return the aperture for an exposure type, selected as in the pipeline.
 
-        The first aperture is selected whose ``id`` is the exposure type (case-sensitive) or "ANY",
-        whose ``region_type`` is absent or "target", and whose ``spectral_order`` is absent, equal
-        or "ANY".
+        It is the first aperture that fulfils three conditions: its ``id`` is the exposure type
+        (case-sensitive) or "ANY"; its ``region_type`` is absent or "target"; its
+        ``spectral_order`` is absent, "ANY" or equal to the given order.
 
         Parameters
         ----------
         exp_type : str
-            EXP_TYPE of the image, or its slit name.
+            EXP_TYPE or slit name of the image.
         spectral_order : int
-            1 for a prism.
+            Spectral order, 1 for a prism.
 
         Returns
         -------
         dict
-            A copy of the entry.
+            Copy of the aperture's keys and values.
 
         Raises
         ------
         ReferenceFileError
-            If no aperture matches; the message lists the available ones.
+            If no aperture matches. The message lists the available apertures.
         """
         if not isinstance(exp_type, str):
             raise ReferenceFileError(
@@ -200,21 +202,21 @@ class Reference:
     def check(
         self, shape: tuple[int, int] | None = None, exp_type: str | None = None
     ) -> list[ReferenceIssue]:
-        """Return valid but probably unintended settings of a reference.
+        """Find valid but probably unintended settings in the reference.
 
         Parameters
         ----------
         shape : (int, int), optional
-            Rows and columns of the image on which the apertures must lie. Edges that depend on the
-            wavelength are evaluated for 14 to 5 micron, linear over the rows.
+            Numbers of rows and columns in the image on which the apertures must be. Edges that
+            depend on the wavelength are evaluated for wavelengths that decrease linearly from 14
+            micron in the first row to 5 micron in the last row.
         exp_type : str, optional
-            Check only the aperture for this exposure type.
+            Exposure type whose aperture is checked. If None, all apertures are checked.
 
         Returns
         -------
         list of ReferenceIssue
-            Lines of text, each with a `level`: "error", "warning" or "note". Empty if there are no
-            issues.
+            One line of text for each issue, with a `level` "error", "warning" or "note".
         """
         problems: list[ReferenceIssue] = []
         entries = [entry for entry in self.document["apertures"] if not _other_mode(entry["id"])]
@@ -239,7 +241,7 @@ class Reference:
         for entry in entries:
             where = self._where(entry)
             problems += [
-                ReferenceIssue(level, f"{where}: {text}") for level, text in remarks(entry)
+                ReferenceIssue(level, f"{where}: {text}") for level, _, text in remarks(entry)
             ]
             if exp_type is None and not _other_mode(entry["id"]) and entry["id"] not in _IDS:
                 text = f"{where}: is for no exposure of LRS, expected {FIXED_SLIT!r}, {SLITLESS!r}"
@@ -259,8 +261,9 @@ class Reference:
     def for_pipeline(self) -> Reference:
         """Return an equivalent reference that the pipeline accepts.
 
-        ``"mean"`` becomes a polynomial of order 0, ``bkg_fit: null`` removes ``bkg_coeff``,
-        ``disp_axis`` becomes ``dispaxis``, and keys that are null are removed.
+        A ``bkg_fit`` of ``"mean"`` becomes a polynomial of order 0. If ``bkg_fit`` is null,
+        ``bkg_coeff`` is removed. ``disp_axis`` becomes ``dispaxis``. Keys whose value is null are
+        removed.
         """
         document = deepcopy(self.document)
         document["apertures"] = [
@@ -270,16 +273,19 @@ class Reference:
         return Reference(document, self.filename)
 
     def _where(self, entry: Mapping[str, Any]) -> str:
-        """Return the subject of messages about an aperture."""
+        """Return the subject for messages about an aperture."""
         return f"{self.name}: aperture {entry['id']!r}"
 
 
-#: Ids of apertures for LRS.
+#: Values of ``id`` with which an aperture can be used for LRS.
 _IDS = (FIXED_SLIT, SLITLESS, ANY)
 
 
 def _other_mode(name: object) -> bool:
-    """Whether an id is the EXP_TYPE of another mode, whose apertures are not validated."""
+    """Return whether an id is the EXP_TYPE of a mode other than LRS.
+
+    Apertures for such modes are not validated.
+    """
     return isinstance(name, str) and (
         name == "dummy"
         or (name.startswith(("MIR_", "NRS_", "NRC_", "NIS_", "FGS_")) and "LRS" not in name.upper())
@@ -296,54 +302,67 @@ def _matches(entry: Mapping[str, Any], exp_type: str) -> bool:
 
 
 def _shadows(earlier: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """Whether `earlier` is selected for every image that matches `entry`."""
+    """Return whether `entry` is never selected because `earlier` always matches first."""
     if not (_is_target(earlier) and earlier["id"] in (entry["id"], ANY)):
         return False
     order = earlier.get("spectral_order", ANY)
     return order in (ANY, entry.get("spectral_order"))
 
 
-def remarks(entry: Mapping[str, Any]) -> list[tuple[Level, str]]:
-    """Return level and text for keys without effect, and for keys the pipeline does not accept."""
-    found: list[tuple[Level, str]] = []
+class Remark(NamedTuple):
+    """Level and text of a finding about one key of an aperture."""
+
+    level: Level
+    key: str
+    text: str
+
+
+def remarks(entry: Mapping[str, Any]) -> list[Remark]:
+    """Return remarks about keys that have no effect or that the pipeline does not accept."""
+    found: list[Remark] = []
+
+    def warning(key: str, text: str) -> None:
+        found.append(Remark("warning", key, text))
+
     source, regions = entry.get("src_coeff"), entry.get("bkg_coeff")
     if not _is_target(entry):
         kind = entry["region_type"]
-        found.append(("warning", f"never used: region_type is {kind!r}, expected 'target'"))
+        warning("region_type", f"never used: region_type is {kind!r}, expected 'target'")
     for key in ("xstart", "xstop", "extract_width"):
         if source is not None and entry.get(key) is not None:
-            found.append(("warning", f"{key} has no effect with src_coeff"))
+            warning(key, f"{key} has no effect with src_coeff")
     for key in ("bkg_fit", "bkg_order", "smoothing_length"):
         if regions is None and entry.get(key):
-            found.append(("warning", f"{key} has no effect without bkg_coeff"))
+            warning(key, f"{key} has no effect without bkg_coeff")
     if regions is not None:
         fit = entry.get("bkg_fit", "poly")
         if fit is None:
-            found.append(("warning", "bkg_fit is null, so bkg_coeff has no effect"))
+            warning("bkg_fit", "bkg_fit is null, so bkg_coeff has no effect")
         elif fit != "poly" and entry.get("bkg_order"):
-            found.append(("warning", f"bkg_order has no effect with bkg_fit {fit!r}"))
+            warning("bkg_order", f"bkg_order has no effect with bkg_fit {fit!r}")
         length = entry.get("smoothing_length", 0)
         if length != 0 and (length < 3 or length % 2 != 1):
             expected = "expected an odd whole number of at least 3, or 0"
-            found.append(("warning", f"smoothing_length is {length}, {expected}"))
+            warning("smoothing_length", f"smoothing_length is {length}, {expected}")
     variable = check_variable(entry.get("independent_var", "pixel"))
     if variable == "wavelength" and is_constant(source) and is_constant(regions):
-        found.append(("warning", "independent_var has no effect: no edge depends on it"))
+        warning("independent_var", "independent_var has no effect: no edge depends on it")
     axis = entry.get("dispaxis", entry.get("disp_axis"))
     if axis == 1:
-        found.append(("warning", "dispaxis 1 has no effect: LRS disperses along rows, which is 2"))
+        warning("dispaxis", "dispaxis 1 has no effect: LRS disperses along rows, which is 2")
     for key, value in (("bkg_fit", "mean"), ("bkg_fit", None), ("disp_axis", axis)):
         if key in entry and entry[key] == value:
             word = json.dumps(value)
-            found.append(("note", f"{key} {word} is not accepted by the pipeline; it is rewritten"))
+            text = f"{key} {word} is not accepted by the pipeline; it is rewritten"
+            found.append(Remark("note", key, text))
     kept = [key for key in entry if key not in KEYS]
     if kept:
-        found.append(("note", f"{', '.join(kept)}: kept, without effect"))
+        found.append(Remark("note", kept[0], f"{', '.join(kept)}: kept, without effect"))
     return found
 
 
 def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[Level, str]]:
-    """Return level and text for regions that extend beyond an image."""
+    """Return level and text of findings about regions that extend beyond an image."""
     rows, columns = shape
     wavelength = np.repeat(np.linspace(14.0, 5.0, rows)[:, np.newaxis], columns, axis=1)
     found: list[tuple[Level, str]] = []
@@ -360,7 +379,7 @@ def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[Le
         found.append(("error", f"{span} has no pixel on {extent}"))
     elif weights.lower < -1 or weights.upper > columns:
         found.append(("warning", f"{span} reaches beyond {extent}"))
-    # Without smoothing: `remarks` has checked its length.
+    # The smoothing length is set to 0 here because `remarks` has already checked it.
     background = background_of({**entry, "smoothing_length": 0})
     if background is None:
         return found

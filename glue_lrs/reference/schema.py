@@ -1,4 +1,4 @@
-"""Keys of EXTRACT1D apertures, step parameters and options: validators and defaults."""
+"""Validators and defaults for keys of EXTRACT1D apertures, step parameters and options."""
 
 from __future__ import annotations
 
@@ -40,28 +40,31 @@ __all__ = [
     "unknown_key",
 ]
 
-#: Names of the built-in reference and of references without a file, as in the provenance.
+#: Name of the built-in reference, for messages and the provenance.
 BUILT_IN = "<built-in>"
 
+#: Name of references that were not read from a file, for messages and the provenance.
 IN_MEMORY = "<in memory>"
 
-#: Matches every EXP_TYPE or every spectral order.
+#: Value of ``id`` or ``spectral_order`` that matches every EXP_TYPE or every spectral order.
 ANY = "ANY"
 
-#: Choices of `extraction_type`, `optimal_mode` and `bad_pixels`.
+#: Allowed values of `extraction_type`.
 EXTRACTION_TYPES = ("box", "optimal")
 
+#: Allowed values of `optimal_mode`.
 OPTIMAL_MODES = ("pipeline", "psf", "learned")
 
+#: Allowed values of `bad_pixels`.
 BAD_PIXELS = ("profile",)
 
 
 def extraction_mode(
     extraction_type: str, optimal_mode: str | None, has_psf: bool
 ) -> Literal["box", "pipeline", "psf", "learned"]:
-    """Return the kind of extraction that three parameters select.
+    """Return ``"box"``, or the mode of an optimal extraction.
 
-    An optimal extraction without `optimal_mode` is the pipeline's if there is a PSF reference.
+    If `optimal_mode` is None, the mode is ``"pipeline"`` with a PSF reference, else ``"learned"``.
     """
     if extraction_type == "box":
         return "box"
@@ -91,30 +94,30 @@ def _check_axis(key: str, value: object) -> int:
 
 
 def check_bkg_fit(key: str, value: object) -> str | None:
-    """Return a background fit or None; raise `ReferenceFileError` for any other value."""
+    """Return the type of a background fit or None, or raise `ReferenceFileError` otherwise."""
     if value is not None:
         check_fit(value, 0)
     return value  # type: ignore[return-value]
 
 
 def check_bkg_order(key: str, value: object) -> int:
-    """Return the order of a background polynomial as int."""
+    """Return the order of a background polynomial as int, or raise `ReferenceFileError`."""
     return check_fit("poly", value)[1]
 
 
 def check_independent_var(key: str, value: object) -> str:
-    """Return the independent variable; raise `ReferenceFileError` for an invalid one."""
+    """Return the independent variable, or raise `ReferenceFileError` if it is invalid."""
     return check_variable(value)
 
 
-#: Validators of the keys of an aperture that affect an extraction.
+#: Validators for the keys of an aperture that affect an extraction.
 KEYS: dict[str, Callable[[str, object], Any]] = {
     "id": _check_text,
     "region_type": _check_text,
     "spectral_order": _check_order,
     "dispaxis": _check_axis,
     "disp_axis": _check_axis,
-    # xstart and xstop may be null only if there is src_coeff: see `check_entry`
+    # `check_entry` allows null for xstart and xstop only if there is src_coeff.
     "xstart": or_null(check_number),
     "xstop": or_null(check_number),
     "ystart": check_number,
@@ -129,7 +132,7 @@ KEYS: dict[str, Callable[[str, object], Any]] = {
     "use_source_posn": check_flag,
 }
 
-#: Keys that are kept without effect, as are all keys that start with "_".
+#: Keys for comments, which are kept but have no effect. Keys that start with "_" are treated alike.
 _REMARKS = ("comment", "comments", "description", "note", "notes")
 
 #: Keys of apertures for the integral field units, which do not apply to LRS.
@@ -142,7 +145,8 @@ APERTURE_KEYS = (
     "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "independent_var",
 )  # fmt: skip
 
-#: Validators of the pipeline's step parameters. None: the value of the reference is used.
+#: Validators for the pipeline's step parameters. If a step parameter is None, the value in the
+#: reference file is used.
 STEP: dict[str, Callable[[str, object], Any]] = {
     "subtract_background": check_flag,
     "apply_apcorr": check_bool,
@@ -156,7 +160,7 @@ STEP: dict[str, Callable[[str, object], Any]] = {
     "optimize_psf_location": check_bool,
 }
 
-#: Validators of options that the pipeline does not have.
+#: Validators for options that the pipeline does not have.
 OPTIONS: dict[str, Callable[[str, object], Any]] = {
     "fixed_background": check_bool,
     "max_lost": or_null(check_fraction),
@@ -166,7 +170,7 @@ OPTIONS: dict[str, Callable[[str, object], Any]] = {
 
 
 def check_entry(entry: Mapping[str, Any], where: str) -> None:
-    """Raise `ReferenceFileError` if an aperture is invalid; `where` is the subject of messages."""
+    """Raise `ReferenceFileError` with the subject `where` if an aperture is invalid."""
     try:
         for key, value in entry.items():
             if key in KEYS:
@@ -184,7 +188,7 @@ def check_entry(entry: Mapping[str, Any], where: str) -> None:
 
 
 def unknown_key(key: str) -> str:
-    """Return the part of a message that explains why a key is unknown."""
+    """Return a text for messages that explains why a key is not allowed."""
     if key in _IFU_KEYS:
         return f"{key!r} is a key of the integral field units"
     if key in STEP:
@@ -193,12 +197,15 @@ def unknown_key(key: str) -> str:
 
 
 def aperture_of(entry: Mapping[str, Any]) -> Aperture:
-    """Return the aperture of an entry."""
+    """Create an aperture from the keys of an entry in a reference."""
     return Aperture(**{key: entry[key] for key in APERTURE_KEYS if entry.get(key) is not None})
 
 
 def background_of(entry: Mapping[str, Any]) -> Background | None:
-    """Return the background of an entry; None if it has no regions, or ``bkg_fit`` is null."""
+    """Create a background from the keys of an entry in a reference.
+
+    Returns None if the entry has no background regions, or if ``bkg_fit`` is null.
+    """
     if entry.get("bkg_coeff") is None or entry.get("bkg_fit", "poly") is None:
         return None
     return Background(
@@ -210,7 +217,7 @@ def background_of(entry: Mapping[str, Any]) -> Background | None:
     )
 
 
-#: The built-in reference.
+#: Content of the built-in reference.
 DEFAULT: dict[str, Any] = {
     "reftype": "EXTRACT1D",
     "instrument": "MIRI",

@@ -1,6 +1,6 @@
-"""Bounds on the accuracy of an extraction, from the truth of a simulated product.
+"""Bounds on the accuracy of an extraction, computed from the true values of a simulated product.
 
-The bounds use the PSF and the true variances of the scene only, no extraction.
+The bounds depend only on the PSF and the true variances of the scene, not on any extraction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class TrueProfile(SpatialProfile):
     psf : PSF
         Point spread function.
     halo : float
-        Fraction of the source's light in the halo.
+        Fraction of the source's flux in the halo.
     """
 
     def __init__(self, psf: PSF, halo: float) -> None:
@@ -34,35 +34,39 @@ class TrueProfile(SpatialProfile):
     def __call__(
         self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Fraction of the light on pixels, shape (row, column); see `SpatialProfile`."""
+        """Return the fraction of the flux on each pixel, shape (row, column).
+
+        See `SpatialProfile` for the parameters.
+        """
         lower, upper = ((offset + half) * PIXEL_SCALE for half in (-0.5, 0.5))
         return np.nan_to_num(self.psf.enclosed(lower, upper, wavelength[:, np.newaxis], self.halo))
 
 
 @dataclass(frozen=True, eq=False)
 class LinearBound:
-    """Cramer-Rao bound of the fluxes and positions in the rows of a simulated image.
+    """Cramer-Rao bound on flux and position of the first source in each row of a simulated image.
 
     Parameters
     ----------
     error : ndarray
-        Standard deviation of the first source's flux in Jy, shape (row,). NaN where the row has no
-        data or its sources cannot be separated.
+        Smallest possible 1-sigma error of the first source's flux in Jy, shape (row,). It is NaN in
+        rows without data, and in rows in which the sources cannot be separated.
     noise : ndarray
-        Best linear estimate of that flux minus the true flux in Jy, shape (row,); NaN without
-        `data`.
+        Best linear estimate of the first source's flux minus its true flux in Jy, shape (row,). It
+        is NaN if `data` is not given.
     information : ndarray
-        Fisher information of the first source's position in 1 / column^2, shape (row,): the sum
-        over rows is 1 over the variance of a common position.
+        Fisher information about the first source's position in 1 / column^2, shape (row,). The sum
+        over rows is the inverse variance of a position that is common to all rows.
 
     Notes
     -----
-    A row is a linear model A f of the fluxes and background coefficients f with independent normal
-    noise of variance V. The estimate (A^T V^-1 A)^-1 A^T V^-1 d is unbiased, has the covariance
-    (A^T V^-1 A)^-1, and no linear unbiased estimate has a smaller variance (Gauss-Markov); for
-    normal noise that covariance is the Cramer-Rao bound (Kay 1993, Fundamentals of Statistical
-    Signal Processing: Estimation Theory, sections 4.5 and 3.8). The information of the positions is
-    that which remains after the elimination of f (Schur complement of the Fisher matrix).
+    The data d in a row are modelled as A f plus independent normal noise with variances V, where f
+    are the fluxes of the sources and the background coefficients. The estimate
+    (A^T V^-1 A)^-1 A^T V^-1 d of f is unbiased and has the covariance (A^T V^-1 A)^-1. No linear
+    unbiased estimate has a smaller variance (Gauss-Markov theorem). For normal noise this
+    covariance is the Cramer-Rao bound (Kay 1993, Fundamentals of Statistical Signal Processing:
+    Estimation Theory, sections 4.5 and 3.8). The information about the positions is what remains
+    after the elimination of f (Schur complement of the Fisher matrix).
     """
 
     error: NDArray[np.float64]
@@ -82,26 +86,28 @@ class LinearBound:
         flux: ArrayLike = np.nan,
         factor: float = 1.0,
     ) -> LinearBound:
-        """Compute the bound from the truth of a simulated image.
+        """Compute the bound from the true values of a simulated image.
 
         Parameters
         ----------
         truth : Truth
-            True profile and variances.
+            True profile and variances of the image.
         order : int or None
-            Order of the background polynomial that is fitted in each row; None: no background.
+            Order of the background polynomial that is fitted in each row. If None, no background is
+            fitted.
         data : array_like, optional
-            The noisy image, shape (row, column), for `noise`.
+            Noisy image of shape (row, column), from which `noise` is computed.
         good : ndarray of bool, optional
-            Pixels that are used; by default all that have data.
+            Mask of the pixels that are used; by default all pixels with data.
         separations : tuple of float
-            Columns from the first source to other sources that are fitted with it.
+            Distance in columns from the first source to each other source that is fitted.
         flux_ratios : tuple of float
-            Flux of each of them over that of the first source.
+            Flux of each other source divided by the flux of the first source.
         flux : float or array_like
-            Flux of the first source in Jy, for `information`; a number or of shape (row,).
+            Flux of the first source in Jy, a number or an array of shape (row,), from which
+            `information` is computed.
         factor : float
-            Factor between the flux in `data` and in `truth`, of an integration of a stack.
+            Flux in `data` divided by the flux in `truth`, if `data` is an integration of a stack.
 
         Returns
         -------
@@ -138,7 +144,7 @@ class LinearBound:
         for i, j in np.ndindex(number, number):
             fisher[:, i, j] = (weight * shifts[i] * shifts[j]).sum(axis=1)[solvable]
             fisher[:, i, j] -= np.einsum("ri,rij,rj->r", across[i], inverse, across[j])
-        # The positions of the other sources are free parameters.
+        # The positions of the other sources are fitted as well, which reduces the information.
         information[solvable] = (
             1.0 / np.linalg.inv(fisher)[:, 0, 0] if number > 1 else fisher[:, 0, 0]
         )
@@ -148,14 +154,20 @@ class LinearBound:
 def _projections(
     basis: list[NDArray[np.float64]], weight: NDArray[np.float64], image: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Weighted product of each basis image with an image in each row, shape (row, basis)."""
+    """Return the sum of weight x basis x image over each row, for each basis image.
+
+    The shape is (row, basis).
+    """
     return np.stack([(b * weight * image).sum(axis=1) for b in basis], axis=-1)
 
 
 def _inverse_normal_matrix(
     basis: list[NDArray[np.float64]], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Inverse of A^T V^-1 A for the rows where it exists, and a mask of these rows."""
+    """Return the inverse of A^T V^-1 A for the rows in which it exists, and a mask of these rows.
+
+    `basis` holds the columns of A as images, and `weight` the inverse variances.
+    """
     matrix = np.array([[(a * b * weight).sum(axis=1) for a in basis] for b in basis])
     matrix = np.moveaxis(matrix, -1, 0)
     diagonal = np.arange(len(basis))
@@ -170,24 +182,28 @@ def _inverse_normal_matrix(
 
 
 def best_box_error(truth: Truth) -> NDArray[np.float64]:
-    """Smallest error of the corrected flux of any box in each row, without a background.
+    """Compute the smallest error of the aperture-corrected flux that a box can give in each row.
+
+    No background is subtracted.
 
     Parameters
     ----------
     truth : Truth
-        True profile and variances.
+        True profile and variances of the image.
 
     Returns
     -------
     ndarray
-        Error over the enclosed fraction of the light in Jy, shape (row,).
+        Error of the flux in the best box divided by the enclosed fraction of the flux, in Jy, shape
+        (row,).
 
     Notes
     -----
-    Position and width of the box are free in each row, and its edges may divide pixels: a pixel of
-    weight w adds w to the light and w^2 to the variance. For a finely sampled Gaussian in white
-    noise the result is 1.06 times the error of `LinearBound`. With the pixels of LRS (FWHM of 2.6
-    to 3.8 pixels) it is 1.01 to 1.03 times: the weights of divided pixels follow the profile.
+    Position and width of the box are optimised in each row, and its edges may divide pixels: a
+    pixel with weight w contributes w times its flux and w^2 times its variance. For a finely
+    sampled Gaussian in white noise, the result is 1.06 times the error of `LinearBound`. With the
+    pixels of LRS (FWHM of 2.6 to 3.8 pixels) it is only 1.01 to 1.03 times this error, because the
+    weights of divided pixels resemble the profile.
     """
     variance = np.nan_to_num(truth.variance)
     profile, columns = truth.pixel_fractions(), np.arange(truth.data.shape[1])

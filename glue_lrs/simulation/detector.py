@@ -21,22 +21,22 @@ __all__ = ["OUTSIDE_SLIT", "Detector"]
 _DO_NOT_USE = 1
 _NON_SCIENCE = 512
 
-#: DQ of pixels outside of the slit: DO_NOT_USE and NON_SCIENCE.
+#: DQ value of pixels outside the slit: DO_NOT_USE and NON_SCIENCE.
 OUTSIDE_SLIT = _DO_NOT_USE | _NON_SCIENCE
 
-#: DQ flags that leave a pixel usable: JUMP_DET, and a warning in bit 23.
+#: DQ flags of pixels that are still usable: JUMP_DET, and a warning in bit 23.
 _HARMLESS = (4, 1 << 23)
 
-#: Number of integrations of a stack that are drawn at once, to bound the memory.
+#: Number of integrations of a stack that are simulated at once, to limit the memory use.
 _BLOCK = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Detector:
-    """Noise and defects of the detector; the parameters are those of `Scene`.
+    """Noise and bad pixels of the detector; the parameters are those of `Scene`.
 
-    Poisson noise and read noise are drawn in electrons, then the pixel is multiplied by the error
-    of the flat field. The variance planes are estimated from the noisy data, as in the pipeline.
+    Poisson noise and read noise are drawn in electrons. Then each pixel is multiplied by a random
+    flat-field error. The variance planes are estimated from the noisy data, as in the pipeline.
     """
 
     exposure_time: float
@@ -54,20 +54,21 @@ class Detector:
         drift: float = 0.0,
         nod_light: NDArray[np.float64] | None = None,
     ) -> Observation:
-        """Observe an exposure, and subtract the exposure of the other nod.
+        """Simulate an exposure, and subtract a simulated exposure of the other nod if it is given.
 
         Parameters
         ----------
         rng : `~numpy.random.Generator`
-            Source of the noise.
+            Random number generator of the noise.
         geometry : Geometry
-            Pixel grid.
+            Pixel grid of the image.
         light, sky : ndarray
             Surface brightness of the sources and of the background in MJy/sr, shape (row, column).
         drift : float
-            Relative excess of the background over that of the other nod; used with `nod_light`.
+            Background in this exposure divided by the background in the other nod, minus 1. It has
+            no effect without `nod_light`.
         nod_light : ndarray, optional
-            Surface brightness of the sources in the other nod. None: no nod is subtracted.
+            Surface brightness of the sources in the other nod. If None, no nod is subtracted.
         """
         electrons = self._electrons(geometry)
         noise = self._noise_map(geometry, rng)
@@ -99,20 +100,20 @@ class Detector:
         sky: NDArray[np.float64],
         factors: NDArray[np.float64],
     ) -> Observation:
-        """Observe integrations that share the error of the flat field.
+        """Simulate a stack of integrations, which share the flat-field error.
 
         Parameters
         ----------
         rng, geometry, light, sky
             As for `observe`.
         factors : ndarray
-            Factor of `light` in each integration, shape (integration,).
+            Factor that multiplies `light` in each integration, shape (integration,).
 
         Returns
         -------
         Observation
-            The observed planes have the shape (integration, row, column), the true ones (row,
-            column).
+            The observed planes have the shape (integration, row, column), and the true planes have
+            the shape (row, column).
         """
         electrons = self._electrons(geometry)
         noise = self._noise_map(geometry, rng)
@@ -137,21 +138,21 @@ class Detector:
     def with_bad_pixels(
         self, rng: np.random.Generator, planes: Planes, *, resampled: bool
     ) -> tuple[Planes, NDArray[np.uint32] | None]:
-        """Copy planes to the precision of a file, with bad pixels.
+        """Copy planes to single precision, as in a file, and add bad pixels.
 
         Parameters
         ----------
         rng : `~numpy.random.Generator`
-            Source of the defects.
+            Random number generator of the bad pixels.
         planes : Planes
             Planes of an image or a stack.
         resampled : bool
-            Whether bad pixels are NaN and there is no DQ plane, as on a resampled image.
+            Whether the image is resampled. Then all bad pixels are NaN and there is no DQ plane.
 
         Returns
         -------
         (Planes, ndarray or None)
-            Planes in single precision, and the DQ plane.
+            Planes in single precision, and the DQ plane (None if resampled).
         """
         data, *variances = (
             np.array(plane, dtype=np.float32)
@@ -179,14 +180,14 @@ class Detector:
         return Planes(data, *variances), dq
 
     def _electrons(self, geometry: Geometry) -> NDArray[np.float64]:
-        """Electrons for 1 MJy/sr in each row, shape (row, 1)."""
+        """Return the number of electrons for 1 MJy/sr in each row, shape (row, 1)."""
         rate = evaluate(self.sensitivity, geometry.filled_wavelength, "sensitivity")
         if not (rate > 0).all():
             raise SceneError("sensitivity is not greater than 0 everywhere")
         return np.asarray(rate * self.exposure_time)[:, np.newaxis]
 
     def _noise_map(self, geometry: Geometry, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Read noise of each pixel in electrons."""
+        """Draw the standard deviation of the read noise of each pixel in electrons."""
         deviates = np.clip(rng.standard_normal(geometry.shape), -3.0, 3.0)
         return self.read_noise * (1.0 + 0.05 * deviates)
 
@@ -197,7 +198,11 @@ class Detector:
         electrons: NDArray[np.float64],
         noise: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Draw Poisson noise and read noise (`noise`, in electrons) of a surface brightness."""
+        """Add Poisson noise and read noise to a surface brightness.
+
+        `electrons` is the number of electrons for 1 MJy/sr, and `noise` the standard deviation of
+        the read noise in electrons.
+        """
         if (signal < 0).any():
             raise SceneError("flux and background add up to less than 0 in some pixels")
         counts = rng.poisson(signal * electrons).astype(float)

@@ -36,27 +36,27 @@ _Number = TypeVar("_Number", np.float32, np.float64, np.uint32)
 
 _ARCSEC_PER_DEGREE = 3600.0
 
-#: _Number of columns that the slit covers.
+#: Number of columns that the slit covers.
 SLIT_COLUMNS = 44
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Pixel grid of a product: wavelength and slit position of each pixel.
+    """Pixel grid of a product, with the wavelength and the slit position of each pixel.
 
     Parameters
     ----------
     dispersion : Dispersion
         Wavelength and trace relative to the reference point.
     shape : (int, int)
-        Rows and columns.
+        Number of rows and columns.
     column, row : float
-        Pixel of the reference point.
+        Pixel coordinates of the reference point.
     box : ((float, float), (float, float))
         Bounding box of the WCS: lower and upper limit of the columns and of the rows.
     resampled : bool
-        Whether the image is resampled: its trace is straight, and its WCS has celestial and
-        spectral frames only.
+        Whether the image is resampled. Then its trace is straight, and its WCS has no V2, V3 frame
+        between the pixels and the sky.
     """
 
     dispersion: Dispersion
@@ -68,7 +68,7 @@ class Geometry:
 
     @classmethod
     def rectified(cls, shape: tuple[int, int], column: float) -> Geometry:
-        """Grid of an s2d; row 0 has the longest wavelength of the slit.
+        """Make the grid of an s2d; row 0 has the longest wavelength of the slit.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class Geometry:
 
     @cached_property
     def nodes(self) -> NDArray[np.float64]:
-        """Rows at which the wavelength is tabulated."""
+        """Rows of the image at which the WCS tabulates the wavelength."""
         count = round(self.dispersion.rows[-1] - self.dispersion.rows[0]) + 1
         nodes = self.row + self.dispersion.rows[0] + np.arange(count, dtype=float)
         if self.resampled:
@@ -98,7 +98,7 @@ class Geometry:
 
     @cached_property
     def wavelength(self) -> NDArray[np.float64]:
-        """Wavelength of each row in micron, NaN outside of the box; linear between `nodes`."""
+        """Wavelength of each row in micron, NaN outside `box`; interpolated linearly."""
         rows = np.arange(self.shape[0], dtype=float)
         wave = np.interp(rows, self.nodes, self.node_wavelength, left=np.nan, right=np.nan)
         (bottom, top) = self.box[1]
@@ -106,33 +106,40 @@ class Geometry:
 
     @cached_property
     def filled_wavelength(self) -> NDArray[np.float64]:
-        """The same, with the nearest wavelength in rows that have none."""
+        """Wavelength of each row in micron, taken from the nearest row inside `box`."""
         known = np.flatnonzero(np.isfinite(self.wavelength))
         nearest = np.clip(np.arange(self.wavelength.size), known[0], known[-1])
         return self.wavelength[nearest]
 
     @cached_property
     def inside(self) -> NDArray[np.bool_]:
-        """Mask of the columns within the bounding box."""
+        """Mask of the columns inside the bounding box, shape (column,)."""
         columns = np.arange(self.shape[1])
         return (columns >= self.box[0][0]) & (columns <= self.box[0][1])
 
     def trace(self, position: float) -> NDArray[np.float64]:
-        """Column of a slit position (arcsec) in each row, NaN in rows without a wavelength."""
+        """Return the column in each row of a point at a position along the slit in arcsec.
+
+        The position is relative to the reference point. Rows without a wavelength are NaN.
+        """
         rows = np.arange(self.shape[0], dtype=float) - self.row
         shift = np.zeros_like(rows) if self.resampled else self.dispersion.shift(rows)
         column = self.column + position / PIXEL_SCALE + shift
         return np.where(np.isfinite(self.wavelength), column, np.nan)
 
     def column_at(self, position: float, row: float) -> float:
-        """Column of a slit position (arcsec) at a row, which may be fractional."""
+        """Return the column, at a (fractional) row, of a point at a slit position in arcsec."""
         column = self.column + position / PIXEL_SCALE
         if not self.resampled:
             column += float(self.dispersion.shift(row - self.row))
         return column
 
     def wcs(self, pointing: Pointing) -> WCS:
-        """WCS: column, row -> RA, Dec in degrees, wavelength in micron; with its inverse."""
+        """Make the WCS, with its inverse.
+
+        It transforms column and row to right ascension and declination in degrees and wavelength in
+        micron.
+        """
         to_v2v3, to_sky = self._to_v2v3(pointing), pointing.to_sky() & models.Identity(1)
         detector = cf.Frame2D(name="detector", axes_order=(0, 1), unit=(u.pix, u.pix))
         spectral = cf.SpectralFrame(
@@ -159,7 +166,7 @@ class Geometry:
         return wcs
 
     def _to_v2v3(self, pointing: Pointing) -> Model:
-        """Transform of column, row into V2, V3 in arcsec and wavelength in micron."""
+        """Make the transform from column, row to V2, V3 in arcsec and wavelength in micron."""
         scale = PIXEL_SCALE
         shift = models.Polynomial1D(
             2, **dict(zip(("c0", "c1", "c2"), self._curve_in_rows(), strict=True))
@@ -179,7 +186,8 @@ class Geometry:
         on_column = column | to_column if self.resampled else curved
         to_slit.inverse = models.Mapping((0, 1, 0, 1)) | on_column & (row | wave.inverse)
 
-        # The slit is along the x axis of the aperture's ideal frame, linear in V2 and V3.
+        # The slit is parallel to the x axis of the aperture's ideal frame. A position along this
+        # axis is a linear function of V2 and V3.
         v2, v3 = pointing.ideal_axis
         to_v2v3 = models.Mapping((0, 0, 1)) | models.Polynomial1D(
             1, c0=pointing.v2, c1=v2
@@ -193,7 +201,7 @@ class Geometry:
         return transform
 
     def _curve_in_rows(self) -> tuple[float, float, float]:
-        """Polynomial of the trace in the rows of the image."""
+        """Return the coefficients of the trace polynomial as a function of the image row."""
         c0, c1, c2 = self.dispersion.curve
         at = -self.row
         return c0 + c1 * at + c2 * at**2, c1 + 2.0 * c2 * at, c2
@@ -201,18 +209,18 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Pointing:
-    """Reference point of the aperture in the focal plane and on the sky.
+    """Position of the aperture's reference point in the focal plane and on the sky.
 
     Parameters
     ----------
     v2, v3 : float
-        Reference point in the telescope frame in arcsec.
+        Coordinates of the reference point in the telescope frame in arcsec.
     yangle : float
-        Angle of the aperture's ideal y axis from V3 in degrees (V3I_YANG).
+        Angle in degrees from the V3 axis to the y axis of the aperture's ideal frame (V3I_YANG).
     roll : float
         Position angle of the V3 axis in degrees.
     ra, dec : float
-        Sky position of the reference point in degrees.
+        Right ascension and declination of the reference point in degrees.
     """
 
     v2: float
@@ -226,7 +234,10 @@ class Pointing:
     def of_target(
         cls, dispersion: Dispersion, position: float, *, ra: float, dec: float, roll: float
     ) -> Pointing:
-        """Pointing with the target `position` arcsec along the slit from the reference point."""
+        """Make the pointing that puts the target at `position` along the slit.
+
+        The position is in arcsec from the reference point; `ra` and `dec` are the target's.
+        """
         if dispersion is SLIT:
             v2, v3, angle = -414.7798311657103, -400.61593483851567, 4.75797
         else:
@@ -241,12 +252,12 @@ class Pointing:
 
     @property
     def ideal_axis(self) -> tuple[float, float]:
-        """Direction of the ideal x axis in V2 and V3 (VPARITY is -1)."""
+        """Unit vector (V2, V3) along the x axis of the ideal frame (VPARITY is -1)."""
         angle = np.deg2rad(self.yangle)
         return -float(np.cos(angle)), float(np.sin(angle))
 
     def sky_offset(self, position: float) -> tuple[float, float]:
-        """Offset of a slit position to the east and north, all in arcsec."""
+        """Convert a position along the slit to an offset to the east and north, all in arcsec."""
         v2, v3 = (position * component for component in self.ideal_axis)
         roll = np.deg2rad(self.roll)
         return (
@@ -257,16 +268,19 @@ class Pointing:
     def footprint(
         self, left: float, right: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """RA and Dec of the corners of the slit (0.51 arcsec wide) between two positions."""
+        """Return RA and Dec of the corners of the slit, 0.51 arcsec wide, between two positions.
+
+        The positions `left` and `right` along the slit are in arcsec from the reference point.
+        """
         along, across = np.array([left, right, right, left]), 0.255 * np.array([-1, -1, 1, 1])
-        v2, v3 = self.ideal_axis  # the y axis is at right angles: (v3, -v2)
+        v2, v3 = self.ideal_axis  # the y axis of the ideal frame is (v3, -v2)
         ra, dec = self.to_sky()(
             self.v2 + along * v2 + across * v3, self.v3 + along * v3 - across * v2
         )
         return ra, dec
 
     def to_sky(self) -> Model:
-        """Transform of V2, V3 in arcsec into RA, Dec in degrees, with its inverse."""
+        """Make the transform from V2, V3 in arcsec to RA, Dec in degrees, with its inverse."""
         roll = np.deg2rad(self.roll)
         rotation = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
         return (
@@ -277,20 +291,20 @@ class Pointing:
         )
 
 
-#: Fixed slit on the full detector, with the bounding box of the real WCS.
+#: Grid of the full detector with the fixed slit; the bounding box is that of the real WCS.
 DETECTOR = Geometry(SLIT, (1024, 1032), 325.13, 299.7, ((302.5, 346.5), (6.7, 393.7)))
 
-#: First row and column of that bounding box.
+#: First row and first column inside the bounding box of `DETECTOR`.
 DETECTOR_CUT = (7, 303)
 
 
 def slitless(column: float) -> Geometry:
-    """Grid of the slitless subarray with its reference point at a column."""
+    """Make the grid of the slitless subarray, with its reference point at `column`."""
     return Geometry(PRISM, (416, 72), column, 300.0, ((3.5, 71.5), (5.5, 395.5)))
 
 
 def cut_to_box(geometry: Geometry) -> Geometry:
-    """Restrict the full detector to the bounding box of the slit; keep other grids."""
+    """Restrict the full-detector grid to the bounding box of the slit; return others unchanged."""
     if geometry.shape != DETECTOR.shape:
         return geometry
     (left, right), (bottom, top) = geometry.box
@@ -306,7 +320,7 @@ def cut_to_box(geometry: Geometry) -> Geometry:
 
 
 def embed_in_detector(plane: NDArray[_Number], fill: float) -> NDArray[_Number]:
-    """Place the pixels of the slit's bounding box on the full detector."""
+    """Return a full-detector image with the pixels of the slit's bounding box, `fill` elsewhere."""
     full = np.full(DETECTOR.shape, fill, dtype=plane.dtype)
     row, column = DETECTOR_CUT
     full[row : row + plane.shape[0], column : column + plane.shape[1]] = plane

@@ -1,4 +1,4 @@
-"""Headers and times of simulated products, with the cards of real ones."""
+"""Headers and integration times of simulated products, with the cards of real products."""
 
 from __future__ import annotations
 
@@ -18,18 +18,23 @@ if TYPE_CHECKING:
 
 __all__ = ["integration_times", "primary_header", "science_header"]
 
-#: MJD at which simulated exposures start.
+#: Start of the simulated exposures as a Modified Julian Date.
 _EXPOSURE_START = 60994.6
 
 _SECONDS_PER_DAY = 86400.0
 
 
 def primary_header(scene: Scene, product: Product, dithered: tuple[float, float]) -> fits.Header:
-    """Primary header of a product; `dithered` is RA and Dec of the target in degrees."""
+    """Make the primary header of a product.
+
+    `dithered` holds the right ascension and declination of the target in degrees, for DITH_RA and
+    DITH_DEC.
+    """
     slit = product.geometry.dispersion is SLIT
     exposure, cards = scene.exposure_time, product.cards
     integrations = cards.get("INTEND", 1) - cards.get("INTSTART", 1) + 1
-    # Scenes with other seeds are other exposures.
+    # The start time depends on the seed, so that scenes with different seeds count as different
+    # exposures.
     begin = _EXPOSURE_START + 1e-4 * scene.seed
     duration = exposure * integrations
     primary: dict[str, Any] = {
@@ -94,7 +99,10 @@ def primary_header(scene: Scene, product: Product, dithered: tuple[float, float]
 def science_header(
     scene: Scene, product: Product, pointing: Pointing, exposure_time: float
 ) -> fits.Header:
-    """Header of the SCI extension; `exposure_time` is that of the whole product in seconds."""
+    """Make the header of the SCI extension.
+
+    `exposure_time` is the total exposure time of the product in seconds.
+    """
     geometry = product.geometry
     corners = pointing.footprint(
         *((edge - geometry.column) * PIXEL_SCALE for edge in geometry.box[0])
@@ -144,16 +152,16 @@ def science_header(
 
 
 def integration_times(first: int, number: int, seconds: float) -> Table:
-    """INT_TIMES of the integrations of a stack.
+    """Make the INT_TIMES table of a stack of integrations.
 
     Parameters
     ----------
     first : int
-        Number of the first integration, from 1.
+        Number of the first integration, counted from 1.
     number : int
         Number of integrations.
     seconds : float
-        Duration of an integration.
+        Duration of each integration in seconds.
     """
     index = np.arange(first, first + number, dtype=np.int32)
     start = _EXPOSURE_START + (index - 1) * seconds / _SECONDS_PER_DAY

@@ -1,7 +1,7 @@
 """Optics of the simulator: pixel scale, dispersion and point spread function of LRS.
 
-These numbers are the simulator's own. A fit must not share its assumptions with the scenes that it
-is tested on, so nothing here comes from `glue_lrs.instrument`.
+The simulator does not use the numbers in `glue_lrs.instrument`, because a fit must not share
+assumptions with the scenes on which it is tested.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ SLITLESS = "MIR_LRS-SLITLESS"
 #: Width of a column along the slit in arcsec.
 PIXEL_SCALE = 0.11
 
-#: Solid angle of a pixel in sr (PIXAR_SR of real products).
+#: Solid angle of a pixel in sr (PIXAR_SR in real products).
 PIXEL_AREA = 2.8606325654256e-13
 
-#: Surface brightness in MJy/sr that gives 1 DN/s (PHOTMJSR of real products).
+#: Surface brightness in MJy/sr that gives 1 DN/s (PHOTMJSR in real products).
 MJYSR_PER_DN = 13.851669311523438
 
-#: Flux in Jy of a pixel with a surface brightness of 1 MJy/sr.
+#: Flux in Jy on a pixel with a surface brightness of 1 MJy/sr.
 JY_PER_PIXEL = PIXEL_AREA * 1e6
 
 
 class SceneError(LRSError):
-    """A scene or a product of it has invalid parameters."""
+    """Error raised if a scene or a simulated product has invalid parameters."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,19 @@ class Dispersion:
     Parameters
     ----------
     rows : tuple of float
-        Rows from the reference point at which the wavelength is given, ascending.
+        Rows, relative to the reference point, at which the wavelength is given; ascending.
     wavelengths : tuple of float
-        Wavelength in micron at these rows, descending; interpolated by a cubic spline.
+        Wavelength in micron at these rows, descending. Between the rows it is interpolated by a
+        cubic spline.
     curve : tuple of float
-        Column of the trace relative to the reference point: coefficients of a polynomial in the
-        row, constant term first.
+        Coefficients, constant term first, of the polynomial that gives the column of the trace at
+        each row, both relative to the reference point.
 
     Notes
     -----
     The two instances, `SLIT` and `PRISM` (slitless), follow the calibration of LRS (miricoord,
-    specwcs references 0005 and 0006) to better than 0.01 micron. The exception is the last row of
-    the slit, which has 2.9 micron, as after the pipeline's smoothing, instead of 2.23.
+    specwcs reference files 0005 and 0006) to better than 0.01 micron, except in the last row of the
+    slit. Its wavelength is 2.9 micron, as after the smoothing in the pipeline, instead of 2.23.
     """
 
     rows: tuple[float, ...]
@@ -84,18 +85,21 @@ class Dispersion:
         return CubicSpline(self.rows, self.wavelengths)
 
     def wavelength(self, row: ArrayLike) -> NDArray[np.float64]:
-        """Wavelength in micron at rows from the reference point; NaN beyond the table."""
+        """Return the wavelength in micron at rows relative to the reference point.
+
+        The result is NaN beyond the tabulated rows.
+        """
         where = np.asarray(row, dtype=float)
         inside = (where >= self.rows[0]) & (where <= self.rows[-1])
         return np.where(inside, self._spline(where), np.nan)
 
     def shift(self, row: ArrayLike) -> NDArray[np.float64]:
-        """Columns from the reference point to the trace, at rows from the reference point."""
+        """Return the column of the trace at rows, both relative to the reference point."""
         return np.polynomial.polynomial.polyval(np.asarray(row, dtype=float), self.curve)
 
 
 # fmt: off
-#: The fixed slit.
+#: Dispersion of the fixed slit.
 SLIT = Dispersion(
     rows=(-293, -193, -93, 7, 40, 57, 75, 79, 85, 87, 90, 91, 92, 93, 94),
     wavelengths=(
@@ -105,7 +109,7 @@ SLIT = Dispersion(
     curve=(-4.2336e-5, 3.049996e-3, -1.0564e-5),
 )
 
-#: The slitless subarray.
+#: Dispersion of the slitless subarray.
 PRISM = Dispersion(
     rows=(-293, -193, -93, 7, 57, 76, 84, 89, 91, 92, 93, 94),
     wavelengths=(
@@ -118,16 +122,18 @@ PRISM = Dispersion(
 
 @dataclass(frozen=True)
 class PSF:
-    """Point spread function across the slit: a Gaussian core and a halo of compact support.
+    """Cross-dispersion point spread function: a Gaussian core and a halo of finite width.
 
     Parameters
     ----------
     wavelengths : tuple of float
         Wavelengths in micron, ascending.
     fwhm : tuple of float
-        Full width at half maximum of the core in arcsec, linear between the wavelengths and beyond.
+        Full width at half maximum of the core in arcsec at these wavelengths. It is interpolated
+        and extrapolated linearly.
     halo_width : float
-        Half-width of the halo, a raised cosine, in arcsec per micron of wavelength.
+        Distance from the centre at which the halo, a raised cosine, becomes 0, in arcsec per micron
+        of wavelength.
 
     Raises
     ------
@@ -151,7 +157,7 @@ class PSF:
             raise SceneError("fwhm and halo_width must be greater than 0")
 
     def width(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """FWHM of the core in arcsec at wavelengths in micron, at least 0.1."""
+        """Return the FWHM of the core in arcsec, at least 0.1, at wavelengths in micron."""
         nodes, fwhm = np.asarray(self.wavelengths), np.asarray(self.fwhm)
         wave = np.asarray(wavelength, dtype=float)
         i = np.clip(np.searchsorted(nodes, wave) - 1, 0, nodes.size - 2)
@@ -159,7 +165,7 @@ class PSF:
         return np.maximum(fwhm[i] + slope * (wave - nodes[i]), 0.1)
 
     def cumulative(self, x: ArrayLike, wavelength: ArrayLike, halo: float) -> NDArray[np.float64]:
-        """Fraction of a source's light below a position.
+        """Compute the fraction of a source's flux that falls below a position.
 
         Parameters
         ----------
@@ -168,15 +174,15 @@ class PSF:
         wavelength : array_like
             Wavelength in micron; broadcasts against `x`.
         halo : float
-            Fraction of the light in the halo.
+            Fraction of the flux in the halo.
 
         Returns
         -------
         ndarray
-            Fractions, of the broadcast shape.
+            Fractions, with the broadcast shape of `x` and `wavelength`.
         """
         where, wave = np.asarray(x, dtype=float), np.asarray(wavelength, dtype=float)
-        # 2 sqrt(ln 2) / FWHM is 1 / (sqrt(2) sigma) of a Gaussian.
+        # For a Gaussian, 2 sqrt(ln 2) / FWHM equals 1 / (sqrt(2) sigma).
         core = 0.5 * (1.0 + erf(where * (2.0 * np.sqrt(np.log(2.0))) / self.width(wave)))
         t = np.clip(where / (self.halo_width * wave), -1.0, 1.0)
         wing = 0.5 * (1.0 + t + np.sin(np.pi * t) / np.pi)
@@ -185,6 +191,9 @@ class PSF:
     def enclosed(
         self, lower: ArrayLike, upper: ArrayLike, wavelength: ArrayLike, halo: float
     ) -> NDArray[np.float64]:
-        """Fraction of a source's light between two positions in arcsec from the source."""
+        """Compute the fraction of a source's flux between two positions.
+
+        The positions are in arcsec from the source; the parameters are those of `cumulative`.
+        """
         above = self.cumulative(upper, wavelength, halo)
         return above - self.cumulative(lower, wavelength, halo)

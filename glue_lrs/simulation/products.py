@@ -1,4 +1,4 @@
-"""Products: images in the form of the pipeline's files, assembled from simulated exposures."""
+"""Simulated products: images in the form of the pipeline's files, made from simulated exposures."""
 
 from __future__ import annotations
 
@@ -36,30 +36,31 @@ __all__ = ["Product", "combined_nods", "integration_stack", "single_nod"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Product:
-    """Form of a product.
+    """Properties of a product that do not depend on the simulated noise.
 
     Parameters
     ----------
     kind : {"s2d", "cal", "calints"}
         Kind of product.
     geometry : Geometry
-        Pixel grid.
+        Pixel grid of the image.
     calibrated : bool
-        Whether the unit is MJy/sr, else DN/s.
+        Whether the image is in MJy/sr; otherwise it is in DN/s.
     cards : dict
-        Cards of the primary header.
+        Cards of the primary header that differ between products.
     edges : bool
-        Whether the first and last row and column are NaN.
+        Whether the first and last rows and columns are NaN.
     exp_type, datamodel : str
-        EXP_TYPE and DATAMODL.
+        EXP_TYPE and DATAMODL of the primary header.
     position : float
-        Slit position of the target by the header, in arcsec from the reference point.
+        Position of the target along the slit according to the header, in arcsec from the reference
+        point.
     negative : tuple of ndarray
-        Columns of the negative traces, each of shape (row,).
+        Column of each negative trace in each row, arrays of shape (row,).
     factors : ndarray, optional
-        Factor of the flux in each integration of a stack.
+        Factor that multiplies the flux in each integration of a stack.
     times : `~astropy.table.Table`, optional
-        INT_TIMES of a stack.
+        INT_TIMES table of a stack.
     """
 
     kind: Literal["s2d", "cal", "calints"]
@@ -86,7 +87,7 @@ def single_nod(
     edges: bool = False,
     datamodel: str = "SlitModel",
 ) -> Simulated:
-    """Image of one nod; parameters are those of `Scene.s2d` and `Scene.cal`."""
+    """Simulate the image of one nod; the parameters are those of `Scene.s2d` and `Scene.cal`."""
     if nod not in (1, 2):
         raise SceneError(f"nod is {nod}, expected 1 or 2")
     rng = _generator(scene, kind, nod)
@@ -117,11 +118,12 @@ def single_nod(
 
 
 def combined_nods(scene: Scene, geometry: Geometry, *, calibrated: bool, edges: bool) -> Simulated:
-    """Mean of both nods, each with the other one subtracted; see `Scene.combined`."""
+    """Simulate the mean of two nod images, each minus the other nod; see `Scene.combined`."""
     rng = _generator(scene, "combined")
     exposures, coverage = [], []
     for sign in (-1, 1):
-        # The target keeps its column; the middle of the slit is half a throw away.
+        # The target is at the same column in both images, so that the middle of the slit is half a
+        # nod throw away from the target.
         middle = geometry.column - sign * scene.nod_throw / 2.0 / PIXEL_SCALE
         coverage.append(np.abs(np.arange(geometry.shape[1]) - middle) <= SLIT_COLUMNS / 2.0)
         exposures.append(
@@ -183,7 +185,7 @@ def integration_stack(
     datamodel: str,
     exp_type: str,
 ) -> Simulated:
-    """Stack of integrations; parameters are those of `Scene.calints`."""
+    """Simulate a stack of integrations; the parameters are those of `Scene.calints`."""
     if n_int < 1 or first < 1:
         raise SceneError(f"n_int is {n_int} and first {first}, expected at least 1")
     scale = np.ones(n_int) if factors is None else np.asarray(factors, dtype=float)
@@ -220,13 +222,13 @@ def integration_stack(
 
 
 def _generator(scene: Scene, *product: str | int) -> np.random.Generator:
-    """Random numbers that are independent between products and the same each time."""
+    """Return a random number generator whose seed depends on the scene and the product."""
     key = [ord(letter) for part in product for letter in str(part)]
     return np.random.default_rng([scene.seed, *key])
 
 
 def _detector(scene: Scene) -> Detector:
-    """Detector with the noise and defects of a scene."""
+    """Return a detector with the noise and the bad pixels that a scene specifies."""
     return Detector(
         exposure_time=scene.exposure_time,
         sensitivity=scene.sensitivity,
@@ -245,16 +247,17 @@ def _observe_nod(
     *,
     middle: float | None = None,
 ) -> Observation:
-    """Observe an exposure and subtract the other nod, if it is given.
+    """Simulate an exposure, and subtract the other nod if `nod_position` is given.
 
     Parameters
     ----------
     scene, rng, geometry
-        Scene, source of the noise, pixel grid.
+        Scene, random number generator of the noise, and pixel grid.
     position, nod_position : float
-        Slit position of the target in arcsec in the exposure and in the other nod.
+        Position of the target along the slit in arcsec from the reference point, in the exposure
+        and in the other nod.
     middle : float, optional
-        Column of the middle of the slit; by default the reference point.
+        Column of the middle of the slit; by default the column of the reference point.
     """
     sky = background_image(
         scene.background,
@@ -279,7 +282,7 @@ def _observe_nod(
 def _assemble(
     scene: Scene, product: Product, observation: Observation, rng: np.random.Generator
 ) -> Simulated:
-    """Add bad pixels, unit, frame, header and WCS to an observation."""
+    """Make a product from an observation: add bad pixels, NaN edges, headers and the WCS."""
     geometry, calibrated = product.geometry, product.calibrated
     observed, true, background = observation.observed, observation.true, observation.background
     if not calibrated:
@@ -354,7 +357,7 @@ def _assemble(
 
 
 def _truth(scene: Scene, product: Product, planes: dict[str, NDArray[np.float64]]) -> Truth:
-    """Truth of a product from its noise-free planes."""
+    """Return the true values of a product; `planes` are its noise-free images."""
     source, geometry = scene.sources[0], product.geometry
     wave = geometry.wavelength
     known = np.isfinite(wave)

@@ -1,19 +1,19 @@
-"""LRS scenes with a known truth, as images in the form of the pipeline's products.
+"""Simulated LRS scenes with known true values, as images in the form of the pipeline's products.
 
 A `Scene` holds point sources, a background and a detector. Its methods make products: `Scene.s2d`
 (level 2b, one nod), `Scene.combined` (level 3, both nods), `Scene.cal` (not resampled),
-`Scene.calints` (slitless) and `Scene.slit_calints`. Each returns a `Simulated`: a `SlitImage` and
-its `Truth`.
+`Scene.calints` (slitless) and `Scene.slit_calints`. Each method returns a `Simulated`, which holds
+a `SlitImage` and its `Truth`.
 
-A pixel is simulated in these steps:
+The pixels are simulated in these steps:
 
-- A point spread function (a Gaussian core and a halo) spreads the light of a source over columns.
-  It is integrated exactly over each pixel: the noise-free sum of a row is the source's flux.
+- A point spread function (a Gaussian core and a halo) spreads the flux of a source over columns. It
+  is integrated exactly over each pixel, so that the noise-free sum of a row is the source's flux.
 - Electrons are drawn from a Poisson distribution, read noise is added, the other nod is subtracted,
-  and each pixel is multiplied by an error of the flat field.
-- The variances are estimated from these noisy data, as the pipeline's are.
+  and each pixel is multiplied by a random flat-field error.
+- The variances are estimated from these noisy data, as in the pipeline.
 
-The truth follows from the scene alone; no extraction is involved.
+The true values are computed from the scene alone, without any extraction.
 """
 
 from __future__ import annotations
@@ -47,43 +47,44 @@ class Scene:
     Parameters
     ----------
     sources : tuple of Source
-        The sources; the first is the target.
+        Point sources; the first one is the target.
     background : float or callable
         Surface brightness in MJy/sr: a number, or a function of the wavelength in micron.
     background_slope : float
         Relative change of the background per arcsec along the slit.
     background_drift : float
-        Relative excess of the background in an exposure over that in the nod that is subtracted
-        from it.
+        Background in an exposure divided by the background in the nod that is subtracted from it,
+        minus 1.
     psf : PSF
         Point spread function across the slit.
     nod_throw : float
-        Distance between the two nods in arcsec.
+        Distance between the two nod positions along the slit in arcsec.
     pointing_error : float
-        Displacement of all sources from the header's position in arcsec, positive towards higher
-        columns.
+        Displacement of all sources from the position in the header in arcsec, positive towards
+        higher columns.
     exposure_time : float
         Duration of an exposure, or of an integration of a stack, in seconds.
     sensitivity : float or callable
         Electrons per second and pixel for 1 MJy/sr: a number, or a function of the wavelength.
     read_noise : float
-        Standard deviation in electrons of an exposure or integration; varies by 5% between pixels.
+        Standard deviation of the read noise in an exposure or integration, in electrons. It varies
+        by 5% between pixels.
     flat_error : float
-        Relative standard deviation of the flat field; one draw for each pixel of a product, so that
-        all integrations of a stack share it.
+        Relative standard deviation of the flat-field error. The error is drawn once for each pixel
+        of a product, so that all integrations of a stack share it.
     bad_fraction : float
-        Fraction of bad pixels: NaN in a resampled image; in others half of them are NaN and half
-        outliers, all with DQ bit 0. In a stack half of them change from one integration to the
-        next.
+        Fraction of bad pixels. In a resampled image they are NaN. In other images half of them are
+        NaN and half are outliers, and all have DQ bit 0. In a stack, half of the bad pixels change
+        from one integration to the next.
     source_type : str
-        SRCTYPE: ``"POINT"`` or ``"EXTENDED"``.
+        SRCTYPE in the header: ``"POINT"`` or ``"EXTENDED"``.
     ra, dec : float
-        Sky position of the target in degrees.
+        Right ascension and declination of the target in degrees.
     roll : float
         Position angle of the V3 axis in degrees.
     seed : int
-        Seed of the noise. The noise is independent between products and the same each time a
-        product is made.
+        Seed of the random noise. Different products have independent noise, and the same product
+        has the same noise each time it is made.
 
     Raises
     ------
@@ -147,25 +148,26 @@ class Scene:
         Parameters
         ----------
         nod : {1, 2}
-            The source is at lower columns in nod 1 (column 13 by default) and at higher columns in
-            nod 2 (column 31).
+            Number of the nod. The source is at lower columns in nod 1 (column 13 by default) and at
+            higher columns in nod 2 (column 31).
         subtract_nod : bool
-            Whether the other nod is subtracted. This leaves a negative trace, no background (except
-            for `background_drift`) and more noise.
+            Whether the other nod is subtracted. This adds a negative trace and noise, and removes
+            the background except for `background_drift`.
         calibrated : bool
-            False gives DN/s, S_PHOTOM SKIPPED and no PIXAR_SR.
+            Whether the image is in MJy/sr. If False, it is in DN/s, S_PHOTOM is SKIPPED, and there
+            is no PIXAR_SR.
         edges : bool
-            Whether the first and last row and column are NaN, as after resampling.
+            Whether the first and last rows and columns are NaN, as after resampling.
         shape : (int, int)
-            Rows and columns.
+            Number of rows and columns.
         column : float
             Column of the middle of the slit.
 
         Returns
         -------
         Simulated
-            The image and its truth. The noise of the pixels is independent, and so is that of the
-            two nods, although real nods share their exposures.
+            The image and its true values. The noise of different pixels is independent, and so is
+            the noise of the two nods, although real nod images share the same two exposures.
 
         Raises
         ------
@@ -191,24 +193,24 @@ class Scene:
         calibrated: bool = True,
         datamodel: Literal["SlitModel", "ImageModel"] = "SlitModel",
     ) -> Simulated:
-        """Make a cal of one nod: the detector's pixels, with a curved trace and a DQ plane.
+        """Make a cal of one nod: an image in detector pixels with a curved trace and a DQ plane.
 
         Parameters
         ----------
         nod : {1, 2}
             As for `s2d`.
         full_frame : bool
-            Whether the image has the detector's 1024 x 1032 pixels, NaN and flagged outside of the
-            slit, or is cut to the slit's bounding box.
+            If True, the image has the detector's 1024 x 1032 pixels, which are NaN and flagged
+            outside the slit. If False, it is cut to the bounding box of the slit.
         subtract_nod, calibrated
             As for `s2d`.
         datamodel : {"SlitModel", "ImageModel"}
-            DATAMODL; older versions of the pipeline write an ImageModel.
+            DATAMODL in the header; older versions of the pipeline write an ImageModel.
 
         Returns
         -------
         Simulated
-            The image and its truth.
+            The image and its true values.
 
         Raises
         ------
@@ -233,22 +235,23 @@ class Scene:
         shape: tuple[int, int] = (388, 63),
         column: float = 30.5,
     ) -> Simulated:
-        """Make a level-3 s2d: the mean of both nods, each with the other one subtracted.
+        """Make a level-3 s2d: the mean of two nod images, each minus the other nod.
 
         Parameters
         ----------
         calibrated, edges
-            As for `s2d`; columns outside of both nods are always NaN.
+            As for `s2d`. Columns outside the slit in both nods are always NaN.
         shape : (int, int)
-            Rows and columns.
+            Number of rows and columns.
         column : float
             Column of the target.
 
         Returns
         -------
         Simulated
-            The image and its truth. The noise of the pixels is independent, as the image is not
-            drizzled. There is a negative trace on either side of the source, each from one nod.
+            The image and its true values. The noise of different pixels is independent, because the
+            image is not drizzled. There is a negative trace on either side of the source, one from
+            each nod.
 
         Raises
         ------
@@ -270,31 +273,32 @@ class Scene:
         column: float = 35.9,
         datamodel: Literal["SlitModel", "CubeModel"] = "SlitModel",
     ) -> Simulated:
-        """Make slitless calints: the integrations of a time series, with background.
+        """Make a slitless calints: a stack of integrations of a time series, with background.
 
         Parameters
         ----------
         n_int : int
             Number of integrations in the file.
         factors : array_like, optional
-            Factor of the flux of all sources in each integration; shape (n_int,).
+            Factor that multiplies the flux of all sources in each integration, shape (n_int,).
         calibrated : bool
-            False gives DN/s, S_PHOTOM SKIPPED and no PIXAR_SR.
+            As for `s2d`.
         first : int
-            Number of the first integration in the exposure, from 1.
+            Number of the first integration of the file within the exposure, counted from 1.
         segment : int
             Number of the segment of the exposure.
         n_total : int, optional
-            Number of integrations in the exposure; by default the file ends with the last one.
+            Number of integrations in the exposure; by default the last integration in the file is
+            the last one of the exposure.
         column : float
             Column of the reference point; the mean column of the trace is 0.4 less.
         datamodel : {"SlitModel", "CubeModel"}
-            DATAMODL; older versions of the pipeline write a CubeModel.
+            DATAMODL in the header; older versions of the pipeline write a CubeModel.
 
         Returns
         -------
         Simulated
-            The stack, 416 x 72 pixels each, and its truth.
+            The stack of integrations, each of 416 x 72 pixels, and its true values.
 
         Raises
         ------
@@ -327,7 +331,7 @@ class Scene:
     ) -> Simulated:
         """Make a stack of integrations through the fixed slit, cut to its bounding box.
 
-        Parameters are those of `calints`; the source is in the middle of the slit.
+        The parameters are those of `calints`. The source is in the middle of the slit.
         """
         return integration_stack(
             self,
@@ -350,23 +354,24 @@ class Scene:
         wavelength: ArrayLike | None = None,
         offset: float = 0.0,
     ) -> ApertureCorrection:
-        """Aperture correction of the first source, from the true PSF.
+        """Compute the aperture correction for the first source from the true PSF.
 
         Parameters
         ----------
         subarray : str
-            SUBARRAY of the table: ``"FULL"`` or ``"SLITLESSPRISM"``.
+            SUBARRAY to which the correction applies: ``"FULL"`` or ``"SLITLESSPRISM"``.
         size : array_like, optional
-            Widths in pixels; by default 1 to 30 in steps of 0.5.
+            Aperture widths in pixels; by default 1 to 30 in steps of 0.5.
         wavelength : array_like, optional
             Wavelengths in micron; by default 2.8 to 14.2 in steps of 0.1.
         offset : float
-            Columns from the source to the centre of the aperture, positive to the right.
+            Distance in columns from the source to the centre of the aperture, positive towards
+            higher columns.
 
         Returns
         -------
         ApertureCorrection
-            Inverse of the enclosed fraction of the light.
+            Inverse of the fraction of the flux that is inside the aperture.
         """
         sizes = np.arange(1.0, 30.25, 0.5) if size is None else np.asarray(size, dtype=float)
         waves = (
@@ -386,12 +391,12 @@ class Scene:
 
 
 def demo_scene(seed: int = 1) -> Scene:
-    """Scene of the demonstration: a supernova with a halo, on a sloping background.
+    """Return the scene of the demonstration: a supernova on a sloping background.
 
     Parameters
     ----------
     seed : int
-        Seed of the noise.
+        Seed of the random noise.
     """
     return Scene(
         sources=(Source(flux=Supernova(), halo=0.05),),

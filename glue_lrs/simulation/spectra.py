@@ -20,7 +20,7 @@ __all__ = [
     "thermal_background",
 ]
 
-#: A constant, or a function of the wavelength in micron.
+#: A spectrum: a constant, or a function of the wavelength in micron.
 Spectral = float | Callable[[NDArray[np.float64]], ArrayLike]
 
 #: Second radiation constant hc / k in micron kelvin.
@@ -29,7 +29,7 @@ _SECOND_RADIATION = 14387.768775
 
 @dataclass(frozen=True)
 class Supernova:
-    """Flux that resembles an infrared supernova: dust, molecular bands, broad lines.
+    """Spectrum that resembles an infrared supernova: dust, molecular bands and broad lines.
 
     Parameters
     ----------
@@ -40,16 +40,16 @@ class Supernova:
 
     Notes
     -----
-    Lines of [Ni II] 6.64, [Ar II] 6.98, [Co II] 10.52, [Co III] 11.89 and [Ne II] 12.81 micron,
-    P Cygni features, the CO band at 4.6 and the SiO band at 8 micron. The strengths are
-    illustrative, not those of a physical model.
+    The spectrum has emission lines of [Ni II] 6.64, [Ar II] 6.98, [Co II] 10.52, [Co III] 11.89 and
+    [Ne II] 12.81 micron, P Cygni features, the CO band at 4.6 micron and the SiO band at 8 micron.
+    Their strengths are illustrative and do not come from a physical model.
     """
 
     level: float = 2e-3
     velocity: float = 6000.0
 
     def __call__(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """Flux in Jy at wavelengths in micron."""
+        """Return the flux in Jy at wavelengths in micron."""
         wave = np.asarray(wavelength, dtype=float)
         flux = 0.8 * (wave / 7.0) ** -1.2 + 0.2 * BlackBody(450.0, 1.0, 7.0)(wave)
         width = self.velocity / 2.99792458e5 / 2.3548
@@ -73,16 +73,16 @@ class Supernova:
 
 @dataclass(frozen=True)
 class BlackBody:
-    """Flux of a black body.
+    """Spectrum of a black body.
 
     Parameters
     ----------
     temperature : float
         Temperature in kelvin.
     level : float
-        Flux in Jy at the `pivot`.
+        Flux in Jy at the wavelength `pivot`.
     pivot : float
-        Wavelength in micron.
+        Wavelength in micron at which the flux is `level`.
     """
 
     temperature: float
@@ -90,19 +90,19 @@ class BlackBody:
     pivot: float = 7.0
 
     def __call__(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """Flux in Jy at wavelengths in micron (Planck's law in frequency)."""
+        """Return the flux in Jy at wavelengths in micron, from Planck's law per unit frequency."""
         wave = np.asarray(wavelength, dtype=float)
         at_pivot = _planck(self.pivot, self.temperature)
         return self.level * _planck(wave, self.temperature) / at_pivot
 
 
 def _planck(wavelength: NDArray[np.float64] | float, temperature: float) -> NDArray[np.float64]:
-    """Planck's law per unit frequency, up to a constant, at wavelengths in micron."""
+    """Evaluate Planck's law per unit frequency, up to a constant, at wavelengths in micron."""
     return wavelength**-3.0 / np.expm1(_SECOND_RADIATION / (wavelength * temperature))
 
 
 def thermal_background(wavelength: ArrayLike) -> NDArray[np.float64]:
-    """Zodiacal light and thermal emission of the telescope in MJy/sr.
+    """Compute the zodiacal light plus the thermal emission of the telescope in MJy/sr.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def thermal_background(wavelength: ArrayLike) -> NDArray[np.float64]:
 
 
 def sensitivity(wavelength: ArrayLike) -> NDArray[np.float64]:
-    """Electrons per second and pixel for 1 MJy/sr, with a maximum at 6.5 micron.
+    """Compute the electrons per second and pixel for 1 MJy/sr, with a maximum at 6.5 micron.
 
     Parameters
     ----------
@@ -137,12 +137,12 @@ class Source:
     position : float
         Position along the slit in arcsec from the target, positive towards higher columns.
     halo : float
-        Fraction of the light in the halo of the point spread function.
+        Fraction of the flux in the halo of the point spread function.
 
     Raises
     ------
     SceneError
-        If `halo` is not in the range 0 (inclusive) to 1, or `position` is not finite.
+        If `halo` is less than 0, or 1 or more, or `position` is not finite.
     """
 
     flux: Spectral = field(default_factory=Supernova)
@@ -157,12 +157,12 @@ class Source:
 
 
 def evaluate(value: Spectral, wavelength: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    """Evaluate a number or a function of the wavelength at each wavelength.
+    """Evaluate a spectrum, given as a number or a function, at each wavelength.
 
     Parameters
     ----------
     value : float or callable
-        The number or function.
+        A constant, or a function of the wavelength in micron.
     wavelength : ndarray
         Wavelengths in micron.
     name : str
@@ -171,7 +171,7 @@ def evaluate(value: Spectral, wavelength: NDArray[np.float64], name: str) -> NDA
     Returns
     -------
     ndarray
-        Values, of the shape of `wavelength`.
+        Values, with the shape of `wavelength`.
 
     Raises
     ------

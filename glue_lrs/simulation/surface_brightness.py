@@ -1,4 +1,4 @@
-"""Surface brightness of a scene without noise: images of the sources and of the background."""
+"""Noise-free images of the sources and the background of a scene."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def source_image(
     position: float,
     pointing_error: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Surface brightness of point sources in MJy/sr, shape (row, column).
+    """Compute the surface brightness of point sources in MJy/sr, shape (row, column).
 
     The PSF is integrated exactly over each pixel, so that the sum of a row is the flux.
 
     Parameters
     ----------
     sources : iterable of Source
-        The sources.
+        Point sources in the image.
     psf : PSF
         Point spread function.
     geometry : Geometry
-        Pixel grid.
+        Pixel grid of the image.
     position : float
-        Slit position of the target in arcsec from the reference point.
+        Position of the target along the slit in arcsec from the reference point.
     pointing_error : float
-        Displacement of all sources in arcsec.
+        Displacement of all sources along the slit in arcsec.
 
     Raises
     ------
@@ -64,18 +64,20 @@ def source_image(
 def background_image(
     background: Spectral, slope: float, geometry: Geometry, middle: float
 ) -> NDArray[np.float64]:
-    """Surface brightness of the background in MJy/sr, shape (row, column).
+    """Compute the surface brightness of the background in MJy/sr, shape (row, column).
 
     Parameters
     ----------
     background : float or callable
-        Level in MJy/sr: a number, or a function of the wavelength in micron.
+        Surface brightness at the column `middle` in MJy/sr: a number, or a function of the
+        wavelength in micron.
     slope : float
-        Relative change per arcsec along the slit.
+        Relative change of the background per arcsec along the slit.
     geometry : Geometry
-        Pixel grid. Rows without a wavelength have the level of the nearest wavelength.
+        Pixel grid of the image. Rows without a wavelength have the background of the nearest row
+        with a wavelength.
     middle : float
-        Column at which the background has its level.
+        Column at which the surface brightness is `background`.
 
     Raises
     ------

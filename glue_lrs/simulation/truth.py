@@ -1,4 +1,4 @@
-"""True values of a simulated product."""
+"""Classes that hold a simulated image and its true, noise-free values."""
 
 from __future__ import annotations
 
@@ -25,29 +25,31 @@ class Truth:
     Parameters
     ----------
     wavelength : ndarray
-        Wavelength of each row in micron, NaN where the row has none; shape (row,).
+        Wavelength of each row in micron, shape (row,); NaN in rows without a wavelength.
     flux : ndarray
-        Flux of the first source in each row, in `unit`; shape (row,). For a stack: at a factor
-        of 1.
+        Flux of the first source in each row, in `unit`, shape (row,). In integration i of a stack
+        the flux is `flux` times ``factors[i]``.
     unit : `~astropy.units.Unit`
-        Jy, or DN/s without photometric calibration.
+        Unit of `flux`: Jy, or DN/s without photometric calibration.
     column : ndarray
-        Column of the first source in each row; shape (row,).
+        Column of the first source in each row, shape (row,).
     negative : tuple of ndarray
-        Columns of its negative traces, which come from the subtracted nods; each of shape (row,).
+        Column of each negative trace of the first source in each row, arrays of shape (row,).
+        Negative traces come from the subtracted nods.
     background : ndarray
-        Background in `data` in MJy/sr or DN/s, shape (row, column).
+        Background contained in `data`, in MJy/sr or DN/s, shape (row, column).
     data : ndarray
-        Image without noise, shape (row, column); NaN where the image has no data for other reasons
-        than a bad pixel. For a stack: at a factor of 1.
+        Image without noise and bad pixels, shape (row, column). It is NaN at the edges and outside
+        the slit. For a stack, it is the image of an integration whose factor is 1.
     var_poisson, var_rnoise, var_flat : ndarray
-        Variances of the noise that was drawn, shape (row, column).
+        True variances of the noise, shape (row, column).
     factors : ndarray, optional
-        For a stack: factor of the flux of all sources in each integration; shape (integration,).
+        Factor that multiplies the flux of all sources in each integration of a stack, shape
+        (integration,).
     psf : PSF
         Point spread function.
     halo : float
-        Fraction of the first source's light in the halo.
+        Fraction of the first source's flux in the halo.
     """
 
     wavelength: NDArray[np.float64]
@@ -66,21 +68,21 @@ class Truth:
 
     @property
     def variance(self) -> NDArray[np.float64]:
-        """Total variance, shape (row, column), NaN where the image has no data."""
+        """Sum of the three variances, shape (row, column); NaN where the image has no data."""
         return self.var_poisson + self.var_rnoise + self.var_flat
 
     def pixel_fractions(self, offset: float = 0.0) -> NDArray[np.float64]:
-        """Fraction of the first source's light on each pixel.
+        """Compute the fraction of the first source's flux that falls on each pixel.
 
         Parameters
         ----------
         offset : float
-            Columns by which the source is displaced.
+            Displacement of the source in columns.
 
         Returns
         -------
         ndarray
-            Shape (row, column); 0 in rows without a wavelength.
+            Fractions, shape (row, column); 0 in rows without a wavelength.
         """
         columns = np.arange(self.data.shape[1]) - offset
         distance = columns - self.column[:, np.newaxis]
@@ -90,17 +92,18 @@ class Truth:
         )
 
     def enclosed(self, lower: ArrayLike, upper: ArrayLike) -> NDArray[np.float64]:
-        """Fraction of the first source's light between two edges, in each row.
+        """Compute the fraction of the first source's flux between two edges in each row.
 
         Parameters
         ----------
         lower, upper : array_like
-            Edges in columns (pixel i extends from i - 0.5 to i + 0.5): numbers, or of shape (row,).
+            Edges in columns, as numbers or arrays of shape (row,). Pixel i extends from i - 0.5 to
+            i + 0.5.
 
         Returns
         -------
         ndarray
-            Shape (row,).
+            Fractions, shape (row,).
         """
         below, above = (
             (np.asarray(edge, dtype=float) - self.column) * PIXEL_SCALE for edge in (lower, upper)
@@ -110,14 +113,14 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """A simulated image and its truth.
+    """A simulated image with its true values.
 
     Parameters
     ----------
     image : SlitImage
-        The image, with noise.
+        Simulated image with noise.
     truth : Truth
-        The values without noise.
+        True values without noise.
     """
 
     image: SlitImage
@@ -126,7 +129,7 @@ class Simulated:
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """Data and variances of one image or stack."""
+    """Data and variances of an image or a stack of integrations."""
 
     data: NDArray[Any]
     var_poisson: NDArray[Any]
@@ -134,7 +137,7 @@ class Planes:
     var_flat: NDArray[Any]
 
     def scaled(self, factor: float) -> Planes:
-        """Convert to another unit."""
+        """Return the planes in another unit: data times `factor`, variances times its square."""
         square = factor**2
         return Planes(
             self.data * factor,
@@ -146,7 +149,7 @@ class Planes:
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """Observed and true planes of an exposure, in MJy/sr, and the background in them."""
+    """Noisy planes and noise-free planes of an exposure, and its background, in MJy/sr."""
 
     observed: Planes
     true: Planes

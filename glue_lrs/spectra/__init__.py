@@ -1,1 +1,1 @@
-"""Containers of extracted spectra and their conversion to and from specutils."""
+"""Containers for extracted spectra, and conversion to and from specutils."""

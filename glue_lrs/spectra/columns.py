@@ -1,4 +1,4 @@
-"""Columns of an x1d table and their units."""
+"""Columns in the table of an x1d file, and their units."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 
 __all__ = ["COLUMNS", "COMPONENTS", "ERROR_OF", "column_units"]
 
-#: Columns of an x1d table, in the order of the file.
+#: Names of the columns in an x1d table, in the order of the file.
 COLUMNS = (
     "WAVELENGTH",
     "FLUX",
@@ -28,10 +28,10 @@ COLUMNS = (
     "NPIXELS",
 )
 
-#: Variance components: the last parts of the names of variance columns.
+#: Names of the variance components, with which the names of variance columns end.
 COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 
-#: Column with the standard deviation of another column.
+#: Names of the columns that contain the 1-sigma errors of other columns.
 ERROR_OF = {"FLUX": "FLUX_ERROR", "SURF_BRIGHT": "SB_ERROR", "BACKGROUND": "BKGD_ERROR"}
 
 
@@ -41,13 +41,13 @@ def column_units(calibrated: bool) -> dict[str, str]:
     Parameters
     ----------
     calibrated : bool
-        Whether the photometric calibration has been applied. If not, fluxes and brightnesses are in
-        DN/s.
+        Whether the photometric calibration has been applied. If not, fluxes and surface
+        brightnesses are in DN/s.
 
     Returns
     -------
     dict of str
-        Unit of each column that has one.
+        Unit of each column that has a unit.
     """
     return _column_units(calibrated).copy()
 

@@ -1,4 +1,4 @@
-"""Extraction: the 18 columns of an extracted spectrum, or of one spectrum per integration."""
+"""Extraction: the 18 columns of an extracted spectrum or of a stack of spectra."""
 
 from __future__ import annotations
 
@@ -30,30 +30,31 @@ __all__ = ["Extraction"]
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Extraction:
-    """Extracted spectrum: the columns of an x1d table, with header and provenance.
+    """Extracted spectrum, with the columns of an x1d table, header and provenance.
 
     Parameters
     ----------
     columns : dict of ndarray
-        Columns named as in `COLUMNS`, shape (n_wave,), or (integration, n_wave) for a stack, in the
-        order of the file. Error and variance columns are NaN where the flux is NaN.
+        Columns with the names `COLUMNS`, shape (n_wave,), or (integration, n_wave) for a stack of
+        integrations. The rows are in the order of the file. Error and variance columns are NaN
+        where the flux is NaN.
     units : dict of str
-        Unit of each column that has one.
+        Unit of each column that has a unit.
     header : `~astropy.io.fits.Header`
-        Primary header of the image or of the x1d, stored as a copy (`LazyHeader`).
-    keywords_source : dict, or callable that returns one
-        Header cards of the EXTRACT1D extension: see `keywords`. A callable is evaluated at first
-        access.
+        Primary header from the image or the x1d file, stored as a copy (`LazyHeader`).
+    keywords_source : dict, or callable that returns a dict
+        Header cards for the EXTRACT1D extension. A callable is evaluated when `keywords` is first
+        accessed.
     times : `~astropy.table.Table`, optional
-        INT_NUM, SEGMENT, MJD-BEG, ... of each integration of a stack.
+        Table of INT_NUM, SEGMENT, MJD-BEG, ... for each integration of a stack.
     int_times : `~astropy.table.Table`, optional
-        INT_TIMES of the image, copied to the x1dints.
+        INT_TIMES table from the image, which is copied to x1dints files.
     provenance : Provenance, optional
-        Record of the extraction; None if the file contains none.
+        Record of the extraction, or None if the spectrum was read from a file without a record.
     filename : str, optional
         File from which the spectrum was read.
     aperture_weight : ndarray, optional
-        Sum of the aperture weights in each row, bad pixels included, shape (n_wave,).
+        Sum of the aperture weights in each row, including bad pixels, shape (n_wave,).
     """
 
     columns: dict[str, NDArray[Any]]
@@ -82,37 +83,41 @@ class Extraction:
 
     @property
     def is_stack(self) -> bool:
-        """Whether there is one spectrum per integration."""
+        """Whether the columns contain one spectrum per integration."""
         return self.columns["FLUX"].ndim == 2
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Mask of the flux: True where DQ bit 0 is set or the flux is NaN."""
+        """Mask of the flux, True where DQ bit 0 is set or the flux is NaN."""
         return ((self.columns["DQ"] & 1) != 0) | np.isnan(self.columns["FLUX"])
 
     @cached_property
     def keywords(self) -> dict[str, Any]:
-        """Header cards of the EXTRACT1D extension, defined as in the pipeline (SLTNAME, ...)."""
+        """Header cards (SLTNAME, ...) for the EXTRACT1D extension, defined as in the pipeline."""
         source = self.keywords_source
         return dict(source() if callable(source) else source)
 
     @property
     def lost_fraction(self) -> NDArray[np.float64]:
-        """Fraction of the aperture weight lost to bad pixels, with the shape of the flux.
+        """Fraction of the aperture weight that is lost to bad pixels, with the shape of the flux.
 
         Raises
         ------
         LRSError
-            If the spectrum was read from a file, which does not contain the weights.
+            If the spectrum was read from a file, because files do not contain the weights.
         """
         if self.aperture_weight is None:
             raise LRSError("lost_fraction is not known for a spectrum that was read from a file")
-        # The wings of a fitted profile may be negative; losing such a pixel counts as no loss.
+        # A fitted profile may be negative in the wings. Losing such pixels would give a negative
+        # fraction. It is replaced by 0.
         return np.clip(1.0 - self.columns["NPIXELS"] / self.aperture_weight, 0.0, 1.0)
 
     @cached_property
     def table(self) -> QTable:
-        """The columns with units; for a stack, vector columns with one row per integration."""
+        """Table of the columns with units.
+
+        For a stack, each row of the table is one integration, and the columns contain arrays.
+        """
         table = QTable()
         if self.times is not None and "INT_NUM" in self.times.colnames:
             table["INT_NUM"] = self.times["INT_NUM"]
@@ -142,28 +147,30 @@ class Extraction:
         Parameters
         ----------
         column : str
-            Any of `COLUMNS` except WAVELENGTH. Only FLUX, SURF_BRIGHT and BACKGROUND have an
-            uncertainty.
+            Name of the column, any of `COLUMNS` except WAVELENGTH. Only FLUX, SURF_BRIGHT and
+            BACKGROUND have an uncertainty.
         order : {"ascending", "file"}
-            Order of the wavelength. LRS files are in descending order, for which several functions
-            of `specutils.analysis` silently return 0 or NaN.
+            Order of the wavelengths. In LRS files they descend, for which several functions in
+            `specutils.analysis` silently return 0 or NaN.
         fill : {"interpolate", "nan"}
-            Flux and error of masked rows: interpolated linearly between valid neighbours (the
-            nearest one at the ends), or NaN, which several functions of `specutils.analysis` do not
+            How to fill flux and error in masked rows. With "interpolate", they are interpolated
+            linearly between the valid neighbours, or copied from the nearest valid row at the ends.
+            With "nan", they are NaN, which several functions in `specutils.analysis` do not
             support.
 
         Returns
         -------
         `~specutils.Spectrum`
-            Flux of shape (n_wave,) or (integration, n_wave), wavelength in micron,
-            `~astropy.nddata.StdDevUncertainty`, and a mask, None if no row is masked.
+            Spectrum with a flux of shape (n_wave,) or (integration, n_wave), wavelengths in micron,
+            and errors as `~astropy.nddata.StdDevUncertainty`. The mask is None if no row is masked.
             ``meta["header"]`` is a copy of the header, ``meta["glue_lrs"]`` the `Provenance`, and
-            ``meta["extraction"]`` this object: see `glue_lrs.spectra.to_specutils.Meta`.
+            ``meta["extraction"]`` this object, as described in
+            `glue_lrs.spectra.to_specutils.Meta`.
 
         Raises
         ------
         LRSError
-            If there is no such column.
+            If there is no column with this name.
         """
         return to_spectrum(self, column, order=order, fill=fill)
 
@@ -174,7 +181,7 @@ class Extraction:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Extraction:
         names = ["columns", "units", "times", "int_times", "aperture_weight"]
-        if not callable(self.keywords_source):  # a callable returns new objects at each call
+        if not callable(self.keywords_source):  # a callable returns a new dict at each call
             names.append("keywords_source")
         made = replace(self, **{name: deepcopy(getattr(self, name), memo) for name in names})
         memo[id(self)] = made

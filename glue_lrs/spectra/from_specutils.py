@@ -29,34 +29,37 @@ __all__ = [
     "spectrum_to_extraction",
 ]
 
-#: Relative difference up to which wavelengths belong to the same row: rows are 1e-3 apart, and a
-#: conversion to another unit and back changes a wavelength by 1e-15.
+#: Maximum relative difference of wavelengths that belong to the same row. Neighbouring rows differ
+#: by 1e-3, and converting a wavelength to another unit and back changes it by 1e-15.
 _SAME = 1e-10
 
-#: Note in the provenance of a modified spectrum.
+#: Text that is added to the warnings in the provenance if the spectrum was modified.
 _CHANGED = "the spectrum was changed after the extraction; columns that no longer apply are omitted"
 
 
 def single(extraction: Extraction, integration: int) -> Extraction:
-    """Return the spectrum of one integration of a stack, with its row of the times.
+    """Return the spectrum of one integration from a stack, including its times.
 
     Parameters
     ----------
     extraction : Extraction
-        A stack.
+        Stack of spectra.
     integration : int
-        Index of the integration, from 0.
+        Index of the integration, starting at 0.
 
     Returns
     -------
     Extraction
-        Columns of shape (n_wave,), which are views.
+        Spectrum with columns of shape (n_wave,), which are views of the stack.
     """
     return _integrations(extraction, slice(integration, integration + 1), drop=True)
 
 
 def _integrations(extraction: Extraction, part: slice, drop: bool) -> Extraction:
-    """Return some integrations of a stack; `drop` removes the axis of a single one."""
+    """Select integrations from a stack.
+
+    If `drop` is True, only the first of them is returned, without the axis of integrations.
+    """
     columns = {name: values[part] for name, values in extraction.columns.items()}
     if drop:
         columns = {name: values[0] for name, values in columns.items()}
@@ -70,21 +73,22 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        Flux of shape (n_wave,) or (integration, n_wave).
+        Spectrum with a flux of shape (n_wave,) or (integration, n_wave).
 
     Returns
     -------
     Extraction
-        For an unmodified spectrum, the rows that it contains of all columns of the original
-        extraction. Otherwise WAVELENGTH, FLUX, FLUX_ERROR and DQ from the flux (in Jy if its unit
-        can be converted), uncertainty and mask of the spectrum. Rows without flux have DQ 1, and
-        the interpolated values of masked rows are replaced by NaN.
+        If the spectrum is unmodified, all columns of the original extraction, restricted to the
+        rows of the spectrum. Otherwise WAVELENGTH, FLUX, FLUX_ERROR and DQ, which are made from the
+        wavelength, flux, uncertainty and mask of the spectrum. The flux is converted to Jy if
+        possible. Rows without a flux have DQ 1, and interpolated values in masked rows are replaced
+        by NaN.
 
     Raises
     ------
     LRSError
-        If the spectrum does not have one or two axes with a wavelength, or is modified and was made
-        from another column than FLUX.
+        If the spectrum has more than two axes or no wavelengths, or if it is modified and was made
+        from a column other than FLUX.
     """
     wave, flux, unit, error, mask = copied_arrays(spectrum, (1, 2))
     header = spectrum_header(spectrum)
@@ -102,7 +106,7 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
             keep = slice(None, None, -1)
     else:
         index = np.arange(original.wavelength.size)[rows][place]
-        keep = np.argsort(index)  # into the order of the file
+        keep = np.argsort(index)  # puts the rows into the order of the file
         origin = index[keep]
         kept = _unchanged(original, column, rows, place, (flux, unit, error, mask))
         if kept is not None:
@@ -123,10 +127,10 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
     error = None if error is None else error[..., keep]
     mask = None if mask is None else mask[..., keep]
     if origin is not None:
-        wave = original.wavelength[origin]  # free of rounding errors
+        wave = original.wavelength[origin]  # avoids the rounding errors of unit conversions
         extracted = original.columns[column][..., origin]
         if mask is not None and extracted.shape == flux.shape:
-            filled = mask & original.mask[..., origin]  # interpolated, not measured
+            filled = mask & original.mask[..., origin]  # rows with interpolated values
             flux[filled] = np.nan
             if error is not None:
                 error[filled] = np.nan
@@ -142,7 +146,10 @@ def copied_arrays(
     NDArray[Any] | None,
     NDArray[np.bool_] | None,
 ]:
-    """Return copies of wavelength in micron, flux, unit, error and mask; spectral axis last."""
+    """Return copies of wavelength in micron, flux, unit, error and mask.
+
+    The last axis of flux, error and mask is the spectral axis. Error and mask may be None.
+    """
     flux = spectrum.flux
     if flux.ndim not in dimensions:
         raise LRSError(
@@ -175,7 +182,7 @@ def copied_arrays(
 
 
 def spectrum_header(spectrum: Spectrum) -> fits.Header:
-    """Return the header in the meta of a spectrum; an empty one if there is none."""
+    """Return the header from the meta of a spectrum, or an empty header if there is none."""
     header = spectrum.meta.get("header")
     if header is None:
         return fits.Header()
@@ -183,14 +190,17 @@ def spectrum_header(spectrum: Spectrum) -> fits.Header:
 
 
 def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDArray[np.intp] | None:
-    """Return indices of wavelengths among ascending known ones; None if any is not known."""
+    """Return the indices of wavelengths `wave` in the ascending array `known`.
+
+    Returns None if a wavelength is not in `known`.
+    """
     if wave.size == 0 or not np.isfinite(wave).all():
         return None
     if wave[0] > wave[-1]:
         place = matching_rows(known, wave[::-1])
         return None if place is None else place[::-1]
     place = np.searchsorted(known, wave * (1.0 - _SAME))
-    # Rows with equal wavelengths keep their order.
+    # If several rows have equal wavelengths, they are matched in order.
     _, first, times = np.unique(place, return_index=True, return_counts=True)
     place = place + np.arange(wave.size) - np.repeat(first, times)
     if (place >= known.size).any() or (np.abs(known[place] - wave) > _SAME * known[place]).any():
@@ -205,7 +215,10 @@ def _unchanged(
     place: NDArray[np.intp],
     values: tuple[NDArray[Any], u.UnitBase, NDArray[Any] | None, NDArray[np.bool_] | None],
 ) -> Extraction | None:
-    """Return the extraction, or the integrations of it, with the values of a spectrum, or None."""
+    """Return the original extraction if the values of the spectrum are unmodified, else None.
+
+    If the spectrum has only some of the integrations, only these are returned.
+    """
     flux, unit, error, mask = values
     if unit != parsed_unit(original.units.get(column, "")):
         return None
@@ -232,7 +245,10 @@ def _unchanged(
 
 
 def _which_integrations(known: NDArray[Any], flux: NDArray[Any]) -> slice | None:
-    """Return the consecutive integrations of a stack with the given fluxes; None if not unique."""
+    """Return the range of consecutive integrations in a stack that have the given fluxes.
+
+    Returns None if there is no such range, or more than one.
+    """
     if known.ndim != 2 or flux.shape[-1] != known.shape[-1]:
         return None
     lines = np.atleast_2d(flux)
@@ -248,7 +264,7 @@ def _which_integrations(known: NDArray[Any], flux: NDArray[Any]) -> slice | None
 
 
 def equal_values(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
-    """Whether two arrays are equal, NaN equal to NaN, or both are None."""
+    """Return whether two arrays are equal (with NaN equal to NaN), or both are None."""
     if one is None or other is None:
         return one is other
     return one.shape == other.shape and bool(
@@ -265,7 +281,10 @@ def _changed(
     header: fits.Header,
     original: Extraction | None,
 ) -> Extraction:
-    """Return an extraction with the values of a modified spectrum."""
+    """Make an extraction from the values of a modified spectrum.
+
+    Times, header cards and provenance are copied from the original extraction if there is one.
+    """
     if unit != u.Jy:
         try:
             factor = unit.to(u.Jy, np.ones_like(wave), u.spectral_density(wave * u.um))
@@ -287,7 +306,8 @@ def _changed(
         bad |= mask
     columns["WAVELENGTH"] = np.broadcast_to(wave, flux.shape)
     columns["DQ"] = bad.astype(np.uint32)
-    text = {u.MJy / u.sr: "MJy/sr", u.DN / u.s: "DN/s"}.get(unit)  # the pipeline's spelling
+    # The pipeline's spelling of units differs from astropy's.
+    text = {u.MJy / u.sr: "MJy/sr", u.DN / u.s: "DN/s"}.get(unit)
     text = unit.to_string() if text is None else text
     made = Extraction(
         columns={key: columns[key] for key in COLUMNS if key in columns},

@@ -23,16 +23,16 @@ __all__ = [
 
 
 class ProvenanceRecord(Mapping[str, Any]):
-    """Record of how a spectrum was made: a mapping with fixed keys and JSON types as values.
+    """Record of how a spectrum was made, as a mapping with fixed keys and JSON values.
 
-    Values are computed at first access and do not change afterwards.
+    The values are computed at the first access and do not change afterwards.
     """
 
     _keys: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def _collect(self) -> Mapping[str, Any]:
-        """Return the values; keys without one are None."""
+        """Return a mapping with the values. The value of a missing key is None."""
 
     @cached_property
     def _values(self) -> dict[str, Any]:
@@ -49,29 +49,30 @@ class ProvenanceRecord(Mapping[str, Any]):
         return len(self._keys)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # immutable
+        return self  # no copy is needed because the values never change
 
 
 class Provenance(ProvenanceRecord):
-    """Record of how a spectrum was extracted: a mapping of JSON types.
+    """Record of how a spectrum was extracted, as a mapping with JSON values.
 
-    Keys: ``parameters`` (``reference``, ``step`` and ``options``, see `Extract1D.parameters`),
-    ``references`` (file names and checksums), ``input`` (file name and checksum), ``position``
-    (position of the source and shifts of the aperture), ``notes`` (texts of the warnings),
-    ``versions``, ``date``. Checksums are computed at first access.
+    The keys are ``parameters`` (``reference``, ``step`` and ``options`` as described in
+    `Extract1D.parameters`), ``references`` (names and checksums of the reference files), ``input``
+    (name and checksum of the image file), ``position`` (position of the source and shifts of the
+    aperture), ``notes`` (texts of the warnings), ``versions`` and ``date``. Checksums are computed
+    at the first access.
 
     Parameters
     ----------
-    parameters : dict, or callable that returns one
-        `Extract1D.parameters`.
+    parameters : dict, or callable that returns a dict
+        Parameters of the extraction, such as `Extract1D.parameters`.
     input : str, optional
-        Path of the image.
+        Path of the image file.
     references : dict
-        Path of each reference file, None if there is none.
+        Path of each reference file, or None if no such file was used.
     position : dict
-        Position of the source, and shifts of the aperture.
+        Position of the source and shifts of the aperture.
     notes : sequence of LRSWarning or str
-        Warnings that were issued.
+        Warnings that were issued during the extraction.
     """
 
     _keys = ("parameters", "references", "input", "position", "notes", "versions", "date")
@@ -96,12 +97,12 @@ class Provenance(ProvenanceRecord):
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> Provenance:
-        """Return a stored provenance.
+        """Create a provenance from values that were stored in a file.
 
         Parameters
         ----------
-        stored : mapping, or callable that returns one
-            The values; a callable is called on first access.
+        stored : mapping, or callable that returns a mapping
+            Values for the keys. A callable is called at the first access.
         """
         made = cls({})
         made._stored = stored
@@ -127,7 +128,7 @@ class Provenance(ProvenanceRecord):
 
     def __getitem__(self, key: str) -> Any:
         if key == "parameters" and self._stored is None:
-            return self._parameters  # without the checksums of the files
+            return self._parameters  # avoids computing the checksums of the files
         return super().__getitem__(key)
 
     def changed(
@@ -136,21 +137,23 @@ class Provenance(ProvenanceRecord):
         references: Mapping[str, str | None] | None = None,
         notes: Sequence[LRSWarning] | None = None,
     ) -> Provenance:
-        """Return this provenance with other parameters, references or notes; reads no file.
+        """Return a provenance with some values replaced.
+
+        No file is read. Arguments that are None keep the present values.
 
         Parameters
         ----------
         parameters : callable, optional
-            Returns the parameters.
+            Function that returns the new parameters.
         references : mapping, optional
             Path of each reference file.
         notes : sequence of LRSWarning, optional
-            Warnings that were issued.
+            Warnings that were issued during the extraction.
 
         Returns
         -------
         Provenance
-            The new record.
+            New record, with the present time as its date.
         """
         return Provenance(
             parameters or (self._parameters_source if self._stored is None else self["parameters"]),
@@ -162,18 +165,18 @@ class Provenance(ProvenanceRecord):
 
     @property
     def messages(self) -> tuple[LRSWarning, ...]:
-        """The warnings that were issued; those read from a file have only a text."""
+        """Warnings that were issued. Warnings that were read from a file consist only of a text."""
         if self._stored is not None:
             return tuple(LRSWarning(text) for text in self["notes"] or ())
         return self._notes
 
     @property
     def notes(self) -> list[str]:
-        """The warnings that were issued, as lines of text; reads no file."""
+        """Texts of the warnings that were issued. No file is read."""
         return [note.render(with_subject=False) for note in self.messages]
 
     def has_reference(self, key: str) -> bool:
-        """Whether a reference of a kind (``"apcorr"``) was used; reads no file."""
+        """Return whether a reference file, for example ``"apcorr"``, was used. No file is read."""
         references = self._references if self._stored is None else self["references"] or {}
         return references.get(key) is not None
 
@@ -184,16 +187,17 @@ class Provenance(ProvenanceRecord):
 
 
 class CombinationProvenance(ProvenanceRecord):
-    """Record of how spectra were combined: a mapping of JSON types.
+    """Record of how spectra were combined, as a mapping with JSON values.
 
-    Keys: ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
-    spectrum, see `CombineInput`), ``extractions`` (the `Provenance` of each object that was given
-    to `combine`, or None), ``notes`` (the warnings that were issued), ``versions``, ``date``.
+    The keys are ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
+    spectrum, as described in `CombineInput`), ``extractions`` (the `Provenance` of each object that
+    was given to `combine`, or None), ``notes`` (texts of the warnings), ``versions`` and ``date``.
 
     Parameters
     ----------
     source : callable
-        Returns the mapping; called on first access, as checksums take time.
+        Function that returns the mapping. It is called at the first access because computing
+        checksums takes time.
     """
 
     _keys = ("parameters", "inputs", "extractions", "notes", "versions", "date")
@@ -209,7 +213,7 @@ class CombinationProvenance(ProvenanceRecord):
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of this package and of those that affect its results."""
+    """Return the versions of this package and of the packages that affect its results."""
     return {
         name: importlib.metadata.version(name)
         for name in ("glue-lrs", "numpy", "astropy", "specutils")
@@ -217,7 +221,10 @@ def package_versions() -> dict[str, str]:
 
 
 def file_record(path: str | None) -> dict[str, str | None] | None:
-    """Return name and SHA-256 of a file; the checksum is None if it cannot be read."""
+    """Return the path and SHA-256 checksum of a file.
+
+    The checksum is None if the file cannot be read.
+    """
     if path is None:
         return None
     try:

@@ -2,22 +2,22 @@
 
 To specutils
 ------------
-The wavelength ascends, and the mask is None if no row is masked, because several functions of
-`specutils.analysis` silently return 0 or NaN otherwise. For the same reason flux and error of
-masked rows are interpolated from their neighbours in wavelength; the mask marks these rows.
+The wavelengths ascend, and the mask is None if no row is masked, because several functions in
+`specutils.analysis` silently return 0 or NaN otherwise. For the same reason, flux and error in
+masked rows are interpolated from the neighbours in wavelength. The mask marks these rows.
 
-Treatment of the mask in specutils, as tested with version 2.4: `equivalent_width`, `snr` and
-`centroid` exclude masked rows, as does `fit_generic_continuum` after a median filter that ignores
-the mask. `line_flux` interpolates linearly across masked rows, with 0 beyond the last valid rows,
-but includes their errors. The three resamplers ignore the mask: they use the interpolated values
-like any others, and their result has neither mask nor meta. The smoothers ignore the mask but keep
-it. Where this matters, use ``fill="nan"`` and remove the rows.
+The functions of specutils treat the mask differently (tested with version 2.4). `equivalent_width`,
+`snr` and `centroid` exclude masked rows. `fit_generic_continuum` excludes them from the fit, but
+not from the median filter that precedes it. `line_flux` interpolates linearly across masked rows,
+with 0 beyond the last valid rows, but includes their errors. The three resamplers ignore the mask
+and use the interpolated values, and their result has neither mask nor meta. The smoothers ignore
+the mask but keep it. If this matters, use ``fill="nan"`` and remove the masked rows.
 
 From specutils
 --------------
-The meta of a spectrum refers to the original extraction or image. It is used only if flux, error,
-mask and axis of the spectrum are unmodified. Otherwise the values of the spectrum are used, and
-columns that no longer apply are omitted: see `glue_lrs.spectra.from_specutils`.
+The meta of a spectrum refers to the original extraction or image. The original is used only if
+flux, error, mask and spectral axis are unmodified. Otherwise the values of the spectrum are used,
+and columns that no longer apply are omitted (`glue_lrs.spectra.from_specutils`).
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Meta", "ascending_rows", "parsed_unit", "spectrum_arrays", "to_spectrum"]
 
-#: Columns that are not interpolated: flags and counts.
+#: Columns with flags and counts, which are not interpolated.
 _COUNTS = ("DQ", "NPIXELS")
 
 
 class Meta(dict[str, Any]):
-    """Meta of a spectrum: a dict whose deep copies share the original image or extraction.
+    """Dict for the meta of a spectrum, whose deep copies share the original image or extraction.
 
-    specutils copies meta at every step. The original, which may be large, is only compared with the
-    spectrum and never modified. All other items are copied.
+    This is necessary because specutils copies meta in every operation, and the original may be
+    large. It is never modified but only compared with the spectrum. All other items are copied.
     """
 
     _shared = ("extraction", "image")
@@ -79,37 +79,38 @@ def to_spectrum(
     order: str = "ascending",
     fill: str = "interpolate",
 ) -> Spectrum:
-    """Convert a column and its error to a specutils spectrum; see `Extraction.to_spectrum`.
+    """Convert a column and its error to a specutils spectrum, as in `Extraction.to_spectrum`.
 
     Parameters
     ----------
     extraction : Extraction
-        The columns.
+        Extraction to convert.
     column : str
-        Any of the columns except WAVELENGTH.
+        Name of the column, any except WAVELENGTH.
     order : {"ascending", "file"}
-        Order of the wavelength.
+        Order of the wavelengths.
     fill : {"interpolate", "nan"}
-        Flux and error of masked rows. Integrations without a valid row cannot be interpolated and
-        are NaN. DQ and NPIXELS are never filled.
+        Whether flux and error in masked rows are interpolated or NaN. They are also NaN in
+        integrations without a valid row. DQ and NPIXELS are not changed in masked rows.
 
     Returns
     -------
     `~specutils.Spectrum`
-        Flux of shape (n_wave,) or (integration, n_wave), wavelength in micron; rows without a
-        finite wavelength are omitted. Only ``meta`` shares memory with the extraction.
+        Spectrum with a flux of shape (n_wave,) or (integration, n_wave) and wavelengths in micron.
+        Rows without a finite wavelength are omitted. Only ``meta`` shares memory with the
+        extraction.
 
     Raises
     ------
     LRSError
-        If there is no such column, or `order` or `fill` is invalid.
+        If there is no column with this name, or if `order` or `fill` is invalid.
     """
     check_choice("order", order, ("ascending", "file"))
     check_choice("fill", fill, ("interpolate", "nan"))
     if column not in extraction.columns or column == "WAVELENGTH":
         known = [name for name in extraction.columns if name != "WAVELENGTH"]
         hint = nearest(str(column), [name.lower() for name in known])
-        for name in known:  # columns are in capitals
+        for name in known:  # `nearest` compares in lower case, but column names are in capitals
             hint = hint.replace(repr(name.lower()), repr(name))
         raise LRSError(
             f"found {column!r}{hint}, expected one of {', '.join(known)}", subject="column"
@@ -143,16 +144,16 @@ def to_spectrum(
 
 
 class SpectralTabular1D(Tabular1D):
-    """Lookup table of wavelengths, as in `specutils.utils.wcs_utils.gwcs_from_array`."""
+    """Lookup table for wavelengths, as in `specutils.utils.wcs_utils.gwcs_from_array`."""
 
     input_units_equivalencies = {"x0": u.spectral()}  # noqa: RUF012 - astropy's name and kind
 
 
 def _lookup_wcs(axis: SpectralAxis) -> GWCS:
-    """Return the WCS that specutils makes for a spectrum without one.
+    """Return the same WCS that specutils would make for a spectrum without a WCS.
 
-    It consists of the same models and frames. specutils defines a class for each spectrum, which
-    cannot be pickled, and makes deep copies, which takes longer than the extraction.
+    It is made here because specutils would define a new class for each spectrum, so that spectra
+    could not be pickled, and would make deep copies that take longer than the extraction.
     """
     axis, rows = axis.copy(), np.arange(len(axis))
     turn = slice(None) if len(axis) == 0 or axis[-1] > axis[0] else slice(None, None, -1)
@@ -169,15 +170,18 @@ def _lookup_wcs(axis: SpectralAxis) -> GWCS:
 
 @lru_cache(maxsize=64)
 def parsed_unit(text: str) -> u.UnitBase:
-    """Return a unit by its name; cached, as parsing takes longer than the conversion."""
+    """Return the unit with a given name.
+
+    The result is cached because parsing takes longer than the rest of the conversion.
+    """
     return u.Unit(text)
 
 
 def ascending_rows(wave: NDArray[np.float64]) -> slice | NDArray[np.intp]:
-    """Return the rows with a finite wavelength in ascending order of wavelength."""
+    """Return an index that selects rows with a finite wavelength, in ascending order."""
     if wave.size and np.isfinite(wave[0]) and np.isfinite(wave[-1]):
         step = wave[1:] - wave[:-1]
-        if (step <= 0).all():  # False where there is a NaN
+        if (step <= 0).all():  # False if any wavelength is NaN
             return slice(None, None, -1)
         if (step >= 0).all():
             return slice(None)
@@ -190,9 +194,9 @@ def ascending_rows(wave: NDArray[np.float64]) -> slice | NDArray[np.intp]:
 
 
 def _file_order(extraction: Extraction, rows: slice | NDArray[np.intp]) -> Any:
-    """Return the indices that put ascending rows into the order of the file."""
+    """Return an index that puts rows with ascending wavelengths into the order of the file."""
     if isinstance(rows, slice):
-        return rows  # forward or reversed: its own inverse
+        return rows  # reversing the rows again restores their order
     in_file = np.argsort(rows)
     step = np.diff(extraction.wavelength[rows[in_file]])
     if (step < 0).any() and (step > 0).any():
@@ -207,7 +211,10 @@ def _file_order(extraction: Extraction, rows: slice | NDArray[np.intp]) -> Any:
 def spectrum_arrays(
     extraction: Extraction, column: str, fill: str, rows: slice | NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[np.float64] | None, NDArray[np.bool_] | None]:
-    """Return copies of wavelength, values, errors and mask (or None) in the order of `rows`."""
+    """Return copies of wavelength, values, errors and mask, selected and ordered by `rows`.
+
+    Errors and mask may be None.
+    """
     columns = extraction.columns
     wave = np.array(extraction.wavelength[rows], dtype=float)
     flux = np.array(columns[column][..., rows], dtype=float, order="C")
@@ -239,25 +246,27 @@ def _interpolate(
 ) -> None:
     """Interpolate bad rows in place, linearly between the nearest good rows on either side.
 
-    `wave` ascends; `bad` and the arrays have the shape (n_wave,) or (integration, n_wave). Beyond
-    the first and last good row their values are repeated; without a good row all values are NaN.
+    `wave` must ascend. `bad` and the arrays have the shape (n_wave,) or (integration, n_wave).
+    Before the first and after the last good row, the values of these rows are repeated. If there is
+    no good row, all values become NaN.
     """
-    # The same code for a spectrum and a stack, so that their results are equal to the last bit.
+    # The same code is used for a spectrum and a stack, so that their results are exactly equal.
     count = wave.size
-    place = np.flatnonzero(bad)  # the integrations one after the other
+    place = np.flatnonzero(bad)  # indices into the flattened array of integrations
     column = place % count
     first = place - column
     for array in arrays:
         if array is None:
             continue
-        values = array.reshape(-1)  # a view, as the arrays are contiguous
-        # Good rows with an infinite error are not interpolated from.
+        values = array.reshape(-1)  # a view because the arrays are contiguous
+        # Good rows with an infinite error are not used for the interpolation.
         good = np.flatnonzero(np.isfinite(values) & ~bad.reshape(-1))
         if not good.size:
             values[place] = np.nan
             continue
         after = good.searchsorted(place)
-        left = good.take(after - 1, mode="clip")  # possibly of another integration: checked below
+        # It is checked below whether the neighbours are in the same integration.
+        left = good.take(after - 1, mode="clip")
         right = good.take(after, mode="clip")
         none_left, none_right = (left < first) | (left > place), right >= first + count
         none_right |= right < place

@@ -1,4 +1,4 @@
-"""Viewers for glue; the modules outside `qt` need no toolkit."""
+"""Viewers for glue. Only the modules in `qt` depend on a GUI toolkit."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ __all__ = ["LiveExtraction", "live_for", "open_extraction"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:  # lazily, as the import of glue takes time
+    if name in _MODULES:  # imported at first use, because the import of glue is slow
         return getattr(import_module(f"glue_lrs.viewers.live.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,7 @@
-"""Entry point of the plugin for glue: loaders, an exporter and translators, without a toolkit."""
+"""Entry point for glue's plugin system: loaders, an exporter and translators for LRS data.
+
+It does not depend on a GUI toolkit.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ __all__ = ["setup"]
 
 
 def setup() -> None:
-    """Add the loaders and translators to glue's registries; repeated calls have no effect."""
+    """Add the loaders, the exporter and the translators to glue; repeated calls have no effect."""
     from glue_lrs.viewers.datasets import loaders, translators
 
     loaders.register()

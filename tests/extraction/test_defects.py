@@ -132,3 +132,26 @@ def test_a_combination_uses_the_other_input(clean: Any, plane: str, defect: str,
     at = int(np.argmin(np.abs(made.wavelength - clean.truth.wavelength[ROW])))
     assert made.columns["FLUX"][at] == pytest.approx(true[ROW], rel=0.03)
     assert np.isfinite(made.columns["ERROR"][at])
+
+
+def test_the_rule_does_not_depend_on_the_part_that_is_read(clean: Any) -> None:
+    variances = {name: np.array(getattr(clean.image, name)) for name in VARIANCES}
+    for values in variances.values():
+        values[30] = 0.0
+    image = replace(clean.image, **variances)
+    assert not good_pixels(image)[30].any()
+    np.testing.assert_array_equal(good_pixels(image, 30), good_pixels(image)[30])
+
+
+def test_negative_variances_that_dominate_a_row(clean: Any) -> None:
+    """The error of the row is NaN, without a warning from numpy."""
+    column = round(float(clean.truth.column[ROW]))
+    variance = np.array(clean.image.var_poisson, dtype=float)
+    variance[ROW, column] = -1e9
+    image = replace(with_defect(clean.image, "data", "NaN", column + 2), var_poisson=variance)
+    aperture = Aperture.from_edges(column - 4.5, column + 4.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", LRSWarning)
+        made = Extract1D(aperture=aperture, bad_pixels="profile").run(image)
+    assert np.isnan(made.columns["FLUX_ERROR"][ROW - (made.keywords["EXTRYSTR"] - 1)])

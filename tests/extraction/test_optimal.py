@@ -627,7 +627,7 @@ def test_an_integration_that_was_moved_does_not_spoil_the_others() -> None:
 
 def test_light_off_the_image_is_told() -> None:
     image = scene(5, 1e-3, pointing_error=-1.4).s2d(1, subtract_nod=False).image
-    told = r"3\d% of the source's light is off the image, where a learned profile is a guess"
+    told = r"3\d% of the source's light is off the image, where a fitted profile is an"
     with pytest.warns(LRSWarning, match=told), pytest.warns(LRSWarning, match="header puts it"):
         OptimalExtractor().fit(image)
     given = OptimalExtractor(profile=TrueProfile(PSF(), HALO))
@@ -732,7 +732,7 @@ def test_lost_light_is_made_up_for(kind: str, flux: float) -> None:
         np.testing.assert_allclose(
             c["SURF_BRIGHT"][lost] * whole[lost] * JY_PER_PIXEL, c["FLUX"][lost], rtol=1e-9
         )
-        assert any("made up for" in note for note in mended.provenance["notes"])  # type: ignore[index]
+        assert any("restored from the profile" in note for note in mended.provenance["notes"])  # type: ignore[index]
     pull, ratio = np.concatenate(pulls), np.concatenate(ratios)
     assert np.median(np.concatenate(plain)) < 0.97
     assert pull.std() == pytest.approx(1.0, abs=0.12)

@@ -1,1 +1,1 @@
-"""Matplotlib canvases of the viewers, without a GUI toolkit."""
+"""Plots and editors drawn with Matplotlib, which do not depend on a GUI toolkit."""

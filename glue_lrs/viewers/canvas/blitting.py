@@ -1,8 +1,9 @@
-"""Blitting: fast redrawing of artists over a cached copy of the figure, on any Matplotlib canvas.
+"""Blitting: fast redrawing of some artists over a cached copy of the figure, on any canvas.
 
-An `Overlay` belongs to a figure. It copies the figure's pixels after every full draw and draws its
-layers on top; `Overlay.update` restores the copy and redraws the layers, which takes a millisecond
-where drawing an image takes tens. Several views may share one figure.
+Each figure has one `Overlay`, which may be shared by several views. After every full draw it copies
+the pixels of the figure and draws its layers on top. `Overlay.update` restores the copy and draws
+only the layers again, which takes a millisecond, whereas drawing an image takes tens of
+milliseconds.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ __all__ = ["Layer", "Overlay", "drawn_once", "root_figure"]
 
 _overlays: weakref.WeakKeyDictionary[Any, Overlay] = weakref.WeakKeyDictionary()
 
-#: Overlays to update at the end of the outermost `drawn_once`; None outside of it.
+#: Overlays to update at the end of the outermost `drawn_once` block; None outside such a block.
 _waiting: list[Overlay] | None = None
 
 
 def root_figure(axes: Any) -> Any:
-    """The figure, not the subfigure, of an axes; None if the axes were removed."""
+    """Return the figure, not the subfigure, that contains axes; None if the axes were removed."""
     return axes.get_figure(root=True)
 
 
 @contextmanager
 def drawn_once() -> Iterator[None]:
-    """Redraw each canvas once at the end, regardless of the number of changes."""
+    """Redraw each canvas only once, at the end of the block, however many changes it contains."""
     global _waiting
     if _waiting is not None:
         yield
@@ -49,19 +50,19 @@ def drawn_once() -> Iterator[None]:
 
 
 class Layer(Artist):
-    """Artists of one view that are drawn together, above all others.
+    """Artists of a view that are drawn together, above all other artists.
 
     They are not children of the axes, so that autoscaling and legends ignore them.
 
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
-        The axes.
+        Axes to draw on.
     """
 
     def __init__(self, axes: Axes) -> None:
         super().__init__()
-        #: The axes. Unlike `axes`, this attribute keeps them when they are cleared.
+        #: The axes. Unlike the attribute `axes`, it keeps its value when the axes are cleared.
         self.home = axes
         self._parts: list[tuple[Any, bool]] = []
         self._above: list[tuple[Any, bool]] = []
@@ -78,20 +79,20 @@ class Layer(Artist):
         screen_only: bool = False,
         above: bool = False,
     ) -> Any:
-        """Add an artist above the present ones, and return it.
+        """Add an artist above the present artists, and return it.
 
         Parameters
         ----------
         artist : `~matplotlib.artist.Artist`
-            A line, patch or text.
+            Line, patch or text to add.
         transform : `~matplotlib.transforms.Transform`, optional
-            Its transform; that of the data by default.
+            Transform to pixels of the canvas; that of data coordinates by default.
         clip : bool
-            Whether to clip it to the axes.
+            Whether to clip the artist to the axes.
         screen_only : bool
-            Whether to omit it in saved figures.
+            Whether to omit the artist in saved figures.
         above : bool
-            Whether it stays above artists that are added later.
+            Whether to keep the artist above artists that are added later.
         """
         axes: Any = self.home
         artist.set_figure(axes.get_figure(root=False))
@@ -103,13 +104,13 @@ class Layer(Artist):
         return artist
 
     def drop(self, artists: Iterable[Any]) -> None:
-        """Remove artists."""
+        """Remove artists from the layer."""
         dropped = {id(artist) for artist in artists}
         self._parts = [part for part in self._parts if id(part[0]) not in dropped]
 
     @property
     def parts(self) -> list[Any]:
-        """The artists in drawing order."""
+        """Artists in drawing order."""
         return [artist for artist, _ in (*self._parts, *self._above)]
 
     def draw(self, renderer: Any) -> None:
@@ -123,35 +124,36 @@ class Layer(Artist):
         self.stale = False
 
     def contains(self, mouseevent: Any) -> tuple[bool, dict[str, Any]]:
-        """Return that nothing is hit: views do their own hit testing."""
+        """Return that no artist is hit, as views find what is under the pointer themselves."""
         return False, {}
 
 
 class Overlay:
-    """The layers of a figure; obtained by `Overlay.on_axes`.
+    """Layers of a figure with a cached copy of the rest; obtain it with `Overlay.on_axes`.
 
     Parameters
     ----------
     figure : `~matplotlib.figure.Figure`
-        The figure, whose canvas may change.
+        Figure that contains the layers. Its canvas may be replaced.
     """
 
     def __init__(self, figure: Figure) -> None:
         self._figure = weakref.ref(figure)
-        # Weak references: these objects refer to the figure, which is a weak key of `_overlays`.
+        # Weak references, because layers and views refer to the figure: with strong references,
+        # `_overlays` would keep the figure in memory.
         self._layers: list[weakref.ref[Layer]] = []
         self._focus: weakref.ref[Any] | None = None
         self._cursor_owner: weakref.ref[Any] | None = None
         self._background: Any = None
         self._size: tuple[float, ...] = ()
         self._redraw = False
-        #: Whether motion events of this canvas report the pressed buttons.
+        #: Whether mouse motion events on this canvas state which buttons are pressed.
         self.reports_buttons = False
         self.connection = figure.canvas.mpl_connect("draw_event", self._drawn)
 
     @classmethod
     def on_axes(cls, axes: Axes) -> Overlay:
-        """The overlay of the figure of an axes."""
+        """Return the overlay of the figure that contains axes, made at the first call."""
         figure = root_figure(axes)
         if figure not in _overlays:
             _overlays[figure] = cls(figure)
@@ -159,7 +161,7 @@ class Overlay:
 
     @property
     def focus(self) -> Any:
-        """The view that receives keys on this canvas: the one clicked last."""
+        """View that receives key presses on this canvas: the view that was clicked last."""
         return None if self._focus is None else self._focus()
 
     @focus.setter
@@ -168,7 +170,7 @@ class Overlay:
 
     @property
     def cursor_owner(self) -> Any:
-        """The view that has changed the mouse cursor."""
+        """View that last changed the mouse cursor."""
         return None if self._cursor_owner is None else self._cursor_owner()
 
     @cursor_owner.setter
@@ -177,19 +179,20 @@ class Overlay:
 
     @property
     def canvas(self) -> Any:
-        """The figure's canvas; None once the figure is deleted."""
+        """Canvas of the figure; None once the figure is deleted."""
         figure = self._figure()
         return None if figure is None else figure.canvas
 
     @property
     def blits(self) -> bool:
-        """Whether the canvas can copy and restore its pixels."""
+        """Whether the canvas can copy and restore its pixels, as blitting requires."""
         canvas = self.canvas
-        # Canvases in the browser can, although their `supports_blit`, meant for widgets, is False.
+        # `supports_blit` is not used, because it is False for canvases in the browser, although
+        # they can blit.
         return hasattr(canvas, "copy_from_bbox") and hasattr(canvas, "restore_region")
 
     def layer(self, axes: Axes) -> Layer:
-        """Make a layer on one of the figure's axes; the caller keeps the reference."""
+        """Make a layer on axes of the figure; the caller must keep a reference to it."""
         made = Layer(axes)
         made.set_animated(self.blits)
         self._layers.append(weakref.ref(made))
@@ -206,12 +209,12 @@ class Overlay:
         self._layers = [one for one in self._layers if one() not in (layer, None)]
 
     def redraw(self) -> None:
-        """Schedule a full draw, after a change of ticks, labels or limits."""
+        """Schedule a full draw of the figure, as needed after a change of ticks or limits."""
         self._redraw = True
         self.update()
 
     def update(self) -> None:
-        """Redraw the layers; the rest of the figure is restored from the copy."""
+        """Redraw the layers, and restore the rest of the figure from the copy."""
         if _waiting is not None:
             if self not in _waiting:
                 _waiting.append(self)
@@ -228,20 +231,20 @@ class Overlay:
             self._paint(canvas.get_renderer())
             canvas.blit(figure.bbox)
         except RuntimeError as error:
-            # The toolkit has deleted the canvas, as on exit.
+            # The GUI toolkit has deleted the canvas, for example on exit.
             if "deleted" not in str(error):
                 raise
             self._layers.clear()
 
     def _drawn(self, event: Any) -> None:
-        """Copy the drawn figure and draw the layers on top."""
+        """Copy the pixels of the figure after a full draw, and draw the layers on top."""
         figure = self._figure()
         if figure is None or not self.blits or event.canvas.is_saving():
-            return  # layers are drawn as artists of the axes
+            return  # the layers are drawn like any artist of the axes
         if event.canvas is not figure.canvas or isinstance(
             vars(event.renderer).get("draw_path"), FunctionType
         ):
-            return  # a dry run for the layout
+            return  # Matplotlib only computes the layout and draws nothing
         canvas: Any = event.canvas
         self._background = canvas.copy_from_bbox(figure.bbox)
         self._size = figure.bbox.bounds
@@ -254,8 +257,8 @@ class Overlay:
                 self._layers.remove(reference)
                 continue
             if root_figure(layer.home) is not self._figure():
-                self._forget(layer)  # its axes were removed
+                self._forget(layer)  # the axes of the layer were removed
                 continue
-            if layer.axes is None:  # they were cleared
+            if layer.axes is None:  # the axes of the layer were cleared
                 layer.home.add_artist(layer)
             layer.draw(renderer)

@@ -1,7 +1,8 @@
-"""CachedText: a short text that is drawn from cached glyphs.
+"""CachedText: a short text that is drawn from cached images of its letters.
 
-Matplotlib renders every glyph of a changed text again (3.11 takes 5 ms for three short lines): too
-slow for a label that follows the mouse. Here each glyph is rendered once and then copied.
+Matplotlib renders every letter again when a text changes, which takes 5 ms for three short lines in
+version 3.11. This is too slow for a label that follows the mouse. A `CachedText` renders each
+letter once and then copies its image.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from numpy.typing import NDArray
 
 __all__ = ["CachedText"]
 
-#: Distance of baselines relative to the font size.
+#: Distance between baselines relative to the font size.
 _LEADING = 1.3
 
-#: Padding of the box relative to the font size.
+#: Padding of the box around the text relative to the font size.
 _PADDING = 0.35
 
 _SAMPLE = "x"
 
 
 class _Glyph(NamedTuple):
-    """Coverage of the pixels of a glyph (0 to 255) over the height of a line, and its metrics."""
+    """Image of a letter over the height of a line (opacity, 0 to 255), its offset and its width."""
 
     coverage: NDArray[np.uint8]
     left: int
@@ -46,7 +47,7 @@ def _glyph(letter: str, font: FontProperties, dpi: float) -> _Glyph:
     context.set_foreground("black")
     renderer.draw_text(context, margin, height - below, letter, font, 0.0)
     coverage = np.array(renderer.buffer_rgba())[..., 3]
-    # Measured between two letters, as a blank has no extent.
+    # The width is measured between two other letters, because a blank alone has no extent.
     width = renderer.get_text_width_height_descent
     padded = width(_SAMPLE + letter + _SAMPLE, font, False)[0]
     advance = padded - width(_SAMPLE + _SAMPLE, font, False)[0]
@@ -58,32 +59,32 @@ def _glyph(letter: str, font: FontProperties, dpi: float) -> _Glyph:
 
 
 def _line(size: float) -> tuple[int, int]:
-    """Height of a line, and of its part below the baseline, in pixels."""
+    """Return the height of a line, and the height of its part below the baseline, in pixels."""
     return round(_LEADING * size), round(0.35 * size)
 
 
 class CachedText(Text):
-    """A text of one or more lines in a box, which is fast to change.
+    """Text of one or more lines in a box that can be changed quickly.
 
-    It is horizontal, in one colour and without mathematics.
+    The text is horizontal and has one colour; mathematical notation is not supported.
 
     Parameters
     ----------
     *args, **kwargs
-        Passed to `~matplotlib.text.Text`; `ha` and `va` refer to the box.
+        Arguments for `~matplotlib.text.Text`. The alignments `ha` and `va` refer to the box.
     edge : colour, optional
-        Edge colour of the box; no edge by default.
+        Colour of the edge of the box; no edge by default.
     """
 
     def __init__(self, *args: Any, edge: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._edge = edge
         face = {"boxstyle": f"square,pad={_PADDING}", "fc": "white", "alpha": 0.9, "lw": 0.7}
-        # for renderers other than Agg
+        # The box is drawn by Matplotlib on renderers other than Agg.
         self.set_bbox(face | {"ec": "none" if edge is None else edge})
 
     def size(self, dpi: float) -> tuple[int, int]:
-        """Width and height of the box in pixels."""
+        """Return the width and the height of the box in pixels."""
         image = self._image(dpi)
         return image.shape[1], image.shape[0]
 
@@ -107,7 +108,7 @@ class CachedText(Text):
         self.stale = False
 
     def _image(self, dpi: float) -> NDArray[np.uint8]:
-        """The box and the text as RGBA, the lowest row first."""
+        """Return the box and the text as an RGBA image, lowest row first."""
         font = self.get_fontproperties()
         size = font.get_size_in_points() * dpi / 72.0
         height, _ = _line(size)

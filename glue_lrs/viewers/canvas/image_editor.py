@@ -1,4 +1,4 @@
-"""Region editor on the image."""
+"""Region editor on axes that show the image."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = ["ImageEditor", "ImageGeometry"]
 
 
 class ImageGeometry(RegionGeometry):
-    """Geometry on axes whose y are rows."""
+    """Positions of regions on axes with columns along x and rows along y."""
 
     def row(self, y: float) -> float:
-        """Row of the image at a height on the axes."""
+        """Return the row of the image at the data coordinate y, which is y itself."""
         return y
 
     def _rows_used(self) -> tuple[float, float] | None:
-        """Outer edges of the rows that are extracted."""
+        """Return the limits of the extracted rows, half a row outside the first and the last."""
         wavelength = self.view.wavelength
         if wavelength.empty:
             return None
         first, last = wavelength.rows[0], wavelength.rows[-1]
-        # ystart and ystop of the aperture apply to the background as well.
+        # The pipeline applies ystart and ystop of the aperture to the background as well.
         aperture = self.view.live.operator.aperture
         if aperture.ystart is not None:
             first = max(first, np.ceil(aperture.ystart))
@@ -45,7 +45,7 @@ class ImageGeometry(RegionGeometry):
         return (float(first) - 0.5, float(last) + 0.5) if last >= first else None
 
     def extent(self) -> tuple[float, float] | None:
-        """Lowest and highest row at which regions are visible."""
+        """Return the lowest and the highest row at which regions are visible."""
         used = self._rows_used()
         if used is None:
             return None
@@ -54,7 +54,7 @@ class ImageGeometry(RegionGeometry):
         return (low, high) if high > low else None
 
     def end_heights(self) -> tuple[float, float] | None:
-        """Rows of the handles at the ends of edges, which are not on the frame of the axes."""
+        """Return the rows of the handles at the ends of edges, away from the frame of the axes."""
         extent = self.extent()
         if extent is None:
             return None
@@ -65,7 +65,7 @@ class ImageGeometry(RegionGeometry):
         return (low, high) if high - low > 1.0 else None
 
     def handle_heights(self) -> tuple[float, float] | None:
-        """Rows of the handles of the edges, and of the handle of the body."""
+        """Return the rows of the handles of the edges, and the row of the handle of the body."""
         extent = self.extent()
         if extent is None:
             return None
@@ -73,7 +73,7 @@ class ImageGeometry(RegionGeometry):
         return low + 0.5 * (high - low), low + 0.62 * (high - low)
 
     def outline(self, region: Region) -> Outline | None:
-        """Outline of a region in the rows that are extracted."""
+        """Return the outline of a region in the extracted rows."""
         used = self._rows_used()
         if used is None:
             return None
@@ -86,20 +86,21 @@ class ImageGeometry(RegionGeometry):
 
 
 class ImageEditor(RegionEditor):
-    """Editor of the aperture and the background regions on an image.
+    """Editor for the aperture and the background regions on an image.
 
-    Bodies and edges are dragged; the end of an edge tilts it, and with Shift tapers the region: the
-    same end of the opposite edge mirrors it. A press outside all regions moves the crosshair; with
-    Shift it selects a range of rows in glue, which is a range of wavelengths. Arrow keys move the
-    handle dragged last by 0.1 pixel, with Shift by 1; up and down move the crosshair; Escape
-    cancels a drag; Delete deletes the selected background region.
+    Regions and their edges can be dragged. Dragging the end of an edge tilts it; with Shift, the
+    same end of the opposite edge moves the other way, which tapers the region. A press outside all
+    regions moves the crosshair; with Shift, a drag outside all regions selects a range of rows, and
+    thus of wavelengths, in glue. Left and right arrow keys move the handle that was dragged last by
+    0.1 pixel, or with Shift by 1 pixel; up and down move the crosshair. Escape cancels a drag, and
+    Delete deletes the selected background region.
 
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
-        Columns along x, rows along y, both in pixels; in either direction, at any zoom.
+        Axes with columns along x and rows along y, both in pixels. Either axis may be inverted.
     live : LiveExtraction
-        The extraction to edit.
+        Live extraction to edit.
 
     Attributes
     ----------
@@ -108,7 +109,7 @@ class ImageEditor(RegionEditor):
     adding : bool
         Whether the next drag adds a background region.
     busy : bool
-        Whether a drag is in progress.
+        Whether the user is dragging something.
     """
 
     geometry_class = ImageGeometry
@@ -138,7 +139,7 @@ class ImageEditor(RegionEditor):
         return bool(self.axes.yaxis_inverted())
 
     def _marks_changed(self, *_: Any) -> None:
-        """Draw the crosshair and the selected range."""
+        """Draw the crosshair and the selected range of rows."""
         if self.removed:
             return
         row = self.live.cursor_row

@@ -1,4 +1,4 @@
-"""Limits in y that follow the data."""
+"""Limits of the y axis that adapt to the plotted data."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits"]
 
-#: Margins below and above the data, relative to their range.
+#: Margins below and above the data, relative to the range of the data.
 _MARGINS = (0.08, 0.16)
 
-#: Height in points of the line of text in the upper corner, which must not cover data, and its
-#: maximum height relative to the axes.
+#: Height of the line of text in the upper corner in points (first value), and its maximum height as
+#: a fraction of the axes (second value). The text must not cover data.
 _TEXT_HEIGHT, _MAX_TEXT_FRACTION = 20.0, 0.35
 
-#: Minimum range of the data relative to the axes before the limits shrink; and during a drag.
+#: The limits shrink only if the data cover less than this fraction of the axes: normally (first
+#: value), and during a drag (second value).
 _SHRINK, _SHRINK_DRAGGING = 0.6, 0.2
 
 #: Margin, relative to the range of the data, on a side where the data leave the axes during a drag.
-#: It is wide because each change of the limits redraws the figure.
+#: The margin is wide because each change of the limits redraws the whole figure.
 _DRAGGING_MARGIN = 0.7
 
 
 class Limits:
-    """Limits in y that follow the data, in steps, until a user sets them.
+    """Limits of the y axis that adapt to the data in steps, until a user sets the limits.
 
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
-        The axes.
+        Axes whose y limits are set.
     text : bool
-        Whether there is a line of text in the upper corner.
+        Whether there is a line of text in the upper corner, for which to leave room.
     """
 
     def __init__(self, axes: Axes, *, text: bool = True) -> None:
@@ -52,15 +53,15 @@ class Limits:
         axes.set_autoscaley_on(False)
 
     def include(self, low: float, high: float, *, dragging: bool = False) -> bool:
-        """Show a range of values.
+        """Extend or shrink the limits, if necessary, to show a range of values.
 
         Parameters
         ----------
         low, high : float
-            The range.
+            Lowest and highest value to show.
         dragging : bool
-            Whether a drag is in progress: limits then change in larger steps, as more changes are
-            to be expected.
+            Whether a drag is in progress. The limits then change in larger steps, because more
+            changes are likely to follow.
 
         Returns
         -------
@@ -86,7 +87,7 @@ class Limits:
         return True
 
     def _text_margin(self, below: float) -> float:
-        """Margin above the data, relative to their range, that the line of text requires."""
+        """Return the margin above the data that the text requires, relative to the data's range."""
         figure = root_figure(self._axes)
         height = 0.0 if figure is None else float(self._axes.bbox.height)
         if height <= 0.0 or not self._text:
@@ -95,7 +96,7 @@ class Limits:
         return (1.0 + below) * fraction / (1.0 - fraction)
 
     def release(self) -> None:
-        """Follow the data again, beginning with the next range."""
+        """Let the limits adapt to the data again, beginning with the next call of `include`."""
         self.follow, self._applied, self._range = True, None, None
 
     def close(self) -> None:
@@ -104,7 +105,7 @@ class Limits:
         self._canvas.mpl_disconnect(self._resize)
 
     def _resized(self, *_: Any) -> None:
-        """Update the margin of the text; a resized canvas is redrawn anyway."""
+        """Adapt the margin above the data to the new size of the canvas."""
         if self.follow and self._range is not None and root_figure(self._axes) is not None:
             self._applied = None
             self.include(*self._range)

@@ -1,4 +1,4 @@
-"""LiveView: base class of views of a live extraction on Matplotlib axes."""
+"""LiveView: base class for views of a live extraction on Matplotlib axes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _views: weakref.WeakKeyDictionary[Any, weakref.WeakSet[LiveView]] = weakref.Weak
 
 
 class RowWavelength:
-    """Conversion between rows, integer or fractional, and wavelengths.
+    """Conversion between row numbers, integer or fractional, and wavelengths.
 
     Parameters
     ----------
     wavelength : ndarray
-        Wavelength of each row in micron; NaN where it has none.
+        Wavelength of each row in micron; NaN for rows without a wavelength.
     """
 
     def __init__(self, wavelength: NDArray[np.float64]) -> None:
@@ -44,33 +44,34 @@ class RowWavelength:
         return self.rows.size == 0
 
     def at(self, row: ArrayLike) -> NDArray[np.float64]:
-        """Wavelengths at rows; beyond the rows with a wavelength, that of the closest one."""
+        """Return the wavelengths at rows, or else at the closest row with a wavelength."""
         if self.empty:
             return np.full(np.shape(row), np.nan)
         return np.asarray(np.interp(np.asarray(row, dtype=float), self.rows, self.known))
 
     def row(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """Rows at wavelengths; beyond the wavelengths of the image, its last row that has one."""
+        """Return the rows at wavelengths; outside the image, its first or last row."""
         if self.empty:
             return np.full(np.shape(wavelength), np.nan)
         return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *self._ascending))
 
     def covers(self, row: float) -> bool:
-        """Whether a row has a wavelength."""
+        """Return whether a row has a wavelength."""
         return not self.empty and self.rows[0] - 0.5 <= row <= self.rows[-1] + 0.5
 
 
 class LiveView:
-    """A view of a live extraction, which follows its properties and the mouse on its axes.
+    """Base class for views that show a live extraction on Matplotlib axes.
 
-    The caller keeps the reference: Matplotlib and echo hold callbacks weakly.
+    A view is redrawn when properties of the extraction change, and responds to mouse and keyboard.
+    The caller must keep a reference to it, because Matplotlib and echo hold callbacks weakly.
 
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
-        The axes, on any canvas.
+        Axes to draw on, on any canvas.
     live : LiveExtraction
-        The extraction.
+        Live extraction to show.
     """
 
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
@@ -98,39 +99,39 @@ class LiveView:
 
     @property
     def removed(self) -> bool:
-        """Whether the view is closed or its axes were removed."""
+        """Whether the view is closed or its axes have been removed."""
         return self.closed or root_figure(self.axes) is None
 
     @property
     def wavelength(self) -> RowWavelength:
-        """Wavelengths of the rows of the current image."""
+        """Conversion between rows and wavelengths for the current image."""
         if self._wavelength is None or self._wavelength.all is not self.live.row_wavelength:
             self._wavelength = RowWavelength(self.live.row_wavelength)
         return self._wavelength
 
     @property
     def busy(self) -> bool:
-        """Whether a drag is in progress in this view."""
+        """Whether the user is dragging something in this view."""
         return False
 
     @property
     def dragging(self) -> bool:
-        """Whether a drag is in progress in any view of the extraction."""
+        """Whether the user is dragging something in any view of the same extraction."""
         return any(view.busy for view in _views.get(self.live, ()))
 
     def follow(self, function: Callable[..., None], *names: str) -> None:
-        """Call a method when properties of the extraction change."""
+        """Call a method whenever one of the named properties of the extraction changes."""
         for name in names:
             self.live.add_callback(name, function)
             self._followed.append((name, function))
 
     def follow_limits(self, function: Callable[[Axes], None]) -> None:
-        """Call a method when the limits of the axes change."""
+        """Call a method whenever the limits of the axes change."""
         connect = self.axes.callbacks.connect
         self._limit_connections += [connect(f"{name}lim_changed", function) for name in "xy"]
 
     def close(self) -> None:
-        """Cancel a drag, disconnect all callbacks and remove the artists."""
+        """Cancel a drag in progress, disconnect all callbacks and remove the artists."""
         if self.closed:
             return
         if self.busy:
@@ -151,14 +152,14 @@ class LiveView:
         self.overlay.remove(self.layer)
 
     def contains(self, event: Any) -> bool:
-        """Whether a mouse event is on these axes and not on others above them."""
+        """Return whether a mouse event is on these axes, and not on other axes above them."""
         if not self.axes.bbox.contains(event.x, event.y):
             return False
         top = event.inaxes
         return top is None or top is self.axes or top.bbox.bounds == self.axes.bbox.bounds
 
     def available(self) -> bool:
-        """Whether the view may use the mouse: it is active, and no toolbar tool is."""
+        """Return whether the view may respond to the mouse, which no toolbar tool uses now."""
         canvas = self.overlay.canvas
         if self.removed or not self.active or self.live.closed or canvas is None:
             return False
@@ -168,19 +169,19 @@ class LiveView:
         return not getattr(toolbar, "mode", "") and not canvas.widgetlock.locked()
 
     def data_at(self, event: Any) -> tuple[float, float]:
-        """Position of a mouse event, on or off the axes, in data coordinates."""
+        """Return the position of a mouse event, on or off the axes, in data coordinates."""
         x, y = self.axes.transData.inverted().transform((event.x, event.y))
         return float(x), float(y)
 
     @property
     def points(self) -> float:
-        """Pixels per point (1/72 inch)."""
+        """Number of pixels per point (1/72 inch)."""
         return float(root_figure(self.axes).dpi) / 72.0
 
     # --- for subclasses ----------------------------------------------------------------------
 
     def _press(self, event: Any) -> None:
-        """Handle a press of the left button on the axes; `overlay.focus` is this view."""
+        """Handle a press of the left button on the axes; the view has the focus already."""
 
     def _drag(self, event: Any) -> None:
         """Handle a motion of the mouse during a drag."""
@@ -192,10 +193,10 @@ class LiveView:
         """Cancel a drag."""
 
     def _hover(self, event: Any) -> None:
-        """Handle a motion of the mouse without a drag; `event` is None off the axes."""
+        """Handle a mouse motion without a drag; `event` is None if the mouse is not on the axes."""
 
     def _drag_ended(self) -> None:
-        """Handle the end of a drag in this or another view of the extraction."""
+        """Handle the end of a drag in any view of the extraction."""
 
     def _key(self, key: str) -> None:
         """Handle a key press."""
@@ -204,7 +205,7 @@ class LiveView:
 
     def _press_event(self, event: Any) -> None:
         if self.busy and event.button == MouseButton.LEFT:
-            self._finish()  # the release was lost
+            self._finish()  # Matplotlib did not report the release of the button
         if event.button != MouseButton.LEFT or not self.available():
             return
         if self.contains(event):
@@ -221,7 +222,7 @@ class LiveView:
         if buttons:
             self.overlay.reports_buttons = True
         if self.busy and self.overlay.reports_buttons and MouseButton.LEFT not in (buttons or ()):
-            self._finish()  # the release was lost
+            self._finish()  # Matplotlib did not report the release of the button
         if self.busy:
             if self.live.closed or self.removed:
                 self._cancel()

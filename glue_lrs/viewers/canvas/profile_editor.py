@@ -1,4 +1,4 @@
-"""Region editor on the cross-dispersion profile."""
+"""Region editor on axes that show the cross-dispersion profile."""
 
 from __future__ import annotations
 
@@ -26,45 +26,50 @@ if TYPE_CHECKING:
 
 __all__ = ["ProfileEditor", "ProfileGeometry"]
 
-#: Height of a peak of one column above the others, relative to their range, that is still shown:
-#: a source narrower than any point source of MIRI stays below it.
+#: A peak that is only one column wide is shown completely if it exceeds the other columns by at
+#: most this many times their range. A real source is never cut off, because even the narrowest
+#: point source of MIRI spreads over several columns.
 _MAX_PEAK = 5.0
 
-#: Room above or below the other columns, relative to their range, if such a peak is cut off.
+#: If such a peak is cut off, the room left for it above or below the other columns, relative to
+#: their range.
 _PEAK_ROOM = 1.0
 
 
 class ProfileGeometry(RegionGeometry):
-    """Geometry on axes whose y are fluxes: all heights are the row of the crosshair."""
+    """Positions of regions on axes with columns along x and surface brightness along y.
+
+    All regions are drawn as they are in a single row of the image, that of the crosshair.
+    """
 
     def row(self, y: float) -> float:
-        """Row of the crosshair, or the closest row with a wavelength."""
+        """Return the row of the crosshair, or the closest row with a wavelength, for any y."""
         row, wavelength = float(self.view.live.cursor_row), self.view.wavelength
         if wavelength.empty:
             return row
         return float(min(max(row, wavelength.rows[0]), wavelength.rows[-1]))
 
     def _height(self, fraction: float) -> float:
-        """Height at a fraction of the axes, for any scale."""
+        """Return the y in data coordinates at a fraction of the height of the axes."""
         axes = self.view.axes
         to_data = (axes.transAxes + axes.transData.inverted()).transform
         return float(to_data((0.0, fraction))[1])
 
     def extent(self) -> tuple[float, float] | None:
-        """Lower and upper limit of the axes."""
+        """Return the lower and the upper limit of the axes."""
         low, high = sorted((self._height(0.0), self._height(1.0)))
         return low, high
 
     def end_heights(self) -> tuple[float, float] | None:
-        """None: edges cannot be tilted in a single row."""
+        """Return None, because edges cannot be tilted in a single row."""
         return None
 
     def handle_heights(self) -> tuple[float, float] | None:
-        """Heights of the handles of the edges, and of the handle of the body."""
+        """Return the y of the handles of the edges, and the y of the handle of the body."""
         return self._height(0.6), self._height(0.8)
 
     def outline(self, region: Region) -> Outline | None:
-        """The edges as vertical lines; None in a row without them."""
+        """Return the edges as vertical lines; None if they have no position in this row."""
         edges = self.edges_at(region, 0.0)
         if not np.isfinite(edges).all():
             return None
@@ -78,20 +83,21 @@ class ProfileEditor(RegionEditor):
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
-        Columns along x, surface brightness along y.
+        Axes with columns along x and surface brightness along y.
     live : LiveExtraction
-        The extraction to edit.
+        Live extraction to edit.
     labels : bool
         Whether to label the axes.
 
     Attributes
     ----------
     limits : Limits
-        Follows the data until a user sets the limits; see `reset_limits`.
+        Limits of the y axis, which adapt to the profile until a user sets them. `reset_limits`
+        undoes the user's choice.
     """
 
     geometry_class = ProfileGeometry
-    casing = False  # it would hide the profile
+    casing = False  # a white casing would hide the profile
 
     def __init__(self, axes: Axes, live: LiveExtraction, *, labels: bool = True) -> None:
         super().__init__(axes, live)
@@ -119,13 +125,13 @@ class ProfileEditor(RegionEditor):
             self.overlay.redraw()
 
     def close(self) -> None:
-        """Cancel a drag, disconnect all callbacks and remove the artists."""
+        """Cancel a drag in progress, disconnect all callbacks and remove the artists."""
         if not self.closed:
             self.limits.close()
         super().close()
 
     def reset_limits(self) -> None:
-        """Let the limits follow the data again after a user has set them."""
+        """Let the limits adapt to the profile again after a user has set them."""
         self.limits.release()
         with drawn_once():
             self.axes.set_xlim(-0.5, self.live.image.shape[1] - 0.5)
@@ -133,7 +139,7 @@ class ProfileEditor(RegionEditor):
             self.overlay.redraw()
 
     def _image_changed(self, *_: Any) -> None:
-        """Redraw the profile if the extraction is that of another image."""
+        """Redraw the profile if another image, such as another integration, is shown."""
         if self._profile_of is not self.live.shown:
             self._profile_changed()
 
@@ -161,7 +167,7 @@ class ProfileEditor(RegionEditor):
 
 
 def _peak_limited_range(flux: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
-    """The range of a profile, without peaks that are too high and narrow for any source."""
+    """Return the range of a profile, ignoring peaks that are too high and narrow for a source."""
     values = np.asarray(flux, dtype=float)
     values = values[np.isfinite(values)]
     if values.size == 0:

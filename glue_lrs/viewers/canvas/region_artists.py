@@ -1,4 +1,4 @@
-"""Artists of a region: fill, edges, handles and the label next to the pointer."""
+"""Matplotlib artists for a region: fill, edges, handles and the label next to the pointer."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ __all__ = ["RegionArtists", "RegionLabel", "limits_text"]
 
 _COLOURS = {"aperture": VERMILION, "background": BLUE}
 
-#: Sizes of handles in points: of a region, of the selected region, under the pointer.
+#: Sizes of handles in points: for any region, for the selected region, and under the pointer.
 _SIZES = (4.5, 7.0, 10.0)
 
-#: Index of the artist of handles by their kind; the last artist is the handle under the pointer.
+#: Index in `RegionArtists.handles` for each kind of handle. The last artist in that list draws the
+#: handle under the pointer.
 _HANDLE_ARTISTS = {"body": 0, "edge": 1, "end": 2}
 
 _HOVERED = 3
 
 
 class RegionArtists:
-    """The artists of one region.
+    """Matplotlib artists that draw one region.
 
     Parameters
     ----------
     put : callable
-        `Layer.put` of the layer on which to draw.
+        Method `Layer.put` of the layer on which to draw.
     casing : bool
-        Whether the edges have a white casing, which is visible on dark and on light pixels.
+        Whether edges have a white border, so that they are visible on dark and on light pixels.
     """
 
     def __init__(self, put: Callable[..., Any], *, casing: bool = True) -> None:
@@ -51,13 +52,13 @@ class RegionArtists:
         self.hovered_edge = put(Line2D([], [], solid_capstyle="butt"))
         self.handles = [
             put(Line2D([], [], ls="", marker=marker, mew=1.2), screen_only=True)
-            for marker in ("s", "o", "D", "s")  # body, edges, ends, the one under the pointer
+            for marker in ("s", "o", "D", "s")  # body, edge, end, under the pointer
         ]
         self._has_casing = casing
 
     @property
     def all(self) -> list[Any]:
-        """The artists in drawing order."""
+        """Artists in drawing order."""
         return [self.fill, self.casing, self.edges, self.hovered_edge, *self.handles]
 
     def update(
@@ -69,20 +70,20 @@ class RegionArtists:
         selected: bool,
         hovered: Handle | None,
     ) -> None:
-        """Move the artists to a region.
+        """Move the artists to a region, and adapt their colours and sizes.
 
         Parameters
         ----------
         region : Region
-            The region.
+            Region to draw.
         outline : Outline or None
-            Its outline; nothing is visible without one.
+            Outline of the region on the axes; if None, nothing is visible.
         handles : iterable of (Handle, (float, float))
-            Its handles and their positions in data coordinates.
+            Handles of the region with their positions in data coordinates.
         selected : bool
-            Whether the region is the selected one.
+            Whether the region is selected.
         hovered : Handle or None
-            The handle of this region under the pointer.
+            Handle of this region that is under the pointer; None if there is none.
         """
         for artist in self.all:
             artist.set_visible(outline is not None)
@@ -128,7 +129,7 @@ class RegionArtists:
             if handle == hovered:
                 marker = str(self.handles[which].get_marker())
                 places[_HOVERED].append(place)
-            elif handle.kind != "end" or large:  # ends of the selected region only
+            elif handle.kind != "end" or large:  # only the selected region has ends
                 places[which].append(place)
         self.handles[_HOVERED].set_marker(marker)
         small, normal, big = _SIZES
@@ -141,17 +142,17 @@ class RegionArtists:
 
 
 class RegionLabel:
-    """Limits of a region, written next to the pointer.
+    """Label next to the pointer that gives the limits of a region.
 
     Parameters
     ----------
     layer : Layer
-        The layer on which to draw.
+        Layer on which to draw.
 
     Attributes
     ----------
     text : CachedText
-        The artist.
+        Artist that draws the label.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -171,14 +172,14 @@ class RegionLabel:
         self.text.set_visible(False)
 
     def show(self, region: Region, row: float, wavelength: float, at: tuple[float, float]) -> None:
-        """Write the limits of a region in one row.
+        """Write the limits that a region has in one row.
 
         Parameters
         ----------
         region : Region
-            The region.
+            Region whose limits are written.
         row, wavelength : float
-            The row and its wavelength in micron.
+            Row for which the limits are written, and its wavelength in micron.
         at : (float, float)
             Position of the pointer in pixels of the canvas.
         """
@@ -193,7 +194,7 @@ class RegionLabel:
         self._place(at)
 
     def _place(self, at: tuple[float, float]) -> None:
-        """Place the label next to the pointer, inside the figure and not under the pointer."""
+        """Move the label next to the pointer, so that it is inside the figure and not covered."""
         figure = root_figure(self._axes)
         points = float(figure.dpi) / 72.0
         box, gap, pad = self._axes.bbox, 14.0 * points, 3.0 * points
@@ -209,12 +210,12 @@ class RegionLabel:
 
 
 def limits_text(lower: float, upper: float) -> tuple[str, str]:
-    """Edges as positions and as inclusive pixel numbers, which differ by half a pixel.
+    """Format edges as positions and as inclusive pixel numbers, which differ by half a pixel.
 
     Parameters
     ----------
     lower, upper : float
-        Positions of the edges: pixel i reaches from i - 0.5 to i + 0.5.
+        Positions of the edges, where pixel i reaches from i - 0.5 to i + 0.5.
 
     Examples
     --------
@@ -229,7 +230,7 @@ def limits_text(lower: float, upper: float) -> tuple[str, str]:
 
 
 def _plain_number(value: float, *, short: bool = True) -> str:
-    """A number with two decimals, without trailing zeros if `short`, and without -0."""
+    """Format a number with two decimals, without trailing zeros if `short`, and without -0."""
     text = f"{value + 0.0:.{DIGITS}f}"
     if float(text) == 0:
         text = text.lstrip("-")

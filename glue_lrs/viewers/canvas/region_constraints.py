@@ -1,4 +1,4 @@
-"""Constraints on moved regions: limits of the image and a minimum width."""
+"""Constraints for moving regions: the limits of the image and a minimum width."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MIN_WIDTH", "RegionConstraints"]
 
-#: Minimum width of a region in columns, and minimum part of it that stays on the image.
+#: Minimum width of a region, and minimum width of its part on the image, in columns.
 MIN_WIDTH = 1.0
 
 
 class RegionConstraints:
-    """Move parts of regions as far as the image and the minimum width permit.
+    """Methods that move parts of regions as far as the image and the minimum width permit.
 
-    Edges stop `MIN_WIDTH` before the opposite edge and at the edge of the image; a body stops while
-    `MIN_WIDTH` of it is on the image. A region that is off the image already may come back.
+    An edge stops `MIN_WIDTH` before the opposite edge, and at the limit of the image. A body stops
+    when only `MIN_WIDTH` of it is left on the image. A region that is off the image already may be
+    moved back.
 
     Parameters
     ----------
     view : LiveView
-        The view, for its extraction and the wavelengths of the rows.
+        The view, which provides the extraction and the wavelengths of the rows.
     """
 
     def __init__(self, view: LiveView) -> None:
@@ -41,7 +42,7 @@ class RegionConstraints:
 
     @property
     def _samples(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Rows and wavelengths that bound the edges of a region in all pixels."""
+        """Rows and wavelengths at which edges of a region have their extreme positions."""
         image = self._view.live.image
         if self._sampled is None or self._sampled[0] is not image.wavelength:
             rows = np.tile(np.arange(image.shape[0], dtype=float), 3)
@@ -50,7 +51,7 @@ class RegionConstraints:
         return self._sampled[1]
 
     def move_body(self, region: Region, dx: float) -> Region:
-        """Move both edges by `dx` columns."""
+        """Move both edges of a region by up to `dx` columns."""
         with np.errstate(invalid="ignore"):
             lower, upper = region.at(*self._samples)
         if not np.isfinite(lower).any():
@@ -61,7 +62,7 @@ class RegionConstraints:
         return region.moved(round(dx, DIGITS)).rounded()
 
     def move_edge(self, region: Region, edge: Edge, dx: float, row: float) -> Region:
-        """Move one edge, grabbed in `row`, by `dx` columns."""
+        """Move one edge, which was grabbed in `row`, by up to `dx` columns."""
         position = region.at(row, self._view.wavelength.at(row))[0 if edge == "lower" else 1]
         dx = self._on_image(float(position), dx) - float(position)
         return region.with_edge(edge, round(dx, DIGITS), *self._samples).rounded()
@@ -76,20 +77,20 @@ class RegionConstraints:
         *,
         mirrored: bool = False,
     ) -> Region:
-        """Move one end of an edge by `dx` columns.
+        """Move one end of an edge by up to `dx` columns.
 
         Parameters
         ----------
         region : Region
-            The region before.
+            Region to change.
         edge, end : str
-            The edge and which of its ends.
+            Edge ("lower" or "upper") and end of the edge ("bottom" or "top") to move.
         dx : float
-            Columns.
+            Number of columns to move by.
         rows : ndarray
             Rows of both ends, ascending.
         mirrored : bool
-            Whether the opposite edge moves by -`dx` at the same end.
+            Whether the same end of the opposite edge moves by -`dx`.
         """
         wave = self._view.wavelength.at(rows)
         which = 0 if end == "bottom" else 1
@@ -116,12 +117,12 @@ class RegionConstraints:
         return made if fraction >= 1.0 else tilted(fraction)
 
     def _on_image(self, old: float, dx: float) -> float:
-        """Position of a moved edge: on the image, or no farther off it than before."""
+        """Return the position of a moved edge: on the image, or no farther off than before."""
         low, high = min(-0.5, old), max(self._columns - 0.5, old)
         return float(min(max(old + dx, low), high))
 
     def _permitted_fraction(self, region: Region, made: Region) -> float:
-        """Fraction of a change, linear in the width, that keeps the minimum width in all rows."""
+        """Return the largest fraction of a change that keeps the minimum width in all rows."""
         with np.errstate(invalid="ignore"):
             before, after = (
                 upper - lower for lower, upper in (one.at(*self._samples) for one in (region, made))
@@ -131,12 +132,13 @@ class RegionConstraints:
             return 1.0
         closer = np.maximum(before[tight] - after[tight], 1e-12)
         fraction = float(np.min((before[tight] - MIN_WIDTH) / closer))
-        # A little less: the pipeline rejects regions that rounding makes narrower than a pixel.
+        # Slightly less, because the pipeline rejects regions narrower than a pixel by rounding
+        # errors.
         return max(fraction - 1e-6, 0.0)
 
 
 def _extremes(wavelength: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shortest and longest wavelength of each row; NaN where it has none."""
+    """Return the shortest and the longest wavelength in each row; NaN if no pixel has one."""
     known = np.isfinite(wavelength)
     shortest = np.where(known, wavelength, np.inf).min(axis=1)
     longest = np.where(known, wavelength, -np.inf).max(axis=1)

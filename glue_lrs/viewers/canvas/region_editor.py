@@ -1,7 +1,7 @@
-"""Region editor: aperture and background regions that are edited with mouse and keyboard.
+"""Region editor: the aperture and the background regions, edited with mouse and keyboard.
 
-The regions drawn are those of the extraction's operator, in every view of it. During a drag only
-the regions are redrawn.
+Every editor of an extraction draws the regions of its current `Extract1D` operator. During a drag
+only the regions are redrawn, not the whole figure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NUDGES = {"left": -0.1, "right": 0.1, "shift+left": -1.0, "shift+right": 1.0}
 
 _STEPS = {"down": -1.0, "up": 1.0, "shift+down": -10.0, "shift+up": 10.0}
 
-#: Mouse cursor, and the text of a status line, for each kind of handle under the pointer.
+#: Mouse cursor and text of the status line for each kind of region part under the pointer.
 _HINTS = {
     None: (Cursors.POINTER, ""),
     "body": (Cursors.MOVE, "Drag to move it; arrow keys nudge"),
@@ -43,23 +43,23 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Drag:
-    """A drag in progress.
+    """State of a drag in progress.
 
     Parameters
     ----------
     kind : {"handle", "add", "row", "range"}
-        What is dragged: a handle of a region, a new background region, the crosshair, or a range of
-        wavelengths.
+        What is dragged: a part of a region ("handle"), a new background region ("add"), the
+        crosshair ("row"), or the limit of a range of wavelengths ("range").
     start : (float, float)
-        Where the drag began, in data coordinates.
+        Position where the drag began, in data coordinates.
     regions : tuple of Region
-        The regions before the drag.
+        Regions before the drag.
     handle : Handle, optional
-        The handle that is dragged.
+        Part of a region that is dragged.
     moved : bool
-        Whether anything has moved.
+        Whether the regions have changed since the drag began.
     mirrored : bool
-        Whether the opposite edge mirrors the end that was moved last.
+        Whether the opposite edge moves the other way by the same distance (a taper).
     """
 
     kind: Literal["handle", "add", "row", "range"]
@@ -71,20 +71,20 @@ class Drag:
 
 
 class RegionEditor(LiveView):
-    """Editor of regions on axes whose x are columns; base of the image and the profile editor.
+    """Base class for editors of regions on axes with columns along x.
 
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
-        The axes.
+        Axes to draw on.
     live : LiveExtraction
-        The extraction to edit.
+        Live extraction to edit.
     """
 
-    #: Geometry of regions on these axes.
+    #: Class that computes the positions of regions on these axes.
     geometry_class: ClassVar[type[RegionGeometry]]
 
-    #: Whether edges have a white casing.
+    #: Whether edges are drawn with a white border, so that they are visible on any pixels.
     casing: ClassVar[bool] = True
 
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
@@ -99,7 +99,7 @@ class RegionEditor(LiveView):
         self._cursor = Cursors.POINTER
         #: Called with the new value when `adding` changes.
         self.on_adding: Callable[[bool], None] | None = None
-        #: Called with a description of the drag that the pointer would begin, or "".
+        #: Called with a description of the drag that a press would begin, or with "" for none.
         self.on_hint: Callable[[str], None] | None = None
         self.artists: list[RegionArtists] = []
         self.label = RegionLabel(self.layer)
@@ -108,17 +108,17 @@ class RegionEditor(LiveView):
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """The regions as they are drawn."""
+        """Regions that are drawn, including a preview."""
         return self._regions
 
     @property
     def busy(self) -> bool:
-        """Whether a drag is in progress."""
+        """Whether the user is dragging something."""
         return self._dragged is not None
 
     @property
     def adding(self) -> bool:
-        """Whether the next drag adds a background region; False again once one is added."""
+        """Whether the next drag adds a background region; False again after it has been added."""
         return self._adding
 
     @adding.setter
@@ -132,7 +132,7 @@ class RegionEditor(LiveView):
             self.on_adding(self._adding)
 
     def wants(self, event: Any) -> bool:
-        """Whether a press at the position of `event` would drag or add a region."""
+        """Return whether a press at the position of `event` would drag or add a region."""
         if self.busy:
             return True
         if not (self.available() and self.contains(event)):
@@ -140,15 +140,15 @@ class RegionEditor(LiveView):
         return self._adding or self.handle_at(event.x, event.y) is not None
 
     def handle_at(self, x: float, y: float) -> Handle | None:
-        """The handle at a position on the canvas, in pixels from its lower left corner."""
+        """Return the region part at a position in pixels from the canvas's lower left corner."""
         return self.geometry.nearest(x, y, self._regions, self.live.selected)
 
     def handles(self, index: int) -> list[tuple[Handle, tuple[float, float]]]:
-        """The handles of a region with their positions in data coordinates."""
+        """Return the handles of a region with their positions in data coordinates."""
         return self.geometry.handles(index, self._regions[index])
 
     def delete_selected(self) -> bool:
-        """Delete the selected region, except the only aperture; return whether it was deleted."""
+        """Delete the selected region unless it is the only aperture; return whether it was."""
         index = self._selected()
         if index is None:
             return False
@@ -162,12 +162,12 @@ class RegionEditor(LiveView):
         return deleted
 
     def nudge(self, dx: float) -> bool:
-        """Move the handle dragged last, or else the selected region.
+        """Move the part of the selected region that was dragged last, or else the whole region.
 
         Parameters
         ----------
         dx : float
-            Columns.
+            Number of columns to move by.
 
         Returns
         -------
@@ -193,17 +193,17 @@ class RegionEditor(LiveView):
         return True
 
     def press_key(self, key: str) -> None:
-        """Handle a key press that another widget received.
+        """Handle a key press that another widget has received.
 
         Parameters
         ----------
         key : str
-            Matplotlib's name of the key.
+            Name of the key in Matplotlib.
         """
         self._key(key)
 
     def _selected(self) -> int | None:
-        """Index of the selected region; None if none can be edited now."""
+        """Return the index of the selected region; None if no region can be edited now."""
         index = self.live.selected
         if self.busy or self.live.closed or index is None:
             return None
@@ -239,7 +239,7 @@ class RegionEditor(LiveView):
         if cursor != Cursors.POINTER:
             self.overlay.cursor_owner = self
         elif self.overlay.cursor_owner is not self:
-            return  # another view on this canvas has set the cursor since
+            return  # another view on this canvas has set the cursor in the meantime
         canvas.set_cursor(cursor)
 
     def _press(self, event: Any) -> None:
@@ -315,9 +315,9 @@ class RegionEditor(LiveView):
         *,
         mirrored: bool = False,
     ) -> Region:
-        """The region with a handle moved by `dx` columns, as far as possible.
+        """Return the region after moving one of its parts by `dx` columns, as far as possible.
 
-        `y` is the height at which an edge was grabbed; by default that of its handle.
+        `y` is the data coordinate at which an edge was grabbed; by default, that of its handle.
         """
         if handle.part == "body":
             return self._constraints.move_body(region, dx)
@@ -342,7 +342,7 @@ class RegionEditor(LiveView):
                 kind = drag.regions[drag.handle.region].kind
                 self.live.commit(_command_label(drag.handle, kind, mirrored=drag.mirrored))
         elif drag.kind == "add" and drag.moved:
-            # Without effect if nothing can be extracted with the new region.
+            # `commit` returns False if nothing can be extracted with the new region.
             if self.live.commit(f"add {_name('background')}"):
                 self.live.selected = len(drag.regions)
                 self._focused = None
@@ -390,7 +390,7 @@ class RegionEditor(LiveView):
         self.overlay.update()
 
     def _draw(self, *_: Any) -> None:
-        """Move the artists to the regions, after a change of these or of the limits."""
+        """Move the artists after a change of the regions or of the limits of the axes."""
         if self.removed:
             return
         while len(self.artists) < len(self._regions):
@@ -411,7 +411,7 @@ class RegionEditor(LiveView):
     def _show_label(
         self, region: Region, handle: Handle | None, at: tuple[float, float] | None
     ) -> None:
-        """Write the limits of a region next to a position on the canvas; hide them without one."""
+        """Write the limits of a region next to a position; hide them if the position is None."""
         if at is None:
             self.label.hide()
             return
@@ -419,7 +419,7 @@ class RegionEditor(LiveView):
         self.label.show(region, row, float(self.wavelength.at(row)), at)
 
     def _label_row(self, handle: Handle | None, at: tuple[float, float]) -> float:
-        """Row in which the label gives the limits."""
+        """Return the row for which the label gives the limits of the region."""
         if handle is not None and handle.end is not None:
             rows = self.geometry.end_rows()
             if rows is not None:
@@ -431,7 +431,7 @@ class RegionEditor(LiveView):
 
 
 def has_shift(event: Any) -> bool:
-    """Whether Shift is pressed during a mouse event."""
+    """Return whether Shift is pressed during a mouse event."""
     return "shift" in (getattr(event, "modifiers", None) or ()) or event.key == "shift"
 
 
@@ -440,7 +440,7 @@ def _name(kind: str) -> str:
 
 
 def _command_label(handle: Handle, kind: str, *, mirrored: bool = False) -> str:
-    """Label of a change in glue's undo menu."""
+    """Return the label that glue's undo menu shows for a change."""
     if mirrored and handle.end is not None:
         return f"taper {_name(kind)}"
     verb = {"body": "move", "edge": "move an edge of", "end": "tilt an edge of"}[handle.kind]

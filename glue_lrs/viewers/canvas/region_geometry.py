@@ -1,4 +1,4 @@
-"""Geometry of regions on axes: outlines, handles and hit testing."""
+"""Positions of regions on Matplotlib axes: outlines, handles, and what is under the pointer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["REACH", "Handle", "Outline", "RegionGeometry"]
 
-#: Maximum distance in points between the pointer and a handle or an edge that it takes.
+#: Maximum distance in points between the pointer and a handle or an edge that it grabs.
 REACH = 6.0
 
 
 class Handle(NamedTuple):
-    """A part of a region that can be dragged: its body, an edge, or one end of an edge."""
+    """A part of a region that can be dragged: the body, an edge, or one end of an edge."""
 
     region: int
     part: Literal["body", "lower", "upper"]
@@ -28,14 +28,14 @@ class Handle(NamedTuple):
 
     @property
     def kind(self) -> Literal["body", "edge", "end"]:
-        """Kind of the handle, which decides what a drag of it does."""
+        """Kind of the part: dragging it moves the region, moves an edge, or tilts an edge."""
         if self.part == "body":
             return "body"
         return "edge" if self.end is None else "end"
 
 
 class Outline(NamedTuple):
-    """Heights on the axes, and the columns of both edges at these heights."""
+    """Outline of a region: y coordinates (``heights``), and the columns of both edges at each y."""
 
     heights: NDArray[np.float64]
     lower: NDArray[np.float64]
@@ -43,14 +43,15 @@ class Outline(NamedTuple):
 
 
 class RegionGeometry(ABC):
-    """Positions of regions and of their handles on the axes of a view, whose x are columns.
+    """Positions of regions and of their handles on the axes of a view.
 
-    Subclasses define what a height on the axes means.
+    The x coordinate of the axes is always the column. Subclasses define what y is: the row of the
+    image, or the surface brightness of a profile. All y are in data coordinates of the axes.
 
     Parameters
     ----------
     view : LiveView
-        The view, for its axes, its extraction and the wavelengths of the rows.
+        The view, which provides the axes, the extraction and the wavelengths of the rows.
     """
 
     def __init__(self, view: LiveView) -> None:
@@ -58,37 +59,37 @@ class RegionGeometry(ABC):
 
     @abstractmethod
     def row(self, y: float) -> float:
-        """Row of the image at a height on the axes."""
+        """Return the row of the image at the data coordinate y."""
 
     @abstractmethod
     def extent(self) -> tuple[float, float] | None:
-        """Lowest and highest height at which regions are visible; None if they are at none."""
+        """Return the smallest and the largest y at which regions are visible; None if none is."""
 
     @abstractmethod
     def end_heights(self) -> tuple[float, float] | None:
-        """Heights of the handles at the ends of edges; None if there are none."""
+        """Return the y of the handles at both ends of the edges; None if there are none."""
 
     @abstractmethod
     def handle_heights(self) -> tuple[float, float] | None:
-        """Heights of the handles of the edges, and of the handle of the body."""
+        """Return the y of the handles of the edges, and the y of the handle of the body."""
 
     @abstractmethod
     def outline(self, region: Region) -> Outline | None:
-        """Outline of a region; None if it cannot be drawn."""
+        """Return the outline of a region; None if it cannot be drawn."""
 
     def edges_at(self, region: Region, y: float) -> tuple[float, float]:
-        """Columns of both edges of a region at a height on the axes."""
+        """Return the columns of both edges of a region at the data coordinate y."""
         row = self.row(y)
         lower, upper = region.at(row, self.view.wavelength.at(row))
         return float(lower), float(upper)
 
     def end_rows(self) -> NDArray[np.float64] | None:
-        """Rows, ascending, of the handles at the ends of edges."""
+        """Return the rows of the handles at the ends of edges, ascending, or None."""
         heights = self.end_heights()
         return None if heights is None else np.array(sorted(self.row(y) for y in heights))
 
     def handles(self, index: int, region: Region) -> list[tuple[Handle, tuple[float, float]]]:
-        """The handles of a region with their positions in data coordinates."""
+        """Return the handles of a region with their positions (x, y) in data coordinates."""
         heights = self.handle_heights()
         if heights is None:
             return []
@@ -108,7 +109,7 @@ class RegionGeometry(ABC):
         return made
 
     def position(self, handle: Handle, region: Region) -> tuple[float, float] | None:
-        """Position of a handle in pixels of the canvas; None if it is not drawn."""
+        """Return the position of a handle in pixels of the canvas; None if it is not drawn."""
         for other, place in self.handles(handle.region, region):
             if other == handle:
                 x, y = self.view.axes.transData.transform(place)
@@ -118,16 +119,17 @@ class RegionGeometry(ABC):
     def nearest(
         self, x: float, y: float, regions: Sequence[Region], selected: int | None
     ) -> Handle | None:
-        """The handle at a position on the canvas.
+        """Return the part of a region that a press at a position on the canvas would grab.
 
-        Handles take precedence over edges and edges over bodies; the selected region over others.
+        Handles take precedence over edges, and edges over bodies. Among parts of the same kind, the
+        selected region takes precedence over other regions.
 
         Parameters
         ----------
         x, y : float
-            Position in pixels from the lower left corner of the canvas.
+            Position of the pointer in pixels from the lower left corner of the canvas.
         regions : sequence of Region
-            The regions that are drawn.
+            Regions that are drawn.
         selected : int or None
             Index of the selected region.
         """
@@ -152,7 +154,8 @@ class RegionGeometry(ABC):
             if not np.isfinite(ends).all():
                 continue
             inside = min(ends) <= x <= max(ends)
-            # The middle of a narrow region stays within reach.
+            # Inside a narrow region the reach of the edges is reduced, so that its body can be
+            # grabbed.
             edge_reach = min(reach, 0.3 * abs(ends[1] - ends[0])) if inside else reach
             distances = [abs(end - x) for end in ends]
             closest = int(np.argmin(distances))

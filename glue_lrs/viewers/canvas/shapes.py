@@ -15,14 +15,15 @@ DASHES = (0, (6, 3))
 
 
 def bands(spans: Iterable[tuple[float, float]], along_y: bool = False) -> Path:
-    """Path of bands across the axes.
+    """Return the path of bands that extend across the whole axes.
 
     Parameters
     ----------
     spans : iterable of (float, float)
-        Limits of the bands.
+        Lower and upper limit of each band.
     along_y : bool
-        Whether the limits are along y. In the other direction bands reach from 0 to 1.
+        Whether the limits are y coordinates, rather than x. Along the other axis, the bands reach
+        from 0 to 1.
     """
     made = []
     for low, high in spans:
@@ -34,22 +35,24 @@ def bands(spans: Iterable[tuple[float, float]], along_y: bool = False) -> Path:
 def band_outlines(
     x: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> list[NDArray[np.float64]]:
-    """Outlines of the band between two lines.
+    """Return the outlines of the area between two lines.
 
     Parameters
     ----------
     x, low, high : ndarray
-        Positions and both lines; gaps are where either line is not finite.
+        Positions, and both lines at these positions. The area is interrupted where either line is
+        not finite.
 
     Returns
     -------
     list of ndarray, shape (n, 2)
-        One outline for each contiguous part. A single point gets a finite width.
+        One outline for each contiguous part. A part that consists of a single point gets a finite
+        width.
     """
     outlines = []
     for run in _runs(np.isfinite(low) & np.isfinite(high)):
         where, bottom, top = x[run], low[run], high[run]
-        if where.size == 1:  # as wide as its pixel
+        if where.size == 1:  # draw a single point about as wide as its pixel
             pitch = np.abs(np.diff(x[max(run.start - 1, 0) : run.stop + 1]))
             half = 0.4 * float(np.min(pitch, initial=0.1))
             where, bottom, top = where + np.array([-half, half]), bottom.repeat(2), top.repeat(2)
@@ -62,6 +65,6 @@ def band_outlines(
 
 
 def _runs(good: NDArray[np.bool_]) -> list[slice]:
-    """Slices of the contiguous parts that are good."""
+    """Return a slice for each contiguous run of True values."""
     steps = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]]).astype(int)))
     return [slice(first, stop) for first, stop in zip(steps[::2], steps[1::2], strict=True)]

@@ -1,4 +1,4 @@
-"""SpectrumPlot: a live spectrum with its errors, redrawn during drags."""
+"""SpectrumPlot: the spectrum of a live extraction with its errors, redrawn during drags."""
 
 from __future__ import annotations
 
@@ -32,51 +32,54 @@ __all__ = ["SpectrumPlot"]
 
 _BOX = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85}
 
-#: Maximum motion in points of a press that is a click.
+#: Largest distance in points that the mouse may move during a press that counts as a click.
 _CLICK = 3.0
 
-#: Errors this many times the median error, without significant flux, do not set the limits.
+#: Rows without significant flux do not affect the limits if their error exceeds this many times the
+#: median error.
 _LARGE_ERROR = 5.0
 
-#: Entries of the legend, apart from the comparison.
+#: Labels in the legend, apart from the label of the comparison.
 _EXTRACTED, _SIGMA, _MASKED = "extracted", "±1σ", "masked row"
 
-#: Font size of the legend in points; relative to it, the widths of a letter and of a legend key.
+#: Font size of the legend in points (first value), and the width of a letter (second value) and of
+#: a legend symbol (third value) relative to the font size.
 _FONT_SIZE, _LETTER_WIDTH, _KEY_WIDTH = 8.3, 0.58, 3.6
 
-#: Minimum number of letters of a shortened label.
+#: Minimum number of letters to which the label of the comparison is shortened.
 _MIN_LABEL = 9
 
-#: Range of typical values in which the unit is kept.
+#: The unit is kept as long as the 90th percentile of the absolute flux is within this range.
 _KEEP_UNIT = (0.2, 2e3)
 
 
 class SpectrumPlot(LiveView):
-    """Spectrum of a live extraction: flux, errors, masked rows and a comparison.
+    """Spectrum of a live extraction: flux, errors, masked rows and a spectrum to compare with.
 
-    A click sets the crosshair, a drag selects a range of wavelengths in glue, and a double click or
-    Delete clears the range.
+    A click moves the crosshair. A drag selects a range of wavelengths in glue, and a double click
+    or the Delete key clears this selection.
 
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
-        Wavelength in micron along x, flux along y.
+        Axes with wavelength in micron along x and flux along y.
     live : LiveExtraction
-        The extraction.
+        Live extraction whose spectrum is shown.
     ratio_axes : `~matplotlib.axes.Axes`, optional
-        Axes of the same figure for the ratio to the comparison.
+        Axes in the same figure that show the ratio of flux to comparison.
     unit : str, optional
-        Unit of the flux, such as ``"Jy"``; by default one in which values are readable. Ignored if
-        the fluxes are not flux densities.
+        Unit of the flux, such as ``"Jy"``. By default a unit is chosen in which the values are easy
+        to read. Ignored if the fluxes are not flux densities.
     labels : bool
         Whether to label the axes and to add a legend.
 
     Attributes
     ----------
     unit : str
-        The unit in use.
+        Unit in which fluxes are drawn.
     limits : Limits
-        Follows the data until a user sets the limits; see `reset_limits`.
+        Limits of the y axis, which adapt to the data until a user sets them. `reset_limits` undoes
+        the user's choice.
     """
 
     def __init__(
@@ -146,7 +149,7 @@ class SpectrumPlot(LiveView):
 
     @property
     def unit(self) -> str:
-        """Unit of the drawn fluxes."""
+        """Unit in which fluxes are drawn."""
         return self._unit[2]
 
     @property
@@ -155,7 +158,7 @@ class SpectrumPlot(LiveView):
         return self._start is not None
 
     def reset_limits(self) -> None:
-        """Let the limits follow the data again after a user has set them."""
+        """Let the limits adapt to the data again after a user has set them."""
         self.limits.release()
         if self.ratio_axes is not None:
             self.ratio_limits.release()
@@ -195,7 +198,7 @@ class SpectrumPlot(LiveView):
             axes.set_xlim(low - margin, high + margin)
 
     def _extraction_changed(self, *_: Any) -> None:
-        """Draw the spectrum: only the lines, unless limits or labels change."""
+        """Draw the spectrum; redraw the whole figure only if limits or labels change."""
         if self.removed:
             return
         extraction = self.live.extraction
@@ -240,7 +243,7 @@ class SpectrumPlot(LiveView):
         self.note.set_text("\n".join(textwrap.wrap(reason, max(int(letters), 10))))
 
     def _choose_unit(self, flux: NDArray[np.float64], source: str | None) -> bool:
-        """Choose the unit; return whether it has changed."""
+        """Choose the unit of the flux; return whether it has changed."""
         before = self._unit
         if source is None or not u.Unit(source).is_equivalent(u.Jy):
             self._unit = (source, 1.0, unit_label(source))
@@ -272,7 +275,7 @@ class SpectrumPlot(LiveView):
             self.overlay.update()
 
     def _comparison_in_unit(self) -> None:
-        """Draw the comparison in the unit of the spectrum, if it can be converted."""
+        """Draw the comparison in the unit of the spectrum; draw none if it cannot be converted."""
         line = self.comparison_line
         line.set_data([], [])
         if self._compared is None or self._unit[0] is None:
@@ -285,7 +288,7 @@ class SpectrumPlot(LiveView):
         line.set_data(wave, flux * factor)
 
     def _comparison_values(self) -> NDArray[np.float64]:
-        """Values of the comparison at the wavelengths of the image."""
+        """Return the fluxes of the comparison at wavelengths within the range of the image."""
         wave, flux = self.comparison_line.get_data()
         wave, flux = np.asarray(wave, dtype=float), np.asarray(flux, dtype=float)
         if wave.size == 0 or self.wavelength.empty:
@@ -305,7 +308,7 @@ class SpectrumPlot(LiveView):
         return self.ratio_limits.include(min(low, 0.95), max(high, 1.05), dragging=self.dragging)
 
     def _update_legend(self, *, has_masked: bool) -> bool:
-        """Draw the legend; return whether it has changed."""
+        """Draw the legend if its labels have changed; return whether they have."""
         label = self.live.comparison_label or "comparison"
         compared = np.size(self.comparison_line.get_xdata()) > 0
         remark = ""
@@ -333,16 +336,16 @@ class SpectrumPlot(LiveView):
         return True
 
     def _entries(self, label: str, remark: str) -> tuple[str, ...]:
-        """Entries of the legend that fit above the axes.
+        """Return the labels of the legend that fit above the axes.
 
-        In a narrow window the self-explanatory ones are omitted, and the label of the comparison is
-        shortened in its middle.
+        In a narrow window, labels that are easily guessed are omitted, and the label of the
+        comparison is shortened in its middle.
         """
         width = float(self.axes.bbox.width) / (_FONT_SIZE * self.points)
         names = [_EXTRACTED, _SIGMA, *([_MASKED] if self._has_masked else [])]
 
         def letters_left() -> float:
-            """Letters that fit next to the names."""
+            """Return the number of letters for which there is room next to the names."""
             taken = sum(_KEY_WIDTH + _LETTER_WIDTH * len(name) for name in names)
             return (width - taken - (_KEY_WIDTH if label else 0.0)) / _LETTER_WIDTH - len(remark)
 
@@ -357,12 +360,12 @@ class SpectrumPlot(LiveView):
         return tuple(names)
 
     def _resized(self, *_: Any) -> None:
-        """Fit the legend to the new width."""
+        """Adapt the legend to the new width."""
         if not self.removed and self._legend_entries is not None:
             self._update_legend(has_masked=self._has_masked)
 
     def _marks_changed(self, *_: Any) -> None:
-        """Draw the crosshair and the selected range."""
+        """Draw the crosshair and the selected ranges of wavelength."""
         if self.removed:
             return
         row = self.live.cursor_row
@@ -381,7 +384,7 @@ class SpectrumPlot(LiveView):
         self.overlay.update()
 
     def _update_readout(self) -> None:
-        """Write the flux at the crosshair."""
+        """Write the flux at the crosshair into the corner of the axes."""
         row = self.live.cursor_row
         if row is None or not self.wavelength.covers(row):
             self.readout.set_visible(False)
@@ -448,7 +451,7 @@ class SpectrumPlot(LiveView):
 def _columns(
     extraction: Extraction,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Wavelength, flux, error and mask; for a stack those of the first spectrum."""
+    """Return wavelength, flux, error and mask; for a stack, those of the first spectrum."""
     pick: Any = 0 if extraction.is_stack else ...
     columns = extraction.columns
     flux = np.asarray(columns["FLUX"][pick], dtype=float)
@@ -460,7 +463,7 @@ def _columns(
 def _robust_range(
     flux: NDArray[np.float64], error: NDArray[np.float64], comparison: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """The range of values and errors without outliers, as at the ends of the LRS range."""
+    """Return the range of fluxes with errors, ignoring outliers as at the ends of the LRS range."""
     good = np.isfinite(flux)
     bars = good & np.isfinite(error)
     ends = []
@@ -474,7 +477,7 @@ def _robust_range(
     for part in (flux[good], comparison[np.isfinite(comparison)]):
         if part.size:
             ends.append(np.percentile(part, [2.0, 98.0]))
-        if part.size >= 5:  # ignores single rows, but not the few rows of a steep rise
+        if part.size >= 5:  # keep a steep rise over a few rows, but not outliers in single rows
             smooth = np.median(np.lib.stride_tricks.sliding_window_view(part, 5), axis=1)
             ends.append(np.percentile(smooth, [0.5, 99.5]))
     if not ends:
@@ -484,13 +487,13 @@ def _robust_range(
 
 
 def _isolated(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Points without a finite neighbour, which a line does not show."""
+    """Return which points have no finite neighbour, so that a line through the data omits them."""
     padded = np.concatenate([[False], good, [False]])
     return good & ~padded[:-2] & ~padded[2:]
 
 
 def _digits(error: float) -> int:
-    """Number of decimals that shows two digits of an error."""
+    """Return the number of decimals that shows two significant digits of an error."""
     if not np.isfinite(error) or error <= 0:
         return 3
     return int(np.clip(1 - np.floor(np.log10(error)), 0, 9))

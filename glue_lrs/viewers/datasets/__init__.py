@@ -1,1 +1,1 @@
-"""LRS images and spectra as glue datasets: components, coordinates, loaders, translators."""
+"""LRS images and spectra as glue datasets: coordinates, file loaders and translators."""

@@ -1,4 +1,4 @@
-"""Conversions between glue datasets of LRS and spectra of specutils, with errors and mask."""
+"""Conversions between glue datasets of LRS and specutils spectra, with errors and masks."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ __all__ = [
     "spectrum_to_data",
 ]
 
-#: Key in the ``meta`` of a dataset with properties of a `Spectrum` that components cannot express.
+#: Key in the ``meta`` of a dataset for those properties of a `Spectrum` that components cannot
+#: contain.
 _FORM = "lrs_spectrum"
 
-#: Components that are taken from the spectrum, not from its extraction.
+#: Components that are always taken from the spectrum itself, not from its extraction.
 _SPECTRUM_COMPONENTS = ("wavelength", "flux", "uncertainty", "masked")
 
 _UNCERTAINTIES: dict[str, type[NDUncertainty]] = {
@@ -75,7 +76,7 @@ _STATISTICS: dict[str, Callable[..., NDArray[np.float64]]] = {
 
 
 def is_convertible(spectrum: Spectrum) -> bool:
-    """Return whether a spectrum, or a stack on one axis, comes from this package."""
+    """Return whether a spectrum, or a stack of spectra on one axis, comes from this package."""
     meta = spectrum.meta
     return (
         spectrum.flux.ndim in (1, 2)
@@ -91,27 +92,28 @@ def is_convertible(spectrum: Spectrum) -> bool:
 
 
 def spectrum_to_data(spectrum: Spectrum, label: str | None = None) -> Data:
-    """Make a glue dataset of a spectrum.
+    """Make a glue dataset from a spectrum.
 
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        Flux of shape (n_wave,) or (integration, n_wave), over anything that corresponds to a
-        wavelength.
+        Spectrum with a flux of shape (n_wave,) or (integration, n_wave). The spectral axis may be
+        any quantity that can be converted to a wavelength.
     label : str, optional
         Name of the dataset.
 
     Returns
     -------
     `~glue.core.data.Data`
-        The components of `glue_lrs.viewers.datasets.spectra.spectrum_data`, in the order of the
-        spectrum; the other columns of an extraction only if the spectrum still has its values.
-        `data_to_spectrum` returns the spectrum again.
+        Dataset with the components that `glue_lrs.viewers.datasets.spectra.spectrum_data` makes, in
+        the order of the spectral axis. The other columns of an extraction are included only if the
+        spectrum still has the values of the extraction. `data_to_spectrum` returns the spectrum
+        again.
 
     Raises
     ------
     LRSError
-        If the spectral axis does not correspond to a wavelength, or is not the last axis of the
+        If the spectral axis cannot be converted to a wavelength, or is not the last axis of the
         flux.
     """
     flux = spectrum.flux
@@ -157,7 +159,7 @@ def spectrum_to_data(spectrum: Spectrum, label: str | None = None) -> Data:
 
 
 def _integration_numbers(spectrum: Spectrum) -> NDArray[Any] | None:
-    """Number of each integration of a stack; None for a single spectrum."""
+    """Return the number of each integration in a stack; None for a single spectrum."""
     if spectrum.flux.ndim == 1:
         return None
     times = spectrum.meta.get("times")
@@ -168,12 +170,15 @@ def _integration_numbers(spectrum: Spectrum) -> NDArray[Any] | None:
 def _extraction_columns(
     spectrum: Spectrum, wavelength: NDArray[np.float64]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """The columns of the extraction that a spectrum still agrees with, and their units."""
+    """Return the columns of the extraction from which a spectrum was made, with their units.
+
+    They are empty if the spectrum no longer has the values of the extraction.
+    """
     if not isinstance(spectrum.meta.get("extraction"), Extraction):
         return {}, {}
     try:
         return other_columns(spectrum_to_extraction(spectrum), wavelength, spectrum.flux.shape)
-    except LRSError:  # it cannot be written as an x1d, but it can be displayed
+    except LRSError:  # the spectrum cannot be an x1d file, but it can be displayed
         return {}, {}
 
 
@@ -185,30 +190,31 @@ def data_to_spectrum(
     attribute: ComponentID | str | None = None,
     statistic: str | None = None,
 ) -> Spectrum:
-    """Make a spectrum of a glue dataset of LRS.
+    """Make a spectrum from a glue dataset with LRS data.
 
     Parameters
     ----------
     data_or_subset : `~glue.core.data.Data` or `~glue.core.subset.Subset`
-        A spectrum, a stack of spectra, or an image. Elements outside a subset are masked.
+        Dataset of a spectrum, a stack of spectra or an image. Everything outside a subset is
+        masked.
     attribute : `~glue.core.component_id.ComponentID` or str, optional
-        The component to take, ``flux`` by default. Only ``flux``, ``surf_bright`` and
+        Component to use as the flux; by default ``flux``. Only ``flux``, ``surf_bright`` and
         ``background`` have an uncertainty.
     statistic : {"mean", "median", "sum", "minimum", "maximum"}, optional
-        Statistic over the integrations of a stack of spectra, excluding masked elements; by default
-        all integrations are kept. Only the mean and the sum of standard deviations have an
-        uncertainty.
+        Statistic over the integrations in a stack of spectra, excluding masked values; by default
+        all integrations are kept. Only the mean and the sum have an uncertainty, and only if the
+        dataset contains standard deviations.
 
     Returns
     -------
     `~specutils.Spectrum`
-        The spectrum that the dataset was made of. For a dataset that was filled with an extraction,
-        `Extraction.to_spectrum`, without the elements that have no spectrum.
+        The spectrum from which the dataset was made. If the dataset was filled with an extraction,
+        the result of `Extraction.to_spectrum`, without wavelength bins that have no spectrum.
 
     Raises
     ------
     LRSError
-        If there is no such component or statistic, or it is not a dataset of LRS.
+        If there is no such component or statistic, or the dataset does not contain LRS data.
     """
     if isinstance(data_or_subset, Subset):
         data, state = data_or_subset.data, data_or_subset.subset_state
@@ -239,7 +245,7 @@ def data_to_spectrum(
 
 
 def _valid_extraction(data: Data) -> Extraction | None:
-    """The extraction that a dataset was filled with, if it still has its values."""
+    """Return the extraction in a dataset, if the dataset still has its values, else None."""
     extraction = extraction_of(data)
     if _FORM in data.meta or extraction is None or not is_as_extracted(data, extraction):
         return None
@@ -254,7 +260,7 @@ def _other_meta(data: Data) -> dict[str, Any]:
 
 
 def _component_to_spectrum(data: Data, name: str) -> Spectrum:
-    """A spectrum of one component, with its uncertainty and the mask."""
+    """Make a spectrum from one component, with its uncertainty and the mask."""
     form = data.meta.get(_FORM, {})
     if name == "flux":
         error: str | None = "uncertainty"
@@ -312,7 +318,7 @@ def masked_outside(image: SlitImage, selected: NDArray[np.bool_]) -> SlitImage:
 
 
 def _collapsed(spectrum: Spectrum, statistic: str) -> Spectrum:
-    """The statistic of a stack over its integrations."""
+    """Compute a statistic over the integrations of a stack of spectra."""
     if statistic not in _STATISTICS:
         raise LRSError(f"statistic is {statistic!r}, expected one of {', '.join(_STATISTICS)}")
     if spectrum.flux.ndim == 1:
@@ -320,7 +326,8 @@ def _collapsed(spectrum: Spectrum, statistic: str) -> Spectrum:
     bad = np.zeros(spectrum.flux.shape, dtype=bool) if spectrum.mask is None else spectrum.mask
     bad = bad | np.isnan(spectrum.flux.value)
     empty = bad.all(axis=0)
-    # A value in empty columns avoids the warnings of numpy's nan functions; it is removed below.
+    # Wavelengths without any valid value get a temporary 0 to avoid warnings from numpy's nan
+    # functions. It is replaced by NaN below.
     values = np.where(bad, np.nan, spectrum.flux.value)
     values[0, empty] = 0.0
     flux = _STATISTICS[statistic](values, axis=0)
@@ -344,27 +351,26 @@ def _collapsed(spectrum: Spectrum, statistic: str) -> Spectrum:
 def data_to_extraction(
     data_or_subset: Data | Subset, components: list[ComponentID | str] | None = None
 ) -> Extraction:
-    """Make an extraction, with the columns of an x1d, of a glue dataset of a spectrum.
+    """Make an extraction, with the columns of an x1d file, from the glue dataset of a spectrum.
 
     Parameters
     ----------
     data_or_subset : `~glue.core.data.Data` or `~glue.core.subset.Subset`
-        A spectrum, or a stack of them. Of a subset, wavelengths without any selected element are
-        omitted, and other elements that are not selected have DQ 1.
+        Dataset of a spectrum or a stack of spectra. For a subset, wavelengths that are not selected
+        in any integration are omitted, and other values that are not selected get DQ 1.
     components : list of `~glue.core.component_id.ComponentID` or str, optional
-        The components whose columns to take, in addition to wavelength, flux and DQ; all by
-        default.
+        Components whose columns to include in addition to wavelength, flux and DQ; all by default.
 
     Returns
     -------
     Extraction
-        The extraction that the dataset was filled with, if it still has its values; otherwise the
-        columns of its own flux, uncertainty and mask.
+        The extraction with which the dataset was filled, if the dataset still has its values.
+        Otherwise an extraction made from the flux, uncertainty and mask of the dataset.
 
     Raises
     ------
     LRSError
-        If it cannot be expressed as the columns of an x1d.
+        If the dataset cannot be expressed as the columns of an x1d file.
     """
     data = data_or_subset.data if isinstance(data_or_subset, Subset) else data_or_subset
     if not is_lrs_spectrum(data):

@@ -1,9 +1,10 @@
 """World coordinates of LRS images and spectra in glue.
 
-Both are tables of the values in the file, with linear interpolation and extrapolation, ascending or
-descending: the wavelength of LRS descends along the rows. In astropy's order of axes the pixel axes
-of an image are column, row and integration; its world axes are the offset across the dispersion in
-arcsec, the wavelength in micron and the number of the integration.
+The coordinates are tables of the values in the file, between which values are interpolated
+linearly; values outside are extrapolated. The tables may ascend or descend: the wavelength of LRS
+descends along the rows. Axes are in the order of astropy. The pixel axes of an image are column,
+row and integration; its world axes are the offset across the dispersion in arcsec, the wavelength
+in micron and the integration number.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ __all__ = ["LRSCoordinates", "SpectrumCoordinates", "image_coordinates"]
 
 _Floats = NDArray[np.float64]
 
-#: Planes whose rows (columns) differ by less than this fraction of a pixel are tables of one axis.
+#: A plane is reduced to a table along its main axis, if values vary along the other axis by at most
+#: this fraction of their change from pixel to pixel along the main axis.
 _ONE_AXIS_TOLERANCE = 1e-4
 
-#: Iterations and precision in pixels of the inverse on an image whose axes are not independent.
+#: Limits for the iterative conversion from world to pixel coordinates, if each world axis depends
+#: on both pixel axes: maximum number of iterations (first value), and precision in pixels (second
+#: value).
 _ITERATIONS, _PRECISION = 50, 1e-10
 
 
@@ -42,13 +46,14 @@ _ITERATIONS, _PRECISION = 50, 1e-10
 
 
 class _Table:
-    """Values at consecutive integer positions, with their inverse and linear extrapolation.
+    """Values at consecutive integer positions, with inverse and linear extrapolation.
 
-    The half pixel beyond an end has the local slope. Farther out the mean slope is used, as with
-    the local one the wavelength of LRS would soon reach -100 micron. It is not NaN, as astropy
-    cannot draw axes on which all values are NaN.
+    Within half a pixel beyond either end, values are extrapolated with the local slope; farther
+    out, with the mean slope, because the local slope would soon lead to a wavelength of -100
+    micron. The extrapolation is not NaN, because astropy cannot draw axes on which all values are
+    NaN.
 
-    If the values are not monotonic, the inverse is that of their running maximum.
+    If the values are not monotonic, the inverse is computed for their running maximum.
     """
 
     def __init__(self, values: ArrayLike, first: int = 0) -> None:
@@ -80,13 +85,17 @@ class _Table:
 
 
 def _mean_slope(values: _Floats, number: float | None = None) -> float:
-    """Mean change of values per step, never 0; `number` is the number of steps, if not all."""
+    """Return the mean change of values per step, or 1 if there is no change.
+
+    `number` is the number of steps from the first to the last value, by default one less than the
+    number of values.
+    """
     change = float(values[-1] - values[0])
     return change / (values.size - 1 if number is None else number) if change != 0 else 1.0
 
 
 def _interpolate(x: _Floats, known: _Floats, values: _Floats, slope: float) -> _Floats:
-    """Linear interpolation at ascending `known`, and extrapolation with a slope."""
+    """Interpolate linearly between ascending positions `known`; extrapolate with a slope."""
     beyond = x - np.clip(x, known[0], known[-1])
     return np.asarray(np.interp(x, known, values) + beyond * slope)
 
@@ -94,11 +103,11 @@ def _interpolate(x: _Floats, known: _Floats, values: _Floats, slope: float) -> _
 def _filled(values: _Floats) -> _Floats:
     """Replace NaN by linear interpolation and extrapolation along the last axis.
 
-    Lines without any finite value are not changed.
+    Lines of the array without any finite value are not changed.
     """
     filled = values.copy()
     position = np.arange(values.shape[-1], dtype=float)
-    for line in filled.reshape(-1, values.shape[-1]):  # views: a copy is contiguous
+    for line in filled.reshape(-1, values.shape[-1]):  # each line is a view into `filled`
         good = np.isfinite(line)
         if good.any() and not good.all():
             known = line[good]
@@ -108,10 +117,10 @@ def _filled(values: _Floats) -> _Floats:
 
 
 class _Plane:
-    """Values that change mainly along one axis of an image, and slightly along the other.
+    """Values that change mainly along one axis of an image, and slightly along the other axis.
 
-    The interpolation is bilinear. Beyond the plane it is continued like a `_Table` along the main
-    axis, and with constant values along the other one.
+    Values between pixels are interpolated bilinearly. Outside the plane they are extrapolated as in
+    a `_Table` along the main axis, and constant along the other axis.
     """
 
     def __init__(self, values: _Floats, first: tuple[int, int], main: int) -> None:
@@ -119,7 +128,7 @@ class _Plane:
         self._mean_slope = _mean_slope(np.median(values, axis=1 - main))
 
     def at(self, row: _Floats, column: _Floats) -> tuple[_Floats, _Floats]:
-        """Return values, and their slope along the main axis."""
+        """Return the values at positions, and their slopes along the main axis."""
         cells, fractions = [], []
         beyond: _Floats = np.zeros(())
         for axis, position in enumerate((row, column)):
@@ -154,28 +163,29 @@ class _Plane:
 
 
 class LRSCoordinates(Coordinates):
-    """World coordinates of an image, or of a stack of them.
+    """World coordinates of an image, or of a stack of images.
 
     Parameters
     ----------
     wavelength : ndarray
-        Wavelength in micron, NaN where there is none: shape (row,), or (row, column) where it
-        changes along a row.
+        Wavelength in micron; NaN where there is none. Its shape is (row,), or (row, column) if the
+        wavelength changes along a row.
     offset : ndarray
-        Offset across the dispersion in arcsec: shape (column,), or (row, column) where it changes
-        along a column.
+        Offset across the dispersion in arcsec. Its shape is (column,), or (row, column) if the
+        offset changes along a column.
     integrations : ndarray, optional
-        Number of each integration of a stack.
+        Number of each integration in a stack.
     origin : (int, int)
-        Row and column that the first elements belong to.
+        Row and column in the image that correspond to the first value of the arrays.
 
     Raises
     ------
     LRSError
-        If nothing in an array is finite.
+        If an array has no finite value.
     """
 
-    #: The dataset that they were made for. If that came from a file, a session refers to the file.
+    #: Dataset that has these coordinates. If it was loaded from a file, a session refers to the
+    #: file instead of saving the arrays.
     owner: weakref.ref[Data] | None = None
 
     def __init__(
@@ -224,16 +234,16 @@ class LRSCoordinates(Coordinates):
 
     @property
     def axis_correlation_matrix(self) -> NDArray[np.bool_]:
-        """Which world axis depends on which pixel axis."""
+        """Boolean matrix: whether a world axis (1st index) depends on a pixel axis (2nd index)."""
         matrix = np.identity(self.world_n_dim, dtype=bool)
         matrix[0, 1] = isinstance(self._offset, _Plane)
         matrix[1, 0] = isinstance(self._wavelength, _Plane)
-        if matrix[0, 1] or matrix[1, 0]:  # the inverse needs both
+        if matrix[0, 1] or matrix[1, 0]:  # the inverse needs both world coordinates
             matrix[:2, :2] = True
         return matrix
 
     def pixel_to_world_values(self, *pixel_arrays: ArrayLike) -> tuple[_Floats, ...]:
-        """Offset in arcsec, wavelength in micron (, integration) at column, row (, integration)."""
+        """Convert pixel to world coordinates: offset, wavelength and, for a stack, integration."""
         column, row, *others = _floats(pixel_arrays)
         world: tuple[_Floats, ...] = (
             self._forward(self._offset, row, column),
@@ -244,7 +254,7 @@ class LRSCoordinates(Coordinates):
         return world
 
     def world_to_pixel_values(self, *world_arrays: ArrayLike) -> tuple[_Floats, ...]:
-        """Column, row (, integration) of offset, wavelength (, integration)."""
+        """Convert world to pixel coordinates: column, row and, for a stack, integration."""
         offset, wavelength, *others = _floats(world_arrays)
         found: tuple[_Floats, ...]
         if isinstance(self._offset, _Table) and isinstance(self._wavelength, _Table):
@@ -261,7 +271,10 @@ class LRSCoordinates(Coordinates):
         return axis(column if axis is self._offset else row)
 
     def _solve(self, offset: _Floats, wavelength: _Floats) -> tuple[_Floats, _Floats]:
-        """Newton's method along one axis at a time, as the axes are nearly independent."""
+        """Return column and row, found by Newton's method along one axis at a time.
+
+        This converges because the axes are nearly independent.
+        """
         column = self._middle_table(self._offset, 1).inverse(offset)
         row = self._middle_table(self._wavelength, 0).inverse(wavelength)
         for _ in range(_ITERATIONS):
@@ -282,7 +295,7 @@ class LRSCoordinates(Coordinates):
 
     @staticmethod
     def _middle_table(axis: _Table | _Plane, main: int) -> _Table:
-        """The table of one axis, along the middle of the other."""
+        """Return the table of values along the main axis, in the middle of the other axis."""
         if isinstance(axis, _Table):
             return axis
         middle = axis.values.shape[1 - main] // 2
@@ -320,20 +333,22 @@ def _floats(arrays: tuple[ArrayLike, ...]) -> list[_Floats]:
 
 
 def image_coordinates(image: SlitImage) -> LRSCoordinates:
-    """World coordinates of an image.
+    """Make the world coordinates of an image.
 
     Parameters
     ----------
     image : SlitImage
-        The image. Its WCS is read.
+        Image for which to make coordinates. Its WCS is read.
 
     Returns
     -------
     LRSCoordinates
-        The wavelength is that of `image`. The offset is the angle along the slit from the WCS,
-        increasing with the column, relative to the position of the source in the header, or else to
-        the middle of the bounding box. Without a WCS of the sky, it is the number of pixels from
-        the middle of the image times the square root of PIXAR_SR, or times 0.11 arcsec.
+        Wavelengths are those of `image`. The offset is the angle on the sky in arcsec, measured
+        along the slit in the direction of increasing column. It is computed from right ascension
+        and declination of the WCS, relative to the source position in the header, or, if that is
+        not known, to the middle of the bounding box. Without a celestial WCS, the offset is the
+        number of columns from the middle of the image times the pixel scale, which is the square
+        root of PIXAR_SR, or 0.11 arcsec if PIXAR_SR is missing.
 
     Raises
     ------
@@ -359,7 +374,7 @@ def image_coordinates(image: SlitImage) -> LRSCoordinates:
 
 
 def _one_axis(values: _Floats, main: int) -> _Floats:
-    """Reduce a plane to its main axis, if it is constant along the other one."""
+    """Reduce a plane to values along its main axis, if it is constant along the other axis."""
     if values.ndim == 1:
         return values
     across = 1 - main
@@ -374,7 +389,7 @@ def _one_axis(values: _Floats, main: int) -> _Floats:
 
 
 def _pixel_offset(image: SlitImage) -> _Floats:
-    """Offset of each column from the middle of the image in arcsec, without a WCS."""
+    """Return the offset of each column from the middle of the image in arcsec, without a WCS."""
     scale = PIXEL_SCALE
     if image.pixel_area is not None and image.pixel_area > 0:
         scale = float((np.sqrt(image.pixel_area) * u.rad).to_value(u.arcsec))
@@ -384,7 +399,11 @@ def _pixel_offset(image: SlitImage) -> _Floats:
 
 
 def _sky_offset(image: SlitImage, box: tuple[slice, slice]) -> _Floats | None:
-    """Offset along the slit of each pixel of a box in arcsec; None without a WCS of the sky."""
+    """Return the angle along the slit in arcsec for each pixel of a box.
+
+    The result is None if the image has no celestial WCS, or if the angle does not increase with the
+    column.
+    """
     try:
         wcs = image.wcs
         if wcs is None:
@@ -393,10 +412,11 @@ def _sky_offset(image: SlitImage, box: tuple[slice, slice]) -> _Floats | None:
         ra, dec = (np.asarray(values, dtype=float) for values in wcs(grid[1], grid[0])[:2])
         origin = _sky_origin(image, wcs)
     except (LRSError, OSError, ValueError, TypeError, KeyError, NotImplementedError):
-        return None  # the image can be displayed without its WCS
+        return None  # the image can be displayed without a WCS
     if origin is None:
         return None
-    # Tangent plane: the slit is 5 arcsec long, the slitless subarray 8 arcsec.
+    # A tangent plane is sufficient, because the slit is 5 arcsec and the slitless subarray 8 arcsec
+    # long.
     east = (np.mod(ra - origin[0] + 180.0, 360.0) - 180.0) * np.cos(np.deg2rad(origin[1])) * 3600.0
     north = (dec - origin[1]) * 3600.0
     along = np.array([np.nanmedian(np.diff(values, axis=1)) for values in (east, north)])
@@ -409,9 +429,9 @@ def _sky_offset(image: SlitImage, box: tuple[slice, slice]) -> _Floats | None:
 
 
 def _sky_origin(image: SlitImage, wcs: Any) -> tuple[float, float] | None:
-    """Right ascension and declination of offset 0, in degrees."""
+    """Return the right ascension and declination where the offset is 0, in degrees, or None."""
     if isinstance(expected_position(image), SourcePosition):
-        assert image.source_ra is not None  # it is the source of the position
+        assert image.source_ra is not None  # the position was computed from it
         assert image.source_dec is not None
         return image.source_ra, image.source_dec
     (left, right), (bottom, top) = image.bounding_box
@@ -424,24 +444,24 @@ def _sky_origin(image: SlitImage, wcs: Any) -> tuple[float, float] | None:
 
 
 class SpectrumCoordinates(Coordinates):
-    """World coordinates of a spectrum, or of a stack of spectra on the same wavelengths.
+    """World coordinates of a spectrum, or of a stack of spectra with the same wavelengths.
 
     Parameters
     ----------
     values : ndarray or `~astropy.units.Quantity`
-        The spectral axis, ascending or descending; in micron where it has no unit.
+        Spectral axis, ascending or descending; in micron if it has no unit.
     integrations : ndarray, optional
-        Number of each integration of a stack.
+        Number of each integration in a stack.
     base : ndarray, optional
-        Wavelengths of all elements, used by `update_spectrum_data` where there is no spectrum.
+        Wavelength of each bin in micron, used by `update_spectrum_data` where there is no spectrum.
 
     Raises
     ------
     LRSError
-        If no value is finite.
+        If `values` has no finite value.
     """
 
-    #: As in `LRSCoordinates`.
+    #: Dataset that has these coordinates; see `LRSCoordinates`.
     owner: weakref.ref[Data] | None = None
 
     def __init__(
@@ -457,17 +477,17 @@ class SpectrumCoordinates(Coordinates):
         self.update(values.value if isinstance(values, u.Quantity) else values)
 
     def update(self, values: ArrayLike) -> None:
-        """Replace the values by as many others, in the same unit."""
+        """Replace the spectral axis by the same number of values in the same unit."""
         self._spectral = _Table(values)
 
     @property
     def values(self) -> _Floats:
-        """The spectral axis as numbers."""
+        """Spectral axis as numbers."""
         return self._spectral.values
 
     @property
     def spectral_axis(self) -> u.Quantity:
-        """A copy of the spectral axis."""
+        """Copy of the spectral axis."""
         return u.Quantity(self._spectral.values, self.unit)
 
     @property
@@ -491,18 +511,18 @@ class SpectrumCoordinates(Coordinates):
 
     @property
     def axis_correlation_matrix(self) -> NDArray[np.bool_]:
-        """Which world axis depends on which pixel axis."""
+        """Boolean matrix: whether a world axis (1st index) depends on a pixel axis (2nd index)."""
         return np.identity(self.world_n_dim, dtype=bool)
 
     def pixel_to_world_values(self, *pixel_arrays: ArrayLike) -> Any:
-        """Spectral axis (, integration) at element (, integration)."""
+        """Convert pixel to world coordinates: spectral axis and, for a stack, integration."""
         found = [self._spectral(pixel_arrays[0])]
         if self._integration is not None:
             found.append(self._integration(pixel_arrays[1]))
         return found[0] if len(found) == 1 else tuple(found)
 
     def world_to_pixel_values(self, *world_arrays: ArrayLike) -> Any:
-        """Element (, integration) of a spectral axis (, integration)."""
+        """Convert world to pixel coordinates: wavelength bin and, for a stack, integration."""
         found = [self._spectral.inverse(world_arrays[0])]
         if self._integration is not None:
             found.append(self._integration.inverse(world_arrays[1]))

@@ -1,9 +1,9 @@
 """LRS images as glue datasets.
 
 An image becomes a dataset of shape (row, column), or (integration, row, column). Its components
-``flux``, ``uncertainty``, ``wavelength`` and ``dq`` are views of the planes of the image; nothing
-is copied. `slit_image` returns the image of a dataset, with what glue has no place for: headers,
-variances and the WCS.
+``flux``, ``uncertainty``, ``wavelength`` and ``dq`` share memory with the arrays of the image.
+`slit_image` returns the image from which a dataset was made, including what a glue dataset cannot
+contain: headers, variances and the WCS.
 """
 
 from __future__ import annotations
@@ -28,44 +28,45 @@ from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, file_label, hea
 
 __all__ = ["image_data", "is_lrs_image", "not_an_image", "slit_image"]
 
-#: Component of an image -> field of `SlitImage`.
+#: Names of the components, and the fields of `SlitImage` that they contain.
 _PLANES = {"flux": "data", "uncertainty": "err", "wavelength": "wavelength", "dq": "dq"}
 
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """The image of a dataset, and the arrays that its components had when it was made."""
+    """Image from which a dataset was made, with the arrays that its components had at that time."""
 
     image: SlitImage
     arrays: dict[str, NDArray[Any]]
 
 
-# Keyed by the flux component, not by the dataset: a session restores a dataset with the components
-# that its file was just read into.
+# The keys are the flux components, not the datasets, because a session restores a dataset by
+# reading its file into a temporary dataset and taking the components from there.
 _sources: weakref.WeakKeyDictionary[Component, _Source] = weakref.WeakKeyDictionary()
 
 
 def image_data(image: SlitImage, label: str | None = None) -> Data:
-    """Make a glue dataset of an image.
+    """Make a glue dataset from an image.
 
-    To open a file use `glue_lrs.viewers.datasets.loaders.open_image` (or glue's own ways): a
-    session then saves the name of the file, whereas it saves all pixels of other images.
+    To open a file, use `glue_lrs.viewers.datasets.loaders.open_image` or glue's own ways. A session
+    then saves only the name of the file, whereas it saves all pixels for datasets made by this
+    function.
 
     Parameters
     ----------
     image : SlitImage
-        The image, or stack of images. Its WCS is read.
+        Image or stack of images. Its WCS is read.
     label : str, optional
-        Name of the dataset; by default that of the file.
+        Name of the dataset; by default, the name of the file.
 
     Returns
     -------
     `~glue.core.data.Data`
-        Shape (row, column) or (integration, row, column). Components ``flux``, ``uncertainty`` (if
-        there is ERR), ``wavelength`` (in micron; of a stack the one plane, broadcast) and ``dq``
-        (if there is DQ), which share their memory with the image but are read-only. ``coords`` is
-        an `LRSCoordinates`; ``meta`` has the cards of both headers, ``filename`` (the path, or
-        None) and ``kind``.
+        Dataset of shape (row, column) or (integration, row, column), with the components ``flux``,
+        ``uncertainty`` (if the image has ERR), ``wavelength`` (in micron; the same plane for all
+        integrations of a stack) and ``dq`` (if the image has DQ). They share memory with the image
+        but are read-only. ``coords`` is an `LRSCoordinates`. ``meta`` contains the cards of both
+        headers, ``filename`` (the path, or None) and ``kind``.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def image_data(image: SlitImage, label: str | None = None) -> Data:
 
 
 def is_lrs_image(data: Any) -> bool:
-    """Return whether an object is a dataset made by `image_data`, in this session or another."""
+    """Return whether an object is a dataset made by `image_data`, in this or an earlier session."""
     return (
         isinstance(data, Data)
         and isinstance(data.coords, LRSCoordinates)
@@ -96,12 +97,12 @@ def is_lrs_image(data: Any) -> bool:
 
 
 def not_an_image(data: Any) -> str:
-    """Return the reason why an object is not the dataset of an LRS image, in one line.
+    """Explain in one line why an object is not the dataset of an LRS image.
 
     Parameters
     ----------
     data : object
-        An object for which `is_lrs_image` returns False.
+        Object for which `is_lrs_image` returns False.
     """
     label = getattr(data, "label", None) or type(data).__name__
     if RESIDUAL_KEY in getattr(data, "meta", {}):
@@ -117,23 +118,26 @@ def not_an_image(data: Any) -> str:
 
 
 def slit_image(data: Data) -> SlitImage:
-    """Return the image of a dataset.
+    """Return the image from which a dataset was made.
 
     Parameters
     ----------
     data : `~glue.core.data.Data`
-        A dataset for which `is_lrs_image` returns True.
+        Dataset for which `is_lrs_image` returns True.
 
     Returns
     -------
     SlitImage
-        The same object each time, until the values of a component are replaced; then an image with
-        the new values. If it is not known (a session that contains the pixels), the file is read.
+        The same object at each call, as long as the values of the components are not replaced.
+        After a change, an image with the new values. If the original image is not in memory,
+        because the dataset was restored from a session that contained the pixels, the file of the
+        image is read.
 
     Raises
     ------
     ProductError
-        If it is not such a dataset, or the image has no file or that no longer exists.
+        If `data` is not such a dataset, the image does not come from a file, or the file is
+        missing.
     """
     if not is_lrs_image(data):
         raise ProductError(not_an_image(data))
@@ -161,9 +165,10 @@ def slit_image(data: Data) -> SlitImage:
 
 
 def _planes(image: SlitImage) -> dict[str, NDArray[Any]]:
-    """The planes of an image by the names of their components.
+    """Return the arrays of an image under the names of their components.
 
-    They are views, as a component makes its array read-only, and the image belongs to the caller.
+    The arrays are views, because glue makes the arrays of components read-only, but the arrays of
+    the image belong to the caller and must stay writable.
     """
     planes = {name: getattr(image, field) for name, field in _PLANES.items()}
     return {
@@ -174,7 +179,7 @@ def _planes(image: SlitImage) -> dict[str, NDArray[Any]]:
 
 
 def _read_again(data: Data) -> SlitImage:
-    """Read the file that a dataset was made from."""
+    """Read the file from which a dataset was made."""
     path = data.meta.get("filename")
     if not path:
         raise ProductError(

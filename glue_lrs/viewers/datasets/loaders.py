@@ -1,8 +1,8 @@
-"""Loaders and an exporter of LRS files for glue.
+"""Functions with which glue loads LRS files and exports LRS spectra.
 
-`register` adds them to glue's registries. The data factories have precedence over glue's own FITS
-reader, and accept products of MIRI LRS only: s2d, cal and calints as images, x1d, x1dints and c1d
-as spectra.
+`register` adds them to glue's registries. The loaders (data factories) have precedence over glue's
+own FITS reader, but accept only products of MIRI LRS: s2d, cal and calints files as images, and
+x1d, x1dints and c1d files as spectra.
 """
 
 from __future__ import annotations
@@ -40,57 +40,59 @@ __all__ = [
     "strictly",
 ]
 
-#: glue's own FITS reader has 100.
+#: Priority of the data factories, above the 100 of glue's own FITS reader.
 _PRIORITY = 200
 
-#: Whether a factory raises if a file cannot be read as one of LRS.
+#: Whether a data factory raises an error if a file cannot be read as an LRS product. Otherwise, the
+#: file is read with glue's own FITS reader.
 _strict: ContextVar[bool] = ContextVar("strict", default=False)
 
 
 def open_image(path: str | os.PathLike[str]) -> Data:
-    """Open an s2d, cal or calints file as glue does: a session then saves only the file's name.
+    """Open an s2d, cal or calints file such that a session saves its name instead of its pixels.
 
     Parameters
     ----------
     path : str or path-like
-        The file.
+        File to open.
 
     Returns
     -------
     `~glue.core.data.Data`
-        See `image_data`.
+        Dataset as made by `image_data`.
 
     Raises
     ------
     ProductError
-        If it is not such a file.
+        If the file is not such a product.
     """
     with strictly():
         return load_data(os.path.expanduser(os.fspath(path)), factory=lrs_image)
 
 
 def is_image_file(filename: str, **kwargs: Any) -> bool:
-    """Return whether a file is an s2d, cal or calints of MIRI LRS; never raise.
+    """Return whether a file is a MIRI LRS s2d, cal or calints file, without raising errors.
 
-    A rate, or another image without wavelengths, is not: glue's own reader opens it.
+    The result is False for images without wavelengths, such as rate files, so that glue's own FITS
+    reader opens them.
     """
     if not is_lrs_product(filename, IMAGE_KINDS):
         return False
     try:
         with fits.open(filename) as hdulist:
             return "WAVELENGTH" in hdulist or hdulist[0].header.get("S_WCS") == "COMPLETE"
-    except Exception:  # anything may be wrong with the file
+    except Exception:  # the file may be invalid in any way
         return False
 
 
 def is_spectrum_file(filename: str, **kwargs: Any) -> bool:
-    """Return whether a file is an x1d, x1dints or c1d of MIRI LRS; never raise."""
+    """Return whether a file is a MIRI LRS x1d, x1dints or c1d file, without raising errors."""
     return is_lrs_product(filename, ("x1d", "x1dints", "c1d"))
 
 
 @contextmanager
 def strictly() -> Iterator[None]:
-    """Let the factories raise instead of falling back to a plain FITS file."""
+    """Make the data factories raise errors, instead of reading a file with glue's own reader."""
     token = _strict.set(True)
     try:
         yield
@@ -101,7 +103,7 @@ def strictly() -> Iterator[None]:
 def _with_fallback(
     filename: str, read: Callable[[str], Data | list[Data]], accepts: Callable[[str], bool]
 ) -> Data | list[Data]:
-    """Read a file of LRS, or with glue's own FITS reader and a warning if that fails."""
+    """Read an LRS file; if that fails, warn and use glue's own FITS reader."""
     try:
         return read(filename)
     except LRSError as error:
@@ -120,54 +122,55 @@ def _with_fallback(
 
 
 def lrs_image(filename: str) -> Data | list[Data]:
-    """Read an s2d, cal or calints: see `glue_lrs.viewers.datasets.images.image_data`.
+    """Read an s2d, cal or calints file; see `glue_lrs.viewers.datasets.images.image_data`.
 
     Parameters
     ----------
     filename : str
-        The file.
+        File to read.
 
     Returns
     -------
     `~glue.core.data.Data`
-        The image, or the stack of images.
+        Dataset of the image or of the stack of images.
 
     Raises
     ------
     ProductError
-        If it cannot be read, not even as a plain FITS file.
+        If the file cannot be read, not even by glue's own FITS reader.
 
     Warns
     -----
     LRSWarning
-        If it cannot be extracted, and is read as a plain FITS file.
+        If the file cannot be read as an LRS image, so that glue's own FITS reader is used.
     """
     return _with_fallback(filename, lambda name: image_data(SlitImage.read(name)), is_image_file)
 
 
 def lrs_spectrum(filename: str) -> Data | list[Data]:
-    """Read an x1d, x1dints or c1d: see `glue_lrs.viewers.datasets.spectra.spectrum_data`.
+    """Read an x1d, x1dints or c1d file; see `glue_lrs.viewers.datasets.spectra.spectrum_data`.
 
     Parameters
     ----------
     filename : str
-        The file.
+        File to read.
 
     Returns
     -------
-    `~glue.core.data.Data` or list of them
-        A spectrum; of an x1dints a single dataset of shape (integration, wavelength). A list if the
-        file has several spectra with different wavelengths.
+    `~glue.core.data.Data` or list of `~glue.core.data.Data`
+        Dataset of the spectrum. The spectra in an x1dints file form a single dataset of shape
+        (integration, wavelength). If a file contains several spectra with different wavelengths, a
+        list of datasets is returned.
 
     Raises
     ------
     ProductError
-        If it cannot be read, not even as a plain FITS file.
+        If the file cannot be read, not even by glue's own FITS reader.
 
     Warns
     -----
     LRSWarning
-        If it cannot be read as a spectrum, and is read as a plain FITS file.
+        If the file cannot be read as an LRS spectrum, so that glue's own FITS reader is used.
     """
     return _with_fallback(filename, _read_spectra, is_spectrum_file)
 
@@ -184,22 +187,22 @@ def _read_spectra(filename: str) -> Data | list[Data]:
 def export_x1d(
     filename: str, data: Data | Subset, components: list[ComponentID | str] | None = None
 ) -> None:
-    """Write a spectrum of LRS as an x1d or x1dints; called by glue's File > Export.
+    """Write an LRS spectrum as an x1d or x1dints file; called by File > Export in glue.
 
     Parameters
     ----------
     filename : str
-        The file. An existing one is replaced, as glue asks before.
+        File to write. An existing file is replaced, because glue has asked the user already.
     data : `~glue.core.data.Data` or `~glue.core.subset.Subset`
-        A dataset of `glue_lrs.viewers.datasets.spectra.spectrum_data`. Elements outside a subset
-        have DQ 1.
+        Dataset made by `glue_lrs.viewers.datasets.spectra.spectrum_data`, or a subset of such a
+        dataset. Wavelength bins outside the subset get DQ 1.
     components : list of `~glue.core.component_id.ComponentID`, optional
-        The components to write, in addition to wavelength, flux and DQ; all by default.
+        Components to write in addition to wavelength, flux and DQ; all by default.
 
     Raises
     ------
     WriteError
-        If it is not a spectrum of LRS, or cannot be written.
+        If the dataset is not an LRS spectrum, or the file cannot be written.
     """
     dataset = data.data if isinstance(data, Subset) else data
     if not is_lrs_spectrum(dataset):
@@ -212,7 +215,7 @@ def export_x1d(
 
 
 def register() -> None:
-    """Add the factories and the exporter to glue's registries, unless they are in them."""
+    """Add the data factories and the exporter to glue's registries, if they are not there yet."""
     factories = (
         (lrs_image, "JWST MIRI LRS image (s2d, cal, calints)", is_image_file),
         (lrs_spectrum, "JWST MIRI LRS spectrum (x1d, x1dints, c1d)", is_spectrum_file),

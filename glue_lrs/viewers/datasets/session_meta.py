@@ -1,8 +1,8 @@
-"""Metadata of datasets in a form that glue's sessions can save.
+"""Metadata of datasets in a form that glue can save in sessions.
 
-The ``meta`` of a `~specutils.Spectrum` of this package contains objects (header, provenance, the
-extraction itself) that glue cannot save. A `SessionMeta` holds them in the ``meta`` of a dataset
-and serialises them.
+The ``meta`` of a `~specutils.Spectrum` from this package contains objects that glue cannot save,
+such as the header, the provenance and the `Extraction` itself. A `SessionMeta` contains such
+objects in the ``meta`` of a dataset, and can be saved.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ __all__ = [
 #: Key of the `SessionMeta` in the ``meta`` of a dataset.
 KEY = "lrs"
 
-#: Key in the ``meta`` of a residual with the uuid of its image and the limit of the colour scale.
+#: Key in the ``meta`` of a residual, for the uuid of its image and the limit of its colour scale.
 RESIDUAL_KEY = "glue_lrs_residual"
 
-#: The parts of an `Extraction` that are dicts of arrays or of a header's values.
+#: Attributes of an `Extraction` that are dicts.
 _MAPPINGS = ("columns", "keywords")
 
-#: Cards that describe the file rather than the data.
+#: Keywords of header cards that describe the file rather than the data.
 _STRUCTURAL_CARDS = (
     *("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "PCOUNT"),
     *("GCOUNT", "EXTNAME", "EXTVER", "CHECKSUM", "DATASUM", "COMMENT", "HISTORY"),
@@ -54,7 +54,7 @@ _STRUCTURAL_CARDS = (
 
 
 def header_cards(header: fits.Header) -> dict[str, Any]:
-    """Return the cards of a header that a session can save, for glue's view of the metadata."""
+    """Return the header cards, with values that a session can save, for glue's metadata viewer."""
     cards: dict[str, Any] = {}
     for card in header.cards:
         if card.keyword and card.keyword not in _STRUCTURAL_CARDS:
@@ -65,25 +65,27 @@ def header_cards(header: fits.Header) -> dict[str, Any]:
 
 
 def file_label(filename: str | None) -> str | None:
-    """Return the name of a file without folder and suffix, as the label of its dataset."""
+    """Return the name of a file without folder and suffix, to be used as the label of a dataset."""
     return None if filename is None else Path(filename).name.partition(".fits")[0]
 
 
 def file_reference(owner: weakref.ref[Data] | None, context: Any) -> dict[str, Any] | None:
-    """Serialise an object that belongs to a dataset as a reference to the dataset's file.
+    """Return a reference to a dataset's file, to be saved instead of an object of the dataset.
 
     Parameters
     ----------
     owner : weak reference to `~glue.core.data.Data`, optional
-        The dataset, made by a data factory.
+        Dataset to which the object belongs.
     context : GlueSerializer
-        The serialiser.
+        Serialiser that saves the session.
 
     Returns
     -------
     dict or None
-        The file's log and the index of the dataset, so that the object is read from the file again,
-        which may have changed; None if there is no file, or the session contains the data.
+        Identifier of glue's ``LoadLog``, which records how the file was loaded and loads it again
+        when the session is restored, and the index of the dataset among the datasets from this
+        file. The file may have changed by then. None if the dataset was not loaded from a file, or
+        if the session is saved with all data included.
     """
     data = None if owner is None else owner()
     log = getattr(data, "_load_log", None)
@@ -93,24 +95,25 @@ def file_reference(owner: weakref.ref[Data] | None, context: Any) -> dict[str, A
 
 
 def data_from_file(rec: Mapping[str, Any], context: Any) -> Data:
-    """Return the dataset that a `file_reference` refers to, read again from its file."""
+    """Return the dataset to which a `file_reference` refers, which is read again from its file."""
     return context.object(rec["log"]).data[rec["item"]]
 
 
 class SessionMeta(Mapping[str, Any]):
-    """A mapping whose values a session saves, if their type is supported.
+    """A mapping whose values can be saved in a session if their types are supported.
 
-    Numbers, strings, lists and dicts of these, arrays, quantities, headers, tables, `Provenance`
-    and `Extraction` are restored from a session; other values are not saved. Of a table, the
-    columns and their units are restored.
+    Supported types are numbers, strings, lists and dicts of these, arrays, quantities, headers,
+    tables, `Provenance` and `Extraction`; other values are omitted from the session. For tables,
+    only the columns and their units are saved.
 
     Parameters
     ----------
     values : mapping
-        The objects, by name.
+        Objects with their names.
     """
 
-    #: The dataset that has it in its ``meta``, if that was made by a data factory.
+    #: Dataset with this object in its ``meta``; its file is referred to if it was loaded from a
+    #: file.
     owner: weakref.ref[Data] | None = None
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -142,7 +145,7 @@ class SessionMeta(Mapping[str, Any]):
 
 
 def _pairs(values: Mapping[str, Any], context: Any) -> list[list[Any]]:
-    """Keys and serialised values as a list, as a session sorts the keys of dicts."""
+    """Return keys and serialised values as a list, as glue would change the order of a dict."""
     pairs = [
         [key, _serialised(value, context)] for key, value in values.items() if isinstance(key, str)
     ]
@@ -150,8 +153,9 @@ def _pairs(values: Mapping[str, Any], context: Any) -> list[list[Any]]:
 
 
 def _serialised(value: Any, context: Any) -> dict[str, Any] | None:
-    """A value in a form for JSON, under the name of its kind; None if it is not supported."""
-    # `context.id` identifies objects by their addresses, and these are temporary: use `context.do`.
+    """Convert a value for JSON, with its kind as the key; return None for unsupported types."""
+    # The arrays are temporary, so `context.id` must not be used: it identifies objects by their
+    # addresses. `context.do` saves a copy.
     if isinstance(value, Extraction):
         return {"extraction": _serialised_extraction(value, context)}
     if isinstance(value, Provenance):
@@ -168,7 +172,7 @@ def _serialised(value: Any, context: Any) -> dict[str, Any] | None:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):
         return None
-    # Tuples, and keys that are not strings, would be restored as something else.
+    # JSON would change the types of tuples and of keys that are not strings.
     return {"json": text} if _same(json.loads(text), value) else None
 
 
@@ -199,7 +203,7 @@ def _serialised_extraction(extraction: Extraction, context: Any) -> dict[str, An
 
 
 def _keywords(extraction: Extraction) -> Mapping[str, Any]:
-    """The keywords, without those from the WCS if its file no longer exists."""
+    """Return the keywords, without those derived from the WCS if the image file is missing."""
     try:
         return extraction.keywords
     except (LRSError, OSError):
@@ -209,7 +213,7 @@ def _keywords(extraction: Extraction) -> Mapping[str, Any]:
 def _restored(state: Mapping[str, Any], context: Any) -> Any:
     ((kind, value),) = state.items()
     if kind == "array":
-        return context.object(value)[()]  # 0-d arrays to scalars
+        return context.object(value)[()]  # converts 0-d arrays to scalars
     if kind == "quantity":
         return u.Quantity(context.object(value[0])[()], u.Unit(value[1]), copy=False)
     if kind == "header":
@@ -236,7 +240,7 @@ def _restored_extraction(state: Mapping[str, Any], context: Any) -> Extraction:
 
 
 def _column(column: Any) -> Any:
-    """A column of a table as an array, or as a quantity if it has a unit."""
+    """Return a column of a table as an array, or as a quantity if it has a unit."""
     if isinstance(column, u.Quantity) or getattr(column, "unit", None) is None:
         return column if isinstance(column, u.Quantity) else np.asarray(column)
     return u.Quantity(np.asarray(column), column.unit, dtype=column.dtype)
@@ -252,7 +256,7 @@ def _plain(value: Any) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal and of the same type, also within lists and dicts."""
+    """Return whether two values are equal and of the same type, also within lists and dicts."""
     if isinstance(one, list):
         return isinstance(other, list) and len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, dict):

@@ -1,9 +1,9 @@
 """LRS spectra as glue datasets.
 
-A spectrum becomes a dataset of shape (element,), or (integration, element), in ascending order of
-wavelength. Its components are ``flux``, ``uncertainty``, ``wavelength``, ``row``, ``masked`` and
-the other columns of an x1d in lower case. The `Extraction` itself, with header and provenance, is
-kept in the metadata: see `extraction_of`.
+A spectrum becomes a dataset of shape (wavelength,), or (integration, wavelength), with ascending
+wavelengths. Its components are ``flux``, ``uncertainty``, ``wavelength``, ``row``, ``masked`` and
+the other columns of an x1d file under their names in lower case. The `Extraction` itself, with
+header and provenance, is kept in the metadata and returned by `extraction_of`.
 """
 
 from __future__ import annotations
@@ -38,50 +38,50 @@ __all__ = [
     "update_spectrum_data",
 ]
 
-#: Column of an x1d -> component of a spectrum, where it is not the name in lower case.
+#: Columns of an x1d file whose component is not named like the column in lower case.
 _COMPONENTS = {"FLUX_ERROR": "uncertainty"}
 
-#: The components that come first: glue's viewers show the first one by default.
+#: Components that are added first, because glue's viewers show the first component by default.
 _FIRST = ("flux", "uncertainty", "wavelength", "row", "masked")
 
-#: Columns that are integers: their type, and the value where there is no spectrum.
+#: Type of columns that contain integers, and their value where there is no spectrum.
 _INTEGER_COLUMNS: dict[str, tuple[type, int]] = {"DQ": (np.uint32, 1), "MASKED": (np.uint8, 1)}
 
-#: Wavelengths that differ by less than this fraction are equal.
+#: Largest relative difference between wavelengths that are considered equal.
 _WAVELENGTH_TOLERANCE = 1e-10
 
 
 def spectrum_data(
     extraction: Extraction | None, label: str | None = None, image: SlitImage | None = None
 ) -> Data:
-    """Make a glue dataset of an extraction.
+    """Make a glue dataset from an extraction.
 
     Parameters
     ----------
     extraction : Extraction or None
-        The spectrum, or a stack of them (integration, wavelength). None, with an image, makes an
-        empty dataset.
+        Spectrum, or a stack of spectra with one wavelength axis. None, together with an image,
+        makes an empty dataset.
     label : str, optional
-        Name of the dataset; by default that of the file.
+        Name of the dataset; by default, the name of the file.
     image : SlitImage, optional
-        The image that was extracted. The dataset then has one element for each row of the image
-        that has a wavelength, independent of the rows that are extracted, so that its shape does
-        not change in `update_spectrum_data`. Elements without a spectrum are NaN, with ``dq`` 1 and
-        ``masked`` 1, and have the median wavelength of their row.
+        Image from which the spectrum was extracted. The dataset then has one wavelength bin for
+        each row of the image with a wavelength, whether or not the row is extracted, so that
+        `update_spectrum_data` never changes its shape. Bins without a spectrum are NaN, with ``dq``
+        1 and ``masked`` 1, and have the median wavelength of their row.
 
     Returns
     -------
     `~glue.core.data.Data`
-        Shape (element,), or (integration, element), in ascending order of wavelength. Components
-        ``flux``, ``uncertainty``, ``wavelength`` (micron), ``masked`` (1 where the flux must not be
-        used, else 0), ``row`` (row of the image, from 0; where it is known), and the other columns
-        of the x1d under their names in lower case. ``coords`` is a `SpectrumCoordinates`, and
-        ``meta["uncertainty_type"]`` is "std".
+        Dataset of shape (wavelength,) or (integration, wavelength), with ascending wavelengths. Its
+        components are ``flux``, ``uncertainty``, ``wavelength`` (in micron), ``masked`` (1 where
+        the flux must not be used, else 0), ``row`` (the row of the image, from 0, if it is known),
+        and the other columns of the x1d file under their names in lower case. ``coords`` is a
+        `SpectrumCoordinates`, and ``meta["uncertainty_type"]`` is "std".
 
     Raises
     ------
     LRSError
-        If there is no finite wavelength, or an image is given for a stack of spectra.
+        If no wavelength is finite, or an image is given for a stack of spectra.
     """
     if image is None:
         if extraction is None:
@@ -104,7 +104,7 @@ def spectrum_data(
 
 
 def _extracted_rows(extraction: Extraction, label: str | None) -> Data:
-    """A dataset with the elements of an extraction."""
+    """Make a dataset with one wavelength bin for each extracted row that has a wavelength."""
     order = _ascending(extraction)
     integrations = None
     if extraction.is_stack:
@@ -121,7 +121,7 @@ def _extracted_rows(extraction: Extraction, label: str | None) -> Data:
 
 
 def _all_rows(image: SlitImage, extraction: Extraction | None, label: str | None) -> Data:
-    """An empty dataset with an element for each row of an image that has a wavelength."""
+    """Make an empty dataset with one bin for each row of an image that has a wavelength."""
     rows, wavelength = _rows_with_wavelength(image)
     columns = COLUMNS if extraction is None else tuple(extraction.columns)
     arrays = _components(None, columns, slice(0), slice(0), (rows.size,))
@@ -148,7 +148,7 @@ def add_components(
 
 
 def is_lrs_spectrum(data: Any) -> bool:
-    """Return whether an object is a dataset of an LRS spectrum, made in any session."""
+    """Return whether an object is the dataset of an LRS spectrum, made in any session."""
     return (
         isinstance(data, Data)
         and isinstance(data.coords, SpectrumCoordinates)
@@ -157,20 +157,20 @@ def is_lrs_spectrum(data: Any) -> bool:
 
 
 def update_spectrum_data(data: Data, extraction: Extraction | None) -> None:
-    """Fill a dataset with another extraction; glue updates all viewers.
+    """Replace the spectrum in a dataset, so that glue updates all its viewers.
 
     Parameters
     ----------
     data : `~glue.core.data.Data`
-        A dataset made by `spectrum_data`, preferably with an image.
+        Dataset made by `spectrum_data`, preferably with an image.
     extraction : Extraction or None
-        An extraction of the same image; it may have other rows. None empties the dataset.
+        Extraction of the same image, possibly of other rows. None empties the dataset.
 
     Raises
     ------
     LRSError
-        If the dataset was made without an image and the number of wavelengths differs, or the
-        extraction does not fit the dataset.
+        If the dataset was made without an image and the number of wavelengths differs, or the rows
+        of the extraction do not match the dataset.
     """
     coordinates = data.coords
     components = {cid.label: cid for cid in data.main_components}
@@ -208,7 +208,7 @@ def update_spectrum_data(data: Data, extraction: Extraction | None) -> None:
 
 
 def extraction_of(data: Data) -> Extraction | None:
-    """Return the extraction that a dataset was last filled with, or None."""
+    """Return the extraction whose values a dataset contains, or None."""
     session_meta = data.meta.get(KEY)
     extraction = session_meta.get("extraction") if isinstance(session_meta, SessionMeta) else None
     return extraction if isinstance(extraction, Extraction) else None
@@ -224,23 +224,23 @@ def _store_extraction(data: Data, extraction: Extraction | None) -> None:
 
 
 def component_name(column: str) -> str:
-    """Return the name of the component that holds a column of an x1d."""
+    """Return the name of the component that contains a column of an x1d file."""
     return _COMPONENTS.get(column, column.lower())
 
 
 def elements_of(data: Data, extraction: Extraction) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Match the elements of a dataset with those of an extraction.
+    """Match the wavelength bins of a dataset with the rows of an extraction.
 
     Returns
     -------
     elements, order : ndarray
-        Indices into the dataset, and the corresponding ones into the extraction, in ascending order
-        of wavelength.
+        Indices of bins in the dataset, and indices of the corresponding rows in the extraction,
+        both with ascending wavelengths.
 
     Raises
     ------
     LRSError
-        If the extraction does not fit the dataset.
+        If the rows of the extraction do not match the dataset.
     """
     order = _ascending(extraction)
     size, base = data.shape[-1], data.coords.base
@@ -253,7 +253,7 @@ def elements_of(data: Data, extraction: Extraction) -> tuple[NDArray[np.intp], N
             )
         return np.arange(size), order
     rows = _extracted_row_numbers(extraction)
-    if rows is None:  # there are gaps: identify rows by their wavelengths
+    if rows is None:  # with gaps, only wavelengths identify the rows
         position = np.interp(extraction.wavelength[order], base, np.arange(size))
         elements = np.rint(position).astype(int)
     else:
@@ -272,22 +272,22 @@ def elements_of(data: Data, extraction: Extraction) -> tuple[NDArray[np.intp], N
 def other_columns(
     extraction: Extraction, wavelength: NDArray[np.float64], shape: tuple[int, ...]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Return the columns of an extraction as components of a spectrum that was made of it.
+    """Return the columns of an extraction as components for a spectrum derived from it.
 
     Parameters
     ----------
     extraction : Extraction
-        The extraction.
+        Extraction with the columns.
     wavelength : ndarray
         Wavelengths of the spectrum in micron, ascending or descending.
     shape : tuple of int
-        Shape of its flux.
+        Shape of the flux of the spectrum.
 
     Returns
     -------
     arrays, units : dict
-        Components and their units; empty if `wavelength` or `shape` are not those of the
-        extraction.
+        Components and their units. They are empty if wavelengths or shape of the extraction differ
+        from those of the spectrum.
     """
     order = _ascending(extraction)
     if wavelength[0] > wavelength[-1]:
@@ -303,7 +303,7 @@ def other_columns(
 
 
 def is_as_extracted(data: Data, extraction: Extraction) -> bool:
-    """Return whether a dataset still has the flux, error and mask of an extraction."""
+    """Return whether a dataset still contains the flux, error and mask of an extraction."""
     try:
         elements, order = elements_of(data, extraction)
     except LRSError:
@@ -318,7 +318,7 @@ def is_as_extracted(data: Data, extraction: Extraction) -> bool:
 
 
 def _ascending(extraction: Extraction) -> NDArray[np.intp]:
-    """The elements with a finite wavelength, in ascending order of it."""
+    """Return the indices of rows with a finite wavelength, in ascending order of wavelength."""
     wavelength = extraction.wavelength
     finite = np.flatnonzero(np.isfinite(wavelength))
     if finite.size == 0:
@@ -331,7 +331,7 @@ def _ascending(extraction: Extraction) -> NDArray[np.intp]:
 def _ordered_components(
     extraction: Extraction, order: NDArray[np.intp]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Components of all columns of an extraction in an order, with their units."""
+    """Return all columns of an extraction as components, sorted by `order`, with their units."""
     shape = extraction.columns["FLUX"][..., order].shape
     arrays = _components(extraction, tuple(extraction.columns), order, slice(None), shape)
     rows = _extracted_row_numbers(extraction)
@@ -347,7 +347,7 @@ def _components(
     elements: NDArray[np.intp] | slice,
     shape: tuple[int, ...],
 ) -> dict[str, NDArray[Any]]:
-    """Components of columns, with the elements `order` of an extraction at `elements`."""
+    """Return components of shape `shape`, with rows `order` of each column in bins `elements`."""
     components: dict[str, NDArray[Any]] = {}
     values: dict[str, NDArray[Any]] = {}
     if extraction is not None:
@@ -362,7 +362,7 @@ def _components(
 
 
 def _rows_with_wavelength(image: SlitImage) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Rows of an image with a wavelength, in ascending order of it, and the median of each."""
+    """Return the rows with a wavelength and their median wavelengths, in ascending order."""
     plane = np.asarray(image.wavelength, dtype=float)
     rows = np.flatnonzero(np.isfinite(plane).any(axis=1))
     if rows.size == 0:
@@ -375,9 +375,9 @@ def _rows_with_wavelength(image: SlitImage) -> tuple[NDArray[np.intp], NDArray[n
 
 
 def _extracted_row_numbers(extraction: Extraction) -> NDArray[np.intp] | None:
-    """Row of the image, from 0, of each element; None if unknown, or there are gaps."""
+    """Return the row number, from 0, of each wavelength; None if unknown or rows are missing."""
     source = extraction.keywords_source
-    # Not `keywords`, which reads the WCS.
+    # `keywords` is not used here, because it would read the WCS.
     cards = source if isinstance(source, Mapping) else getattr(source, "cards", {})
     first, last = cards.get("EXTRYSTR"), cards.get("EXTRYSTP")
     if not isinstance(first, int | float) or not isinstance(last, int | float):

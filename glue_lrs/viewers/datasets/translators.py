@@ -1,7 +1,8 @@
-"""Translators for glue: LRS spectra and images as objects of specutils and of this package.
+"""Translators between glue datasets and spectra or images of LRS.
 
-glue asks the translator with the highest priority first, which is one of these. Objects that do not
-come from this package are passed on to the translators of glue-astronomy, if that is installed.
+glue uses the translator with the highest priority, which for these classes is a translator defined
+here. Objects that do not come from this package are passed on to the translators from
+glue-astronomy, if it is installed.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ from glue_lrs.viewers.datasets.spectra import is_lrs_spectrum, spectrum_data
 
 __all__ = ["ExtractionTranslator", "ImageTranslator", "SpectrumTranslator", "register"]
 
-#: The translators of glue-astronomy have 0.
+#: Priority of the translators, above the 0 of those from glue-astronomy.
 _PRIORITY = 100
 
 
 class SpectrumTranslator:
-    """Translator for a `~specutils.Spectrum`.
+    """Translator between glue datasets and `~specutils.Spectrum`.
 
-    Options are those of `data_to_spectrum`; objects that are not of LRS are passed on to the
-    translator that glue would use without this one, with its own options.
+    The options are those of `data_to_spectrum`. Objects that are not from LRS are passed on, with
+    their own options, to the translator that glue would use if this class did not exist.
     """
 
     target: ClassVar[type] = Spectrum
 
     def to_data(self, obj: Spectrum) -> Data:
-        """Make a dataset of a spectrum."""
+        """Make a glue dataset from a spectrum."""
         image = obj.meta.get("image")
         if isinstance(image, SlitImage):
             try:
@@ -63,14 +64,14 @@ class SpectrumTranslator:
         return self._next(obj).to_data(obj)
 
     def to_object(self, data_or_subset: Data | Subset, **options: Any) -> Spectrum:
-        """Make a spectrum of a dataset or a subset."""
+        """Make a spectrum from a dataset or a subset."""
         data = data_or_subset.data if isinstance(data_or_subset, Subset) else data_or_subset
         if is_lrs_image(data) or is_lrs_spectrum(data):
             return data_to_spectrum(data_or_subset, **options)
         return self._next(self.target).to_object(data_or_subset, **options)
 
     def _next(self, obj: Any) -> Any:
-        """The translator of an object, or of a class, that glue would use without this one."""
+        """Return the translator that glue would use for an object or a class without this class."""
         for item in data_translator:
             if not isinstance(item.handler, SpectrumTranslator) and (
                 obj is item.target_cls
@@ -84,34 +85,34 @@ class SpectrumTranslator:
 
 
 class _Spectrum1DTranslator(SpectrumTranslator):
-    """Translator for the former name of `~specutils.Spectrum`, a subclass of it."""
+    """Translator for ``Spectrum1D``, the former name of `~specutils.Spectrum`."""
 
     target = getattr(specutils, "Spectrum1D", Spectrum)
 
 
 class ImageTranslator:
-    """Translator for a `SlitImage`."""
+    """Translator between glue datasets and `SlitImage`."""
 
     target: ClassVar[type] = SlitImage
 
     def to_data(self, obj: SlitImage) -> Data:
-        """Make a dataset of an image."""
+        """Make a glue dataset from an image."""
         return image_data(obj)
 
     def to_object(self, data_or_subset: Data | Subset) -> SlitImage:
-        """Return the image of a dataset; DQ bit 0 is set outside a subset."""
+        """Return the image of a dataset; for a subset, DQ bit 0 is set in all other pixels."""
         if not isinstance(data_or_subset, Subset):
             return slit_image(data_or_subset)
         return masked_outside(slit_image(data_or_subset.data), data_or_subset.to_mask())
 
 
 class ExtractionTranslator:
-    """Translator for an `Extraction`: see `data_to_extraction`."""
+    """Translator between glue datasets and `Extraction`; see `data_to_extraction`."""
 
     target: ClassVar[type] = Extraction
 
     def to_data(self, obj: Extraction) -> Data:
-        """Make a dataset of an extraction."""
+        """Make a glue dataset from an extraction."""
         return spectrum_data(obj)
 
     def to_object(
@@ -119,12 +120,12 @@ class ExtractionTranslator:
         data_or_subset: Data | Subset,
         components: list[ComponentID | str] | None = None,
     ) -> Extraction:
-        """Make an extraction of a dataset or a subset."""
+        """Make an extraction from a dataset or a subset."""
         return data_to_extraction(data_or_subset, components)
 
 
 def register() -> None:
-    """Add the translators to glue's registry, unless they are in it."""
+    """Add the translators to glue's registry, if they are not in it yet."""
     known = {type(item.handler) for item in data_translator.members}
     handlers: tuple[Any, ...] = (
         SpectrumTranslator,

@@ -1,1 +1,1 @@
-"""Live extraction: the state that the viewers show and edit, without a toolkit."""
+"""Live extraction: the state that the viewers show and edit, independent of a GUI toolkit."""

@@ -1,4 +1,4 @@
-"""Actions: apertures and models from the data, from files and from glue's subsets."""
+"""Actions that set apertures and models from the data, from files or from glue's subsets."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ __all__ = ["Actions", "default_operator"]
 
 
 def default_operator(image: SlitImage, correction: ApertureCorrection | None) -> Extract1D:
-    """Return the operator of the built-in reference."""
-    with without_warnings():  # about a missing aperture correction
+    """Return the `Extract1D` operator defined by the built-in EXTRACT1D reference file."""
+    with without_warnings():  # warnings that there is no aperture correction
         return Extract1D.from_reference(None, image.exp_type, apcorr=correction)
 
 
 class Actions:
-    """The actions that a user starts in the viewers; each one is documented in `LiveExtraction`.
+    """Actions that a user starts in the viewers; see the methods of `LiveExtraction`.
 
     Parameters
     ----------
     live : LiveExtraction
-        The extraction to act on.
+        Live extraction on which to act.
     """
 
     def __init__(self, live: LiveExtraction) -> None:
@@ -55,7 +55,7 @@ class Actions:
     # --- from the data ---------------------------------------------------------------------------
 
     def to_source(self) -> bool:
-        """Centre the aperture on the measured source, or on the header's position."""
+        """Centre the aperture on the measured source, or else on the position from the header."""
         live = self._live
         if live.closed:
             return False
@@ -86,14 +86,14 @@ class Actions:
         )
 
     def best_width(self) -> bool:
-        """Give the aperture the width of best signal to noise."""
+        """Give the aperture the width with the best signal to noise."""
         return self._set_measured(
             lambda measured: measured.measurement.box(measured.curve.best),
             "make the aperture that of best S/N",
         )
 
     def _set_measured(self, make: Callable[[Measured], Aperture], label: str) -> bool:
-        """Set an aperture made from the measurement; rows and background regions stay."""
+        """Set an aperture made from the measurement; keep row limits and background."""
         live = self._live
         if live.closed:
             return False
@@ -102,7 +102,7 @@ class Actions:
             aperture = make(measured)
             fixed = live.extract
             regions = live.regions_of(fixed)
-            if regions:  # none if the position of the default is not known
+            if regions:  # there are none if the position of the default aperture is not known
                 fixed = operator_with(fixed, live.image, regions)
             aperture = replace(aperture, ystart=fixed.aperture.ystart, ystop=fixed.aperture.ystop)
             operator = replace(
@@ -121,13 +121,13 @@ class Actions:
     def _set_with_notes(
         self, target: Extract1D | Sequence[Region], label: str, notes: Sequence[str]
     ) -> bool:
-        """Set an operator or regions, and put notes before the message."""
+        """Set an operator or regions, and show notes before the message of the extraction."""
         changed = self._live.set(target, label)
         self._live.message = joined(*notes, self._live.message)
         return changed
 
     def residual(self) -> Data | None:
-        """Fit the source, and show data minus model."""
+        """Fit the source, and show the data minus the model."""
         live = self._live
         if live.closed:
             return None
@@ -144,13 +144,13 @@ class Actions:
     # --- from files ------------------------------------------------------------------------------
 
     def default(self) -> bool:
-        """Set the built-in reference, with the present aperture correction."""
+        """Set the operator defined by the built-in reference file; keep the aperture correction."""
         live = self._live
         correction = live.extract.aperture_correction
         return live.set(default_operator(live.image, correction), "take the default aperture")
 
     def load_reference(self, path: str | PathLike[str]) -> bool:
-        """Set the aperture and background of an EXTRACT1D reference."""
+        """Set the aperture and background from an EXTRACT1D reference file."""
         live = self._live
         with without_warnings():
             operator = Extract1D.from_reference(
@@ -159,7 +159,7 @@ class Actions:
         return live.editing.set_or_raise(operator, "load a reference")
 
     def load_apcorr(self, path: str | PathLike[str] | None) -> bool:
-        """Set an APCORR reference, or none."""
+        """Set the aperture correction from an APCORR reference file, or none."""
         live = self._live
         correction = None
         if path is not None:
@@ -176,7 +176,7 @@ class Actions:
     # --- from glue -------------------------------------------------------------------------------
 
     def subset_to_region(self, subset: Any, kind: Kind) -> bool:
-        """Replace the aperture by a subset, or add it to the background regions."""
+        """Replace the aperture by a subset, or add a subset to the background regions."""
         live = self._live
         regions = live.regions_of(live.extract)
         kept = [one for one in regions if kind == "background" or one.kind != "aperture"]

@@ -1,4 +1,4 @@
-"""Commands of a live extraction for glue's command stack: undo and redo."""
+"""Commands of a live extraction for undo and redo with glue's command stack."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["EmptySubset", "SetOperator"]
 
 
 class SetOperator(Command):
-    """Set the operator of a live extraction.
+    """Command that sets the `Extract1D` operator of a live extraction.
 
-    The image's dataset is referred to by its uuid, so that the stack keeps no data alive and a
-    command remains valid when an extraction is closed and opened again.
+    It refers to the dataset of the image by the uuid. The command stack therefore keeps no data in
+    memory, and a command remains valid if the extraction is closed and opened again.
 
     Parameters
     ----------
     uuid : str
         The uuid of the image's dataset.
     old, new : Extract1D
-        The operators before and after.
+        Operators before and after the command.
     text : str
-        Label in the menu.
+        Label in glue's undo menu.
     """
 
     kwargs = ["uuid", "old", "new", "text"]  # noqa: RUF012 - glue's spelling
@@ -51,24 +51,24 @@ class SetOperator(Command):
 
     @property
     def label(self) -> str:
-        """Label in the menu."""
+        """Label in glue's undo menu."""
         return self.text
 
     def _set(self, session: Session, operator: Extract1D) -> None:
         live = live_for(session, self.uuid)
-        if live is not None:  # None if its data were removed since
+        if live is not None:  # it is None if the data have been removed since
             live.accept(operator)
 
 
 class EmptySubset(Command):
-    """Empty a subset; glue has no command for it.
+    """Command that empties a subset; glue itself has no such command.
 
     Parameters
     ----------
     subset : SubsetGroup or Subset
-        The subset.
+        Subset to empty.
     old : SubsetState
-        Its state before.
+        State of the subset before the command.
     """
 
     kwargs = ["subset", "old"]  # noqa: RUF012 - glue's spelling
@@ -78,9 +78,9 @@ class EmptySubset(Command):
     old: SubsetState
 
     def do(self, session: Session) -> None:
-        """Select nothing."""
+        """Make the subset empty."""
         self.subset.subset_state = SubsetState()
 
     def undo(self, session: Session) -> None:
-        """Restore the state; this has no effect if the subset was deleted."""
+        """Restore the old state, without effect on a subset that has been deleted."""
         self.subset.subset_state = self.old

@@ -1,4 +1,4 @@
-"""Comparison: a pipeline product or another spectrum in glue to compare the extraction with."""
+"""Comparison of the extraction with a pipeline product or another spectrum in glue."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ __all__ = ["Comparison", "comparison_of", "flux_ratio", "series"]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A spectrum, or a stack of them, to compare with, and its source.
+    """A spectrum, or a stack of spectra, to compare with the extraction.
 
     Parameters
     ----------
     label : str
         Name of the spectrum.
     source : dict
-        ``path`` of the file or ``uuid`` of the glue dataset, for sessions.
+        Item ``path`` with the path of the file, or ``uuid`` with the uuid of the glue dataset, from
+        which a session restores the comparison.
     spectra : `~specutils.Spectrum`
         Flux of shape (n_wave,) or (integration, n_wave).
     """
@@ -43,14 +44,14 @@ class Comparison:
     spectra: Spectrum
 
     def spectrum(self, integration: int | None) -> Spectrum:
-        """Return the spectrum of an integration, or the median of all."""
+        """Return the spectrum of an integration, or the median over all integrations."""
         spectra = self.spectra
         if spectra.flux.ndim == 1:
             return spectra
         if integration is not None and integration < spectra.flux.shape[0]:
             return spectra[integration]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about elements that are NaN in all integrations
+            warnings.simplefilter("ignore")  # warnings about wavelengths without finite flux
             mask = None if spectra.mask is None else spectra.mask.all(axis=0)
             return Spectrum(
                 flux=np.nanmedian(spectra.flux, axis=0),
@@ -60,7 +61,7 @@ class Comparison:
 
 
 def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
-    """Read a spectrum to compare with.
+    """Read a spectrum with which to compare the extraction.
 
     Parameters
     ----------
@@ -70,12 +71,12 @@ def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
     Returns
     -------
     Comparison
-        The spectrum in ascending order; masked elements of a file are NaN.
+        Spectrum with ascending wavelengths. Masked fluxes from a file are NaN.
 
     Raises
     ------
     LRSError
-        If it is not a spectrum.
+        If `source` is not a spectrum.
     """
     if isinstance(source, Data):
         return Comparison(source.label, {"uuid": source.uuid}, _spectrum_of_data(source))
@@ -84,7 +85,7 @@ def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
 
 
 def _read(path: str) -> Extraction:
-    """Read the single spectrum of an x1d or c1d, or the stack of an x1dints."""
+    """Read the single spectrum in an x1d or c1d file, or the stack in an x1dints file."""
     spectra = read_spectra(path)
     if len(spectra) != 1:
         raise LRSError(f"has {len(spectra)} spectra, expected one to compare with", subject=path)
@@ -92,7 +93,7 @@ def _read(path: str) -> Extraction:
 
 
 def _spectrum_of_data(data: Data) -> Spectrum:
-    """Make a spectrum of any glue dataset with the components wavelength and flux."""
+    """Make a spectrum from any glue dataset with the components wavelength and flux."""
     names = [component.label for component in data.main_components]
     if "flux" not in names or "wavelength" not in names:
         found = ", ".join(names)
@@ -124,12 +125,12 @@ def _spectrum_of_data(data: Data) -> Spectrum:
 def series(
     spectrum: Spectrum,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], u.UnitBase]:
-    """Return wavelength in micron, ascending, flux (NaN where it is masked), and its unit.
+    """Return the wavelength in micron (ascending), the flux (NaN where masked), and its unit.
 
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        A single spectrum.
+        Single spectrum to convert.
     """
     wavelength = np.asarray(spectrum.spectral_axis.to_value(u.um, u.spectral()), dtype=float)
     flux = np.asarray(spectrum.flux.value, dtype=float)
@@ -142,21 +143,21 @@ def series(
 def flux_ratio(
     extraction: Extraction | None, comparison: Spectrum | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Divide the flux of an extraction by that of a comparison.
+    """Divide the flux of an extraction by the flux of a comparison.
 
     Parameters
     ----------
     extraction : Extraction or None
-        A single spectrum.
+        Single spectrum whose flux is divided.
     comparison : `~specutils.Spectrum` or None
-        A single spectrum, interpolated onto the wavelengths of `extraction`.
+        Single spectrum by which to divide. It is interpolated at the wavelengths of `extraction`.
 
     Returns
     -------
     wavelength, ratio : ndarray
-        The wavelengths in micron, ascending, and the ratio, which is NaN where either spectrum is
-        masked or the comparison does not extend. Empty if there is no extraction or comparison, or
-        their units cannot be converted.
+        Wavelengths in micron (ascending), and the ratio. The ratio is NaN where either spectrum is
+        masked, and outside the wavelength range of the comparison. Both are empty if there is no
+        extraction or comparison, or if their units cannot be converted.
     """
     empty = np.empty(0), np.empty(0)
     if extraction is None or comparison is None:

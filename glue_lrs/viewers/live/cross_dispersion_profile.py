@@ -17,7 +17,7 @@ __all__ = ["CrossDispersionProfile", "cross_dispersion_profile"]
 
 
 class CrossDispersionProfile(NamedTuple):
-    """Columns, the mean over a number of rows in each, and its standard deviation."""
+    """Column numbers, mean flux over some rows in each column, and 1-sigma errors."""
 
     columns: NDArray[np.float64]
     flux: NDArray[np.float64]
@@ -32,22 +32,22 @@ def cross_dispersion_profile(
     Parameters
     ----------
     image : SlitImage
-        A single image.
+        Single image, not a stack, whose rows are averaged.
     row : float
-        The middle row.
+        Row in the middle of the averaged rows.
     number : int
-        Number of rows to average; fewer at the ends of the image.
+        Number of rows to average. Fewer are used at the ends of the image.
 
     Returns
     -------
     CrossDispersionProfile
-        Column numbers, means in the image's unit, and their standard deviations. Flagged pixels
-        and those that are not finite are excluded; columns without other pixels are NaN.
+        Column numbers, means in the unit of the image, and their 1-sigma errors. Pixels that are
+        flagged or not finite are excluded. Columns without any other pixels are NaN.
 
     Raises
     ------
     LRSError
-        If the image is a stack, or there is no row to average.
+        If the image is a stack, or `row` or `number` is invalid.
     """
     if image.is_stack:
         raise LRSError(

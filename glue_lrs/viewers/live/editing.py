@@ -1,4 +1,4 @@
-"""Editing: preview, commit and cancel changes of the operator, on glue's command stack."""
+"""Editing: preview, commit and cancel changes of the operator, with glue's command stack."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Editing", "with_article"]
 
-#: Seconds after which another step of the same kind is a command by itself.
+#: Time in seconds after which a step starts a new command, even if it is of the same kind.
 _STEP_TIMEOUT = 1.0
 
 
 class Editing:
-    """The edits of a live extraction.
+    """Changes of the `Extract1D` operator of a live extraction.
 
     Parameters
     ----------
     live : LiveExtraction
-        The extraction whose operator is edited.
+        Live extraction whose operator is edited.
     """
 
     def __init__(self, live: LiveExtraction) -> None:
@@ -41,7 +41,7 @@ class Editing:
         self._fixed: tuple[Extract1D, SlitImage, Extract1D] | None = None
 
     def preview(self, target: Extract1D | Sequence[Region]) -> None:
-        """Show an operator or regions without committing: see `LiveExtraction.preview`."""
+        """Show an operator or regions without committing; see `LiveExtraction.preview`."""
         live = self._live
         if live.closed:
             return
@@ -55,12 +55,12 @@ class Editing:
         live.show(operator)
 
     def operator_of(self, target: Extract1D | Sequence[Region]) -> Extract1D:
-        """Return an operator as it is, or the committed one with other regions.
+        """Return an operator unchanged; for regions, the committed operator with these regions.
 
         Raises
         ------
         LRSError
-            If the regions cannot be those of an operator.
+            If the regions cannot form an operator.
         """
         if isinstance(target, Extract1D):
             return target
@@ -77,9 +77,10 @@ class Editing:
         return operator_with(base, live.image, edited, live.last_background)
 
     def _fixed_operator(self, regions: tuple[Region, ...]) -> Extract1D:
-        """The committed operator with its regions fixed on the image.
+        """Return the committed operator with its regions fixed on the image.
 
-        It is kept, as placing the committed operator at each step of a drag could need the WCS.
+        The result is cached, because finding the positions of the regions may need the WCS, which
+        is too slow for each step of a drag.
         """
         live = self._live
         if (
@@ -92,7 +93,7 @@ class Editing:
         return self._fixed[2]
 
     def commit(self, label: str, step: object = None) -> bool:
-        """Commit the operator that is shown: see `LiveExtraction.commit`."""
+        """Commit the operator that is shown; see `LiveExtraction.commit`."""
         live = self._live
         if live.closed:
             return False
@@ -110,14 +111,14 @@ class Editing:
                 uuid=live.data.uuid, old=live.extract, new=live.operator, text=label
             )
             live.session.command_stack.do(command)
-        else:  # the last command of the stack: undo returns to before the first step
+        else:  # change the last command, so that undo restores the operator before the first step
             command.new = live.operator
             live.accept(live.operator)
         self._last_step = None if step is None else (step, command, monotonic())
         return True
 
     def _continued_command(self, step: object) -> SetOperator | None:
-        """The command that a step continues, if any."""
+        """Return the command to which a step is added, or None if a new command is needed."""
         if step is None or self._last_step is None:
             return None
         known, command, time = self._last_step
@@ -129,21 +130,21 @@ class Editing:
         return command if continued else None
 
     def end_steps(self, *_: Any) -> None:
-        """Let the next step be a new command; called when glue's stack changes."""
+        """Make the next step a new command; called when glue's command stack changes."""
         self._last_step = None
 
     def cancel(self) -> None:
-        """Show the committed operator."""
+        """Discard the preview and show the committed operator again."""
         if not self._live.closed:
             self._live.show(self._live.extract)
 
     def set(self, target: Extract1D | Sequence[Region], label: str, step: object = None) -> bool:
-        """Preview and commit: see `LiveExtraction.set`."""
+        """Show and commit an operator or regions; see `LiveExtraction.set`."""
         self.preview(target)
         return self.commit(label, step)
 
     def set_or_raise(self, target: Extract1D | Sequence[Region], label: str) -> bool:
-        """Set an operator or regions; raise if the extraction fails, and change nothing.
+        """Set an operator or regions; if the extraction fails, raise an error and change nothing.
 
         Raises
         ------
@@ -158,7 +159,7 @@ class Editing:
         return self.set(operator, label)
 
     def add_region(self, kind: Kind, lower: float, upper: float) -> bool:
-        """Add a straight region: see `LiveExtraction.add_region`."""
+        """Add a straight region; see `LiveExtraction.add_region`."""
         live = self._live
         curved = [region.variable for region in live.regions if not region.straight]
         try:
@@ -170,7 +171,7 @@ class Editing:
         return self.set([*regions, region], f"add {with_article(kind)}")
 
     def delete_region(self, index: int) -> bool:
-        """Delete a region: see `LiveExtraction.delete_region`."""
+        """Delete a region; see `LiveExtraction.delete_region`."""
         live = self._live
         regions = live.regions_of(live.extract)
         if not 0 <= index < len(regions):
@@ -185,5 +186,5 @@ def _n_background(regions: Sequence[Region]) -> int:
 
 
 def with_article(kind: Kind) -> str:
-    """Return the name of a kind of region with its article, for the labels of commands."""
+    """Return the name of a kind of region with an article, for the labels of commands."""
     return "an aperture" if kind == "aperture" else "a background region"

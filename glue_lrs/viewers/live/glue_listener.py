@@ -1,4 +1,4 @@
-"""GlueListener: changes that are made in glue, passed on to a live extraction."""
+"""GlueListener: passes changes that are made in glue on to a live extraction."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = ["GlueListener"]
 
 
 class GlueListener(HubListener):
-    """Listens to glue's hub and command stack for a live extraction.
+    """Listener on glue's hub and command stack for a live extraction.
 
     Parameters
     ----------
     live : LiveExtraction
-        The extraction.
+        Live extraction that is informed about changes.
     """
 
     def __init__(self, live: LiveExtraction) -> None:
         self._live = live
 
     def connect(self) -> None:
-        """Start to listen."""
+        """Start listening."""
         live = self._live
         live.session.command_stack.add_callback(live.editing.end_steps)
         for message, handler in (

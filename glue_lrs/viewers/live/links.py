@@ -1,4 +1,4 @@
-"""Links between the datasets of an image and of its spectrum."""
+"""Links in glue between the dataset of an image and the dataset of its spectrum."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ __all__ = ["link_image_and_spectrum"]
 
 
 def link_image_and_spectrum(collection: DataCollection, image: Data, spectrum: Data) -> None:
-    """Link an image and its spectrum by wavelength and row, so that a subset selects in both.
+    """Link an image and its spectrum, so that a subset of either selects the same rows in both.
+
+    They are linked by wavelength and by row.
 
     Parameters
     ----------
     collection : DataCollection
-        The collection that holds both. Links that it has already are not added again.
+        Collection that contains both datasets. Existing links are not added again.
     image, spectrum : Data
-        The datasets.
+        Datasets to link.
     """
     wavelength = spectrum.find_component_id("wavelength")
     image_wavelength = image.find_component_id("wavelength")

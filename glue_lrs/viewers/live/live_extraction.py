@@ -1,4 +1,4 @@
-"""LiveExtraction: an image in glue, the operator that is edited on it, and its spectrum."""
+"""LiveExtraction: an image in glue, the operator that the user edits, and its spectrum."""
 
 from __future__ import annotations
 
@@ -54,51 +54,51 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveExtraction"]
 
-#: Priority of the extraction's own callbacks, which are called before those of viewers.
+#: Priority of the extraction's own callbacks, which must run before the callbacks of viewers.
 _FIRST = 1000
 
 
 class LiveExtraction(HasCallbackProperties):
-    """An image in glue, the operator that is set for it, and its spectrum.
+    """An image in glue, the `Extract1D` operator that the user edits, and the resulting spectrum.
 
-    Made by `open_extraction`. It holds the state, and the parts that act on it: `editing`,
-    `actions`, `selection`, `persistence`. Properties with a star can be listened to by
-    ``live.add_callback(name, function)`` (see `echo`); `operator`, `extraction` and `message` are
-    all set before any callback is called.
+    Made by `open_extraction`. The committed operator is set by the last command on glue's undo
+    stack; a drag previews another operator. ``live.add_callback(name, function)`` (see `echo`)
+    calls a function when a property with a star changes, after `operator`, `extraction` and
+    `message` are set. `editing`, `actions`, `selection` and `persistence` implement the methods.
 
     Attributes
     ----------
     operator*, extraction* : Extract1D, Extraction or None
-        The operator that is shown, which is the committed one or a preview, and its result on
-        `shown`, which is None if it fails.
+        The operator that is shown, either the committed operator or a preview, and the extraction
+        of `shown` with it, or None if it fails.
     message* : str
-        Why there is no extraction, or notes about it; one line, or "".
+        Reason why there is no extraction, or notes about it, in one line; empty if there are none.
     integration* : int or None
-        The integration of a stack that is shown, from 0; None means the median of all, see
-        `SlitImage.median`. Always None for a single image.
+        Number, from 0, of the integration of a stack that is shown. None shows the median of all
+        (see `SlitImage.median`), and is the only value for a single image.
     cursor_row*, rows_averaged* : float, int
-        The row of the crosshair and of the slit profile, and the number of rows it averages.
+        Row of the crosshair, and number of rows that the slit profile averages around it.
     wavelength_range* : (float, float) or None
         The selected range in micron. It follows the subset that was changed last in glue.
     wavelength_ranges* : tuple of (float, float)
-        The parts of the range, ascending: several if glue's subset modes have combined ranges.
+        Ascending parts of that range. There are several if glue's subset modes combine ranges.
     comparison*, comparison_label* : `~specutils.Spectrum` or None, str
-        A spectrum to compare with, ascending, and its name.
+        Spectrum to compare with, wavelengths ascending, and its name.
     selected* : int or None
-        Index in `regions` of the region that has the focus.
+        Index in `regions` of the selected region.
     measured* : Measured or None
-        The measurement of the source in `shown`; None before `measure`.
+        Measurement of the source in `shown`; None before `measure` is called.
     residual_shown*, residual_limit* : bool, float
         Whether image viewers show `residual_data`, and the limit of its colour scale.
     closed* : bool
-        Whether the extraction has ended, as its data were removed. It can no longer be changed.
+        Whether the extraction has ended because its data were removed. It cannot be changed then.
     data, spectrum_data, residual_data : Data
-        The image, its spectrum, which follows the committed operator, and its residual (or None) in
-        glue's collection.
+        Datasets of the image, of the spectrum with the committed operator, and of the residual (or
+        None) in glue's collection.
     compared : Comparison or None
-        The spectrum to compare with, or the stack of them, with its source.
+        Spectrum to compare with, or stack of such spectra, with the file or dataset.
     last_background : Background or None
-        The background that was removed last: regions that are drawn later take its fit.
+        Background that was removed last. Regions that are drawn later use its fit.
     """
 
     operator = CallbackProperty(None)
@@ -170,7 +170,7 @@ class LiveExtraction(HasCallbackProperties):
 
     @property
     def image(self) -> SlitImage:
-        """The image of `data`."""
+        """Image from which `data` was made."""
         return self._live_image.image
 
     @property
@@ -180,22 +180,22 @@ class LiveExtraction(HasCallbackProperties):
 
     @property
     def row_wavelength(self) -> NDArray[np.float64]:
-        """Wavelength of each row in micron, NaN where it has none."""
+        """Wavelength of each row in micron; NaN where it has none."""
         return self._live_image.row_wavelength
 
     @property
     def extract(self) -> Extract1D:
-        """The committed operator. To set it, use `set`."""
+        """The committed operator. Use `set` to change it."""
         return self._extract
 
     @property
     def aperture(self) -> Aperture:
-        """The committed aperture. Setting it is a command on glue's stack.
+        """The committed aperture. Setting it adds a command to glue's command stack.
 
         Raises
         ------
         LRSError
-            On setting, if nothing can be extracted with it; then nothing changes.
+            If the aperture is set and nothing can be extracted with it. Then nothing changes.
         """
         return self._extract.aperture
 
@@ -206,7 +206,7 @@ class LiveExtraction(HasCallbackProperties):
 
     @property
     def background(self) -> Background | None:
-        """The committed background. Setting it is a command on glue's stack; see `aperture`."""
+        """The committed background. Setting it is a command, as for `aperture`."""
         return self._extract.background
 
     @background.setter
@@ -216,12 +216,12 @@ class LiveExtraction(HasCallbackProperties):
 
     @property
     def shown(self) -> SlitImage:
-        """The image that is shown: an integration, or the median of all."""
+        """The image that is shown: an integration, or the median of all integrations."""
         return self._live_image.shown(self.integration)
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """The regions of `operator` at their positions on the image, aperture first."""
+        """Regions of `operator` at their positions on the image, aperture first."""
         return self.regions_of(self.operator)
 
     def regions_of(self, operator: Extract1D) -> tuple[Region, ...]:
@@ -229,7 +229,7 @@ class LiveExtraction(HasCallbackProperties):
         return self._live_image.regions_of(operator, self._extract)
 
     def set_image(self, image: SlitImage) -> None:
-        """Replace the image, whose pixels were changed in glue, and extract again."""
+        """Replace the image after its pixels were changed in glue, and extract again."""
         self._live_image = LiveImage(image)
         self.measured = None
         self.hide_residual()
@@ -253,7 +253,7 @@ class LiveExtraction(HasCallbackProperties):
                 self.selected = None
 
     def accept(self, operator: Extract1D) -> None:
-        """Make an operator the committed one. For the commands of glue's stack: use `set`."""
+        """Make an operator the committed operator; only for commands, otherwise use `set`."""
         if self.closed:
             return
         if operator.background is None and self._extract.background is not None:
@@ -263,13 +263,13 @@ class LiveExtraction(HasCallbackProperties):
             self.show(operator)
         else:
             self.operator = operator
-        if self.spectrum_data not in self.session.data_collection:  # a session needs it
+        if self.spectrum_data not in self.session.data_collection:  # needed to save the operator
             self.add_spectrum()
         self._update_spectrum_data()
         self.persistence.store()
 
     def add_spectrum(self) -> None:
-        """Add `spectrum_data` to glue's collection and link it to the image, where it is not."""
+        """Add `spectrum_data` to glue's collection, and link it to the image, if necessary."""
         collection = self.session.data_collection
         if self.spectrum_data not in collection:
             collection.append(self.spectrum_data)
@@ -288,7 +288,7 @@ class LiveExtraction(HasCallbackProperties):
 
     @property
     def spectrum(self) -> Spectrum:
-        """The spectrum of `shown` with the committed operator: see `Extraction.to_spectrum`.
+        """Spectrum of `shown` with the committed operator; see `Extraction.to_spectrum`.
 
         Raises
         ------
@@ -298,12 +298,12 @@ class LiveExtraction(HasCallbackProperties):
         return self._committed_extraction().to_spectrum()
 
     def run_all(self) -> Extraction:
-        """Extract the image; a stack gives one spectrum for each integration.
+        """Extract the image, or each integration if it is a stack, with the committed operator.
 
         Raises
         ------
         LRSError
-            As `Extract1D.run`.
+            See `Extract1D.run`.
         """
         return self._extract.run(self.image)
 
@@ -318,7 +318,7 @@ class LiveExtraction(HasCallbackProperties):
     ) -> CrossDispersionProfile:
         """Average rows of `shown` to a profile across the slit.
 
-        By default `rows_averaged` rows about `cursor_row`; for the parameters see
+        By default, average `rows_averaged` rows around `cursor_row`. For the parameters see
         `glue_lrs.viewers.live.cross_dispersion_profile.cross_dispersion_profile`.
         """
         row = self.cursor_row if row is None else row
@@ -326,11 +326,11 @@ class LiveExtraction(HasCallbackProperties):
         return cross_dispersion_profile(self.shown, row, number)
 
     def ratio(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Divide flux by comparison: see `glue_lrs.viewers.live.comparison.flux_ratio`."""
+        """Divide flux by comparison; see `glue_lrs.viewers.live.comparison.flux_ratio`."""
         return flux_ratio(self.extraction, self.comparison)
 
     def numbers(self) -> ExtractionStatistics:
-        """Compute the statistics of `extraction` in the selected range of wavelengths."""
+        """Compute statistics of `extraction` in the selected ranges of wavelength."""
         row = int(np.clip(round(self.cursor_row), 0, self.rows.size - 1))
         limits = limits_text(self.regions, row, float(self.row_wavelength[row]))
         return extraction_statistics(self.extraction, self.ratio(), self.wavelength_ranges, limits)
@@ -338,39 +338,39 @@ class LiveExtraction(HasCallbackProperties):
     # --- edits -----------------------------------------------------------------------------------
 
     def preview(self, target: Extract1D | Sequence[Region]) -> None:
-        """Show the result of an operator or of regions, without committing it.
+        """Show the result with an operator or with regions, without committing it.
 
-        If it fails, `extraction` is None and `message` gives the reason; nothing is raised.
+        If this fails, `extraction` is None and `message` gives the reason; nothing is raised.
 
         Parameters
         ----------
         target : Extract1D or sequence of Region
-            An operator, or the complete list of regions. The limits of straight regions that are
-            not among those of the committed operator are rounded to 0.01 pixel.
+            An operator, or the complete list of regions. Limits of straight regions are rounded to
+            0.01 pixel, except for regions of the committed operator.
         """
         self.editing.preview(target)
 
     def commit(self, label: str = "change the extraction", step: object = None) -> bool:
-        """Commit the operator that is shown, as one command on glue's stack.
+        """Commit the operator that is shown, as a command on glue's command stack.
 
         Parameters
         ----------
         label : str
-            Label of the command in the menu.
+            Label of the command in glue's undo menu.
         step : object, optional
-            Kind of a small step, such as that of an arrow key that is held down. Successive steps
-            of the same kind, each within a second of the last, are one command.
+            Identifies a kind of small steps, such as presses of an arrow key. Successive calls with
+            equal `step`, each within a second of the previous call, form one command.
 
         Returns
         -------
         bool
-            Whether there was a change to commit. If nothing can be extracted, the committed
-            operator is shown again, and `message` gives the reason.
+            Whether the operator has changed and is committed. If nothing can be extracted with it,
+            the committed operator is shown again, and `message` gives the reason.
         """
         return self.editing.commit(label, step)
 
     def cancel(self) -> None:
-        """Show the committed operator again."""
+        """Discard the preview and show the committed operator again."""
         self.editing.cancel()
 
     def set(
@@ -379,7 +379,7 @@ class LiveExtraction(HasCallbackProperties):
         label: str = "change the extraction",
         step: object = None,
     ) -> bool:
-        """Show and commit an operator or regions: see `preview` and `commit`."""
+        """Show and commit an operator or regions; see `preview` and `commit`."""
         return self.editing.set(target, label, step)
 
     def add_region(self, kind: Kind, lower: float, upper: float) -> bool:
@@ -387,16 +387,16 @@ class LiveExtraction(HasCallbackProperties):
         return self.editing.add_region(kind, lower, upper)
 
     def delete_region(self, index: int) -> bool:
-        """Delete a region; see `set`. The last region of the aperture cannot be deleted."""
+        """Delete a region, unless it is the only aperture; see `set`."""
         return self.editing.delete_region(index)
 
     # --- actions ---------------------------------------------------------------------------------
 
     def measure(self) -> Measured:
-        """Measure position and width of the source in `shown`, and the aperture of best S/N.
+        """Measure position and width of the source in `shown`, and the aperture with the best S/N.
 
-        It takes some tenths of a second, once for each integration, and sets `measured`: see
-        `glue_lrs.measurement.curve_of_growth.measure_with_growth`.
+        The result is stored in `measured`. The first call for an integration takes some tenths of a
+        second. See `glue_lrs.measurement.curve_of_growth.measure_with_growth`.
 
         Raises
         ------
@@ -410,36 +410,36 @@ class LiveExtraction(HasCallbackProperties):
         """Centre the aperture on the measured source, keeping its width; see `set`.
 
         Background regions stay where they are. If no source can be measured, the position from the
-        header and the WCS is taken. `message` reports this, and a disagreement between the two.
+        header and the WCS is used. `message` says so, and reports if the two positions disagree.
         """
         return self.actions.to_source()
 
     def three_fwhm(self, n: float = 3.0) -> bool:
-        """Make the aperture n times as wide as the measured FWHM, about the source; see `set`."""
+        """Make the aperture n times as wide as the measured FWHM, around the source; see `set`."""
         return self.actions.three_fwhm(n)
 
     def best_width(self) -> bool:
-        """Give the aperture the width of best signal to noise, about the source; see `set`."""
+        """Centre an aperture with the width of best signal to noise on the source; see `set`."""
         return self.actions.best_width()
 
     def residual(self) -> Data | None:
         """Fit the source within the aperture, and show `shown` minus the model.
 
-        The model is that of an optimal extraction with the committed operator, see
-        `glue_lrs.extraction.factory.optimal_for`. The residual does not follow later edits, and is
-        hidden when another integration is shown.
+        The model is that of an optimal extraction with the committed operator; see
+        `glue_lrs.extraction.factory.optimal_for`. The residual does not change with later edits,
+        and is hidden when another integration is shown.
 
         Returns
         -------
         Data or None
-            `residual_data`: shape (row, column), with the components ``residual`` (data minus
-            model, in the image's unit), ``sigma`` (the same over its standard deviation) and
-            ``rejected`` (1 where a pixel was rejected). None if the extraction is closed.
+            `residual_data` of shape (row, column), with the components ``residual`` (data minus
+            model in the image's unit), ``sigma`` (residual over its 1-sigma error) and ``rejected``
+            (1 in rejected pixels, else 0). None if the extraction is closed.
 
         Raises
         ------
         LRSError
-            If nothing can be fitted; then the previous residual stays.
+            If nothing can be fitted. Then the previous residual stays.
         """
         return self.actions.residual()
 
@@ -448,11 +448,11 @@ class LiveExtraction(HasCallbackProperties):
         self.residual_shown = False
 
     def default(self) -> bool:
-        """Set the built-in reference, with the present aperture correction; see `set`."""
+        """Set the operator from the built-in reference file; keep the aperture correction."""
         return self.actions.default()
 
     def load_reference(self, path: str | PathLike[str]) -> bool:
-        """Set the aperture and the background of an EXTRACT1D reference; see `set`.
+        """Set the aperture and the background from an EXTRACT1D reference file; see `set`.
 
         Raises
         ------
@@ -462,7 +462,7 @@ class LiveExtraction(HasCallbackProperties):
         return self.actions.load_reference(path)
 
     def load_apcorr(self, path: str | PathLike[str] | None) -> bool:
-        """Set the aperture correction of an APCORR reference, or none; see `set`.
+        """Set the aperture correction from an APCORR reference file, or none; see `set`.
 
         Raises
         ------
@@ -479,28 +479,28 @@ class LiveExtraction(HasCallbackProperties):
         subset : Subset, SubsetGroup or SubsetState
             See `glue_lrs.viewers.live.subsets.regions_of_subset`.
         kind : {"aperture", "background"}
-            Kind of the new regions.
+            Whether the subset becomes an aperture or a background region.
 
         Raises
         ------
         LRSError
-            If it selects no pixels, or less than one across the slit.
+            If the subset selects no pixels, or less than one pixel across the slit.
         """
         return self.actions.subset_to_region(subset, kind)
 
     def load_comparison(self, source: str | PathLike[str] | Data | None) -> None:
-        """Set the spectrum to compare with, or none.
+        """Set the spectrum with which to compare, or none.
 
         Parameters
         ----------
         source : str, path-like, Data or None
-            An x1d or x1dints file, or the glue dataset of a spectrum. Of a stack of spectra, that
-            of `integration` is taken, or the median of all.
+            An x1d or x1dints file, or the glue dataset of a spectrum. From a stack of spectra,
+            `integration` selects a spectrum or, if None, the median.
 
         Raises
         ------
         LRSError
-            If it is not a spectrum.
+            If `source` is not a spectrum.
         """
         self.compared = None if source is None else comparison_of(source)
         self._update_comparison()
@@ -511,35 +511,35 @@ class LiveExtraction(HasCallbackProperties):
     def select(self, low: float, high: float) -> None:
         """Select a range of wavelengths (micron) in glue, in the spectrum and in the image.
 
-        This is a command on the stack. It changes the subset that is edited in glue, or makes one,
-        according to glue's subset mode.
+        This is a command on glue's command stack. It changes the subset that is edited in glue, or
+        makes a new subset, according to glue's subset mode.
         """
         self.selection.select(low, high)
 
     def deselect(self) -> None:
-        """Empty the subset that `wavelength_range` follows, which becomes None.
+        """Empty the subset that `wavelength_range` follows, so that this becomes None.
 
-        This is a command on the stack. The subset itself stays, for the next range.
+        This is a command on glue's command stack. The empty subset is kept for the next range.
         """
         self.selection.deselect()
 
     # --- files -----------------------------------------------------------------------------------
 
     def save_reference(self, path: str | PathLike[str], overwrite: bool = False) -> None:
-        """Write the EXTRACT1D reference that is equivalent to the committed operator.
+        """Write an EXTRACT1D reference file that is equivalent to the committed operator.
 
-        ``extract_1d`` with this file as ``override_extract1d``, and the same APCORR reference,
-        returns the same spectrum of this image: see `Extract1D.to_reference`.
+        ``extract_1d`` with this file as ``override_extract1d`` and with the same APCORR file
+        returns the same spectrum for this image; see `Extract1D.to_reference`.
 
         Raises
         ------
         LRSError
-            If a reference cannot represent it, or the file exists or cannot be written.
+            If the operator cannot be represented, or the file exists or cannot be written.
         """
         self._extract.to_reference(self.image).write(path, overwrite=overwrite)
 
     def save_spectrum(self, path: str | PathLike[str], overwrite: bool = False) -> None:
-        """Write the x1d; of a stack the x1dints, with all integrations.
+        """Write an x1d file, or for a stack an x1dints file with all integrations.
 
         Raises
         ------
@@ -580,7 +580,7 @@ class LiveExtraction(HasCallbackProperties):
             return
         self.show(self.operator)
         self.measured = self._live_image.measured(self.integration)
-        self.hide_residual()  # it is that of another integration
+        self.hide_residual()  # it was made from another integration
         if self.operator is self._extract:
             self._update_spectrum_data()
         self._update_comparison()
@@ -589,7 +589,7 @@ class LiveExtraction(HasCallbackProperties):
     def _update_spectrum_data(self) -> None:
         try:
             update_spectrum_data(self.spectrum_data, self.extraction)
-        except LRSError as error:  # the user has changed the dataset; the extraction is valid
+        except LRSError as error:  # the user has changed the dataset, but the extraction is valid
             self.message = joined(self.message, panel_text(error, self.image))
 
     def _update_comparison(self) -> None:

@@ -1,4 +1,4 @@
-"""LiveImage: the image of a live extraction, with the results that are cached for it."""
+"""LiveImage: the image of a live extraction, with cached results."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ __all__ = ["LiveImage"]
 
 
 class LiveImage:
-    """An image and what is derived from it; replaced when the pixels change.
+    """An image and results derived from it; made again when the pixels change.
 
     Parameters
     ----------
     image : SlitImage
-        The image, or stack of images.
+        Image, or stack of images.
 
     Attributes
     ----------
     image : SlitImage
-        The image.
+        Image, or stack of images.
     rows : ndarray
         Number of each row.
     row_wavelength : ndarray
-        Wavelength of each row in micron, NaN where it has none.
+        Wavelength of each row in micron; NaN where it has none.
     """
 
     def __init__(self, image: SlitImage) -> None:
@@ -48,18 +48,18 @@ class LiveImage:
 
     @property
     def middle_row(self) -> float:
-        """The middle one of the rows that have a wavelength."""
+        """Row in the middle of the rows that have a wavelength."""
         known = np.flatnonzero(np.isfinite(self.row_wavelength))
         return float(known[known.size // 2]) if known.size else float(self.rows.size // 2)
 
     def valid_integration(self, number: int | None) -> int | None:
-        """Return the nearest integration that exists; None for the median, or a single image."""
+        """Return the nearest valid integration number; None for the median or a single image."""
         if number is None or not self.image.is_stack:
             return None
         return int(np.clip(int(number), 0, self.image.data.shape[0] - 1))
 
     def shown(self, integration: int | None) -> SlitImage:
-        """Return the image of an integration, or the median of all where that is None."""
+        """Return the image of an integration, or the median of all if `integration` is None."""
         if not self.image.is_stack:
             return self.image
         if integration is None:
@@ -80,25 +80,25 @@ class LiveImage:
     def regions_of(self, operator: Extract1D, committed: Extract1D) -> tuple[Region, ...]:
         """Return the regions of an operator on the image; none if the trace is not known.
 
-        Those of this operator and of the committed one are kept, as placing them may need the WCS.
+        The regions of this and of the committed operator are cached, because they may need the WCS.
         """
         for known, regions in self._regions:
             if known is operator:
                 return regions
         try:
             regions = regions_of(operator, self.image)
-        except LRSError:  # the extraction fails as well, with a message
+        except LRSError:  # the extraction fails for the same reason and gives a message
             regions = ()
         kept = [one for one in self._regions if one[0] is committed]
         self._regions = [*kept, (operator, regions)]
         return regions
 
     def measured(self, integration: int | None) -> Measured | None:
-        """Return the measurement of an integration (None: of the median), if it was made."""
+        """Return the measurement for an integration (None for the median), if any."""
         return self._measured.get(integration)
 
     def measure(self, integration: int | None) -> Measured:
-        """Measure an integration (None: the median), once.
+        """Measure the source in an integration (None for the median), unless this was done before.
 
         Raises
         ------

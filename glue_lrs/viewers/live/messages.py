@@ -1,4 +1,4 @@
-"""Messages of the package as a live extraction shows them."""
+"""Error messages and warnings in the form that the extraction panel shows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["collected_warnings", "joined", "panel_text", "without_warnings"]
 
-#: Parameters and the controls of the panel that do the same.
+#: Parameters, and the controls of the panel that messages mention instead of the parameters.
 _CONTROLS = {"use_source_posn": "the button To source"}
 
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Ignore all warnings."""
+    """Ignore all warnings in a block."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -28,9 +28,9 @@ def without_warnings() -> Iterator[None]:
 
 @contextmanager
 def collected_warnings(image: SlitImage) -> Iterator[list[str]]:
-    """Collect the texts of each `LRSWarning`, without the image's label; ignore other warnings.
+    """Collect the text of each `LRSWarning` in a block, and ignore other warnings.
 
-    The list is filled when the block ends.
+    The list is filled when the block ends. The texts do not contain the label of the image.
     """
     texts: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -42,14 +42,16 @@ def collected_warnings(image: SlitImage) -> Iterator[list[str]]:
 
 
 def panel_text(message: Warning | Exception | str, image: SlitImage | None = None) -> str:
-    """Return a message for the panel: without the image's label, hints in terms of its controls.
+    """Return a message for the panel, without the image's label, which is obvious there.
+
+    Hints about parameters are replaced by hints about controls of the panel.
 
     Parameters
     ----------
     message : exception or str
-        An error or a warning.
+        Error or warning, or its text, to convert.
     image : SlitImage, optional
-        The image that the panel shows.
+        Image that the panel shows.
     """
     if not isinstance(message, Message):
         return str(message)
@@ -58,10 +60,10 @@ def panel_text(message: Warning | Exception | str, image: SlitImage | None = Non
 
 
 def _control(setting: Setting) -> str | None:
-    """Return the control that replaces a parameter; None hides the hint."""
+    """Return the control to mention instead of a parameter; None omits the hint."""
     return _CONTROLS.get(setting.name)
 
 
 def joined(*texts: str) -> str:
-    """Join messages to one line, skipping empty ones."""
+    """Join messages to one line, skipping empty messages."""
     return "; ".join(filter(None, texts))

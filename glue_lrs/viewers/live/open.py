@@ -1,4 +1,4 @@
-"""Open an image for live extraction."""
+"""Function that opens an image for live extraction."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ __all__ = ["open_extraction"]
 
 
 def open_extraction(where: Any, data: Any) -> LiveExtraction:
-    """Open an image for extraction, or return the extraction that is open for it.
+    """Open an image for extraction, or return the extraction that is open for it already.
 
     Parameters
     ----------
     where : Application, Session or DataCollection
-        Object of glue where the image is opened.
+        The glue object in which to open the image.
     data : Data, SlitImage, str or path-like
-        An image: a dataset of this package (also that of the spectrum or the residual of an image),
-        which is added to the collection if it is not in it, a `SlitImage`, or the path of an s2d,
-        cal or calints file.
+        An image, as a glue dataset made by this package, a `SlitImage`, or the path of an s2d, cal
+        or calints file. The dataset of the image's spectrum or residual is accepted as well. The
+        dataset of the image is added to the collection if necessary.
 
     Returns
     -------
     LiveExtraction
-        The same one whenever the same image is opened again.
+        The same object whenever the same image is opened again.
 
     Raises
     ------
     LRSError
-        If the file cannot be read or has moved, or it is not an image of MIRI LRS.
+        If the file cannot be read or has moved, or if `data` is not an image from MIRI LRS.
     """
     session = session_of(where)
     collection = session.data_collection
     registry = registry_of(collection, session)
     found = _image_dataset(collection, data)
-    image = slit_image(found)  # raises if the file has moved, before anything is changed
+    image = slit_image(found)  # raises an error, before anything changes, if the file has moved
     if found not in collection:
         collection.append(found)
     live = registry.lives.get(found.uuid)
     if live is None or live.data is not found:
         live = LiveExtraction(session, found, image)
         registry.lives[found.uuid] = live
-    elif live.spectrum_data not in collection:  # the user has removed it
+    elif live.spectrum_data not in collection:  # the user has removed the spectrum
         live.add_spectrum()
     return live
 
 
 def _image_dataset(collection: DataCollection, source: Any) -> Data:
-    """The dataset of an image: that of the collection if it is there."""
+    """Return the dataset of an image, if possible from the collection."""
     if isinstance(source, Data):
         uuid = image_uuid(source) or image_of_residual(source)
         source = next((data for data in collection if data.uuid == uuid), source)

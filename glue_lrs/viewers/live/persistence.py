@@ -30,29 +30,31 @@ __all__ = [
     "spectrum_of",
 ]
 
-#: Key of the state in the ``meta`` of a spectrum's dataset.
+#: Key of the state in the ``meta`` of the spectrum's dataset.
 META = "glue_lrs"
 
 
 class Persistence:
-    """Stores the state of a live extraction where a session saves it.
+    """Writer of the state of a live extraction to the metadata of the spectrum's dataset.
+
+    glue saves these metadata in sessions, from which `restored_state` reads the state.
 
     Parameters
     ----------
     live : LiveExtraction
-        The extraction.
+        Live extraction whose state is stored.
     """
 
     def __init__(self, live: LiveExtraction) -> None:
         self._live = live
 
     def store(self) -> None:
-        """Store the operator, what is shown, and the settings of the view."""
+        """Store the operator, the selected integration, the comparison, and the view settings."""
         live = self._live
         live.spectrum_data.meta[META] = {
             "image": live.data.uuid,
             "parameters": live.extract.parameters,
-            "references": [list(pair) for pair in live.extract.references],  # keeps their order
+            "references": [list(pair) for pair in live.extract.references],  # keeps the order
             "apcorr": _stored_correction(live.extract.aperture_correction),
             "integration": live.integration,
             "comparison": None if live.compared is None else live.compared.source,
@@ -60,7 +62,7 @@ class Persistence:
         self.store_view()
 
     def store_view(self, *_: Any) -> None:
-        """Store the settings of the view, which change often."""
+        """Store the view settings, such as the crosshair, which change more often than the rest."""
         live = self._live
         live.spectrum_data.meta[META] |= {
             "rows_averaged": int(live.rows_averaged),
@@ -71,12 +73,12 @@ class Persistence:
 
 
 def spectrum_of(collection: DataCollection, image: Data) -> Data | None:
-    """Return the spectrum that an earlier extraction of an image has left in a collection."""
+    """Return the spectrum in a collection that belongs to an earlier extraction of an image."""
     return next((one for one in collection if image_uuid(one) == image.uuid), None)
 
 
 def image_uuid(data: Any) -> str | None:
-    """Return the uuid of the image that the dataset of a spectrum belongs to, if any."""
+    """Return the uuid of the image to which the dataset of a spectrum belongs, or None."""
     stored = getattr(data, "meta", {}).get(META)
     return stored.get("image") if isinstance(stored, dict) else None
 
@@ -88,18 +90,18 @@ def absolute_path(path: str | PathLike[str]) -> Path:
 
 @dataclass(frozen=True)
 class StoredState:
-    """The state of a live extraction as a session has stored it.
+    """State of a live extraction restored from a session.
 
     Parameters
     ----------
     operator : Extract1D or None
-        The committed operator; None if there is none, or it cannot be restored.
+        Committed operator; None if none is stored or it cannot be restored.
     comparison : Comparison or None
-        The spectrum to compare with.
+        Spectrum to compare with.
     notes : tuple of str
-        A line for each part that cannot be restored.
+        One line for each part of the state that cannot be restored.
     integration, rows_averaged, cursor_row, wavelength_ranges, residual_shown
-        See `LiveExtraction`; `cursor_row` is None if it is not known.
+        See `LiveExtraction`. `cursor_row` is None if it is not stored.
     """
 
     operator: Extract1D | None
@@ -113,14 +115,14 @@ class StoredState:
 
 
 def restored_state(spectrum: Data | None, collection: DataCollection) -> StoredState:
-    """Restore the state from the metadata of a spectrum.
+    """Restore the state of a live extraction from the metadata of its spectrum.
 
     Parameters
     ----------
     spectrum : Data or None
-        The dataset of the spectrum; None gives the defaults.
+        Dataset of the spectrum; None gives the default state.
     collection : DataCollection
-        Glue's collection, where a dataset to compare with is looked up.
+        Collection in glue that may contain the dataset with which to compare.
     """
     stored = {} if spectrum is None else dict(spectrum.meta[META])
     notes: list[str] = []
@@ -176,7 +178,7 @@ def _restored_comparison(
 
 
 def _stored_correction(correction: ApertureCorrection | None) -> dict[str, Any] | None:
-    """An aperture correction with its values, as its file may be moved or changed."""
+    """Return the values of an aperture correction, whose file may be moved or changed."""
     if correction is None:
         return None
     stored: dict[str, Any] = {

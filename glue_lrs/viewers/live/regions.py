@@ -1,8 +1,8 @@
 """Regions: the aperture and the background regions of an operator as drawn on an image.
 
 A `Region` has two edges as positions on the image, where pixel i extends from i - 0.5 to i + 0.5.
-`regions_of` returns the regions of an operator on an image, `operator_with` the operator with other
-regions.
+`regions_of` converts an `Extract1D` operator to regions on an image. `operator_with` returns an
+operator with other regions.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ Kind = Literal["aperture", "background"]
 
 Edge = Literal["lower", "upper"]
 
-#: The end of an edge: at the first row that has a wavelength ("bottom"), or at the last ("top").
+#: End of an edge at the first row ("bottom") or the last row ("top") that has a wavelength.
 End = Literal["bottom", "top"]
 
 Variable = Literal["pixel", "wavelength"]
 
-#: Largest deviation in pixels of the polynomial that represents an extraction along a trace.
+#: Largest deviation in pixels between a trace and the polynomial that represents it.
 TRACE_TOLERANCE = 0.01
 
-#: Highest order of this polynomial.
+#: Highest order of the polynomial that represents a trace.
 _MAX_TRACE_ORDER = 6
 
-#: Smallest width of a region in pixels.
+#: Minimum width of a region in pixels.
 _MIN_WIDTH = 1.0
 
-#: Decimal digits of limits that are set with the pointer.
+#: Number of decimals to which limits are rounded if they are set with the mouse.
 DIGITS = 2
 
 
@@ -71,18 +71,18 @@ class Region:
     Parameters
     ----------
     kind : {"aperture", "background"}
-        Kind of the region.
+        Whether the flux in the region is extracted or defines the background.
     lower, upper : tuple of float
-        Polynomial coefficients of the edges, constant term first; as positions, where pixel i
-        extends from i - 0.5 to i + 0.5.
+        Coefficients of the polynomials for the lower and the upper edge, constant term first. Edges
+        are positions in columns, where pixel i extends from i - 0.5 to i + 0.5.
     variable : {"pixel", "wavelength"}
-        Variable of the polynomials: the row number, or the wavelength in micron. It has no effect
-        while both edges are straight, but is used when one of them is tilted.
+        Variable of the polynomials, either the row number or the wavelength in micron. It has no
+        effect as long as both edges are straight, but is used once an edge is tilted.
 
     Raises
     ------
     ReferenceFileError
-        If a value is not one of those listed here.
+        If a value is not allowed.
     """
 
     kind: Kind
@@ -102,7 +102,7 @@ class Region:
 
     @property
     def straight(self) -> bool:
-        """Whether both edges are the same in all rows."""
+        """Whether both edges have the same position in all rows."""
         return len(self.lower) == len(self.upper) == 1
 
     def at(
@@ -115,13 +115,13 @@ class Region:
         rows : array_like
             Row numbers.
         wavelength : array_like
-            Wavelength in micron at each of them, NaN where there is none.
+            Wavelength at each row in micron; NaN where there is none.
 
         Returns
         -------
         lower, upper : ndarray
-            Positions, of the broadcast shape; NaN where there is no wavelength and an edge depends
-            on it.
+            Positions of both edges, with the broadcast shape of `rows` and `wavelength`. They are
+            NaN where an edge depends on the wavelength but there is none.
         """
         rows, wavelength = np.broadcast_arrays(
             np.asarray(rows, dtype=float), np.asarray(wavelength, dtype=float)
@@ -144,35 +144,36 @@ class Region:
         rows: ArrayLike | None = None,
         wavelength: ArrayLike | None = None,
     ) -> Region:
-        """Return the region with one of its edges moved by `dx` columns.
+        """Return the region after moving one edge by `dx` columns.
 
         Parameters
         ----------
         edge : {"lower", "upper"}
-            The edge.
+            Edge to move.
         dx : float
-            Columns to move it by.
+            Number of columns to move by.
         rows, wavelength : array_like, optional
-            Rows of the image and their wavelengths, used to keep the region at least a pixel wide
-            if an edge is not straight.
+            Rows of the image and their wavelengths. They are needed to keep the region at least a
+            pixel wide if an edge is not straight.
         """
         return self._changed(edge, (dx,), rows, wavelength)
 
     def with_end(
         self, edge: Edge, end: End, position: float, rows: ArrayLike, wavelength: ArrayLike
     ) -> Region:
-        """Return the region with one end of an edge moved; the other end of the edge stays.
+        """Return the region after moving one end of an edge while its other end stays.
 
         Parameters
         ----------
         edge : {"lower", "upper"}
-            The edge.
+            Edge whose end is moved.
         end : {"bottom", "top"}
-            At the first row that has a wavelength, or at the last.
+            End to move, at the first or the last row that has a wavelength.
         position : float
-            New position of the end; limited so that the region stays at least a pixel wide.
+            New position of the end, which is limited so that the region stays at least a pixel
+            wide.
         rows, wavelength : array_like
-            Rows of the image and their wavelengths, NaN where there is none.
+            Rows of the image and their wavelengths in micron; NaN where there is none.
         """
         tilt = self._tilt(end, rows, wavelength)
         if tilt is None:
@@ -183,16 +184,16 @@ class Region:
         return self._changed(edge, (line[0] * change, line[1] * change), rows, wavelength)
 
     def tapered(self, end: End, dx: float, rows: ArrayLike, wavelength: ArrayLike) -> Region:
-        """Return the region with an end of both edges moved outwards by `dx` columns each.
+        """Return the region after moving one end of both edges outwards by `dx` columns each.
 
         Parameters
         ----------
         end : {"bottom", "top"}
-            At the first row that has a wavelength, or at the last; the other end stays.
+            End to move, at the first or the last row that has a wavelength. The other end stays.
         dx : float
-            Columns. A negative value narrows the region, to a pixel at least.
+            Number of columns. A negative number narrows the region, but not below one pixel.
         rows, wavelength : array_like
-            Rows of the image and their wavelengths, NaN where there is none.
+            Rows of the image and their wavelengths in micron; NaN where there is none.
         """
         tilt = self._tilt(end, rows, wavelength)
         if tilt is None:
@@ -205,12 +206,12 @@ class Region:
         return region._changed("upper", (line[0] * dx, line[1] * dx), rows, wavelength)
 
     def straightened(self, rows: ArrayLike, wavelength: ArrayLike) -> Region:
-        """Return the region with straight edges, at the mean position of each.
+        """Return the region with straight edges at the mean position of each edge.
 
         Parameters
         ----------
         rows, wavelength : array_like
-            Rows of the image and their wavelengths, NaN where there is none.
+            Rows of the image and their wavelengths in micron; NaN where there is none.
         """
         if self.straight:
             return self
@@ -219,7 +220,10 @@ class Region:
         return replace(self, lower=(lower,), upper=(upper,))
 
     def rounded(self, digits: int = DIGITS) -> Region:
-        """Return the region with straight edges rounded, as positions and as inclusive limits."""
+        """Return the region with rounded limits, if its edges are straight.
+
+        Both the positions of the edges and the inclusive pixel numbers then have `digits` decimals.
+        """
         if not self.straight:
             return self
         lower, upper = self.lower[0] + 0.5, self.upper[0] - 0.5
@@ -232,9 +236,10 @@ class Region:
     def _tilt(
         self, end: End, rows: ArrayLike, wavelength: ArrayLike
     ) -> tuple[tuple[float, float], tuple[float, float]] | None:
-        """Row and wavelength of an end, and the line that is 1 there and 0 at the other end.
+        """Return the row and wavelength at an end of the edges, and a line.
 
-        None if fewer than two rows have a wavelength.
+        The line is given by two polynomial coefficients; it is 1 at this end and 0 at the other
+        end. The result is None if fewer than two rows have a wavelength.
         """
         if end not in ("bottom", "top"):
             raise ReferenceFileError(f"end is {end!r}, expected 'bottom' or 'top'")
@@ -284,7 +289,7 @@ class Region:
 
 
 def _plus(edge: Sequence[float], change: Sequence[float]) -> tuple[float, ...]:
-    """Sum of two polynomials."""
+    """Return the sum of two polynomials."""
     return tuple(a + b for a, b in zip_longest(edge, change, fillvalue=0.0))
 
 
@@ -304,22 +309,23 @@ def regions_of(
     Parameters
     ----------
     operator : Extract1D
-        The operator.
+        The `Extract1D` operator with the aperture and the background.
     image : SlitImage
-        The image, which gives the position of the source.
+        Image on which to place the regions. Its header gives the position of the source.
     placement : Placement, optional
-        ``operator.place(image)``, if it is known already.
+        Result of ``operator.place(image)``, if it is known already.
 
     Returns
     -------
     tuple of Region
-        First those of the aperture, then those of the background, whether or not it is subtracted.
-        An extraction of constant width along a trace is represented by polynomials in the row.
+        Regions of the aperture, followed by regions of the background, whether or not it is
+        subtracted. An extraction with constant width along a trace is represented by polynomials in
+        the row.
 
     Notes
     -----
-    Straight regions get the variable of those that are not, as a reference has only one; the
-    wavelength if all are straight.
+    A reference file has only one variable for all regions. Straight regions therefore get the
+    variable of the regions that are not straight, or the wavelength if all are straight.
     """
     if placement is None:
         placement = operator.place(image)
@@ -363,25 +369,25 @@ def operator_with(
     Parameters
     ----------
     operator : Extract1D
-        The operator that provides all other parameters.
+        `Extract1D` operator that provides all other parameters.
     image : SlitImage
-        The image on which the regions are drawn.
+        Image on which the regions are drawn.
     regions : sequence of Region
-        All regions, those of the aperture and those of the background.
+        All regions, both of the aperture and of the background.
     background : Background, optional
-        Provides fit, order and smoothing if `operator` has no background; the default is a mean in
-        each row.
+        Background whose fit, order and smoothing are used if `operator` has no background. By
+        default, the mean in each row is subtracted.
 
     Returns
     -------
     Extract1D
-        An operator with ``use_source_posn`` False and ``position_offset`` 0. A single straight
-        aperture is expressed as ``xstart`` and ``xstop``, others as ``src_coeff``.
+        Operator with ``use_source_posn`` False and ``position_offset`` 0. A single straight
+        aperture is expressed as ``xstart`` and ``xstop``, other apertures as ``src_coeff``.
 
     Raises
     ------
     ReferenceFileError
-        If a region is less than a pixel wide, or regions of a kind depend on different variables.
+        If a region is narrower than a pixel, or regions of one kind depend on different variables.
     ApertureError
         If there is no region of the aperture.
     """
@@ -418,13 +424,13 @@ def operator_with(
 
 
 def _tidy(value: float) -> float:
-    """Remove the rounding error of adding 0.5 from a number with at most 6 decimal digits."""
+    """Remove the rounding error from adding 0.5 to a number with at most 6 decimals."""
     short = round(value, 6)
     return short if math.isclose(short, value, rel_tol=1e-14, abs_tol=1e-13) else value
 
 
 def _rows(operator: Extract1D, image: SlitImage) -> dict[str, float | None]:
-    """Row limits of the aperture; those of the trace for an extraction along it."""
+    """Return the row limits of an aperture; if it follows a trace, at most those of the trace."""
     aperture = operator.aperture
     rows = {"ystart": aperture.ystart, "ystop": aperture.ystop}
     if aperture.extract_width is None or aperture.src_coeff is not None:
@@ -456,7 +462,7 @@ def _coefficients(regions: Sequence[Region]) -> tuple[tuple[float, ...], ...]:
 
 
 def _variable(regions: Sequence[Region]) -> Variable:
-    """The common variable of all regions of a kind."""
+    """Return the variable that all regions of one kind share."""
     found = {region.variable for region in regions if not region.straight}
     if len(found) > 1:
         raise ReferenceFileError(
@@ -467,7 +473,7 @@ def _variable(regions: Sequence[Region]) -> Variable:
 
 
 def _trace_polynomial(trace: NDArray[np.float64]) -> tuple[float, ...]:
-    """Coefficients of the polynomial of lowest order within `TRACE_TOLERANCE` of a trace."""
+    """Return the polynomial of lowest order that is within `TRACE_TOLERANCE` of a trace."""
     rows = np.flatnonzero(np.isfinite(trace))
     if rows.size == 0:
         raise ApertureError("the source's trace is not known in any row, expected one to follow")

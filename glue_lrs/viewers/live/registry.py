@@ -1,4 +1,4 @@
-"""Registry: the live extractions of a data collection."""
+"""Registry: the live extractions that are open in a data collection."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Registry", "forget", "live_for", "registry_of", "session_of"]
 
-#: Attribute of a collection that holds its registry, which thus has the same lifetime.
+#: Attribute of a data collection for its registry, so that both have the same lifetime.
 _ATTRIBUTE = "_glue_lrs_extractions"
 
 
 class Registry:
-    """The live extractions of a data collection.
+    """Live extractions that are open in a data collection.
 
     Parameters
     ----------
     session : Session
-        The session of the collection.
+        Session that contains the collection.
 
     Attributes
     ----------
     lives : dict
-        The extractions, by the uuid of the image's dataset.
+        Live extractions, with the uuid of the image's dataset as the key.
     """
 
     def __init__(self, session: Session) -> None:
@@ -43,14 +43,14 @@ def live_for(where: Any, data: Data | str) -> LiveExtraction | None:
     Parameters
     ----------
     where : Application, Session or DataCollection
-        Object of glue that has the data.
+        The glue object that contains the data.
     data : Data or str
-        The dataset of the image or of its spectrum, or the uuid of that of the image.
+        Dataset of the image or of its spectrum, or the uuid of the image's dataset.
 
     Returns
     -------
     LiveExtraction or None
-        None if none is open.
+        The live extraction; None if none is open for the image.
     """
     registry = _existing_registry(_collection(where))
     if registry is None:
@@ -64,14 +64,14 @@ def live_for(where: Any, data: Data | str) -> LiveExtraction | None:
 
 
 def forget(live: LiveExtraction) -> None:
-    """Remove an extraction from the registry, when it is closed."""
+    """Remove an extraction that is closed from the registry."""
     registry = _existing_registry(live.session.data_collection)
     if registry is not None and registry.lives.get(live.data.uuid) is live:
         del registry.lives[live.data.uuid]
 
 
 def session_of(where: Any) -> Session:
-    """Return the session of an application or a collection; make one where there is none."""
+    """Return the session of an application or a collection; make a session if there is none."""
     collection = _collection(where)
     if isinstance(where, Session):
         return where
@@ -83,7 +83,7 @@ def session_of(where: Any) -> Session:
 
 
 def registry_of(collection: DataCollection, session: Session) -> Registry:
-    """Return the registry of a collection; make one where there is none."""
+    """Return the registry of a collection; make a registry if there is none."""
     registry = _existing_registry(collection)
     if registry is None:
         registry = Registry(session)

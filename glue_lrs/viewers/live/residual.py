@@ -1,7 +1,7 @@
 """Residual of an image: data minus the model of an optimal extraction, as a glue dataset.
 
-It is a separate dataset, linked to the image by row and column, so that sessions save it, all
-viewers can show it, and either of the two can be removed.
+The residual is a dataset of its own, linked to the image by row and column. Sessions therefore save
+it, all viewers can show it, and either dataset can be removed.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Residual", "fit_residual", "image_of_residual", "residual_data", "residual_of"]
 
-#: Percentile of the absolute residual at which the colour scale ends.
+#: Percentile of the absolute residual that is the limit of the colour scale.
 _LIMIT_PERCENTILE = 99.0
 
 
 class Residual(NamedTuple):
-    """Planes of shape (row, column), the limit of the colour scale, and notes for the user.
+    """Arrays of shape (row, column), the limit of the colour scale, and notes for the user.
 
-    The planes are `residual` in the image's unit, `sigma` (the residual over its standard
-    deviation) and `rejected`, which is 1 where a pixel was rejected as an outlier, else 0.
+    The arrays are ``residual`` (data minus model in the image's unit), ``sigma`` (residual over its
+    1-sigma error) and ``rejected`` (1 in pixels rejected as outliers, else 0).
     """
 
     planes: dict[str, NDArray[Any]]
@@ -46,7 +46,8 @@ def fit_residual(operator: Extract1D, image: SlitImage) -> Residual:
     Parameters
     ----------
     operator : Extract1D
-        Its aperture selects the source, its background the order of the fitted background.
+        `Extract1D` operator. Its aperture selects the source, and its background gives the order of
+        the fitted background.
     image : SlitImage
         A single image.
 
@@ -58,7 +59,7 @@ def fit_residual(operator: Extract1D, image: SlitImage) -> Residual:
     Raises
     ------
     LRSError
-        If nothing can be fitted: see `glue_lrs.extraction.optimal.OptimalExtractor.fit`.
+        If nothing can be fitted; see `glue_lrs.extraction.optimal.OptimalExtractor.fit`.
     """
     with collected_warnings(image) as warned:
         result = operator.fit_model(image)
@@ -78,27 +79,27 @@ def fit_residual(operator: Extract1D, image: SlitImage) -> Residual:
 def residual_data(
     collection: DataCollection, owner: Data, image: SlitImage, residual: Residual
 ) -> Data:
-    """Update the dataset of an image's residual, or make it.
+    """Update the dataset with the residual of an image, or make the dataset.
 
     Parameters
     ----------
     collection : DataCollection
-        The collection that holds the dataset.
+        Collection that contains the dataset.
     owner : `~glue.core.data.Data`
-        The dataset of the image. That of the residual is linked to it by row and column.
+        Dataset of the image, to which the dataset of the residual is linked by row and column.
     image : SlitImage
-        The image that was fitted; of a stack an integration or the median.
+        Image that was fitted, which is an integration or the median if the dataset is a stack.
     residual : Residual
-        The residual.
+        Residual to store in the dataset.
 
     Returns
     -------
     `~glue.core.data.Data`
-        Shape (row, column), components ``residual``, ``sigma`` and ``rejected``.
+        Dataset of shape (row, column) with the components ``residual``, ``sigma`` and ``rejected``.
     """
     data = residual_of(collection, owner)
     if data is not None and data.shape != image.shape:
-        collection.remove(data)  # the image was replaced by one of another shape
+        collection.remove(data)  # the image was replaced by an image with another shape
         data = None
     if data is None:
         data = Data(label=f"{owner.label} residual", coords=image_coordinates(image))
@@ -128,5 +129,5 @@ def image_of_residual(data: Any) -> str | None:
 
 
 def residual_of(collection: DataCollection, owner: Data) -> Data | None:
-    """Return the dataset of an image's residual, or None."""
+    """Return the dataset with the residual of an image, or None."""
     return next((one for one in collection if image_of_residual(one) == owner.uuid), None)

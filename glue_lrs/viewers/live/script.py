@@ -22,21 +22,21 @@ _WIDTH = 88
 
 
 def python_lines(operator: Extract1D, image: SlitImage, integration: int | None = None) -> str:
-    """Return the Python code that reproduces an extraction.
+    """Return the lines of Python that reproduce an extraction.
 
     Parameters
     ----------
     operator : Extract1D
-        The operator.
+        The `Extract1D` operator with which to extract.
     image : SlitImage
-        The image, read from a file.
+        Image to extract, which was read from a file.
     integration : int, optional
-        The integration of a stack that is extracted; None for the median of all.
+        Integration of a stack to extract; None for the median of all integrations.
 
     Returns
     -------
     str
-        Lines that end with ``spectrum = ...``; the spectrum is identical.
+        Lines that end with ``spectrum = ...``, which yields an identical spectrum.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def python_lines(operator: Extract1D, image: SlitImage, integration: int | None 
 
 
 def _call(value: Any, used: set[str], indent: int) -> str:
-    """The call that makes a dataclass, with the arguments that are not the default."""
+    """Return the call that makes a dataclass, with those arguments that are not the default."""
     name = type(value).__name__
     used.add(name)
     parts = [

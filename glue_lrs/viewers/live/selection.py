@@ -1,4 +1,4 @@
-"""Selection: ranges of wavelength that are selected in glue."""
+"""Selection: the ranges of wavelength that are selected in glue."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ __all__ = ["Selection"]
 
 
 class Selection:
-    """Keeps `wavelength_ranges` of a live extraction equal to the subset that is edited in glue.
+    """Connection between `wavelength_ranges` of a live extraction and the edited subset in glue.
+
+    A change of either changes the other.
 
     Parameters
     ----------
     live : LiveExtraction
-        The extraction.
+        Live extraction whose ranges are connected.
     """
 
     def __init__(self, live: LiveExtraction) -> None:
@@ -33,7 +35,7 @@ class Selection:
         self._followed: weakref.ref[Any] | None = None
 
     def select(self, low: float, high: float) -> None:
-        """Select a range in glue: see `LiveExtraction.select`."""
+        """Select a range in glue; see `LiveExtraction.select`."""
         live = self._live
         if live.closed:
             return
@@ -45,11 +47,11 @@ class Selection:
                 data_collection=collection, subset_state=RangeSubsetState(low, high, wavelength)
             )
         )
-        if live.spectrum_data not in collection:  # then glue sends no message about a subset of it
+        if live.spectrum_data not in collection:  # glue then sends no message about its subsets
             live.wavelength_range = (float(low), float(high))
 
     def deselect(self) -> None:
-        """Empty the followed subset: see `LiveExtraction.deselect`."""
+        """Empty the followed subset; see `LiveExtraction.deselect`."""
         live = self._live
         if live.closed:
             return
@@ -62,17 +64,17 @@ class Selection:
 
     @property
     def _subset(self) -> Any:
-        """The subset that is followed, or None."""
+        """Subset in glue that determines the ranges, or None."""
         return None if self._followed is None else self._followed()
 
     def set_ranges(self, ranges: Ranges) -> None:
-        """Set the ranges, ascending, and the range that encloses them."""
+        """Set the ranges, which must be ascending, and the range that encloses all of them."""
         with delay_callback(self._live, "wavelength_range", "wavelength_ranges"):
             self._live.wavelength_ranges = ranges
             self._live.wavelength_range = (ranges[0][0], ranges[-1][1]) if ranges else None
 
     def range_changed(self, chosen: tuple[float, float] | None) -> None:
-        """Make the ranges agree with a range that was set; called when `wavelength_range` is."""
+        """Adapt the ranges to a new value of `wavelength_range`; called when it is set."""
         ranges = self._live.wavelength_ranges
         if chosen is None:
             self._live.wavelength_ranges = ()
@@ -80,7 +82,7 @@ class Selection:
             self._live.wavelength_ranges = ((float(chosen[0]), float(chosen[1])),)
 
     def subset_changed(self, message: Any) -> None:
-        """Follow a subset of the spectrum that was made or changed."""
+        """Adapt the ranges to a subset of the spectrum that was made or changed in glue."""
         live = self._live
         if message.subset.data is not live.spectrum_data:
             return
@@ -91,10 +93,10 @@ class Selection:
             self._followed = weakref.ref(message.subset)
             self.set_ranges(ranges)
         elif message.subset is self._subset:
-            live.wavelength_range = None  # it was emptied; it is followed on, to be filled again
+            live.wavelength_range = None  # the subset is empty but may get a new range later
 
     def subset_removed(self, message: Any) -> None:
-        """Clear the range when the followed subset is deleted."""
+        """Clear the ranges when the subset that determines them is deleted."""
         if message.subset is self._subset:
             self._followed = None
             self._live.wavelength_range = None

@@ -1,4 +1,4 @@
-"""Measurement of the source in the image that is shown, and apertures centred on it."""
+"""Measurement of the source in the image that is shown, and apertures centred on the source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Measured", "centred", "measured_of"]
 
-#: Largest deviation of a polynomial from the trace in columns, and its highest degree.
+#: Largest deviation in columns between a trace and the polynomial that represents it (first value),
+#: and the highest degree of the polynomial (second value).
 _TOLERANCE, _MAX_DEGREE = 2e-3, 5
 
 
@@ -37,9 +38,9 @@ class Measured:
     measurement : Measurement
         Position and width of the source.
     curve : CurveOfGrowth
-        Signal to noise against the width of the aperture.
+        Signal to noise as a function of the width of the aperture.
     background : Background or None
-        The background that is subtracted for the curve.
+        Background that was subtracted to compute the curve of growth.
     """
 
     measurement: Measurement
@@ -48,7 +49,7 @@ class Measured:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the user, such as that the header's position is wrong."""
+        """Notes for the user, for example that the position in the header is wrong."""
         return (*self.measurement.notes, *self.curve.notes)
 
     def fwhm(self, wavelength: float) -> float:
@@ -56,7 +57,7 @@ class Measured:
         return float(self.measurement.width(wavelength)[0]) / self.measurement.pixel_scale
 
     def line(self, wavelength: float) -> str:
-        """Summarise in a line: column, FWHM at a wavelength in micron, best width."""
+        """Summarise column, FWHM at a wavelength in micron, and best width in one line."""
         measurement = self.measurement
         width = ""
         if np.isfinite(wavelength):
@@ -73,22 +74,22 @@ def measured_of(image: SlitImage) -> Measured:
     Parameters
     ----------
     image : SlitImage
-        A single image.
+        A single image to measure.
 
     Returns
     -------
     Measured
-        The measurement. There are no warnings: see `Measured.notes`.
+        The measurement. Instead of warnings, it contains notes: see `Measured.notes`.
 
     Raises
     ------
     SourceError
         If there is no source.
     LRSError
-        If it cannot be measured.
+        If the source cannot be measured.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LRSWarning)  # the notes have the same content
+        warnings.simplefilter("ignore", LRSWarning)  # `Measured.notes` has the same content
         return Measured(*measure_with_growth(image))
 
 
@@ -100,23 +101,23 @@ def centred(
     Parameters
     ----------
     regions : sequence of Region
-        All regions. Those of the aperture move together and keep their widths; those of the
+        All regions. Regions of the aperture move together and keep their widths; regions of the
         background stay where they are.
     trace : ndarray
-        Column in each row, shape (row,), NaN where it is not known.
+        Column of the source in each row, shape (row,); NaN where it is not known.
     wavelength : ndarray
-        Wavelength of each row in micron, NaN where there is none.
+        Wavelength of each row in micron; NaN where there is none.
 
     Returns
     -------
     tuple of Region
-        The regions in the same order. Straight edges remain straight if the trace is straight;
-        otherwise they become polynomials in the variable of other edges, or in the row.
+        Regions in the same order. Straight edges remain straight if the trace is straight.
+        Otherwise they become polynomials in the variable that other edges use, or else in the row.
     """
     rows = np.flatnonzero(np.isfinite(trace) & np.isfinite(wavelength))
     where = rows.astype(float), wavelength[rows]
     apertures = [region for region in regions if region.kind == "aperture"]
-    edges = np.array([region.at(*where) for region in apertures])  # region, edge, row
+    edges = np.array([region.at(*where) for region in apertures])  # axes: region, edge, row
     middle = (edges[:, 0].min(axis=0) + edges[:, 1].max(axis=0)) / 2.0
     curved = [region.variable for region in (*apertures, *regions) if not region.straight]
     variable: Variable = curved[0] if curved else "pixel"
@@ -132,7 +133,7 @@ def centred(
 
 
 def _polynomial(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, ...]:
-    """Coefficients of the polynomial of lowest degree within the tolerance."""
+    """Return the polynomial of lowest degree that agrees with y within the tolerance."""
     if np.ptp(x) == 0.0:  # NumPy before 2.3 cannot fit a single point
         return (float(y.mean()),)
     for degree in range(min(_MAX_DEGREE, x.size - 1) + 1):

@@ -1,4 +1,4 @@
-"""Statistics of an extraction in the selected range of wavelengths."""
+"""Statistics of an extraction in the selected ranges of wavelength."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
 __all__ = ["ExtractionStatistics", "extraction_statistics", "limits_text"]
 
-#: Fractions of lost aperture weight up to this one are rounding errors.
+#: Lost fractions of the aperture weight that do not exceed this value are rounding errors.
 _LOST_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class ExtractionStatistics:
-    """Statistics that help to place the edges of the aperture.
+    """Statistics that help to decide on the edges of the aperture.
 
     Parameters
     ----------
     signal_to_noise : float
-        Median of flux over error in the selected wavelength range; NaN where there is none.
+        Median of flux over error in the selected wavelength ranges; NaN if there is no flux.
     ratio : float
-        Median ratio of the flux to that of the comparison in the range; NaN without a comparison.
+        Median ratio of the flux to the comparison in these ranges; NaN without a comparison.
     rows : int
-        Rows in the range that are not masked.
+        Number of rows in these ranges that are not masked.
     rows_masked : int
-        Rows in the range that are masked.
+        Number of rows in these ranges that are masked.
     rows_lost : int
-        Those of `rows` in which bad pixels reduce the effective aperture.
+        Number of rows, among `rows`, in which bad pixels reduce the effective aperture.
     most_lost : float
-        The largest fraction of the aperture's weight that bad pixels remove in one of these.
+        Largest fraction of the aperture's weight that is lost to bad pixels in a row.
     limits : str
-        The aperture's edges as inclusive limits (``xstart``, ``xstop``): the centre of a pixel is
-        an integer.
+        Edges of the aperture as inclusive limits (``xstart``, ``xstop``), where an integer is the
+        centre of a pixel.
     edges : str
-        The same as positions (``src_coeff``): pixel i extends from i - 0.5 to i + 0.5.
+        Edges of the aperture as positions (``src_coeff``): pixel i extends from i - 0.5 to i + 0.5.
     """
 
     signal_to_noise: float
@@ -69,12 +69,12 @@ def extraction_statistics(
     extraction : Extraction or None
         A single spectrum; None if the extraction failed.
     ratio : (ndarray, ndarray)
-        Wavelength in micron and ratio to the comparison, see
+        Wavelength in micron and ratio of the flux to the comparison; see
         `~glue_lrs.viewers.live.comparison.flux_ratio`.
     ranges : tuple of (float, float)
-        The selected ranges in micron; empty for all wavelengths.
+        Selected ranges in micron; empty for all wavelengths.
     limits : (str, str)
-        The aperture's edges in both conventions, see `limits_text`.
+        Edges of the aperture in both conventions; see `limits_text`.
     """
     if extraction is None:
         return ExtractionStatistics(math.nan, math.nan, 0, 0, 0, math.nan, *limits)
@@ -101,11 +101,11 @@ def limits_text(regions: Sequence[Region], row: int, wavelength: float) -> tuple
     Parameters
     ----------
     regions : sequence of Region
-        All regions; those of the background are ignored.
+        All regions. Regions of the background are ignored.
     row : int
-        The row where edges that are not straight are evaluated; it is then named in the text.
+        Row in which edges are evaluated. The text mentions the row if an edge is not straight.
     wavelength : float
-        Wavelength of that row in micron.
+        Wavelength in micron in this row.
     """
     apertures = [region for region in regions if region.kind == "aperture"]
     limits, edges = [], []
@@ -118,7 +118,7 @@ def limits_text(regions: Sequence[Region], row: int, wavelength: float) -> tuple
 
 
 def _within(wavelength: NDArray[np.float64], ranges: Ranges) -> NDArray[np.bool_]:
-    """Which wavelengths lie in one of the ranges; all if there is none."""
+    """Return which wavelengths lie in any of the ranges; all if there are no ranges."""
     inside = np.full(wavelength.shape, not ranges)
     for low, high in ranges:
         inside |= (wavelength >= low) & (wavelength <= high)

@@ -1,4 +1,4 @@
-"""Conversion of glue's subsets: of an image to regions, of a spectrum to wavelength ranges."""
+"""Conversion of subsets in glue: on an image to regions, in a spectrum to wavelength ranges."""
 
 from __future__ import annotations
 
@@ -31,23 +31,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Ranges", "regions_of_subset", "state_of", "wavelengths_of"]
 
-#: Largest deviation in pixels of a polynomial from the side of a drawn polygon, and highest order.
+#: Largest deviation in pixels between the side of a drawn polygon and the polynomial that
+#: represents it (first value), and the highest order of the polynomial (second value).
 _TOLERANCE, _MAX_ORDER = 0.1, 3
 
-#: Fraction of the rows within the tolerance, and number of iterations of the outlier rejection.
+#: Fraction of rows that must agree within the tolerance (first value), and number of iterations in
+#: which outliers are rejected (second value).
 _MIN_FRACTION, _ITERATIONS = 0.85, 5
 
-#: Smallest width of a region in pixels, less the rounding errors.
+#: Minimum width of a region in pixels, reduced by the size of rounding errors.
 _MIN_WIDTH = 1.0 - 1e-9
 
 Ranges = tuple[tuple[float, float], ...]
 
-#: Left and right edge of a selection in each row, NaN where there is none.
+#: Positions of the left and the right side of a selection in each row; NaN where there are none.
 _Sides = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def state_of(subset: Subset | SubsetGroup | SubsetState) -> SubsetState:
-    """Return the state of a subset or of a group of them; a state itself is returned as it is."""
+    """Return the state (the selection) of a subset or a subset group; return a state unchanged."""
     return subset if isinstance(subset, SubsetState) else subset.subset_state
 
 
@@ -63,25 +65,26 @@ def regions_of_subset(
     Parameters
     ----------
     subset : Subset, SubsetGroup or SubsetState
-        A range of columns, a region of interest on the pixels, or any other selection of pixels.
+        Range of columns, region of interest in pixels, or any other selection of pixels.
     data : Data
-        The image.
+        Dataset of the image.
     kind : {"aperture", "background"}
-        Kind of the regions.
+        Whether the regions become apertures or background regions.
     wavelength : ndarray
-        Wavelength of each row in micron, NaN where there is none.
+        Wavelength of each row in micron; NaN where there is none.
     variable : {"pixel", "wavelength"}, optional
-        Variable of the edges, if they are not straight; by default the wavelength, unless fewer
-        coefficients suffice with the row number.
+        Variable of the edges, if they are not straight. By default it is the wavelength, unless
+        polynomials in the row number need fewer coefficients.
 
     Returns
     -------
     tuple of Region
         Regions through all rows. A range or an upright rectangle becomes a straight region with the
-        same edges; other shapes are represented by the polynomials of lowest order, at most cubic,
-        that agree with the left and right side within 0.1 pixel, excluding rows where the shape is
-        less than half as wide as its median width. A combination of ranges or shapes becomes one
-        region for each part; parts narrower than a pixel are skipped if there are others.
+        same edges. Other shapes are represented by polynomials of the lowest order, at most cubic,
+        that agree with the left and the right side within 0.1 pixel. Rows in which the shape is
+        narrower than half its median width are excluded from the fit. A combination of ranges or
+        shapes becomes one region for each part; parts narrower than a pixel are skipped if there
+        are other parts.
 
     Raises
     ------
@@ -98,7 +101,7 @@ def regions_of_subset(
             continue
         regions.append(region)
         if variable is None and not region.straight:
-            variable = region.variable  # the same for all regions
+            variable = region.variable  # all regions must have the same variable
     if regions:
         return tuple(regions)
     raise first_error or ApertureError(
@@ -107,7 +110,7 @@ def regions_of_subset(
 
 
 def _parts(state: SubsetState, data: Data) -> list[_Sides]:
-    """The sides of all parts of a selection, from left to right."""
+    """Return the left and right sides of each part of a selection, ordered from left to right."""
     rows = np.arange(data.shape[-2], dtype=float)
     row_axis, column_axis = data.pixel_component_ids[-2:]
     ranges = _ranges(state, column_axis)
@@ -124,7 +127,7 @@ def _parts(state: SubsetState, data: Data) -> list[_Sides]:
 
 
 def _on_image(ranges: Ranges, columns: int) -> Ranges:
-    """Clip ranges to the image, and join those with less than a pixel between them."""
+    """Clip ranges to the image, and join ranges with less than a pixel between them."""
     clipped: list[tuple[float, float]] = []
     for low, high in ranges:
         low, high = max(low, -0.5), min(high, columns - 0.5)
@@ -142,7 +145,7 @@ def _region_between(
     wavelength: NDArray[np.float64],
     variable: Variable | None,
 ) -> Region:
-    """The region between two sides that are known in a part of the rows."""
+    """Return the region between two sides, which may be known in some of the rows only."""
     rows = np.arange(left.size, dtype=float)
     inside = np.isfinite(left) & np.isfinite(right)
     if not inside.any():
@@ -176,7 +179,7 @@ def _region_between(
 
 
 def _ranges(state: SubsetState, att: Any) -> Ranges | None:
-    """The ranges that a subset selects, if it consists of ranges of one component only."""
+    """Return the ranges that a subset selects; None unless it consists of ranges of `att` only."""
     if isinstance(state, RangeSubsetState) and state.att is att:
         return ((float(min(state.lo, state.hi)), float(max(state.lo, state.hi))),)
     if isinstance(state, InvertState):
@@ -192,7 +195,7 @@ def _ranges(state: SubsetState, att: Any) -> Ranges | None:
 
 
 def _combined(first: Ranges, second: Ranges, condition: Callable[[bool, bool], bool]) -> Ranges:
-    """Combine two sets of ranges by a condition on the membership in each."""
+    """Combine two sets of ranges by a condition on whether a value is in each set."""
     ends = sorted({-inf, inf, *(end for one in (*first, *second) for end in one)})
     combined: list[tuple[float, float]] = []
     for low, high in pairwise(ends):
@@ -207,10 +210,10 @@ def _combined(first: Ranges, second: Ranges, condition: Callable[[bool, bool], b
 def _polygon_sides(
     x: NDArray[np.float64], y: NDArray[np.float64], rows: NDArray[np.float64]
 ) -> _Sides:
-    """Leftmost and rightmost point of a polygon in each row; NaN where it has none."""
+    """Return the leftmost and the rightmost point of a polygon in each row; NaN where none."""
     left, right = np.full(rows.size, np.inf), np.full(rows.size, -np.inf)
     for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
-        if y0 == y1:  # the adjacent sides have the same end points
+        if y0 == y1:  # its end points are found with the adjacent sides
             continue
         crossed = (rows >= min(y0, y1)) & (rows <= max(y0, y1))
         position = x0 + (rows[crossed] - y0) / (y1 - y0) * (x1 - x0)
@@ -222,13 +225,14 @@ def _polygon_sides(
 
 
 def _mask_sides(state: SubsetState, data: Data) -> list[_Sides]:
-    """Outer edges of the runs of selected pixels in each row, for each part of a selection.
+    """Return the outer edges of each part of a selection of pixels, for each row.
 
-    The number of parts is the most frequent number of runs per row; other rows are not used.
+    The number of parts is the most frequent number of contiguous runs of pixels per row. Rows with
+    another number of runs are not used.
     """
     try:
         mask: NDArray[Any] = np.asarray(state.to_mask(data))
-    except Exception:  # see `wavelengths_of`
+    except Exception:  # errors from any package; see `wavelengths_of`
         raise ApertureError(
             f"the subset cannot be seen on {data.label}, expected one drawn on the image"
         ) from None
@@ -250,9 +254,9 @@ def _mask_sides(state: SubsetState, data: Data) -> list[_Sides]:
 
 
 def _polynomial(x: NDArray[np.float64], side: NDArray[np.float64]) -> tuple[float, ...]:
-    """Coefficients of the polynomial of lowest order that follows a side.
+    """Return the polynomial of lowest order that agrees with a side of a selection.
 
-    Outliers are rejected, such as the rows at the ends of a drawn shape.
+    Outliers, such as the rows at the ends of a drawn shape, are rejected.
     """
     max_order = min(_MAX_ORDER, np.unique(x).size - 1)
     for order in range(max_order + 1):
@@ -272,25 +276,25 @@ def wavelengths_of(subset: Subset | SubsetGroup | SubsetState, data: Data) -> Ra
     Parameters
     ----------
     subset : Subset, SubsetGroup or SubsetState
-        Any selection of elements of the spectrum.
+        Any selection of wavelength bins of the spectrum.
     data : Data
-        A spectrum with the component ``wavelength``, ascending.
+        Spectrum with the component ``wavelength``, in ascending order.
 
     Returns
     -------
     tuple of (float, float)
-        The range itself, if it is one; otherwise first and last wavelength of each run of selected
-        elements. Empty if no element is selected.
+        The range itself, if the subset is a range of wavelengths. Otherwise, the first and the last
+        wavelength of each run of selected bins. Empty if nothing is selected.
     """
     state = state_of(subset)
-    if type(state) is SubsetState:  # empty; glue would cache its mask, and with it the data
+    if type(state) is SubsetState:  # empty; computing its mask would keep the data in memory
         return ()
     component = data.find_component_id("wavelength")
     if isinstance(state, RangeSubsetState) and state.att is component:
         return ((float(min(state.lo, state.hi)), float(max(state.lo, state.hi))),)
     try:
         mask = np.asarray(state.to_mask(data), dtype=bool)
-    except Exception:  # of any package: an error here would end glue's broadcast to other listeners
+    except Exception:  # any error here would keep glue from informing other listeners
         return ()
     wavelength = np.asarray(data[component])
     known = np.isfinite(wavelength)

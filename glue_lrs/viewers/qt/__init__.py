@@ -1,1 +1,1 @@
-"""The glue desktop: viewers, panel and tab in Qt; importing it imports nothing else."""
+"""The glue desktop in Qt: viewers, panel and tab. Importing this package alone imports nothing."""

@@ -1,4 +1,4 @@
-"""``glue-lrs view``: glue with files and their tabs, or a screenshot of it."""
+"""The command ``glue-lrs view``: start glue with LRS files, or save a screenshot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glue_lrs.viewers.qt.requirements import PLATFORM, require_display, require_
 
 __all__ = ["view"]
 
-#: Default size of a screenshot.
+#: Default width and height of a screenshot in pixels.
 SIZE = (1600, 950)
 
 
@@ -23,25 +23,26 @@ def view(
     overwrite: bool = False,
     size: tuple[int, int] = SIZE,
 ) -> int:
-    """Start glue with LRS files, with a tab for each image.
+    """Start glue with LRS files and a tab for each image.
 
     Parameters
     ----------
     paths : sequence of str or path-like
-        Images (s2d, cal, calints), spectra (x1d, x1dints) to compare with, or one session (.glu).
-        A spectrum is compared with every image.
+        Images (s2d, cal, calints) and spectra (x1d, x1dints), or a single session (.glu). Each
+        spectrum is compared with every image.
     screenshot : str or path-like, optional
-        Draw the window without a screen, write it to this PNG file and return. A process that has
-        started Qt on a screen already draws it there.
+        PNG file. If given, the window is drawn without a screen and saved to this file, and the
+        function returns. If the process has already started Qt on a screen, the window appears
+        there.
     overwrite : bool
-        Whether `screenshot` may replace a file.
+        Whether `screenshot` may replace an existing file.
     size : (int, int)
-        Width and height of the window of a screenshot.
+        Width and height of the window for a screenshot in pixels.
 
     Returns
     -------
     int
-        0.
+        Always 0, the exit status for success.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def view(
         if not Path(path).exists():
             raise LRSError("no such file", subject=os.fspath(path))
     require_qt()
-    # only now: glue's desktop is an optional package
+    # imported only now, because glue's desktop is an optional dependency
     from glue_lrs.viewers.qt import window  # noqa: PLC0415
 
     with _platform("offscreen" if screenshot is not None else None):
@@ -81,7 +82,7 @@ def view(
 
 @contextmanager
 def _platform(name: str | None) -> Iterator[None]:
-    """Start Qt on a platform, and restore the environment for other processes."""
+    """Let Qt start on a platform in a block, and restore the environment afterwards."""
     before = os.environ.get(PLATFORM)
     if name is not None:
         os.environ[PLATFORM] = name

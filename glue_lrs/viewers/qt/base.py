@@ -1,4 +1,4 @@
-"""Base classes of the viewers: they find the live extraction of their data and follow it."""
+"""Base classes for viewers that find the live extraction of their data and follow it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ __all__ = [
     "settle",
 ]
 
-#: Size of the icons of tools; small, as the window of the image is narrow.
+#: Size of the icons of tools. They are small, because the window with the image is narrow.
 ICON_SIZE = QtCore.QSize(18, 18)
-#: Tools in the menus of the toolbar.
+#: Tools in each menu of the toolbar; the keys are the names of the menus.
 SUBTOOLS = {"save": ["mpl:save"], "window": ["window:movetab", "window:title"]}
 
 
 @contextmanager
 def busy() -> Iterator[None]:
-    """Show the cursor of a busy program."""
+    """Show the cursor that indicates a busy program."""
     QtWidgets.QApplication.setOverrideCursor(QtCore.Qt.WaitCursor)
     try:
         yield
@@ -49,15 +49,15 @@ def busy() -> Iterator[None]:
 
 
 def settle(seconds: float = 0.5) -> None:
-    """Process pending events, of layouts and timers, for some seconds.
+    """Process pending events, such as changes of the layout and timers, for some seconds.
 
-    In an event loop, as every ``processEvents`` of PySide6 6.12 loses a reference to None, which
-    finally aborts the process.
+    An event loop is used instead of ``processEvents``, because every call of the latter in PySide6
+    6.12 loses a reference to None, which finally aborts the process.
 
     Parameters
     ----------
     seconds : float
-        Duration.
+        Duration in seconds.
     """
     loop = QtCore.QEventLoop()
     QtCore.QTimer.singleShot(round(1000 * seconds), loop.quit)
@@ -65,21 +65,21 @@ def settle(seconds: float = 0.5) -> None:
 
 
 def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | None:
-    """The live extraction of a dataset.
+    """Return the live extraction for a dataset.
 
     Parameters
     ----------
     session : glue.core.session.Session
-        The session.
+        glue session that contains the dataset.
     data : glue.core.Data
-        An LRS image or a live spectrum.
+        Dataset of an LRS image, or of the spectrum of a live extraction.
     make : bool
-        Whether to open an extraction for an LRS image without one.
+        Whether to open an extraction for an LRS image if there is none yet.
 
     Returns
     -------
     LiveExtraction or None
-        None if there is none.
+        The live extraction; None if there is none.
     """
     if not isinstance(data, Data):
         return None
@@ -88,7 +88,7 @@ def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | 
         return found
     if make and is_lrs_image(data):
         return open_extraction(session, data)
-    # A session may restore the spectrum before its image.
+    # A session may restore the dataset of the spectrum before that of its image.
     uuid = image_uuid(data)
     for image in session.data_collection:
         if uuid is not None and image.uuid == uuid and is_lrs_image(image):
@@ -98,21 +98,22 @@ def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | 
 
 
 class FollowsExtraction:
-    """Mixin of glue viewers that follow the live extraction of their data.
+    """Mixin for glue viewers that follow the live extraction of their data.
 
-    Subclasses call `find_live` after layers are added and override `attach` and `detach`.
+    Subclasses must call `find_live` after layers have been added, and override `attach` and
+    `detach`.
     """
 
     live: LiveExtraction | None = None
     _followed: list[tuple[str, Callable[..., None]]]
 
     def initialize_toolbar(self) -> None:
-        """Make the toolbar, with small icons."""
+        """Make the toolbar with small icons."""
         super().initialize_toolbar()  # type: ignore[misc]
         self.toolbar.setIconSize(ICON_SIZE)  # type: ignore[attr-defined]
 
     def find_live(self, *, make: bool = True) -> None:
-        """Attach to the extraction of the first layer with one."""
+        """Attach the viewer to the extraction of the first layer that has one."""
         if self.live is not None:
             return
         for layer in self.shown_data():
@@ -139,7 +140,7 @@ class FollowsExtraction:
         return viewer
 
     def shown_data(self) -> list[BaseData]:
-        """The datasets, without subsets, that are shown."""
+        """Return the datasets that are shown, without subsets."""
         return [
             state.layer
             for state in self.state.layers  # type: ignore[attr-defined]
@@ -147,20 +148,20 @@ class FollowsExtraction:
         ]
 
     def follow(self, name: str, function: Callable[..., None]) -> None:
-        """Call a function when a property of the extraction changes."""
+        """Call a function whenever a property of the extraction changes."""
         assert self.live is not None
         self.live.add_callback(name, function)
         self._followed.append((name, function))
 
     def attach(self, live: LiveExtraction) -> None:
-        """Follow an extraction."""
+        """Start to follow an extraction."""
         raise NotImplementedError
 
     def detach(self) -> None:
-        """Stop following; called once, before `live` becomes None."""
+        """Stop following the extraction; called once, before `live` becomes None."""
 
     def leave_live(self) -> None:
-        """Disconnect from the extraction."""
+        """Disconnect the viewer from the extraction."""
         if self.live is None:
             return
         for name, function in self._followed:
@@ -174,49 +175,49 @@ class FollowsExtraction:
             self.leave_live()
 
     def remove_data(self, data: Any) -> None:
-        """Remove a dataset, and disconnect from its extraction."""
+        """Remove a dataset, and disconnect from the extraction that it belongs to."""
         if self.live is not None and data in (self.live.data, self.live.spectrum_data):
             self.leave_live()
         super().remove_data(data)  # type: ignore[misc]
 
     def closeEvent(self, event: Any) -> None:  # noqa: N802
-        """Disconnect before the canvas is deleted."""
+        """Disconnect from the extraction before the canvas is deleted."""
         super().closeEvent(event)  # type: ignore[misc]
         if event.isAccepted():
             self.leave_live()
-            # glue's list of layers stays subscribed after Qt has deleted it
+            # glue's list of layers would stay subscribed after Qt has deleted it
             self.session.hub.unsubscribe_all(self._view.layer_list)  # type: ignore[attr-defined]
 
 
 class HasPointerView(FollowsExtraction):
-    """Mixin of viewers with a view that responds to the mouse while no tool of glue is active."""
+    """Mixin for viewers with a plot that responds to the mouse while no tool of glue is active."""
 
     _pointer_enabled = True
 
     @property
     def pointer_view(self) -> LiveView | None:
-        """The view that responds to the mouse; None without an extraction."""
+        """Plot that responds to the mouse; None without an extraction."""
         raise NotImplementedError
 
     def initialize_toolbar(self) -> None:
-        """Make the toolbar, whose tools disable the pointer of the view while active."""
+        """Make the toolbar; while its tools are active, the plot does not respond to the mouse."""
         super().initialize_toolbar()
         toolbar = self.toolbar  # type: ignore[attr-defined]
         toolbar.tool_activated.connect(lambda: self.enable_pointer(False))
         toolbar.tool_deactivated.connect(lambda: self.enable_pointer(True))
 
     def enable_pointer(self, enabled: bool | None = None) -> None:
-        """Enable or disable the pointer of the view; by default as before."""
+        """Set whether the plot responds to the mouse; None applies the current setting again."""
         self._pointer_enabled = self._pointer_enabled if enabled is None else enabled
         if self.pointer_view is not None:
             self.pointer_view.active = self._pointer_enabled
 
 
 class ShowsOneImage(FollowsExtraction):
-    """Mixin of viewers that show one LRS image and no subsets."""
+    """Mixin for viewers that show a single LRS image and no subsets."""
 
     def add_data(self, data: Any) -> bool:
-        """Add an LRS image, unless another one is shown."""
+        """Add an LRS image, unless another image is shown already."""
         if not is_lrs_image(data):
             self.show_error(not_an_image(data))
             return False
@@ -230,5 +231,5 @@ class ShowsOneImage(FollowsExtraction):
         return added
 
     def add_subset(self, subset: Any) -> bool:
-        """Return False: subsets are not shown."""
+        """Return False, because subsets are not shown."""
         return False

@@ -1,4 +1,4 @@
-"""Icons of the tools: SVG files in the folder ``icons``."""
+"""Icons for the tools: SVG files in the folder ``icons``."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _FOLDER = Path(__file__).parent / "icons"
 
 
 def icon(name: str) -> str:
-    """Path of the file of an icon."""
+    """Return the path of the file with an icon."""
     return str(_FOLDER / f"{name}.svg")

@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LRSImageLayerArtist", "LRSImageLayerState", "LRSImageState", "LRSImageViewer"]
 
-#: Percentiles of the pixels at the limits of the stretch.
+#: Percentiles of the pixel values at the lower and the upper limit of the grey scale.
 _CUTS = (1.0, 99.7)
-#: Maximum range below the median, relative to that above.
+#: Largest distance of the lower limit from the median, relative to that of the upper limit.
 _BELOW = 0.1
 _LABEL_SIZE = 9
-#: Coordinates of astropy's axes for pixels.
+#: Definition of pixel coordinates for astropy's coordinate axes.
 _PIXELS = {
     "type": ("scalar", "scalar"),
     "name": ("column", "row"),
@@ -56,10 +56,10 @@ _PIXELS = {
 
 
 class LRSImageLayerState(ImageLayerState):
-    """A layer that can show the median of the integrations of a stack."""
+    """State of a layer that can show the median of the integrations in a stack."""
 
     def get_sliced_data(self, view: Any = None, bounds: Any = None) -> NDArray[Any]:
-        """The pixels to draw."""
+        """Return the pixels to draw."""
         plane = getattr(self.viewer_state, "median_plane", None)
         if plane is None or getattr(self.attribute, "label", None) != "flux":
             return super().get_sliced_data(view=view, bounds=bounds)
@@ -78,15 +78,15 @@ class LRSImageLayerState(ImageLayerState):
 
 
 class LRSImageState(ImageViewerState):
-    """The state of the viewer, whose limits may be those of the illuminated part of an image."""
+    """State of the viewer; limits are reset to the illuminated part of an image, if any."""
 
-    #: Called to reset the limits if they are not those of the layers.
+    #: Function that resets the limits; if None, they are reset to the limits of the layers.
     home: Callable[[], None] | None = None
-    #: The median of all integrations while it is shown.
+    #: Median of all integrations, while it is shown; otherwise None.
     median_plane: Any = None
 
     def reset_limits(self) -> None:
-        """Reset the limits."""
+        """Reset the limits of the axes."""
         if self.home is None:
             super().reset_limits()
         else:
@@ -94,13 +94,13 @@ class LRSImageState(ImageViewerState):
 
 
 class LRSImageLayerArtist(ImageLayerArtist):
-    """Artist of an `LRSImageLayerState`."""
+    """Artist that draws a layer with an `LRSImageLayerState`."""
 
     _layer_state_cls = LRSImageLayerState
 
 
 class EditMode(RoiClickAndDragMode):
-    """Mouse mode while no tool is active: edit regions, or drag a subset."""
+    """Mouse mode while no tool is active: the mouse edits regions or drags a subset."""
 
     def activate(self) -> None:
         super().activate()
@@ -111,20 +111,20 @@ class EditMode(RoiClickAndDragMode):
         self._viewer.editing = False
 
     def press(self, event: Any) -> None:
-        """Handle a press on a subset, unless the editor handles it."""
+        """Handle a press on a subset, unless the press is on a region that can be edited."""
         editor = self._viewer.editor
         if editor is None or not editor.wants(event):
             super().press(event)
 
     def _deselect_roi(self, event: Any) -> None:
-        """Keep the edited subset, which the next range replaces: a click does not deselect."""
+        """Keep the subset selected after a click, so that the next range replaces it."""
         self._roi = None
         self._subset = None
 
 
 @viewer_tool
 class AddBackgroundTool(CheckableTool):
-    """Draw a background region by dragging across columns."""
+    """Tool that draws a background region when the mouse is dragged across columns."""
 
     tool_id = "lrs:background"
     icon = icon("background")
@@ -142,7 +142,7 @@ class AddBackgroundTool(CheckableTool):
 
 @viewer_tool
 class ApertureMenu(SimpleToolMenu):
-    """Menu of apertures at the source, and the default."""
+    """Menu with tools that put the aperture on the source, or set the default aperture."""
 
     tool_id = "lrs:aperture"
     icon = icon("source")
@@ -151,7 +151,7 @@ class ApertureMenu(SimpleToolMenu):
 
 @viewer_tool
 class ToSourceTool(Tool):
-    """Move the aperture to the measured position of the source."""
+    """Tool that moves the aperture to the measured position of the source."""
 
     tool_id = "lrs:source"
     icon = icon("source")
@@ -164,7 +164,7 @@ class ToSourceTool(Tool):
 
 @viewer_tool
 class ThreeFWHMTool(Tool):
-    """An aperture of 3 FWHM."""
+    """Tool that makes the aperture 3 FWHM wide."""
 
     tool_id = "lrs:fwhm"
     icon = icon("fwhm")
@@ -177,7 +177,7 @@ class ThreeFWHMTool(Tool):
 
 @viewer_tool
 class BestWidthTool(Tool):
-    """The aperture of best signal to noise."""
+    """Tool that sets the aperture with the best signal to noise."""
 
     tool_id = "lrs:best"
     icon = icon("best")
@@ -190,7 +190,7 @@ class BestWidthTool(Tool):
 
 @viewer_tool
 class DefaultTool(Tool):
-    """The default aperture."""
+    """Tool that sets the default aperture."""
 
     tool_id = "lrs:default"
     icon = icon("default")
@@ -203,7 +203,7 @@ class DefaultTool(Tool):
 
 @viewer_tool
 class ResidualTool(Tool):
-    """Show or hide the residual."""
+    """Tool that shows or hides the residual."""
 
     tool_id = "lrs:residual"
     icon = icon("residual")
@@ -217,7 +217,7 @@ class ResidualTool(Tool):
 
 
 class LRSImageViewer(FollowsExtraction, ImageViewer):
-    """The image, dispersion upwards, with editable regions."""
+    """Viewer for an image, with wavelength along y and editable regions."""
 
     LABEL = "LRS image"
     _state_cls = LRSImageState
@@ -261,14 +261,14 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.figure.canvas.mpl_connect("resize_event", self._resized)
 
     def _resized(self, *_: Any) -> None:
-        """Draw at once; glue would stretch the old image for half a second."""
+        """Draw the image at once; otherwise glue stretches the old image for half a second."""
         if self.axes._composite_image is not None:
             self.axes._composite_image.on_release()
 
     # --- layers ------------------------------------------------------------------------------
 
     def add_data(self, data: BaseData) -> bool:
-        """Add an image; the first one sets stretch and limits."""
+        """Add an image; the first image determines the grey scale and the limits."""
         first = not self.state.layers
         added = super().add_data(data)
         if added and first and is_lrs_image(data):
@@ -278,17 +278,17 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         residual = self.live is not None and data is self.live.residual_data
         other = not is_lrs_image(data) and isinstance(data.coords, LRSCoordinates)
         if added and other and not residual:
-            self.show_error(not_an_image(data))  # it is shown but cannot be extracted
+            self.show_error(not_an_image(data))  # it can be displayed but not extracted
         return added
 
     def get_data_layer_artist(self, layer: Any = None, layer_state: Any = None) -> Any:
-        """The artist of a dataset: `LRSImageLayerArtist` for LRS images."""
+        """Return the artist for a dataset, which is an `LRSImageLayerArtist` for LRS images."""
         if is_lrs_image(layer):
             return self.get_layer_artist(LRSImageLayerArtist, layer=layer, layer_state=layer_state)
         return super().get_data_layer_artist(layer=layer, layer_state=layer_state)
 
     def _set_look(self, data: Any) -> None:
-        """Set a stretch that shows faint and bright pixels, and the limits."""
+        """Set a grey scale that shows faint and bright pixels, and the limits of the axes."""
         layer = self.state.layers[0]
         layer.attribute = data.id["flux"]
         flux = np.asarray(data["flux"])
@@ -297,7 +297,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         finite = flux[np.isfinite(flux)]
         if finite.size:
             low, middle, high = (float(v) for v in np.percentile(finite, [_CUTS[0], 50, _CUTS[1]]))
-            low = max(low, middle - _BELOW * (high - middle))  # not down to a negative trace
+            low = max(low, middle - _BELOW * (high - middle))  # ignore negative traces
             if high > low:
                 layer.v_min, layer.v_max = low, high
         layer.stretch = "arcsinh"
@@ -311,7 +311,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
 
     @property
     def editing(self) -> bool:
-        """Whether the mouse edits regions: no other tool is active."""
+        """Whether the mouse edits regions, because no tool is active."""
         return self._editing
 
     @editing.setter
@@ -321,7 +321,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             self.editor.active = value
 
     def attach(self, live: LiveExtraction) -> None:
-        """Draw the regions and the handles."""
+        """Draw the regions and their handles, and follow the extraction."""
         self.editor = ImageEditor(self.axes, live)
         self.editor.active = self._editing
         self.editor.on_adding = self._adding_changed
@@ -339,7 +339,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             self._show_bounding_box()
 
     def detach(self) -> None:
-        """Remove the editor."""
+        """Remove the region editor."""
         self.state.home = None
         self.state.remove_callback("layers", self._layers_changed)
         if self.editor is not None:
@@ -349,7 +349,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.state.remove_callback("slices", self._slice_chosen)
 
     def _adding_changed(self, on: bool) -> None:
-        """Deactivate the tool once a region is drawn."""
+        """Deactivate the tool once the background region has been added."""
         tool = getattr(self.toolbar, "active_tool", None)
         if not on and isinstance(tool, AddBackgroundTool):
             self.toolbar.active_tool = None
@@ -361,7 +361,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             self.editor.adding = on
 
     def run_method(self, name: str) -> None:
-        """Call a method of the extraction; an `LRSError` becomes its message."""
+        """Call a method of the extraction; if it raises an `LRSError`, show the message."""
         if self.live is None:
             return
         try:
@@ -373,13 +373,13 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
     # --- the residual ------------------------------------------------------------------------
 
     def add_subset(self, subset: Any) -> bool:
-        """Add a subset of the image, not its equal of the residual."""
+        """Add a subset, except on the residual, where it would duplicate that of the image."""
         if self.live is not None and subset.data is self.live.residual_data:
             return False
         return bool(super().add_subset(subset))
 
     def remove_data(self, data: Any) -> None:
-        """Remove a dataset, and with the image its residual."""
+        """Remove a dataset; remove the residual together with the image."""
         if self.live is not None and data is self.live.data:
             residual = self.live.residual_data
             if self._residual_layer() is not None:
@@ -402,7 +402,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             if layer is not None:
                 self.remove_data(live.residual_data)
             return
-        if layer is not None and restored:  # with the style of the session
+        if layer is not None and restored:  # the layer has the style saved in the session
             return
         if layer is None:
             self.add_data(live.residual_data)
@@ -422,7 +422,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             live.hide_residual()
 
     def _show_bounding_box(self) -> None:
-        """Set the limits to the illuminated part, with a margin for drags."""
+        """Set the limits to the illuminated part of the image, with some margin for dragging."""
         if self.live is None:
             return
         (left, right), (bottom, top) = self.live.image.bounding_box
@@ -432,7 +432,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
             self.state.y_min, self.state.y_max = max(bottom - 4, -2.5), min(top + 4, rows + 1.5)
 
     def _show_integration(self, *_: Any) -> None:
-        """Show the integration of the extraction, or the median of all."""
+        """Show the selected integration of the extraction, or the median of all integrations."""
         if self.live is None or not self._shows_stack():
             return
         number = self.live.integration
@@ -443,7 +443,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.redraw_image()
 
     def _slice_chosen(self, *_: Any) -> None:
-        """Extract the integration of glue's slider."""
+        """Extract the integration that is selected with glue's slider."""
         if self.live is None or not self._shows_stack():
             return
         chosen = int(self.state.slices[0])
@@ -460,7 +460,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         )
 
     def redraw_image(self) -> None:
-        """Draw the image again from the data."""
+        """Discard the cached drawing of the image and draw it again."""
         if self.axes._composite_image is not None:
             self.axes._composite_image.invalidate_cache()
         self.redraw()
@@ -469,12 +469,12 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
 
     def _set_wcs(self, *args: Any, **kwargs: Any) -> None:
         super()._set_wcs(*args, **kwargs)
-        fresh = len(self.axes._all_coords) == 1  # another layer does not reset the axes
+        fresh = len(self.axes._all_coords) == 1  # a second layer does not make new axes
         if self._wcs_set and fresh and is_lrs_image(self.state.reference_data):
             self._decorate()
 
     def _update_axes(self, *args: Any) -> None:
-        """Label the axes with units."""
+        """Label the axes with names and units."""
         if not is_lrs_image(self.state.reference_data):
             super()._update_axes(*args)
             return
@@ -488,7 +488,7 @@ class LRSImageViewer(FollowsExtraction, ImageViewer):
         self.redraw()
 
     def _decorate(self) -> None:
-        """Place the labels: wavelength left, columns below, rows right, arcseconds above."""
+        """Place wavelengths to the left, columns below, rows to the right, and arcseconds above."""
         along, across = self.axes.coords[1], self.axes.coords[0]
         overlay = self.axes.get_coords_overlay("pixel", coord_meta=_PIXELS)
         sides = ((along, "l"), (across, "t"), (overlay[0], "b"), (overlay[1], "r"))

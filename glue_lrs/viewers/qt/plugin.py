@@ -1,21 +1,21 @@
-"""Entry point of glue's plugins for the Qt desktop."""
+"""Entry point for glue's plugin system, for the Qt desktop."""
 
 from __future__ import annotations
 
 __all__ = ["MENU_LABEL", "setup"]
 
-#: Entry of the Plugins menu.
+#: Label in glue's Plugins menu.
 MENU_LABEL = "MIRI LRS extraction"
-#: Name in glue of the colour map of residuals; glue offers registered maps only.
+#: Name in glue of the colour map for residuals, which must be registered to be selectable.
 DIVERGING = "Blue-Red"
 
 
 def setup() -> None:
-    """Register viewers, tools and menus; do nothing without glue-qt."""
+    """Register viewers, tools and menus; do nothing if glue-qt is not installed."""
     try:
         import glue_qt  # noqa: F401
         import qtpy.QtWidgets  # noqa: F401
-    except ImportError:  # includes the errors of qtpy
+    except ImportError:  # qtpy's own errors are ImportErrors as well
         return
 
     import matplotlib
@@ -34,7 +34,7 @@ def setup() -> None:
     if all(label != DIVERGING for label, _ in colormaps.members):
         colormaps.add(
             DIVERGING, matplotlib.colormaps["RdBu_r"]
-        )  # red is positive, as in the figures
+        )  # positive residuals are red, as in the figures
     if all(label != MENU_LABEL for label, _ in menubar_plugin.members):
         menubar_plugin.add(MENU_LABEL, open_from_menu)
     if "lrs" not in startup_action.members:

@@ -1,4 +1,4 @@
-"""The slit profile viewer: cross-dispersion profile at the crosshair, with editable regions."""
+"""The slit profile viewer: profile across the slit at the crosshair, with editable regions."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ __all__ = ["SlitProfileLayerArtist", "SlitProfileViewer"]
 
 
 class SlitProfileLayerArtist(MatplotlibLayerArtist):
-    """Artist of an image; the editor draws its profile."""
+    """Artist for the layer of an image; it draws nothing, because the editor draws the profile."""
 
     _layer_state_cls = MatplotlibLayerState
     is_computing = False
 
     def update(self) -> None:
-        """Do nothing: the editor follows the extraction."""
+        """Do nothing, because the editor follows the extraction itself."""
 
 
 class SlitProfileState(MatplotlibDataViewerState):
-    """The state of the viewer."""
+    """State of the viewer, whose limits are reset by the editor."""
 
-    #: Called to reset the limits.
+    #: Function that resets the limits; None without an extraction.
     home: Callable[[], None] | None = None
 
     def reset_limits(self) -> None:
-        """Reset the limits."""
+        """Reset the limits of the axes."""
         if self.home is not None:
             self.home()
 
 
 class SlitProfileOptions(QtWidgets.QWidget):
-    """The options of the viewer: the number of rows to average."""
+    """Options of the viewer: the number of rows to average."""
 
     def __init__(self, viewer_state: Any, session: Any) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class SlitProfileOptions(QtWidgets.QWidget):
 
 
 class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
-    """Flux across the slit, averaged over rows around the crosshair."""
+    """Viewer for the flux across the slit, averaged over rows around the crosshair."""
 
     LABEL = "LRS slit profile"
     _state_cls = SlitProfileState
@@ -79,11 +79,11 @@ class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
 
     @property
     def pointer_view(self) -> ProfileEditor | None:
-        """The editor."""
+        """Editor that draws the profile and the regions, or None."""
         return self.editor
 
     def attach(self, live: LiveExtraction) -> None:
-        """Draw the profile and the regions."""
+        """Draw the profile and the regions, and follow the extraction."""
         self.editor = ProfileEditor(self.axes, live)
         self.editor.on_hint = self.set_status
         self.enable_pointer()
@@ -98,7 +98,7 @@ class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
         self.follow("rows_averaged", self._show_rows)
 
     def _home(self) -> None:
-        """Show the illuminated columns, which in a full frame are those of the slit."""
+        """Set the limits to the illuminated columns, for example those of the slit."""
         if self.editor is not None and self.live is not None:
             self.editor.reset_limits()
             (left, right), _ = self.live.image.bounding_box
@@ -123,4 +123,4 @@ class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
             self.options.rows.setValue(number)
 
     def apply_roi(self, roi: Any, override_mode: Any = None) -> None:
-        """Do nothing: regions of interest make no subsets here."""
+        """Do nothing, because a region of interest in this viewer does not define a subset."""

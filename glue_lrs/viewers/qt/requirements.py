@@ -17,7 +17,7 @@ PLATFORM = "QT_QPA_PLATFORM"
 
 _EXTRA = "expected glue's desktop: pip install 'glue-lrs[qt]'"
 
-#: Debian packages of libraries that Qt needs and a minimal system lacks.
+#: Libraries that Qt needs but a minimal system lacks, and the Debian packages that contain them.
 _PACKAGES = {
     "libEGL.so.1": "libegl1",
     "libGL.so.1": "libgl1",
@@ -28,7 +28,7 @@ _PACKAGES = {
     "libxkbcommon.so.0": "libxkbcommon0",
 }
 
-#: Libraries that Qt's X11 plugin needs in addition: without them Qt aborts the process.
+#: Libraries that Qt's X11 plugin needs in addition. If any is missing, Qt aborts the process.
 _X11_PACKAGES = {
     "libxcb-cursor.so.0": "libxcb-cursor0",
     "libxcb-icccm.so.4": "libxcb-icccm4",
@@ -48,7 +48,7 @@ def require_qt() -> None:
     Raises
     ------
     LRSError
-        If either cannot; the message names the extra or the system package that is missing.
+        If either cannot be imported. The message names the missing extra or system package.
     """
     try:
         import_module("qtpy.QtWidgets")
@@ -61,12 +61,12 @@ def require_qt() -> None:
 
 
 def require_display() -> None:
-    """Check that there is a display and the libraries to use it: Qt would abort the process.
+    """Check that a display and the libraries for it exist, as Qt would abort the process without.
 
     Raises
     ------
     LRSError
-        If either is missing.
+        If the display or a library is missing.
     """
     if not sys.platform.startswith("linux") or os.environ.get(PLATFORM):
         return
@@ -84,7 +84,7 @@ def require_display() -> None:
 
 
 def loads(library: str) -> bool:
-    """Whether a shared library can be loaded."""
+    """Return whether a shared library can be loaded."""
     try:
         ctypes.CDLL(library)
     except OSError:
@@ -93,7 +93,7 @@ def loads(library: str) -> bool:
 
 
 def _binding_error() -> ImportError | None:
-    """The error of an installed binding that cannot be imported, which qtpy does not report."""
+    """Return the error from importing an installed Qt binding, which qtpy does not report."""
     for name in ("PyQt6", "PySide6"):
         if find_spec(name) is not None:
             try:

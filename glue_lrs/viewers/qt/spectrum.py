@@ -1,4 +1,4 @@
-"""The spectrum viewer: flux with errors, live if it is that of an extraction."""
+"""The spectrum viewer: flux with errors, updated live for the spectrum of an extraction."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["LRSSpectrumState", "LRSSpectrumViewer", "SpectrumLayerArtist"]
 
-#: Left, right, bottom and top margin in inches.
+#: Left, right, bottom and top margins in inches.
 _MARGINS = (0.7, 0.12, 0.42, 0.3)
 _LABEL_SIZE = 9
 
 
 class SpectrumLayerArtist(ProfileLayerArtist):
-    """A line with an error band, unless a live extraction draws the same data."""
+    """Line with an error band; both are hidden if a `SpectrumPlot` draws the same data."""
 
-    #: Required by glue-qt of profile artists; a spectrum is computed without a thread.
+    #: glue-qt requires this attribute; it is always False, because no thread is used.
     is_computing = False
 
     def __init__(
@@ -44,12 +44,12 @@ class SpectrumLayerArtist(ProfileLayerArtist):
     ) -> None:
         self.band: Any = None
         self.mpl_artists: list[Any] = []
-        #: Whether a `SpectrumPlot` draws this layer.
+        #: Whether a `SpectrumPlot` draws the data of this layer.
         self.drawn_elsewhere = False
         super().__init__(axes, viewer_state, layer_state=layer_state, layer=layer)
 
     def update(self) -> None:
-        """Redraw the layer, unless a `SpectrumPlot` draws it."""
+        """Redraw the layer, unless a `SpectrumPlot` draws its data."""
         if not self.drawn_elsewhere:
             super().update()
 
@@ -58,7 +58,7 @@ class SpectrumLayerArtist(ProfileLayerArtist):
             super()._update_profile(force=force, **kwargs)
 
     def set_drawn_elsewhere(self, on: bool) -> None:
-        """Set whether a `SpectrumPlot` draws this layer."""
+        """Set whether a `SpectrumPlot` draws the data of this layer."""
         self.drawn_elsewhere = on
         for artist in self.mpl_artists:
             artist.set_visible(not on and self.state.visible)
@@ -86,7 +86,7 @@ class SpectrumLayerArtist(ProfileLayerArtist):
         self._style_band()
 
     def _error(self) -> NDArray[np.float64] | None:
-        """Standard deviations of a 1-D layer in the unit shown; None without any."""
+        """Return the 1-sigma errors of a 1-D spectrum in the displayed unit, or None."""
         data = self.layer
         if isinstance(data, Subset) or not isinstance(data, Data) or data.ndim != 1:
             return None
@@ -117,13 +117,13 @@ class SpectrumLayerArtist(ProfileLayerArtist):
 
 
 class LRSSpectrumState(ProfileViewerState):
-    """The state of the viewer, whose limits may be those of a live spectrum."""
+    """State of the viewer, whose limits are reset by the plot of a live spectrum, if any."""
 
-    #: Called to reset the limits if they are not those of the layers.
+    #: Function that resets the limits; if None, they are reset to the limits of the layers.
     home: Callable[[], None] | None = None
 
     def reset_limits(self) -> None:
-        """Reset the limits."""
+        """Reset the limits of the axes."""
         if self.home is None:
             super().reset_limits()
         else:
@@ -131,7 +131,7 @@ class LRSSpectrumState(ProfileViewerState):
 
 
 class LRSSpectrumViewer(HasPointerView, ProfileViewer):
-    """Flux against wavelength, of live extractions and of other 1-D spectra."""
+    """Viewer for flux against wavelength, for live extractions and other 1-D spectra."""
 
     LABEL = "LRS spectrum"
     _state_cls = LRSSpectrumState
@@ -164,13 +164,13 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
 
     @property
     def pointer_view(self) -> SpectrumPlot | None:
-        """The plot of the live spectrum."""
+        """Plot of the live spectrum, or None."""
         return self.plot
 
     # --- layers ------------------------------------------------------------------------------
 
     def add_data(self, data: BaseData) -> bool:
-        """Add a spectrum, or the live spectrum of an LRS image."""
+        """Add a spectrum; for an LRS image, add the spectrum of its live extraction."""
         if is_lrs_image(data):
             try:
                 live = live_of(self.session, data, make=True)
@@ -193,7 +193,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         return added
 
     def _show_flux(self, layer: Any) -> None:
-        """Show the flux of a layer, if it has one, instead of its first component."""
+        """Show the flux of a layer, if there is one, instead of its first component."""
         data = getattr(layer, "data", layer)
         flux = data.find_component_id("flux")
         for state in self.state.layers:
@@ -205,7 +205,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
     # --- the extraction ----------------------------------------------------------------------
 
     def attach(self, live: LiveExtraction) -> None:
-        """Draw the live spectrum by a `SpectrumPlot`."""
+        """Draw the live spectrum with a `SpectrumPlot`."""
         for artist in self._live_artists(live):
             artist.set_drawn_elsewhere(True)
         self._make_plot(None)
@@ -217,7 +217,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         self._show_ratio()
 
     def detach(self) -> None:
-        """Draw the live spectrum as any other layer."""
+        """Remove the `SpectrumPlot`, so that the spectrum is drawn like any other layer."""
         assert self.live is not None
         self.state.home = None
         self.state.remove_callback("y_display_unit", self._unit_chosen)
@@ -238,7 +238,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         assert self.live is not None
         self.plot = SpectrumPlot(self.axes, self.live, ratio_axes=self.ratio_axes, unit=unit)
         self.enable_pointer()
-        self.plot.reset_limits()  # glue sets limits while the plot is made
+        self.plot.reset_limits()  # glue has changed the limits while the plot was made
         self._sync_unit()
 
     def _live_artists(self, live: LiveExtraction) -> list[SpectrumLayerArtist]:
@@ -255,7 +255,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
     # --- units -------------------------------------------------------------------------------
 
     def _sync_unit(self, *_: Any) -> None:
-        """Show other layers in the unit of the live spectrum."""
+        """Show the other layers in the unit of the live spectrum."""
         if self.plot is None or self._syncing:
             return
         unit = self.plot.unit.replace("µ", "u")
@@ -272,7 +272,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
             self._syncing = False
 
     def _unit_chosen(self, unit: str | None) -> None:
-        """Draw the live spectrum in the unit of the viewer's options."""
+        """Draw the live spectrum in the unit that was chosen in the options of the viewer."""
         if self.plot is None or self._syncing or not unit:
             return
         if unit == self.plot.unit.replace("µ", "u"):
@@ -286,7 +286,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
             self._syncing = False
 
     def _x_unit_chosen(self, unit: str | None) -> None:
-        """Reset the unit: a live spectrum is drawn in micron only."""
+        """Reset the unit of the x axis, because a live spectrum is always drawn in micron."""
         if self.plot is not None and unit not in (None, "", "um", "micron"):
             self.show_error("a live spectrum is shown in micron")
             self.state.x_display_unit = "um"
@@ -306,14 +306,14 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         self.redraw()
 
     def draw_legend(self, *args: Any) -> None:
-        """Draw glue's legend; for a live spectrum only if it is enabled."""
+        """Draw glue's legend; if there is a live spectrum, only if the user has enabled it."""
         if self.plot is None or self.state.legend.visible:
             super().draw_legend(*args)
 
     # --- axes --------------------------------------------------------------------------------
 
     def _show_ratio(self, *_: Any) -> None:
-        """Show the ratio below the spectrum if there is a comparison."""
+        """Show the ratio below the spectrum if there is a comparison, else hide it."""
         if self.live is None:
             return
         shown = self.live.comparison is not None
@@ -328,7 +328,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
             self.plot.reset_limits()
 
     def _place_axes(self, *_: Any) -> None:
-        """Place the axes, with margins in inches and a fifth of the height for the ratio."""
+        """Place the axes, with margins in inches and about a fifth of the height for the ratio."""
         left, right, bottom, top = _MARGINS
         width, height = self.figure.get_size_inches()
         lower = 0.0
@@ -343,12 +343,12 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         self.axes.resizer.on_resize(None)
 
     def fit_limits(self) -> None:
-        """Set the limits to the range of the spectra without outliers."""
+        """Set the y limits to the range of the spectra without outliers."""
         low, high = np.inf, -np.inf
         for layer in self.state.layers:
             try:
                 values = np.asarray(layer.profile[1], dtype=float)
-            except Exception:  # a layer that cannot be shown has no limits
+            except Exception:  # glue cannot display this layer, so it has no range
                 continue
             values = values[np.isfinite(values)]
             if values.size:

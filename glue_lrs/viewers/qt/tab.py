@@ -1,4 +1,4 @@
-"""A tab with image, spectrum, slit profile and panel."""
+"""A tab with an image, its spectrum, a slit profile and the extraction panel."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 
 __all__ = ["extract_layer", "lay_out", "open_from_menu", "open_startup", "open_tab"]
 
-#: Minimum and maximum width of the panel.
+#: Minimum and maximum width of the panel in pixels.
 _PANEL = (300, 350)
-#: Fraction of the remaining width for the image.
+#: Width of the image as a fraction of the width next to the panel.
 _IMAGE = 0.40
-#: Fraction of the height for the spectrum.
+#: Height of the spectrum as a fraction of the height of the tab.
 _SPECTRUM = 0.58
 
 
 def open_tab(app: Any, source: Any) -> LiveExtraction:
-    """Open a tab for an image, with its spectrum, its slit profile and a panel.
+    """Open a tab for an image, with its spectrum, its slit profile and the extraction panel.
 
     Parameters
     ----------
     app : GlueApplication or Session
-        The application, or its session.
+        glue's application, or its session.
     source : LiveExtraction, Data, SlitImage, str or path-like
-        The image; any argument of `open_extraction`.
+        Image to show, or any other argument that `open_extraction` accepts.
 
     Returns
     -------
     LiveExtraction
-        The extraction that is shown.
+        The live extraction that the tab shows.
 
     Raises
     ------
@@ -67,25 +67,25 @@ def open_tab(app: Any, source: Any) -> LiveExtraction:
     app.tab_bar.rename_tab(index, next(one for one in names if one not in taken))
     page = app.tab(index)
     lay_out(page)
-    if made[0] is not None:  # show the tools and options of the image
+    if made[0] is not None:  # activate the image, so that its tools and options are visible
         page.setActiveSubWindow(made[0]._mdi_wrapper)
     return live
 
 
 def _use_new_tab(app: Any) -> None:
-    """Open a new tab, unless the current one is empty."""
+    """Open a new tab, unless the current tab is empty."""
     page = app.current_tab
     if not hasattr(page, "addSubWindow") or page.subWindowList():
         app.new_tab()
 
 
 def lay_out(page: QtWidgets.QMdiArea) -> None:
-    """Lay out the viewers of a tab: image, spectrum over slit profile, panel.
+    """Arrange the viewers in a tab: image, spectrum above slit profile, panel, from left to right.
 
     Parameters
     ----------
     page : QMdiArea
-        The tab. It is laid out again when its size changes, until a user moves a window.
+        Tab to arrange. It is arranged again when its size changes, until a user moves a window.
     """
     keeper = page.findChild(_Layout)
     if keeper is None:
@@ -94,7 +94,7 @@ def lay_out(page: QtWidgets.QMdiArea) -> None:
 
 
 class _Layout(QtCore.QObject):
-    """Layout of the windows of a tab, applied on resizing until a user moves a window."""
+    """Arrangement of the windows in a tab, applied after resizing until a user moves a window."""
 
     def __init__(self, page: QtWidgets.QMdiArea) -> None:
         super().__init__(page)
@@ -112,15 +112,15 @@ class _Layout(QtCore.QObject):
             windows = self._page.subWindowList()
             if all(w.geometry() == self._placed.get(w) for w in windows if w in self._placed):
                 self.apply()
-        except RuntimeError:  # the tab is deleted
+        except RuntimeError:  # the tab has been deleted
             pass
 
     def apply(self) -> None:
-        """Place the windows."""
+        """Arrange the windows."""
         kinds: dict[type, Any] = {}
         for window in self._page.subWindowList():
             kinds.setdefault(type(window.widget()), window)
-        area = self._page.contentsRect()  # without scroll bars, which disappear
+        area = self._page.contentsRect()  # includes the space of scroll bars, which disappear
         width, height = area.width(), area.height()
         panel = min(max(width // 4, _PANEL[0]), _PANEL[1])
         if ExtractionPanel in kinds:
@@ -145,14 +145,14 @@ class _Layout(QtCore.QObject):
 
 
 def open_from_menu(session: Any, data_collection: Any) -> None:
-    """Plugins > MIRI LRS extraction: open tabs of the selected images, all images, or a file.
+    """Open tabs from the Plugins menu: for the selected images, all images, or a file.
 
     Parameters
     ----------
     session : Session
-        The session.
+        glue session with the application.
     data_collection : DataCollection
-        Its data.
+        Data collection of the session.
     """
     app = session.application
     images = [data for data in _selected(app) if is_lrs_image(data)]
@@ -167,13 +167,13 @@ def open_from_menu(session: Any, data_collection: Any) -> None:
 
 
 def open_startup(session: Any, data_collection: Any) -> None:
-    """``glue --startup=lrs``: open a tab for each LRS image."""
+    """Open a tab for each LRS image; called by ``glue --startup=lrs``."""
     for image in [data for data in data_collection if is_lrs_image(data)]:
         _open_or_warn(session.application, image)
 
 
 def extract_layer(data: Any, data_collection: Any) -> None:
-    """Context menu of a dataset > MIRI LRS extraction."""
+    """Open a tab for a dataset; called from the context menu of the dataset."""
     app = _application_of(data_collection)
     if app is None:
         return
@@ -191,20 +191,20 @@ def _open_or_warn(app: Any, image: Any) -> None:
 
 
 def _selected(app: Any) -> list[Any]:
-    """Datasets selected in glue's list."""
+    """Return the datasets that are selected in glue's list."""
     return [layer for layer in app._layer_widget.selected_layers() if hasattr(layer, "coords")]
 
 
 def _not_shown(app: Any, images: list[Any]) -> list[Any]:
-    """The images without a tab; all images if each has one."""
+    """Return the images that have no tab, or all images if each has a tab."""
     viewers = itertools.chain.from_iterable(app.viewers)
     shown = {id(v.live.data) for v in viewers if isinstance(v, LRSImageViewer) and v.live}
     return [image for image in images if id(image) not in shown] or images
 
 
 def _application_of(data_collection: Any) -> Any:
-    """The application that shows a collection, which glue does not pass to layer actions."""
-    # not by its class: importing `glue_qt.app` takes more than a second
+    """Return the application that shows a collection, which glue does not pass to layer actions."""
+    # The class is not compared, because importing it from `glue_qt.app` takes more than a second.
     for widget in QtWidgets.QApplication.topLevelWidgets():
         if getattr(widget, "data_collection", None) is data_collection:
             return widget

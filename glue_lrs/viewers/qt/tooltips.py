@@ -1,4 +1,4 @@
-"""Tool tips that the panel and the tools of the image share."""
+"""Tool tips that both the panel and the tools of the image viewer use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The window of glue: files in tabs, screenshots, closing."""
+"""The main window of glue: opening files in tabs, saving screenshots, and closing."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ __all__ = ["close", "fill", "make_application", "save_screenshot"]
 
 
 def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication:
-    """Make an application with files, or restore a session.
+    """Make an application and open files in it, or restore a session.
 
     Parameters
     ----------
     paths : sequence of str or path-like
-        Images and spectra, or one session (.glu).
+        Images and spectra, or a single session (.glu).
 
     Returns
     -------
     GlueApplication
-        The application, which is not shown yet.
+        The application; its window is not visible yet.
 
     Raises
     ------
     LRSError
-        If a file cannot be read, or there are other files with a session.
+        If a file cannot be read, or a session is combined with other files.
     """
     load_plugins(require_qt_plugins=False)
     sessions = [path for path in paths if str(path).endswith(".glu")]
@@ -61,15 +61,15 @@ def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication
 def fill(application: GlueApplication, paths: Sequence[str | os.PathLike[str]]) -> None:
     """Open files in an application.
 
-    Each image opens in a tab; spectra are compared with all images, or opened in viewers if there
-    are no images.
+    Each image opens in a tab of its own. Spectra are compared with all images; if there are no
+    images, they open in viewers.
 
     Parameters
     ----------
     application : GlueApplication
-        The application.
+        Application in which to open the files.
     paths : sequence of str or path-like
-        Images and spectra.
+        Images and spectra to open.
 
     Raises
     ------
@@ -98,11 +98,11 @@ def save_screenshot(
     Parameters
     ----------
     application : GlueApplication
-        The application.
+        Application whose window is drawn.
     target : Path
-        The file.
+        File to write.
     size : (int, int)
-        Width and height of the window.
+        Width and height of the window in pixels.
     overwrite : bool
         Whether to replace an existing file.
 
@@ -113,7 +113,7 @@ def save_screenshot(
     """
 
     def print_message(kind: Any, context: Any, text: str) -> None:
-        # offscreen there are no windows to raise
+        # this message of Qt is expected, because offscreen windows cannot be raised
         if not text.startswith("This plugin does not support"):
             print(text, file=sys.stderr)
 
@@ -130,14 +130,14 @@ def save_screenshot(
 
 
 def close(application: GlueApplication) -> None:
-    """Close the viewers, without which PySide6 aborts on exit, and the window.
+    """Close the window and all viewers; PySide6 would abort on exit if a viewer stayed open.
 
     Parameters
     ----------
     application : GlueApplication
-        The application, which may be closed already.
+        Application to close. It may be closed already.
     """
-    with suppress(RuntimeError):  # Qt has deleted a window that a user has closed
+    with suppress(RuntimeError):  # raised if the user has closed the window, as Qt then deletes it
         for tab in application.viewers:
             for viewer in tab:
                 viewer.close(warn=False)

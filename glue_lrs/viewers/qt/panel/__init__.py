@@ -1,1 +1,1 @@
-"""The extraction panel."""
+"""The extraction panel: settings and results of a live extraction."""

@@ -1,4 +1,4 @@
-"""Actions of the extraction panel, and the line that reports their outcome."""
+"""Actions of the extraction panel, and the line that reports errors and warnings."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ if TYPE_CHECKING:
 
 __all__ = ["PanelActions"]
 
-#: Milliseconds between a change and the refresh of the panel, so that labels do not slow a drag.
+#: Delay in milliseconds from a change to the refresh of the panel. Several changes during a drag
+#: thus cause a single refresh, which does not slow the drag.
 _DELAY = 30
 
 
 class PanelActions:
-    """Run methods of a live extraction for the groups of the panel, and report the outcome.
+    """Actions of the panel: methods of a live extraction, whose errors and warnings are reported.
 
     Parameters
     ----------
     live : LiveExtraction
-        The extraction.
+        Live extraction whose methods are called.
     message : QLabel
-        The line for errors and warnings.
+        Line that shows errors and warnings.
     refresh : callable
-        Called to refresh the panel.
+        Function that refreshes the panel.
     parent : QObject
-        Owner of the timer.
+        Owner of the timer that delays the refresh.
 
     Attributes
     ----------
     filling : bool
-        Whether widgets are being filled by the panel: their signals are then to be ignored.
+        Whether the panel is filling its widgets with values, so that their signals must be ignored.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class PanelActions:
 
     @contextmanager
     def filling_widgets(self) -> Iterator[None]:
-        """Ignore the signals of widgets while the panel fills them."""
+        """Ignore the signals from widgets while the panel fills them with values."""
         self.filling = True
         try:
             yield
@@ -80,14 +81,14 @@ class PanelActions:
         self._timer.stop()
 
     def report(self, text: str, *, error: bool = False) -> None:
-        """Show a message, an error in red."""
+        """Show a message, in red if it is an error."""
         self._message.setText(text)
         self._message.setToolTip(text)
         self._message.setStyleSheet(f"color: {'#b00020' if error else '#7a5200'}" if text else "")
         self._message.setVisible(bool(text))
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-        """Call a function and report its `LRSError` or its `LRSWarning`s.
+        """Call a function, and report an `LRSError` or any `LRSWarning` from it.
 
         Returns
         -------
@@ -99,7 +100,7 @@ class PanelActions:
                 warnings.simplefilter("always")
                 function(*args, **kwargs)
         except LRSError as error:
-            self.stop()  # a refresh would replace the message
+            self.stop()  # a scheduled refresh would replace the message
             self.report(panel_text(error), error=True)
             return False
         notes = [panel_text(one.message) for one in caught if issubclass(one.category, LRSWarning)]
@@ -109,11 +110,11 @@ class PanelActions:
         return True
 
     def run_slow(self, function: Callable[[], Any]) -> bool:
-        """Call a function as `run` does, with the cursor of a busy program."""
+        """Call a function as `run` does, while the cursor indicates a busy program."""
         with busy():
             return self.run(function)
 
     def write(self, function: Callable[..., Any], path: str) -> None:
-        """Write a file, replacing an existing one, and report its path; "" writes nothing."""
+        """Write a file, replacing an existing file, and report its path; do nothing if it is ""."""
         if path and self.run(function, path, overwrite=True):
             self.report("; ".join([f"wrote {path}", *self._notes]))

@@ -14,14 +14,14 @@ __all__ = ["FileDialogs"]
 
 
 class FileDialogs:
-    """Ask for files in the folder of an image.
+    """Dialogs in which the user chooses files; they open in the folder of the image.
 
     Parameters
     ----------
     parent : QWidget
-        Parent of the dialogs.
+        Parent widget of the dialogs.
     live : LiveExtraction
-        The extraction whose image proposes folder and names.
+        Live extraction whose image determines the folder and the proposed file names.
     """
 
     def __init__(self, parent: QtWidgets.QWidget, live: LiveExtraction) -> None:
@@ -42,39 +42,39 @@ class FileDialogs:
         return name
 
     def open_path(self, title: str, filters: str) -> str:
-        """Ask for a file to read.
+        """Let the user choose a file to read.
 
         Parameters
         ----------
         title : str
             Title of the dialog.
         filters : str
-            Filters of file names, as Qt takes them.
+            Filters for file names in Qt's format.
 
         Returns
         -------
         str
-            Path of the file; "" if the dialog was cancelled.
+            Path of the file, or "" if the dialog was cancelled.
         """
         path, _ = QtWidgets.QFileDialog.getOpenFileName(self._parent, title, self._folder, filters)
         return str(path)
 
     def save_path(self, title: str, ending: str, extensions: tuple[str, ...]) -> str:
-        """Ask for a file to write.
+        """Let the user choose a file to write.
 
         Parameters
         ----------
         title : str
             Title of the dialog.
         ending : str
-            End of the proposed name, which begins with that of the image.
+            End of the proposed file name, which begins with the name of the image.
         extensions : tuple of str
-            Valid extensions; the first is appended to a name without any of them.
+            Valid extensions. The first extension is appended to a name that has none of them.
 
         Returns
         -------
         str
-            Path of the file; "" if the dialog was cancelled.
+            Path of the file, or "" if the dialog was cancelled.
         """
         name = f"{self._stem}{ending}"
         while True:
@@ -86,7 +86,7 @@ class FileDialogs:
             )
             if not path or str(path).lower().endswith(extensions):
                 return str(path)
-            # The dialog has confirmed the replacement of the name as typed only.
+            # The dialog has confirmed a replacement only for the name without the extension.
             complete = Path(f"{path}{extensions[0]}")
             if not complete.exists() or self._confirm_replacement(complete):
                 return str(complete)

@@ -1,4 +1,4 @@
-"""Groups of the extraction panel."""
+"""Groups of widgets in the extraction panel."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ _MEASURE_HINT = "Measure position and width of the source, and the aperture of b
 
 
 class PanelGroup(QtWidgets.QGroupBox):
-    """A group of widgets that shows a part of a live extraction and changes it.
+    """Group of widgets that shows a part of a live extraction and changes it.
 
     Parameters
     ----------
     title : str
         Title of the group.
     actions : PanelActions
-        Runs the actions of its widgets.
+        Object that calls methods of the extraction for the widgets.
     """
 
     def __init__(self, title: str, actions: PanelActions) -> None:
@@ -77,7 +77,7 @@ class PanelGroup(QtWidgets.QGroupBox):
         wide: QtWidgets.QWidget | None = None,
         stretch: bool = False,
     ) -> None:
-        """Add widgets side by side; `wide`, or with `stretch` a blank, gets the free width."""
+        """Add a row of widgets; `wide`, or with `stretch` a blank, gets the free width."""
         row = QtWidgets.QHBoxLayout()
         for widget in widgets:
             row.addWidget(widget, int(widget is wide))
@@ -86,11 +86,11 @@ class PanelGroup(QtWidgets.QGroupBox):
         self.column.addLayout(row)
 
     def refresh(self) -> None:
-        """Show the state of the extraction."""
+        """Show the current state of the extraction."""
 
 
 class BackgroundGroup(PanelGroup):
-    """Fit of the background."""
+    """Settings for the fit of the background."""
 
     def __init__(self, actions: PanelActions) -> None:
         super().__init__("Background", actions)
@@ -114,7 +114,7 @@ class BackgroundGroup(PanelGroup):
         self.add_row(QtWidgets.QLabel("smoothing"), self.smoothing, stretch=True)
 
     def refresh(self) -> None:
-        """Show the fit of the background."""
+        """Show the settings of the background."""
         background = self.live.operator.background
         present = background is not None
         self.subtract.setEnabled(present)
@@ -147,7 +147,7 @@ class BackgroundGroup(PanelGroup):
 
 
 class PositionGroup(PanelGroup):
-    """Position of the aperture, the measured source, and the aperture correction."""
+    """Position of the aperture, measurement of the source, and aperture correction."""
 
     def __init__(self, actions: PanelActions, files: FileDialogs) -> None:
         super().__init__("Position and correction", actions)
@@ -195,7 +195,7 @@ class PositionGroup(PanelGroup):
         )
 
     def refresh(self) -> None:
-        """Show the offset, the source and the aperture correction."""
+        """Show the offset, the positions of the source and the aperture correction."""
         show_value(self.offset, self.live.operator.position_offset)
         self._show_expected_position()
         self._show_measurement()
@@ -208,7 +208,7 @@ class PositionGroup(PanelGroup):
         self.no_apcorr_button.setEnabled(correction is not None)
 
     def _show_expected_position(self) -> None:
-        """Show the position by the header, and the aperture relative to it."""
+        """Show the position of the source from the header, and the aperture relative to it."""
         found = self._expected
         apertures = [region for region in self.live.regions if region.kind == "aperture"]
         if not isinstance(found, SourcePosition) or not apertures:
@@ -216,13 +216,13 @@ class PositionGroup(PanelGroup):
             return
         at = self.live.rows[found.row], self.live.row_wavelength[found.row]
         lower, upper = (float(edge) for edge in apertures[0].at(*at))
-        offset = round((lower + upper) / 2.0 - found.column, 2) + 0.0  # no -0.00
+        offset = round((lower + upper) / 2.0 - found.column, 2) + 0.0  # changes -0.0 to 0.0
         self.source_label.setText(
             f"header: column {found.column:.2f}, aperture {offset:+.2f} from it"
         )
 
     def _show_measurement(self) -> None:
-        """Show the measurement in the row of the crosshair, if either has changed."""
+        """Show the measurement and the FWHM at the crosshair, if either has changed."""
         measured = self.live.measured
         wave = float(self.live.row_wavelength[cursor_row(self.live)])
         if self._shown_measurement == (measured, wave):
@@ -267,7 +267,7 @@ class PositionGroup(PanelGroup):
 
 
 class StackGroup(PanelGroup):
-    """The integration of a stack that is shown."""
+    """Selection of the integration of a stack that is shown."""
 
     def __init__(self, actions: PanelActions) -> None:
         count = actions.live.image.data.shape[0]
@@ -284,7 +284,7 @@ class StackGroup(PanelGroup):
         self.column.addWidget(self.median)
 
     def refresh(self) -> None:
-        """Show the integration."""
+        """Show the number of the integration."""
         number = self.live.integration
         for widget in (self.slider, self.integration):
             show_value(widget, (number or 0) + 1)
@@ -301,7 +301,7 @@ class StackGroup(PanelGroup):
 
 
 class StatisticsGroup(PanelGroup):
-    """Statistics of the spectrum in the selected range."""
+    """Statistics of the spectrum in the selected ranges of wavelength."""
 
     def __init__(self, actions: PanelActions) -> None:
         super().__init__("Numbers", actions)
@@ -354,7 +354,7 @@ class StatisticsGroup(PanelGroup):
 
 
 class ComparisonGroup(PanelGroup):
-    """The spectrum with which to compare."""
+    """Selection of a spectrum with which to compare the extraction."""
 
     def __init__(self, actions: PanelActions, files: FileDialogs) -> None:
         super().__init__("Compare with", actions)
@@ -369,7 +369,7 @@ class ComparisonGroup(PanelGroup):
         )
 
     def refresh(self) -> None:
-        """Show the name of the comparison."""
+        """Show the name of the spectrum with which the extraction is compared."""
         self.label.setText(self.live.comparison_label or "nothing")
         self.none_button.setEnabled(self.live.comparison is not None)
 
@@ -414,7 +414,7 @@ class OutputGroup(PanelGroup):
         self.actions.write(self.live.save_figure, path)
 
     def _copy_python(self) -> None:
-        """Copy a script that repeats the extraction to the clipboard."""
+        """Copy a script that reproduces the extraction to the clipboard."""
         try:
             text = self.live.python()
         except LRSError as error:
@@ -425,7 +425,7 @@ class OutputGroup(PanelGroup):
 
 
 def cursor_row(live: LiveExtraction) -> int:
-    """The row of the crosshair."""
+    """Return the row of the crosshair, rounded to a row of the image."""
     return min(max(round(live.cursor_row), 0), live.image.shape[0] - 1)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel"]
 
-#: Properties of the extraction whose changes refresh the panel.
+#: Properties of the live extraction whose changes cause a refresh of the panel.
 _FOLLOWED = (
     "operator", "extraction", "message", "integration", "rows_averaged", "cursor_row",
     "wavelength_ranges", "comparison", "comparison_label", "selected", "measured",
@@ -33,22 +33,22 @@ _FOLLOWED = (
 
 
 class Panel(QtWidgets.QWidget):
-    """Settings and results of a live extraction, in groups.
+    """Settings and results of a live extraction, in groups of widgets.
 
     Parameters
     ----------
     live : LiveExtraction
-        The extraction.
+        Live extraction to show and change.
     parent : QWidget, optional
-        The parent.
+        Parent widget.
 
     Attributes
     ----------
     regions, background, position, stack, statistics, comparison, output : PanelGroup
-        The groups; `stack` is None for a single image.
+        Groups of widgets. `stack` is None for a single image.
     message : QLabel
-        A line for errors and warnings. It is not a child of the panel, so that it can be placed
-        where it stays visible.
+        Line for errors and warnings. It is not a child of the panel, so that it can be put where it
+        stays visible when the panel is scrolled.
     """
 
     def __init__(self, live: LiveExtraction, parent: Any = None) -> None:
@@ -87,7 +87,7 @@ class Panel(QtWidgets.QWidget):
         return [group for group in groups if group is not None]
 
     def close_panel(self) -> None:
-        """Disconnect from the extraction."""
+        """Disconnect the panel from the extraction."""
         if self._closed:
             return
         self._closed = True
@@ -96,7 +96,7 @@ class Panel(QtWidgets.QWidget):
             self.live.remove_callback(name, self._actions.refresh_soon)
 
     def refresh(self) -> None:
-        """Show the state of the extraction."""
+        """Show the current state of the extraction."""
         if self._closed or self.live.closed:
             return
         with self._actions.filling_widgets():
@@ -109,5 +109,5 @@ class Panel(QtWidgets.QWidget):
         self._actions.refresh_soon()
 
     def report(self, text: str, *, error: bool = False) -> None:
-        """Show a message, an error in red."""
+        """Show a message, in red if it is an error."""
         self._actions.report(text, error=error)

@@ -1,4 +1,4 @@
-"""Group of the extraction panel for aperture and background regions."""
+"""Group in the extraction panel for the aperture and the background regions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RegionsGroup"]
 
-#: Minimum width in columns of a background region that is added.
+#: Minimum width in columns of a background region that is added with the button.
 _MIN_BACKGROUND = 2
 
 _LIMITS_HINT = (
@@ -30,7 +30,7 @@ _LIMITS_HINT = (
 
 
 class RegionsGroup(PanelGroup):
-    """Table of the regions, their edges as numbers, and buttons that change them."""
+    """Table of the regions, input fields for their edges, and buttons that change them."""
 
     def __init__(self, actions: PanelActions) -> None:
         super().__init__("Aperture and background regions", actions)
@@ -156,7 +156,7 @@ class RegionsGroup(PanelGroup):
         self.actions.refresh_soon()
 
     def _add_background(self) -> None:
-        """Add a region in the widest gap between the regions, a third as wide as the gap."""
+        """Add a background region to the widest gap between regions, a third as wide as the gap."""
         (left, right), _ = self.live.image.bounding_box
         left, right = math.ceil(left) - 0.5 + 1.0, math.floor(right) + 0.5 - 1.0
         taken = sorted(_edges_at_cursor(self.live, region) for region in self.live.regions)
@@ -173,7 +173,7 @@ class RegionsGroup(PanelGroup):
                 error=True,
             )
             return
-        # at the side of the gap away from the source
+        # put the region at the side of the gap that is farther from the source
         middle = (taken[0][0] + taken[0][1]) / 2.0 if taken else start
         lower = start + 1.0 if start + stop < 2 * middle else stop - 1.0 - width
         self.actions.run(self.live.add_region, "background", lower, lower + width)
@@ -202,7 +202,7 @@ class RegionsGroup(PanelGroup):
 
 
 def _edges_at_cursor(live: LiveExtraction, region: Region) -> tuple[float, float]:
-    """Edges of a region in the row of the crosshair, or the closest row with a wavelength."""
+    """Return the edges of a region in the row of the crosshair, or the closest row with edges."""
     row, wave = cursor_row(live), live.row_wavelength
     edges = region.at(live.rows[row], wave[row])
     if np.isnan(edges).any():
@@ -213,7 +213,7 @@ def _edges_at_cursor(live: LiveExtraction, region: Region) -> tuple[float, float
 
 
 def _reference_text(region: Region) -> str:
-    """A region as keys of an EXTRACT1D reference."""
+    """Format a region with the keywords of an EXTRACT1D reference file."""
     if region.kind == "aperture" and region.straight:
         return f"xstart {region.lower[0] + 0.5:.2f}\nxstop {region.upper[0] - 0.5:.2f}"
     key = "src_coeff" if region.kind == "aperture" else "bkg_coeff"

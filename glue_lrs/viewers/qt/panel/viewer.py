@@ -21,7 +21,7 @@ __all__ = ["ExtractionPanel"]
 
 
 class PanelLayerArtist(LayerArtist):
-    """Artist of the image whose extraction the panel shows."""
+    """Artist for the layer of the image whose extraction the panel shows; it draws nothing."""
 
     def update(self) -> None:
         """Do nothing."""
@@ -38,7 +38,7 @@ class PanelLayerArtist(LayerArtist):
 
 _ARROWS = ("left", "right", "up", "down")
 
-#: Matplotlib's names of the keys of the image editor.
+#: Names in Matplotlib of the keys that the image editor handles.
 _KEYS = {
     QtCore.Qt.Key_Left: "left",
     QtCore.Qt.Key_Right: "right",
@@ -51,7 +51,7 @@ _KEYS = {
 
 
 class ExtractionPanel(ShowsOneImage, DataViewer):
-    """The panel as a glue viewer, which sessions restore."""
+    """The extraction panel as a glue viewer, so that sessions restore it."""
 
     LABEL = "LRS extraction panel"
     _state_cls = ViewerState
@@ -68,7 +68,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         self.scroll.setWidgetResizable(True)
         self.scroll.setFrameShape(QtWidgets.QFrame.NoFrame)
         self.scroll.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarAlwaysOff)
-        self.scroll.setFocusPolicy(QtCore.Qt.NoFocus)  # arrow keys would scroll
+        self.scroll.setFocusPolicy(QtCore.Qt.NoFocus)  # arrow keys must not scroll the panel
         central = QtWidgets.QWidget()
         self._layout = QtWidgets.QVBoxLayout(central)
         self._layout.setContentsMargins(0, 0, 0, 0)
@@ -79,10 +79,10 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         self.resize(320, 700)
 
     def initialize_toolbar(self) -> None:
-        """Make no toolbar."""
+        """Do nothing, because the panel has no toolbar."""
 
     def show_error(self, text: str) -> None:
-        """Show an error message, in place of the panel if there is none."""
+        """Show an error message; if there is no panel, show it in place of the panel."""
         if self.panel is not None:
             self.panel.report(text, error=True)
             return
@@ -93,7 +93,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         self.scroll.setWidget(label)
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's
-        """Forward arrows, Delete and Escape to the image, unless a widget has handled them."""
+        """Pass arrow keys, Delete and Escape on to the image, unless a widget has handled them."""
         name = _KEYS.get(event.key())
         editor = self._region_editor() if name is not None else None
         if name is None or editor is None:
@@ -103,7 +103,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         editor.press_key(f"shift+{name}" if shift and name in _ARROWS else name)
 
     def _region_editor(self) -> RegionEditor | None:
-        """The first editor of the same extraction, in its tab that of the image."""
+        """Return the first region editor for the same extraction, normally that of the image."""
         for viewers in self.session.application.viewers:
             for viewer in viewers:
                 editor = getattr(viewer, "editor", None)
@@ -122,7 +122,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
             self.panel.refresh_soon()
 
     def attach(self, live: LiveExtraction) -> None:
-        """Show the panel."""
+        """Show the panel for an extraction."""
         self.panel = Panel(live)
         self.scroll.setWidget(self.panel)
         self._layout.addWidget(self.panel.message)

@@ -13,7 +13,7 @@ __all__ = ["ElidedLabel", "SmoothingBox", "number_box", "odd_length", "push_butt
 
 
 class ElidedLabel(QtWidgets.QLabel):
-    """A line that is shortened in its middle to fit; its tool tip is the full text."""
+    """Line of text that is shortened in its middle to fit; its tool tip is the full text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ElidedLabel(QtWidgets.QLabel):
         self._fit()
 
     def full_text(self) -> str:
-        """The full text."""
+        """Return the full text."""
         return self._full
 
     def resizeEvent(self, event: Any) -> None:  # noqa: N802
@@ -41,7 +41,7 @@ class ElidedLabel(QtWidgets.QLabel):
 
 
 class SmoothingBox(QtWidgets.QSpinBox):
-    """Spin box for smoothing_length: 0, or an odd number of at least 3."""
+    """Spin box for smoothing_length, whose values are 0 or an odd number of at least 3."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class SmoothingBox(QtWidgets.QSpinBox):
         self.setSuffix(" rows")
 
     def stepBy(self, steps: int) -> None:  # noqa: N802
-        """Step over 1 and even numbers."""
+        """Change the value by steps, skipping 1 and even numbers."""
         value = self.value()
         for _ in range(abs(steps)):
             up = steps > 0
@@ -60,12 +60,12 @@ class SmoothingBox(QtWidgets.QSpinBox):
 
 
 def odd_length(rows: int) -> int:
-    """The smallest valid smoothing_length of at least `rows`: 0, or odd and at least 3."""
+    """Return the smallest valid smoothing_length (0, or odd and at least 3) not below `rows`."""
     return 0 if rows == 0 else max(rows + (rows + 1) % 2, 3)
 
 
 def push_button(text: str, function: Callable[..., Any], tip: str = "") -> QtWidgets.QPushButton:
-    """A button that calls a function without arguments; a click leaves the focus unchanged."""
+    """Make a button that calls a function without arguments, and does not take the focus."""
     button = QtWidgets.QPushButton(text)
     button.setToolTip(tip)
     button.setFocusPolicy(QtCore.Qt.TabFocus)
@@ -74,7 +74,7 @@ def push_button(text: str, function: Callable[..., Any], tip: str = "") -> QtWid
 
 
 def number_box(low: float, high: float, step: float, digits: int) -> QtWidgets.QDoubleSpinBox:
-    """A spin box that emits a typed value once it is complete."""
+    """Make a spin box that reports a typed value only once the user has completed it."""
     spin = QtWidgets.QDoubleSpinBox()
     spin.setRange(low, high)
     spin.setSingleStep(step)
@@ -84,7 +84,7 @@ def number_box(low: float, high: float, step: float, digits: int) -> QtWidgets.Q
 
 
 def show_value(widget: Any, value: float) -> None:
-    """Show a value in a spin box or slider, unless a user is typing into it."""
+    """Show a value in a spin box or slider, unless the user is typing into it."""
     editing = getattr(widget, "lineEdit", None)
     if editing is not None and editing().isModified() and widget.hasFocus():
         return
