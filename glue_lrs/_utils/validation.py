@@ -117,7 +117,7 @@ def checked(check: Callable[[str, object], Any], key: str, value: object) -> Any
 
 
 def plain(value: Any) -> Any:
-    """Return a copy of a value that consists of JSON types.
+    """Return a copy of a value, converted to JSON types.
 
     Mappings become dicts, tuples and arrays become lists, and NumPy scalars become Python scalars.
     """

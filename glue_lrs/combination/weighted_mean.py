@@ -77,9 +77,9 @@ def weighted_mean(
 ) -> CombinedColumns:
     """Combine the inputs as in the default mode of `combine`.
 
-    `times` holds the weight of the spectra in each block (a time, or 1 for unit weights); it is not
-    used if `weights` is ``"inverse_variance"``. Findings that the user should know are appended to
-    `notes`.
+    `times` has one value per block (a spectrum or a stack of integrations): the weight of each of
+    its spectra, which is a time, or 1 for unit weights. It is not used if `weights` is
+    ``"inverse_variance"``. Notes for the user are appended to `notes`.
     """
     inverse = weights == "inverse_variance"
     filled = [block for block in blocks if block.usable.any()]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["advice"]
 
-#: Maximum overlap (pixels) of a background region and the aperture that is ignored as rounding.
+#: Overlap (pixels) of a background region with the aperture that is attributed to rounding errors.
 _OVERLAP_TOLERANCE = 0.01
 
 

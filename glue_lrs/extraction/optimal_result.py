@@ -229,9 +229,9 @@ def _columns(
     rows: NDArray[np.intp],
     scale: float,
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64]]:
-    """Return the columns for source `s`, shape (integration, row), and the total NPIXELS.
+    """Return the table columns of source `s`, and its NPIXELS if no pixel were lost.
 
-    The total includes lost pixels, shape (row,).
+    The columns have the shape (integration, row), NPIXELS without losses the shape (row,).
     """
     image, coefficients = cutout.image, raw["coefficients"]
     profile = fitter.profile_images[s]

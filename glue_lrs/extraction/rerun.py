@@ -116,7 +116,12 @@ def _same_file(
         raise LRSError(f"{what} cannot be read: {error.strerror or error}", subject=path) from None
     expected = None if record is None else record.get("sha256")
     if expected is None:
-        warn(LRSWarning(f"no checksum was recorded, {what} may be another one", subject=str(path)))
+        warn(
+            LRSWarning(
+                f"no checksum was recorded, {what} may differ from the original file",
+                subject=str(path),
+            )
+        )
     elif digest != expected:
         raise LRSError(
             f"{what} has SHA-256 {digest[:12]}..., expected {expected[:12]}... as when the "

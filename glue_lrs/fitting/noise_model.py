@@ -53,9 +53,8 @@ _CLIPPED_RESIDUAL = 4.0
 #: the wings of the brightest sources would have as much weight as the core.
 _WEIGHT_ERROR = 1e-4
 
-#: Values of the profile (fraction of the flux on a pixel) below which a pixel counts as dark (first
-#: value, or second value if there are too few dark pixels otherwise), and above which it counts as
-#: bright (third value).
+#: Thresholds on the profile (fraction of the flux on a pixel). A pixel is dark below the first
+#: value or, if that gives too few dark pixels, below the second. It is bright above the third.
 _DARK, _DARK_CROWDED, _BRIGHT = 0.002, 0.02, 0.05
 
 #: Median number of dark pixels per row below which `_DARK_CROWDED` is used (first value), and

@@ -231,7 +231,8 @@ def _score(number: Array, information: Array) -> float:
     Parameters
     ----------
     number : ndarray
-        Sum over columns of weight, profile and residual, shape (row,).
+        Numerator of the flux estimate in each row: the sum over columns of
+        weight * profile * residual, shape (row,).
     information : ndarray
         Inverse variance of the flux in each row, shape (row,).
     """

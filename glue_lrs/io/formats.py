@@ -78,17 +78,17 @@ def register() -> None:
 
 
 def identify_s2d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is an s2d, cal or calints file of MIRI LRS, without errors."""
+    """Return whether the source is an s2d, cal or calints file of MIRI LRS; never raise."""
     return claims(IMAGE_KINDS, origin, args)
 
 
 def identify_x1d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is an x1d or x1dints file of MIRI LRS, without errors."""
+    """Return whether the source is an x1d or x1dints file of MIRI LRS; never raise."""
     return claims(("x1d", "x1dints"), origin, args)
 
 
 def identify_c1d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is a c1d file of MIRI LRS, without errors."""
+    """Return whether the source is a c1d file of MIRI LRS; never raise."""
     return claims(("c1d",), origin, args)
 
 

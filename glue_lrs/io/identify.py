@@ -66,7 +66,7 @@ def identify_product(path: Source) -> str:
 
 
 def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterable[str]) -> bool:
-    """Return whether a file is one of several MIRI LRS products, without errors or warnings.
+    """Return whether a file is a MIRI LRS product of the given kinds; never raise or warn.
 
     Parameters
     ----------

@@ -231,7 +231,7 @@ def _all_zero(wavelength: NDArray[Any]) -> bool:
     Older pipeline versions write such a plane if the wavelengths are not known.
     """
     middle = wavelength[wavelength.shape[0] // 2]
-    if (middle > 0).any():  # nearly always, so that the other rows need not be read
+    if (middle > 0).any():  # nearly always true: the other rows need not be read
         return False
     finite = wavelength[np.isfinite(wavelength)]
     return finite.size > 0 and not finite.any()

@@ -174,7 +174,7 @@ def draw_plane(
 
 
 def wavelength_axis(ax: Axes, image: SlitImage) -> None:
-    """Add an axis on the right with whole wavelengths in micron, leaving out overlapping labels."""
+    """Add an axis on the right with ticks at whole microns, omitting overlapping labels."""
     displayed, _ = _displayed_part(image)
     bottom, top = displayed.start, displayed.stop - 1
     wave = _row_wavelength(image)

@@ -73,8 +73,8 @@ class EmpiricalProfile(SpatialProfile):
             if reached.size:
                 columns = slice(int(reached[0]), int(reached[-1]) + 1)
                 part = np.where(np.isnan(offset[:, columns]), 1e3, offset[:, columns])
-                # If pixels are one column apart, all pixels of a row have the same distance from
-                # the knot to their left, so that the splines are evaluated only once per row.
+                # Knots are one column apart. If the offsets are too, all pixels of a row are
+                # equally far from the knot to their left: one evaluation per row suffices.
                 if shared_edges(part):
                     knot = np.floor(part[:, :1])
                     _, heights = splines(part[:, :1] - knot, knots)

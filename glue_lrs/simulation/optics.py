@@ -149,7 +149,7 @@ class PSF:
         if len(self.wavelengths) != len(self.fwhm) or len(self.fwhm) < 2:
             raise SceneError(
                 f"fwhm has {len(self.fwhm)} values for {len(self.wavelengths)} wavelengths, "
-                "expected at least 2 and as many"
+                "expected the same number, at least 2"
             )
         if not (np.diff(self.wavelengths) > 0).all():
             raise SceneError("wavelengths of the FWHM do not ascend")

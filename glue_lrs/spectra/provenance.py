@@ -165,7 +165,7 @@ class Provenance(ProvenanceRecord):
 
     @property
     def messages(self) -> tuple[LRSWarning, ...]:
-        """Warnings that were issued. Warnings that were read from a file consist only of a text."""
+        """Warnings that were issued; of those read from a file only the text is known."""
         if self._stored is not None:
             return tuple(LRSWarning(text) for text in self["notes"] or ())
         return self._notes

@@ -31,8 +31,8 @@ __all__ = ["ProfileEditor", "ProfileGeometry"]
 #: point source of MIRI spreads over several columns.
 _MAX_PEAK = 5.0
 
-#: If such a peak is cut off, the room left for it above or below the other columns, relative to
-#: their range.
+#: Room left above or below the other columns where a one-column peak is cut off, as a multiple of
+#: the range of the other columns.
 _PEAK_ROOM = 1.0
 
 

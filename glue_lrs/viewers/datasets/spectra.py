@@ -247,8 +247,8 @@ def elements_of(data: Data, extraction: Extraction) -> tuple[NDArray[np.intp], N
     if base is None:
         if order.size != size:
             raise LRSError(
-                f"found {order.size} wavelengths, expected {size}; make a new "
-                "dataset, or one with an image",
+                f"found {order.size} wavelengths, expected {size}, as the dataset was made without "
+                "an image; make a new dataset",
                 subject=data.label,
             )
         return np.arange(size), order

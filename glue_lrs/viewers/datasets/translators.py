@@ -71,7 +71,7 @@ class SpectrumTranslator:
         return self._next(self.target).to_object(data_or_subset, **options)
 
     def _next(self, obj: Any) -> Any:
-        """Return the translator that glue would use for an object or a class without this class."""
+        """Return the translator of glue for `obj` if `SpectrumTranslator` were not registered."""
         for item in data_translator:
             if not isinstance(item.handler, SpectrumTranslator) and (
                 obj is item.target_cls

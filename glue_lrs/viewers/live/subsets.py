@@ -213,7 +213,7 @@ def _polygon_sides(
     """Return the leftmost and the rightmost point of a polygon in each row; NaN where none."""
     left, right = np.full(rows.size, np.inf), np.full(rows.size, -np.inf)
     for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
-        if y0 == y1:  # its end points are found with the adjacent sides
+        if y0 == y1:  # horizontal: the adjacent sides contribute its end points
             continue
         crossed = (rows >= min(y0, y1)) & (rows <= max(y0, y1))
         position = x0 + (rows[crossed] - y0) / (y1 - y0) * (x1 - x0)
