@@ -55,6 +55,11 @@ def rerun(
     LRSError
         If a file is missing or has changed, or if the image was not read from a file.
     """
+    if not isinstance(provenance, Mapping):
+        raise LRSError(
+            f"provenance is a {type(provenance).__name__}, expected that of a spectrum, such as "
+            "Extraction.read(path).provenance"
+        )
     recorded = provenance["input"]
     records: Mapping[str, Any] = provenance["references"] or {}
     if recorded is None and input is None:

@@ -178,3 +178,9 @@ def test_parameters_without_effect_warn(psf: Path) -> None:
     assert np.nanmax(np.abs(fitted.run(image).columns["BACKGROUND"])) > 0
     with pytest.warns(LRSWarning, match="is a constant that is fitted .*; bkg_order has no effect"):
         make(extraction_type="optimal", bkg_order=2)
+
+
+@pytest.mark.parametrize("given", ["a_x1d.fits", None])
+def test_only_a_provenance_is_repeated(given: str | None) -> None:
+    with pytest.raises(LRSError, match=r"provenance is a .*, expected that of a spectrum"):
+        rerun(given)  # type: ignore[arg-type]
