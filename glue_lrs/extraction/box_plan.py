@@ -50,7 +50,7 @@ MEMORY_FRACTION = 0.25
 
 #: Bytes that a run needs apart from arrays (first value), and bytes that a row needs apart from its
 #: pixels (second value).
-_OVERHEAD, _ROW_BYTES = 6_000, 20
+_OVERHEAD, _ROW_BYTES = 8_000, 20
 
 #: Minimum number of rows in a block. With fewer rows, the overhead of the function calls dominates.
 _MIN_ROWS = 64
