@@ -8,7 +8,6 @@ x1d, x1dints and c1d files as spectra.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,7 +20,7 @@ from glue.core.component_id import ComponentID
 from glue.core.data_factories import load_data
 from glue.core.data_factories.fits import fits_reader
 
-from glue_lrs.errors import LRSError, LRSWarning, WriteError
+from glue_lrs.errors import LRSError, LRSWarning, WriteError, warn
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.io.identify import IMAGE_KINDS, is_lrs_product
 from glue_lrs.io.spectra import read_spectra
@@ -113,11 +112,7 @@ def _with_fallback(
             plain: Data | list[Data] = fits_reader(filename)
         except Exception:
             raise error from None
-        warnings.warn(
-            f"{error}; it is opened as a plain FITS file, without extraction",
-            LRSWarning,
-            stacklevel=3,
-        )
+        warn(LRSWarning(f"{error}; it is opened as a plain FITS file, without extraction"))
         return plain
 
 
