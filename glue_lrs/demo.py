@@ -25,8 +25,6 @@ from glue_lrs.simulation.spectra import Source, Supernova
 from glue_lrs.simulation.truth import Simulated
 from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["EXAMPLES", "DemoResult", "Example", "Score", "run_demo"]
-
 #: Half width of the tapered aperture in pixels: constant term and slope of a linear function of the
 #: wavelength in micron, fitted to 1.5 FWHM in the LRS extraction notebook of STScI.
 TAPER = (2.445618715370405, 0.2579519802996102)

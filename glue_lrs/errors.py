@@ -17,26 +17,6 @@ from os import PathLike, fspath
 from types import EllipsisType
 from typing import Any, Self
 
-__all__ = [
-    "ApertureError",
-    "CorrectionError",
-    "Hint",
-    "LRSError",
-    "LRSWarning",
-    "LostPixelsWarning",
-    "Message",
-    "NoApertureCorrectionWarning",
-    "NoVariancesWarning",
-    "ProductError",
-    "ProfileError",
-    "ReferenceFileError",
-    "Setting",
-    "SourceError",
-    "WriteError",
-    "nearest",
-    "warn",
-]
-
 
 @dataclass(frozen=True)
 class Setting:

@@ -7,16 +7,6 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "DO_NOT_USE",
-    "EXPECTED_FWHM",
-    "FIXED_SLIT",
-    "FWHM",
-    "PIXEL_SCALE",
-    "SLITLESS",
-    "expected_fwhm",
-]
-
 #: Value of bit 0 in the DQ plane, which marks pixels that must not be used.
 DO_NOT_USE = 1
 

@@ -14,8 +14,6 @@ import sys
 import threading
 from typing import Any
 
-__all__ = ["EXIT_CODE", "arm", "leave"]
-
 #: Exit code of programs that SIGINT terminates, by the convention of shells (128 + 2).
 EXIT_CODE = 130
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from astropy.io import fits
 
-__all__ = ["LazyHeader"]
-
 _LOCK = threading.RLock()
 
 

@@ -13,8 +13,6 @@ from glue_lrs.errors import ReferenceFileError
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
 
-__all__ = ["trace_terms"]
-
 #: Maximum deviation of the polynomial from the trace in columns, far below the size of a pixel.
 _TOLERANCE = 0.01
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from astropy.io import registry
 
-__all__ = ["reader", "writer"]
-
 
 def reader(default_format: str, doc: str) -> Any:
     """Return a ``read`` classmethod with a default format.

@@ -12,18 +12,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
 
-__all__ = [
-    "masked_median",
-    "median",
-    "median_variance",
-    "nanmedian",
-    "row_level",
-    "running_mean",
-    "running_median",
-    "running_sum",
-    "smooth_flux",
-]
-
 #: Signal-to-noise ratio that `smooth_flux` tries to reach by averaging rows.
 _SMOOTH_SNR = 10.0
 

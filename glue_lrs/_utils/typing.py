@@ -7,8 +7,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Bools", "Floats", "Mask"]
-
 #: Type of arrays in double precision, with the synonym `Floats`.
 Array: TypeAlias = NDArray[np.float64]
 Floats: TypeAlias = Array

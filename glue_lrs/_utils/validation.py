@@ -10,21 +10,6 @@ import numpy as np
 
 from glue_lrs.errors import LRSError, ReferenceFileError, nearest
 
-__all__ = [
-    "check_bool",
-    "check_choice",
-    "check_flag",
-    "check_fraction",
-    "check_number",
-    "checked",
-    "excerpt",
-    "json_value",
-    "one_of",
-    "optional_bool",
-    "or_null",
-    "plain",
-]
-
 
 def check_number(key: str, value: object) -> float:
     """Return a finite number as float, or raise `ReferenceFileError` for any other value."""

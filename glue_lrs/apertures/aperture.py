@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.edges import BoxedLimits, Coefficients
     from glue_lrs.apertures.weights import Weights
 
-__all__ = ["Aperture"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Aperture:

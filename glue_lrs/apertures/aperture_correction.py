@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from glue_lrs._utils.registry import reader
 from glue_lrs.errors import CorrectionError
 
-__all__ = ["ApertureCorrection"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ApertureCorrection:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.edges import Coefficients
     from glue_lrs.apertures.weights import Weights
 
-__all__ = ["Background", "check_fit"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Background:

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from glue_lrs.apertures.weights import weighted_sum
 
-__all__ = ["MAX_CONDITION", "BackgroundFit", "fit_median", "fit_polynomial", "spread"]
-
 #: Ratio of the standard deviations of median and mean that the pipeline assumes.
 MEDIAN_FACTOR = 1.2
 

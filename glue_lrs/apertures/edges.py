@@ -12,19 +12,6 @@ from numpy.typing import NDArray
 from glue_lrs._utils.validation import check_number
 from glue_lrs.errors import ApertureError, ReferenceFileError
 
-__all__ = [
-    "ROUNDING",
-    "BoxedLimits",
-    "Coefficients",
-    "Limits",
-    "boxed_regions",
-    "check_coefficients",
-    "check_variable",
-    "is_constant",
-    "polynomial_regions",
-    "shift_coefficients",
-]
-
 #: Polynomial coefficients of each edge, constant term first. The edges are ordered lower, upper,
 #: lower, upper, ...
 Coefficients = tuple[tuple[float, ...], ...]

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.weights import Weights
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["Placement", "PlacementRule", "aperture_weights"]
-
 
 @dataclass(frozen=True)
 class Placement:

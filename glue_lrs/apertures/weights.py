@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.apertures.edges import BoxedLimits, Limits
 
-__all__ = ["Weights", "cut_rows", "limit_weights", "region_weights", "union", "weighted_sum"]
-
 #: Number of pixels whose weights are computed at a time, to limit the memory.
 _BLOCK_PIXELS = 1 << 11
 

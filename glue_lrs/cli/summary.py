@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from glue_lrs.combination.combination import Combination
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["format_summary", "signal_to_noise", "summarize", "summarize_file"]
-
 _PRODUCTS = {
     "s2d": "rectified spectral image",
     "cal": "spectral image on the detector's pixels",

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.spectra.provenance import CombinationProvenance
 
-__all__ = ["COLUMNS", "Combination", "CombineInput", "InputFile"]
-
 #: Names of the columns of a c1d table, in the order of the file.
 COLUMNS = (
     "WAVELENGTH",

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["WEIGHTS", "combine"]
-
 #: Accepted values of the parameter `weights`.
 WEIGHTS = ("exposure_time", "integration_time", "unit", "inverse_variance")
 

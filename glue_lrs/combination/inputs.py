@@ -27,16 +27,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.extraction.base import Extractor
 
-__all__ = [
-    "TIME_CARDS",
-    "Extract",
-    "InputBlock",
-    "check_compatible",
-    "exposure_times",
-    "input_blocks",
-    "zero_error_notes",
-]
-
 #: How to extract a spectrum from an image: an operator such as `Extract1D`, or a function that
 #: takes the image.
 Extract: TypeAlias = "Extractor | Callable[[SlitImage], Extraction]"

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.combination.inputs import InputBlock
 
-__all__ = ["grid_position", "pipeline_mean"]
-
 #: Columns of an x1d that are averaged.
 _AVERAGED = ("FLUX", "FLUX_ERROR", "SURF_BRIGHT", "SB_ERROR")
 

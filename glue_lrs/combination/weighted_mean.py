@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.combination.inputs import InputBlock
 
-__all__ = ["CombinedColumns", "weighted_mean"]
-
 #: Window length, in wavelength bins, of the running median of the variances.
 _VARIANCE_WINDOW = 31
 

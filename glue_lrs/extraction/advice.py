@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.image.source_position import SourcePosition
 
-__all__ = ["advice"]
-
 #: Overlap (pixels) of a background region with the aperture that is attributed to rounding errors.
 _OVERLAP_TOLERANCE = 0.01
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["CorrectedBoxExtractor"]
-
 #: A row is corrected only if its good pixels hold at least this fraction of the sum P^2 over all
 #: pixels, where P is the spatial profile.
 _MIN_POWER = 0.02

@@ -18,15 +18,6 @@ from glue_lrs.spectra.provenance import Provenance
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = [
-    "NO_PIXELS",
-    "Extractor",
-    "assemble_extraction",
-    "emit_notes",
-    "jansky_per_sum",
-    "no_variances",
-]
-
 #: A row counts as having no pixel if the sum of its aperture weights is at most this. It is the
 #: tolerance of `numpy.isclose`, which the pipeline uses for this purpose.
 NO_PIXELS = 1e-8

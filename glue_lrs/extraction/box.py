@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["BoxExtractor"]
-
 #: If no `max_lost` is given, rows that lost more than this aperture weight (pixels) are reported.
 #: Half a pixel at the peak of the trace holds a tenth of the flux.
 _REPORTED_LOSS = 0.5

@@ -20,22 +20,6 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.weights import Weights
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = [
-    "BACKGROUND_SUMS",
-    "BLOCK_PIXELS",
-    "FLUX_SUMS",
-    "FULL_ROW_RATIO",
-    "MEMORY_FRACTION",
-    "N_SUMS",
-    "PIXEL_SUM",
-    "BoxPlan",
-    "ColumnRuns",
-    "WeightedColumns",
-    "align_rows",
-    "block_steps",
-    "column_numbers",
-]
-
 #: Maximum number of pixels in a block. It is small enough for the processor's cache, and large
 #: enough for the overhead of the function calls to be negligible.
 BLOCK_PIXELS = 3 << 15

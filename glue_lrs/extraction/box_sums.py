@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.box_plan import BoxPlan, ColumnRuns, WeightedColumns
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["sum_box"]
-
 _VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 
 #: Columns in double precision: the number of pixels, and flux, surface brightness and background,

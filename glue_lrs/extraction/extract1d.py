@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from glue_lrs.reference.reference import Reference
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["Extract1D"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Extract1D:

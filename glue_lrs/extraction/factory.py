@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["extractor_for", "named_as_in_recipe", "optimal_for"]
-
 
 def extractor_for(recipe: Extract1D, image: SlitImage) -> Extractor:
     """Build the extractor that a recipe describes.

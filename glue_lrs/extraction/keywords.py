@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.placement import Placement
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["SpectrumKeywords", "integration_times", "position_record"]
-
 #: Time columns in x1dints files, and the columns in the INT_TIMES table from which they are copied.
 _TIMES = {
     "MJD-BEG": "int_start_MJD_UTC",

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.source_fit import SourceFit
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["OptimalExtractor"]
-
 #: Maximum distance (columns) between a fitted source and the requested position.
 _MAX_DISTANCE = 2.5
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from glue_lrs.profiles.base import SpatialProfile
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["OptimalResult", "assemble_result", "flux_ratios", "middle_row_value"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OptimalResult:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["check_profile_options", "unused_options"]
-
 
 def check_profile_options(recipe: Extract1D) -> None:
     """Check the parameters of a recipe that concern spatial profiles.

@@ -10,8 +10,6 @@ from glue_lrs.reference.schema import APERTURE_KEYS
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
 
-__all__ = ["recorded_parameters"]
-
 
 def recorded_parameters(recipe: Extract1D) -> dict[str, Any]:
     """Return all parameters of a recipe except the contents of FITS reference files.

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from glue_lrs.profiles.psf import PSFProfile
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["PipelineOptimalExtractor"]
-
 #: Dither patterns (PATTTYPE) in which subtracting the other nod leaves one negative trace.
 _NOD_PATTERNS = ("ALONG-SLIT-NOD", "2-POINT-NOD")
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.profiles.psf import PSFProfile
 
-__all__ = ["PSFLocation", "ProfileReader", "box_bounds", "fit_location", "normalise_rows"]
-
 
 @dataclass(frozen=True, eq=False)
 class PSFLocation:

@@ -19,8 +19,6 @@ from glue_lrs.reference.schema import IN_MEMORY
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["rerun"]
-
 
 def rerun(
     provenance: Mapping[str, Any],

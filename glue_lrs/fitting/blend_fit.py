@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.cutout import PixelPlanes
     from glue_lrs.fitting.source_fit import SourceFit
 
-__all__ = ["fit_blend"]
-
 #: Prior on the ratio of the width to the expected width, which is a polynomial in wavelength:
 #: standard deviation of the constant term. The other terms have half this standard deviation.
 _WIDTH_PRIOR = 0.1

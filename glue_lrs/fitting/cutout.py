@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     #: does not have.
     Variances: TypeAlias = list[Array | None]
 
-__all__ = ["Cutout", "MeanCutout", "PixelPlanes", "SlitCutout"]
-
 
 @dataclass(frozen=True, eq=False)
 class PixelPlanes:

@@ -25,20 +25,6 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.cutout import SlitCutout
     from glue_lrs.fitting.source_model import LinearFit, SourceModel
 
-__all__ = [
-    "LOOSE",
-    "TIGHT",
-    "SlitFit",
-    "SmoothParameters",
-    "correlation",
-    "possible_terms",
-    "refine_parameters",
-    "settle_parameters",
-    "shape_prior",
-    "trace_basis",
-    "typical_width",
-]
-
 #: Gaussian prior on the flux in each wing spline. The expected wings contain a fraction of the flux
 #: (first value) and are a Gaussian of this standard deviation in arcsec per micron (second value).
 #: The standard deviation of the prior on each spline is its expected flux times the third value,

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.options import FitOptions
     from glue_lrs.fitting.source_fit import SourceFit
 
-__all__ = ["BlendDiagnostics", "InitialSources", "initial_sources"]
-
 #: Detection: signal-to-noise ratio above which a peak is a source (first value), and fraction of
 #: the flux of the brightest peak below which a peak is ignored (second value).
 _FOUND, _FAINT = 5.0, 0.005

@@ -24,20 +24,6 @@ from glue_lrs.apertures.background_fit import MAX_CONDITION
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
 
-__all__ = [
-    "background_basis",
-    "fit_rows",
-    "gauss_newton",
-    "inverse_normal",
-    "invert_ridge",
-    "invert_symmetric",
-    "normal",
-    "parameter_errors",
-    "project_curvature",
-    "residuals",
-    "solve_row_sums",
-]
-
 #: Ridge that is added to the diagonal of a normal matrix, as a fraction of the largest diagonal
 #: entry. A source without a good pixel in a row gets a flux near 0 there, and the fluxes of the
 #: other sources can still be determined.

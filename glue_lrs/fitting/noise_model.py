@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.fitting.cutout import MeanCutout
 
-__all__ = ["ModelError", "model_variance", "nod_variance", "positive_variance"]
-
 #: Relative error of the model of a negative trace within `_NOD_CORE` columns of the trace (first
 #: value) and farther away (second value). It is large farther away because the slit may end there
 #: in the exposure of the other nod, so that the outer part of the trace is missing.

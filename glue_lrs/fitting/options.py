@@ -10,8 +10,6 @@ from glue_lrs.profiles.empirical import REACH
 if TYPE_CHECKING:
     from glue_lrs.profiles.base import SpatialProfile
 
-__all__ = ["FitOptions"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:

@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.fitting.cutout import PixelPlanes
 
-__all__ = [
-    "MAX_LEVERAGE",
-    "NO_PIXELS",
-    "PixelIndex",
-    "reject_outliers",
-    "reject_rows",
-    "reject_spikes",
-]
-
 #: Index of selected pixels: an array of row numbers and an array of column numbers.
 PixelIndex = tuple[NDArray[np.intp], NDArray[np.intp]]
 

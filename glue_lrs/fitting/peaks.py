@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
     from glue_lrs.fitting.cutout import PixelPlanes
 
-__all__ = ["Peak", "find_peaks"]
-
 #: Half width of the matched filter in columns, at least 3 standard deviations of the profile.
 _KERNEL = 6
 

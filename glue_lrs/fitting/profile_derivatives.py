@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
     from glue_lrs.profiles.base import SpatialProfile
 
-__all__ = ["MIN_FACTOR", "ProfileImage", "widen"]
-
 #: Smallest ratio of the width of a Gaussian to the expected width. Gauss-Newton steps cannot make
 #: the width smaller.
 MIN_FACTOR = 0.3

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.cutout import PixelPlanes
     from glue_lrs.profiles.base import SpatialProfile
 
-__all__ = ["fit_profile", "fit_traces", "refine_positions"]
-
 #: Distance in columns from the traces up to which pixels are fitted. It includes the profile and a
 #: strip of background.
 _MARGIN = 9.0

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.outliers import PixelIndex
     from glue_lrs.fitting.source_fit import SourceFit
 
-__all__ = ["SHIFT_LIMIT", "RowFitter"]
-
 #: Largest shift of an integration in columns, up to which the second-order Taylor expansion of the
 #: profile is valid.
 SHIFT_LIMIT = 0.5

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
     from glue_lrs.profiles.base import SpatialProfile
 
-__all__ = ["SourceFit"]
-
 
 @dataclass(frozen=True, eq=False)
 class SourceFit:

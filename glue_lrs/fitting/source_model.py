@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
     from glue_lrs.fitting.cutout import SlitCutout
 
-__all__ = ["OUTLIER", "LinearFit", "SourceGeometry", "SourceModel", "profile_images"]
-
 #: Outlier rejection: number of standard deviations from the model above which a pixel is rejected.
 OUTLIER = 5.0
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.cutout import SlitCutout
     from glue_lrs.fitting.source_model import LinearFit, SourceModel
 
-__all__ = ["NEAR", "search_residuals"]
-
 #: Detection: significance in standard deviations above which a source is added.
 _FOUND = 5.0
 

@@ -21,19 +21,6 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.cutout import PixelPlanes
     from glue_lrs.fitting.source_fit import SourceFit
 
-__all__ = [
-    "CLIP",
-    "MODEL_ERROR_FLOORS",
-    "UNCONVERGED_ERROR",
-    "correct_profile",
-    "mirrored",
-    "near_sources",
-    "peak_light",
-    "spline_pairs",
-    "spline_prior",
-    "spline_terms",
-]
-
 #: Number of standard deviations above which pixels are rejected during the fit of a profile.
 CLIP = 5.0
 

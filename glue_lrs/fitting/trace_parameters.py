@@ -14,15 +14,6 @@ import numpy as np
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
 
-__all__ = [
-    "TRACE_PRIOR",
-    "is_significant",
-    "position_derivatives",
-    "position_matrix",
-    "trace_order_for",
-    "width_order_for",
-]
-
 #: Standard deviation in columns of the prior on the coefficients of the trace polynomial in blends.
 #: It is small because the flux of a neighbour may look like a bend of the trace, so that the curve
 #: of the WCS must be preferred.

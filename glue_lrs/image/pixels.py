@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = [
-    "PLANES",
-    "good_pixels",
-    "lost_mask",
-    "lost_pixels",
-    "read_pixels",
-    "unweighted_mask",
-]
-
 #: Names of the variance attributes in `SlitImage` (Poisson noise, read noise, flat field).
 PLANES = ("var_poisson", "var_rnoise", "var_flat")
 

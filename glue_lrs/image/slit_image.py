@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from gwcs.wcs import WCS
     from specutils import Spectrum
 
-__all__ = ["SlitImage", "load_wcs"]
-
 _PLANES = ("err", "var_poisson", "var_rnoise", "var_flat", "dq")
 
 

@@ -20,8 +20,6 @@ from glue_lrs.instrument import FIXED_SLIT
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["SourcePosition", "expected_position", "header_column", "nod_column", "source_position"]
-
 
 def source_position(image: SlitImage) -> SourcePosition | None:
     """Return the expected position of the source from header and WCS.

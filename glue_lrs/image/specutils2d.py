@@ -25,8 +25,6 @@ from glue_lrs.spectra.to_specutils import Meta
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["image_to_spectrum", "spectrum_changes"]
-
 
 def image_to_spectrum(image: SlitImage) -> Spectrum:
     """Convert an image to a two-dimensional specutils spectrum.

@@ -15,8 +15,6 @@ from glue_lrs.instrument import DO_NOT_USE
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["BLOCK_PIXELS", "integration_planes", "median_planes"]
-
 #: Names of the variances whose errors are independent between integrations.
 _RANDOM = ("var_poisson", "var_rnoise")
 

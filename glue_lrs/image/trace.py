@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["expected_trace", "sky_trace", "sky_trace_curve", "slit_centre_trace"]
-
 
 def expected_trace(image: SlitImage) -> Array:
     """Return the expected column of the source in every row.

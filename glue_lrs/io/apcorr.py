@@ -14,8 +14,6 @@ from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.files import Source, atomic_write, opened
 from glue_lrs.io.headers import check_reference, reference_header
 
-__all__ = ["read_apcorr", "write_apcorr"]
-
 #: Required columns of the table.
 _COLUMNS = ("subarray", "wavelength", "nelem_wl", "size", "nelem_size", "apcorr")
 #: Table columns that identify APCORR files of other instruments or modes, and their names in

@@ -17,8 +17,6 @@ from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree, stored_prove
 from glue_lrs.io.x1d_writer import spectral_wcs
 from glue_lrs.spectra.provenance import CombinationProvenance
 
-__all__ = ["read_c1d", "write_c1d"]
-
 #: Name of the extension with the combined spectrum (first value), and of the extension with the
 #: mask of clipped values, which only this package writes (second value).
 EXTENSION, CLIPPED = "COMBINE1D", "CLIPPED"

@@ -21,8 +21,6 @@ from glue_lrs.errors import LRSError, ProductError
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.files import one_line, open_fits
 
-__all__ = ["REFERENCES", "best_references"]
-
 #: Types of reference files that an extraction uses.
 REFERENCES = ("extract1d", "apcorr", "psf")
 

@@ -22,19 +22,6 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import Hint, LRSError, ProductError, WriteError
 
-__all__ = [
-    "Source",
-    "asdf_bytes",
-    "asdf_hdu",
-    "atomic_write",
-    "load_asdf",
-    "native",
-    "one_line",
-    "open_fits",
-    "opened",
-    "parse_asdf",
-]
-
 _COLUMN = "ASDF_METADATA"
 
 #: A FITS file, given as a path, an open binary file, or an HDU list.

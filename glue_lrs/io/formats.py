@@ -38,8 +38,6 @@ from glue_lrs.spectra.to_specutils import to_spectrum
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
 
-__all__ = ["identify_c1d", "identify_s2d", "identify_x1d", "register"]
-
 #: Priority of the readers. It must be higher than 10, the priority of specutils' JWST readers.
 _PRIORITY = 20
 

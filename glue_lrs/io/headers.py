@@ -10,21 +10,6 @@ from astropy.io import fits
 
 from glue_lrs.errors import LRSError, ProductError
 
-__all__ = [
-    "BUNIT",
-    "STRUCTURE",
-    "check_exp_type",
-    "check_reference",
-    "current_date",
-    "header_integer",
-    "header_number",
-    "header_text",
-    "header_value",
-    "reference_header",
-    "set_card",
-    "without_structure",
-]
-
 #: BUNIT of images with (True) and without (False) photometric calibration.
 BUNIT = {True: "MJy/sr", False: "DN/s"}
 

@@ -17,17 +17,6 @@ from glue_lrs.io.headers import header_value
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
 
-__all__ = [
-    "IMAGE_KINDS",
-    "SPECTRUM_KINDS",
-    "HDULookup",
-    "claims",
-    "hdu_by_name",
-    "identify_kind",
-    "identify_product",
-    "is_lrs_product",
-]
-
 #: Products that hold spectral images.
 IMAGE_KINDS = ("s2d", "cal", "calints")
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from glue_lrs.io.files import Source
     from glue_lrs.io.identify import HDULookup
 
-__all__ = ["read_image"]
-
 _SOURCE_TYPES = ("POINT", "EXTENDED", "UNKNOWN")
 
 #: Limits of plausible wavelengths in micron (LRS covers 3 to 15 micron).

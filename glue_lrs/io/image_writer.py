@@ -17,8 +17,6 @@ from glue_lrs.io.headers import BUNIT, current_date, header_value
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["times_hdu", "write_image"]
-
 #: Number of rows and columns of the full detector.
 _FULL_FRAME = (1024, 1032)
 

@@ -16,8 +16,6 @@ from astropy.io import fits
 from glue_lrs.errors import ProductError
 from glue_lrs.io.files import asdf_bytes, one_line
 
-__all__ = ["PROVENANCE_KEY", "StoredProvenance", "provenance_tree", "stored_provenance"]
-
 #: Key of the provenance in the ASDF tree.
 PROVENANCE_KEY = "glue_lrs"
 

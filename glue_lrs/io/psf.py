@@ -15,8 +15,6 @@ from glue_lrs.io.files import atomic_write, open_fits
 from glue_lrs.io.headers import check_reference, header_value, reference_header
 from glue_lrs.profiles.psf import PSFProfile
 
-__all__ = ["read_psf", "write_psf"]
-
 #: Values of APERTURE with which a profile applies to every slit.
 _ANY = ("NONE", "ANY", "")
 

@@ -12,8 +12,6 @@ from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError, warn
 from glue_lrs.io.files import atomic_write
 from glue_lrs.reference.reference import Reference
 
-__all__ = ["format_reference", "read_reference", "write_reference"]
-
 
 def read_reference(path: str | PathLike[str]) -> Reference:
     """Read an EXTRACT1D reference file.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from glue_lrs.combination.combination import Combination
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["combine_files", "is_spectrum", "read_combined", "read_inputs", "read_spectra"]
-
 
 def is_spectrum(path: str) -> bool:
     """Return whether a MIRI LRS file is an x1d, x1dints or c1d rather than an image."""

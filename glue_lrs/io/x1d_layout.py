@@ -4,17 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = [
-    "CARD_COMMENTS",
-    "CRDS_NAME",
-    "EXTENSION",
-    "INT_TIMES",
-    "REFERENCE_CARDS",
-    "TIMES_AFTER",
-    "TIMES_BEFORE",
-    "TIME_COLUMNS",
-]
-
 #: Name of the extension that holds a spectrum.
 EXTENSION = "EXTRACT1D"
 

@@ -24,8 +24,6 @@ from glue_lrs.spectra.provenance import Provenance
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
 
-__all__ = ["read_single", "read_x1d"]
-
 #: Names that columns had before pipeline version 1.3, and their current names.
 _OLD_NAMES = {"ERROR": "FLUX_ERROR", "BERROR": "BKGD_ERROR"}
 

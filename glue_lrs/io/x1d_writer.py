@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.spectra.provenance import Provenance
 
-__all__ = ["spectral_wcs", "write_x1d"]
-
 
 def write_x1d(
     extraction: Extraction,

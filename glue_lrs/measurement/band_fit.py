@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.engine import SlitFit
     from glue_lrs.fitting.source_model import SourceModel
 
-__all__ = ["BandFit", "assign_bands"]
-
 #: Minimum of the squared signal-to-noise ratio of the target in a band, so that faint sources have
 #: fewer bands.
 _MIN_POWER = 150.0

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from glue_lrs.measurement.measurement import DetectedSource, Measurement
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["BANDS", "CurveOfGrowth", "curve_of_growth", "measure_with_growth", "region_notes"]
-
 #: Default wavelength bands in micron.
 BANDS = ((4.5, 6.0), (6.0, 8.0), (8.0, 10.0), (10.0, 12.0), (12.0, 14.0))
 

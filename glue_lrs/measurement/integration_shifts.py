@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.source_model import LinearFit, SourceModel
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["background_model", "integration_shifts"]
-
 #: Maximum number of pixels that are read at once.
 _BLOCK_PIXELS = 1 << 20
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.fitting.engine import SlitFit
 
-__all__ = ["aperture_at_source", "measure"]
-
 #: Minimum flux of a target in a blend, as a fraction of the flux of the brightest source in the
 #: blend (first value). A note is added if the target has less than the second value times the flux
 #: of the brightest source on the slit.

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
     from glue_lrs.image.source_position import SourcePosition
 
-__all__ = ["DetectedSource", "Measurement"]
-
 #: Minimum total width of the background regions in columns. Narrower regions are extended towards
 #: the sources.
 _MIN_BACKGROUND = 6.0

@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
     from glue_lrs.measurement.measurement import DetectedSource, Measurement
 
-__all__ = [
-    "band_table",
-    "growth_dict",
-    "growth_report",
-    "growth_table",
-    "measurement_dict",
-    "measurement_report",
-    "plain",
-    "plus_minus",
-    "source_table",
-]
-
 
 def plus_minus(value: float, error: float) -> str:
     """Format a value and its error, rounded to two significant digits of the error."""

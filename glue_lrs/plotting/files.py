@@ -12,8 +12,6 @@ from glue_lrs.io.files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["save"]
-
 
 def save(
     figure: Figure, path: str | PathLike[str], *, overwrite: bool = False, dpi: float = 120

@@ -49,15 +49,6 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = [
-    "draw_plane",
-    "plot_cut",
-    "plot_image",
-    "plot_width",
-    "representative_rows",
-    "wavelength_axis",
-]
-
 _CUT_LINE: dict[str, Any] = {"color": ORANGE, "lw": 0.8, "ls": (0, (6, 3))}
 
 

@@ -36,15 +36,6 @@ if TYPE_CHECKING:
     from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
     from glue_lrs.measurement.measurement import Measurement
 
-__all__ = [
-    "plot_fwhm",
-    "plot_growth",
-    "plot_integrations",
-    "plot_measurement",
-    "plot_profile",
-    "plot_trace",
-]
-
 #: Minimum S/N of a band for its curve of growth to be drawn; other bands show only noise.
 _MIN_SNR = 10.0
 

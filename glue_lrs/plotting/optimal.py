@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.extraction.optimal_result import OptimalResult
 
-__all__ = ["plot_model_profile", "plot_optimal", "plot_residual"]
-
 #: Largest residual, in standard deviations, on the colour scale.
 _SIGMAS = 5.0
 #: Wavelengths in micron at which the profile is drawn, and the colours of the curves.

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["plot_product"]
-
 
 def plot_product(
     image: SlitImage,

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["column_and_error", "flux_scale", "plot_comparison", "plot_extraction", "plot_stack"]
-
-
 # --- one spectrum ------------------------------------------------------------------------------
 
 

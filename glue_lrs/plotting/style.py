@@ -13,30 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = [
-    "APERTURE_STYLE",
-    "BACKGROUND_STYLE",
-    "BAD_PIXEL_STYLE",
-    "BLACK",
-    "BLUE",
-    "BOX_STYLE",
-    "COLUMN_LABELS",
-    "GREEN",
-    "NO_DATA",
-    "ORANGE",
-    "PURPLE",
-    "SERIES",
-    "SOURCE_STYLES",
-    "VERMILION",
-    "asinh_ticks",
-    "axes_or_new",
-    "figure_or_new",
-    "legend_above",
-    "legend_below",
-    "plain_text",
-    "unit_label",
-]
-
 # Colours from the palette by Okabe and Ito (2008), which can be distinguished with all types of
 # colour vision.
 ORANGE, SKY, GREEN = "#E69F00", "#56B4E9", "#009E73"

@@ -10,8 +10,6 @@ import numpy as np
 
 from glue_lrs._utils.typing import Array
 
-__all__ = ["Light", "SpatialProfile", "unit"]
-
 #: Type of a profile at given wavelengths: a function that takes offsets and returns fractions of
 #: the flux, both of shape (row, column).
 Light = Callable[[Array], Array]

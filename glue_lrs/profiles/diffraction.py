@@ -23,23 +23,6 @@ from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
 
-__all__ = [
-    "KNOT",
-    "SHAPES",
-    "WIDTH_KNOTS",
-    "WING_TERMS",
-    "DiffractionProfile",
-    "core_integral",
-    "expected_core",
-    "kurtosis_factor",
-    "normal_density",
-    "profile_fwhm",
-    "read_wing",
-    "width_basis",
-    "wing_grid_position",
-    "wing_integral",
-]
-
 #: Number of cubic B-splines in the wings (first value), and distance between their knots in arcsec
 #: per micron (second value). The outermost spline is centred at 0.1 arcsec per micron, which is
 #: 1 arcsec at 10 micron.

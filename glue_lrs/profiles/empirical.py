@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from glue_lrs.profiles.base import Light
     from glue_lrs.profiles.gaussian import GaussianProfile
 
-__all__ = ["REACH", "EmpiricalProfile", "splines"]
-
 #: Distance in columns from the source beyond which an empirical profile is 0.
 REACH = 14
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
     from glue_lrs.profiles.base import Light
 
-__all__ = ["GaussianProfile", "gaussian", "shared_edges"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianProfile(SpatialProfile):

@@ -16,8 +16,6 @@ from glue_lrs.profiles.base import SpatialProfile
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
 
-__all__ = ["PSFProfile", "read_rows"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PSFProfile(SpatialProfile):

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.placement import PlacementRule
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["export_reference"]
-
 
 def export_reference(
     aperture: Aperture,

@@ -32,8 +32,6 @@ from glue_lrs.reference.schema import (
     extraction_mode,
 )
 
-__all__ = ["arguments_from_parameters", "arguments_from_reference"]
-
 #: Step parameters that `Extract1D` has as well. The other step parameters are about the background
 #: and become part of its `Background`.
 _RECIPE_STEP_PARAMETERS = (

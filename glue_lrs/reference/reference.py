@@ -33,8 +33,6 @@ from glue_lrs.reference.schema import (
     unknown_key,
 )
 
-__all__ = ["Reference", "ReferenceIssue", "remarks"]
-
 Level = Literal["error", "warning", "note"]
 
 

@@ -20,26 +20,6 @@ from glue_lrs.apertures.edges import check_coefficients, check_variable
 from glue_lrs.errors import ReferenceFileError, nearest
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 
-__all__ = [
-    "ANY",
-    "APERTURE_KEYS",
-    "BAD_PIXELS",
-    "BUILT_IN",
-    "DEFAULT",
-    "EXTRACTION_TYPES",
-    "IN_MEMORY",
-    "KEYS",
-    "OPTIMAL_MODES",
-    "OPTIONS",
-    "STEP",
-    "aperture_of",
-    "background_of",
-    "check_entry",
-    "check_independent_var",
-    "extraction_mode",
-    "unknown_key",
-]
-
 #: Name of the built-in reference, for messages and the provenance.
 BUILT_IN = "<built-in>"
 

@@ -9,8 +9,6 @@ from glue_lrs.errors import ReferenceFileError
 from glue_lrs.reference.reference import Reference
 from glue_lrs.reference.schema import check_entry
 
-__all__ = ["reference_errors"]
-
 #: Groups of keys that must be validated together because their values may be inconsistent.
 _GROUPS = (("xstart", "xstop", "src_coeff"), ("ystart", "ystop"))
 

@@ -14,8 +14,6 @@ from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.simulation.optics import JY_PER_PIXEL, PIXEL_SCALE, PSF
 from glue_lrs.simulation.truth import Truth
 
-__all__ = ["LinearBound", "TrueProfile", "best_box_error"]
-
 
 class TrueProfile(SpatialProfile):
     """Spatial profile of a simulated source.

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from glue_lrs.simulation.geometry import Geometry
     from glue_lrs.simulation.spectra import Spectral
 
-__all__ = ["OUTSIDE_SLIT", "Detector"]
-
 _DO_NOT_USE = 1
 _NON_SCIENCE = 512
 

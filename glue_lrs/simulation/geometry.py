@@ -21,17 +21,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.simulation.optics import Dispersion
 
-__all__ = [
-    "DETECTOR",
-    "DETECTOR_CUT",
-    "SLIT_COLUMNS",
-    "Geometry",
-    "Pointing",
-    "cut_to_box",
-    "embed_in_detector",
-    "slitless",
-]
-
 _Number = TypeVar("_Number", np.float32, np.float64, np.uint32)
 
 _ARCSEC_PER_DEGREE = 3600.0

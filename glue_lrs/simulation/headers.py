@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from glue_lrs.simulation.products import Product
     from glue_lrs.simulation.scene import Scene
 
-__all__ = ["integration_times", "primary_header", "science_header"]
-
 #: Start of the simulated exposures as a Modified Julian Date.
 _EXPOSURE_START = 60994.6
 

@@ -16,20 +16,6 @@ from scipy.special import erf
 
 from glue_lrs.errors import LRSError
 
-__all__ = [
-    "FIXED_SLIT",
-    "JY_PER_PIXEL",
-    "MJYSR_PER_DN",
-    "PIXEL_AREA",
-    "PIXEL_SCALE",
-    "PRISM",
-    "PSF",
-    "SLIT",
-    "SLITLESS",
-    "Dispersion",
-    "SceneError",
-]
-
 #: EXP_TYPE of the fixed slit.
 FIXED_SLIT = "MIR_LRS-FIXEDSLIT"
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from glue_lrs.simulation.geometry import Geometry
     from glue_lrs.simulation.scene import Scene
 
-__all__ = ["Product", "combined_nods", "integration_stack", "single_nod"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Product:

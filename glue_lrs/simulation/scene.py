@@ -37,8 +37,6 @@ from glue_lrs.simulation.spectra import (
 )
 from glue_lrs.simulation.truth import Simulated
 
-__all__ = ["Scene", "demo_scene"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:

@@ -10,16 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.simulation.optics import SceneError
 
-__all__ = [
-    "BlackBody",
-    "Source",
-    "Spectral",
-    "Supernova",
-    "evaluate",
-    "sensitivity",
-    "thermal_background",
-]
-
 #: A spectrum: a constant, or a function of the wavelength in micron.
 Spectral = float | Callable[[NDArray[np.float64]], ArrayLike]
 

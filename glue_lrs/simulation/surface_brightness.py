@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from glue_lrs.simulation.optics import PSF
     from glue_lrs.simulation.spectra import Source, Spectral
 
-__all__ = ["background_image", "source_image"]
-
 
 def source_image(
     sources: Iterable[Source],

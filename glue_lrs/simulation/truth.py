@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.simulation.optics import PSF
 
-__all__ = ["Observation", "Planes", "Simulated", "Truth"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Truth:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-__all__ = ["COLUMNS", "COMPONENTS", "ERROR_OF", "column_units"]
-
 #: Names of the columns in an x1d table, in the order of the file.
 COLUMNS = (
     "WAVELENGTH",

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.spectra.provenance import Provenance
 
-__all__ = ["Extraction"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Extraction:

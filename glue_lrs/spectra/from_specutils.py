@@ -20,15 +20,6 @@ from glue_lrs.spectra.to_specutils import ascending_rows, parsed_unit, spectrum_
 if TYPE_CHECKING:
     from specutils import Spectrum
 
-__all__ = [
-    "copied_arrays",
-    "equal_values",
-    "matching_rows",
-    "single",
-    "spectrum_header",
-    "spectrum_to_extraction",
-]
-
 #: Maximum relative difference of wavelengths that belong to the same row. Neighbouring rows differ
 #: by 1e-3, and converting a wavelength to another unit and back changes it by 1e-15.
 _SAME = 1e-10

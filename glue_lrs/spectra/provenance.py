@@ -13,14 +13,6 @@ from typing import Any, ClassVar, Self
 
 from glue_lrs.errors import LRSWarning
 
-__all__ = [
-    "CombinationProvenance",
-    "Provenance",
-    "ProvenanceRecord",
-    "file_record",
-    "package_versions",
-]
-
 
 class ProvenanceRecord(Mapping[str, Any]):
     """Record of how a spectrum was made, as a mapping with fixed keys and JSON values.

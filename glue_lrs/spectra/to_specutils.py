@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["Meta", "ascending_rows", "parsed_unit", "spectrum_arrays", "to_spectrum"]
-
 #: Columns with flags and counts, which are not interpolated.
 _COUNTS = ("DQ", "NPIXELS")
 

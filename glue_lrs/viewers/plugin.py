@@ -5,8 +5,6 @@ It does not depend on a GUI toolkit.
 
 from __future__ import annotations
 
-__all__ = ["setup"]
-
 
 def setup() -> None:
     """Add the loaders, the exporter and the translators to glue; repeated calls have no effect."""

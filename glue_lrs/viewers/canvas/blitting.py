@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Layer", "Overlay", "drawn_once", "root_figure"]
-
 _overlays: weakref.WeakKeyDictionary[Any, Overlay] = weakref.WeakKeyDictionary()
 
 #: Overlays to update at the end of the outermost `drawn_once` block; None outside such a block.

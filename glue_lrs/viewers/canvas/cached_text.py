@@ -17,8 +17,6 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-__all__ = ["CachedText"]
-
 #: Distance between baselines relative to the font size.
 _LEADING = 1.3
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Region
 
-__all__ = ["ImageEditor", "ImageGeometry"]
-
 
 class ImageGeometry(RegionGeometry):
     """Positions of regions on axes with columns along x and rows along y."""

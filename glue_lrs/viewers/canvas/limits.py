@@ -11,8 +11,6 @@ from glue_lrs.viewers.canvas.blitting import root_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Limits"]
-
 #: Margins below and above the data, relative to the range of the data.
 _MARGINS = (0.08, 0.16)
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["LiveView", "RowWavelength"]
-
 _views: weakref.WeakKeyDictionary[Any, weakref.WeakSet[LiveView]] = weakref.WeakKeyDictionary()
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Region
 
-__all__ = ["ProfileEditor", "ProfileGeometry"]
-
 #: A peak that is only one column wide is shown completely if it exceeds the other columns by at
 #: most this many times their range. A real source is never cut off, because even the narrowest
 #: point source of MIRI spreads over several columns.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.canvas.region_geometry import Handle, Outline
     from glue_lrs.viewers.live.regions import Region
 
-__all__ = ["RegionArtists", "RegionLabel", "limits_text"]
-
 _COLOURS = {"aperture": VERMILION, "background": BLUE}
 
 #: Sizes of handles in points: for any region, for the selected region, and under the pointer.

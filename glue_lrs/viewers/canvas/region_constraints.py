@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.canvas.live_view import LiveView
     from glue_lrs.viewers.live.regions import Edge, End, Region
 
-__all__ = ["MIN_WIDTH", "RegionConstraints"]
-
 #: Minimum width of a region, and minimum width of its part on the image, in columns.
 MIN_WIDTH = 1.0
 

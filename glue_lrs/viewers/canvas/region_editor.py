@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.canvas.region_geometry import RegionGeometry
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["Drag", "RegionEditor", "has_shift"]
-
 _NUDGES = {"left": -0.1, "right": 0.1, "shift+left": -1.0, "shift+right": 1.0}
 
 _STEPS = {"down": -1.0, "up": 1.0, "shift+down": -10.0, "shift+up": 10.0}

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.canvas.live_view import LiveView
     from glue_lrs.viewers.live.regions import Edge, End, Region
 
-__all__ = ["REACH", "Handle", "Outline", "RegionGeometry"]
-
 #: Maximum distance in points between the pointer and a handle or an edge that it grabs.
 REACH = 6.0
 

@@ -8,8 +8,6 @@ import numpy as np
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-__all__ = ["DASHES", "band_outlines", "bands"]
-
 #: Line style of crosshairs.
 DASHES = (0, (6, 3))
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["SpectrumPlot"]
-
 _BOX = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85}
 
 #: Largest distance in points that the mouse may move during a press that counts as a click.

@@ -41,14 +41,6 @@ from glue_lrs.viewers.datasets.spectra import (
     other_columns,
 )
 
-__all__ = [
-    "data_to_extraction",
-    "data_to_spectrum",
-    "is_convertible",
-    "masked_outside",
-    "spectrum_to_data",
-]
-
 #: Key in the ``meta`` of a dataset for those properties of a `Spectrum` that components cannot
 #: contain.
 _FORM = "lrs_spectrum"

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["LRSCoordinates", "SpectrumCoordinates", "image_coordinates"]
-
 _Floats = NDArray[np.float64]
 
 #: A plane is reduced to a table along its main axis, if values vary along the other axis by at most

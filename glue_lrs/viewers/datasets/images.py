@@ -26,8 +26,6 @@ from glue_lrs.viewers.datasets.coordinates import (
 )
 from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, file_label, header_cards
 
-__all__ = ["image_data", "is_lrs_image", "not_an_image", "slit_image"]
-
 #: Names of the components, and the fields of `SlitImage` that they contain.
 _PLANES = {"flux": "data", "uncertainty": "err", "wavelength": "wavelength", "dq": "dq"}
 

@@ -28,17 +28,6 @@ from glue_lrs.viewers.datasets.conversions import data_to_extraction
 from glue_lrs.viewers.datasets.images import image_data
 from glue_lrs.viewers.datasets.spectra import is_lrs_spectrum, spectrum_data
 
-__all__ = [
-    "export_x1d",
-    "is_image_file",
-    "is_spectrum_file",
-    "lrs_image",
-    "lrs_spectrum",
-    "open_image",
-    "register",
-    "strictly",
-]
-
 #: Priority of the data factories, above the 100 of glue's own FITS reader.
 _PRIORITY = 200
 

@@ -27,16 +27,6 @@ if TYPE_CHECKING:
 
     from glue.core import Data
 
-__all__ = [
-    "KEY",
-    "RESIDUAL_KEY",
-    "SessionMeta",
-    "data_from_file",
-    "file_label",
-    "file_reference",
-    "header_cards",
-]
-
 #: Key of the `SessionMeta` in the ``meta`` of a dataset.
 KEY = "lrs"
 

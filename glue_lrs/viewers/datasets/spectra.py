@@ -26,18 +26,6 @@ from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, file_label,
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = [
-    "add_components",
-    "component_name",
-    "elements_of",
-    "extraction_of",
-    "is_as_extracted",
-    "is_lrs_spectrum",
-    "other_columns",
-    "spectrum_data",
-    "update_spectrum_data",
-]
-
 #: Columns of an x1d file whose component is not named like the column in lower case.
 _COMPONENTS = {"FLUX_ERROR": "uncertainty"}
 

@@ -29,8 +29,6 @@ from glue_lrs.viewers.datasets.images import image_data, is_lrs_image, slit_imag
 from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta
 from glue_lrs.viewers.datasets.spectra import is_lrs_spectrum, spectrum_data
 
-__all__ = ["ExtractionTranslator", "ImageTranslator", "SpectrumTranslator", "register"]
-
 #: Priority of the translators, above the 0 of those from glue-astronomy.
 _PRIORITY = 100
 

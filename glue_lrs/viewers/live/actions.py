@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.regions import Kind, Region
     from glue_lrs.viewers.live.source_measurement import Measured
 
-__all__ = ["Actions", "default_operator"]
-
 
 def default_operator(image: SlitImage, correction: ApertureCorrection | None) -> Extract1D:
     """Return the `Extract1D` operator defined by the built-in EXTRACT1D reference file."""

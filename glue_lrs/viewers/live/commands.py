@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.extraction.extract1d import Extract1D
 
-__all__ = ["EmptySubset", "SetOperator"]
-
 
 class SetOperator(Command):
     """Command that sets the `Extract1D` operator of a live extraction.

@@ -21,8 +21,6 @@ from glue_lrs.io.spectra import read_spectra
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
 
-__all__ = ["Comparison", "comparison_of", "flux_ratio", "series"]
-
 
 @dataclass(frozen=True, eq=False)
 class Comparison:

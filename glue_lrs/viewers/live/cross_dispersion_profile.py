@@ -13,8 +13,6 @@ from glue_lrs.image.pixels import lost_pixels
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["CrossDispersionProfile", "cross_dispersion_profile"]
-
 
 class CrossDispersionProfile(NamedTuple):
     """Column numbers, mean flux over some rows in each column, and 1-sigma errors."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Kind
 
-__all__ = ["Editing", "with_article"]
-
 #: Time in seconds after which a step starts a new command, even if it is of the same kind.
 _STEP_TIMEOUT = 1.0
 

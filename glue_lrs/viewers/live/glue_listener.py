@@ -20,8 +20,6 @@ from glue_lrs.viewers.live.messages import panel_text
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["GlueListener"]
-
 
 class GlueListener(HubListener):
     """Listener on glue's hub and command stack for a live extraction.

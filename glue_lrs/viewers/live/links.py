@@ -5,8 +5,6 @@ from __future__ import annotations
 from glue.core import Data, DataCollection
 from glue.core.link_helpers import LinkSame
 
-__all__ = ["link_image_and_spectrum"]
-
 
 def link_image_and_spectrum(collection: DataCollection, image: Data, spectrum: Data) -> None:
     """Link an image and its spectrum, so that a subset of either selects the same rows in both.

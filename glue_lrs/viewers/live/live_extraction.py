@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.source_measurement import Measured
     from glue_lrs.viewers.live.statistics import ExtractionStatistics
 
-__all__ = ["LiveExtraction"]
-
 #: Priority of the extraction's own callbacks, which must run before the callbacks of viewers.
 _FIRST = 1000
 

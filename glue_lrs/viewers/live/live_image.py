@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.regions import Region
     from glue_lrs.viewers.live.source_measurement import Measured
 
-__all__ = ["LiveImage"]
-
 
 class LiveImage:
     """An image and results derived from it; made again when the pixels change.

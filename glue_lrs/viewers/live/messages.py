@@ -12,8 +12,6 @@ from glue_lrs.errors import LRSWarning, Message, Setting
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["collected_warnings", "joined", "panel_text", "without_warnings"]
-
 #: Parameters, and the controls of the panel that messages mention instead of the parameters.
 _CONTROLS = {"use_source_posn": "the button To source"}
 

@@ -17,8 +17,6 @@ from glue_lrs.viewers.live.persistence import image_uuid
 from glue_lrs.viewers.live.registry import registry_of, session_of
 from glue_lrs.viewers.live.residual import image_of_residual
 
-__all__ = ["open_extraction"]
-
 
 def open_extraction(where: Any, data: Any) -> LiveExtraction:
     """Open an image for extraction, or return the extraction that is open for it already.

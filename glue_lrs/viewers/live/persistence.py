@@ -20,16 +20,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.subsets import Ranges
 
-__all__ = [
-    "META",
-    "Persistence",
-    "StoredState",
-    "absolute_path",
-    "image_uuid",
-    "restored_state",
-    "spectrum_of",
-]
-
 #: Key of the state in the ``meta`` of the spectrum's dataset.
 META = "glue_lrs"
 

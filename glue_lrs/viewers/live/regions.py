@@ -30,18 +30,6 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = [
-    "TRACE_TOLERANCE",
-    "Edge",
-    "End",
-    "Kind",
-    "Region",
-    "Variable",
-    "operator_with",
-    "regions_of",
-    "row_wavelength",
-]
-
 Kind = Literal["aperture", "background"]
 
 Edge = Literal["lower", "upper"]

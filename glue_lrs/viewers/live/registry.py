@@ -12,8 +12,6 @@ from glue_lrs.errors import LRSError
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["Registry", "forget", "live_for", "registry_of", "session_of"]
-
 #: Attribute of a data collection for its registry, so that both have the same lifetime.
 _ATTRIBUTE = "_glue_lrs_extractions"
 

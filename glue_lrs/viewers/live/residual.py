@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["Residual", "fit_residual", "image_of_residual", "residual_data", "residual_of"]
-
 #: Percentile of the absolute residual that is the limit of the colour scale.
 _LIMIT_PERCENTILE = 99.0
 

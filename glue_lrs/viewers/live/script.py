@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
 
-__all__ = ["python_lines"]
-
 _WIDTH = 88
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.subsets import Ranges
 
-__all__ = ["Selection"]
-
 
 class Selection:
     """Connection between `wavelength_ranges` of a live extraction and the edited subset in glue.

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from glue_lrs.measurement.measurement import Measurement
     from glue_lrs.viewers.live.regions import Region, Variable
 
-__all__ = ["Measured", "centred", "measured_of"]
-
 #: Largest deviation in columns between a trace and the polynomial that represents it (first value),
 #: and the highest degree of the polynomial (second value).
 _TOLERANCE, _MAX_DEGREE = 2e-3, 5

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.regions import Region
     from glue_lrs.viewers.live.subsets import Ranges
 
-__all__ = ["ExtractionStatistics", "extraction_statistics", "limits_text"]
-
 #: Lost fractions of the aperture weight that do not exceed this value are rounding errors.
 _LOST_TOLERANCE = 1e-9
 

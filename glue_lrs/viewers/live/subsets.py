@@ -29,8 +29,6 @@ from glue_lrs.viewers.live.regions import Region
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.regions import Kind, Variable
 
-__all__ = ["Ranges", "regions_of_subset", "state_of", "wavelengths_of"]
-
 #: Largest deviation in pixels between the side of a drawn polygon and the polynomial that
 #: represents it (first value), and the highest order of the polynomial (second value).
 _TOLERANCE, _MAX_ORDER = 0.1, 3

@@ -10,8 +10,6 @@ from pathlib import Path
 from glue_lrs.errors import Hint, LRSError, WriteError
 from glue_lrs.viewers.qt.requirements import PLATFORM, require_display, require_qt
 
-__all__ = ["view"]
-
 #: Default width and height of a screenshot in pixels.
 SIZE = (1600, 950)
 

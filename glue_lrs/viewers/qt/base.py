@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.canvas.live_view import LiveView
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = [
-    "ICON_SIZE",
-    "SUBTOOLS",
-    "FollowsExtraction",
-    "HasPointerView",
-    "ShowsOneImage",
-    "busy",
-    "live_of",
-    "settle",
-]
-
 #: Size of the icons of tools. They are small, because the window with the image is narrow.
 ICON_SIZE = QtCore.QSize(18, 18)
 #: Tools in each menu of the toolbar; the keys are the names of the menus.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["icon"]
-
 _FOLDER = Path(__file__).parent / "icons"
 
 

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["LRSImageLayerArtist", "LRSImageLayerState", "LRSImageState", "LRSImageViewer"]
-
 #: Percentiles of the pixel values at the lower and the upper limit of the grey scale.
 _CUTS = (1.0, 99.7)
 #: Largest distance of the lower limit from the median, relative to that of the upper limit.

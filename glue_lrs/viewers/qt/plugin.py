@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["MENU_LABEL", "setup"]
-
 #: Label in glue's Plugins menu.
 MENU_LABEL = "MIRI LRS extraction"
 #: Name in glue of the colour map for residuals, which must be registered to be selectable.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["SlitProfileLayerArtist", "SlitProfileViewer"]
-
 
 class SlitProfileLayerArtist(MatplotlibLayerArtist):
     """Artist for the layer of an image; it draws nothing, because the editor draws the profile."""

@@ -10,8 +10,6 @@ from importlib.util import find_spec
 
 from glue_lrs.errors import LRSError
 
-__all__ = ["PLATFORM", "loads", "require_display", "require_qt"]
-
 #: Environment variable with the name of Qt's platform plugin.
 PLATFORM = "QT_QPA_PLATFORM"
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["LRSSpectrumState", "LRSSpectrumViewer", "SpectrumLayerArtist"]
-
 #: Left, right, bottom and top margins in inches.
 _MARGINS = (0.7, 0.12, 0.42, 0.3)
 _LABEL_SIZE = 9

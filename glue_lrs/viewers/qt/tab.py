@@ -17,8 +17,6 @@ from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 
-__all__ = ["extract_layer", "lay_out", "open_from_menu", "open_startup", "open_tab"]
-
 #: Minimum and maximum width of the panel in pixels.
 _PANEL = (300, 350)
 #: Width of the image as a fraction of the width next to the panel.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["BEST_WIDTH_HINT", "RESIDUAL_HINT", "THREE_FWHM_HINT", "TO_SOURCE_HINT"]
-
 TO_SOURCE_HINT = (
     "Move the aperture, as wide as it is, to where the source is measured (or to the header's "
     "position, where there is nothing to measure)"

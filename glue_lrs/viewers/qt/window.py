@@ -22,8 +22,6 @@ from glue_lrs.viewers.qt.base import settle
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 from glue_lrs.viewers.qt.tab import open_tab
 
-__all__ = ["close", "fill", "make_application", "save_screenshot"]
-
 
 def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication:
     """Make an application and open files in it, or restore a session.

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["PanelActions"]
-
 #: Delay in milliseconds from a change to the refresh of the panel. Several changes during a drag
 #: thus cause a single refresh, which does not slow the drag.
 _DELAY = 30

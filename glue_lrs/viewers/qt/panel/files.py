@@ -10,8 +10,6 @@ from qtpy import QtWidgets
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["FileDialogs"]
-
 
 class FileDialogs:
     """Dialogs in which the user chooses files; they open in the folder of the image.

@@ -34,17 +34,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.qt.panel.actions import PanelActions
     from glue_lrs.viewers.qt.panel.files import FileDialogs
 
-__all__ = [
-    "BackgroundGroup",
-    "ComparisonGroup",
-    "OutputGroup",
-    "PanelGroup",
-    "PositionGroup",
-    "StackGroup",
-    "StatisticsGroup",
-    "cursor_row",
-]
-
 _FITS = (("polynomial", "poly"), ("median", "median"))
 
 _FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".eps")

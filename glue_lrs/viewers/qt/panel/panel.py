@@ -22,8 +22,6 @@ from glue_lrs.viewers.qt.panel.regions import RegionsGroup
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["Panel"]
-
 #: Properties of the live extraction whose changes cause a refresh of the panel.
 _FOLLOWED = (
     "operator", "extraction", "message", "integration", "rows_averaged", "cursor_row",

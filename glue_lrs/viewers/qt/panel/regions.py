@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.regions import Edge, Kind, Region
     from glue_lrs.viewers.qt.panel.actions import PanelActions
 
-__all__ = ["RegionsGroup"]
-
 #: Minimum width in columns of a background region that is added with the button.
 _MIN_BACKGROUND = 2
 

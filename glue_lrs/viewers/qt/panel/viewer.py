@@ -17,8 +17,6 @@ from glue_lrs.viewers.qt.panel.panel import Panel
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-__all__ = ["ExtractionPanel"]
-
 
 class PanelLayerArtist(LayerArtist):
     """Artist for the layer of the image whose extraction the panel shows; it draws nothing."""

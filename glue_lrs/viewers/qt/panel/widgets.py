@@ -9,8 +9,6 @@ from qtpy import QtCore, QtWidgets
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ElidedLabel", "SmoothingBox", "number_box", "odd_length", "push_button", "show_value"]
-
 
 class ElidedLabel(QtWidgets.QLabel):
     """Line of text that is shortened in its middle to fit; its tool tip is the full text."""
