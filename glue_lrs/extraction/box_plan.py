@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from glue_lrs.apertures.weights import weighted_sum
 from glue_lrs.errors import ProductError
-from glue_lrs.spectra.columns import COLUMNS
 
 if TYPE_CHECKING:
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
@@ -28,16 +27,9 @@ BLOCK_PIXELS = 3 << 15
 #: columns.
 FULL_ROW_RATIO = 3
 
-#: Memory that a run may use, as a fraction of the memory of the image's six planes (SCI, ERR, three
-#: variances, WAVELENGTH).
-MEMORY_FRACTION = 0.25
-
-#: Bytes that a run needs apart from arrays (first value), and bytes that a row needs apart from its
-#: pixels (second value).
-_OVERHEAD, _ROW_BYTES = 8_000, 20
-
-#: Minimum number of rows in a block. With fewer rows, the overhead of the function calls dominates.
-_MIN_ROWS = 64
+#: A block has at most the number of the image's pixels divided by this, so that a run needs less
+#: than a quarter of the memory of the image's six planes (SCI, ERR, three variances, WAVELENGTH).
+BLOCKS_PER_IMAGE = 6
 
 #: Indices of the sums along the first axis: one sum of pixels, five sums for the flux, and five for
 #: the background. The five are the value, its error and its three variances.
@@ -328,38 +320,9 @@ def _centroid(
 
 
 def block_steps(image: SlitImage, plan: BoxPlan) -> tuple[int, int]:
-    """Return the numbers of integrations and rows that are processed at a time.
-
-    They are chosen so that a run uses at most `MEMORY_FRACTION` of the memory of the image.
-    """
-    rows, width = plan.n_rows, plan.columns.width
-    size, region_width = image.data.itemsize, 0 if plan.region is None else plan.region.width
-    # Memory that remains for blocks after subtracting the permanent arrays (columns, wavelengths,
-    # sums of weights, weights).
-    free = MEMORY_FRACTION * 6 * image.data.nbytes - _OVERHEAD
-    free -= 16 * rows + plan.source.values.nbytes
-    free -= 8 * len(COLUMNS) * rows * len(image.data) if image.is_stack else 8 * N_SUMS * rows
-    # Bytes per row (measured) in each step: reading the planes, summing variances, and fitting the
-    # background. The most demanding step limits the size of the blocks.
-    double = 8 * max(plan.source.width, min(region_width, 24))
-    steps = [2 * (size + 1) * width, (size + 1) * width + double]
-    order = 0
-    if plan.background is not None and plan.region is not None:
-        free -= plan.region.values.nbytes
-        order = plan.background.bkg_order if plan.background.bkg_fit == "poly" else 0
-        if plan.background.bkg_fit == "poly":
-            steps.append(size * width + 11 * region_width + (130 + 10 * order if order else 20))
-        if plan.padding:
-            steps.append(size * width + (4 * size + 2) * region_width)
-    row_bytes = max(steps) + _ROW_BYTES + (0 if plan.source.uniform else 8 * plan.source.width)
-    if image.is_stack:  # a stack keeps its variances, and may have many patterns of bad pixels
-        row_bytes += 3 * size * width + (40 * (order + 1) ** 2 if order else 0)
-        if plan.columns.full_rows(image.shape[1]):
-            row_bytes += size * image.shape[1]
-    n_max = max(int(free / row_bytes) - 2 * plan.padding, _MIN_ROWS)
-    n_max = max(min(n_max, BLOCK_PIXELS // width), 1)
-    if image.is_stack:
-        row_step = min(rows, n_max)
-        return n_max // row_step, row_step
-    n_blocks = -(-rows // n_max)
-    return 1, -(-rows // n_blocks)
+    """Return the numbers of integrations and rows that are processed at a time."""
+    parts = BLOCKS_PER_IMAGE * (2 if image.is_stack else 1)  # a stack keeps its variances
+    pixels = min(image.data.size // parts, BLOCK_PIXELS)
+    rows = max(pixels // plan.columns.width - plan.padding, 1)
+    row_step = min(plan.n_rows, rows)
+    return rows // row_step, row_step

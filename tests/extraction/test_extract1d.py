@@ -446,7 +446,7 @@ def test_rows_in_blocks_are_the_rows_at_once(
         box_sums, "block_steps", lambda *args: steps.append(real(*args)[1]) or real(*args)
     )
     blocks = OPERATORS[name].run(image)
-    monkeypatch.setattr(box_plan, "MEMORY_FRACTION", 100.0)
+    monkeypatch.setattr(box_plan, "BLOCKS_PER_IMAGE", 1)
     at_once = OPERATORS[name].run(image)
     assert steps[0] < 90 == steps[1]
     assert_same(blocks, at_once)
