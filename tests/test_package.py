@@ -21,7 +21,7 @@ def test_importing_the_package_brings_in_nothing_heavy() -> None:
         "print(*(m for m in sys.modules if m.split('.')[0] in "
         "('qtpy', 'PyQt6', 'PySide6', 'ipywidgets', 'glue', 'jwst', 'stdatamodels', 'crds')));"
         "print(*(m for m in sys.modules if m.startswith(('glue_lrs.plotting.image', 'glue_lrs.cli',"
-        "'glue_lrs.simulation.scene', 'glue_lrs.demo'))))"
+        "'glue_lrs.fitting', 'glue_lrs.simulation.scene', 'glue_lrs.demo'))))"
     )
     added, *heavy = [*run(code).split("\n"), "", ""]
     assert heavy[:2] == ["", ""]
