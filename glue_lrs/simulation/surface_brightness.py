@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glue_lrs.simulation.optics import JY_PER_PIXEL, PIXEL_SCALE
 from glue_lrs.simulation.spectra import evaluate
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
     from glue_lrs.simulation.geometry import Geometry
-    from glue_lrs.simulation.optics import PSF
-    from glue_lrs.simulation.spectra import Source, Spectral
+    from glue_lrs.simulation.scene import Scene
 
 
-def source_image(
-    sources: Iterable[Source],
-    psf: PSF,
-    geometry: Geometry,
-    position: float,
-    pointing_error: float = 0.0,
-) -> NDArray[np.float64]:
-    """Compute the surface brightness of point sources in MJy/sr, shape (row, column).
+def source_image(scene: Scene, geometry: Geometry, position: float) -> Array:
+    """Compute the surface brightness of the point sources in MJy/sr, shape (row, column).
 
     The PSF is integrated exactly over each pixel, so that the sum of a row is the flux.
 
     Parameters
     ----------
-    sources : iterable of Source
-        Point sources in the image.
-    psf : PSF
-        Point spread function.
+    scene : Scene
+        Scene with the sources, the PSF and the pointing error.
     geometry : Geometry
         Pixel grid of the image.
     position : float
-        Position of the target along the slit in arcsec from the reference point.
-    pointing_error : float
-        Displacement of all sources along the slit in arcsec.
+        Position of the target along the slit in arcsec from the reference point, without the
+        pointing error.
 
     Raises
     ------
@@ -50,38 +39,36 @@ def source_image(
     wave = geometry.wavelength[known][:, np.newaxis]
     edges = np.arange(geometry.shape[1] + 1) - 0.5
     image = np.zeros(geometry.shape)
-    for source in sources:
+    for source in scene.sources:
         flux = evaluate(source.flux, wave[:, 0], "flux")
-        trace = geometry.trace(position + source.position + pointing_error)[known]
+        trace = geometry.trace(position + source.position + scene.pointing_error)[known]
         x = (edges - trace[:, np.newaxis]) * PIXEL_SCALE
-        fractions = np.diff(psf.cumulative(x, wave, source.halo), axis=1)
+        fractions = np.diff(scene.psf.cumulative(x, wave, source.halo), axis=1)
         image[known] += flux[:, np.newaxis] / JY_PER_PIXEL * fractions
     return image * geometry.inside
 
 
-def background_image(
-    background: Spectral, slope: float, geometry: Geometry, middle: float
-) -> NDArray[np.float64]:
+def background_image(scene: Scene, geometry: Geometry, middle: float | None = None) -> Array:
     """Compute the surface brightness of the background in MJy/sr, shape (row, column).
+
+    Rows without a wavelength have the background of the nearest row with a wavelength.
 
     Parameters
     ----------
-    background : float or callable
-        Surface brightness at the column `middle` in MJy/sr: a number, or a function of the
-        wavelength in micron.
-    slope : float
-        Relative change of the background per arcsec along the slit.
+    scene : Scene
+        Scene with the background and its slope.
     geometry : Geometry
-        Pixel grid of the image. Rows without a wavelength have the background of the nearest row
-        with a wavelength.
-    middle : float
-        Column at which the surface brightness is `background`.
+        Pixel grid of the image.
+    middle : float, optional
+        Column at which the surface brightness is ``scene.background``; by default the column of the
+        reference point.
 
     Raises
     ------
     SceneError
         If the background is not finite.
     """
-    level = evaluate(background, geometry.filled_wavelength, "background")
+    level = evaluate(scene.background, geometry.filled_wavelength, "background")
+    middle = geometry.column if middle is None else middle
     distance = (np.arange(geometry.shape[1]) - middle) * PIXEL_SCALE
-    return level[:, np.newaxis] * (1.0 + slope * distance)
+    return level[:, np.newaxis] * (1.0 + scene.background_slope * distance)
