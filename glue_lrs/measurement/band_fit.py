@@ -139,17 +139,14 @@ class BandFit:
         covariance = np.linalg.inv(hessian) * scale**2
         weight = np.maximum(fit.linear.curvature[:, target, target], 1e-300)
         band_rows = np.bincount(band, weight * slit.rows) / np.bincount(band, weight)
-        joint = np.empty((bands, 1 + SHAPES, 1 + SHAPES))
-        for b in range(bands):
-            index = [shifts + b, *range(size - SHAPES, size)]
-            joint[b] = covariance[np.ix_(index, index)]
+        indices = [[shifts + b, *range(size - SHAPES, size)] for b in range(bands)]
         errors = np.sqrt(np.diag(covariance))
         return cls(
             shift=vector[:shifts].reshape(number, bands),
             shift_error=errors[:shifts].reshape(number, bands),
             log_core=vector[shifts:-SHAPES] + np.interp(band_rows, slit.rows, smooth.log_core),
             terms=possible_terms(vector[-SHAPES:], parameters.terms),
-            covariance=joint,
+            covariance=np.array([covariance[np.ix_(index, index)] for index in indices]),
             rows=band_rows,
             wavelength=np.interp(band_rows, slit.rows, slit.wave),
         )

@@ -75,10 +75,8 @@ def integration_shifts(
     brightness_norm = float((brightness * light).sum())
     variance = np.maximum(model.variance - slit.variances[2], 0.0) * number
     shift, error = np.full(number, np.nan), np.full(number, np.nan)
-    window = (
-        slice(slit.rows[0], slit.rows[-1] + 1),
-        slice(slit.columns[0], slit.columns[-1] + 1),
-    )
+    window = tuple(slice(at[0], at[-1] + 1) for at in (slit.rows, slit.columns))
+    limit = _OUTLIER * np.sqrt(variance) + _OUTLIER_FRACTION * np.abs(light)
     used_rows = slit.rows - slit.rows[0]
     step = max(1, _BLOCK_PIXELS // (slit.rows.size * slit.columns.size))
     for first in range(0, number, step):
@@ -87,14 +85,9 @@ def integration_shifts(
         good = good_pixels(image, where)[:, used_rows] & model.good
         residual = np.where(good, data - linear.model, 0.0)
         factor = 1.0 + np.einsum("irc,rc->i", residual, brightness) / brightness_norm
-        residual = np.where(
-            good,
-            data - linear.model - (factor - 1.0)[:, np.newaxis, np.newaxis] * light,
-            0.0,
-        )
-        outlier = np.abs(residual) > _OUTLIER * np.sqrt(variance) + _OUTLIER_FRACTION * np.abs(
-            light
-        )
+        scaled = (factor - 1.0)[:, np.newaxis, np.newaxis] * light
+        residual = np.where(good, data - linear.model - scaled, 0.0)
+        outlier = np.abs(residual) > limit
         residual[outlier] = 0.0
         used = (good & ~outlier).astype(float)
         norm = factor * np.einsum("irc,rc->i", used, kernel * jacobian)

@@ -77,9 +77,9 @@ def measure(
     LRSError
         If a parameter is out of range.
     """
-    for key, value, least in (("bands", bands, 1), ("max_sources", max_sources, 1)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            raise LRSError(f"{key} is {value!r}, expected a whole number of {least} or more")
+    for key, value in (("bands", bands), ("max_sources", max_sources)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise LRSError(f"{key} is {value!r}, expected a whole number of 1 or more")
     for key, number in (("tolerance", tolerance), ("pixel_scale", pixel_scale)):
         if not (np.isfinite(number) and number > 0):
             raise LRSError(f"{key} is {number!r}, expected a number greater than 0")
@@ -203,11 +203,8 @@ class _Evaluation:
     def _source(self, s: int, target: int, bands: BandFit) -> DetectedSource:
         """Return the position and flux of the source with index `s`."""
         slit, linear = self.slit, self.fit.linear
-        kind: Literal["target", "source", "negative"] = "source"
-        if s == target:
-            kind = "target"
-        elif self._sign(s) < 0:
-            kind = "negative"
+        kind: Literal["target", "source", "negative"]
+        kind = "target" if s == target else "negative" if self._sign(s) < 0 else "source"
         errors = self._trace_errors(s)
         template = linear.smooth[target]
         variance = np.maximum(linear.flux_variance[s], 1e-300) * self.scale**2
@@ -239,12 +236,10 @@ class _Evaluation:
         """
         slit, basis = self.slit, self.trace_basis
         number = self.fit.parameters.shift.size
-        reference = np.array([[float(np.interp(slit.reference, slit.rows, b)) for b in basis.T]])
+        reference = [np.interp(slit.reference, slit.rows, column) for column in basis.T]
         jacobian = np.zeros((slit.rows.size + 1, self.covariance.shape[0]))
         jacobian[:, s] = 1.0
-        jacobian[:, number : number + basis.shape[1]] = np.concatenate(
-            [basis, reference.reshape(1, basis.shape[1])]
-        )
+        jacobian[:, number : number + basis.shape[1]] = np.vstack([basis, reference])
         return np.sqrt(np.einsum("ri,ij,rj->r", jacobian, self.covariance, jacobian))
 
     def _sign(self, s: int) -> float:
@@ -306,11 +301,8 @@ class _Evaluation:
             power[use] += row_weight[r] ** 2 * np.interp(at, slit.columns, variance[r])[use]
             norm[use] += row_weight[r]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (
-                slit.columns.astype(float),
-                total / norm,
-                np.sqrt(power) / norm * self.scale,
-            )
+            error = np.sqrt(power) / norm * self.scale
+            return slit.columns.astype(float), total / norm, error
 
 
 def _notes(measurement: Measurement) -> list[str]:

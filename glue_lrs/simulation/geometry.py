@@ -47,6 +47,8 @@ class Geometry:
     resampled : bool
         Whether the image is resampled. Then its trace is straight, and its WCS has no V2, V3 frame
         between the pixels and the sky.
+    start : (int, int)
+        Row and column of the detector, counted from 1, that are the first ones of the image.
     """
 
     dispersion: Dispersion
@@ -55,6 +57,7 @@ class Geometry:
     row: float
     box: tuple[tuple[float, float], tuple[float, float]]
     resampled: bool = False
+    start: tuple[int, int] = (1, 1)
 
     @classmethod
     def rectified(cls, shape: tuple[int, int], column: float) -> Geometry:
@@ -127,16 +130,11 @@ class Geometry:
         micron.
         """
         to_v2v3, to_sky = self._to_v2v3(pointing), pointing.to_sky() & models.Identity(1)
-        detector = cf.Frame2D(name="detector", axes_order=(0, 1), unit=(u.pix, u.pix))
+        detector = cf.Frame2D(name="detector", unit=(u.pix, u.pix))
         spectral = cf.SpectralFrame(
             name="spectral", axes_order=(2,), unit=(u.micron,), axes_names=("wavelength",)
         )
-        focal = cf.Frame2D(
-            name="v2v3_spatial",
-            axes_order=(0, 1),
-            unit=(u.arcsec, u.arcsec),
-            axes_names=("v2", "v3"),
-        )
+        focal = cf.Frame2D(name="v2v3_spatial", unit=(u.arcsec, u.arcsec), axes_names=("v2", "v3"))
         sky = cf.CelestialFrame(
             name="sky", axes_order=(0, 1), unit=(u.deg, u.deg), reference_frame=coordinates.ICRS()
         )
@@ -155,10 +153,7 @@ class Geometry:
         c0, c1, c2 = self.dispersion.curve  # the variable is the row minus the reference row
         shift = models.Polynomial1D(2, c0=c0 + c1 * at + c2 * at**2, c1=c1 + 2.0 * c2 * at, c2=c2)
         wave = models.Tabular1D(
-            points=self.nodes,
-            lookup_table=self.node_wavelength,
-            bounds_error=False,
-            fill_value=np.nan,
+            self.nodes, self.node_wavelength, bounds_error=False, fill_value=np.nan
         )
         column, row = models.Mapping([0], n_inputs=2), models.Mapping([1], n_inputs=2)
         along = column if self.resampled else column - (row | shift)
@@ -267,7 +262,7 @@ DETECTOR_CUT = (7, 303)
 
 def slitless(column: float) -> Geometry:
     """Make the grid of the slitless subarray, with its reference point at `column`."""
-    return Geometry(PRISM, (416, 72), column, 300.0, ((3.5, 71.5), (5.5, 395.5)))
+    return Geometry(PRISM, (416, 72), column, 300.0, ((3.5, 71.5), (5.5, 395.5)), start=(529, 1))
 
 
 def cut_to_box(geometry: Geometry) -> Geometry:
@@ -277,12 +272,13 @@ def cut_to_box(geometry: Geometry) -> Geometry:
     (left, right), (bottom, top) = geometry.box
     row, column = DETECTOR_CUT
     shape = int(np.floor(top)) - row + 1, int(np.floor(right)) - column + 1
-    return Geometry(
-        geometry.dispersion,
-        shape,
-        geometry.column - column,
-        geometry.row - row,
-        ((left - column, right - column), (bottom - row, top - row)),
+    return replace(
+        geometry,
+        shape=shape,
+        column=geometry.column - column,
+        row=geometry.row - row,
+        box=((left - column, right - column), (bottom - row, top - row)),
+        start=(row + 1, column + 1),
     )
 
 

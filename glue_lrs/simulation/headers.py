@@ -8,7 +8,6 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from glue_lrs.simulation.geometry import DETECTOR, DETECTOR_CUT
 from glue_lrs.simulation.optics import MJYSR_PER_DN, PIXEL_AREA, PIXEL_SCALE, SLIT
 
 if TYPE_CHECKING:
@@ -135,11 +134,7 @@ def science_header(
         "SPECSYS": "BARYCENT",
     }
     if product.kind != "s2d" and product.datamodel == "SlitModel":
-        row, column = 1, 1
-        if geometry.dispersion is not SLIT:
-            row = 529
-        elif geometry.shape != DETECTOR.shape:
-            row, column = DETECTOR_CUT[0] + 1, DETECTOR_CUT[1] + 1
+        row, column = geometry.start
         science |= {
             "SLTSTRT1": column,
             "SLTSIZE1": geometry.shape[1],

@@ -21,7 +21,6 @@ from glue_lrs.simulation.detector import (
 from glue_lrs.simulation.geometry import SLIT_COLUMNS, Pointing, cut_to_box, embed_in_detector
 from glue_lrs.simulation.headers import integration_times, primary_header, science_header
 from glue_lrs.simulation.spectra import evaluate
-from glue_lrs.simulation.surface_brightness import background_image, source_image
 from glue_lrs.simulation.truth import Simulated, Truth
 
 if TYPE_CHECKING:
@@ -83,9 +82,9 @@ def single_nod(scene: Scene, product: Product, nod: int, subtract_nod: bool) -> 
         raise optics.SceneError(f"nod is {nod}, expected 1 or 2")
     rng, grid = _generator(scene, product.kind, nod), cut_to_box(product.geometry)
     position = (nod * 2 - 3) * scene.nod_throw / 2.0
-    light = source_image(scene, grid, position)
-    nod_light = source_image(scene, grid, -position) if subtract_nod else None
-    observation = observe(scene, rng, grid, light, background_image(scene, grid), nod_light)
+    light = _source_image(scene, grid, position)
+    nod_light = _source_image(scene, grid, -position) if subtract_nod else None
+    observation = observe(scene, rng, grid, light, _background_image(scene, grid), nod_light)
     shift = scene.sources[0].position + scene.pointing_error
     cards = _pattern_cards("ALONG-SLIT-NOD", nod, position, subtract_nod)
     product = replace(
@@ -106,8 +105,8 @@ def combined_nods(scene: Scene, product: Product) -> Simulated:
         # nod throw away from the target.
         middle = geometry.column - sign * throw / 2.0 / optics.PIXEL_SCALE
         coverage.append(np.abs(np.arange(geometry.shape[1]) - middle) <= SLIT_COLUMNS / 2.0)
-        light, nod_light = (source_image(scene, geometry, at) for at in (0.0, -sign * throw))
-        sky = background_image(scene, geometry, middle)
+        light, nod_light = (_source_image(scene, geometry, at) for at in (0.0, -sign * throw))
+        sky = _background_image(scene, geometry, middle)
         exposures.append(observe(scene, rng, geometry, light, sky, nod_light))
     number = np.sum(coverage, axis=0, dtype=float)
     powers = np.array([1, 2, 2, 2])[:, np.newaxis, np.newaxis]  # of the number, in each plane
@@ -151,7 +150,7 @@ def integration_stack(
             f"factors has shape {scale.shape}, expected ({n_int},), none below 0"
         )
     rng, geometry = _generator(scene, "calints", product.exp_type), product.geometry
-    light, sky = source_image(scene, geometry, 0.0), background_image(scene, geometry)
+    light, sky = _source_image(scene, geometry, 0.0), _background_image(scene, geometry)
     observation = observe_stack(scene, rng, geometry, light, sky, scale)
     last = first + n_int - 1
     product = replace(
@@ -168,6 +167,65 @@ def integration_stack(
         | _pattern_cards("NONE", 1, 0.0, False),
     )
     return _assemble(scene, product, observation, rng)
+
+
+def _source_image(scene: Scene, geometry: Geometry, position: float) -> Array:
+    """Compute the surface brightness of the point sources in MJy/sr, shape (row, column).
+
+    The PSF is integrated exactly over each pixel, so that the sum of a row is the flux.
+
+    Parameters
+    ----------
+    scene : Scene
+        Scene with the sources, the PSF and the pointing error.
+    geometry : Geometry
+        Pixel grid of the image.
+    position : float
+        Position of the target along the slit in arcsec from the reference point, without the
+        pointing error.
+
+    Raises
+    ------
+    SceneError
+        If a flux is not finite.
+    """
+    known = np.isfinite(geometry.wavelength)
+    wave = geometry.wavelength[known][:, np.newaxis]
+    edges = np.arange(geometry.shape[1] + 1) - 0.5
+    image = np.zeros(geometry.shape)
+    for source in scene.sources:
+        flux = evaluate(source.flux, wave[:, 0], "flux")
+        trace = geometry.trace(position + source.position + scene.pointing_error)[known]
+        x = (edges - trace[:, np.newaxis]) * optics.PIXEL_SCALE
+        fractions = np.diff(scene.psf.cumulative(x, wave, source.halo), axis=1)
+        image[known] += flux[:, np.newaxis] / optics.JY_PER_PIXEL * fractions
+    return image * geometry.inside
+
+
+def _background_image(scene: Scene, geometry: Geometry, middle: float | None = None) -> Array:
+    """Compute the surface brightness of the background in MJy/sr, shape (row, column).
+
+    Rows without a wavelength have the background of the nearest row with a wavelength.
+
+    Parameters
+    ----------
+    scene : Scene
+        Scene with the background and its slope.
+    geometry : Geometry
+        Pixel grid of the image.
+    middle : float, optional
+        Column at which the surface brightness is ``scene.background``; by default the column of the
+        reference point.
+
+    Raises
+    ------
+    SceneError
+        If the background is not finite.
+    """
+    level = evaluate(scene.background, geometry.filled_wavelength, "background")
+    middle = geometry.column if middle is None else middle
+    distance = (np.arange(geometry.shape[1]) - middle) * optics.PIXEL_SCALE
+    return level[:, np.newaxis] * (1.0 + scene.background_slope * distance)
 
 
 def _generator(scene: Scene, *product: str | int) -> np.random.Generator:

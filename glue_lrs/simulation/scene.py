@@ -28,13 +28,7 @@ from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.simulation.geometry import DETECTOR, Geometry, cut_to_box, slitless
 from glue_lrs.simulation.optics import PIXEL_SCALE, PSF, SLITLESS, SceneError
 from glue_lrs.simulation.products import Product, combined_nods, integration_stack, single_nod
-from glue_lrs.simulation.spectra import (
-    Source,
-    Spectral,
-    Supernova,
-    sensitivity,
-    thermal_background,
-)
+from glue_lrs.simulation.spectra import Source, Spectral, Supernova, sensitivity, thermal_background
 from glue_lrs.simulation.truth import Simulated
 
 
