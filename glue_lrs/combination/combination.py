@@ -65,7 +65,7 @@ class CombineInput:
     label : str
         Name of the spectrum in messages.
     file_source : InputFile
-        File from which the spectrum was read or extracted.
+        File from which the spectrum was read or extracted, with its checksum.
     integration : int, optional
         Index of the integration in its stack, counted from 0; None if the spectrum is not part of
         a stack of integrations.

@@ -90,10 +90,10 @@ def combine(
     Notes
     -----
     The wavelengths of the input with the most wavelengths define the bins of the common grid. A
-    value of another input is assigned to the nearest bin; if it is farther away than 3/4 of the
-    wavelength spacing of this input, its wavelength is added to the grid as a new bin. The
-    wavelength of a combined bin is the mean wavelength of its values, with the same weights as the
-    flux.
+    value of another input is assigned to the nearest bin. If this bin is farther away than 3/4 of
+    the wavelength spacing of the input, the wavelength of the value is added to the grid as a new
+    bin. The wavelength of a combined bin is the mean wavelength of its values, with the same
+    weights as the flux.
 
     If the n inputs in a bin have values f, errors s and weights w, then the combined flux is
     sum(w f) / sum(w) and its error is sqrt(sum(w^2 s^2)) / sum(w). The integrations of a stack use
@@ -192,7 +192,7 @@ def _provenance(
     blocks: Sequence[InputBlock],
     notes: Sequence[str],
 ) -> CombinationProvenance:
-    """Make the record of a combination; the checksums of files are computed on first access."""
+    """Make the record of a combination. Its values are computed when they are first accessed."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     # Keep only the provenances: the blocks would hold all columns in memory.
     provenances = [block.extraction.provenance for block in blocks]

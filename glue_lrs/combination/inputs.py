@@ -105,7 +105,7 @@ class InputBlock:
 
     @property
     def has_total_flux(self) -> bool | None:
-        """Whether the flux is the total flux of a point source; None if that is not known."""
+        """Whether the flux is the total flux of a point source; None if this is not known."""
         provenance = self.extraction.provenance
         if provenance is None or self.source_type != "POINT":
             return None
@@ -115,7 +115,7 @@ class InputBlock:
 
     @property
     def exposure(self) -> tuple[Any, ...] | None:
-        """Values that identify the exposure, and its segment in the file; None if not known."""
+        """Header values that identify the exposure and its segment; None if they are not known."""
         header = self.extraction.header
         if header.get("EXPSTART") is None or not self.usable.any():
             return None
@@ -160,7 +160,7 @@ def input_blocks(
 
 
 def _is_image(one: object) -> bool:
-    """Return whether an object is a `SlitImage` or a spectrum that holds one in its metadata."""
+    """Return whether an object is a `SlitImage`, or a spectrum whose metadata hold an image."""
     return isinstance(one, SlitImage) or isinstance(
         getattr(one, "meta", {}).get("image"), SlitImage
     )
@@ -185,13 +185,13 @@ def _operators(extract: Extract | Sequence[Extract] | None, number: int) -> list
 
 
 def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
-    """Convert an object to a block; extract it first if it is an image."""
+    """Convert an object to a block. With `extract`, the object is an image and is extracted."""
     if extract is not None:
         one = extract.run(one) if hasattr(extract, "run") else extract(one)
     if isinstance(one, Combination) or "combination" in getattr(one, "meta", {}):
         raise LRSError(
-            "is a combination already, expected the spectra it was made of, whose exposure times "
-            "count",
+            "is a combination already, expected the spectra that were combined, whose exposure "
+            "times count",
             subject=label,
         )
     if not isinstance(one, Extraction):
@@ -231,7 +231,7 @@ def _check_same(
     values: Sequence[str | None],
     parse: Callable[[str], Any],
 ) -> None:
-    """Raise `LRSError` if the inputs have different values; values of None are ignored.
+    """Raise `LRSError` if the inputs have different values. Values of None are ignored.
 
     `parse` converts a value before the comparison.
     """
@@ -257,7 +257,7 @@ def _difference_notes(block: InputBlock, first: InputBlock) -> list[str]:
     if {block.has_total_flux, first.has_total_flux} == {True, False}:
         partial, total = (block, first) if first.has_total_flux else (first, block)
         notes.append(
-            f"{partial.label} has no aperture correction, {total.label} has all of the light"
+            f"{partial.label} has no aperture correction, {total.label} has all of the flux"
         )
     return notes
 
@@ -295,14 +295,14 @@ def zero_error_notes(blocks: Sequence[InputBlock]) -> list[str]:
         error = error[np.isfinite(error)]
         if error.size and not (error > 0).any():
             notes.append(
-                f"{block.label} has errors of 0, expected positive ones: those of the combination "
-                "are too small"
+                f"{block.label} has errors of 0, expected positive errors: the errors of the "
+                "combination are too small"
             )
     return notes
 
 
 def exposure_times(blocks: Sequence[InputBlock], weights: str, mode: str) -> list[float]:
-    """Return the time that is the weight of the spectra in each block; 1 for other weights.
+    """Return the weight of the spectra in each block: a time, or 1 if the weights are not times.
 
     Raises
     ------

@@ -79,7 +79,7 @@ def pipeline_mean(
         raise LRSError(f"no spectrum has a usable flux, expected one of the {total} to have some")
     if kept.size < grid.size:
         notes.append(
-            f"{grid.size - kept.size} of {grid.size} elements have no input and are removed"
+            f"{grid.size - kept.size} of {grid.size} wavelength bins have no input and are removed"
         )
     return CombinedColumns(
         {name: column[kept] for name, column in columns.items()}, used & ~clipped, clipped, kept
@@ -114,9 +114,9 @@ def _usable_inputs(
 
 
 def _pipeline_clip(scaled: Floats, used: Bools, limit: float) -> Bools:
-    """Return the mask of clipped values; the limit is the same for all wavelengths and inputs.
+    """Return the mask of clipped values. The limit is the same for all wavelengths and inputs.
 
-    `scaled` is the flux times the weight; a value of 0 counts as missing.
+    `scaled` is the flux times the weight. A value of 0 counts as missing.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # bins without any input
@@ -136,8 +136,8 @@ def grid_position(grid: Floats, wave: Floats) -> Floats:
     """
     if not (np.diff(grid) > 0).all():
         raise LRSError(
-            "the pipeline's grid has the same wavelength twice, with which it fails; expected "
-            "mode='default'"
+            "the pipeline's grid has the same wavelength twice, which makes the pipeline fail; "
+            "expected mode='default'"
         )
     # The same routine as in the pipeline's WCS, because a difference in the last bit could change
     # how an index that ends in 1/2 is rounded.

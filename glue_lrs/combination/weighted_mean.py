@@ -38,7 +38,7 @@ _SCALED_SNR = 3.0
 
 #: A wavelength of an input is added to the common grid if its distance to the nearest grid
 #: wavelength exceeds this fraction of the input's wavelength spacing.
-_NEW_ELEMENT = 0.75
+_NEW_BIN = 0.75
 
 #: Median absolute deviation of a normal distribution, in units of the standard deviation.
 _MAD = 0.6745
@@ -73,9 +73,8 @@ def weighted_mean(
 ) -> CombinedColumns:
     """Combine the inputs as in the default mode of `combine`.
 
-    `times` has one value per block (a spectrum or a stack of integrations): the weight of each of
-    its spectra, which is a time, or 1 for unit weights. It is not used if `weights` is
-    ``"inverse_variance"``. Notes for the user are appended to `notes`.
+    `times` holds the weight of the spectra in each block, as returned by `exposure_times`. It is
+    not used if `weights` is ``"inverse_variance"``. Notes for the user are appended to `notes`.
     """
     inverse = weights == "inverse_variance"
     filled = [block for block in blocks if block.usable.any()]
@@ -216,7 +215,7 @@ def _common_grid(waves: Sequence[Floats]) -> Floats:
         if own.size == 1:
             spacing = spacing[_nearest(grid, own)]
         distance = np.abs(grid[_nearest(grid, own)] - own)
-        added = own[distance > _NEW_ELEMENT * spacing]
+        added = own[distance > _NEW_BIN * spacing]
         if added.size:
             grid = np.unique(np.concatenate([grid, added]))
     return grid
@@ -237,16 +236,17 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
         and ``dq`` combines the flags of the usable values, or of all values if none is usable.
         ``flat`` and ``bright_flat`` are the flat-field variances that all integrations share.
         ``offset`` is the mean wavelength of the usable values minus the wavelength of the bin, and
-        ``any_offset`` that of all values. The other arrays are means of the usable values.
+        ``any_offset`` is the same for all values, including the unusable values. The other arrays
+        are means of the usable values.
     """
-    place = _nearest(grid, block.wave)
-    first = np.flatnonzero(np.diff(place, prepend=-1))  # first value in each bin
+    index = _nearest(grid, block.wave)
+    first = np.flatnonzero(np.diff(index, prepend=-1))  # first value in each bin
     shape = (len(block), grid.size)
 
     def gather(function: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
         gathered = np.zeros(shape, dtype=values.dtype)
         if first.size:
-            gathered[:, place[first]] = function.reduceat(values, first, axis=1)
+            gathered[:, index[first]] = function.reduceat(values, first, axis=1)
         return gathered
 
     usable = block.usable
@@ -261,7 +261,7 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(count > 0, total / count**power, np.nan)
 
-    offset = np.broadcast_to(block.wave - grid[place], usable.shape)
+    offset = np.broadcast_to(block.wave - grid[index], usable.shape)
     with np.errstate(invalid="ignore", divide="ignore"):
         any_offset = gather(np.add, offset) / gather(np.add, np.ones(usable.shape))
     dq = block.dq()
@@ -281,7 +281,7 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
 
 
 def _shared_variance(block: InputBlock, name: str) -> Floats:
-    """Return the flat-field variance of a stack, whose integrations share it; 0 for a spectrum."""
+    """Return the flat-field variance that the integrations of a stack share; 0 for a spectrum."""
     values = block.column(name)
     return np.nan_to_num(values, nan=0.0) if len(block) > 1 else np.zeros_like(values)
 
@@ -306,12 +306,12 @@ def _error(variance: Floats, flat: Floats, weight: Floats, group: NDArray[np.int
 
 
 def _inverse_variance(variance: Floats, used: Bools) -> Floats:
-    """Compute the weights: the inverse variances, smoothed along the wavelength; 0 if not used."""
+    """Compute inverse variances smoothed along the wavelength, as weights; 0 for unused values."""
     if len(variance) == 1:
         return np.where(used, 1.0, 0.0) / np.where(used, variance, 1.0)
     smooth = _running_median(variance, used, _VARIANCE_WINDOW, exclude=_EXCLUDED)
-    # A spectral line raises the variances of all inputs; a truncated ramp raises the variance of
-    # only one input, whose weight must be reduced.
+    # A spectral line raises the variances of all inputs, but a truncated ramp raises the variance
+    # of only one input. The weight of this input must be reduced.
     ratio = np.where(used, variance, 1.0) / np.where(used, smooth, 1.0)
     excess = ratio / np.where(used, ratio, np.inf).min(axis=0)
     # Increases within the scatter of the variances must be ignored: unsmoothed variances would bias
@@ -333,11 +333,11 @@ def _running_median(
     Bad values are interpolated. The result is NaN for an input without good values. The `exclude`
     bins in the middle of the window, which has `size` bins, are not used.
     """
-    place = np.arange(values.shape[1])
+    index = np.arange(values.shape[1])
     filled = np.full(values.shape, np.nan)
     for line, kept, out in zip(values, good, filled, strict=True):
         if kept.any():
-            out[:] = np.interp(place, place[kept], line[kept])
+            out[:] = np.interp(index, index[kept], line[kept])
     window = np.abs(np.arange(size) - size // 2) > (exclude - 1) // 2
     # With mode="mirror", no value near the ends counts more than twice.
     median: Floats = median_filter(filled, footprint=window[np.newaxis], mode="mirror")

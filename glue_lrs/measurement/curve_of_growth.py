@@ -1,6 +1,7 @@
-"""Curve of growth: flux and signal to noise versus aperture width, with contamination notes.
+"""Curve of growth: flux and signal-to-noise ratio versus aperture width.
 
 All fluxes are extracted with the `glue_lrs.Extract1D` operator, which is run once for each width.
+Notes are added if an aperture or a background region touches another source.
 """
 
 from __future__ import annotations
@@ -141,13 +142,12 @@ def curve_of_growth(
     Parameters
     ----------
     image : SlitImage or `~specutils.Spectrum`
-        Image to extract; for a stack of integrations, the extracted values are averaged over the
-        integrations.
+        Image to extract. The values extracted from a stack are averaged over the integrations.
     measurement : Measurement, optional
         Result of `measure` for this image; by default the image is measured.
     widths : array_like, optional
-        Widths in columns, at least 1; by default in steps of 0.5 from 2 to the largest width that
-        fits on the image, at most 30.
+        Widths in columns, at least 1. The default widths are in steps of 0.5 from 2 to the largest
+        width that fits on the image, at most 30.
     bands : sequence of (float, float)
         Limits of the bands in micron. Bands without rows are omitted.
     background : Background, optional
@@ -368,7 +368,7 @@ def _average(
     limits : (float, float)
         Limits of the band in micron.
     reference : int
-        Index of a width.
+        Index of the aperture width for which lost pixels count.
 
     Returns
     -------
@@ -468,7 +468,7 @@ def _source_image(image: SlitImage, measurement: Measurement) -> SlitImage:
 
 
 def _smooth_flux(source: DetectedSource) -> Array:
-    """Smooth the flux of a source along the rows, according to its errors."""
+    """Smooth the flux of a source along the rows if its signal-to-noise ratio is low."""
     flux = np.full(source.flux.shape, np.nan)
     known = np.isfinite(source.flux)
     flux[known] = smooth_flux(source.flux[known], source.flux_error[known] ** 2)
@@ -476,7 +476,7 @@ def _smooth_flux(source: DetectedSource) -> Array:
 
 
 def _image_rows(extraction: Extraction, has_wavelength: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the image rows of the extracted values; rows without a wavelength are left out."""
+    """Return the image row of each extracted value. Rows without a wavelength are left out."""
     first = int(extraction.keywords["EXTRYSTR"]) - 1
     last = int(extraction.keywords["EXTRYSTP"])
     number = extraction.wavelength.size
@@ -488,9 +488,10 @@ def _image_rows(extraction: Extraction, has_wavelength: NDArray[np.bool_]) -> ND
 def _in_rows(
     values: NDArray[Any], rows: NDArray[np.intp], number: int, error: bool = False
 ) -> Array:
-    """Assign extracted values to the image rows, NaN elsewhere; average a stack of integrations.
+    """Return the extracted values for all `number` rows of the image, NaN in other rows.
 
-    Errors are averaged in quadrature and divided by the number of integrations.
+    Values from a stack are averaged over the integrations. Errors are added in quadrature and
+    divided by the number of integrations.
     """
     placed = np.full(number, np.nan)
     if values.ndim == 2:
@@ -503,9 +504,9 @@ def _in_rows(
 
 
 def _maximum(widths: Array, values: Array) -> float:
-    """Return the width at which `values` peaks: the vertex of a parabola through three points.
+    """Return the width at which `values` has its maximum.
 
-    The points are the highest one and its two neighbours.
+    It is the vertex of a parabola through the highest point and its two neighbours.
     """
     top = int(np.nanargmax(values))
     if top in (0, widths.size - 1):

@@ -118,7 +118,7 @@ def aperture_at_source(image: SlitImage | Spectrum, width: float) -> Aperture:
 
 
 class _Evaluation:
-    """Evaluation of a converged fit: sorts the sources, computes errors, bands, profile and notes.
+    """Evaluation of a converged fit: order of the sources, errors, bands, profile and notes.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class _Evaluation:
         self.notes: list[str] = []
 
     def measurement(self, bands: int, integrations: bool) -> Measurement:
-        """Return the measurement; `bands` and `integrations` are those of `measure`."""
+        """Return the measurement. See `measure` for the parameters."""
         slit, parameters = self.slit, self.fit.parameters
         order = self._order()
         target = order[0]
@@ -284,8 +284,8 @@ class _Evaluation:
         Return the columns at the reference row, the mean profile and its error.
         """
         slit, linear, variance = self.slit, self.fit.linear, self.model.variance
-        light = linear.model - background_model(linear, len(self.traces))
-        clean = np.where(self.model.good, slit.data - linear.model, 0.0) + light
+        sources = linear.model - background_model(linear, len(self.traces))
+        clean = np.where(self.model.good, slit.data - linear.model, 0.0) + sources
         shift = trace - float(np.interp(slit.reference, slit.rows, trace))
         good = (self.model.good / variance > 0).astype(float)
         row_weight = 1.0 / np.median(variance, axis=1)
@@ -324,6 +324,6 @@ def _notes(measurement: Measurement) -> list[str]:
             kind = "negative trace" if other.negative else "source"
             notes.append(
                 f"a {kind} of {abs(other.flux_ratio):.2g} times the flux is {distance:.1f} "
-                "columns from the target: a box mixes their light"
+                "columns from the target: a box contains flux from both"
             )
     return notes

@@ -143,8 +143,8 @@ class Measurement:
         is not significant.
     profile_column, profile, profile_error : ndarray
         Columns at the reference row, the mean cross-dispersion profile of all rows at these
-        columns, and the 1-sigma error of the profile. The background is subtracted; the unit is
-        that of the image.
+        columns, and the 1-sigma error of the profile. The background is subtracted. The unit
+        is the unit of the image.
     rejected : int
         Number of pixels that were rejected as outliers, not counting the flagged pixels.
     chi2 : float
@@ -219,7 +219,7 @@ class Measurement:
 
     @property
     def offset(self) -> float | None:
-        """Measured column of the target minus the header's; None if the header has none."""
+        """Column of the target minus the column in the header; None if the header has none."""
         return None if self.expected is None else self.column - self.expected.column
 
     @property

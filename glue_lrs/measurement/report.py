@@ -25,7 +25,7 @@ def plus_minus(value: float, error: float) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Convert arrays for JSON to lists, and NaN and infinity to None, also in dictionaries."""
+    """Convert arrays to lists, and NaN and infinity to None, for JSON; dictionaries recursively."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, dict):
@@ -38,7 +38,7 @@ def _plain(value: Any) -> Any:
 
 
 def band_table(measurement: Measurement) -> QTable:
-    """Table with wavelength, row, target centroid, FWHM and expected FWHM of each band."""
+    """Make a table with wavelength, row, target centroid, FWHM and expected FWHM of each band."""
     target = measurement.target
     return QTable(
         {
@@ -54,7 +54,7 @@ def band_table(measurement: Measurement) -> QTable:
 
 
 def source_table(measurement: Measurement) -> QTable:
-    """Table with kind, column, flux ratio and signal-to-noise ratio of each source."""
+    """Make a table with kind, column, flux ratio and signal-to-noise ratio of each source."""
     names = ("kind", "column", "column_error", "flux_ratio", "flux_ratio_error", "snr")
     columns = [[getattr(source, name) for source in measurement.sources] for name in names]
     return QTable(columns, names=names, units={"column": u.pix, "column_error": u.pix})
@@ -163,7 +163,7 @@ def measurement_dict(measurement: Measurement) -> dict[str, Any]:
 
 
 def growth_table(curve: CurveOfGrowth) -> QTable:
-    """Table with one row per band and width."""
+    """Make a table with one row per band and width."""
     bands, widths = curve.flux.shape
     unit = u.Unit(curve.unit)
     return QTable(

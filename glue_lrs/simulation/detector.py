@@ -50,9 +50,9 @@ def observe(
     scene: Scene,
     rng: np.random.Generator,
     geometry: Geometry,
-    light: Array,
+    sources: Array,
     sky: Array,
-    nod_light: Array | None,
+    nod_sources: Array | None,
 ) -> Observation:
     """Simulate an exposure, and subtract a simulated exposure of the other nod if it is given.
 
@@ -64,15 +64,15 @@ def observe(
         Random number generator of the noise.
     geometry : Geometry
         Pixel grid of the image.
-    light, sky : ndarray
+    sources, sky : ndarray
         Surface brightness of the sources and of the background in MJy/sr, shape (row, column).
-    nod_light : ndarray, optional
+    nod_sources : ndarray, optional
         Surface brightness of the sources in the other nod. If None, no nod is subtracted.
     """
     electrons, noise = _electrons(scene, geometry), _noise_map(scene, geometry, rng)
-    drift, signals, background = scene.background_drift, [light + sky], sky
-    if nod_light is not None:
-        signals, background = [light + sky * (1.0 + drift), nod_light + sky], drift * sky
+    drift, signals, background = scene.background_drift, [sources + sky], sky
+    if nod_sources is not None:
+        signals, background = [sources + sky * (1.0 + drift), nod_sources + sky], drift * sky
     exposures = [_expose(rng, signal, electrons, noise) for signal in signals]
     flat = 1.0 + scene.flat_error * rng.standard_normal(geometry.shape)
     rnoise = len(signals) * (noise / electrons) ** 2
@@ -89,7 +89,7 @@ def observe_stack(
     scene: Scene,
     rng: np.random.Generator,
     geometry: Geometry,
-    light: Array,
+    sources: Array,
     sky: Array,
     factors: Array,
 ) -> Observation:
@@ -97,10 +97,10 @@ def observe_stack(
 
     Parameters
     ----------
-    scene, rng, geometry, light, sky
+    scene, rng, geometry, sources, sky
         As for `observe`.
     factors : ndarray
-        Factor that multiplies `light` in each integration, shape (integration,).
+        Factor that multiplies `sources` in each integration, shape (integration,).
 
     Returns
     -------
@@ -115,13 +115,13 @@ def observe_stack(
     planes[2] = rnoise
     for start in range(0, factors.size, _BLOCK):
         block = slice(start, start + _BLOCK)
-        signal = light * factors[block, np.newaxis, np.newaxis] + sky
+        signal = sources * factors[block, np.newaxis, np.newaxis] + sky
         data = _expose(rng, signal, electrons, noise)
         planes[1, block] = np.maximum(data, 0.0) / electrons
         data *= flat
         planes[0, block] = data
         planes[3, block] = (scene.flat_error * data) ** 2
-    true = light + sky
+    true = sources + sky
     true_planes = np.array([true, true / electrons, rnoise, (scene.flat_error * true) ** 2])
     return Observation(planes, true_planes, sky)
 

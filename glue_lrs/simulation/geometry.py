@@ -48,7 +48,7 @@ class Geometry:
         Whether the image is resampled. Then its trace is straight, and its WCS has no V2, V3 frame
         between the pixels and the sky.
     start : (int, int)
-        Row and column of the detector, counted from 1, that are the first ones of the image.
+        Detector row and detector column of the first pixel of the image, counted from 1.
     """
 
     dispersion: Dispersion
@@ -61,7 +61,7 @@ class Geometry:
 
     @classmethod
     def rectified(cls, shape: tuple[int, int], column: float) -> Geometry:
-        """Make the grid of an s2d; row 0 has the longest wavelength of the slit.
+        """Make the grid of an s2d, in which row 0 has the longest wavelength of the slit.
 
         Raises
         ------
@@ -206,7 +206,8 @@ class Pointing:
     ) -> Pointing:
         """Make the pointing that puts the target at `position` along the slit.
 
-        The position is in arcsec from the reference point; `ra` and `dec` are the target's.
+        The position is in arcsec from the reference point. `ra` and `dec` are the coordinates of
+        the target in degrees.
         """
         v2, v3 = (
             (-414.7798311657103, -400.61593483851567)
@@ -266,7 +267,10 @@ def slitless(column: float) -> Geometry:
 
 
 def cut_to_box(geometry: Geometry) -> Geometry:
-    """Restrict the full-detector grid to the bounding box of the slit; return others unchanged."""
+    """Return the part of the full-detector grid inside the slit's bounding box.
+
+    Other grids are returned unchanged.
+    """
     if geometry.shape != DETECTOR.shape:
         return geometry
     (left, right), (bottom, top) = geometry.box

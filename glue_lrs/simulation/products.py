@@ -77,14 +77,14 @@ class Product:
 
 
 def single_nod(scene: Scene, product: Product, nod: int, subtract_nod: bool) -> Simulated:
-    """Simulate the image of one nod; `nod` and `subtract_nod` are those of `Scene.s2d`."""
+    """Simulate the image of one nod. See `Scene.s2d` for `nod` and `subtract_nod`."""
     if nod not in (1, 2):
         raise optics.SceneError(f"nod is {nod}, expected 1 or 2")
     rng, grid = _generator(scene, product.kind, nod), cut_to_box(product.geometry)
     position = (nod * 2 - 3) * scene.nod_throw / 2.0
-    light = _source_image(scene, grid, position)
-    nod_light = _source_image(scene, grid, -position) if subtract_nod else None
-    observation = observe(scene, rng, grid, light, _background_image(scene, grid), nod_light)
+    sources = _source_image(scene, grid, position)
+    nod_sources = _source_image(scene, grid, -position) if subtract_nod else None
+    observation = observe(scene, rng, grid, sources, _background_image(scene, grid), nod_sources)
     shift = scene.sources[0].position + scene.pointing_error
     cards = _pattern_cards("ALONG-SLIT-NOD", nod, position, subtract_nod)
     product = replace(
@@ -97,7 +97,7 @@ def single_nod(scene: Scene, product: Product, nod: int, subtract_nod: bool) -> 
 
 
 def combined_nods(scene: Scene, product: Product) -> Simulated:
-    """Simulate the mean of two nod images, each minus the other nod; see `Scene.combined`."""
+    """Simulate the mean of two nod images, each minus the other nod, for `Scene.combined`."""
     rng, geometry, throw = _generator(scene, "combined"), product.geometry, scene.nod_throw
     exposures, coverage = [], []
     for sign in (-1, 1):
@@ -105,9 +105,9 @@ def combined_nods(scene: Scene, product: Product) -> Simulated:
         # nod throw away from the target.
         middle = geometry.column - sign * throw / 2.0 / optics.PIXEL_SCALE
         coverage.append(np.abs(np.arange(geometry.shape[1]) - middle) <= SLIT_COLUMNS / 2.0)
-        light, nod_light = (_source_image(scene, geometry, at) for at in (0.0, -sign * throw))
+        sources, nod_sources = (_source_image(scene, geometry, at) for at in (0.0, -sign * throw))
         sky = _background_image(scene, geometry, middle)
-        exposures.append(observe(scene, rng, geometry, light, sky, nod_light))
+        exposures.append(observe(scene, rng, geometry, sources, sky, nod_sources))
     number = np.sum(coverage, axis=0, dtype=float)
     powers = np.array([1, 2, 2, 2])[:, np.newaxis, np.newaxis]  # of the number, in each plane
     means = []
@@ -141,7 +141,7 @@ def integration_stack(
     segment: int,
     n_total: int | None,
 ) -> Simulated:
-    """Simulate a stack of integrations; the parameters are those of `Scene.calints`."""
+    """Simulate a stack of integrations. See `Scene.calints` for the parameters."""
     if n_int < 1 or first < 1:
         raise optics.SceneError(f"n_int is {n_int} and first {first}, expected at least 1")
     scale = np.ones(n_int) if factors is None else np.asarray(factors, dtype=float)
@@ -150,8 +150,8 @@ def integration_stack(
             f"factors has shape {scale.shape}, expected ({n_int},), none below 0"
         )
     rng, geometry = _generator(scene, "calints", product.exp_type), product.geometry
-    light, sky = _source_image(scene, geometry, 0.0), _background_image(scene, geometry)
-    observation = observe_stack(scene, rng, geometry, light, sky, scale)
+    sources, sky = _source_image(scene, geometry, 0.0), _background_image(scene, geometry)
+    observation = observe_stack(scene, rng, geometry, sources, sky, scale)
     last = first + n_int - 1
     product = replace(
         product,
@@ -237,9 +237,10 @@ def _generator(scene: Scene, *product: str | int) -> np.random.Generator:
 def _pattern_cards(
     pattern: str, number: int, offset: float, subtracted: bool
 ) -> dict[str, str | float]:
-    """Return the cards about the dither pattern, with a position at `offset` in arcsec.
+    """Return the header cards about the dither pattern and the background subtraction.
 
-    `subtracted` is whether the background is subtracted.
+    `number` is the number of the position in the pattern, and `offset` the distance in arcsec from
+    the reference point. `subtracted` is True if the other nod is subtracted.
     """
     return {
         "PATTTYPE": pattern,
