@@ -49,7 +49,7 @@ class InputFile:
         self._provenance = provenance
 
     @cached_property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, str | None]:
         """File name and SHA-256 checksum as a dictionary; unknown values are None."""
         known = self._path is not None
         found = file_record(self._path) if known else (self._provenance or {}).get("input")
@@ -248,7 +248,7 @@ class Combination:
         count = "" if self.clipped is None else f" of {len(self.clipped)} spectra"
         return f"<Combination{count}, {wave.size}, {span}>"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Combination:
+    def __deepcopy__(self, memo: dict[int, object]) -> Combination:
         return self  # immutable
 
 

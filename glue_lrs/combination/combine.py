@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
@@ -187,7 +187,7 @@ def _inputs(blocks: Sequence[InputBlock], combined: CombinedColumns) -> tuple[Co
 
 
 def _provenance(
-    parameters: dict[str, Any],
+    parameters: Mapping[str, object],
     inputs: Sequence[CombineInput],
     blocks: Sequence[InputBlock],
     notes: Sequence[str],

@@ -114,7 +114,7 @@ class InputBlock:
         return bool(step.get("extraction_type") == "optimal" or corrected)
 
     @property
-    def exposure(self) -> tuple[Any, ...] | None:
+    def exposure(self) -> tuple[object, ...] | None:
         """Header values that identify the exposure and its segment; None if they are not known."""
         header = self.extraction.header
         if header.get("EXPSTART") is None or not self.usable.any():
@@ -229,7 +229,7 @@ def _check_same(
     blocks: Sequence[InputBlock],
     text: str,
     values: Sequence[str | None],
-    parse: Callable[[str], Any],
+    parse: Callable[[str], object],
 ) -> None:
     """Raise `LRSError` if the inputs have different values. Values of None are ignored.
 

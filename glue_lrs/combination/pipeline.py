@@ -100,14 +100,11 @@ def _usable_inputs(
         monotonic = bool((step > 0).all() or (step < 0).all())
         has_flux = np.isfinite(np.atleast_2d(block.extraction.columns["FLUX"])).any(axis=1)
         for integration in range(len(block)):
-            if has_flux[integration] and monotonic:
+            usable = has_flux[integration]
+            if usable and monotonic:
                 inputs.append((number, block, integration, time))
             else:
-                reason = (
-                    "wavelengths that are not monotonic"
-                    if has_flux[integration]
-                    else "no usable flux"
-                )
+                reason = "wavelengths that are not monotonic" if usable else "no usable flux"
                 notes.append(f"{block.name(integration)} has {reason} and is skipped")
             number += 1
     return inputs

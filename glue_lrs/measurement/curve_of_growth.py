@@ -485,9 +485,7 @@ def _image_rows(extraction: Extraction, has_wavelength: NDArray[np.bool_]) -> ND
     return first + np.flatnonzero(has_wavelength[first:last])[:number]
 
 
-def _in_rows(
-    values: NDArray[Any], rows: NDArray[np.intp], number: int, error: bool = False
-) -> Array:
+def _in_rows(values: Array, rows: NDArray[np.intp], number: int, error: bool = False) -> Array:
     """Return the extracted values for all `number` rows of the image, NaN in other rows.
 
     Values from a stack are averaged over the integrations. Errors are added in quadrature and

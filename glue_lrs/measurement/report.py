@@ -24,7 +24,7 @@ def plus_minus(value: float, error: float) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Convert arrays to lists, and NaN and infinity to None, for JSON; dictionaries recursively."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
@@ -121,7 +121,7 @@ def measurement_dict(measurement: Measurement) -> dict[str, Any]:
         "kind", "column", "column_error", "flux_ratio", "flux_ratio_error", "snr", "centroid",
         "centroid_error",
     )  # fmt: skip
-    numbers: dict[str, Any] = {
+    numbers = {
         "image": m.label,
         "row": m.row,
         "wavelength": m.row_wavelength,

@@ -118,8 +118,7 @@ class LinearBound:
         use = np.isfinite(variance) & (variance > 0)
         if good is not None:
             use &= good
-        weight = np.zeros_like(variance)
-        weight[use] = 1.0 / variance[use]
+        weight = np.divide(1.0, variance, out=np.zeros_like(variance), where=use)
         basis = [truth.pixel_fractions(offset) for offset in (0.0, *separations)]
         rows = len(variance)
         if order is not None:
