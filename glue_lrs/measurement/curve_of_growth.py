@@ -402,7 +402,19 @@ def _extract_widths(
 ) -> _RowValues:
     """Extract the image and the model of the target with each aperture width."""
     image = replace(image, wcs_source=None)  # the aperture edges are explicit: no WCS is needed
-    source = _source_image(image, measurement)
+    target = measurement.target
+    source = replace(  # image of the fitted target alone, without noise and bad pixels
+        image,
+        data=measurement.model(replace(target, flux=_smooth_flux(target))),
+        err=None,
+        var_poisson=None,
+        var_rnoise=None,
+        var_flat=None,
+        dq=None,
+        times=None,
+        source_type=None,
+        kind="s2d" if image.kind == "calints" else image.kind,
+    )
     number = image.shape[0]
     has_wavelength = np.isfinite(np.asarray(image.wavelength, dtype=float)).any(axis=1)
     values = []
@@ -448,23 +460,6 @@ def _check_widths(widths: ArrayLike | None, measurement: Measurement) -> Array:
     if grid.size == 0 or not np.isfinite(grid).all() or grid[0] < 1:
         raise LRSError(f"widths are {np.asarray(widths).tolist()}, expected numbers of 1 or more")
     return grid
-
-
-def _source_image(image: SlitImage, measurement: Measurement) -> SlitImage:
-    """Make an image of the fitted target alone, without noise and bad pixels."""
-    target = measurement.target
-    return replace(
-        image,
-        data=measurement.model(replace(target, flux=_smooth_flux(target))),
-        err=None,
-        var_poisson=None,
-        var_rnoise=None,
-        var_flat=None,
-        dq=None,
-        times=None,
-        source_type=None,
-        kind="s2d" if image.kind == "calints" else image.kind,
-    )
 
 
 def _smooth_flux(source: DetectedSource) -> Array:
