@@ -28,43 +28,32 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.provenance import CombinationProvenance
 
 #: Names of the columns of a c1d table, in the order of the file.
-COLUMNS = (
-    "WAVELENGTH",
-    "FLUX",
-    "ERROR",
-    "SURF_BRIGHT",
-    "SB_ERROR",
-    "DQ",
-    "WEIGHT",
-    "N_INPUT",
-)
+COLUMNS = ("WAVELENGTH", "FLUX", "ERROR", "SURF_BRIGHT", "SB_ERROR", "DQ", "WEIGHT", "N_INPUT")
 
 
 class InputFile:
-    """File from which spectra were read or extracted; its checksum is computed on first access."""
+    """File from which spectra were read or extracted; the checksum is computed on first access.
 
-    def __init__(self, extraction: Extraction) -> None:
-        name = extraction.filename
+    Parameters
+    ----------
+    name : str, optional
+        Name of the file.
+    provenance : mapping, optional
+        Mapping whose value ``"input"`` has the keys ``filename`` and ``sha256``. It is used if
+        `name` is None.
+    """
+
+    def __init__(self, name: str | None, provenance: Mapping[str, Any] | None) -> None:
         # Make the path absolute now, because the working directory may change later.
         self._path = os.path.abspath(name) if name is not None and os.path.exists(name) else name
-        self._provenance = extraction.provenance
+        self._provenance = provenance
 
     @cached_property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, str | None]:
         """File name and SHA-256 checksum as a dictionary; unknown values are None."""
-        found: Mapping[str, Any] | None = None
-        if self._path is not None:
-            found = file_record(self._path)
-        elif self._provenance is not None:
-            found = self._provenance["input"]
+        known = self._path is not None
+        found = file_record(self._path) if known else (self._provenance or {}).get("input")
         return {"filename": None, "sha256": None} | dict(found or {})
-
-
-@dataclass(frozen=True)
-class _StoredFile:
-    """Name and checksum of an input file as stored in a c1d."""
-
-    record: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,8 +64,8 @@ class CombineInput:
     ----------
     label : str
         Name of the spectrum in messages.
-    file_source : object
-        Object with a mapping ``record`` from which `filename` and `sha256` are taken.
+    file_source : InputFile
+        File from which the spectrum was read or extracted, with its checksum.
     integration : int, optional
         Index of the integration in its stack, counted from 0; None if the spectrum is not part of
         a stack of integrations.
@@ -91,7 +80,7 @@ class CombineInput:
     """
 
     label: str
-    file_source: InputFile | _StoredFile = field(repr=False)
+    file_source: InputFile = field(repr=False)
     integration: int | None = None
     target: str | None = None
     exposure_time: float | None = None
@@ -122,7 +111,7 @@ class CombineInput:
         known = ("integration", "target", "exposure_time", "rows_used", "rows_clipped")
         return cls(
             label=str(stored.get("label")),
-            file_source=_StoredFile({name: stored.get(name) for name in ("filename", "sha256")}),
+            file_source=InputFile(None, {"input": stored}),
             **{name: stored[name] for name in known if name in stored},
         )
 
@@ -259,7 +248,7 @@ class Combination:
         count = "" if self.clipped is None else f" of {len(self.clipped)} spectra"
         return f"<Combination{count}, {wave.size}, {span}>"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Combination:
+    def __deepcopy__(self, memo: dict[int, object]) -> Combination:
         return self  # immutable
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 #: Accepted values of the parameter `weights`.
 WEIGHTS = ("exposure_time", "integration_time", "unit", "inverse_variance")
+
+#: Keywords of the first input that are copied to the result, as in the pipeline.
+_KEYWORDS = ("SPORDER", "SOURCEID", "SRCTYPE", "SRCRA", "SRCDEC", "DISPAXIS")
 
 
 def combine(
@@ -87,10 +90,10 @@ def combine(
     Notes
     -----
     The wavelengths of the input with the most wavelengths define the bins of the common grid. A
-    value of another input is assigned to the nearest bin; if it is farther away than 3/4 of the
-    wavelength spacing of this input, its wavelength is added to the grid as a new bin. The
-    wavelength of a combined bin is the mean wavelength of its values, with the same weights as the
-    flux.
+    value of another input is assigned to the nearest bin. If this bin is farther away than 3/4 of
+    the wavelength spacing of the input, the wavelength of the value is added to the grid as a new
+    bin. The wavelength of a combined bin is the mean wavelength of its values, with the same
+    weights as the flux.
 
     If the n inputs in a bin have values f, errors s and weights w, then the combined flux is
     sum(w f) / sum(w) and its error is sqrt(sum(w^2 s^2)) / sum(w). The integrations of a stack use
@@ -148,14 +151,14 @@ def combine(
     combined = mean(blocks, times, weights, sigma_clip, notes)
     for note in notes:
         warn(LRSWarning(note))
-    inputs = _inputs(blocks, combined)
+    inputs, known = _inputs(blocks, combined), blocks[0].extraction.keywords
     parameters = {"weights": weights, "sigma_clip": sigma_clip, "mode": mode}
     return Combination(
         columns={name: combined.columns[name] for name in COLUMNS},
         units=_units(blocks, weights),
         clipped=combined.clipped[:, combined.kept],
         header=_header(blocks[0], inputs, mode),
-        keywords=_keywords(blocks[0]),
+        keywords={name: known[name] for name in _KEYWORDS if known.get(name) is not None},
         inputs_source=inputs,
         provenance=_provenance(parameters, inputs, blocks, notes),
     )
@@ -165,7 +168,7 @@ def _inputs(blocks: Sequence[InputBlock], combined: CombinedColumns) -> tuple[Co
     """Describe each input spectrum for the result."""
     inputs: list[CombineInput] = []
     for block in blocks:
-        file = InputFile(block.extraction)
+        file = InputFile(block.extraction.filename, block.extraction.provenance)
         stack = block.extraction.is_stack
         for integration in range(len(block)):
             number = len(inputs)
@@ -184,18 +187,18 @@ def _inputs(blocks: Sequence[InputBlock], combined: CombinedColumns) -> tuple[Co
 
 
 def _provenance(
-    parameters: dict[str, Any],
+    parameters: Mapping[str, object],
     inputs: Sequence[CombineInput],
     blocks: Sequence[InputBlock],
     notes: Sequence[str],
 ) -> CombinationProvenance:
-    """Make the record of a combination; the checksums of files are computed on first access."""
+    """Make the record of a combination. Its values are computed when they are first accessed."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     # Keep only the provenances: the blocks would hold all columns in memory.
     provenances = [block.extraction.provenance for block in blocks]
 
-    def collect() -> dict[str, Any]:
-        return {
+    return CombinationProvenance(
+        lambda: {
             "parameters": parameters,
             "inputs": [one.to_dict() for one in inputs],
             "extractions": [None if one is None else dict(one) for one in provenances],
@@ -203,8 +206,7 @@ def _provenance(
             "versions": package_versions(),
             "date": now,
         }
-
-    return CombinationProvenance(collect)
+    )
 
 
 def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:
@@ -230,10 +232,3 @@ def _header(first: InputBlock, inputs: Sequence[CombineInput], mode: str) -> fit
     if mode == "default" and len(times) == len(used) and "EFFEXPTM" in header:
         header["EFFEXPTM"] = sum(times)  # as in the pipeline's resampling
     return header
-
-
-def _keywords(first: InputBlock) -> dict[str, Any]:
-    """Return the keywords of the first input that the pipeline copies to the result."""
-    known = first.extraction.keywords
-    names = ("SPORDER", "SOURCEID", "SRCTYPE", "SRCRA", "SRCDEC", "DISPAXIS")
-    return {name: known[name] for name in names if known.get(name) is not None}

@@ -6,8 +6,9 @@ Spectra, stacks of integrations and images are converted to these blocks.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -48,45 +49,40 @@ class InputBlock:
         Spectrum or stack to combine.
     label : str
         Name of the object in messages.
-    wave : ndarray
-        Wavelengths in micron, ascending, shape (n_wave,).
-    order : ndarray of int
-        Index of each wavelength in the extraction, shape (n_wave,).
-    usable : ndarray of bool
-        Whether the flux is usable, shape (integration, n_wave).
     """
 
     extraction: Extraction
     label: str
-    wave: Floats
-    order: NDArray[np.intp]
-    usable: Bools
 
-    @classmethod
-    def from_extraction(cls, extraction: Extraction, label: str) -> InputBlock:
-        """Make a block from an extraction: sort by wavelength and find the usable values."""
-        wave = np.asarray(extraction.wavelength, dtype=float)
+    @cached_property
+    def order(self) -> NDArray[np.intp]:
+        """Indices that select the finite wavelengths and sort them in ascending order."""
+        wave = np.asarray(self.extraction.wavelength, dtype=float)
         order = np.flatnonzero(np.isfinite(wave))
-        order = order[np.argsort(wave[order], kind="stable")]
-        usable = np.isfinite(np.atleast_2d(extraction.columns["FLUX"])[:, order])
-        if "DQ" in extraction.columns:
-            usable &= (np.atleast_2d(extraction.columns["DQ"])[:, order] & DO_NOT_USE) == 0
-        return cls(extraction, label, wave[order], order, usable)
+        return order[np.argsort(wave[order], kind="stable")]
+
+    @cached_property
+    def wave(self) -> Floats:
+        """Wavelengths in micron, ascending, shape (n_wave,)."""
+        return np.asarray(self.extraction.wavelength, dtype=float)[self.order]
+
+    @cached_property
+    def usable(self) -> Bools:
+        """Whether the flux is usable, shape (integration, n_wave)."""
+        return np.isfinite(self.column("FLUX")) & ((self.dq() & DO_NOT_USE) == 0)
 
     def __len__(self) -> int:
-        return len(self.usable)
+        return len(np.atleast_2d(self.extraction.columns["FLUX"]))
 
-    def column(self, name: str) -> Floats:
-        """Return the values of a column, shape (integration, n_wave); NaN if it does not exist."""
+    def column(self, name: str, missing: float = np.nan) -> Floats:
+        """Return a column, shape (integration, n_wave), or `missing` if it does not exist."""
         if name not in self.extraction.columns:
-            return np.full(self.usable.shape, np.nan)
+            return np.full((len(self), self.order.size), missing)
         return np.atleast_2d(self.extraction.columns[name])[:, self.order].astype(float)
 
     def dq(self) -> NDArray[np.uint32]:
         """Return the values of the DQ column, or 0 if it does not exist."""
-        if "DQ" not in self.extraction.columns:
-            return np.zeros(self.usable.shape, dtype=np.uint32)
-        return np.atleast_2d(self.extraction.columns["DQ"])[:, self.order].astype(np.uint32)
+        return self.column("DQ", missing=0.0).astype(np.uint32)
 
     def name(self, integration: int) -> str:
         """Return the name of the spectrum with index `integration` in messages."""
@@ -109,7 +105,7 @@ class InputBlock:
 
     @property
     def has_total_flux(self) -> bool | None:
-        """Whether the flux is the total flux of a point source; None if that is not known."""
+        """Whether the flux is the total flux of a point source; None if this is not known."""
         provenance = self.extraction.provenance
         if provenance is None or self.source_type != "POINT":
             return None
@@ -118,8 +114,8 @@ class InputBlock:
         return bool(step.get("extraction_type") == "optimal" or corrected)
 
     @property
-    def exposure(self) -> tuple[Any, ...] | None:
-        """Values that identify the exposure, and its segment in the file; None if not known."""
+    def exposure(self) -> tuple[object, ...] | None:
+        """Header values that identify the exposure and its segment; None if they are not known."""
         header = self.extraction.header
         if header.get("EXPSTART") is None or not self.usable.any():
             return None
@@ -164,23 +160,21 @@ def input_blocks(
 
 
 def _is_image(one: object) -> bool:
-    """Return whether an object is a `SlitImage` or a spectrum that holds one in its metadata."""
+    """Return whether an object is a `SlitImage`, or a spectrum whose metadata hold an image."""
     return isinstance(one, SlitImage) or isinstance(
         getattr(one, "meta", {}).get("image"), SlitImage
     )
 
 
-def _operators(extract: Extract | Sequence[Extract] | None, number: int) -> list[Extract]:
+def _operators(extract: Extract | Sequence[Extract] | None, number: int) -> list[Extract | None]:
     """Return the operator or function that extracts each of the `number` images."""
-    if isinstance(extract, Sequence):
-        if len(extract) != number:
-            raise LRSError(
-                f"extract has {len(extract)} operators, expected one, or one for each of the "
-                f"{number} images"
-            )
-        operators: list[Any] = list(extract)
-    else:
-        operators = [extract] * number
+    operators: list[Extract | None]
+    operators = list(extract) if isinstance(extract, Sequence) else [extract] * number
+    if len(operators) != number:
+        raise LRSError(
+            f"extract has {len(operators)} operators, expected one, or one for each of the "
+            f"{number} images"
+        )
     for one in operators:
         if not callable(one) and not hasattr(one, "run"):
             raise LRSError(
@@ -191,13 +185,13 @@ def _operators(extract: Extract | Sequence[Extract] | None, number: int) -> list
 
 
 def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
-    """Convert an object to a block; extract it first if it is an image."""
+    """Convert an object to a block. With `extract`, the object is an image and is extracted."""
     if extract is not None:
         one = extract.run(one) if hasattr(extract, "run") else extract(one)
     if isinstance(one, Combination) or "combination" in getattr(one, "meta", {}):
         raise LRSError(
-            "is a combination already, expected the spectra it was made of, whose exposure times "
-            "count",
+            "is a combination already, expected the spectra that were combined, whose exposure "
+            "times count",
             subject=label,
         )
     if not isinstance(one, Extraction):
@@ -211,7 +205,7 @@ def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
         except LRSError as error:
             raise LRSError(str(error), subject=label) from None
     name = one.filename or one.header.get("FILENAME")
-    return InputBlock.from_extraction(one, f"{label} ({os.path.basename(name)})" if name else label)
+    return InputBlock(one, f"{label} ({os.path.basename(name)})" if name else label)
 
 
 def check_compatible(blocks: Sequence[InputBlock]) -> list[str]:
@@ -228,16 +222,16 @@ def check_compatible(blocks: Sequence[InputBlock]) -> list[str]:
     modes = [block.extraction.header.get("EXP_TYPE") for block in blocks]
     _check_same(blocks, "EXP_TYPE is", modes, str)
     notes = [note for block in blocks[1:] for note in _difference_notes(block, blocks[0])]
-    return notes + _same_exposure_notes(blocks) + _same_flux_notes(blocks)
+    return notes + _repeated_notes(blocks)
 
 
 def _check_same(
     blocks: Sequence[InputBlock],
     text: str,
     values: Sequence[str | None],
-    parse: Callable[[str], Any],
+    parse: Callable[[str], object],
 ) -> None:
-    """Raise `LRSError` if the inputs have different values; values of None are ignored.
+    """Raise `LRSError` if the inputs have different values. Values of None are ignored.
 
     `parse` converts a value before the comparison.
     """
@@ -255,65 +249,42 @@ def _difference_notes(block: InputBlock, first: InputBlock) -> list[str]:
 
     Such differences are in the name of the target, the source type or the aperture correction.
     """
-
-    def differ(name: str) -> bool:
-        values = getattr(block, name), getattr(first, name)
-        return None not in values and values[0] != values[1]
-
     notes = []
-    if differ("target"):
-        notes.append(
-            f"{block.label}: the target is {block.target}, that of {first.label} is {first.target}"
-        )
-    if differ("source_type"):
-        notes.append(
-            f"{block.label}: the source is {block.source_type}, that of {first.label} is "
-            f"{first.source_type}"
-        )
-    if differ("has_total_flux"):
+    for what, name in (("target", "target"), ("source", "source_type")):
+        own, other = getattr(block, name), getattr(first, name)
+        if None not in (own, other) and own != other:
+            notes.append(f"{block.label}: the {what} is {own}, that of {first.label} is {other}")
+    if {block.has_total_flux, first.has_total_flux} == {True, False}:
         partial, total = (block, first) if first.has_total_flux else (first, block)
         notes.append(
-            f"{partial.label} has no aperture correction, {total.label} has all of the light"
+            f"{partial.label} has no aperture correction, {total.label} has all of the flux"
         )
     return notes
 
 
-def _same_exposure_notes(blocks: Sequence[InputBlock]) -> list[str]:
-    """Return notes about inputs that come from the same exposure."""
-    labels: dict[tuple[Any, ...], str] = {}
-    repeated = []
-    for block in blocks:
-        if block.exposure is None:
-            continue
-        if block.exposure in labels:
-            repeated.append((block.label, labels[block.exposure]))
-        labels.setdefault(block.exposure, block.label)
-    if not repeated:
-        return []
-    label, earlier = repeated[0]
-    others = "" if len(repeated) == 1 else f" (and {len(repeated) - 1} more)"
-    return [
-        f"{label} is of the same exposure as {earlier}{others}: data that are combined twice give "
-        "errors that are too small"
+def _repeated_notes(blocks: Sequence[InputBlock]) -> list[str]:
+    """Return notes about inputs from the same exposure, and about spectra with identical fluxes."""
+    twice = "data that are combined twice give errors that are too small"
+    exposures = [(block.exposure, block.label) for block in blocks if block.exposure is not None]
+    fluxes = [
+        (flux.tobytes(), block.name(number))
+        for block in blocks
+        for number, flux in enumerate(block.column("FLUX"))
+        if block.usable[number].any()
     ]
-
-
-def _same_flux_notes(blocks: Sequence[InputBlock]) -> list[str]:
-    """Return notes about spectra that have identical fluxes."""
-    notes: list[str] = []
-    names: dict[bytes, str] = {}
-    for block in blocks:
-        for number, flux in enumerate(block.column("FLUX")):
-            if not block.usable[number].any():
-                continue
-            key, name = flux.tobytes(), block.name(number)
-            if key in names:
-                notes.append(
-                    f"{name} has the same flux as {names[key]}: data that are combined twice give "
-                    "errors that are too small"
-                )
-            names.setdefault(key, name)
+    notes = [f"{name} has the same flux as {first}: {twice}" for name, first in _repeated(fluxes)]
+    repeated = _repeated(exposures)
+    if repeated:
+        label, first = repeated[0]
+        others = "" if len(repeated) == 1 else f" (and {len(repeated) - 1} more)"
+        notes.insert(0, f"{label} is of the same exposure as {first}{others}: {twice}")
     return notes
+
+
+def _repeated(named: Sequence[tuple[Hashable, str]]) -> list[tuple[str, str]]:
+    """Return the name of each item that is equal to an earlier item, and the earlier name."""
+    first: dict[Hashable, str] = {}
+    return [(name, first[key]) for key, name in named if first.setdefault(key, name) != name]
 
 
 def zero_error_notes(blocks: Sequence[InputBlock]) -> list[str]:
@@ -324,14 +295,14 @@ def zero_error_notes(blocks: Sequence[InputBlock]) -> list[str]:
         error = error[np.isfinite(error)]
         if error.size and not (error > 0).any():
             notes.append(
-                f"{block.label} has errors of 0, expected positive ones: those of the combination "
-                "are too small"
+                f"{block.label} has errors of 0, expected positive errors: the errors of the "
+                "combination are too small"
             )
     return notes
 
 
 def exposure_times(blocks: Sequence[InputBlock], weights: str, mode: str) -> list[float]:
-    """Return the time that is the weight of the spectra in each block; 1 for other weights.
+    """Return the weight of the spectra in each block: a time, or 1 if the weights are not times.
 
     Raises
     ------

@@ -34,18 +34,15 @@ def pipeline_mean(
     Findings that the user should know are appended to `notes`.
     """
     inputs = _usable_inputs(blocks, times, notes)
-    found = [one for one in inputs if one is not None]
-    if not found:
-        raise LRSError(f"none of the {len(inputs)} spectra can be used in mode='pipeline'")
-    grid = _pipeline_grid([block.extraction.wavelength for block, *_ in found])
-    shape = (len(inputs), grid.size)
+    total = sum(len(block) for block in blocks)
+    if not inputs:
+        raise LRSError(f"none of the {total} spectra can be used in mode='pipeline'")
+    grid = _pipeline_grid([block.extraction.wavelength for _, block, *_ in inputs])
+    shape = (total, grid.size)
     values = {name: np.zeros(shape) for name in _AVERAGED}
     weight, count = np.zeros(shape), np.zeros(shape)
     dq = np.zeros(grid.size, dtype=np.uint32)
-    for number, one in enumerate(inputs):
-        if one is None:
-            continue
-        block, integration, time = one
+    for number, block, integration, time in inputs:
         rows = {
             name: np.atleast_2d(column)[integration]
             for name, column in block.extraction.columns.items()
@@ -66,19 +63,23 @@ def pipeline_mean(
         clipped = _pipeline_clip(values["FLUX"] * weight, used, sigma_clip)
         weight[clipped] = count[clipped] = 0.0
     columns: dict[str, NDArray[Any]] = {"WAVELENGTH": grid}
-    columns |= _averages(values, weight, clipped)
-    for name, source in (("ERROR", "FLUX_ERROR"), ("SURF_BRIGHT",) * 2, ("SB_ERROR",) * 2):
-        if any(source not in block.extraction.columns for block, *_ in found):
+    divisor = weight.sum(axis=0)
+    divisor = np.where(divisor > 0, divisor, 1.0)
+    for name, source in zip(("FLUX", "ERROR", "SURF_BRIGHT", "SB_ERROR"), _AVERAGED, strict=True):
+        weighted = np.where(clipped, 0.0, values[source]) * weight  # NaN also counts as 0
+        if name.endswith("ERROR"):
+            columns[name] = np.sqrt(np.nansum(weighted**2, axis=0)) / divisor
+        else:
+            columns[name] = np.nansum(weighted, axis=0) / divisor
+        if any(source not in block.extraction.columns for _, block, *_ in inputs):
             columns[name] = np.full(grid.size, np.nan)  # without a column, the step has no result
     columns |= {"DQ": dq, "WEIGHT": weight.sum(axis=0), "N_INPUT": count.sum(axis=0)}
     kept = np.flatnonzero(columns["N_INPUT"] > 0)
     if kept.size == 0:
-        raise LRSError(
-            f"no spectrum has a usable flux, expected one of the {len(inputs)} to have some"
-        )
+        raise LRSError(f"no spectrum has a usable flux, expected one of the {total} to have some")
     if kept.size < grid.size:
         notes.append(
-            f"{grid.size - kept.size} of {grid.size} elements have no input and are removed"
+            f"{grid.size - kept.size} of {grid.size} wavelength bins have no input and are removed"
         )
     return CombinedColumns(
         {name: column[kept] for name, column in columns.items()}, used & ~clipped, clipped, kept
@@ -87,45 +88,32 @@ def pipeline_mean(
 
 def _usable_inputs(
     blocks: Sequence[InputBlock], times: Sequence[float], notes: list[str]
-) -> list[tuple[InputBlock, int, float] | None]:
-    """Return the block, integration and weight of each spectrum; None if the step skips it."""
-    inputs: list[tuple[InputBlock, int, float] | None] = []
+) -> list[tuple[int, InputBlock, int, float]]:
+    """Return the index of each spectrum that is used, its block, its integration and its weight.
+
+    The step skips the other spectra. Notes about these are appended to `notes`.
+    """
+    inputs = []
+    number = 0
     for block, time in zip(blocks, times, strict=True):
         step = np.diff(np.asarray(block.extraction.wavelength, dtype=float))
         monotonic = bool((step > 0).all() or (step < 0).all())
-        flux = np.atleast_2d(block.extraction.columns["FLUX"])
+        has_flux = np.isfinite(np.atleast_2d(block.extraction.columns["FLUX"])).any(axis=1)
         for integration in range(len(block)):
-            reason = None
-            if not np.isfinite(flux[integration]).any():
-                reason = "has no usable flux"
-            elif not monotonic:
-                reason = "has wavelengths that are not monotonic"
-            if reason is not None:
-                notes.append(f"{block.name(integration)} {reason} and is skipped")
-            inputs.append(None if reason is not None else (block, integration, time))
+            usable = has_flux[integration]
+            if usable and monotonic:
+                inputs.append((number, block, integration, time))
+            else:
+                reason = "wavelengths that are not monotonic" if usable else "no usable flux"
+                notes.append(f"{block.name(integration)} has {reason} and is skipped")
+            number += 1
     return inputs
 
 
-def _averages(values: dict[str, Floats], weight: Floats, clipped: Bools) -> dict[str, NDArray[Any]]:
-    """Compute weighted means and their errors; clipped and NaN values count as 0."""
-    total = weight.sum(axis=0)
-    divisor = np.where(total > 0, total, 1.0)
-    averages = {}
-    for name, error, output in (
-        ("FLUX", "FLUX_ERROR", "ERROR"),
-        ("SURF_BRIGHT", "SB_ERROR", "SB_ERROR"),
-    ):
-        kept = np.where(clipped, 0.0, values[name])
-        averages[name] = np.nansum(kept * weight, axis=0) / divisor
-        kept = np.where(clipped, 0.0, values[error])
-        averages[output] = np.sqrt(np.nansum((kept * weight) ** 2, axis=0)) / divisor
-    return averages
-
-
 def _pipeline_clip(scaled: Floats, used: Bools, limit: float) -> Bools:
-    """Return the mask of clipped values; the limit is the same for all wavelengths and inputs.
+    """Return the mask of clipped values. The limit is the same for all wavelengths and inputs.
 
-    `scaled` is the flux times the weight; a value of 0 counts as missing.
+    `scaled` is the flux times the weight. A value of 0 counts as missing.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # bins without any input
@@ -145,8 +133,8 @@ def grid_position(grid: Floats, wave: Floats) -> Floats:
     """
     if not (np.diff(grid) > 0).all():
         raise LRSError(
-            "the pipeline's grid has the same wavelength twice, with which it fails; expected "
-            "mode='default'"
+            "the pipeline's grid has the same wavelength twice, which makes the pipeline fail; "
+            "expected mode='default'"
         )
     # The same routine as in the pipeline's WCS, because a difference in the last bit could change
     # how an index that ends in 1/2 is rounded.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +38,13 @@ _SCALED_SNR = 3.0
 
 #: A wavelength of an input is added to the common grid if its distance to the nearest grid
 #: wavelength exceeds this fraction of the input's wavelength spacing.
-_NEW_ELEMENT = 0.75
+_NEW_BIN = 0.75
 
 #: Median absolute deviation of a normal distribution, in units of the standard deviation.
 _MAD = 0.6745
 
 
-@dataclass(frozen=True, eq=False)
-class CombinedColumns:
+class CombinedColumns(NamedTuple):
     """Combined columns, and masks of the values that were used and clipped.
 
     Parameters
@@ -75,9 +73,8 @@ def weighted_mean(
 ) -> CombinedColumns:
     """Combine the inputs as in the default mode of `combine`.
 
-    `times` has one value per block (a spectrum or a stack of integrations): the weight of each of
-    its spectra, which is a time, or 1 for unit weights. It is not used if `weights` is
-    ``"inverse_variance"``. Notes for the user are appended to `notes`.
+    `times` holds the weight of the spectra in each block, as returned by `exposure_times`. It is
+    not used if `weights` is ``"inverse_variance"``. Notes for the user are appended to `notes`.
     """
     inverse = weights == "inverse_variance"
     filled = [block for block in blocks if block.usable.any()]
@@ -90,18 +87,13 @@ def weighted_mean(
             f"no spectrum has a usable flux, expected one of the {len(blocks)} to have some"
         )
     grid = _common_grid([block.wave for block in filled])
-    gridded = [_GriddedBlock.from_block(block, grid, inverse) for block in blocks]
-    flux, variance, flat, bright, bright_variance, bright_flat, offset = (
-        np.concatenate([getattr(one, name) for one in gridded])
-        for name in (
-            "flux", "variance", "flat", "bright", "bright_variance", "bright_flat", "offset",
-        )
-    )  # fmt: skip
-    dq = np.concatenate([one.dq for one in gridded])
-    usable = np.concatenate([one.usable for one in gridded])
+    gridded = [_gridded(block, grid, inverse) for block in blocks]
+    every = {name: np.concatenate([one[name] for one in gridded]) for name in gridded[0]}
+    dq, flux, variance, bright = (every[name] for name in ("dq", "flux", "variance", "bright"))
+    usable = every["count"] > 0
     group = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
     if inverse:
-        notes += _without_variance_notes(blocks, gridded, usable)
+        notes += _without_variance_notes(blocks, usable)
     clipped = _clipped(flux, variance, usable, sigma_clip, notes)
     used = usable & ~clipped
     if inverse:
@@ -110,21 +102,21 @@ def weighted_mean(
         weight = np.repeat(np.asarray(times), [len(block) for block in blocks])[:, np.newaxis]
         weight = np.where(used, weight, 0.0)
     has_input = used.any(axis=0)
-    any_offset = np.concatenate([one.any_offset for one in gridded])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # Bins without a usable input need a wavelength, too.
-        mean_offset = np.where(
-            has_input, _mean(offset, weight), np.nanmean(_without_empty(any_offset), axis=0)
-        )
+    any_offset = every["any_offset"]
+    any_offset = np.where(np.isnan(any_offset).all(axis=0), 0.0, any_offset)
+    # Bins without a usable input need a wavelength, too.
+    mean_offset = np.where(
+        has_input, _mean(every["offset"], weight), np.nanmean(any_offset, axis=0)
+    )
     flags = np.bitwise_or.reduce(np.where(used, dq, np.uint32(0)), axis=0)
     unused_flags = np.bitwise_or.reduce(dq, axis=0) | np.uint32(DO_NOT_USE)
     bright_weight = np.where(np.isfinite(bright), weight, 0.0)
     columns = {
         "WAVELENGTH": grid + mean_offset,
         "FLUX": _mean(flux, weight),
-        "ERROR": _error(variance, flat, weight, group),
+        "ERROR": _error(variance, every["flat"], weight, group),
         "SURF_BRIGHT": _mean(bright, bright_weight),
-        "SB_ERROR": _error(bright_variance, bright_flat, bright_weight, group),
+        "SB_ERROR": _error(every["bright_variance"], every["bright_flat"], bright_weight, group),
         "DQ": np.where(has_input, flags, unused_flags).astype(np.uint32),
         "WEIGHT": weight.sum(axis=0),
         "N_INPUT": used.sum(axis=0).astype(float),
@@ -137,18 +129,20 @@ def _more(number: int) -> str:
     return "" if number == 1 else f", nor have {number - 1} more of them"
 
 
-def _without_variance_notes(
-    blocks: Sequence[InputBlock], gridded: Sequence[_GriddedBlock], usable: Bools
-) -> list[str]:
-    """Return notes about spectra that have a flux but no errors, which the weights need."""
+def _without_variance_notes(blocks: Sequence[InputBlock], usable: Bools) -> list[str]:
+    """Return notes about spectra that have a flux but no errors, which the weights need.
+
+    `usable` is the mask of the values with an error in all inputs, shape (n_input, n_grid).
+    """
     if not usable.any():
         raise LRSError(
             "no spectrum has an error, expected some for weights='inverse_variance' "
             "(weights='unit' needs none)"
         )
     notes = []
-    for block, one in zip(blocks, gridded, strict=True):
-        lost = np.flatnonzero(block.usable.any(axis=1) & ~one.usable.any(axis=1))
+    ends = np.cumsum([len(block) for block in blocks])
+    for block, own in zip(blocks, np.split(usable, ends[:-1]), strict=True):
+        lost = np.flatnonzero(block.usable.any(axis=1) & ~own.any(axis=1))
         if lost.size:
             name = block.name(int(lost[0]))
             notes.append(f"{name} has no usable error{_more(lost.size)}: skipped")
@@ -158,23 +152,46 @@ def _without_variance_notes(
 def _clipped(
     flux: Floats, variance: Floats, usable: Bools, sigma_clip: float | None, notes: list[str]
 ) -> Bools:
-    """Return the mask of the clipped values; append a note if there are too few spectra."""
+    """Return the mask of the values that are too far from the median of at least three inputs.
+
+    If there are too few spectra, a note is appended to `notes`.
+    """
+    clipped = np.zeros(usable.shape, dtype=bool)
     if sigma_clip is None:
-        return np.zeros(usable.shape, dtype=bool)
+        return clipped
     if len(flux) < 3:
         notes.append(
             f"sigma_clip: {'one spectrum is' if len(flux) == 1 else 'two spectra are'} not "
             "clipped, as the outlier of two cannot be identified; expected at least 3"
         )
-        return np.zeros(usable.shape, dtype=bool)
+        return clipped
     if not (variance[usable] > 0).any():
         raise LRSError("sigma_clip needs errors, expected spectra that have some")
-    return _clip(flux, variance, usable, sigma_clip)
-
-
-def _without_empty(values: Floats) -> Floats:
-    """Replace NaN by 0 in the wavelength bins in which all inputs are NaN."""
-    return np.where(np.isnan(values).all(axis=0), 0.0, values)
+    number = usable.sum(axis=0)
+    enough = number >= 3
+    known = usable & np.isfinite(variance)
+    flux = np.where(usable, flux, np.nan)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # bins without any input
+        # The nods of a bright source may differ by more than their noise over a range of
+        # wavelengths. Scale each input by this slowly varying ratio, so that it is not clipped.
+        level = np.nanmedian(flux, axis=0)
+        snr = np.abs(level) / np.sqrt(variance)
+        bright = _running_median(snr, known & enough) > _SCALED_SNR  # NaN compares as False
+        ratio = flux / level
+        ratio = _running_median(ratio, known & enough & np.isfinite(ratio))
+        scale = np.where(bright & (ratio > 0), ratio, 1.0)
+        flux, variance = flux / scale, variance / scale**2
+        median = np.nanmedian(flux, axis=0)
+        # The variance of the median of normal deviates is pi / 2 times the variance of their mean.
+        of_median = np.pi / 2.0 * np.sum(np.where(known, variance, 0.0), axis=0) / number**2
+        pull = np.abs(flux - median) / np.sqrt(variance + of_median)
+    known &= np.isfinite(pull) & enough
+    # Reduce the pull of inputs that differ over a range of wavelengths for another reason, such as
+    # residual background.
+    spread = _running_median(np.where(known, pull, 0.0), known) / _MAD
+    pull = pull / np.where(spread > 1.0, spread, 1.0)
+    return known & (pull > sigma_clip)
 
 
 def _common_grid(waves: Sequence[Floats]) -> Floats:
@@ -198,7 +215,7 @@ def _common_grid(waves: Sequence[Floats]) -> Floats:
         if own.size == 1:
             spacing = spacing[_nearest(grid, own)]
         distance = np.abs(grid[_nearest(grid, own)] - own)
-        added = own[distance > _NEW_ELEMENT * spacing]
+        added = own[distance > _NEW_BIN * spacing]
         if added.size:
             grid = np.unique(np.concatenate([grid, added]))
     return grid
@@ -209,74 +226,62 @@ def _nearest(grid: Floats, wave: Floats) -> NDArray[np.intp]:
     return np.searchsorted((grid[1:] + grid[:-1]) / 2.0, wave)
 
 
-@dataclass(frozen=True, eq=False)
-class _GriddedBlock:
-    """Spectra of a block on the common grid, shape (integration, n_grid).
+def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, NDArray[Any]]:
+    """Assign the values of each spectrum to the nearest bin of the grid and average them.
 
-    `flat` and `bright_flat` are the flat-field variances that all integrations share. `dq` combines
-    the flags of the usable values in a bin, or of all values if none is usable. `offset` is the
-    mean wavelength of the usable values minus the wavelength of the bin; `any_offset` is computed
-    from all values, also the unusable ones.
+    Returns
+    -------
+    dict of ndarray
+        Arrays of shape (integration, n_grid). ``count`` is the number of usable values in a bin,
+        and ``dq`` combines the flags of the usable values, or of all values if none is usable.
+        ``flat`` and ``bright_flat`` are the flat-field variances that all integrations share.
+        ``offset`` is the mean wavelength of the usable values minus the wavelength of the bin, and
+        ``any_offset`` is the same for all values, including the unusable values. The other arrays
+        are means of the usable values.
     """
+    index = _nearest(grid, block.wave)
+    first = np.flatnonzero(np.diff(index, prepend=-1))  # first value in each bin
+    shape = (len(block), grid.size)
 
-    usable: Bools
-    flux: Floats
-    variance: Floats
-    flat: Floats
-    bright: Floats
-    bright_variance: Floats
-    bright_flat: Floats
-    dq: NDArray[np.uint32]
-    offset: Floats
-    any_offset: Floats
+    def gather(function: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
+        gathered = np.zeros(shape, dtype=values.dtype)
+        if first.size:
+            gathered[:, index[first]] = function.reduceat(values, first, axis=1)
+        return gathered
 
-    @classmethod
-    def from_block(cls, block: InputBlock, grid: Floats, need_variance: bool) -> _GriddedBlock:
-        """Assign the values of each spectrum to the nearest bin of the grid and average them."""
-        place = _nearest(grid, block.wave)
-        first = np.flatnonzero(np.diff(place, prepend=-1))  # first value in each bin
-        shape = (len(block), grid.size)
+    usable = block.usable
+    variance = block.column("FLUX_ERROR") ** 2
+    if need_variance:
+        usable = usable & np.isfinite(variance) & (variance > 0)
+    count = gather(np.add, usable.astype(float))
 
-        def gather(function: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
-            gathered = np.zeros(shape, dtype=values.dtype)
-            if first.size:
-                gathered[:, place[first]] = function.reduceat(values, first, axis=1)
-            return gathered
-
-        usable = block.usable
-        variance = block.column("FLUX_ERROR") ** 2
-        if need_variance:
-            usable = usable & np.isfinite(variance) & (variance > 0)
-        count = gather(np.add, usable.astype(float))
-
-        def mean(values: Floats, power: int = 1) -> Floats:
-            # Unusable values may be NaN and are replaced; NaN in usable values is kept.
-            total = gather(np.add, np.where(usable, values, 0.0))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return np.where(count > 0, total / count**power, np.nan)
-
-        offset = np.broadcast_to(block.wave - grid[place], usable.shape)
-        number = gather(np.add, np.ones(usable.shape))
+    def mean(values: Floats, power: int = 1) -> Floats:
+        # Unusable values may be NaN and are replaced; NaN in usable values is kept.
+        total = gather(np.add, np.where(usable, values, 0.0))
         with np.errstate(invalid="ignore", divide="ignore"):
-            any_offset = gather(np.add, offset) / number
-        dq = block.dq()
-        used_dq = gather(np.bitwise_or, np.where(usable, dq, np.uint32(0)))
-        return cls(
-            usable=count > 0,
-            flux=mean(block.column("FLUX")),
-            variance=mean(variance, 2),
-            flat=mean(_shared_variance(block, "FLUX_VAR_FLAT"), 2),
-            bright=mean(block.column("SURF_BRIGHT")),
-            bright_variance=mean(block.column("SB_ERROR") ** 2, 2),
-            bright_flat=mean(_shared_variance(block, "SB_VAR_FLAT"), 2),
-            dq=np.where(count > 0, used_dq, gather(np.bitwise_or, dq)),
-            offset=mean(offset),
-            any_offset=any_offset,
-        )
+            return np.where(count > 0, total / count**power, np.nan)
+
+    offset = np.broadcast_to(block.wave - grid[index], usable.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        any_offset = gather(np.add, offset) / gather(np.add, np.ones(usable.shape))
+    dq = block.dq()
+    used_dq = gather(np.bitwise_or, np.where(usable, dq, np.uint32(0)))
+    return {
+        "count": count,
+        "flux": mean(block.column("FLUX")),
+        "variance": mean(variance, 2),
+        "flat": mean(_shared_variance(block, "FLUX_VAR_FLAT"), 2),
+        "bright": mean(block.column("SURF_BRIGHT")),
+        "bright_variance": mean(block.column("SB_ERROR") ** 2, 2),
+        "bright_flat": mean(_shared_variance(block, "SB_VAR_FLAT"), 2),
+        "dq": np.where(count > 0, used_dq, gather(np.bitwise_or, dq)),
+        "offset": mean(offset),
+        "any_offset": any_offset,
+    }
 
 
 def _shared_variance(block: InputBlock, name: str) -> Floats:
-    """Return the flat-field variance of a stack, whose integrations share it; 0 for a spectrum."""
+    """Return the flat-field variance that the integrations of a stack share; 0 for a spectrum."""
     values = block.column(name)
     return np.nan_to_num(values, nan=0.0) if len(block) > 1 else np.zeros_like(values)
 
@@ -301,12 +306,12 @@ def _error(variance: Floats, flat: Floats, weight: Floats, group: NDArray[np.int
 
 
 def _inverse_variance(variance: Floats, used: Bools) -> Floats:
-    """Compute the weights: the inverse variances, smoothed along the wavelength; 0 if not used."""
+    """Compute inverse variances smoothed along the wavelength, as weights; 0 for unused values."""
     if len(variance) == 1:
         return np.where(used, 1.0, 0.0) / np.where(used, variance, 1.0)
     smooth = _running_median(variance, used, _VARIANCE_WINDOW, exclude=_EXCLUDED)
-    # A spectral line raises the variances of all inputs; a truncated ramp raises the variance of
-    # only one input, whose weight must be reduced.
+    # A spectral line raises the variances of all inputs, but a truncated ramp raises the variance
+    # of only one input. The weight of this input must be reduced.
     ratio = np.where(used, variance, 1.0) / np.where(used, smooth, 1.0)
     excess = ratio / np.where(used, ratio, np.inf).min(axis=0)
     # Increases within the scatter of the variances must be ignored: unsmoothed variances would bias
@@ -320,52 +325,20 @@ def _inverse_variance(variance: Floats, used: Bools) -> Floats:
     return np.where(used, 1.0, 0.0) / np.where(used, smooth, 1.0)
 
 
-def _running_median(values: Floats, good: Bools, size: int, exclude: int = 0) -> Floats:
+def _running_median(
+    values: Floats, good: Bools, size: int = _DIFFERENCE_WINDOW, exclude: int = 0
+) -> Floats:
     """Compute the running median along the wavelength for each input.
 
     Bad values are interpolated. The result is NaN for an input without good values. The `exclude`
     bins in the middle of the window, which has `size` bins, are not used.
     """
-    place = np.arange(values.shape[1])
+    index = np.arange(values.shape[1])
     filled = np.full(values.shape, np.nan)
     for line, kept, out in zip(values, good, filled, strict=True):
         if kept.any():
-            out[:] = np.interp(place, place[kept], line[kept])
+            out[:] = np.interp(index, index[kept], line[kept])
     window = np.abs(np.arange(size) - size // 2) > (exclude - 1) // 2
     # With mode="mirror", no value near the ends counts more than twice.
     median: Floats = median_filter(filled, footprint=window[np.newaxis], mode="mirror")
     return median
-
-
-def _clip(flux: Floats, variance: Floats, usable: Bools, limit: float) -> Bools:
-    """Return the mask of the values that are too far from the median of at least three inputs."""
-    number = usable.sum(axis=0)
-    enough = number >= 3
-    known = usable & np.isfinite(variance)
-    flux = np.where(usable, flux, np.nan)
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # bins without any input
-        # The nods of a bright source may differ by more than their noise over a range of
-        # wavelengths. Scale each input by this slowly varying ratio, so that it is not clipped.
-        level = np.nanmedian(flux, axis=0)
-        snr = np.abs(level) / np.sqrt(variance)
-        bright = _persistent(snr, known & enough) > _SCALED_SNR  # NaN compares as False
-        ratio = flux / level
-        ratio = _persistent(ratio, known & enough & np.isfinite(ratio))
-        scale = np.where(bright & (ratio > 0), ratio, 1.0)
-        flux, variance = flux / scale, variance / scale**2
-        median = np.nanmedian(flux, axis=0)
-        # The variance of the median of normal deviates is pi / 2 times the variance of their mean.
-        of_median = np.pi / 2.0 * np.sum(np.where(known, variance, 0.0), axis=0) / number**2
-        pull = np.abs(flux - median) / np.sqrt(variance + of_median)
-    known &= np.isfinite(pull) & enough
-    # Reduce the pull of inputs that differ over a range of wavelengths for another reason, such as
-    # residual background.
-    spread = _persistent(np.where(known, pull, 0.0), known) / _MAD
-    pull = pull / np.where(spread > 1.0, spread, 1.0)
-    return known & (pull > limit)
-
-
-def _persistent(values: Floats, good: Bools) -> Floats:
-    """Return the differences between inputs, smoothed by a running median over wavelength."""
-    return _running_median(values, good, _DIFFERENCE_WINDOW)

@@ -34,7 +34,7 @@ _SHIFT_PRIOR = 1.0
 def assign_bands(
     model: SourceModel, fit: SlitFit, target: int, scale: float, bands: int
 ) -> NDArray[np.intp]:
-    """Assign each fitted row to a band, so that the bands are similar in information and size.
+    """Assign each fitted row to a band, so that all bands have similar accuracy and size.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def assign_bands(
     power = float((linear.smooth[target] ** 2 / variance).sum())
     number = min(int(np.clip(power / scale**2 / _MIN_POWER, 1, bands)), rows)
     share = np.cumsum(information) / max(float(information.sum()), 1e-300)
-    place = 0.5 * share + 0.5 * (np.arange(rows) + 1.0) / rows
-    band = np.minimum((place * number * (1.0 - 1e-9)).astype(int), number - 1)
+    position = 0.5 * share + 0.5 * (np.arange(rows) + 1.0) / rows
+    band = np.minimum((position * number * (1.0 - 1e-9)).astype(int), number - 1)
     return np.unique(band, return_inverse=True)[1]
 
 
@@ -79,7 +79,8 @@ class BandFit:
     log_core : ndarray
         Natural logarithm of the core width in columns, shape (band,).
     terms : ndarray
-        Shape parameters of the profile, common to all bands: see `Measurement.shape_terms`.
+        Shape parameters of the profile, which are common to all bands. See
+        `Measurement.shape_terms`.
     covariance : ndarray
         Covariance matrix of `log_core` and the p `terms` in each band, shape
         (band, 1 + p, 1 + p).
@@ -99,7 +100,7 @@ class BandFit:
     def from_fit(
         cls, model: SourceModel, fit: SlitFit, band: NDArray[np.intp], target: int, scale: float
     ) -> BandFit:
-        """Fit the bands with Gauss-Newton steps, starting from the smooth fit.
+        """Fit the bands with Gauss-Newton steps, starting from the smooth traces and widths.
 
         Parameters
         ----------
@@ -139,17 +140,14 @@ class BandFit:
         covariance = np.linalg.inv(hessian) * scale**2
         weight = np.maximum(fit.linear.curvature[:, target, target], 1e-300)
         band_rows = np.bincount(band, weight * slit.rows) / np.bincount(band, weight)
-        joint = np.empty((bands, 1 + SHAPES, 1 + SHAPES))
-        for b in range(bands):
-            index = [shifts + b, *range(size - SHAPES, size)]
-            joint[b] = covariance[np.ix_(index, index)]
+        indices = [[shifts + b, *range(size - SHAPES, size)] for b in range(bands)]
         errors = np.sqrt(np.diag(covariance))
         return cls(
             shift=vector[:shifts].reshape(number, bands),
             shift_error=errors[:shifts].reshape(number, bands),
             log_core=vector[shifts:-SHAPES] + np.interp(band_rows, slit.rows, smooth.log_core),
             terms=possible_terms(vector[-SHAPES:], parameters.terms),
-            covariance=joint,
+            covariance=np.array([covariance[np.ix_(index, index)] for index in indices]),
             rows=band_rows,
             wavelength=np.interp(band_rows, slit.rows, slit.wave),
         )

@@ -1,6 +1,7 @@
-"""Curve of growth: flux and signal to noise versus aperture width, with contamination notes.
+"""Curve of growth: flux and signal-to-noise ratio versus aperture width.
 
 All fluxes are extracted with the `glue_lrs.Extract1D` operator, which is run once for each width.
+Notes are added if an aperture or a background region touches another source.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +26,6 @@ from glue_lrs.measurement.measure import measure
 from glue_lrs.measurement.report import growth_dict, growth_report, growth_table
 
 if TYPE_CHECKING:
-    from astropy.table import QTable
     from specutils import Spectrum
 
     from glue_lrs._utils.typing import Array
@@ -120,18 +120,9 @@ class CurveOfGrowth:
             [np.interp(width, self.widths, line) / np.nanmax(line) for line in self.snr]
         )
 
-    @cached_property
-    def table(self) -> QTable:
-        """Table with one row per band and width."""
-        return growth_table(self)
-
-    def report(self) -> str:
-        """Format all results as text for a reader."""
-        return growth_report(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all numbers as a dictionary for JSON; unknown numbers are None."""
-        return growth_dict(self)
+    table = cached_property(growth_table)
+    report = growth_report
+    to_dict = growth_dict
 
     def __repr__(self) -> str:
         return f"<CurveOfGrowth of {self.label}: best {self.best:.1f} columns>"
@@ -151,13 +142,12 @@ def curve_of_growth(
     Parameters
     ----------
     image : SlitImage or `~specutils.Spectrum`
-        Image to extract; for a stack of integrations, the extracted values are averaged over the
-        integrations.
+        Image to extract. The values extracted from a stack are averaged over the integrations.
     measurement : Measurement, optional
         Result of `measure` for this image; by default the image is measured.
     widths : array_like, optional
-        Widths in columns, at least 1; by default in steps of 0.5 from 2 to the largest width that
-        fits on the image, at most 30.
+        Widths in columns, at least 1. The default widths are in steps of 0.5 from 2 to the largest
+        width that fits on the image, at most 30.
     bands : sequence of (float, float)
         Limits of the bands in micron. Bands without rows are omitted.
     background : Background, optional
@@ -203,9 +193,9 @@ def curve_of_growth(
     total = _smooth_flux(measurement.target) * jansky_per_sum(image)
     reference = int(np.argmin(np.abs(grid - min(free, grid[-1]))))
     found = [
-        band
-        for low, high in bands
-        if (band := _Band.from_rows(rows, total, measurement, (low, high), reference)) is not None
+        values
+        for limits in bands
+        if (values := _average(rows, total, measurement.wavelength, limits, reference))
     ]
     if not found:
         if not (rows.error > 0).any():
@@ -215,35 +205,39 @@ def curve_of_growth(
                 subject=image.label,
             )
         raise LRSError(
-            f"no row with a flux in the bands {list(map(tuple, bands))} micron",
-            subject=image.label,
+            f"no row with a flux in the bands {list(map(tuple, bands))} micron", subject=image.label
         )
-    correction, correction_source = [band.correction for band in found], "measured profile"
+    limits, *averages = zip(*found, strict=True)
+    wavelength, number, flux, error, correction, snr = (np.array(values) for values in averages)
+    correction_source = "measured profile"
     if aperture_correction is not None:
-        correction = [aperture_correction(band.wavelength, grid) for band in found]
+        correction = np.array([aperture_correction(wave, grid) for wave in wavelength])
         correction_source = aperture_correction.filename or "table"
-    snr = np.array([band.snr for band in found]) / measurement.noise_factor
+    snr = snr / measurement.noise_factor
     best = np.array([_maximum(grid, line) for line in snr])
-    notes += _width_notes(free, float(best.max()))
+    if best.max() > free:
+        notes.append(
+            f"apertures wider than {free:.1f} columns touch another trace or the image's edge, and "
+            f"that of best signal to noise has {best.max():.1f}"
+        )
     for note in notes:
         warn(LRSWarning(note, subject=image.label))
     return CurveOfGrowth(
         label=image.label,
         widths=grid,
-        bands=tuple(band.limits for band in found),
-        wavelength=np.array([band.wavelength for band in found]),
-        flux=np.array([band.flux for band in found]),
-        flux_error=np.array([band.error * measurement.noise_factor for band in found]),
-        correction=np.array(correction),
+        bands=limits,
+        wavelength=wavelength,
+        flux=flux,
+        flux_error=error * measurement.noise_factor,
+        correction=correction,
         correction_source=correction_source,
         snr=snr,
-        fwhm=np.array([float(measurement.width(band.wavelength)[0]) for band in found])
-        / measurement.pixel_scale,
+        fwhm=measurement.width(wavelength)[0] / measurement.pixel_scale,
         unit="Jy" if image.calibrated else "DN/s",
         best_width=best,
         best=_maximum(grid, np.mean(snr / snr.max(axis=1, keepdims=True), axis=0)),
         free_width=free,
-        rows=np.array([band.rows for band in found]),
+        rows=number,
         notes=tuple(notes),
     )
 
@@ -346,18 +340,7 @@ def region_notes(measurement: Measurement, background: Background) -> list[str]:
     return notes
 
 
-def _width_notes(free: float, best: float) -> list[str]:
-    """Return a note if the aperture with the best signal to noise is contaminated."""
-    if free >= best:
-        return []
-    return [
-        f"apertures wider than {free:.1f} columns touch another trace or the image's edge, and "
-        f"that of best signal to noise has {best:.1f}"
-    ]
-
-
-@dataclass(frozen=True, eq=False)
-class _RowValues:
+class _RowValues(NamedTuple):
     """Extracted values for each aperture width and each row of the image, shape (width, row)."""
 
     flux: Array
@@ -366,52 +349,52 @@ class _RowValues:
     lost: Array  # fraction of the aperture that consists of lost pixels
 
 
-@dataclass(frozen=True, eq=False)
-class _Band:
-    """Values in a wavelength band for each aperture width, shape (width,)."""
+def _average(
+    values: _RowValues, total: Array, wavelength: Array, limits: tuple[float, float], reference: int
+) -> tuple[tuple[float, float], float, int, Array, Array, Array, Array] | None:
+    """Average the rows in a band; return None if there are no usable rows.
 
-    limits: tuple[float, float]
-    wavelength: float
-    flux: Array
-    error: Array
-    correction: Array
-    snr: Array
-    rows: int
+    Rows with lost pixels in the aperture whose width has the index `reference` are excluded if
+    possible.
 
-    @classmethod
-    def from_rows(
-        cls,
-        values: _RowValues,
-        total: Array,
-        measurement: Measurement,
-        limits: tuple[float, float],
-        reference: int,
-    ) -> _Band | None:
-        """Average the rows in a band; return None if there are no usable rows.
+    Parameters
+    ----------
+    values : _RowValues
+        Extracted values.
+    total : ndarray
+        Total flux of the fitted source in each row.
+    wavelength : ndarray
+        Wavelength of each row in micron.
+    limits : (float, float)
+        Limits of the band in micron.
+    reference : int
+        Index of the aperture width for which lost pixels count.
 
-        `total` is the total flux of the fitted source in each row. Rows with lost pixels in the
-        aperture whose width has the index `reference` are excluded if possible.
-        """
-        low, high = limits
-        inside = (measurement.wavelength >= low) & (measurement.wavelength < high)
-        inside &= np.isfinite(values.flux).all(axis=0) & (values.error > 0).all(axis=0)
-        inside &= np.isfinite(total)
-        if not inside.any():
-            return None
-        complete = inside & (values.lost[reference] < 1e-6)
-        use = complete if complete.sum() >= max(3, _ENOUGH * inside.sum()) else inside
-        number = int(use.sum())
-        error, model_flux = values.error[:, use], values.model_flux[:, use]
-        enclosed = model_flux.sum(axis=1) / total[use].sum()
-        return cls(
-            limits=(float(low), float(high)),
-            wavelength=float(measurement.wavelength[use].mean()),
-            flux=values.flux[:, use].mean(axis=1),
-            error=np.sqrt((error**2).sum(axis=1)) / number,
-            correction=1.0 / enclosed,
-            snr=np.sqrt(((model_flux / error) ** 2).sum(axis=1)),
-            rows=number,
-        )
+    Returns
+    -------
+    tuple or None
+        Limits, mean wavelength and number of rows, followed by flux, error, aperture correction and
+        signal to noise for each aperture width, shape (width,).
+    """
+    low, high = limits
+    inside = (wavelength >= low) & (wavelength < high)
+    inside &= np.isfinite(values.flux).all(axis=0) & (values.error > 0).all(axis=0)
+    inside &= np.isfinite(total)
+    if not inside.any():
+        return None
+    complete = inside & (values.lost[reference] < 1e-6)
+    use = complete if complete.sum() >= max(3, _ENOUGH * inside.sum()) else inside
+    number = int(use.sum())
+    error, model_flux = values.error[:, use], values.model_flux[:, use]
+    return (
+        (float(low), float(high)),
+        float(wavelength[use].mean()),
+        number,
+        values.flux[:, use].mean(axis=1),
+        np.sqrt((error**2).sum(axis=1)) / number,
+        1.0 / (model_flux.sum(axis=1) / total[use].sum()),
+        np.sqrt(((model_flux / error) ** 2).sum(axis=1)),
+    )
 
 
 def _extract_widths(
@@ -419,24 +402,38 @@ def _extract_widths(
 ) -> _RowValues:
     """Extract the image and the model of the target with each aperture width."""
     image = replace(image, wcs_source=None)  # the aperture edges are explicit: no WCS is needed
-    source = _source_image(image, measurement)
+    target = measurement.target
+    source = replace(  # image of the fitted target alone, without noise and bad pixels
+        image,
+        data=measurement.model(replace(target, flux=_smooth_flux(target))),
+        err=None,
+        var_poisson=None,
+        var_rnoise=None,
+        var_flat=None,
+        dq=None,
+        times=None,
+        source_type=None,
+        kind="s2d" if image.kind == "calints" else image.kind,
+    )
     number = image.shape[0]
     has_wavelength = np.isfinite(np.asarray(image.wavelength, dtype=float)).any(axis=1)
-    flux, error, model_flux, lost = [], [], [], []
+    values = []
     for width in widths:
         extract = Extract1D(aperture=measurement.box(float(width)), background=background)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LRSWarning)  # the caller warns once for all widths
             extraction = extract.run(image)
             model = Extract1D(aperture=extract.aperture).run(source)
-        rows = _image_rows(extraction, has_wavelength)
-        columns = extraction.columns
-        flux.append(_in_rows(columns["FLUX"], rows, number))
-        error.append(_in_rows(columns["FLUX_ERROR"], rows, number, error=True))
-        lost.append(_in_rows(extraction.lost_fraction, rows, number))
-        model_rows = _image_rows(model, has_wavelength)
-        model_flux.append(_in_rows(model.columns["FLUX"], model_rows, number))
-    return _RowValues(*(np.array(values) for values in (flux, error, model_flux, lost)))
+        rows, model_rows = (_image_rows(one, has_wavelength) for one in (extraction, model))
+        values.append(
+            (
+                _in_rows(extraction.columns["FLUX"], rows, number),
+                _in_rows(extraction.columns["FLUX_ERROR"], rows, number, error=True),
+                _in_rows(model.columns["FLUX"], model_rows, number),
+                _in_rows(extraction.lost_fraction, rows, number),
+            )
+        )
+    return _RowValues(*(np.array(column) for column in zip(*values, strict=True)))
 
 
 def _free_width(measurement: Measurement) -> float:
@@ -465,25 +462,8 @@ def _check_widths(widths: ArrayLike | None, measurement: Measurement) -> Array:
     return grid
 
 
-def _source_image(image: SlitImage, measurement: Measurement) -> SlitImage:
-    """Make an image of the fitted target alone, without noise and bad pixels."""
-    target = measurement.target
-    return replace(
-        image,
-        data=measurement.model(replace(target, flux=_smooth_flux(target))),
-        err=None,
-        var_poisson=None,
-        var_rnoise=None,
-        var_flat=None,
-        dq=None,
-        times=None,
-        source_type=None,
-        kind="s2d" if image.kind == "calints" else image.kind,
-    )
-
-
 def _smooth_flux(source: DetectedSource) -> Array:
-    """Smooth the flux of a source along the rows, according to its errors."""
+    """Smooth the flux of a source along the rows if its signal-to-noise ratio is low."""
     flux = np.full(source.flux.shape, np.nan)
     known = np.isfinite(source.flux)
     flux[known] = smooth_flux(source.flux[known], source.flux_error[known] ** 2)
@@ -491,7 +471,7 @@ def _smooth_flux(source: DetectedSource) -> Array:
 
 
 def _image_rows(extraction: Extraction, has_wavelength: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the image rows of the extracted values; rows without a wavelength are left out."""
+    """Return the image row of each extracted value. Rows without a wavelength are left out."""
     first = int(extraction.keywords["EXTRYSTR"]) - 1
     last = int(extraction.keywords["EXTRYSTP"])
     number = extraction.wavelength.size
@@ -500,12 +480,11 @@ def _image_rows(extraction: Extraction, has_wavelength: NDArray[np.bool_]) -> ND
     return first + np.flatnonzero(has_wavelength[first:last])[:number]
 
 
-def _in_rows(
-    values: NDArray[Any], rows: NDArray[np.intp], number: int, error: bool = False
-) -> Array:
-    """Assign extracted values to the image rows, NaN elsewhere; average a stack of integrations.
+def _in_rows(values: Array, rows: NDArray[np.intp], number: int, error: bool = False) -> Array:
+    """Return the extracted values for all `number` rows of the image, NaN in other rows.
 
-    Errors are averaged in quadrature and divided by the number of integrations.
+    Values from a stack are averaged over the integrations. Errors are added in quadrature and
+    divided by the number of integrations.
     """
     placed = np.full(number, np.nan)
     if values.ndim == 2:
@@ -518,9 +497,9 @@ def _in_rows(
 
 
 def _maximum(widths: Array, values: Array) -> float:
-    """Return the width at which `values` peaks: the vertex of a parabola through three points.
+    """Return the width at which `values` has its maximum.
 
-    The points are the highest one and its two neighbours.
+    It is the vertex of a parabola through the highest point and its two neighbours.
     """
     top = int(np.nanargmax(values))
     if top in (0, widths.size - 1):

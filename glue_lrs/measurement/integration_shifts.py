@@ -28,10 +28,10 @@ _OUTLIER, _OUTLIER_FRACTION = 6.0, 0.1
 def background_model(linear: LinearFit, number: int) -> Array:
     """Return the fitted background in each pixel.
 
-    The first `number` components of the linear fit are the sources.
+    The first `number` components of `linear` are the sources.
     """
-    light = np.einsum("rcs,sr->rc", linear.basis[..., :number], linear.flux)
-    return linear.model - light
+    sources = np.einsum("rcs,sr->rc", linear.basis[..., :number], linear.flux)
+    return linear.model - sources
 
 
 def integration_shifts(
@@ -70,15 +70,13 @@ def integration_shifts(
     jacobian = np.einsum("sr,src->rc", linear.smooth, derivatives["shift"])
     projected = (basis @ (linear.inverse @ (weighted @ jacobian[..., np.newaxis])))[..., 0]
     kernel = weight * (jacobian - projected)
-    light = linear.model - background_model(linear, len(geometry.traces))
-    brightness = weight * _without_background(light, basis, weighted, weight)
-    brightness_norm = float((brightness * light).sum())
+    sources = linear.model - background_model(linear, len(geometry.traces))
+    brightness = weight * _without_background(sources, basis, weighted, weight)
+    brightness_norm = float((brightness * sources).sum())
     variance = np.maximum(model.variance - slit.variances[2], 0.0) * number
     shift, error = np.full(number, np.nan), np.full(number, np.nan)
-    window = (
-        slice(slit.rows[0], slit.rows[-1] + 1),
-        slice(slit.columns[0], slit.columns[-1] + 1),
-    )
+    window = tuple(slice(at[0], at[-1] + 1) for at in (slit.rows, slit.columns))
+    limit = _OUTLIER * np.sqrt(variance) + _OUTLIER_FRACTION * np.abs(sources)
     used_rows = slit.rows - slit.rows[0]
     step = max(1, _BLOCK_PIXELS // (slit.rows.size * slit.columns.size))
     for first in range(0, number, step):
@@ -87,14 +85,9 @@ def integration_shifts(
         good = good_pixels(image, where)[:, used_rows] & model.good
         residual = np.where(good, data - linear.model, 0.0)
         factor = 1.0 + np.einsum("irc,rc->i", residual, brightness) / brightness_norm
-        residual = np.where(
-            good,
-            data - linear.model - (factor - 1.0)[:, np.newaxis, np.newaxis] * light,
-            0.0,
-        )
-        outlier = np.abs(residual) > _OUTLIER * np.sqrt(variance) + _OUTLIER_FRACTION * np.abs(
-            light
-        )
+        scaled = (factor - 1.0)[:, np.newaxis, np.newaxis] * sources
+        residual = np.where(good, data - linear.model - scaled, 0.0)
+        outlier = np.abs(residual) > limit
         residual[outlier] = 0.0
         used = (good & ~outlier).astype(float)
         norm = factor * np.einsum("irc,rc->i", used, kernel * jacobian)
@@ -105,13 +98,13 @@ def integration_shifts(
     return shift, error * correlation
 
 
-def _without_background(light: Array, basis: Array, weighted: Array, weight: Array) -> Array:
-    """Return the component of the image `light` that is orthogonal to the background in each row.
+def _without_background(image: Array, basis: Array, weighted: Array, weight: Array) -> Array:
+    """Return the component of `image` that is orthogonal to the background in each row.
 
     The last two components of `basis` are the background; `weighted` is the transpose of `basis`
     times the weights.
     """
     background = basis[..., -2:]
     normal = np.swapaxes(background * weight[..., np.newaxis], 1, 2) @ background
-    moments = weighted[:, -2:] @ light[..., np.newaxis]
-    return light - (background @ (invert_ridge(normal) @ moments))[..., 0]
+    moments = weighted[:, -2:] @ image[..., np.newaxis]
+    return image - (background @ (invert_ridge(normal) @ moments))[..., 0]

@@ -77,9 +77,9 @@ def measure(
     LRSError
         If a parameter is out of range.
     """
-    for key, value, least in (("bands", bands, 1), ("max_sources", max_sources, 1)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            raise LRSError(f"{key} is {value!r}, expected a whole number of {least} or more")
+    for key, value in (("bands", bands), ("max_sources", max_sources)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise LRSError(f"{key} is {value!r}, expected a whole number of 1 or more")
     for key, number in (("tolerance", tolerance), ("pixel_scale", pixel_scale)):
         if not (np.isfinite(number) and number > 0):
             raise LRSError(f"{key} is {number!r}, expected a number greater than 0")
@@ -118,7 +118,7 @@ def aperture_at_source(image: SlitImage | Spectrum, width: float) -> Aperture:
 
 
 class _Evaluation:
-    """Evaluation of a converged fit: sorts the sources, computes errors, bands, profile and notes.
+    """Evaluation of a converged fit: order of the sources, errors, bands, profile and notes.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class _Evaluation:
         self.notes: list[str] = []
 
     def measurement(self, bands: int, integrations: bool) -> Measurement:
-        """Return the measurement; `bands` and `integrations` are those of `measure`."""
+        """Return the measurement. See `measure` for the parameters."""
         slit, parameters = self.slit, self.fit.parameters
         order = self._order()
         target = order[0]
@@ -203,11 +203,8 @@ class _Evaluation:
     def _source(self, s: int, target: int, bands: BandFit) -> DetectedSource:
         """Return the position and flux of the source with index `s`."""
         slit, linear = self.slit, self.fit.linear
-        kind: Literal["target", "source", "negative"] = "source"
-        if s == target:
-            kind = "target"
-        elif self._sign(s) < 0:
-            kind = "negative"
+        kind: Literal["target", "source", "negative"]
+        kind = "target" if s == target else "negative" if self._sign(s) < 0 else "source"
         errors = self._trace_errors(s)
         template = linear.smooth[target]
         variance = np.maximum(linear.flux_variance[s], 1e-300) * self.scale**2
@@ -239,12 +236,10 @@ class _Evaluation:
         """
         slit, basis = self.slit, self.trace_basis
         number = self.fit.parameters.shift.size
-        reference = np.array([[float(np.interp(slit.reference, slit.rows, b)) for b in basis.T]])
+        reference = [np.interp(slit.reference, slit.rows, column) for column in basis.T]
         jacobian = np.zeros((slit.rows.size + 1, self.covariance.shape[0]))
         jacobian[:, s] = 1.0
-        jacobian[:, number : number + basis.shape[1]] = np.concatenate(
-            [basis, reference.reshape(1, basis.shape[1])]
-        )
+        jacobian[:, number : number + basis.shape[1]] = np.vstack([basis, reference])
         return np.sqrt(np.einsum("ri,ij,rj->r", jacobian, self.covariance, jacobian))
 
     def _sign(self, s: int) -> float:
@@ -289,8 +284,8 @@ class _Evaluation:
         Return the columns at the reference row, the mean profile and its error.
         """
         slit, linear, variance = self.slit, self.fit.linear, self.model.variance
-        light = linear.model - background_model(linear, len(self.traces))
-        clean = np.where(self.model.good, slit.data - linear.model, 0.0) + light
+        sources = linear.model - background_model(linear, len(self.traces))
+        clean = np.where(self.model.good, slit.data - linear.model, 0.0) + sources
         shift = trace - float(np.interp(slit.reference, slit.rows, trace))
         good = (self.model.good / variance > 0).astype(float)
         row_weight = 1.0 / np.median(variance, axis=1)
@@ -306,11 +301,8 @@ class _Evaluation:
             power[use] += row_weight[r] ** 2 * np.interp(at, slit.columns, variance[r])[use]
             norm[use] += row_weight[r]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (
-                slit.columns.astype(float),
-                total / norm,
-                np.sqrt(power) / norm * self.scale,
-            )
+            error = np.sqrt(power) / norm * self.scale
+            return slit.columns.astype(float), total / norm, error
 
 
 def _notes(measurement: Measurement) -> list[str]:
@@ -332,6 +324,6 @@ def _notes(measurement: Measurement) -> list[str]:
             kind = "negative trace" if other.negative else "source"
             notes.append(
                 f"a {kind} of {abs(other.flux_ratio):.2g} times the flux is {distance:.1f} "
-                "columns from the target: a box mixes their light"
+                "columns from the target: a box contains flux from both"
             )
     return notes

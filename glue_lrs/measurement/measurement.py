@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.polynomial.polynomial import polyfit, polyval
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background
@@ -31,8 +31,6 @@ from glue_lrs.profiles.diffraction import (
 )
 
 if TYPE_CHECKING:
-    from astropy.table import QTable
-
     from glue_lrs._utils.typing import Array
     from glue_lrs.image.source_position import SourcePosition
 
@@ -145,8 +143,8 @@ class Measurement:
         is not significant.
     profile_column, profile, profile_error : ndarray
         Columns at the reference row, the mean cross-dispersion profile of all rows at these
-        columns, and the 1-sigma error of the profile. The background is subtracted; the unit is
-        that of the image.
+        columns, and the 1-sigma error of the profile. The background is subtracted. The unit
+        is the unit of the image.
     rejected : int
         Number of pixels that were rejected as outliers, not counting the flagged pixels.
     chi2 : float
@@ -221,7 +219,7 @@ class Measurement:
 
     @property
     def offset(self) -> float | None:
-        """Measured column of the target minus the header's; None if the header has none."""
+        """Column of the target minus the column in the header; None if the header has none."""
         return None if self.expected is None else self.column - self.expected.column
 
     @property
@@ -311,13 +309,9 @@ class Measurement:
         width : float
             Width in columns, at least 1.
         """
-        center, variable = self.center()
-        half = width / 2.0
-        return Aperture.from_edges(
-            (center[0] - half, *center[1:]),
-            (center[0] + half, *center[1:]),
-            independent_var=variable,
-        )
+        (middle, *slopes), variable = self.center()
+        lower, upper = ((middle + half, *slopes) for half in (-width / 2.0, width / 2.0))
+        return Aperture.from_edges(lower, upper, independent_var=variable)
 
     def tapered(self, n: float = 3.0, *, order: int = 1) -> Aperture:
         """Make an aperture that is n times the measured FWHM wide, centred on the target's trace.
@@ -332,7 +326,8 @@ class Measurement:
         wave = self.wavelength[np.isfinite(self.wavelength)]
         inner = wave[(wave >= 4.5) & (wave <= 13.5)]
         used = inner if inner.size > order + 1 else wave
-        trace = np.interp(np.arange(self.shape[0]), *_finite(self.trace))
+        known = np.flatnonzero(np.isfinite(self.trace))
+        trace = np.interp(np.arange(self.shape[0]), known, self.trace[known])
         return Aperture.tapered(
             (used, self.width(used)[0]),
             n,
@@ -435,30 +430,11 @@ class Measurement:
             image[known] += flux[:, np.newaxis] * np.diff(below, axis=1)
         return image
 
-    @cached_property
-    def table(self) -> QTable:
-        """Table with wavelength, row, target centroid, FWHM and expected FWHM of each band."""
-        return band_table(self)
-
-    @cached_property
-    def source_table(self) -> QTable:
-        """Table with kind, column, flux ratio and signal-to-noise ratio of each source."""
-        return source_table(self)
-
-    def report(self) -> str:
-        """Format all results as text for a reader."""
-        return measurement_report(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all numbers as a dictionary for JSON; unknown numbers are None."""
-        return measurement_dict(self)
+    table = cached_property(band_table)
+    source_table = cached_property(source_table)
+    report = measurement_report
+    to_dict = measurement_dict
 
     def __repr__(self) -> str:
         found = ", ".join(f"{s.kind} {s.column:.2f}" for s in self.sources)
         return f"<Measurement of {self.label}: {found}>"
-
-
-def _finite(values: Array) -> tuple[NDArray[np.intp], Array]:
-    """Return the indices of the finite values, and these values."""
-    known = np.flatnonzero(np.isfinite(values))
-    return known, values[known]

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from numpy.typing import NDArray
 
 from glue_lrs.instrument import expected_fwhm
 
 if TYPE_CHECKING:
     from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
-    from glue_lrs.measurement.measurement import DetectedSource, Measurement
+    from glue_lrs.measurement.measurement import Measurement
 
 
 def plus_minus(value: float, error: float) -> str:
@@ -25,19 +24,21 @@ def plus_minus(value: float, error: float) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def plain(value: float | list[Any] | NDArray[Any] | None) -> Any:
-    """Convert a number or array to floats or lists of floats for JSON; NaN and infinity to None."""
-    if value is None:
-        return None
+def _plain(value: object) -> Any:
+    """Convert arrays to lists, and NaN and infinity to None, for JSON; dictionaries recursively."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
-    if isinstance(value, list):
-        return [plain(v) for v in value]
-    return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
 
 
 def band_table(measurement: Measurement) -> QTable:
-    """Make a table with one row per band: see `Measurement.table`."""
+    """Make a table with wavelength, row, target centroid, FWHM and expected FWHM of each band."""
     target = measurement.target
     return QTable(
         {
@@ -53,22 +54,14 @@ def band_table(measurement: Measurement) -> QTable:
 
 
 def source_table(measurement: Measurement) -> QTable:
-    """Make a table with one row per source: see `Measurement.source_table`."""
-    sources = measurement.sources
-    return QTable(
-        {
-            "kind": [s.kind for s in sources],
-            "column": [s.column for s in sources] * u.pix,
-            "column_error": [s.column_error for s in sources] * u.pix,
-            "flux_ratio": [s.flux_ratio for s in sources],
-            "flux_ratio_error": [s.flux_ratio_error for s in sources],
-            "snr": [s.snr for s in sources],
-        }
-    )
+    """Make a table with kind, column, flux ratio and signal-to-noise ratio of each source."""
+    names = ("kind", "column", "column_error", "flux_ratio", "flux_ratio_error", "snr")
+    columns = [[getattr(source, name) for source in measurement.sources] for name in names]
+    return QTable(columns, names=names, units={"column": u.pix, "column_error": u.pix})
 
 
 def measurement_report(measurement: Measurement) -> str:
-    """Format a measurement as text: see `Measurement.report`."""
+    """Format all results as text for a reader."""
     m = measurement
     lines = [m.label, f"sources (columns at row {m.row}, {m.row_wavelength:.2f} um):"]
     for source in m.sources:
@@ -120,59 +113,57 @@ def _position_line(m: Measurement) -> str:
 
 
 def measurement_dict(measurement: Measurement) -> dict[str, Any]:
-    """Convert a measurement to a dictionary for JSON: see `Measurement.to_dict`."""
+    """Return all numbers as a dictionary for JSON; unknown numbers are None."""
     m = measurement
     ratio, ratio_error = m.width_ratio
     profile = m.point_spread
-    return {
+    source_numbers = (
+        "kind", "column", "column_error", "flux_ratio", "flux_ratio_error", "snr", "centroid",
+        "centroid_error",
+    )  # fmt: skip
+    numbers = {
         "image": m.label,
         "row": m.row,
-        "wavelength": plain(m.row_wavelength),
-        "sources": [_source_dict(source) for source in m.sources],
+        "wavelength": m.row_wavelength,
+        "sources": [
+            {name: getattr(source, name) for name in source_numbers} for source in m.sources
+        ],
         "header": {
             "column": None if m.expected is None else m.expected.column,
             "row": None if m.expected is None else m.expected.row,
             "why_not": m.why_not,
-            "offset": plain(m.offset),
+            "offset": m.offset,
             "tolerance": m.tolerance,
             "agrees": m.agrees,
         },
         "bands": {
-            "wavelength": plain(m.bands),
-            "row": plain(m.band_rows),
-            "fwhm": plain(m.fwhm),
-            "fwhm_error": plain(m.fwhm_error),
-            "expected_fwhm": plain(expected_fwhm(m.bands)),
+            "wavelength": m.bands,
+            "row": m.band_rows,
+            "fwhm": m.fwhm,
+            "fwhm_error": m.fwhm_error,
+            "expected_fwhm": expected_fwhm(m.bands),
         },
-        "width": {"ratio": plain(ratio), "ratio_error": plain(ratio_error)},
+        "width": {"ratio": ratio, "ratio_error": ratio_error},
         "profile": {
-            "halo": plain(profile.halo),
-            "kurtosis": plain(profile.kurtosis),
-            "wings": plain(profile.wings),
-            "width_terms": plain(m.width_terms),
+            "halo": profile.halo,
+            "kurtosis": profile.kurtosis,
+            "wings": profile.wings,
+            "width_terms": m.width_terms,
         },
-        "trace": {"column": plain(m.trace), "bend": plain(m.bend)},
-        "shift": plain(m.shift),
-        "shift_error": plain(m.shift_error),
+        "trace": {"column": m.trace, "bend": m.bend},
+        "shift": m.shift,
+        "shift_error": m.shift_error,
         "rejected": m.rejected,
-        "chi2": plain(m.chi2),
-        "noise_factor": plain(m.noise_factor),
+        "chi2": m.chi2,
+        "noise_factor": m.noise_factor,
         "pixel_scale": m.pixel_scale,
-        "notes": list(m.notes),
+        "notes": m.notes,
     }
-
-
-def _source_dict(source: DetectedSource) -> dict[str, Any]:
-    """Convert a source to a dictionary for JSON."""
-    numbers = (
-        "column", "column_error", "flux_ratio", "flux_ratio_error", "snr", "centroid",
-        "centroid_error",
-    )  # fmt: skip
-    return {"kind": source.kind} | {name: plain(getattr(source, name)) for name in numbers}
+    return {key: _plain(value) for key, value in numbers.items()}
 
 
 def growth_table(curve: CurveOfGrowth) -> QTable:
-    """Make a table with one row per band and width: see `CurveOfGrowth.table`."""
+    """Make a table with one row per band and width."""
     bands, widths = curve.flux.shape
     unit = u.Unit(curve.unit)
     return QTable(
@@ -189,7 +180,7 @@ def growth_table(curve: CurveOfGrowth) -> QTable:
 
 
 def growth_report(curve: CurveOfGrowth) -> str:
-    """Format a curve of growth as text: see `CurveOfGrowth.report`."""
+    """Format all results as text for a reader."""
     lines = [
         f"aperture of best signal to noise: {curve.best:.1f} columns "
         f"(correction: {curve.correction_source})",
@@ -209,17 +200,9 @@ def growth_report(curve: CurveOfGrowth) -> str:
 
 
 def growth_dict(curve: CurveOfGrowth) -> dict[str, Any]:
-    """Convert a curve of growth to a dictionary for JSON: see `CurveOfGrowth.to_dict`."""
+    """Return all numbers as a dictionary for JSON; unknown numbers are None."""
+    scalars = ("widths", "bands", "correction_source", "best", "free_width")
     arrays = ("wavelength", "flux", "flux_error", "correction", "snr", "fwhm", "best_width")
-    return {
-        "image": curve.label,
-        "unit": curve.unit,
-        "widths": plain(curve.widths),
-        "bands": [list(band) for band in curve.bands],
-        "correction_source": curve.correction_source,
-        "best": plain(curve.best),
-        "free_width": plain(curve.free_width),
-        **{name: plain(getattr(curve, name)) for name in arrays},
-        "rows": curve.rows.tolist(),
-        "notes": list(curve.notes),
-    }
+    names = (*scalars, *arrays, "rows", "notes")
+    numbers = {name: _plain(getattr(curve, name)) for name in names}
+    return {"image": curve.label, "unit": curve.unit, **numbers}

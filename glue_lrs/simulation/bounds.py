@@ -5,14 +5,19 @@ The bounds depend only on the PSF and the true variances of the scene, not on an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from glue_lrs.profiles.base import SpatialProfile
-from glue_lrs.simulation.optics import JY_PER_PIXEL, PIXEL_SCALE, PSF
+from glue_lrs.simulation.optics import JY_PER_PIXEL, PSF
 from glue_lrs.simulation.truth import Truth
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
 
 
 class TrueProfile(SpatialProfile):
@@ -29,15 +34,12 @@ class TrueProfile(SpatialProfile):
     def __init__(self, psf: PSF, halo: float) -> None:
         self.psf, self.halo = psf, halo
 
-    def __call__(
-        self, offset: NDArray[np.float64], wavelength: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def __call__(self, offset: Array, wavelength: Array) -> Array:
         """Return the fraction of the flux on each pixel, shape (row, column).
 
         See `SpatialProfile` for the parameters.
         """
-        lower, upper = ((offset + half) * PIXEL_SCALE for half in (-0.5, 0.5))
-        return np.nan_to_num(self.psf.enclosed(lower, upper, wavelength[:, np.newaxis], self.halo))
+        return self.psf.pixel_fractions(offset, wavelength, self.halo)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +69,9 @@ class LinearBound:
     after the elimination of f (Schur complement of the Fisher matrix).
     """
 
-    error: NDArray[np.float64]
-    noise: NDArray[np.float64]
-    information: NDArray[np.float64]
+    error: Array
+    noise: Array
+    information: Array
 
     @classmethod
     def from_truth(
@@ -78,7 +80,7 @@ class LinearBound:
         order: int | None,
         *,
         data: ArrayLike | None = None,
-        good: NDArray[np.bool_] | None = None,
+        good: Mask | None = None,
         separations: tuple[float, ...] = (),
         flux_ratios: tuple[float, ...] = (),
         flux: ArrayLike = np.nan,
@@ -116,8 +118,7 @@ class LinearBound:
         use = np.isfinite(variance) & (variance > 0)
         if good is not None:
             use &= good
-        weight = np.zeros_like(variance)
-        weight[use] = 1.0 / variance[use]
+        weight = np.divide(1.0, variance, out=np.zeros_like(variance), where=use)
         basis = [truth.pixel_fractions(offset) for offset in (0.0, *separations)]
         rows = len(variance)
         if order is not None:
@@ -149,9 +150,7 @@ class LinearBound:
         return cls(error, noise, information)
 
 
-def _projections(
-    basis: list[NDArray[np.float64]], weight: NDArray[np.float64], image: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _projections(basis: Sequence[Array], weight: Array, image: Array) -> Array:
     """Return the sum of weight x basis x image over each row, for each basis image.
 
     The shape is (row, basis).
@@ -159,9 +158,7 @@ def _projections(
     return np.stack([(b * weight * image).sum(axis=1) for b in basis], axis=-1)
 
 
-def _inverse_normal_matrix(
-    basis: list[NDArray[np.float64]], weight: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _inverse_normal_matrix(basis: Sequence[Array], weight: Array) -> tuple[Array, Mask]:
     """Return the inverse of A^T V^-1 A for the rows in which it exists, and a mask of these rows.
 
     `basis` holds the columns of A as images, and `weight` the inverse variances.
@@ -179,7 +176,7 @@ def _inverse_normal_matrix(
     return inverse, solvable
 
 
-def best_box_error(truth: Truth) -> NDArray[np.float64]:
+def best_box_error(truth: Truth) -> Array:
     """Compute the smallest error of the aperture-corrected flux that a box can give in each row.
 
     No background is subtracted.

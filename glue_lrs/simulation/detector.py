@@ -1,20 +1,24 @@
-"""Detector of the simulator: noise, variance planes and bad pixels."""
+"""Detector of the simulator: noise, variance planes and bad pixels.
+
+Poisson noise and read noise are drawn in electrons. Then each pixel is multiplied by a random
+flat-field error. The variance planes are estimated from the noisy data, as in the pipeline.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.simulation.optics import SceneError
 from glue_lrs.simulation.spectra import evaluate
-from glue_lrs.simulation.truth import Observation, Planes
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
     from glue_lrs.simulation.geometry import Geometry
-    from glue_lrs.simulation.spectra import Spectral
+    from glue_lrs.simulation.scene import Scene
 
 _DO_NOT_USE = 1
 _NON_SCIENCE = 512
@@ -29,181 +33,151 @@ _HARMLESS = (4, 1 << 23)
 _BLOCK = 16
 
 
-@dataclass(frozen=True, kw_only=True)
-class Detector:
-    """Noise and bad pixels of the detector; the parameters are those of `Scene`.
+class Observation(NamedTuple):
+    """Result of a simulated exposure, in MJy/sr.
 
-    Poisson noise and read noise are drawn in electrons. Then each pixel is multiplied by a random
-    flat-field error. The variance planes are estimated from the noisy data, as in the pipeline.
+    `observed` (with noise) and `true` (without noise) hold four planes along the first axis: the
+    data, and the variances from Poisson noise, read noise and flat-field error. `background` is the
+    noise-free background that the data contain.
     """
 
-    exposure_time: float
-    sensitivity: Spectral
-    read_noise: float
-    flat_error: float
-    bad_fraction: float
+    observed: NDArray[np.floating]
+    true: Array
+    background: Array
 
-    def observe(
-        self,
-        rng: np.random.Generator,
-        geometry: Geometry,
-        light: NDArray[np.float64],
-        sky: NDArray[np.float64],
-        drift: float = 0.0,
-        nod_light: NDArray[np.float64] | None = None,
-    ) -> Observation:
-        """Simulate an exposure, and subtract a simulated exposure of the other nod if it is given.
 
-        Parameters
-        ----------
-        rng : `~numpy.random.Generator`
-            Random number generator of the noise.
-        geometry : Geometry
-            Pixel grid of the image.
-        light, sky : ndarray
-            Surface brightness of the sources and of the background in MJy/sr, shape (row, column).
-        drift : float
-            Background in this exposure divided by the background in the other nod, minus 1. It has
-            no effect without `nod_light`.
-        nod_light : ndarray, optional
-            Surface brightness of the sources in the other nod. If None, no nod is subtracted.
-        """
-        electrons = self._electrons(geometry)
-        noise = self._noise_map(geometry, rng)
-        signal = light + (sky if nod_light is None else sky * (1.0 + drift))
-        data = self._expose(rng, signal, electrons, noise)
-        true, background = signal, sky
-        true_poisson, poisson = signal / electrons, np.maximum(data, 0.0) / electrons
-        rnoise = (noise / electrons) ** 2
-        if nod_light is not None:
-            nod_signal = nod_light + sky
-            nod_data = self._expose(rng, nod_signal, electrons, noise)
-            true, background = signal - nod_signal, drift * sky
-            data = data - nod_data
-            true_poisson = true_poisson + nod_signal / electrons
-            poisson += np.maximum(nod_data, 0.0) / electrons
-            rnoise = 2.0 * rnoise
-        data = data * (1.0 + self.flat_error * rng.standard_normal(geometry.shape))
-        return Observation(
-            Planes(data, poisson, rnoise, (self.flat_error * data) ** 2),
-            Planes(true, true_poisson, rnoise, (self.flat_error * true) ** 2),
-            background,
-        )
+def observe(
+    scene: Scene,
+    rng: np.random.Generator,
+    geometry: Geometry,
+    sources: Array,
+    sky: Array,
+    nod_sources: Array | None,
+) -> Observation:
+    """Simulate an exposure, and subtract a simulated exposure of the other nod if it is given.
 
-    def observe_stack(
-        self,
-        rng: np.random.Generator,
-        geometry: Geometry,
-        light: NDArray[np.float64],
-        sky: NDArray[np.float64],
-        factors: NDArray[np.float64],
-    ) -> Observation:
-        """Simulate a stack of integrations, which share the flat-field error.
+    Parameters
+    ----------
+    scene : Scene
+        Scene that specifies the noise.
+    rng : `~numpy.random.Generator`
+        Random number generator of the noise.
+    geometry : Geometry
+        Pixel grid of the image.
+    sources, sky : ndarray
+        Surface brightness of the sources and of the background in MJy/sr, shape (row, column).
+    nod_sources : ndarray, optional
+        Surface brightness of the sources in the other nod. If None, no nod is subtracted.
+    """
+    electrons, noise = _electrons(scene, geometry), _noise_map(scene, geometry, rng)
+    drift, signals, background = scene.background_drift, [sources + sky], sky
+    if nod_sources is not None:
+        signals, background = [sources + sky * (1.0 + drift), nod_sources + sky], drift * sky
+    exposures = [_expose(rng, signal, electrons, noise) for signal in signals]
+    flat = 1.0 + scene.flat_error * rng.standard_normal(geometry.shape)
+    rnoise = len(signals) * (noise / electrons) ** 2
 
-        Parameters
-        ----------
-        rng, geometry, light, sky
-            As for `observe`.
-        factors : ndarray
-            Factor that multiplies `light` in each integration, shape (integration,).
+    def planes(images: Sequence[Array], flat: Array | float) -> Array:
+        data = (images[0] - sum(images[1:])) * flat
+        poisson = sum(np.maximum(image, 0.0) / electrons for image in images)
+        return np.array([data, poisson, rnoise, (scene.flat_error * data) ** 2])
 
-        Returns
-        -------
-        Observation
-            The observed planes have the shape (integration, row, column), and the true planes have
-            the shape (row, column).
-        """
-        electrons = self._electrons(geometry)
-        noise = self._noise_map(geometry, rng)
-        flat = 1.0 + self.flat_error * rng.standard_normal(geometry.shape)
-        shape = (factors.size, *geometry.shape)
-        planes = Planes(*(np.empty(shape, dtype=np.float32) for _ in range(4)))
-        rnoise = (noise / electrons) ** 2
-        planes.var_rnoise[...] = rnoise
-        for start in range(0, factors.size, _BLOCK):
-            block = slice(start, start + _BLOCK)
-            signal = light * factors[block, np.newaxis, np.newaxis] + sky
-            data = self._expose(rng, signal, electrons, noise)
-            planes.var_poisson[block] = np.maximum(data, 0.0) / electrons
-            data *= flat
-            planes.data[block] = data
-            planes.var_flat[block] = (self.flat_error * data) ** 2
-        true = light + sky
-        return Observation(
-            planes, Planes(true, true / electrons, rnoise, (self.flat_error * true) ** 2), sky
-        )
+    return Observation(planes(exposures, flat), planes(signals, 1.0), background)
 
-    def with_bad_pixels(
-        self, rng: np.random.Generator, planes: Planes, *, resampled: bool
-    ) -> tuple[Planes, NDArray[np.uint32] | None]:
-        """Copy planes to single precision, as in a file, and add bad pixels.
 
-        Parameters
-        ----------
-        rng : `~numpy.random.Generator`
-            Random number generator of the bad pixels.
-        planes : Planes
-            Planes of an image or a stack.
-        resampled : bool
-            Whether the image is resampled. Then all bad pixels are NaN and there is no DQ plane.
+def observe_stack(
+    scene: Scene,
+    rng: np.random.Generator,
+    geometry: Geometry,
+    sources: Array,
+    sky: Array,
+    factors: Array,
+) -> Observation:
+    """Simulate a stack of integrations, which share the flat-field error.
 
-        Returns
-        -------
-        (Planes, ndarray or None)
-            Planes in single precision, and the DQ plane (None if resampled).
-        """
-        data, *variances = (
-            np.array(plane, dtype=np.float32)
-            for plane in (planes.data, planes.var_poisson, planes.var_rnoise, planes.var_flat)
-        )
-        stack, frame = data.ndim == 3, data.shape[-2:]
-        fraction = self.bad_fraction / 2 if stack else self.bad_fraction
-        bad = np.broadcast_to(rng.random(frame) < fraction, data.shape).copy()
-        if stack and self.bad_fraction:
-            bad |= rng.random(data.shape, dtype=np.float32) < self.bad_fraction / 2
-        if resampled:
-            for plane in (data, *variances):
-                plane[bad] = np.nan
-            return Planes(data, *variances), None
-        dq = np.zeros(data.shape, dtype=np.uint32)
-        for flag in _HARMLESS:
-            dq[..., rng.random(frame) < 0.02] |= np.uint32(flag)
-        where = np.nonzero(bad)
-        dq[where] |= np.uint32(_DO_NOT_USE)
-        missing = rng.random(where[0].size) < 0.5
-        outliers = rng.uniform(-1e4, 1e5, missing.size)
-        data[where] = np.where(missing, np.nan, outliers).astype(np.float32)
-        for plane in variances:
-            plane[where] = np.where(missing, np.nan, plane[where])
-        return Planes(data, *variances), dq
+    Parameters
+    ----------
+    scene, rng, geometry, sources, sky
+        As for `observe`.
+    factors : ndarray
+        Factor that multiplies `sources` in each integration, shape (integration,).
 
-    def _electrons(self, geometry: Geometry) -> NDArray[np.float64]:
-        """Return the number of electrons for 1 MJy/sr in each row, shape (row, 1)."""
-        rate = evaluate(self.sensitivity, geometry.filled_wavelength, "sensitivity")
-        if not (rate > 0).all():
-            raise SceneError("sensitivity is not greater than 0 everywhere")
-        return np.asarray(rate * self.exposure_time)[:, np.newaxis]
+    Returns
+    -------
+    Observation
+        The observed planes have the shape (plane, integration, row, column), and the true planes
+        have the shape (plane, row, column).
+    """
+    electrons, noise = _electrons(scene, geometry), _noise_map(scene, geometry, rng)
+    flat = 1.0 + scene.flat_error * rng.standard_normal(geometry.shape)
+    rnoise = (noise / electrons) ** 2
+    planes = np.empty((4, factors.size, *geometry.shape), dtype=np.float32)
+    planes[2] = rnoise
+    for start in range(0, factors.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        signal = sources * factors[block, np.newaxis, np.newaxis] + sky
+        data = _expose(rng, signal, electrons, noise)
+        planes[1, block] = np.maximum(data, 0.0) / electrons
+        data *= flat
+        planes[0, block] = data
+        planes[3, block] = (scene.flat_error * data) ** 2
+    true = sources + sky
+    true_planes = np.array([true, true / electrons, rnoise, (scene.flat_error * true) ** 2])
+    return Observation(planes, true_planes, sky)
 
-    def _noise_map(self, geometry: Geometry, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draw the standard deviation of the read noise of each pixel in electrons."""
-        deviates = np.clip(rng.standard_normal(geometry.shape), -3.0, 3.0)
-        return self.read_noise * (1.0 + 0.05 * deviates)
 
-    @staticmethod
-    def _expose(
-        rng: np.random.Generator,
-        signal: NDArray[np.float64],
-        electrons: NDArray[np.float64],
-        noise: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Add Poisson noise and read noise to a surface brightness.
+def with_bad_pixels(
+    scene: Scene, rng: np.random.Generator, planes: NDArray[np.floating], resampled: bool
+) -> tuple[NDArray[np.float32], NDArray[np.uint32] | None]:
+    """Copy observed planes to single precision, as in a file, and add bad pixels.
 
-        `electrons` is the number of electrons for 1 MJy/sr, and `noise` the standard deviation of
-        the read noise in electrons.
-        """
-        if (signal < 0).any():
-            raise SceneError("flux and background add up to less than 0 in some pixels")
-        counts = rng.poisson(signal * electrons).astype(float)
-        counts += noise * rng.standard_normal(signal.shape)
-        counts /= electrons
-        return counts
+    If the image is resampled, all bad pixels are NaN and the DQ plane, which is returned as the
+    second item, is None.
+    """
+    planes = planes.astype(np.float32)
+    shape, frame, fraction = planes.shape[1:], planes.shape[-2:], scene.bad_fraction
+    stack = len(shape) == 3
+    if stack:
+        fraction /= 2
+    bad = np.broadcast_to(rng.random(frame) < fraction, shape).copy()
+    if stack and fraction:
+        bad |= rng.random(shape, dtype=np.float32) < fraction
+    if resampled:
+        planes[:, bad] = np.nan
+        return planes, None
+    dq = np.zeros(shape, dtype=np.uint32)
+    for flag in _HARMLESS:
+        dq[..., rng.random(frame) < 0.02] |= np.uint32(flag)
+    dq[bad] |= np.uint32(_DO_NOT_USE)
+    missing = rng.random(np.count_nonzero(bad)) < 0.5
+    planes[0, bad] = rng.uniform(-1e4, 1e5, missing.size)
+    planes[:, bad] = np.where(missing, np.nan, planes[:, bad])
+    return planes, dq
+
+
+def _electrons(scene: Scene, geometry: Geometry) -> Array:
+    """Return the number of electrons for 1 MJy/sr in each row, shape (row, 1)."""
+    rate = evaluate(scene.sensitivity, geometry.filled_wavelength, "sensitivity")
+    if not (rate > 0).all():
+        raise SceneError("sensitivity is not greater than 0 everywhere")
+    return np.asarray(rate * scene.exposure_time)[:, np.newaxis]
+
+
+def _noise_map(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> Array:
+    """Draw the standard deviation of the read noise of each pixel in electrons."""
+    deviates = np.clip(rng.standard_normal(geometry.shape), -3.0, 3.0)
+    return scene.read_noise * (1.0 + 0.05 * deviates)
+
+
+def _expose(rng: np.random.Generator, signal: Array, electrons: Array, noise: Array) -> Array:
+    """Add Poisson noise and read noise to a surface brightness.
+
+    `electrons` is the number of electrons for 1 MJy/sr, and `noise` the standard deviation of the
+    read noise in electrons.
+    """
+    if (signal < 0).any():
+        raise SceneError("flux and background add up to less than 0 in some pixels")
+    counts = rng.poisson(signal * electrons).astype(float)
+    counts += noise * rng.standard_normal(signal.shape)
+    counts /= electrons
+    return counts

@@ -19,6 +19,7 @@ from glue_lrs.simulation.optics import PIXEL_SCALE, PRISM, SLIT, SceneError
 if TYPE_CHECKING:
     from gwcs.wcs import WCS
 
+    from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.simulation.optics import Dispersion
 
 _Number = TypeVar("_Number", np.float32, np.float64, np.uint32)
@@ -46,6 +47,8 @@ class Geometry:
     resampled : bool
         Whether the image is resampled. Then its trace is straight, and its WCS has no V2, V3 frame
         between the pixels and the sky.
+    start : (int, int)
+        Detector row and detector column of the first pixel of the image, counted from 1.
     """
 
     dispersion: Dispersion
@@ -54,10 +57,11 @@ class Geometry:
     row: float
     box: tuple[tuple[float, float], tuple[float, float]]
     resampled: bool = False
+    start: tuple[int, int] = (1, 1)
 
     @classmethod
     def rectified(cls, shape: tuple[int, int], column: float) -> Geometry:
-        """Make the grid of an s2d; row 0 has the longest wavelength of the slit.
+        """Make the grid of an s2d, in which row 0 has the longest wavelength of the slit.
 
         Raises
         ------
@@ -71,7 +75,7 @@ class Geometry:
         return cls(SLIT, shape, column, -SLIT.rows[0], box, resampled=True)
 
     @cached_property
-    def nodes(self) -> NDArray[np.float64]:
+    def nodes(self) -> Array:
         """Rows of the image at which the WCS tabulates the wavelength."""
         count = round(self.dispersion.rows[-1] - self.dispersion.rows[0]) + 1
         nodes = self.row + self.dispersion.rows[0] + np.arange(count, dtype=float)
@@ -80,13 +84,13 @@ class Geometry:
         return nodes
 
     @cached_property
-    def node_wavelength(self) -> NDArray[np.float64]:
+    def node_wavelength(self) -> Array:
         """Wavelength at `nodes` in micron."""
         rows = np.clip(self.nodes - self.row, self.dispersion.rows[0], self.dispersion.rows[-1])
         return self.dispersion.wavelength(rows)
 
     @cached_property
-    def wavelength(self) -> NDArray[np.float64]:
+    def wavelength(self) -> Array:
         """Wavelength of each row in micron, NaN outside `box`; interpolated linearly."""
         rows = np.arange(self.shape[0], dtype=float)
         wave = np.interp(rows, self.nodes, self.node_wavelength, left=np.nan, right=np.nan)
@@ -94,34 +98,30 @@ class Geometry:
         return np.where((rows >= bottom) & (rows <= top), wave, np.nan)
 
     @cached_property
-    def filled_wavelength(self) -> NDArray[np.float64]:
+    def filled_wavelength(self) -> Array:
         """Wavelength of each row in micron, taken from the nearest row inside `box`."""
         known = np.flatnonzero(np.isfinite(self.wavelength))
         nearest = np.clip(np.arange(self.wavelength.size), known[0], known[-1])
         return self.wavelength[nearest]
 
     @cached_property
-    def inside(self) -> NDArray[np.bool_]:
+    def inside(self) -> Mask:
         """Mask of the columns inside the bounding box, shape (column,)."""
         columns = np.arange(self.shape[1])
         return (columns >= self.box[0][0]) & (columns <= self.box[0][1])
 
-    def trace(self, position: float) -> NDArray[np.float64]:
+    def trace(self, position: float) -> Array:
         """Return the column in each row of a point at a position along the slit in arcsec.
 
         The position is relative to the reference point. Rows without a wavelength are NaN.
         """
-        rows = np.arange(self.shape[0], dtype=float) - self.row
-        shift = np.zeros_like(rows) if self.resampled else self.dispersion.shift(rows)
-        column = self.column + position / PIXEL_SCALE + shift
+        column = self.column_at(position, np.arange(self.shape[0], dtype=float))
         return np.where(np.isfinite(self.wavelength), column, np.nan)
 
-    def column_at(self, position: float, row: float) -> float:
-        """Return the column, at a (fractional) row, of a point at a slit position in arcsec."""
+    def column_at(self, position: float, row: Array | float) -> Array | float:
+        """Return the column, at (fractional) rows, of a point at a slit position in arcsec."""
         column = self.column + position / PIXEL_SCALE
-        if not self.resampled:
-            column += float(self.dispersion.shift(row - self.row))
-        return column
+        return column if self.resampled else column + self.dispersion.shift(row - self.row)
 
     def wcs(self, pointing: Pointing) -> WCS:
         """Make the WCS, with its inverse.
@@ -130,24 +130,17 @@ class Geometry:
         micron.
         """
         to_v2v3, to_sky = self._to_v2v3(pointing), pointing.to_sky() & models.Identity(1)
-        detector = cf.Frame2D(name="detector", axes_order=(0, 1), unit=(u.pix, u.pix))
+        detector = cf.Frame2D(name="detector", unit=(u.pix, u.pix))
         spectral = cf.SpectralFrame(
             name="spectral", axes_order=(2,), unit=(u.micron,), axes_names=("wavelength",)
         )
-        focal = cf.Frame2D(
-            name="v2v3_spatial",
-            axes_order=(0, 1),
-            unit=(u.arcsec, u.arcsec),
-            axes_names=("v2", "v3"),
-        )
+        focal = cf.Frame2D(name="v2v3_spatial", unit=(u.arcsec, u.arcsec), axes_names=("v2", "v3"))
         sky = cf.CelestialFrame(
             name="sky", axes_order=(0, 1), unit=(u.deg, u.deg), reference_frame=coordinates.ICRS()
         )
         world = cf.CompositeFrame([sky, spectral], name="world")
         if self.resampled:
-            to_world = to_v2v3 | to_sky
-            to_world.inverse = to_sky.inverse | to_v2v3.inverse
-            wcs = gwcs.WCS([(detector, to_world), (world, None)])
+            wcs = gwcs.WCS([(detector, to_v2v3 | to_sky), (world, None)])
         else:
             v2v3 = cf.CompositeFrame([focal, spectral], name="v2v3")
             wcs = gwcs.WCS([(detector, to_v2v3), (v2v3, to_sky), (world, None)])
@@ -156,15 +149,11 @@ class Geometry:
 
     def _to_v2v3(self, pointing: Pointing) -> Model:
         """Make the transform from column, row to V2, V3 in arcsec and wavelength in micron."""
-        scale = PIXEL_SCALE
-        shift = models.Polynomial1D(
-            2, **dict(zip(("c0", "c1", "c2"), self._curve_in_rows(), strict=True))
-        )
+        scale, at = PIXEL_SCALE, -self.row
+        c0, c1, c2 = self.dispersion.curve  # the variable is the row minus the reference row
+        shift = models.Polynomial1D(2, c0=c0 + c1 * at + c2 * at**2, c1=c1 + 2.0 * c2 * at, c2=c2)
         wave = models.Tabular1D(
-            points=self.nodes,
-            lookup_table=self.node_wavelength,
-            bounds_error=False,
-            fill_value=np.nan,
+            self.nodes, self.node_wavelength, bounds_error=False, fill_value=np.nan
         )
         column, row = models.Mapping([0], n_inputs=2), models.Mapping([1], n_inputs=2)
         along = column if self.resampled else column - (row | shift)
@@ -185,15 +174,7 @@ class Geometry:
             1, c0_0=-pointing.v2 * v2 - pointing.v3 * v3, c1_0=v2, c0_1=v3
         )
         to_v2v3.inverse = projection & models.Identity(1)
-        transform = to_slit | to_v2v3
-        transform.inverse = to_v2v3.inverse | to_slit.inverse
-        return transform
-
-    def _curve_in_rows(self) -> tuple[float, float, float]:
-        """Return the coefficients of the trace polynomial as a function of the image row."""
-        c0, c1, c2 = self.dispersion.curve
-        at = -self.row
-        return c0 + c1 * at + c2 * at**2, c1 + 2.0 * c2 * at, c2
+        return to_slit | to_v2v3
 
 
 @dataclass(frozen=True)
@@ -225,14 +206,18 @@ class Pointing:
     ) -> Pointing:
         """Make the pointing that puts the target at `position` along the slit.
 
-        The position is in arcsec from the reference point; `ra` and `dec` are the target's.
+        The position is in arcsec from the reference point. `ra` and `dec` are the coordinates of
+        the target in degrees.
         """
-        if dispersion is SLIT:
-            v2, v3, angle = -414.7798311657103, -400.61593483851567, 4.75797
-        else:
-            v2, v3, angle = -378.8320736785982, -344.9445433053003, 4.75797
-        at_target = cls(v2, v3, angle, roll, ra, dec)
-        east, north = at_target.sky_offset(position)
+        v2, v3 = (
+            (-414.7798311657103, -400.61593483851567)
+            if dispersion is SLIT
+            else (-378.8320736785982, -344.9445433053003)
+        )
+        at_target = cls(v2, v3, 4.75797, roll, ra, dec)
+        x, y = (position * component for component in at_target.ideal_axis)
+        cos, sin = np.cos(np.deg2rad(roll)), np.sin(np.deg2rad(roll))
+        east, north = float(x * cos + y * sin), float(y * cos - x * sin)
         return replace(
             at_target,
             ra=ra - east / _ARCSEC_PER_DEGREE / float(np.cos(np.deg2rad(dec))),
@@ -245,18 +230,7 @@ class Pointing:
         angle = np.deg2rad(self.yangle)
         return -float(np.cos(angle)), float(np.sin(angle))
 
-    def sky_offset(self, position: float) -> tuple[float, float]:
-        """Convert a position along the slit to an offset to the east and north, all in arcsec."""
-        v2, v3 = (position * component for component in self.ideal_axis)
-        roll = np.deg2rad(self.roll)
-        return (
-            float(v2 * np.cos(roll) + v3 * np.sin(roll)),
-            float(v3 * np.cos(roll) - v2 * np.sin(roll)),
-        )
-
-    def footprint(
-        self, left: float, right: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def footprint(self, left: float, right: float) -> tuple[Array, Array]:
         """Return RA and Dec of the corners of the slit, 0.51 arcsec wide, between two positions.
 
         The positions `left` and `right` along the slit are in arcsec from the reference point.
@@ -289,28 +263,35 @@ DETECTOR_CUT = (7, 303)
 
 def slitless(column: float) -> Geometry:
     """Make the grid of the slitless subarray, with its reference point at `column`."""
-    return Geometry(PRISM, (416, 72), column, 300.0, ((3.5, 71.5), (5.5, 395.5)))
+    return Geometry(PRISM, (416, 72), column, 300.0, ((3.5, 71.5), (5.5, 395.5)), start=(529, 1))
 
 
 def cut_to_box(geometry: Geometry) -> Geometry:
-    """Restrict the full-detector grid to the bounding box of the slit; return others unchanged."""
+    """Return the part of the full-detector grid inside the slit's bounding box.
+
+    Other grids are returned unchanged.
+    """
     if geometry.shape != DETECTOR.shape:
         return geometry
     (left, right), (bottom, top) = geometry.box
     row, column = DETECTOR_CUT
     shape = int(np.floor(top)) - row + 1, int(np.floor(right)) - column + 1
-    return Geometry(
-        geometry.dispersion,
-        shape,
-        geometry.column - column,
-        geometry.row - row,
-        ((left - column, right - column), (bottom - row, top - row)),
+    return replace(
+        geometry,
+        shape=shape,
+        column=geometry.column - column,
+        row=geometry.row - row,
+        box=((left - column, right - column), (bottom - row, top - row)),
+        start=(row + 1, column + 1),
     )
 
 
 def embed_in_detector(plane: NDArray[_Number], fill: float) -> NDArray[_Number]:
-    """Return a full-detector image with the pixels of the slit's bounding box, `fill` elsewhere."""
-    full = np.full(DETECTOR.shape, fill, dtype=plane.dtype)
-    row, column = DETECTOR_CUT
-    full[row : row + plane.shape[0], column : column + plane.shape[1]] = plane
+    """Return full-detector images with the pixels of the slit's bounding box, `fill` elsewhere.
+
+    `plane` is an image, or an array of images, of the bounding box.
+    """
+    full = np.full((*plane.shape[:-2], *DETECTOR.shape), fill, dtype=plane.dtype)
+    (row, column), (rows, columns) = DETECTOR_CUT, plane.shape[-2:]
+    full[..., row : row + rows, column : column + columns] = plane
     return full

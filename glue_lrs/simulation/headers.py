@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from glue_lrs.simulation.geometry import DETECTOR, DETECTOR_CUT
 from glue_lrs.simulation.optics import MJYSR_PER_DN, PIXEL_AREA, PIXEL_SCALE, SLIT
 
 if TYPE_CHECKING:
@@ -30,12 +29,12 @@ def primary_header(scene: Scene, product: Product, dithered: tuple[float, float]
     """
     slit = product.geometry.dispersion is SLIT
     exposure, cards = scene.exposure_time, product.cards
-    integrations = cards.get("INTEND", 1) - cards.get("INTSTART", 1) + 1
+    integrations = 1 if product.factors is None else product.factors.size
     # The start time depends on the seed, so that scenes with different seeds count as different
     # exposures.
     begin = _EXPOSURE_START + 1e-4 * scene.seed
     duration = exposure * integrations
-    primary: dict[str, Any] = {
+    primary: dict[str, str | float] = {
         "DATE": "2025-11-16T00:00:00.000",
         "ORIGIN": "glue_lrs",
         "CAL_VER": "3.0.0",
@@ -106,7 +105,7 @@ def science_header(
         *((edge - geometry.column) * PIXEL_SCALE for edge in geometry.box[0])
     )
     polygon = " ".join(f"{ra:.9f} {dec:.9f}" for ra, dec in zip(*corners, strict=True))
-    science: dict[str, Any] = {
+    science: dict[str, str | float] = {
         "SRCTYPE": scene.source_type,
         "XPOSURE": exposure_time,
         "TELAPSE": exposure_time,
@@ -135,11 +134,7 @@ def science_header(
         "SPECSYS": "BARYCENT",
     }
     if product.kind != "s2d" and product.datamodel == "SlitModel":
-        row, column = 1, 1
-        if geometry.dispersion is not SLIT:
-            row = 529
-        elif geometry.shape != DETECTOR.shape:
-            row, column = DETECTOR_CUT[0] + 1, DETECTOR_CUT[1] + 1
+        row, column = geometry.start
         science |= {
             "SLTSTRT1": column,
             "SLTSIZE1": geometry.shape[1],

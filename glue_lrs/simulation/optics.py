@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 from scipy.special import erf
 
 from glue_lrs.errors import LRSError
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
 
 #: EXP_TYPE of the fixed slit.
 FIXED_SLIT = "MIR_LRS-FIXEDSLIT"
@@ -70,7 +74,7 @@ class Dispersion:
         """Wavelength as a function of the row."""
         return CubicSpline(self.rows, self.wavelengths)
 
-    def wavelength(self, row: ArrayLike) -> NDArray[np.float64]:
+    def wavelength(self, row: ArrayLike) -> Array:
         """Return the wavelength in micron at rows relative to the reference point.
 
         The result is NaN beyond the tabulated rows.
@@ -79,7 +83,7 @@ class Dispersion:
         inside = (where >= self.rows[0]) & (where <= self.rows[-1])
         return np.where(inside, self._spline(where), np.nan)
 
-    def shift(self, row: ArrayLike) -> NDArray[np.float64]:
+    def shift(self, row: ArrayLike) -> Array:
         """Return the column of the trace at rows, both relative to the reference point."""
         return np.polynomial.polynomial.polyval(np.asarray(row, dtype=float), self.curve)
 
@@ -142,7 +146,7 @@ class PSF:
         if min(self.fwhm) <= 0 or self.halo_width <= 0:
             raise SceneError("fwhm and halo_width must be greater than 0")
 
-    def width(self, wavelength: ArrayLike) -> NDArray[np.float64]:
+    def width(self, wavelength: ArrayLike) -> Array:
         """Return the FWHM of the core in arcsec, at least 0.1, at wavelengths in micron."""
         nodes, fwhm = np.asarray(self.wavelengths), np.asarray(self.fwhm)
         wave = np.asarray(wavelength, dtype=float)
@@ -150,7 +154,7 @@ class PSF:
         slope = (fwhm[i + 1] - fwhm[i]) / (nodes[i + 1] - nodes[i])
         return np.maximum(fwhm[i] + slope * (wave - nodes[i]), 0.1)
 
-    def cumulative(self, x: ArrayLike, wavelength: ArrayLike, halo: float) -> NDArray[np.float64]:
+    def cumulative(self, x: ArrayLike, wavelength: ArrayLike, halo: float) -> Array:
         """Compute the fraction of a source's flux that falls below a position.
 
         Parameters
@@ -176,10 +180,30 @@ class PSF:
 
     def enclosed(
         self, lower: ArrayLike, upper: ArrayLike, wavelength: ArrayLike, halo: float
-    ) -> NDArray[np.float64]:
+    ) -> Array:
         """Compute the fraction of a source's flux between two positions.
 
         The positions are in arcsec from the source; the parameters are those of `cumulative`.
         """
         above = self.cumulative(upper, wavelength, halo)
         return above - self.cumulative(lower, wavelength, halo)
+
+    def pixel_fractions(self, offset: Array, wavelength: Array, halo: float) -> Array:
+        """Compute the fraction of a source's flux that falls on each pixel.
+
+        Parameters
+        ----------
+        offset : ndarray
+            Distance in columns from the source to the pixel centres, shape (row, column).
+        wavelength : ndarray
+            Wavelength of each row in micron, shape (row,).
+        halo : float
+            Fraction of the flux in the halo.
+
+        Returns
+        -------
+        ndarray
+            Fractions, shape (row, column); 0 in rows without a wavelength.
+        """
+        lower, upper = ((offset + half) * PIXEL_SCALE for half in (-0.5, 0.5))
+        return np.nan_to_num(self.enclosed(lower, upper, wavelength[:, np.newaxis], halo))

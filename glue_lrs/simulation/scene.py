@@ -26,15 +26,9 @@ from numpy.typing import ArrayLike
 
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.simulation.geometry import DETECTOR, Geometry, cut_to_box, slitless
-from glue_lrs.simulation.optics import FIXED_SLIT, PIXEL_SCALE, PSF, SLITLESS, SceneError
-from glue_lrs.simulation.products import combined_nods, integration_stack, single_nod
-from glue_lrs.simulation.spectra import (
-    Source,
-    Spectral,
-    Supernova,
-    sensitivity,
-    thermal_background,
-)
+from glue_lrs.simulation.optics import PIXEL_SCALE, PSF, SLITLESS, SceneError
+from glue_lrs.simulation.products import Product, combined_nods, integration_stack, single_nod
+from glue_lrs.simulation.spectra import Source, Spectral, Supernova, sensitivity, thermal_background
 from glue_lrs.simulation.truth import Simulated
 
 
@@ -172,15 +166,8 @@ class Scene:
         SceneError
             If a parameter is out of range, or flux and background add up to less than 0.
         """
-        return single_nod(
-            self,
-            "s2d",
-            Geometry.rectified(shape, column),
-            nod,
-            subtract_nod=subtract_nod,
-            calibrated=calibrated,
-            edges=edges,
-        )
+        product = Product("s2d", Geometry.rectified(shape, column), calibrated, edges)
+        return single_nod(self, product, nod, subtract_nod)
 
     def cal(
         self,
@@ -215,15 +202,9 @@ class Scene:
         SceneError
             As for `s2d`.
         """
-        return single_nod(
-            self,
-            "cal",
-            DETECTOR if full_frame else cut_to_box(DETECTOR),
-            nod,
-            subtract_nod=subtract_nod,
-            calibrated=calibrated,
-            datamodel=datamodel,
-        )
+        geometry = DETECTOR if full_frame else cut_to_box(DETECTOR)
+        product = Product("cal", geometry, calibrated, datamodel=datamodel)
+        return single_nod(self, product, nod, subtract_nod)
 
     def combined(
         self,
@@ -256,8 +237,8 @@ class Scene:
         SceneError
             As for `s2d`.
         """
-        geometry = Geometry.rectified(shape, column)
-        return combined_nods(self, geometry, calibrated=calibrated, edges=edges)
+        product = Product("s2d", Geometry.rectified(shape, column), calibrated, edges)
+        return combined_nods(self, product)
 
     def calints(
         self,
@@ -303,18 +284,8 @@ class Scene:
         SceneError
             If a parameter is out of range, or flux and background add up to less than 0.
         """
-        return integration_stack(
-            self,
-            slitless(column),
-            n_int,
-            factors=factors,
-            calibrated=calibrated,
-            first=first,
-            segment=segment,
-            n_total=n_total,
-            datamodel=datamodel,
-            exp_type=SLITLESS,
-        )
+        product = Product("calints", slitless(column), calibrated, False, SLITLESS, datamodel)
+        return integration_stack(self, product, n_int, factors, first, segment, n_total)
 
     def slit_calints(
         self,
@@ -331,18 +302,8 @@ class Scene:
 
         The parameters are those of `calints`. The source is in the middle of the slit.
         """
-        return integration_stack(
-            self,
-            cut_to_box(DETECTOR),
-            n_int,
-            factors=factors,
-            calibrated=calibrated,
-            first=first,
-            segment=segment,
-            n_total=n_total,
-            datamodel=datamodel,
-            exp_type=FIXED_SLIT,
-        )
+        product = Product("calints", cut_to_box(DETECTOR), calibrated, datamodel=datamodel)
+        return integration_stack(self, product, n_int, factors, first, segment, n_total)
 
     def aperture_correction(
         self,
@@ -371,12 +332,9 @@ class Scene:
         ApertureCorrection
             Inverse of the fraction of the flux that is inside the aperture.
         """
-        sizes = np.arange(1.0, 30.25, 0.5) if size is None else np.asarray(size, dtype=float)
-        waves = (
-            np.arange(2.8, 14.25, 0.1)
-            if wavelength is None
-            else np.asarray(wavelength, dtype=float)
-        )
+        sizes = np.asarray(np.arange(1.0, 30.25, 0.5) if size is None else size, dtype=float)
+        default = np.arange(2.8, 14.25, 0.1)
+        waves = np.asarray(default if wavelength is None else wavelength, dtype=float)
         inside = self.psf.enclosed(
             (offset - sizes / 2.0) * PIXEL_SCALE,
             (offset + sizes / 2.0) * PIXEL_SCALE,

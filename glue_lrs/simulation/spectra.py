@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from glue_lrs._utils.typing import Array
 from glue_lrs.simulation.optics import SceneError
 
 #: A spectrum: a constant, or a function of the wavelength in micron.
-Spectral = float | Callable[[NDArray[np.float64]], ArrayLike]
+Spectral = float | Callable[[Array], ArrayLike]
+
+#: Wavelength in micron and relative strength of the emission lines of a supernova.
+_LINES = ((6.636, 0.45), (6.985, 0.9), (10.521, 0.5), (11.888, 0.8), (12.814, 1.4))
 
 #: Second radiation constant hc / k in micron kelvin.
 _SECOND_RADIATION = 14387.768775
@@ -38,18 +42,12 @@ class Supernova:
     level: float = 2e-3
     velocity: float = 6000.0
 
-    def __call__(self, wavelength: ArrayLike) -> NDArray[np.float64]:
+    def __call__(self, wavelength: ArrayLike) -> Array:
         """Return the flux in Jy at wavelengths in micron."""
         wave = np.asarray(wavelength, dtype=float)
         flux = 0.8 * (wave / 7.0) ** -1.2 + 0.2 * BlackBody(450.0, 1.0, 7.0)(wave)
         width = self.velocity / 2.99792458e5 / 2.3548
-        for centre, strength in (
-            (6.636, 0.45),
-            (6.985, 0.9),
-            (10.521, 0.5),
-            (11.888, 0.8),
-            (12.814, 1.4),
-        ):
+        for centre, strength in _LINES:
             flux = flux + strength * np.exp(-0.5 * ((wave - centre) / (width * centre)) ** 2)
         for centre, strength in ((5.3, 0.25), (9.4, 0.2)):  # P Cygni: absorption blueward
             dip = np.exp(-0.5 * ((wave - centre * 0.975) / (0.009 * centre)) ** 2)
@@ -79,19 +77,19 @@ class BlackBody:
     level: float = 1e-3
     pivot: float = 7.0
 
-    def __call__(self, wavelength: ArrayLike) -> NDArray[np.float64]:
+    def __call__(self, wavelength: ArrayLike) -> Array:
         """Return the flux in Jy at wavelengths in micron, from Planck's law per unit frequency."""
         wave = np.asarray(wavelength, dtype=float)
         at_pivot = _planck(self.pivot, self.temperature)
         return self.level * _planck(wave, self.temperature) / at_pivot
 
 
-def _planck(wavelength: NDArray[np.float64] | float, temperature: float) -> NDArray[np.float64]:
+def _planck(wavelength: Array | float, temperature: float) -> Array:
     """Evaluate Planck's law per unit frequency, up to a constant, at wavelengths in micron."""
     return wavelength**-3.0 / np.expm1(_SECOND_RADIATION / (wavelength * temperature))
 
 
-def thermal_background(wavelength: ArrayLike) -> NDArray[np.float64]:
+def thermal_background(wavelength: ArrayLike) -> Array:
     """Compute the zodiacal light plus the thermal emission of the telescope in MJy/sr.
 
     Parameters
@@ -99,12 +97,11 @@ def thermal_background(wavelength: ArrayLike) -> NDArray[np.float64]:
     wavelength : array_like
         Wavelengths in micron.
     """
-    wave = np.asarray(wavelength, dtype=float)
-    zodi = 12.0 * BlackBody(265.0, 1.0, 10.0)(wave)
-    return zodi + 6.0 * BlackBody(110.0, 1.0, 14.0)(wave) + 0.3
+    zodi = 12.0 * BlackBody(265.0, 1.0, 10.0)(wavelength)
+    return zodi + 6.0 * BlackBody(110.0, 1.0, 14.0)(wavelength) + 0.3
 
 
-def sensitivity(wavelength: ArrayLike) -> NDArray[np.float64]:
+def sensitivity(wavelength: ArrayLike) -> Array:
     """Compute the electrons per second and pixel for 1 MJy/sr, with a maximum at 6.5 micron.
 
     Parameters
@@ -146,7 +143,7 @@ class Source:
             raise SceneError(f"position is {self.position}, expected arcsec")
 
 
-def evaluate(value: Spectral, wavelength: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+def evaluate(value: Spectral, wavelength: Array, name: str) -> Array:
     """Evaluate a spectrum, given as a number or a function, at each wavelength.
 
     Parameters

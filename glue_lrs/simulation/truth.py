@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from glue_lrs.simulation.optics import PIXEL_SCALE
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.simulation.optics import PSF
 
@@ -50,26 +51,26 @@ class Truth:
         Fraction of the first source's flux in the halo.
     """
 
-    wavelength: NDArray[np.float64]
-    flux: NDArray[np.float64]
+    wavelength: Array
+    flux: Array
     unit: u.UnitBase
-    column: NDArray[np.float64]
-    negative: tuple[NDArray[np.float64], ...]
-    background: NDArray[np.float64]
-    data: NDArray[np.float64]
-    var_poisson: NDArray[np.float64]
-    var_rnoise: NDArray[np.float64]
-    var_flat: NDArray[np.float64]
+    column: Array
+    negative: tuple[Array, ...]
+    background: Array
+    data: Array
+    var_poisson: Array
+    var_rnoise: Array
+    var_flat: Array
     psf: PSF
     halo: float
-    factors: NDArray[np.float64] | None = None
+    factors: Array | None = None
 
     @property
-    def variance(self) -> NDArray[np.float64]:
+    def variance(self) -> Array:
         """Sum of the three variances, shape (row, column); NaN where the image has no data."""
         return self.var_poisson + self.var_rnoise + self.var_flat
 
-    def pixel_fractions(self, offset: float = 0.0) -> NDArray[np.float64]:
+    def pixel_fractions(self, offset: float = 0.0) -> Array:
         """Compute the fraction of the first source's flux that falls on each pixel.
 
         Parameters
@@ -84,12 +85,9 @@ class Truth:
         """
         columns = np.arange(self.data.shape[1]) - offset
         distance = columns - self.column[:, np.newaxis]
-        lower, upper = ((distance + half) * PIXEL_SCALE for half in (-0.5, 0.5))
-        return np.nan_to_num(
-            self.psf.enclosed(lower, upper, self.wavelength[:, np.newaxis], self.halo)
-        )
+        return self.psf.pixel_fractions(distance, self.wavelength, self.halo)
 
-    def enclosed(self, lower: ArrayLike, upper: ArrayLike) -> NDArray[np.float64]:
+    def enclosed(self, lower: ArrayLike, upper: ArrayLike) -> Array:
         """Compute the fraction of the first source's flux between two edges in each row.
 
         Parameters
@@ -123,32 +121,3 @@ class Simulated:
 
     image: SlitImage
     truth: Truth
-
-
-@dataclass(frozen=True, eq=False)
-class Planes:
-    """Data and variances of an image or a stack of integrations."""
-
-    data: NDArray[Any]
-    var_poisson: NDArray[Any]
-    var_rnoise: NDArray[Any]
-    var_flat: NDArray[Any]
-
-    def scaled(self, factor: float) -> Planes:
-        """Return the planes in another unit: data times `factor`, variances times its square."""
-        square = factor**2
-        return Planes(
-            self.data * factor,
-            self.var_poisson * square,
-            self.var_rnoise * square,
-            self.var_flat * square,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Observation:
-    """Noisy planes and noise-free planes of an exposure, and its background, in MJy/sr."""
-
-    observed: Planes
-    true: Planes
-    background: NDArray[np.float64]

@@ -90,7 +90,9 @@ def test_an_element_without_a_usable_input_is_nan() -> None:
     assert (made.columns["DQ"][row], made.columns["N_INPUT"][row]) == (9, 0)
     assert made.columns["WEIGHT"][row] == 0
     # The pipeline removes it.
-    with pytest.warns(LRSWarning, match=f"1 of {SIZE} elements have no input and are removed"):
+    with pytest.warns(
+        LRSWarning, match=f"1 of {SIZE} wavelength bins have no input and are removed"
+    ):
         assert combine(given, mode="pipeline").wavelength.size == SIZE - 1
 
 
@@ -790,7 +792,7 @@ def test_inputs_that_differ_give_a_warning() -> None:
     optimal = replace(box, extraction_type="optimal")
     first, second = (box.run(image) for image in images)
     total = optimal.run(images[1])
-    with pytest.warns(LRSWarning, match=r"has no aperture correction, .* has all of the light"):
+    with pytest.warns(LRSWarning, match=r"has no aperture correction, .* has all of the flux"):
         combine([first, total])
     wider = replace(box, aperture=Aperture(xstart=8, xstop=18)).run(images[0])
     with pytest.warns(LRSWarning, match=r"spectrum 3.* is of the same exposure as spectrum 1"):

@@ -258,7 +258,7 @@ def test_blends_are_two_sources(apart: float, ratio: float) -> None:
         assert source.column_error < 0.05
     assert positive[0].kind == "target"  # the source at the header's position
     if apart < 6.0:
-        assert any("box mixes their light" in note for note in found.notes)
+        assert any("box contains flux from both" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("halo", [0.0, 0.12])
