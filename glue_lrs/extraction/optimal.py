@@ -14,14 +14,15 @@ are weighted with 1 / variance.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
-from glue_lrs._utils.validation import check_number
+from glue_lrs._utils.validation import check_bool, check_fraction, check_number
 from glue_lrs.errors import Hint, LRSWarning, ProfileError, ReferenceFileError, SourceError
 from glue_lrs.extraction.base import emit_notes, jansky_per_sum, no_variances
 from glue_lrs.extraction.optimal_result import assemble_result, flux_ratios, middle_row_value
@@ -37,11 +38,14 @@ from glue_lrs.profiles.empirical import REACH
 if TYPE_CHECKING:
     from specutils import Spectrum
 
+    from glue_lrs._utils.typing import Array
     from glue_lrs.extraction.optimal_result import OptimalResult
     from glue_lrs.fitting.cutout import MeanCutout
     from glue_lrs.fitting.initial_sources import InitialSources
     from glue_lrs.fitting.source_fit import SourceFit
     from glue_lrs.spectra.extraction import Extraction
+
+    _RowFit = tuple[dict[str, NDArray[Any]], Array | None, tuple[NDArray[np.intp], ...]]
 
 #: Maximum distance (columns) between a fitted source and the requested position.
 _MAX_DISTANCE = 2.5
@@ -154,24 +158,22 @@ class OptimalExtractor:
                 )
             object.__setattr__(self, "position", columns)
         for key in ("nods", "fit_position", "fit_shift", "spline"):
-            if not isinstance(getattr(self, key), bool):
-                raise ReferenceFileError(f"{key} is {getattr(self, key)!r}, expected True or False")
-        for key, least in (("bkg_order", 0), ("trace_order", 0), ("reach", 4)):
+            check_bool(key, getattr(self, key))
+        for key, least, others in (
+            ("bkg_order", 0, (None, "auto")),
+            ("trace_order", 0, (None,)),
+            ("reach", 4, ()),
+        ):
             value = getattr(self, key)
-            if value is None and key != "reach":
-                continue
-            if key == "bkg_order" and value == "auto":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole and value >= least) and value not in others:
                 raise ReferenceFileError(
                     f"{key} is {value!r}, expected a whole number of {least} or more"
                 )
         if self.threshold is not None and not check_number("threshold", self.threshold) > 0:
             raise ReferenceFileError(f"threshold is {self.threshold!r}, expected more than 0")
-        if self.max_lost is not None and not 0.0 <= check_number("max_lost", self.max_lost) <= 1.0:
-            raise ReferenceFileError(
-                f"max_lost is {self.max_lost!r}, expected a fraction between 0 and 1"
-            )
+        if self.max_lost is not None:
+            check_fraction("max_lost", self.max_lost)
 
     def __call__(self, image: SlitImage | Spectrum) -> Spectrum:
         """Extract the first source with `run`, and return its spectrum.
@@ -234,55 +236,36 @@ class OptimalExtractor:
         options = self._fit_options(image)
         mean = cutout.mean()
         initial, source_fit = _fit_sources(cutout, mean, options)
-        fitter, result = _fit_rows(cutout, mean, options, initial, source_fit)
-        lost = _rejected_fraction(fitter, result[2])
+        fitter, result, lost = _fit_rows(cutout, mean, options, initial, source_fit)
         if lost > _MANY_REJECTED and not initial.careful and options.n_requested == 1:
             # A further source may explain the rejected pixels.
             careful, source_fit = _fit_sources(cutout, mean, options, careful=True)
             if len(careful.traces) != len(initial.traces):
                 initial = careful
-                fitter, result = _fit_rows(cutout, mean, options, initial, source_fit)
-                lost = _rejected_fraction(fitter, result[2])
-        notes = [
-            *map(LRSWarning, initial.notes),
-            *_notes(self, fitter, initial, result[0]["coefficients"], result[1], lost),
-            *no_variances(image),
-        ]
-        assembled = assemble_result(self, cutout, fitter, *result, scale, notes)
+                fitter, result, lost = _fit_rows(cutout, mean, options, initial, source_fit)
+        texts = _notes(self, fitter, initial, result[0]["coefficients"], result[1], lost)
+        notes = [*map(LRSWarning, (*initial.notes, *texts)), *no_variances(image)]
+        assembled = assemble_result(self, fitter, *result, scale, notes)
         emit_notes(image, notes)
         return assembled
 
     @property
     def parameters(self) -> dict[str, Any]:
         """All parameters as JSON values, with the profile represented by its class name."""
-        keys = (
-            "position", "nods", "bkg_order", "threshold", "fit_position", "trace_order",
-            "fit_shift", "reach", "spline", "max_lost",
-        )  # fmt: skip
-        options = {key: getattr(self, key) for key in keys}
-        if options["position"] is not None:
-            options["position"] = list(options["position"])
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
         options["profile"] = None if self.profile is None else type(self.profile).__name__
+        if self.position is not None:
+            options["position"] = list(options["position"])
         return {"reference": {}, "step": {"extraction_type": "optimal"}, "options": options}
 
     def _fit_options(self, image: SlitImage) -> FitOptions:
         """Return the options of the fit, with the background order resolved for this image."""
+        names = {field.name for field in fields(FitOptions)} - {"background_order"}
         order = self.bkg_order
         if order == "auto":
             subtracted = LazyHeader.view(image.header).get("S_BKDSUB") == "COMPLETE"
             order = None if subtracted else 0
-        return FitOptions(
-            profile=self.profile,
-            position=self.position,  # type: ignore[arg-type]
-            nods=self.nods,
-            background_order=order,
-            threshold=self.threshold,
-            fit_position=self.fit_position,
-            trace_order=self.trace_order,
-            fit_shift=self.fit_shift,
-            reach=self.reach,
-            spline=self.spline,
-        )
+        return FitOptions(background_order=order, **{key: getattr(self, key) for key in names})
 
 
 def _fit_rows(
@@ -291,16 +274,22 @@ def _fit_rows(
     options: FitOptions,
     initial: InitialSources,
     source_fit: SourceFit,
-) -> tuple[RowFitter, tuple[Any, Any, tuple[NDArray[np.intp], ...]]]:
+) -> tuple[RowFitter, _RowFit, float]:
     """Fit the fluxes in each row.
 
-    Returns the fitter, and a tuple of its sums, its shifts and the rejected pixels.
+    Returns the fitter, the result of `RowFitter.run`, and the fraction of the pixels on the first
+    source that were rejected as outliers.
     """
     if initial.position_fixed:
         options = replace(options, fit_position=False)
     fitter = RowFitter.from_cutout(cutout, mean, source_fit, initial.positives, options)
     _check_position(cutout, options, initial, fitter.source_fit)
-    return fitter, fitter.run()
+    result = fitter.run()
+    core = fitter.profile_images[0] > _ON_SOURCE
+    *integrations, row, column = result[2]
+    inside = core[row - cutout.rows.start, column - fitter.columns.start]
+    number = len(cutout.image.data) if integrations else 1
+    return fitter, result, float(inside.sum() / max(core.sum() * number, 1))
 
 
 def _fit_sources(
@@ -309,16 +298,16 @@ def _fit_sources(
     """Find the sources, and fit their common profile and their traces."""
     initial = initial_sources(options, cutout, mean, careful=careful)
     source_fit = _fit_profile(cutout, mean, options, initial)
-    blend = BlendDiagnostics.from_fit(source_fit)
-    single = not initial.careful and initial.positives == 1
-    # The flux from an unresolved neighbour would be added to the source's flux.
-    if options.profile is None and single and blend.looks_blended:
-        again = initial_sources(options, cutout, mean, careful=True)
-        if again.positives > 1 or len(again.traces) != len(initial.traces):
-            initial, source_fit = again, _fit_profile(cutout, mean, options, again)
-            blend = BlendDiagnostics.from_fit(source_fit)
-    if options.profile is None and initial.positives == 1 and blend.warning is not None:
-        initial = replace(initial, notes=(*initial.notes, blend.warning))
+    if options.profile is None and initial.positives == 1:
+        blend = BlendDiagnostics.from_fit(source_fit)
+        # The flux from an unresolved neighbour would be added to the source's flux.
+        if not initial.careful and blend.looks_blended:
+            again = initial_sources(options, cutout, mean, careful=True)
+            if again.positives > 1 or len(again.traces) != len(initial.traces):
+                initial, source_fit = again, _fit_profile(cutout, mean, options, again)
+                blend = BlendDiagnostics.from_fit(source_fit)
+        if initial.positives == 1 and blend.warning is not None:
+            initial = replace(initial, notes=(*initial.notes, blend.warning))
     if not options.fit_position or initial.position_fixed:
         unknown = np.full(initial.positives, np.nan)
         source_fit = replace(source_fit, traces=initial.traces, shift_error=unknown)
@@ -329,17 +318,18 @@ def _fit_profile(
     cutout: Cutout, mean: MeanCutout, options: FitOptions, initial: InitialSources
 ) -> SourceFit:
     """Fit the profile and the traces, or only the traces if the profile is given."""
-    shared: dict[str, Any] = {
-        "positives": initial.positives,
-        "order": options.background_order,
-        "trace_order": options.trace_order,
-        "row_step": initial.row_step,
-    }
+    if options.profile is None:
+        fit = partial(fit_profile, mean.pixels, reach=options.reach, spline=options.spline)
+    else:
+        fit = partial(fit_traces, mean.pixels, options.profile)
     try:
-        if options.profile is None:
-            shared |= {"reach": options.reach, "spline": options.spline}
-            return fit_profile(mean.pixels, initial.traces, **shared)
-        return fit_traces(mean.pixels, options.profile, initial.traces, **shared)
+        return fit(
+            initial.traces,
+            positives=initial.positives,
+            order=options.background_order,
+            trace_order=options.trace_order,
+            row_step=initial.row_step,
+        )
     except ProfileError as error:
         column = middle_row_value(initial.traces[0])
         raise ProfileError(
@@ -374,25 +364,15 @@ def _check_position(
             )
 
 
-def _rejected_fraction(fitter: RowFitter, rejected: tuple[NDArray[np.intp], ...]) -> float:
-    """Return the fraction of the first source's pixels that were rejected as outliers."""
-    core = fitter.profile_images[0] > _ON_SOURCE
-    *_, row, column = rejected
-    inside = core[row - fitter.cutout.rows.start, column - fitter.columns.start]
-    image = fitter.cutout.image
-    number = image.data.shape[0] if image.is_stack else 1
-    return float(inside.sum() / max(core.sum() * number, 1))
-
-
 def _notes(
     extractor: OptimalExtractor,
     fitter: RowFitter,
     initial: InitialSources,
-    coefficients: NDArray[np.float64],
-    shifts: NDArray[np.float64] | None,
+    coefficients: Array,
+    shifts: Array | None,
     lost: float,
-) -> list[LRSWarning]:
-    """Return warnings about suspicious results of a fit."""
+) -> list[str]:
+    """Return texts of warnings about suspicious results of a fit."""
     notes = []
     source_fit = fitter.source_fit
     column = middle_row_value(source_fit.traces[0])
@@ -434,4 +414,4 @@ def _notes(
             f"a background of order {order} can follow the source and absorb its light: expected "
             f"up to {_MAX_ORDER}"
         )
-    return [LRSWarning(text) for text in notes]
+    return notes
