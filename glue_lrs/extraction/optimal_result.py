@@ -111,6 +111,14 @@ class OptimalResult:
         rows = self.fitter.rows(0)
         return found[np.ix_(rows, rows)]
 
+    def shift(self, integration: int) -> float:
+        """Return the fitted shift of an integration in columns, 0 if no shifts are fitted."""
+        return 0.0 if self.shifts is None else float(self.shifts[integration])
+
+    def coefficients_of(self, integration: int) -> Array:
+        """Return the coefficients of an integration, shape (row, term)."""
+        return self.coefficients[integration] if self.image.is_stack else self.coefficients
+
     def model(self, integration: int = 0) -> Array:
         """Return the model of the image, shape (row, column).
 
@@ -121,12 +129,8 @@ class OptimalResult:
         integration : int
             Index of the integration if the image is a stack.
         """
-        fitter = self.fitter
-        shift = 0.0 if self.shifts is None else float(self.shifts[integration])
-        coefficients = self.coefficients
-        if coefficients.ndim == 3:
-            coefficients = coefficients[integration]
-        basis = fitter.basis(shift)
+        fitter, coefficients = self.fitter, self.coefficients_of(integration)
+        basis = fitter.basis(self.shift(integration))
         part = sum(coefficients[:, i, np.newaxis] * field for i, field in enumerate(basis))
         full = np.full(fitter.cutout.image.shape, np.nan)
         full[fitter.cutout.rows, fitter.columns] = part
@@ -229,11 +233,8 @@ def _columns(
     The columns have the shape (row,), or (integration, row) for a stack. NPIXELS without lost
     pixels has the shape (row,).
     """
-    image, coefficients, profile = (
-        fitter.cutout.image,
-        raw["coefficients"],
-        fitter.profile_images[s],
-    )
+    image, profile = fitter.cutout.image, fitter.profile_images[s]
+    coefficients = raw["coefficients"]
     light, square = fitter.light[s][rows], (profile**2).sum(axis=1)[rows]
     weight_of_all = light / square
     shape = (coefficients.shape[0], rows.size)

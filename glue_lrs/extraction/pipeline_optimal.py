@@ -20,16 +20,17 @@ from glue_lrs.errors import LRSWarning, ProductError
 from glue_lrs.extraction.base import (
     NO_PIXELS,
     assemble_extraction,
+    complete_columns,
     emit_notes,
     jansky_per_sum,
     no_variances,
 )
 from glue_lrs.extraction.psf_location import (
-    ProfileReader,
     PSFLocation,
     box_bounds,
     fit_location,
     normalise_rows,
+    profile_reader,
 )
 from glue_lrs.fitting.least_squares import invert_symmetric, normal
 from glue_lrs.image.pixels import read_pixels
@@ -38,6 +39,7 @@ from glue_lrs.image.trace import expected_trace, slit_centre_trace
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.apertures.background import Background
     from glue_lrs.apertures.placement import Placement
@@ -126,16 +128,17 @@ class PipelineOptimalExtractor:
         rows = np.flatnonzero(on_source.any(axis=1))
         if rows.size == 0:
             raise ProductError("the PSF profile has no light on the image", subject=image.label)
-        weight = np.where(on_source, profile, 0.0)[rows]
-        wavelength = np.where(on_source[rows], image.wavelength[rows], 0.0).astype(float)
-        wavelength = (wavelength * weight).sum(axis=1) / weight.sum(axis=1)
         columns = self._columns(image, placement, location, rows)
-        _scale(columns, scale)
-        columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
-        if np.isnan(columns["FLUX"]).all():
-            raise ProductError("every pixel of the profile is NaN or flagged", subject=image.label)
+        empty = ~(np.abs(columns["NPIXELS"]) > NO_PIXELS)
+        pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)
+        columns["FLUX"] *= scale
+        columns["BACKGROUND"] /= pixels
+        for component in COMPONENTS:
+            columns[f"FLUX_VAR_{component}"] *= scale**2
+            columns[f"BKGD_VAR_{component}"] /= pixels**2
+        weight = np.where(on_source, profile, 0.0)[rows]
+        complete_columns(image, columns, empty, image.wavelength[rows], weight)
         emit_notes(image, notes)
-        (left, right), _ = box_bounds(image)
         positive = np.maximum(profile, 0.0)
         in_rows, in_columns = positive.sum(axis=1), positive.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -143,7 +146,7 @@ class PipelineOptimalExtractor:
         return assemble_extraction(
             image,
             columns,
-            limits=(left, right),
+            limits=box_bounds(image)[0],
             rows=(int(rows[0]), int(rows[-1])),
             centroid=(
                 float(in_columns @ np.arange(profile.shape[1]) / positive.sum()),
@@ -159,13 +162,13 @@ class PipelineOptimalExtractor:
             notes=notes,
         )
 
-    def trace(self, image: SlitImage, placement: Placement) -> NDArray[np.float64] | None:
+    def trace(self, image: SlitImage, placement: Placement) -> Array | None:
         """Return the expected column of the source in each row, or None if it is unknown."""
         if placement.position is None:
             return None
         return expected_trace(image) + self.placement.position_offset
 
-    def middle_trace(self, image: SlitImage) -> NDArray[np.float64]:
+    def middle_trace(self, image: SlitImage) -> Array:
         """Return the trace at the centre of the slit, for sources whose position is unknown."""
         return slit_centre_trace(image)
 
@@ -204,11 +207,11 @@ class PipelineOptimalExtractor:
         elif self.model_nod_pair:
             nod_offset = self._nod_offset(image, float(trace[round(middle_row)]), notes)
         wavelength = np.asarray(image.wavelength[cut], dtype=float)
-        read = ProfileReader.from_psf(self.psf, wavelength)
+        read = profile_reader(self.psf, wavelength)
         place = np.arange(right - left) - (trace[bottom:top] - edge)[:, np.newaxis]
         place = place * self.psf.subpix + self.psf.center
 
-        def profiles(shift: float, nod: float | None) -> list[NDArray[np.float64]]:
+        def profiles(shift: float, nod: float | None) -> list[Array]:
             moved = place + shift * self.psf.subpix
             both = [normalise_rows(read(moved))]
             if nod is not None:
@@ -233,20 +236,18 @@ class PipelineOptimalExtractor:
         Returns None if there is no negative trace, or if its position is unknown.
         """
         header = LazyHeader.view(image.header)
-        if str(header.get("S_BKDSUB")) != "COMPLETE":
-            return None
-        if str(header.get("PATTTYPE")) not in _NOD_PATTERNS:
+        if header.get("S_BKDSUB") != "COMPLETE" or header.get("PATTTYPE") not in _NOD_PATTERNS:
             return None
         column = nod_column(image)
-        if column is None or not abs(location - column) >= _MIN_NOD_SEPARATION:
-            notes.append(
-                LRSWarning(
-                    "a negative trace is not modelled: the WCS does not give the position of the "
-                    "other nod"
-                )
+        if column is not None and abs(location - column) >= _MIN_NOD_SEPARATION:
+            return location - column
+        notes.append(
+            LRSWarning(
+                "a negative trace is not modelled: the WCS does not give the position of the "
+                "other nod"
             )
-            return None
-        return location - column
+        )
+        return None
 
     def _columns(
         self,
@@ -255,16 +256,18 @@ class PipelineOptimalExtractor:
         location: PSFLocation,
         rows: NDArray[np.intp],
     ) -> dict[str, NDArray[Any]]:
-        """Return the table columns in units of the image, to which `_scale` must be applied."""
+        """Return the table columns in the units of the image.
+
+        BACKGROUND and the background variances are summed over the effective number of pixels.
+        """
         order = self.bkg_order
-        region = np.zeros(image.shape, dtype=bool)
+        used = np.zeros(image.shape, dtype=bool)
         if self.background is not None:
             order = self.background.bkg_order
             weights = self.background.weights(image.wavelength, placement.background_offset)
-            region = weights.full(image.shape) != 0
+            used = weights.full(image.shape) != 0
         known = np.isfinite(image.wavelength)
         fields = [np.where(known, profile, 0.0) for profile in location.profiles]
-        used = region
         for image_plane in fields:
             used = used | (image_plane != 0)
         used_columns = np.flatnonzero(used[rows].any(axis=0))
@@ -274,19 +277,15 @@ class PipelineOptimalExtractor:
         used = used[span, part][kept]
         profile_images = [image_plane[span, part][kept] for image_plane in fields]
         x = np.linspace(-1.0, 1.0, image.shape[1])[part]
-        background_basis: list[NDArray[np.float64]] = []
-        if order is not None:
-            background_basis = [np.broadcast_to(x**i, used.shape) for i in range(order + 1)]
-        shape: tuple[int, ...] = (rows.size,)
-        if image.is_stack:
-            shape = (image.data.shape[0], rows.size)
-        columns: dict[str, NDArray[Any]] = {name: np.zeros(shape) for name in COLUMNS}
+        terms = range(0 if order is None else order + 1)
+        background_basis: list[Array] = [np.broadcast_to(x**i, used.shape) for i in terms]
         number = image.data.shape[0] if image.is_stack else 1
+        columns: dict[str, NDArray[Any]] = {name: np.zeros((number, rows.size)) for name in COLUMNS}
         step = max(_BLOCK_PIXELS // used.size, 1)
         for first in range(0, number, step):
-            block: Any = slice(first, min(first + step, number)) if image.is_stack else slice(None)
+            block = slice(first, min(first + step, number))
 
-            def read(plane: NDArray[Any] | None, block: Any = block) -> NDArray[Any] | None:
+            def read(plane: NDArray[Any] | None, block: slice = block) -> NDArray[Any] | None:
                 if plane is None:
                     return None
                 pixels = plane[block, span, part] if image.is_stack else plane[span, part]
@@ -295,16 +294,16 @@ class PipelineOptimalExtractor:
             data, variances, good = read_pixels(image, read)
             out = {name: values[block] for name, values in columns.items()}
             _extract(data, variances, good, used, profile_images, background_basis, out)
-        return columns
+        return columns if image.is_stack else {name: column[0] for name, column in columns.items()}
 
 
 def _extract(
-    data: NDArray[np.float64],
-    variances: list[NDArray[np.float64] | None],
-    good: NDArray[np.bool_],
-    used: NDArray[np.bool_],
-    profile_images: list[NDArray[np.float64]],
-    background_basis: list[NDArray[np.float64]],
+    data: Array,
+    variances: list[Array | None],
+    good: Mask,
+    used: Mask,
+    profile_images: list[Array],
+    background_basis: list[Array],
     out: dict[str, NDArray[Any]],
 ) -> None:
     """Fit each row by least squares with equal weights, and write the results to `out`."""
@@ -338,21 +337,3 @@ def _extract(
             out[f"BKGD_VAR_{component}"][...] = np.maximum(total - without_background, 0.0)
     for i, term in enumerate(background_basis):
         out["BACKGROUND"] += coefficients[..., i] * (alone * term).sum(axis=-1)
-
-
-def _scale(columns: dict[str, NDArray[Any]], scale: float) -> None:
-    """Convert fitted coefficients to flux and mean background in place, and fill DQ and errors."""
-    none = ~(np.abs(columns["NPIXELS"]) > NO_PIXELS)
-    pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)
-    columns["FLUX"][none] = np.nan
-    columns["DQ"] = np.isnan(columns["FLUX"]).astype(np.uint32)
-    columns["FLUX"] *= scale
-    columns["BACKGROUND"] /= pixels
-    for component in COMPONENTS:
-        columns[f"FLUX_VAR_{component}"] *= scale**2
-        columns[f"BKGD_VAR_{component}"] /= pixels**2
-        for name in ("FLUX", "SB", "BKGD"):
-            columns[f"{name}_VAR_{component}"][none] = np.nan
-    for name in ("FLUX", "SB", "BKGD"):
-        total = sum(columns[f"{name}_VAR_{component}"] for component in COMPONENTS)
-        columns[f"{name}_ERROR"] = np.sqrt(total)
