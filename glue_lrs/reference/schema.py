@@ -11,6 +11,7 @@ from glue_lrs._utils.validation import (
     check_fraction,
     check_number,
     checked,
+    json_value,
     one_of,
     or_null,
 )
@@ -73,21 +74,16 @@ def _check_axis(key: str, value: object) -> int:
     return int(value)
 
 
-def check_bkg_fit(key: str, value: object) -> str | None:
-    """Return the type of a background fit or None, or raise `ReferenceFileError` otherwise."""
+def _check_bkg_fit(key: str, value: object) -> object:
+    """Return a type of background fit or None, or raise `ReferenceFileError` otherwise."""
     if value is not None:
         check_fit(value, 0)
-    return value  # type: ignore[return-value]
+    return value
 
 
-def check_bkg_order(key: str, value: object) -> int:
-    """Return the order of a background polynomial as int, or raise `ReferenceFileError`."""
+def _check_bkg_order(key: str, value: object) -> int:
+    """Return the order of a background polynomial, or raise `ReferenceFileError` otherwise."""
     return check_fit("poly", value)[1]
-
-
-def check_independent_var(key: str, value: object) -> str:
-    """Return the independent variable, or raise `ReferenceFileError` if it is invalid."""
-    return check_variable(value)
 
 
 #: Validators for the keys of an aperture that affect an extraction.
@@ -105,9 +101,9 @@ KEYS: dict[str, Callable[[str, object], Any]] = {
     "extract_width": or_null(check_number),
     "src_coeff": check_coefficients,
     "bkg_coeff": check_coefficients,
-    "independent_var": check_independent_var,
-    "bkg_fit": check_bkg_fit,
-    "bkg_order": check_bkg_order,
+    "independent_var": lambda key, value: check_variable(value),
+    "bkg_fit": _check_bkg_fit,
+    "bkg_order": _check_bkg_order,
     "smoothing_length": check_number,
     "use_source_posn": check_flag,
 }
@@ -121,9 +117,13 @@ _IFU_KEYS = (
     "method", "subpixels",
 )  # fmt: skip
 
-APERTURE_KEYS = (
+#: Keys that are parameters of `Aperture`.
+_APERTURE_KEYS = (
     "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "independent_var",
 )  # fmt: skip
+
+#: Keys that are parameters of `Background`, apart from ``independent_var``.
+_BACKGROUND_KEYS = ("bkg_coeff", "bkg_fit", "bkg_order", "smoothing_length")
 
 #: Validators for the pipeline's step parameters. If a step parameter is None, the value in the
 #: reference file is used.
@@ -133,8 +133,8 @@ STEP: dict[str, Callable[[str, object], Any]] = {
     "use_source_posn": check_flag,
     "position_offset": check_number,
     "smoothing_length": or_null(check_number),
-    "bkg_fit": check_bkg_fit,
-    "bkg_order": or_null(check_bkg_order),
+    "bkg_fit": _check_bkg_fit,
+    "bkg_order": or_null(_check_bkg_order),
     "extraction_type": or_null(one_of(*EXTRACTION_TYPES)),
     "model_nod_pair": check_bool,
     "optimize_psf_location": check_bool,
@@ -178,7 +178,7 @@ def unknown_key(key: str) -> str:
 
 def aperture_of(entry: Mapping[str, Any]) -> Aperture:
     """Create an aperture from the keys of an entry in a reference."""
-    return Aperture(**{key: entry[key] for key in APERTURE_KEYS if entry.get(key) is not None})
+    return Aperture(**{key: entry[key] for key in _APERTURE_KEYS if entry.get(key) is not None})
 
 
 def background_of(entry: Mapping[str, Any]) -> Background | None:
@@ -188,13 +188,19 @@ def background_of(entry: Mapping[str, Any]) -> Background | None:
     """
     if entry.get("bkg_coeff") is None or entry.get("bkg_fit", "poly") is None:
         return None
-    return Background(
-        bkg_coeff=entry["bkg_coeff"],
-        bkg_fit=entry.get("bkg_fit", "poly"),
-        bkg_order=entry.get("bkg_order", 0),
-        smoothing_length=entry.get("smoothing_length", 0),
-        independent_var=entry.get("independent_var", "pixel"),
-    )
+    keys = (*_BACKGROUND_KEYS, "independent_var")
+    return Background(**{key: entry[key] for key in keys if key in entry})
+
+
+def entry_of(aperture: Aperture, background: Background | None) -> dict[str, Any]:
+    """Return the keys of an entry in a reference, as JSON values, for an aperture and background.
+
+    The key ``independent_var`` is that of the aperture.
+    """
+    values = {key: getattr(aperture, key) for key in _APERTURE_KEYS}
+    if background is not None:
+        values |= {key: getattr(background, key) for key in _BACKGROUND_KEYS}
+    return {key: json_value(value) for key, value in values.items() if value is not None}
 
 
 #: Content of the built-in reference.

@@ -254,7 +254,7 @@ def test_invalid_parameters_are_errors(psf: PSFProfile) -> None:
     for changes, match in (
         ({"extraction_type": "square"}, "extraction_type is 'square', expected 'box' or 'optimal'"),
         ({"psf": "psf.fits"}, "psf is a str, expected a PSFProfile"),
-        ({"psf": psf, "model_nod_pair": 1}, "model_nod_pair is 1, expected True or False"),
+        ({"psf": psf, "model_nod_pair": 1}, "model_nod_pair is 1, expected true or false"),
     ):
         with pytest.raises(ReferenceFileError, match=match):
             replace(box, **changes)
