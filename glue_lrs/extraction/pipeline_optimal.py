@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.apertures.placement import PlacementRule
 from glue_lrs.errors import LRSWarning, ProductError
+from glue_lrs.extraction import psf_location
 from glue_lrs.extraction.base import (
     NO_PIXELS,
     assemble_extraction,
@@ -24,13 +25,6 @@ from glue_lrs.extraction.base import (
     emit_notes,
     jansky_per_sum,
     no_variances,
-)
-from glue_lrs.extraction.psf_location import (
-    PSFLocation,
-    box_bounds,
-    fit_location,
-    normalise_rows,
-    profile_reader,
 )
 from glue_lrs.fitting.least_squares import invert_symmetric, normal
 from glue_lrs.image.pixels import read_pixels
@@ -146,7 +140,7 @@ class PipelineOptimalExtractor:
         return assemble_extraction(
             image,
             columns,
-            limits=box_bounds(image)[0],
+            limits=psf_location.box_bounds(image)[0],
             rows=(int(rows[0]), int(rows[-1])),
             centroid=(
                 float(in_columns @ np.arange(profile.shape[1]) / positive.sum()),
@@ -197,7 +191,7 @@ class PipelineOptimalExtractor:
             If the position is to be fitted and the image has no VAR_RNOISE.
         """
         notes = [] if notes is None else notes
-        (left, right), (bottom, top) = box_bounds(image)
+        (left, right), (bottom, top) = psf_location.box_bounds(image)
         cut = slice(bottom, top), slice(left, right)
         edge, middle_row = image.bounding_box[0][0], sum(image.bounding_box[1]) / 2.0
         trace = self.trace(image, placement)
@@ -207,20 +201,20 @@ class PipelineOptimalExtractor:
         elif self.model_nod_pair:
             nod_offset = self._nod_offset(image, float(trace[round(middle_row)]), notes)
         wavelength = np.asarray(image.wavelength[cut], dtype=float)
-        read = profile_reader(self.psf, wavelength)
+        read = psf_location.profile_reader(self.psf, wavelength)
         place = np.arange(right - left) - (trace[bottom:top] - edge)[:, np.newaxis]
         place = place * self.psf.subpix + self.psf.center
 
         def profiles(shift: float, nod: float | None) -> list[Array]:
             moved = place + shift * self.psf.subpix
-            both = [normalise_rows(read(moved))]
+            both = [psf_location.normalise_rows(read(moved))]
             if nod is not None:
-                both.append(-normalise_rows(read(moved + nod * self.psf.subpix)))
+                both.append(-psf_location.normalise_rows(read(moved + nod * self.psf.subpix)))
             return both
 
         shift = 0.0
         if self.optimize_psf_location:
-            shift, nod_offset = fit_location(image, cut, profiles, nod_offset)
+            shift, nod_offset = psf_location.fit_location(image, cut, profiles, nod_offset)
         found = []
         for part in profiles(shift, nod_offset):
             full = np.zeros(image.shape)

@@ -73,22 +73,12 @@ def rerun(
             "one made by Extract1D"
         )
     subarray = {} if image.subarray is None else {"subarray": image.subarray}
+    read_apcorr = partial(ApertureCorrection.read, **subarray)
+    read_psf = partial(PSFProfile.read, name=options.get("psf_name", image.slit_name))
     operator = Extract1D.from_parameters(
         provenance["parameters"],
-        apcorr=_same_reference(
-            "apcorr",
-            records.get("apcorr"),
-            apcorr,
-            "the aperture correction",
-            partial(ApertureCorrection.read, **subarray),
-        ),
-        psf=_same_reference(
-            "psf",
-            records.get("psf"),
-            psf,
-            "the PSF profile",
-            partial(PSFProfile.read, name=options.get("psf_name", image.slit_name)),
-        ),
+        apcorr=_same_reference("apcorr", "the aperture correction", records, apcorr, read_apcorr),
+        psf=_same_reference("psf", "the PSF profile", records, psf, read_psf),
         references={key: record and record["filename"] for key, record in records.items()},
     )
     return operator.run(image)
@@ -96,17 +86,18 @@ def rerun(
 
 def _same_reference(
     key: str,
-    record: Mapping[str, Any] | None,
-    given: str | PathLike[str] | _T | None,
     noun: str,
+    records: Mapping[str, Any],
+    given: str | PathLike[str] | _T | None,
     read: Callable[[str], _T],
 ) -> _T | None:
     """Return the given reference, or read it from the given or else the recorded path."""
-    if given is not None and not isinstance(given, str | PathLike):
-        return given
+    record = records.get(key)
     if given is None and record is None:
         return None
-    if given is None and record is not None and record["filename"] == IN_MEMORY:
+    if given is not None and not isinstance(given, str | PathLike):
+        return given
+    if given is None and record["filename"] == IN_MEMORY:
         raise LRSError(f"{noun} came from no file, expected it as {key}=")
     return read(_same_file(record, given, f"the {key.upper()} reference"))
 
@@ -123,12 +114,8 @@ def _same_file(
         raise LRSError(f"{what} cannot be read: {error.strerror or error}", subject=path) from None
     expected = None if record is None else record.get("sha256")
     if expected is None:
-        warn(
-            LRSWarning(
-                f"no checksum was recorded, {what} may differ from the original file",
-                subject=str(path),
-            )
-        )
+        text = f"no checksum was recorded, {what} may differ from the original file"
+        warn(LRSWarning(text, subject=path))
     elif digest != expected:
         raise LRSError(
             f"{what} has SHA-256 {digest[:12]}..., expected {expected[:12]}... as when the "

@@ -19,18 +19,8 @@ from glue_lrs.errors import (
 )
 from glue_lrs.instrument import SLITLESS
 from glue_lrs.profiles.psf import PSFProfile
+from glue_lrs.reference import schema
 from glue_lrs.reference.reference import Reference, remarks
-from glue_lrs.reference.schema import (
-    ANY,
-    IN_MEMORY,
-    KEYS,
-    OPTIONS,
-    STEP,
-    aperture_of,
-    background_of,
-    check_entry,
-    extraction_mode,
-)
 
 _T = TypeVar("_T")
 
@@ -52,10 +42,10 @@ def _check_name(key: str, value: object) -> str:
 #: Validators of recorded parameters by group. The last two options can be recorded, but users
 #: cannot set them.
 _RECORDED: dict[str, dict[str, Callable[[str, object], Any]]] = {
-    "step": {key: STEP[key] for key in _OPERATOR_STEP_PARAMETERS},
+    "step": {key: schema.STEP[key] for key in _OPERATOR_STEP_PARAMETERS},
     "options": {
-        **OPTIONS,
-        "background_independent_var": KEYS["independent_var"],
+        **schema.OPTIONS,
+        "background_independent_var": schema.KEYS["independent_var"],
         "psf_name": _check_name,
     },
 }
@@ -99,13 +89,13 @@ def _overridden_entry(
             raise ReferenceFileError(f"{key} is {value!r}, expected {only!r} for MIRI LRS")
     removed = [key for key, value in keys.items() if value is None and key != "bkg_fit"]
     entry = {key: value for key, value in (entry | keys).items() if key not in removed}
-    if keys.get("id", exp_type) not in (exp_type, ANY):
+    if keys.get("id", exp_type) not in (exp_type, schema.ANY):
         raise ReferenceFileError(
             f"id is {keys['id']!r}, expected {exp_type!r}, which the image is, or 'ANY'"
         )
     if not keys:
         return entry, []
-    check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
+    schema.check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
     notes = [
         LRSWarning(text, subject=source.name)
         for level, key, text in remarks(entry)
@@ -119,7 +109,7 @@ def _ineffective(
 ) -> Iterator[LRSWarning]:
     """Yield warnings about a missing aperture correction and about parameters without effect."""
     psf, optimal_mode = arguments["psf"], arguments.get("optimal_mode")
-    mode = extraction_mode(arguments["extraction_type"], optimal_mode, psf is not None)
+    mode = schema.extraction_mode(arguments["extraction_type"], optimal_mode, psf is not None)
     correction, applied = arguments["aperture_correction"], step.get("apply_apcorr", True)
     if correction is None and applied and mode == "box":
         yield NoApertureCorrectionWarning(
@@ -196,7 +186,7 @@ def _as_read(
 
 
 def _name_of(reference: ApertureCorrection | PSFProfile | None) -> str | None:
-    return None if reference is None else reference.filename or IN_MEMORY
+    return None if reference is None else reference.filename or schema.IN_MEMORY
 
 
 def _sort_overrides(
@@ -210,16 +200,16 @@ def _sort_overrides(
         value = plain(given)
         if key == "position_offset" and value is None:
             step[key] = 0.0
-        elif key in STEP:
-            step[key] = checked(STEP[key], key, value)
-        elif key in OPTIONS:
-            options[key] = checked(OPTIONS[key], key, value)
-        elif key in KEYS:
+        elif key in schema.STEP:
+            step[key] = checked(schema.STEP[key], key, value)
+        elif key in schema.OPTIONS:
+            options[key] = checked(schema.OPTIONS[key], key, value)
+        elif key in schema.KEYS:
             if value is not None:
-                checked(KEYS[key], key, value)
+                checked(schema.KEYS[key], key, value)
             keys[key] = value
         else:
-            known = [*KEYS, *STEP, *OPTIONS]
+            known = [*schema.KEYS, *schema.STEP, *schema.OPTIONS]
             raise ReferenceFileError(
                 f"unknown parameter {key!r}{nearest(key, known)}, expected a key of an EXTRACT1D "
                 "aperture or a step parameter"
@@ -249,10 +239,10 @@ def _arguments(
         # False.
         "use_source_posn": None,
         **{key: step[key] for key in _OPERATOR_STEP_PARAMETERS if key in step},
-        **{key: options[key] for key in OPTIONS if key in options},
+        **{key: options[key] for key in schema.OPTIONS if key in options},
         "extraction_type": step.get("extraction_type") or "box",
-        "aperture": aperture_of(entry),
-        "background": background_of(combined),
+        "aperture": schema.aperture_of(entry),
+        "background": schema.background_of(combined),
         "aperture_correction": correction,
         "reference_source_posn": entry.get("use_source_posn"),
         "psf": psf,
@@ -286,7 +276,7 @@ def arguments_from_parameters(
             "'reference' is missing, expected keys of an aperture", subject=where
         )
     entry, step, options = ({**parameters.get(key, {})} for key in known)
-    check_entry(entry, where)
+    schema.check_entry(entry, where)
     for part, values in (("step", step), ("options", options)):
         checkers = _RECORDED[part]
         for key, value in values.items():

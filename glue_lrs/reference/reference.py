@@ -21,17 +21,7 @@ from glue_lrs._utils.validation import excerpt, plain
 from glue_lrs.apertures.edges import check_variable, is_constant
 from glue_lrs.errors import ReferenceFileError, nearest
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
-from glue_lrs.reference.schema import (
-    ANY,
-    BUILT_IN,
-    DEFAULT,
-    IN_MEMORY,
-    KEYS,
-    aperture_of,
-    background_of,
-    check_entry,
-    unknown_key,
-)
+from glue_lrs.reference import schema
 
 Level = Literal["error", "warning", "note"]
 
@@ -105,13 +95,15 @@ class Reference:
             if not isinstance(entry, dict):
                 raise self._error(f"apertures[{number}] is {excerpt(entry)}, expected an object")
             if "id" not in entry:
-                hint = next((f": {unknown_key(key)}" for key in entry if nearest(key, ["id"])), "")
+                hint = next(
+                    (f": {schema.unknown_key(key)}" for key in entry if nearest(key, ["id"])), ""
+                )
                 raise self._error(
                     f"apertures[{number}] has no id, expected an EXP_TYPE such as "
                     f"{FIXED_SLIT!r}, or 'ANY'{hint}"
                 )
             if not _other_mode(entry["id"]):
-                check_entry(entry, self._where(entry))
+                schema.check_entry(entry, self._where(entry))
 
     def _error(self, text: str) -> ReferenceFileError:
         """Return an error about this reference."""
@@ -124,7 +116,7 @@ class Reference:
         The aperture for the slit follows the source by header and WCS. The aperture for slitless
         exposures does not follow the source.
         """
-        return cls(deepcopy(DEFAULT), BUILT_IN)
+        return cls(deepcopy(schema.DEFAULT), schema.BUILT_IN)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Reference:
@@ -134,7 +126,7 @@ class Reference:
     @property
     def name(self) -> str:
         """Path of the file, or ``"<built-in>"`` or ``"<in memory>"`` if there is no file."""
-        return self.filename or IN_MEMORY
+        return self.filename or schema.IN_MEMORY
 
     def entry(self, exp_type: str, spectral_order: int = 1) -> dict[str, Any]:
         """Return the aperture for an exposure type, selected as in the pipeline.
@@ -170,7 +162,7 @@ class Reference:
             if not _matches(entry, exp_type):
                 continue
             order = entry.get("spectral_order", spectral_order)
-            if order in (spectral_order, ANY):
+            if order in (spectral_order, schema.ANY):
                 return deepcopy(entry)
             orders.append(str(order))
         if orders:
@@ -231,7 +223,7 @@ class Reference:
             where = self._where(entry)
             for level, _, text in remarks(entry):
                 yield level, f"{where}: {text}"
-            if exp_type is None and entry["id"] not in (FIXED_SLIT, SLITLESS, ANY):
+            if exp_type is None and entry["id"] not in (FIXED_SLIT, SLITLESS, schema.ANY):
                 expected = f"expected {FIXED_SLIT!r}, {SLITLESS!r} or 'ANY'"
                 yield "warning", f"{where}: is for no exposure of LRS, {expected}"
             if any(_shadows(earlier, entry) for earlier in entries[:number]):
@@ -276,15 +268,16 @@ def _is_target(entry: Mapping[str, Any]) -> bool:
 
 def _matches(entry: Mapping[str, Any], exp_type: str) -> bool:
     name = entry["id"]
-    return _is_target(entry) and name != "dummy" and (name in (exp_type, ANY) or exp_type == ANY)
+    matches = name in (exp_type, schema.ANY) or exp_type == schema.ANY
+    return matches and name != "dummy" and _is_target(entry)
 
 
 def _shadows(earlier: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     """Return whether `entry` is never selected because `earlier` always matches first."""
-    if not (_is_target(earlier) and earlier["id"] in (entry["id"], ANY)):
+    if not (_is_target(earlier) and earlier["id"] in (entry["id"], schema.ANY)):
         return False
-    order = earlier.get("spectral_order", ANY)
-    return order in (ANY, entry.get("spectral_order"))
+    order = earlier.get("spectral_order", schema.ANY)
+    return order in (schema.ANY, entry.get("spectral_order"))
 
 
 def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
@@ -324,7 +317,7 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
             word = json.dumps(value)
             text = f"{key} {word} is not accepted by the pipeline; it is rewritten"
             yield "note", key, text
-    kept = [key for key in entry if key not in KEYS]
+    kept = [key for key in entry if key not in schema.KEYS]
     if kept:
         yield "note", kept[0], f"{', '.join(kept)}: kept, without effect"
 
@@ -335,7 +328,7 @@ def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> Iterator[tupl
     wavelength = np.repeat(np.linspace(14.0, 5.0, rows)[:, np.newaxis], columns, axis=1)
     extent = f"the image, whose columns are 0 to {columns - 1}"
     try:
-        weights = aperture_of(entry).weights(wavelength)
+        weights = schema.aperture_of(entry).weights(wavelength)
     except ReferenceFileError as error:
         yield "error", str(error)
         return
@@ -348,7 +341,7 @@ def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> Iterator[tupl
     elif weights.lower < -1 or weights.upper > columns:
         yield "warning", f"{span} reaches beyond {extent}"
     # The smoothing length is set to 0 here because `remarks` has already checked it.
-    background = background_of({**entry, "smoothing_length": 0})
+    background = schema.background_of({**entry, "smoothing_length": 0})
     if background is None:
         return
     errors = []

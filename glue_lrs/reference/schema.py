@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 
-from glue_lrs._utils.validation import (
-    check_bool,
-    check_flag,
-    check_fraction,
-    check_number,
-    checked,
-    json_value,
-    one_of,
-    or_null,
-)
+from glue_lrs._utils import validation
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background, check_fit
 from glue_lrs.apertures.edges import check_coefficients, check_variable
@@ -62,7 +53,7 @@ def _check_text(key: str, value: object) -> str:
 def _check_order(key: str, value: object) -> int | str:
     if value == ANY:
         return ANY
-    number = check_number(key, value)
+    number = validation.check_number(key, value)
     if number != int(number):
         raise ReferenceFileError(f"{key} is {value!r}, expected a whole number or 'ANY'")
     return int(number)
@@ -86,26 +77,29 @@ def _check_bkg_order(key: str, value: object) -> int:
     return check_fit("poly", value)[1]
 
 
+#: Validator, which returns the value of a key or raises an error.
+_Check: TypeAlias = Callable[[str, object], Any]
+
 #: Validators for the keys of an aperture that affect an extraction.
-KEYS: dict[str, Callable[[str, object], Any]] = {
+KEYS: dict[str, _Check] = {
     "id": _check_text,
     "region_type": _check_text,
     "spectral_order": _check_order,
     "dispaxis": _check_axis,
     "disp_axis": _check_axis,
     # `check_entry` allows null for xstart and xstop only if there is src_coeff.
-    "xstart": or_null(check_number),
-    "xstop": or_null(check_number),
-    "ystart": check_number,
-    "ystop": check_number,
-    "extract_width": or_null(check_number),
+    "xstart": validation.or_null(validation.check_number),
+    "xstop": validation.or_null(validation.check_number),
+    "ystart": validation.check_number,
+    "ystop": validation.check_number,
+    "extract_width": validation.or_null(validation.check_number),
     "src_coeff": check_coefficients,
     "bkg_coeff": check_coefficients,
     "independent_var": lambda key, value: check_variable(value),
     "bkg_fit": _check_bkg_fit,
     "bkg_order": _check_bkg_order,
-    "smoothing_length": check_number,
-    "use_source_posn": check_flag,
+    "smoothing_length": validation.check_number,
+    "use_source_posn": validation.check_flag,
 }
 
 #: Keys for comments, which are kept but have no effect. Keys that start with "_" are treated alike.
@@ -127,25 +121,25 @@ _BACKGROUND_KEYS = ("bkg_coeff", "bkg_fit", "bkg_order", "smoothing_length")
 
 #: Validators for the pipeline's step parameters. If a step parameter is None, the value in the
 #: reference file is used.
-STEP: dict[str, Callable[[str, object], Any]] = {
-    "subtract_background": check_flag,
-    "apply_apcorr": check_bool,
-    "use_source_posn": check_flag,
-    "position_offset": check_number,
-    "smoothing_length": or_null(check_number),
+STEP: dict[str, _Check] = {
+    "subtract_background": validation.check_flag,
+    "apply_apcorr": validation.check_bool,
+    "use_source_posn": validation.check_flag,
+    "position_offset": validation.check_number,
+    "smoothing_length": validation.or_null(validation.check_number),
     "bkg_fit": _check_bkg_fit,
-    "bkg_order": or_null(_check_bkg_order),
-    "extraction_type": or_null(one_of(*EXTRACTION_TYPES)),
-    "model_nod_pair": check_bool,
-    "optimize_psf_location": check_bool,
+    "bkg_order": validation.or_null(_check_bkg_order),
+    "extraction_type": validation.or_null(validation.one_of(*EXTRACTION_TYPES)),
+    "model_nod_pair": validation.check_bool,
+    "optimize_psf_location": validation.check_bool,
 }
 
 #: Validators for options that the pipeline does not have.
-OPTIONS: dict[str, Callable[[str, object], Any]] = {
-    "fixed_background": check_bool,
-    "max_lost": or_null(check_fraction),
-    "bad_pixels": or_null(one_of(*BAD_PIXELS)),
-    "optimal_mode": or_null(one_of(*OPTIMAL_MODES)),
+OPTIONS: dict[str, _Check] = {
+    "fixed_background": validation.check_bool,
+    "max_lost": validation.or_null(validation.check_fraction),
+    "bad_pixels": validation.or_null(validation.one_of(*BAD_PIXELS)),
+    "optimal_mode": validation.or_null(validation.one_of(*OPTIMAL_MODES)),
 }
 
 
@@ -154,7 +148,7 @@ def check_entry(entry: Mapping[str, Any], where: str) -> None:
     try:
         for key, value in entry.items():
             if key in KEYS:
-                checked(KEYS[key], key, value)
+                validation.checked(KEYS[key], key, value)
             elif key not in _REMARKS and not key.startswith("_"):
                 raise ReferenceFileError(
                     f"{unknown_key(key)}, expected a key of an EXTRACT1D aperture"
@@ -200,7 +194,7 @@ def entry_of(aperture: Aperture, background: Background | None) -> dict[str, Any
     values = {key: getattr(aperture, key) for key in _APERTURE_KEYS}
     if background is not None:
         values |= {key: getattr(background, key) for key in _BACKGROUND_KEYS}
-    return {key: json_value(value) for key, value in values.items() if value is not None}
+    return {key: validation.json_value(value) for key, value in values.items() if value is not None}
 
 
 #: Content of the built-in reference.
