@@ -65,10 +65,10 @@ def extractor_for(operator: Extract1D, image: SlitImage) -> Extractor:
 
 
 def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:
-    """Build the extractor for an optimal extraction of the same source as in a operator.
+    """Build the extractor for an optimal extraction of the source that an operator extracts.
 
-    If the recipe moves the aperture to the position in the header, the source there is extracted,
-    else the source inside the aperture.
+    If the operator moves the aperture to the position in the header, the source at this position is
+    extracted, else the source inside the aperture.
 
     Parameters
     ----------

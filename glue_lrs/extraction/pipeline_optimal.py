@@ -168,7 +168,7 @@ class PipelineOptimalExtractor:
 
     def locate(
         self, image: SlitImage, placement: Placement, notes: list[LRSWarning] | None = None
-    ) -> PSFLocation:
+    ) -> psf_location.PSFLocation:
         """Locate the profile on an image.
 
         Parameters
@@ -215,12 +215,10 @@ class PipelineOptimalExtractor:
         shift = 0.0
         if self.optimize_psf_location:
             shift, nod_offset = psf_location.fit_location(image, cut, profiles, nod_offset)
-        found = []
-        for part in profiles(shift, nod_offset):
-            full = np.zeros(image.shape)
-            full[cut] = part
-            found.append(full)
-        return PSFLocation(trace, shift, nod_offset, tuple(found))
+        parts = profiles(shift, nod_offset)
+        full = np.zeros((len(parts), *image.shape))
+        full[(slice(None), *cut)] = parts
+        return psf_location.PSFLocation(trace, shift, nod_offset, tuple(full))
 
     def _nod_offset(
         self, image: SlitImage, location: float, notes: list[LRSWarning]
@@ -247,7 +245,7 @@ class PipelineOptimalExtractor:
         self,
         image: SlitImage,
         placement: Placement,
-        location: PSFLocation,
+        location: psf_location.PSFLocation,
         rows: NDArray[np.intp],
     ) -> dict[str, NDArray[Any]]:
         """Return the table columns in the units of the image.

@@ -11,7 +11,7 @@ from glue_lrs.apertures.edges import is_constant
 from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, warn
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.reference.reference import Reference
-from glue_lrs.reference.schema import ANY, DEFAULT, entry_of
+from glue_lrs.reference.schema import ANY, DEFAULT, TARGET, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ def export_reference(
     variable = _common_variable(aperture, background)
     if background is not None:
         background = background.shifted(shifts.background)
-    entry = {"id": name, "region_type": "target", "dispaxis": 2, **entry_of(aperture, background)}
+    entry = {"id": name, **TARGET, **entry_of(aperture, background)}
     del entry["independent_var"]
     if variable != "pixel":
         entry["independent_var"] = variable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from os import PathLike
 from typing import Any, TypeVar
@@ -66,9 +66,7 @@ def arguments_from_reference(
     keys, step, options = _sort_overrides(overrides)
     entry, notes = _overridden_entry(source, exp_type, keys)
     correction, profile = _as_correction(apcorr, exp_type), _as_psf(psf, exp_type)
-    references = [("extract1d", source.name), ("apcorr", _name_of(correction))]
-    if profile is not None:
-        references.append(("psf", _name_of(profile)))
+    references = {"extract1d": source.name, "apcorr": None}  # `Extract1D` adds the other names
     arguments = _arguments(entry, step, options, correction, profile, references)
     where = f"{source.name}: aperture {entry['id']!r}"
     return arguments, [*notes, *_ineffective(arguments, where, step, entry)]
@@ -138,7 +136,7 @@ def _ineffective(
         yield LRSWarning(
             "a PSF reference has no effect on a box, expected extraction_type 'optimal' or "
             "bad_pixels 'profile' with it",
-            subject=_name_of(psf),
+            subject=psf.filename or schema.IN_MEMORY,
         )
 
 
@@ -185,10 +183,6 @@ def _as_read(
     raise LRSError(f"{key} is a {type(given).__name__}, expected a path, {noun} or None")
 
 
-def _name_of(reference: ApertureCorrection | PSFProfile | None) -> str | None:
-    return None if reference is None else reference.filename or schema.IN_MEMORY
-
-
 def _sort_overrides(
     overrides: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -225,7 +219,7 @@ def _arguments(
     options: Mapping[str, Any],
     correction: ApertureCorrection | None,
     psf: PSFProfile | None,
-    references: Iterable[tuple[str, str | None]],
+    references: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """Return the arguments of `Extract1D` for an aperture, step parameters and options.
 
@@ -247,7 +241,7 @@ def _arguments(
         "reference_source_posn": entry.get("use_source_posn"),
         "psf": psf,
         "id": entry.get("id"),
-        "references": tuple(references),
+        "references": tuple(references.items()),
     }
 
 
@@ -286,4 +280,4 @@ def arguments_from_parameters(
             values[key] = checked(checkers[key], key, value)
     correction = _as_correction(apcorr, entry.get("id"))
     profile = _as_psf(psf, options.get("psf_name", entry.get("id")))
-    return _arguments(entry, step, options, correction, profile, (references or {}).items())
+    return _arguments(entry, step, options, correction, profile, references or {})

@@ -95,9 +95,8 @@ class Reference:
             if not isinstance(entry, dict):
                 raise self._error(f"apertures[{number}] is {excerpt(entry)}, expected an object")
             if "id" not in entry:
-                hint = next(
-                    (f": {schema.unknown_key(key)}" for key in entry if nearest(key, ["id"])), ""
-                )
+                similar = (schema.unknown_key(key) for key in entry if nearest(key, ["id"]))
+                hint = next((f": {text}" for text in similar), "")
                 raise self._error(
                     f"apertures[{number}] has no id, expected an EXP_TYPE such as "
                     f"{FIXED_SLIT!r}, or 'ANY'{hint}"

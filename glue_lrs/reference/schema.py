@@ -197,6 +197,9 @@ def entry_of(aperture: Aperture, background: Background | None) -> dict[str, Any
     return {key: validation.json_value(value) for key, value in values.items() if value is not None}
 
 
+#: Keys with the same values in all apertures for LRS.
+TARGET: dict[str, Any] = {"region_type": "target", "dispaxis": 2}
+
 #: Content of the built-in reference.
 DEFAULT: dict[str, Any] = {
     "reftype": "EXTRACT1D",
@@ -209,18 +212,10 @@ DEFAULT: dict[str, Any] = {
     "history": "Columns and source positioning as in jwst_miri_extract1d_0006.json",
     "useafter": "2022-01-01T00:00:00",
     "apertures": [
-        {
-            "id": FIXED_SLIT,
-            "region_type": "target",
-            "dispaxis": 2,
-            "xstart": 27,
-            "xstop": 34,
-            "bkg_order": 0,
-        },
+        {"id": FIXED_SLIT, **TARGET, "xstart": 27, "xstop": 34, "bkg_order": 0},
         {
             "id": SLITLESS,
-            "region_type": "target",
-            "dispaxis": 2,
+            **TARGET,
             "xstart": 30,
             "xstop": 41,
             "bkg_order": 0,
