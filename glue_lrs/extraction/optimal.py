@@ -346,18 +346,14 @@ def _check_position(
 
     This happens if there is no source at the requested position.
     """
-    if not options.fit_position:
+    if not options.fit_position or (options.position is None and initial.target_found):
         return
-    for s in range(options.n_requested):
-        requested = middle_row_value(initial.traces[s])
-        fitted = middle_row_value(source_fit.traces[s])
-        if options.position is not None:
-            requested = options.position[s]
-        elif initial.target_found:
-            continue
-        if abs(fitted - requested) > _MAX_DISTANCE:
+    expected = options.position or [middle_row_value(initial.traces[0])]
+    for column, trace in zip(expected, source_fit.traces, strict=False):
+        fitted = middle_row_value(trace)
+        if abs(fitted - column) > _MAX_DISTANCE:
             raise SourceError(
-                f"no source at column {requested:.2f}, the nearest light is at column "
+                f"no source at column {column:.2f}, the nearest light is at column "
                 f"{fitted:.2f}; expected a position within {_MAX_DISTANCE:g} columns of a source",
                 subject=cutout.image.label,
                 hint=Hint.to("{} extracts without a source", fit_position=False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,22 @@ class OptimalResult:
     @property
     def remarks(self) -> list[str]:
         """Lines of text on the rejected pixels and the sources fitted together with the first."""
-        return _remarks(self.fitter, self.coefficients, self.rejected)
+        places = [middle_row_value(trace) for trace in self.fitter.source_fit.traces]
+        count, positives = self.number_rejected, self.fitter.positives
+        remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
+        if positives > 1:
+            shares = flux_ratios(self.coefficients, positives)[1:]
+            others = [
+                f"column {place:.2f} ({share:.3g} times its flux)"
+                for place, share in zip(places[1:positives], shares, strict=True)
+            ]
+            noun = "another source" if len(others) == 1 else f"{len(others)} other sources"
+            remarks.append(f"fitted together with {noun} at {' and '.join(others)}")
+        if len(places) > positives:
+            columns = [f"column {place:.2f}" for place in places[positives:]]
+            noun = "a negative trace" if len(columns) == 1 else f"{len(columns)} negative traces"
+            remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
+        return remarks
 
     def profile_covariance(self) -> Array | None:
         """Return the covariance of the first source's fluxes due to noise in a fitted profile.
@@ -175,13 +190,26 @@ def assemble_result(
     image, first_row = fitter.cutout.image, fitter.cutout.rows.start
     source_fit, coefficients = fitter.source_fit, raw["coefficients"]
     middle = (first_row + fitter.cutout.rows.stop - 1) // 2
+    traces = np.full((len(source_fit.traces), image.shape[0]), np.nan)
+    traces[:, fitter.cutout.rows] = source_fit.traces
+    result = OptimalResult(
+        extractions=(),
+        profile=source_fit.profile,
+        traces=traces,
+        position_errors=source_fit.shift_error,
+        signal_to_noise=source_fit.signal_to_noise,
+        shifts=shifts,
+        rejected=rejected,
+        fitter=fitter,
+        coefficients=coefficients if image.is_stack else coefficients[0],
+    )
     extractions = []
     for s in range(fitter.options.n_requested):
         rows = fitter.rows(s)
         if rows.size == 0:
             raise ProductError("the source has no light on the image", subject=image.label)
         columns, weight_of_all = _columns(operator, fitter, raw, s, rows, scale)
-        remarks = _remarks(fitter, coefficients, rejected) if s == 0 else []
+        remarks = [] if s else result.remarks[0 if rejected[0].size else 1 :]
         trace, error = source_fit.traces[s], float(source_fit.shift_error[s])
         column = middle_row_value(trace)
         extractions.append(
@@ -200,24 +228,12 @@ def assemble_result(
                     "column_error": error if np.isfinite(error) else None,
                     "row": middle,
                 },
-                notes=[*notes, *map(LRSWarning, remarks if rejected[0].size else remarks[1:])],
+                notes=[*notes, *map(LRSWarning, remarks)],
                 parameters=partial(getattr, operator, "parameters"),
                 references={"psf": getattr(operator.profile, "filename", None)},
             )
         )
-    traces = np.full((len(source_fit.traces), image.shape[0]), np.nan)
-    traces[:, fitter.cutout.rows] = source_fit.traces
-    return OptimalResult(
-        extractions=tuple(extractions),
-        profile=source_fit.profile,
-        traces=traces,
-        position_errors=source_fit.shift_error,
-        signal_to_noise=source_fit.signal_to_noise,
-        shifts=shifts,
-        rejected=rejected,
-        fitter=fitter,
-        coefficients=coefficients if image.is_stack else coefficients[0],
-    )
+    return replace(result, extractions=tuple(extractions))
 
 
 def _columns(
@@ -266,28 +282,6 @@ def _columns(
     if not image.is_stack:
         columns = {name: values[0] for name, values in columns.items()}
     return columns, weight_of_all
-
-
-def _remarks(
-    fitter: RowFitter, coefficients: Array, rejected: tuple[NDArray[np.intp], ...]
-) -> list[str]:
-    """Return texts on the rejected pixels and on the sources fitted together with the target."""
-    places = [middle_row_value(trace) for trace in fitter.source_fit.traces]
-    count = rejected[0].size
-    remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
-    if fitter.positives > 1:
-        shares = flux_ratios(coefficients, fitter.positives)[1:]
-        others = [
-            f"column {place:.2f} ({share:.3g} times its flux)"
-            for place, share in zip(places[1 : fitter.positives], shares, strict=True)
-        ]
-        noun = "another source" if len(others) == 1 else f"{len(others)} other sources"
-        remarks.append(f"fitted together with {noun} at {' and '.join(others)}")
-    if len(places) > fitter.positives:
-        columns = [f"column {place:.2f}" for place in places[fitter.positives :]]
-        noun = "a negative trace" if len(columns) == 1 else f"{len(columns)} negative traces"
-        remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
-    return remarks
 
 
 def flux_ratios(coefficients: Array, sources: int) -> Array:

@@ -260,8 +260,7 @@ class PipelineOptimalExtractor:
             used = weights.full(image.shape) != 0
         known = np.isfinite(image.wavelength)
         fields = [np.where(known, profile, 0.0) for profile in location.profiles]
-        for image_plane in fields:
-            used = used | (image_plane != 0)
+        used |= np.any([image_plane != 0 for image_plane in fields], axis=0)
         used_columns = np.flatnonzero(used[rows].any(axis=0))
         part = slice(int(used_columns[0]), int(used_columns[-1]) + 1)
         span = slice(int(rows[0]), int(rows[-1]) + 1)

@@ -65,9 +65,8 @@ def arguments_from_reference(
     source = _as_reference(reference)
     keys, step, options = _sort_overrides(overrides)
     entry, notes = _overridden_entry(source, exp_type, keys)
-    correction, profile = _as_correction(apcorr, exp_type), _as_psf(psf, exp_type)
     references = {"extract1d": source.name, "apcorr": None}  # `Extract1D` adds the other names
-    arguments = _arguments(entry, step, options, correction, profile, references)
+    arguments = _arguments(entry, step, options, apcorr, psf, exp_type, references)
     where = f"{source.name}: aperture {entry['id']!r}"
     return arguments, [*notes, *_ineffective(arguments, where, step, entry)]
 
@@ -156,22 +155,6 @@ def _as_reference(
     )
 
 
-def _as_correction(
-    apcorr: str | PathLike[str] | ApertureCorrection | None, exp_type: str | None
-) -> ApertureCorrection | None:
-    # The SUBARRAY of the image is unknown, but each LRS mode normally uses only one subarray.
-    subarray = "SLITLESSPRISM" if exp_type == SLITLESS else "FULL"
-    read = partial(ApertureCorrection.read, subarray=subarray)
-    return _as_read("apcorr", apcorr, ApertureCorrection, "an ApertureCorrection", read)
-
-
-def _as_psf(
-    psf: str | PathLike[str] | PSFProfile | None, exp_type: str | None
-) -> PSFProfile | None:
-    read = partial(PSFProfile.read, name=exp_type)  # PSF files use the EXP_TYPE as the slit name
-    return _as_read("psf", psf, PSFProfile, "a PSFProfile", read)
-
-
 def _as_read(
     key: str, given: object, kind: type[_T], noun: str, read: Callable[..., _T]
 ) -> _T | None:
@@ -217,14 +200,21 @@ def _arguments(
     entry: Mapping[str, Any],
     step: Mapping[str, Any],
     options: Mapping[str, Any],
-    correction: ApertureCorrection | None,
-    psf: PSFProfile | None,
+    apcorr: str | PathLike[str] | ApertureCorrection | None,
+    psf: str | PathLike[str] | PSFProfile | None,
+    exp_type: str | None,
     references: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """Return the arguments of `Extract1D` for an aperture, step parameters and options.
 
-    Step parameters that are not None override the keys of the aperture with the same names.
+    Step parameters that are not None override the keys of the aperture with the same names. If
+    `apcorr` or `psf` is a file, the reference for `exp_type` is read.
     """
+    # The SUBARRAY of the image is unknown, but each LRS mode normally uses only one subarray.
+    subarray = "SLITLESSPRISM" if exp_type == SLITLESS else "FULL"
+    read_apcorr = partial(ApertureCorrection.read, subarray=subarray)
+    # PSF files use the EXP_TYPE as the slit name.
+    read_psf = partial(PSFProfile.read, name=options.get("psf_name", exp_type))
     combined = {**entry, **{key: value for key, value in step.items() if value is not None}}
     if "background_independent_var" in options:
         combined["independent_var"] = options["background_independent_var"]
@@ -237,9 +227,11 @@ def _arguments(
         "extraction_type": step.get("extraction_type") or "box",
         "aperture": schema.aperture_of(entry),
         "background": schema.background_of(combined),
-        "aperture_correction": correction,
+        "aperture_correction": _as_read(
+            "apcorr", apcorr, ApertureCorrection, "an ApertureCorrection", read_apcorr
+        ),
         "reference_source_posn": entry.get("use_source_posn"),
-        "psf": psf,
+        "psf": _as_read("psf", psf, PSFProfile, "a PSFProfile", read_psf),
         "id": entry.get("id"),
         "references": tuple(references.items()),
     }
@@ -278,6 +270,4 @@ def arguments_from_parameters(
                 text = f"unknown {part} {key!r}{nearest(key, checkers)}"
                 raise ReferenceFileError(text, subject=where)
             values[key] = checked(checkers[key], key, value)
-    correction = _as_correction(apcorr, entry.get("id"))
-    profile = _as_psf(psf, options.get("psf_name", entry.get("id")))
-    return _arguments(entry, step, options, correction, profile, references or {})
+    return _arguments(entry, step, options, apcorr, psf, entry.get("id"), references or {})
