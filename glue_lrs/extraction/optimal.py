@@ -25,7 +25,7 @@ from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_bool, check_fraction, check_number
 from glue_lrs.errors import Hint, LRSWarning, ProfileError, ReferenceFileError, SourceError
 from glue_lrs.extraction.base import emit_notes, jansky_per_sum, no_variances
-from glue_lrs.extraction.optimal_result import assemble_result, flux_ratios, middle_row_value
+from glue_lrs.extraction.optimal_result import OptimalResult, middle_row_value, with_extractions
 from glue_lrs.fitting.cutout import Cutout
 from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
 from glue_lrs.fitting.options import FitOptions
@@ -38,14 +38,10 @@ from glue_lrs.profiles.empirical import REACH
 if TYPE_CHECKING:
     from specutils import Spectrum
 
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.extraction.optimal_result import OptimalResult
     from glue_lrs.fitting.cutout import MeanCutout
     from glue_lrs.fitting.initial_sources import InitialSources
     from glue_lrs.fitting.source_fit import SourceFit
     from glue_lrs.spectra.extraction import Extraction
-
-    _RowFit = tuple[dict[str, NDArray[Any]], Array | None, tuple[NDArray[np.intp], ...]]
 
 #: Maximum distance (columns) between a fitted source and the requested position.
 _MAX_DISTANCE = 2.5
@@ -236,18 +232,19 @@ class OptimalExtractor:
         options = self._fit_options(image)
         mean = cutout.mean()
         initial, source_fit = _fit_sources(cutout, mean, options)
-        fitter, result, lost = _fit_rows(cutout, mean, options, initial, source_fit)
-        if lost > _MANY_REJECTED and not initial.careful and options.n_requested == 1:
+        result, raw = _fit_rows(cutout, mean, options, initial, source_fit)
+        many_rejected = _rejected_fraction(result) > _MANY_REJECTED
+        if many_rejected and not initial.careful and options.n_requested == 1:
             # A further source may explain the rejected pixels.
             careful, source_fit = _fit_sources(cutout, mean, options, careful=True)
             if len(careful.traces) != len(initial.traces):
                 initial = careful
-                fitter, result, lost = _fit_rows(cutout, mean, options, initial, source_fit)
-        texts = _notes(self, fitter, initial, result[0]["coefficients"], result[1], lost)
-        notes = [*map(LRSWarning, (*initial.notes, *texts)), *no_variances(image)]
-        assembled = assemble_result(self, fitter, *result, scale, notes)
+                result, raw = _fit_rows(cutout, mean, options, initial, source_fit)
+        texts = (*initial.notes, *_notes(self, initial, result))
+        notes = [*map(LRSWarning, texts), *no_variances(image)]
+        result = with_extractions(result, self, raw, scale, notes)
         emit_notes(image, notes)
-        return assembled
+        return result
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -274,22 +271,27 @@ def _fit_rows(
     options: FitOptions,
     initial: InitialSources,
     source_fit: SourceFit,
-) -> tuple[RowFitter, _RowFit, float]:
+) -> tuple[OptimalResult, dict[str, NDArray[Any]]]:
     """Fit the fluxes in each row.
 
-    Returns the fitter, the result of `RowFitter.run`, and the fraction of the pixels on the first
-    source that were rejected as outliers.
+    Returns the result without extractions, and the arrays from which they are assembled.
     """
     if initial.position_fixed:
         options = replace(options, fit_position=False)
     fitter = RowFitter.from_cutout(cutout, mean, source_fit, initial.positives, options)
     _check_position(cutout, options, initial, fitter.source_fit)
-    result = fitter.run()
+    raw, shifts, rejected = fitter.run()
+    return OptimalResult.from_fit(fitter, raw["coefficients"], shifts, rejected), raw
+
+
+def _rejected_fraction(result: OptimalResult) -> float:
+    """Return the fraction of the pixels on the first source that were rejected as outliers."""
+    fitter = result.fitter
     core = fitter.profile_images[0] > _ON_SOURCE
-    *integrations, row, column = result[2]
-    inside = core[row - cutout.rows.start, column - fitter.columns.start]
-    number = len(cutout.image.data) if integrations else 1
-    return fitter, result, float(inside.sum() / max(core.sum() * number, 1))
+    row, column = result.rejected[-2:]
+    inside = core[row - fitter.cutout.rows.start, column - fitter.columns.start]
+    number = len(result.image.data) if result.image.is_stack else 1
+    return float(inside.sum() / max(core.sum() * number, 1))
 
 
 def _fit_sources(
@@ -361,16 +363,11 @@ def _check_position(
 
 
 def _notes(
-    extractor: OptimalExtractor,
-    fitter: RowFitter,
-    initial: InitialSources,
-    coefficients: Array,
-    shifts: Array | None,
-    lost: float,
+    extractor: OptimalExtractor, initial: InitialSources, result: OptimalResult
 ) -> list[str]:
     """Return texts of warnings about suspicious results of a fit."""
     notes = []
-    source_fit = fitter.source_fit
+    fitter, source_fit, shifts = result.fitter, result.fitter.source_fit, result.shifts
     column = middle_row_value(source_fit.traces[0])
     expected, error = initial.header_position, float(np.nan_to_num(source_fit.shift_error[0]))
     if expected is not None and abs(column - expected) > max(_REPORTED_OFFSET, 3.0 * error):
@@ -385,7 +382,7 @@ def _notes(
             f"{missing:.0%} of the source's light is off the image, where a fitted profile is an "
             "extrapolation that the flux depends on: expected a profile (fit(star).profile)"
         )
-    ratios = flux_ratios(coefficients, len(fitter.profile_images))
+    ratios = result.relative_flux
     for s in range(fitter.positives, len(fitter.profile_images), fitter.positives):
         if -ratios[s] > _NEGATIVE_RATIO and source_fit.signal_to_noise > _SIGNIFICANT:
             notes.append(
@@ -399,6 +396,7 @@ def _notes(
             f"{SHIFT_LIMIT:g} columns or more off the mean: they are extracted as if it were "
             f"{SHIFT_LIMIT:g}, and have too little flux"
         )
+    lost = _rejected_fraction(result)
     if lost > _MANY_REJECTED:
         notes.append(
             f"{lost:.0%} of the pixels on the source were rejected, as the profile does not fit "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.profiles.base import SpatialProfile
     from glue_lrs.spectra.extraction import Extraction
+
+#: Row and column numbers of pixels, after their integration numbers for a stack.
+PixelIndices: TypeAlias = tuple[NDArray[np.intp], ...]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,9 +66,29 @@ class OptimalResult:
     position_errors: Array
     signal_to_noise: float
     shifts: Array | None
-    rejected: tuple[NDArray[np.intp], ...]
+    rejected: PixelIndices
     fitter: RowFitter
     coefficients: Array
+
+    @classmethod
+    def from_fit(
+        cls, fitter: RowFitter, coefficients: Array, shifts: Array | None, rejected: PixelIndices
+    ) -> OptimalResult:
+        """Return the result of `RowFitter.run`, without extractions."""
+        cutout, fit = fitter.cutout, fitter.source_fit
+        traces = np.full((len(fit.traces), cutout.image.shape[0]), np.nan)
+        traces[:, cutout.rows] = fit.traces
+        return cls(
+            extractions=(),
+            profile=fit.profile,
+            traces=traces,
+            position_errors=fit.shift_error,
+            signal_to_noise=fit.signal_to_noise,
+            shifts=shifts,
+            rejected=rejected,
+            fitter=fitter,
+            coefficients=coefficients if cutout.image.is_stack else coefficients[0],
+        )
 
     @property
     def image(self) -> SlitImage:
@@ -173,43 +196,27 @@ class OptimalResult:
         return (plane[integration] if self.image.is_stack else plane).astype(float)
 
 
-def assemble_result(
+def with_extractions(
+    result: OptimalResult,
     operator: OptimalExtractor,
-    fitter: RowFitter,
     raw: dict[str, NDArray[Any]],
-    shifts: Array | None,
-    rejected: tuple[NDArray[np.intp], ...],
     scale: float,
     notes: list[LRSWarning],
 ) -> OptimalResult:
-    """Combine the spectra, the model and the warnings from a fit into an `OptimalResult`.
+    """Return the result of a fit with the extraction of each requested source.
 
-    `raw`, `shifts` and `rejected` are the results of `RowFitter.run`, and `scale` converts a sum of
-    pixels to a flux.
+    `raw` is the first result of `RowFitter.run`, and `scale` converts a sum of pixels to a flux.
     """
-    image, first_row = fitter.cutout.image, fitter.cutout.rows.start
-    source_fit, coefficients = fitter.source_fit, raw["coefficients"]
+    image, fitter = result.image, result.fitter
+    source_fit, first_row = fitter.source_fit, fitter.cutout.rows.start
     middle = (first_row + fitter.cutout.rows.stop - 1) // 2
-    traces = np.full((len(source_fit.traces), image.shape[0]), np.nan)
-    traces[:, fitter.cutout.rows] = source_fit.traces
-    result = OptimalResult(
-        extractions=(),
-        profile=source_fit.profile,
-        traces=traces,
-        position_errors=source_fit.shift_error,
-        signal_to_noise=source_fit.signal_to_noise,
-        shifts=shifts,
-        rejected=rejected,
-        fitter=fitter,
-        coefficients=coefficients if image.is_stack else coefficients[0],
-    )
     extractions = []
     for s in range(fitter.options.n_requested):
         rows = fitter.rows(s)
         if rows.size == 0:
             raise ProductError("the source has no light on the image", subject=image.label)
         columns, weight_of_all = _columns(operator, fitter, raw, s, rows, scale)
-        remarks = [] if s else result.remarks[0 if rejected[0].size else 1 :]
+        remarks = [] if s else result.remarks[0 if result.number_rejected else 1 :]
         trace, error = source_fit.traces[s], float(source_fit.shift_error[s])
         column = middle_row_value(trace)
         extractions.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 from glue_lrs._utils import validation
 from glue_lrs.apertures.aperture import Aperture
@@ -32,7 +32,9 @@ BAD_PIXELS = ("profile",)
 
 
 def extraction_mode(
-    extraction_type: str, optimal_mode: str | None, has_psf: bool
+    extraction_type: str,
+    optimal_mode: Literal["pipeline", "psf", "learned"] | None,
+    has_psf: bool,
 ) -> Literal["box", "pipeline", "psf", "learned"]:
     """Return ``"box"``, or the mode of an optimal extraction.
 
@@ -40,8 +42,7 @@ def extraction_mode(
     """
     if extraction_type == "box":
         return "box"
-    chosen = optimal_mode or ("pipeline" if has_psf else "learned")
-    return cast('Literal["pipeline", "psf", "learned"]', chosen)
+    return optimal_mode or ("pipeline" if has_psf else "learned")
 
 
 def _check_text(key: str, value: object) -> str:
