@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
+from os import PathLike
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -45,6 +47,47 @@ class ReferenceIssue(str):
         return made
 
 
+@partial(reader, "extract1d")
+def _read(path: str | PathLike[str]) -> Any:
+    """Read an EXTRACT1D reference.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A JSON file.
+
+    Returns
+    -------
+    Reference
+        The validated document.
+
+    Raises
+    ------
+    ReferenceFileError
+        If the file is missing, is not JSON, or is not a valid reference: see `Reference`.
+    """
+
+
+@partial(writer, "extract1d")
+def _write(path: str | PathLike[str], *, overwrite: bool = False) -> None:
+    """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
+
+    The result of `for_pipeline` is written.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File to write; its name must end in ``.json``, as the pipeline requires.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    WriteError
+        If the file exists, has another name, or cannot be written.
+    """
+
+
 @dataclass(frozen=True)
 class Reference:
     """EXTRACT1D reference, which defines aperture and background for each exposure type.
@@ -73,8 +116,8 @@ class Reference:
     document: dict[str, Any]
     filename: str | None = field(default=None, compare=False)
 
-    read: ClassVar[Callable[..., Reference]]
-    write: ClassVar[Callable[..., None]]
+    read: ClassVar[Callable[..., Reference]] = _read
+    write: ClassVar[Callable[..., None]] = _write
 
     def __post_init__(self) -> None:
         if not isinstance(self.document, Mapping):
@@ -362,45 +405,3 @@ def _pipeline_entry(entry: dict[str, Any]) -> dict[str, Any]:
     elif made.get("bkg_fit") == "mean":
         made |= {"bkg_fit": "poly", "bkg_order": 0}
     return {key: value for key, value in made.items() if value is not None}
-
-
-Reference.read = reader(
-    "extract1d",
-    """Read an EXTRACT1D reference.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A JSON file.
-
-    Returns
-    -------
-    Reference
-        The validated document.
-
-    Raises
-    ------
-    ReferenceFileError
-        If the file is missing, is not JSON, or is not a valid reference: see `Reference`.
-    """,
-)
-
-Reference.write = writer(
-    "extract1d",
-    """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
-
-    The result of `for_pipeline` is written.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File to write; its name must end in ``.json``, as the pipeline requires.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    WriteError
-        If the file exists, has another name, or cannot be written.
-    """,
-)
