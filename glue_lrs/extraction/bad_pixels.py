@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,15 @@ from glue_lrs.spectra.columns import COMPONENTS
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.extraction.base import Columns
     from glue_lrs.extraction.box import BoxExtractor
     from glue_lrs.extraction.optimal import OptimalExtractor
     from glue_lrs.extraction.optimal_result import OptimalResult
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
-#: A row is corrected only if its good pixels hold at least this fraction of the sum P^2 over all
-#: pixels, where P is the spatial profile.
+#: A row is corrected only if the sum of P^2 over its good pixels is more than this fraction of the
+#: sum of P^2 over all its pixels, where P is the spatial profile.
 _MIN_POWER = 0.02
 
 
@@ -121,7 +122,8 @@ def _each_once(issued: set[str]) -> Iterator[None]:
     """Issue each warning only once, and suppress `LostPixelsWarning`.
 
     Warnings about lost pixels would be wrong because these pixels are corrected afterwards.
-    Warnings whose text is in `issued` are not repeated; new texts are added to it.
+    Warnings whose text is in `issued` are not repeated. The texts of new warnings are added to
+    `issued`.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -167,15 +169,13 @@ class _Correction:
         # Aperture correction for the sums of all weights.
         self.factor = self._factor(slice(None), self.total)
 
-    def _factor(self, which: Any, pixels: Array) -> Array:
+    def _factor(self, which: slice | NDArray[np.intp], pixels: Array) -> Array:
         """Return the aperture correction in rows `which` of the spectrum for a size in pixels."""
         if self.correction is None:
             return np.ones(pixels.shape)
         return self.correction(self.wavelength[which], pixels)
 
-    def apply(
-        self, i: int, which: NDArray[np.intp], columns: dict[str, NDArray[Any]]
-    ) -> tuple[int, int]:
+    def apply(self, i: int, which: NDArray[np.intp], columns: Columns) -> tuple[int, int]:
         """Correct rows `which` of integration `i` in place.
 
         Returns the number of corrected rows and the number of rows that could not be corrected.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: A row counts as having no pixel if the sum of its aperture weights is at most this value. It is
 #: the tolerance of `numpy.isclose`, which the pipeline uses for this purpose.
 NO_PIXELS = 1e-8
+
+#: Type of the columns of a spectrum by name. DQ is uint32, the other columns are float64.
+Columns: TypeAlias = dict[str, NDArray[Any]]
 
 #: Factor from MJy to Jy.
 _MEGA = 1e6
@@ -74,7 +77,7 @@ def jansky_per_sum(image: SlitImage) -> float:
 
 
 def complete_columns(
-    image: SlitImage, columns: dict[str, NDArray[Any]], empty: Mask, wave: Array, weight: Array
+    image: SlitImage, columns: Columns, empty: Mask, wave: Array, weight: Array
 ) -> None:
     """Fill WAVELENGTH, DQ and the errors of a profile fit in place, and mask empty rows.
 
@@ -111,7 +114,7 @@ def complete_columns(
 
 def assemble_extraction(
     image: SlitImage,
-    columns: Mapping[str, NDArray[Any]],
+    columns: Columns,
     *,
     limits: tuple[float, float],
     rows: tuple[int, int],
@@ -128,7 +131,7 @@ def assemble_extraction(
     ----------
     image : SlitImage
         Image that was extracted, from which header, times and calibration are taken.
-    columns : mapping
+    columns : dict of ndarray
         The 18 columns, in any order.
     limits, rows, centroid
         Extent and centroid of the aperture, as described in `SpectrumKeywords.from_image`.

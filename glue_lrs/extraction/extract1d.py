@@ -47,9 +47,9 @@ class Extract1D:
     aperture_correction : ApertureCorrection, optional
         Factors that account for point-source flux outside the aperture.
     use_source_posn : bool, optional
-        Whether the aperture moves to the position of the source from header and WCS. If None, this
-        is decided as in the pipeline when its step parameter is not given: `reference_source_posn`
-        applies to point sources, and the aperture does not move for other sources.
+        Whether the aperture moves to the source position that follows from the header and the WCS.
+        If None, `reference_source_posn` applies to point sources, and the aperture does not move
+        for other sources, as in the pipeline without this step parameter.
     reference_source_posn : bool, optional
         Value of ``use_source_posn`` in the EXTRACT1D reference file. If None, it is True for the
         slit and False for slitless images.
@@ -60,11 +60,11 @@ class Extract1D:
     apply_apcorr : bool
         Whether `aperture_correction` is applied.
     fixed_background : bool
-        Whether the background regions stay when the aperture moves. This option departs from the
-        pipeline, which moves them with the aperture, even off the image.
+        Whether the background regions keep their columns when the aperture moves. This option
+        departs from the pipeline, which moves the regions with the aperture, even off the image.
     max_lost : float, optional
-        Rows in which bad pixels remove more than this fraction of the aperture's weight are masked
-        (DQ bit 0), but keep their values. This option departs from the pipeline.
+        Largest fraction of the aperture's weight that bad pixels may remove. Rows that lose more
+        are masked (DQ bit 0), but keep their values. This option departs from the pipeline.
     extraction_type : {"box", "optimal"}
         Whether the pixels of the aperture are summed, or weighted with the profile of a point
         source. An optimal extraction uses the aperture only to select the source, and has no
@@ -72,13 +72,14 @@ class Extract1D:
     psf : PSFProfile, optional
         Profile from a PSF reference file, for optimal extraction or `bad_pixels`.
     optimal_mode : {"pipeline", "psf", "learned"}, optional
-        Algorithm for an optimal extraction. With ``"pipeline"``, it is the pipeline's algorithm
-        with its defects (`~glue_lrs.extraction.pipeline_optimal.PipelineOptimalExtractor`). The
-        other modes depart from the pipeline (`~glue_lrs.extraction.optimal.OptimalExtractor`):
+        Algorithm for an optimal extraction. ``"pipeline"`` is the algorithm of the pipeline with
+        its defects (`~glue_lrs.extraction.pipeline_optimal.PipelineOptimalExtractor`). The other
+        modes depart from the pipeline (`~glue_lrs.extraction.optimal.OptimalExtractor`):
         ``"psf"`` uses the profile `psf`, and ``"learned"`` fits a profile to the image. If None,
         the mode is ``"pipeline"`` with a `psf` and ``"learned"`` without.
     model_nod_pair : bool
-        Whether an optimal extraction fits the negative traces that subtracting other nods leaves.
+        Whether an optimal extraction fits negative traces, which result from the subtraction of
+        other nods.
     optimize_psf_location : bool
         Whether an optimal extraction fits the position of the source.
     bad_pixels : {"profile"}, optional

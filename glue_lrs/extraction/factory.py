@@ -1,4 +1,4 @@
-"""Factory that builds the extractor for an `Extract1D` operator, which selects one of four."""
+"""Factory for the extractor that an `Extract1D` operator selects."""
 
 from __future__ import annotations
 

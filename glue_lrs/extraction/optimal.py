@@ -19,7 +19,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_bool, check_fraction, check_number
@@ -38,6 +37,7 @@ from glue_lrs.profiles.empirical import REACH
 if TYPE_CHECKING:
     from specutils import Spectrum
 
+    from glue_lrs._utils.typing import Array
     from glue_lrs.fitting.cutout import MeanCutout
     from glue_lrs.fitting.initial_sources import InitialSources
     from glue_lrs.fitting.source_fit import SourceFit
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 #: Maximum distance (columns) between a fitted source and the requested position.
 _MAX_DISTANCE = 2.5
 
-#: A difference between the fitted and the header position is reported above this value (columns),
-#: which is also used in `glue_lrs.measurement.measure.measure`.
+#: Difference (columns) between the fitted position and the header position above which a warning is
+#: given. `glue_lrs.measurement.measure.measure` uses the same value.
 _REPORTED_OFFSET = 0.5
 
 #: Minimum separation (columns) of two requested sources.
 _MIN_SEPARATION = 0.5
 
-#: If more than this fraction of the source's pixels is rejected, cosmic rays are not the reason.
+#: Fraction of rejected pixels on the source above which cosmic rays cannot be the only reason.
 _MANY_REJECTED = 0.05
 
 #: A pixel belongs to the source if the profile, normalised to 1 in each row, is above this value.
@@ -62,12 +62,12 @@ _ON_SOURCE = 0.02
 #: A warning is given if more than this fraction of the source's flux is outside the image.
 _OFF_IMAGE = 0.05
 
-#: A negative trace is reported if its flux exceeds the source's flux by this factor (first value).
-#: The factor is significant if the source's signal-to-noise ratio is above the second value.
+#: A warning is given if the flux of a negative trace, divided by the flux of the source, is above
+#: the first value, and the signal-to-noise ratio of the source is above the second value.
 _NEGATIVE_RATIO, _SIGNIFICANT = 1.5, 30.0
 
-#: Highest order for a background polynomial that is smoother than the source. A warning is given
-#: for higher orders.
+#: Highest order of the background polynomial without a warning. A polynomial of higher order can
+#: follow the source.
 _MAX_ORDER = 4
 
 
@@ -75,8 +75,8 @@ _MAX_ORDER = 4
 class OptimalExtractor:
     """Optimal extraction of point sources.
 
-    ``extract(image)`` returns a specutils spectrum, ``extract.run(image)`` all columns, and
-    ``extract.fit(image)`` all columns and the model.
+    ``extractor(image)`` returns a specutils spectrum, ``extractor.run(image)`` all columns, and
+    ``extractor.fit(image)`` all columns and the model.
 
     Parameters
     ----------
@@ -88,7 +88,8 @@ class OptimalExtractor:
         fitted together, and the first is the target. If None, the source is found from the header
         position and the brightness.
     nods : bool
-        Whether the negative traces that subtracting other nods leaves are searched for and fitted.
+        Whether negative traces, which result from the subtraction of other nods, are searched for
+        and fitted.
     bkg_order : int, None or "auto"
         Order of the background polynomial in each row, which is fitted together with the sources.
         If None, no background is fitted. If "auto", the order is 0, but no background is fitted if
@@ -104,13 +105,13 @@ class OptimalExtractor:
     fit_shift : bool
         Whether the shift of each integration is fitted if the image is a stack.
     reach : int
-        Maximum distance from the source, in columns, to which a fitted profile extends. Flux
-        farther out is not included.
+        Distance from the source, in columns, up to which a fitted profile extends. Flux farther
+        out is not included.
     spline : bool
         Whether a fitted profile may differ from a Gaussian.
     max_lost : float, optional
-        Rows in which bad pixels remove more than this fraction of the profile are masked (DQ bit
-        0).
+        Largest fraction of the profile that bad pixels may remove. Rows that lose more are masked
+        (DQ bit 0).
 
     Raises
     ------
@@ -271,7 +272,7 @@ def _fit_rows(
     options: FitOptions,
     initial: InitialSources,
     source_fit: SourceFit,
-) -> tuple[OptimalResult, dict[str, NDArray[Any]]]:
+) -> tuple[OptimalResult, dict[str, Array]]:
     """Fit the fluxes in each row.
 
     Returns the result without extractions, and the arrays from which they are assembled.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.extraction.base import Columns
     from glue_lrs.extraction.optimal import OptimalExtractor
     from glue_lrs.fitting.row_fit import RowFitter
     from glue_lrs.image.slit_image import SlitImage
@@ -112,7 +114,7 @@ class OptimalResult:
 
     @property
     def remarks(self) -> list[str]:
-        """Lines of text on the rejected pixels and the sources fitted together with the first."""
+        """Texts about the rejected pixels and about the sources fitted together with the first."""
         places = [middle_row_value(trace) for trace in self.fitter.source_fit.traces]
         count, positives = self.number_rejected, self.fitter.positives
         remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
@@ -140,7 +142,8 @@ class OptimalResult:
         Returns
         -------
         ndarray or None
-            Covariance of flux divided by true flux, shape (row, row), for the rows of the spectrum.
+            Covariance of the ratios of fitted to true flux, shape (row, row), for the rows of the
+            spectrum.
             None if the profile was given, or fitted to several sources.
         """
         found = self.fitter.profile_covariance()
@@ -199,7 +202,7 @@ class OptimalResult:
 def with_extractions(
     result: OptimalResult,
     operator: OptimalExtractor,
-    raw: dict[str, NDArray[Any]],
+    raw: Mapping[str, Array],
     scale: float,
     notes: list[LRSWarning],
 ) -> OptimalResult:
@@ -246,11 +249,11 @@ def with_extractions(
 def _columns(
     operator: OptimalExtractor,
     fitter: RowFitter,
-    raw: dict[str, NDArray[Any]],
+    raw: Mapping[str, Array],
     s: int,
     rows: NDArray[np.intp],
     scale: float,
-) -> tuple[dict[str, NDArray[Any]], Array]:
+) -> tuple[Columns, Array]:
     """Return the table columns for source `s`, and NPIXELS as if no pixel were lost.
 
     The columns have the shape (row,), or (integration, row) for a stack. NPIXELS without lost
@@ -261,7 +264,7 @@ def _columns(
     light, square = fitter.light[s][rows], (profile**2).sum(axis=1)[rows]
     weight_of_all = light / square
     shape = (coefficients.shape[0], rows.size)
-    columns: dict[str, NDArray[Any]] = {name: np.zeros(shape) for name in COLUMNS}
+    columns: Columns = {name: np.zeros(shape) for name in COLUMNS}
     pixels = raw["good"][:, s][:, rows] / square
     columns["FLUX"] = coefficients[:, rows, s] * scale
     columns["NPIXELS"] = np.maximum(pixels, 0.0)

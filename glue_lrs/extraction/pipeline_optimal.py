@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.apertures.background import Background
     from glue_lrs.apertures.placement import Placement
+    from glue_lrs.extraction.base import Columns
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.profiles.psf import PSFProfile
     from glue_lrs.spectra.extraction import Extraction
@@ -60,8 +61,8 @@ class PipelineOptimalExtractor:
     psf : PSFProfile
         Spatial profile from the PSF reference file.
     aperture : Aperture
-        Aperture whose shift to the source is applied to the background regions. It has no other
-        use.
+        Aperture whose shift to the source is applied to the background regions. It is not used
+        otherwise.
     placement : PlacementRule
         Rule by which the profile follows the source.
     background : Background, optional
@@ -247,7 +248,7 @@ class PipelineOptimalExtractor:
         placement: Placement,
         location: psf_location.PSFLocation,
         rows: NDArray[np.intp],
-    ) -> dict[str, NDArray[Any]]:
+    ) -> Columns:
         """Return the table columns in the units of the image.
 
         BACKGROUND and the background variances are summed over the effective number of pixels.
@@ -271,7 +272,7 @@ class PipelineOptimalExtractor:
         terms = range(0 if order is None else order + 1)
         background_basis: list[Array] = [np.broadcast_to(x**i, used.shape) for i in terms]
         number = image.data.shape[0] if image.is_stack else 1
-        columns: dict[str, NDArray[Any]] = {name: np.zeros((number, rows.size)) for name in COLUMNS}
+        columns: Columns = {name: np.zeros((number, rows.size)) for name in COLUMNS}
         step = max(_BLOCK_PIXELS // used.size, 1)
         for first in range(0, number, step):
             block = slice(first, min(first + step, number))
@@ -295,7 +296,7 @@ def _extract(
     used: Mask,
     profile_images: list[Array],
     background_basis: list[Array],
-    out: dict[str, NDArray[Any]],
+    out: Columns,
 ) -> None:
     """Fit each row by least squares with equal weights, and write the results to `out`."""
     basis = background_basis + profile_images

@@ -31,7 +31,7 @@ class PSFLocation:
     trace : ndarray
         Expected column of the source in each row of the image, NaN outside the bounding box.
     shift : float
-        Fitted shift of the profile in columns. As in the pipeline, positive is to the left.
+        Fitted shift of the profile in columns. As in the pipeline, a positive shift is to the left.
     nod_offset : float, optional
         Number of columns from the negative trace to the source, or None if there is no negative
         trace.

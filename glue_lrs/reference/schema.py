@@ -103,7 +103,7 @@ KEYS: dict[str, _Check] = {
     "use_source_posn": validation.check_flag,
 }
 
-#: Keys for comments, which are kept but have no effect. Keys that start with "_" are treated alike.
+#: Keys for comments, which are kept but have no effect, like all keys that start with "_".
 _REMARKS = ("comment", "comments", "description", "note", "notes")
 
 #: Keys of apertures for the integral field units, which do not apply to LRS.
