@@ -118,18 +118,19 @@ class OptimalResult:
         places = [middle_row_value(trace) for trace in self.fitter.source_fit.traces]
         count, positives = self.number_rejected, self.fitter.positives
         remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
-        if positives > 1:
-            shares = flux_ratios(self.coefficients, positives)[1:]
-            others = [
-                f"column {place:.2f} ({share:.3g} times its flux)"
-                for place, share in zip(places[1:positives], shares, strict=True)
-            ]
-            noun = "another source" if len(others) == 1 else f"{len(others)} other sources"
-            remarks.append(f"fitted together with {noun} at {' and '.join(others)}")
-        if len(places) > positives:
-            columns = [f"column {place:.2f}" for place in places[positives:]]
-            noun = "a negative trace" if len(columns) == 1 else f"{len(columns)} negative traces"
-            remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
+        shares = flux_ratios(self.coefficients, positives)
+        others = [
+            f"column {place:.2f} ({share:.3g} times its flux)"
+            for place, share in zip(places[1:positives], shares[1:], strict=True)
+        ]
+        negative = [f"column {place:.2f}" for place in places[positives:]]
+        for columns, one, several in (
+            (others, "another source", "other sources"),
+            (negative, "a negative trace", "negative traces"),
+        ):
+            if columns:
+                noun = one if len(columns) == 1 else f"{len(columns)} {several}"
+                remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
         return remarks
 
     def profile_covariance(self) -> Array | None:
@@ -143,8 +144,7 @@ class OptimalResult:
         -------
         ndarray or None
             Covariance of the ratios of fitted to true flux, shape (row, row), for the rows of the
-            spectrum.
-            None if the profile was given, or fitted to several sources.
+            spectrum. None if the profile was given, or fitted to several sources.
         """
         found = self.fitter.profile_covariance()
         if found is None:

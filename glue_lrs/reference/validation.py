@@ -37,7 +37,7 @@ def reference_errors(document: object, name: str) -> list[str]:
             # Dummy apertures are added so that the message contains the index of this aperture.
             single: list[Any] = [{"id": "dummy"}] * number + [entry]
             found += _errors(Reference, {"apertures": single}, name)
-        elif _errors(Reference, {"apertures": [entry]}, name):  # not for modes other than LRS
+        elif _errors(Reference, {"apertures": [entry]}, name):  # not if for a mode other than LRS
             found += _entry_errors(entry, f"{name}: aperture {entry['id']!r}")
     return found or whole
 
