@@ -81,6 +81,7 @@ class CorrectedBoxExtractor:
         with _each_once(issued):
             box = self.box.run(image)
         assert box.aperture_weight is not None
+        assert box.provenance is not None
         pixels = np.atleast_2d(box.columns["NPIXELS"])
         lost = pixels < box.aperture_weight - NO_PIXELS
         if not lost.any():
@@ -110,10 +111,8 @@ class CorrectedBoxExtractor:
             )
             notes.append(note)
             warn(note.about(image.label))
-        provenance = box.provenance
-        if provenance is not None:
-            kept = [m for m in provenance.messages if not isinstance(m, LostPixelsWarning)]
-            provenance = provenance.changed(notes=[*kept, *notes])
+        kept = [m for m in box.provenance.messages if not isinstance(m, LostPixelsWarning)]
+        provenance = box.provenance.changed(notes=[*kept, *notes])
         return replace(box, columns=columns, provenance=provenance)
 
 

@@ -417,8 +417,7 @@ class Extract1D:
 
     def _recorded(self, extraction: Extraction) -> Extraction:
         """Return an extraction with the parameters of this operator in its provenance."""
-        if extraction.provenance is None:
-            return extraction
+        assert extraction.provenance is not None  # all extractors record it
         provenance = extraction.provenance.changed(
             partial(getattr, self, "parameters"), dict(self.references)
         )

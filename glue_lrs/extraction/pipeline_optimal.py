@@ -17,15 +17,7 @@ from numpy.typing import NDArray
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.apertures.placement import PlacementRule
 from glue_lrs.errors import LRSWarning, ProductError
-from glue_lrs.extraction import psf_location
-from glue_lrs.extraction.base import (
-    NO_PIXELS,
-    assemble_extraction,
-    complete_columns,
-    emit_notes,
-    jansky_per_sum,
-    no_variances,
-)
+from glue_lrs.extraction import base, psf_location
 from glue_lrs.fitting.least_squares import invert_symmetric, normal
 from glue_lrs.image.pixels import read_pixels
 from glue_lrs.image.source_position import nod_column
@@ -37,7 +29,6 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.apertures.background import Background
     from glue_lrs.apertures.placement import Placement
-    from glue_lrs.extraction.base import Columns
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.profiles.psf import PSFProfile
     from glue_lrs.spectra.extraction import Extraction
@@ -114,8 +105,8 @@ class PipelineOptimalExtractor:
         LRSWarning
             If the position of the source is unknown.
         """
-        notes = no_variances(image)
-        scale = jansky_per_sum(image)
+        notes = base.no_variances(image)
+        scale = base.jansky_per_sum(image)
         placement = self.placement.place(self.aperture, image, notes)
         location = self.locate(image, placement, notes)
         profile = location.profiles[0]
@@ -124,7 +115,7 @@ class PipelineOptimalExtractor:
         if rows.size == 0:
             raise ProductError("the PSF profile has no light on the image", subject=image.label)
         columns = self._columns(image, placement, location, rows)
-        empty = ~(np.abs(columns["NPIXELS"]) > NO_PIXELS)
+        empty = ~(np.abs(columns["NPIXELS"]) > base.NO_PIXELS)
         pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)
         columns["FLUX"] *= scale
         columns["BACKGROUND"] /= pixels
@@ -132,13 +123,13 @@ class PipelineOptimalExtractor:
             columns[f"FLUX_VAR_{component}"] *= scale**2
             columns[f"BKGD_VAR_{component}"] /= pixels**2
         weight = np.where(on_source, profile, 0.0)[rows]
-        complete_columns(image, columns, empty, image.wavelength[rows], weight)
-        emit_notes(image, notes)
+        base.complete_columns(image, columns, empty, image.wavelength[rows], weight)
+        base.emit_notes(image, notes)
         positive = np.maximum(profile, 0.0)
         in_rows, in_columns = positive.sum(axis=1), positive.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             effective_pixels = (profile[rows].sum(axis=1)) / (profile[rows] ** 2).sum(axis=1)
-        return assemble_extraction(
+        return base.assemble_extraction(
             image,
             columns,
             limits=psf_location.box_bounds(image)[0],
@@ -248,7 +239,7 @@ class PipelineOptimalExtractor:
         placement: Placement,
         location: psf_location.PSFLocation,
         rows: NDArray[np.intp],
-    ) -> Columns:
+    ) -> base.Columns:
         """Return the table columns in the units of the image.
 
         BACKGROUND and the background variances are summed over the effective number of pixels.
@@ -272,7 +263,7 @@ class PipelineOptimalExtractor:
         terms = range(0 if order is None else order + 1)
         background_basis: list[Array] = [np.broadcast_to(x**i, used.shape) for i in terms]
         number = image.data.shape[0] if image.is_stack else 1
-        columns: Columns = {name: np.zeros((number, rows.size)) for name in COLUMNS}
+        columns: base.Columns = {name: np.zeros((number, rows.size)) for name in COLUMNS}
         step = max(_BLOCK_PIXELS // used.size, 1)
         for first in range(0, number, step):
             block = slice(first, min(first + step, number))
@@ -296,7 +287,7 @@ def _extract(
     used: Mask,
     profile_images: list[Array],
     background_basis: list[Array],
-    out: Columns,
+    out: base.Columns,
 ) -> None:
     """Fit each row by least squares with equal weights, and write the results to `out`."""
     basis = background_basis + profile_images

@@ -27,9 +27,6 @@ EXTRACTION_TYPES = ("box", "optimal")
 #: Allowed values of `optimal_mode`.
 OPTIMAL_MODES = ("pipeline", "psf", "learned")
 
-#: Allowed values of `bad_pixels`.
-BAD_PIXELS = ("profile",)
-
 
 def extraction_mode(
     extraction_type: str,
@@ -139,7 +136,7 @@ STEP: dict[str, _Check] = {
 OPTIONS: dict[str, _Check] = {
     "fixed_background": validation.check_bool,
     "max_lost": validation.or_null(validation.check_fraction),
-    "bad_pixels": validation.or_null(validation.one_of(*BAD_PIXELS)),
+    "bad_pixels": validation.or_null(validation.one_of("profile")),
     "optimal_mode": validation.or_null(validation.one_of(*OPTIMAL_MODES)),
 }
 
