@@ -79,7 +79,7 @@ def jansky_per_sum(image: SlitImage) -> float:
 def complete_columns(
     image: SlitImage, columns: Columns, empty: Mask, wave: Array, weight: Array
 ) -> None:
-    """Fill WAVELENGTH, DQ and the errors of a profile fit in place, and mask empty rows.
+    """Compute WAVELENGTH, DQ and the errors for a profile fit in place, and mask empty rows.
 
     Parameters
     ----------

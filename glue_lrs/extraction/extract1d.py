@@ -166,11 +166,11 @@ class Extract1D:
             ``subtract_background``, ``apply_apcorr``, ``use_source_posn``, ``position_offset``,
             ``smoothing_length``, ``bkg_fit``, ``bkg_order``, ``extraction_type``,
             ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
-            the same names. With None, the reference file decides. ``use_source_posn`` also works
-            for extended sources, and ``bkg_fit`` may be "mean". ``fixed_background``, ``max_lost``,
-            ``optimal_mode`` and ``bad_pixels`` are parameters of `Extract1D`. Any other key must be
-            a key of an EXTRACT1D aperture; its value replaces the value in the reference file, and
-            None removes the key.
+            the same names. If they are None, the reference file applies. ``use_source_posn`` also
+            works for extended sources, and ``bkg_fit`` may be "mean". ``fixed_background``,
+            ``max_lost``, ``optimal_mode`` and ``bad_pixels`` are parameters of `Extract1D`. All
+            other keys must be keys of an EXTRACT1D aperture. They replace the keys in the reference
+            file, or remove them if they are None.
 
         Returns
         -------
@@ -247,9 +247,9 @@ class Extract1D:
         Parameters
         ----------
         image : SlitImage, optional
-            Image for which the reference is to be valid. Its source position is needed to include
-            a position offset, fixed background regions, or ``use_source_posn`` for a source that is
-            not a point source in the limits.
+            Image to which the reference will be applied. Its source position is needed to compute
+            the limits if there is a position offset, if the background regions are fixed, or if
+            the aperture follows a source that is not a point source.
         strict : bool
             Whether to raise an error for parameters that the reference cannot express. If False,
             they are omitted with a warning.

@@ -95,7 +95,7 @@ def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:
 
 @contextmanager
 def named_as_in_operator(operator: Extract1D, image: SlitImage) -> Iterator[None]:
-    """Context manager that replaces parameter names in a `SourceError` by those of `Extract1D`."""
+    """Replace parameter names in a `SourceError` by the names of parameters of `Extract1D`."""
     try:
         yield
     except SourceError as error:

@@ -84,9 +84,9 @@ class OptimalExtractor:
         Spatial profile from a PSF reference file (`PSFProfile`) or from a fit to another image
         (``fit(star).profile``). If None, the profile is fitted to the image itself.
     position : float or sequence of float, optional
-        Column of the source in the middle row, to within about two columns. Several sources are
-        fitted together, and the first is the target. If None, the source is found from the header
-        position and the brightness.
+        Approximate column of the source in the middle row, with an error of at most two columns.
+        Several sources are fitted together, and the first is the target. If None, the source is
+        found from the header position and the brightness.
     nods : bool
         Whether negative traces, which result from the subtraction of other nods, are searched for
         and fitted.
@@ -257,7 +257,7 @@ class OptimalExtractor:
         return {"reference": {}, "step": {"extraction_type": "optimal"}, "options": options}
 
     def _fit_options(self, image: SlitImage) -> FitOptions:
-        """Return the options of the fit, with the background order resolved for this image."""
+        """Return the options of the fit, including the background order for this image."""
         names = {field.name for field in fields(FitOptions)} - {"background_order"}
         order = self.bkg_order
         if order == "auto":

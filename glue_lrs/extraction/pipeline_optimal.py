@@ -242,7 +242,7 @@ class PipelineOptimalExtractor:
     ) -> base.Columns:
         """Return the table columns in the units of the image.
 
-        BACKGROUND and the background variances are summed over the effective number of pixels.
+        BACKGROUND and its variances are not yet divided by the effective number of pixels.
         """
         order = self.bkg_order
         used = np.zeros(image.shape, dtype=bool)

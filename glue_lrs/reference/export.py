@@ -46,7 +46,7 @@ def export_reference(
         Id of the aperture in the reference. If None, it is the slit name of the image or, without
         an image, "ANY".
     inexpressible : sequence of str
-        Descriptions of other parameters that a reference cannot represent, for the message.
+        Descriptions of other parameters that a reference cannot represent. The message lists them.
     strict : bool
         Whether to raise an error if a parameter cannot be represented. If False, a warning is
         issued instead.
@@ -100,7 +100,7 @@ def export_reference(
 
 @dataclass(frozen=True)
 class _Shifts:
-    """Changes to an aperture that are equivalent to its placement rule.
+    """Changes to an aperture and its background regions that replace a placement rule.
 
     `use_source_posn` is the value of this key in the reference, or None if the key is omitted.
     `aperture` and `background` are shifts in columns that must be added to the limits.
@@ -120,7 +120,7 @@ def _shifts(
     image: SlitImage | None,
     name: str,
 ) -> _Shifts:
-    """Return the changes to an aperture that are equivalent to a placement rule."""
+    """Return the changes to aperture and background that have the effect of a placement rule."""
     offset = float(rule.position_offset)
     step = f"(run the step with --position_offset={offset!r})"
     key = rule.reference_source_posn if rule.use_source_posn is None else rule.use_source_posn

@@ -231,9 +231,9 @@ class Reference:
         Parameters
         ----------
         shape : (int, int), optional
-            Numbers of rows and columns in the image on which the apertures must be. Edges that
-            depend on the wavelength are evaluated for wavelengths that decrease linearly from 14
-            micron in the first row to 5 micron in the last row.
+            Numbers of rows and columns of an image. If given, apertures outside such an image are
+            reported. Edges that depend on the wavelength are evaluated for wavelengths that
+            decrease linearly from 14 micron in the first row to 5 micron in the last row.
         exp_type : str, optional
             Exposure type whose aperture is checked. If None, all apertures are checked.
 
