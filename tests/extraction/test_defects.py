@@ -24,7 +24,7 @@ from glue_lrs.simulation import Scene, Source
 ROW = 200
 VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 
-#: Value for each defect. "negative" makes the total variance negative, "slightly negative" does not.
+#: Value for each defect. Only "negative" makes the total variance negative.
 VALUES = {"NaN": np.nan, "infinite": np.inf, "negative": -1e3, "slightly negative": -1e-9}
 VALUES |= {"zero": 0.0, "bit 0": 1, "other bits": 6}
 
