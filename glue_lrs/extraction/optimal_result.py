@@ -201,7 +201,7 @@ class OptimalResult:
 
 def with_extractions(
     result: OptimalResult,
-    operator: OptimalExtractor,
+    extractor: OptimalExtractor,
     raw: Mapping[str, Array],
     scale: float,
     notes: list[LRSWarning],
@@ -218,7 +218,7 @@ def with_extractions(
         rows = fitter.rows(s)
         if rows.size == 0:
             raise ProductError("the source has no light on the image", subject=image.label)
-        columns, weight_of_all = _columns(operator, fitter, raw, s, rows, scale)
+        columns, weight_of_all = _columns(extractor, fitter, raw, s, rows, scale)
         remarks = [] if s else result.remarks[0 if result.number_rejected else 1 :]
         trace, error = source_fit.traces[s], float(source_fit.shift_error[s])
         column = middle_row_value(trace)
@@ -227,8 +227,8 @@ def with_extractions(
                 image,
                 columns,
                 limits=(
-                    float(max(np.nanmean(trace) - operator.reach, fitter.columns.start)),
-                    float(min(np.nanmean(trace) + operator.reach, fitter.columns.stop - 1)),
+                    float(max(np.nanmean(trace) - extractor.reach, fitter.columns.start)),
+                    float(min(np.nanmean(trace) + extractor.reach, fitter.columns.stop - 1)),
                 ),
                 rows=(first_row + int(rows[0]), first_row + int(rows[-1])),
                 centroid=(column, float(middle)),
@@ -239,15 +239,15 @@ def with_extractions(
                     "row": middle,
                 },
                 notes=[*notes, *map(LRSWarning, remarks)],
-                parameters=partial(getattr, operator, "parameters"),
-                references={"psf": getattr(operator.profile, "filename", None)},
+                parameters=partial(getattr, extractor, "parameters"),
+                references={"psf": getattr(extractor.profile, "filename", None)},
             )
         )
     return replace(result, extractions=tuple(extractions))
 
 
 def _columns(
-    operator: OptimalExtractor,
+    extractor: OptimalExtractor,
     fitter: RowFitter,
     raw: Mapping[str, Array],
     s: int,
@@ -286,8 +286,8 @@ def _columns(
     weight = np.where(fitter.has_wavelength, np.maximum(profile, 0.0), 0.0)[rows]
     wave = image.wavelength[fitter.cutout.rows, fitter.columns][rows]
     complete_columns(image, columns, empty, wave, weight)
-    if operator.max_lost is not None:
-        lost = pixels < weight_of_all * (1.0 - operator.max_lost)
+    if extractor.max_lost is not None:
+        lost = pixels < weight_of_all * (1.0 - extractor.max_lost)
         columns["DQ"][lost] |= np.uint32(DO_NOT_USE)
     if not image.is_stack:
         columns = {name: values[0] for name, values in columns.items()}
