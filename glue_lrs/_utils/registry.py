@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from astropy.io import registry
 
 
-def reader(default_format: str, doc: str) -> Any:
+def reader(default_format: str, doc: str | Callable[..., object]) -> Any:
     """Return a ``read`` classmethod with a default format.
 
     The default avoids the format identification by the registry. Each class is read from a single
@@ -20,8 +21,8 @@ def reader(default_format: str, doc: str) -> Any:
     ----------
     default_format : str
         Format that is used if the caller gives none.
-    doc : str
-        Docstring of the method.
+    doc : str or callable
+        Docstring of the method, or a function without a body that has this docstring.
 
     Returns
     -------
@@ -30,7 +31,7 @@ def reader(default_format: str, doc: str) -> Any:
     """
 
     class Read(registry.UnifiedReadWrite):
-        __doc__ = doc
+        __doc__ = doc if isinstance(doc, str) else doc.__doc__
 
         def __init__(self, instance: Any, cls: type) -> None:
             super().__init__(instance, cls, "read")  # uses astropy's default registry
@@ -42,11 +43,11 @@ def reader(default_format: str, doc: str) -> Any:
     return registry.UnifiedReadWriteMethod(Read)
 
 
-def writer(default_format: str, doc: str) -> Any:
+def writer(default_format: str, doc: str | Callable[..., object]) -> Any:
     """Return a ``write`` method with a default format, with the same parameters as `reader`."""
 
     class Write(registry.UnifiedReadWrite):
-        __doc__ = doc
+        __doc__ = doc if isinstance(doc, str) else doc.__doc__
 
         def __init__(self, instance: Any, cls: type) -> None:
             super().__init__(instance, cls, "write")  # uses astropy's default registry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,6 @@ from glue_lrs.image.source_position import source_position
 
 if TYPE_CHECKING:
     from glue_lrs.apertures.edges import Limits
-    from glue_lrs.apertures.placement import Placement
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.image.source_position import SourcePosition
@@ -30,7 +30,7 @@ def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
     image : SlitImage
         Image to be extracted.
     operator : Extract1D
-        Recipe of the extraction, whose aperture and background regions are placed on the image.
+        Operator whose aperture and background regions are placed on the image.
 
     Returns
     -------
@@ -49,57 +49,44 @@ def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
     -----
     This function loads the WCS of the image. Loading it takes longer than the extraction.
     """
-    found: list[LRSWarning] = []
+    return list(_advice(image, operator))
+
+
+def _advice(image: SlitImage, operator: Extract1D) -> Iterator[LRSWarning]:
+    """Yield the warnings that `advice` returns."""
     if not image.calibrated:
         stated = image.header.get("S_PHOTOM")
-        found.append(
-            LRSWarning(
-                f"not photometrically calibrated (S_PHOTOM is {stated or 'missing'}): the spectrum "
-                f"is in {image.unit.to_string().replace(' ', '')}, not in Jy"
-            )
+        yield LRSWarning(
+            f"not photometrically calibrated (S_PHOTOM is {stated or 'missing'}): the spectrum "
+            f"is in {image.unit.to_string().replace(' ', '')}, not in Jy"
         )
     placement = operator.place(image)
     source = placement.position or source_position(image)
+    where = ""
+    if source is not None:
+        where = f"which the header puts at column {source.column:.2f} in row {source.row}"
+    wavelength = image.wavelength
     if source is not None and not operator.positions(image):
-        found += _missed_source(image, operator, placement, source)
-    if operator.background is not None and operator.subtract_background is not False:
-        found += _background_on_source(image, operator, placement, source)
-    return found
-
-
-def _missed_source(
-    image: SlitImage, operator: Extract1D, placement: Placement, source: SourcePosition
-) -> list[LRSWarning]:
-    """Return a list with a warning if the source's expected column is outside the aperture."""
-    regions = operator.aperture.regions(image.wavelength, placement.trace, placement.offset)
-    spans = [_at(limits, image, source) for limits in regions]
-    lower, upper = min(span[0] for span in spans), max(span[1] for span in spans)
-    if not abs(source.column - (lower + upper) / 2.0) > (upper - lower + 1.0) / 2.0:
-        return []  # also if the limits are NaN because the aperture does not cover this row
-    return [
-        LRSWarning(
-            f"the aperture ({_columns(lower, upper)}) misses the source, which the header puts at "
-            f"column {source.column:.2f} in row {source.row}",
-            hint=Hint.to("{} moves it there", use_source_posn=True),
-        )
-    ]
-
-
-def _background_on_source(
-    image: SlitImage, operator: Extract1D, placement: Placement, source: SourcePosition | None
-) -> list[LRSWarning]:
-    """Return a warning for each background region that overlaps the aperture or the source."""
-    background = operator.background
-    assert background is not None
-    weights = operator.aperture.weights(image.wavelength, placement.trace, placement.offset)
+        regions = operator.aperture.regions(wavelength, placement.trace, placement.offset)
+        spans = [_at(limits, image, source) for limits in regions]
+        lower, upper = min(span[0] for span in spans), max(span[1] for span in spans)
+        # The limits are NaN if the aperture does not cover this row.
+        if abs(source.column - (lower + upper) / 2.0) > (upper - lower + 1.0) / 2.0:
+            yield LRSWarning(
+                f"the aperture ({_columns(lower, upper)}) misses the source, {where}",
+                hint=Hint.to("{} moves it there", use_source_posn=True),
+            )
+    background = operator.subtracted_background
+    if background is None:
+        return
+    weights = operator.aperture.weights(wavelength, placement.trace, placement.offset)
     aperture = weights.full(image.shape)
     rows = aperture.any(axis=1)
-    found = []
     for limits in polynomial_regions(
         "bkg_coeff",
         background.bkg_coeff,
         background.independent_var,
-        image.wavelength,
+        wavelength,
         placement.background_offset,
     ):
         region = region_weights(limits, image.shape, partial=background.bkg_fit != "median")
@@ -109,24 +96,15 @@ def _background_on_source(
         name = f"the background region ({_columns(region.lower, region.upper)})"
         number = int(shared.any(axis=1).sum())
         if number:
-            where = "" if number == rows.sum() else f" in {number} of {rows.sum()} rows"
-            found.append(
-                LRSWarning(
-                    f"{name} overlaps the aperture "
-                    f"({_columns(weights.lower, weights.upper)}){where}: "
-                    "pixels in both are subtracted as background"
-                )
+            part = "" if number == rows.sum() else f" in {number} of {rows.sum()} rows"
+            yield LRSWarning(
+                f"{name} overlaps the aperture ({_columns(weights.lower, weights.upper)}){part}: "
+                "pixels in both are subtracted as background"
             )
         elif source is not None:
             lower, upper = _at(limits, image, source)
             if lower - 0.5 <= source.column <= upper + 0.5:
-                found.append(
-                    LRSWarning(
-                        f"{name} lies on the source, which the header puts at column "
-                        f"{source.column:.2f} in row {source.row}"
-                    )
-                )
-    return found
+                yield LRSWarning(f"{name} lies on the source, {where}")
 
 
 def _at(limits: Limits, image: SlitImage, source: SourcePosition) -> tuple[float, float]:

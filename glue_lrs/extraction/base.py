@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import LRSWarning, NoVariancesWarning, ProductError, warn
 from glue_lrs.extraction.keywords import SpectrumKeywords, integration_times
-from glue_lrs.spectra.columns import COLUMNS, column_units
+from glue_lrs.spectra.columns import COLUMNS, COMPONENTS, column_units
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.image.slit_image import SlitImage
 
-#: A row counts as having no pixel if the sum of its aperture weights is at most this. It is the
-#: tolerance of `numpy.isclose`, which the pipeline uses for this purpose.
+#: A row counts as having no pixel if the sum of its aperture weights is at most this value. It is
+#: the tolerance of `numpy.isclose`, which the pipeline uses for this purpose.
 NO_PIXELS = 1e-8
+
+#: Type of the columns of a spectrum by name. DQ is uint32, the other columns are float64.
+Columns: TypeAlias = dict[str, NDArray[Any]]
 
 #: Factor from MJy to Jy.
 _MEGA = 1e6
 
 
 class Extractor(Protocol):
-    """Protocol of the extractors, which do not depend on the recipe (`Extract1D`)."""
+    """Protocol for the extractors, which do not depend on the `Extract1D` operator."""
 
     def run(self, image: SlitImage) -> Extraction:
         """Extract all columns of the spectrum."""
@@ -73,14 +76,50 @@ def jansky_per_sum(image: SlitImage) -> float:
     return image.pixel_area * _MEGA
 
 
+def complete_columns(
+    image: SlitImage, columns: Columns, empty: Mask, wave: Array, weight: Array
+) -> None:
+    """Compute WAVELENGTH, DQ and the errors for a profile fit in place, and mask empty rows.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Image that was extracted, for the error message.
+    columns : dict of ndarray
+        Columns with the fluxes and variances of the fit, each of shape (..., row).
+    empty : ndarray of bool
+        Rows without a flux, in which the flux and all variances become NaN, shape (..., row).
+    wave, weight : ndarray
+        Wavelength of each pixel, and its weight in the mean wavelength of the row, shape
+        (row, column).
+
+    Raises
+    ------
+    ProductError
+        If no row has a flux.
+    """
+    columns["FLUX"][empty] = np.nan
+    missing = np.isnan(columns["FLUX"])
+    if missing.all():
+        raise ProductError("every pixel of the profile is NaN or flagged", subject=image.label)
+    columns["DQ"] = missing.astype(np.uint32)
+    wavelength = (np.where(weight > 0, wave, 0.0).astype(float) * weight).sum(axis=1)
+    columns["WAVELENGTH"] = np.broadcast_to(wavelength / weight.sum(axis=1), missing.shape)
+    for name in ("FLUX", "SB", "BKGD"):
+        variances = [columns[f"{name}_VAR_{component}"] for component in COMPONENTS]
+        for values in variances:
+            values[empty] = np.nan
+        columns[f"{name}_ERROR"] = np.sqrt(sum(variances))
+
+
 def assemble_extraction(
     image: SlitImage,
-    columns: Mapping[str, NDArray[Any]],
+    columns: Columns,
     *,
     limits: tuple[float, float],
     rows: tuple[int, int],
     centroid: tuple[float, float] | Callable[[], tuple[float, float]],
-    aperture_weight: NDArray[np.float64],
+    aperture_weight: Array,
     position: dict[str, Any],
     notes: Sequence[LRSWarning],
     parameters: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
@@ -92,10 +131,10 @@ def assemble_extraction(
     ----------
     image : SlitImage
         Image that was extracted, from which header, times and calibration are taken.
-    columns : mapping
+    columns : dict of ndarray
         The 18 columns, in any order.
     limits, rows, centroid
-        Extent and centroid of the aperture, as described in `SpectrumKeywords`.
+        Extent and centroid of the aperture, as described in `SpectrumKeywords.from_image`.
     aperture_weight : ndarray
         Sum of the weights in each row, including lost pixels, shape (n_wave,).
     position : dict
@@ -103,23 +142,18 @@ def assemble_extraction(
     notes : sequence of LRSWarning
         Warnings to be recorded in the provenance.
     parameters, references
-        Parameters and reference files as described in `Provenance`. If the extraction was run by
-        an `Extract1D` recipe, the recipe replaces them by its own.
+        Parameters and reference files as described in `Provenance`. If an `Extract1D` operator runs
+        the extraction, it replaces them with its own parameters and references.
     """
-    header = LazyHeader.from_header(image.header)
     return Extraction(
         columns={name: columns[name] for name in COLUMNS},
         units=column_units(image.calibrated),
-        header=header,
-        keywords_source=SpectrumKeywords.from_image(image, header, limits, rows, centroid),
+        header=image.header,
+        keywords_source=SpectrumKeywords.from_image(image, limits, rows, centroid),
         times=integration_times(image),
         int_times=None if image.times is None else image.times.copy(),
         provenance=Provenance(
-            {} if parameters is None else parameters,
-            image.path or image.filename,
-            references,
-            position,
-            notes,
+            parameters or {}, image.path or image.filename, references, position, notes
         ),
         aperture_weight=aperture_weight,
     )

@@ -1,4 +1,4 @@
-"""Extract1D: the recipe of an extraction, which turns a SlitImage into an Extraction."""
+"""Extract1D: operator with all settings of an extraction, which is applied to images."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
-from glue_lrs._utils.validation import check_fraction, check_number, optional_bool
+from glue_lrs._utils.validation import check_fraction, optional_bool
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.apertures.background import Background
 from glue_lrs.apertures.placement import Placement, PlacementRule, aperture_weights
 from glue_lrs.errors import LRSWarning, ReferenceFileError, warn
 from glue_lrs.extraction.base import emit_notes
-from glue_lrs.extraction.factory import extractor_for, named_as_in_recipe, optimal_for
+from glue_lrs.extraction.factory import extractor_for, named_as_in_operator, optimal_for
 from glue_lrs.extraction.options import check_profile_options, unused_options
-from glue_lrs.extraction.parameters import recorded_parameters
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.reference.export import export_reference
 from glue_lrs.reference.overrides import arguments_from_parameters, arguments_from_reference
-from glue_lrs.reference.schema import IN_MEMORY, extraction_mode
+from glue_lrs.reference.schema import IN_MEMORY, entry_of, extraction_mode
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Extract1D:
-    """Recipe for extracting MIRI LRS spectra, equal to the JWST pipeline's ``extract_1d``.
+    """Operator that extracts spectra from MIRI LRS images like the pipeline's ``extract_1d``.
 
-    ``extract(image)`` returns a specutils spectrum, and ``extract.run(image)`` all columns.
+    ``operator(image)`` returns a specutils spectrum, and ``operator.run(image)`` all columns.
 
     Parameters
     ----------
@@ -48,9 +47,9 @@ class Extract1D:
     aperture_correction : ApertureCorrection, optional
         Factors that account for point-source flux outside the aperture.
     use_source_posn : bool, optional
-        Whether the aperture moves to the position of the source from header and WCS. If None, this
-        is decided as in the pipeline when its step parameter is not given: `reference_source_posn`
-        applies to point sources, and the aperture does not move for other sources.
+        Whether the aperture moves to the source position that follows from the header and the WCS.
+        If None, `reference_source_posn` applies to point sources, and the aperture does not move
+        for other sources, as in the pipeline without this step parameter.
     reference_source_posn : bool, optional
         Value of ``use_source_posn`` in the EXTRACT1D reference file. If None, it is True for the
         slit and False for slitless images.
@@ -61,11 +60,11 @@ class Extract1D:
     apply_apcorr : bool
         Whether `aperture_correction` is applied.
     fixed_background : bool
-        Whether the background regions stay when the aperture moves. This option departs from the
-        pipeline, which moves them with the aperture, even off the image.
+        Whether the background regions keep their columns when the aperture moves. This option
+        departs from the pipeline, which moves the regions with the aperture, even off the image.
     max_lost : float, optional
-        Rows in which bad pixels remove more than this fraction of the aperture's weight are masked
-        (DQ bit 0), but keep their values. This option departs from the pipeline.
+        Largest fraction of the aperture's weight that bad pixels may remove. Rows that lose more
+        are masked (DQ bit 0), but keep their values. This option departs from the pipeline.
     extraction_type : {"box", "optimal"}
         Whether the pixels of the aperture are summed, or weighted with the profile of a point
         source. An optimal extraction uses the aperture only to select the source, and has no
@@ -73,13 +72,14 @@ class Extract1D:
     psf : PSFProfile, optional
         Profile from a PSF reference file, for optimal extraction or `bad_pixels`.
     optimal_mode : {"pipeline", "psf", "learned"}, optional
-        Algorithm for an optimal extraction. With ``"pipeline"``, it is the pipeline's algorithm
-        with its defects (`~glue_lrs.extraction.pipeline_optimal.PipelineOptimalExtractor`). The
-        other modes depart from the pipeline (`~glue_lrs.extraction.optimal.OptimalExtractor`):
+        Algorithm for an optimal extraction. ``"pipeline"`` is the algorithm of the pipeline with
+        its defects (`~glue_lrs.extraction.pipeline_optimal.PipelineOptimalExtractor`). The other
+        modes depart from the pipeline (`~glue_lrs.extraction.optimal.OptimalExtractor`):
         ``"psf"`` uses the profile `psf`, and ``"learned"`` fits a profile to the image. If None,
         the mode is ``"pipeline"`` with a `psf` and ``"learned"`` without.
     model_nod_pair : bool
-        Whether an optimal extraction fits the negative traces that subtracting other nods leaves.
+        Whether an optimal extraction fits negative traces, which result from the subtraction of
+        other nods.
     optimize_psf_location : bool
         Whether an optimal extraction fits the position of the source.
     bad_pixels : {"profile"}, optional
@@ -90,7 +90,7 @@ class Extract1D:
         EXP_TYPE or slit name of the aperture in the EXTRACT1D reference file.
     references : tuple of (str, str or None)
         Names of the reference files with the keys ``extract1d``, ``apcorr`` and ``psf``. They are
-        recorded in the provenance, and ignored when recipes are compared.
+        recorded in the provenance, and ignored when operators are compared.
 
     Raises
     ------
@@ -118,17 +118,11 @@ class Extract1D:
     references: tuple[tuple[str, str | None], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        offset = check_number("position_offset", self.position_offset)
-        object.__setattr__(self, "position_offset", offset)
+        # The placement rule checks its own parameters.
+        object.__setattr__(self, "position_offset", self.placement_rule.position_offset)
         if self.max_lost is not None:
             check_fraction("max_lost", self.max_lost)
-        for key in (
-            "use_source_posn",
-            "reference_source_posn",
-            "subtract_background",
-            "apply_apcorr",
-            "fixed_background",
-        ):
+        for key in ("subtract_background", "apply_apcorr"):
             optional_bool(key, getattr(self, key))
         check_profile_options(self)
         # The recorded names must belong to the references that are used.
@@ -150,7 +144,7 @@ class Extract1D:
         psf: str | PathLike[str] | PSFProfile | None = None,
         **overrides: Any,
     ) -> Extract1D:
-        """Return the recipe that an EXTRACT1D reference file defines.
+        """Return the operator that an EXTRACT1D reference file defines.
 
         Parameters
         ----------
@@ -172,16 +166,16 @@ class Extract1D:
             ``subtract_background``, ``apply_apcorr``, ``use_source_posn``, ``position_offset``,
             ``smoothing_length``, ``bkg_fit``, ``bkg_order``, ``extraction_type``,
             ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
-            the same names. With None, the reference file decides. ``use_source_posn`` also works
-            for extended sources, and ``bkg_fit`` may be "mean". ``fixed_background``, ``max_lost``,
-            ``optimal_mode`` and ``bad_pixels`` are parameters of `Extract1D`. Any other key must be
-            a key of an EXTRACT1D aperture; its value replaces the value in the reference file, and
-            None removes the key.
+            the same names. If they are None, the reference file applies. ``use_source_posn`` also
+            works for extended sources, and ``bkg_fit`` may be "mean". ``fixed_background``,
+            ``max_lost``, ``optimal_mode`` and ``bad_pixels`` are parameters of `Extract1D`. All
+            other keys must be keys of an EXTRACT1D aperture. They replace the keys in the reference
+            file, or remove them if they are None.
 
         Returns
         -------
         Extract1D
-            Recipe with the aperture and background from the reference file.
+            Operator with the aperture and background from the reference file.
 
         Raises
         ------
@@ -199,13 +193,11 @@ class Extract1D:
             If there is no aperture correction (unless ``apply_apcorr=False``), or if background
             parameters are given but the reference file has no background.
         """
-        arguments, warnings = arguments_from_reference(
-            reference, exp_type, apcorr=apcorr, psf=psf, **overrides
-        )
-        recipe = cls(**arguments)
+        arguments, warnings = arguments_from_reference(reference, exp_type, apcorr, psf, overrides)
+        operator = cls(**arguments)
         for warning in warnings:
             warn(warning)
-        return recipe
+        return operator
 
     @classmethod
     def from_parameters(
@@ -216,14 +208,14 @@ class Extract1D:
         psf: str | PathLike[str] | PSFProfile | None = None,
         references: Mapping[str, str | None] | None = None,
     ) -> Extract1D:
-        """Restore a recipe from its recorded parameters.
+        """Restore an operator from its recorded parameters.
 
-        The result is equal to the original recipe.
+        The result is equal to the original operator.
 
         Parameters
         ----------
         parameters : mapping
-            Attribute `parameters` of a recipe, or ``meta["glue_lrs"]["parameters"]`` from a
+            Attribute `parameters` of an operator, or ``meta["glue_lrs"]["parameters"]`` from a
             spectrum.
         apcorr : str, path-like, ApertureCorrection or None
             Aperture correction, given as for `from_reference`.
@@ -235,19 +227,18 @@ class Extract1D:
         Returns
         -------
         Extract1D
-            Recipe with these parameters.
+            Operator with these parameters.
 
         Raises
         ------
         ReferenceFileError
             If a key is unknown or its value is wrong.
         """
-        return cls(
-            **arguments_from_parameters(parameters, apcorr=apcorr, psf=psf, references=references)
-        )
+        arguments = arguments_from_parameters(parameters, apcorr, psf, references)
+        return cls(**arguments)
 
     def to_reference(self, image: SlitImage | None = None, *, strict: bool = True) -> Reference:
-        """Return an EXTRACT1D reference with which the pipeline reproduces this recipe.
+        """Return an EXTRACT1D reference with which the pipeline makes the same extraction.
 
         The pipeline step ``extract_1d`` gives the same spectrum if it is run with this reference as
         ``override_extract1d``, the same APCORR reference, and default step parameters. This is
@@ -256,9 +247,9 @@ class Extract1D:
         Parameters
         ----------
         image : SlitImage, optional
-            Image for which the reference is to be valid. Its source position is needed to include
-            a position offset, fixed background regions, or ``use_source_posn`` for a source that is
-            not a point source in the limits.
+            Image to which the reference will be applied. Its source position is needed to compute
+            the limits if there is a position offset, if the background regions are fixed, or if
+            the aperture follows a source that is not a point source.
         strict : bool
             Whether to raise an error for parameters that the reference cannot express. If False,
             they are omitted with a warning.
@@ -278,8 +269,8 @@ class Extract1D:
         -----
         LRSWarning
             If `strict` is False and a parameter was omitted, if the reference is valid for point
-            sources only, or if the recipe has a `max_lost`. The latter is always omitted because it
-            changes only the mask.
+            sources only, or if `max_lost` is set, which is always omitted because it changes
+            only the mask.
         """
         return export_reference(
             self.aperture,
@@ -366,7 +357,7 @@ class Extract1D:
         image = SlitImage.from_any(image)
         if self.extraction_type == "optimal":
             emit_notes(image, unused_options(self, image))
-        with named_as_in_recipe(self, image):
+        with named_as_in_operator(self, image):
             return self._recorded(extractor_for(self, image).run(image))
 
     def fit(self, image: SlitImage | Spectrum) -> OptimalResult:
@@ -402,7 +393,7 @@ class Extract1D:
         return replace(result, extractions=(self._recorded(first), *others))
 
     def fit_model(self, image: SlitImage | Spectrum) -> OptimalResult:
-        """Fit a model of the source that this recipe extracts, also if it is a box extraction.
+        """Fit a model of the extracted source. This also works with ``extraction_type="box"``.
 
         Parameters
         ----------
@@ -421,13 +412,12 @@ class Extract1D:
             `glue_lrs.extraction.optimal.OptimalExtractor.fit`.
         """
         image = SlitImage.from_any(image)
-        with named_as_in_recipe(self, image):
+        with named_as_in_operator(self, image):
             return optimal_for(self, image).fit(image)
 
     def _recorded(self, extraction: Extraction) -> Extraction:
-        """Return an extraction with the parameters of this recipe in its provenance."""
-        if extraction.provenance is None:
-            return extraction
+        """Return an extraction with the parameters of this operator in its provenance."""
+        assert extraction.provenance is not None  # all extractors record it
         provenance = extraction.provenance.changed(
             partial(getattr, self, "parameters"), dict(self.references)
         )
@@ -443,9 +433,34 @@ class Extract1D:
         """All parameters as JSON values, grouped into ``reference``, ``step`` and ``options``.
 
         ``reference`` contains the keys of an EXTRACT1D aperture, ``step`` the pipeline's step
-        parameters, and ``options`` the parameters that the pipeline does not have.
+        parameters, and ``options`` the parameters that the pipeline does not have. Of the
+        reference files, only the profile's name in the PSF reference is included. Writing the
+        numbers to JSON and reading them back does not change them.
         """
-        return recorded_parameters(self)
+        aperture, background = self.aperture, self.background
+        entry: dict[str, Any] = {} if self.id is None else {"id": self.id}
+        entry |= entry_of(aperture, background)
+        if self.reference_source_posn is not None:
+            entry["use_source_posn"] = self.reference_source_posn
+        steps = ["subtract_background", "apply_apcorr", "use_source_posn", "position_offset"]
+        options: dict[str, Any] = {
+            "fixed_background": self.fixed_background,
+            "max_lost": None if self.max_lost is None else float(self.max_lost),
+        }
+        if background is not None and background.independent_var != aperture.independent_var:
+            # An EXTRACT1D aperture has only one `independent_var`, for aperture and background.
+            options["background_independent_var"] = background.independent_var
+        if self.extraction_type == "optimal":
+            steps.append("extraction_type")
+            options["optimal_mode"] = self.mode
+        if self.bad_pixels is not None:
+            options["bad_pixels"] = self.bad_pixels
+        if self.extraction_type == "optimal" or self.bad_pixels is not None:
+            steps += ["model_nod_pair", "optimize_psf_location"]
+        if self.psf is not None:
+            options["psf_name"] = self.psf.name
+        step = {key: getattr(self, key) for key in steps}
+        return {"reference": entry, "step": step, "options": options}
 
     @property
     def subtracted_background(self) -> Background | None:

@@ -1,4 +1,4 @@
-"""Factory that builds the extractor for a recipe (box, corrected box, optimal or pipeline)."""
+"""Factory for the extractor that an `Extract1D` operator selects."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
 
-def extractor_for(recipe: Extract1D, image: SlitImage) -> Extractor:
-    """Build the extractor that a recipe describes.
+def extractor_for(operator: Extract1D, image: SlitImage) -> Extractor:
+    """Build the extractor that an operator selects and configures.
 
     Parameters
     ----------
-    recipe : Extract1D
-        Recipe of the extraction.
+    operator : Extract1D
+        Operator with the settings of the extraction.
     image : SlitImage
         Image to be extracted, which determines the source position for an optimal extraction.
 
@@ -37,65 +37,65 @@ def extractor_for(recipe: Extract1D, image: SlitImage) -> Extractor:
     BoxExtractor, CorrectedBoxExtractor, OptimalExtractor or PipelineOptimalExtractor
         Extractor that can be run on this image.
     """
-    if recipe.mode == "pipeline":
-        assert recipe.psf is not None  # guaranteed by `check_profile_options`
-        background = recipe.subtracted_background
-        forced = background is None and recipe.subtract_background
+    if operator.mode == "pipeline":
+        assert operator.psf is not None  # guaranteed by `check_profile_options`
+        background = operator.subtracted_background
+        forced = background is None and operator.subtract_background
         return PipelineOptimalExtractor(
-            psf=recipe.psf,
-            aperture=recipe.aperture,
-            placement=recipe.placement_rule,
+            psf=operator.psf,
+            aperture=operator.aperture,
+            placement=operator.placement_rule,
             background=background,
             bkg_order=0 if forced else None,
-            model_nod_pair=recipe.model_nod_pair,
-            optimize_psf_location=recipe.optimize_psf_location,
+            model_nod_pair=operator.model_nod_pair,
+            optimize_psf_location=operator.optimize_psf_location,
         )
-    if recipe.mode != "box":
-        return optimal_for(recipe, image)
+    if operator.mode != "box":
+        return optimal_for(operator, image)
     box = BoxExtractor(
-        aperture=recipe.aperture,
-        placement=recipe.placement_rule,
-        background=recipe.subtracted_background,
-        aperture_correction=recipe.aperture_correction if recipe.apply_apcorr else None,
-        max_lost=recipe.max_lost,
+        aperture=operator.aperture,
+        placement=operator.placement_rule,
+        background=operator.subtracted_background,
+        aperture_correction=operator.aperture_correction if operator.apply_apcorr else None,
+        max_lost=operator.max_lost,
     )
-    if recipe.bad_pixels is None:
+    if operator.bad_pixels is None:
         return box
-    return CorrectedBoxExtractor(box=box, optimal=optimal_for(recipe, image))
+    return CorrectedBoxExtractor(box=box, optimal=optimal_for(operator, image))
 
 
-def optimal_for(recipe: Extract1D, image: SlitImage) -> OptimalExtractor:
-    """Build the extractor for an optimal extraction of the same source as in a recipe.
+def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:
+    """Build the extractor for an optimal extraction of the source that an operator extracts.
 
-    If the recipe moves the aperture to the position in the header, the source there is extracted,
-    else the source inside the aperture.
+    If the operator moves the aperture to the position in the header, the source at this position is
+    extracted, else the source inside the aperture.
 
     Parameters
     ----------
-    recipe : Extract1D
-        Recipe of a box extraction or an optimal extraction.
+    operator : Extract1D
+        Operator for a box extraction or an optimal extraction.
     image : SlitImage
         Image to be extracted, which determines the position of the aperture.
 
     Returns
     -------
     OptimalExtractor
-        Extractor with the recipe's profile or, in mode "learned", a profile that is fitted to the
-        image. The recipe's background becomes a polynomial that is fitted together with the source.
+        Extractor with the operator's profile or, in mode "learned", a profile that is fitted to the
+        image. The background is replaced by a polynomial that is fitted together with the source.
     """
     return OptimalExtractor(
-        profile=None if recipe.mode == "learned" else recipe.psf,
-        position=_position(recipe, image),
-        nods=recipe.model_nod_pair,
-        bkg_order=_background_order(recipe),
-        fit_position=recipe.optimize_psf_location,
-        max_lost=recipe.max_lost,
+        profile=None if operator.mode == "learned" else operator.psf,
+        position=_position(operator, image),
+        nods=operator.model_nod_pair,
+        bkg_order=_background_order(operator),
+        fit_position=operator.optimize_psf_location,
+        max_lost=operator.max_lost,
     )
 
 
 @contextmanager
-def named_as_in_recipe(recipe: Extract1D, image: SlitImage) -> Iterator[None]:
-    """Context manager that replaces parameter names in a `SourceError` by those of `Extract1D`."""
+def named_as_in_operator(operator: Extract1D, image: SlitImage) -> Iterator[None]:
+    """Replace parameter names in a `SourceError` by the names of parameters of `Extract1D`."""
     try:
         yield
     except SourceError as error:
@@ -104,7 +104,7 @@ def named_as_in_recipe(recipe: Extract1D, image: SlitImage) -> Iterator[None]:
             names = {"fit_position": "optimize_psf_location"}
             settings = (Setting(names.get(s.name, s.name), s.value) for s in hint.settings)
             hint = replace(hint, settings=tuple(settings))
-        if not recipe.positions(image) and _position(recipe, image) is not None:
+        if not operator.positions(image) and _position(operator, image) is not None:
             text += (
                 "; this is the middle of the aperture, which stays where it is: expected "
                 "xstart and xstop about a source"
@@ -114,27 +114,27 @@ def named_as_in_recipe(recipe: Extract1D, image: SlitImage) -> Iterator[None]:
         raise SourceError(text, subject=error.subject, hint=hint, values=error.values) from None
 
 
-def _background_order(recipe: Extract1D) -> int | Literal["auto"] | None:
+def _background_order(operator: Extract1D) -> int | Literal["auto"] | None:
     """Return the order of the background polynomial that an optimal extraction fits."""
-    if recipe.subtract_background is False:
+    if operator.subtract_background is False:
         return None
-    if recipe.background is None:
-        return 0 if recipe.subtract_background else "auto"
-    return recipe.background.bkg_order if recipe.background.bkg_fit == "poly" else 0
+    if operator.background is None:
+        return 0 if operator.subtract_background else "auto"
+    return operator.background.bkg_order if operator.background.bkg_fit == "poly" else 0
 
 
-def _position(recipe: Extract1D, image: SlitImage) -> tuple[float] | None:
+def _position(operator: Extract1D, image: SlitImage) -> tuple[float] | None:
     """Return the mean column of the aperture in the middle row.
 
     Returns None if the source position from the header is used instead.
     """
-    if recipe.positions(image) and recipe.position_offset == 0.0:
+    if operator.positions(image) and operator.position_offset == 0.0:
         return None
     rows = np.flatnonzero(np.isfinite(image.wavelength).any(axis=1))
     if rows.size == 0:
         return None  # the extraction will raise an error
     row = int(rows[rows.size // 2])
-    weights = aperture_weights(recipe.aperture, image, recipe.place(image))
+    weights = aperture_weights(operator.aperture, image, operator.place(image))
     inside = min(max(row, weights.rows.start), weights.rows.stop - 1) - weights.rows.start
     at_row = weights.values[0 if weights.uniform else inside]
     if not at_row.any():

@@ -1,4 +1,4 @@
-"""Header cards and integration times of an extraction."""
+"""Header cards, integration times and provenance record of the position in an extraction."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Column, Table
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.image.slit_image import load_wcs
 
 if TYPE_CHECKING:
+    from gwcs.wcs import WCS
+
     from glue_lrs.apertures.placement import Placement
     from glue_lrs.image.slit_image import SlitImage
 
@@ -28,115 +29,100 @@ _TIMES = {
 }
 
 
-def position_record(placement: Placement) -> dict[str, Any]:
-    """Return a dict of the placement's offsets and source position for the provenance."""
-    record: dict[str, Any] = {
+def position_record(placement: Placement) -> dict[str, float | int | None]:
+    """Return the offsets and the source position in a placement, for the provenance."""
+    record: dict[str, float | int | None] = {
         "offset": placement.offset,
         "background_offset": placement.background_offset,
     }
-    if placement.position is not None:
-        record["column"] = placement.position.column
-        record["row"] = placement.position.row
-        record["wavelength"] = placement.position.wavelength
+    found = placement.position
+    if found is not None:
+        record |= {"column": found.column, "row": found.row, "wavelength": found.wavelength}
     return record
 
 
 def integration_times(image: SlitImage) -> Table | None:
-    """Return a table of INT_NUM, SEGMENT and the times of each integration of a stack.
+    """Return a table of INT_NUM, SEGMENT and the times of each integration, None if not a stack.
 
-    The columns are named as in x1dints files. Unknown times are NaN.
+    The columns have the names that they have in x1dints files. Unknown times are NaN.
     """
     if not image.is_stack:
         return None
     number = image.data.shape[0]
-    table = Table()
-    table["INT_NUM"] = np.arange(1, number + 1, dtype=np.int32)
-    segment = LazyHeader.view(image.header).get("EXSEGNUM", 1)
-    table["SEGMENT"] = np.full(number, segment, dtype=np.int32)
     times = image.times if image.times is not None and len(image.times) == number else None
-    if times is not None:
-        table["INT_NUM"] = np.asarray(times["integration_number"], dtype=np.int32)
+    numbers = np.arange(1, number + 1) if times is None else times["integration_number"]
+    segment = LazyHeader.view(image.header).get("EXSEGNUM", 1)
+    table = Table()
+    table["INT_NUM"] = np.asarray(numbers, dtype=np.int32)
+    table["SEGMENT"] = np.full(number, segment, dtype=np.int32)
     for name, source in _TIMES.items():
-        unknown = np.full(number, np.nan)
-        table[name] = unknown if times is None else np.asarray(times[source], dtype=float)
-        table[name].unit = "d"
+        values = np.full(number, np.nan) if times is None else np.asarray(times[source], float)
+        table[name] = Column(values, unit="d")
     return table
 
 
 @dataclass(frozen=True, eq=False)
 class SpectrumKeywords:
-    """Header cards for the EXTRACT1D extension of a spectrum.
+    """Header cards for the EXTRACT1D extension of a spectrum, returned by a call.
 
-    They are computed on demand because SLIT_RA and SLIT_DEC require the WCS. This object must not
-    refer to the image, because a spectrum would otherwise keep the pixels of a whole stack in
+    SLIT_RA and SLIT_DEC are computed by this call because they require the WCS. This object must
+    not refer to the image, because a spectrum would otherwise keep the pixels of a whole stack in
     memory, or a file open.
 
     Parameters
     ----------
-    slit_name, source_type, spectral_order, dispaxis, header, wcs_source
-        Attributes of the image.
-    limits : tuple of float
-        First and last column of the aperture, counted from 0.
-    rows : tuple of int
-        First and last row of the spectrum, counted from 0.
+    cards : dict
+        Cards that do not require the WCS, which the viewers use because they are available fast.
+    wcs_source : WCS or callable, optional
+        WCS, or function that loads it, as in `SlitImage.loaded_wcs_source`.
     centroid : tuple of float, or callable that returns such a tuple
         Column and row of the weights' centroid, where SLIT_RA and SLIT_DEC are evaluated.
     """
 
-    slit_name: str
-    source_type: str | None
-    spectral_order: int
-    dispaxis: int | None
-    header: fits.Header
-    wcs_source: Any
-    limits: tuple[float, float]
-    rows: tuple[int, int]
+    cards: dict[str, Any]
+    wcs_source: WCS | Callable[[], WCS | None] | None
     centroid: tuple[float, float] | Callable[[], tuple[float, float]]
 
     @classmethod
     def from_image(
         cls,
         image: SlitImage,
-        header: fits.Header,
         limits: tuple[float, float],
         rows: tuple[int, int],
         centroid: tuple[float, float] | Callable[[], tuple[float, float]],
     ) -> SpectrumKeywords:
-        """Return the cards for a spectrum that was extracted from an image."""
-        return cls(
-            image.slit_name,
-            image.source_type,
-            image.spectral_order,
-            image.dispaxis,
-            header,
-            image.loaded_wcs_source,
-            limits,
-            rows,
-            centroid,
-        )
+        """Return the cards for a spectrum that was extracted from an image.
 
-    @property
-    def cards(self) -> dict[str, Any]:
-        """Cards that do not require the WCS, so that the viewers can read them fast."""
-        cards: dict[str, Any] = {"SLTNAME": self.slit_name}
-        if self.source_type:
-            cards["SRCTYPE"] = self.source_type
+        Parameters
+        ----------
+        image : SlitImage
+            Image from which the spectrum was extracted.
+        limits : tuple of float
+            First and last column of the aperture, counted from 0.
+        rows : tuple of int
+            First and last row of the spectrum, counted from 0.
+        centroid : tuple of float, or callable that returns such a tuple
+            Column and row of the weights' centroid.
+        """
+        cards: dict[str, Any] = {"SLTNAME": image.slit_name}
+        if image.source_type:
+            cards["SRCTYPE"] = image.source_type
         cards |= {
-            "EXTRXSTR": self.limits[0] + 1,
-            "EXTRXSTP": self.limits[1] + 1,
-            "EXTRYSTR": self.rows[0] + 1,
-            "EXTRYSTP": self.rows[1] + 1,
-            "SPORDER": self.spectral_order,
-            "DISPAXIS": self.dispaxis,
+            "EXTRXSTR": limits[0] + 1,
+            "EXTRXSTP": limits[1] + 1,
+            "EXTRYSTR": rows[0] + 1,
+            "EXTRYSTP": rows[1] + 1,
+            "SPORDER": image.spectral_order,
+            "DISPAXIS": image.dispaxis,
         }
-        header = LazyHeader.view(self.header)
+        header = LazyHeader.view(image.header)
         if "DETECTOR" in header:
             cards["DETECTOR"] = header["DETECTOR"]
-        return cards
+        return cls(cards, image.loaded_wcs_source, centroid)
 
     def __call__(self) -> dict[str, Any]:
         """Return all cards, including those that require the WCS."""
-        cards = self.cards
+        cards = dict(self.cards)
         wcs = load_wcs(self.wcs_source)
         if wcs is not None:
             centroid = self.centroid() if callable(self.centroid) else self.centroid

@@ -14,17 +14,17 @@ are weighted with 1 / variance.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
-from glue_lrs._utils.validation import check_number
+from glue_lrs._utils.validation import check_bool, check_fraction, check_number
 from glue_lrs.errors import Hint, LRSWarning, ProfileError, ReferenceFileError, SourceError
 from glue_lrs.extraction.base import emit_notes, jansky_per_sum, no_variances
-from glue_lrs.extraction.optimal_result import assemble_result, flux_ratios, middle_row_value
+from glue_lrs.extraction.optimal_result import OptimalResult, middle_row_value, with_extractions
 from glue_lrs.fitting.cutout import Cutout
 from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
 from glue_lrs.fitting.options import FitOptions
@@ -37,7 +37,7 @@ from glue_lrs.profiles.empirical import REACH
 if TYPE_CHECKING:
     from specutils import Spectrum
 
-    from glue_lrs.extraction.optimal_result import OptimalResult
+    from glue_lrs._utils.typing import Array
     from glue_lrs.fitting.cutout import MeanCutout
     from glue_lrs.fitting.initial_sources import InitialSources
     from glue_lrs.fitting.source_fit import SourceFit
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 #: Maximum distance (columns) between a fitted source and the requested position.
 _MAX_DISTANCE = 2.5
 
-#: A difference between the fitted and the header position is reported above this value (columns),
-#: which is also used in `glue_lrs.measurement.measure.measure`.
+#: Difference (columns) between the fitted position and the header position above which a warning is
+#: given. `glue_lrs.measurement.measure.measure` uses the same value.
 _REPORTED_OFFSET = 0.5
 
 #: Minimum separation (columns) of two requested sources.
 _MIN_SEPARATION = 0.5
 
-#: If more than this fraction of the source's pixels is rejected, cosmic rays are not the reason.
+#: Fraction of rejected pixels on the source above which cosmic rays cannot be the only reason.
 _MANY_REJECTED = 0.05
 
 #: A pixel belongs to the source if the profile, normalised to 1 in each row, is above this value.
@@ -62,12 +62,12 @@ _ON_SOURCE = 0.02
 #: A warning is given if more than this fraction of the source's flux is outside the image.
 _OFF_IMAGE = 0.05
 
-#: A negative trace is reported if its flux exceeds the source's flux by this factor (first value).
-#: The factor is significant if the source's signal-to-noise ratio is above the second value.
+#: A warning is given if the flux of a negative trace, divided by the flux of the source, is above
+#: the first value, and the signal-to-noise ratio of the source is above the second value.
 _NEGATIVE_RATIO, _SIGNIFICANT = 1.5, 30.0
 
-#: Highest order for a background polynomial that is smoother than the source. A warning is given
-#: for higher orders.
+#: Highest order of the background polynomial without a warning. A polynomial of higher order can
+#: follow the source.
 _MAX_ORDER = 4
 
 
@@ -75,8 +75,8 @@ _MAX_ORDER = 4
 class OptimalExtractor:
     """Optimal extraction of point sources.
 
-    ``extract(image)`` returns a specutils spectrum, ``extract.run(image)`` all columns, and
-    ``extract.fit(image)`` all columns and the model.
+    ``extractor(image)`` returns a specutils spectrum, ``extractor.run(image)`` all columns, and
+    ``extractor.fit(image)`` all columns and the model.
 
     Parameters
     ----------
@@ -84,11 +84,12 @@ class OptimalExtractor:
         Spatial profile from a PSF reference file (`PSFProfile`) or from a fit to another image
         (``fit(star).profile``). If None, the profile is fitted to the image itself.
     position : float or sequence of float, optional
-        Column of the source in the middle row, to within about two columns. Several sources are
-        fitted together, and the first is the target. If None, the source is found from the header
-        position and the brightness.
+        Approximate column of the source in the middle row, with an error of at most two columns.
+        Several sources are fitted together, and the first is the target. If None, the source is
+        found from the header position and the brightness.
     nods : bool
-        Whether the negative traces that subtracting other nods leaves are searched for and fitted.
+        Whether negative traces, which result from the subtraction of other nods, are searched for
+        and fitted.
     bkg_order : int, None or "auto"
         Order of the background polynomial in each row, which is fitted together with the sources.
         If None, no background is fitted. If "auto", the order is 0, but no background is fitted if
@@ -104,13 +105,13 @@ class OptimalExtractor:
     fit_shift : bool
         Whether the shift of each integration is fitted if the image is a stack.
     reach : int
-        Maximum distance from the source, in columns, to which a fitted profile extends. Flux
-        farther out is not included.
+        Distance from the source, in columns, up to which a fitted profile extends. Flux farther
+        out is not included.
     spline : bool
         Whether a fitted profile may differ from a Gaussian.
     max_lost : float, optional
-        Rows in which bad pixels remove more than this fraction of the profile are masked (DQ bit
-        0).
+        Largest fraction of the profile that bad pixels may remove. Rows that lose more are masked
+        (DQ bit 0).
 
     Raises
     ------
@@ -154,24 +155,22 @@ class OptimalExtractor:
                 )
             object.__setattr__(self, "position", columns)
         for key in ("nods", "fit_position", "fit_shift", "spline"):
-            if not isinstance(getattr(self, key), bool):
-                raise ReferenceFileError(f"{key} is {getattr(self, key)!r}, expected True or False")
-        for key, least in (("bkg_order", 0), ("trace_order", 0), ("reach", 4)):
+            check_bool(key, getattr(self, key))
+        for key, least, others in (
+            ("bkg_order", 0, (None, "auto")),
+            ("trace_order", 0, (None,)),
+            ("reach", 4, ()),
+        ):
             value = getattr(self, key)
-            if value is None and key != "reach":
-                continue
-            if key == "bkg_order" and value == "auto":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole and value >= least) and value not in others:
                 raise ReferenceFileError(
                     f"{key} is {value!r}, expected a whole number of {least} or more"
                 )
         if self.threshold is not None and not check_number("threshold", self.threshold) > 0:
             raise ReferenceFileError(f"threshold is {self.threshold!r}, expected more than 0")
-        if self.max_lost is not None and not 0.0 <= check_number("max_lost", self.max_lost) <= 1.0:
-            raise ReferenceFileError(
-                f"max_lost is {self.max_lost!r}, expected a fraction between 0 and 1"
-            )
+        if self.max_lost is not None:
+            check_fraction("max_lost", self.max_lost)
 
     def __call__(self, image: SlitImage | Spectrum) -> Spectrum:
         """Extract the first source with `run`, and return its spectrum.
@@ -234,55 +233,37 @@ class OptimalExtractor:
         options = self._fit_options(image)
         mean = cutout.mean()
         initial, source_fit = _fit_sources(cutout, mean, options)
-        fitter, result = _fit_rows(cutout, mean, options, initial, source_fit)
-        lost = _rejected_fraction(fitter, result[2])
-        if lost > _MANY_REJECTED and not initial.careful and options.n_requested == 1:
+        result, raw = _fit_rows(cutout, mean, options, initial, source_fit)
+        many_rejected = _rejected_fraction(result) > _MANY_REJECTED
+        if many_rejected and not initial.careful and options.n_requested == 1:
             # A further source may explain the rejected pixels.
             careful, source_fit = _fit_sources(cutout, mean, options, careful=True)
             if len(careful.traces) != len(initial.traces):
                 initial = careful
-                fitter, result = _fit_rows(cutout, mean, options, initial, source_fit)
-                lost = _rejected_fraction(fitter, result[2])
-        notes = [
-            *map(LRSWarning, initial.notes),
-            *_notes(self, fitter, initial, result[0]["coefficients"], result[1], lost),
-            *no_variances(image),
-        ]
-        assembled = assemble_result(self, cutout, fitter, *result, scale, notes)
+                result, raw = _fit_rows(cutout, mean, options, initial, source_fit)
+        texts = (*initial.notes, *_notes(self, initial, result))
+        notes = [*map(LRSWarning, texts), *no_variances(image)]
+        result = with_extractions(result, self, raw, scale, notes)
         emit_notes(image, notes)
-        return assembled
+        return result
 
     @property
     def parameters(self) -> dict[str, Any]:
         """All parameters as JSON values, with the profile represented by its class name."""
-        keys = (
-            "position", "nods", "bkg_order", "threshold", "fit_position", "trace_order",
-            "fit_shift", "reach", "spline", "max_lost",
-        )  # fmt: skip
-        options = {key: getattr(self, key) for key in keys}
-        if options["position"] is not None:
-            options["position"] = list(options["position"])
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
         options["profile"] = None if self.profile is None else type(self.profile).__name__
+        if self.position is not None:
+            options["position"] = list(options["position"])
         return {"reference": {}, "step": {"extraction_type": "optimal"}, "options": options}
 
     def _fit_options(self, image: SlitImage) -> FitOptions:
-        """Return the options of the fit, with the background order resolved for this image."""
+        """Return the options of the fit, including the background order for this image."""
+        names = {field.name for field in fields(FitOptions)} - {"background_order"}
         order = self.bkg_order
         if order == "auto":
             subtracted = LazyHeader.view(image.header).get("S_BKDSUB") == "COMPLETE"
             order = None if subtracted else 0
-        return FitOptions(
-            profile=self.profile,
-            position=self.position,  # type: ignore[arg-type]
-            nods=self.nods,
-            background_order=order,
-            threshold=self.threshold,
-            fit_position=self.fit_position,
-            trace_order=self.trace_order,
-            fit_shift=self.fit_shift,
-            reach=self.reach,
-            spline=self.spline,
-        )
+        return FitOptions(background_order=order, **{key: getattr(self, key) for key in names})
 
 
 def _fit_rows(
@@ -291,16 +272,27 @@ def _fit_rows(
     options: FitOptions,
     initial: InitialSources,
     source_fit: SourceFit,
-) -> tuple[RowFitter, tuple[Any, Any, tuple[NDArray[np.intp], ...]]]:
+) -> tuple[OptimalResult, dict[str, Array]]:
     """Fit the fluxes in each row.
 
-    Returns the fitter, and a tuple of its sums, its shifts and the rejected pixels.
+    Returns the result without extractions, and the arrays from which they are assembled.
     """
     if initial.position_fixed:
         options = replace(options, fit_position=False)
     fitter = RowFitter.from_cutout(cutout, mean, source_fit, initial.positives, options)
     _check_position(cutout, options, initial, fitter.source_fit)
-    return fitter, fitter.run()
+    raw, shifts, rejected = fitter.run()
+    return OptimalResult.from_fit(fitter, raw["coefficients"], shifts, rejected), raw
+
+
+def _rejected_fraction(result: OptimalResult) -> float:
+    """Return the fraction of the pixels on the first source that were rejected as outliers."""
+    fitter = result.fitter
+    core = fitter.profile_images[0] > _ON_SOURCE
+    row, column = result.rejected[-2:]
+    inside = core[row - fitter.cutout.rows.start, column - fitter.columns.start]
+    number = len(result.image.data) if result.image.is_stack else 1
+    return float(inside.sum() / max(core.sum() * number, 1))
 
 
 def _fit_sources(
@@ -309,16 +301,16 @@ def _fit_sources(
     """Find the sources, and fit their common profile and their traces."""
     initial = initial_sources(options, cutout, mean, careful=careful)
     source_fit = _fit_profile(cutout, mean, options, initial)
-    blend = BlendDiagnostics.from_fit(source_fit)
-    single = not initial.careful and initial.positives == 1
-    # The flux from an unresolved neighbour would be added to the source's flux.
-    if options.profile is None and single and blend.looks_blended:
-        again = initial_sources(options, cutout, mean, careful=True)
-        if again.positives > 1 or len(again.traces) != len(initial.traces):
-            initial, source_fit = again, _fit_profile(cutout, mean, options, again)
-            blend = BlendDiagnostics.from_fit(source_fit)
-    if options.profile is None and initial.positives == 1 and blend.warning is not None:
-        initial = replace(initial, notes=(*initial.notes, blend.warning))
+    if options.profile is None and initial.positives == 1:
+        blend = BlendDiagnostics.from_fit(source_fit)
+        # The flux from an unresolved neighbour would be added to the source's flux.
+        if not initial.careful and blend.looks_blended:
+            again = initial_sources(options, cutout, mean, careful=True)
+            if again.positives > 1 or len(again.traces) != len(initial.traces):
+                initial, source_fit = again, _fit_profile(cutout, mean, options, again)
+                blend = BlendDiagnostics.from_fit(source_fit)
+        if initial.positives == 1 and blend.warning is not None:
+            initial = replace(initial, notes=(*initial.notes, blend.warning))
     if not options.fit_position or initial.position_fixed:
         unknown = np.full(initial.positives, np.nan)
         source_fit = replace(source_fit, traces=initial.traces, shift_error=unknown)
@@ -329,17 +321,18 @@ def _fit_profile(
     cutout: Cutout, mean: MeanCutout, options: FitOptions, initial: InitialSources
 ) -> SourceFit:
     """Fit the profile and the traces, or only the traces if the profile is given."""
-    shared: dict[str, Any] = {
-        "positives": initial.positives,
-        "order": options.background_order,
-        "trace_order": options.trace_order,
-        "row_step": initial.row_step,
-    }
+    if options.profile is None:
+        fit = partial(fit_profile, mean.pixels, reach=options.reach, spline=options.spline)
+    else:
+        fit = partial(fit_traces, mean.pixels, options.profile)
     try:
-        if options.profile is None:
-            shared |= {"reach": options.reach, "spline": options.spline}
-            return fit_profile(mean.pixels, initial.traces, **shared)
-        return fit_traces(mean.pixels, options.profile, initial.traces, **shared)
+        return fit(
+            initial.traces,
+            positives=initial.positives,
+            order=options.background_order,
+            trace_order=options.trace_order,
+            row_step=initial.row_step,
+        )
     except ProfileError as error:
         column = middle_row_value(initial.traces[0])
         raise ProfileError(
@@ -356,45 +349,26 @@ def _check_position(
 
     This happens if there is no source at the requested position.
     """
-    if not options.fit_position:
+    if not options.fit_position or (options.position is None and initial.target_found):
         return
-    for s in range(options.n_requested):
-        requested = middle_row_value(initial.traces[s])
-        fitted = middle_row_value(source_fit.traces[s])
-        if options.position is not None:
-            requested = options.position[s]
-        elif initial.target_found:
-            continue
-        if abs(fitted - requested) > _MAX_DISTANCE:
+    expected = options.position or [middle_row_value(initial.traces[0])]
+    for column, trace in zip(expected, source_fit.traces, strict=False):
+        fitted = middle_row_value(trace)
+        if abs(fitted - column) > _MAX_DISTANCE:
             raise SourceError(
-                f"no source at column {requested:.2f}, the nearest light is at column "
+                f"no source at column {column:.2f}, the nearest light is at column "
                 f"{fitted:.2f}; expected a position within {_MAX_DISTANCE:g} columns of a source",
                 subject=cutout.image.label,
                 hint=Hint.to("{} extracts without a source", fit_position=False),
             )
 
 
-def _rejected_fraction(fitter: RowFitter, rejected: tuple[NDArray[np.intp], ...]) -> float:
-    """Return the fraction of the first source's pixels that were rejected as outliers."""
-    core = fitter.profile_images[0] > _ON_SOURCE
-    *_, row, column = rejected
-    inside = core[row - fitter.cutout.rows.start, column - fitter.columns.start]
-    image = fitter.cutout.image
-    number = image.data.shape[0] if image.is_stack else 1
-    return float(inside.sum() / max(core.sum() * number, 1))
-
-
 def _notes(
-    extractor: OptimalExtractor,
-    fitter: RowFitter,
-    initial: InitialSources,
-    coefficients: NDArray[np.float64],
-    shifts: NDArray[np.float64] | None,
-    lost: float,
-) -> list[LRSWarning]:
-    """Return warnings about suspicious results of a fit."""
+    extractor: OptimalExtractor, initial: InitialSources, result: OptimalResult
+) -> list[str]:
+    """Return texts of warnings about suspicious results of a fit."""
     notes = []
-    source_fit = fitter.source_fit
+    fitter, source_fit, shifts = result.fitter, result.fitter.source_fit, result.shifts
     column = middle_row_value(source_fit.traces[0])
     expected, error = initial.header_position, float(np.nan_to_num(source_fit.shift_error[0]))
     if expected is not None and abs(column - expected) > max(_REPORTED_OFFSET, 3.0 * error):
@@ -409,7 +383,7 @@ def _notes(
             f"{missing:.0%} of the source's light is off the image, where a fitted profile is an "
             "extrapolation that the flux depends on: expected a profile (fit(star).profile)"
         )
-    ratios = flux_ratios(coefficients, len(fitter.profile_images))
+    ratios = result.relative_flux
     for s in range(fitter.positives, len(fitter.profile_images), fitter.positives):
         if -ratios[s] > _NEGATIVE_RATIO and source_fit.signal_to_noise > _SIGNIFICANT:
             notes.append(
@@ -423,6 +397,7 @@ def _notes(
             f"{SHIFT_LIMIT:g} columns or more off the mean: they are extracted as if it were "
             f"{SHIFT_LIMIT:g}, and have too little flux"
         )
+    lost = _rejected_fraction(result)
     if lost > _MANY_REJECTED:
         notes.append(
             f"{lost:.0%} of the pixels on the source were rejected, as the profile does not fit "
@@ -434,4 +409,4 @@ def _notes(
             f"a background of order {order} can follow the source and absorb its light: expected "
             f"up to {_MAX_ORDER}"
         )
-    return [LRSWarning(text) for text in notes]
+    return notes

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning, ProductError
-from glue_lrs.extraction.base import NO_PIXELS, assemble_extraction
+from glue_lrs.extraction.base import NO_PIXELS, assemble_extraction, complete_columns
 from glue_lrs.image.pixels import PLANES, lost_pixels
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.extraction.base import Columns
     from glue_lrs.extraction.optimal import OptimalExtractor
-    from glue_lrs.fitting.cutout import Cutout
     from glue_lrs.fitting.row_fit import RowFitter
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.profiles.base import SpatialProfile
     from glue_lrs.spectra.extraction import Extraction
+
+#: Row and column numbers of pixels, after their integration numbers for a stack.
+PixelIndices: TypeAlias = tuple[NDArray[np.intp], ...]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -59,13 +64,33 @@ class OptimalResult:
 
     extractions: tuple[Extraction, ...]
     profile: SpatialProfile
-    traces: NDArray[np.float64]
-    position_errors: NDArray[np.float64]
+    traces: Array
+    position_errors: Array
     signal_to_noise: float
-    shifts: NDArray[np.float64] | None
-    rejected: tuple[NDArray[np.intp], ...]
+    shifts: Array | None
+    rejected: PixelIndices
     fitter: RowFitter
-    coefficients: NDArray[np.float64]
+    coefficients: Array
+
+    @classmethod
+    def from_fit(
+        cls, fitter: RowFitter, coefficients: Array, shifts: Array | None, rejected: PixelIndices
+    ) -> OptimalResult:
+        """Return the result of `RowFitter.run`, without extractions."""
+        cutout, fit = fitter.cutout, fitter.source_fit
+        traces = np.full((len(fit.traces), cutout.image.shape[0]), np.nan)
+        traces[:, cutout.rows] = fit.traces
+        return cls(
+            extractions=(),
+            profile=fit.profile,
+            traces=traces,
+            position_errors=fit.shift_error,
+            signal_to_noise=fit.signal_to_noise,
+            shifts=shifts,
+            rejected=rejected,
+            fitter=fitter,
+            coefficients=coefficients if cutout.image.is_stack else coefficients[0],
+        )
 
     @property
     def image(self) -> SlitImage:
@@ -78,21 +103,37 @@ class OptimalResult:
         return int(self.rejected[0].size)
 
     @property
-    def positive(self) -> NDArray[np.bool_]:
+    def positive(self) -> Mask:
         """Mask of the traces that are sources instead of negative traces, shape (source,)."""
         return np.arange(len(self.traces)) < self.fitter.positives
 
     @property
-    def relative_flux(self) -> NDArray[np.float64]:
+    def relative_flux(self) -> Array:
         """Median flux of each trace divided by the median flux of the first, shape (source,)."""
         return flux_ratios(self.coefficients, len(self.traces))
 
     @property
     def remarks(self) -> list[str]:
-        """Lines of text on the rejected pixels and the sources fitted together with the first."""
-        return _remarks(self.fitter, self.coefficients, self.rejected)
+        """Texts about the rejected pixels and about the sources fitted together with the first."""
+        places = [middle_row_value(trace) for trace in self.fitter.source_fit.traces]
+        count, positives = self.number_rejected, self.fitter.positives
+        remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
+        shares = flux_ratios(self.coefficients, positives)
+        others = [
+            f"column {place:.2f} ({share:.3g} times its flux)"
+            for place, share in zip(places[1:positives], shares[1:], strict=True)
+        ]
+        negative = [f"column {place:.2f}" for place in places[positives:]]
+        for columns, one, several in (
+            (others, "another source", "other sources"),
+            (negative, "a negative trace", "negative traces"),
+        ):
+            if columns:
+                noun = one if len(columns) == 1 else f"{len(columns)} {several}"
+                remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
+        return remarks
 
-    def profile_covariance(self) -> NDArray[np.float64] | None:
+    def profile_covariance(self) -> Array | None:
         """Return the covariance of the first source's fluxes due to noise in a fitted profile.
 
         The errors of the spectrum do not include this contribution. It is negligible in a single
@@ -102,8 +143,8 @@ class OptimalResult:
         Returns
         -------
         ndarray or None
-            Covariance of flux divided by true flux, shape (row, row), for the rows of the spectrum.
-            None if the profile was given, or fitted to several sources.
+            Covariance of the ratios of fitted to true flux, shape (row, row), for the rows of the
+            spectrum. None if the profile was given, or fitted to several sources.
         """
         found = self.fitter.profile_covariance()
         if found is None:
@@ -111,7 +152,15 @@ class OptimalResult:
         rows = self.fitter.rows(0)
         return found[np.ix_(rows, rows)]
 
-    def model(self, integration: int = 0) -> NDArray[np.float64]:
+    def shift(self, integration: int) -> float:
+        """Return the fitted shift of an integration in columns, 0 if no shifts are fitted."""
+        return 0.0 if self.shifts is None else float(self.shifts[integration])
+
+    def coefficients_of(self, integration: int) -> Array:
+        """Return the coefficients of an integration, shape (row, term)."""
+        return self.coefficients[integration] if self.image.is_stack else self.coefficients
+
+    def model(self, integration: int = 0) -> Array:
         """Return the model of the image, shape (row, column).
 
         It is in the unit of the image, and NaN outside the fitted pixels.
@@ -121,22 +170,18 @@ class OptimalResult:
         integration : int
             Index of the integration if the image is a stack.
         """
-        fitter = self.fitter
-        shift = 0.0 if self.shifts is None else float(self.shifts[integration])
-        coefficients = self.coefficients
-        if coefficients.ndim == 3:
-            coefficients = coefficients[integration]
-        basis = fitter.basis(shift)
+        fitter, coefficients = self.fitter, self.coefficients_of(integration)
+        basis = fitter.basis(self.shift(integration))
         part = sum(coefficients[:, i, np.newaxis] * field for i, field in enumerate(basis))
         full = np.full(fitter.cutout.image.shape, np.nan)
         full[fitter.cutout.rows, fitter.columns] = part
         return full
 
-    def residual(self, integration: int = 0) -> NDArray[np.float64]:
+    def residual(self, integration: int = 0) -> Array:
         """Return image minus model, NaN in pixels without a value, shape (row, column)."""
         return self._plane("data", integration) - self.model(integration)
 
-    def normalised_residual(self, integration: int = 0) -> NDArray[np.float64]:
+    def normalised_residual(self, integration: int = 0) -> Array:
         """Return the residual divided by the 1-sigma errors of the image, shape (row, column).
 
         Pixels that have no value or no variance, or that are flagged, are NaN.
@@ -149,157 +194,107 @@ class OptimalResult:
         variance[lost | ~(variance > 0)] = np.nan
         return self.residual(integration) / np.sqrt(variance)
 
-    def _plane(self, name: str, integration: int) -> NDArray[np.float64]:
+    def _plane(self, name: str, integration: int) -> Array:
         plane = np.asarray(getattr(self.image, name))
         return (plane[integration] if self.image.is_stack else plane).astype(float)
 
 
-def assemble_result(
-    operator: OptimalExtractor,
-    cutout: Cutout,
-    fitter: RowFitter,
-    raw: dict[str, NDArray[Any]],
-    shifts: NDArray[np.float64] | None,
-    rejected: tuple[NDArray[np.intp], ...],
+def with_extractions(
+    result: OptimalResult,
+    extractor: OptimalExtractor,
+    raw: Mapping[str, Array],
     scale: float,
     notes: list[LRSWarning],
 ) -> OptimalResult:
-    """Combine the spectra, the model and the warnings from a fit into an `OptimalResult`."""
-    image = cutout.image
-    source_fit = fitter.source_fit
-    coefficients = raw["coefficients"]
+    """Return the result of a fit with the extraction of each requested source.
+
+    `raw` is the first result of `RowFitter.run`, and `scale` converts a sum of pixels to a flux.
+    """
+    image, fitter = result.image, result.fitter
+    source_fit, first_row = fitter.source_fit, fitter.cutout.rows.start
+    middle = (first_row + fitter.cutout.rows.stop - 1) // 2
     extractions = []
     for s in range(fitter.options.n_requested):
         rows = fitter.rows(s)
         if rows.size == 0:
             raise ProductError("the source has no light on the image", subject=image.label)
-        columns, weight_of_all = _columns(operator, cutout, fitter, raw, s, rows, scale)
-        if not image.is_stack:
-            columns = {name: values[0] for name, values in columns.items()}
-        remarks = _remarks(fitter, coefficients, rejected) if s == 0 else []
-        trace, middle = source_fit.traces[s], (cutout.rows.start + cutout.rows.stop - 1) // 2
-        reach = operator.reach
+        columns, weight_of_all = _columns(extractor, fitter, raw, s, rows, scale)
+        remarks = [] if s else result.remarks[0 if result.number_rejected else 1 :]
+        trace, error = source_fit.traces[s], float(source_fit.shift_error[s])
+        column = middle_row_value(trace)
         extractions.append(
             assemble_extraction(
                 image,
                 columns,
                 limits=(
-                    float(max(np.nanmean(trace) - reach, fitter.columns.start)),
-                    float(min(np.nanmean(trace) + reach, fitter.columns.stop - 1)),
+                    float(max(np.nanmean(trace) - extractor.reach, fitter.columns.start)),
+                    float(min(np.nanmean(trace) + extractor.reach, fitter.columns.stop - 1)),
                 ),
-                rows=(cutout.rows.start + int(rows[0]), cutout.rows.start + int(rows[-1])),
-                centroid=(middle_row_value(trace), float(middle)),
+                rows=(first_row + int(rows[0]), first_row + int(rows[-1])),
+                centroid=(column, float(middle)),
                 aperture_weight=weight_of_all,
                 position={
-                    "column": middle_row_value(trace),
-                    "column_error": _or_none(source_fit.shift_error[s]),
+                    "column": column,
+                    "column_error": error if np.isfinite(error) else None,
                     "row": middle,
                 },
-                notes=[
-                    *notes,
-                    *map(LRSWarning, remarks if rejected[0].size else remarks[1:]),
-                ],
-                parameters=partial(getattr, operator, "parameters"),
-                references={"psf": getattr(operator.profile, "filename", None)},
+                notes=[*notes, *map(LRSWarning, remarks)],
+                parameters=partial(getattr, extractor, "parameters"),
+                references={"psf": getattr(extractor.profile, "filename", None)},
             )
         )
-    traces = np.full((len(source_fit.traces), image.shape[0]), np.nan)
-    traces[:, cutout.rows] = source_fit.traces
-    return OptimalResult(
-        extractions=tuple(extractions),
-        profile=source_fit.profile,
-        traces=traces,
-        position_errors=source_fit.shift_error,
-        signal_to_noise=source_fit.signal_to_noise,
-        shifts=shifts,
-        rejected=rejected,
-        fitter=fitter,
-        coefficients=coefficients if image.is_stack else coefficients[0],
-    )
+    return replace(result, extractions=tuple(extractions))
 
 
 def _columns(
-    operator: OptimalExtractor,
-    cutout: Cutout,
+    extractor: OptimalExtractor,
     fitter: RowFitter,
-    raw: dict[str, NDArray[Any]],
+    raw: Mapping[str, Array],
     s: int,
     rows: NDArray[np.intp],
     scale: float,
-) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64]]:
-    """Return the table columns of source `s`, and its NPIXELS if no pixel were lost.
+) -> tuple[Columns, Array]:
+    """Return the table columns for source `s`, and NPIXELS as if no pixel were lost.
 
-    The columns have the shape (integration, row), NPIXELS without losses the shape (row,).
+    The columns have the shape (row,), or (integration, row) for a stack. NPIXELS without lost
+    pixels has the shape (row,).
     """
-    image, coefficients = cutout.image, raw["coefficients"]
-    profile = fitter.profile_images[s]
-    light, square = profile.sum(axis=1), (profile**2).sum(axis=1)
-    weight_of_all = light[rows] / square[rows]
+    image, profile = fitter.cutout.image, fitter.profile_images[s]
+    coefficients = raw["coefficients"]
+    light, square = fitter.light[s][rows], (profile**2).sum(axis=1)[rows]
+    weight_of_all = light / square
     shape = (coefficients.shape[0], rows.size)
-    columns: dict[str, NDArray[Any]] = {name: np.zeros(shape) for name in COLUMNS}
-    pixels = raw["good"][:, s][:, rows] / square[rows]
-    flux = coefficients[:, rows, s] * scale
-    variance = raw["flux_variance"][:, :, s][:, :, rows].sum(axis=0)
-    # Rows are valid if they have a variance. If no row has one, a nonzero flux is sufficient.
-    none = ~(variance > 0) if (variance > 0).any() else flux == 0
-    none |= pixels <= NO_PIXELS
-    flux = np.where(none, np.nan, flux)
-    columns["FLUX"], columns["NPIXELS"] = flux, np.maximum(pixels, 0.0)
-    columns["DQ"] = np.isnan(flux).astype(np.uint32)
-    if operator.max_lost is not None:
-        lost = pixels < weight_of_all * (1.0 - operator.max_lost)
-        columns["DQ"][lost] |= np.uint32(DO_NOT_USE)
+    columns: Columns = {name: np.zeros(shape) for name in COLUMNS}
+    pixels = raw["good"][:, s][:, rows] / square
+    columns["FLUX"] = coefficients[:, rows, s] * scale
+    columns["NPIXELS"] = np.maximum(pixels, 0.0)
+    for i, field in enumerate(fitter.background_basis, start=len(fitter.profile_images)):
+        mean = (profile * field).sum(axis=1)[rows] / light
+        columns["BACKGROUND"] += coefficients[:, rows, i] * mean
+    # Rounding errors can make variances negative.
+    variances = raw["flux_variance"][:, :, s][:, :, rows]
+    for component, values in zip(COMPONENTS, variances, strict=True):
+        columns[f"FLUX_VAR_{component}"] = np.maximum(values * scale**2, 0.0)
     if fitter.background_basis:
-        sources = len(fitter.profile_images)
-        for i, field in enumerate(fitter.background_basis):
-            mean = (profile * field).sum(axis=1)[rows] / light[rows]
-            columns["BACKGROUND"] += coefficients[:, rows, sources + i] * mean
-    for k, component in enumerate(COMPONENTS):
-        columns[f"FLUX_VAR_{component}"] = raw["flux_variance"][k][:, s][:, rows] * scale**2
-        if fitter.background_basis:
-            columns[f"BKGD_VAR_{component}"] = raw["background_variance"][k][:, s][:, rows]
-    for name in ("FLUX", "SB", "BKGD"):
-        total = np.zeros(shape)
-        for component in COMPONENTS:
-            values = columns[f"{name}_VAR_{component}"]
-            np.maximum(values, 0.0, out=values)  # rounding errors can make values negative
-            values[none] = np.nan
-            total += values
-        columns[f"{name}_ERROR"] = np.sqrt(total)
+        for component, values in zip(COMPONENTS, raw["background_variance"], strict=True):
+            columns[f"BKGD_VAR_{component}"] = np.maximum(values[:, s][:, rows], 0.0)
+    # Rows are valid if they have a variance. If no row has one, a nonzero flux is sufficient.
+    has_variance = variances.sum(axis=0) > 0
+    empty = ~has_variance if has_variance.any() else columns["FLUX"] == 0
+    empty |= pixels <= NO_PIXELS
     # A fitted profile may be negative in the wings, but weights must not be negative.
     weight = np.where(fitter.has_wavelength, np.maximum(profile, 0.0), 0.0)[rows]
-    wave = image.wavelength[cutout.rows, fitter.columns][rows]
-    wavelength = np.where(weight > 0, wave, 0.0).astype(float)
-    wavelength = (wavelength * weight).sum(axis=1) / weight.sum(axis=1)
-    columns["WAVELENGTH"] = np.broadcast_to(wavelength, shape)
-    if np.isnan(columns["FLUX"]).all():
-        raise ProductError("every pixel of the profile is NaN or flagged", subject=image.label)
+    wave = image.wavelength[fitter.cutout.rows, fitter.columns][rows]
+    complete_columns(image, columns, empty, wave, weight)
+    if extractor.max_lost is not None:
+        lost = pixels < weight_of_all * (1.0 - extractor.max_lost)
+        columns["DQ"][lost] |= np.uint32(DO_NOT_USE)
+    if not image.is_stack:
+        columns = {name: values[0] for name, values in columns.items()}
     return columns, weight_of_all
 
 
-def _remarks(
-    fitter: RowFitter, coefficients: NDArray[np.float64], rejected: tuple[NDArray[np.intp], ...]
-) -> list[str]:
-    """Return texts on the rejected pixels and on the sources fitted together with the target."""
-    places = [middle_row_value(trace) for trace in fitter.source_fit.traces]
-    count = rejected[0].size
-    remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
-    if fitter.positives > 1:
-        shares = flux_ratios(coefficients, fitter.positives)[1:]
-        others = [
-            f"column {place:.2f} ({share:.3g} times its flux)"
-            for place, share in zip(places[1 : fitter.positives], shares, strict=True)
-        ]
-        noun = "another source" if len(others) == 1 else f"{len(others)} other sources"
-        remarks.append(f"fitted together with {noun} at {' and '.join(others)}")
-    if len(places) > fitter.positives:
-        columns = [f"column {place:.2f}" for place in places[fitter.positives :]]
-        noun = "a negative trace" if len(columns) == 1 else f"{len(columns)} negative traces"
-        remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
-    return remarks
-
-
-def flux_ratios(coefficients: NDArray[np.float64], sources: int) -> NDArray[np.float64]:
+def flux_ratios(coefficients: Array, sources: int) -> Array:
     """Return the median flux of each source divided by the median flux of the first source."""
     flux = coefficients[..., :sources].reshape(-1, sources)
     known = np.isfinite(flux).all(axis=1) & (flux != 0).any(axis=1)
@@ -308,10 +303,6 @@ def flux_ratios(coefficients: NDArray[np.float64], sources: int) -> NDArray[np.f
         return np.asarray(middle / middle[0])
 
 
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def middle_row_value(trace: NDArray[np.float64]) -> float:
+def middle_row_value(trace: Array) -> float:
     """Return the value of a trace in the middle row."""
     return float(trace[(trace.size - 1) // 2])

@@ -17,20 +17,7 @@ from numpy.typing import NDArray
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.apertures.placement import PlacementRule
 from glue_lrs.errors import LRSWarning, ProductError
-from glue_lrs.extraction.base import (
-    NO_PIXELS,
-    assemble_extraction,
-    emit_notes,
-    jansky_per_sum,
-    no_variances,
-)
-from glue_lrs.extraction.psf_location import (
-    ProfileReader,
-    PSFLocation,
-    box_bounds,
-    fit_location,
-    normalise_rows,
-)
+from glue_lrs.extraction import base, psf_location
 from glue_lrs.fitting.least_squares import invert_symmetric, normal
 from glue_lrs.image.pixels import read_pixels
 from glue_lrs.image.source_position import nod_column
@@ -38,6 +25,7 @@ from glue_lrs.image.trace import expected_trace, slit_centre_trace
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.apertures.background import Background
     from glue_lrs.apertures.placement import Placement
@@ -64,8 +52,8 @@ class PipelineOptimalExtractor:
     psf : PSFProfile
         Spatial profile from the PSF reference file.
     aperture : Aperture
-        Aperture whose shift to the source is applied to the background regions. It has no other
-        use.
+        Aperture whose shift to the source is applied to the background regions. It is not used
+        otherwise.
     placement : PlacementRule
         Rule by which the profile follows the source.
     background : Background, optional
@@ -117,8 +105,8 @@ class PipelineOptimalExtractor:
         LRSWarning
             If the position of the source is unknown.
         """
-        notes = no_variances(image)
-        scale = jansky_per_sum(image)
+        notes = base.no_variances(image)
+        scale = base.jansky_per_sum(image)
         placement = self.placement.place(self.aperture, image, notes)
         location = self.locate(image, placement, notes)
         profile = location.profiles[0]
@@ -126,24 +114,25 @@ class PipelineOptimalExtractor:
         rows = np.flatnonzero(on_source.any(axis=1))
         if rows.size == 0:
             raise ProductError("the PSF profile has no light on the image", subject=image.label)
-        weight = np.where(on_source, profile, 0.0)[rows]
-        wavelength = np.where(on_source[rows], image.wavelength[rows], 0.0).astype(float)
-        wavelength = (wavelength * weight).sum(axis=1) / weight.sum(axis=1)
         columns = self._columns(image, placement, location, rows)
-        _scale(columns, scale)
-        columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
-        if np.isnan(columns["FLUX"]).all():
-            raise ProductError("every pixel of the profile is NaN or flagged", subject=image.label)
-        emit_notes(image, notes)
-        (left, right), _ = box_bounds(image)
+        empty = ~(np.abs(columns["NPIXELS"]) > base.NO_PIXELS)
+        pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)
+        columns["FLUX"] *= scale
+        columns["BACKGROUND"] /= pixels
+        for component in COMPONENTS:
+            columns[f"FLUX_VAR_{component}"] *= scale**2
+            columns[f"BKGD_VAR_{component}"] /= pixels**2
+        weight = np.where(on_source, profile, 0.0)[rows]
+        base.complete_columns(image, columns, empty, image.wavelength[rows], weight)
+        base.emit_notes(image, notes)
         positive = np.maximum(profile, 0.0)
         in_rows, in_columns = positive.sum(axis=1), positive.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             effective_pixels = (profile[rows].sum(axis=1)) / (profile[rows] ** 2).sum(axis=1)
-        return assemble_extraction(
+        return base.assemble_extraction(
             image,
             columns,
-            limits=(left, right),
+            limits=psf_location.box_bounds(image)[0],
             rows=(int(rows[0]), int(rows[-1])),
             centroid=(
                 float(in_columns @ np.arange(profile.shape[1]) / positive.sum()),
@@ -159,19 +148,19 @@ class PipelineOptimalExtractor:
             notes=notes,
         )
 
-    def trace(self, image: SlitImage, placement: Placement) -> NDArray[np.float64] | None:
+    def trace(self, image: SlitImage, placement: Placement) -> Array | None:
         """Return the expected column of the source in each row, or None if it is unknown."""
         if placement.position is None:
             return None
         return expected_trace(image) + self.placement.position_offset
 
-    def middle_trace(self, image: SlitImage) -> NDArray[np.float64]:
+    def middle_trace(self, image: SlitImage) -> Array:
         """Return the trace at the centre of the slit, for sources whose position is unknown."""
         return slit_centre_trace(image)
 
     def locate(
         self, image: SlitImage, placement: Placement, notes: list[LRSWarning] | None = None
-    ) -> PSFLocation:
+    ) -> psf_location.PSFLocation:
         """Locate the profile on an image.
 
         Parameters
@@ -194,7 +183,7 @@ class PipelineOptimalExtractor:
             If the position is to be fitted and the image has no VAR_RNOISE.
         """
         notes = [] if notes is None else notes
-        (left, right), (bottom, top) = box_bounds(image)
+        (left, right), (bottom, top) = psf_location.box_bounds(image)
         cut = slice(bottom, top), slice(left, right)
         edge, middle_row = image.bounding_box[0][0], sum(image.bounding_box[1]) / 2.0
         trace = self.trace(image, placement)
@@ -204,26 +193,24 @@ class PipelineOptimalExtractor:
         elif self.model_nod_pair:
             nod_offset = self._nod_offset(image, float(trace[round(middle_row)]), notes)
         wavelength = np.asarray(image.wavelength[cut], dtype=float)
-        read = ProfileReader.from_psf(self.psf, wavelength)
+        read = psf_location.profile_reader(self.psf, wavelength)
         place = np.arange(right - left) - (trace[bottom:top] - edge)[:, np.newaxis]
         place = place * self.psf.subpix + self.psf.center
 
-        def profiles(shift: float, nod: float | None) -> list[NDArray[np.float64]]:
+        def profiles(shift: float, nod: float | None) -> list[Array]:
             moved = place + shift * self.psf.subpix
-            both = [normalise_rows(read(moved))]
+            both = [psf_location.normalise_rows(read(moved))]
             if nod is not None:
-                both.append(-normalise_rows(read(moved + nod * self.psf.subpix)))
+                both.append(-psf_location.normalise_rows(read(moved + nod * self.psf.subpix)))
             return both
 
         shift = 0.0
         if self.optimize_psf_location:
-            shift, nod_offset = fit_location(image, cut, profiles, nod_offset)
-        found = []
-        for part in profiles(shift, nod_offset):
-            full = np.zeros(image.shape)
-            full[cut] = part
-            found.append(full)
-        return PSFLocation(trace, shift, nod_offset, tuple(found))
+            shift, nod_offset = psf_location.fit_location(image, cut, profiles, nod_offset)
+        parts = profiles(shift, nod_offset)
+        full = np.zeros((len(parts), *image.shape))
+        full[(slice(None), *cut)] = parts
+        return psf_location.PSFLocation(trace, shift, nod_offset, tuple(full))
 
     def _nod_offset(
         self, image: SlitImage, location: float, notes: list[LRSWarning]
@@ -233,40 +220,39 @@ class PipelineOptimalExtractor:
         Returns None if there is no negative trace, or if its position is unknown.
         """
         header = LazyHeader.view(image.header)
-        if str(header.get("S_BKDSUB")) != "COMPLETE":
-            return None
-        if str(header.get("PATTTYPE")) not in _NOD_PATTERNS:
+        if header.get("S_BKDSUB") != "COMPLETE" or header.get("PATTTYPE") not in _NOD_PATTERNS:
             return None
         column = nod_column(image)
-        if column is None or not abs(location - column) >= _MIN_NOD_SEPARATION:
-            notes.append(
-                LRSWarning(
-                    "a negative trace is not modelled: the WCS does not give the position of the "
-                    "other nod"
-                )
+        if column is not None and abs(location - column) >= _MIN_NOD_SEPARATION:
+            return location - column
+        notes.append(
+            LRSWarning(
+                "a negative trace is not modelled: the WCS does not give the position of the "
+                "other nod"
             )
-            return None
-        return location - column
+        )
+        return None
 
     def _columns(
         self,
         image: SlitImage,
         placement: Placement,
-        location: PSFLocation,
+        location: psf_location.PSFLocation,
         rows: NDArray[np.intp],
-    ) -> dict[str, NDArray[Any]]:
-        """Return the table columns in units of the image, to which `_scale` must be applied."""
+    ) -> base.Columns:
+        """Return the table columns in the units of the image.
+
+        BACKGROUND and its variances are not yet divided by the effective number of pixels.
+        """
         order = self.bkg_order
-        region = np.zeros(image.shape, dtype=bool)
+        used = np.zeros(image.shape, dtype=bool)
         if self.background is not None:
             order = self.background.bkg_order
             weights = self.background.weights(image.wavelength, placement.background_offset)
-            region = weights.full(image.shape) != 0
+            used = weights.full(image.shape) != 0
         known = np.isfinite(image.wavelength)
         fields = [np.where(known, profile, 0.0) for profile in location.profiles]
-        used = region
-        for image_plane in fields:
-            used = used | (image_plane != 0)
+        used |= np.any([image_plane != 0 for image_plane in fields], axis=0)
         used_columns = np.flatnonzero(used[rows].any(axis=0))
         part = slice(int(used_columns[0]), int(used_columns[-1]) + 1)
         span = slice(int(rows[0]), int(rows[-1]) + 1)
@@ -274,19 +260,15 @@ class PipelineOptimalExtractor:
         used = used[span, part][kept]
         profile_images = [image_plane[span, part][kept] for image_plane in fields]
         x = np.linspace(-1.0, 1.0, image.shape[1])[part]
-        background_basis: list[NDArray[np.float64]] = []
-        if order is not None:
-            background_basis = [np.broadcast_to(x**i, used.shape) for i in range(order + 1)]
-        shape: tuple[int, ...] = (rows.size,)
-        if image.is_stack:
-            shape = (image.data.shape[0], rows.size)
-        columns: dict[str, NDArray[Any]] = {name: np.zeros(shape) for name in COLUMNS}
+        terms = range(0 if order is None else order + 1)
+        background_basis: list[Array] = [np.broadcast_to(x**i, used.shape) for i in terms]
         number = image.data.shape[0] if image.is_stack else 1
+        columns: base.Columns = {name: np.zeros((number, rows.size)) for name in COLUMNS}
         step = max(_BLOCK_PIXELS // used.size, 1)
         for first in range(0, number, step):
-            block: Any = slice(first, min(first + step, number)) if image.is_stack else slice(None)
+            block = slice(first, min(first + step, number))
 
-            def read(plane: NDArray[Any] | None, block: Any = block) -> NDArray[Any] | None:
+            def read(plane: NDArray[Any] | None, block: slice = block) -> NDArray[Any] | None:
                 if plane is None:
                     return None
                 pixels = plane[block, span, part] if image.is_stack else plane[span, part]
@@ -295,17 +277,17 @@ class PipelineOptimalExtractor:
             data, variances, good = read_pixels(image, read)
             out = {name: values[block] for name, values in columns.items()}
             _extract(data, variances, good, used, profile_images, background_basis, out)
-        return columns
+        return columns if image.is_stack else {name: column[0] for name, column in columns.items()}
 
 
 def _extract(
-    data: NDArray[np.float64],
-    variances: list[NDArray[np.float64] | None],
-    good: NDArray[np.bool_],
-    used: NDArray[np.bool_],
-    profile_images: list[NDArray[np.float64]],
-    background_basis: list[NDArray[np.float64]],
-    out: dict[str, NDArray[Any]],
+    data: Array,
+    variances: list[Array | None],
+    good: Mask,
+    used: Mask,
+    profile_images: list[Array],
+    background_basis: list[Array],
+    out: base.Columns,
 ) -> None:
     """Fit each row by least squares with equal weights, and write the results to `out`."""
     basis = background_basis + profile_images
@@ -338,21 +320,3 @@ def _extract(
             out[f"BKGD_VAR_{component}"][...] = np.maximum(total - without_background, 0.0)
     for i, term in enumerate(background_basis):
         out["BACKGROUND"] += coefficients[..., i] * (alone * term).sum(axis=-1)
-
-
-def _scale(columns: dict[str, NDArray[Any]], scale: float) -> None:
-    """Convert fitted coefficients to flux and mean background in place, and fill DQ and errors."""
-    none = ~(np.abs(columns["NPIXELS"]) > NO_PIXELS)
-    pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)
-    columns["FLUX"][none] = np.nan
-    columns["DQ"] = np.isnan(columns["FLUX"]).astype(np.uint32)
-    columns["FLUX"] *= scale
-    columns["BACKGROUND"] /= pixels
-    for component in COMPONENTS:
-        columns[f"FLUX_VAR_{component}"] *= scale**2
-        columns[f"BKGD_VAR_{component}"] /= pixels**2
-        for name in ("FLUX", "SB", "BKGD"):
-            columns[f"{name}_VAR_{component}"][none] = np.nan
-    for name in ("FLUX", "SB", "BKGD"):
-        total = sum(columns[f"{name}_VAR_{component}"] for component in COMPONENTS)
-        columns[f"{name}_ERROR"] = np.sqrt(total)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import LRSError, LRSWarning, warn
@@ -18,6 +19,8 @@ from glue_lrs.reference.schema import IN_MEMORY
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
+
+_T = TypeVar("_T")
 
 
 def rerun(
@@ -62,49 +65,41 @@ def rerun(
     records: Mapping[str, Any] = provenance["references"] or {}
     if recorded is None and input is None:
         raise LRSError("the spectrum was made from an image in memory, expected one from a file")
-    path = _same_file(recorded, input, "the image")
-    image = SlitImage.read(path)
-    parameters = provenance["parameters"]
-    references = {
-        key: None if record is None else record["filename"] for key, record in records.items()
-    }
-    correction: ApertureCorrection | None = None
-    record = records.get("apcorr")
-    if isinstance(apcorr, ApertureCorrection):
-        correction = apcorr
-    elif record is not None or apcorr is not None:
-        if apcorr is None and record is not None and record["filename"] == IN_MEMORY:
-            raise LRSError("the aperture correction came from no file, expected it as apcorr=")
-        found = _same_file(record, apcorr, "the APCORR reference")
-        subarray = {} if image.subarray is None else {"subarray": image.subarray}
-        correction = ApertureCorrection.read(found, **subarray)
-    options = parameters.get("options", {})
+    image = SlitImage.read(_same_file(recorded, input, "the image"))
+    options = provenance["parameters"].get("options", {})
     if "bkg_order" in options:
         raise LRSError(
             "the spectrum was made by OptimalExtractor, whose profile is not recorded; expected "
             "one made by Extract1D"
         )
+    subarray = {} if image.subarray is None else {"subarray": image.subarray}
+    read_apcorr = partial(ApertureCorrection.read, **subarray)
+    read_psf = partial(PSFProfile.read, name=options.get("psf_name", image.slit_name))
     operator = Extract1D.from_parameters(
-        parameters,
-        apcorr=correction,
-        psf=_psf(records.get("psf"), psf, options.get("psf_name", image.slit_name)),
-        references=references,
+        provenance["parameters"],
+        apcorr=_same_reference("apcorr", "the aperture correction", records, apcorr, read_apcorr),
+        psf=_same_reference("psf", "the PSF profile", records, psf, read_psf),
+        references={key: record and record["filename"] for key, record in records.items()},
     )
     return operator.run(image)
 
 
-def _psf(
-    record: Mapping[str, Any] | None,
-    given: str | PathLike[str] | PSFProfile | None,
-    name: str,
-) -> PSFProfile | None:
-    if isinstance(given, PSFProfile):
-        return given
-    if record is None and given is None:
+def _same_reference(
+    key: str,
+    noun: str,
+    records: Mapping[str, Any],
+    given: str | PathLike[str] | _T | None,
+    read: Callable[[str], _T],
+) -> _T | None:
+    """Return the given reference, or read it from the given or else the recorded path."""
+    record = records.get(key)
+    if given is None and record is None:
         return None
+    if given is not None and not isinstance(given, str | PathLike):
+        return given
     if given is None and record is not None and record["filename"] == IN_MEMORY:
-        raise LRSError("the PSF profile came from no file, expected it as psf=")
-    return PSFProfile.read(_same_file(record, given, "the PSF reference"), name)
+        raise LRSError(f"{noun} came from no file, expected it as {key}=")
+    return read(_same_file(record, given, f"the {key.upper()} reference"))
 
 
 def _same_file(
@@ -119,12 +114,8 @@ def _same_file(
         raise LRSError(f"{what} cannot be read: {error.strerror or error}", subject=path) from None
     expected = None if record is None else record.get("sha256")
     if expected is None:
-        warn(
-            LRSWarning(
-                f"no checksum was recorded, {what} may differ from the original file",
-                subject=str(path),
-            )
-        )
+        text = f"no checksum was recorded, {what} may differ from the original file"
+        warn(LRSWarning(text, subject=path))
     elif digest != expected:
         raise LRSError(
             f"{what} has SHA-256 {digest[:12]}..., expected {expected[:12]}... as when the "

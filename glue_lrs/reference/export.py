@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from glue_lrs._utils.validation import json_value
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background
-from glue_lrs.apertures.edges import is_constant, shift_coefficients
+from glue_lrs.apertures.edges import is_constant
 from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, warn
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.reference.reference import Reference
-from glue_lrs.reference.schema import ANY, APERTURE_KEYS, DEFAULT
+from glue_lrs.reference.schema import ANY, DEFAULT, TARGET, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +46,7 @@ def export_reference(
         Id of the aperture in the reference. If None, it is the slit name of the image or, without
         an image, "ANY".
     inexpressible : sequence of str
-        Descriptions of other parameters that a reference cannot represent, for the message.
+        Descriptions of other parameters that a reference cannot represent. The message lists them.
     strict : bool
         Whether to raise an error if a parameter cannot be represented. If False, a warning is
         issued instead.
@@ -72,44 +71,36 @@ def export_reference(
     shifts = _shifts(aperture, background, placement, image, name)
     lacking = [*shifts.inexpressible, *inexpressible]
     if lacking:
-        lacking_image = image is None and bool(shifts.inexpressible)
-        text = f"a reference cannot hold {'; nor '.join(lacking)}"
-        hint = Hint.to("give {} to absorb it into the limits", "image") if lacking_image else None
+        text, hint = f"a reference cannot hold {'; nor '.join(lacking)}", None
+        if image is None and shifts.inexpressible:
+            hint = Hint.to("give {} to absorb it into the limits", "image")
         if strict:
             raise ReferenceFileError(text, hint=hint)
         warn(LRSWarning(text, hint=hint))
     aperture = _shifted(aperture, shifts.aperture, image)
-    entry: dict[str, Any] = {"id": name, "region_type": "target", "dispaxis": 2}
-    entry |= {
-        key: json_value(getattr(aperture, key))
-        for key in APERTURE_KEYS
-        if key != "independent_var" and getattr(aperture, key) is not None
-    }
-    if background is not None:
-        regions = shift_coefficients(background.bkg_coeff, shifts.background)
-        entry["bkg_coeff"] = json_value(regions)
-        entry["bkg_fit"] = background.bkg_fit
-        entry["bkg_order"] = background.bkg_order
-        entry["smoothing_length"] = background.smoothing_length
     variable = _common_variable(aperture, background)
+    if background is not None:
+        background = background.shifted(shifts.background)
+    entry = {"id": name, **TARGET, **entry_of(aperture, background)}
+    del entry["independent_var"]
     if variable != "pixel":
         entry["independent_var"] = variable
     if shifts.use_source_posn is not None:
         entry["use_source_posn"] = shifts.use_source_posn
-    document = {key: value for key, value in DEFAULT.items() if key != "apertures"}
-    if name in (FIXED_SLIT, SLITLESS):
-        document["exp_type"] = name
-    document |= {
+    document = {
+        **DEFAULT,
         "description": "MIRI LRS aperture, written by glue_lrs",
         "history": "Written by glue_lrs; step parameters are absorbed into the aperture",
         "apertures": [entry],
     }
+    if name in (FIXED_SLIT, SLITLESS):
+        document["exp_type"] = name
     return Reference.from_dict(document)
 
 
 @dataclass(frozen=True)
 class _Shifts:
-    """Changes to an aperture that are equivalent to its placement rule.
+    """Changes to an aperture and its background regions that replace a placement rule.
 
     `use_source_posn` is the value of this key in the reference, or None if the key is omitted.
     `aperture` and `background` are shifts in columns that must be added to the limits.
@@ -129,22 +120,25 @@ def _shifts(
     image: SlitImage | None,
     name: str,
 ) -> _Shifts:
-    """Return the changes to an aperture that are equivalent to a placement rule."""
+    """Return the changes to aperture and background that have the effect of a placement rule."""
     offset = float(rule.position_offset)
-    key = rule.use_source_posn
-    if key is None:
-        key = rule.reference_source_posn
-    if not _may_move(rule, image, name):
+    step = f"(run the step with --position_offset={offset!r})"
+    key = rule.reference_source_posn if rule.use_source_posn is None else rule.use_source_posn
+    if image is not None:
+        may_move = rule.follows_source(image)
+    else:
+        may_move = name != SLITLESS if key is None else key
+    if not may_move:
         fixed = 0.0 if rule.fixed_background else offset
         return _Shifts(False if offset != 0.0 else key, offset, fixed)
+    lacking = []
+    keeps_regions = rule.fixed_background and background is not None
     if image is None:
-        lacking = []
         if offset != 0.0:
             lacking.append(
-                f"position_offset={offset!r} where the aperture moves to the source (run the "
-                f"step with --position_offset={offset!r})"
+                f"position_offset={offset!r} where the aperture moves to the source {step}"
             )
-        if rule.fixed_background and background is not None:
+        if keeps_regions:
             lacking.append("fixed_background, which is no parameter of the step")
         if rule.use_source_posn:
             warn(
@@ -155,47 +149,26 @@ def _shifts(
                 )
             )
         return _Shifts(key, inexpressible=tuple(lacking))
-    return _shifts_on_image(aperture, background, rule, image, key)
-
-
-def _shifts_on_image(
-    aperture: Aperture,
-    background: Background | None,
-    rule: PlacementRule,
-    image: SlitImage,
-    key: bool | None,
-) -> _Shifts:
-    """Return the changes that are equivalent to following the source on a given image."""
-    offset = float(rule.position_offset)
     found = rule.place(aperture, image)
+    keeps_regions = keeps_regions and found.offset != 0.0
     ignored = rule.use_source_posn is True and not image.is_point_source
-    fixed = rule.fixed_background and background is not None and found.offset != 0.0
     if found.trace is None:
-        if offset != 0.0 or fixed or ignored:
+        if offset != 0.0 or keeps_regions or ignored:
             return _Shifts(False, found.offset, found.background_offset)
         return _Shifts(key)
     # A reference cannot contain a trace. The pipeline must determine it from the source position.
-    along = "with extract_width along the source's trace (run the step with"
-    lacking = []
+    along = "with extract_width along the source's trace"
     if offset != 0.0:
-        lacking.append(f"position_offset={offset!r} {along} --position_offset={offset!r})")
+        lacking.append(f"position_offset={offset!r} {along} {step}")
     if ignored:
         lacking.append(
-            f"use_source_posn for SRCTYPE {image.source_type} {along} --use_source_posn=true)"
+            f"use_source_posn for SRCTYPE {image.source_type} {along} "
+            "(run the step with --use_source_posn=true)"
         )
     # The pipeline shifts the background regions with the source. This shift must be compensated.
-    return _Shifts(key, background=-found.offset if fixed else 0.0, inexpressible=tuple(lacking))
-
-
-def _may_move(rule: PlacementRule, image: SlitImage | None, name: str) -> bool:
-    """Return whether the aperture follows the source, or may follow it if `image` is None."""
-    if image is not None:
-        return rule.follows_source(image)
-    if rule.use_source_posn is not None:
-        return rule.use_source_posn
-    if rule.reference_source_posn is not None:
-        return rule.reference_source_posn
-    return name != SLITLESS
+    return _Shifts(
+        key, background=-found.offset if keeps_regions else 0.0, inexpressible=tuple(lacking)
+    )
 
 
 def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aperture:
@@ -205,18 +178,15 @@ def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aper
     """
     if offset == 0.0:
         return aperture
-    if aperture.src_coeff is None and None in (aperture.xstart, aperture.xstop):
-        if aperture.xstop is None and image is None:
+    if aperture.src_coeff is None and aperture.xstart is None:
+        aperture = replace(aperture, xstart=0.0)
+    if aperture.src_coeff is None and aperture.xstop is None:
+        if image is None:
             raise ReferenceFileError(
                 f"xstop is not set, expected a number to add position_offset={offset!r} to",
                 hint=Hint.to("give {}, whose last column is then used", "image"),
             )
-        last = aperture.xstop if image is None else image.shape[1] - 1.0
-        aperture = replace(
-            aperture,
-            xstart=0.0 if aperture.xstart is None else aperture.xstart,
-            xstop=last if aperture.xstop is None else aperture.xstop,
-        )
+        aperture = replace(aperture, xstop=image.shape[1] - 1.0)
     return aperture.shifted(offset)
 
 

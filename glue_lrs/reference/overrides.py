@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 from glue_lrs._utils.validation import checked, excerpt, plain
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
@@ -18,49 +19,44 @@ from glue_lrs.errors import (
 )
 from glue_lrs.instrument import SLITLESS
 from glue_lrs.profiles.psf import PSFProfile
+from glue_lrs.reference import schema
 from glue_lrs.reference.reference import Reference, remarks
-from glue_lrs.reference.schema import (
-    ANY,
-    IN_MEMORY,
-    KEYS,
-    OPTIONS,
-    STEP,
-    aperture_of,
-    background_of,
-    check_entry,
-    check_independent_var,
-    extraction_mode,
-)
+
+_T = TypeVar("_T")
 
 #: Step parameters that `Extract1D` has as well. The other step parameters are about the background
 #: and become part of its `Background`.
-_RECIPE_STEP_PARAMETERS = (
+_OPERATOR_STEP_PARAMETERS = (
     "subtract_background", "apply_apcorr", "use_source_posn", "position_offset",
     "extraction_type", "model_nod_pair", "optimize_psf_location",
 )  # fmt: skip
 
 
-def _name(key: str, value: object) -> str:
+def _check_name(key: str, value: object) -> str:
     """Return a string, or raise `ReferenceFileError` for any other value."""
     if not isinstance(value, str):
         raise ReferenceFileError(f"{key} is {excerpt(value)}, expected a name")
     return value
 
 
-#: Validators of options that recorded parameters may contain, but that users cannot set.
-_RECORDED: dict[str, Callable[[str, object], Any]] = {
-    "background_independent_var": check_independent_var,
-    "psf_name": _name,
+#: Validators of recorded parameters by group. The last two options can be recorded, but users
+#: cannot set them.
+_RECORDED: dict[str, dict[str, Callable[[str, object], Any]]] = {
+    "step": {key: schema.STEP[key] for key in _OPERATOR_STEP_PARAMETERS},
+    "options": {
+        **schema.OPTIONS,
+        "background_independent_var": schema.KEYS["independent_var"],
+        "psf_name": _check_name,
+    },
 }
 
 
 def arguments_from_reference(
     reference: str | PathLike[str] | Mapping[str, Any] | Reference | None,
     exp_type: str,
-    *,
-    apcorr: str | PathLike[str] | ApertureCorrection | None = None,
-    psf: str | PathLike[str] | PSFProfile | None = None,
-    **overrides: Any,
+    apcorr: str | PathLike[str] | ApertureCorrection | None,
+    psf: str | PathLike[str] | PSFProfile | None,
+    overrides: Mapping[str, Any],
 ) -> tuple[dict[str, Any], list[LRSWarning]]:
     """Return the arguments of `Extract1D` for a reference and overrides, and a list of warnings.
 
@@ -69,19 +65,8 @@ def arguments_from_reference(
     source = _as_reference(reference)
     keys, step, options = _sort_overrides(overrides)
     entry, notes = _overridden_entry(source, exp_type, keys)
-    correction = _as_correction(apcorr, exp_type)
-    profile = _as_psf(psf, exp_type)
-    references = [("extract1d", source.name), ("apcorr", _name_of(correction))]
-    if profile is not None:
-        references.append(("psf", _name_of(profile)))
-    arguments = _arguments(
-        entry,
-        step,
-        options,
-        aperture_correction=correction,
-        psf=profile,
-        references=tuple(references),
-    )
+    references = {"extract1d": source.name, "apcorr": None}  # `Extract1D` adds the other names
+    arguments = _arguments(entry, step, options, apcorr, psf, exp_type, references)
     where = f"{source.name}: aperture {entry['id']!r}"
     return arguments, [*notes, *_ineffective(arguments, where, step, entry)]
 
@@ -99,44 +84,36 @@ def _overridden_entry(
         value = keys.pop(key, None)
         if value not in (None, only):
             raise ReferenceFileError(f"{key} is {value!r}, expected {only!r} for MIRI LRS")
-    for key, value in keys.items():
-        if value is None and key != "bkg_fit":
-            entry.pop(key, None)
-        else:
-            entry[key] = value
-    if keys.get("id", exp_type) not in (exp_type, ANY):
+    removed = [key for key, value in keys.items() if value is None and key != "bkg_fit"]
+    entry = {key: value for key, value in (entry | keys).items() if key not in removed}
+    if keys.get("id", exp_type) not in (exp_type, schema.ANY):
         raise ReferenceFileError(
             f"id is {keys['id']!r}, expected {exp_type!r}, which the image is, or 'ANY'"
         )
     if not keys:
         return entry, []
-    check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
+    schema.check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
     notes = [
-        LRSWarning(remark.text, subject=source.name)
-        for remark in remarks(entry)
-        if remark.level == "warning" and remark.key in keys
+        LRSWarning(text, subject=source.name)
+        for level, key, text in remarks(entry)
+        if level == "warning" and key in keys
     ]
     return entry, notes
 
 
 def _ineffective(
-    arguments: Mapping[str, Any],
-    where: str,
-    step: Mapping[str, Any],
-    entry: Mapping[str, Any],
-) -> list[LRSWarning]:
-    """Return warnings about a missing aperture correction and about parameters without effect."""
-    found: list[LRSWarning] = []
-    psf, background = arguments["psf"], arguments["background"]
-    mode = extraction_mode(arguments["extraction_type"], arguments["optimal_mode"], psf is not None)
-    if arguments["aperture_correction"] is None and arguments["apply_apcorr"] and mode == "box":
-        found.append(
-            NoApertureCorrectionWarning(
-                "no aperture correction: a point source's flux is that within the aperture",
-                hint=Hint.to("give {}, or {}", "apcorr", apply_apcorr=False),
-            )
+    arguments: Mapping[str, Any], where: str, step: Mapping[str, Any], entry: Mapping[str, Any]
+) -> Iterator[LRSWarning]:
+    """Yield warnings about a missing aperture correction and about parameters without effect."""
+    psf, optimal_mode = arguments["psf"], arguments.get("optimal_mode")
+    mode = schema.extraction_mode(arguments["extraction_type"], optimal_mode, psf is not None)
+    correction, applied = arguments["aperture_correction"], step.get("apply_apcorr", True)
+    if correction is None and applied and mode == "box":
+        yield NoApertureCorrectionWarning(
+            "no aperture correction: a point source's flux is that within the aperture",
+            hint=Hint.to("give {}, or {}", "apcorr", apply_apcorr=False),
         )
-    if background is None and step.get("subtract_background") is not False:
+    if arguments["background"] is None and step.get("subtract_background") is not False:
         fitted = mode in ("psf", "learned")
         requested = [
             key
@@ -151,20 +128,15 @@ def _ineffective(
                 else "no background is subtracted"
             )
             verb = "have" if len(requested) > 1 else "has"
-            found.append(
-                LRSWarning(
-                    f"{instead}, as {why}; {', '.join(requested)} {verb} no effect", subject=where
-                )
+            yield LRSWarning(
+                f"{instead}, as {why}; {', '.join(requested)} {verb} no effect", subject=where
             )
-    if psf is not None and mode == "box" and arguments["bad_pixels"] is None:
-        found.append(
-            LRSWarning(
-                "a PSF reference has no effect on a box, expected extraction_type 'optimal' or "
-                "bad_pixels 'profile' with it",
-                subject=_name_of(psf),
-            )
+    if psf is not None and mode == "box" and arguments.get("bad_pixels") is None:
+        yield LRSWarning(
+            "a PSF reference has no effect on a box, expected extraction_type 'optimal' or "
+            "bad_pixels 'profile' with it",
+            subject=psf.filename or schema.IN_MEMORY,
         )
-    return found
 
 
 def _as_reference(
@@ -183,34 +155,15 @@ def _as_reference(
     )
 
 
-def _as_correction(
-    apcorr: str | PathLike[str] | ApertureCorrection | None, exp_type: str | None
-) -> ApertureCorrection | None:
-    if apcorr is None or isinstance(apcorr, ApertureCorrection):
-        return apcorr
-    if isinstance(apcorr, str | PathLike):
-        # The SUBARRAY of the image is unknown, but each LRS mode normally uses only one subarray.
-        subarray = "SLITLESSPRISM" if exp_type == SLITLESS else "FULL"
-        return ApertureCorrection.read(apcorr, subarray=subarray)
-    raise LRSError(
-        f"apcorr is a {type(apcorr).__name__}, expected a path, an ApertureCorrection or None"
-    )
-
-
-def _as_psf(
-    psf: str | PathLike[str] | PSFProfile | None, exp_type: str | None
-) -> PSFProfile | None:
-    if psf is None:
-        return None
-    if isinstance(psf, str | PathLike):
-        return PSFProfile.read(psf, exp_type)  # PSF files use the EXP_TYPE as the slit name
-    if not isinstance(psf, PSFProfile):
-        raise LRSError(f"psf is a {type(psf).__name__}, expected a path, a PSFProfile or None")
-    return psf
-
-
-def _name_of(reference: ApertureCorrection | PSFProfile | None) -> str | None:
-    return None if reference is None else reference.filename or IN_MEMORY
+def _as_read(
+    key: str, given: object, kind: type[_T], noun: str, read: Callable[..., _T]
+) -> _T | None:
+    """Return a given object or None, or the object that is read from a given path."""
+    if given is None or isinstance(given, kind):
+        return given
+    if isinstance(given, str | PathLike):
+        return read(given)
+    raise LRSError(f"{key} is a {type(given).__name__}, expected a path, {noun} or None")
 
 
 def _sort_overrides(
@@ -222,18 +175,18 @@ def _sort_overrides(
     options: dict[str, Any] = {}
     for key, given in overrides.items():
         value = plain(given)
-        if key in STEP:
-            if key == "position_offset" and value is None:
-                value = 0.0
-            step[key] = checked(STEP[key], key, value)
-        elif key in OPTIONS:
-            options[key] = checked(OPTIONS[key], key, value)
-        elif key in KEYS:
+        if key == "position_offset" and value is None:
+            step[key] = 0.0
+        elif key in schema.STEP:
+            step[key] = checked(schema.STEP[key], key, value)
+        elif key in schema.OPTIONS:
+            options[key] = checked(schema.OPTIONS[key], key, value)
+        elif key in schema.KEYS:
             if value is not None:
-                checked(KEYS[key], key, value)
+                checked(schema.KEYS[key], key, value)
             keys[key] = value
         else:
-            known = [*KEYS, *STEP, *OPTIONS]
+            known = [*schema.KEYS, *schema.STEP, *schema.OPTIONS]
             raise ReferenceFileError(
                 f"unknown parameter {key!r}{nearest(key, known)}, expected a key of an EXTRACT1D "
                 "aperture or a step parameter"
@@ -247,43 +200,48 @@ def _arguments(
     entry: Mapping[str, Any],
     step: Mapping[str, Any],
     options: Mapping[str, Any],
-    **others: Any,
+    apcorr: str | PathLike[str] | ApertureCorrection | None,
+    psf: str | PathLike[str] | PSFProfile | None,
+    exp_type: str | None,
+    references: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """Return the arguments of `Extract1D` for an aperture, step parameters and options.
 
-    Step parameters that are not None override the keys of the aperture with the same names.
+    Step parameters that are not None override the keys of the aperture with the same names. If
+    `apcorr` or `psf` is a file, the reference for `exp_type` is read.
     """
+    # The SUBARRAY of the image is unknown, but each LRS mode normally uses only one subarray.
+    subarray = "SLITLESSPRISM" if exp_type == SLITLESS else "FULL"
+    read_apcorr = partial(ApertureCorrection.read, subarray=subarray)
+    # PSF files use the EXP_TYPE as the slit name.
+    read_psf = partial(PSFProfile.read, name=options.get("psf_name", exp_type))
     combined = {**entry, **{key: value for key, value in step.items() if value is not None}}
     if "background_independent_var" in options:
         combined["independent_var"] = options["background_independent_var"]
     return {
-        "aperture": aperture_of(entry),
-        "background": background_of(combined),
         # If not given, this is None as in the pipeline, although the default of `Extract1D` is
         # False.
-        "use_source_posn": step.get("use_source_posn"),
-        "reference_source_posn": entry.get("use_source_posn"),
-        "position_offset": step.get("position_offset", 0.0),
-        "subtract_background": step.get("subtract_background"),
-        "apply_apcorr": step.get("apply_apcorr", True),
-        "fixed_background": options.get("fixed_background", False),
-        "max_lost": options.get("max_lost"),
+        "use_source_posn": None,
+        **{key: step[key] for key in _OPERATOR_STEP_PARAMETERS if key in step},
+        **{key: options[key] for key in schema.OPTIONS if key in options},
         "extraction_type": step.get("extraction_type") or "box",
-        "optimal_mode": options.get("optimal_mode"),
-        "model_nod_pair": step.get("model_nod_pair", True),
-        "optimize_psf_location": step.get("optimize_psf_location", True),
-        "bad_pixels": options.get("bad_pixels"),
+        "aperture": schema.aperture_of(entry),
+        "background": schema.background_of(combined),
+        "aperture_correction": _as_read(
+            "apcorr", apcorr, ApertureCorrection, "an ApertureCorrection", read_apcorr
+        ),
+        "reference_source_posn": entry.get("use_source_posn"),
+        "psf": _as_read("psf", psf, PSFProfile, "a PSFProfile", read_psf),
         "id": entry.get("id"),
-        **others,
+        "references": tuple(references.items()),
     }
 
 
 def arguments_from_parameters(
     parameters: Mapping[str, Any],
-    *,
-    apcorr: str | PathLike[str] | ApertureCorrection | None = None,
-    psf: str | PathLike[str] | PSFProfile | None = None,
-    references: Mapping[str, str | None] | None = None,
+    apcorr: str | PathLike[str] | ApertureCorrection | None,
+    psf: str | PathLike[str] | PSFProfile | None,
+    references: Mapping[str, str | None] | None,
 ) -> dict[str, Any]:
     """Return the arguments of `Extract1D` for recorded parameters.
 
@@ -304,23 +262,12 @@ def arguments_from_parameters(
             "'reference' is missing, expected keys of an aperture", subject=where
         )
     entry, step, options = ({**parameters.get(key, {})} for key in known)
-    check_entry(entry, where)
-    checks: dict[str, tuple[dict[str, Any], dict[str, Callable[[str, object], Any]]]] = {
-        "step": (step, {key: STEP[key] for key in _RECIPE_STEP_PARAMETERS}),
-        "options": (options, OPTIONS | _RECORDED),
-    }
-    for part, (values, checkers) in checks.items():
+    schema.check_entry(entry, where)
+    for part, values in (("step", step), ("options", options)):
+        checkers = _RECORDED[part]
         for key, value in values.items():
             if key not in checkers:
-                raise ReferenceFileError(
-                    f"unknown {part} {key!r}{nearest(key, checkers)}", subject=where
-                )
+                text = f"unknown {part} {key!r}{nearest(key, checkers)}"
+                raise ReferenceFileError(text, subject=where)
             values[key] = checked(checkers[key], key, value)
-    return _arguments(
-        entry,
-        step,
-        options,
-        aperture_correction=_as_correction(apcorr, entry.get("id")),
-        psf=_as_psf(psf, options.get("psf_name", entry.get("id"))),
-        references=tuple((references or {}).items()),
-    )
+    return _arguments(entry, step, options, apcorr, psf, entry.get("id"), references or {})

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from functools import partial
+from os import PathLike
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -21,17 +23,7 @@ from glue_lrs._utils.validation import excerpt, plain
 from glue_lrs.apertures.edges import check_variable, is_constant
 from glue_lrs.errors import ReferenceFileError, nearest
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
-from glue_lrs.reference.schema import (
-    ANY,
-    BUILT_IN,
-    DEFAULT,
-    IN_MEMORY,
-    KEYS,
-    aperture_of,
-    background_of,
-    check_entry,
-    unknown_key,
-)
+from glue_lrs.reference import schema
 
 Level = Literal["error", "warning", "note"]
 
@@ -53,6 +45,47 @@ class ReferenceIssue(str):
         made = super().__new__(cls, text)
         made.level = level
         return made
+
+
+@partial(reader, "extract1d")
+def _read(path: str | PathLike[str]) -> Any:
+    """Read an EXTRACT1D reference.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A JSON file.
+
+    Returns
+    -------
+    Reference
+        The validated document.
+
+    Raises
+    ------
+    ReferenceFileError
+        If the file is missing, is not JSON, or is not a valid reference: see `Reference`.
+    """
+
+
+@partial(writer, "extract1d")
+def _write(path: str | PathLike[str], *, overwrite: bool = False) -> None:
+    """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
+
+    The result of `for_pipeline` is written.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File to write; its name must end in ``.json``, as the pipeline requires.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    WriteError
+        If the file exists, has another name, or cannot be written.
+    """
 
 
 @dataclass(frozen=True)
@@ -83,45 +116,40 @@ class Reference:
     document: dict[str, Any]
     filename: str | None = field(default=None, compare=False)
 
-    read: ClassVar[Callable[..., Reference]]
-    write: ClassVar[Callable[..., None]]
+    read: ClassVar[Callable[..., Reference]] = _read
+    write: ClassVar[Callable[..., None]] = _write
 
     def __post_init__(self) -> None:
         if not isinstance(self.document, Mapping):
-            raise ReferenceFileError(
-                f"is a {type(self.document).__name__}, expected an object with the key 'apertures'",
-                subject=self.name,
-            )
+            found = type(self.document).__name__
+            raise self._error(f"is a {found}, expected an object with the key 'apertures'")
         document = plain(self.document)
         object.__setattr__(self, "document", document)
         if "apertures" not in document:
-            hints = (nearest(key, ["apertures"]) for key in document)
-            hint = next(filter(None, hints), "")
+            hint = next(filter(None, (nearest(key, ["apertures"]) for key in document)), "")
             found = ", ".join(map(repr, document)) or "nothing"
-            raise ReferenceFileError(
-                f"found {found}, expected a key 'apertures'{hint}", subject=self.name
-            )
+            raise self._error(f"found {found}, expected a key 'apertures'{hint}")
         entries = document["apertures"]
         if not isinstance(entries, list) or not entries:
-            raise ReferenceFileError(
-                f"apertures is {excerpt(entries)}, expected a list of one or more objects",
-                subject=self.name,
+            raise self._error(
+                f"apertures is {excerpt(entries)}, expected a list of one or more objects"
             )
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                raise ReferenceFileError(
-                    f"apertures[{number}] is {excerpt(entry)}, expected an object",
-                    subject=self.name,
-                )
+                raise self._error(f"apertures[{number}] is {excerpt(entry)}, expected an object")
             if "id" not in entry:
-                hint = next((f": {unknown_key(key)}" for key in entry if nearest(key, ["id"])), "")
-                raise ReferenceFileError(
+                similar = (schema.unknown_key(key) for key in entry if nearest(key, ["id"]))
+                hint = next((f": {text}" for text in similar), "")
+                raise self._error(
                     f"apertures[{number}] has no id, expected an EXP_TYPE such as "
-                    f"{FIXED_SLIT!r}, or 'ANY'{hint}",
-                    subject=self.name,
+                    f"{FIXED_SLIT!r}, or 'ANY'{hint}"
                 )
             if not _other_mode(entry["id"]):
-                check_entry(entry, self._where(entry))
+                schema.check_entry(entry, self._where(entry))
+
+    def _error(self, text: str) -> ReferenceFileError:
+        """Return an error about this reference."""
+        return ReferenceFileError(text, subject=self.name)
 
     @classmethod
     def default(cls) -> Reference:
@@ -130,7 +158,7 @@ class Reference:
         The aperture for the slit follows the source by header and WCS. The aperture for slitless
         exposures does not follow the source.
         """
-        return cls(deepcopy(DEFAULT), BUILT_IN)
+        return cls(deepcopy(schema.DEFAULT), schema.BUILT_IN)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Reference:
@@ -140,7 +168,7 @@ class Reference:
     @property
     def name(self) -> str:
         """Path of the file, or ``"<built-in>"`` or ``"<in memory>"`` if there is no file."""
-        return self.filename or IN_MEMORY
+        return self.filename or schema.IN_MEMORY
 
     def entry(self, exp_type: str, spectral_order: int = 1) -> dict[str, Any]:
         """Return the aperture for an exposure type, selected as in the pipeline.
@@ -170,31 +198,29 @@ class Reference:
             raise ReferenceFileError(
                 f"exp_type is {exp_type!r}, expected a word such as {FIXED_SLIT!r}"
             )
+        entries = self.document["apertures"]
         orders = []
-        for entry in self.document["apertures"]:
+        for entry in entries:
             if not _matches(entry, exp_type):
                 continue
             order = entry.get("spectral_order", spectral_order)
-            if order in (spectral_order, ANY):
+            if order in (spectral_order, schema.ANY):
                 return deepcopy(entry)
-            orders.append(order)
+            orders.append(str(order))
         if orders:
-            raise ReferenceFileError(
-                f"aperture {exp_type!r} is for spectral_order "
-                f"{', '.join(map(str, orders))}, expected {spectral_order}",
-                subject=self.name,
+            raise self._error(
+                f"aperture {exp_type!r} is for spectral_order {', '.join(orders)}, expected "
+                f"{spectral_order}"
             )
         available = [
             repr(entry["id"])
-            + (f" (region_type {entry['region_type']!r})" if not _is_target(entry) else "")
-            for entry in self.document["apertures"]
+            + ("" if _is_target(entry) else f" (region_type {entry['region_type']!r})")
+            for entry in entries
         ]
-        ids = [str(entry["id"]) for entry in self.document["apertures"]]
-        case = any(name != exp_type and name.upper() == exp_type.upper() for name in ids)
-        raise ReferenceFileError(
-            f"no aperture has the id {exp_type!r}, found {', '.join(available)}"
-            + (" (upper and lower case differ)" if case else ""),
-            subject=self.name,
+        upper = [str(entry["id"]).upper() for entry in entries if entry["id"] != exp_type]
+        case = " (upper and lower case differ)" if exp_type.upper() in upper else ""
+        raise self._error(
+            f"no aperture has the id {exp_type!r}, found {', '.join(available)}{case}"
         )
 
     def check(
@@ -205,9 +231,9 @@ class Reference:
         Parameters
         ----------
         shape : (int, int), optional
-            Numbers of rows and columns in the image on which the apertures must be. Edges that
-            depend on the wavelength are evaluated for wavelengths that decrease linearly from 14
-            micron in the first row to 5 micron in the last row.
+            Numbers of rows and columns of an image. If given, apertures outside such an image are
+            reported. Edges that depend on the wavelength are evaluated for wavelengths that
+            decrease linearly from 14 micron in the first row to 5 micron in the last row.
         exp_type : str, optional
             Exposure type whose aperture is checked. If None, all apertures are checked.
 
@@ -216,45 +242,37 @@ class Reference:
         list of ReferenceIssue
             One line of text for each issue, with a `level` "error", "warning" or "note".
         """
-        problems: list[ReferenceIssue] = []
+        return [ReferenceIssue(level, text) for level, text in self._issues(shape, exp_type)]
+
+    def _issues(
+        self, shape: tuple[int, int] | None, exp_type: str | None
+    ) -> Iterator[tuple[Level, str]]:
+        """Yield level and text of the issues that `check` returns."""
         entries = [entry for entry in self.document["apertures"] if not _other_mode(entry["id"])]
         if exp_type is not None:
             try:
                 entries = [self.entry(exp_type)]
             except ReferenceFileError as error:
-                return [ReferenceIssue("error", str(error))]
+                yield "error", str(error)
+                return
         elif not any(_matches(entry, mode) for entry in entries for mode in (FIXED_SLIT, SLITLESS)):
             ids = ", ".join(str(entry["id"]) for entry in self.document["apertures"])
-            problems.append(
-                ReferenceIssue("warning", f"{self.name}: no aperture is for MIRI LRS, found {ids}")
-            )
+            yield "warning", f"{self.name}: no aperture is for MIRI LRS, found {ids}"
         instrument = self.document.get("instrument", "MIRI")
         if instrument != "MIRI":
-            problems.append(
-                ReferenceIssue(
-                    "warning", f"{self.name}: instrument is {instrument!r}, expected 'MIRI'"
-                )
-            )
-        seen: list[dict[str, Any]] = []
-        for entry in entries:
+            yield "warning", f"{self.name}: instrument is {instrument!r}, expected 'MIRI'"
+        for number, entry in enumerate(entries):
             where = self._where(entry)
-            problems += [
-                ReferenceIssue(level, f"{where}: {text}") for level, _, text in remarks(entry)
-            ]
-            if exp_type is None and not _other_mode(entry["id"]) and entry["id"] not in _IDS:
-                text = f"{where}: is for no exposure of LRS, expected {FIXED_SLIT!r}, {SLITLESS!r}"
-                problems.append(ReferenceIssue("warning", f"{text} or 'ANY'"))
-            if any(_shadows(earlier, entry) for earlier in seen):
-                problems.append(
-                    ReferenceIssue("warning", f"{where}: never used, an earlier one matches")
-                )
-            seen.append(entry)
+            for level, _, text in remarks(entry):
+                yield level, f"{where}: {text}"
+            if exp_type is None and entry["id"] not in (FIXED_SLIT, SLITLESS, schema.ANY):
+                expected = f"expected {FIXED_SLIT!r}, {SLITLESS!r} or 'ANY'"
+                yield "warning", f"{where}: is for no exposure of LRS, {expected}"
+            if any(_shadows(earlier, entry) for earlier in entries[:number]):
+                yield "warning", f"{where}: never used, an earlier one matches"
             if shape is not None and _is_target(entry):
-                problems += [
-                    ReferenceIssue(level, f"{where}: {text}")
-                    for level, text in _on_image(entry, shape)
-                ]
-        return problems
+                for level, text in _on_image(entry, shape):
+                    yield level, f"{where}: {text}"
 
     def for_pipeline(self) -> Reference:
         """Return an equivalent reference that the pipeline accepts.
@@ -275,10 +293,6 @@ class Reference:
         return f"{self.name}: aperture {entry['id']!r}"
 
 
-#: Values of ``id`` with which an aperture can be used for LRS.
-_IDS = (FIXED_SLIT, SLITLESS, ANY)
-
-
 def _other_mode(name: object) -> bool:
     """Return whether an id is the EXP_TYPE of a mode other than LRS.
 
@@ -296,151 +310,98 @@ def _is_target(entry: Mapping[str, Any]) -> bool:
 
 def _matches(entry: Mapping[str, Any], exp_type: str) -> bool:
     name = entry["id"]
-    return _is_target(entry) and name != "dummy" and (name in (exp_type, ANY) or exp_type == ANY)
+    matches = name in (exp_type, schema.ANY) or exp_type == schema.ANY
+    return matches and name != "dummy" and _is_target(entry)
 
 
 def _shadows(earlier: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     """Return whether `entry` is never selected because `earlier` always matches first."""
-    if not (_is_target(earlier) and earlier["id"] in (entry["id"], ANY)):
+    if not (_is_target(earlier) and earlier["id"] in (entry["id"], schema.ANY)):
         return False
-    order = earlier.get("spectral_order", ANY)
-    return order in (ANY, entry.get("spectral_order"))
+    order = earlier.get("spectral_order", schema.ANY)
+    return order in (schema.ANY, entry.get("spectral_order"))
 
 
-class Remark(NamedTuple):
-    """Level and text of a finding about one key of an aperture."""
+def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
+    """Yield remarks about keys that have no effect or that the pipeline does not accept.
 
-    level: Level
-    key: str
-    text: str
-
-
-def remarks(entry: Mapping[str, Any]) -> list[Remark]:
-    """Return remarks about keys that have no effect or that the pipeline does not accept."""
-    found: list[Remark] = []
-
-    def warning(key: str, text: str) -> None:
-        found.append(Remark("warning", key, text))
-
+    A remark consists of the level, the key and a text.
+    """
     source, regions = entry.get("src_coeff"), entry.get("bkg_coeff")
     if not _is_target(entry):
-        kind = entry["region_type"]
-        warning("region_type", f"never used: region_type is {kind!r}, expected 'target'")
+        text = f"never used: region_type is {entry['region_type']!r}, expected 'target'"
+        yield "warning", "region_type", text
     for key in ("xstart", "xstop", "extract_width"):
         if source is not None and entry.get(key) is not None:
-            warning(key, f"{key} has no effect with src_coeff")
+            yield "warning", key, f"{key} has no effect with src_coeff"
     for key in ("bkg_fit", "bkg_order", "smoothing_length"):
         if regions is None and entry.get(key):
-            warning(key, f"{key} has no effect without bkg_coeff")
+            yield "warning", key, f"{key} has no effect without bkg_coeff"
     if regions is not None:
         fit = entry.get("bkg_fit", "poly")
         if fit is None:
-            warning("bkg_fit", "bkg_fit is null, so bkg_coeff has no effect")
+            yield "warning", "bkg_fit", "bkg_fit is null, so bkg_coeff has no effect"
         elif fit != "poly" and entry.get("bkg_order"):
-            warning("bkg_order", f"bkg_order has no effect with bkg_fit {fit!r}")
+            yield "warning", "bkg_order", f"bkg_order has no effect with bkg_fit {fit!r}"
         length = entry.get("smoothing_length", 0)
         if length != 0 and (length < 3 or length % 2 != 1):
             expected = "expected an odd whole number of at least 3, or 0"
-            warning("smoothing_length", f"smoothing_length is {length}, {expected}")
+            yield "warning", "smoothing_length", f"smoothing_length is {length}, {expected}"
     variable = check_variable(entry.get("independent_var", "pixel"))
     if variable == "wavelength" and is_constant(source) and is_constant(regions):
-        warning("independent_var", "independent_var has no effect: no edge depends on it")
+        yield "warning", "independent_var", "independent_var has no effect: no edge depends on it"
     axis = entry.get("dispaxis", entry.get("disp_axis"))
     if axis == 1:
-        warning("dispaxis", "dispaxis 1 has no effect: LRS disperses along rows, which is 2")
+        text = "dispaxis 1 has no effect: LRS disperses along rows, which is 2"
+        yield "warning", "dispaxis", text
     for key, value in (("bkg_fit", "mean"), ("bkg_fit", None), ("disp_axis", axis)):
         if key in entry and entry[key] == value:
             word = json.dumps(value)
             text = f"{key} {word} is not accepted by the pipeline; it is rewritten"
-            found.append(Remark("note", key, text))
-    kept = [key for key in entry if key not in KEYS]
+            yield "note", key, text
+    kept = [key for key in entry if key not in schema.KEYS]
     if kept:
-        found.append(Remark("note", kept[0], f"{', '.join(kept)}: kept, without effect"))
-    return found
+        yield "note", kept[0], f"{', '.join(kept)}: kept, without effect"
 
 
-def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> list[tuple[Level, str]]:
-    """Return level and text of findings about regions that extend beyond an image."""
+def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> Iterator[tuple[Level, str]]:
+    """Yield level and text of findings about regions that extend beyond an image."""
     rows, columns = shape
     wavelength = np.repeat(np.linspace(14.0, 5.0, rows)[:, np.newaxis], columns, axis=1)
-    found: list[tuple[Level, str]] = []
     extent = f"the image, whose columns are 0 to {columns - 1}"
     try:
-        weights = aperture_of(entry).weights(wavelength)
+        weights = schema.aperture_of(entry).weights(wavelength)
     except ReferenceFileError as error:
-        return [("error", str(error))]
+        yield "error", str(error)
+        return
     span = f"the source aperture ({weights.lower:.2f} to {weights.upper:.2f})"
     if weights.empty and weights.rows.start >= weights.rows.stop:
-        extent = f"the image, whose rows are 0 to {rows - 1}"
-        found.append(("error", f"the source aperture has no row on {extent}"))
+        text = f"has no row on the image, whose rows are 0 to {rows - 1}"
+        yield "error", f"the source aperture {text}"
     elif weights.empty:
-        found.append(("error", f"{span} has no pixel on {extent}"))
+        yield "error", f"{span} has no pixel on {extent}"
     elif weights.lower < -1 or weights.upper > columns:
-        found.append(("warning", f"{span} reaches beyond {extent}"))
+        yield "warning", f"{span} reaches beyond {extent}"
     # The smoothing length is set to 0 here because `remarks` has already checked it.
-    background = background_of({**entry, "smoothing_length": 0})
+    background = schema.background_of({**entry, "smoothing_length": 0})
     if background is None:
-        return found
+        return
+    errors = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             background.weights(wavelength)
         except ReferenceFileError as error:
-            found.append(("error", str(error)))
-    found += [("warning", str(warning.message)) for warning in caught]
-    return found
+            errors.append(str(error))
+    yield from (("error", text) for text in errors)
+    yield from (("warning", str(warning.message)) for warning in caught)
 
 
 def _pipeline_entry(entry: dict[str, Any]) -> dict[str, Any]:
     """Return an equivalent aperture that the pipeline accepts."""
-    made = dict(entry)
-    if "disp_axis" in made:
-        made = {("dispaxis" if key == "disp_axis" else key): value for key, value in made.items()}
-    if "bkg_fit" in made and made["bkg_fit"] is None:
-        for key in ("bkg_fit", "bkg_coeff"):
-            made.pop(key, None)
+    made = {("dispaxis" if key == "disp_axis" else key): value for key, value in entry.items()}
+    if made.get("bkg_fit", "poly") is None:
+        made["bkg_coeff"] = None
     elif made.get("bkg_fit") == "mean":
         made |= {"bkg_fit": "poly", "bkg_order": 0}
     return {key: value for key, value in made.items() if value is not None}
-
-
-Reference.read = reader(
-    "extract1d",
-    """Read an EXTRACT1D reference.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A JSON file.
-
-    Returns
-    -------
-    Reference
-        The validated document.
-
-    Raises
-    ------
-    ReferenceFileError
-        If the file is missing, is not JSON, or is not a valid reference: see `Reference`.
-    """,
-)
-
-Reference.write = writer(
-    "extract1d",
-    """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
-
-    The result of `for_pipeline` is written.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File to write; its name must end in ``.json``, as the pipeline requires.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    WriteError
-        If the file exists, has another name, or cannot be written.
-    """,
-)

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias
 
-from glue_lrs._utils.validation import (
-    check_bool,
-    check_flag,
-    check_fraction,
-    check_number,
-    checked,
-    one_of,
-    or_null,
-)
+from glue_lrs._utils import validation
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background, check_fit
 from glue_lrs.apertures.edges import check_coefficients, check_variable
@@ -35,12 +27,11 @@ EXTRACTION_TYPES = ("box", "optimal")
 #: Allowed values of `optimal_mode`.
 OPTIMAL_MODES = ("pipeline", "psf", "learned")
 
-#: Allowed values of `bad_pixels`.
-BAD_PIXELS = ("profile",)
-
 
 def extraction_mode(
-    extraction_type: str, optimal_mode: str | None, has_psf: bool
+    extraction_type: str,
+    optimal_mode: Literal["pipeline", "psf", "learned"] | None,
+    has_psf: bool,
 ) -> Literal["box", "pipeline", "psf", "learned"]:
     """Return ``"box"``, or the mode of an optimal extraction.
 
@@ -48,8 +39,7 @@ def extraction_mode(
     """
     if extraction_type == "box":
         return "box"
-    chosen = optimal_mode or ("pipeline" if has_psf else "learned")
-    return cast('Literal["pipeline", "psf", "learned"]', chosen)
+    return optimal_mode or ("pipeline" if has_psf else "learned")
 
 
 def _check_text(key: str, value: object) -> str:
@@ -61,7 +51,7 @@ def _check_text(key: str, value: object) -> str:
 def _check_order(key: str, value: object) -> int | str:
     if value == ANY:
         return ANY
-    number = check_number(key, value)
+    number = validation.check_number(key, value)
     if number != int(number):
         raise ReferenceFileError(f"{key} is {value!r}, expected a whole number or 'ANY'")
     return int(number)
@@ -73,46 +63,44 @@ def _check_axis(key: str, value: object) -> int:
     return int(value)
 
 
-def check_bkg_fit(key: str, value: object) -> str | None:
-    """Return the type of a background fit or None, or raise `ReferenceFileError` otherwise."""
+def _check_bkg_fit(key: str, value: object) -> object:
+    """Return a type of background fit or None, or raise `ReferenceFileError` otherwise."""
     if value is not None:
         check_fit(value, 0)
-    return value  # type: ignore[return-value]
+    return value
 
 
-def check_bkg_order(key: str, value: object) -> int:
-    """Return the order of a background polynomial as int, or raise `ReferenceFileError`."""
+def _check_bkg_order(key: str, value: object) -> int:
+    """Return the order of a background polynomial, or raise `ReferenceFileError` otherwise."""
     return check_fit("poly", value)[1]
 
 
-def check_independent_var(key: str, value: object) -> str:
-    """Return the independent variable, or raise `ReferenceFileError` if it is invalid."""
-    return check_variable(value)
-
+#: Validator, which returns the value of a key or raises an error.
+_Check: TypeAlias = Callable[[str, object], Any]
 
 #: Validators for the keys of an aperture that affect an extraction.
-KEYS: dict[str, Callable[[str, object], Any]] = {
+KEYS: dict[str, _Check] = {
     "id": _check_text,
     "region_type": _check_text,
     "spectral_order": _check_order,
     "dispaxis": _check_axis,
     "disp_axis": _check_axis,
     # `check_entry` allows null for xstart and xstop only if there is src_coeff.
-    "xstart": or_null(check_number),
-    "xstop": or_null(check_number),
-    "ystart": check_number,
-    "ystop": check_number,
-    "extract_width": or_null(check_number),
+    "xstart": validation.or_null(validation.check_number),
+    "xstop": validation.or_null(validation.check_number),
+    "ystart": validation.check_number,
+    "ystop": validation.check_number,
+    "extract_width": validation.or_null(validation.check_number),
     "src_coeff": check_coefficients,
     "bkg_coeff": check_coefficients,
-    "independent_var": check_independent_var,
-    "bkg_fit": check_bkg_fit,
-    "bkg_order": check_bkg_order,
-    "smoothing_length": check_number,
-    "use_source_posn": check_flag,
+    "independent_var": lambda key, value: check_variable(value),
+    "bkg_fit": _check_bkg_fit,
+    "bkg_order": _check_bkg_order,
+    "smoothing_length": validation.check_number,
+    "use_source_posn": validation.check_flag,
 }
 
-#: Keys for comments, which are kept but have no effect. Keys that start with "_" are treated alike.
+#: Keys for comments, which are kept but have no effect, like all keys that start with "_".
 _REMARKS = ("comment", "comments", "description", "note", "notes")
 
 #: Keys of apertures for the integral field units, which do not apply to LRS.
@@ -121,31 +109,35 @@ _IFU_KEYS = (
     "method", "subpixels",
 )  # fmt: skip
 
-APERTURE_KEYS = (
+#: Keys that are parameters of `Aperture`.
+_APERTURE_KEYS = (
     "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "independent_var",
 )  # fmt: skip
 
+#: Keys that are parameters of `Background`, apart from ``independent_var``.
+_BACKGROUND_KEYS = ("bkg_coeff", "bkg_fit", "bkg_order", "smoothing_length")
+
 #: Validators for the pipeline's step parameters. If a step parameter is None, the value in the
 #: reference file is used.
-STEP: dict[str, Callable[[str, object], Any]] = {
-    "subtract_background": check_flag,
-    "apply_apcorr": check_bool,
-    "use_source_posn": check_flag,
-    "position_offset": check_number,
-    "smoothing_length": or_null(check_number),
-    "bkg_fit": check_bkg_fit,
-    "bkg_order": or_null(check_bkg_order),
-    "extraction_type": or_null(one_of(*EXTRACTION_TYPES)),
-    "model_nod_pair": check_bool,
-    "optimize_psf_location": check_bool,
+STEP: dict[str, _Check] = {
+    "subtract_background": validation.check_flag,
+    "apply_apcorr": validation.check_bool,
+    "use_source_posn": validation.check_flag,
+    "position_offset": validation.check_number,
+    "smoothing_length": validation.or_null(validation.check_number),
+    "bkg_fit": _check_bkg_fit,
+    "bkg_order": validation.or_null(_check_bkg_order),
+    "extraction_type": validation.or_null(validation.one_of(*EXTRACTION_TYPES)),
+    "model_nod_pair": validation.check_bool,
+    "optimize_psf_location": validation.check_bool,
 }
 
 #: Validators for options that the pipeline does not have.
-OPTIONS: dict[str, Callable[[str, object], Any]] = {
-    "fixed_background": check_bool,
-    "max_lost": or_null(check_fraction),
-    "bad_pixels": or_null(one_of(*BAD_PIXELS)),
-    "optimal_mode": or_null(one_of(*OPTIMAL_MODES)),
+OPTIONS: dict[str, _Check] = {
+    "fixed_background": validation.check_bool,
+    "max_lost": validation.or_null(validation.check_fraction),
+    "bad_pixels": validation.or_null(validation.one_of("profile")),
+    "optimal_mode": validation.or_null(validation.one_of(*OPTIMAL_MODES)),
 }
 
 
@@ -154,7 +146,7 @@ def check_entry(entry: Mapping[str, Any], where: str) -> None:
     try:
         for key, value in entry.items():
             if key in KEYS:
-                checked(KEYS[key], key, value)
+                validation.checked(KEYS[key], key, value)
             elif key not in _REMARKS and not key.startswith("_"):
                 raise ReferenceFileError(
                     f"{unknown_key(key)}, expected a key of an EXTRACT1D aperture"
@@ -178,7 +170,7 @@ def unknown_key(key: str) -> str:
 
 def aperture_of(entry: Mapping[str, Any]) -> Aperture:
     """Create an aperture from the keys of an entry in a reference."""
-    return Aperture(**{key: entry[key] for key in APERTURE_KEYS if entry.get(key) is not None})
+    return Aperture(**{key: entry[key] for key in _APERTURE_KEYS if entry.get(key) is not None})
 
 
 def background_of(entry: Mapping[str, Any]) -> Background | None:
@@ -188,14 +180,23 @@ def background_of(entry: Mapping[str, Any]) -> Background | None:
     """
     if entry.get("bkg_coeff") is None or entry.get("bkg_fit", "poly") is None:
         return None
-    return Background(
-        bkg_coeff=entry["bkg_coeff"],
-        bkg_fit=entry.get("bkg_fit", "poly"),
-        bkg_order=entry.get("bkg_order", 0),
-        smoothing_length=entry.get("smoothing_length", 0),
-        independent_var=entry.get("independent_var", "pixel"),
-    )
+    keys = (*_BACKGROUND_KEYS, "independent_var")
+    return Background(**{key: entry[key] for key in keys if key in entry})
 
+
+def entry_of(aperture: Aperture, background: Background | None) -> dict[str, Any]:
+    """Return the keys of an entry in a reference, as JSON values, for an aperture and background.
+
+    The key ``independent_var`` is that of the aperture.
+    """
+    values = {key: getattr(aperture, key) for key in _APERTURE_KEYS}
+    if background is not None:
+        values |= {key: getattr(background, key) for key in _BACKGROUND_KEYS}
+    return {key: validation.json_value(value) for key, value in values.items() if value is not None}
+
+
+#: Keys with the same values in all apertures for LRS.
+TARGET: dict[str, Any] = {"region_type": "target", "dispaxis": 2}
 
 #: Content of the built-in reference.
 DEFAULT: dict[str, Any] = {
@@ -209,18 +210,10 @@ DEFAULT: dict[str, Any] = {
     "history": "Columns and source positioning as in jwst_miri_extract1d_0006.json",
     "useafter": "2022-01-01T00:00:00",
     "apertures": [
-        {
-            "id": FIXED_SLIT,
-            "region_type": "target",
-            "dispaxis": 2,
-            "xstart": 27,
-            "xstop": 34,
-            "bkg_order": 0,
-        },
+        {"id": FIXED_SLIT, **TARGET, "xstart": 27, "xstop": 34, "bkg_order": 0},
         {
             "id": SLITLESS,
-            "region_type": "target",
-            "dispaxis": 2,
+            **TARGET,
             "xstart": 30,
             "xstop": 41,
             "bkg_order": 0,

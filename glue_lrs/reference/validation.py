@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from glue_lrs.errors import ReferenceFileError
@@ -28,45 +28,40 @@ def reference_errors(document: object, name: str) -> list[str]:
     list of str
         One line of text for each error.
     """
+    whole = _errors(Reference, document, name)
     if not isinstance(document, Mapping) or not isinstance(document.get("apertures"), list):
-        return _first_error(document, name)
+        return whole
     found: list[str] = []
     for number, entry in enumerate(document["apertures"]):
         if not isinstance(entry, Mapping) or "id" not in entry:
             # Dummy apertures are added so that the message contains the index of this aperture.
             single: list[Any] = [{"id": "dummy"}] * number + [entry]
-            found += _first_error({"apertures": single}, name)
-            continue
-        if not _first_error({"apertures": [entry]}, name):
-            continue  # the aperture is valid, or for a mode other than LRS
-        found += _entry_errors(entry, f"{name}: aperture {entry['id']!r}")
-    return found or _first_error(document, name)
-
-
-def _first_error(document: Any, name: str) -> list[str]:
-    """Return a list with the error that `Reference` raises, or an empty list."""
-    try:
-        Reference(document, name)
-    except ReferenceFileError as error:
-        return [str(error)]
-    return []
+            found += _errors(Reference, {"apertures": single}, name)
+        elif _errors(Reference, {"apertures": [entry]}, name):  # not if for a mode other than LRS
+            found += _entry_errors(entry, f"{name}: aperture {entry['id']!r}")
+    return found or whole
 
 
 def _entry_errors(entry: Mapping[str, Any], where: str) -> list[str]:
     """Return the errors about single keys of an aperture, followed by those about groups."""
-    found: dict[str, None] = {}  # the keys serve as an ordered set
+    found: list[str] = []
     good = dict(entry)
     edges = {"src_coeff": [[0], [1]]} if entry.get("src_coeff") is not None else {}
     for key, value in entry.items():
-        try:
-            check_entry({**edges, key: value}, where)
-        except ReferenceFileError as error:
-            found[str(error)] = None
+        errors = _errors(check_entry, {**edges, key: value}, where)
+        if errors:
+            found += errors
             del good[key]
     groups = [{key: good[key] for key in keys if key in good} for keys in _GROUPS]
     for group in (*groups, good):
-        try:
-            check_entry(group, where)
-        except ReferenceFileError as error:
-            found[str(error)] = None
-    return list(found)
+        found += _errors(check_entry, group, where)
+    return list(dict.fromkeys(found))
+
+
+def _errors(check: Callable[[Any, str], object], value: object, name: str) -> list[str]:
+    """Return a list with the error that a validator raises, or an empty list."""
+    try:
+        check(value, name)
+    except ReferenceFileError as error:
+        return [str(error)]
+    return []

@@ -1,4 +1,4 @@
-"""The box extraction against its plain twin, row by row."""
+"""Comparison of the box extraction with a simple implementation, row by row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BACKGROUNDS = {
 
 
 def spoiled(image: SlitImage, seed: int) -> SlitImage:
-    """Random defects of every kind, among them a row without any good pixel."""
+    """Random defects in all planes are handled alike, also in a row without any good pixel."""
     rng = np.random.default_rng(seed)
     planes = {}
     for name in ("data", "err", *VARIANCES):

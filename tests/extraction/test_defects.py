@@ -24,7 +24,7 @@ from glue_lrs.simulation import Scene, Source
 ROW = 200
 VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 
-#: Defect -> value; "negative" makes the total variance negative, "slightly negative" does not.
+#: Value for each defect. Only "negative" makes the total variance negative.
 VALUES = {"NaN": np.nan, "infinite": np.inf, "negative": -1e3, "slightly negative": -1e-9}
 VALUES |= {"zero": 0.0, "bit 0": 1, "other bits": 6}
 
@@ -63,7 +63,7 @@ def with_defect(image: SlitImage, plane: str, defect: str, column: int) -> SlitI
 
 
 def flux_of(image: SlitImage, **keys: Any) -> tuple[float, float, float]:
-    """Flux, error and NPIXELS of the row."""
+    """Return the flux, the error and NPIXELS in the row with the defect."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)
         made = Extract1D(**keys).run(image)
@@ -94,7 +94,7 @@ def test_everything_agrees(clean: Any, plane: str, defect: str, kind: str) -> No
     elif kind == "good" and plane != "data":
         assert error == pytest.approx(clean_error, rel=0.7)
 
-    # The correction restores the light of lost pixels and of no others, also beside a lost one.
+    # The correction restores only the flux of lost pixels, also next to a defect of another kind.
     true = float(clean.truth.flux[ROW] * clean.truth.enclosed(column - 4.5, column + 4.5)[ROW])
     if plane != "data" or kind == "lost":
         wing = with_defect(image, "data", "NaN", column + 2)

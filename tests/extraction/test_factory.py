@@ -180,7 +180,7 @@ def test_an_offset_is_relative_to_the_position_in_the_header() -> None:
 def test_an_offset_without_a_source_is_an_error(
     offset: float, with_psf: bool, psf: PSFProfile
 ) -> None:
-    """Otherwise the fit would converge to the source elsewhere and return its flux."""
+    """The fit must not converge to another source and return its flux."""
     made = Scene(seed=6, sources=(Source(flux=2e-3, halo=0.0),)).s2d(1)
     changes = {"psf": psf, "optimal_mode": "psf"} if with_psf else {}
     operator = make(extraction_type="optimal", position_offset=offset, **changes)
@@ -254,7 +254,7 @@ def test_invalid_parameters_are_errors(psf: PSFProfile) -> None:
     for changes, match in (
         ({"extraction_type": "square"}, "extraction_type is 'square', expected 'box' or 'optimal'"),
         ({"psf": "psf.fits"}, "psf is a str, expected a PSFProfile"),
-        ({"psf": psf, "model_nod_pair": 1}, "model_nod_pair is 1, expected True or False"),
+        ({"psf": psf, "model_nod_pair": 1}, "model_nod_pair is 1, expected true or false"),
     ):
         with pytest.raises(ReferenceFileError, match=match):
             replace(box, **changes)

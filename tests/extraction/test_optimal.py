@@ -1,7 +1,7 @@
-"""Optimal extraction against the truth of simulated scenes: flux, errors, and the best S/N.
+"""Optimal extraction of simulated scenes: bias of the flux, errors, and signal-to-noise ratio.
 
-What is best is worked out from the scene's own profile and true variances; no extraction has a
-part in it.
+The best possible signal-to-noise ratio is computed from the true profile and the true variances of
+the scene, without the extraction.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ PLANES = ("data", "err", "var_poisson", "var_rnoise", "var_flat", "dq")
 
 
 def check(found: StudyResult, *, told: bool = True) -> None:
-    """What the issue asks: bias below 0.3%, pulls 0.95 to 1.05, S/N within 2% of the best.
+    """Check the bias (below 0.3%), the spread of the pulls (0.95 to 1.05) and the S/N.
 
-    The bias must be known better than that, and the scatter of the pulls as well.
+    The S/N must be within 2% of the best possible. The limits are widened by the statistical
+    uncertainty of the study, and the error of the bias must be below 0.1%.
     """
     assert 3.0 * found.bias_error < 0.003
     assert abs(found.bias) < 0.003
@@ -62,7 +63,7 @@ def check(found: StudyResult, *, told: bool = True) -> None:
 def study_at(
     ratio: float, product: str, seeds: int, operator: OptimalExtractor, **keys: Any
 ) -> StudyResult:
-    """Scenes of which half the rows have a better signal-to-noise ratio; 2% of the pixels bad."""
+    """Study scenes with 2% bad pixels, whose median S/N in a row is `ratio`."""
     make, order = PRODUCTS[product]
     changes = changes_of(ratio, product)
     flux = flux_of(ratio, product, **changes)
@@ -77,13 +78,13 @@ IMAGES = [product for product in PRODUCTS if not product.startswith("stack")]
 @pytest.mark.parametrize("product", IMAGES)
 @pytest.mark.parametrize("ratio", [30.0, 100.0, 1000.0])
 def test_flux_error_and_signal_to_noise(product: str, ratio: float) -> None:
-    """The profile is learned from the image."""
+    """The profile is fitted to the image."""
     check(study_at(ratio, product, 6 if ratio > 50 else 20, OptimalExtractor()))
 
 
 @pytest.mark.parametrize("product", ["s2d, background", "cal, nod subtracted"])
 def test_a_width_that_changes_fast_with_wavelength(product: str) -> None:
-    """An error of the flat field of 3%: what limits the profile is not what limits the rows."""
+    """A flat-field error of 3% limits the accuracy of the fitted profile, but not of the rows."""
     make, order = PRODUCTS[product]
     scenes = [scene(seed, 1e-3, flat_error=0.03) for seed in range(8)]
     check(study(scenes, make, OptimalExtractor(), order=order))
@@ -91,7 +92,7 @@ def test_a_width_that_changes_fast_with_wavelength(product: str) -> None:
 
 @pytest.mark.parametrize("product", ["s2d, nod subtracted", "s2d, background"])
 def test_rows_share_the_error_of_a_learned_profile(product: str) -> None:
-    """The covariance tells how uncertain a mean is; the errors of the rows alone do not."""
+    """The error of a mean over rows follows from the covariance, not from the errors alone."""
     make = PRODUCTS[product][0]
     flux = flux_of(10.0, product)
     operators = [OptimalExtractor(), OptimalExtractor(profile=TrueProfile(PSF(), HALO))]
@@ -110,7 +111,7 @@ def test_rows_share_the_error_of_a_learned_profile(product: str) -> None:
         off.append(np.nansum(weight * (flux_ - 1.0)))
         noise.append(np.nansum((weight * error) ** 2))
         shared.append(weight @ covariance @ weight)
-        # Of single rows it is little: the errors need not have it.
+        # The contribution to the error of a single row is negligible.
         part = np.nanmedian(np.diag(covariance) / error**2)
         assert part < 0.05
     scatter = np.sqrt(np.mean(np.square(off)))
@@ -137,7 +138,7 @@ def test_a_profile_that_is_given(product: str) -> None:
 
 
 def test_positions_are_as_good_as_can_be() -> None:
-    """Errors within 1.2 times the Cramer-Rao bound, learned or not, at all ratios."""
+    """Position errors are below 1.2 times the Cramer-Rao bound, for any profile and any S/N."""
     given = OptimalExtractor(profile=TrueProfile(PSF(), HALO))
     moves = {
         operator.profile is None: np.concatenate(
@@ -176,11 +177,11 @@ def test_full_frames_and_uncalibrated_images() -> None:
 
 @pytest.mark.parametrize("flux", [3e-6, 3e-4])
 def test_never_below_the_best_box(flux: float) -> None:
-    """Faint, and limited by the background: as good as can be, which is 1.7% better than boxes.
+    """The errors are minimal, and 1.7% smaller than for boxes if the background dominates.
 
-    That of each row's box of best width and position, which no one knows beforehand; edges that cut
-    pixels do what weights do. The default box of 8 columns has 1.35 times the error at 5 micron,
-    and 1.16 times at 12.
+    The boxes have the best width and position for each row, which are unknown in practice, and
+    edges within pixels. The errors of the default box of 8 columns are 1.35 times as large at 5
+    micron, and 1.16 times at 12 micron.
     """
     source = Source(flux=flux, halo=0.0)
     made = scene(1, flux, sources=(source,), bad_fraction=0.0, background=30.0)
@@ -195,7 +196,7 @@ def test_never_below_the_best_box(flux: float) -> None:
         gain = (boxes[rows] / error)[known]
         assert np.median((best[rows] / error)[known]) == pytest.approx(1.0, abs=0.02)
         if profile is not None:
-            # An error is worked out from noisy variances: of one row it may be off by 2%.
+            # Errors are computed from noisy variances and may be wrong by 2% in a single row.
             assert np.percentile(gain, 2) > 0.98
         assert np.median(gain) > 1.0
     assert np.median(gain) == pytest.approx(np.median((boxes / best)[rows][known]), abs=0.005)
@@ -217,7 +218,7 @@ def test_never_below_the_best_box(flux: float) -> None:
 
 
 def test_weights_do_not_follow_the_noise() -> None:
-    """The pixels' own variances, as weights, bias a faint flux by more than 0.3%; ours do not."""
+    """Weights from the variances of single pixels bias a faint flux by more than 0.3%."""
     ours, naive, total = 0.0, 0.0, 0.0
     for seed in range(12):
         made = scene(seed, 1e-5, background=0.0, bad_fraction=0.0, read_noise=3.0)
@@ -260,7 +261,7 @@ def test_cosmic_rays_are_rejected_and_counted(product: str, ratio: float) -> Non
 
 @pytest.mark.parametrize("product", ["s2d, background", "cal, nod subtracted"])
 def test_cosmic_rays_on_the_brightest_sources(product: str) -> None:
-    """Those of less than 5 standard deviations cannot be told, but no larger ones are left."""
+    """Only cosmic rays below 5 standard deviations remain, because they cannot be detected."""
     found = study_at(1000.0, product, 8, OptimalExtractor(), cosmic_rays=True)
     chance = 2.5 / np.sqrt(2.0 * found.pulls.size)
     assert abs(found.bias) < 1e-4
@@ -272,10 +273,10 @@ def test_cosmic_rays_on_the_brightest_sources(product: str) -> None:
 
 @pytest.mark.parametrize(("ratio", "seed"), [(300.0, 345_002), (1000.0, 800_005)])
 def test_a_cosmic_ray_where_the_spectrum_ends(ratio: float, seed: int) -> None:
-    """One was kept, and the good pixels of its row left out.
+    """The cosmic ray is rejected, not the good pixels in the same row.
 
-    The first is on the last row, which has no neighbours on one side; the other in the wing, where
-    the profile is badly known.
+    The first is in the last row, which has no neighbours on one side. The second is in the wing,
+    where the profile is uncertain.
     """
     product = "cal, nod subtracted"
     changes = changes_of(ratio, product)
@@ -294,7 +295,7 @@ def test_nothing_is_rejected_without_a_reason() -> None:
     assert found.rejected < 3  # of 17 000 pixels
 
 
-def test_rejected_pixels_are_told() -> None:
+def test_rejected_pixels_are_reported() -> None:
     simulated = scene(1, 3e-4, bad_fraction=0.0).s2d(1)
     data = simulated.image.data.copy()
     data[100, 13] += 500.0
@@ -307,7 +308,7 @@ def test_rejected_pixels_are_told() -> None:
     ]
     extraction = result.extractions[0]
     lost = np.flatnonzero(extraction.lost_fraction > 0.01) + rows_of(extraction).start
-    assert lost.tolist() == [0, 100, 101, 386]  # the first and the last have no pixel at all
+    assert lost.tolist() == [0, 100, 101, 386]  # the first and the last row have no pixel
     assert any("2 pixels were rejected" in note for note in extraction.provenance["notes"])  # type: ignore[index]
     assert result.residual()[100, 13] == pytest.approx(500.0, abs=40.0)
     inside = result.residual()[:, 9:18]
@@ -317,7 +318,7 @@ def test_rejected_pixels_are_told() -> None:
 
 
 def test_neighbours_that_are_hit_are_not_taken_for_the_source() -> None:
-    """Two pixels at the trace, hit alike: what disagrees with them is the rest of the row."""
+    """Two adjacent pixels at the trace are hit, and disagree with the rest of the row only."""
     simulated = scene(3, 1e-5, bad_fraction=0.0).s2d(1, subtract_nod=False)
     data = simulated.image.data.copy()
     column = int(np.nanmean(simulated.truth.column))
@@ -333,7 +334,7 @@ def test_neighbours_that_are_hit_are_not_taken_for_the_source() -> None:
 
 
 def test_hits_on_both_sides_of_the_trace_are_no_brighter_source() -> None:
-    """The one pixel between them disagrees with both: what was left out was that one."""
+    """The pixel between the two hits disagrees with both, but is not rejected."""
     simulated = scene(3, 1e-5, bad_fraction=0.0).s2d(1, subtract_nod=False)
     data = simulated.image.data.copy()
     column = int(np.nanmean(simulated.truth.column))
@@ -363,7 +364,7 @@ def test_headers_and_times_are_ones_own() -> None:
 
 
 def test_a_nan_at_the_peak_costs_nothing() -> None:
-    """The pipeline's box: 24 to 30%."""
+    """The flux changes by less than 1%. The pipeline's box loses 24 to 30%."""
     simulated = scene(2, 3e-3, bad_fraction=0.0).s2d(1)
     whole = OptimalExtractor().run(simulated.image).columns
     data = simulated.image.data.copy()
@@ -380,8 +381,10 @@ def test_a_nan_at_the_peak_costs_nothing() -> None:
 
 
 def blends(ratio: float, apart: float, seeds: int, given: bool) -> tuple[StudyResult, float, float]:
-    """Two sources, the second of 0.6 times the flux, with the negatives of both; and the second's
-    bias and the error of that."""
+    """Study two sources with a flux ratio of 0.6, and their negative traces.
+
+    Returns the study of the first source, and the bias of the second source with its error.
+    """
     product = "s2d, nod subtracted"
     flux = flux_of(ratio, product)
     second = Source(flux=0.6 * flux, halo=HALO, position=apart * PIXEL_SCALE)
@@ -412,7 +415,7 @@ def blends(ratio: float, apart: float, seeds: int, given: bool) -> tuple[StudyRe
 @pytest.mark.parametrize("apart", [2.0, 3.0, 4.0, 6.0])
 @pytest.mark.parametrize("given", [False, True])
 def test_blends(apart: float, given: bool) -> None:
-    """Bright: the profile may be learned from the blend itself."""
+    """The profile may be fitted to the blend itself if the sources are bright."""
     found, other, error = blends(100.0, apart, 8, given)
     check(found)
     if given:
@@ -422,11 +425,11 @@ def test_blends(apart: float, given: bool) -> None:
 
 @pytest.mark.parametrize(("apart", "given"), [(2.0, True), (2.0, False), (3.0, False)])
 def test_faint_blends(apart: float, given: bool) -> None:
-    """The signal-to-noise ratio of a row is 10, and a bend of the trace cannot be told."""
+    """The S/N of a row is 10, too low for measuring the curvature of the trace."""
     found, other, error = blends(10.0, apart, 24, given)
     assert abs(found.bias) < max(0.003, 2.5 * found.bias_error)
     assert 0.95 < found.spread < 1.05
-    assert found.efficiency > 0.96  # 0.98, but for chance
+    assert found.efficiency > 0.96  # 0.98, less the statistical uncertainty
     assert abs(other) < max(0.003, 3.0 * error)
 
 
@@ -442,7 +445,7 @@ def test_a_profile_learned_from_a_star_serves_a_blend() -> None:
 
 
 def test_the_position_is_right_from_the_start() -> None:
-    """Where it is not fitted the pipeline's profile lies half a column off: 3% of the flux."""
+    """A profile with a fixed position is centred; in the pipeline it is half a column off."""
     made = scene(1, 3e-3, pointing_error=0.0)
     simulated = made.s2d(1)
     column = float(np.nanmean(simulated.truth.column))
@@ -455,7 +458,7 @@ def test_the_position_is_right_from_the_start() -> None:
 
 
 def test_the_brightest_is_not_always_the_target() -> None:
-    """A brighter star elsewhere, and a negative trace: the header decides."""
+    """The header position selects the target, although another star is brighter."""
     other = Source(flux=5e-3, halo=0.05, position=8 * PIXEL_SCALE)
     simulated = scene(1, 1e-3, sources=(Source(flux=1e-3, halo=0.05), other)).s2d(1)
     result = OptimalExtractor().fit(simulated.image)
@@ -467,7 +470,7 @@ def test_the_brightest_is_not_always_the_target() -> None:
 @pytest.mark.parametrize("apart", [-11.0, 6.0, 9.0])
 @pytest.mark.parametrize("subtract_nod", [False, True])
 def test_a_brighter_neighbour_is_fitted_as_well(apart: float, subtract_nod: bool) -> None:
-    """Its light reaches the target, though nobody asks for its spectrum."""
+    """The neighbour contaminates the target and is fitted, although it was not requested."""
     other = Source(flux=2e-3, halo=HALO, position=apart * PIXEL_SCALE)
     made = scene(1, 5e-4, sources=(Source(flux=5e-4, halo=HALO), other))
     simulated = made.s2d(2 if apart < 0 else 1, subtract_nod=subtract_nod)
@@ -479,7 +482,7 @@ def test_a_brighter_neighbour_is_fitted_as_well(apart: float, subtract_nod: bool
     ratio = extraction.columns["FLUX"] / 5e-4
     weight = 1.0 / np.nan_to_num(extraction.columns["FLUX_ERROR"], nan=np.inf) ** 2
     assert np.nansum(ratio * weight) / weight.sum() == pytest.approx(1.0, abs=0.003)
-    # A single source has no neighbours, however bright it is.
+    # No neighbour is found next to a single source, even if it is bright.
     alone = scene(1, 2e-2, sources=(Source(flux=2e-2, halo=0.2),)).s2d(1, subtract_nod=False)
     assert len(OptimalExtractor().fit(alone.image).traces) == 1
 
@@ -502,7 +505,7 @@ def test_header_and_data_that_disagree_are_told() -> None:
 @pytest.mark.parametrize("kind", ["calints", "slit_calints"])
 @pytest.mark.parametrize("flux", [3e-4, 5e-3])
 def test_stacks(kind: str, flux: float) -> None:
-    """A time series along a curved trace: each integration's flux, and the light curve."""
+    """The fluxes of a time series with a curved trace, and the light curve, are correct."""
     number = 24
     factors = 1.0 + 0.01 * np.sin(np.arange(number))
     made = scene(3, flux, flat_error=1e-4, exposure_time=60.0)
@@ -525,11 +528,11 @@ def test_stacks(kind: str, flux: float) -> None:
         curve = np.nanmedian(flux_of / np.nanmedian(flux_of, axis=0), axis=1)
     np.testing.assert_allclose(curve / curve.mean(), factors / factors.mean(), atol=3e-3)
     assert result.shifts is not None
-    assert np.abs(result.shifts).max() < 0.01  # there is none
+    assert np.abs(result.shifts).max() < 0.01  # the scene has no shifts
 
 
 def jittered(shifts: NDArray[Any], flux: float) -> tuple[SlitImage, Simulated]:
-    """Integrations of which each is pointed a little differently."""
+    """Return a stack of integrations with slightly different pointings."""
     many = [
         scene(
             seed, flux, flat_error=1e-5, exposure_time=60.0, pointing_error=shift * PIXEL_SCALE
@@ -588,7 +591,7 @@ def stack(factors: list[float]) -> Simulated:
 
 @pytest.mark.parametrize("factors", [[1.0, 0.6] * 4, [1.0, 0.5, 0.0, 1.0, 1.2], [1.0, 2.0]])
 def test_integrations_of_different_brightness(factors: list[float]) -> None:
-    """Those that are fainter as a whole are no cosmic rays: their cores were left out."""
+    """The core of the source is not rejected in integrations in which the source is fainter."""
     simulated = stack(factors)
     result = OptimalExtractor().fit(simulated.image)
     columns = result.extractions[0].columns
@@ -686,7 +689,7 @@ def test_a_stack_of_one_is_an_image() -> None:
         np.testing.assert_array_equal(stack.columns[name][0], plain.columns[name])
 
 
-# --- a box whose losses are made up for -----------------------------------------------------------
+# --- bad-pixel correction of a box ----------------------------------------------------------------
 
 BOXES: dict[str, tuple[Callable[[Scene], Simulated], Extract1D]] = {
     "s2d": (lambda s: s.s2d(1), Extract1D(aperture=Aperture.from_edges(8.5, 17.5))),
@@ -743,7 +746,7 @@ def test_lost_light_is_made_up_for(kind: str, flux: float) -> None:
 
 
 def test_a_nan_at_the_peak_and_the_aperture_correction() -> None:
-    """The mended row has the light and the aperture correction of the whole aperture."""
+    """The corrected row has the flux and the aperture correction of the whole aperture."""
     made = scene(2, 3e-3, bad_fraction=0.0)
     simulated = made.s2d(1)
     data = simulated.image.data.copy()
@@ -841,7 +844,7 @@ def test_background_of_a_line() -> None:
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_backgrounds_of_a_higher_order(product: str, order: int) -> None:
-    """They follow the wings of the source in part, but no more of its light."""
+    """The polynomial partly follows the wings of the source, but the bias is below 0.7%."""
     changes = changes_of(100.0, product)
     flux = flux_of(100.0, product, **changes)
     made = [scene(seed, flux, **changes) for seed in range(2)]
@@ -852,7 +855,7 @@ def test_backgrounds_of_a_higher_order(product: str, order: int) -> None:
 
 @pytest.mark.parametrize(("width", "most"), [(45, 0.003), (33, 0.003), (27, 0.01)])
 def test_backgrounds_of_narrow_images(width: int, most: float) -> None:
-    """The wings of the source reach both edges: what little is beyond them says what they are."""
+    """The wings of the source reach both edges, so that few pixels constrain the background."""
     made = [scene(seed, 1e-3, nod_throw=0.02) for seed in range(2)]
     found = study(
         made,
@@ -886,7 +889,7 @@ def test_without_variances_all_pixels_weigh_the_same() -> None:
 
 
 def test_a_rejected_pixel_where_none_is_bad() -> None:
-    """There is nothing to count before it."""
+    """An outlier is rejected in an image without other bad pixels."""
     image = scene(7, 2e-3, bad_fraction=0.0).s2d(1, edges=False).image
     data = image.data.copy()
     data[150, 13] += 300.0
