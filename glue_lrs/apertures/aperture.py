@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.polynomial.polynomial import polyadd, polyfit, polysub
@@ -24,6 +24,8 @@ from glue_lrs._utils.polynomials import trace_terms
 from glue_lrs._utils.validation import check_number
 from glue_lrs.apertures.edges import (
     ROUNDING,
+    BoxedLimits,
+    Coefficients,
     Limits,
     boxed_regions,
     check_coefficients,
@@ -31,13 +33,9 @@ from glue_lrs.apertures.edges import (
     polynomial_regions,
     shift_coefficients,
 )
-from glue_lrs.apertures.weights import cut_rows, region_weights, union
+from glue_lrs.apertures.weights import Weights, cut_rows, region_weights, union
 from glue_lrs.errors import ApertureError, ReferenceFileError
 from glue_lrs.instrument import EXPECTED_FWHM
-
-if TYPE_CHECKING:
-    from glue_lrs.apertures.edges import BoxedLimits, Coefficients
-    from glue_lrs.apertures.weights import Weights
 
 
 @dataclass(frozen=True, kw_only=True)

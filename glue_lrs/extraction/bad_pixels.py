@@ -248,11 +248,9 @@ class _Correction:
         fitter, model = self.model.fitter, self.model
         local = at - fitter.cutout.rows.start
         integration = i if self.image.is_stack else None
-        good = fitter.cutout.read(integration, fitter.columns, variances=False)[1][local]
+        good = fitter.cutout.read(integration, fitter.columns)[1][local]
         where = (at, fitter.columns) if integration is None else (integration, at, fitter.columns)
-        _, planes, present = read_pixels(
-            self.image, lambda plane: None if plane is None else np.asarray(plane)[where]
-        )
+        _, planes, present = read_pixels(self.image, lambda plane: np.asarray(plane)[where])
         shift = 0.0 if model.shifts is None else float(model.shifts[i])
         basis = [field[local] for field in fitter.basis(shift)]
         weight = good * fitter.inverse[local]

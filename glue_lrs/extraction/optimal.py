@@ -28,7 +28,7 @@ from glue_lrs.extraction.optimal_result import assemble_result, flux_ratios, mid
 from glue_lrs.fitting.cutout import Cutout
 from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
 from glue_lrs.fitting.options import FitOptions
-from glue_lrs.fitting.profile_fit import fit_profile, fit_traces
+from glue_lrs.fitting.profile_fit import fit_profile
 from glue_lrs.fitting.row_fit import SHIFT_LIMIT, RowFitter
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.base import SpatialProfile
@@ -298,7 +298,7 @@ def _fit_rows(
     """
     if initial.position_fixed:
         options = replace(options, fit_position=False)
-    fitter = RowFitter.from_cutout(cutout, mean, source_fit, initial.positives, options)
+    fitter = RowFitter.from_cutout(cutout, mean, source_fit, options)
     _check_position(cutout, options, initial, fitter.source_fit)
     return fitter, fitter.run()
 
@@ -329,17 +329,10 @@ def _fit_profile(
     cutout: Cutout, mean: MeanCutout, options: FitOptions, initial: InitialSources
 ) -> SourceFit:
     """Fit the profile and the traces, or only the traces if the profile is given."""
-    shared: dict[str, Any] = {
-        "positives": initial.positives,
-        "order": options.background_order,
-        "trace_order": options.trace_order,
-        "row_step": initial.row_step,
-    }
     try:
-        if options.profile is None:
-            shared |= {"reach": options.reach, "spline": options.spline}
-            return fit_profile(mean.pixels, initial.traces, **shared)
-        return fit_traces(mean.pixels, options.profile, initial.traces, **shared)
+        return fit_profile(
+            mean.pixels, initial.traces, options, initial.positives, initial.row_step
+        )
     except ProfileError as error:
         column = middle_row_value(initial.traces[0])
         raise ProfileError(

@@ -286,9 +286,7 @@ class PipelineOptimalExtractor:
         for first in range(0, number, step):
             block: Any = slice(first, min(first + step, number)) if image.is_stack else slice(None)
 
-            def read(plane: NDArray[Any] | None, block: Any = block) -> NDArray[Any] | None:
-                if plane is None:
-                    return None
+            def read(plane: NDArray[Any], block: Any = block) -> NDArray[Any]:
                 pixels = plane[block, span, part] if image.is_stack else plane[span, part]
                 return pixels[..., kept, :]
 

@@ -177,9 +177,7 @@ def _cost(
 ) -> Callable[[Sequence[float]], float]:
     """Return a function of shift and nod offset: the sum of (model - data)^2 / VAR_RNOISE."""
 
-    def read(plane: NDArray[Any] | None) -> NDArray[Any] | None:
-        if plane is None:
-            return None
+    def read(plane: NDArray[Any]) -> NDArray[Any]:
         return plane[(0, *cut)] if plane.ndim == 3 else plane[cut]
 
     data, variances, good = read_pixels(image, read)

@@ -10,25 +10,22 @@ so broad or asymmetric that it indicates an unresolved blend (`BlendDiagnostics`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from glue_lrs._utils.lazy_header import LazyHeader
+from glue_lrs._utils.typing import Array
 from glue_lrs.errors import Hint, ProductError, SourceError
-from glue_lrs.fitting.cutout import SlitCutout
+from glue_lrs.fitting.cutout import Cutout, MeanCutout, SlitCutout
+from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.peaks import Peak, find_peaks
+from glue_lrs.fitting.source_fit import SourceFit
 from glue_lrs.fitting.source_model import SourceModel
 from glue_lrs.fitting.source_search import search_residuals
 from glue_lrs.image.source_position import header_column
 from glue_lrs.instrument import FIXED_SLIT, PIXEL_SCALE
 from glue_lrs.profiles.empirical import EmpiricalProfile
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import Cutout, MeanCutout
-    from glue_lrs.fitting.options import FitOptions
-    from glue_lrs.fitting.source_fit import SourceFit
 
 #: Detection: signal-to-noise ratio above which a peak is a source (first value), and fraction of
 #: the flux of the brightest peak below which a peak is ignored (second value).
