@@ -139,7 +139,7 @@ class BlendFit:
         return replace(self.found, profile=profile, traces=traces, shift_error=errors)
 
     def _step(self, step: int) -> tuple[Array, Array]:
-        """Change the parameters by a damped step; return the undamped step and the covariance."""
+        """Change the parameters by a damped step, and return the full step and its covariance."""
         pixels, count = self.pixels, len(self.start)
         shift = (self.positions @ self.matrix)[:, np.newaxis]
         offsets = pixels.offsets(self.start + shift + self.curves @ self.polynomial)

@@ -189,7 +189,7 @@ class Cutout:
         return (trace - trace[middle])[self.rows]
 
     def inner(self, columns: slice) -> slice:
-        """Return the columns of the cutout that correspond to columns of the image."""
+        """Convert a slice of the columns of the image to a slice of the columns of the cutout."""
         return slice(columns.start - self.columns.start, columns.stop - self.columns.start)
 
     def read(self, integration: int | None, columns: slice) -> tuple[Array, Mask, Variances]:

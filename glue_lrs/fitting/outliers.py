@@ -111,7 +111,7 @@ class FittedRows:
         return cls(data, weight, basis, sources, variance, model_error, *fit)
 
     def again(self, rows: NDArray[np.intp], weight: Array) -> FittedRows:
-        """Fit some of the rows again with other weights, shape (row, column)."""
+        """Return the fit of some of the rows with other weights, shape (row, column)."""
         data, basis = self.data[rows], [field[rows] for field in self.basis]
         errors = self.variance[rows], self.model_error[rows]
         return self.fit(data, weight, basis, self.sources, *errors)
@@ -205,7 +205,7 @@ class FittedRows:
         return rejected
 
     def _has_faint(self, rejected: Mask) -> Mask:
-        """Return whether a rejected pixel in each row is below the fit, shape (row,).
+        """Return for each row whether a rejected pixel is below the fit, shape (row,).
 
         Such a pixel is probably good, because cosmic rays only increase the value of a pixel.
         """

@@ -137,7 +137,7 @@ class _TraceFit:
         self.pixels = reject_spikes(part, row_step)
         self.start = np.where(self.known, traces, 0.0)
         usable = (self.known.all(axis=0) & np.isfinite(pixels.wavelength))[::row_step]
-        #: Pixels that are used in the fit; outliers are removed during the iterations.
+        #: Pixels that are used in the fit. Outliers are removed from it during the iterations.
         self.used = self.pixels.good & usable[:, np.newaxis]
         if not self.used.any():
             raise ProfileError("no pixel near the source is good")

@@ -53,9 +53,14 @@ _ON_IMAGE = 0.05
 
 
 def _products(fields: Array) -> tuple[NDArray[np.intp], Array]:
-    """Return the products of all pairs of fields, shape (row, pair, column).
+    """Multiply all pairs of fields, shape (row, field, column).
 
-    The first result is the index of each pair, shape (field, field), symmetric.
+    Returns
+    -------
+    number : ndarray of int
+        Index of each pair in `products`, shape (field, field), symmetric.
+    products : ndarray
+        Product of the two fields of each pair, shape (row, pair, column).
     """
     first, second = np.triu_indices(fields.shape[1])
     number = np.empty((fields.shape[1], fields.shape[1]), dtype=np.intp)
@@ -83,7 +88,7 @@ class RowFitter:
         Profile of each source and negative trace, shape (source, row, column).
     d_shift, d2_shift : ndarray
         First and second derivative of each profile with respect to the column, shape
-        (source, row, column); empty if no shifts are fitted.
+        (source, row, column). If no shifts are fitted, the first axis has the length 0.
     background_basis : list of ndarray
         Terms of the background, each of shape (row, column).
     variance : ndarray

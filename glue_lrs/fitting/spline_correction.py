@@ -66,8 +66,8 @@ def spline_terms(signal_to_noise: float) -> int:
 def near_sources(pixels: PixelPlanes, traces: Array, options: FitOptions) -> PixelPlanes:
     """Return the part of an image that is needed to fit a profile.
 
-    If no background is fitted, it consists of the columns up to `reach` from the traces; otherwise
-    it has all columns.
+    If a background is fitted, all columns are needed. Otherwise, only the columns up to `reach`
+    from the traces are needed.
     """
     if options.background_order is not None:
         return pixels
@@ -263,7 +263,7 @@ def fit_spline(
 def _spline_sums(
     planes: Array, traces: Array, flux: Array, column: float, bands: Array, knots: int
 ) -> tuple[Array, ...]:
-    """Return the normal matrix of the fit by `fit_spline`, and sums over each row of splines.
+    """Return the sums over pixels from which `fit_spline` computes the coefficients.
 
     Knots and pixels are both one column apart, so that all pixels of a row have the same distance
     from the knot to their left. The four splines that are not 0 at a pixel therefore have the same

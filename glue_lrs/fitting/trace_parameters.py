@@ -28,7 +28,11 @@ _SIGNIFICANT = 6.0
 
 
 def count_passed(value: float, limits: Sequence[float]) -> int:
-    """Return the number of limits that a value exceeds, which is the order of a polynomial."""
+    """Return the number of limits that a value exceeds.
+
+    It is the order of the polynomial for a signal-to-noise ratio, if the limits are those above
+    which the polynomial has an additional term.
+    """
     return sum(value > limit for limit in limits)
 
 
