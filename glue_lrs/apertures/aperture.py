@@ -263,9 +263,7 @@ class Aperture:
                 "src_coeff", self.src_coeff, self.independent_var, wavelength, offset
             )
         if self.extract_width is not None:
-            middle: Any = (start + stop) / 2.0
-            if trace is not None:
-                middle = trace[:, np.newaxis]
+            middle = np.asarray((start + stop) / 2.0) if trace is None else trace[:, np.newaxis]
             lower = middle - (self.extract_width - 1.0) / 2.0
             return [Limits(np.asarray(lower), np.asarray(lower + self.extract_width - 1.0))]
         if stop < start - ROUNDING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 
@@ -270,10 +271,8 @@ def _merge_pairs(model: SourceModel, fit: engine.SlitFit) -> engine.SlitFit:
         strength = fit.linear.strength
         pairs = [
             (strength[i], i, j)
-            for i in range(shift.size)
-            for j in range(shift.size)
-            if i != j
-            and strength[i] <= strength[j]
+            for i, j in permutations(range(shift.size), 2)
+            if strength[i] <= strength[j]
             and abs(shift[i] - shift[j]) < NEAR * width
             and (round(shift[i], 2), round(shift[j], 2)) not in confirmed
         ]

@@ -12,6 +12,7 @@ not replace them because the box extraction already includes their flux.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -29,6 +30,9 @@ PLANES = ("var_poisson", "var_rnoise", "var_flat")
 #: Names of all planes in `SlitImage` that have the shape of the data.
 DATA_PLANES = ("err", *PLANES, "dq")
 
+
+#: Index that selects a part of a plane.
+Index: TypeAlias = int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]
 
 #: The variances `PLANES`; None for each variance that the image does not have.
 Variances: TypeAlias = list[NDArray[np.float64] | None]
@@ -110,7 +114,7 @@ def set_zero(mask: Mask, data: Array, variances: Variances) -> None:
                 plane[mask] = 0.0
 
 
-def lost_pixels(image: SlitImage, where: Any = ...) -> Mask:
+def lost_pixels(image: SlitImage, where: Index = ...) -> Mask:
     """Return the mask of lost pixels, which have no value, in an image.
 
     Parameters
@@ -124,7 +128,7 @@ def lost_pixels(image: SlitImage, where: Any = ...) -> Mask:
     return _lost_mask(np.asarray(image.data[where]), others, _part(image, "dq", where))
 
 
-def good_pixels(image: SlitImage, where: Any = ...) -> Mask:
+def good_pixels(image: SlitImage, where: Index = ...) -> Mask:
     """Return the mask of pixels that are used in a fit, being neither lost nor unweighted.
 
     The parameters are those of `lost_pixels`.
@@ -134,6 +138,6 @@ def good_pixels(image: SlitImage, where: Any = ...) -> Mask:
     return ~lost if unweighted is None else ~(lost | unweighted)
 
 
-def _part(image: SlitImage, name: str, where: Any) -> NDArray[Any] | None:
+def _part(image: SlitImage, name: str, where: Index) -> NDArray[Any] | None:
     plane = getattr(image, name)
     return None if plane is None else np.asarray(plane[where])

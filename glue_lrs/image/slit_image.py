@@ -317,7 +317,7 @@ class SlitImage:
         """
         return replace(self, **median_planes(self))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> SlitImage:
+    def __deepcopy__(self, memo: dict[int, object]) -> SlitImage:
         copied: dict[str, Any] = {
             name: None if values is None else np.array(values)  # copied into memory
             for name in ("data", "wavelength", *DATA_PLANES)
