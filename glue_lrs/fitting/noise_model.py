@@ -66,6 +66,19 @@ def positive_variance(variance: Array) -> Array:
     return np.maximum(variance, least)
 
 
+def peak_light(flux: Array, images: Array) -> Array:
+    """Return the flux on the brightest pixel of any source in each row, shape (row, 1).
+
+    Parameters
+    ----------
+    flux : ndarray
+        Flux of each source, shape (source, row, 1).
+    images : ndarray
+        Profile of each source, shape (source, row, column).
+    """
+    return (np.abs(flux) * images.max(axis=2, keepdims=True)).max(axis=0)
+
+
 def nod_variance(negative: Array, offset: Array) -> Array:
     """Return the squared error of the model of a negative trace, shape (row, column).
 
@@ -130,7 +143,7 @@ def model_variance(
     else:
         np.maximum(total, _LEAST_VARIANCE * median(positive[positive > 0]), out=total)
     fluxes = smooth[: len(images)]
-    peak = (np.abs(fluxes) * images.max(axis=2, keepdims=True)).max(axis=0)
+    peak = peak_light(fluxes, images)
     for i in range(positives, len(images)):
         total += nod_variance(fluxes[i] * images[i], offsets[i])
     variance = total + (_WEIGHT_ERROR * peak) ** 2

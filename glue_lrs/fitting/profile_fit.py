@@ -23,11 +23,12 @@ from glue_lrs.fitting.least_squares import (
     parameter_errors,
     residuals,
 )
+from glue_lrs.fitting.noise_model import peak_light
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import reject_spikes
 from glue_lrs.fitting.profile_derivatives import profile_images, widen
 from glue_lrs.fitting.source_fit import SourceFit
-from glue_lrs.fitting.spline_correction import CLIP, UNCONVERGED_ERROR, correct_profile, peak_light
+from glue_lrs.fitting.spline_correction import CLIP, UNCONVERGED_ERROR, correct_profile
 from glue_lrs.profiles.base import unit
 from glue_lrs.profiles.empirical import EmpiricalProfile
 from glue_lrs.profiles.gaussian import GaussianProfile

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from glue_lrs._utils.typing import Array
 from glue_lrs.errors import ProfileError
 from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.least_squares import background_basis, fit_rows
-from glue_lrs.fitting.noise_model import nod_variance
+from glue_lrs.fitting.noise_model import nod_variance, peak_light
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import reject_spikes
 from glue_lrs.fitting.source_fit import SourceFit
@@ -73,20 +73,6 @@ def near_sources(pixels: PixelPlanes, traces: Array, options: FitOptions) -> Pix
         return pixels
     margin = options.reach + 1.0
     return pixels.cut(np.nanmin(traces) - margin, np.nanmax(traces) + margin)
-
-
-def peak_light(flux: Array, images: Iterable[Array]) -> Array:
-    """Return the brightest pixel of any source in each row, shape (row, 1).
-
-    Parameters
-    ----------
-    flux : ndarray
-        Flux of each source, shape (source, row, 1).
-    images : iterable of ndarray
-        Profile of each source, each of shape (row, column).
-    """
-    peaks = [np.abs(f) * i.max(axis=1, keepdims=True) for f, i in zip(flux, images, strict=True)]
-    return np.max(peaks, axis=0)
 
 
 def correct_profile(pixels: PixelPlanes, found: SourceFit, options: FitOptions) -> SourceFit:
