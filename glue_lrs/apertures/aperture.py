@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.polynomial.polynomial import polyadd, polyfit, polysub
@@ -24,6 +24,8 @@ from glue_lrs._utils.polynomials import trace_terms
 from glue_lrs._utils.validation import check_number
 from glue_lrs.apertures.edges import (
     ROUNDING,
+    BoxedLimits,
+    Coefficients,
     Limits,
     boxed_regions,
     check_coefficients,
@@ -31,13 +33,9 @@ from glue_lrs.apertures.edges import (
     polynomial_regions,
     shift_coefficients,
 )
-from glue_lrs.apertures.weights import cut_rows, region_weights, union
+from glue_lrs.apertures.weights import Weights, cut_rows, region_weights, union
 from glue_lrs.errors import ApertureError, ReferenceFileError
 from glue_lrs.instrument import EXPECTED_FWHM
-
-if TYPE_CHECKING:
-    from glue_lrs.apertures.edges import BoxedLimits, Coefficients
-    from glue_lrs.apertures.weights import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,9 +263,7 @@ class Aperture:
                 "src_coeff", self.src_coeff, self.independent_var, wavelength, offset
             )
         if self.extract_width is not None:
-            middle: Any = (start + stop) / 2.0
-            if trace is not None:
-                middle = trace[:, np.newaxis]
+            middle = np.asarray((start + stop) / 2.0) if trace is None else trace[:, np.newaxis]
             lower = middle - (self.extract_width - 1.0) / 2.0
             return [Limits(np.asarray(lower), np.asarray(lower + self.extract_width - 1.0))]
         if stop < start - ROUNDING:

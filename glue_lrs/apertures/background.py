@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from glue_lrs._utils.validation import check_number
-from glue_lrs.apertures.background_fit import fit_median, fit_polynomial
+from glue_lrs.apertures.background_fit import BackgroundFit, fit_median, fit_polynomial
 from glue_lrs.apertures.edges import (
+    Coefficients,
     boxed_regions,
     check_coefficients,
     check_variable,
     shift_coefficients,
 )
-from glue_lrs.apertures.weights import region_weights, union
+from glue_lrs.apertures.weights import Weights, region_weights, union
 from glue_lrs.errors import ApertureError, Hint, LRSWarning, ReferenceFileError, warn
-
-if TYPE_CHECKING:
-    from glue_lrs.apertures.background_fit import BackgroundFit
-    from glue_lrs.apertures.edges import Coefficients
-    from glue_lrs.apertures.weights import Weights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,11 +41,8 @@ class BoxedLimits(NamedTuple):
 
     def full(self, shape: tuple[int, ...]) -> Limits:
         """Return the limits for the full image, with NaN outside the part."""
-        edges = []
-        for edge in (self.lower, self.upper):
-            full = np.full(shape, np.nan)
-            full[self.rows, self.columns] = edge
-            edges.append(full)
+        edges = np.full((2, *shape), np.nan)
+        edges[:, self.rows, self.columns] = self.lower, self.upper
         return Limits(*edges)
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs._utils.validation import check_number, optional_bool
+from glue_lrs.apertures.aperture import Aperture
+from glue_lrs.apertures.weights import Weights
 from glue_lrs.errors import ApertureError, LRSWarning
+from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.image.trace import expected_trace
 from glue_lrs.instrument import FIXED_SLIT
-
-if TYPE_CHECKING:
-    from glue_lrs.apertures.aperture import Aperture
-    from glue_lrs.apertures.weights import Weights
-    from glue_lrs.image.slit_image import SlitImage
 
 
 @dataclass(frozen=True)

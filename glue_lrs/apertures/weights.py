@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -115,15 +115,20 @@ def region_weights(
         Weights on the columns that the region covers. If all limits are NaN, there are no columns.
     """
     rows, columns = shape
-    span = _span(limits, shape)
-    if span is None:
+    edges = limits.lower, limits.upper
+    scalar = limits.lower.ndim == limits.upper.ndim == 0
+    if scalar:
+        lower, upper = first, last = float(limits.lower), float(limits.upper)
+    elif all(np.isfinite(edge).any() for edge in edges):
+        lower, upper = (_mean(limits, edge, shape) for edge in edges)
+        first, last = float(np.nanmin(limits.lower)), float(np.nanmax(limits.upper))
+    else:
         return Weights(slice(0, rows), slice(0, 0), np.zeros((1, 0)), np.nan, np.nan)
-    left = min(max(math.floor(span.first), 0), columns)
-    right = min(max(math.ceil(span.last) + 1, left), columns)
-    if limits.lower.ndim == limits.upper.ndim == 0:
-        index = np.arange(left, right, dtype=float)
-        values = limit_weights(index, Limits(limits.lower, limits.upper), partial)[np.newaxis]
-        return Weights(slice(0, rows), slice(left, right), values, span.lower, span.upper)
+    left = min(max(math.floor(first), 0), columns)
+    right = min(max(math.ceil(last) + 1, left), columns)
+    if scalar:
+        values = limit_weights(np.arange(left, right), Limits(*edges), partial)[np.newaxis]
+        return Weights(slice(0, rows), slice(left, right), values, lower, upper)
     box = slice(0, rows), slice(0, columns)
     if isinstance(limits, BoxedLimits):
         box = limits.rows, limits.columns
@@ -131,22 +136,18 @@ def region_weights(
     values = np.zeros((rows, right - left))
     if start < stop:
         inside = values[box[0], start - left : stop - left]
-        index = np.arange(start, stop, dtype=float)
-        width = box[1].stop - box[1].start
-        cut = Limits(
-            *(
-                _cut_columns(edge, start - box[1].start, stop - box[1].start, width)
-                for edge in (limits.lower, limits.upper)
-            )
-        )
+        index = np.arange(start, stop)
+        cut = slice(start - box[1].start, stop - box[1].start)
+        # Limits may have one value per row.
+        parts = [edge[:, cut] if edge.ndim == 2 and edge.shape[1] > 1 else edge for edge in edges]
         # Rows are processed in blocks, because the temporary arrays are several times larger than
         # the result.
         step = max(_BLOCK_PIXELS // index.size, 1)
-        for first in range(0, len(inside), step):
-            block = slice(first, first + step)
-            block_limits = Limits(*(edge[block] if edge.ndim else edge for edge in cut))
+        for row in range(0, len(inside), step):
+            block = slice(row, row + step)
+            block_limits = Limits(*(edge[block] if edge.ndim else edge for edge in parts))
             inside[block] = limit_weights(index, block_limits, partial)
-    return Weights(slice(0, rows), slice(left, right), values, span.lower, span.upper)
+    return Weights(slice(0, rows), slice(left, right), values, lower, upper)
 
 
 def union(parts: list[Weights]) -> Weights:
@@ -170,30 +171,6 @@ def union(parts: list[Weights]) -> Weights:
     return Weights(covering[0].rows, slice(left, right), values, *span)
 
 
-class _Span(NamedTuple):
-    """Mean lower limit, mean upper limit, smallest lower limit and largest upper limit."""
-
-    lower: float
-    upper: float
-    first: float
-    last: float
-
-
-def _span(limits: Limits | BoxedLimits, shape: tuple[int, ...]) -> _Span | None:
-    """Return the extent of a region without NaN, or None if all limits are NaN."""
-    if limits.lower.ndim == 0 and limits.upper.ndim == 0:
-        lower, upper = float(limits.lower), float(limits.upper)
-        return _Span(lower, upper, lower, upper)
-    if not (np.isfinite(limits.lower).any() and np.isfinite(limits.upper).any()):
-        return None
-    return _Span(
-        _mean(limits, limits.lower, shape),
-        _mean(limits, limits.upper, shape),
-        float(np.nanmin(limits.lower)),
-        float(np.nanmax(limits.upper)),
-    )
-
-
 def _mean(limits: Limits | BoxedLimits, edge: NDArray[Any], shape: tuple[int, ...]) -> float:
     """Return the mean of a limit over the image, ignoring NaN.
 
@@ -205,12 +182,6 @@ def _mean(limits: Limits | BoxedLimits, edge: NDArray[Any], shape: tuple[int, ..
     full = np.zeros(shape)  # in full size because NumPy's order of addition depends on the shape
     full[limits.rows, limits.columns] = np.where(missing, 0.0, edge)
     return float(full.sum() / (edge.size - np.count_nonzero(missing)))
-
-
-def _cut_columns(edge: NDArray[Any], left: int, right: int, columns: int) -> NDArray[Any]:
-    """Select columns of a limit if it has one value per pixel, else return it unchanged."""
-    per_pixel = edge.ndim == 2 and edge.shape[1] == columns and columns > 1
-    return edge[:, left:right] if per_pixel else edge
 
 
 def weighted_sum(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:

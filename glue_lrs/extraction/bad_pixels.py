@@ -226,11 +226,9 @@ class _Correction:
         """
         model, fitter, stack = self.model, self.model.fitter, self.image.is_stack
         local = at - fitter.cutout.rows.start
-        good = fitter.cutout.read(i if stack else None, fitter.columns, variances=False)[1][local]
+        good = fitter.cutout.read(i if stack else None, fitter.columns)[1][local]
         where = (i, at, fitter.columns) if stack else (at, fitter.columns)
-        _, variances, present = read_pixels(
-            self.image, lambda plane: None if plane is None else np.asarray(plane)[where]
-        )
+        _, variances, present = read_pixels(self.image, lambda plane: np.asarray(plane)[where])
         basis = [field[local] for field in fitter.basis(model.shift(i))]
         weight = good * fitter.inverse[local]
         *integrations, rows, columns = model.rejected

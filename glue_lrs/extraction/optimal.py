@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -28,7 +27,7 @@ from glue_lrs.extraction.optimal_result import OptimalResult, middle_row_value, 
 from glue_lrs.fitting.cutout import Cutout
 from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
 from glue_lrs.fitting.options import FitOptions
-from glue_lrs.fitting.profile_fit import fit_profile, fit_traces
+from glue_lrs.fitting.profile_fit import fit_profile
 from glue_lrs.fitting.row_fit import SHIFT_LIMIT, RowFitter
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.base import SpatialProfile
@@ -279,7 +278,7 @@ def _fit_rows(
     """
     if initial.position_fixed:
         options = replace(options, fit_position=False)
-    fitter = RowFitter.from_cutout(cutout, mean, source_fit, initial.positives, options)
+    fitter = RowFitter.from_cutout(cutout, mean, source_fit, options)
     _check_position(cutout, options, initial, fitter.source_fit)
     raw, shifts, rejected = fitter.run()
     return OptimalResult.from_fit(fitter, raw["coefficients"], shifts, rejected), raw
@@ -321,17 +320,9 @@ def _fit_profile(
     cutout: Cutout, mean: MeanCutout, options: FitOptions, initial: InitialSources
 ) -> SourceFit:
     """Fit the profile and the traces, or only the traces if the profile is given."""
-    if options.profile is None:
-        fit = partial(fit_profile, mean.pixels, reach=options.reach, spline=options.spline)
-    else:
-        fit = partial(fit_traces, mean.pixels, options.profile)
     try:
-        return fit(
-            initial.traces,
-            positives=initial.positives,
-            order=options.background_order,
-            trace_order=options.trace_order,
-            row_step=initial.row_step,
+        return fit_profile(
+            mean.pixels, initial.traces, options, initial.positives, initial.row_step
         )
     except ProfileError as error:
         column = middle_row_value(initial.traces[0])

@@ -268,9 +268,7 @@ class PipelineOptimalExtractor:
         for first in range(0, number, step):
             block = slice(first, min(first + step, number))
 
-            def read(plane: NDArray[Any] | None, block: slice = block) -> NDArray[Any] | None:
-                if plane is None:
-                    return None
+            def read(plane: NDArray[Any], block: slice = block) -> NDArray[Any]:
                 pixels = plane[block, span, part] if image.is_stack else plane[span, part]
                 return pixels[..., kept, :]
 

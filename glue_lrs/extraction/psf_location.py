@@ -140,9 +140,7 @@ def fit_location(
         If the image has no VAR_RNOISE.
     """
     where = (0, *cut) if image.is_stack else cut
-    data, variances, good = read_pixels(
-        image, lambda plane: None if plane is None else plane[where]
-    )
+    data, variances, good = read_pixels(image, lambda plane: plane[where])
     variance = variances[1]
     if variance is None:
         raise ProductError(

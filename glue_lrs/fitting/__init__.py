@@ -17,7 +17,7 @@ module                   content                                                
 =======================  ===========================================================  ============
 ``row_fit``              `RowFitter`: fluxes of each integration, outliers, errors    extraction
 ``initial_sources``      initial positions of sources and negative traces             extraction
-``profile_fit``          `fit_profile`, `fit_traces`, `refine_positions`              extraction
+``profile_fit``          `fit_profile`, `refine_positions`                            extraction
 ``blend_fit``            joint fit of profile and positions of several sources        extraction
 ``spline_correction``    correction of a Gaussian profile                             extraction
 ``source_search``        `search_residuals`: detection, blends                        both

@@ -8,11 +8,13 @@ assumed to be symmetric, close to a Gaussian of the expected width, and smooth i
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.polynomial import legendre
 
+from glue_lrs._utils.typing import Array
+from glue_lrs.fitting import spline_correction, trace_parameters
+from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.least_squares import (
     background_basis,
     fit_rows,
@@ -20,34 +22,13 @@ from glue_lrs.fitting.least_squares import (
     parameter_errors,
 )
 from glue_lrs.fitting.noise_model import nod_variance
+from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import reject_spikes
-from glue_lrs.fitting.profile_derivatives import MIN_FACTOR, ProfileImage
-from glue_lrs.fitting.spline_correction import (
-    CLIP,
-    MODEL_ERROR_FLOORS,
-    UNCONVERGED_ERROR,
-    mirrored,
-    near_sources,
-    spline_pairs,
-    spline_prior,
-    spline_terms,
-)
-from glue_lrs.fitting.trace_parameters import (
-    TRACE_PRIOR,
-    is_significant,
-    position_derivatives,
-    position_matrix,
-    trace_order_for,
-    width_order_for,
-)
+from glue_lrs.fitting.profile_derivatives import MIN_FACTOR, profile_images
+from glue_lrs.fitting.source_fit import SourceFit
 from glue_lrs.profiles.base import unit
 from glue_lrs.profiles.empirical import EmpiricalProfile
 from glue_lrs.profiles.gaussian import GaussianProfile
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import PixelPlanes
-    from glue_lrs.fitting.source_fit import SourceFit
 
 #: Prior on the ratio of the width to the expected width, which is a polynomial in wavelength:
 #: standard deviation of the constant term. The other terms have half this standard deviation.
@@ -69,19 +50,15 @@ _MAX_SHIFT, _MAX_WIDENING = 0.5, 0.2
 _DERIVATIVE_STEP = 0.05
 
 
-def fit_blend(
-    pixels: PixelPlanes,
-    found: SourceFit,
-    positives: int,
-    order: int | None,
-    reach: int,
-    spline: bool,
-    terms: int | None,
-    trace_order: int | None,
-) -> SourceFit:
-    """Fit profile and positions of several sources by Gauss-Newton steps.
+class BlendFit:
+    """Fit of profile and positions of several sources by Gauss-Newton steps.
 
-    The fluxes and the background of each row are projected out.
+    The fluxes and the background of each row are projected out. The fitted parameters are, in this
+    order: the changes of the positions of the sources and of the distances between nods
+    (`positions`), the polynomial in the row that is added to all traces (`polynomial`), the
+    polynomial in wavelength that is the ratio of the width to the expected width (`width`), and the
+    coefficients of the symmetric spline correction (`even`, shape (pair, term)). A pair consists of
+    the splines at two knots on opposite sides of the source.
 
     Parameters
     ----------
@@ -89,64 +66,32 @@ def fit_blend(
         Image to fit.
     found : SourceFit
         Initial traces and Gaussian profile.
-    positives, order, reach, spline, terms, trace_order
-        See `fit_profile`.
-
-    Returns
-    -------
-    SourceFit
-        Empirical profile, traces, and errors of the positions.
-    """
-    fit = _BlendFit(pixels, found, positives, order, reach, spline, terms, trace_order)
-    return fit.run()
-
-
-class _BlendFit:
-    """State of the fit by `fit_blend`, which describes the arguments.
-
-    The fitted parameters are, in this order: the changes of the positions of the sources and of the
-    distances between nods (`positions`), the polynomial in the row that is added to all traces
-    (`polynomial`), the polynomial in wavelength that is the ratio of the width to the expected
-    width (`width`), and the coefficients of the symmetric spline correction (`even`, shape
-    (pair, term)). A pair consists of the splines at two knots on opposite sides of the source.
+    options : FitOptions
+        Options for the fit.
     """
 
-    def __init__(
-        self,
-        pixels: PixelPlanes,
-        found: SourceFit,
-        positives: int,
-        order: int | None,
-        reach: int,
-        spline: bool,
-        terms: int | None,
-        trace_order: int | None,
-    ) -> None:
+    def __init__(self, pixels: PixelPlanes, found: SourceFit, options: FitOptions) -> None:
         assert isinstance(found.profile, GaussianProfile)
-        self.found, self.base, self.positives = found, found.profile, positives
-        snr = found.signal_to_noise
-        if terms is None:
-            terms = spline_terms(snr)
-        self.half = reach - 2 if spline else 0  # number of knots on each side of the middle one
+        self.found, self.base, self.options = found, found.profile, options
+        spline, snr = options.spline, found.signal_to_noise
+        terms = spline_correction.spline_terms(snr)
+        self.half = options.reach - 2 if spline else 0  # number of knots on each side of the middle
         known = np.isfinite(found.traces).all(axis=0) & np.isfinite(pixels.wavelength)
-        self.pixels = reject_spikes(near_sources(pixels, found.traces, reach, order))
-        rows, count = self.pixels.data.shape[0], len(found.traces)
+        self.pixels = reject_spikes(spline_correction.near_sources(pixels, found.traces, options))
+        rows = self.pixels.data.shape[0]
         self.start = np.where(known, found.traces, 0.0)
-        self.matrix = position_matrix(count, positives)
-        self.background = background_basis(self.pixels.columns, order, rows)
+        self.matrix = trace_parameters.position_matrix(len(found.traces), found.positives)
+        self.background = background_basis(self.pixels.columns, options.background_order, rows)
         self.wave = np.where(known, self.pixels.wavelength, self.base.domain[0])
         wave_coordinate = unit(self.wave, self.base.domain)
-        bands: Array = np.asarray(
-            legendre.legvander(wave_coordinate, max(terms, 3) - 1), dtype=np.float64
-        )
+        bands = np.asarray(legendre.legvander(wave_coordinate, max(terms, 3) - 1), dtype=float)
         self.bands = bands[:, :terms]
-        n_width = width_order_for(snr) + 1
+        n_width = trace_parameters.count_passed(snr, trace_parameters.WIDTH_SNR) + 1
         self.used = self.pixels.good & known[:, np.newaxis]
-        self.trace_order_given = trace_order is not None
-        n_trace = trace_order_for(snr) if trace_order is None else trace_order
-        coordinate = np.linspace(-1.0, 1.0, rows)
-        self.curves = np.vander(coordinate, n_trace + 1, increasing=True)[:, 1:]
-        self.spline = spline
+        n_trace = options.trace_order
+        if n_trace is None:
+            n_trace = trace_parameters.count_passed(snr, trace_parameters.TRACE_SNR)
+        self.curves = trace_parameters.powers(np.linspace(-1.0, 1.0, rows), n_trace)
         #: Terms of the polynomials along the rows, in the order of the parameters.
         self.along: list[Array] = [
             *[np.ones((rows, 1))] * len(self.matrix),
@@ -157,139 +102,110 @@ class _BlendFit:
         self.prior = np.concatenate(
             [
                 np.full(len(self.matrix), _POSITION_PRIOR),
-                np.full(n_trace, TRACE_PRIOR),
+                np.full(n_trace, trace_parameters.TRACE_PRIOR),
                 np.where(np.arange(n_width) == 0, _WIDTH_PRIOR, 0.5 * _WIDTH_PRIOR),
-                np.repeat(spline_prior(2 * self.half + 1)[self.half :], terms) if spline else [],
+                np.repeat(spline_correction.spline_prior(2 * self.half + 1)[self.half :], terms)
+                if spline
+                else [],
             ]
         )
         self.positions, self.polynomial = np.zeros(len(self.matrix)), np.zeros(n_trace)
         self.width = np.zeros(n_width)
         self.width[: len(self.base.factor)] = np.array(self.base.factor)[:n_width]
-        self.even = np.zeros((self.half + 1, terms)) if spline else np.zeros((0, terms))
+        self.even = np.zeros((self.half + 1 if spline else 0, terms))
         self.weight = self.used / self.pixels.variance
 
     def run(self) -> SourceFit:
         """Iterate until each parameter changes by less than a small fraction of its error."""
         error = np.ones(self.prior.size)
-        n_trace = self.polynomial.size
+        polynomial = slice(len(self.matrix), len(self.matrix) + self.polynomial.size)
         for step in range(_STEPS):
             change, covariance = self._step(step)
             error = parameter_errors(covariance)
-            if step == 4 and n_trace and not self.trace_order_given:
-                polynomial = slice(len(self.matrix), len(self.matrix) + n_trace)
-                if not is_significant(self.polynomial, covariance[polynomial, polynomial]):
-                    self.polynomial, self.prior[polynomial] = np.zeros(n_trace), 1e-6
-                    continue
+            free = self.polynomial.size and self.options.trace_order is None
+            covered = covariance[polynomial, polynomial]
+            if step == 4 and free and not trace_parameters.is_significant(self.polynomial, covered):
+                self.polynomial[:], self.prior[polynomial] = 0.0, 1e-6
+                continue
             if step > 3 and np.abs(change / error).max() < _CONVERGED:
                 break
         profile = EmpiricalProfile(
-            base=replace(self.base, factor=tuple(self.width)), coefficients=mirrored(self.even)
+            base=replace(self.base, factor=tuple(self.width)),
+            coefficients=np.concatenate([self.even[:0:-1], self.even]),
         )
         shift = (self.positions @ self.matrix)[:, np.newaxis]
         traces = self.found.traces + shift + self.curves @ self.polynomial
-        return replace(
-            self.found, profile=profile, traces=traces, shift_error=error[: self.positives]
-        )
+        errors = error[: self.found.positives]
+        return replace(self.found, profile=profile, traces=traces, shift_error=errors)
 
     def _step(self, step: int) -> tuple[Array, Array]:
-        """Change the parameters by a damped step; return the undamped step and the covariance."""
+        """Change the parameters by a damped step, and return the full step and its covariance."""
         pixels, count = self.pixels, len(self.start)
         shift = (self.positions @ self.matrix)[:, np.newaxis]
-        traces = self.start + shift + self.curves @ self.polynomial
-        offsets = [pixels.offsets(trace) for trace in traces]
-        pairs = [spline_pairs(offset, self.half) for offset in offsets] if self.spline else []
-        images, d_shift, d_width = self._images(offsets, pairs)
-        basis = images + self.background
+        offsets = pixels.offsets(self.start + shift + self.curves @ self.polynomial)
+        profile = replace(self.base, factor=tuple(self.width))
+        light, d_offset, d_width = profile_images(profile, offsets, self.wave)
+        d_shift = -d_offset
+        splined = offsets if self.options.spline else ()
+        pairs = [spline_correction.spline_pairs(offset, self.half) for offset in splined]
+        correction = self.bands @ self.even.T
+        for i, pair in enumerate(pairs):
+            light[i] += np.einsum("krc,rk->rc", pair, correction)
+            change = spline_correction.spline_pairs(offsets[i] + _DERIVATIVE_STEP, self.half)
+            change -= spline_correction.spline_pairs(offsets[i] - _DERIVATIVE_STEP, self.half)
+            slope = np.einsum("krc,rk->rc", change, correction)
+            d_shift[i] -= slope / (2.0 * _DERIVATIVE_STEP)
+        basis = [*light, *self.background]
         coefficients, _ = fit_rows(basis, self.weight, pixels.data)
         flux = coefficients[:, :count].T[:, :, np.newaxis]
         residual = pixels.data - np.sum(
             [coefficients[:, i, np.newaxis] * field for i, field in enumerate(basis)], axis=0
         )
-        self._reweigh(step, residual, [f * p for f, p in zip(flux, images, strict=True)], offsets)
-        pushed = [f * d for f, d in zip(flux, d_shift, strict=True)]
-        fields = position_derivatives(pushed, self.matrix)
-        fields.append(np.sum(pushed, axis=0))
-        fields.append(np.sum([f * d for f, d in zip(flux, d_width, strict=True)], axis=0))
-        if self.spline:
+        self._reweigh(step, residual, flux * light, offsets)
+        pushed = flux * d_shift
+        fields = trace_parameters.position_derivatives(pushed, self.matrix)
+        fields += [pushed.sum(axis=0), (flux * d_width).sum(axis=0)]
+        if pairs:
             fields += list(np.sum([f * pair for f, pair in zip(flux, pairs, strict=True)], axis=0))
+        # The ratio of the width to the expected width should be 1, all other parameters 0. The
+        # prior on the positions limits only their next change.
+        deviations = [np.zeros(len(self.matrix)), self.polynomial, self.width, self.even.ravel()]
+        deviation = np.concatenate(deviations)
+        deviation[len(self.matrix) + self.polynomial.size] -= 1.0
         change, covariance = gauss_newton(
-            fields, self.along, basis, self.weight, residual, self._deviations(), self.prior**-2
+            fields, self.along, basis, self.weight, residual, deviation, self.prior**-2
         )
         self._apply(change)
         return change, covariance
 
-    def _images(
-        self, offsets: list[Array], pairs: list[Array]
-    ) -> tuple[list[Array], list[Array], list[Array]]:
-        """Return the profiles of all sources, and their derivatives.
-
-        The derivatives are with respect to the position and to the logarithm of the width.
-        """
-        profile = replace(self.base, factor=tuple(self.width))
-        coefficients = self.bands @ self.even.T
-        images, d_shift, d_width = [], [], []
-        for i, offset in enumerate(offsets):
-            image = ProfileImage.from_profile(profile, offset, self.wave)
-            light, derivative = image.light(), -image.d_offset()
-            if self.spline:
-                light += np.einsum("krc,rk->rc", pairs[i], coefficients)
-                change = spline_pairs(offset + _DERIVATIVE_STEP, self.half)
-                change -= spline_pairs(offset - _DERIVATIVE_STEP, self.half)
-                derivative -= np.einsum("krc,rk->rc", change, coefficients) / (
-                    2.0 * _DERIVATIVE_STEP
-                )
-            images.append(light)
-            d_shift.append(derivative)
-            d_width.append(image.d_log_width())
-        return images, d_shift, d_width
-
-    def _reweigh(
-        self, step: int, residual: Array, sources: list[Array], offsets: list[Array]
-    ) -> None:
+    def _reweigh(self, step: int, residual: Array, sources: Array, offsets: Array) -> None:
         """Update the weights with the model error assumed in this step, and reject outliers."""
-        pixels = self.pixels
-        peak = np.abs(np.sum(sources, axis=0)).max(axis=1, keepdims=True)
-        floor = MODEL_ERROR_FLOORS[min(step, len(MODEL_ERROR_FLOORS) - 1)]
+        pixels, positives = self.pixels, self.found.positives
+        peak = np.abs(sources.sum(axis=0)).max(axis=1, keepdims=True)
+        floor = spline_correction.MODEL_ERROR_FLOORS[
+            min(step, len(spline_correction.MODEL_ERROR_FLOORS) - 1)
+        ]
         variance = pixels.variance + (floor * peak) ** 2
-        for source, offset in zip(
-            sources[self.positives :], offsets[self.positives :], strict=True
-        ):
+        for source, offset in zip(sources[positives:], offsets[positives:], strict=True):
             variance += nod_variance(source, offset)
         self.weight = self.used / variance
         if step > 1:
-            limit = CLIP * np.sqrt(pixels.variance) + 0.5 * UNCONVERGED_ERROR * peak
+            limit = (
+                spline_correction.CLIP * np.sqrt(pixels.variance)
+                + 0.5 * spline_correction.UNCONVERGED_ERROR * peak
+            )
             self.weight[np.abs(residual) > limit] = 0.0
-
-    def _deviations(self) -> Array:
-        """Return the parameters minus the expected values, as the prior requires.
-
-        The ratio of the width to the expected width should be 1, all other parameters 0. The
-        deviations of the positions are always 0, so that the prior limits only their next change.
-        """
-        expected = np.zeros(self.width.size)
-        expected[0] = 1.0
-        return np.concatenate(
-            [
-                np.zeros(len(self.matrix)),
-                self.polynomial,
-                self.width - expected,
-                self.even.ravel(),
-            ]
-        )
 
     def _apply(self, change: Array) -> None:
         """Change the parameters by a damped step."""
         sizes = [len(self.matrix), self.polynomial.size, self.width.size]
         positions, polynomial, width, rest = np.split(change, np.cumsum(sizes).tolist())
         largest = np.abs(positions).max() + np.abs(polynomial).sum()
-        damping = min(
-            1.0,
-            _MAX_SHIFT / max(largest, 1e-9),
-            _MAX_WIDENING / max(np.abs(width).max(), 1e-9),
-        )
-        self.positions = self.positions + damping * positions
-        self.polynomial = self.polynomial + damping * polynomial
+        narrowing = _MAX_WIDENING / max(np.abs(width).max(), 1e-9)
+        damping = min(1.0, _MAX_SHIFT / max(largest, 1e-9), narrowing)
+        self.positions += damping * positions
+        self.polynomial += damping * polynomial
         # The step is in the logarithm of the width.
-        self.width = self.width + damping * width * self.width[0]
+        self.width += damping * width * self.width[0]
         self.width[0] = max(self.width[0], MIN_FACTOR)
-        self.even = self.even + damping * rest.reshape(self.even.shape)
+        self.even += damping * rest.reshape(self.even.shape)

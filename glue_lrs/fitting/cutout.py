@@ -16,25 +16,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs._utils.statistics import median, nanmedian, row_level, running_mean
+from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.errors import ProductError, ProfileError, SourceError
-from glue_lrs.image.pixels import PLANES, good_pixels, unweighted_mask
+from glue_lrs.image.pixels import (
+    PLANES,
+    Variances,
+    good_pixels,
+    read_pixels,
+    set_zero,
+    unweighted_mask,
+)
+from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.image.trace import sky_trace, sky_trace_curve
 from glue_lrs.profiles.diffraction import expected_core
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array, Mask
-    from glue_lrs.image.slit_image import SlitImage
-
-    #: Variances of Poisson noise, read noise and flat field; None for a variance that the image
-    #: does not have.
-    Variances: TypeAlias = list[Array | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +61,9 @@ class PixelPlanes:
     wavelength: Array
     columns: Array
 
-    def offsets(self, trace: Array) -> Array:
-        """Return the distance in columns from a trace (row,) to each pixel (row, column)."""
-        return self.columns - trace[:, np.newaxis]
+    def offsets(self, traces: Array) -> Array:
+        """Return the distance in columns from traces (..., row) to pixels (..., row, column)."""
+        return self.columns - traces[..., np.newaxis]
 
     def columns_between(self, first: float, last: float) -> slice:
         """Return the slice that selects the columns from `first` to `last`, inclusive."""
@@ -71,25 +71,16 @@ class PixelPlanes:
 
     def cut(self, first: float, last: float) -> PixelPlanes:
         """Return the part with the columns from `first` to `last`, inclusive."""
-        part = self.columns_between(first, last)
-        return PixelPlanes(
-            self.data[:, part],
-            self.variance[:, part],
-            self.good[:, part],
-            self.wavelength,
-            self.columns[part],
-        )
+        return self.part(self.columns_between(first, last))
 
-    def every_nth_row(self, step: int) -> PixelPlanes:
-        """Return the part with every `step`-th row."""
-        if step == 1:
-            return self
+    def part(self, columns: slice, row_step: int = 1) -> PixelPlanes:
+        """Return the part with a slice of the columns and every `row_step`-th row."""
         return PixelPlanes(
-            self.data[::step],
-            self.variance[::step],
-            self.good[::step],
-            self.wavelength[::step],
-            self.columns,
+            self.data[::row_step, columns],
+            self.variance[::row_step, columns],
+            self.good[::row_step, columns],
+            self.wavelength[::row_step],
+            self.columns[columns],
         )
 
     @property
@@ -138,6 +129,11 @@ class MeanCutout:
     pixels: PixelPlanes
     variances: Variances
     n_integrations: int
+
+    def part(self, columns: slice) -> MeanCutout:
+        """Return the part with a slice of the columns."""
+        variances = [None if v is None else v[:, columns] for v in self.variances]
+        return MeanCutout(self.pixels.part(columns), variances, self.n_integrations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,20 +188,19 @@ class Cutout:
         trace = np.interp(np.arange(trace.size), np.flatnonzero(known), trace[known])
         return (trace - trace[middle])[self.rows]
 
-    def read(
-        self, integration: int | slice | None, columns: slice, variances: bool = True
-    ) -> tuple[Array, Mask, Variances]:
+    def inner(self, columns: slice) -> slice:
+        """Convert a slice of the columns of the image to a slice of the columns of the cutout."""
+        return slice(columns.start - self.columns.start, columns.stop - self.columns.start)
+
+    def read(self, integration: int | None, columns: slice) -> tuple[Array, Mask, Variances]:
         """Read data, good pixels and variances of an integration.
 
         Parameters
         ----------
-        integration : int, slice or None
-            Number of the integration to read, or None for all. It is ignored for a single image.
+        integration : int or None
+            Index of the integration to read. It is ignored for a single image.
         columns : slice
             Columns of the image to read.
-        variances : bool
-            Whether variances are returned. If False, None is returned in place of each variance;
-            the good pixels do not depend on this option.
 
         Returns
         -------
@@ -216,27 +211,15 @@ class Cutout:
         variances : list of ndarray or None
             Poisson, read noise and flat-field variance, 0 at pixels that are not good.
         """
-        image = self.image
-        part: Any = (self.rows, columns)
-        if image.is_stack:
-            part = (slice(None) if integration is None else integration, *part)
-        data = np.asarray(image.data)[part].astype(float)
-        good = good_pixels(image, part)
-        planes: Variances = []
-        for name in PLANES:
-            plane = getattr(image, name) if variances else None
-            planes.append(None if plane is None else np.asarray(plane)[part].astype(float))
-        inner = slice(columns.start - self.columns.start, columns.stop - self.columns.start)
-        has_wavelength = self.has_wavelength[:, inner]
-        if not has_wavelength.all():
-            good &= has_wavelength
-        if not good.all():
-            bad = ~good
-            data[bad] = 0.0
-            for values in planes:
-                if values is not None:
-                    values[bad] = 0.0
-        return data, good, planes
+        stack = self.image.is_stack
+        part = (integration, self.rows, columns) if stack else (self.rows, columns)
+        data, variances, good = read_pixels(self.image, lambda plane: np.asarray(plane)[part])
+        unweighted = unweighted_mask(variances)
+        if unweighted is not None:
+            good &= ~unweighted
+        good &= self.has_wavelength[:, self.inner(columns)]
+        set_zero(~good, data, variances)
+        return data, good, variances
 
     def mean(self) -> MeanCutout:
         """Return the single image, or the mean of all integrations without outliers.
@@ -247,10 +230,9 @@ class Cutout:
             If no pixel is good.
         """
         image = self.image
-        if not image.is_stack or image.data.shape[0] == 1:
-            data, good, variances = self.read(0 if image.is_stack else None, self.columns)
-            return self._mean_cutout(data, good, variances, 1)
-        number = image.data.shape[0]
+        number = image.data.shape[0] if image.is_stack else 1
+        if number == 1:
+            return self._mean_cutout(*self.read(0, self.columns), 1)
         reference, count, variances = self._reference()
         total_variance = np.sum([v for v in variances if v is not None], axis=0)
         tolerance = _CLIP * np.sqrt(np.maximum(total_variance, 0.0))
@@ -258,7 +240,7 @@ class Cutout:
         bright = (light > tolerance) & (light > 0.3 * light.max(axis=1, keepdims=True))
         total, times = np.zeros_like(reference), np.zeros_like(reference)
         for i in range(number):
-            data, good, _ = self.read(i, self.columns, variances=False)
+            data, good, _ = self.read(i, self.columns)
             # The reference is scaled to the brightness of the integration, so that the core of a
             # fainter source is not rejected. If the core still disagrees after scaling, the source
             # has probably moved, and the integration is excluded from the mean.
@@ -277,13 +259,17 @@ class Cutout:
         number = max(int(times.max()), 1)  # without integrations that have no good pixel
         good = times > number / 4
         mean = np.where(good, total / np.maximum(times, 1), 0.0)
-        variances = [None if v is None else v / number for v in variances]
-        if variances[2] is not None:  # the mean does not reduce the flat-field error
-            variances[2] = variances[2] * number
+        # The flat-field error is common to all integrations, so the mean does not reduce it.
+        variances = [
+            v if v is None or name == "var_flat" else v / number
+            for name, v in zip(PLANES, variances, strict=True)
+        ]
         return self._mean_cutout(mean, good, variances, number)
 
     def _reference(self) -> tuple[Array, NDArray[np.int_], Variances]:
         """Return the median of a few integrations, with the number of values and variances.
+
+        The integrations are evenly spaced. If possible, all of them have good pixels.
 
         Returns
         -------
@@ -294,39 +280,27 @@ class Cutout:
         variances : list of ndarray or None
             Median of each variance over these integrations, shape (row, column).
         """
-        pilots = self._pilots()
+        every = range(self.image.data.shape[0])
+        pilots = [self.read(i, self.columns) for i in _evenly_spaced(every)]
+        if not all(good.any() for _, good, _ in pilots):
+            usable = [i for i in every if self.read(i, self.columns)[1].any()]
+            pilots = [self.read(i, self.columns) for i in _evenly_spaced(usable)] or pilots
         stacked = np.stack([np.where(good, data, np.nan) for data, good, _ in pilots])
         stacked.sort(axis=0)
         count = np.isfinite(stacked).sum(axis=0)
         middle = np.take_along_axis(stacked, np.maximum(count - 1, 0)[np.newaxis] // 2, axis=0)[0]
         middle[count == 0] = 0.0
-        variances: Variances = []
-        for i in range(3):
-            planes = [v[i] for _, _, v in pilots]
-            # The mean would include the large variances of pixels that are hit by a cosmic ray.
-            variances.append(
-                None
-                if planes[0] is None
-                else np.median(np.stack([p for p in planes if p is not None]), axis=0)
-            )
+        # The mean would include the large variances of pixels that are hit by a cosmic ray.
+        variances: Variances = [
+            None if planes[0] is None else np.median(planes, axis=0)
+            for planes in zip(*(v for _, _, v in pilots), strict=True)
+        ]
         return middle, count, variances
-
-    def _pilots(self) -> list[tuple[Array, Mask, Variances]]:
-        """Read a few evenly spaced integrations, if possible only those that have good pixels."""
-        number = self.image.data.shape[0]
-        found = [self.read(i, self.columns) for i in _evenly_spaced(range(number))]
-        if all(good.any() for _, good, _ in found):
-            return found
-        usable = [i for i in range(number) if self.read(i, self.columns, variances=False)[1].any()]
-        return [self.read(i, self.columns) for i in _evenly_spaced(usable)] or found
 
     def _mean_cutout(
         self, data: Array, good: Mask, variances: Variances, number: int
     ) -> MeanCutout:
-        total = np.zeros_like(data)
-        for values in variances:
-            if values is not None:
-                total += values
+        total = np.zeros_like(data) + sum(v for v in variances if v is not None)
         good = good & np.isfinite(self.wavelength)[:, np.newaxis]
         if not good.any():
             raise ProductError(
@@ -383,8 +357,8 @@ class SlitCutout:
         Values of the pixels, shape (row, column); 0 at pixels that are not good.
     good : ndarray of bool
         Pixels that take part in the fit, shape (row, column).
-    variances : tuple of ndarray
-        Poisson, read noise and flat-field variance, each of shape (row, column).
+    variances : ndarray
+        Poisson, read noise and flat-field variance, shape (3, row, column).
     rows, columns : ndarray of int
         Row and column numbers in the image.
     wave : ndarray
@@ -403,7 +377,7 @@ class SlitCutout:
 
     data: Array
     good: Mask
-    variances: tuple[Array, Array, Array]
+    variances: Array
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     wave: Array
@@ -467,7 +441,7 @@ class SlitCutout:
         return cls(
             data=np.where(good, data, 0.0)[used, cut],
             good=good[used, cut],
-            variances=tuple(np.where(good, v, 0.0)[used, cut] for v in variances),  # type: ignore[arg-type]
+            variances=np.where(good, variances, 0.0)[:, used, cut],
             rows=rows[used],
             columns=columns[cut],
             wave=wave,
@@ -498,10 +472,10 @@ class SlitCutout:
         return np.linspace(-1.0, 1.0, self.columns.size)
 
 
-def _clipped_mean(
-    image: SlitImage, window: tuple[slice, slice]
-) -> tuple[Array, Mask, tuple[Array, Array, Array]]:
+def _clipped_mean(image: SlitImage, window: tuple[slice, slice]) -> tuple[Array, Mask, Array]:
     """Return data, good pixels and variances of an image or of the clipped mean of a stack.
+
+    If the image has no variances, the first is the square of ERR, or estimated from the data.
 
     Parameters
     ----------
@@ -512,34 +486,20 @@ def _clipped_mean(
     """
     shape = (window[0].stop - window[0].start, window[1].stop - window[1].start)
     planes = [getattr(image, name) for name in PLANES]
-    if all(plane is None for plane in planes) and image.err is not None:
-        planes[0] = image.err  # squared below
-    squared = planes[0] is image.err and planes[0] is not None
-    if not image.is_stack:
-        data = np.asarray(image.data[window], dtype=float)
-        good = good_pixels(image, window)
-        found = [np.zeros(shape) if p is None else np.asarray(p[window], float) for p in planes]
-        if squared:
-            found[0] = found[0] ** 2
-        if not any(p is not None for p in planes):
-            found[0] = np.broadcast_to(_scatter(data, good) ** 2, shape).copy()
-        unweighted = unweighted_mask(found)  # from the square of ERR if there are no variances
-        if unweighted is not None:
-            good &= ~unweighted
-        return data, good, (found[0], found[1], found[2])
-    number = image.data.shape[0]
+    squared = image.err is not None and not image.has_variances
+    if squared:
+        planes[0] = image.err
+    number = image.data.shape[0] if image.is_stack else 1
     data, good = np.empty(shape), np.empty(shape, dtype=bool)
-    found = [np.zeros(shape) for _ in planes]
+    found = np.zeros((len(PLANES), *shape))
     step = max(1, (1 << 21) // (number * shape[1]))  # read about 2 million values at a time
     for first in range(0, shape[0], step):
         part = slice(first, min(first + step, shape[0]))
-        where = (
-            slice(None),
-            slice(window[0].start + part.start, window[0].start + part.stop),
-            window[1],
-        )
-        values = np.asarray(image.data[where], dtype=float)
-        used = good_pixels(image, where)
+        rows = slice(window[0].start + part.start, window[0].start + part.stop)
+        where = (..., rows, window[1])
+        size = (number, part.stop - part.start, shape[1])
+        values = np.asarray(image.data[where], dtype=float).reshape(size)
+        used = good_pixels(image, where).reshape(size)
         if number >= _FEWEST_CLIPPED:
             used &= ~_outlying_integrations(values, used)
         count = used.sum(axis=0)
@@ -549,15 +509,17 @@ def _clipped_mean(
         for plane, name, out in zip(planes, PLANES, found, strict=True):
             if plane is None:
                 continue
-            variance = np.asarray(plane[where], dtype=float)
+            variance = np.asarray(plane[where], dtype=float).reshape(size)
             if squared:
                 variance = variance**2
             total = np.where(used & np.isfinite(variance), variance, 0.0).sum(axis=0)
             # The flat-field error is common to all integrations, so the mean does not reduce it.
             out[part] = total / (share if name == "var_flat" else share**2)
-    if not any(p is not None for p in planes):
-        found[0][...] = _scatter(data, good) ** 2
-    return data, good, (found[0], found[1], found[2])
+    if all(plane is None for plane in planes):
+        found[0] = _scatter(data, good) ** 2
+    if not image.is_stack:  # the square of ERR may be 0 or infinite
+        good &= found.sum(axis=0) > 0
+    return data, good, found
 
 
 def _outlying_integrations(values: Array, good: Mask) -> Mask:

@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glue_lrs._utils.typing import Array
+from glue_lrs.fitting.cutout import SlitCutout
 from glue_lrs.fitting.least_squares import project_curvature
-from glue_lrs.fitting.source_model import OUTLIER, SourceGeometry
+from glue_lrs.fitting.source_model import OUTLIER, LinearFit, SourceGeometry, SourceModel
 from glue_lrs.instrument import FWHM
 from glue_lrs.profiles.diffraction import KNOT, SHAPES, WIDTH_KNOTS, WING_TERMS, width_basis
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import SlitCutout
-    from glue_lrs.fitting.source_model import LinearFit, SourceModel
 
 #: Gaussian prior on the flux in each wing spline. The expected wings contain a fraction of the flux
 #: (first value) and are a Gaussian of this standard deviation in arcsec per micron (second value).
@@ -97,17 +93,12 @@ class SmoothParameters:
 
     def moved(self, step: Array) -> SmoothParameters:
         """Return the parameters after a step (k,), within their limits."""
-        sources, bends = self.shift.size, self.bend.size
         step = step.copy()
-        step[:sources] = np.clip(step[:sources], -1.0, 1.0)
-        after = self.vector + step
-        width = after[sources + bends : sources + bends + WIDTH_KNOTS]
-        return SmoothParameters(
-            after[:sources],
-            after[sources : sources + bends],
-            np.clip(width, -1.0, 1.0),
-            possible_terms(after[-SHAPES:], self.terms),
-        )
+        step[: self.shift.size] = np.clip(step[: self.shift.size], -1.0, 1.0)
+        ends = np.cumsum([self.shift.size, self.bend.size, WIDTH_KNOTS]).tolist()
+        shift, bend, width, terms = np.split(self.vector + step, ends)
+        width = np.clip(width, -1.0, 1.0)
+        return SmoothParameters(shift, bend, width, possible_terms(terms, self.terms))
 
     def tangent(self, slit: SlitCutout) -> Array:
         """Return derivatives of the row parameters with respect to these parameters.
@@ -119,14 +110,11 @@ class SmoothParameters:
             logarithm of the width, and the terms of the shape; the k parameters are `vector`.
         """
         sources, bends = self.shift.size, self.bend.size
-        rows, size = slit.rows.size, sources + bends + WIDTH_KNOTS + SHAPES
-        out = np.zeros((rows, sources + 1 + SHAPES, size))
-        for s in range(sources):
-            out[:, s, s] = 1.0
-            out[:, s, sources : sources + bends] = trace_basis(slit, bends)
-        out[:, sources, sources + bends : sources + bends + WIDTH_KNOTS] = width_basis(slit.wave)
-        for n in range(SHAPES):
-            out[:, sources + 1 + n, size - SHAPES + n] = 1.0
+        out = np.zeros((slit.rows.size, sources + 1 + SHAPES, self.vector.size))
+        s, n = np.arange(sources), np.arange(SHAPES)
+        out[:, s, s] = out[:, sources + 1 + n, n - SHAPES] = 1.0
+        out[:, :sources, sources : sources + bends] = trace_basis(slit, bends)[:, np.newaxis]
+        out[:, sources, sources + bends : -SHAPES] = width_basis(slit.wave)
         return out
 
 
@@ -165,27 +153,15 @@ def shape_prior() -> tuple[Array, Array]:
     return np.append(0.0, mean), 1.0 / np.append(_KURTOSIS_ERROR, error) ** 2
 
 
-def _prior(
-    parameters: SmoothParameters, width_error: float, fixed: Array | None = None
-) -> tuple[Array, Array]:
+def _prior(start: SmoothParameters, width_error: float, fix_shape: bool) -> tuple[Array, Array]:
     """Return the means and the inverse variances of the prior on all parameters.
 
-    Parameters
-    ----------
-    parameters : SmoothParameters
-        Parameters, whose numbers of sources and polynomial terms determine the size of the result.
-    width_error : float
-        Standard deviation of the prior on the logarithm of the width.
-    fixed : ndarray, optional
-        Terms of the shape, if they are fixed.
+    The parameters are described in `refine_parameters`.
     """
-    size = parameters.vector.size
-    mean, precision = np.zeros(size), np.zeros(size)
-    free = parameters.shift.size + parameters.bend.size
-    precision[free : free + WIDTH_KNOTS] = 1.0 / width_error**2
-    mean[-SHAPES:], precision[-SHAPES:] = shape_prior()
-    if fixed is not None:
-        mean[-SHAPES:], precision[-SHAPES:] = fixed, 1e14
+    mean, precision = np.zeros((2, start.vector.size))
+    free = start.shift.size + start.bend.size
+    precision[free:-SHAPES] = 1.0 / width_error**2
+    mean[-SHAPES:], precision[-SHAPES:] = (start.terms, 1e14) if fix_shape else shape_prior()
     return mean, precision
 
 
@@ -245,19 +221,15 @@ def refine_parameters(
         because the flux of missing sources must not change the profile.
     """
     slit, parameters = model.slit, start
-    fixed = start.terms if fix_shape else None
     linear = model.solve(parameters.geometry(slit))
-    strength = max(linear.chi2 / linear.freedom, 1.0) ** 2 if search else 1.0
-
-    def prior(at: SmoothParameters) -> tuple[Array, Array]:
-        mean, precision = _prior(at, width_error, fixed)
-        return mean, strength * precision
+    mean, precision = _prior(start, width_error, fix_shape)
+    if search:
+        precision *= max(linear.chi2 / linear.freedom, 1.0) ** 2
 
     def objective(at: SmoothParameters, linear: LinearFit) -> float:
-        mean, precision = prior(at)
         return linear.chi2 + float((precision * (at.vector - mean) ** 2).sum())
 
-    def curvature(tangent: Array, precision: Array) -> Array:
+    def curvature(tangent: Array) -> Array:
         hessian = project_curvature(linear.curvature, tangent)
         hessian += np.diag(precision + 1e-12 * np.maximum(np.diag(hessian), 1e-300))
         return hessian
@@ -265,8 +237,7 @@ def refine_parameters(
     value = objective(parameters, linear)
     for _ in range(steps):
         tangent = parameters.tangent(slit)
-        mean, precision = prior(parameters)
-        hessian = curvature(tangent, precision)
+        hessian = curvature(tangent)
         gradient = np.einsum("rpk,rp->k", tangent, linear.gradient)
         gradient += precision * (mean - parameters.vector)
         step = np.linalg.solve(hessian, gradient)
@@ -287,9 +258,7 @@ def refine_parameters(
         parameters, linear, value = trial, next_linear, next_value
         if small:
             break
-    _, precision = prior(parameters)
-    hessian = curvature(parameters.tangent(slit), precision)
-    covariance = np.asarray(np.linalg.inv(hessian), dtype=float)
+    covariance = np.asarray(np.linalg.inv(curvature(parameters.tangent(slit))), dtype=float)
     return SlitFit(parameters, covariance, linear, value)
 
 
@@ -367,7 +336,7 @@ def correlation(model: SourceModel, fit: SlitFit) -> float:
     return math.sqrt(total) if significant else 1.0
 
 
-def _pixel_pairs(down: int, right: int) -> tuple[Any, Any]:
+def _pixel_pairs(down: int, right: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Return two indices, which select pixels and their neighbours at a lag.
 
     The row number of a neighbour is larger by `down`, and its column number by `right`.

@@ -10,25 +10,22 @@ so broad or asymmetric that it indicates an unresolved blend (`BlendDiagnostics`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from glue_lrs._utils.lazy_header import LazyHeader
+from glue_lrs._utils.typing import Array
 from glue_lrs.errors import Hint, ProductError, SourceError
-from glue_lrs.fitting.cutout import SlitCutout
+from glue_lrs.fitting.cutout import Cutout, MeanCutout, SlitCutout
+from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.peaks import Peak, find_peaks
+from glue_lrs.fitting.source_fit import SourceFit
 from glue_lrs.fitting.source_model import SourceModel
 from glue_lrs.fitting.source_search import search_residuals
 from glue_lrs.image.source_position import header_column
 from glue_lrs.instrument import FIXED_SLIT, PIXEL_SCALE
 from glue_lrs.profiles.empirical import EmpiricalProfile
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import Cutout, MeanCutout
-    from glue_lrs.fitting.options import FitOptions
-    from glue_lrs.fitting.source_fit import SourceFit
 
 #: Detection: signal-to-noise ratio above which a peak is a source (first value), and fraction of
 #: the flux of the brightest peak below which a peak is ignored (second value).
@@ -194,7 +191,7 @@ def _search_carefully(cutout: Cutout) -> list[Peak]:
     Returns
     -------
     list of Peak
-        Sources and negative traces, the brightest first; empty if there is none.
+        Sources and negative traces, the brightest first. The list is empty if there are none.
     """
     try:
         slit = SlitCutout.from_image(cutout.image, PIXEL_SCALE)
@@ -225,7 +222,7 @@ def _search_carefully(cutout: Cutout) -> list[Peak]:
 
 
 class _Targets(NamedTuple):
-    """Columns of the requested sources in the middle row; see `InitialSources` for the rest."""
+    """Columns of the requested sources in the middle row, and attributes of `InitialSources`."""
 
     columns: list[float]
     notes: list[str]
@@ -246,7 +243,7 @@ def _targets(options: FitOptions, cutout: Cutout, peaks: list[Peak], careful: bo
                 "their profile; give one, such as that of a star (fit(star).profile)"
             )
         if careful and options.fit_position and len(columns) == 1:
-            columns = [_meant(sources, columns[0]) or columns[0]]
+            columns = [_source_at(sources, columns[0]) or columns[0]]
         return _Targets(columns, notes)
     expected = header_column(image) if image.exp_type == FIXED_SLIT else None
     if expected is None:
@@ -259,7 +256,7 @@ def _targets(options: FitOptions, cutout: Cutout, peaks: list[Peak], careful: bo
         return _Targets([sources[0].column], notes)
     if not options.fit_position:
         return _Targets([expected], notes)
-    column = _meant(sources, expected)
+    column = _source_at(sources, expected)
     if column is None:  # take the brightest source that is not noise near a negative trace
         brightest = max((abs(peak.light) for peak in peaks), default=0.0)
         column = next((s.column for s in sources if s.light > _FAINT * brightest), None)
@@ -286,7 +283,7 @@ def _check_requested(cutout: Cutout, columns: list[float], sources: list[Peak]) 
             )
 
 
-def _meant(sources: list[Peak], expected: float) -> float | None:
+def _source_at(sources: list[Peak], expected: float) -> float | None:
     """Return the column of the source at an expected position, or None if there is none.
 
     It is the nearest source, but not a faint companion of a brighter source that is also near.

@@ -15,14 +15,11 @@ Normal matrices are inverted in three ways, because the fits treat degenerate ro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.apertures.background_fit import MAX_CONDITION
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array, Mask
 
 #: Ridge that is added to the diagonal of a normal matrix, as a fraction of the largest diagonal
 #: entry. A source without a good pixel in a row gets a flux near 0 there, and the fluxes of the
@@ -70,7 +67,7 @@ def residuals(data: Array, basis: Sequence[Array], coefficients: Array) -> Array
 # --- normal matrices -----------------------------------------------------------------------------
 
 
-def normal(basis: list[Array], weighted: list[Array]) -> Array:
+def normal(basis: Sequence[Array], weighted: Sequence[Array]) -> Array:
     """Return the normal matrices of a linear fit, shape (..., p, p).
 
     The entries are the sums over columns of basis_i weighted_j, where `weighted` is the basis times
@@ -156,11 +153,33 @@ def invert_ridge(matrix: Array) -> Array:
     return inverse * scale[:, :, np.newaxis] * scale[:, np.newaxis, :]
 
 
+def fit_rows_ridge(basis: Array, weight: Array, data: Array) -> tuple[Array, Array, Array]:
+    """Fit the basis to each row by weighted least squares with `invert_ridge`.
+
+    Parameters
+    ----------
+    basis : ndarray
+        Terms of the model, shape (row, column, term).
+    weight, data : ndarray
+        Weights and values of the pixels, shape (row, column).
+
+    Returns
+    -------
+    coefficients, inverse, model : ndarray
+        Fitted coefficients (row, term), inverse normal matrices (row, term, term), and model of the
+        data (row, column).
+    """
+    weighted = np.swapaxes(basis * weight[..., np.newaxis], 1, 2)
+    inverse = invert_ridge(weighted @ basis)
+    coefficients = inverse @ (weighted @ data[..., np.newaxis])
+    return coefficients[..., 0], inverse, (basis @ coefficients)[..., 0]
+
+
 # --- fits of rows --------------------------------------------------------------------------------
 
 
 def fit_rows(
-    basis: list[Array], weight: Array, data: Array, ridge_from: int = 3
+    basis: Sequence[Array], weight: Array, data: Array, ridge_from: int = 3
 ) -> tuple[Array, Array]:
     """Fit a linear combination of the basis to each row by weighted least squares.
 
@@ -213,9 +232,9 @@ def solve_row_sums(matrix: Array, vector: Array, mix: Array) -> tuple[Array, Arr
 
 
 def gauss_newton(
-    fields: list[Array],
-    along: list[Array],
-    basis: list[Array],
+    fields: Sequence[Array],
+    along: Sequence[Array],
+    basis: Sequence[Array],
     weight: Array,
     residual: Array,
     values: Array | float = 0.0,

@@ -8,18 +8,14 @@ derived from variances that are smooth functions of the model.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import median_filter
 
 from glue_lrs._utils.statistics import median, row_level, running_mean, running_sum
+from glue_lrs._utils.typing import Array, Mask
+from glue_lrs.fitting.cutout import MeanCutout
 from glue_lrs.fitting.least_squares import fit_rows, residuals
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array, Mask
-    from glue_lrs.fitting.cutout import MeanCutout
 
 #: Relative error of the model of a negative trace within `_NOD_CORE` columns of the trace (first
 #: value) and farther away (second value). It is large farther away because the slit may end there
@@ -70,6 +66,19 @@ def positive_variance(variance: Array) -> Array:
     return np.maximum(variance, least)
 
 
+def peak_light(flux: Array, images: Array) -> Array:
+    """Return the flux on the brightest pixel of any source in each row, shape (row, 1).
+
+    Parameters
+    ----------
+    flux : ndarray
+        Flux of each source, shape (source, row, 1).
+    images : ndarray
+        Profile of each source, shape (source, row, column).
+    """
+    return (np.abs(flux) * images.max(axis=2, keepdims=True)).max(axis=0)
+
+
 def nod_variance(negative: Array, offset: Array) -> Array:
     """Return the squared error of the model of a negative trace, shape (row, column).
 
@@ -87,12 +96,7 @@ def nod_variance(negative: Array, offset: Array) -> Array:
 
 
 def model_variance(
-    mean: MeanCutout,
-    part: slice,
-    profile_images: list[Array],
-    positives: int,
-    background: list[Array],
-    traces: Array,
+    mean: MeanCutout, images: Array, positives: int, background: list[Array], offsets: Array
 ) -> tuple[Array, ModelError, Array]:
     """Model the variance of each pixel of one integration.
 
@@ -104,16 +108,15 @@ def model_variance(
     ----------
     mean : MeanCutout
         Mean of the integrations, with its variances.
-    part : slice
-        Columns of the cutout that are fitted.
-    profile_images : list of ndarray
-        Profile of each source and negative trace, each of shape (row, column).
+    images : ndarray
+        Profile of each source and negative trace, shape (source, row, column).
     positives : int
         Number of sources, not counting negative traces.
     background : list of ndarray
         Terms of the background, each of shape (row, column).
-    traces : ndarray
-        Column of each source and negative trace in each row, shape (source, row).
+    offsets : ndarray
+        Distance in columns from each source and negative trace to each pixel, with the shape of
+        `images`.
 
     Returns
     -------
@@ -124,95 +127,75 @@ def model_variance(
     added : ndarray
         Squared model error for the residuals of the mean, shape (row, column).
     """
-    pixels, number = mean.pixels, mean.n_integrations
-    data, good, x = pixels.data[:, part], pixels.good[:, part], pixels.columns[part]
-    weight = good / pixels.variance[:, part]
-    basis = [*profile_images, *background]
+    data, good, number = mean.pixels.data, mean.pixels.good, mean.n_integrations
+    weight = good / mean.pixels.variance
+    basis = [*images, *background]
     coefficients, _ = fit_rows(basis, weight, data, ridge_from=2)
     residual = residuals(data, basis, coefficients)
-    target = profile_images[0]
-    tolerated = 25.0 + (0.1 * coefficients[:, :1] * target) ** 2 * weight
+    tolerated = 25.0 + (0.1 * coefficients[:, :1] * images[0]) ** 2 * weight
     used = good & (residual**2 * weight < tolerated)
-    smooth = running_mean(
-        coefficients, np.ones(coefficients.shape, dtype=bool), _SMOOTHED_FLUX_ROWS
-    )
-    total = _smooth_variance(mean, part, profile_images, basis, smooth, used)
+    every = np.ones(coefficients.shape, dtype=bool)
+    smooth = running_mean(coefficients, every, _SMOOTHED_FLUX_ROWS).T[..., np.newaxis]
+    total = _smooth_variance(mean, images, basis, smooth, used)
     positive = total[good]
     if not (positive > 0).any():
         total[...] = 1.0
     else:
         np.maximum(total, _LEAST_VARIANCE * median(positive[positive > 0]), out=total)
-    peaks = [np.abs(smooth[:, i]) * f.max(axis=1) for i, f in enumerate(profile_images)]
-    peak = np.max(peaks, axis=0)
-    for i in range(positives, len(profile_images)):
-        negative = smooth[:, i, np.newaxis] * profile_images[i]
-        total += nod_variance(negative, x - traces[i][:, np.newaxis])
-    variance = total + (_WEIGHT_ERROR * peak[:, np.newaxis]) ** 2
+    fluxes = smooth[: len(images)]
+    peak = peak_light(fluxes, images)
+    for i in range(positives, len(images)):
+        total += nod_variance(fluxes[i] * images[i], offsets[i])
+    variance = total + (_WEIGHT_ERROR * peak) ** 2
     # The variances of resampled images are smaller than the scatter of the residuals.
     excess = 1.0
-    core = used & (target > _BRIGHT)
+    core = used & (images[0] > _BRIGHT)
     if number == 1 and core.sum() > 50:
         excess = max(1.0, _PER_MEDIAN_CHI2 * float(np.median((residual**2 / total)[core])))
     # Clip fluxes, so that cosmic-ray hits do not increase the tolerance in the affected rows.
     flux = np.abs(coefficients[:, 0])
     flux = np.minimum(flux, 3.0 * median_filter(flux, 9, mode="nearest"))
-    ceiling = (_MAX_MODEL_ERROR * target.max(axis=1) * flux)[:, np.newaxis] ** 2
+    ceiling = (_MAX_MODEL_ERROR * images[0].max(axis=1) * flux)[:, np.newaxis] ** 2
     error = ModelError(total * excess, np.broadcast_to(ceiling, total.shape), excess, number)
     return variance, error, error.squared(residual, used)
 
 
 def _smooth_variance(
-    mean: MeanCutout,
-    part: slice,
-    profile_images: list[Array],
-    basis: list[Array],
-    smooth: Array,
-    used: Mask,
+    mean: MeanCutout, images: Array, basis: list[Array], smooth: Array, used: Mask
 ) -> Array:
     """Return the sum of Poisson, read-noise and flat-field variance for one integration.
 
     Parameters
     ----------
-    mean, part, profile_images
+    mean, images
         See `model_variance`.
     basis : list of ndarray
         Profiles of the sources and terms of the background, each of shape (row, column).
     smooth : ndarray
-        Coefficients of the basis, averaged over rows, shape (row, term).
+        Coefficients of the basis, averaged over rows, shape (term, row, 1).
     used : ndarray of bool
         Pixels that are neither lost nor outliers, shape (row, column).
     """
-    good, sources = mean.pixels.good[:, part], len(profile_images)
-    source, model = np.zeros(good.shape), np.zeros(good.shape)
-    for i, field in enumerate(basis):
-        model += smooth[:, i, np.newaxis] * field
-        if i < sources:
-            source += np.abs(smooth[:, i, np.newaxis]) * field
-    # Convert variances of the mean to variances of one integration. The flat-field error is the
-    # same for both.
-    poisson, rnoise, flat = (
-        None if v is None else v[:, part] * (mean.n_integrations if i < 2 else 1)
-        for i, v in enumerate(mean.variances)
-    )
+    good, number = mean.pixels.good, mean.n_integrations
+    poisson, rnoise, flat = mean.variances
     total = np.zeros(good.shape)
-    mask = used.astype(float)
+    # The Poisson and read-noise variances of one integration are those of the mean times the number
+    # of integrations. The flat-field variance is the same for both.
     if poisson is not None:
-        total += _poisson_variance(poisson, source, used, profile_images)
+        source = sum(np.abs(s) * image for s, image in zip(smooth, images, strict=False))
+        total += _poisson_variance(poisson * number, source, used, images)
     if rnoise is not None:
         known = good & (rnoise > 0)
+        rnoise = rnoise * number
         typical = running_mean(np.where(known, rnoise, 0.0), known, _SMOOTHED_ROWS)
         total += np.where(known, rnoise, typical)
     if flat is not None:
-        square = model**2
-        top = running_sum((mask * square * flat).sum(axis=1), _SMOOTHED_ROWS)
-        low = running_sum((mask * square**2).sum(axis=1), _SMOOTHED_ROWS)
-        total += np.divide(top, low, out=np.zeros_like(top), where=low > 0)[:, np.newaxis] * square
+        square = sum(s * field for s, field in zip(smooth, basis, strict=True)) ** 2
+        total += _ratio(used * square * flat, used * square**2) * square
     return total
 
 
-def _poisson_variance(
-    variance: Array, source: Array, mask: Mask, profile_images: list[Array]
-) -> Array:
+def _poisson_variance(variance: Array, source: Array, mask: Mask, images: Array) -> Array:
     """Fit the Poisson variance by a + g source and return the fit, shape (row, column).
 
     The level a is the median variance of dark pixels in each row. The gain g is fitted by least
@@ -224,10 +207,10 @@ def _poisson_variance(
         Poisson variance, and sum of the absolute models of all sources, shape (row, column).
     mask : ndarray of bool
         Pixels to use.
-    profile_images : list of ndarray
-        Profile of each source and negative trace, each of shape (row, column).
+    images : ndarray
+        Profile of each source and negative trace, shape (source, row, column).
     """
-    brightest = reduce(np.maximum, profile_images)
+    brightest = images.max(axis=0)
     dark = mask & (brightest < _DARK)
     if np.median(dark.sum(axis=1)) < _FEWEST_DARK:
         dark = mask & (brightest < _DARK_CROWDED)
@@ -236,10 +219,13 @@ def _poisson_variance(
     # Variances are divided by the level of the row before rows are combined, because the number of
     # electrons per unit of flux changes fast at the ends of the spectrum.
     x, y = source / level, variance / level - 1.0
-    top = running_sum((mask * x * y).sum(axis=1), _SMOOTHED_ROWS)
-    low = running_sum((mask * x * x).sum(axis=1), _SMOOTHED_ROWS)
-    gain = np.divide(top, low, out=np.zeros_like(top), where=low > 0)
-    return level * (1.0 + np.maximum(gain, 0.0)[:, np.newaxis] * x)
+    return level * (1.0 + np.maximum(_ratio(mask * x * y, mask * x * x), 0.0) * x)
+
+
+def _ratio(top: Array, low: Array) -> Array:
+    """Return the ratio of the sums over neighbouring rows, shape (row, 1); 0 if `low` is 0."""
+    above, below = (running_sum(part.sum(axis=1), _SMOOTHED_ROWS) for part in (top, low))
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)[:, np.newaxis]
 
 
 @dataclass(frozen=True, eq=False)

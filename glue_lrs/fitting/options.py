@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.profiles.empirical import REACH
-
-if TYPE_CHECKING:
-    from glue_lrs.profiles.base import SpatialProfile
 
 
 @dataclass(frozen=True, kw_only=True)

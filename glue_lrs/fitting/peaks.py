@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glue_lrs._utils.statistics import median
+from glue_lrs._utils.statistics import median, nanmedian
+from glue_lrs._utils.typing import Array
+from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import PixelPlanes
 
 #: Half width of the matched filter in columns, at least 3 standard deviations of the profile.
 _KERNEL = 6
@@ -106,11 +103,8 @@ def _filtered_profile(pixels: PixelPlanes, trace_shape: Array, chunk: int) -> tu
         good = pixels.good[first:last]
         if not good.any():
             continue
-        values = np.sort(np.where(good, pixels.data[first:last], np.inf), axis=0)
+        middle = nanmedian(np.where(good, pixels.data[first:last], np.nan), axis=0)
         count = good.sum(axis=0)
-        low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, last - first - 1)
-        c = np.arange(width)
-        middle = 0.5 * (values[low, c] + values[high, c])
         known = count > (last - first) / 4
         if known.sum() < _FEWEST_COLUMNS:
             continue

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtr
 
+from glue_lrs._utils.typing import Array
 from glue_lrs.instrument import FWHM
+from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.profiles.gaussian import GaussianProfile
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.profiles.base import SpatialProfile
 
 #: Smallest ratio of the width of a Gaussian to the expected width. Gauss-Newton steps cannot make
 #: the width smaller.
 MIN_FACTOR = 0.3
 
 
-@dataclass(frozen=True, eq=False)
-class ProfileImage:
-    """A profile evaluated on pixels that are one column apart, with its derivatives.
+def profile_images(
+    profile: SpatialProfile, offsets: Array, wavelength: Array
+) -> tuple[Array, Array, Array]:
+    """Evaluate a profile and its derivatives on pixels that are one column apart.
 
     The derivatives of a Gaussian are analytic. They are computed from values at the edges of the
     pixels.
@@ -31,57 +29,30 @@ class ProfileImage:
     ----------
     profile : SpatialProfile
         Profile to evaluate.
-    offset : ndarray
-        Distance in columns from the source to each pixel, shape (row, column).
+    offsets : ndarray
+        Distance in columns from each source to each pixel, shape (source, row, column).
     wavelength : ndarray
-        Wavelength of each row in micron.
-    edges, density : ndarray or None
-        Distance of the pixel edges from the source in standard deviations, and the standard normal
-        density there, shape (row, column + 1). None if the profile is not a Gaussian.
-    sigma : ndarray or None
-        Standard deviation of a Gaussian in columns, shape (row, 1). None for other profiles.
+        Wavelength of each row in micron, shape (row,).
+
+    Returns
+    -------
+    light : ndarray
+        Fraction of the flux on each pixel, with the shape of `offsets`.
+    d_offset : ndarray
+        Derivative of this fraction with respect to `offsets`.
+    d_log_width : ndarray
+        Derivative of this fraction with respect to the logarithm of the width of a Gaussian. It is
+        0 for other profiles, whose width is fixed.
     """
-
-    profile: SpatialProfile
-    offset: Array
-    wavelength: Array
-    edges: Array | None = None
-    density: Array | None = None
-    sigma: Array | None = None
-
-    @classmethod
-    def from_profile(
-        cls, profile: SpatialProfile, offset: Array, wavelength: Array
-    ) -> ProfileImage:
-        """Return the image of a profile; a Gaussian is evaluated at the edges of the pixels."""
-        if not isinstance(profile, GaussianProfile):
-            return cls(profile, offset, wavelength)
-        edges = np.empty((offset.shape[0], offset.shape[1] + 1))
-        edges[:, :-1] = offset - 0.5
-        edges[:, -1] = offset[:, -1] + 0.5
-        sigma = np.nan_to_num(profile.fwhm(wavelength)[:, np.newaxis] / FWHM, nan=1.0)
-        edges /= sigma
-        edges[np.isnan(edges)] = 0.0
-        density = np.exp(-0.5 * edges**2) / np.sqrt(2.0 * np.pi)
-        return cls(profile, offset, wavelength, edges, density, sigma)
-
-    def light(self) -> Array:
-        """Return the fraction of the flux on each pixel, shape (row, column)."""
-        if self.edges is None:
-            return self.profile(self.offset, self.wavelength)
-        return np.diff(ndtr(self.edges), axis=1)
-
-    def d_offset(self) -> Array:
-        """Return the derivative of the fraction with respect to `offset`, shape (row, column)."""
-        if self.density is None or self.sigma is None:
-            return self.profile.derivative(self.offset, self.wavelength)
-        return np.diff(self.density, axis=1) / self.sigma
-
-    def d_log_width(self) -> Array:
-        """Return the derivative of a Gaussian with respect to the logarithm of its width."""
-        assert self.density is not None
-        assert self.edges is not None
-        return -np.diff(self.density * self.edges, axis=1)
+    if not isinstance(profile, GaussianProfile):
+        light = np.stack([profile(offset, wavelength) for offset in offsets])
+        slope = np.stack([profile.derivative(offset, wavelength) for offset in offsets])
+        return light, slope, np.zeros_like(light)
+    sigma = np.nan_to_num(profile.fwhm(wavelength)[:, np.newaxis] / FWHM, nan=1.0)
+    edges = np.concatenate([offsets - 0.5, offsets[..., -1:] + 0.5], axis=-1) / sigma
+    edges[np.isnan(edges)] = 0.0
+    density = np.exp(-0.5 * edges**2) / np.sqrt(2.0 * np.pi)
+    return np.diff(ndtr(edges)), np.diff(density) / sigma, -np.diff(density * edges)
 
 
 def widen(profile: GaussianProfile, change: Array) -> GaussianProfile:
@@ -91,10 +62,7 @@ def widen(profile: GaussianProfile, change: Array) -> GaussianProfile:
     higher order of the two polynomials.
     """
     size = max(len(profile.factor), change.size)
-    factor = np.zeros(size)
-    factor[: len(profile.factor)] = profile.factor
-    padded = np.zeros(size)
-    padded[: change.size] = change
-    factor += np.convolve(factor, padded)[:size]
+    factor, change = (np.pad(terms, (0, size - len(terms))) for terms in (profile.factor, change))
+    factor = factor + np.convolve(factor, change)[:size]
     factor[0] = max(factor[0], MIN_FACTOR)
     return replace(profile, factor=tuple(factor))

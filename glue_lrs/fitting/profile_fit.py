@@ -1,19 +1,21 @@
 """Fit of profile and positions for optimal extraction.
 
-`fit_profile` fits an empirical profile and the traces of the sources. `fit_traces` fits only the
-traces, with a given profile. Both begin with `_TraceFit`. `refine_positions` improves the positions
-when the profile is known.
+`fit_profile` fits an empirical profile and the traces of the sources, or only the traces if the
+profile is given. `refine_positions` improves the positions when the profile is known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from glue_lrs._utils.typing import Array
 from glue_lrs.errors import ProfileError
-from glue_lrs.fitting.blend_fit import fit_blend
+from glue_lrs.fitting import trace_parameters
+from glue_lrs.fitting.blend_fit import BlendFit
+from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.least_squares import (
     background_basis,
     fit_rows,
@@ -21,31 +23,15 @@ from glue_lrs.fitting.least_squares import (
     parameter_errors,
     residuals,
 )
+from glue_lrs.fitting.noise_model import peak_light
+from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import reject_spikes
-from glue_lrs.fitting.profile_derivatives import ProfileImage, widen
+from glue_lrs.fitting.profile_derivatives import profile_images, widen
 from glue_lrs.fitting.source_fit import SourceFit
-from glue_lrs.fitting.spline_correction import (
-    CLIP,
-    UNCONVERGED_ERROR,
-    correct_profile,
-    peak_light,
-)
-from glue_lrs.fitting.trace_parameters import (
-    TRACE_PRIOR,
-    is_significant,
-    position_derivatives,
-    position_matrix,
-    trace_order_for,
-    width_order_for,
-)
+from glue_lrs.fitting.spline_correction import CLIP, UNCONVERGED_ERROR, correct_profile
 from glue_lrs.profiles.base import unit
-from glue_lrs.profiles.empirical import REACH, EmpiricalProfile
+from glue_lrs.profiles.empirical import EmpiricalProfile
 from glue_lrs.profiles.gaussian import GaussianProfile
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import PixelPlanes
-    from glue_lrs.profiles.base import SpatialProfile
 
 #: Distance in columns from the traces up to which pixels are fitted. It includes the profile and a
 #: strip of background.
@@ -80,18 +66,12 @@ _REFINEMENTS = 8
 #: converged.
 _REFINED = 0.1
 
+#: Refinement of positions: step in columns to each side for numerical derivatives of the profile.
+_DERIVATIVE_STEP = 0.05
+
 
 def fit_profile(
-    pixels: PixelPlanes,
-    traces: Array,
-    *,
-    positives: int | None = None,
-    order: int | None = 0,
-    reach: int = REACH,
-    spline: bool = True,
-    terms: int | None = None,
-    trace_order: int | None = None,
-    row_step: int = 1,
+    pixels: PixelPlanes, traces: Array, options: FitOptions, positives: int, row_step: int = 1
 ) -> SourceFit:
     """Fit the traces of all sources in an image, and the profile that is common to them.
 
@@ -101,26 +81,15 @@ def fit_profile(
         Image to fit.
     traces : ndarray
         Column of each source and negative trace in each row, accurate to about two columns, shape
-        (source, row). The fit adds a shift to each trace, and a polynomial in the row that is the
-        same for all traces.
-    positives : int, optional
-        Number of sources, not counting negative traces. In `traces`, the sources come first,
-        followed for each nod by the negative traces of all sources in the same order. The distance
-        from source to negative trace is the same for all sources. If None, there are no negative
-        traces.
-    order : int, optional
-        Order of the background polynomial in each row. If None, no background is fitted.
-    reach : int
-        Distance in columns from the source beyond which the profile is 0.
-    spline : bool
-        Whether a spline correction is added to the Gaussian. If False, only the width of the
-        Gaussian is fitted.
-    terms : int, optional
-        Number of terms of the spline correction's polynomial in wavelength. If None, 1 to 8 terms
-        are chosen by the signal-to-noise ratio.
-    trace_order : int, optional
-        Order of the polynomial that is added to the traces. If None, an order from 0 to 3 is chosen
-        by the signal-to-noise ratio.
+        (source, row). The sources come first, followed for each nod by the negative traces of all
+        sources in the same order. The distance from source to negative trace is the same for all
+        sources. The fit adds a shift to each trace, and a polynomial in the row that is the same
+        for all traces.
+    options : FitOptions
+        Options that specify the background, the polynomial and the profile. If they contain a
+        profile, only the traces are fitted.
+    positives : int
+        Number of sources, not counting negative traces.
     row_step : int
         Step in rows of the fit of positions and width. Steps above 1 save time for bright sources.
 
@@ -139,88 +108,50 @@ def fit_profile(
     Traces and width are fitted by Gauss-Newton steps, with the fluxes and the background of each
     row projected out (Kaufman 1975). For a single source, linear least-squares fits of the spline
     correction alternate with fits of the fluxes. For several sources, the spline correction is
-    fitted together with the positions (`fit_blend`).
+    fitted together with the positions (`BlendFit`).
     """
-    count = len(traces) if positives is None else positives
-    reach = max(min(reach, pixels.columns.size), 4)
-    blended = count > 1
-    first_order = 0 if blended and trace_order is None else trace_order
-    fit = _TraceFit(pixels, traces, count, order, None, first_order, row_step)
-    found = fit.run(_CLOSE if spline else _CONVERGED)
+    if options.profile is not None:
+        return _TraceFit(pixels, traces, options, positives, row_step).run(_CONVERGED)
+    options = replace(options, reach=max(min(options.reach, pixels.columns.size), 4))
+    blended = positives > 1
+    first = replace(options, trace_order=options.trace_order or 0) if blended else options
+    fit = _TraceFit(pixels, traces, first, positives, row_step)
+    found = fit.run(_CLOSE if options.spline else _CONVERGED)
     if blended:
-        return fit_blend(pixels, found, count, order, reach, spline, terms, trace_order)
-    if not spline:
-        return found
-    return correct_profile(pixels, found, count, order, reach, terms)
-
-
-def fit_traces(
-    pixels: PixelPlanes,
-    profile: SpatialProfile,
-    traces: Array,
-    *,
-    positives: int | None = None,
-    order: int | None = 0,
-    trace_order: int | None = None,
-    row_step: int = 1,
-) -> SourceFit:
-    """Fit the traces of all sources with a given profile.
-
-    Parameters
-    ----------
-    profile : SpatialProfile
-        Profile of all sources, which is not changed.
-    pixels, traces, positives, order, trace_order, row_step
-        See `fit_profile`.
-    """
-    count = len(traces) if positives is None else positives
-    fit = _TraceFit(pixels, traces, count, order, profile, trace_order, row_step)
-    return fit.run(_CONVERGED)
+        return BlendFit(pixels, found, options).run()
+    return correct_profile(pixels, found, options) if options.spline else found
 
 
 class _TraceFit:
     """Gauss-Newton fit of traces with a given profile, or of traces and width of a Gaussian.
 
-    Parameters
-    ----------
-    profile : SpatialProfile or None
-        Profile of all sources. If None, a Gaussian whose width is fitted.
-    pixels, traces, positives, order, trace_order, row_step
-        See `fit_profile`.
+    The parameters are described in `fit_profile`.
     """
 
     def __init__(
-        self,
-        pixels: PixelPlanes,
-        traces: Array,
-        positives: int,
-        order: int | None,
-        profile: SpatialProfile | None,
-        trace_order: int | None,
-        row_step: int,
+        self, pixels: PixelPlanes, traces: Array, options: FitOptions, positives: int, row_step: int
     ) -> None:
         self.known = np.isfinite(traces)
         if not self.known.any():
             raise ProfileError("no row has a trace to start from")
         part = pixels.cut(np.nanmin(traces) - _MARGIN, np.nanmax(traces) + _MARGIN)
-        self.pixels = reject_spikes(part.every_nth_row(row_step), 3 if row_step > 1 else 7)
+        self.pixels = reject_spikes(part, row_step)
         self.start = np.where(self.known, traces, 0.0)
         usable = (self.known.all(axis=0) & np.isfinite(pixels.wavelength))[::row_step]
-        #: Pixels that are used in the fit; outliers are removed during the iterations.
+        #: Pixels that are used in the fit. Outliers are removed from it during the iterations.
         self.used = self.pixels.good & usable[:, np.newaxis]
         if not self.used.any():
             raise ProfileError("no pixel near the source is good")
-        self.positives, self.row_step, self.trace_order = positives, row_step, trace_order
-        self.profile = profile or GaussianProfile(domain=pixels.domain)
-        self.fits_width = profile is None
-        self.matrix = position_matrix(len(traces), positives)
-        most = max(3, trace_order or 0)
+        self.positives, self.row_step, self.options = positives, row_step, options
+        self.profile = options.profile or GaussianProfile(domain=pixels.domain)
+        self.matrix = trace_parameters.position_matrix(len(traces), positives)
+        most = max(3, options.trace_order or 0)
         self.row_coordinate = np.linspace(-1.0, 1.0, pixels.data.shape[0])
-        self.powers = _powers(self.row_coordinate[::row_step], most)
+        self.powers = trace_parameters.powers(self.row_coordinate[::row_step], most)
         wave = np.where(np.isfinite(self.pixels.wavelength), self.pixels.wavelength, 0.0)
         self.wave_coordinate = unit(wave, pixels.domain)
         rows = self.pixels.data.shape[0]
-        self.background = background_basis(self.pixels.columns, order, rows)
+        self.background = background_basis(self.pixels.columns, options.background_order, rows)
         #: Parameters of the traces: changes of positions and of distances between nods, and
         #: coefficients of the polynomial that is added to all traces.
         self.positions, self.polynomial = np.zeros(len(self.matrix)), np.zeros(most)
@@ -239,8 +170,8 @@ class _TraceFit:
             if step > _REJECTING_STEPS[0] and change < convergence:
                 break
         shift = (self.positions @ self.matrix)[:, np.newaxis]
-        powers = _powers(self.row_coordinate, self.polynomial.size)
-        traces = self.start + shift + powers @ self.polynomial
+        curve = trace_parameters.powers(self.row_coordinate, self.polynomial.size) @ self.polynomial
+        traces = self.start + shift + curve
         if self.signal_to_noise <= 0 or not np.isfinite(traces).all():
             raise ProfileError("the source has no light to fit a profile to")
         traces = np.where(self.known, traces, np.nan)
@@ -250,55 +181,56 @@ class _TraceFit:
         """Fit the rows, change the parameters, and return the largest change."""
         pixels, count = self.pixels, len(self.start)
         shift = (self.positions @ self.matrix)[:, np.newaxis] + self.powers @ self.polynomial
-        offsets = [pixels.offsets(t) for t in self.start[:, :: self.row_step] + shift]
-        images = [ProfileImage.from_profile(self.profile, o, pixels.wavelength) for o in offsets]
-        light = [image.light() for image in images]
+        offsets = pixels.offsets(self.start[:, :: self.row_step] + shift)
+        light, d_offset, d_width = profile_images(self.profile, offsets, pixels.wavelength)
         weight = self.used / (pixels.variance + self.floor)
-        basis = light + self.background
+        basis = [*light, *self.background]
         coefficients, inverse = fit_rows(basis, weight, pixels.data)
-        flux = coefficients[:, :count].T
+        flux = coefficients[:, :count].T[:, :, np.newaxis]
         self.floor = (_GAUSSIAN_FLOOR * peak_light(flux, light)) ** 2
         residual = residuals(pixels.data, basis, coefficients)
         rejecting = step in _REJECTING_STEPS
-        if rejecting:
-            self._reject(residual, flux, light)
+        if rejecting:  # with a tolerance for the errors of a model that has not converged
+            model = (np.abs(flux) * light).sum(axis=0)
+            peak = model.max(axis=1, keepdims=True)
+            limit = CLIP * np.sqrt(pixels.variance) + UNCONVERGED_ERROR * peak + 0.1 * model
+            self.used = self.used & ~(np.abs(residual) > limit)
             weight = np.where(self.used, weight, 0.0)
         power = np.einsum("rc,rc->r", light[0] ** 2, self.used / pixels.variance)
-        signal = self.row_step * (np.maximum(flux[0], 0.0) ** 2 * power).sum()
+        signal = self.row_step * (np.maximum(flux[0, :, 0], 0.0) ** 2 * power).sum()
         self.signal_to_noise = float(np.sqrt(signal))
         if step == 1:
             snr = self.signal_to_noise
-            self.orders = trace_order_for(snr), width_order_for(snr)
+            self.orders = (
+                trace_parameters.count_passed(snr, trace_parameters.TRACE_SNR),
+                trace_parameters.count_passed(snr, trace_parameters.WIDTH_SNR),
+            )
         n_trace, n_width = self._numbers_of_terms(step)
-        fields, along = self._derivatives(flux, images, n_trace, n_width)
+        pushed = d_offset * -flux
+        fields = trace_parameters.position_derivatives(pushed, self.matrix)
+        along = [np.ones((len(weight), 1))] * len(fields)
+        if n_trace:
+            fields.append(pushed.sum(axis=0))
+            along.append(self.powers[:, :n_trace])
+        if n_width:
+            fields.append((d_width * flux).sum(axis=0))
+            along.append(np.vander(self.wave_coordinate, n_width, increasing=True))
         prior = np.zeros((2, sum(part.shape[1] for part in along)))
         polynomial = slice(len(self.matrix), len(self.matrix) + n_trace)
         if self.positives > 1:
-            prior[:, polynomial] = self.polynomial[:n_trace], [TRACE_PRIOR**-2] * n_trace
-        change, covariance = gauss_newton(
-            fields,
-            along,
-            basis,
-            weight,
-            residual,
-            prior[0],
-            prior[1],
-            None if rejecting else inverse,
-        )
+            prior[:, polynomial] = (
+                self.polynomial[:n_trace],
+                [trace_parameters.TRACE_PRIOR**-2] * n_trace,
+            )
+        usable = prior[0], prior[1], None if rejecting else inverse
+        change, covariance = gauss_newton(fields, along, basis, weight, residual, *usable)
         self.error = parameter_errors(covariance)[: self.positives]
         biggest = self._apply(change, n_trace, n_width)
-        if step == 2 and n_trace and self.trace_order is None:
+        if step == 2 and n_trace and self.options.trace_order is None:
             terms = self.polynomial[:n_trace]
-            if not is_significant(terms, covariance[polynomial, polynomial]):
+            if not trace_parameters.is_significant(terms, covariance[polynomial, polynomial]):
                 self.polynomial[:], self.orders = 0.0, (0, self.orders[1])
         return biggest
-
-    def _reject(self, residual: Array, flux: Array, light: list[Array]) -> None:
-        """Reject outliers, with a tolerance for the errors of a model that has not converged."""
-        model = sum(np.abs(f)[:, np.newaxis] * p for f, p in zip(flux, light, strict=True))
-        peak = model.max(axis=1, keepdims=True)
-        limit = CLIP * np.sqrt(self.pixels.variance) + UNCONVERGED_ERROR * peak + 0.1 * model
-        self.used = self.used & ~(np.abs(residual) > limit)
 
     def _numbers_of_terms(self, step: int) -> tuple[int, int]:
         """Return how many terms of the trace and width polynomials are fitted in a step.
@@ -307,45 +239,22 @@ class _TraceFit:
         """
         if step == 0:
             return 0, 0
-        n_trace = self.orders[0] if self.trace_order is None else self.trace_order
-        if not self.fits_width:
+        given = self.options.trace_order
+        n_trace = self.orders[0] if given is None else given
+        if self.options.profile is not None:
             return n_trace, 0
         return n_trace, (self.orders[1] if step > 1 else 0) + 1
 
-    def _derivatives(
-        self, flux: Array, images: list[ProfileImage], n_trace: int, n_width: int
-    ) -> tuple[list[Array], list[Array]]:
-        """Return the derivatives of the model, and the terms of their polynomials along the rows.
-
-        They are the arguments `fields` and `along` of `gauss_newton`.
-        """
-        pushed = [
-            image.d_offset() * -f[:, np.newaxis] for f, image in zip(flux, images, strict=True)
-        ]
-        fields = position_derivatives(pushed, self.matrix)
-        along = [np.ones((self.pixels.data.shape[0], 1))] * len(fields)
-        if n_trace:
-            fields.append(np.sum(pushed, axis=0))
-            along.append(self.powers[:, :n_trace])
-        if n_width:
-            widened = [
-                image.d_log_width() * f[:, np.newaxis]
-                for f, image in zip(flux, images, strict=True)
-            ]
-            fields.append(np.sum(widened, axis=0))
-            along.append(np.vander(self.wave_coordinate, n_width, increasing=True))
-        return fields, along
-
     def _apply(self, change: Array, n_trace: int, n_width: int) -> float:
         """Change the parameters by a damped step, and return the size of the undamped step."""
-        positions = change[: len(self.matrix)]
-        polynomial = change[len(self.matrix) : len(self.matrix) + n_trace]
+        positions, polynomial, wider = np.split(
+            change, np.cumsum([len(self.matrix), n_trace]).tolist()
+        )
         biggest = float(np.abs(positions).max() + np.abs(polynomial).sum())
         damping = min(1.0, _MAX_SHIFT / max(biggest, 1e-12))
         self.positions = self.positions + positions * damping
         self.polynomial[:n_trace] += polynomial * damping
         if n_width:
-            wider = change[-n_width:]
             total = float(np.abs(wider).sum())
             wider = wider * min(1.0, _MAX_WIDENING / max(total, 1e-12))
             assert isinstance(self.profile, GaussianProfile)
@@ -354,20 +263,12 @@ class _TraceFit:
         return biggest
 
 
-def _powers(coordinate: Array, order: int) -> Array:
-    """Return powers 1 to `order` of a coordinate along the rows, shape (row, order)."""
-    return np.vander(coordinate, order + 1, increasing=True)[:, 1:]
-
-
 def refine_positions(
     pixels: PixelPlanes,
     variance: Array,
     found: SourceFit,
-    *,
-    positives: int,
-    background: list[Array],
+    background: Sequence[Array],
     own_profile: bool,
-    step: float = 0.05,
 ) -> SourceFit:
     """Refine positions with a known profile, using all rows and the final variances.
 
@@ -379,16 +280,12 @@ def refine_positions(
         Smooth variances of the pixels, shape (row, column).
     found : SourceFit
         Profile and traces, accurate to some tenths of a column.
-    positives : int
-        Number of sources, not counting negative traces.
-    background : list of ndarray
+    background : sequence of ndarray
         Terms of the background, each of shape (row, column).
     own_profile : bool
         Whether the profile was fitted to this image, relative to these traces. In this case the
         data do not define the centre of the profile, and the position is defined as the point about
         which the profile is most symmetric.
-    step : float
-        Step in columns to each side for numerical derivatives of the profile.
 
     Returns
     -------
@@ -397,7 +294,7 @@ def refine_positions(
         image, its `center` is set to the shift of the first trace, so that the model of the first
         source does not change.
     """
-    profile, traces = found.profile, np.array(found.traces)
+    profile, traces, positives = found.profile, found.traces, found.positives
     own = profile if own_profile and isinstance(profile, EmpiricalProfile) else None
     shape = profile if own is None else own.symmetric()
     known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
@@ -405,21 +302,20 @@ def refine_positions(
     first = np.nanmin(traces[:positives]) - _REFINED_COLUMNS
     last = np.nanmax(traces[:positives]) + _REFINED_COLUMNS
     part = pixels.columns_between(first, last)
-    pixels, background = pixels.cut(first, last), [field[:, part] for field in background]
-    within = np.any([np.abs(pixels.offsets(t)) <= _REFINED_COLUMNS for t in start], axis=0)
+    pixels, background = pixels.part(part), [field[:, part] for field in background]
+    within = (np.abs(pixels.offsets(start)) <= _REFINED_COLUMNS).any(axis=0)
     used = pixels.good & within & known[:, np.newaxis]
     weight = np.where(used, 1.0 / variance[:, part], 0.0)
-    shift, error = np.zeros(len(traces)), found.shift_error
+    shift, error = np.zeros((len(traces), 1)), found.shift_error
     light = shape.at(pixels.wavelength)
     for _ in range(_REFINEMENTS):
         images, derivatives = [], []
-        for trace, moved in zip(start, shift, strict=False):
-            offset = pixels.offsets(trace + moved)
-            right, left = light(offset + step), light(offset - step)
+        for offset in pixels.offsets(start + shift[:positives]):
+            right, left = light(offset + _DERIVATIVE_STEP), light(offset - _DERIVATIVE_STEP)
             # The mean of `right` and `left` saves time, but it is slightly too broad, which would
             # bias the positions of blended sources.
             images.append(light(offset) if positives > 1 else 0.5 * (right + left))
-            derivatives.append((left - right) / (2.0 * step))
+            derivatives.append((left - right) / (2.0 * _DERIVATIVE_STEP))
         basis = [*images, *background]
         coefficients, inverse = fit_rows(basis, weight, pixels.data)
         residual = residuals(pixels.data, basis, coefficients)
@@ -427,14 +323,12 @@ def refine_positions(
         along = [np.ones((known.size, 1))] * positives
         change, covariance = gauss_newton(fields, along, basis, weight, residual, inverse=inverse)
         error = parameter_errors(covariance)
-        shift[:positives] += np.clip(change, -0.5, 0.5)
+        shift[:positives, 0] += np.clip(change, -0.5, 0.5)
         # Convergence is quadratic for a single source, but linear for blends.
         remaining = change**2 if positives == 1 else np.abs(change)
         if (remaining < _REFINED * error).all():
             break
-    shift[positives:] = shift[0]
     if own is not None:
-        profile = replace(own, center=float(shift[0]))
-    else:
-        shift[positives:] = 0.0
-    return replace(found, profile=profile, traces=traces + shift[:, np.newaxis], shift_error=error)
+        shift[positives:] = shift[0]
+        profile = replace(own, center=float(shift[0, 0]))
+    return replace(found, profile=profile, traces=traces + shift, shift_error=error)

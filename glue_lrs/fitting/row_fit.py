@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 
+from glue_lrs._utils.typing import Array, Mask
+from glue_lrs.fitting.cutout import Cutout, MeanCutout
 from glue_lrs.fitting.least_squares import (
     background_basis,
     inverse_normal,
@@ -17,19 +18,13 @@ from glue_lrs.fitting.least_squares import (
     residuals,
     solve_row_sums,
 )
-from glue_lrs.fitting.noise_model import model_variance
-from glue_lrs.fitting.outliers import MAX_LEVERAGE, NO_PIXELS, reject_outliers, reject_rows
+from glue_lrs.fitting.noise_model import ModelError, model_variance
+from glue_lrs.fitting.options import FitOptions
+from glue_lrs.fitting.outliers import MAX_LEVERAGE, NO_PIXELS, FittedRows, PixelIndex
 from glue_lrs.fitting.profile_fit import refine_positions
+from glue_lrs.fitting.source_fit import SourceFit
 from glue_lrs.profiles.empirical import EmpiricalProfile, splines
 from glue_lrs.profiles.psf import PSFProfile
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array, Mask
-    from glue_lrs.fitting.cutout import Cutout, MeanCutout, Variances
-    from glue_lrs.fitting.noise_model import ModelError
-    from glue_lrs.fitting.options import FitOptions
-    from glue_lrs.fitting.outliers import PixelIndex
-    from glue_lrs.fitting.source_fit import SourceFit
 
 #: Largest shift of an integration in columns, up to which the second-order Taylor expansion of the
 #: profile is valid.
@@ -57,28 +52,20 @@ _NO_TRACE = -1e3
 _ON_IMAGE = 0.05
 
 
-@dataclass(frozen=True, eq=False)
-class _Pairs:
-    """Products of all pairs of fields.
+def _products(fields: Array) -> tuple[NDArray[np.intp], Array]:
+    """Multiply all pairs of fields, shape (row, field, column).
 
-    Parameters
-    ----------
+    Returns
+    -------
     number : ndarray of int
-        Index of each pair in `values`, shape (field, field), symmetric.
-    values : ndarray
+        Index of each pair in `products`, shape (field, field), symmetric.
+    products : ndarray
         Product of the two fields of each pair, shape (row, pair, column).
     """
-
-    number: NDArray[np.intp]
-    values: Array
-
-    @classmethod
-    def from_fields(cls, fields: Array) -> _Pairs:
-        count = fields.shape[1]
-        first, second = np.triu_indices(count)
-        number = np.empty((count, count), dtype=np.intp)
-        number[first, second] = number[second, first] = np.arange(first.size)
-        return cls(number, np.ascontiguousarray(fields[:, first] * fields[:, second]))
+    first, second = np.triu_indices(fields.shape[1])
+    number = np.empty((fields.shape[1], fields.shape[1]), dtype=np.intp)
+    number[first, second] = number[second, first] = np.arange(first.size)
+    return number, np.ascontiguousarray(fields[:, first] * fields[:, second])
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,15 +82,13 @@ class RowFitter:
         Options for the fit.
     source_fit : SourceFit
         Profile and traces of the sources.
-    positives : int
-        Number of sources, not counting negative traces.
     columns : slice
         Columns of the image that are fitted.
-    profile_images : list of ndarray
-        Profile of each source and negative trace, each of shape (row, column).
-    d_shift, d2_shift : list of ndarray
-        First and second derivative of each profile with respect to the column, each of shape
-        (row, column); empty if no shifts are fitted.
+    profile_images : ndarray
+        Profile of each source and negative trace, shape (source, row, column).
+    d_shift, d2_shift : ndarray
+        First and second derivative of each profile with respect to the column, shape
+        (source, row, column). If no shifts are fitted, the first axis has the length 0.
     background_basis : list of ndarray
         Terms of the background, each of shape (row, column).
     variance : ndarray
@@ -115,11 +100,10 @@ class RowFitter:
     cutout: Cutout
     options: FitOptions
     source_fit: SourceFit
-    positives: int
     columns: slice
-    profile_images: list[Array]
-    d_shift: list[Array]
-    d2_shift: list[Array]
+    profile_images: Array
+    d_shift: Array
+    d2_shift: Array
     background_basis: list[Array]
     variance: Array
     model_error: Array
@@ -128,98 +112,84 @@ class RowFitter:
 
     @classmethod
     def from_cutout(
-        cls,
-        cutout: Cutout,
-        mean: MeanCutout,
-        source_fit: SourceFit,
-        positives: int,
-        options: FitOptions,
+        cls, cutout: Cutout, mean: MeanCutout, source_fit: SourceFit, options: FitOptions
     ) -> RowFitter:
         """Return a fitter, with positions refined if possible.
 
         Parameters
         ----------
-        cutout, source_fit, positives, options
+        cutout, source_fit, options
             See `RowFitter`.
         mean : MeanCutout
             Mean of the integrations, from which variances and refined positions are derived.
         """
-        columns = _fitted_columns(cutout, source_fit, options)
-        part = slice(columns.start - cutout.columns.start, columns.stop - cutout.columns.start)
-        x = mean.pixels.columns[part]
-        traces = _finite(source_fit.traces)
-        light = source_fit.profile.at(cutout.wavelength)
-        profile_images, d_shift, d2_shift = [], [], []
-        has_shifts = mean.n_integrations > 1 and options.fit_shift
-        for trace in traces:
-            offset = x - trace[:, np.newaxis]
-            profile_images.append(light(offset))
-            if has_shifts:
-                step = _DERIVATIVE_STEP
-                right, left = light(offset + step), light(offset - step)
-                d_shift.append((right - left) / (2.0 * step))
-                d2_shift.append((right + left - 2.0 * profile_images[-1]) / step**2)
-        background = background_basis(x, options.background_order, len(cutout.wavelength))
-        variance, error, model_error = model_variance(
-            mean, part, profile_images, positives, background, traces
+        columns, positives = _fitted_columns(cutout, source_fit, options), source_fit.positives
+        mean = mean.part(cutout.inner(columns))
+        offsets = mean.pixels.offsets(_finite(source_fit.traces))
+        light, step = source_fit.profile.at(cutout.wavelength), _DERIVATIVE_STEP
+        images = np.stack([light(offset) for offset in offsets])
+        d_shift = d2_shift = np.zeros((0, *offsets.shape[1:]))
+        if mean.n_integrations > 1 and options.fit_shift:
+            right = np.stack([light(offset + step) for offset in offsets])
+            left = np.stack([light(offset - step) for offset in offsets])
+            d_shift = (right - left) / (2.0 * step)
+            d2_shift = (right + left - 2.0 * images) / step**2
+        background = background_basis(
+            mean.pixels.columns, options.background_order, len(cutout.wavelength)
         )
+        variance, error, added = model_variance(mean, images, positives, background, offsets)
         fitter = cls(
-            cutout, options, source_fit, positives, columns, profile_images, d_shift, d2_shift,
-            background, variance, model_error,
+            cutout, options, source_fit, columns, images, d_shift, d2_shift, background, variance,
+            added,
         )  # fmt: skip
         if options.fit_position and (positives == 1 or options.profile is not None):
-            return fitter._refined(mean, part, error)
+            return fitter._refined(mean, error)
         return fitter
 
-    def _refined(self, mean: MeanCutout, part: slice, error: ModelError) -> RowFitter:
+    def _refined(self, mean: MeanCutout, error: ModelError) -> RowFitter:
         """Return a copy with positions refined on the mean without outliers.
 
         Parameters
         ----------
         mean : MeanCutout
-            Mean of the integrations.
-        part : slice
-            Columns of the cutout that are fitted.
+            Mean of the integrations, with the fitted columns only.
         error : ModelError
             Model error as a function of residuals.
         """
-        options, sources = self.options, len(self.profile_images)
-        before = replace(
-            mean.pixels,
-            data=mean.pixels.data[:, part],
-            good=mean.pixels.good[:, part],
-            columns=mean.pixels.columns[part],
-        )
+        pixels, threshold = mean.pixels, self.options.threshold
         variance, model_error = self.variance / mean.n_integrations, self.model_error
-        basis = self.basis()
-        pixels, coefficients = reject_outliers(
-            before, variance, model_error, basis, options.threshold, sources
+        sources = len(self.profile_images)
+        weight = pixels.good / variance
+        rows = FittedRows.fit(pixels.data, weight, self.basis(), sources, variance, model_error)
+        if threshold is not None:
+            rows.reject(np.flatnonzero(rows.scores()[0].max(axis=1) > threshold**2), threshold)
+            good = weight > 0
+            # Compute the model error again, because rejected cosmic rays have increased it.
+            if (good != pixels.good).any():
+                pixels = replace(pixels, good=good)
+                residual = residuals(pixels.data, rows.basis, rows.coefficients)
+                model_error = error.squared(residual, good)
+        negative = sum(
+            rows.coefficients[:, i, np.newaxis] * self.profile_images[i]
+            for i in range(self.positives, sources)
         )
-        # Compute the model error again, because rejected cosmic rays have increased it.
-        if (pixels.good != before.good).any():
-            model_error = error.squared(residuals(pixels.data, basis, coefficients), pixels.good)
-        negative = np.zeros_like(pixels.data)
-        for i in range(self.positives, sources):
-            negative += coefficients[:, i, np.newaxis] * self.profile_images[i]
-        given = options.profile is not None
+        given = self.options.profile is not None
+        pixels = replace(pixels, data=pixels.data - negative)
         source_fit = refine_positions(
-            replace(pixels, data=pixels.data - negative),
-            variance,
-            self.source_fit,
-            positives=self.positives,
-            background=self.background_basis,
-            own_profile=not given,
+            pixels, variance, self.source_fit, self.background_basis, own_profile=not given
         )
-        profile_images = self.profile_images
+        images = self.profile_images
         # With a profile from this image, the refinement does not change the model of one source.
         if given or self.positives > 1:
             light = source_fit.profile.at(self.cutout.wavelength)
-            x = pixels.columns
-            traces = _finite(source_fit.traces)
-            profile_images = [light(x - trace[:, np.newaxis]) for trace in traces]
-        return replace(
-            self, source_fit=source_fit, profile_images=profile_images, model_error=model_error
-        )
+            offsets = pixels.offsets(_finite(source_fit.traces))
+            images = np.stack([light(offset) for offset in offsets])
+        return replace(self, source_fit=source_fit, profile_images=images, model_error=model_error)
+
+    @property
+    def positives(self) -> int:
+        """Number of sources, not counting negative traces."""
+        return self.source_fit.positives
 
     # --- fields ------------------------------------------------------------------------------
 
@@ -228,13 +198,15 @@ class RowFitter:
 
         Each array of the list has the shape (row, column).
         """
-        if shift == 0.0 or not self.d_shift:
-            return [*self.profile_images, *self.background_basis]
-        moved = [
-            p - shift * d + 0.5 * shift**2 * d2
-            for p, d, d2 in zip(self.profile_images, self.d_shift, self.d2_shift, strict=True)
-        ]
+        moved = self.profile_images
+        if shift:
+            moved = moved - shift * self.d_shift + 0.5 * shift**2 * self.d2_shift
         return [*moved, *self.background_basis]
+
+    @property
+    def n_terms(self) -> int:
+        """Number of terms of the model: sources, negative traces and terms of the background."""
+        return len(self.profile_images) + len(self.background_basis)
 
     @cached_property
     def fields(self) -> Array:
@@ -242,42 +214,31 @@ class RowFitter:
 
         The shape is (row, field, column).
         """
-        parts = [*self.profile_images, *self.background_basis, *self.d_shift, *self.d2_shift]
+        parts = [*self.basis(), *self.d_shift, *self.d2_shift]
         return np.ascontiguousarray(np.stack(parts, axis=1))
 
     def mix(self, shift: float) -> Array:
         """Return the coefficients that express `basis(shift)` by `fields`, shape (term, field)."""
-        sources = len(self.profile_images)
-        terms = sources + len(self.background_basis)
-        mix = np.eye(terms, self.fields.shape[1])
-        if self.d_shift:
-            source = np.arange(sources)
-            mix[source, terms + source] = -shift
-            mix[source, terms + sources + source] = 0.5 * shift**2
+        mix = np.eye(self.n_terms, self.fields.shape[1])
+        source = np.arange(len(self.d_shift))
+        mix[source, self.n_terms + source] = -shift
+        mix[source, self.n_terms + source.size + source] = 0.5 * shift**2
         return mix
 
     @cached_property
-    def pairs(self) -> _Pairs:
-        """Products of all pairs of fields."""
-        return _Pairs.from_fields(self.fields)
+    def pairs(self) -> tuple[NDArray[np.intp], Array]:
+        """Products of all pairs of fields, see `_products`."""
+        return _products(self.fields)
 
     @cached_property
-    def pairs_at_rest(self) -> _Pairs:
+    def pairs_at_rest(self) -> tuple[NDArray[np.intp], Array]:
         """Products of all pairs of fields, without the derivatives."""
-        if not self.d_shift:
-            return self.pairs
-        terms = len(self.profile_images) + len(self.background_basis)
-        return _Pairs.from_fields(self.fields[:, :terms])
+        return _products(self.fields[:, : self.n_terms]) if len(self.d_shift) else self.pairs
 
     @cached_property
     def inverse(self) -> Array:
         """Weights of good pixels (inverse variances), shape (row, column)."""
         return 1.0 / self.variance
-
-    @cached_property
-    def squared(self) -> Array:
-        """Squares of the weights of good pixels, shape (row, column)."""
-        return self.inverse**2
 
     @cached_property
     def residual_weight(self) -> Array:
@@ -294,37 +255,28 @@ class RowFitter:
         return 1.0 / (expected + self.model_error)
 
     @cached_property
-    def light(self) -> list[Array]:
-        """Fraction of the flux of each source on the fitted columns, each of shape (row,)."""
-        return [profile.sum(axis=1) for profile in self.profile_images]
+    def light(self) -> Array:
+        """Fraction of the flux of each source on the fitted columns, shape (source, row)."""
+        return self.profile_images.sum(axis=2)
 
-    @cached_property
-    def light_with_wavelength(self) -> list[Array]:
-        """Fraction of the flux of each source on pixels that have a wavelength.
-
-        The list has one array of shape (row,) for each source.
-        """
-        return [(profile * self.has_wavelength).sum(axis=1) for profile in self.profile_images]
+    @property
+    def light_with_wavelength(self) -> Array:
+        """Fraction of the flux of each source on pixels with a wavelength, shape (source, row)."""
+        return (self.profile_images * self.has_wavelength).sum(axis=2)
 
     @property
     def has_wavelength(self) -> Mask:
         """Pixels that have a wavelength, shape (row, column)."""
-        first = self.cutout.columns.start
-        part = slice(self.columns.start - first, self.columns.stop - first)
-        return self.cutout.has_wavelength[:, part]
+        return self.cutout.has_wavelength[:, self.cutout.inner(self.columns)]
 
     @cached_property
-    def level(self) -> list[Array]:
+    def level(self) -> Array:
         """Mean of each background term under each source, weighted by the profile.
 
-        The list has one array of shape (row, term) for each source.
+        The shape is (source, row, term).
         """
-        levels = []
-        for profile, light in zip(self.profile_images, self.light, strict=True):
-            sums = [(profile * field).sum(axis=1) for field in self.background_basis]
-            level = np.stack(sums, axis=-1)
-            levels.append(level / np.where(light > 0, light, 1.0)[:, np.newaxis])
-        return levels
+        sums = [(self.profile_images * field).sum(axis=2) for field in self.background_basis]
+        return np.stack(sums, axis=-1) / np.where(self.light > 0, self.light, 1.0)[..., np.newaxis]
 
     def rows(self, source: int) -> NDArray[np.intp]:
         """Return the row numbers in the cutout in which a source (an index) is on the image."""
@@ -333,7 +285,7 @@ class RowFitter:
 
     # --- fit ---------------------------------------------------------------------------------
 
-    def run(self) -> tuple[dict[str, NDArray[Any]], Array | None, tuple[NDArray[np.intp], ...]]:
+    def run(self) -> tuple[dict[str, Array], Array | None, tuple[NDArray[np.intp], ...]]:
         """Fit all integrations.
 
         Returns
@@ -351,71 +303,91 @@ class RowFitter:
         """
         image, sources = self.cutout.image, self.positives
         number = image.data.shape[0] if image.is_stack else 1
-        rows = len(self.profile_images[0])
-        terms = len(self.profile_images) + len(self.background_basis)
-        out: dict[str, NDArray[Any]] = {
-            "coefficients": np.empty((number, rows, terms)),
+        rows = self.profile_images.shape[1]
+        out = {
+            "coefficients": np.empty((number, rows, self.n_terms)),
             "good": np.empty((number, sources, rows)),
             "flux_variance": np.zeros((3, number, sources, rows)),
         }
         if self.background_basis:
             out["background_variance"] = np.zeros((3, number, sources, rows))
         shifts = np.zeros(number)
-        found: list[tuple[NDArray[np.intp], ...]] = []
+        found = [np.zeros((3, 0), dtype=np.intp)]
         for i in range(number):
-            data, good, variances = self.cutout.read(i if image.is_stack else None, self.columns)
-            shifts[i], rejected = self._fit(data, good, variances, i, out)
-            if rejected[0].size:
-                found.append((np.full(rejected[0].size, i), *rejected))
-        where = [np.zeros(0, dtype=np.intp)] * 3
-        if found:
-            where = [np.concatenate(part) for part in zip(*found, strict=True)]
-        where[1] = where[1] + self.cutout.rows.start
-        where[2] = where[2] + self.columns.start
-        if image.is_stack:
-            return out, shifts, tuple(where)
-        return out, None, tuple(where[1:])
+            shifts[i], (row, column) = self._fit(i, out)
+            found.append(np.stack([np.full(row.size, i), row, column]))
+        where = np.concatenate(found, axis=1)
+        where += np.array([[0], [self.cutout.rows.start], [self.columns.start]])
+        return (out, shifts, (*where,)) if image.is_stack else (out, None, (*where[1:],))
 
-    def _fit(
-        self, data: Array, good: Mask, variances: Variances, i: int, out: dict[str, NDArray[Any]]
-    ) -> tuple[float, PixelIndex]:
+    def _fit(self, i: int, out: dict[str, Array]) -> tuple[float, PixelIndex]:
         """Fit integration `i`, store the results in `out`, and return shift and rejected pixels."""
+        data, good, variances = self.cutout.read(i, self.columns)
         # The sums over columns of all products of fields are computed once. All further steps need
         # only small matrices for each row.
-        rows = len(data)
         weight = good * self.inverse
-        sums = self._sums(weight[:, np.newaxis], self.pairs)[..., 0]
+        sums = self._sums(weight[:, np.newaxis], *self.pairs)[..., 0]
         vector = np.matmul(self.fields, (weight * data)[..., np.newaxis])[..., 0]
-        shift = self._shift(sums, vector) if self.d_shift else 0.0
+        shift = self._shift(sums, vector) if len(self.d_shift) else 0.0
         mix = self.mix(shift)
         coefficients, inverse = solve_row_sums(sums, vector, mix)
-        rejected = self._reject(data, good, weight, shift, coefficients, inverse)
+        rejected, threshold = NO_PIXELS, self.options.threshold
+        if threshold is not None:
+            field_coefficients = (coefficients @ mix)[:, np.newaxis]
+            score = data - np.matmul(field_coefficients, self.fields)[:, 0]
+            score *= score
+            score *= self.residual_weight
+            score *= good
+            fitted = FittedRows(
+                data, weight, self.basis(shift), len(self.profile_images), self.variance,
+                self.model_error, coefficients, inverse,
+            )  # fmt: skip
+            rows = np.flatnonzero(score.max(axis=1) > _EXAMINED * threshold**2)
+            rejected = fitted.reject(rows, threshold)  # changes `coefficients` and `inverse`
         present = [k for k, v in enumerate(variances) if v is not None]
         if present:
-            planes = np.empty((rows, len(present), data.shape[1]))
-            for at, k in enumerate(present):  # variances are 0 at pixels that are not good
-                np.multiply(variances[k], self.squared, out=planes[:, at])  # type: ignore[arg-type]
+            planes = np.stack([v for v in variances if v is not None], axis=1)
+            planes *= (self.inverse**2)[:, np.newaxis]
             planes[rejected[0], :, rejected[1]] = 0.0
             at_rest = abs(shift) < _SMALL_SHIFT
-            spread = self._sums(planes, self.pairs_at_rest if at_rest else self.pairs)
+            spread = self._sums(planes, *(self.pairs_at_rest if at_rest else self.pairs))
             if at_rest:
-                mix = np.eye(mix.shape[0])
-            self._propagate(spread, present, mix, inverse, i, out)
+                mix = np.eye(self.n_terms)
+            for s in range(self.positives):
+                responses = {"flux": inverse[:, s]}
+                if self.background_basis:
+                    of_terms = inverse[:, len(self.profile_images) :]
+                    responses["background"] = np.einsum("ri,rij->rj", self.level[s], of_terms)
+                for name, response in responses.items():
+                    by_field = response @ mix
+                    for at, k in enumerate(present):
+                        out[f"{name}_variance"][k, i, s] = np.einsum(
+                            "rk,rkl,rl->r", by_field, spread[..., at], by_field
+                        )
         out["coefficients"][i] = coefficients
         bad = np.nonzero(~good)
-        for s in range(self.positives):
-            profile = self.profile_images[s]
-            lost = np.bincount(bad[0], weights=profile[bad], minlength=rows).astype(float)
-            lost += np.bincount(rejected[0], weights=profile[rejected], minlength=rows)
+        for s, profile in enumerate(self.profile_images[: self.positives]):
+            lost = np.bincount(bad[0], profile[bad], len(data)).astype(float)
+            lost += np.bincount(rejected[0], profile[rejected], len(data))
             out["good"][i, s] = self.light[s] - lost
         return shift, rejected
 
-    def _sums(self, planes: Array, pairs: _Pairs) -> Array:
-        """Return the sums over columns of each product in `pairs` times each plane of weights.
+    def _sums(self, planes: Array, number: NDArray[np.intp], products: Array) -> Array:
+        """Return the sums over columns of products of fields times each plane of weights.
 
-        `planes` has the shape (row, plane, column), the result (row, field, field, plane).
+        Parameters
+        ----------
+        planes : ndarray
+            Weights, shape (row, plane, column).
+        number, products
+            Result of `_products`.
+
+        Returns
+        -------
+        ndarray
+            Sums, shape (row, field, field, plane).
         """
-        return np.matmul(pairs.values, np.swapaxes(planes, 1, 2))[:, pairs.number]
+        return np.matmul(products, np.swapaxes(planes, 1, 2))[:, number]
 
     def _shift(self, matrix: Array, vector: Array) -> float:
         """Fit the shift of an integration in columns by Gauss-Newton steps.
@@ -427,16 +399,14 @@ class RowFitter:
         matrix, vector : ndarray
             Sums over columns, as for `solve_row_sums`.
         """
-        sources = len(self.profile_images)
-        terms = sources + len(self.background_basis)
-        source = np.arange(sources)
+        sources, terms = len(self.profile_images), self.n_terms
         shift = 0.0
         for _ in range(2):
             mix = self.mix(shift)
             coefficients, inverse = solve_row_sums(matrix, vector, mix)
             change = np.zeros((len(vector), matrix.shape[-1]))
-            change[:, terms + source] = -coefficients[:, :sources]
-            change[:, terms + sources + source] = shift * coefficients[:, :sources]
+            change[:, terms : terms + sources] = -coefficients[:, :sources]
+            change[:, terms + sources :] = shift * coefficients[:, :sources]
             pushed = np.einsum("rkl,rl->rk", matrix, change)
             gradient = np.einsum("rk,rk->r", change, vector)
             gradient -= np.einsum("rk,rk->r", coefficients @ mix, pushed)
@@ -457,74 +427,6 @@ class RowFitter:
             if abs(step) < _SHIFT_CONVERGED:
                 break
         return shift
-
-    def _reject(
-        self,
-        data: Array,
-        good: Mask,
-        weight: Array,
-        shift: float,
-        coefficients: Array,
-        inverse: Array,
-    ) -> PixelIndex:
-        """Reject outliers, fit the affected rows again, and return the index of rejected pixels.
-
-        `weight`, `coefficients` and `inverse` are changed in place.
-        """
-        threshold = self.options.threshold
-        if threshold is None:
-            return NO_PIXELS
-        field_coefficients = (coefficients @ self.mix(shift))[:, np.newaxis]
-        score = data - np.matmul(field_coefficients, self.fields)[:, 0]
-        score *= score
-        score *= self.residual_weight
-        score *= good
-        rows = np.flatnonzero(score.max(axis=1) > _EXAMINED * threshold**2)
-        return reject_rows(
-            rows, data, weight, self.basis(shift), self.variance, self.model_error, threshold,
-            coefficients, inverse, len(self.profile_images),
-        )  # fmt: skip
-
-    def _propagate(
-        self,
-        sums: Array,
-        present: list[int],
-        mix: Array,
-        inverse: Array,
-        i: int,
-        out: dict[str, NDArray[Any]],
-    ) -> None:
-        """Propagate the variances in the image to the variances of fluxes and background levels.
-
-        Parameters
-        ----------
-        sums : ndarray
-            Sums over columns of products of two fields, the squared weight and a variance, shape
-            (row, field, field, variance).
-        present : list of int
-            Number of each variance in `sums`: 0 for Poisson noise, 1 for read noise, 2 for the flat
-            field.
-        mix : ndarray
-            Coefficients that express the terms of the model by the fields, shape (term, field).
-        inverse : ndarray
-            Inverse normal matrices, shape (row, term, term).
-        i : int
-            Number of the integration.
-        out : dict of ndarray
-            Results, as returned by `run`, which are changed in place.
-        """
-        sources = len(self.profile_images)
-        for s in range(self.positives):
-            responses = {"flux": inverse[:, s]}
-            if self.background_basis:
-                of_terms = inverse[:, sources:]
-                responses["background"] = np.einsum("ri,rij->rj", self.level[s], of_terms)
-            for name, response in responses.items():
-                spread = response @ mix
-                for at, k in enumerate(present):
-                    out[f"{name}_variance"][k, i, s] = np.einsum(
-                        "rk,rkl,rl->r", spread, sums[..., at], spread
-                    )
 
     # --- covariance --------------------------------------------------------------------------
 
@@ -579,6 +481,5 @@ def _fitted_columns(cutout: Cutout, source_fit: SourceFit, options: FitOptions) 
     known = np.isfinite(source_fit.traces)
     low = np.floor(np.nanmin(source_fit.traces[known]) - reach)
     high = np.ceil(np.nanmax(source_fit.traces[known]) + reach)
-    first = max(int(max(low, columns.start)), columns.start)
-    last = min(int(min(high + 1, columns.stop)), columns.stop)
+    first, last = int(max(low, columns.start)), int(min(high + 1, columns.stop))
     return slice(first, max(last, first + 1))

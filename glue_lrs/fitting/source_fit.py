@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.profiles.base import SpatialProfile
+import numpy as np
+from numpy.typing import NDArray
+
+from glue_lrs._utils.typing import Array
+from glue_lrs.profiles.base import SpatialProfile
 
 
 @dataclass(frozen=True, eq=False)
 class SourceFit:
-    """Result of a fit of profile and traces by `fit_profile` or `fit_traces`.
+    """Result of a fit of profile and traces by `fit_profile`.
 
     Parameters
     ----------
@@ -36,4 +37,9 @@ class SourceFit:
     traces: Array
     signal_to_noise: float
     shift_error: Array
-    factor: tuple[Any, bool] | None = None
+    factor: tuple[NDArray[np.float64], bool] | None = None
+
+    @property
+    def positives(self) -> int:
+        """Number of sources, not counting negative traces."""
+        return self.shift_error.size

@@ -15,14 +15,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.special import erf
 
 from glue_lrs._utils.statistics import running_median, smooth_flux
-from glue_lrs.fitting.least_squares import invert_ridge
+from glue_lrs._utils.typing import Array
+from glue_lrs.fitting.cutout import SlitCutout
+from glue_lrs.fitting.least_squares import fit_rows_ridge
 from glue_lrs.fitting.noise_model import positive_variance
 from glue_lrs.profiles.diffraction import (
     SHAPES,
@@ -30,12 +31,7 @@ from glue_lrs.profiles.diffraction import (
     normal_density,
     read_wing,
     wing_grid_position,
-    wing_integral,
 )
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import SlitCutout
 
 #: Outlier rejection: number of standard deviations from the model above which a pixel is rejected.
 OUTLIER = 5.0
@@ -146,8 +142,17 @@ class SourceModel:
     def __init__(self, slit: SlitCutout) -> None:
         self.slit = slit
         self.good = slit.good.copy()
-        self.variance = self._first_variance()
-        self._reject_spikes()
+        # The running median reduces noise and outliers of the total variance of the image.
+        total = np.asarray(sum(slit.variances))
+        found = running_median(total, slit.good, _FIRST_ROWS)
+        found = np.where(np.isfinite(found), found, np.nanmedian(found))
+        self.variance = positive_variance(found)
+        # If the number of rows is even, this median is the mean of the two middle values. In
+        # `outliers.reject_spikes` it is the lower of them.
+        middle = running_median(slit.data, slit.good, _SPIKE_ROWS)
+        allowed = _SPIKE * np.sqrt(self.variance) + _SPIKE_FRACTION * np.abs(middle)
+        with np.errstate(invalid="ignore"):
+            self.good &= ~(np.abs(slit.data - middle) > allowed)
 
     @property
     def rejected(self) -> int:
@@ -159,102 +164,44 @@ class SourceModel:
         """Inverse variance of good pixels and 0 for other pixels, shape (row, column)."""
         return self.good / self.variance
 
-    def _first_variance(self) -> Array:
-        """Return a first estimate of the variance: a running median along the rows.
-
-        The median reduces noise and outliers of the total variance of the image.
-        """
-        total = np.asarray(sum(self.slit.variances))
-        found = running_median(total, self.slit.good, _FIRST_ROWS)
-        return positive_variance(np.where(np.isfinite(found), found, np.nanmedian(found)))
-
-    def _reject_spikes(self) -> None:
-        """Reject pixels that deviate from the median of neighbouring rows.
-
-        If the number of rows is even, this median is the mean of the two middle values. In
-        `outliers.reject_spikes` it is the lower of them.
-        """
-        slit = self.slit
-        middle = running_median(slit.data, slit.good, _SPIKE_ROWS)
-        distance = np.abs(slit.data - middle)
-        allowed = _SPIKE * np.sqrt(self.variance) + _SPIKE_FRACTION * np.abs(middle)
-        with np.errstate(invalid="ignore"):
-            self.good &= ~(distance > allowed)
-
     # --- fit -----------------------------------------------------------------------------------
 
-    def solve(self, geometry: SourceGeometry, derivatives: bool = True) -> LinearFit:
-        """Fit fluxes and background in every row.
-
-        Parameters
-        ----------
-        geometry : SourceGeometry
-            Traces and profile of the sources.
-        derivatives : bool
-            Whether curvature and gradient are computed. If False, they are empty.
-        """
+    def solve(self, geometry: SourceGeometry) -> LinearFit:
+        """Fit fluxes and background in every row, and compute curvature and gradient."""
         slit, weight = self.slit, self.weight
         number, rows, columns = len(geometry.traces), slit.rows.size, slit.columns.size
-        images, changes = profile_images(slit, geometry, derivatives)
+        images, changes = profile_images(slit, geometry)
         basis = np.empty((rows, columns, number + 2))
         basis[..., :number] = np.moveaxis(images, 0, -1)
         basis[..., number] = 1.0
         basis[..., number + 1] = slit.across
-        inverse, linear, weighted = self._linear(basis)
-        model = (basis @ linear[..., np.newaxis])[..., 0]
+        linear, inverse, model = fit_rows_ridge(basis, weight, slit.data)
         residual = slit.data - model
         flux, flux_variance = linear[:, :number].T, np.einsum("rii->ir", inverse)[:number]
         smooth = np.array([smooth_flux(f, v) for f, v in zip(flux, flux_variance, strict=True)])
         smooth = smooth.reshape(number, rows)
-        light = np.einsum("sr,src->rc", np.abs(smooth), images) if number else np.zeros_like(model)
-        curvature, gradient = np.zeros((rows, 0, 0)), np.zeros((rows, 0))
-        if derivatives:
-            jacobian = np.empty((rows, columns, number + 1 + SHAPES))
-            for s in range(number):
-                jacobian[..., s] = smooth[s][:, np.newaxis] * changes["shift"][s]
-            for n, name in enumerate(("core", "kurtosis")):
-                jacobian[..., number + n] = np.einsum("sr,src->rc", smooth, changes[name])
-            jacobian[..., number + 2 :] = np.einsum("sr,srck->rck", smooth, changes["wings"])
-            jacobian -= basis @ (inverse @ (weighted @ jacobian))
-            weighted = np.swapaxes(jacobian * weight[..., np.newaxis], 1, 2)
-            curvature = weighted @ jacobian
-            gradient = (weighted @ residual[..., np.newaxis])[..., 0]
-        used = int(self.good.sum())
+        jacobian = np.empty((rows, columns, number + 1 + SHAPES))
+        for s in range(number):
+            jacobian[..., s] = smooth[s][:, np.newaxis] * changes["shift"][s]
+        for n, name in enumerate(("core", "kurtosis")):
+            jacobian[..., number + n] = np.einsum("sr,src->rc", smooth, changes[name])
+        jacobian[..., number + 2 :] = np.einsum("sr,srck->rck", smooth, changes["wings"])
+        weighted = np.swapaxes(basis * weight[..., np.newaxis], 1, 2)
+        jacobian -= basis @ (inverse @ (weighted @ jacobian))
+        weighted = np.swapaxes(jacobian * weight[..., np.newaxis], 1, 2)
         return LinearFit(
             flux=flux,
             flux_variance=flux_variance,
             smooth=smooth,
-            light=light,
+            light=np.einsum("sr,src->rc", np.abs(smooth), images),
             model=model,
             chi2=float((weight * residual**2).sum()),
-            freedom=max(used - rows * (number + 2), 1),
-            curvature=curvature,
-            gradient=gradient,
+            freedom=max(int(self.good.sum()) - rows * (number + 2), 1),
+            curvature=weighted @ jacobian,
+            gradient=(weighted @ residual[..., np.newaxis])[..., 0],
             basis=basis,
             inverse=inverse,
         )
-
-    def _linear(self, basis: Array) -> tuple[Array, Array, Array]:
-        """Fit the linear parameters of each row.
-
-        Parameters
-        ----------
-        basis : ndarray
-            Profiles and background terms, shape (row, column, term).
-
-        Returns
-        -------
-        inverse : ndarray
-            Inverse normal matrices, shape (row, term, term).
-        linear : ndarray
-            Fluxes and coefficients of the background, shape (row, term).
-        weighted : ndarray
-            Basis times weights, shape (row, term, column).
-        """
-        weighted = np.swapaxes(basis * self.weight[..., np.newaxis], 1, 2)
-        inverse = invert_ridge(weighted @ basis)
-        right = weighted @ self.slit.data[..., np.newaxis]
-        return inverse, (inverse @ right)[..., 0], weighted
 
     # --- variances and outliers ----------------------------------------------------------------
 
@@ -336,8 +283,7 @@ class SourceModel:
             spread += missed / np.sqrt(self.variance) / OUTLIER
         self.good |= slit.good & (np.abs(scaled - trend) < (OUTLIER - 1.0) * spread)
         for _ in range(_ROUNDS):
-            inverse, coefficients, _ = self._linear(basis)
-            model = (basis @ coefficients[..., np.newaxis])[..., 0]
+            _, inverse, model = fit_rows_ridge(basis, self.weight, slit.data)
             score = np.abs(self._scaled(model, basis, inverse) - trend) / spread
             score[~self.good] = 0.0
             worst = score.argmax(axis=1)
@@ -369,9 +315,7 @@ class SourceModel:
         return (self.slit.data - model) / np.sqrt(scatter)
 
 
-def profile_images(
-    slit: SlitCutout, geometry: SourceGeometry, derivatives: bool = True
-) -> tuple[Array, dict[str, Array]]:
+def profile_images(slit: SlitCutout, geometry: SourceGeometry) -> tuple[Array, dict[str, Array]]:
     """Return the profile of each source on the pixels, and the derivatives of the profile.
 
     Parameters
@@ -380,8 +324,6 @@ def profile_images(
         Pixels on which the profile is evaluated.
     geometry : SourceGeometry
         Traces and profile of the sources.
-    derivatives : bool
-        Whether derivatives are computed.
 
     Returns
     -------
@@ -391,7 +333,7 @@ def profile_images(
         Derivatives of `images` with respect to the position (key ``shift``), the logarithm of the
         width (``core``) and the kurtosis (``kurtosis``), each of shape (source, row, column), and
         with respect to the flux in each wing spline (``wings``), shape
-        (source, row, column, spline). Empty if `derivatives` is False.
+        (source, row, column, spline).
     """
     edges = np.arange(slit.columns[0], slit.columns[-1] + 2) - 0.5
     x = edges - geometry.traces[..., np.newaxis]
@@ -404,9 +346,6 @@ def profile_images(
     third = normal * (inner * inner - 3.0) * inner
     below = 0.5 * erf(inner / math.sqrt(2.0)) - kurtosis / 24.0 * third
     core_light = np.diff(below, axis=-1)
-    if not derivatives:
-        wings = np.diff(wing_integral(outer, light, 0), axis=-1)
-        return (1.0 - halo) * core_light + wings, {}
     place = wing_grid_position(outer)
     each = np.diff(read_wing(place, None, 0), axis=-2)
     at_edges = normal * kurtosis_factor(inner, kurtosis)

@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import permutations
 
 import numpy as np
 
+from glue_lrs._utils.typing import Array
 from glue_lrs.errors import SourceError
-from glue_lrs.fitting.engine import (
-    LOOSE,
-    TIGHT,
-    SlitFit,
-    SmoothParameters,
-    correlation,
-    refine_parameters,
-    settle_parameters,
-    shape_prior,
-    typical_width,
-)
-from glue_lrs.fitting.least_squares import invert_ridge
+from glue_lrs.fitting import engine
+from glue_lrs.fitting.cutout import SlitCutout
+from glue_lrs.fitting.least_squares import fit_rows_ridge
+from glue_lrs.fitting.source_model import SourceModel
 from glue_lrs.instrument import FWHM
-from glue_lrs.profiles.diffraction import WIDTH_KNOTS, core_integral, profile_fwhm
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.fitting.cutout import SlitCutout
-    from glue_lrs.fitting.source_model import LinearFit, SourceModel
+from glue_lrs.profiles.diffraction import WIDTH_KNOTS, core_integral, shape_in_rows, solve_fwhm
 
 #: Detection: significance in standard deviations above which a source is added.
 _FOUND = 5.0
@@ -69,7 +57,7 @@ _BROAD, _NARROW = 1.15, 0.75
 _TRACE_GAIN, _TRACE_GAIN_BLENDED = 16.0, 100.0
 
 
-def search_residuals(model: SourceModel, max_sources: int) -> SlitFit:
+def search_residuals(model: SourceModel, max_sources: int) -> engine.SlitFit:
     """Find sources and fit their parameters.
 
     Parameters
@@ -90,8 +78,10 @@ def search_residuals(model: SourceModel, max_sources: int) -> SlitFit:
         If there is no source.
     """
     slit = model.slit
-    empty = SmoothParameters(np.zeros(0), np.zeros(0), np.zeros(WIDTH_KNOTS), shape_prior()[0])
-    fit = SlitFit(empty, np.zeros((0, 0)), model.solve(empty.geometry(slit)), 0.0)
+    empty = engine.SmoothParameters(
+        np.zeros(0), np.zeros(0), np.zeros(WIDTH_KNOTS), engine.shape_prior()[0]
+    )
+    fit = engine.SlitFit(empty, np.zeros((0, 0)), model.solve(empty.geometry(slit)), 0.0)
     model.reweigh(fit.linear)
     while fit.parameters.shift.size < max_sources:
         found = _strongest(model, fit)
@@ -99,23 +89,25 @@ def search_residuals(model: SourceModel, max_sources: int) -> SlitFit:
             break
         # The residuals around a blend that is fitted as one source may look like a new source.
         distance = np.abs(fit.parameters.shift - found)
-        if (distance < 2.5 * typical_width(slit)).any():
+        if (distance < 2.5 * engine.typical_width(slit)).any():
             split = _split_broad(model, fit, max_sources)
             if split is not fit:
                 fit = split
                 continue
         trials = [
-            refine_parameters(model, start, TIGHT, steps=6, close=0.1, search=True)
-            for start in _starts(fit.parameters, found, typical_width(slit), max_sources)
+            engine.refine_parameters(model, start, engine.TIGHT, steps=6, close=0.1, search=True)
+            for start in _starts(fit.parameters, found, engine.typical_width(slit), max_sources)
         ]
-        fit = settle_parameters(model, min(trials, key=_cost), TIGHT, rounds=2, search=True)
+        fit = engine.settle_parameters(
+            model, min(trials, key=_cost), engine.TIGHT, rounds=2, search=True
+        )
     if fit.parameters.shift.size == 0:
         raise SourceError(
             f"no source above {_FOUND:g} standard deviations in columns "
             f"{slit.columns[0]} to {slit.columns[-1]}",
             subject=slit.label,
         )
-    fit = settle_parameters(model, fit, LOOSE)
+    fit = engine.settle_parameters(model, fit, engine.LOOSE)
     fit = _split_broad(model, fit, max_sources)
     fit = _merge_pairs(model, fit)
     return _fit_trace(model, fit)
@@ -124,14 +116,14 @@ def search_residuals(model: SourceModel, max_sources: int) -> SlitFit:
 # --- detection -----------------------------------------------------------------------------------
 
 
-def _cost(fit: SlitFit) -> float:
+def _cost(fit: engine.SlitFit) -> float:
     """Return chi-square minus its expectation, to compare fits with different source numbers."""
     return fit.objective - fit.linear.freedom
 
 
 def _starts(
-    parameters: SmoothParameters, column: float, width: float, max_sources: int
-) -> list[SmoothParameters]:
+    parameters: engine.SmoothParameters, column: float, width: float, max_sources: int
+) -> list[engine.SmoothParameters]:
     """Return initial parameters with an additional source, or with a source split into two.
 
     A source is split because two blended sources are at first fitted as one source between them.
@@ -168,12 +160,12 @@ def _starts(
     return [_with_sources(parameters, start) for start in starts if start.size <= max_sources]
 
 
-def _with_sources(parameters: SmoothParameters, shift: Array) -> SmoothParameters:
+def _with_sources(parameters: engine.SmoothParameters, shift: Array) -> engine.SmoothParameters:
     """Return parameters for sources at other columns, with the expected width."""
-    return SmoothParameters(shift, parameters.bend, np.zeros(WIDTH_KNOTS), parameters.terms)
+    return replace(parameters, shift=shift, width=np.zeros(WIDTH_KNOTS))
 
 
-def _strongest(model: SourceModel, fit: SlitFit) -> float | None:
+def _strongest(model: SourceModel, fit: engine.SlitFit) -> float | None:
     """Return the column of the most significant source in the residuals, or None.
 
     The column refers to the reference row. The significance at each column is the largest of six
@@ -192,14 +184,14 @@ def _strongest(model: SourceModel, fit: SlitFit) -> float | None:
     reach = np.arange(slit.columns[0] - grid[-1], slit.columns[-1] - grid[0] + 2) - 0.5
     core = np.exp(parameters.geometry(slit).log_core)[:, np.newaxis]
     profiles = np.diff(core_integral((reach - curve[:, np.newaxis]) / core, 0.0), axis=1)
-    width = typical_width(slit)
+    width = engine.typical_width(slit)
     if parameters.shift.size:
         distance = np.abs(grid[:, np.newaxis] - parameters.shift).min(axis=1)
         grid = grid[distance > _LEAST_DISTANCE * width]
     first = math.floor(reach[0] + 1.0)
     quarter = _quarters(slit)
     target = linear.smooth[0] if parameters.shift.size else np.ones(slit.rows.size)
-    noise = correlation(model, fit) * math.sqrt(max(linear.chi2 / linear.freedom, 1.0))
+    noise = engine.correlation(model, fit) * math.sqrt(max(linear.chi2 / linear.freedom, 1.0))
     best, where = 0.0, None
     for column in grid:
         start = int(slit.columns[0] - column) - first
@@ -213,13 +205,8 @@ def _strongest(model: SourceModel, fit: SlitFit) -> float | None:
         scores = [_score(number, rest), _score(number * target, rest * target**2)]
         scores += [_score(number[quarter == n], rest[quarter == n]) for n in range(4)]
         score = max(map(abs, scores)) / noise
-        if score <= max(best, _FOUND):
-            continue
-        if parameters.shift.size and not _bright_enough(
-            linear, parameters, column, number, rest, width
-        ):
-            continue
-        best, where = score, float(column)
+        if score > max(best, _FOUND) and _bright_enough(fit, column, number, rest, width):
+            best, where = score, float(column)
     return where
 
 
@@ -239,21 +226,14 @@ def _score(number: Array, information: Array) -> float:
 
 
 def _bright_enough(
-    linear: LinearFit,
-    parameters: SmoothParameters,
-    column: float,
-    number: Array,
-    information: Array,
-    width: float,
+    fit: engine.SlitFit, column: float, number: Array, information: Array, width: float
 ) -> bool:
     """Return whether a new source is too bright to be a misfit of a neighbour's profile.
 
     Parameters
     ----------
-    linear : LinearFit
-        Fluxes of the known sources.
-    parameters : SmoothParameters
-        Positions of the known sources.
+    fit : SlitFit
+        Fit of the known sources.
     column : float
         Column of the new source in the reference row.
     number, information : ndarray
@@ -262,14 +242,11 @@ def _bright_enough(
         Typical FWHM in columns.
     """
     flux = abs(float(number.sum())) / max(float(information.sum()), 1e-300)
-    for s, place in enumerate(parameters.shift):
+    weights = np.maximum(information, 1e-300)
+    for place, smooth in zip(fit.parameters.shift, fit.linear.smooth, strict=True):
         distance = abs(place - column)
-        if distance > 5.0 * width:
-            continue
-        neighbour = abs(
-            float(np.average(linear.smooth[s], weights=np.maximum(information, 1e-300)))
-        )
-        if flux < _least_flux(distance, width) * neighbour:
+        neighbour = abs(float(np.average(smooth, weights=weights)))
+        if distance <= 5.0 * width and flux < _least_flux(distance, width) * neighbour:
             return False
     return True
 
@@ -285,19 +262,17 @@ def _least_flux(distance: float, width: float) -> float:
 # --- blends --------------------------------------------------------------------------------------
 
 
-def _merge_pairs(model: SourceModel, fit: SlitFit) -> SlitFit:
+def _merge_pairs(model: SourceModel, fit: engine.SlitFit) -> engine.SlitFit:
     """Merge two close sources unless they are preferred over a single source of free width."""
-    width = typical_width(model.slit)
+    width = engine.typical_width(model.slit)
     confirmed: set[tuple[float, float]] = set()
     while fit.parameters.shift.size > 1:
         shift = fit.parameters.shift
         strength = fit.linear.strength
         pairs = [
             (strength[i], i, j)
-            for i in range(shift.size)
-            for j in range(shift.size)
-            if i != j
-            and strength[i] <= strength[j]
+            for i, j in permutations(range(shift.size), 2)
+            if strength[i] <= strength[j]
             and abs(shift[i] - shift[j]) < NEAR * width
             and (round(shift[i], 2), round(shift[j], 2)) not in confirmed
         ]
@@ -309,18 +284,22 @@ def _merge_pairs(model: SourceModel, fit: SlitFit) -> SlitFit:
         middle = fewer.copy()
         middle[strong - (weak < strong)] = float(share @ shift[[weak, strong]])
         singles = [
-            refine_parameters(model, _with_sources(fit.parameters, start), LOOSE, close=1.0)
+            engine.refine_parameters(
+                model, _with_sources(fit.parameters, start), engine.LOOSE, close=1.0
+            )
             for start in (fewer, middle)
         ]
         single = min(singles, key=lambda trial: trial.objective)
         if _is_pair(model, fit, single, weak, strong):
             confirmed.add((round(shift[weak], 2), round(shift[strong], 2)))
         else:
-            fit = settle_parameters(model, single, LOOSE)
+            fit = engine.settle_parameters(model, single, engine.LOOSE)
     return fit
 
 
-def _is_pair(model: SourceModel, fit: SlitFit, single: SlitFit, weak: int, strong: int) -> bool:
+def _is_pair(
+    model: SourceModel, fit: engine.SlitFit, single: engine.SlitFit, weak: int, strong: int
+) -> bool:
     """Return whether chi-square prefers two sources over one.
 
     The comparison takes into account that two sources have more free parameters.
@@ -335,7 +314,7 @@ def _is_pair(model: SourceModel, fit: SlitFit, single: SlitFit, weak: int, stron
         Numbers of the fainter and of the brighter source in `fit`.
     """
     slit, linear = model.slit, fit.linear
-    shift, width = fit.parameters.shift, typical_width(slit)
+    shift, width = fit.parameters.shift, engine.typical_width(slit)
     distance = abs(shift[weak] - shift[strong])
     if distance < _INSEPARABLE * width:
         return False
@@ -352,9 +331,9 @@ def _is_pair(model: SourceModel, fit: SlitFit, single: SlitFit, weak: int, stron
     return bool(bright and remaining < 0.6 * misfit)
 
 
-def _noise_power(model: SourceModel, fit: SlitFit) -> float:
+def _noise_power(model: SourceModel, fit: engine.SlitFit) -> float:
     """Return the factor by which correlated noise and misfit increase differences in chi-square."""
-    return correlation(model, fit) ** 2 * max(fit.linear.chi2 / fit.linear.freedom, 1.0)
+    return engine.correlation(model, fit) ** 2 * max(fit.linear.chi2 / fit.linear.freedom, 1.0)
 
 
 def _quarters(slit: SlitCutout) -> Array:
@@ -362,7 +341,7 @@ def _quarters(slit: SlitCutout) -> Array:
     return np.minimum(np.arange(slit.rows.size) * 4 // slit.rows.size, 3)
 
 
-def _tied_chi2(model: SourceModel, fit: SlitFit, pairs: list[tuple[int, int]]) -> float:
+def _tied_chi2(model: SourceModel, fit: engine.SlitFit, pairs: list[tuple[int, int]]) -> float:
     """Return chi-square for pairs of sources whose flux ratio is constant in each quarter of rows.
 
     If both fluxes of a pair were free in every row, the pair would have many more free parameters
@@ -394,9 +373,7 @@ def _tied_chi2(model: SourceModel, fit: SlitFit, pairs: list[tuple[int, int]]) -
         for (one, other), values in zip(pairs, ratios, strict=True):
             basis[..., other] += values[quarter][:, np.newaxis] * linear.basis[..., one]
         basis = basis[..., remaining]
-        weighted = np.swapaxes(basis * weight[..., np.newaxis], 1, 2)
-        coefficients = invert_ridge(weighted @ basis) @ (weighted @ slit.data[..., np.newaxis])
-        residual = slit.data - (basis @ coefficients)[..., 0]
+        residual = slit.data - fit_rows_ridge(basis, weight, slit.data)[2]
         return np.asarray(np.bincount(quarter, (weight * residual**2).sum(axis=1), 4), dtype=float)
 
     # Each ratio is moved to the minimum of a parabola through three values of chi-square.
@@ -412,7 +389,7 @@ def _tied_chi2(model: SourceModel, fit: SlitFit, pairs: list[tuple[int, int]]) -
     return float(chi2(ratio).sum())
 
 
-def _split_broad(model: SourceModel, fit: SlitFit, max_sources: int) -> SlitFit:
+def _split_broad(model: SourceModel, fit: engine.SlitFit, max_sources: int) -> engine.SlitFit:
     """Split broad sources into two each, if chi-square prefers this over a broader profile.
 
     A blend of two equal sources is symmetric and may be fitted well by one source with a free
@@ -437,26 +414,23 @@ def _split_broad(model: SourceModel, fit: SlitFit, max_sources: int) -> SlitFit:
     faint = np.setdiff1d(np.arange(strength.size), bright)
     count = bright.size
     trials = []
-    for half in np.array([0.3, 0.5, 0.75]) * typical_width(slit):
-        shift = np.concatenate(
-            [
-                parameters.shift[bright] - half,
-                parameters.shift[bright] + half,
-                parameters.shift[faint],
-            ]
-        )
-        start = SmoothParameters(shift, parameters.bend, np.zeros(WIDTH_KNOTS), shape_prior()[0])
-        trials.append(refine_parameters(model, start, TIGHT, steps=15, close=1.0))
-    pair = settle_parameters(model, min(trials, key=lambda trial: trial.objective), LOOSE)
+    for half in np.array([0.3, 0.5, 0.75]) * engine.typical_width(slit):
+        column = parameters.shift
+        shift = np.concatenate([column[bright] - half, column[bright] + half, column[faint]])
+        start = replace(_with_sources(parameters, shift), terms=engine.shape_prior()[0])
+        trials.append(engine.refine_parameters(model, start, engine.TIGHT, steps=15, close=1.0))
+    pair = engine.settle_parameters(
+        model, min(trials, key=lambda trial: trial.objective), engine.LOOSE
+    )
     if not _NARROW < _broadening(slit, pair.parameters) < _BROAD:
         return fit
     same_shape = replace(parameters, terms=pair.parameters.terms)
-    single = refine_parameters(model, same_shape, LOOSE, fix_shape=True)
+    single = engine.refine_parameters(model, same_shape, engine.LOOSE, fix_shape=True)
     gain = single.linear.chi2 - _tied_chi2(model, pair, [(n, count + n) for n in range(count)])
     return pair if gain / _noise_power(model, pair) > _COMPANION_GAIN else fit
 
 
-def _broadening(slit: SlitCutout, parameters: SmoothParameters) -> float:
+def _broadening(slit: SlitCutout, parameters: engine.SmoothParameters) -> float:
     """Return the median ratio of the FWHM to the expected FWHM between 5 and 12 micron.
 
     The rest of the spectrum contains little flux. If there are no such rows, all rows are used.
@@ -464,14 +438,14 @@ def _broadening(slit: SlitCutout, parameters: SmoothParameters) -> float:
     inner = np.flatnonzero((slit.wave > 5.0) & (slit.wave < 12.0))
     rows = (inner if inner.size else np.arange(slit.wave.size))[:: max(inner.size // 20, 1)]
     log_core, wave = parameters.geometry(slit).log_core[rows], slit.wave[rows]
-    width, _ = profile_fwhm(log_core, parameters.terms, wave, slit.scale, derivatives=False)
+    width = solve_fwhm(shape_in_rows(log_core, parameters.terms), wave, slit.scale)
     return float(np.median(width / (slit.core[rows] * FWHM)))
 
 
 # --- trace ---------------------------------------------------------------------------------------
 
 
-def _fit_trace(model: SourceModel, fit: SlitFit) -> SlitFit:
+def _fit_trace(model: SourceModel, fit: engine.SlitFit) -> engine.SlitFit:
     """Add a polynomial in the row to all traces if it is significant."""
     slit = model.slit
     terms = 2 if slit.follows_wcs else 4
@@ -480,11 +454,13 @@ def _fit_trace(model: SourceModel, fit: SlitFit) -> SlitFit:
         return fit
     parameters = fit.parameters
     start = replace(parameters, bend=np.zeros(terms))
-    bent = settle_parameters(model, refine_parameters(model, start, LOOSE), LOOSE, rounds=2)
+    bent = engine.settle_parameters(
+        model, engine.refine_parameters(model, start, engine.LOOSE), engine.LOOSE, rounds=2
+    )
     polynomial = slice(parameters.shift.size, parameters.shift.size + terms)
     found, covariance = bent.parameters.bend, bent.covariance[polynomial, polynomial]
     gain = float(found @ np.linalg.solve(covariance, found)) / _noise_power(model, bent)
     gaps = np.diff(np.sort(parameters.shift))
-    blended = bool((gaps < NEAR * typical_width(slit)).any())
+    blended = bool((gaps < NEAR * engine.typical_width(slit)).any())
     needed = _TRACE_GAIN_BLENDED if blended else _TRACE_GAIN + terms
-    return bent if gain > needed else refine_parameters(model, parameters, LOOSE)
+    return bent if gain > needed else engine.refine_parameters(model, parameters, engine.LOOSE)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import uniform_filter1d
 
+from glue_lrs._utils.typing import Array
 from glue_lrs.errors import ProfileError
+from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.least_squares import background_basis, fit_rows
-from glue_lrs.fitting.noise_model import nod_variance
+from glue_lrs.fitting.noise_model import nod_variance, peak_light
+from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import reject_spikes
+from glue_lrs.fitting.source_fit import SourceFit
+from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.profiles.empirical import EmpiricalProfile, splines
 from glue_lrs.profiles.gaussian import GaussianProfile
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array, Mask
-    from glue_lrs.fitting.cutout import PixelPlanes
-    from glue_lrs.fitting.source_fit import SourceFit
 
 #: Number of standard deviations above which pixels are rejected during the fit of a profile.
 CLIP = 5.0
@@ -63,39 +63,19 @@ def spline_terms(signal_to_noise: float) -> int:
     return 1 + sum(signal_to_noise > limit for limit in _TERM_SNR)
 
 
-def near_sources(pixels: PixelPlanes, traces: Array, reach: int, order: int | None) -> PixelPlanes:
+def near_sources(pixels: PixelPlanes, traces: Array, options: FitOptions) -> PixelPlanes:
     """Return the part of an image that is needed to fit a profile.
 
-    If no background is fitted (`order` is None), it consists of the columns up to `reach` from the
-    traces; otherwise it has all columns.
+    If a background is fitted, all columns are needed. Otherwise, only the columns up to `reach`
+    from the traces are needed.
     """
-    low = np.nanmin(traces) - reach - 1.0 if order is None else -np.inf
-    high = np.nanmax(traces) + reach + 1.0 if order is None else np.inf
-    return pixels.cut(max(low, pixels.columns[0]), min(high, pixels.columns[-1]))
+    if options.background_order is not None:
+        return pixels
+    margin = options.reach + 1.0
+    return pixels.cut(np.nanmin(traces) - margin, np.nanmax(traces) + margin)
 
 
-def peak_light(flux: Array, images: list[Array]) -> Array:
-    """Return the brightest pixel of any source in each row, shape (row, 1).
-
-    Parameters
-    ----------
-    flux : ndarray
-        Flux of each source, shape (source, row).
-    images : list of ndarray
-        Profile of each source, each of shape (row, column).
-    """
-    peaks = [np.abs(f) * image.max(axis=1) for f, image in zip(flux, images, strict=True)]
-    return np.max(peaks, axis=0)[:, np.newaxis]
-
-
-def correct_profile(
-    pixels: PixelPlanes,
-    found: SourceFit,
-    positives: int,
-    order: int | None,
-    reach: int,
-    terms: int | None,
-) -> SourceFit:
+def correct_profile(pixels: PixelPlanes, found: SourceFit, options: FitOptions) -> SourceFit:
     """Add a spline correction to a Gaussian profile.
 
     Parameters
@@ -104,8 +84,8 @@ def correct_profile(
         Image to fit.
     found : SourceFit
         Fit of traces and a Gaussian profile.
-    positives, order, reach, terms
-        See `fit_profile`.
+    options : FitOptions
+        Options for the fit.
 
     Returns
     -------
@@ -114,111 +94,65 @@ def correct_profile(
     """
     base = found.profile
     assert isinstance(base, GaussianProfile)
-    snr = found.signal_to_noise
-    if terms is None:
-        terms = spline_terms(snr)
-    knots = 2 * (reach - 2) + 1
+    snr, order = found.signal_to_noise, options.background_order
+    terms = spline_terms(snr)
+    knots = 2 * (options.reach - 2) + 1
     row_step = 1 + (snr > _ROW_STEP_SNR) + (snr > 2.0 * _ROW_STEP_SNR)
-    pixels, traces = pixels.every_nth_row(row_step), found.traces[:, ::row_step]
-    rows = pixels.data.shape[0]
+    traces = found.traces[:, ::row_step]
+    pixels = reject_spikes(near_sources(pixels, traces, options), row_step)
     known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
-    pixels = reject_spikes(near_sources(pixels, traces, reach, order), 3 if row_step > 1 else 7)
     traces = np.where(known, traces, 0.0)
-    offsets = [pixels.offsets(trace) for trace in traces]
-    background = background_basis(pixels.columns, order, rows)
+    offsets = pixels.offsets(traces)
+    background = background_basis(pixels.columns, order, len(known))
     used = pixels.good & known[:, np.newaxis]
     if not background:  # pixels beyond the profile would only constrain a background
-        used = used & np.any([np.abs(offset) <= reach for offset in offsets], axis=0)
+        used = used & (np.abs(offsets) <= options.reach).any(axis=0)
     profile = EmpiricalProfile(base=base, coefficients=np.zeros((knots, terms)))
     bands = profile.terms(np.where(known, pixels.wavelength, base.domain[0]))
-    light = base.at(pixels.wavelength)
-    gaussians = [light(offset) for offset in offsets]
+    gaussians = _evaluate(base, offsets, pixels.wavelength)
     count = len(gaussians)
     # Fluxes of faint sources are averaged over rows. The errors of flux and background in a row are
     # correlated, and would otherwise bias the wings of the profile.
     row_snr = snr / np.sqrt(max(known.sum() * row_step, 1))
     half = int(np.clip(0.5 * (_FLUX_SNR / max(row_snr, 1e-3)) ** 2, 0, 12))
-    coefficients, _ = fit_rows(gaussians + background, used / pixels.variance, pixels.data)
-    flux = coefficients[:, :count].T
+    coefficients, _ = fit_rows([*gaussians, *background], used / pixels.variance, pixels.data)
+    flux = coefficients[:, :count].T[..., np.newaxis]
     peak_square = peak_light(flux, gaussians) ** 2
     floors = MODEL_ERROR_FLOORS if snr > _FINE_SNR or order else MODEL_ERROR_FLOORS[:2]
     factor = None
     for floor in floors:
         images = gaussians
         if floor < MODEL_ERROR_FLOORS[0]:
-            light = profile.at(pixels.wavelength)
-            images = [light(offset) for offset in offsets]
+            images = _evaluate(profile, offsets, pixels.wavelength)
         variance = pixels.variance + floor**2 * peak_square
-        for i in range(positives, count):
-            variance += nod_variance(flux[i][:, np.newaxis] * images[i], offsets[i])
+        for i in range(found.positives, count):
+            variance += nod_variance(flux[i] * images[i], offsets[i])
         weight = used / variance
-        coefficients, _ = fit_rows(images + background, weight, pixels.data)
-        flux = _smooth(coefficients[:, :count].T, half)
-        weight[_outliers(pixels, flux, images, coefficients, background, floor)] = 0.0
+        coefficients, _ = fit_rows([*images, *background], weight, pixels.data)
+        flux = coefficients[:, :count].T
+        if half:
+            flux = uniform_filter1d(flux, 2 * half + 1, axis=1, mode="nearest")
+        flux = flux[..., np.newaxis]
+        model = (flux * images).sum(axis=0)
+        tolerance = min(0.5 * UNCONVERGED_ERROR, max(5.0 * floor, _CONVERGED_ERROR))
+        limit = CLIP * np.sqrt(pixels.variance)
+        limit += tolerance * np.abs(model).max(axis=1, keepdims=True)
+        for i, field in enumerate(background):
+            model += coefficients[:, count + i, np.newaxis] * field
+        weight[np.abs(pixels.data - model) > limit] = 0.0
         n_terms = terms if floor == floors[-1] else min(terms, _FIRST_TERMS)
+        residual, parts = pixels.data - (flux * gaussians).sum(axis=0), bands[:, :n_terms]
         spline, factor = fit_spline(
-            pixels.data - _sources(flux, gaussians),
-            weight,
-            traces,
-            flux,
-            pixels.columns,
-            bands[:, :n_terms],
-            knots,
-            background,
+            residual, weight, traces, flux[..., 0], pixels.columns, parts, knots, background
         )
         profile = EmpiricalProfile(base=base, coefficients=spline)
     return replace(found, profile=profile, factor=factor)
 
 
-def _sources(flux: Array, images: list[Array]) -> Array:
-    """Return the sum of the models of all sources, shape (row, column)."""
-    return np.asarray(
-        np.sum([f[:, np.newaxis] * image for f, image in zip(flux, images, strict=True)], axis=0)
-    )
-
-
-def _outliers(
-    pixels: PixelPlanes,
-    flux: Array,
-    images: list[Array],
-    coefficients: Array,
-    background: list[Array],
-    floor: float,
-) -> Mask:
-    """Return a mask of pixels that are far from the model of an iteration, shape (row, column).
-
-    Parameters
-    ----------
-    pixels : PixelPlanes
-        Image to fit.
-    flux : ndarray
-        Flux of each source, shape (source, row).
-    images, background : list of ndarray
-        Profiles of the sources and terms of the background, each of shape (row, column).
-    coefficients : ndarray
-        Fitted fluxes and coefficients of the background, shape (row, term).
-    floor : float
-        Smallest model error in this iteration, as a fraction of the peak.
-    """
-    model = _sources(flux, images)
-    peak = np.abs(model).max(axis=1, keepdims=True)
-    tolerance = min(0.5 * UNCONVERGED_ERROR, max(5.0 * floor, _CONVERGED_ERROR))
-    limit = CLIP * np.sqrt(pixels.variance) + tolerance * peak
-    for i, field in enumerate(background):
-        model += coefficients[:, len(images) + i, np.newaxis] * field
-    return np.abs(pixels.data - model) > limit
-
-
-def mirrored(even: Array) -> Array:
-    """Return the coefficients of all knots of a symmetric spline, shape (knot, term).
-
-    Parameters
-    ----------
-    even : ndarray
-        Coefficients of the middle knot, then of each pair of knots at opposite sides of it, shape
-        (pair, term).
-    """
-    return np.concatenate([even[:0:-1], even]) if len(even) else even
+def _evaluate(profile: SpatialProfile, offsets: Array, wavelength: Array) -> Array:
+    """Return the profile of each source on the pixels, shape (source, row, column)."""
+    light = profile.at(wavelength)
+    return np.stack([light(offset) for offset in offsets])
 
 
 def spline_pairs(offset: Array, half: int) -> Array:
@@ -248,16 +182,6 @@ def spline_prior(knots: int) -> Array:
     return np.where(distance <= _CORE_KNOTS, _PRIOR_CORE, _PRIOR_WINGS)
 
 
-def _smooth(flux: Array, half: int) -> Array:
-    """Return the running mean of fluxes (source, row) over `half` rows to each side.
-
-    The first and last row are repeated beyond the ends.
-    """
-    if half == 0:
-        return flux
-    return np.asarray(uniform_filter1d(flux, 2 * half + 1, axis=1, mode="nearest"))
-
-
 def fit_spline(
     residual: Array,
     weight: Array,
@@ -266,8 +190,8 @@ def fit_spline(
     columns: Array,
     bands: Array,
     knots: int,
-    background: list[Array],
-) -> tuple[Array, tuple[Any, bool]]:
+    background: Sequence[Array],
+) -> tuple[Array, tuple[Array, bool]]:
     """Fit sum_s flux_s sum_km c_km B_k(column - trace_s) L_m(wavelength) to a residual.
 
     The sums are over the sources s, the knots k and the terms m in wavelength. The background,
@@ -285,7 +209,7 @@ def fit_spline(
         Legendre polynomials L_m of the wavelength, shape (row, term).
     knots : int
         Number of splines B_k, whose knots are one column apart.
-    background : list of ndarray
+    background : sequence of ndarray
         Terms of the background, each of shape (row, column).
 
     Returns
@@ -301,7 +225,14 @@ def fit_spline(
     ProfileError
         If the normal matrix is not positive definite.
     """
-    square, right = _spline_sums(residual, weight, traces, flux, columns, bands, knots, background)
+    planes = np.stack([weight, *(weight * field for field in (residual, *background))])
+    square, right, *across = _spline_sums(planes, traces, flux, columns[0], bands, knots)
+    if background:
+        coefficients, inverse = fit_rows(background, weight, residual)
+        right -= sum(coefficients[:, i, np.newaxis] * part for i, part in enumerate(across))
+        fields = np.stack(across, axis=1)[..., np.newaxis] * bands[:, None, None]
+        fields = fields.reshape(len(bands), len(background), -1)
+        square -= np.tensordot(fields, np.matmul(inverse, fields), axes=((0, 1), (0, 1)))
     square.reshape(-1)[:: len(square) + 1] += np.repeat(spline_prior(knots), bands.shape[1]) ** -2
     try:
         factor = cho_factor(square, overwrite_a=True, check_finite=False)
@@ -310,51 +241,49 @@ def fit_spline(
             "no profile can be fitted, expected more good pixels and fewer outliers; give a "
             "profile fitted to another image, or spline=False for a Gaussian"
         ) from None
-    found = cho_solve(factor, right.ravel(), check_finite=False)
-    return np.asarray(found, dtype=np.float64).reshape(right.shape), factor
+    vector = right.T @ bands
+    found = cho_solve(factor, vector.ravel(), check_finite=False)
+    return np.asarray(found, dtype=np.float64).reshape(vector.shape), factor
 
 
 def _spline_sums(
-    residual: Array,
-    weight: Array,
-    traces: Array,
-    flux: Array,
-    columns: Array,
-    bands: Array,
-    knots: int,
-    background: list[Array],
-) -> tuple[Array, Array]:
-    """Return the normal matrix and the right-hand side of the fit by `fit_spline`.
+    planes: Array, traces: Array, flux: Array, column: float, bands: Array, knots: int
+) -> tuple[Array, ...]:
+    """Return the sums over pixels from which `fit_spline` computes the coefficients.
 
     Knots and pixels are both one column apart, so that all pixels of a row have the same distance
     from the knot to their left. The four splines that are not 0 at a pixel therefore have the same
     values for all pixels of the row, and products of two splines fill diagonal bands of the normal
     matrix. This is much faster than an explicit design matrix.
 
-    The parameters are described in `fit_spline`.
+    Parameters
+    ----------
+    planes : ndarray
+        Weights, then the weights times the residual and times each term of the background, shape
+        (plane, row, column).
+    traces, flux, bands, knots
+        See `fit_spline`.
+    column : float
+        Number of the first column.
 
     Returns
     -------
     square : ndarray
-        Normal matrix, shape (knot * term, knot * term).
-    right : ndarray
-        Right-hand side, shape (knot, term).
+        Normal matrix without the background, shape (knot * term, knot * term).
+    *sums : ndarray
+        Weighted sums over each row of splines times the residual, and of splines times each term of
+        the background, each of shape (row, knot).
     """
     rows, terms = bands.shape
-    half, count = knots // 2, columns.size
-    first = [np.floor(columns[0] - trace).astype(np.intp) for trace in traces]
-    values = [np.stack(splines((columns[0] - t) % 1.0, knots)[1], axis=1) for t in traces]
+    half = knots // 2
+    first = [np.floor(column - trace).astype(np.intp) for trace in traces]
+    values = [np.stack(splines((column - t) % 1.0, knots)[1], axis=1) for t in traces]
     size = knots + 8
     upper, lower = np.triu_indices(terms)
     pairs = bands[:, upper] * bands[:, lower]
     matrix = np.zeros((knots, terms, knots, terms))
-    # Weighted sums over each row of splines times the residual, and of splines times each term of
-    # the background; each has the shape (row, knot).
-    products = np.zeros((1 + len(background), rows, knots))
-    padded = np.zeros((2 + len(background), rows, count + 2 * size))
-    padded[0, :, size:-size] = weight
-    for plane, field in zip(padded[1:], (residual, *background), strict=True):
-        np.multiply(weight, field, out=plane[:, size:-size])
+    products = np.zeros((len(planes) - 1, rows, knots))
+    padded = np.pad(planes, ((0, 0), (0, 0), (size, size)))
     frame = np.arange(-half - 4, half + 5)  # knot to the left of a pixel, relative to the source
     flat = padded.reshape(len(padded), -1)
     row_start = (np.arange(rows) * padded.shape[2])[:, np.newaxis]
@@ -390,13 +319,4 @@ def _spline_sums(
                 if s == t:
                     b, k = b[b > 0], k[b > 0]
                 matrix[to[b, k], :, k, :] += total[b, k]
-    square = matrix.reshape(knots * terms, knots * terms)
-    right, *across = products
-    if background:
-        coefficients, inverse = fit_rows(background, weight, residual)
-        right -= sum(coefficients[:, i, np.newaxis] * part for i, part in enumerate(across))
-        fields = (np.stack(across, axis=1)[..., np.newaxis] * bands[:, None, None]).reshape(
-            rows, len(background), -1
-        )
-        square -= np.tensordot(fields, np.matmul(inverse, fields), axes=((0, 1), (0, 1)))
-    return square, right.T @ bands
+    return matrix.reshape(knots * terms, knots * terms), *products

@@ -7,12 +7,11 @@ parameter, its distance.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
+from glue_lrs._utils.typing import Array
 
 #: Standard deviation in columns of the prior on the coefficients of the trace polynomial in blends.
 #: It is small because the flux of a neighbour may look like a bend of the trace, so that the curve
@@ -21,21 +20,25 @@ TRACE_PRIOR = 0.05
 
 #: Signal-to-noise ratios of the source above which the trace polynomial (first tuple) and the width
 #: polynomial (second tuple) have an additional term.
-_TRACE_SNR, _WIDTH_SNR = (60.0, 200.0, 3000.0), (60.0, 300.0)
+TRACE_SNR, WIDTH_SNR = (60.0, 200.0, 3000.0), (60.0, 300.0)
 
 #: Squared signal-to-noise ratio of a trace polynomial, divided by its number of coefficients, above
 #: which the polynomial is significant.
 _SIGNIFICANT = 6.0
 
 
-def trace_order_for(signal_to_noise: float) -> int:
-    """Return the order of the trace polynomial that the signal-to-noise ratio allows."""
-    return sum(signal_to_noise > limit for limit in _TRACE_SNR)
+def count_passed(value: float, limits: Sequence[float]) -> int:
+    """Return the number of limits that a value exceeds.
+
+    It is the order of the polynomial for a signal-to-noise ratio, if the limits are those above
+    which the polynomial has an additional term.
+    """
+    return sum(value > limit for limit in limits)
 
 
-def width_order_for(signal_to_noise: float) -> int:
-    """Return the order of the width polynomial that the signal-to-noise ratio allows."""
-    return sum(signal_to_noise > limit for limit in _WIDTH_SNR)
+def powers(coordinate: Array, order: int) -> Array:
+    """Return the powers 1 to `order` of a coordinate (row,), shape (row, order)."""
+    return np.vander(coordinate, order + 1, increasing=True)[:, 1:]
 
 
 def is_significant(terms: Array, covariance: Array) -> bool:
@@ -79,18 +82,15 @@ def position_matrix(count: int, positives: int) -> Array:
     return matrix
 
 
-def position_derivatives(derivatives: list[Array], matrix: Array) -> list[Array]:
+def position_derivatives(derivatives: Array, matrix: Array) -> list[Array]:
     """Return derivatives of the model with respect to the parameters in `position_matrix`.
 
     Parameters
     ----------
-    derivatives : list of ndarray
-        Derivative of the model with respect to the position of each trace, each of shape
-        (row, column).
+    derivatives : ndarray
+        Derivative of the model with respect to the position of each trace, shape
+        (trace, row, column).
     matrix : ndarray
         Matrix from `position_matrix`, shape (parameter, trace).
     """
-    return [
-        np.sum([field for field, part in zip(derivatives, row, strict=True) if part], axis=0)
-        for row in matrix
-    ]
+    return [derivatives[part > 0].sum(axis=0) for part in matrix]

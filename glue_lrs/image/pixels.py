@@ -12,35 +12,36 @@ not replace them because the box extraction already includes their flux.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.instrument import DO_NOT_USE
 
 if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.image.slit_image import SlitImage
 
 #: Names of the variance attributes in `SlitImage` (Poisson noise, read noise, flat field).
 PLANES = ("var_poisson", "var_rnoise", "var_flat")
 
+#: Names of all planes in `SlitImage` that have the shape of the data.
+DATA_PLANES = ("err", *PLANES, "dq")
 
-def lost_mask(
+
+#: Index that selects a part of a plane.
+Index: TypeAlias = int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]
+
+#: The variances `PLANES`; None for each variance that the image does not have.
+Variances: TypeAlias = list[NDArray[np.float64] | None]
+
+
+def _lost_mask(
     data: NDArray[Any], others: Iterable[NDArray[Any] | None], dq: NDArray[Any] | None
 ) -> Mask:
-    """Return the mask of lost pixels, which have no value.
-
-    Parameters
-    ----------
-    data : ndarray
-        SCI plane.
-    others : iterable of ndarray or None
-        ERR and variance planes, None for each plane that does not exist.
-    dq : ndarray or None
-        Data quality flags, or None if there are none.
-    """
+    """Return the mask of lost pixels from SCI, from ERR and the variances, and from DQ."""
     lost: Mask = ~np.isfinite(data)
     for plane in others:
         if plane is not None:
@@ -73,8 +74,8 @@ def unweighted_mask(variances: Sequence[NDArray[Any] | None]) -> Mask | None:
 
 
 def read_pixels(
-    image: SlitImage, read: Callable[[Any], Any]
-) -> tuple[Array, list[Array | None], Mask]:
+    image: SlitImage, read: Callable[[NDArray[Any]], NDArray[Any]]
+) -> tuple[Array, Variances, Mask]:
     """Read the data and variances in a part of an image.
 
     Parameters
@@ -82,7 +83,7 @@ def read_pixels(
     image : SlitImage
         Image from which to read.
     read : callable
-        Function that returns the required part of a plane. For None, it must return None.
+        Function that returns the required part of a plane.
 
     Returns
     -------
@@ -95,19 +96,25 @@ def read_pixels(
         Mask of the pixels that are not lost.
     """
     data = read(image.data).astype(float)
-    variances: list[Array | None] = [
-        None if plane is None else plane.astype(float)
-        for plane in (read(getattr(image, name)) for name in PLANES)
-    ]
-    lost = lost_mask(data, [read(image.err), *variances], read(image.dq))
-    if lost.any():
-        for plane in (data, *variances):
-            if plane is not None:
-                plane[lost] = 0.0
+    err, dq, *planes = (
+        None if plane is None else read(plane)
+        for plane in (getattr(image, name) for name in ("err", "dq", *PLANES))
+    )
+    variances: Variances = [None if plane is None else plane.astype(float) for plane in planes]
+    lost = _lost_mask(data, [err, *variances], dq)
+    set_zero(lost, data, variances)
     return data, variances, ~lost
 
 
-def lost_pixels(image: SlitImage, where: Any = ...) -> Mask:
+def set_zero(mask: Mask, data: Array, variances: Variances) -> None:
+    """Set data and variances to 0 in place where a mask is True."""
+    if mask.any():
+        for plane in (data, *variances):
+            if plane is not None:
+                plane[mask] = 0.0
+
+
+def lost_pixels(image: SlitImage, where: Index = ...) -> Mask:
     """Return the mask of lost pixels, which have no value, in an image.
 
     Parameters
@@ -118,24 +125,19 @@ def lost_pixels(image: SlitImage, where: Any = ...) -> Mask:
         Index that selects a part of each plane. The default is the full image.
     """
     others = [_part(image, name, where) for name in ("err", *PLANES)]
-    return lost_mask(np.asarray(image.data[where]), others, _part(image, "dq", where))
+    return _lost_mask(np.asarray(image.data[where]), others, _part(image, "dq", where))
 
 
-def good_pixels(image: SlitImage, where: Any = ...) -> Mask:
+def good_pixels(image: SlitImage, where: Index = ...) -> Mask:
     """Return the mask of pixels that are used in a fit, being neither lost nor unweighted.
 
-    Parameters
-    ----------
-    image : SlitImage
-        Image to examine.
-    where : index
-        Index that selects a part of each plane. The default is the full image.
+    The parameters are those of `lost_pixels`.
     """
     unweighted = unweighted_mask([_part(image, name, where) for name in PLANES])
     lost = lost_pixels(image, where)
     return ~lost if unweighted is None else ~(lost | unweighted)
 
 
-def _part(image: SlitImage, name: str, where: Any) -> NDArray[Any] | None:
+def _part(image: SlitImage, name: str, where: Index) -> NDArray[Any] | None:
     plane = getattr(image, name)
     return None if plane is None else np.asarray(plane[where])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import reader, writer
 from glue_lrs.errors import LRSError, ProductError
+from glue_lrs.image.pixels import DATA_PLANES, PLANES
 from glue_lrs.image.specutils2d import image_to_spectrum, spectrum_changes
 from glue_lrs.image.stack import integration_planes, median_planes
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from gwcs.wcs import WCS
     from specutils import Spectrum
-
-_PLANES = ("err", "var_poisson", "var_rnoise", "var_flat", "dq")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -124,17 +123,12 @@ class SlitImage:
                 "(integration, row, column) with at least one pixel",
                 subject=self.label,
             )
-        if self.wavelength.shape != self.data.shape[-2:]:
-            raise ProductError(
-                f"WAVELENGTH has shape {self.wavelength.shape}, "
-                f"expected {self.data.shape[-2:]} as SCI",
-                subject=self.label,
-            )
-        for plane in _PLANES:
+        for plane in ("wavelength", *DATA_PLANES):
             values = getattr(self, plane)
-            if values is not None and values.shape != self.data.shape:
+            shape = self.shape if plane == "wavelength" else self.data.shape
+            if values is not None and values.shape != shape:
                 raise ProductError(
-                    f"{plane.upper()} has shape {values.shape}, expected {self.data.shape} as SCI",
+                    f"{plane.upper()} has shape {values.shape}, expected {shape} as SCI",
                     subject=self.label,
                 )
         expected = u.MJy / u.sr if self.calibrated else u.DN / u.s
@@ -188,7 +182,7 @@ class SlitImage:
     @property
     def has_variances(self) -> bool:
         """Whether there is at least one variance plane. If not, spectra have errors of 0."""
-        return not (self.var_poisson is None and self.var_rnoise is None and self.var_flat is None)
+        return any(getattr(self, name) is not None for name in PLANES)
 
     @cached_property
     def wcs(self) -> WCS | None:
@@ -323,10 +317,10 @@ class SlitImage:
         """
         return replace(self, **median_planes(self))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> SlitImage:
+    def __deepcopy__(self, memo: dict[int, object]) -> SlitImage:
         copied: dict[str, Any] = {
             name: None if values is None else np.array(values)  # copied into memory
-            for name in ("data", "wavelength", *_PLANES)
+            for name in ("data", "wavelength", *DATA_PLANES)
             for values in [getattr(self, name)]
         }
         copied |= {name: deepcopy(getattr(self, name), memo) for name in ("times", "wcs_source")}

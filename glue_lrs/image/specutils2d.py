@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from specutils import Spectrum
 
 from glue_lrs._utils.lazy_header import LazyHeader
+from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.errors import LRSError
 from glue_lrs.image.pixels import lost_pixels
 from glue_lrs.instrument import DO_NOT_USE
@@ -67,13 +68,7 @@ def image_to_spectrum(image: SlitImage) -> Spectrum:
 
 def _image_arrays(
     image: SlitImage,
-) -> tuple[
-    NDArray[np.intp],
-    NDArray[np.float64],
-    NDArray[Any],
-    NDArray[Any] | None,
-    NDArray[np.bool_] | None,
-]:
+) -> tuple[NDArray[np.intp], Array, NDArray[Any], NDArray[Any] | None, Mask | None]:
     """Return row numbers, wavelengths, and transposed flux, error and mask.
 
     The rows are in the order of ascending wavelength.
@@ -126,14 +121,9 @@ def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
         If the unit of the spectrum cannot be converted to the unit of the image.
     """
     wave, flux, unit, error, mask = copied_arrays(spectrum, (2, 3))
-    rows, known_wave, known, known_error, known_mask = _image_arrays(image)
-    if (
-        unit == image.unit
-        and np.array_equal(wave, known_wave)
-        and equal_values(flux, known)
-        and equal_values(error, known_error)
-        and equal_values(mask, known_mask)
-    ):
+    rows, known_wave, *known = _image_arrays(image)
+    same = unit == image.unit and np.array_equal(wave, known_wave)
+    if same and all(map(equal_values, (flux, error, mask), known)):
         return {}
     if unit != image.unit:
         try:

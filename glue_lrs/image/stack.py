@@ -5,20 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glue_lrs._utils.statistics import masked_median, median_variance
 from glue_lrs.errors import LRSError
-from glue_lrs.image.pixels import good_pixels
+from glue_lrs.image.pixels import DATA_PLANES, PLANES, good_pixels
 from glue_lrs.instrument import DO_NOT_USE
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
-
-#: Names of the variances whose errors are independent between integrations.
-_RANDOM = ("var_poisson", "var_rnoise")
-
-_PLANES = ("err", "var_poisson", "var_rnoise", "var_flat", "dq")
 
 #: Number of pixels that are sorted at a time, to limit the memory.
 BLOCK_PIXELS = 1 << 22
@@ -30,15 +24,12 @@ def integration_planes(image: SlitImage, number: int) -> dict[str, Any]:
     if not 0 <= number < count:
         expected = f"0 to {count - 1}" if count else "none, as it is a single image"
         raise LRSError(f"integration is {number}, expected {expected}", subject=image.label)
-    planes = {name: getattr(image, name) for name in _PLANES}
-    cut: dict[str, Any] = {
-        name: None if plane is None else plane[number] for name, plane in planes.items()
-    }
+    planes = {name: getattr(image, name) for name in DATA_PLANES}
     return {
         "data": image.data[number],
         "times": None,
         "wcs_source": image.loaded_wcs_source,
-        **cut,
+        **{name: None if plane is None else plane[number] for name, plane in planes.items()},
     }
 
 
@@ -47,14 +38,9 @@ def median_planes(image: SlitImage) -> dict[str, Any]:
     if not image.is_stack:
         raise LRSError("is a single image, expected a stack of integrations", subject=image.label)
     number, rows, columns = image.data.shape
-    planes: dict[str, NDArray[Any] | None] = {name: getattr(image, name) for name in _PLANES}
-    data = np.empty((rows, columns))
-    count = np.empty((rows, columns), dtype=int)
-    means = {
-        name: np.empty((rows, columns))
-        for name in ("var_poisson", "var_rnoise", "var_flat", "err")
-        if planes[name] is not None
-    }
+    data, count = np.empty((rows, columns)), np.empty((rows, columns), dtype=int)
+    names = [name for name in (*PLANES, "err") if getattr(image, name) is not None]
+    means = {name: np.empty((rows, columns)) for name in names}
     step = max(BLOCK_PIXELS // (number * columns), 1)
     for first in range(0, rows, step):
         cut = (slice(None), slice(first, first + step))
@@ -71,17 +57,14 @@ def median_planes(image: SlitImage) -> dict[str, Any]:
                 means[name][cut[1]] = total / np.maximum(here, 1)
     none = count == 0
     factor = median_variance(np.maximum(count, 1))
-    made: dict[str, Any] = dict.fromkeys(_PLANES)
-    for name in _RANDOM:
-        if name in means:
-            made[name] = means[name] * factor
-    if "var_flat" in means:
-        made["var_flat"] = means["var_flat"]
-    parts = [plane for name, plane in made.items() if plane is not None]
+    made: dict[str, Any] = dict.fromkeys(DATA_PLANES)
+    # The flat-field error is the same in all integrations, so that the median does not reduce it.
+    made |= {n: mean if n == "var_flat" else mean * factor for n, mean in means.items()}
+    parts = [made[name] for name in names if name != "err"]
     if parts:
-        made["err"] = np.sqrt(np.sum(parts, axis=0))
-    elif "err" in means:
-        made["err"] = np.sqrt(means["err"] * factor)
+        made["err"] = np.sum(parts, axis=0)
+    if names:
+        made["err"] = np.sqrt(made["err"])
     for plane in made.values():
         if plane is not None:
             plane[none] = np.nan

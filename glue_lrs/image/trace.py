@@ -12,10 +12,10 @@ from numpy.polynomial.polynomial import polyfit, polyval
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
+from glue_lrs._utils.typing import Array
 from glue_lrs.instrument import FIXED_SLIT
 
 if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
     from glue_lrs.image.slit_image import SlitImage
 
 

@@ -11,17 +11,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import BSpline
 from scipy.special import erf
 
+from glue_lrs._utils.typing import Array
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
 
 #: Number of cubic B-splines in the wings (first value), and distance between their knots in arcsec
 #: per micron (second value). The outermost spline is centred at 0.1 arcsec per micron, which is
@@ -92,7 +89,7 @@ class DiffractionProfile:
         where, wave = np.asarray(x, dtype=float), np.asarray(wavelength, dtype=float)
         core = np.interp(wave, self.wavelength, self.core)
         inner = core_integral(where / core, self.kurtosis)
-        outer = wing_integral(where * self.pixel_scale / wave, self.wings, 0)
+        outer = read_wing(wing_grid_position(where * self.pixel_scale / wave), self.wings, 0)
         return (1.0 - self.halo) * inner + outer
 
     def enclosed(self, width: ArrayLike, wavelength: ArrayLike) -> Array:
@@ -109,64 +106,71 @@ class DiffractionProfile:
         return self.cumulative(half, wavelength) - self.cumulative(-half, wavelength)
 
 
-def profile_fwhm(
-    log_core: Array, terms: Array, wavelength: Array, scale: float, derivatives: bool = True
-) -> tuple[Array, Array]:
-    """Return the FWHM of the sum of core and wings.
+def shape_in_rows(log_core: Array, terms: Array) -> Array:
+    """Return the parameters of `solve_fwhm` for a shape (p,) that is the same in all rows."""
+    return np.vstack([log_core, np.tile(terms[:, np.newaxis], log_core.size)])
+
+
+def solve_fwhm(shape: Array, wavelength: Array, scale: float) -> Array:
+    """Return the FWHM in columns of the sum of core and wings, shape (n,).
 
     The FWHM is found by bisection. It refers to the profile before integration over the pixels.
 
     Parameters
     ----------
-    log_core : ndarray
-        Natural logarithm of the standard deviation of the core in columns, shape (n,).
-    terms : ndarray
-        Terms of the shape: kurtosis of the core, then the fraction of the flux in each wing spline,
-        shape (p,).
+    shape : ndarray
+        Natural logarithm of the standard deviation of the core in columns, then the terms of the
+        shape: kurtosis of the core, and the fraction of the flux in each wing spline. The array
+        has the shape (1 + p, n) for p terms.
     wavelength : ndarray
         Wavelengths in micron, shape (n,).
     scale : float
         Pixel scale along the slit, in arcsec per column.
-    derivatives : bool
-        Whether derivatives of the FWHM are computed.
+    """
+    core, kurtosis, light = np.exp(shape[0]), shape[1], shape[2:]
+    halo = light.sum(axis=0)
+
+    def density(x: Array) -> Array:
+        z = x / core
+        inner = (1.0 - halo) / core * (normal_density(z) * kurtosis_factor(z, kurtosis))
+        each = read_wing(wing_grid_position(x * scale / wavelength), None, 1)
+        return inner + scale / wavelength * np.einsum("nk,kn->n", each, light)
+
+    low, high = np.zeros_like(core), 6.0 * core
+    half_peak = 0.5 * density(low)
+    for _ in range(32):
+        middle = 0.5 * (low + high)
+        above = density(middle) > half_peak
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return low + high
+
+
+def profile_fwhm(
+    log_core: Array, terms: Array, wavelength: Array, scale: float
+) -> tuple[Array, Array]:
+    """Return the FWHM of the sum of core and wings, and its derivatives.
+
+    Parameters
+    ----------
+    log_core, terms
+        See `shape_in_rows`.
+    wavelength, scale
+        See `solve_fwhm`.
 
     Returns
     -------
     fwhm : ndarray
         FWHM in columns, shape (n,).
     derivatives : ndarray
-        Derivatives of the FWHM with respect to `log_core` and to each of `terms`, shape (n, 1 + p),
-        or (n, 0) if `derivatives` is False.
+        Derivatives of the FWHM with respect to `log_core` and to each of `terms`, shape (n, 1 + p).
     """
-
-    def solve(values: Array) -> Array:
-        """Return the FWHM for parameters of shape (1 + p, n): `log_core`, then the terms."""
-        core, kurtosis, light = np.exp(values[0]), values[1], values[2:]
-        halo = light.sum(axis=0)
-
-        def density(x: Array) -> Array:
-            z = x / core
-            inner = (1.0 - halo) / core * (normal_density(z) * kurtosis_factor(z, kurtosis))
-            each = wing_integral(x * scale / wavelength, None, 1)
-            return inner + scale / wavelength * np.einsum("nk,kn->n", each, light)
-
-        low, high = np.zeros_like(core), 6.0 * core
-        half_peak = 0.5 * density(low)
-        for _ in range(32):
-            middle = 0.5 * (low + high)
-            above = density(middle) > half_peak
-            low, high = np.where(above, middle, low), np.where(above, high, middle)
-        return low + high
-
-    start = np.stack([log_core, *(np.full_like(log_core, term) for term in terms)])
-    if not derivatives:
-        return solve(start), np.zeros((log_core.size, 0))
-    slopes = []
-    for n in range(len(start)):
-        step = np.zeros_like(start)
+    shape, slopes = shape_in_rows(log_core, terms), []
+    for n in range(len(shape)):
+        step = np.zeros_like(shape)
         step[n] = 1e-4
-        slopes.append((solve(start + step) - solve(start - step)) / 2e-4)
-    return solve(start), np.stack(slopes, axis=1)
+        above = solve_fwhm(shape + step, wavelength, scale)
+        slopes.append((above - solve_fwhm(shape - step, wavelength, scale)) / 2e-4)
+    return solve_fwhm(shape, wavelength, scale), np.stack(slopes, axis=1)
 
 
 # --- core ----------------------------------------------------------------------------------------
@@ -215,43 +219,24 @@ def core_integral(z: Array, kurtosis: float) -> Array:
 
 @cache
 def _splines() -> Array:
-    """Return the integral, value and derivative of each wing spline on the grid.
+    """Return the integral and the value of each wing spline on the grid.
 
-    The shape is (3, grid, spline). Each spline is the mean of two B-splines on opposite sides of
+    The shape is (2, grid, spline). Each spline is the mean of two B-splines on opposite sides of
     the source, and its integral is 1.
     """
     grid = _WING_GRID
-    out = np.empty((3, grid.size, WING_TERMS))
+    out = np.empty((2, grid.size, WING_TERMS))
     for n in range(WING_TERMS):
         sides = []
         for middle in (n * KNOT, -n * KNOT):
             knots = middle + KNOT * np.arange(-2, 3)
             spline = BSpline.basis_element(knots, extrapolate=False)
             inside = np.clip(grid, knots[0], knots[-1])
-            integral = spline.antiderivative()
             value = np.where(inside == grid, np.nan_to_num(spline(inside)), 0.0) / KNOT
-            slope = np.where(inside == grid, np.nan_to_num(spline.derivative()(inside)), 0.0) / KNOT
-            sides.append((np.asarray(integral(inside)) / KNOT, value, slope))
-        for kind in range(3):
-            out[kind, :, n] = 0.5 * (sides[0][kind] + sides[1][kind])
+            sides.append(np.stack([spline.antiderivative()(inside) / KNOT, value]))
+        out[..., n] = 0.5 * (sides[0] + sides[1])
     out[0] -= out[0, :1]
     return out
-
-
-def wing_integral(u: Array, light: Array | None, kind: int) -> Array:
-    """Return the integral of the wings up to a distance from the source, or their value there.
-
-    Parameters
-    ----------
-    u : ndarray
-        Ratio of distance to wavelength, in arcsec per micron.
-    light : ndarray or None
-        Fraction of the flux in each wing spline. If None, the splines are not added up but returned
-        along an additional last axis.
-    kind : int
-        Quantity to return: 0 for the integral, 1 for the value.
-    """
-    return read_wing(wing_grid_position(u), light, kind)
 
 
 def wing_grid_position(u: Array) -> tuple[NDArray[np.intp], Array]:
@@ -283,8 +268,11 @@ def read_wing(at: tuple[NDArray[np.intp], Array], light: Array | None, kind: int
     ----------
     at : tuple of ndarray
         Positions on the grid, from `wing_grid_position`.
-    light, kind
-        See `wing_integral`.
+    light : ndarray or None
+        Fraction of the flux in each wing spline. If None, the splines are not added up but returned
+        along an additional last axis.
+    kind : int
+        Quantity to return: 0 for the integral of the wings up to a position, 1 for their value.
     """
     low, part = at
     table = _splines()[kind]

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from glue_lrs.profiles.base import SpatialProfile, unit
-from glue_lrs.profiles.gaussian import gaussian, shared_edges
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.profiles.base import Light
-    from glue_lrs.profiles.gaussian import GaussianProfile
+from glue_lrs._utils.typing import Array
+from glue_lrs.profiles.base import Light, SpatialProfile, unit
+from glue_lrs.profiles.gaussian import GaussianProfile, gaussian, shared_edges
 
 #: Distance in columns from the source beyond which an empirical profile is 0.
 REACH = 14
@@ -48,9 +43,7 @@ class EmpiricalProfile(SpatialProfile):
     coefficients: Array
     center: float = 0.0
 
-    def __call__(  # noqa: D102 - inherited
-        self, offset: Array, wavelength: Array
-    ) -> Array:
+    def __call__(self, offset: Array, wavelength: Array) -> Array:  # noqa: D102 - inherited
         return self.at(wavelength)(offset)
 
     def at(self, wavelength: Array) -> Light:  # noqa: D102 - inherited

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.polynomial.polynomial import polyval
 from numpy.typing import ArrayLike
 from scipy.special import erf
 
+from glue_lrs._utils.typing import Array
 from glue_lrs.errors import ProfileError
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
-from glue_lrs.profiles.base import SpatialProfile, unit
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array
-    from glue_lrs.profiles.base import Light
+from glue_lrs.profiles.base import Light, SpatialProfile, unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +54,7 @@ class GaussianProfile(SpatialProfile):
         columns = expected_fwhm(wave) / PIXEL_SCALE
         return np.maximum(columns * polyval(unit(wave, self.domain), self.factor), 0.5)
 
-    def __call__(  # noqa: D102 - inherited
-        self, offset: Array, wavelength: Array
-    ) -> Array:
+    def __call__(self, offset: Array, wavelength: Array) -> Array:  # noqa: D102 - inherited
         return self.at(wavelength)(offset)
 
     def at(self, wavelength: Array) -> Light:  # noqa: D102 - inherited

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs._utils.registry import reader
+from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.errors import ProfileError
 from glue_lrs.profiles.base import SpatialProfile
-
-if TYPE_CHECKING:
-    from glue_lrs._utils.typing import Array, Mask
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,9 +106,7 @@ class PSFProfile(SpatialProfile):
         offset = np.broadcast_to(np.arange(-half, half + 1) / subpix, (waves.size, 2 * half + 1))
         return cls(data=profile(offset, waves), wave=waves, subpix=subpix, center=half, name=name)
 
-    def __call__(  # noqa: D102 - inherited
-        self, offset: Array, wavelength: Array
-    ) -> Array:
+    def __call__(self, offset: Array, wavelength: Array) -> Array:  # noqa: D102 - inherited
         return read_rows(self._normalised(wavelength), offset * self.subpix + self.center)
 
     def _normalised(self, wavelength: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import ProfileError
 from glue_lrs.fitting.cutout import PixelPlanes
-from glue_lrs.fitting.profile_fit import fit_profile, fit_traces
+from glue_lrs.fitting.options import FitOptions
+from glue_lrs.fitting.profile_fit import fit_profile
 from glue_lrs.profiles import GaussianProfile, SpatialProfile
 from tests.helpers.profiles import COLUMNS, PROFILES, WAVE, LopSided
 
@@ -42,6 +44,9 @@ TRACES = {
     "curved": 20.0 + 1.5 * np.linspace(-1, 1, WAVE.size) ** 2 + 0.4 * np.linspace(0, 1, WAVE.size),
 }
 
+DARK = FitOptions(background_order=None)
+GIVEN = replace(DARK, profile=GaussianProfile())
+
 
 @pytest.mark.parametrize("trace", TRACES)
 @pytest.mark.parametrize("truth", ["gaussian", "lop-sided"])
@@ -50,7 +55,7 @@ def test_a_profile_is_fitted(trace: str, truth: str, snr: float) -> None:
     """Fluxes by the fitted profile are those by the true one."""
     column = TRACES[trace]
     pixels = make(PROFILES[truth], column, snr, background=30.0)
-    fit = fit_profile(pixels, column[np.newaxis] - column.mean() + 20.9, order=0)
+    fit = fit_profile(pixels, column[np.newaxis] - column.mean() + 20.9, FitOptions(), 1)
     offset = pixels.offsets(fit.traces[0])
     found, true = fit.profile(offset, WAVE), PROFILES[truth](pixels.offsets(column), WAVE)
     bias = (found * true).sum(axis=1) / (found**2).sum(axis=1) - 1.0
@@ -70,7 +75,7 @@ def test_errors_of_positions_match_their_scatter() -> None:
     for seed in range(60):
         pixels = make(GaussianProfile(), TRACES["straight"], 20.0, seed, others=((9.0, 0.5),))
         start = np.array([[20.9], [28.9]]) + np.zeros(WAVE.size)
-        found = fit_traces(pixels, GaussianProfile(), start, order=None, trace_order=0)
+        found = fit_profile(pixels, start, replace(GIVEN, trace_order=0), 2)
         error = found.traces.mean(axis=1) - np.array([20.3, 29.3])
         pulls.append(error / found.shift_error)
     assert 0.8 < np.std(pulls) < 1.2
@@ -83,7 +88,7 @@ def test_a_negative_trace_moves_with_its_sources() -> None:
         GaussianProfile(), TRACES["straight"] - 8, 100.0, others=((3, 0.6), (17, -1), (20, -0.6))
     )
     start = np.array([12.0, 15.6, 29.2, 32.8])[:, None] + np.zeros(WAVE.size)
-    found = fit_traces(pixels, GaussianProfile(), start, positives=2, order=None)
+    found = fit_profile(pixels, start, GIVEN, 2)
     np.testing.assert_allclose(found.traces.mean(axis=1), [12.3, 15.3, 29.3, 32.3], atol=0.01)
 
 
@@ -94,8 +99,8 @@ def test_outliers_are_rejected() -> None:
     hit = rng.random(data.shape) < 0.01
     data[hit] += 10.0 ** rng.uniform(0.5, 5, hit.sum())
     with_outliers = PixelPlanes(data, pixels.variance, pixels.good, WAVE, COLUMNS)
-    found = fit_profile(with_outliers, TRACES["curved"][np.newaxis], order=None)
-    clean = fit_profile(pixels, TRACES["curved"][np.newaxis], order=None)
+    found = fit_profile(with_outliers, TRACES["curved"][np.newaxis], DARK, 1)
+    clean = fit_profile(pixels, TRACES["curved"][np.newaxis], DARK, 1)
     offset = pixels.offsets(TRACES["curved"])
     assert np.abs(found.profile(offset, WAVE) - clean.profile(offset, WAVE)).max() < 0.01
     np.testing.assert_allclose(found.traces, clean.traces, atol=0.01)
@@ -104,10 +109,10 @@ def test_outliers_are_rejected() -> None:
 def test_images_without_light_raise_errors() -> None:
     pixels = make(GaussianProfile(), TRACES["straight"], 10.0)
     with pytest.raises(ProfileError, match="no row has a trace"):
-        fit_profile(pixels, np.full((1, WAVE.size), np.nan))
+        fit_profile(pixels, np.full((1, WAVE.size), np.nan), FitOptions(), 1)
     dark = PixelPlanes(-pixels.data, pixels.variance, pixels.good, WAVE, COLUMNS)
     with pytest.raises(ProfileError, match="no light"):
-        fit_profile(dark, TRACES["straight"][np.newaxis], order=None)
+        fit_profile(dark, TRACES["straight"][np.newaxis], DARK, 1)
     nothing = PixelPlanes(pixels.data, pixels.variance, np.zeros_like(pixels.good), WAVE, COLUMNS)
     with pytest.raises(ProfileError, match="no pixel near the source"):
-        fit_profile(nothing, TRACES["straight"][np.newaxis])
+        fit_profile(nothing, TRACES["straight"][np.newaxis], FitOptions(), 1)
