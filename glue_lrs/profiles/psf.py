@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.io import registry
 from numpy.typing import ArrayLike, NDArray
 
-from glue_lrs._utils.registry import reader
+from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import ProfileError
 from glue_lrs.profiles.base import SpatialProfile
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.io.files import Source
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,7 +52,29 @@ class PSFProfile(SpatialProfile):
     name: str = "ANY"
     filename: str | None = None
 
-    read: ClassVar[Callable[..., PSFProfile]]
+    @unified_io("psf")
+    @classmethod
+    def read(cls, path: Source, name: str | None = None, **options: Any) -> PSFProfile:
+        """Read the profile of a PSF reference that belongs to a slit.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A PSF reference of MIRI LRS.
+        name : str, optional
+            Name of the slit.
+
+        Returns
+        -------
+        PSFProfile
+            The profile.
+
+        Raises
+        ------
+        ProfileError
+            If the file is no PSF reference, or has no aperture of that name.
+        """
+        return registry.read(cls, path, name, **options)
 
     def __post_init__(self) -> None:
         where = self.filename or "PSF profile"
@@ -194,27 +217,3 @@ def read_rows(table: Array, column: Array) -> Array:
     right += left
     right *= inside
     return right
-
-
-PSFProfile.read = reader(
-    "psf",
-    """Read the profile of a PSF reference that belongs to a slit.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A PSF reference of MIRI LRS.
-    name : str, optional
-        Name of the slit.
-
-    Returns
-    -------
-    PSFProfile
-        The profile.
-
-    Raises
-    ------
-    ProfileError
-        If the file is no PSF reference, or has no aperture of that name.
-    """,
-)

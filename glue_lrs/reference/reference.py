@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from astropy.io import registry
 
-from glue_lrs._utils.registry import reader, writer
+from glue_lrs._utils.registry import unified_io
+
+if TYPE_CHECKING:
+    from glue_lrs.io.files import Source
 from glue_lrs._utils.validation import excerpt, plain
 from glue_lrs.apertures.edges import check_variable, is_constant
 from glue_lrs.errors import ReferenceFileError, nearest
@@ -83,8 +88,47 @@ class Reference:
     document: dict[str, Any]
     filename: str | None = field(default=None, compare=False)
 
-    read: ClassVar[Callable[..., Reference]]
-    write: ClassVar[Callable[..., None]]
+    @unified_io("extract1d")
+    @classmethod
+    def read(cls, path: Source, **options: Any) -> Reference:
+        """Read an EXTRACT1D reference.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A JSON file.
+
+        Returns
+        -------
+        Reference
+            The validated document.
+
+        Raises
+        ------
+        ReferenceFileError
+            If the file is missing, is not JSON, or is not a valid reference: see `Reference`.
+        """
+        return registry.read(cls, path, **options)
+
+    @unified_io("extract1d")
+    def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
+        """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
+
+        The result of `for_pipeline` is written.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write; its name must end in ``.json``, as the pipeline requires.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        WriteError
+            If the file exists, has another name, or cannot be written.
+        """
+        registry.write(self, path, overwrite=overwrite, **options)
 
     def __post_init__(self) -> None:
         if not isinstance(self.document, Mapping):
@@ -402,45 +446,3 @@ def _pipeline_entry(entry: dict[str, Any]) -> dict[str, Any]:
     elif made.get("bkg_fit") == "mean":
         made |= {"bkg_fit": "poly", "bkg_order": 0}
     return {key: value for key, value in made.items() if value is not None}
-
-
-Reference.read = reader(
-    "extract1d",
-    """Read an EXTRACT1D reference.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A JSON file.
-
-    Returns
-    -------
-    Reference
-        The validated document.
-
-    Raises
-    ------
-    ReferenceFileError
-        If the file is missing, is not JSON, or is not a valid reference: see `Reference`.
-    """,
-)
-
-Reference.write = writer(
-    "extract1d",
-    """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
-
-    The result of `for_pipeline` is written.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File to write; its name must end in ``.json``, as the pipeline requires.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    WriteError
-        If the file exists, has another name, or cannot be written.
-    """,
-)

@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
+from astropy.io import fits, registry
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
-from glue_lrs._utils.registry import reader, writer
+from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import LRSError
 from glue_lrs.spectra.columns import COLUMNS
 from glue_lrs.spectra.to_specutils import to_spectrum
@@ -23,6 +24,7 @@ from glue_lrs.spectra.to_specutils import to_spectrum
 if TYPE_CHECKING:
     from specutils import Spectrum
 
+    from glue_lrs.io.files import Source
     from glue_lrs.spectra.provenance import Provenance
 
 
@@ -67,8 +69,45 @@ class Extraction:
     filename: str | None = None
     aperture_weight: NDArray[np.float64] | None = None
 
-    read: ClassVar[Callable[..., Extraction]]
-    write: ClassVar[Callable[..., None]]
+    @unified_io("lrs-x1d")
+    @classmethod
+    def read(cls, path: Source, **options: Any) -> Extraction:
+        """Read an x1d or x1dints.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An x1d or x1dints file of MIRI LRS with one spectrum, or one spectrum per integration.
+
+        Returns
+        -------
+        Extraction
+            All columns of the file.
+
+        Raises
+        ------
+        ProductError
+            If the file is of another kind, or contains several spectra.
+        """
+        return registry.read(cls, path, **options)
+
+    @unified_io("lrs-x1d")
+    def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
+        """Write an x1d, or an x1dints for a stack, in the pipeline's format.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        WriteError
+            If the file exists or cannot be written.
+        """
+        registry.write(self, path, overwrite=overwrite, **options)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "header", LazyHeader.from_header(self.header))
@@ -184,43 +223,3 @@ class Extraction:
         made = replace(self, **{name: deepcopy(getattr(self, name), memo) for name in names})
         memo[id(self)] = made
         return made
-
-
-Extraction.read = reader(
-    "lrs-x1d",
-    """Read an x1d or x1dints.
-
-    Parameters
-    ----------
-    path : str or path-like
-        An x1d or x1dints file of MIRI LRS with one spectrum, or one spectrum per integration.
-
-    Returns
-    -------
-    Extraction
-        All columns of the file.
-
-    Raises
-    ------
-    ProductError
-        If the file is of another kind, or contains several spectra.
-    """,
-)
-
-Extraction.write = writer(
-    "lrs-x1d",
-    """Write an x1d, or an x1dints for a stack, in the pipeline's format.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File to write.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    WriteError
-        If the file exists or cannot be written.
-    """,
-)
