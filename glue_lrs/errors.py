@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from os import PathLike, fspath
 from types import EllipsisType
-from typing import Any, Self
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Setting:
     """
 
     name: str
-    value: Any = ...
+    value: object = ...
 
     def __str__(self) -> str:
         value = "..." if isinstance(self.value, EllipsisType) else repr(self.value)
@@ -57,7 +58,7 @@ class Hint:
     others: tuple[Hint, ...] = ()
 
     @classmethod
-    def to(cls, template: str, *names: str, **settings: Any) -> Hint:
+    def to(cls, template: str, *names: str, **settings: object) -> Hint:
         """Return a hint from a template and settings.
 
         Positional arguments are names of parameters whose values the user must choose. They are
@@ -104,8 +105,6 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
         File, image or key that the message is about.
     hint : Hint, optional
         Proposal for how the user can solve the problem.
-    values : mapping, optional
-        Numbers that the text contains, for use by programs.
     """
 
     def __init__(
@@ -114,13 +113,11 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
         *,
         subject: str | PathLike[str] | None = None,
         hint: Hint | None = None,
-        values: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(text)
         self.text = text
         self.subject = None if subject is None else fspath(subject)
         self.hint = hint
-        self.values = dict(values or {})
 
     def render(
         self, syntax: Callable[[Setting], str | None] = str, *, with_subject: bool = True
@@ -140,9 +137,7 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
 
     def about(self, subject: str) -> Self:
         """Return a copy of the message with a subject, unless it already has a subject."""
-        made = type(self)(self.text, subject=self.subject or subject, hint=self.hint)
-        made.values = self.values
-        return made
+        return type(self)(self.text, subject=self.subject or subject, hint=self.hint)
 
     def __str__(self) -> str:
         return self.render()
@@ -156,6 +151,22 @@ class LRSError(Message):
 
     The message is one line that contains the file or key, what was found, and what was expected.
     """
+
+
+@contextmanager
+def naming(subject: str) -> Iterator[None]:
+    """Add a subject to errors that are raised in a block, unless they already have a subject.
+
+    Parameters
+    ----------
+    subject : str
+        File, image or key that the errors are about.
+    """
+    try:
+        yield
+    except LRSError as error:
+        error.subject = error.subject or subject
+        raise
 
 
 class ProductError(LRSError):

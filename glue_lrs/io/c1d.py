@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,16 @@ from astropy.io import fits
 
 from glue_lrs.combination.combination import COLUMNS, Combination, CombineInput
 from glue_lrs.errors import ProductError
-from glue_lrs.io.files import Source, asdf_hdu, atomic_write, one_line, opened
-from glue_lrs.io.headers import check_exp_type, current_date, set_card, without_structure
+from glue_lrs.io.files import Source, asdf_hdu, atomic_write, opened
+from glue_lrs.io.headers import check_exp_type, product_header, set_card, without_structure
 from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree, stored_provenance
-from glue_lrs.io.x1d_writer import spectral_wcs
+from glue_lrs.io.tables import (
+    new_table,
+    read_columns,
+    spectral_wcs,
+    tables_named,
+    value_column,
+)
 from glue_lrs.spectra.provenance import CombinationProvenance
 
 #: Name of the extension with the combined spectrum (first value), and of the extension with the
@@ -55,49 +62,26 @@ def read_c1d(source: Source) -> Combination:
     """
     with opened(source) as (hdulist, label):
         header = hdulist[0].header
-        check_exp_type(header, label)
-        tables = [hdu for hdu in hdulist if hdu.name == EXTENSION]
-        if len(tables) != 1:
-            found = ", ".join(hdu.name for hdu in hdulist[1:] if hdu.name) or "no extension"
-            raise ProductError(
-                f"found {found}, expected a c1d with one extension {EXTENSION}", subject=label
-            )
-        hdu = tables[0]
-        if not isinstance(hdu, fits.BinTableHDU):
-            raise ProductError(f"{EXTENSION} is an image, expected a table", subject=label)
+        check_exp_type(header)
+        expected = f"a c1d with one extension {EXTENSION}"
+        (hdu,) = tables_named(hdulist, EXTENSION, expected, single=True)
         names = {name.upper(): name for name in hdu.columns.names}
         missing = [name for name in COLUMNS if name not in names]
         if missing:
             raise ProductError(
                 f"the table {EXTENSION} has no column {missing[0]}, found "
-                f"{', '.join(hdu.columns.names) or 'none'}",
-                subject=label,
+                f"{', '.join(hdu.columns.names) or 'none'}"
             )
-        try:
-            data = hdu.data
-            columns = {
-                name: np.array(data[names[name]], dtype=np.uint32 if name == "DQ" else float)
-                for name in COLUMNS
-            }
-            clipped = None
-            if CLIPPED in hdulist:
-                clipped = np.array(hdulist[CLIPPED].data) != 0
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ProductError(
-                f"the table {EXTENSION} cannot be read, {one_line(error)}", subject=label
-            ) from error
+        columns = read_columns(hdu, {name: names[name] for name in COLUMNS})
         shape = columns["FLUX"].shape
         if len(shape) != 1 or shape[0] == 0:
-            raise ProductError(
-                f"FLUX has the shape {shape}, expected that of a spectrum with rows", subject=label
-            )
+            raise ProductError(f"FLUX has the shape {shape}, expected that of a spectrum with rows")
+        clipped = np.array(hdulist[CLIPPED].data) != 0 if CLIPPED in hdulist else None
         if clipped is not None and clipped.shape[1:] != shape:
             raise ProductError(
-                f"{CLIPPED} has the shape {clipped.shape}, expected (input, {shape[0]})",
-                subject=label,
+                f"{CLIPPED} has the shape {clipped.shape}, expected (input, {shape[0]})"
             )
         units = {name: hdu.columns[names[name]].unit for name in COLUMNS}
-        keywords = {name: hdu.header[name] for name in _COMMENTS if name in hdu.header}
         stored = stored_provenance(hdulist, label)
         provenance = None if stored is None else CombinationProvenance(stored)
         return Combination(
@@ -105,21 +89,15 @@ def read_c1d(source: Source) -> Combination:
             units={name: unit for name, unit in units.items() if unit},
             clipped=clipped,
             header=without_structure(header),
-            keywords=keywords,
-            inputs_source=() if provenance is None else _Inputs(provenance),
+            keywords={name: hdu.header[name] for name in _COMMENTS if name in hdu.header},
+            inputs_source=() if provenance is None else partial(_inputs, provenance),
             provenance=provenance,
             filename=label,
         )
 
 
-class _Inputs:
-    """Callable that returns the inputs in a stored provenance, which is parsed when needed."""
-
-    def __init__(self, provenance: CombinationProvenance) -> None:
-        self._provenance = provenance
-
-    def __call__(self) -> list[CombineInput]:
-        return [CombineInput.from_dict(one) for one in self._provenance["inputs"] or ()]
+def _inputs(provenance: CombinationProvenance) -> list[CombineInput]:
+    return [CombineInput.from_dict(record) for record in provenance["inputs"] or ()]
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -151,36 +129,20 @@ def write_c1d(
     the provenance.
     """
     with atomic_write(path, overwrite) as temporary:
-        header = without_structure(combination.header)
-        set_card(header, "DATE", current_date(), "UTC date file created")
-        set_card(header, "FILENAME", Path(path).name, "Name of the file")
-        set_card(header, "DATAMODL", "MultiCombinedSpecModel", "Type of data model")
+        model = "MultiCombinedSpecModel"
+        header = product_header(combination.header, Path(path).name, model)
         set_card(header, "S_EXTR1D", "COMPLETE", "1-D Spectral Extraction")
         set_card(header, "S_COMB1D", "COMPLETE", "1-D Spectral Combination")
-        hdulist = fits.HDUList([fits.PrimaryHDU(header=header), _table(combination)])
+        columns = [
+            value_column(name, combination.columns[name], combination.units.get(name))
+            for name in COLUMNS
+        ]
+        table = new_table(columns, EXTENSION, combination.keywords, _COMMENTS)
+        hdulist = fits.HDUList([fits.PrimaryHDU(header=header), table])
         if combination.clipped is not None:
             hdulist.append(fits.ImageHDU(combination.clipped.astype(np.uint8), name=CLIPPED))
         hdulist.append(asdf_hdu(_tree(combination)))
         hdulist.writeto(temporary, output_verify="silentfix")
-
-
-def _table(combination: Combination) -> fits.BinTableHDU:
-    columns = [
-        fits.Column(
-            name=name,
-            format="J" if name == "DQ" else "D",
-            unit=combination.units.get(name),
-            array=combination.columns[name],
-            bzero=1 << 31 if name == "DQ" else None,  # FITS: unsigned via offset
-        )
-        for name in COLUMNS
-    ]
-    table = fits.BinTableHDU.from_columns(columns, name=EXTENSION)
-    table.ver = 1
-    for name, value in combination.keywords.items():
-        if not (isinstance(value, float) and not np.isfinite(value)):  # cards cannot hold NaN
-            set_card(table.header, name, value, _COMMENTS.get(name, ""))
-    return table
 
 
 def _tree(combination: Combination) -> dict[str, Any]:

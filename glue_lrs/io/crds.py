@@ -19,7 +19,7 @@ from astropy.io import fits
 
 from glue_lrs.errors import LRSError, ProductError
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
-from glue_lrs.io.files import one_line, open_fits
+from glue_lrs.io.files import one_line, opened
 
 #: Types of reference files that an extraction uses.
 REFERENCES = ("extract1d", "apcorr", "psf")
@@ -76,8 +76,7 @@ def best_references(
 
 def _parameters(file: str | PathLike[str] | fits.Header | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(file, str | PathLike):
-        label = os.fspath(file)
-        with open_fits(file) as hdulist:
+        with opened(file) as (hdulist, label):
             header: Mapping[str, Any] = hdulist[0].header.copy()
     else:
         label, header = "header", file

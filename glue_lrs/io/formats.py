@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from astropy.io import registry
@@ -22,7 +23,7 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.specutils2d import image_to_spectrum
 from glue_lrs.io.apcorr import read_apcorr
 from glue_lrs.io.c1d import read_c1d, write_c1d
-from glue_lrs.io.identify import IMAGE_KINDS, claims
+from glue_lrs.io.identify import IMAGE_KINDS, is_lrs_product
 from glue_lrs.io.image_reader import read_image
 from glue_lrs.io.image_writer import write_image
 from glue_lrs.io.psf import read_psf
@@ -75,19 +76,25 @@ def register() -> None:
 # --- identifiers -------------------------------------------------------------------------------
 
 
-def identify_s2d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is an s2d, cal or calints file of MIRI LRS; never raise."""
-    return claims(IMAGE_KINDS, origin, args)
+def _identify(kinds: tuple[str, ...], origin: str, *args: Any, **kwargs: Any) -> bool:
+    """Return whether a source is a file of MIRI LRS with a product in `kinds`; never raise.
+
+    Parameters
+    ----------
+    kinds : tuple of str
+        Accepted products.
+    origin : str
+        ``"read"`` or ``"write"``. The result for ``"write"`` is always False.
+    *args, **kwargs
+        Path, file object and further arguments that `astropy.io.registry` passes to identifiers.
+    """
+    source = next((arg for arg in args[:3] if arg is not None), None)
+    return origin == "read" and is_lrs_product(source, kinds)
 
 
-def identify_x1d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is an x1d or x1dints file of MIRI LRS; never raise."""
-    return claims(("x1d", "x1dints"), origin, args)
-
-
-def identify_c1d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is a c1d file of MIRI LRS; never raise."""
-    return claims(("c1d",), origin, args)
+identify_s2d = partial(_identify, IMAGE_KINDS)
+identify_x1d = partial(_identify, ("x1d", "x1dints"))
+identify_c1d = partial(_identify, ("c1d",))
 
 
 # --- readers and writers of specutils ----------------------------------------------------------

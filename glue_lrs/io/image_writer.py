@@ -52,15 +52,10 @@ def _hdulist(image: SlitImage, filename: str) -> fits.HDUList:
     hdus = [fits.PrimaryHDU(header=_primary(image, model, filename))]
     hdus.append(_image_hdu("SCI", image.data, _science(image, unit)))
     bunit = fits.Header([("BUNIT", unit, "physical units of the array values")])
-    planes: list[tuple[str, NDArray[Any] | None, fits.Header | None]] = [
-        ("ERR", image.err, bunit),
-        ("DQ", image.dq, None),
-        ("WAVELENGTH", image.wavelength, None),
-        ("VAR_POISSON", image.var_poisson, None),
-        ("VAR_RNOISE", image.var_rnoise, None),
-        ("VAR_FLAT", image.var_flat, None),
-    ]
-    hdus += [_image_hdu(name, plane, cards) for name, plane, cards in planes if plane is not None]
+    for name in ("ERR", "DQ", "WAVELENGTH", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"):
+        plane = getattr(image, name.lower())
+        if plane is not None:
+            hdus.append(_image_hdu(name, plane, bunit if name == "ERR" else None))
     if image.times is not None:
         hdus.append(times_hdu(image.times))
     if image.wcs is not None:
@@ -81,12 +76,9 @@ def _image_hdu(name: str, plane: NDArray[Any], header: fits.Header | None = None
 
 def times_hdu(times: Table) -> fits.BinTableHDU:
     """Make an INT_TIMES extension from a table of integration times."""
+    forms = {"integration_number": "J"}
     columns = [
-        fits.Column(
-            name=name,
-            format="J" if name == "integration_number" else "D",
-            array=np.asarray(times[name]),
-        )
+        fits.Column(name=name, format=forms.get(name, "D"), array=np.asarray(times[name]))
         for name in times.colnames
     ]
     return fits.BinTableHDU.from_columns(columns, name="INT_TIMES", ver=1)

@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy import coordinates
-from astropy import units as u
 from astropy.io import fits
-from astropy.modeling.models import Const1D, Tabular1D
-from astropy.modeling.models import Mapping as AxisMapping
-from gwcs import WCS, coordinate_frames
 from numpy.typing import NDArray
 
 from glue_lrs.io.files import asdf_hdu, atomic_write
-from glue_lrs.io.headers import current_date, set_card, without_structure
+from glue_lrs.io.headers import product_header, set_card
+from glue_lrs.io.image_writer import times_hdu
 from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree
+from glue_lrs.io.tables import new_table, spectral_wcs, value_column
 from glue_lrs.io.x1d_layout import (
     CARD_COMMENTS,
     CRDS_NAME,
@@ -27,8 +24,6 @@ from glue_lrs.io.x1d_layout import (
     INT_TIMES,
     REFERENCE_CARDS,
     TIME_COLUMNS,
-    TIMES_AFTER,
-    TIMES_BEFORE,
 )
 from glue_lrs.spectra.columns import COLUMNS, column_units
 
@@ -73,10 +68,8 @@ def write_x1d(
     if all_columns:
         extraction = _with_all_columns(extraction)
     with atomic_write(path, overwrite) as temporary:
-        hdulist = fits.HDUList(
-            [_primary_hdu(extraction, Path(path).name), *_table_hdus(extraction)]
-        )
-        hdulist.append(asdf_hdu(_tree(extraction)))
+        primary = _primary_hdu(extraction, Path(path).name)
+        hdulist = fits.HDUList([primary, *_table_hdus(extraction), asdf_hdu(_tree(extraction))])
         hdulist.writeto(temporary, output_verify="silentfix")
 
 
@@ -91,20 +84,16 @@ def _with_all_columns(extraction: Extraction) -> Extraction:
 
 
 def _primary_hdu(extraction: Extraction, filename: str) -> fits.PrimaryHDU:
-    header = without_structure(extraction.header)
-    stack = extraction.is_stack
+    model = "TSOMultiSpecModel" if extraction.is_stack else "MultiSpecModel"
+    header = product_header(extraction.header, filename, model)
     if not extraction.keywords_source:  # header merged by specutils' JWST reader
         for name in CARD_COMMENTS:
             if name != "DETECTOR":
                 header.remove(name, ignore_missing=True)
-    set_card(header, "DATE", current_date(), "UTC date file created")
-    set_card(header, "FILENAME", filename, "Name of the file")
-    model = "TSOMultiSpecModel" if stack else "MultiSpecModel"
-    set_card(header, "DATAMODL", model, "Type of data model")
     if extraction.provenance is not None or "EXP_TYPE" in header:
         set_card(header, "S_EXTR1D", "COMPLETE", "1-D Spectral Extraction")
-    for key, (card, comment) in REFERENCE_CARDS.items():
-        if extraction.provenance is not None:
+    if extraction.provenance is not None:
+        for key, (card, comment) in REFERENCE_CARDS.items():
             set_card(header, card, _reference_name(extraction.provenance, key), comment)
     return fits.PrimaryHDU(header=header)
 
@@ -120,53 +109,30 @@ def _reference_name(provenance: Provenance, key: str) -> str:
 
 
 def _table_hdus(extraction: Extraction) -> list[fits.BinTableHDU]:
-    stack = extraction.is_stack
+    """Make the INT_TIMES extension, if there is one, and the EXTRACT1D extension."""
     columns = {name: extraction.columns[name] for name in COLUMNS if name in extraction.columns}
-    complete = len(columns) == len(COLUMNS)
-    shape = columns["WAVELENGTH"].shape
-    table_columns = []
-    if stack:
-        table_columns += [_time_column(extraction, name) for name in TIMES_BEFORE]
-    for name, values in columns.items():
-        form = "D"
-        options: dict[str, Any] = {}
-        if name == "DQ":
-            form = "J"
-            if complete:
-                options["bzero"] = 1 << 31  # FITS stores unsigned integers with this offset
-            else:
-                values = values.astype(np.uint32).view(np.int32)
-        if stack:
-            form = f"{shape[1]}{form}"
-            options["dim"] = f"({shape[1]})"
-        unit = extraction.units.get(name)
-        table_columns.append(
-            fits.Column(name=name, format=form, unit=unit, array=values, **options)
-        )
-    if stack:
-        length = np.full(shape[0], shape[1], dtype=np.uint32 if complete else np.int32)
-        options = {"bzero": 1 << 31} if complete else {}
-        table_columns.append(fits.Column(name="N_ALONGDISP", format="J", array=length, **options))
-        table_columns += [_time_column(extraction, name) for name in TIMES_AFTER]
-    table = fits.BinTableHDU.from_columns(table_columns, name=EXTENSION)
-    table.ver = 1
-    for name, value in _keywords(extraction).items():
-        set_card(table.header, name, value, CARD_COMMENTS.get(name, ""))
-    int_times = extraction.int_times if stack else None
-    if int_times is None or any(name not in int_times.colnames for name in INT_TIMES):
-        return [table]  # the pipeline does not open an incomplete INT_TIMES
-    times_columns = [
-        fits.Column(name=name, format=form, array=np.asarray(int_times[name]))
-        for name, form in INT_TIMES.items()
+    unsigned = len(columns) == len(COLUMNS)
+    table_columns = [
+        value_column(name, values, extraction.units.get(name), unsigned)
+        for name, values in columns.items()
     ]
-    times = fits.BinTableHDU.from_columns(times_columns, name="INT_TIMES")
-    times.ver = 1
-    return [times, table]
+    hdus = []
+    if extraction.is_stack:
+        number, rows = columns["WAVELENGTH"].shape
+        length = np.full(number, rows, dtype=np.uint32)
+        first, *others = (_time_column(extraction, name) for name in TIME_COLUMNS)
+        lengths = value_column("N_ALONGDISP", length, unsigned=unsigned)
+        table_columns = [first, *table_columns, lengths, *others]
+        times = extraction.int_times
+        # The pipeline does not open an incomplete INT_TIMES.
+        if times is not None and set(INT_TIMES) <= set(times.colnames):
+            hdus.append(times_hdu(times[list(INT_TIMES)]))
+    return [*hdus, new_table(table_columns, EXTENSION, _keywords(extraction), CARD_COMMENTS)]
 
 
 def _time_column(extraction: Extraction, name: str) -> fits.Column:
     """Make the column INT_NUM, SEGMENT or a time column, with a value for each integration."""
-    form, unit = (TIMES_BEFORE | TIMES_AFTER)[name]
+    form, unit = TIME_COLUMNS[name]
     number = len(extraction.columns["WAVELENGTH"])
     values: NDArray[Any]
     if extraction.times is not None and name in extraction.times.colnames:
@@ -182,24 +148,13 @@ def _time_column(extraction: Extraction, name: str) -> fits.Column:
 
 def _keywords(extraction: Extraction) -> dict[str, Any]:
     """Return the cards of the extension, including the times of a single integration."""
-    cards = dict(extraction.keywords)
-    if not cards:
-        cards = {
-            name: extraction.header[name] for name in CARD_COMMENTS if name in extraction.header
-        }
-    for name in TIME_COLUMNS:
-        cards.pop(name, None)
-    if not extraction.is_stack and extraction.times is not None and len(extraction.times) == 1:
-        for name in CARD_COMMENTS:
-            if name in extraction.times.colnames:
-                value = extraction.times[name][0].item()
-                if np.isfinite(value):  # cards cannot hold NaN
-                    cards[name] = value
-    return {
-        name: value
-        for name, value in cards.items()
-        if value is not None and not (isinstance(value, float) and not np.isfinite(value))
-    }
+    header, times = extraction.header, extraction.times
+    cards = extraction.keywords or {name: header[name] for name in CARD_COMMENTS if name in header}
+    cards = {name: value for name, value in cards.items() if name not in TIME_COLUMNS}
+    if not extraction.is_stack and times is not None and len(times) == 1:
+        names = [name for name in CARD_COMMENTS if name in times.colnames]
+        cards |= {name: times[name][0].item() for name in names}
+    return cards
 
 
 def _tree(extraction: Extraction) -> dict[str, Any]:
@@ -215,39 +170,3 @@ def _tree(extraction: Extraction) -> dict[str, Any]:
         tree["meta"] = {"ref_file": {key: {"name": name} for key, name in names.items()}}
         tree[PROVENANCE_KEY] = provenance_tree(extraction.provenance)
     return tree
-
-
-def spectral_wcs(ra: float, dec: float, wavelength: NDArray[np.float64]) -> WCS:
-    """Make a WCS that transforms the row number of a spectrum to sky position and wavelength.
-
-    Parameters
-    ----------
-    ra, dec : float
-        Right ascension and declination (ICRS) in degrees, the same for all rows.
-    wavelength : ndarray
-        Wavelength of each row in micron, shape (n_wave,).
-    """
-    detector = coordinate_frames.CoordinateFrame(
-        naxes=1, axes_type=("SPATIAL",), axes_order=(0,), unit=(u.pix,), name="pixel_frame"
-    )
-    sky = coordinate_frames.CelestialFrame(
-        name="sky", axes_order=(0, 1), reference_frame=coordinates.ICRS()
-    )
-    spectral = coordinate_frames.SpectralFrame(
-        name="spectral", axes_order=(2,), unit=(u.micron,), axes_names=("wavelength",)
-    )
-    world = coordinate_frames.CompositeFrame([sky, spectral], name="world")
-    row = np.arange(wavelength.size, dtype=float)
-    # Copy the array: the model keeps a reference to it, and of a view, asdf would write the whole
-    # base array.
-    wave = np.array(wavelength, dtype=float)
-    table = Tabular1D(points=row, lookup_table=wave, bounds_error=False, fill_value=None)
-    transform = AxisMapping((0, 0, 0)) | Const1D(ra) & Const1D(dec) & table
-    transform.name = "pixel_to_world"
-    step = np.diff(wave)
-    if wave.size > 1 and ((step > 0).all() or (step < 0).all()):
-        turn = slice(None) if step[0] > 0 else slice(None, None, -1)
-        transform.inverse = AxisMapping((2,)) | Tabular1D(
-            points=wave[turn].copy(), lookup_table=row[turn].copy(), bounds_error=False
-        )
-    return WCS([(detector, transform), (world, None)])
