@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from os import PathLike, fspath
-from types import EllipsisType
 from typing import Self
 
 
@@ -35,7 +34,7 @@ class Setting:
     value: object = ...
 
     def __str__(self) -> str:
-        value = "..." if isinstance(self.value, EllipsisType) else repr(self.value)
+        value = "..." if self.value is ... else repr(self.value)
         return f"{self.name}={value}"
 
 
@@ -214,7 +213,7 @@ class NoVariancesWarning(LRSWarning):
 
 
 #: Packages to whose lines a warning must not point. It points to the line that called the package.
-_SKIPPED = ("glue_lrs", "astropy.io.registry", "specutils.io", "specutils.spectra")
+_SKIPPED = ("glue_lrs.", "astropy.io.registry.", "specutils.io.", "specutils.spectra.")
 
 
 def warn(warning: LRSWarning) -> None:
@@ -224,19 +223,16 @@ def warn(warning: LRSWarning) -> None:
     specutils.
     """
     frame, level = sys._getframe(), 1
-    while frame.f_back is not None and _is_skipped(frame.f_globals.get("__name__", "")):
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(_SKIPPED):
         frame, level = frame.f_back, level + 1
     warnings.warn(warning, stacklevel=level)
-
-
-def _is_skipped(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in _SKIPPED)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` with the known word x that is most similar to `word`.
 
-    Returns ``""`` if no known word is similar.
+    Case is ignored. Return ``""`` if no known word is similar.
     """
-    match = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+    lower = {name.lower(): name for name in known}
+    match = get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    return f" (did you mean {lower[match[0]]!r}?)" if match else ""

@@ -12,30 +12,17 @@ from astropy.io import fits
 
 from glue_lrs.combination.combination import COLUMNS, Combination, CombineInput
 from glue_lrs.errors import ProductError
+from glue_lrs.io import tables
 from glue_lrs.io.files import Source, asdf_hdu, atomic_write, opened
 from glue_lrs.io.headers import check_exp_type, product_header, set_card, without_structure
 from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree, stored_provenance
-from glue_lrs.io.tables import (
-    new_table,
-    read_columns,
-    spectral_wcs,
-    tables_named,
-    value_column,
-)
 from glue_lrs.spectra.provenance import CombinationProvenance
 
 #: Name of the extension with the combined spectrum (first value), and of the extension with the
 #: mask of clipped values, which only this package writes (second value).
 EXTENSION, CLIPPED = "COMBINE1D", "CLIPPED"
-#: Comments of the cards that the pipeline writes to the COMBINE1D extension.
-_COMMENTS = {
-    "SPORDER": "Spectral order number",
-    "SOURCEID": "Source ID",
-    "SRCTYPE": "Source type used for calibration",
-    "SRCRA": "Right Ascension of the source",
-    "SRCDEC": "Declination of the source",
-    "DISPAXIS": "Dispersion direction",
-}
+#: Cards that the pipeline writes to the COMBINE1D extension.
+_CARDS = ("SPORDER", "SOURCEID", "SRCTYPE", "SRCRA", "SRCDEC", "DISPAXIS")
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -64,7 +51,7 @@ def read_c1d(source: Source) -> Combination:
         header = hdulist[0].header
         check_exp_type(header)
         expected = f"a c1d with one extension {EXTENSION}"
-        (hdu,) = tables_named(hdulist, EXTENSION, expected, single=True)
+        (hdu,) = tables.named(hdulist, EXTENSION, expected, single=True)
         names = {name.upper(): name for name in hdu.columns.names}
         missing = [name for name in COLUMNS if name not in names]
         if missing:
@@ -72,7 +59,7 @@ def read_c1d(source: Source) -> Combination:
                 f"the table {EXTENSION} has no column {missing[0]}, found "
                 f"{', '.join(hdu.columns.names) or 'none'}"
             )
-        columns = read_columns(hdu, {name: names[name] for name in COLUMNS})
+        columns = tables.read_columns(hdu, {name: names[name] for name in COLUMNS})
         shape = columns["FLUX"].shape
         if len(shape) != 1 or shape[0] == 0:
             raise ProductError(f"FLUX has the shape {shape}, expected that of a spectrum with rows")
@@ -89,7 +76,7 @@ def read_c1d(source: Source) -> Combination:
             units={name: unit for name, unit in units.items() if unit},
             clipped=clipped,
             header=without_structure(header),
-            keywords={name: hdu.header[name] for name in _COMMENTS if name in hdu.header},
+            keywords={name: hdu.header[name] for name in _CARDS if name in hdu.header},
             inputs_source=() if provenance is None else partial(_inputs, provenance),
             provenance=provenance,
             filename=label,
@@ -134,10 +121,10 @@ def write_c1d(
         set_card(header, "S_EXTR1D", "COMPLETE", "1-D Spectral Extraction")
         set_card(header, "S_COMB1D", "COMPLETE", "1-D Spectral Combination")
         columns = [
-            value_column(name, combination.columns[name], combination.units.get(name))
+            tables.value_column(name, combination.columns[name], combination.units.get(name))
             for name in COLUMNS
         ]
-        table = new_table(columns, EXTENSION, combination.keywords, _COMMENTS)
+        table = tables.new_table(columns, EXTENSION, combination.keywords)
         hdulist = fits.HDUList([fits.PrimaryHDU(header=header), table])
         if combination.clipped is not None:
             hdulist.append(fits.ImageHDU(combination.clipped.astype(np.uint8), name=CLIPPED))
@@ -149,7 +136,7 @@ def _tree(combination: Combination) -> dict[str, Any]:
     """Make the ASDF tree: the WCS, as the pipeline writes it, and the provenance."""
     header = combination.header
     ra, dec = (float(header.get(card) or 0.0) for card in ("TARG_RA", "TARG_DEC"))
-    tree: dict[str, Any] = {"meta": {"wcs": spectral_wcs(ra, dec, combination.wavelength)}}
+    tree: dict[str, Any] = {"meta": {"wcs": tables.spectral_wcs(ra, dec, combination.wavelength)}}
     if combination.provenance is not None:
         tree[PROVENANCE_KEY] = provenance_tree(combination.provenance)
     return tree

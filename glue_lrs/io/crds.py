@@ -70,7 +70,13 @@ def best_references(
         be reached, or CRDS has no EXTRACT1D reference file for the file.
     """
     parameters = _parameters(file)
-    crds = _import_crds()
+    try:
+        import crds  # noqa: PLC0415 - optional
+    except ImportError:
+        raise LRSError(
+            "the package crds is not installed, expected for references of CRDS: "
+            "pip install 'glue-lrs[crds]'"
+        ) from None
     return {kind: _find(crds, kind, parameters, context) for kind in REFERENCES}
 
 
@@ -93,17 +99,6 @@ def _parameters(file: str | PathLike[str] | fits.Header | Mapping[str, Any]) -> 
         for card, parameter in _PARAMETERS.items()
         if isinstance(header.get(card), str | int | float)
     }
-
-
-def _import_crds() -> ModuleType:
-    try:
-        import crds  # noqa: PLC0415 - optional
-    except ImportError:
-        raise LRSError(
-            "the package crds is not installed, expected for references of CRDS: "
-            "pip install 'glue-lrs[crds]'"
-        ) from None
-    return crds
 
 
 def _find(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import ProductError
 from glue_lrs.io.headers import set_card
+from glue_lrs.io.x1d_layout import CARD_COMMENTS
 
 #: Offset with which FITS stores unsigned integers of 32 bits.
 _UNSIGNED = 1 << 31
@@ -24,7 +25,7 @@ _UNSIGNED = 1 << 31
 # --- reading --------------------------------------------------------------------------------------
 
 
-def tables_named(
+def named(
     hdulist: fits.HDUList, name: str, expected: str, single: bool = False
 ) -> list[fits.BinTableHDU]:
     """Return the tables with a given name.
@@ -104,13 +105,13 @@ def value_column(
 
 
 def new_table(
-    columns: Sequence[fits.Column], name: str, cards: Mapping[str, Any], comments: Mapping[str, str]
+    columns: Sequence[fits.Column], name: str, cards: Mapping[str, Any]
 ) -> fits.BinTableHDU:
     """Make a table with header cards, except for cards without a value or with NaN."""
     table = fits.BinTableHDU.from_columns(columns, name=name, ver=1)
     for card, value in cards.items():
         if value is not None and not (isinstance(value, float) and not np.isfinite(value)):
-            set_card(table.header, card, value, comments.get(card, ""))
+            set_card(table.header, card, value, CARD_COMMENTS.get(card, ""))
     return table
 
 

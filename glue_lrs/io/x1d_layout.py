@@ -31,7 +31,7 @@ INT_TIMES = (
     "int_end_BJD_TDB",
 )
 
-#: Comments of the cards that the pipeline writes to the EXTRACT1D extension.
+#: Comments of the cards that the pipeline writes to the EXTRACT1D or COMBINE1D extension.
 CARD_COMMENTS = {
     "SLTNAME": "Slit name",
     "SLITID": "Slitlet ID",

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import ProductError
 from glue_lrs.instrument import SLITLESS
+from glue_lrs.io import tables
 from glue_lrs.io.files import native, opened
 from glue_lrs.io.headers import STRUCTURE, check_exp_type, without_structure
 from glue_lrs.io.provenance import stored_provenance
-from glue_lrs.io.tables import read_columns, tables_named
 from glue_lrs.io.x1d_layout import EXTENSION, TIME_COLUMNS
 from glue_lrs.spectra.columns import COLUMNS, column_units
 from glue_lrs.spectra.extraction import Extraction
-from glue_lrs.spectra.from_specutils import single
+from glue_lrs.spectra.from_specutils import integrations
 from glue_lrs.spectra.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -57,13 +57,12 @@ def read_x1d(source: Source) -> list[Extraction]:
     with opened(source) as (hdulist, label):
         header = hdulist[0].header
         check_exp_type(header)
-        tables = tables_named(hdulist, EXTENSION, f"an x1d with an {EXTENSION} extension")
         primary = without_structure(header)
         stored = stored_provenance(hdulist, label)
         provenance = None if stored is None else Provenance.from_dict(stored)
         int_times = _int_times(hdulist)
         spectra: list[Extraction] = []
-        for hdu in tables:
+        for hdu in tables.named(hdulist, EXTENSION, f"an x1d with an {EXTENSION} extension"):
             columns, units, times = _read_table(hdu)
             keywords = {
                 card.keyword: card.value
@@ -128,7 +127,7 @@ def _read_table(
     data = hdu.data
     if len(data) == 0 or data[names["WAVELENGTH"]].size == 0:
         raise ProductError(f"the table {EXTENSION} has no rows")
-    columns = read_columns(hdu, {name: names[name] for name in COLUMNS if name in names})
+    columns = tables.read_columns(hdu, {name: names[name] for name in COLUMNS if name in names})
     times = None
     if columns["WAVELENGTH"].ndim == 2:
         stored = {name: native(data[names[name]]) for name in TIME_COLUMNS if name in names}
@@ -171,7 +170,7 @@ def _split_by_wavelength(extraction: Extraction) -> list[Extraction]:
     wave = extraction.columns["WAVELENGTH"]
     if wave.ndim == 1 or np.array_equal(wave, np.broadcast_to(wave[0], wave.shape), equal_nan=True):
         return [extraction]
-    return [single(extraction, index) for index in range(len(wave))]
+    return integrations(extraction)
 
 
 def _stacked(spectra: list[Extraction]) -> list[Extraction]:

@@ -12,19 +12,12 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from glue_lrs.io import tables
+from glue_lrs.io import x1d_layout as layout
 from glue_lrs.io.files import asdf_hdu, atomic_write
 from glue_lrs.io.headers import product_header, set_card
 from glue_lrs.io.image_writer import times_hdu
 from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree
-from glue_lrs.io.tables import new_table, spectral_wcs, value_column
-from glue_lrs.io.x1d_layout import (
-    CARD_COMMENTS,
-    CRDS_NAME,
-    EXTENSION,
-    INT_TIMES,
-    REFERENCE_CARDS,
-    TIME_COLUMNS,
-)
 from glue_lrs.spectra.columns import COLUMNS, column_units
 
 if TYPE_CHECKING:
@@ -87,13 +80,13 @@ def _primary_hdu(extraction: Extraction, filename: str) -> fits.PrimaryHDU:
     model = "TSOMultiSpecModel" if extraction.is_stack else "MultiSpecModel"
     header = product_header(extraction.header, filename, model)
     if not extraction.keywords_source:  # header merged by specutils' JWST reader
-        for name in CARD_COMMENTS:
+        for name in layout.CARD_COMMENTS:
             if name != "DETECTOR":
                 header.remove(name, ignore_missing=True)
     if extraction.provenance is not None or "EXP_TYPE" in header:
         set_card(header, "S_EXTR1D", "COMPLETE", "1-D Spectral Extraction")
     if extraction.provenance is not None:
-        for key, (card, comment) in REFERENCE_CARDS.items():
+        for key, (card, comment) in layout.REFERENCE_CARDS.items():
             set_card(header, card, _reference_name(extraction.provenance, key), comment)
     return fits.PrimaryHDU(header=header)
 
@@ -105,34 +98,34 @@ def _reference_name(provenance: Provenance, key: str) -> str:
     if not name:
         return "N/A"
     name = str(name).replace("\\", "/").rsplit("/", 1)[-1]
-    return f"crds://{name}" if CRDS_NAME.fullmatch(name) else name
+    return f"crds://{name}" if layout.CRDS_NAME.fullmatch(name) else name
 
 
 def _table_hdus(extraction: Extraction) -> list[fits.BinTableHDU]:
-    """Make the INT_TIMES extension, if there is one, and the EXTRACT1D extension."""
+    """Make the INT_TIMES extension, if the times are known, and the EXTRACT1D extension."""
     columns = {name: extraction.columns[name] for name in COLUMNS if name in extraction.columns}
     unsigned = len(columns) == len(COLUMNS)
+    shape = columns["WAVELENGTH"].shape
     table_columns = [
-        value_column(name, values, extraction.units.get(name), unsigned)
+        tables.value_column(name, values.reshape(shape), extraction.units.get(name), unsigned)
         for name, values in columns.items()
     ]
     hdus = []
     if extraction.is_stack:
-        number, rows = columns["WAVELENGTH"].shape
-        length = np.full(number, rows, dtype=np.uint32)
-        first, *others = (_time_column(extraction, name) for name in TIME_COLUMNS)
-        lengths = value_column("N_ALONGDISP", length, unsigned=unsigned)
+        length = np.full(shape[0], shape[1], dtype=np.uint32)
+        first, *others = (_time_column(extraction, name) for name in layout.TIME_COLUMNS)
+        lengths = tables.value_column("N_ALONGDISP", length, unsigned=unsigned)
         table_columns = [first, *table_columns, lengths, *others]
         times = extraction.int_times
         # The pipeline does not open an incomplete INT_TIMES.
-        if times is not None and set(INT_TIMES) <= set(times.colnames):
-            hdus.append(times_hdu(times[list(INT_TIMES)]))
-    return [*hdus, new_table(table_columns, EXTENSION, _keywords(extraction), CARD_COMMENTS)]
+        if times is not None and set(layout.INT_TIMES) <= set(times.colnames):
+            hdus.append(times_hdu(times[list(layout.INT_TIMES)]))
+    return [*hdus, tables.new_table(table_columns, layout.EXTENSION, _keywords(extraction))]
 
 
 def _time_column(extraction: Extraction, name: str) -> fits.Column:
     """Make the column INT_NUM, SEGMENT or a time column, with a value for each integration."""
-    form, unit = TIME_COLUMNS[name]
+    form, unit = layout.TIME_COLUMNS[name]
     number = len(extraction.columns["WAVELENGTH"])
     values: NDArray[Any]
     if extraction.times is not None and name in extraction.times.colnames:
@@ -148,11 +141,13 @@ def _time_column(extraction: Extraction, name: str) -> fits.Column:
 
 def _keywords(extraction: Extraction) -> dict[str, Any]:
     """Return the cards of the extension, including the times of a single integration."""
-    header, times = extraction.header, extraction.times
-    cards = extraction.keywords or {name: header[name] for name in CARD_COMMENTS if name in header}
-    cards = {name: value for name, value in cards.items() if name not in TIME_COLUMNS}
+    cards, times = extraction.keywords, extraction.times
+    if not cards:
+        header = extraction.header
+        cards = {name: header[name] for name in layout.CARD_COMMENTS if name in header}
+    cards = {name: value for name, value in cards.items() if name not in layout.TIME_COLUMNS}
     if not extraction.is_stack and times is not None and len(times) == 1:
-        names = [name for name in CARD_COMMENTS if name in times.colnames]
+        names = [name for name in layout.CARD_COMMENTS if name in times.colnames]
         cards |= {name: times[name][0].item() for name in names}
     return cards
 
@@ -160,13 +155,15 @@ def _keywords(extraction: Extraction) -> dict[str, Any]:
 def _tree(extraction: Extraction) -> dict[str, Any]:
     """Make the ASDF tree: the WCS, which the pipeline requires, and the provenance."""
     keywords = extraction.keywords or extraction.header
-    header = extraction.header
-    right_ascension = keywords.get("SLIT_RA", header.get("TARG_RA", 0.0))
-    declination = keywords.get("SLIT_DEC", header.get("TARG_DEC", 0.0))
-    wcs = spectral_wcs(float(right_ascension), float(declination), extraction.wavelength)
+    ra, dec = (
+        float(keywords.get(f"SLIT_{name}", extraction.header.get(f"TARG_{name}", 0.0)))
+        for name in ("RA", "DEC")
+    )
+    wcs = tables.spectral_wcs(ra, dec, extraction.wavelength)
     tree: dict[str, Any] = {"spec": [{"meta": {"wcs": wcs}}]}
     if extraction.provenance is not None:
-        names = {key: _reference_name(extraction.provenance, key) for key in REFERENCE_CARDS}
-        tree["meta"] = {"ref_file": {key: {"name": name} for key, name in names.items()}}
+        provenance = extraction.provenance
+        files = {key: {"name": _reference_name(provenance, key)} for key in layout.REFERENCE_CARDS}
+        tree["meta"] = {"ref_file": files}
         tree[PROVENANCE_KEY] = provenance_tree(extraction.provenance)
     return tree
