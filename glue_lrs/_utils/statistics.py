@@ -72,12 +72,11 @@ def row_level(values: Array, mask: Mask) -> Array:
     median get a value that is interpolated from the other rows, or 1 if there are none.
     """
     ordered = np.sort(np.where(mask, values, np.inf), axis=1)
-    count = mask.sum(axis=1)
-    middle = ordered[np.arange(len(values)), np.maximum(count - 1, 0) // 2]
+    count, rows = mask.sum(axis=1), np.arange(len(values))
+    middle = ordered[rows, np.maximum(count - 1, 0) // 2]
     known = (count > 0) & np.isfinite(middle) & (middle > 0)
     if not known.any():
         return np.ones((len(values), 1))
-    rows = np.arange(len(values))
     return np.interp(rows, rows[known], middle[known])[:, np.newaxis]
 
 

@@ -47,21 +47,19 @@ def short(value: float) -> float | int:
 
 def check_flag(key: str, value: object) -> bool | None:
     """Return True, False or None (null in JSON), or raise `ReferenceFileError` otherwise."""
-    if value is not None and not isinstance(value, bool):
-        raise ReferenceFileError(f"{key} is {value!r}, expected true, false or null")
-    return value
+    return None if value is None else check_bool(key, value, "true, false or null")
 
 
 def optional_bool(key: str, value: object) -> None:
     """Raise `ReferenceFileError` if the value is not True, False or None."""
-    if not (value is None or isinstance(value, bool)):
-        raise ReferenceFileError(f"{key} is {value!r}, expected True, False or None")
+    if value is not None:
+        check_bool(key, value, "True, False or None")
 
 
-def check_bool(key: str, value: object) -> bool:
+def check_bool(key: str, value: object, expected: str = "true or false") -> bool:
     """Return True or False, or raise `ReferenceFileError` for any other value."""
     if not isinstance(value, bool):
-        raise ReferenceFileError(f"{key} is {value!r}, expected true or false")
+        raise ReferenceFileError(f"{key} is {value!r}, expected {expected}")
     return value
 
 

@@ -116,8 +116,7 @@ def write_c1d(
     the provenance.
     """
     with atomic_write(path, overwrite) as temporary:
-        model = "MultiCombinedSpecModel"
-        header = product_header(combination.header, Path(path).name, model)
+        header = product_header(combination.header, Path(path).name, "MultiCombinedSpecModel")
         set_card(header, "S_EXTR1D", "COMPLETE", "1-D Spectral Extraction")
         set_card(header, "S_COMB1D", "COMPLETE", "1-D Spectral Combination")
         columns = [

@@ -108,9 +108,7 @@ def _move(temporary: Path, target: Path, overwrite: bool) -> None:
         # Unlike a rename, a hard link never replaces a file that was created in the meantime.
         try:
             os.link(temporary, target)
-        except FileExistsError:
-            raise
-        except OSError:  # the file system has no hard links
+        except OSError:  # the file exists, or the file system has no hard links
             if target.exists():
                 raise FileExistsError(str(target)) from None
         else:
@@ -350,7 +348,7 @@ def parse_asdf(raw: bytes) -> dict[str, Any]:
             ignore_missing_extensions=True,  # do not warn about other packages or versions
             ignore_unrecognized_tag=True,
         ) as file:
-            _remove_references(file.tree.data.data)
+            _remove_references(file.tree.data.data, set())
             return {key: _converted(file.tree[key]) for key in file.tree}
 
 
@@ -363,13 +361,12 @@ def reading(part: str) -> Iterator[None]:
         raise ProductError(f"{part} cannot be read, {one_line(reason)}") from reason
 
 
-def _remove_references(node: Any, seen: set[int] | None = None) -> None:
+def _remove_references(node: Any, seen: set[int]) -> None:
     """Remove references to arrays in other HDUs from a tree that is not yet converted.
 
     The tree may contain cycles: a model refers to its inverse, which may refer to the model. `seen`
     holds the identities of the nodes that were visited.
     """
-    seen = set() if seen is None else seen
     if id(node) in seen:
         return
     if hasattr(node, "items"):

@@ -100,7 +100,9 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
             raise ProductError(
                 f"WAVELENGTH {state} and there is no WCS (ASDF extension) to compute it"
             )
-        wavelength = _wavelength_of(wcs_source, data.shape[-2:])
+        rows, columns = np.indices(data.shape[-2:], dtype=float)
+        # The wavelength is NaN outside the bounding box of the WCS.
+        wavelength = np.asarray(wcs_source(columns, rows)[2], dtype=float)
         _check_wavelength(wavelength, "the wavelength of the WCS")
     order = header_integer("SPORDER", science)
     names = ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
@@ -222,12 +224,6 @@ def _all_nan(data: NDArray[Any]) -> bool:
         np.isfinite(plane[plane.shape[0] // 2]).any() or np.isfinite(plane).any()
         for plane in planes
     )
-
-
-def _wavelength_of(wcs: WCS, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Compute the wavelength in micron at pixel centres, NaN outside the bounding box."""
-    rows, columns = np.indices(shape, dtype=float)
-    return np.asarray(wcs(columns, rows)[2], dtype=float)
 
 
 def _source_type(notes: list[LRSWarning], *headers: fits.Header) -> str | None:

@@ -41,10 +41,9 @@ def read_reference(path: str | PathLike[str]) -> Reference:
     with naming(label):
         try:
             raw = Path(label).expanduser().read_bytes()
-        except FileNotFoundError:
-            raise ReferenceFileError("does not exist, expected an EXTRACT1D JSON file") from None
-        except IsADirectoryError:
-            raise ReferenceFileError("is a directory, expected an EXTRACT1D JSON file") from None
+        except (FileNotFoundError, IsADirectoryError) as error:
+            found = "is a directory" if isinstance(error, IsADirectoryError) else "does not exist"
+            raise ReferenceFileError(f"{found}, expected an EXTRACT1D JSON file") from None
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             raise ReferenceFileError(f"cannot be read: {one_line(error)}") from None
         document, duplicates = _parse(raw)

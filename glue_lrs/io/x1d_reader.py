@@ -14,7 +14,7 @@ from glue_lrs.errors import ProductError
 from glue_lrs.instrument import SLITLESS
 from glue_lrs.io import tables
 from glue_lrs.io.files import native, opened
-from glue_lrs.io.headers import STRUCTURE, check_exp_type, without_structure
+from glue_lrs.io.headers import check_exp_type, without_structure
 from glue_lrs.io.provenance import stored_provenance
 from glue_lrs.io.x1d_layout import EXTENSION, TIME_COLUMNS
 from glue_lrs.spectra.columns import COLUMNS, column_units
@@ -64,11 +64,8 @@ def read_x1d(source: Source) -> list[Extraction]:
         spectra: list[Extraction] = []
         for hdu in tables.named(hdulist, EXTENSION, f"an x1d with an {EXTENSION} extension"):
             columns, units, times = _read_table(hdu)
-            keywords = {
-                card.keyword: card.value
-                for card in hdu.header.cards
-                if card.keyword and not STRUCTURE.fullmatch(card.keyword)
-            }
+            cards = without_structure(hdu.header).cards
+            keywords = {card.keyword: card.value for card in cards if card.keyword}
             if columns["WAVELENGTH"].ndim == 1 and "INT_NUM" in keywords:
                 times = _times_from_cards([keywords])
             extraction = Extraction(

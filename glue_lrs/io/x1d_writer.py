@@ -67,12 +67,9 @@ def write_x1d(
 
 
 def _with_all_columns(extraction: Extraction) -> Extraction:
-    shape = extraction.columns["WAVELENGTH"].shape
+    empty = np.full(extraction.columns["WAVELENGTH"].shape, np.nan)
     calibrated = "DN" not in extraction.units.get("FLUX", "")
-    columns = {
-        name: extraction.columns[name] if name in extraction.columns else np.full(shape, np.nan)
-        for name in COLUMNS
-    }
+    columns = {name: extraction.columns.get(name, empty) for name in COLUMNS}
     return replace(extraction, columns=columns, units=column_units(calibrated) | extraction.units)
 
 

@@ -155,20 +155,14 @@ class Extraction:
 
         For a stack, each row of the table is one integration, and the columns contain arrays.
         """
+        times = {} if self.times is None else dict(self.times.columns)
         table = QTable()
-        if self.times is not None and "INT_NUM" in self.times.colnames:
-            table["INT_NUM"] = self.times["INT_NUM"]
-        for name in COLUMNS:
+        for name in ("INT_NUM", *COLUMNS, *times):
             if name in self.columns:
-                unit = self.units.get(name)
-                values = np.array(self.columns[name])
-                table[name] = (
-                    values if unit is None else u.Quantity(values, u.Unit(unit), copy=False)
-                )
-        if self.times is not None:
-            for name in self.times.colnames:
-                if name not in table.colnames:
-                    table[name] = self.times[name]
+                unit, values = self.units.get(name), np.array(self.columns[name])
+                table[name] = values if unit is None else u.Quantity(values, unit, copy=False)
+            elif name in times and name not in table.colnames:
+                table[name] = times[name]
         table.meta = {"header": LazyHeader.from_header(self.header), "glue_lrs": self.provenance}
         return table
 

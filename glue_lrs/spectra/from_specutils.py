@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 from glue_lrs.errors import LRSError
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
-from glue_lrs.spectra.to_specutils import (
-    Index,
-    SpectrumArrays,
-    ascending_rows,
-    spectrum_arrays,
-)
+from glue_lrs.spectra.to_specutils import Index, SpectrumArrays, ascending_rows, spectrum_arrays
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -141,10 +136,7 @@ def copied_arrays(spectrum: Spectrum, dimensions: tuple[int, ...]) -> SpectrumAr
         )
     axis = spectrum.spectral_axis_index
     try:
-        if spectrum.spectral_axis.unit == u.um:
-            wave = np.array(spectrum.spectral_axis.value, dtype=float)
-        else:
-            wave = np.array(u.Quantity(spectrum.spectral_axis).to_value(u.um, u.spectral()))
+        wave = np.array(u.Quantity(spectrum.spectral_axis).to_value(u.um, u.spectral()), float)
     except u.UnitConversionError:
         raise LRSError(
             f"the spectral axis is in {spectrum.spectral_axis.unit}, expected a unit that converts "
