@@ -212,15 +212,16 @@ class NoVariancesWarning(LRSWarning):
     """Warning that the image has no variances, so that the errors of spectra are 0."""
 
 
-#: Packages to whose lines a warning must not point. It points to the line that called the package.
+#: Prefixes of the modules to whose lines a warning must not point. The warning points to the line
+#: that called these modules.
 _SKIPPED = ("glue_lrs.", "astropy.io.registry.", "specutils.io.", "specutils.spectra.")
 
 
 def warn(warning: LRSWarning) -> None:
     """Issue a warning that points to the user's code.
 
-    This is the innermost caller outside this package and outside the I/O code of astropy and
-    specutils.
+    The warning points to the innermost line outside this package and outside the I/O code of
+    astropy and specutils.
     """
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(_SKIPPED):

@@ -28,7 +28,8 @@ def trace_terms(center: ArrayLike, wavelength: ArrayLike | None) -> Array:
     Parameters
     ----------
     center : array_like
-        Column of the trace in each row, shape (row,). Rows that are NaN are ignored.
+        Column of the trace in each row, shape (row,). Rows in which the column or the wavelength is
+        NaN are ignored.
     wavelength : array_like
         Wavelength of each row in micron, shape (row,).
 
@@ -52,7 +53,6 @@ def trace_terms(center: ArrayLike, wavelength: ArrayLike | None) -> Array:
             f"center has shape {trace.shape} and wavelength {waves.shape}, expected a number, or a "
             "column and a wavelength for each row"
         )
-    terms = trace[known].mean(keepdims=True)
     for degree in range(_MAX_DEGREE + 1):
         terms = Polynomial.fit(waves[known], trace[known], degree).convert().coef
         if np.abs(polyval(waves[known], terms) - trace[known]).max() < _TOLERANCE:

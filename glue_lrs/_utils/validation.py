@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from glue_lrs.errors import LRSError, ReferenceFileError, nearest
+
+T = TypeVar("T")
 
 
 def check_number(key: str, value: object) -> float:
@@ -20,7 +22,7 @@ def check_number(key: str, value: object) -> float:
     return float(value)
 
 
-def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
+def check_choice(name: str, value: object, known: Sequence[str]) -> None:
     """Raise `LRSError` if the value is not among the known values."""
     if value not in known:
         raise LRSError(
@@ -63,7 +65,7 @@ def check_bool(key: str, value: object, expected: str = "true or false") -> bool
     return value
 
 
-def or_null(check: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
+def or_null(check: Callable[[str, object], T]) -> Callable[[str, object], T | None]:
     """Return a validator that accepts None and all values that `check` accepts."""
     return lambda key, value: None if value is None else check(key, value)
 
@@ -89,7 +91,7 @@ def check_fraction(key: str, value: object) -> float:
     return number
 
 
-def checked(check: Callable[[str, object], Any], key: str, value: object) -> Any:
+def checked(check: Callable[[str, object], T], key: str, value: object) -> T:
     """Validate a value, and raise `ReferenceFileError` also for integers too large for a float."""
     try:
         return check(key, value)

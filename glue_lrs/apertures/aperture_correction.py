@@ -49,24 +49,25 @@ class ApertureCorrection:
     @unified_io("apcorr")
     @classmethod
     def read(cls, path: Source, subarray: str = "FULL", **options: Any) -> ApertureCorrection:
-        """Read the row of an APCORR reference for a SUBARRAY.
+        """Read the aperture correction for a SUBARRAY from an APCORR reference file.
 
         Parameters
         ----------
         path : str or path-like
-            An APCORR reference of MIRI LRS.
+            APCORR reference file for MIRI LRS.
         subarray : str
             SUBARRAY, such as ``"FULL"`` or ``"SLITLESSPRISM"``.
 
         Returns
         -------
         ApertureCorrection
-            The table.
+            Correction factors from the row of the table for this SUBARRAY.
 
         Raises
         ------
         CorrectionError
-            If the file is not an APCORR reference, or has no row for the subarray.
+            If the file is not an APCORR reference file for MIRI LRS, or if the number of rows with
+            this SUBARRAY is not 1.
         """
         return registry.read(cls, path, subarray, **options)
 

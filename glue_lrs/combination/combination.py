@@ -169,7 +169,7 @@ class Combination:
     @unified_io("lrs-c1d")
     @classmethod
     def read(cls, path: Source, **options: Any) -> Combination:
-        """Read a c1d.
+        """Read a combined spectrum from a c1d file.
 
         Parameters
         ----------
@@ -184,18 +184,18 @@ class Combination:
         Raises
         ------
         ProductError
-            If it is another file, or is damaged.
+            If the file is not a c1d of MIRI LRS, or is damaged.
         """
         return registry.read(cls, path, **options)
 
     @unified_io("lrs-c1d")
     def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
-        """Write a c1d that the pipeline's models and specutils read.
+        """Write the combined spectrum to a c1d file, in the format of the pipeline.
 
         Parameters
         ----------
         path : str or path-like
-            The file to write.
+            Path of the file to write.
         overwrite : bool
             Whether an existing file may be replaced.
 

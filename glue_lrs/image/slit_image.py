@@ -118,7 +118,7 @@ class SlitImage:
     @unified_io("lrs")
     @classmethod
     def read(cls, path: Source, **options: Any) -> SlitImage:
-        """Read a spectral image.
+        """Read a spectral image from a file.
 
         Parameters
         ----------
@@ -128,23 +128,24 @@ class SlitImage:
         Returns
         -------
         SlitImage
-            The image, memory-mapped where the file allows it.
+            The image. Its planes are memory-mapped if possible.
 
         Raises
         ------
         ProductError
-            If the file is of another kind, or a required part is missing or invalid.
+            If the file is not an s2d, cal or calints file of MIRI LRS, or if a required part is
+            missing or invalid.
         """
         return registry.read(cls, path, **options)
 
     @unified_io("lrs")
     def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
-        """Write a spectral image in the pipeline's format.
+        """Write the image to an s2d, cal or calints file, in the format of the pipeline.
 
         Parameters
         ----------
         path : str or path-like
-            File to write.
+            Path of the file to write.
         overwrite : bool
             Whether an existing file may be replaced.
 

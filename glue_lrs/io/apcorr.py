@@ -17,8 +17,8 @@ from glue_lrs.io.headers import check_names, check_reference, reference_header
 
 #: Required columns of the table.
 _COLUMNS = ("subarray", "wavelength", "nelem_wl", "size", "nelem_size", "apcorr")
-#: Table columns that identify APCORR files of other instruments or modes, and their names in
-#: messages.
+#: Columns that occur only in APCORR files of other instruments or modes, and the descriptions of
+#: these instruments or modes in messages.
 _OTHER_MODES = {
     "pixphase": "of NIRSpec",
     "grating": "of NIRSpec",

@@ -18,9 +18,10 @@ from glue_lrs.io.headers import check_exp_type, product_header, set_card, withou
 from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree, stored_provenance
 from glue_lrs.spectra.provenance import CombinationProvenance
 
-#: Name of the extension with the combined spectrum (first value), and of the extension with the
-#: mask of clipped values, which only this package writes (second value).
-EXTENSION, CLIPPED = "COMBINE1D", "CLIPPED"
+#: Name of the extension with the combined spectrum.
+EXTENSION = "COMBINE1D"
+#: Name of the extension with the mask of clipped values, which only this package writes.
+CLIPPED = "CLIPPED"
 #: Cards that the pipeline writes to the COMBINE1D extension.
 _CARDS = ("SPORDER", "SOURCEID", "SRCTYPE", "SRCRA", "SRCDEC", "DISPAXIS")
 
@@ -50,8 +51,7 @@ def read_c1d(source: Source) -> Combination:
     with opened(source) as (hdulist, label):
         header = hdulist[0].header
         check_exp_type(header)
-        expected = f"a c1d with one extension {EXTENSION}"
-        (hdu,) = tables.named(hdulist, EXTENSION, expected, single=True)
+        (hdu,) = tables.named(hdulist, EXTENSION, "a c1d with one extension COMBINE1D", single=True)
         names = {name.upper(): name for name in hdu.columns.names}
         missing = [name for name in COLUMNS if name not in names]
         if missing:
@@ -111,9 +111,9 @@ def write_c1d(
 
     Notes
     -----
-    In addition to the content of the pipeline's files, there is an extension CLIPPED of shape
-    (input, row), which is 1 where the value of an input was clipped, and the ASDF extension holds
-    the provenance.
+    In addition to the content of the pipeline's files, the file has an extension CLIPPED of shape
+    (input, row), with the value 1 where the value of an input was clipped. The ASDF extension also
+    contains the provenance.
     """
     with atomic_write(path, overwrite) as temporary:
         header = product_header(combination.header, Path(path).name, "MultiCombinedSpecModel")
@@ -132,7 +132,7 @@ def write_c1d(
 
 
 def _tree(combination: Combination) -> dict[str, Any]:
-    """Make the ASDF tree: the WCS, as the pipeline writes it, and the provenance."""
+    """Make the ASDF tree, which contains the WCS, as the pipeline's files do, and provenance."""
     header = combination.header
     ra, dec = (float(header.get(card) or 0.0) for card in ("TARG_RA", "TARG_DEC"))
     tree: dict[str, Any] = {"meta": {"wcs": tables.spectral_wcs(ra, dec, combination.wavelength)}}

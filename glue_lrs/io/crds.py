@@ -45,7 +45,7 @@ _REQUIRED = ("INSTRUME", "EXP_TYPE", "DATE-OBS", "TIME-OBS")
 def best_references(
     file: str | PathLike[str] | fits.Header | Mapping[str, Any], context: str | None = None
 ) -> dict[str, str | None]:
-    """Return the best reference files for a file; download them if they are not in the cache.
+    """Find the best reference files for a file. Files that are not in the cache are downloaded.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def best_references(
         import crds  # noqa: PLC0415 - optional
     except ImportError:
         raise LRSError(
-            "the package crds is not installed, expected for references of CRDS: "
+            "the package crds is not installed, expected for reference files from CRDS: "
             "pip install 'glue-lrs[crds]'"
         ) from None
     return {kind: _find(crds, kind, parameters, context) for kind in REFERENCES}
@@ -89,7 +89,7 @@ def _parameters(file: str | PathLike[str] | fits.Header | Mapping[str, Any]) -> 
     missing = [name for name in _REQUIRED if header.get(name) in (None, "")]
     if missing:
         raise ProductError(
-            f"{', '.join(missing)} missing, expected in order to ask CRDS", subject=label
+            f"{', '.join(missing)} missing, expected because CRDS requires them", subject=label
         )
     mode = f"{header['INSTRUME']} {header['EXP_TYPE']}"
     if header["INSTRUME"] != "MIRI" or header["EXP_TYPE"] not in (FIXED_SLIT, SLITLESS):

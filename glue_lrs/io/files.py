@@ -336,7 +336,7 @@ def parse_asdf(raw: bytes) -> dict[str, Any]:
     """Read the tree from the bytes that `asdf_bytes` returns, as described in `load_asdf`."""
     # The YAML parser and the converters may raise any error.
     with reading("the ASDF extension"), asdf.config_context() as config:
-        # Files of older pipeline versions may violate the current schemas; this is harmless.
+        # Files of older pipeline versions may violate the current schemas, which is harmless.
         config.validate_on_read = False
         if hasattr(config, "warn_on_failed_conversion"):  # asdf 5
             config.warn_on_failed_conversion = False
@@ -382,7 +382,7 @@ def _remove_references(node: Any, seen: set[int]) -> None:
             _remove_references(value, seen)
 
 
-def _is_reference(value: Any) -> bool:
+def _is_reference(value: object) -> bool:
     source = value.get("source") if hasattr(value, "get") else None
     return isinstance(source, str) and source.startswith("fits:")
 

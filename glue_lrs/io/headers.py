@@ -13,7 +13,7 @@ from glue_lrs.errors import LRSError, ProductError
 #: BUNIT of images with (True) and without (False) photometric calibration.
 BUNIT = {True: "MJy/sr", False: "DN/s"}
 
-#: Cards that describe the structure of a table or file. A writer must create them anew.
+#: Cards that describe the structure of a table or file. A writer must create new ones.
 STRUCTURE = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|TFIELDS|THEAP|EXTNAME|EXTVER|EXTLEVEL|"
     r"CHECKSUM|DATASUM|(TTYPE|TFORM|TUNIT|TDIM|TNULL|TSCAL|TZERO|TDISP|TBCOL)\d+"
@@ -59,8 +59,8 @@ def header_integer(key: str, *headers: fits.Header) -> int | None:
     return None if value is None else int(value)
 
 
-def set_card(header: fits.Header, name: str, value: Any, comment: str) -> None:
-    """Set a header card; insert a new S_* or R_* card after the existing cards of this group."""
+def set_card(header: fits.Header, name: str, value: object, comment: str) -> None:
+    """Set a header card. A new S_* or R_* card is inserted after the other cards of its group."""
     if isinstance(value, str):
         value = value.encode("ascii", "replace").decode()  # FITS headers are ASCII
     room = 80 - len(fits.Card(name, value).image.rstrip()) - len(" / ")
@@ -80,7 +80,7 @@ def without_structure(header: fits.Header) -> fits.Header:
 
 
 def product_header(header: fits.Header, filename: str, model: str) -> fits.Header:
-    """Return a copy of a header with the cards of a new file; `model` is the type of data model."""
+    """Return a copy of a header with the date, the name and the data model of a new file."""
     header = without_structure(header)
     set_card(header, "DATE", current_date(), "UTC date file created")
     set_card(header, "FILENAME", filename, "Name of the file")

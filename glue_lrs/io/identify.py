@@ -6,7 +6,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from astropy.io import fits
 
@@ -29,7 +29,7 @@ SPECTRUM_KINDS = {
 }
 
 #: The HDUs of a file grouped by name, because several HDUs may have the same name.
-HDULookup = dict[str, list[Any]]
+HDULookup = dict[str, list[fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU]]
 
 
 def identify_product(path: Source) -> str:

@@ -55,9 +55,9 @@ def read_image(path: Source) -> SlitImage:
     Warns
     -----
     LRSWarning
-        If BUNIT contradicts S_PHOTOM (then S_PHOTOM is used); if SRCTYPE is not a value that the
-        pipeline writes (then it is ignored); or if variances are missing, so that errors are 0 or
-        too small.
+        If BUNIT contradicts S_PHOTOM, in which case S_PHOTOM is used. If SRCTYPE is not a value
+        that the pipeline writes, in which case SRCTYPE is ignored. If variances are missing, so
+        that errors are 0 or too small.
     """
     notes: list[LRSWarning] = []
     with opened(path) as (hdulist, label):
@@ -139,7 +139,7 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
 
 def _check_variances(image: SlitImage, notes: list[LRSWarning]) -> None:
     """Append a warning to `notes` if variances are missing."""
-    # A missing VAR_FLAT is no fault: rates have none yet.
+    # VAR_FLAT is not included, because rate files do not have it yet.
     names = {"VAR_POISSON": image.var_poisson, "VAR_RNOISE": image.var_rnoise}
     missing = [name for name, plane in names.items() if plane is None]
     if not image.has_variances:
@@ -198,7 +198,7 @@ def _check_wavelength(wavelength: NDArray[Any], name: str) -> None:
     """Raise `ProductError` if wavelengths are obviously not in micron."""
     positive = wavelength[wavelength.shape[0] // 2]
     positive = positive[np.isfinite(positive) & (positive > 0)]
-    if not positive.size:  # rare; otherwise the other rows need not be read
+    if not positive.size:  # a rare case, in which all rows must be read
         positive = wavelength[np.isfinite(wavelength) & (wavelength > 0)]
     if positive.size and not _PLAUSIBLE[0] < positive.max() < _PLAUSIBLE[1]:
         raise ProductError(
@@ -227,7 +227,7 @@ def _all_nan(data: NDArray[Any]) -> bool:
 
 
 def _source_type(notes: list[LRSWarning], *headers: fits.Header) -> str | None:
-    """Return SRCTYPE; if the pipeline does not know its value, append a note and return None."""
+    """Return SRCTYPE. If the pipeline does not use its value, return None and append a warning."""
     found = header_text("SRCTYPE", *headers)
     if found is None or found in _SOURCE_TYPES:
         return found
@@ -241,8 +241,8 @@ def _source_type(notes: list[LRSWarning], *headers: fits.Header) -> str | None:
     return None
 
 
-def _check_unit(found: Any, calibrated: bool, notes: list[LRSWarning]) -> None:
-    """Append a note if BUNIT contradicts S_PHOTOM."""
+def _check_unit(found: object, calibrated: bool, notes: list[LRSWarning]) -> None:
+    """Append a warning to `notes` if BUNIT contradicts S_PHOTOM."""
     expected = BUNIT[calibrated]
     if found is None or u.Unit(str(found), parse_strict="silent") == u.Unit(expected):
         return
@@ -299,7 +299,10 @@ def _wcs_of(hdulist: fits.HDUList) -> WCS | None:
 
 
 def _wcs_in(tree: dict[str, Any]) -> WCS | None:
-    """Return the WCS in the tree of an ASDF extension, that of the first slit if it has slits."""
+    """Return the WCS from the tree of an ASDF extension.
+
+    If the file has several slits, this is the WCS of the first slit.
+    """
     slits = tree.get("slits")
     wcs = (slits[0] if slits else tree).get("meta", {}).get("wcs")
     if wcs is not None and not hasattr(wcs, "forward_transform"):

@@ -153,7 +153,7 @@ def _cleaned(header: fits.Header) -> fits.Header:
     return header
 
 
-def _set(header: fits.Header, key: str, value: Any) -> None:
+def _set(header: fits.Header, key: str, value: object) -> None:
     """Set a header card, or remove it if the value is None or NaN."""
     if value is None or value != value:  # a header cannot hold NaN
         header.remove(key, ignore_missing=True)

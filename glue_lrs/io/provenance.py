@@ -33,7 +33,7 @@ def provenance_tree(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _json_value(value: Any) -> Any:
+def _json_value(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):

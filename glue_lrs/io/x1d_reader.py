@@ -181,10 +181,9 @@ def _stacked(spectra: list[Extraction]) -> list[Extraction]:
     numbered = all("INT_NUM" in one.keywords for one in spectra)
     if not numbered and first.header.get("EXP_TYPE") != SLITLESS:
         return spectra
-    wave = first.columns["WAVELENGTH"]
     if not all(
         list(one.columns) == list(first.columns)
-        and np.array_equal(one.columns["WAVELENGTH"], wave, equal_nan=True)
+        and np.array_equal(one.wavelength, first.wavelength, equal_nan=True)
         for one in spectra
     ):
         return spectra

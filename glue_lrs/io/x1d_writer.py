@@ -150,7 +150,7 @@ def _keywords(extraction: Extraction) -> dict[str, Any]:
 
 
 def _tree(extraction: Extraction) -> dict[str, Any]:
-    """Make the ASDF tree: the WCS, which the pipeline requires, and the provenance."""
+    """Make the ASDF tree, which contains the WCS, required by the pipeline, and the provenance."""
     keywords = extraction.keywords or extraction.header
     ra, dec = (
         float(keywords.get(f"SLIT_{name}", extraction.header.get(f"TARG_{name}", 0.0)))

@@ -55,24 +55,24 @@ class PSFProfile(SpatialProfile):
     @unified_io("psf")
     @classmethod
     def read(cls, path: Source, name: str | None = None, **options: Any) -> PSFProfile:
-        """Read the profile of a PSF reference that belongs to a slit.
+        """Read the spatial profile for a slit from a PSF reference file.
 
         Parameters
         ----------
         path : str or path-like
-            A PSF reference of MIRI LRS.
+            PSF reference file for MIRI LRS.
         name : str, optional
-            Name of the slit.
+            Name of the slit. The default is the first profile that applies to every slit.
 
         Returns
         -------
         PSFProfile
-            The profile.
+            Spatial profile as a function of wavelength and column.
 
         Raises
         ------
         ProfileError
-            If the file is no PSF reference, or has no aperture of that name.
+            If the file is not a PSF reference file for MIRI LRS, or has no profile for the slit.
         """
         return registry.read(cls, path, name, **options)
 
@@ -124,7 +124,7 @@ class PSFProfile(SpatialProfile):
         reach : float
             Distance in detector columns from the source at which the table ends.
         name : str
-            Name of the slit.
+            Name of the slit. The default is the first profile that applies to every slit.
         """
         half = round(reach * subpix)
         waves = np.asarray(wave, dtype=float)

@@ -91,22 +91,22 @@ class Reference:
     @unified_io("extract1d")
     @classmethod
     def read(cls, path: Source, **options: Any) -> Reference:
-        """Read an EXTRACT1D reference.
+        """Read an EXTRACT1D reference from a JSON file.
 
         Parameters
         ----------
         path : str or path-like
-            A JSON file.
+            Path of the file.
 
         Returns
         -------
         Reference
-            The validated document.
+            The validated content of the file.
 
         Raises
         ------
         ReferenceFileError
-            If the file is missing, is not JSON, or is not a valid reference: see `Reference`.
+            If the file is missing, is not JSON, or is not a valid reference.
         """
         return registry.read(cls, path, **options)
 
@@ -114,19 +114,19 @@ class Reference:
     def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
         """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
 
-        The result of `for_pipeline` is written.
+        The reference is converted by `for_pipeline`.
 
         Parameters
         ----------
         path : str or path-like
-            File to write; its name must end in ``.json``, as the pipeline requires.
+            Path of the file to write. Its name must end in ``.json``, which the pipeline requires.
         overwrite : bool
             Whether an existing file may be replaced.
 
         Raises
         ------
         WriteError
-            If the file exists, has another name, or cannot be written.
+            If the file exists, its name does not end in ``.json``, or it cannot be written.
         """
         registry.write(self, path, overwrite=overwrite, **options)
 

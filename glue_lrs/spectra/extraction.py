@@ -72,33 +72,34 @@ class Extraction:
     @unified_io("lrs-x1d")
     @classmethod
     def read(cls, path: Source, **options: Any) -> Extraction:
-        """Read an x1d or x1dints.
+        """Read a spectrum from an x1d file, or a stack of spectra from an x1dints file.
 
         Parameters
         ----------
         path : str or path-like
-            An x1d or x1dints file of MIRI LRS with one spectrum, or one spectrum per integration.
+            An x1d or x1dints file of MIRI LRS, written by the pipeline or by this package.
 
         Returns
         -------
         Extraction
-            All columns of the file.
+            Spectrum or stack with all columns of the file.
 
         Raises
         ------
         ProductError
-            If the file is of another kind, or contains several spectra.
+            If the file is not an x1d or x1dints of MIRI LRS, is damaged, or contains several
+            spectra that do not have the same wavelengths.
         """
         return registry.read(cls, path, **options)
 
     @unified_io("lrs-x1d")
     def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
-        """Write an x1d, or an x1dints for a stack, in the pipeline's format.
+        """Write a spectrum to an x1d file, or a stack to an x1dints file, as the pipeline does.
 
         Parameters
         ----------
         path : str or path-like
-            File to write.
+            Path of the file to write.
         overwrite : bool
             Whether an existing file may be replaced.
 
@@ -210,7 +211,7 @@ class Extraction:
         span = f"{np.nanmin(wave):.2f} to {np.nanmax(wave):.2f} um" if wave.size else "empty"
         return f"<Extraction {' x '.join(map(str, self.columns['FLUX'].shape))}, {span}>"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Extraction:
+    def __deepcopy__(self, memo: dict[int, object]) -> Extraction:
         names = ["columns", "units", "times", "int_times", "aperture_weight"]
         if not callable(self.keywords_source):  # a callable returns a new dict at each call
             names.append("keywords_source")

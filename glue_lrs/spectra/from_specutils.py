@@ -185,11 +185,7 @@ def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDAr
 
 
 def _unchanged(
-    original: Extraction,
-    column: str,
-    rows: Index,
-    place: NDArray[np.intp],
-    arrays: SpectrumArrays,
+    original: Extraction, column: str, rows: Index, place: NDArray[np.intp], arrays: SpectrumArrays
 ) -> Extraction | None:
     """Return the original extraction if the values of the spectrum are unmodified, else None.
 

@@ -46,7 +46,7 @@ class ProvenanceRecord(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._keys)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self  # no copy is needed because the values never change
 
 
@@ -135,7 +135,7 @@ class Provenance(ProvenanceRecord):
     ) -> Provenance:
         """Return a provenance with some values replaced.
 
-        No file is read. Arguments that are None keep the present values.
+        Checksums are not computed. Arguments that are None keep the present values.
 
         Parameters
         ----------
@@ -161,18 +161,21 @@ class Provenance(ProvenanceRecord):
 
     @property
     def messages(self) -> tuple[LRSWarning, ...]:
-        """Warnings that were issued; of those read from a file only the text is known."""
+        """Warnings that were issued. If they were read from a file, only their texts are known."""
         if self._stored is not None:
             return tuple(LRSWarning(text) for text in self["notes"] or ())
         return self._notes
 
     @property
     def notes(self) -> list[str]:
-        """Texts of the warnings that were issued. No file is read."""
+        """Texts of the warnings that were issued. Checksums are not computed."""
         return [note.render(with_subject=False) for note in self.messages]
 
     def has_reference(self, key: str) -> bool:
-        """Return whether a reference file, for example ``"apcorr"``, was used. No file is read."""
+        """Return whether a type of reference file, such as ``"apcorr"``, was used.
+
+        Checksums are not computed.
+        """
         references = self._references if self._stored is None else self["references"] or {}
         return references.get(key) is not None
 

@@ -63,7 +63,7 @@ class Meta(dict[str, Any]):
 
     _shared = ("extraction", "image")
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Meta:
+    def __deepcopy__(self, memo: dict[int, object]) -> Meta:
         made = Meta()
         memo[id(self)] = made
         for key, value in self.items():
