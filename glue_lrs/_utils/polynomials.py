@@ -53,6 +53,7 @@ def trace_terms(center: ArrayLike, wavelength: ArrayLike | None) -> Array:
             f"center has shape {trace.shape} and wavelength {waves.shape}, expected a number, or a "
             "column and a wavelength for each row"
         )
+    terms = trace[known].mean(keepdims=True)
     for degree in range(_MAX_DEGREE + 1):
         terms = Polynomial.fit(waves[known], trace[known], degree).convert().coef
         if np.abs(polyval(waves[known], terms) - trace[known]).max() < _TOLERANCE:
