@@ -101,17 +101,17 @@ def _reference_name(provenance: Provenance, key: str) -> str:
 def _table_hdus(extraction: Extraction) -> list[fits.BinTableHDU]:
     """Make the INT_TIMES extension, if the times are known, and the EXTRACT1D extension."""
     columns = {name: extraction.columns[name] for name in COLUMNS if name in extraction.columns}
-    unsigned = len(columns) == len(COLUMNS)
+    complete = len(columns) == len(COLUMNS)
     shape = columns["WAVELENGTH"].shape
     table_columns = [
-        tables.value_column(name, values.reshape(shape), extraction.units.get(name), unsigned)
+        tables.value_column(name, values.reshape(shape), extraction.units.get(name), complete)
         for name, values in columns.items()
     ]
     hdus = []
     if extraction.is_stack:
         length = np.full(shape[0], shape[1], dtype=np.uint32)
         first, *others = (_time_column(extraction, name) for name in layout.TIME_COLUMNS)
-        lengths = tables.value_column("N_ALONGDISP", length, unsigned=unsigned)
+        lengths = tables.value_column("N_ALONGDISP", length, unsigned=complete)
         table_columns = [first, *table_columns, lengths, *others]
         times = extraction.int_times
         # The pipeline does not open an incomplete INT_TIMES.
