@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from os import PathLike, fspath
-from types import EllipsisType
-from typing import Any, Self
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Setting:
     """
 
     name: str
-    value: Any = ...
+    value: object = ...
 
     def __str__(self) -> str:
-        value = "..." if isinstance(self.value, EllipsisType) else repr(self.value)
+        value = "..." if self.value is ... else repr(self.value)
         return f"{self.name}={value}"
 
 
@@ -57,7 +57,7 @@ class Hint:
     others: tuple[Hint, ...] = ()
 
     @classmethod
-    def to(cls, template: str, *names: str, **settings: Any) -> Hint:
+    def to(cls, template: str, *names: str, **settings: object) -> Hint:
         """Return a hint from a template and settings.
 
         Positional arguments are names of parameters whose values the user must choose. They are
@@ -104,8 +104,6 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
         File, image or key that the message is about.
     hint : Hint, optional
         Proposal for how the user can solve the problem.
-    values : mapping, optional
-        Numbers that the text contains, for use by programs.
     """
 
     def __init__(
@@ -114,13 +112,11 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
         *,
         subject: str | PathLike[str] | None = None,
         hint: Hint | None = None,
-        values: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(text)
         self.text = text
         self.subject = None if subject is None else fspath(subject)
         self.hint = hint
-        self.values = dict(values or {})
 
     def render(
         self, syntax: Callable[[Setting], str | None] = str, *, with_subject: bool = True
@@ -140,9 +136,7 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
 
     def about(self, subject: str) -> Self:
         """Return a copy of the message with a subject, unless it already has a subject."""
-        made = type(self)(self.text, subject=self.subject or subject, hint=self.hint)
-        made.values = self.values
-        return made
+        return type(self)(self.text, subject=self.subject or subject, hint=self.hint)
 
     def __str__(self) -> str:
         return self.render()
@@ -156,6 +150,22 @@ class LRSError(Message):
 
     The message is one line that contains the file or key, what was found, and what was expected.
     """
+
+
+@contextmanager
+def naming(subject: str) -> Iterator[None]:
+    """Add a subject to errors that are raised in a block, unless they already have a subject.
+
+    Parameters
+    ----------
+    subject : str
+        File, image or key that the errors are about.
+    """
+    try:
+        yield
+    except LRSError as error:
+        error.subject = error.subject or subject
+        raise
 
 
 class ProductError(LRSError):
@@ -202,30 +212,28 @@ class NoVariancesWarning(LRSWarning):
     """Warning that the image has no variances, so that the errors of spectra are 0."""
 
 
-#: Packages to whose lines a warning must not point. It points to the line that called the package.
-_SKIPPED = ("glue_lrs", "astropy.io.registry", "specutils.io", "specutils.spectra")
+#: Prefixes of the modules to whose lines a warning must not point. The warning points to the line
+#: that called these modules.
+_SKIPPED = ("glue_lrs.", "astropy.io.registry.", "specutils.io.", "specutils.spectra.")
 
 
 def warn(warning: LRSWarning) -> None:
     """Issue a warning that points to the user's code.
 
-    This is the innermost caller outside this package and outside the I/O code of astropy and
-    specutils.
+    The warning points to the innermost line outside this package and outside the I/O code of
+    astropy and specutils.
     """
     frame, level = sys._getframe(), 1
-    while frame.f_back is not None and _is_skipped(frame.f_globals.get("__name__", "")):
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(_SKIPPED):
         frame, level = frame.f_back, level + 1
     warnings.warn(warning, stacklevel=level)
-
-
-def _is_skipped(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in _SKIPPED)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` with the known word x that is most similar to `word`.
 
-    Returns ``""`` if no known word is similar.
+    Case is ignored. Return ``""`` if no known word is similar.
     """
-    match = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+    lower = {name.lower(): name for name in known}
+    match = get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    return f" (did you mean {lower[match[0]]!r}?)" if match else ""

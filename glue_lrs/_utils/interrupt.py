@@ -12,7 +12,6 @@ import re
 import signal
 import sys
 import threading
-from typing import Any
 
 #: Exit code of programs that SIGINT terminates, by the convention of shells (128 + 2).
 EXIT_CODE = 130
@@ -20,7 +19,7 @@ EXIT_CODE = 130
 _LINE = b"glue-lrs: error: interrupted\n"
 
 
-def leave(*_: Any) -> None:
+def leave(*_: object) -> None:
     """Print the message and exit immediately.
 
     This must not be used while an output file is being written.

@@ -81,8 +81,7 @@ class LazyHeader(fits.Header):
         super().clear()
         self.__dict__["_modified"] = True
 
-    def __copy__(self) -> LazyHeader:
+    def __copy__(self, memo: object = None) -> LazyHeader:
         return LazyHeader.from_header(self)
 
-    def __deepcopy__(self, *args: Any, **kwargs: Any) -> LazyHeader:
-        return LazyHeader.from_header(self)
+    __deepcopy__ = __copy__

@@ -28,7 +28,8 @@ def trace_terms(center: ArrayLike, wavelength: ArrayLike | None) -> Array:
     Parameters
     ----------
     center : array_like
-        Column of the trace in each row, shape (row,). Rows that are NaN are ignored.
+        Column of the trace in each row, shape (row,). Rows in which the column or the wavelength is
+        NaN are ignored.
     wavelength : array_like
         Wavelength of each row in micron, shape (row,).
 

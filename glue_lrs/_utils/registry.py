@@ -6,54 +6,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from astropy.io import registry
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 
-def reader(default_format: str, doc: str | Callable[..., object]) -> Any:
-    """Return a ``read`` classmethod with a default format.
 
-    The default avoids the format identification by the registry. Each class is read from a single
-    format, and its reader explains why a file is invalid, which the identification does not.
+def unified_io(default_format: str) -> Callable[[Method], Method]:
+    """Return a decorator that adds ``help`` and ``list_formats`` to ``read`` and ``write``.
+
+    The decorated methods call `astropy.io.registry.read` and `astropy.io.registry.write`, to which
+    they pass the format.
 
     Parameters
     ----------
     default_format : str
-        Format that is used if the caller gives none.
-    doc : str or callable
-        Docstring of the method, or a function without a body that has this docstring.
+        Format that is used if the caller gives none. The default avoids the format identification
+        by the registry. Each class is read from a single format, and its reader explains why a file
+        is invalid, which the identification does not.
 
     Returns
     -------
-    descriptor
-        Object that must be assigned to the class attribute ``read``.
+    callable
+        Decorator for a classmethod ``read`` or a method ``write``.
     """
 
-    class Read(registry.UnifiedReadWrite):
-        __doc__ = doc if isinstance(doc, str) else doc.__doc__
+    def decorate(method: Method) -> Method:
+        class ReadWrite(registry.UnifiedReadWrite):
+            __doc__ = method.__doc__
 
-        def __init__(self, instance: Any, cls: type) -> None:
-            super().__init__(instance, cls, "read")  # uses astropy's default registry
+            def __init__(self, instance: object, cls: type) -> None:
+                super().__init__(instance, cls, method.__name__)  # astropy's default registry
 
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            kwargs.setdefault("format", default_format)
-            return self.registry.read(self._cls, *args, **kwargs)
+            def __call__(self, *args: Any, **kwargs: Any) -> Any:
+                kwargs.setdefault("format", default_format)
+                return method.__get__(self._instance, self._cls)(*args, **kwargs)
 
-    return registry.UnifiedReadWriteMethod(Read)
+        return registry.UnifiedReadWriteMethod(ReadWrite)
 
-
-def writer(default_format: str, doc: str | Callable[..., object]) -> Any:
-    """Return a ``write`` method with a default format, with the same parameters as `reader`."""
-
-    class Write(registry.UnifiedReadWrite):
-        __doc__ = doc if isinstance(doc, str) else doc.__doc__
-
-        def __init__(self, instance: Any, cls: type) -> None:
-            super().__init__(instance, cls, "write")  # uses astropy's default registry
-
-        def __call__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.setdefault("format", default_format)
-            self.registry.write(self._instance, *args, **kwargs)
-
-    return registry.UnifiedReadWriteMethod(Write)
+    return decorate

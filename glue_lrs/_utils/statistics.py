@@ -69,15 +69,15 @@ def row_level(values: Array, mask: Mask) -> Array:
     """Return the median of the pixels that `mask` selects in each row, shape (row, 1).
 
     For an even number of pixels, it is the lower of the two middle values. Rows without a positive
-    median get a value that is interpolated from the other rows, or 1 if there are none.
+    median get a value that is interpolated from the other rows, or the value 1 if no row has a
+    positive median.
     """
     ordered = np.sort(np.where(mask, values, np.inf), axis=1)
-    count = mask.sum(axis=1)
-    middle = ordered[np.arange(len(values)), np.maximum(count - 1, 0) // 2]
+    count, rows = mask.sum(axis=1), np.arange(len(values))
+    middle = ordered[rows, np.maximum(count - 1, 0) // 2]
     known = (count > 0) & np.isfinite(middle) & (middle > 0)
     if not known.any():
         return np.ones((len(values), 1))
-    rows = np.arange(len(values))
     return np.interp(rows, rows[known], middle[known])[:, np.newaxis]
 
 

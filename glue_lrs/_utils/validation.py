@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from glue_lrs.errors import LRSError, ReferenceFileError, nearest
+
+T = TypeVar("T")
 
 
 def check_number(key: str, value: object) -> float:
@@ -20,7 +22,7 @@ def check_number(key: str, value: object) -> float:
     return float(value)
 
 
-def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
+def check_choice(name: str, value: object, known: Sequence[str]) -> None:
     """Raise `LRSError` if the value is not among the known values."""
     if value not in known:
         raise LRSError(
@@ -47,25 +49,23 @@ def short(value: float) -> float | int:
 
 def check_flag(key: str, value: object) -> bool | None:
     """Return True, False or None (null in JSON), or raise `ReferenceFileError` otherwise."""
-    if value is not None and not isinstance(value, bool):
-        raise ReferenceFileError(f"{key} is {value!r}, expected true, false or null")
-    return value
+    return None if value is None else check_bool(key, value, "true, false or null")
 
 
 def optional_bool(key: str, value: object) -> None:
     """Raise `ReferenceFileError` if the value is not True, False or None."""
-    if not (value is None or isinstance(value, bool)):
-        raise ReferenceFileError(f"{key} is {value!r}, expected True, False or None")
+    if value is not None:
+        check_bool(key, value, "True, False or None")
 
 
-def check_bool(key: str, value: object) -> bool:
+def check_bool(key: str, value: object, expected: str = "true or false") -> bool:
     """Return True or False, or raise `ReferenceFileError` for any other value."""
     if not isinstance(value, bool):
-        raise ReferenceFileError(f"{key} is {value!r}, expected true or false")
+        raise ReferenceFileError(f"{key} is {value!r}, expected {expected}")
     return value
 
 
-def or_null(check: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
+def or_null(check: Callable[[str, object], T]) -> Callable[[str, object], T | None]:
     """Return a validator that accepts None and all values that `check` accepts."""
     return lambda key, value: None if value is None else check(key, value)
 
@@ -91,7 +91,7 @@ def check_fraction(key: str, value: object) -> float:
     return number
 
 
-def checked(check: Callable[[str, object], Any], key: str, value: object) -> Any:
+def checked(check: Callable[[str, object], T], key: str, value: object) -> T:
     """Validate a value, and raise `ReferenceFileError` also for integers too large for a float."""
     try:
         return check(key, value)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.io import registry
 from numpy.typing import ArrayLike, NDArray
 
-from glue_lrs._utils.registry import reader
+from glue_lrs._utils.registry import unified_io
+
+if TYPE_CHECKING:
+    from glue_lrs.io.files import Source
 from glue_lrs.errors import CorrectionError
 
 
@@ -43,7 +46,30 @@ class ApertureCorrection:
     subarray: str = "FULL"
     filename: str | None = None
 
-    read: ClassVar[Callable[..., ApertureCorrection]]
+    @unified_io("apcorr")
+    @classmethod
+    def read(cls, path: Source, subarray: str = "FULL", **options: Any) -> ApertureCorrection:
+        """Read the aperture correction for a SUBARRAY from an APCORR reference file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            APCORR reference file for MIRI LRS.
+        subarray : str
+            SUBARRAY, such as ``"FULL"`` or ``"SLITLESSPRISM"``.
+
+        Returns
+        -------
+        ApertureCorrection
+            Correction factors from the row of the table for this SUBARRAY.
+
+        Raises
+        ------
+        CorrectionError
+            If the file is not an APCORR reference file for MIRI LRS, or if the number of rows with
+            this SUBARRAY is not 1.
+        """
+        return registry.read(cls, path, subarray, **options)
 
     def __post_init__(self) -> None:
         subject = self._label
@@ -132,27 +158,3 @@ def _between(
     low = np.minimum(axis.searchsorted(clamped, "right") - 1, axis.size - 2)
     below = axis.take(low)
     return low, (clamped - below) / (axis.take(low + 1) - below)
-
-
-ApertureCorrection.read = reader(
-    "apcorr",
-    """Read the row of an APCORR reference for a SUBARRAY.
-
-    Parameters
-    ----------
-    path : str or path-like
-        An APCORR reference of MIRI LRS.
-    subarray : str
-        SUBARRAY, such as ``"FULL"`` or ``"SLITLESSPRISM"``.
-
-    Returns
-    -------
-    ApertureCorrection
-        The table.
-
-    Raises
-    ------
-    CorrectionError
-        If the file is not an APCORR reference, or has no row for the subarray.
-    """,
-)

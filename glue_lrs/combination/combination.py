@@ -6,15 +6,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
+from astropy.io import fits, registry
 from astropy.table import QTable
 from numpy.typing import NDArray
 
-from glue_lrs._utils.registry import reader, writer
+from glue_lrs._utils.registry import unified_io
 from glue_lrs._utils.validation import check_choice
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs._utils.typing import Bools, Floats
+    from glue_lrs.io.files import Source
     from glue_lrs.spectra.provenance import CombinationProvenance
 
 #: Names of the columns of a c1d table, in the order of the file.
@@ -153,8 +155,45 @@ class Combination:
     provenance: CombinationProvenance | None = None
     filename: str | None = None
 
-    read: ClassVar[Callable[..., Combination]]
-    write: ClassVar[Callable[..., None]]
+    @unified_io("lrs-c1d")
+    @classmethod
+    def read(cls, path: Source, **options: Any) -> Combination:
+        """Read a combined spectrum from a c1d file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A c1d file of MIRI LRS, written by the pipeline or by this package.
+
+        Returns
+        -------
+        Combination
+            The combined spectrum.
+
+        Raises
+        ------
+        ProductError
+            If the file is not a c1d of MIRI LRS, or is damaged.
+        """
+        return registry.read(cls, path, **options)
+
+    @unified_io("lrs-c1d")
+    def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
+        """Write the combined spectrum to a c1d file, in the format of the pipeline.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Path of the file to write.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        WriteError
+            If the file exists or cannot be written.
+        """
+        registry.write(self, path, overwrite=overwrite, **options)
 
     @cached_property
     def inputs(self) -> tuple[CombineInput, ...]:
@@ -250,43 +289,3 @@ class Combination:
 
     def __deepcopy__(self, memo: dict[int, object]) -> Combination:
         return self  # immutable
-
-
-Combination.read = reader(
-    "lrs-c1d",
-    """Read a c1d.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A c1d file of MIRI LRS, written by the pipeline or by this package.
-
-    Returns
-    -------
-    Combination
-        The combined spectrum.
-
-    Raises
-    ------
-    ProductError
-        If it is another file, or is damaged.
-    """,
-)
-
-Combination.write = writer(
-    "lrs-c1d",
-    """Write a c1d that the pipeline's models and specutils read.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file to write.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    WriteError
-        If the file exists or cannot be written.
-    """,
-)

@@ -217,6 +217,5 @@ class BoxExtractor:
                 f"{columns['WAVELENGTH'][worst]:.2f} um; "
                 + ("these rows are masked" if masked else "the flux is too low there"),
                 hint=None if masked else Hint.to("{} masks these rows", max_lost=0),
-                values={"rows": number, "of": pixels.size, "lost": float(lost[worst])},
             )
         ]

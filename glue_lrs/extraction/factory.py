@@ -111,7 +111,7 @@ def named_as_in_operator(operator: Extract1D, image: SlitImage) -> Iterator[None
             )
             moved = Hint.to("{} moves it to the source", use_source_posn=True)
             hint = moved if hint is None else hint.joined(moved)
-        raise SourceError(text, subject=error.subject, hint=hint, values=error.values) from None
+        raise SourceError(text, subject=error.subject, hint=hint) from None
 
 
 def _background_order(operator: Extract1D) -> int | Literal["auto"] | None:

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
+from astropy.io import fits, registry
 from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
-from glue_lrs._utils.registry import reader, writer
+from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import LRSError, ProductError
 from glue_lrs.image.pixels import DATA_PLANES, PLANES
 from glue_lrs.image.specutils2d import image_to_spectrum, spectrum_changes
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from gwcs.wcs import WCS
     from specutils import Spectrum
+
+    from glue_lrs.io.files import Source
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -111,8 +114,46 @@ class SlitImage:
     kind: str = "s2d"
     wcs_source: WCS | Callable[[], WCS | None] | None = None
 
-    read: ClassVar[Callable[..., SlitImage]]
-    write: ClassVar[Callable[..., None]]
+    @unified_io("lrs")
+    @classmethod
+    def read(cls, path: Source, **options: Any) -> SlitImage:
+        """Read a spectral image from a file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An s2d, cal or calints file of MIRI LRS.
+
+        Returns
+        -------
+        SlitImage
+            The image. Its planes are memory-mapped if possible.
+
+        Raises
+        ------
+        ProductError
+            If the file is not an s2d, cal or calints file of MIRI LRS, or if a required part is
+            missing or invalid.
+        """
+        return registry.read(cls, path, **options)
+
+    @unified_io("lrs")
+    def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
+        """Write the image to an s2d, cal or calints file, in the format of the pipeline.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Path of the file to write.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        WriteError
+            If the file exists or cannot be written.
+        """
+        registry.write(self, path, overwrite=overwrite, **options)
 
     def __post_init__(self) -> None:
         for name in ("header", "sci_header"):
@@ -338,43 +379,3 @@ def load_wcs(source: WCS | Callable[[], WCS | None] | None) -> WCS | None:
     if source is None or hasattr(source, "forward_transform"):  # a WCS, which is also callable
         return source
     return source()
-
-
-SlitImage.read = reader(
-    "lrs",
-    """Read a spectral image.
-
-    Parameters
-    ----------
-    path : str or path-like
-        An s2d, cal or calints file of MIRI LRS.
-
-    Returns
-    -------
-    SlitImage
-        The image, memory-mapped where the file allows it.
-
-    Raises
-    ------
-    ProductError
-        If the file is of another kind, or a required part is missing or invalid.
-    """,
-)
-
-SlitImage.write = writer(
-    "lrs",
-    """Write a spectral image in the pipeline's format.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File to write.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    WriteError
-        If the file exists or cannot be written.
-    """,
-)

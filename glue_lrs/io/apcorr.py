@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike, fspath
+from os import PathLike
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import CorrectionError
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.files import Source, atomic_write, opened
-from glue_lrs.io.headers import check_reference, reference_header
+from glue_lrs.io.headers import check_names, check_reference, reference_header
 
 #: Required columns of the table.
 _COLUMNS = ("subarray", "wavelength", "nelem_wl", "size", "nelem_size", "apcorr")
-#: Table columns that identify APCORR files of other instruments or modes, and their names in
-#: messages.
+#: Columns that occur only in APCORR files of other instruments or modes, and the descriptions of
+#: these instruments or modes in messages.
 _OTHER_MODES = {
     "pixphase": "of NIRSpec",
     "grating": "of NIRSpec",
@@ -52,42 +53,32 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
     if not isinstance(subarray, str):
         raise CorrectionError(f"subarray is {subarray!r}, expected a word such as 'FULL'")
     with opened(path, CorrectionError) as (hdulist, label):
-        hdu = _table(hdulist, label)
+        hdu = _table(hdulist)
         unit = str(hdu.header.get("SIZEUNIT", "pixels")).strip().lower()
         if unit not in ("pixel", "pixels", "pix", ""):
-            raise CorrectionError(f"SIZEUNIT is {unit!r}, expected 'pixels'", subject=label)
-        try:
-            data = hdu.data
-            names = [str(name).strip() for name in data["subarray"]]
-        except (OSError, ValueError, TypeError) as error:  # truncated or inconsistent file
-            raise CorrectionError(
-                f"the table APCORR cannot be read: {error}", subject=label
-            ) from None
+            raise CorrectionError(f"SIZEUNIT is {unit!r}, expected 'pixels'")
+        names = [str(name).strip() for name in hdu.data["subarray"]]
         rows = [i for i, name in enumerate(names) if name.upper() == subarray.strip().upper()]
         if len(rows) != 1:
             found = "no row" if not rows else f"{len(rows)} rows"
             raise CorrectionError(
                 f"found {found} for SUBARRAY {subarray}, expected one; there are "
-                f"{', '.join(names) or 'none'}",
-                subject=label,
+                f"{', '.join(names) or 'none'}"
             )
-        row = data[rows[0]]
+        row = hdu.data[rows[0]]
         wavelength, size, factor = (
             np.array(row[name], dtype=float) for name in ("wavelength", "size", "apcorr")
         )
+        if (wavelength.ndim, size.ndim, factor.ndim) != (1, 1, 2):
+            raise CorrectionError(
+                f"WAVELENGTH, SIZE and APCORR have {wavelength.ndim}, {size.ndim} and "
+                f"{factor.ndim} axes, expected 1, 1 and 2"
+            )
         counts = int(row["nelem_wl"]), int(row["nelem_size"])
-    if wavelength.ndim != 1 or size.ndim != 1 or factor.ndim != 2:
-        raise CorrectionError(
-            f"WAVELENGTH, SIZE and APCORR have {wavelength.ndim}, {size.ndim} and "
-            f"{factor.ndim} axes, expected 1, 1 and 2",
-            subject=label,
-        )
-    for name, count, lengths in (
-        ("NELEM_WL", counts[0], (wavelength.size, factor.shape[0])),
-        ("NELEM_SIZE", counts[1], (size.size, factor.shape[1])),
-    ):
-        if not 2 <= count <= min(lengths):
-            raise CorrectionError(f"{name} is {count}, expected 2 to {min(lengths)}", subject=label)
+        lengths = np.minimum((wavelength.size, size.size), factor.shape)
+        for name, count, length in zip(("NELEM_WL", "NELEM_SIZE"), counts, lengths, strict=True):
+            if not 2 <= count <= length:
+                raise CorrectionError(f"{name} is {count}, expected 2 to {length}")
     return ApertureCorrection(
         wavelength=wavelength[: counts[0]],
         size=size[: counts[1]],
@@ -97,20 +88,20 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
     )
 
 
-def _table(hdulist: fits.HDUList, label: str) -> fits.BinTableHDU:
+def _table(hdulist: fits.HDUList) -> fits.BinTableHDU:
     """Return the APCORR extension; raise `CorrectionError` if it is not for MIRI LRS."""
-    check_reference(hdulist, "APCORR", label, CorrectionError)
+    check_reference(hdulist, "APCORR", CorrectionError)
     expected = "expected an APCORR reference of MIRI LRS"
     hdu = hdulist["APCORR"]
     if not isinstance(hdu, fits.BinTableHDU):
-        raise CorrectionError(f"APCORR is not a table, {expected}", subject=label)
+        raise CorrectionError(f"APCORR is not a table, {expected}")
     names = [name.lower() for name in hdu.columns.names]
     other = next((mode for name, mode in _OTHER_MODES.items() if name in names), None)
     if other is not None:
-        raise CorrectionError(f"the table is one {other}, {expected}", subject=label)
+        raise CorrectionError(f"the table is one {other}, {expected}")
     missing = [name.upper() for name in _COLUMNS if name not in names]
     if missing:
-        raise CorrectionError(f"has no column {', '.join(missing)}, {expected}", subject=label)
+        raise CorrectionError(f"has no column {', '.join(missing)}, {expected}")
     return hdu
 
 
@@ -142,61 +133,50 @@ def write_apcorr(
     -----
     The file format stores wavelengths and factors in single precision.
     """
-    label = fspath(path)
     tables = [corrections] if isinstance(corrections, ApertureCorrection) else list(corrections)
-    if not tables:
-        raise CorrectionError(
-            "no aperture correction was given, expected at least one", subject=label
-        )
     names = [table.subarray.upper() for table in tables]
-    for name in names:
-        if names.count(name) > 1:
-            raise CorrectionError(
-                f"two corrections are for SUBARRAY {name}, expected one", subject=label
-            )
-        if not 0 < len(name) <= 17 or not name.isascii():
-            raise CorrectionError(
-                f"SUBARRAY is {name!r}, expected 1 to 17 characters", subject=label
-            )
+    with atomic_write(path, overwrite) as temporary:
+        check_names(names, "aperture correction", "SUBARRAY", CorrectionError)
+        for name in names:
+            if not 0 < len(name) <= 17 or not name.isascii():
+                raise CorrectionError(f"SUBARRAY is {name!r}, expected 1 to 17 characters")
+        exp_type = FIXED_SLIT if "FULL" in names else SLITLESS
+        description = "Aperture correction written by glue_lrs"
+        header = reference_header("APCORR", "MirLrsApcorrModel", description, exp_type)
+        table_hdu = fits.BinTableHDU(_table_data(tables), name="APCORR")
+        table_hdu.header["SIZEUNIT"] = "pixels"
+        fits.HDUList([fits.PrimaryHDU(header=header), table_hdu]).writeto(temporary)
+
+
+def _table_data(tables: Sequence[ApertureCorrection]) -> NDArray[np.void]:
+    """Make a structured array with a row for each correction, padded with zeros."""
     number = max(table.wavelength.size for table in tables)
     widest = max(table.size.size for table in tables)
     if max(number, widest) > np.iinfo(np.int16).max:
-        raise CorrectionError("the table has more than 32767 rows or columns", subject=label)
-    dtype = np.dtype(
-        [
-            ("subarray", "S17"),
-            ("wavelength", "f4", (number,)),
-            ("nelem_wl", "i2"),
-            ("size", "u1", (widest,)),
-            ("nelem_size", "i2"),
-            ("apcorr", "f4", (number, widest)),
-            ("apcorr_err", "f4", (number, widest)),
-        ]
-    )
-    data = np.zeros(len(tables), dtype)
+        raise CorrectionError("the table has more than 32767 rows or columns")
+    dtype = [
+        ("subarray", "S17"),
+        ("wavelength", "f4", (number,)),
+        ("nelem_wl", "i2"),
+        ("size", "u1", (widest,)),
+        ("nelem_size", "i2"),
+        ("apcorr", "f4", (number, widest)),
+        ("apcorr_err", "f4", (number, widest)),
+    ]
+    data = np.zeros(len(tables), np.dtype(dtype))
     for row, table in zip(data, tables, strict=True):
         waves, sizes = table.wavelength.size, table.size.size
         if (table.size != np.round(table.size)).any() or table.size[0] < 0 or table.size[-1] > 255:
             raise CorrectionError(
                 f"SIZE goes from {table.size[0]:g} to {table.size[-1]:g}, expected whole "
-                "numbers of pixels from 0 to 255",
-                subject=label,
+                "numbers of pixels from 0 to 255"
             )
         row["subarray"], row["nelem_wl"], row["nelem_size"] = table.subarray, waves, sizes
         row["wavelength"][:waves] = table.wavelength
         row["size"][:sizes] = table.size
         row["apcorr"][:waves, :sizes] = table.factor
         if not (np.diff(row["wavelength"][:waves]) > 0).all():
-            raise CorrectionError("wavelengths coincide in single precision", subject=label)
+            raise CorrectionError("wavelengths coincide in single precision")
         if not np.isfinite(row["apcorr"]).all():
-            raise CorrectionError("a factor is too large for single precision", subject=label)
-    header = reference_header(
-        "APCORR",
-        "MirLrsApcorrModel",
-        "Aperture correction written by glue_lrs",
-        FIXED_SLIT if "FULL" in names else SLITLESS,
-    )
-    table_hdu = fits.BinTableHDU(data, name="APCORR")
-    table_hdu.header["SIZEUNIT"] = "pixels"
-    with atomic_write(path, overwrite) as temporary:
-        fits.HDUList([fits.PrimaryHDU(header=header), table_hdu]).writeto(temporary)
+            raise CorrectionError("a factor is too large for single precision")
+    return data

@@ -19,7 +19,7 @@ from astropy.io import fits
 
 from glue_lrs.errors import LRSError, ProductError
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
-from glue_lrs.io.files import one_line, open_fits
+from glue_lrs.io.files import one_line, opened
 
 #: Types of reference files that an extraction uses.
 REFERENCES = ("extract1d", "apcorr", "psf")
@@ -45,7 +45,7 @@ _REQUIRED = ("INSTRUME", "EXP_TYPE", "DATE-OBS", "TIME-OBS")
 def best_references(
     file: str | PathLike[str] | fits.Header | Mapping[str, Any], context: str | None = None
 ) -> dict[str, str | None]:
-    """Return the best reference files for a file; download them if they are not in the cache.
+    """Find the best reference files for a file. Files that are not in the cache are downloaded.
 
     Parameters
     ----------
@@ -70,21 +70,26 @@ def best_references(
         be reached, or CRDS has no EXTRACT1D reference file for the file.
     """
     parameters = _parameters(file)
-    crds = _import_crds()
+    try:
+        import crds  # noqa: PLC0415 - optional
+    except ImportError:
+        raise LRSError(
+            "the package crds is not installed, expected for reference files from CRDS: "
+            "pip install 'glue-lrs[crds]'"
+        ) from None
     return {kind: _find(crds, kind, parameters, context) for kind in REFERENCES}
 
 
 def _parameters(file: str | PathLike[str] | fits.Header | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(file, str | PathLike):
-        label = os.fspath(file)
-        with open_fits(file) as hdulist:
+        with opened(file) as (hdulist, label):
             header: Mapping[str, Any] = hdulist[0].header.copy()
     else:
         label, header = "header", file
     missing = [name for name in _REQUIRED if header.get(name) in (None, "")]
     if missing:
         raise ProductError(
-            f"{', '.join(missing)} missing, expected in order to ask CRDS", subject=label
+            f"{', '.join(missing)} missing, expected because CRDS requires them", subject=label
         )
     mode = f"{header['INSTRUME']} {header['EXP_TYPE']}"
     if header["INSTRUME"] != "MIRI" or header["EXP_TYPE"] not in (FIXED_SLIT, SLITLESS):
@@ -94,17 +99,6 @@ def _parameters(file: str | PathLike[str] | fits.Header | Mapping[str, Any]) -> 
         for card, parameter in _PARAMETERS.items()
         if isinstance(header.get(card), str | int | float)
     }
-
-
-def _import_crds() -> ModuleType:
-    try:
-        import crds  # noqa: PLC0415 - optional
-    except ImportError:
-        raise LRSError(
-            "the package crds is not installed, expected for references of CRDS: "
-            "pip install 'glue-lrs[crds]'"
-        ) from None
-    return crds
 
 
 def _find(

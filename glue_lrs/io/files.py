@@ -20,7 +20,7 @@ from asdf.lazy_nodes import AsdfDictNode, AsdfListNode
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from glue_lrs.errors import Hint, LRSError, ProductError, WriteError
+from glue_lrs.errors import Hint, LRSError, ProductError, WriteError, naming
 
 _COLUMN = "ASDF_METADATA"
 
@@ -58,50 +58,43 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
         raise WriteError(f"found {found}, expected the path of the file to write")
     label = os.fspath(path)
     target = Path(os.path.realpath(os.path.expanduser(label)))
-    try:
-        _check_target(target, label, overwrite)
-    except OSError as error:
-        raise WriteError(f"cannot be written, {one_line(error)}", subject=label) from error
     temporary = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
-    try:
-        yield temporary
-        if target.exists() and overwrite:
-            shutil.copymode(target, temporary)
-        _move(temporary, target, overwrite)
-    except FileExistsError as error:
-        raise _exists(label) from error
-    except OSError as error:
-        raise WriteError(f"cannot be written, {one_line(error)}", subject=label) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with naming(label):
+        try:
+            _check_target(target, overwrite)
+            yield temporary
+            if target.exists() and overwrite:
+                shutil.copymode(target, temporary)
+            _move(temporary, target, overwrite)
+        except FileExistsError as error:
+            raise _exists() from error
+        except OSError as error:
+            raise WriteError(f"cannot be written, {one_line(error)}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
-def _check_target(target: Path, label: str, overwrite: bool) -> None:
+def _check_target(target: Path, overwrite: bool) -> None:
     """Raise `WriteError` if the file cannot be written, before its content is computed."""
     if target.is_dir():
-        raise WriteError("is a directory, expected the name of a file", subject=label)
+        raise WriteError("is a directory, expected the name of a file")
     if target.exists():
         if not overwrite:
-            raise _exists(label)
+            raise _exists()
         if not target.is_file():  # such as /dev/null, which must not be replaced
-            raise WriteError("is not a regular file, expected one or a new name", subject=label)
+            raise WriteError("is not a regular file, expected one or a new name")
         if not os.access(target, os.W_OK):
-            raise WriteError("cannot be written, the file is write-protected", subject=label)
+            raise WriteError("cannot be written, the file is write-protected")
     if not target.parent.is_dir():
-        raise WriteError(f"the folder {target.parent} does not exist", subject=label)
+        raise WriteError(f"the folder {target.parent} does not exist")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise WriteError(
-            f"cannot be written, no permission to write to {target.parent}", subject=label
-        )
+        raise WriteError(f"cannot be written, no permission to write to {target.parent}")
 
 
-def _exists(label: str) -> WriteError:
-    return WriteError(
-        "exists, expected a new name",
-        subject=label,
-        hint=Hint.to("{} replaces it", overwrite=True),
-    )
+def _exists() -> WriteError:
+    hint = Hint.to("{} replaces it", overwrite=True)
+    return WriteError("exists, expected a new name", hint=hint)
 
 
 def one_line(error: BaseException) -> str:
@@ -115,9 +108,7 @@ def _move(temporary: Path, target: Path, overwrite: bool) -> None:
         # Unlike a rename, a hard link never replaces a file that was created in the meantime.
         try:
             os.link(temporary, target)
-        except FileExistsError:
-            raise
-        except OSError:  # the file system has no hard links
+        except OSError:  # the file exists, or the file system has no hard links
             if target.exists():
                 raise FileExistsError(str(target)) from None
         else:
@@ -125,62 +116,67 @@ def _move(temporary: Path, target: Path, overwrite: bool) -> None:
     os.replace(temporary, target)
 
 
-def open_fits(
-    source: str | os.PathLike[str] | io.IOBase, error: type[LRSError] = ProductError
-) -> fits.HDUList:
-    """Open a FITS file and read all its headers, without warnings.
+@contextlib.contextmanager
+def opened(
+    source: Source, error: type[LRSError] = ProductError
+) -> Iterator[tuple[fits.HDUList, str]]:
+    """Open a FITS file and read all its headers, without warnings, for the duration of a block.
 
     Parameters
     ----------
-    source : str, path-like or file object
-        Path of the file, which is memory-mapped, or an open binary file, which is read from its
-        start and not memory-mapped.
+    source : str, path-like, file object or `~astropy.io.fits.HDUList`
+        Path of the file, which is memory-mapped; an open binary file, which is read from its start
+        and not memory-mapped; or an HDU list. A closed HDU list is opened again from its file name.
     error : type
         Class of the exception to raise.
 
-    Returns
-    -------
-    `~astropy.io.fits.HDUList`
-        Open HDU list, which the caller must close. Arrays from the list remain valid afterwards.
+    Yields
+    ------
+    `~astropy.io.fits.HDUList`, str
+        HDU list and the name of the file in messages. If `source` is an open file or HDU list, it
+        stays open. Arrays from the list remain valid when the file is closed.
 
     Raises
     ------
     LRSError
-        The class is `error`. If the file is missing, unreadable, not FITS, empty or truncated.
+        If the file is missing, unreadable, not FITS, empty or truncated, if the block raises an
+        error because the file is damaged, or if `source` has another type or is an empty HDU list.
+        The class is `error`. The file is the subject of all errors of this package that the block
+        raises without a subject.
     """
+    if isinstance(source, fits.HDUList):
+        source = _reopened(source, error)
     label = _label(source, error)
-    hdulist = None
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            if isinstance(source, str | os.PathLike):
-                hdulist = fits.open(_checked_file(os.path.expanduser(label), label, error))
-            else:
-                hdulist = fits.open(_checked_stream(source, label, error), memmap=False)
-            number = len(hdulist)  # reads every header
-    except LRSError:
-        raise
-    except Exception as reason:  # the parser of astropy may raise any error
-        if hdulist is not None:
-            hdulist.close(closed=isinstance(source, str | os.PathLike))
-        raise error(f"{_open_problem(reason)}", subject=label) from reason
-    problem = None
-    for warning in caught:
-        text = str(warning.message)
-        if "truncated" in text:
-            problem = f"is truncated, {text.split(': ', 1)[-1]}"
-        elif "Error validating header" in text:
-            problem = f"is damaged or truncated, extension {number} has no valid header"
-        if problem is not None:
-            hdulist.close(closed=isinstance(source, str | os.PathLike))
-            raise error(f"{problem}", subject=label)
-    return hdulist
+    with naming(label):
+        hdulist = source if isinstance(source, fits.HDUList) else _open(source, label, error)
+        try:
+            yield hdulist, label
+        except (OSError, ValueError, TypeError, KeyError, fits.VerifyError) as reason:
+            raise error(f"cannot be read, {one_line(reason)}") from reason
+        finally:
+            if hdulist is not source:
+                hdulist.close(closed=isinstance(source, str | os.PathLike))
+
+
+def _reopened(hdulist: fits.HDUList, error: type[LRSError]) -> fits.HDUList | str:
+    """Return the HDU list if it is open, or its file name if it is closed."""
+    if not len(hdulist):
+        raise error("found an empty HDU list, expected that of a FITS file")
+    file = (hdulist.fileinfo(0) or {}).get("file")
+    if file is None or not file.closed:
+        return hdulist
+    name: str | None = hdulist.filename()  # a closed list lacks extensions that were not read
+    if name is None or not os.path.exists(name):
+        raise error(f"{name or 'file'}: the HDU list is closed, expected an open one")
+    return name
 
 
 def _label(source: object, error: type[LRSError]) -> str:
-    """Return the name, for messages, of a path or open file; raise `error` for other objects."""
+    """Return the name of a file in messages; raise `error` for other objects."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
+    if isinstance(source, fits.HDUList):
+        return source.filename() or "file"
     if hasattr(source, "read") and hasattr(source, "seek"):
         name = getattr(source, "name", None)
         return name if isinstance(name, str) else "file"
@@ -190,85 +186,58 @@ def _label(source: object, error: type[LRSError]) -> str:
     )
 
 
-def _checked_file(name: str, label: str, error: type[LRSError]) -> str | io.BytesIO:
-    """Return the name of a file, or its decompressed content if it is compressed with gzip."""
-    # Check that the file exists, because astropy would download a name that looks like a URL.
-    if os.path.isdir(name):
-        raise error("is a directory, expected a FITS file", subject=label)
-    if os.stat(name).st_size == 0:
-        raise error("is empty, expected a FITS file", subject=label)
-    with open(name, "rb") as stream:
-        content = _decompressed(stream)
-    return name if content is None else content
-
-
-def _checked_stream(stream: Any, label: str, error: type[LRSError]) -> Any:
-    """Return an open file, positioned at its start, or its content if it is compressed."""
-    stream.seek(0)
-    start = stream.read(1)
-    if not isinstance(start, bytes):
-        raise error("is open as text, expected binary (mode 'rb')", subject=label)
-    if not start:
-        raise error("is empty, expected a FITS file", subject=label)
-    stream.seek(0)
-    content = _decompressed(stream)
-    stream.seek(0)
-    return stream if content is None else content
-
-
-def _decompressed(stream: Any) -> io.BytesIO | None:
-    """Decompress a gzip file; return None if the file is not compressed.
-
-    Astropy would not detect that a compressed file is truncated.
-    """
-    if stream.read(2) != b"\x1f\x8b":
-        return None
-    stream.seek(0)
-    with gzip.open(stream) as packed:
-        return io.BytesIO(packed.read())
-
-
-@contextlib.contextmanager
-def opened(
-    source: Source, error: type[LRSError] = ProductError
-) -> Iterator[tuple[fits.HDUList, str]]:
-    """Open a FITS file, given in any form, for the duration of a block.
-
-    Parameters
-    ----------
-    source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        Path of the file, an open binary file, or an HDU list. A closed HDU list is opened again
-        from its file name.
-    error : type
-        Class of the exception to raise.
-
-    Yields
-    ------
-    `~astropy.io.fits.HDUList`, str
-        Open HDU list and its name in messages. If `source` was open before, it stays open.
-
-    Raises
-    ------
-    LRSError
-        The class is `error`. As for `open_fits`, or if `source` has another type or is an empty
-        HDU list.
-    """
-    if isinstance(source, fits.HDUList):
-        file = (source.fileinfo(0) or {}).get("file") if len(source) else None
-        if file is None or not file.closed:
-            if not len(source):
-                raise error("found an empty HDU list, expected that of a FITS file")
-            yield source, source.filename() or "file"
-            return
-        name = source.filename()  # a closed list lacks extensions that were not read
-        if name is None or not os.path.exists(name):
-            raise error(f"{name or 'file'}: the HDU list is closed, expected an open one")
-        source = name
-    hdulist = open_fits(source, error)
+def _open(
+    source: str | os.PathLike[str] | io.IOBase, label: str, error: type[LRSError]
+) -> fits.HDUList:
+    """Open a FITS file and read all its headers; raise `error` if it is truncated."""
+    named = isinstance(source, str | os.PathLike)
+    hdulist = None
     try:
-        yield hdulist, _label(source, error)
-    finally:
-        hdulist.close(closed=isinstance(source, str | os.PathLike))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            content = _content(os.path.expanduser(label) if named else source, error)
+            hdulist = fits.open(content, memmap=None if named else False)
+            number = len(hdulist)  # reads every header
+        for warning in caught:
+            text = str(warning.message)
+            if "truncated" in text:
+                raise error(f"is truncated, {text.split(': ', 1)[-1]}")
+            if "Error validating header" in text:
+                raise error(f"is damaged or truncated, extension {number} has no valid header")
+    except Exception as reason:  # the parser of astropy may raise any error
+        if hdulist is not None:
+            hdulist.close(closed=named)
+        if isinstance(reason, LRSError):
+            raise
+        raise error(_open_problem(reason)) from reason
+    return hdulist
+
+
+def _content(source: Any, error: type[LRSError]) -> Any:
+    """Return the path or open file, or its decompressed content if it is compressed with gzip.
+
+    Astropy would not detect that a compressed file is truncated, and would download a name that
+    looks like a URL.
+    """
+    if isinstance(source, str):
+        if os.path.isdir(source):
+            raise error("is a directory, expected a FITS file")
+        with open(source, "rb") if os.stat(source).st_size else io.BytesIO() as stream:
+            content = _content(stream, error)
+        return source if content is stream else content
+    source.seek(0)
+    start = source.read(2)
+    source.seek(0)
+    if not isinstance(start, bytes):
+        raise error("is open as text, expected binary (mode 'rb')")
+    if not start:
+        raise error("is empty, expected a FITS file")
+    if start != b"\x1f\x8b":
+        return source
+    with gzip.open(source) as packed:
+        content = io.BytesIO(packed.read())
+    source.seek(0)
+    return content
 
 
 def _open_problem(reason: Exception) -> str:
@@ -315,15 +284,13 @@ def asdf_hdu(tree: dict[str, Any]) -> fits.BinTableHDU:
     return fits.BinTableHDU.from_columns([column], name="ASDF")
 
 
-def load_asdf(hdulist: fits.HDUList, label: str = "file") -> dict[str, Any] | None:
+def load_asdf(hdulist: fits.HDUList) -> dict[str, Any] | None:
     """Read the tree from the ASDF extension of a pipeline file.
 
     Parameters
     ----------
     hdulist : `~astropy.io.fits.HDUList`
         Open FITS file.
-    label : str
-        Name of the file in messages.
 
     Returns
     -------
@@ -336,24 +303,22 @@ def load_asdf(hdulist: fits.HDUList, label: str = "file") -> dict[str, Any] | No
     ProductError
         If the extension cannot be read.
     """
-    raw = asdf_bytes(hdulist, label)
-    return None if raw is None else parse_asdf(raw, label)
+    raw = asdf_bytes(hdulist)
+    return None if raw is None else parse_asdf(raw)
 
 
-def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any], label: str) -> bytes | None:
+def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any]) -> bytes | None:
     """Return the content of the ASDF extension of a pipeline file as bytes.
 
     Parameters
     ----------
     hdus : `~astropy.io.fits.HDUList` or mapping of str to HDU
         HDUs of an open FITS file.
-    label : str
-        Name of the file in messages.
 
     Returns
     -------
     bytes or None
-        Content of an ASDF file; None if the FITS file has no ASDF extension.
+        Content of an ASDF file. None if the FITS file has no ASDF extension.
 
     Raises
     ------
@@ -362,54 +327,46 @@ def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any], label: str) -> bytes | No
     """
     if "ASDF" not in hdus:
         return None
-    try:
+    with reading("the ASDF extension"):  # not a table, wrong columns, or truncated
         raw: bytes = hdus["ASDF"].data[_COLUMN].tobytes()
-    except Exception as reason:  # not a table, wrong columns, or truncated
-        raise ProductError(
-            f"the ASDF extension cannot be read, {one_line(reason)}", subject=label
-        ) from reason
     return raw
 
 
-def parse_asdf(raw: bytes, label: str) -> dict[str, Any]:
-    """Read the tree from the content of an ASDF extension: see `load_asdf`.
+def parse_asdf(raw: bytes) -> dict[str, Any]:
+    """Read the tree from the bytes that `asdf_bytes` returns, as described in `load_asdf`."""
+    # The YAML parser and the converters may raise any error.
+    with reading("the ASDF extension"), asdf.config_context() as config:
+        # Files of older pipeline versions may violate the current schemas, which is harmless.
+        config.validate_on_read = False
+        if hasattr(config, "warn_on_failed_conversion"):  # asdf 5
+            config.warn_on_failed_conversion = False
+        with asdf.open(
+            io.BytesIO(raw),
+            lazy_tree=True,  # do not follow references to other HDUs
+            lazy_load=False,  # the arrays must outlive the file
+            memmap=False,
+            ignore_missing_extensions=True,  # do not warn about other packages or versions
+            ignore_unrecognized_tag=True,
+        ) as file:
+            _remove_references(file.tree.data.data, set())
+            return {key: _converted(file.tree[key]) for key in file.tree}
 
-    Parameters
-    ----------
-    raw : bytes
-        Content of the extension, from `asdf_bytes`.
-    label : str
-        Name of the file in messages.
-    """
+
+@contextlib.contextmanager
+def reading(part: str) -> Iterator[None]:
+    """Raise `ProductError` if a part of a file cannot be read, for any error in a block."""
     try:
-        with asdf.config_context() as config:
-            # Files of older pipeline versions may violate the current schemas; this is harmless.
-            config.validate_on_read = False
-            if hasattr(config, "warn_on_failed_conversion"):  # asdf 5
-                config.warn_on_failed_conversion = False
-            with asdf.open(
-                io.BytesIO(raw),
-                lazy_tree=True,  # do not follow references to other HDUs
-                lazy_load=False,  # the arrays must outlive the file
-                memmap=False,
-                ignore_missing_extensions=True,  # do not warn about other packages or versions
-                ignore_unrecognized_tag=True,
-            ) as file:
-                _remove_references(file.tree.data.data)
-                return {key: _converted(file.tree[key]) for key in file.tree}
-    except Exception as reason:  # the YAML parser and the converters may raise any error
-        raise ProductError(
-            f"the ASDF extension cannot be read, {one_line(reason)}", subject=label
-        ) from reason
+        yield
+    except Exception as reason:
+        raise ProductError(f"{part} cannot be read, {one_line(reason)}") from reason
 
 
-def _remove_references(node: Any, seen: set[int] | None = None) -> None:
+def _remove_references(node: Any, seen: set[int]) -> None:
     """Remove references to arrays in other HDUs from a tree that is not yet converted.
 
     The tree may contain cycles: a model refers to its inverse, which may refer to the model. `seen`
     holds the identities of the nodes that were visited.
     """
-    seen = set() if seen is None else seen
     if id(node) in seen:
         return
     if hasattr(node, "items"):
@@ -425,7 +382,7 @@ def _remove_references(node: Any, seen: set[int] | None = None) -> None:
             _remove_references(value, seen)
 
 
-def _is_reference(value: Any) -> bool:
+def _is_reference(value: object) -> bool:
     source = value.get("source") if hasattr(value, "get") else None
     return isinstance(source, str) and source.startswith("fits:")
 

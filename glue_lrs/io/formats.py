@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from astropy.io import registry
@@ -22,7 +23,7 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.specutils2d import image_to_spectrum
 from glue_lrs.io.apcorr import read_apcorr
 from glue_lrs.io.c1d import read_c1d, write_c1d
-from glue_lrs.io.identify import IMAGE_KINDS, claims
+from glue_lrs.io.identify import IMAGE_KINDS, is_lrs_product
 from glue_lrs.io.image_reader import read_image
 from glue_lrs.io.image_writer import write_image
 from glue_lrs.io.psf import read_psf
@@ -32,8 +33,7 @@ from glue_lrs.io.x1d_writer import write_x1d
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.reference import Reference
 from glue_lrs.spectra.extraction import Extraction
-from glue_lrs.spectra.from_specutils import single, spectrum_to_extraction
-from glue_lrs.spectra.to_specutils import to_spectrum
+from glue_lrs.spectra.from_specutils import integrations, spectrum_to_extraction
 
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
@@ -44,22 +44,17 @@ _PRIORITY = 20
 
 def register() -> None:
     """Register all formats."""
-    for name, kind, reader in (
-        ("lrs", SlitImage, read_image),
-        ("lrs-x1d", Extraction, read_single),
-        ("lrs-c1d", Combination, read_c1d),
-        ("extract1d", Reference, read_reference),
-        ("apcorr", ApertureCorrection, read_apcorr),
-        ("psf", PSFProfile, read_psf),
+    for name, kind, reader, writer in (
+        ("lrs", SlitImage, read_image, write_image),
+        ("lrs-x1d", Extraction, read_single, write_x1d),
+        ("lrs-c1d", Combination, read_c1d, write_c1d),
+        ("extract1d", Reference, read_reference, write_reference),
+        ("apcorr", ApertureCorrection, read_apcorr, None),
+        ("psf", PSFProfile, read_psf, None),
     ):
         registry.register_reader(name, kind, reader, force=True)
-    for name, kind, writer in (
-        ("lrs", SlitImage, write_image),
-        ("lrs-x1d", Extraction, write_x1d),
-        ("lrs-c1d", Combination, write_c1d),
-        ("extract1d", Reference, write_reference),
-    ):
-        registry.register_writer(name, kind, writer, force=True)
+        if writer is not None:
+            registry.register_writer(name, kind, writer, force=True)
     options: dict[str, Any] = {"extensions": ["fits"], "priority": _PRIORITY, "force": True}
     data_loader("lrs-s2d", identifier=identify_s2d, dtype=Spectrum, **options)(_read_s2d)
     for name, identifier, read, read_list in (
@@ -75,19 +70,25 @@ def register() -> None:
 # --- identifiers -------------------------------------------------------------------------------
 
 
-def identify_s2d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is an s2d, cal or calints file of MIRI LRS; never raise."""
-    return claims(IMAGE_KINDS, origin, args)
+def _identify(kinds: tuple[str, ...], origin: str, *args: Any, **kwargs: Any) -> bool:
+    """Return whether a source is a file of MIRI LRS with a product in `kinds`; never raise.
+
+    Parameters
+    ----------
+    kinds : tuple of str
+        Accepted products.
+    origin : str
+        ``"read"`` or ``"write"``. The result for ``"write"`` is always False.
+    *args, **kwargs
+        Path, file object and further arguments that `astropy.io.registry` passes to identifiers.
+    """
+    source = next((arg for arg in args[:3] if arg is not None), None)
+    return origin == "read" and is_lrs_product(source, kinds)
 
 
-def identify_x1d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is an x1d or x1dints file of MIRI LRS; never raise."""
-    return claims(("x1d", "x1dints"), origin, args)
-
-
-def identify_c1d(origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether the source is a c1d file of MIRI LRS; never raise."""
-    return claims(("c1d",), origin, args)
+identify_s2d = partial(_identify, IMAGE_KINDS)
+identify_x1d = partial(_identify, ("x1d", "x1dints"))
+identify_c1d = partial(_identify, ("c1d",))
 
 
 # --- readers and writers of specutils ----------------------------------------------------------
@@ -111,45 +112,35 @@ def _by_path(source: Source) -> Source:
     return source
 
 
-def _read_x1d(
-    source: Source, column: str = "FLUX", order: str = "ascending", fill: str = "interpolate"
-) -> Spectrum:
-    """Read an x1d, or an x1dints as a spectrum of shape (integration, wavelength).
+def _read_x1d(source: Source, column: str = "FLUX", **options: Any) -> Spectrum:
+    """Read an x1d, or an x1dints as a spectrum of shape (integration, n_wave).
 
-    See `Extraction.to_spectrum` for `column`, `order` and `fill`.
+    The options are those of `Extraction.to_spectrum`: ``column``, ``order`` and ``fill``.
     """
-    return to_spectrum(read_single(_by_path(source)), column, order, fill)
+    return read_single(_by_path(source)).to_spectrum(column, **options)
 
 
-def _read_x1d_list(
-    source: Source, column: str = "FLUX", order: str = "ascending", fill: str = "interpolate"
-) -> SpectrumList:
+def _read_x1d_list(source: Source, column: str = "FLUX", **options: Any) -> SpectrumList:
     """Read a spectrum from each extension of an x1d, or from each integration of an x1dints."""
-    spectra: list[Extraction] = []
-    for extraction in read_x1d(_by_path(source)):
-        if extraction.is_stack:
-            number = len(extraction.columns["WAVELENGTH"])
-            spectra += [single(extraction, index) for index in range(number)]
-        else:
-            spectra.append(extraction)
-    return SpectrumList([to_spectrum(extraction, column, order, fill) for extraction in spectra])
+    spectra = [one for found in read_x1d(_by_path(source)) for one in integrations(found)]
+    return SpectrumList([spectrum.to_spectrum(column, **options) for spectrum in spectra])
 
 
 def _write_x1d(
-    spectrum: Spectrum,
-    path: str | os.PathLike[str],
-    overwrite: bool = False,
-    all_columns: bool = False,
+    spectrum: Spectrum, path: str | os.PathLike[str], overwrite: bool = False, **options: Any
 ) -> None:
-    """Write a spectrum as an x1d: see `write_x1d` and `spectrum_to_extraction`."""
-    write_x1d(spectrum_to_extraction(spectrum), path, overwrite, all_columns)
+    """Convert a spectrum by `spectrum_to_extraction` and write it by `write_x1d`."""
+    write_x1d(spectrum_to_extraction(spectrum), path, overwrite, **options)
 
 
-def _read_c1d(source: Source, column: str = "FLUX", fill: str = "interpolate") -> Spectrum:
-    """Read a c1d as a spectrum; see `Combination.to_spectrum` for `column` and `fill`."""
-    return read_c1d(source).to_spectrum(column, fill=fill)  # type: ignore[arg-type]
+def _read_c1d(source: Source, column: str = "FLUX", **options: Any) -> Spectrum:
+    """Read a c1d as a spectrum.
+
+    The options are those of `Combination.to_spectrum`: ``column`` and ``fill``.
+    """
+    return read_c1d(source).to_spectrum(column, **options)  # type: ignore[arg-type]
 
 
-def _read_c1d_list(source: Source, column: str = "FLUX", fill: str = "interpolate") -> SpectrumList:
-    """Read a c1d as a list that holds a single spectrum."""
-    return SpectrumList([_read_c1d(source, column, fill)])
+def _read_c1d_list(source: Source, column: str = "FLUX", **options: Any) -> SpectrumList:
+    """Read a c1d as a list that contains a single spectrum."""
+    return SpectrumList([_read_c1d(source, column, **options)])

@@ -13,7 +13,7 @@ from glue_lrs.errors import LRSError, ProductError
 #: BUNIT of images with (True) and without (False) photometric calibration.
 BUNIT = {True: "MJy/sr", False: "DN/s"}
 
-#: Cards that describe the structure of a table or file. A writer must create them anew.
+#: Cards that describe the structure of a table or file. A writer must create new ones.
 STRUCTURE = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|TFIELDS|THEAP|EXTNAME|EXTVER|EXTLEVEL|"
     r"CHECKSUM|DATASUM|(TTYPE|TFORM|TUNIT|TDIM|TNULL|TSCAL|TZERO|TDISP|TBCOL)\d+"
@@ -35,7 +35,7 @@ def header_text(key: str, *headers: fits.Header) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def header_number(key: str, label: str, *headers: fits.Header) -> float | None:
+def header_number(key: str, *headers: fits.Header) -> float | None:
     """Return the value of a card as float; None if it is missing.
 
     Raise `ProductError` if it is not a number.
@@ -44,23 +44,23 @@ def header_number(key: str, label: str, *headers: fits.Header) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ProductError(f"{key} is {value!r}, expected a number", subject=label)
+        raise ProductError(f"{key} is {value!r}, expected a number")
     return float(value)
 
 
-def header_integer(key: str, label: str, *headers: fits.Header) -> int | None:
+def header_integer(key: str, *headers: fits.Header) -> int | None:
     """Return the value of a card as int; None if it is missing.
 
     Raise `ProductError` if it is not a whole number.
     """
-    value = header_number(key, label, *headers)
+    value = header_number(key, *headers)
     if value is not None and value != int(value):
-        raise ProductError(f"{key} is {value}, expected a whole number", subject=label)
+        raise ProductError(f"{key} is {value}, expected a whole number")
     return None if value is None else int(value)
 
 
-def set_card(header: fits.Header, name: str, value: Any, comment: str) -> None:
-    """Set a header card; insert a new S_* or R_* card after the existing cards of this group."""
+def set_card(header: fits.Header, name: str, value: object, comment: str) -> None:
+    """Set a header card. A new S_* or R_* card is inserted after the other cards of its group."""
     if isinstance(value, str):
         value = value.encode("ascii", "replace").decode()  # FITS headers are ASCII
     room = 80 - len(fits.Card(name, value).image.rstrip()) - len(" / ")
@@ -79,19 +79,27 @@ def without_structure(header: fits.Header) -> fits.Header:
     )
 
 
+def product_header(header: fits.Header, filename: str, model: str) -> fits.Header:
+    """Return a copy of a header with the date, the name and the data model of a new file."""
+    header = without_structure(header)
+    set_card(header, "DATE", current_date(), "UTC date file created")
+    set_card(header, "FILENAME", filename, "Name of the file")
+    set_card(header, "DATAMODL", model, "Type of data model")
+    return header
+
+
 def current_date() -> str:
     """Return the current time (UTC) in the format that the pipeline uses for DATE."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")[:-6]
 
 
-def check_exp_type(header: fits.Header, label: str) -> None:
+def check_exp_type(header: fits.Header) -> None:
     """Raise `ProductError` if EXP_TYPE is present and is not an LRS mode."""
     exp_type = header.get("EXP_TYPE")
     if exp_type is not None and not str(exp_type).startswith("MIR_LRS"):
         raise ProductError(
             f"EXP_TYPE is {exp_type} ({header.get('INSTRUME', 'no INSTRUME')}), "
-            "expected MIR_LRS-FIXEDSLIT or MIR_LRS-SLITLESS",
-            subject=label,
+            "expected MIR_LRS-FIXEDSLIT or MIR_LRS-SLITLESS"
         )
 
 
@@ -101,7 +109,6 @@ def check_exp_type(header: fits.Header, label: str) -> None:
 def check_reference(
     hdulist: fits.HDUList,
     extension: str,
-    label: str,
     error: type[LRSError],
     reftypes: tuple[str, ...] = (),
 ) -> None:
@@ -113,8 +120,6 @@ def check_reference(
         Open reference file.
     extension : str
         Name of the required extension. REFTYPE must have the same value.
-    label : str
-        Name of the file in messages.
     error : type
         Class of the exception to raise.
     reftypes : tuple of str
@@ -125,13 +130,34 @@ def check_reference(
     header = hdulist[0].header
     instrument = str(header.get("INSTRUME", "MIRI")).strip().upper()
     if instrument != "MIRI":
-        raise error(f"INSTRUME is {instrument}, {expected}", subject=label)
+        raise error(f"INSTRUME is {instrument}, {expected}")
     reftype = str(header.get("REFTYPE", extension)).strip().upper()
     if reftype not in (extension, *reftypes):
-        raise error(f"REFTYPE is {reftype}, {expected}", subject=label)
+        raise error(f"REFTYPE is {reftype}, {expected}")
     if extension not in hdulist:
         found = ", ".join(hdu.name for hdu in hdulist[1:]) or "none"
-        raise error(f"has no extension {extension} (there are: {found}), {expected}", subject=label)
+        raise error(f"has no extension {extension} (there are: {found}), {expected}")
+
+
+def check_names(names: list[str], kind: str, card: str, error: type[LRSError]) -> None:
+    """Raise `error` if there is no name, or if two names are equal.
+
+    Parameters
+    ----------
+    names : list of str
+        Names in the reference file that is to be written.
+    kind : str
+        Description of the named objects for the message.
+    card : str
+        Card or column in which the names are stored.
+    error : type
+        Class of the exception to raise.
+    """
+    if not names:
+        raise error(f"no {kind} was given, expected at least one")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise error(f"two {kind}s are for {card} {twice}, expected one")
 
 
 def reference_header(reftype: str, datamodel: str, description: str, exp_type: str) -> fits.Header:

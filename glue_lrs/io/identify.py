@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from astropy.io import fits
 
@@ -28,7 +29,7 @@ SPECTRUM_KINDS = {
 }
 
 #: The HDUs of a file grouped by name, because several HDUs may have the same name.
-HDULookup = dict[str, list[Any]]
+HDULookup = dict[str, list[fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU]]
 
 
 def identify_product(path: Source) -> str:
@@ -50,17 +51,17 @@ def identify_product(path: Source) -> str:
         If the file is none of these products. Rate files are not accepted, because they have no
         wavelengths yet.
     """
-    with opened(path) as (hdulist, label):
-        return identify_kind(hdu_by_name(hdulist), label)
+    with opened(path) as (hdulist, _):
+        return identify_kind(hdu_by_name(hdulist))
 
 
-def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterable[str]) -> bool:
+def is_lrs_product(source: Source, kinds: Iterable[str]) -> bool:
     """Return whether a file is a MIRI LRS product of the given kinds; never raise or warn.
 
     Parameters
     ----------
-    source : str, path-like or `~astropy.io.fits.HDUList`
-        Path of the file, or the open HDU list, which is left open.
+    source : str, path-like, file object or `~astropy.io.fits.HDUList`
+        Path of the file, an open binary file, whose position does not change, or an open HDU list.
     kinds : iterable of str
         Accepted products: ``"s2d"``, ``"cal"``, ``"calints"``, ``"x1d"``, ``"x1dints"``, ``"c1d"``.
 
@@ -71,19 +72,20 @@ def is_lrs_product(source: str | os.PathLike[str] | fits.HDUList, kinds: Iterabl
         damaged.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")
-            if isinstance(source, fits.HDUList):
-                _check_mode(source[0].header, "file")
-                return identify_kind(hdu_by_name(source), "file") in kinds
-            name = os.path.expanduser(os.fspath(source))
-            with open(name, "rb") as stream:
-                start = stream.read(6)
-            if start != b"SIMPLE" and start[:2] != b"\x1f\x8b":  # FITS or gzip
-                return False
-            with fits.open(name) as hdulist:
-                _check_mode(hdulist[0].header, name)  # saves reading the other headers
-                return identify_kind(hdu_by_name(hdulist), name) in kinds
+            if isinstance(source, str | os.PathLike):
+                source = stack.enter_context(open(os.path.expanduser(source), "rb"))
+            if not isinstance(source, fits.HDUList):
+                stack.callback(source.seek, source.tell())
+                source.seek(0)
+                start = source.read(6)
+                if start != b"SIMPLE" and start[:2] != b"\x1f\x8b":  # FITS or gzip
+                    return False
+                source.seek(0)
+                source = fits.open(source, memmap=False)
+            _check_mode(source[0].header)  # saves reading the other headers
+            return identify_kind(hdu_by_name(source)) in kinds
     except Exception:  # not a product of MIRI LRS
         return False
 
@@ -96,56 +98,21 @@ def hdu_by_name(hdulist: fits.HDUList) -> HDULookup:
     return hdus
 
 
-def claims(kinds: tuple[str, ...], origin: str, args: tuple[Any, ...]) -> bool:
-    """Return whether the arguments of an I/O identifier refer to a product in `kinds`.
-
-    Parameters
-    ----------
-    kinds : tuple of str
-        Accepted products.
-    origin : str
-        ``"read"`` or ``"write"``; the result for ``"write"`` is always False.
-    args : tuple
-        Path, file object and further arguments, as passed to the identifiers by
-        `astropy.io.registry`.
-    """
-    if origin != "read":
-        return False
-    try:
-        source = next(arg for arg in args[:3] if arg is not None)
-        if isinstance(source, str | os.PathLike | fits.HDUList):
-            return is_lrs_product(source, kinds)
-        position = source.tell()
-        try:
-            source.seek(0)
-            if source.read(6) != b"SIMPLE":
-                return False
-            source.seek(0)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the reader reports damaged files
-                return is_lrs_product(fits.open(source, memmap=False), kinds)
-        finally:
-            source.seek(position)
-    except Exception:  # not a product of MIRI LRS
-        return False
-
-
-def identify_kind(hdus: HDULookup, label: str) -> str:
-    """Identify which product an open file is; see `identify_product`."""
+def identify_kind(hdus: HDULookup) -> str:
+    """Identify which product an open file is, as described in `identify_product`."""
     primary = hdus["PRIMARY"][0].header
-    _check_mode(primary, label)
+    _check_mode(primary)
     if "SCI" in hdus:
         axes = hdus["SCI"][0].header.get("NAXIS", 0)
         if axes > 3:
-            raise ProductError(f"SCI has {axes} axes, expected 2, or 3 for a stack", subject=label)
+            raise ProductError(f"SCI has {axes} axes, expected 2, or 3 for a stack")
         if axes != 3 and (primary.get("S_RESAMP") == "COMPLETE" or "WHT" in hdus):
             return "s2d"
         if _is_rate(hdus, primary):
             kind, accepted = ("rateints", "a calints") if axes == 3 else ("rate", "an s2d or cal")
             raise ProductError(
                 f"is a {kind}, which has no wavelengths yet (neither WAVELENGTH nor WCS), "
-                f"expected {accepted}, which calwebb_spec2 makes of it",
-                subject=label,
+                f"expected {accepted}, which calwebb_spec2 makes of it"
             )
         return "calints" if axes == 3 else "cal"
     if "EXTRACT1D" in hdus:
@@ -159,7 +126,7 @@ def identify_kind(hdus: HDULookup, label: str) -> str:
         return "x1dints" if several else "x1d"
     if "COMBINE1D" in hdus:
         return "c1d"
-    raise ProductError(f"has no SCI extension, found {', '.join(hdus)}", subject=label)
+    raise ProductError(f"has no SCI extension, found {', '.join(hdus)}")
 
 
 def _is_rate(hdus: HDULookup, primary: fits.Header) -> bool:
@@ -168,25 +135,19 @@ def _is_rate(hdus: HDULookup, primary: fits.Header) -> bool:
     if "WAVELENGTH" in hdus or any(str(primary.get(k)).upper() == "COMPLETE" for k in done):
         return False
     try:
-        content = asdf_bytes({name: found[0] for name, found in hdus.items()}, "file")
+        content = asdf_bytes({name: found[0] for name, found in hdus.items()})
     except ProductError:  # the reader reports damaged files
         return False
     return content is None or b"gwcs/wcs-" not in content
 
 
-def _check_mode(primary: fits.Header, label: str) -> None:
-    _expect(primary, "TELESCOP", ("JWST",), label)
-    _expect(primary, "INSTRUME", ("MIRI",), label)
-    _expect(primary, "EXP_TYPE", (FIXED_SLIT, SLITLESS), label)
-    if (
-        header_value("FILTER", primary) is not None
-    ):  # may be missing if the pipeline did not write the file
-        _expect(primary, "FILTER", ("P750L",), label)
-
-
-def _expect(header: fits.Header, key: str, values: tuple[str, ...], label: str) -> None:
-    value = header.get(key)
-    if value not in values:
-        found = "is missing" if value is None else f"is {value!r}"
-        expected = " or ".join(map(repr, values))
-        raise ProductError(f"{key} {found}, expected {expected}", subject=label)
+def _check_mode(primary: fits.Header) -> None:
+    """Raise `ProductError` if the header is not that of a MIRI LRS exposure."""
+    expected = {"TELESCOP": ("JWST",), "INSTRUME": ("MIRI",), "EXP_TYPE": (FIXED_SLIT, SLITLESS)}
+    if header_value("FILTER", primary) is not None:  # only the pipeline always writes it
+        expected["FILTER"] = ("P750L",)
+    for key, values in expected.items():
+        value = primary.get(key)
+        if value not in values:
+            found = "is missing" if value is None else f"is {value!r}"
+            raise ProductError(f"{key} {found}, expected {' or '.join(map(repr, values))}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +12,9 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from glue_lrs.errors import Hint, LRSWarning, NoVariancesWarning, ProductError, warn
+from glue_lrs.errors import Hint, LRSWarning, NoVariancesWarning, ProductError, naming, warn
 from glue_lrs.image.slit_image import SlitImage
-from glue_lrs.io.files import (
-    asdf_bytes,
-    load_asdf,
-    native,
-    one_line,
-    open_fits,
-    opened,
-    parse_asdf,
-)
+from glue_lrs.io.files import asdf_bytes, load_asdf, native, opened, parse_asdf
 from glue_lrs.io.headers import BUNIT, header_integer, header_number, header_text
 from glue_lrs.io.identify import IMAGE_KINDS, SPECTRUM_KINDS, hdu_by_name, identify_kind
 
@@ -63,16 +55,13 @@ def read_image(path: Source) -> SlitImage:
     Warns
     -----
     LRSWarning
-        If BUNIT contradicts S_PHOTOM (then S_PHOTOM is used); if SRCTYPE is not a value that the
-        pipeline writes (then it is ignored); or if variances are missing, so that errors are 0 or
-        too small.
+        If BUNIT contradicts S_PHOTOM, in which case S_PHOTOM is used. If SRCTYPE is not a value
+        that the pipeline writes, in which case SRCTYPE is ignored. If variances are missing, so
+        that errors are 0 or too small.
     """
     notes: list[LRSWarning] = []
     with opened(path) as (hdulist, label):
-        try:
-            image = _read(hdulist, label, isinstance(path, str | os.PathLike), notes)
-        except (OSError, ValueError, TypeError, KeyError, fits.VerifyError) as error:
-            raise ProductError(f"cannot be read, {one_line(error)}", subject=label) from error
+        image = _read(hdulist, label, isinstance(path, str | os.PathLike), notes)
     for note in notes:
         warn(note.about(label))
     return image
@@ -84,62 +73,57 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
     `named` states whether `label` is the path of the file.
     """
     hdus = hdu_by_name(hdulist)
-    kind = identify_kind(hdus, label)
+    kind = identify_kind(hdus)
     if kind not in IMAGE_KINDS:
         raise ProductError(
-            f"is {SPECTRUM_KINDS[kind]}, expected an s2d, cal or calints image (SCI)", subject=label
+            f"is {SPECTRUM_KINDS[kind]}, expected an s2d, cal or calints image (SCI)"
         )
     if len(hdus["SCI"]) > 1:
-        raise ProductError(
-            f"has {len(hdus['SCI'])} SCI extensions, expected a single slit", subject=label
-        )
+        raise ProductError(f"has {len(hdus['SCI'])} SCI extensions, expected a single slit")
     primary, science = hdulist[0].header, hdus["SCI"][0].header
-    data = _plane(hdus, "SCI", label)
+    data = _plane(hdus, "SCI")
     if data is None:
-        raise ProductError("SCI is empty, expected an image", subject=label)
+        raise ProductError("SCI is empty, expected an image")
     calibrated = str(primary.get("S_PHOTOM")).upper() == "COMPLETE"
     _check_unit(science.get("BUNIT"), calibrated, notes)
     path = os.path.abspath(os.path.expanduser(label)) if named else None
-    wcs_source: WCS | _WCSLoader | _WCSBytes | None = None
+    wcs_source: WCS | partial[WCS | None] | None = None
     if "ASDF" in hdus and path is not None:
-        wcs_source = _WCSLoader(path)
+        wcs_source = partial(_read_wcs, path)
     elif "ASDF" in hdus:  # the file may be closed when the WCS is accessed
-        wcs_source = _WCSBytes(asdf_bytes(hdulist, label) or b"", label)
-    wavelength = _wavelength_plane(hdus, label)
+        wcs_source = partial(_parse_wcs, asdf_bytes(hdulist) or b"", label)
+    wavelength = _wavelength_plane(hdus)
     if wavelength is None or _all_zero(wavelength):
-        wcs = _wcs_of(hdulist, label)
-        if wcs is None:
+        wcs_source = _wcs_of(hdulist)
+        if wcs_source is None:
             state = "is missing" if wavelength is None else "is all zero"
             raise ProductError(
-                f"WAVELENGTH {state} and there is no WCS (ASDF extension) to compute it",
-                subject=label,
+                f"WAVELENGTH {state} and there is no WCS (ASDF extension) to compute it"
             )
-        wavelength = _wavelength_of(wcs, data.shape[-2:])
-        _check_wavelength(wavelength, f"{label}: the wavelength of the WCS")
-        wcs_source = wcs
-    order = header_integer("SPORDER", label, science)
-    variances = {
-        name.lower(): _plane(hdus, name, label)
-        for name in ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
-    }
+        rows, columns = np.indices(data.shape[-2:], dtype=float)
+        # The wavelength is NaN outside the bounding box of the WCS.
+        wavelength = np.asarray(wcs_source(columns, rows)[2], dtype=float)
+        _check_wavelength(wavelength, "the wavelength of the WCS")
+    order = header_integer("SPORDER", science)
+    names = ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+    # The pipeline uses the name of the slit only in files with a multi-slit data model.
+    multislit = str(primary.get("DATAMODL")).startswith("Multi")
     image = SlitImage(
         data=data,
-        err=_plane(hdus, "ERR", label),
-        **variances,
-        dq=_plane(hdus, "DQ", label),
+        **{name.lower(): _plane(hdus, name) for name in names},
         wavelength=wavelength,
         unit=u.Unit(BUNIT[calibrated]),
         exp_type=primary["EXP_TYPE"],
         calibrated=calibrated,
-        pixel_area=header_number("PIXAR_SR", label, science, primary),
-        dispaxis=header_integer("DISPAXIS", label, science, primary),
+        pixel_area=header_number("PIXAR_SR", science, primary),
+        dispaxis=header_integer("DISPAXIS", science, primary),
         source_type=_source_type(notes, science, primary),
         subarray=header_text("SUBARRAY", primary),
-        name=header_text("SLTNAME", science) if _is_multislit(primary) else None,
+        name=header_text("SLTNAME", science) if multislit else None,
         spectral_order=1 if order is None else order,
-        source_ra=header_number("DITH_RA", label, primary),
-        source_dec=header_number("DITH_DEC", label, primary),
-        times=_times(hdus, primary, data.shape, label),
+        source_ra=header_number("DITH_RA", primary),
+        source_dec=header_number("DITH_DEC", primary),
+        times=_times(hdus, primary, data.shape),
         header=primary,
         sci_header=science,
         filename=label if named else None,
@@ -148,31 +132,30 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
         wcs_source=wcs_source,
     )
     if _all_nan(data):
-        raise ProductError("SCI holds nothing but NaN", subject=label)
-    notes += _variance_notes(image)
+        raise ProductError("SCI holds nothing but NaN")
+    _check_variances(image, notes)
     return image
 
 
-def _variance_notes(image: SlitImage) -> list[LRSWarning]:
-    """Return a warning about missing variances, if any."""
+def _check_variances(image: SlitImage, notes: list[LRSWarning]) -> None:
+    """Append a warning to `notes` if variances are missing."""
+    # VAR_FLAT is not included, because rate files do not have it yet.
+    names = {"VAR_POISSON": image.var_poisson, "VAR_RNOISE": image.var_rnoise}
+    missing = [name for name, plane in names.items() if plane is None]
     if not image.has_variances:
         where = "" if image.err is None else "beside ERR "
-        return [
+        notes.append(
             NoVariancesWarning(
                 f"has no VAR_POISSON, VAR_RNOISE or VAR_FLAT {where}- all errors will be 0, as "
                 "they come from the variances, in the pipeline too"
             )
-        ]
-    # A missing VAR_FLAT is no fault: rates have none yet.
-    names = {"VAR_POISSON": image.var_poisson, "VAR_RNOISE": image.var_rnoise}
-    missing = [name for name, plane in names.items() if plane is None]
-    if not missing:
-        return []
-    text = f"has no {' and '.join(missing)}: the errors will lack their contribution"
-    return [LRSWarning(text)]
+        )
+    elif missing:
+        text = f"has no {' and '.join(missing)}: the errors will lack their contribution"
+        notes.append(LRSWarning(text))
 
 
-def _plane(hdus: HDULookup, name: str, label: str) -> NDArray[Any] | None:
+def _plane(hdus: HDULookup, name: str) -> NDArray[Any] | None:
     """Return the array of an image extension, memory-mapped unless scaled.
 
     Return None if the extension is missing or empty.
@@ -181,19 +164,19 @@ def _plane(hdus: HDULookup, name: str, label: str) -> NDArray[Any] | None:
         return None
     hdu = hdus[name][0]
     if not hdu.is_image:
-        raise ProductError(f"{name} is a table, expected an image", subject=label)
+        raise ProductError(f"{name} is a table, expected an image")
     data: NDArray[Any] | None = hdu.data
     if data is None or data.size == 0:
         return None
     return data.astype(float) if name != "DQ" and data.dtype.kind in "iub" else data
 
 
-def _wavelength_plane(hdus: HDULookup, label: str) -> NDArray[Any] | None:
+def _wavelength_plane(hdus: HDULookup) -> NDArray[Any] | None:
     """Return the WAVELENGTH extension in micron; None if it is missing.
 
     The values are converted only if the header states another unit.
     """
-    plane = _plane(hdus, "WAVELENGTH", label)
+    plane = _plane(hdus, "WAVELENGTH")
     if plane is None:
         return None
     header = hdus["WAVELENGTH"][0].header
@@ -202,24 +185,24 @@ def _wavelength_plane(hdus: HDULookup, label: str) -> NDArray[Any] | None:
     if stated is not None:
         unit = u.Unit(stated, parse_strict="silent")
         if not unit.is_equivalent(u.um):
-            raise ProductError(f"WAVELENGTH is in {stated!r}, expected 'um'", subject=label)
+            raise ProductError(f"WAVELENGTH is in {stated!r}, expected 'um'")
         factor = unit.to(u.um)
         if factor != 1.0:
             plane = plane.astype(float) * factor  # not in place: it may be memory-mapped
     if not _all_zero(plane):
-        _check_wavelength(plane, f"{label}: WAVELENGTH")
+        _check_wavelength(plane, "WAVELENGTH")
     return plane
 
 
-def _check_wavelength(wavelength: NDArray[Any], label: str) -> None:
+def _check_wavelength(wavelength: NDArray[Any], name: str) -> None:
     """Raise `ProductError` if wavelengths are obviously not in micron."""
     positive = wavelength[wavelength.shape[0] // 2]
     positive = positive[np.isfinite(positive) & (positive > 0)]
-    if not positive.size:  # rare; otherwise the other rows need not be read
+    if not positive.size:  # a rare case, in which all rows must be read
         positive = wavelength[np.isfinite(wavelength) & (wavelength > 0)]
     if positive.size and not _PLAUSIBLE[0] < positive.max() < _PLAUSIBLE[1]:
         raise ProductError(
-            f"{label} is {positive.max():.4g}, expected micron (3 to 15 for LRS), or a unit (BUNIT)"
+            f"{name} is {positive.max():.4g}, expected micron (3 to 15 for LRS), or a unit (BUNIT)"
         )
 
 
@@ -243,19 +226,8 @@ def _all_nan(data: NDArray[Any]) -> bool:
     )
 
 
-def _wavelength_of(wcs: WCS, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Compute the wavelength in micron at pixel centres, NaN outside the bounding box."""
-    rows, columns = np.indices(shape, dtype=float)
-    return np.asarray(wcs(columns, rows)[2], dtype=float)
-
-
-def _is_multislit(primary: fits.Header) -> bool:
-    # The pipeline uses the name of the slit only in files with a multi-slit data model.
-    return str(primary.get("DATAMODL")).startswith("Multi")
-
-
 def _source_type(notes: list[LRSWarning], *headers: fits.Header) -> str | None:
-    """Return SRCTYPE; if the pipeline does not know its value, append a note and return None."""
+    """Return SRCTYPE. If the pipeline does not use its value, return None and append a warning."""
     found = header_text("SRCTYPE", *headers)
     if found is None or found in _SOURCE_TYPES:
         return found
@@ -269,8 +241,8 @@ def _source_type(notes: list[LRSWarning], *headers: fits.Header) -> str | None:
     return None
 
 
-def _check_unit(found: Any, calibrated: bool, notes: list[LRSWarning]) -> None:
-    """Append a note if BUNIT contradicts S_PHOTOM."""
+def _check_unit(found: object, calibrated: bool, notes: list[LRSWarning]) -> None:
+    """Append a warning to `notes` if BUNIT contradicts S_PHOTOM."""
     expected = BUNIT[calibrated]
     if found is None or u.Unit(str(found), parse_strict="silent") == u.Unit(expected):
         return
@@ -283,9 +255,7 @@ def _check_unit(found: Any, calibrated: bool, notes: list[LRSWarning]) -> None:
     )
 
 
-def _times(
-    hdus: HDULookup, primary: fits.Header, shape: tuple[int, ...], label: str
-) -> Table | None:
+def _times(hdus: HDULookup, primary: fits.Header, shape: tuple[int, ...]) -> Table | None:
     """Return the rows of the INT_TIMES table for the integrations in the file, or None.
 
     As in the pipeline (``populate_time_keywords``), the table is used only for a time series
@@ -293,13 +263,13 @@ def _times(
     INTEND.
     """
     hdu = hdus.get("INT_TIMES", [None])[0]
-    total = header_integer("NINTS", label, primary)
+    total = header_integer("NINTS", primary)
     time_series = primary.get("TSOVISIT") is True and (total is None or total >= 2)
     if hdu is None or len(shape) != 3 or not time_series or hdu.header.get("NAXIS2", 0) < shape[0]:
         return None
     number = np.asarray(hdu.data["integration_number"])
-    first = header_integer("INTSTART", label, primary)
-    last = header_integer("INTEND", label, primary)
+    first = header_integer("INTSTART", primary)
+    last = header_integer("INTEND", primary)
     first = 1 if first is None else first
     last = (total if total is not None else first + shape[0] - 1) if last is None else last
     offset = first - int(number[0])
@@ -312,41 +282,31 @@ def _times(
 # --- WCS ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _WCSLoader:
-    """Callable that reads the WCS from a FITS file."""
-
-    path: str
-
-    def __call__(self) -> WCS | None:
-        with open_fits(self.path) as hdulist:
-            return _wcs_of(hdulist, self.path)
+def _read_wcs(path: str) -> WCS | None:
+    with opened(path) as (hdulist, _):
+        return _wcs_of(hdulist)
 
 
-@dataclass(frozen=True)
-class _WCSBytes:
-    """Callable that reads the WCS from the content of an ASDF extension."""
-
-    raw: bytes
-    label: str
-
-    def __call__(self) -> WCS | None:
-        return _wcs_in(parse_asdf(self.raw, self.label), self.label)
+def _parse_wcs(raw: bytes, label: str) -> WCS | None:
+    """Return the WCS from the content of the ASDF extension of the file `label`."""
+    with naming(label):
+        return _wcs_in(parse_asdf(raw))
 
 
-def _wcs_of(hdulist: fits.HDUList, label: str) -> WCS | None:
-    tree = load_asdf(hdulist, label)
-    return None if tree is None else _wcs_in(tree, label)
+def _wcs_of(hdulist: fits.HDUList) -> WCS | None:
+    tree = load_asdf(hdulist)
+    return None if tree is None else _wcs_in(tree)
 
 
-def _wcs_in(tree: Any, label: str) -> WCS | None:
+def _wcs_in(tree: dict[str, Any]) -> WCS | None:
+    """Return the WCS from the tree of an ASDF extension.
+
+    If the file has several slits, this is the WCS of the first slit.
+    """
     slits = tree.get("slits")
-    if slits:
-        tree = slits[0]
-    wcs = tree.get("meta", {}).get("wcs")
+    wcs = (slits[0] if slits else tree).get("meta", {}).get("wcs")
     if wcs is not None and not hasattr(wcs, "forward_transform"):
         raise ProductError(
-            f"meta.wcs (ASDF extension) is a {type(wcs).__name__}, expected a gwcs WCS",
-            subject=label,
+            f"meta.wcs (ASDF extension) is a {type(wcs).__name__}, expected a gwcs WCS"
         )
     return wcs

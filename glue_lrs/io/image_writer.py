@@ -43,32 +43,20 @@ def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool 
     DQ is stored as uint32 and all other planes as float32, as in the pipeline's files.
     """
     with atomic_write(path, overwrite) as temporary:
-        _hdulist(image, Path(path).name).writeto(temporary, output_verify="silentfix")
-
-
-def _hdulist(image: SlitImage, filename: str) -> fits.HDUList:
-    unit = BUNIT[image.calibrated]
-    model = _model(image)
-    hdus = [fits.PrimaryHDU(header=_primary(image, model, filename))]
-    hdus.append(_image_hdu("SCI", image.data, _science(image, unit)))
-    bunit = fits.Header([("BUNIT", unit, "physical units of the array values")])
-    planes: list[tuple[str, NDArray[Any] | None, fits.Header | None]] = [
-        ("ERR", image.err, bunit),
-        ("DQ", image.dq, None),
-        ("WAVELENGTH", image.wavelength, None),
-        ("VAR_POISSON", image.var_poisson, None),
-        ("VAR_RNOISE", image.var_rnoise, None),
-        ("VAR_FLAT", image.var_flat, None),
-    ]
-    hdus += [_image_hdu(name, plane, cards) for name, plane, cards in planes if plane is not None]
-    if image.times is not None:
-        hdus.append(times_hdu(image.times))
-    if image.wcs is not None:
-        tree: dict[str, Any] = {"meta": {"wcs": image.wcs}}
-        if model == "MultiSlitModel":
-            tree = {"slits": [tree]}
-        hdus.append(asdf_hdu(tree))
-    return fits.HDUList(hdus)
+        unit, model = BUNIT[image.calibrated], _model(image)
+        hdus = [fits.PrimaryHDU(header=_primary(image, model, Path(path).name))]
+        hdus.append(_image_hdu("SCI", image.data, _science(image, unit)))
+        bunit = fits.Header([("BUNIT", unit, "physical units of the array values")])
+        for name in ("ERR", "DQ", "WAVELENGTH", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"):
+            plane = getattr(image, name.lower())
+            if plane is not None:
+                hdus.append(_image_hdu(name, plane, bunit if name == "ERR" else None))
+        if image.times is not None:
+            hdus.append(times_hdu(image.times))
+        if image.wcs is not None:
+            tree = {"meta": {"wcs": image.wcs}}
+            hdus.append(asdf_hdu({"slits": [tree]} if model == "MultiSlitModel" else tree))
+        fits.HDUList(hdus).writeto(temporary, output_verify="silentfix")
 
 
 def _image_hdu(name: str, plane: NDArray[Any], header: fits.Header | None = None) -> fits.ImageHDU:
@@ -81,12 +69,9 @@ def _image_hdu(name: str, plane: NDArray[Any], header: fits.Header | None = None
 
 def times_hdu(times: Table) -> fits.BinTableHDU:
     """Make an INT_TIMES extension from a table of integration times."""
+    forms = {"integration_number": "J"}
     columns = [
-        fits.Column(
-            name=name,
-            format="J" if name == "integration_number" else "D",
-            array=np.asarray(times[name]),
-        )
+        fits.Column(name=name, format=forms.get(name, "D"), array=np.asarray(times[name]))
         for name in times.colnames
     ]
     return fits.BinTableHDU.from_columns(columns, name="INT_TIMES", ver=1)
@@ -122,11 +107,9 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
     if image.times is not None:
         # A reader finds the rows of INT_TIMES with these cards. They must be set here, because the
         # table may have fewer rows than in the original file.
-        number = np.asarray(image.times["integration_number"])
-        header["TSOVISIT"] = True
-        header["INTSTART"] = int(number[0])
-        header["INTEND"] = int(number[-1])
-        header["NINTS"] = max(int(header["NINTS"]), int(number[-1]), 2)
+        first, last = (int(image.times["integration_number"][index]) for index in (0, -1))
+        header["TSOVISIT"], header["INTSTART"], header["INTEND"] = True, first, last
+        header["NINTS"] = max(int(header["NINTS"]), last, 2)
     if image.kind == "s2d":
         header["S_RESAMP"] = "COMPLETE"
     elif header.get("S_RESAMP") == "COMPLETE":
@@ -141,11 +124,11 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
     _set(header, "SUBARRAY", image.subarray)
     _set(header, "DITH_RA", image.source_ra)
     _set(header, "DITH_DEC", image.source_dec)
-    # Remove these cards if they are not known, because a reader uses them if the SCI header lacks
+    # Cards that are not known are removed, because a reader would use them if the SCI header lacks
     # them.
-    for key, field in (("SRCTYPE", image.source_type), ("PIXAR_SR", image.pixel_area)):
-        if field is None:
-            _set(header, key, None)
+    for key, value in (("SRCTYPE", image.source_type), ("PIXAR_SR", image.pixel_area)):
+        if value is None:
+            header.remove(key, ignore_missing=True)
     return header
 
 
@@ -170,7 +153,7 @@ def _cleaned(header: fits.Header) -> fits.Header:
     return header
 
 
-def _set(header: fits.Header, key: str, value: Any) -> None:
+def _set(header: fits.Header, key: str, value: object) -> None:
     """Set a header card, or remove it if the value is None or NaN."""
     if value is None or value != value:  # a header cannot hold NaN
         header.remove(key, ignore_missing=True)

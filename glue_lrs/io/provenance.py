@@ -5,16 +5,16 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from asdf.util import load_yaml
 from astropy.io import fits
 
-from glue_lrs.errors import ProductError
-from glue_lrs.io.files import asdf_bytes, one_line
+from glue_lrs.errors import naming
+from glue_lrs.io.files import asdf_bytes, reading
 
 #: Key of the provenance in the ASDF tree.
 PROVENANCE_KEY = "glue_lrs"
@@ -33,7 +33,7 @@ def provenance_tree(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _json_value(value: Any) -> Any:
+def _json_value(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):
@@ -41,35 +41,19 @@ def _json_value(value: Any) -> Any:
     return str(value)
 
 
-@dataclass(frozen=True)
-class StoredProvenance:
-    """Callable that parses the provenance of a file only when called, because YAML is slow.
+def stored_provenance(hdulist: fits.HDUList, label: str) -> Callable[[], dict[str, Any]] | None:
+    """Return a function that parses the provenance in an open FITS file `label`.
 
-    Parameters
-    ----------
-    content : bytes
-        Content of the ASDF extension.
-    label : str
-        Name of the file in messages.
+    Parsing is slow, and most provenances are not accessed. Return None if the file has no
+    provenance.
     """
-
-    content: bytes
-    label: str
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the provenance; raise `ProductError` if it cannot be parsed."""
-        try:
-            return dict(load_yaml(io.BytesIO(self.content))[PROVENANCE_KEY])
-        except Exception as error:  # a YAML parser may raise any error
-            raise ProductError(
-                f"the provenance in the ASDF extension cannot be read, {one_line(error)}",
-                subject=self.label,
-            ) from error
-
-
-def stored_provenance(hdulist: fits.HDUList, label: str) -> StoredProvenance | None:
-    """Return the provenance in an open FITS file; None if the file has no provenance."""
-    content = asdf_bytes(hdulist, label)
+    content = asdf_bytes(hdulist)
     if content is None or f"\n{PROVENANCE_KEY}:".encode() not in content:
         return None
-    return StoredProvenance(content, label)
+    return partial(_parse, content, label)
+
+
+def _parse(content: bytes, label: str) -> dict[str, Any]:
+    # A YAML parser may raise any error.
+    with naming(label), reading("the provenance in the ASDF extension"):
+        return dict(load_yaml(io.BytesIO(content))[PROVENANCE_KEY])

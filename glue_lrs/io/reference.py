@@ -8,8 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
-from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError, warn
-from glue_lrs.io.files import atomic_write
+from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError, naming, warn
+from glue_lrs.io.files import atomic_write, one_line
 from glue_lrs.reference.reference import Reference
 
 
@@ -38,53 +38,47 @@ def read_reference(path: str | PathLike[str]) -> Reference:
         If a JSON object has the same key twice. The last value is used, as in the pipeline.
     """
     label = os.fspath(path)
-    try:
-        raw = Path(label).expanduser().read_bytes()
-    except FileNotFoundError:
-        raise ReferenceFileError(
-            "does not exist, expected an EXTRACT1D JSON file", subject=label
-        ) from None
-    except IsADirectoryError:
-        raise ReferenceFileError(
-            "is a directory, expected an EXTRACT1D JSON file", subject=label
-        ) from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        why = getattr(error, "strerror", None) or error
-        raise ReferenceFileError(f"cannot be read: {why}", subject=label) from None
+    with naming(label):
+        try:
+            raw = Path(label).expanduser().read_bytes()
+        except (FileNotFoundError, IsADirectoryError) as error:
+            found = "is a directory" if isinstance(error, IsADirectoryError) else "does not exist"
+            raise ReferenceFileError(f"{found}, expected an EXTRACT1D JSON file") from None
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+            raise ReferenceFileError(f"cannot be read: {one_line(error)}") from None
+        document, duplicates = _parse(raw)
+    if duplicates:
+        text = f"{', '.join(duplicates)}: given twice, the last one counts"
+        warn(LRSWarning(text, subject=label))
+    return Reference(document, label)
+
+
+def _parse(raw: bytes) -> tuple[Any, list[str]]:
+    """Return the content of a JSON file, and the keys that an object has several times."""
     duplicates: list[str] = []
 
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
         names = [key for key, _ in pairs]
         duplicates.extend(sorted({key for key in names if names.count(key) > 1}))
-        return made
+        return dict(pairs)
 
     def refuse(word: str) -> NoReturn:
-        raise ReferenceFileError(f"holds {word}, expected finite numbers", subject=label)
+        raise ReferenceFileError(f"holds {word}, expected finite numbers")
 
     try:
-        # utf-8-sig: some editors write a byte order mark
-        document = json.loads(
-            raw.decode("utf-8-sig"), object_pairs_hook=collect, parse_constant=refuse
-        )
+        text = raw.decode("utf-8-sig")  # some editors write a byte order mark
+        return json.loads(text, object_pairs_hook=collect, parse_constant=refuse), duplicates
     except UnicodeDecodeError as error:
         kind = "a FITS file" if raw.startswith(b"SIMPLE") else f"not UTF-8 at byte {error.start}"
-        raise ReferenceFileError(
-            f"is {kind}, expected an EXTRACT1D JSON file", subject=label
-        ) from None
+        raise ReferenceFileError(f"is {kind}, expected an EXTRACT1D JSON file") from None
     except json.JSONDecodeError as error:
         kind = "is empty" if not raw.strip() else "is not JSON"
         raise ReferenceFileError(
-            f"{kind}: {error.msg} at line {error.lineno}, column {error.colno}", subject=label
+            f"{kind}: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
     except (RecursionError, ValueError) as error:  # too deeply nested, or too many digits
-        text = str(error).splitlines()[0]
-        raise ReferenceFileError(f"cannot be read as JSON: {text}", subject=label) from None
-    if duplicates:
-        warn(
-            LRSWarning(f"{', '.join(duplicates)}: given twice, the last one counts", subject=label)
-        )
-    return Reference(document, label)
+        reason = str(error).splitlines()[0]
+        raise ReferenceFileError(f"cannot be read as JSON: {reason}") from None
 
 
 def format_reference(reference: Reference) -> str:

@@ -66,10 +66,8 @@ def read_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Extraction | Sl
     """
     inputs: list[Extraction | SlitImage] = []
     for path in paths:
-        if identify_product(path) in IMAGE_KINDS:
-            inputs.append(SlitImage.read(path))
-        else:
-            inputs += read_x1d(path)
+        is_image = identify_product(path) in IMAGE_KINDS
+        inputs += [SlitImage.read(path)] if is_image else read_x1d(path)
     return inputs
 
 

@@ -7,11 +7,10 @@ import re
 #: Name of the extension that holds a spectrum.
 EXTENSION = "EXTRACT1D"
 
-#: FITS format and unit of the column that an x1dints has before the columns of an x1d. The columns
-#: after them are in `TIMES_AFTER`.
-TIMES_BEFORE = {"INT_NUM": ("J", None)}
-
-TIMES_AFTER = {
+#: FITS formats and units of the columns that an x1dints has in addition to the columns of an x1d:
+#: INT_NUM before them, and the others after them.
+TIME_COLUMNS = {
+    "INT_NUM": ("J", None),
     "SEGMENT": ("J", None),
     "MJD-BEG": ("D", "d"),
     "MJD-AVG": ("D", "d"),
@@ -21,20 +20,18 @@ TIMES_AFTER = {
     "TDB-END": ("D", "d"),
 }
 
-TIME_COLUMNS = (*TIMES_BEFORE, *TIMES_AFTER)
+#: Columns of the INT_TIMES extension.
+INT_TIMES = (
+    "integration_number",
+    "int_start_MJD_UTC",
+    "int_mid_MJD_UTC",
+    "int_end_MJD_UTC",
+    "int_start_BJD_TDB",
+    "int_mid_BJD_TDB",
+    "int_end_BJD_TDB",
+)
 
-#: Columns of the INT_TIMES extension and their FITS formats.
-INT_TIMES = {
-    "integration_number": "J",
-    "int_start_MJD_UTC": "D",
-    "int_mid_MJD_UTC": "D",
-    "int_end_MJD_UTC": "D",
-    "int_start_BJD_TDB": "D",
-    "int_mid_BJD_TDB": "D",
-    "int_end_BJD_TDB": "D",
-}
-
-#: Comments of the cards that the pipeline writes to the EXTRACT1D extension.
+#: Comments of the cards that the pipeline writes to the EXTRACT1D or COMBINE1D extension.
 CARD_COMMENTS = {
     "SLTNAME": "Slit name",
     "SLITID": "Slitlet ID",

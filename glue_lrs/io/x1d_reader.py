@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import ProductError
 from glue_lrs.instrument import SLITLESS
-from glue_lrs.io.files import native, one_line, opened
-from glue_lrs.io.headers import STRUCTURE, check_exp_type, without_structure
+from glue_lrs.io import tables
+from glue_lrs.io.files import native, opened
+from glue_lrs.io.headers import check_exp_type, without_structure
 from glue_lrs.io.provenance import stored_provenance
-from glue_lrs.io.x1d_layout import EXTENSION, TIME_COLUMNS, TIMES_AFTER, TIMES_BEFORE
+from glue_lrs.io.x1d_layout import EXTENSION, TIME_COLUMNS
 from glue_lrs.spectra.columns import COLUMNS, column_units
 from glue_lrs.spectra.extraction import Extraction
-from glue_lrs.spectra.from_specutils import single
+from glue_lrs.spectra.from_specutils import integrations
 from glue_lrs.spectra.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -55,25 +56,16 @@ def read_x1d(source: Source) -> list[Extraction]:
     """
     with opened(source) as (hdulist, label):
         header = hdulist[0].header
-        check_exp_type(header, label)
-        tables = [hdu for hdu in hdulist if hdu.name == EXTENSION]
-        if not tables:
-            found = ", ".join(hdu.name for hdu in hdulist[1:] if hdu.name) or "no extension"
-            raise ProductError(
-                f"found {found}, expected an x1d with an {EXTENSION} extension", subject=label
-            )
+        check_exp_type(header)
         primary = without_structure(header)
         stored = stored_provenance(hdulist, label)
         provenance = None if stored is None else Provenance.from_dict(stored)
         int_times = _int_times(hdulist)
         spectra: list[Extraction] = []
-        for hdu in tables:
-            columns, units, times = _read_table(hdu, label)
-            keywords = {
-                card.keyword: card.value
-                for card in hdu.header.cards
-                if card.keyword and not STRUCTURE.fullmatch(card.keyword)
-            }
+        for hdu in tables.named(hdulist, EXTENSION, f"an x1d with an {EXTENSION} extension"):
+            columns, units, times = _read_table(hdu)
+            cards = without_structure(hdu.header).cards
+            keywords = {card.keyword: card.value for card in cards if card.keyword}
             if columns["WAVELENGTH"].ndim == 1 and "INT_NUM" in keywords:
                 times = _times_from_cards([keywords])
             extraction = Extraction(
@@ -119,75 +111,55 @@ def read_single(source: Source) -> Extraction:
 
 
 def _read_table(
-    hdu: fits.BinTableHDU, label: str
+    hdu: fits.BinTableHDU,
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str], Table | None]:
     """Return the columns under their current names, their units, and the times of a stack."""
-    if not isinstance(hdu, fits.BinTableHDU):
-        raise ProductError(f"{EXTENSION} is an image, expected a table", subject=label)
     names = {_OLD_NAMES.get(name.upper(), name.upper()): name for name in hdu.columns.names}
     if "WAVELENGTH" not in names or "FLUX" not in names:
         found = ", ".join(hdu.columns.names) or "none"
         raise ProductError(
             f"the table {EXTENSION} has the columns {found}, expected WAVELENGTH, FLUX "
-            "and others of an x1d",
-            subject=label,
+            "and others of an x1d"
         )
-    try:
-        data = hdu.data
-        if len(data) == 0 or data[names["WAVELENGTH"]].size == 0:
-            raise ProductError(f"the table {EXTENSION} has no rows", subject=label)
-        columns = {
-            name: np.array(data[names[name]], dtype=np.uint32 if name == "DQ" else float)
-            for name in COLUMNS
-            if name in names
-        }
-        times = None
-        length = columns["WAVELENGTH"].shape[-1]
-        if columns["WAVELENGTH"].ndim == 2:
-            times = Table()
-            for name in TIME_COLUMNS:
-                if name in names:
-                    times[name] = native(data[names[name]])
-                    times[name].unit = (TIMES_BEFORE | TIMES_AFTER)[name][1]
-            if "N_ALONGDISP" in names:  # values after the first N_ALONGDISP are padding
-                length = min(length, int(np.max(data[names["N_ALONGDISP"]])))
-            columns = {name: values[:, :length] for name, values in columns.items()}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ProductError(
-            f"the table {EXTENSION} cannot be read, {one_line(error)}", subject=label
-        ) from error
+    data = hdu.data
+    if len(data) == 0 or data[names["WAVELENGTH"]].size == 0:
+        raise ProductError(f"the table {EXTENSION} has no rows")
+    columns = tables.read_columns(hdu, {name: names[name] for name in COLUMNS if name in names})
+    times = None
+    if columns["WAVELENGTH"].ndim == 2:
+        stored = {name: native(data[names[name]]) for name in TIME_COLUMNS if name in names}
+        times = _times_table(stored)
+        if "N_ALONGDISP" in names:  # values after the first N_ALONGDISP are padding
+            length = int(np.max(data[names["N_ALONGDISP"]]))
+            columns = {name: values[..., :length] for name, values in columns.items()}
     shape = columns["WAVELENGTH"].shape
     name = next((name for name in columns if columns[name].shape != shape), "WAVELENGTH")
-    if columns[name].shape != shape or len(shape) > 2 or length == 0:
+    if columns[name].shape != shape or len(shape) > 2 or shape[-1] == 0:
         raise ProductError(
-            f"{name} has the shape {columns[name].shape}, expected that of a spectrum or a stack",
-            subject=label,
+            f"{name} has the shape {columns[name].shape}, expected that of a spectrum or a stack"
         )
     if "DQ" not in columns:
         columns["DQ"] = np.zeros(shape, dtype=np.uint32)
     columns = {name: columns[name] for name in COLUMNS if name in columns}
-    flux_unit = hdu.columns[names["FLUX"]].unit
-    units = column_units(flux_unit is None or "DN" not in str(flux_unit))
-    for name in columns:
-        unit = hdu.columns[names[name]].unit if name in names else None
+    units = column_units("DN" not in str(hdu.columns[names["FLUX"]].unit))
+    for name in columns.keys() & names.keys():
+        unit = hdu.columns[names[name]].unit
         if unit:
             units[name] = _OLD_UNITS.get(unit, unit)
-    return columns, {name: unit for name, unit in units.items() if name in columns}, times
+    return columns, {name: units[name] for name in columns if name in units}, times
+
+
+def _times_table(columns: dict[str, NDArray[Any]]) -> Table:
+    return Table(columns, units={name: TIME_COLUMNS[name][1] for name in columns})
 
 
 def _times_from_cards(keywords: list[dict[str, Any]]) -> Table:
     """Make a table of the times that are stored as cards in the extension of each integration."""
-    table = Table()
-    for name, (form, unit) in (TIMES_BEFORE | TIMES_AFTER).items():
-        if name == "SEGMENT":
-            continue
-        if form == "J":
-            values = np.array([cards[name] for cards in keywords], dtype=np.int32)
-        else:
-            values = np.array([cards.get(name, np.nan) for cards in keywords], dtype=float)
-        table[name] = values
-        table[name].unit = unit
-    return table
+    columns = {"INT_NUM": np.array([cards["INT_NUM"] for cards in keywords], dtype=np.int32)}
+    for name, (form, _) in TIME_COLUMNS.items():
+        if form == "D":
+            columns[name] = np.array([cards.get(name, np.nan) for cards in keywords], dtype=float)
+    return _times_table(columns)
 
 
 def _split_by_wavelength(extraction: Extraction) -> list[Extraction]:
@@ -195,7 +167,7 @@ def _split_by_wavelength(extraction: Extraction) -> list[Extraction]:
     wave = extraction.columns["WAVELENGTH"]
     if wave.ndim == 1 or np.array_equal(wave, np.broadcast_to(wave[0], wave.shape), equal_nan=True):
         return [extraction]
-    return [single(extraction, index) for index in range(len(wave))]
+    return integrations(extraction)
 
 
 def _stacked(spectra: list[Extraction]) -> list[Extraction]:
@@ -209,10 +181,9 @@ def _stacked(spectra: list[Extraction]) -> list[Extraction]:
     numbered = all("INT_NUM" in one.keywords for one in spectra)
     if not numbered and first.header.get("EXP_TYPE") != SLITLESS:
         return spectra
-    wave = first.columns["WAVELENGTH"]
     if not all(
         list(one.columns) == list(first.columns)
-        and np.array_equal(one.columns["WAVELENGTH"], wave, equal_nan=True)
+        and np.array_equal(one.wavelength, first.wavelength, equal_nan=True)
         for one in spectra
     ):
         return spectra
@@ -234,9 +205,6 @@ def _stacked(spectra: list[Extraction]) -> list[Extraction]:
 def _int_times(hdulist: fits.HDUList) -> Table | None:
     if "INT_TIMES" not in hdulist or not hdulist["INT_TIMES"].header.get("NAXIS2"):
         return None
-    data = hdulist["INT_TIMES"].data
-    table = Table()
-    for column in data.columns:
-        table[column.name] = native(data[column.name])
-        table[column.name].unit = column.unit
-    return table
+    hdu = hdulist["INT_TIMES"]
+    columns = {name: native(hdu.data[name]) for name in hdu.columns.names}
+    return Table(columns, units=dict(zip(columns, hdu.columns.units, strict=True)))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.io import registry
 from numpy.typing import ArrayLike, NDArray
 
-from glue_lrs._utils.registry import reader
-from glue_lrs._utils.typing import Array, Mask
+from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import ProfileError
 from glue_lrs.profiles.base import SpatialProfile
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.io.files import Source
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,7 +52,29 @@ class PSFProfile(SpatialProfile):
     name: str = "ANY"
     filename: str | None = None
 
-    read: ClassVar[Callable[..., PSFProfile]]
+    @unified_io("psf")
+    @classmethod
+    def read(cls, path: Source, name: str | None = None, **options: Any) -> PSFProfile:
+        """Read the spatial profile for a slit from a PSF reference file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            PSF reference file for MIRI LRS.
+        name : str, optional
+            Name of the slit. The default is the first profile that applies to every slit.
+
+        Returns
+        -------
+        PSFProfile
+            Spatial profile as a function of wavelength and column.
+
+        Raises
+        ------
+        ProfileError
+            If the file is not a PSF reference file for MIRI LRS, or has no profile for the slit.
+        """
+        return registry.read(cls, path, name, **options)
 
     def __post_init__(self) -> None:
         where = self.filename or "PSF profile"
@@ -99,7 +124,7 @@ class PSFProfile(SpatialProfile):
         reach : float
             Distance in detector columns from the source at which the table ends.
         name : str
-            Name of the slit.
+            Name of the slit. The default is the first profile that applies to every slit.
         """
         half = round(reach * subpix)
         waves = np.asarray(wave, dtype=float)
@@ -190,27 +215,3 @@ def read_rows(table: Array, column: Array) -> Array:
     right += left
     right *= inside
     return right
-
-
-PSFProfile.read = reader(
-    "psf",
-    """Read the profile of a PSF reference that belongs to a slit.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A PSF reference of MIRI LRS.
-    name : str, optional
-        Name of the slit.
-
-    Returns
-    -------
-    PSFProfile
-        The profile.
-
-    Raises
-    ------
-    ProfileError
-        If the file is no PSF reference, or has no aperture of that name.
-    """,
-)

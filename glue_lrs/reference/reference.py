@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import partial
 from os import PathLike
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from astropy.io import registry
 
-from glue_lrs._utils.registry import reader, writer
+from glue_lrs._utils.registry import unified_io
 from glue_lrs._utils.validation import excerpt, plain
 from glue_lrs.apertures.edges import check_variable, is_constant
 from glue_lrs.errors import ReferenceFileError, nearest
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.reference import schema
+
+if TYPE_CHECKING:
+    from glue_lrs.io.files import Source
 
 Level = Literal["error", "warning", "note"]
 
@@ -45,47 +48,6 @@ class ReferenceIssue(str):
         made = super().__new__(cls, text)
         made.level = level
         return made
-
-
-@partial(reader, "extract1d")
-def _read(path: str | PathLike[str]) -> Any:
-    """Read an EXTRACT1D reference.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A JSON file.
-
-    Returns
-    -------
-    Reference
-        The validated document.
-
-    Raises
-    ------
-    ReferenceFileError
-        If the file is missing, is not JSON, or is not a valid reference: see `Reference`.
-    """
-
-
-@partial(writer, "extract1d")
-def _write(path: str | PathLike[str], *, overwrite: bool = False) -> None:
-    """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
-
-    The result of `for_pipeline` is written.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File to write; its name must end in ``.json``, as the pipeline requires.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    WriteError
-        If the file exists, has another name, or cannot be written.
-    """
 
 
 @dataclass(frozen=True)
@@ -116,8 +78,47 @@ class Reference:
     document: dict[str, Any]
     filename: str | None = field(default=None, compare=False)
 
-    read: ClassVar[Callable[..., Reference]] = _read
-    write: ClassVar[Callable[..., None]] = _write
+    @unified_io("extract1d")
+    @classmethod
+    def read(cls, path: Source, **options: Any) -> Reference:
+        """Read an EXTRACT1D reference from a JSON file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Path of the file.
+
+        Returns
+        -------
+        Reference
+            The validated content of the file.
+
+        Raises
+        ------
+        ReferenceFileError
+            If the file is missing, is not JSON, or is not a valid reference.
+        """
+        return registry.read(cls, path, **options)
+
+    @unified_io("extract1d")
+    def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
+        """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
+
+        The reference is converted by `for_pipeline`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Path of the file to write. Its name must end in ``.json``, which the pipeline requires.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        WriteError
+            If the file exists, its name does not end in ``.json``, or it cannot be written.
+        """
+        registry.write(self, path, overwrite=overwrite, **options)
 
     def __post_init__(self) -> None:
         if not isinstance(self.document, Mapping):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 #: Names of the columns in an x1d table, in the order of the file.
 COLUMNS = (
     "WAVELENGTH",
@@ -47,11 +45,6 @@ def column_units(calibrated: bool) -> dict[str, str]:
     dict of str
         Unit of each column that has a unit.
     """
-    return _column_units(calibrated).copy()
-
-
-@cache
-def _column_units(calibrated: bool) -> dict[str, str]:
     flux, flux2 = ("Jy", "Jy^2") if calibrated else ("DN/s", "DN^2 / s^2")
     bright, bright2 = ("MJy/sr", "MJy^2 / sr^2") if calibrated else ("DN/s", "DN^2 / s^2")
     units = {"WAVELENGTH": "um"}

@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
+from astropy.io import fits, registry
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
-from glue_lrs._utils.registry import reader, writer
+from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import LRSError
 from glue_lrs.spectra.columns import COLUMNS
 from glue_lrs.spectra.to_specutils import to_spectrum
@@ -23,6 +24,7 @@ from glue_lrs.spectra.to_specutils import to_spectrum
 if TYPE_CHECKING:
     from specutils import Spectrum
 
+    from glue_lrs.io.files import Source
     from glue_lrs.spectra.provenance import Provenance
 
 
@@ -67,8 +69,46 @@ class Extraction:
     filename: str | None = None
     aperture_weight: NDArray[np.float64] | None = None
 
-    read: ClassVar[Callable[..., Extraction]]
-    write: ClassVar[Callable[..., None]]
+    @unified_io("lrs-x1d")
+    @classmethod
+    def read(cls, path: Source, **options: Any) -> Extraction:
+        """Read a spectrum from an x1d file, or a stack of spectra from an x1dints file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An x1d or x1dints file of MIRI LRS, written by the pipeline or by this package.
+
+        Returns
+        -------
+        Extraction
+            Spectrum or stack with all columns of the file.
+
+        Raises
+        ------
+        ProductError
+            If the file is not an x1d or x1dints of MIRI LRS, is damaged, or contains several
+            spectra that do not have the same wavelengths.
+        """
+        return registry.read(cls, path, **options)
+
+    @unified_io("lrs-x1d")
+    def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
+        """Write a spectrum to an x1d file, or a stack to an x1dints file, as the pipeline does.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Path of the file to write.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        WriteError
+            If the file exists or cannot be written.
+        """
+        registry.write(self, path, overwrite=overwrite, **options)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "header", LazyHeader.from_header(self.header))
@@ -116,20 +156,14 @@ class Extraction:
 
         For a stack, each row of the table is one integration, and the columns contain arrays.
         """
+        times = {} if self.times is None else dict(self.times.columns)
         table = QTable()
-        if self.times is not None and "INT_NUM" in self.times.colnames:
-            table["INT_NUM"] = self.times["INT_NUM"]
-        for name in COLUMNS:
+        for name in ("INT_NUM", *COLUMNS, *times):
             if name in self.columns:
-                unit = self.units.get(name)
-                values = np.array(self.columns[name])
-                table[name] = (
-                    values if unit is None else u.Quantity(values, u.Unit(unit), copy=False)
-                )
-        if self.times is not None:
-            for name in self.times.colnames:
-                if name not in table.colnames:
-                    table[name] = self.times[name]
+                unit, values = self.units.get(name), np.array(self.columns[name])
+                table[name] = values if unit is None else u.Quantity(values, unit, copy=False)
+            elif name in times and name not in table.colnames:
+                table[name] = times[name]
         table.meta = {"header": LazyHeader.from_header(self.header), "glue_lrs": self.provenance}
         return table
 
@@ -177,50 +211,10 @@ class Extraction:
         span = f"{np.nanmin(wave):.2f} to {np.nanmax(wave):.2f} um" if wave.size else "empty"
         return f"<Extraction {' x '.join(map(str, self.columns['FLUX'].shape))}, {span}>"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Extraction:
+    def __deepcopy__(self, memo: dict[int, object]) -> Extraction:
         names = ["columns", "units", "times", "int_times", "aperture_weight"]
         if not callable(self.keywords_source):  # a callable returns a new dict at each call
             names.append("keywords_source")
         made = replace(self, **{name: deepcopy(getattr(self, name), memo) for name in names})
         memo[id(self)] = made
         return made
-
-
-Extraction.read = reader(
-    "lrs-x1d",
-    """Read an x1d or x1dints.
-
-    Parameters
-    ----------
-    path : str or path-like
-        An x1d or x1dints file of MIRI LRS with one spectrum, or one spectrum per integration.
-
-    Returns
-    -------
-    Extraction
-        All columns of the file.
-
-    Raises
-    ------
-    ProductError
-        If the file is of another kind, or contains several spectra.
-    """,
-)
-
-Extraction.write = writer(
-    "lrs-x1d",
-    """Write an x1d, or an x1dints for a stack, in the pipeline's format.
-
-    Parameters
-    ----------
-    path : str or path-like
-        File to write.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    WriteError
-        If the file exists or cannot be written.
-    """,
-)

@@ -12,10 +12,9 @@ from astropy.nddata import StdDevUncertainty
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
-from glue_lrs.spectra.columns import COLUMNS
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
-from glue_lrs.spectra.to_specutils import ascending_rows, parsed_unit, spectrum_arrays
+from glue_lrs.spectra.to_specutils import Index, SpectrumArrays, ascending_rows, spectrum_arrays
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -28,33 +27,22 @@ _SAME = 1e-10
 _CHANGED = "the spectrum was changed after the extraction; columns that no longer apply are omitted"
 
 
-def single(extraction: Extraction, integration: int) -> Extraction:
-    """Return the spectrum of one integration from a stack, including its times.
+def integrations(extraction: Extraction) -> list[Extraction]:
+    """Return the spectrum of each integration of a stack, including its times.
 
-    Parameters
-    ----------
-    extraction : Extraction
-        Stack of spectra.
-    integration : int
-        Index of the integration, starting at 0.
-
-    Returns
-    -------
-    Extraction
-        Spectrum with columns of shape (n_wave,), which are views of the stack.
+    The columns are views of the columns of the stack. If the extraction is not a stack, the list
+    contains the extraction itself.
     """
-    return _integrations(extraction, slice(integration, integration + 1), drop=True)
+    if not extraction.is_stack:
+        return [extraction]
+    return [_select(extraction, index) for index in range(len(extraction.columns["FLUX"]))]
 
 
-def _integrations(extraction: Extraction, part: slice, drop: bool) -> Extraction:
-    """Select integrations from a stack.
-
-    If `drop` is True, only the first of them is returned, without the axis of integrations.
-    """
+def _select(extraction: Extraction, part: int | slice) -> Extraction:
+    """Select one integration (without the axis of integrations) or several from a stack."""
     columns = {name: values[part] for name, values in extraction.columns.items()}
-    if drop:
-        columns = {name: values[0] for name, values in columns.items()}
-    times = None if extraction.times is None else extraction.times[part]
+    rows = slice(part, part + 1) if isinstance(part, int) else part
+    times = None if extraction.times is None else extraction.times[rows]
     return replace(extraction, columns=columns, times=times)
 
 
@@ -81,65 +69,64 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
         If the spectrum has more than two axes or no wavelengths, or if it is modified and was made
         from a column other than FLUX.
     """
-    wave, flux, unit, error, mask = copied_arrays(spectrum, (1, 2))
+    arrays = copied_arrays(spectrum, (1, 2))
     header = spectrum_header(spectrum)
     original = spectrum.meta.get("extraction")
     column = spectrum.meta.get("column", "FLUX")
     if not isinstance(original, Extraction) or column not in original.columns:
-        return _changed(wave, flux, unit, error, mask, header, None)
+        return _changed(arrays, header, None)
 
-    rows = ascending_rows(original.wavelength)
-    place = matching_rows(original.wavelength[rows], wave)
-    if place is None:
-        keep: Any = slice(None)
-        origin = None
-        if (wave[:1] > wave[-1:]) != (original.wavelength[:1] > original.wavelength[-1:]):
-            keep = slice(None, None, -1)
-    else:
-        index = np.arange(original.wavelength.size)[rows][place]
-        keep = np.argsort(index)  # puts the rows into the order of the file
+    wave, known = arrays.wave, original.wavelength
+    rows = ascending_rows(known)
+    place = matching_rows(known[rows], wave)
+    keep: Index = slice(None)  # puts the rows into the order of the file
+    if place is not None:
+        index = np.arange(known.size)[rows][place]
+        keep = np.argsort(index)
         origin = index[keep]
-        kept = _unchanged(original, column, rows, place, (flux, unit, error, mask))
+        kept = _unchanged(original, column, rows, place, arrays)
         if kept is not None:
-            columns = {name: values[..., origin] for name, values in kept.columns.items()}
             weight = kept.aperture_weight
             return replace(
                 kept,
-                columns=columns,
+                columns={name: values[..., origin] for name, values in kept.columns.items()},
                 header=header,
                 aperture_weight=None if weight is None else weight[origin],
             )
+    elif (wave[:1] > wave[-1:]) != (known[:1] > known[-1:]):
+        keep = slice(None, None, -1)
     if column != "FLUX":
         raise LRSError(
             f"the spectrum was made from the column {column} and changed since, expected FLUX, as "
             "no other column can replace the flux of an x1d"
         )
-    wave, flux = wave[keep], flux[..., keep]
-    error = None if error is None else error[..., keep]
-    mask = None if mask is None else mask[..., keep]
-    if origin is not None:
-        wave = original.wavelength[origin]  # avoids the rounding errors of unit conversions
-        extracted = original.columns[column][..., origin]
-        if mask is not None and extracted.shape == flux.shape:
-            filled = mask & original.mask[..., origin]  # rows with interpolated values
-            flux[filled] = np.nan
-            if error is not None:
-                error[filled] = np.nan
-    return _changed(wave, flux, unit, error, mask, header, original)
+    arrays = arrays.select(keep)
+    if place is not None:
+        # The original wavelengths do not have the rounding errors of unit conversions.
+        arrays = arrays._replace(wave=known[origin])
+        masked = original.mask[..., origin]
+        if arrays.mask is not None and masked.shape == arrays.flux.shape:
+            filled = arrays.mask & masked  # rows with interpolated values
+            arrays.flux[filled] = np.nan
+            if arrays.error is not None:
+                arrays.error[filled] = np.nan
+    return _changed(arrays, header, original)
 
 
-def copied_arrays(
-    spectrum: Spectrum, dimensions: tuple[int, ...]
-) -> tuple[
-    NDArray[np.float64],
-    NDArray[Any],
-    u.UnitBase,
-    NDArray[Any] | None,
-    NDArray[np.bool_] | None,
-]:
-    """Return copies of wavelength in micron, flux, unit, error and mask.
+def copied_arrays(spectrum: Spectrum, dimensions: tuple[int, ...]) -> SpectrumArrays:
+    """Return copies of wavelength in micron, flux, errors and mask, with the unit of the flux.
 
-    The last axis of flux, error and mask is the spectral axis. Error and mask may be None.
+    Parameters
+    ----------
+    spectrum : `~specutils.Spectrum`
+        Spectrum. The spectral axis may be any of its axes.
+    dimensions : tuple of int
+        Accepted numbers of axes.
+
+    Raises
+    ------
+    LRSError
+        If the number of axes differs, or the spectral axis is not convertible to a wavelength.
     """
     flux = spectrum.flux
     if flux.ndim not in dimensions:
@@ -149,10 +136,7 @@ def copied_arrays(
         )
     axis = spectrum.spectral_axis_index
     try:
-        if spectrum.spectral_axis.unit == u.um:
-            wave = np.array(spectrum.spectral_axis.value, dtype=float)
-        else:
-            wave = np.array(u.Quantity(spectrum.spectral_axis).to_value(u.um, u.spectral()))
+        wave = np.array(u.Quantity(spectrum.spectral_axis).to_value(u.um, u.spectral()), float)
     except u.UnitConversionError:
         raise LRSError(
             f"the spectral axis is in {spectrum.spectral_axis.unit}, expected a unit that converts "
@@ -169,7 +153,8 @@ def copied_arrays(
     if spectrum.mask is not None:
         mask = np.moveaxis(np.broadcast_to(spectrum.mask, flux.shape).astype(bool), axis, -1)
         mask = mask if mask.any() else None
-    return wave, np.array(np.moveaxis(flux.value, axis, -1)), flux.unit, error, mask
+    values = np.array(np.moveaxis(flux.value, axis, -1))
+    return SpectrumArrays(wave, values, flux.unit, error, mask)
 
 
 def spectrum_header(spectrum: Spectrum) -> fits.Header:
@@ -200,37 +185,28 @@ def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDAr
 
 
 def _unchanged(
-    original: Extraction,
-    column: str,
-    rows: slice | NDArray[np.intp],
-    place: NDArray[np.intp],
-    values: tuple[NDArray[Any], u.UnitBase, NDArray[Any] | None, NDArray[np.bool_] | None],
+    original: Extraction, column: str, rows: Index, place: NDArray[np.intp], arrays: SpectrumArrays
 ) -> Extraction | None:
     """Return the original extraction if the values of the spectrum are unmodified, else None.
 
     If the spectrum has only some of the integrations, only these are returned.
     """
-    flux, unit, error, mask = values
-    if unit != parsed_unit(original.units.get(column, "")):
-        return None
+    shape = arrays.flux.shape
     for fill in ("interpolate", "nan"):
-        _, *given = spectrum_arrays(original, column, fill, rows)
-        parts = [None if values is None else values[..., place] for values in given]
-        known, known_error, known_mask = parts
         found = original
-        if known.shape != flux.shape:  # type: ignore[union-attr]
-            part = _which_integrations(known, flux)  # type: ignore[arg-type]
+        known = spectrum_arrays(original, column, fill, rows).select(place)
+        if known.flux.shape != shape:
+            part = _which_integrations(known.flux, arrays.flux)
             if part is None:
                 continue
-            known, known_error, known_mask = (
-                None if values is None else values[part].reshape(flux.shape)
-                for values in (known, known_error, known_mask)
-            )
-            found = _integrations(original, part, drop=flux.ndim == 1)
-        if known_mask is not None and not known_mask.any():
-            known_mask = None
-        pairs = ((flux, known), (error, known_error), (mask, known_mask))
-        if all(equal_values(one, other) for one, other in pairs):
+            found = _select(original, part if len(shape) == 2 else part.start)
+            known = spectrum_arrays(found, column, fill, rows).select(place)
+        if (
+            known.unit == arrays.unit
+            and equal_values(known.flux, arrays.flux)
+            and equal_values(known.error, arrays.error)
+            and equal_values(known.mask, arrays.mask)
+        ):
             return found
     return None
 
@@ -264,18 +240,13 @@ def equal_values(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
 
 
 def _changed(
-    wave: NDArray[np.float64],
-    flux: NDArray[Any],
-    unit: u.UnitBase,
-    error: NDArray[Any] | None,
-    mask: NDArray[np.bool_] | None,
-    header: fits.Header,
-    original: Extraction | None,
+    arrays: SpectrumArrays, header: fits.Header, original: Extraction | None
 ) -> Extraction:
     """Make an extraction from the values of a modified spectrum.
 
     Times, header cards and provenance are copied from the original extraction if there is one.
     """
+    wave, flux, unit, error, mask = arrays
     if unit != u.Jy:
         try:
             factor = unit.to(u.Jy, np.ones_like(wave), u.spectral_density(wave * u.um))
@@ -289,31 +260,20 @@ def _changed(
             f"the flux is in {unit.to_string() or 'no unit'}, expected a unit that converts to Jy, "
             "or DN/s, as an x1d contains a flux"
         )
-    columns: dict[str, NDArray[Any]] = {"FLUX": np.asarray(flux, dtype=float)}
-    if error is not None:
-        columns["FLUX_ERROR"] = np.asarray(error, dtype=float)
     bad = ~np.isfinite(flux)
-    if mask is not None:
-        bad |= mask
-    columns["WAVELENGTH"] = np.broadcast_to(wave, flux.shape)
-    columns["DQ"] = bad.astype(np.uint32)
-    # The pipeline's spelling of units differs from astropy's.
-    text = {u.MJy / u.sr: "MJy/sr", u.DN / u.s: "DN/s"}.get(unit)
-    text = unit.to_string() if text is None else text
-    made = Extraction(
-        columns={key: columns[key] for key in COLUMNS if key in columns},
-        units={"WAVELENGTH": "um"}
-        | {key: text for key in ("FLUX", "FLUX_ERROR") if text and key in columns},
-        header=header,
-    )
+    columns = {"WAVELENGTH": np.broadcast_to(wave, flux.shape), "FLUX": np.asarray(flux, float)}
+    text = "Jy" if unit == u.Jy else "DN/s"  # as the pipeline spells them
+    units = {"WAVELENGTH": "um", "FLUX": text}
+    if error is not None:
+        columns["FLUX_ERROR"], units["FLUX_ERROR"] = np.asarray(error, float), text
+    columns["DQ"] = (bad if mask is None else bad | mask).astype(np.uint32)
+    made = Extraction(columns=columns, units=units, header=header)
     if original is None:
         return made
     provenance = original.provenance
     if provenance is not None:
-        stored = dict(provenance)
-        provenance = Provenance.from_dict(
-            stored | {"notes": [*(stored.get("notes") or []), _CHANGED]}
-        )
+        notes = [*(provenance["notes"] or []), _CHANGED]
+        provenance = Provenance.from_dict(dict(provenance) | {"notes": notes})
     times = original.times
     fits_times = times is not None and flux.ndim == 2 and len(times) == len(flux)
     return replace(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 from glue_lrs.errors import LRSWarning
+
+#: Mapping with the values of a record, or a function that returns the mapping.
+Source: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
 
 class ProvenanceRecord(Mapping[str, Any]):
@@ -22,9 +24,13 @@ class ProvenanceRecord(Mapping[str, Any]):
 
     _keys: ClassVar[tuple[str, ...]]
 
-    @abstractmethod
+    def __init__(self, source: Source | None) -> None:
+        self._stored = source
+
     def _collect(self) -> Mapping[str, Any]:
         """Return a mapping with the values. The value of a missing key is None."""
+        stored = self._stored or {}
+        return stored() if callable(stored) else stored
 
     @cached_property
     def _values(self) -> dict[str, Any]:
@@ -40,7 +46,7 @@ class ProvenanceRecord(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._keys)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self  # no copy is needed because the values never change
 
 
@@ -63,7 +69,7 @@ class Provenance(ProvenanceRecord):
         Path of each reference file, or None if no such file was used.
     position : dict
         Position of the source and shifts of the aperture.
-    notes : sequence of LRSWarning or str
+    notes : sequence of LRSWarning
         Warnings that were issued during the extraction.
     """
 
@@ -75,20 +81,18 @@ class Provenance(ProvenanceRecord):
         input: str | None = None,
         references: dict[str, str | None] | None = None,
         position: dict[str, Any] | None = None,
-        notes: Sequence[LRSWarning | str] = (),
+        notes: Sequence[LRSWarning] = (),
     ) -> None:
+        super().__init__(None)
         self._parameters_source = parameters
         self._input = input
         self._references = references or {}
         self._position = position or {}
-        self._notes = tuple(
-            note if isinstance(note, LRSWarning) else LRSWarning(note) for note in notes
-        )
+        self._notes = tuple(notes)
         self._date = datetime.now(UTC)
-        self._stored: Callable[[], Mapping[str, Any]] | Mapping[str, Any] | None = None
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> Provenance:
+    def from_dict(cls, stored: Source) -> Provenance:
         """Create a provenance from values that were stored in a file.
 
         Parameters
@@ -107,7 +111,7 @@ class Provenance(ProvenanceRecord):
 
     def _collect(self) -> Mapping[str, Any]:
         if self._stored is not None:
-            return self._stored() if callable(self._stored) else self._stored
+            return super()._collect()
         return {
             "parameters": self._parameters,
             "references": {key: file_record(path) for key, path in self._references.items()},
@@ -131,7 +135,7 @@ class Provenance(ProvenanceRecord):
     ) -> Provenance:
         """Return a provenance with some values replaced.
 
-        No file is read. Arguments that are None keep the present values.
+        Checksums are not computed. Arguments that are None keep the present values.
 
         Parameters
         ----------
@@ -157,18 +161,21 @@ class Provenance(ProvenanceRecord):
 
     @property
     def messages(self) -> tuple[LRSWarning, ...]:
-        """Warnings that were issued; of those read from a file only the text is known."""
+        """Warnings that were issued. If they were read from a file, only their texts are known."""
         if self._stored is not None:
             return tuple(LRSWarning(text) for text in self["notes"] or ())
         return self._notes
 
     @property
     def notes(self) -> list[str]:
-        """Texts of the warnings that were issued. No file is read."""
+        """Texts of the warnings that were issued. Checksums are not computed."""
         return [note.render(with_subject=False) for note in self.messages]
 
     def has_reference(self, key: str) -> bool:
-        """Return whether a reference file, for example ``"apcorr"``, was used. No file is read."""
+        """Return whether a type of reference file, such as ``"apcorr"``, was used.
+
+        Checksums are not computed.
+        """
         references = self._references if self._stored is None else self["references"] or {}
         return references.get(key) is not None
 
@@ -193,12 +200,6 @@ class CombinationProvenance(ProvenanceRecord):
     """
 
     _keys = ("parameters", "inputs", "extractions", "notes", "versions", "date")
-
-    def __init__(self, source: Callable[[], Mapping[str, Any]]) -> None:
-        self._source = source
-
-    def _collect(self) -> Mapping[str, Any]:
-        return self._source()
 
     def __repr__(self) -> str:
         return "<Provenance of a combination>"

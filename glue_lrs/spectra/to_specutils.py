@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from astropy import units as u
@@ -44,7 +44,11 @@ from glue_lrs.spectra.columns import ERROR_OF
 if TYPE_CHECKING:
     from gwcs.wcs import WCS as GWCS
 
+    from glue_lrs._utils.typing import Array
     from glue_lrs.spectra.extraction import Extraction
+
+#: Index that selects rows and determines their order.
+Index: TypeAlias = slice | NDArray[np.intp]
 
 #: Columns with flags and counts, which are not interpolated.
 _COUNTS = ("DQ", "NPIXELS")
@@ -59,7 +63,7 @@ class Meta(dict[str, Any]):
 
     _shared = ("extraction", "image")
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Meta:
+    def __deepcopy__(self, memo: dict[int, object]) -> Meta:
         made = Meta()
         memo[id(self)] = made
         for key, value in self.items():
@@ -69,6 +73,28 @@ class Meta(dict[str, Any]):
     def copy(self) -> Meta:
         """Return a shallow copy."""
         return Meta(self)
+
+
+class SpectrumArrays(NamedTuple):
+    """Wavelength in micron, values, their unit, errors and mask of a spectrum.
+
+    The last axis of all arrays is the spectral axis. The errors are None if there are none, and the
+    mask is None if no row is masked.
+    """
+
+    wave: NDArray[np.float64]
+    flux: NDArray[Any]
+    unit: u.UnitBase
+    error: NDArray[Any] | None
+    mask: NDArray[np.bool_] | None
+
+    def select(self, rows: Index) -> SpectrumArrays:
+        """Return the arrays with an index applied to the spectral axis."""
+        error = None if self.error is None else self.error[..., rows]
+        mask = None if self.mask is None else self.mask[..., rows]
+        if mask is not None and not mask.any():
+            mask = None
+        return SpectrumArrays(self.wave[rows], self.flux[..., rows], self.unit, error, mask)
 
 
 def to_spectrum(
@@ -107,20 +133,15 @@ def to_spectrum(
     check_choice("fill", fill, ("interpolate", "nan"))
     if column not in extraction.columns or column == "WAVELENGTH":
         known = [name for name in extraction.columns if name != "WAVELENGTH"]
-        hint = nearest(str(column), [name.lower() for name in known])
-        for name in known:  # `nearest` compares in lower case, but column names are in capitals
-            hint = hint.replace(repr(name.lower()), repr(name))
+        hint = nearest(str(column), known)
         raise LRSError(
             f"found {column!r}{hint}, expected one of {', '.join(known)}", subject="column"
         )
     rows = ascending_rows(extraction.wavelength)
-    wave, flux, error, mask = spectrum_arrays(extraction, column, fill, rows)
+    arrays = spectrum_arrays(extraction, column, fill, rows)
     if order == "file":
-        in_file = _file_order(extraction, rows)
-        wave, flux = wave[in_file], flux[..., in_file]
-        error = None if error is None else error[..., in_file]
-        mask = None if mask is None else mask[..., in_file]
-    unit = parsed_unit(extraction.units.get(column, ""))
+        arrays = arrays.select(_file_order(extraction, rows))
+    wave, flux, unit, error, mask = arrays
     meta = Meta(
         header=LazyHeader.from_header(extraction.header),
         glue_lrs=extraction.provenance,
@@ -175,7 +196,7 @@ def parsed_unit(text: str) -> u.UnitBase:
     return u.Unit(text)
 
 
-def ascending_rows(wave: NDArray[np.float64]) -> slice | NDArray[np.intp]:
+def ascending_rows(wave: NDArray[np.float64]) -> Index:
     """Return an index that selects rows with a finite wavelength, in ascending order."""
     if wave.size and np.isfinite(wave[0]) and np.isfinite(wave[-1]):
         step = wave[1:] - wave[:-1]
@@ -191,7 +212,7 @@ def ascending_rows(wave: NDArray[np.float64]) -> slice | NDArray[np.intp]:
     return finite[np.argsort(wave[finite], kind="stable")]
 
 
-def _file_order(extraction: Extraction, rows: slice | NDArray[np.intp]) -> Any:
+def _file_order(extraction: Extraction, rows: Index) -> Index:
     """Return an index that puts rows with ascending wavelengths into the order of the file."""
     if isinstance(rows, slice):
         return rows  # reversing the rows again restores their order
@@ -206,12 +227,19 @@ def _file_order(extraction: Extraction, rows: slice | NDArray[np.intp]) -> Any:
     return in_file
 
 
-def spectrum_arrays(
-    extraction: Extraction, column: str, fill: str, rows: slice | NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[np.float64] | None, NDArray[np.bool_] | None]:
-    """Return copies of wavelength, values, errors and mask, selected and ordered by `rows`.
+def spectrum_arrays(extraction: Extraction, column: str, fill: str, rows: Index) -> SpectrumArrays:
+    """Return copies of the values, errors and mask of a column in the selected rows.
 
-    Errors and mask may be None.
+    Parameters
+    ----------
+    extraction : Extraction
+        Spectrum or stack.
+    column : str
+        Name of the column.
+    fill : {"interpolate", "nan"}
+        How to fill values and errors in masked rows.
+    rows : slice or ndarray
+        Index that selects the rows and puts them into ascending order of wavelength.
     """
     columns = extraction.columns
     wave = np.array(extraction.wavelength[rows], dtype=float)
@@ -225,53 +253,45 @@ def spectrum_arrays(
     error = None
     if name is not None and name in columns:
         error = np.array(columns[name][..., rows], dtype=float, order="C")
-    if not bad.any():
-        return wave, flux, error, None
-    if column not in _COUNTS:
-        if fill == "interpolate":
-            _interpolate(wave, bad, flux, error)
-        else:
-            flux[bad] = np.nan
-            if error is not None:
-                error[bad] = np.nan
-    return wave, flux, error, bad
+    mask = bad if bad.any() else None
+    if mask is not None and column not in _COUNTS:
+        for values in (flux,) if error is None else (flux, error):
+            if fill == "interpolate":
+                _interpolate(wave, bad, values)
+            else:
+                values[bad] = np.nan
+    unit = parsed_unit(extraction.units.get(column, ""))
+    return SpectrumArrays(wave, flux, unit, error, mask)
 
 
-def _interpolate(
-    wave: NDArray[np.float64],
-    bad: NDArray[np.bool_],
-    *arrays: NDArray[np.float64] | None,
-) -> None:
+def _interpolate(wave: Array, bad: NDArray[np.bool_], array: Array) -> None:
     """Interpolate bad rows in place, linearly between the nearest good rows on either side.
 
-    `wave` must ascend. `bad` and the arrays have the shape (n_wave,) or (integration, n_wave).
-    Before the first and after the last good row, the values of these rows are repeated. If there is
-    no good row, all values become NaN.
+    The wavelengths must ascend. `bad` and `array` have the shape (n_wave,) or (integration,
+    n_wave). Bad rows before the first good row get its value, and bad rows after the last good row
+    get the value of the last good row. All values become NaN if there is no good row.
     """
     # The same code is used for a spectrum and a stack, so that their results are exactly equal.
     count = wave.size
     place = np.flatnonzero(bad)  # indices into the flattened array of integrations
     column = place % count
     first = place - column
-    for array in arrays:
-        if array is None:
-            continue
-        values = array.reshape(-1)  # a view because the arrays are contiguous
-        # Good rows with an infinite error are not used for the interpolation.
-        good = np.flatnonzero(np.isfinite(values) & ~bad.reshape(-1))
-        if not good.size:
-            values[place] = np.nan
-            continue
-        after = good.searchsorted(place)
-        # It is checked below whether the neighbours are in the same integration.
-        left = good.take(after - 1, mode="clip")
-        right = good.take(after, mode="clip")
-        none_left, none_right = (left < first) | (left > place), right >= first + count
-        none_right |= right < place
-        left, right = np.where(none_left, right, left), np.where(none_right, left, right)
-        span = wave.take(right % count) - wave.take(left % count)
-        share = np.zeros(span.shape)
-        np.divide(wave.take(column) - wave.take(left % count), span, out=share, where=span > 0)
-        filled = values[left] * (1.0 - share) + values[right] * share
-        filled[none_left & none_right] = np.nan
-        values[place] = filled
+    values = array.reshape(-1)  # a view because the arrays are contiguous
+    # Good rows with an infinite error are not used for the interpolation.
+    good = np.flatnonzero(np.isfinite(values) & ~bad.reshape(-1))
+    if not good.size:
+        values[place] = np.nan
+        return
+    after = good.searchsorted(place)
+    # It is checked below whether the neighbours are in the same integration.
+    left = good.take(after - 1, mode="clip")
+    right = good.take(after, mode="clip")
+    none_left, none_right = (left < first) | (left > place), right >= first + count
+    none_right |= right < place
+    left, right = np.where(none_left, right, left), np.where(none_right, left, right)
+    span = wave.take(right % count) - wave.take(left % count)
+    share = np.zeros(span.shape)
+    np.divide(wave.take(column) - wave.take(left % count), span, out=share, where=span > 0)
+    filled = values[left] * (1.0 - share) + values[right] * share
+    filled[none_left & none_right] = np.nan
+    values[place] = filled

@@ -202,7 +202,7 @@ def test_invalid_corrections_are_not_written(tmp_path: Path) -> None:
 
     for wrong, message in (
         ([], "no aperture correction was given"),
-        ([fine, a_correction("full")], "two corrections are for SUBARRAY FULL"),
+        ([fine, a_correction("full")], "two aperture corrections are for SUBARRAY FULL"),
         (table(subarray=""), "SUBARRAY is '', expected 1 to 17 characters"),
         (table(size=fine.size + 0.5), "expected whole numbers of pixels from 0 to 255"),
         (table(size=fine.size + 250), "expected whole numbers of pixels from 0 to 255"),

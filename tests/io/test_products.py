@@ -37,7 +37,7 @@ from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io import files as _files
 from glue_lrs.io import image_reader as products
 from glue_lrs.io import image_writer
-from glue_lrs.io.files import asdf_hdu, atomic_write, load_asdf, open_fits
+from glue_lrs.io.files import asdf_hdu, atomic_write, load_asdf, opened
 from glue_lrs.io.identify import identify_product, is_lrs_product
 from glue_lrs.simulation.scene import Scene
 
@@ -918,8 +918,9 @@ def test_files_that_cannot_be_opened(s2d: Path, tmp_path: Path) -> None:
                 function(path)
             assert str(caught.value) == f"{path}: {message}"
         assert not is_lrs_product(path, IMAGE_KINDS)
-    with pytest.raises(WriteError, match="does not exist"):
-        open_fits(tmp_path / "none.fits", WriteError)
+    missing = opened(tmp_path / "none.fits", WriteError)
+    with pytest.raises(WriteError, match="does not exist"), missing:
+        pass
     # cut anywhere but exactly between two extensions
     with fits.open(s2d) as hdulist:
         ends = {info._data_offset + info._data_size for info in hdulist}

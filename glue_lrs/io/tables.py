@@ -1,0 +1,151 @@
+"""Parts that the readers and the writers of x1d and c1d files have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from astropy import coordinates
+from astropy import units as u
+from astropy.io import fits
+from astropy.modeling.models import Const1D, Tabular1D
+from astropy.modeling.models import Mapping as AxisMapping
+from gwcs import WCS, coordinate_frames
+from numpy.typing import NDArray
+
+from glue_lrs.errors import ProductError
+from glue_lrs.io.headers import set_card
+from glue_lrs.io.x1d_layout import CARD_COMMENTS
+
+#: Offset with which FITS stores unsigned integers of 32 bits.
+_UNSIGNED = 1 << 31
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def named(
+    hdulist: fits.HDUList, name: str, expected: str, single: bool = False
+) -> list[fits.BinTableHDU]:
+    """Return the tables with a given name.
+
+    Parameters
+    ----------
+    hdulist : `~astropy.io.fits.HDUList`
+        Open FITS file.
+    name : str
+        Name of the extensions.
+    expected : str
+        Description of the expected file for the error message.
+    single : bool
+        Whether only one extension may have the name.
+
+    Raises
+    ------
+    ProductError
+        If the number of extensions with this name is wrong, or an extension is not a table.
+    """
+    tables = [hdu for hdu in hdulist if hdu.name == name]
+    if not tables or (single and len(tables) > 1):
+        found = ", ".join(hdu.name for hdu in hdulist[1:] if hdu.name) or "no extension"
+        raise ProductError(f"found {found}, expected {expected}")
+    if not all(isinstance(hdu, fits.BinTableHDU) for hdu in tables):
+        raise ProductError(f"{name} is an image, expected a table")
+    return tables
+
+
+def read_columns(hdu: fits.BinTableHDU, names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """Return columns of a table: DQ as unsigned integers, the others in double precision.
+
+    Parameters
+    ----------
+    hdu : `~astropy.io.fits.BinTableHDU`
+        Table.
+    names : mapping
+        Names of the columns that are returned, and their names in the table.
+    """
+    data = hdu.data
+    return {
+        name: np.array(data[stored], dtype=np.uint32 if name == "DQ" else float)
+        for name, stored in names.items()
+    }
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def value_column(
+    name: str, values: NDArray[Any], unit: str | None = None, unsigned: bool = True
+) -> fits.Column:
+    """Make a column of 32-bit integers for DQ and N_ALONGDISP, or else of double precision.
+
+    Parameters
+    ----------
+    name : str
+        Name of the column.
+    values : ndarray
+        Values, shape (n_wave,), or (integration, n_wave) for the vector columns of a stack.
+    unit : str, optional
+        Unit of the column.
+    unsigned : bool
+        Whether integers are stored as unsigned integers.
+    """
+    form = "D"
+    options: dict[str, Any] = {}
+    if name in ("DQ", "N_ALONGDISP"):
+        form = "J"
+        if unsigned:
+            options["bzero"] = _UNSIGNED
+        else:
+            values = values.astype(np.uint32).view(np.int32)
+    if values.ndim == 2:
+        form, options["dim"] = f"{values.shape[1]}{form}", f"({values.shape[1]})"
+    return fits.Column(name=name, format=form, unit=unit, array=values, **options)
+
+
+def new_table(
+    columns: Sequence[fits.Column], name: str, cards: Mapping[str, Any]
+) -> fits.BinTableHDU:
+    """Make a table with header cards, except for cards without a value or with NaN."""
+    table = fits.BinTableHDU.from_columns(columns, name=name, ver=1)
+    for card, value in cards.items():
+        if value is not None and not (isinstance(value, float) and not np.isfinite(value)):
+            set_card(table.header, card, value, CARD_COMMENTS.get(card, ""))
+    return table
+
+
+def spectral_wcs(ra: float, dec: float, wavelength: NDArray[np.float64]) -> WCS:
+    """Make a WCS that transforms the row number of a spectrum to sky position and wavelength.
+
+    Parameters
+    ----------
+    ra, dec : float
+        Right ascension and declination (ICRS) in degrees, the same for all rows.
+    wavelength : ndarray
+        Wavelength of each row in micron, shape (n_wave,).
+    """
+    detector = coordinate_frames.CoordinateFrame(
+        naxes=1, axes_type=("SPATIAL",), axes_order=(0,), unit=(u.pix,), name="pixel_frame"
+    )
+    sky = coordinate_frames.CelestialFrame(
+        name="sky", axes_order=(0, 1), reference_frame=coordinates.ICRS()
+    )
+    spectral = coordinate_frames.SpectralFrame(
+        name="spectral", axes_order=(2,), unit=(u.micron,), axes_names=("wavelength",)
+    )
+    world = coordinate_frames.CompositeFrame([sky, spectral], name="world")
+    row = np.arange(wavelength.size, dtype=float)
+    # Copy the array: the model keeps a reference to it, and of a view, asdf would write the whole
+    # base array.
+    wave = np.array(wavelength, dtype=float)
+    table = Tabular1D(points=row, lookup_table=wave, bounds_error=False, fill_value=None)
+    transform = AxisMapping((0, 0, 0)) | Const1D(ra) & Const1D(dec) & table
+    transform.name = "pixel_to_world"
+    step = np.diff(wave)
+    if wave.size > 1 and ((step > 0).all() or (step < 0).all()):
+        turn = slice(None) if step[0] > 0 else slice(None, None, -1)
+        transform.inverse = AxisMapping((2,)) | Tabular1D(
+            points=wave[turn].copy(), lookup_table=row[turn].copy(), bounds_error=False
+        )
+    return WCS([(detector, transform), (world, None)])
