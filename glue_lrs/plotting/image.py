@@ -19,24 +19,8 @@ from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.image.pixels import PLANES, lost_pixels
 from glue_lrs.instrument import PIXEL_SCALE
+from glue_lrs.plotting import style
 from glue_lrs.plotting.spectra import series
-from glue_lrs.plotting.style import (
-    ABOVE,
-    APERTURE_STYLE,
-    BACKGROUND_STYLE,
-    BAD_PIXEL_STYLE,
-    BLACK,
-    BOX_STYLE,
-    NO_DATA,
-    ORANGE,
-    add_legend,
-    asinh_ticks,
-    axes_or_new,
-    draw_steps,
-    no_nan_warnings,
-    scaled_axis,
-    unit_label,
-)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,29 +73,29 @@ def plot_image(
     LRSError
         If the integration does not exist, or the aperture has no pixel on the image.
     """
-    ax = axes_or_new(ax, (4.5, 8.0))
+    ax = style.axes_or_new(ax, (4.5, 8.0))
     data = _data(image, integration)
     norm: Any = _asinh_norm(data[_displayed_part(image)])
     bad = np.isnan(data) & np.isfinite(image.wavelength)
     if extract is not None:
         _draw_regions(ax, image, extract)
-    label = f"surface brightness [{unit_label(image.unit)}]"
+    label = f"surface brightness [{style.unit_label(image.unit)}]"
     bar = draw_plane(ax, image, data, bad, label, cmap="gray_r", norm=norm)
-    bar.set_ticks(asinh_ticks(norm.vmin, norm.vmax, norm.linear_width, gap=0.16), minor=False)
+    bar.set_ticks(style.asinh_ticks(norm.vmin, norm.vmax, norm.linear_width, gap=0.16), minor=False)
     bar.ax.minorticks_off()
     bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     (x0, x1), (y0, y1) = image.bounding_box
     x, y = [x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0]
-    ax.plot(x, y, color=BOX_STYLE, lw=1.4, ls=":", label="bounding box")
+    ax.plot(x, y, color=style.BOX, lw=1.4, ls=":", label="bounding box")
     for row in rows:
-        ax.axhline(row, color=ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut")
+        ax.axhline(row, color=style.ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut")
     # The bounding box may reach the edge of the image.
     displayed, columns = _displayed_part(image)
     ax.set_xlim(min(columns.start - 0.5, x0 - 2), max(columns.stop - 0.5, x1 + 2))
     ax.set_ylim(min(displayed.start - 0.5, y0 - 4), max(displayed.stop - 0.5, y1 + 4))
     ax.set_ylabel("row (dispersion) [pixel]")
     if legend:
-        add_legend(ax, **ABOVE)
+        style.add_legend(ax, **style.ABOVE)
     return ax
 
 
@@ -148,12 +132,12 @@ def draw_plane(
         "interpolation": "nearest",
         "extent": (columns.start - 0.5, columns.stop - 0.5, rows.start - 0.5, rows.stop - 0.5),
     }
-    ax.set_facecolor(NO_DATA)
+    ax.set_facecolor(style.NO_DATA)
     picture = ax.imshow(plane[part], **options, **geometry)
     if bad[part].any():
         marks = np.where(bad[part], 1.0, np.nan)
-        ax.imshow(marks, cmap=ListedColormap([BAD_PIXEL_STYLE]), vmin=0, vmax=1, **geometry)
-        ax.fill([], [], color=BAD_PIXEL_STYLE, label="bad pixel")  # for the legend
+        ax.imshow(marks, cmap=ListedColormap([style.BAD_PIXEL]), vmin=0, vmax=1, **geometry)
+        ax.fill([], [], color=style.BAD_PIXEL, label="bad pixel")  # for the legend
     ax.set_xlabel("column (cross-dispersion) [pixel]")
     _add_wavelength_axis(ax, image)
     return ax.figure.colorbar(
@@ -186,15 +170,15 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> None:
     rows = regions.rows
     y = np.stack([rows - 0.5, rows + 0.5], axis=1).ravel()  # both ends of each row
     for edge in chain(*regions.aperture):
-        ax.plot(np.repeat(edge[rows], 2), y, color=APERTURE_STYLE, lw=1.6, label="aperture")
+        ax.plot(np.repeat(edge[rows], 2), y, color=style.APERTURE, lw=1.6, label="aperture")
     for lower, upper in regions.background:
         for edge in (lower, upper):
             x = np.repeat(edge[rows], 2)
-            ax.plot(x, y, color=BACKGROUND_STYLE, lw=1.3, ls="--", label="background")
-        ax.fill_betweenx(rows, lower[rows], upper[rows], color=BACKGROUND_STYLE, alpha=0.12, lw=0)
+            ax.plot(x, y, color=style.BACKGROUND, lw=1.3, ls="--", label="background")
+        ax.fill_betweenx(rows, lower[rows], upper[rows], color=style.BACKGROUND, alpha=0.12, lw=0)
     if regions.trace is not None:
         row = np.arange(regions.trace.size)
-        ax.plot(regions.trace, row, color=APERTURE_STYLE, lw=0.9, ls="-.", label="expected trace")
+        ax.plot(regions.trace, row, color=style.APERTURE, lw=0.9, ls="-.", label="expected trace")
 
 
 def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
@@ -262,7 +246,7 @@ def plot_cut(
     LRSError
         If the row or integration does not exist, or the aperture has no pixel on the image.
     """
-    ax = axes_or_new(ax, (6.0, 3.0))
+    ax = style.axes_or_new(ax, (6.0, 3.0))
     if not 0 <= row < image.shape[0]:
         raise LRSError(f"row is {row}, expected 0 to {image.shape[0] - 1}")
     part = _displayed_part(image)[1]
@@ -272,8 +256,8 @@ def plot_cut(
     if extract is not None:
         regions = _regions(image, extract)
         for edges, colour, name in (
-            (regions.aperture, APERTURE_STYLE, "aperture"),
-            (regions.background, BACKGROUND_STYLE, "background"),
+            (regions.aperture, style.APERTURE, "aperture"),
+            (regions.background, style.BACKGROUND, "background"),
         ):
             for lower, upper in edges:
                 ax.axvspan(lower[row], upper[row], color=colour, alpha=0.22, lw=0, label=name)
@@ -281,13 +265,13 @@ def plot_cut(
         if level is not None and regions.background:
             low = min(float(lower[row]) for lower, _ in regions.aperture)
             high = max(float(upper[row]) for _, upper in regions.aperture)
-            style: dict[str, Any] = {"color": BACKGROUND_STYLE, "label": "background level"}
-            ax.plot([low, high], [level, level], lw=1.8, **style)
-    draw_steps(ax, columns, values, error)
+            line: dict[str, Any] = {"color": style.BACKGROUND, "label": "background level"}
+            ax.plot([low, high], [level, level], lw=1.8, **line)
+    style.draw_steps(ax, columns, values, error)
     bad = columns[np.isnan(values) & np.isfinite(image.wavelength[row, columns])]
     if bad.size:
-        style = {"ls": "none", "color": BAD_PIXEL_STYLE, "label": "bad pixel"}
-        ax.plot(bad, np.full(bad.size, 0.04), "x", transform=ax.get_xaxis_transform(), **style)
+        line = {"ls": "none", "color": style.BAD_PIXEL, "label": "bad pixel"}
+        ax.plot(bad, np.full(bad.size, 0.04), "x", transform=ax.get_xaxis_transform(), **line)
     reach = np.nan_to_num(error, posinf=0.0)
     ends = np.concatenate([values - reach, values + reach])
     ends = ends[np.isfinite(ends)]
@@ -298,10 +282,12 @@ def plot_cut(
         ax.set_ylim(low - 2 * margin, high + margin)
     wave = _row_mean(image.wavelength)[row]
     ax.set_title(f"row {row}, {wave:.2f} µm", fontsize="medium", loc="left", pad=3)
-    ax.set_ylabel(f"[{unit_label(image.unit)}]")
+    ax.set_ylabel(f"[{style.unit_label(image.unit)}]")
     if label:
         ax.set_xlabel("column (cross-dispersion) [pixel]")
-        add_legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2, columnspacing=1.0)
+        style.add_legend(
+            ax, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2, columnspacing=1.0
+        )
     return ax
 
 
@@ -364,7 +350,7 @@ def plot_width(
         Axes with wavelength along x, half widths in pixels along y, and the FWHM in arcsec on the
         right.
     """
-    ax = axes_or_new(ax, (6.5, 4.2))
+    ax = style.axes_or_new(ax, (6.5, 4.2))
     wave = np.asarray(wavelength, dtype=float)
     width = np.asarray(fwhm, dtype=float)
     span = np.linspace(min(4.5, wave.min() - 0.5), max(13.5, wave.max() + 0.5), 50)
@@ -373,10 +359,11 @@ def plot_width(
         f"{c:.4f}" + ("" if power == 0 else " λ" if power == 1 else f" λ^{power}")
         for power, c in enumerate(line)
     )
-    ax.plot(wave, factor * width / pixel_scale, "o", color=BLACK, ms=6, label=f"{factor:g} × FWHM")
-    ax.plot(span, fit, color=APERTURE_STYLE, lw=1.8, label=f"edge of the aperture: {terms}")
+    half = factor * width / pixel_scale
+    ax.plot(wave, half, "o", color=style.BLACK, ms=6, label=f"{factor:g} × FWHM")
+    ax.plot(span, fit, color=style.APERTURE, lw=1.8, label=f"edge of the aperture: {terms}")
     ax.set(xlabel="wavelength λ [µm]", ylabel="half width [pixel]")
-    scaled_axis(ax, pixel_scale / factor, "FWHM [arcsec]")
+    style.scaled_axis(ax, pixel_scale / factor, "FWHM [arcsec]")
     ax.grid(alpha=0.25)
     ax.legend(loc="upper left", frameon=False)
     return ax
@@ -409,7 +396,7 @@ def _error(image: SlitImage, integration: int) -> Floats:
 
 def _row_mean(values: NDArray[Any]) -> Floats:
     """Return the mean value of each row, ignoring NaN; NaN in rows without a value."""
-    with no_nan_warnings():
+    with style.no_nan_warnings():
         return np.nanmean(np.asarray(values, dtype=float), axis=1)
 
 

@@ -14,22 +14,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
 from glue_lrs.instrument import expected_fwhm
-from glue_lrs.plotting.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    PURPLE,
-    SERIES,
-    SOURCE_STYLES,
-    VERMILION,
-    add_legend,
-    asinh_ticks,
-    axes_or_new,
-    draw_steps,
-    figure_or_new,
-    plain_text,
-    scaled_axis,
-)
+from glue_lrs.plotting import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +64,7 @@ def plot_measurement(
         rows.append(["growth", "snr"])
     if stack:
         rows.append(["shift", "shift"])
-    figure = figure_or_new(figure, (11.0, 3.2 * len(rows)))
+    figure = style.figure_or_new(figure, (11.0, 3.2 * len(rows)))
     axes: dict[str, Axes] = figure.subplot_mosaic(rows)
     plot_profile(measurement, background=background, ax=axes["profile"])
     plot_trace(measurement, ax=axes["trace"])
@@ -89,7 +74,7 @@ def plot_measurement(
     if stack:
         plot_integrations(measurement, ax=axes["shift"])
     if title:
-        figure.suptitle(plain_text(title), fontsize="medium")
+        figure.suptitle(style.plain_text(title), fontsize="medium")
     return figure
 
 
@@ -112,26 +97,27 @@ def plot_profile(
     `~matplotlib.axes.Axes`
         Axes with columns in the reference row along x, and brightness on an asinh scale along y.
     """
-    ax = axes_or_new(ax, (8.0, 3.6))
+    ax = style.axes_or_new(ax, (8.0, 3.6))
     profile, error = measurement.profile, measurement.profile_error
-    draw_steps(ax, measurement.profile_column, profile, error)
+    style.draw_steps(ax, measurement.profile_column, profile, error)
     for source in measurement.sources:
-        colour, label = SOURCE_STYLES[source.kind]
-        style = "--" if source.negative else "-"
-        ax.axvline(source.column, color=colour, lw=1.4, ls=style, label=label)
+        colour, label = style.SOURCES[source.kind]
+        line = "--" if source.negative else "-"
+        ax.axvline(source.column, color=colour, lw=1.4, ls=line, label=label)
     if measurement.expected is not None:
-        ax.axvline(measurement.expected.column, color=GREEN, lw=1.4, ls=":", label="header")
+        ax.axvline(measurement.expected.column, color=style.GREEN, lw=1.4, ls=":", label="header")
     if background is not None:
         for lower, upper in _regions(measurement, background):
-            ax.axvspan(lower, upper, color=BLUE, alpha=0.15, lw=0, label="background")
+            ax.axvspan(lower, upper, color=style.BLUE, alpha=0.15, lw=0, label="background")
     scale = 5.0 * float(np.nanmedian(error))
     if scale > 0:
         ax.set_yscale("asinh", linear_width=scale)
-        ax.set_yticks(asinh_ticks(float(np.nanmin(profile)), float(np.nanmax(profile)), scale))
+        low, high = float(np.nanmin(profile)), float(np.nanmax(profile))
+        ax.set_yticks(style.asinh_ticks(low, high, scale))
         ax.minorticks_off()
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(xlabel=f"column at row {measurement.row} [pixel]", ylabel="mean brightness")
-    add_legend(ax)
+    style.add_legend(ax)
     return ax
 
 
@@ -150,7 +136,7 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     `~matplotlib.axes.Axes`
         Axes with wavelength along x and column along y.
     """
-    ax = axes_or_new(ax, (6.0, 3.6))
+    ax = style.axes_or_new(ax, (6.0, 3.6))
     target = measurement.target
     wave, order = _sorted(measurement.wavelength)
     trace, error = target.trace[order], target.trace_error[order]
@@ -159,7 +145,7 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     visible = [trace, target.centroid[target.centroid_error < 0.3]]
     if measurement.expected is not None:
         header = measurement.expected.column + measurement.curve[order]
-        ax.plot(wave, header, color=GREEN, lw=1.2, ls=":", label="header")
+        ax.plot(wave, header, color=style.GREEN, lw=1.2, ls=":", label="header")
         visible.append(header)
     values = np.concatenate(visible)
     low, high = np.nanmin(values), np.nanmax(values)
@@ -167,7 +153,7 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     ax.set_ylim(low - margin, high + margin)
     ax.set_ylabel("column [pixel]")
     ax.ticklabel_format(axis="y", useOffset=False)
-    add_legend(ax)
+    style.add_legend(ax)
     return ax
 
 
@@ -186,19 +172,19 @@ def plot_fwhm(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     `~matplotlib.axes.Axes`
         Axes with wavelength along x, FWHM in arcsec along y, and FWHM in columns on the right.
     """
-    ax = axes_or_new(ax, (6.0, 3.6))
+    ax = style.axes_or_new(ax, (6.0, 3.6))
     wave, _ = _sorted(measurement.wavelength)
     width, error = measurement.width(wave)
     _draw_fit(ax, wave, width, error, "smooth fit")
     _draw_bands(ax, measurement, measurement.fwhm, measurement.fwhm_error)
     expected = expected_fwhm(wave)
-    ax.plot(wave, expected, color=GREEN, lw=1.2, ls=":", label="expected")
+    ax.plot(wave, expected, color=style.GREEN, lw=1.2, ls=":", label="expected")
     inner = (wave > 4.5) & (wave < 13.5)
     known = np.concatenate([expected, width[inner] if inner.any() else width])
     ax.set_ylim(min(0.8 * known.min(), 0.25), 1.15 * known.max())
     ax.set_ylabel("FWHM [arcsec]")
-    scaled_axis(ax, 1.0 / measurement.pixel_scale, "FWHM [pixel]")
-    add_legend(ax)
+    style.scaled_axis(ax, 1.0 / measurement.pixel_scale, "FWHM [pixel]")
+    style.add_legend(ax)
     return ax
 
 
@@ -208,7 +194,7 @@ def _draw_fit(
     y: Floats,
     error: Floats,
     label: str,
-    colour: str = VERMILION,
+    colour: str = style.VERMILION,
     alpha: float = 0.25,
 ) -> None:
     """Draw a curve with a band of 1-sigma errors."""
@@ -219,7 +205,7 @@ def _draw_fit(
 def _draw_bands(ax: Axes, measurement: Measurement, values: Floats, errors: Floats) -> None:
     """Draw the values measured in each band with their errors versus wavelength."""
     ax.errorbar(
-        measurement.bands, values, errors, fmt="o", color=BLACK, ms=4, elinewidth=0.9,
+        measurement.bands, values, errors, fmt="o", color=style.BLACK, ms=4, elinewidth=0.9,
         label="measured in bands",
     )  # fmt: skip
     ax.set_xlabel("wavelength [µm]")
@@ -251,10 +237,10 @@ def plot_growth(
         panel shows the S/N relative to the maximum in each band, with a marker at the best width.
     """
     if axes is None:
-        axes = tuple(figure_or_new(figure, (11.0, 4.0)).subplots(1, 2))
+        axes = tuple(style.figure_or_new(figure, (11.0, 4.0)).subplots(1, 2))
     left, right = axes
     for n, wave in enumerate(growth.wavelength):
-        colour = SERIES[n % len(SERIES)]
+        colour = style.SERIES[n % len(style.SERIES)]
         label = f"{wave:.1f} µm"
         relative = growth.snr[n] / np.nanmax(growth.snr[n])
         right.plot(growth.widths, relative, color=colour, lw=1.5, label=label)
@@ -266,19 +252,20 @@ def plot_growth(
         left.plot(growth.widths, growth.flux[n] / total, color=colour, lw=1.0, ls="--")
         error = np.abs(growth.flux_error[n] * growth.correction[n] / total)
         _draw_fit(left, growth.widths, growth.corrected[n] / total, error, label, colour, 0.12)
-    right.axvline(growth.best, color=BLACK, lw=1.0, ls=":", label=f"best: {growth.best:.1f}")
+    right.axvline(growth.best, color=style.BLACK, lw=1.0, ls=":", label=f"best: {growth.best:.1f}")
     left.set_ylabel("flux relative to that at the best width")
     right.set_ylabel("S/N relative to the maximum")
     first, last = float(growth.widths[0]), float(growth.widths[-1])
     if growth.free_width < last:
-        left.plot([], [], color=PURPLE, alpha=0.3, lw=6, label="touches another trace or the edge")
+        label = "touches another trace or the edge"
+        left.plot([], [], color=style.PURPLE, alpha=0.3, lw=6, label=label)
     left.plot([], [], color="0.4", lw=1.0, ls="--", label="not corrected")
     for ax, top in ((left, 1.3), (right, 1.08)):
         if growth.free_width < last:
-            ax.axvspan(growth.free_width, last, color=PURPLE, alpha=0.12, lw=0)
+            ax.axvspan(growth.free_width, last, color=style.PURPLE, alpha=0.12, lw=0)
         ax.set(xlabel="width of the aperture [pixel]", xlim=(first, last), ylim=(0.0, top))
         ax.grid(alpha=0.25)
-        add_legend(ax, loc="lower right", ncols=2)
+        style.add_legend(ax, loc="lower right", ncols=2)
     return left.figure
 
 
@@ -305,10 +292,10 @@ def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Ax
     """
     if measurement.shift is None or measurement.shift_error is None:
         raise LRSError("has no shifts, expected a stack of integrations", subject=measurement.label)
-    ax = axes_or_new(ax, (8.0, 3.0))
+    ax = style.axes_or_new(ax, (8.0, 3.0))
     number = np.arange(1, measurement.shift.size + 1)
     ax.errorbar(
-        number, measurement.shift, measurement.shift_error, fmt="o", color=BLACK, ms=3,
+        number, measurement.shift, measurement.shift_error, fmt="o", color=style.BLACK, ms=3,
         elinewidth=0.8,
     )  # fmt: skip
     ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)

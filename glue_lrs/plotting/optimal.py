@@ -11,20 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glue_lrs.instrument import PIXEL_SCALE, expected_fwhm
+from glue_lrs.plotting import style
 from glue_lrs.plotting.image import draw_plane, plot_image
 from glue_lrs.plotting.spectra import plot_extraction
-from glue_lrs.plotting.style import (
-    ABOVE,
-    BLUE,
-    GREEN,
-    ORANGE,
-    SOURCE_STYLES,
-    VERMILION,
-    add_legend,
-    axes_or_new,
-    figure_or_new,
-    plain_text,
-)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +25,7 @@ if TYPE_CHECKING:
 #: Largest residual, in standard deviations, on the colour scale.
 _SIGMAS = 5.0
 #: Wavelengths in micron at which the profile is drawn, and the colours of the curves.
-_PROFILES = {5.0: BLUE, 7.5: GREEN, 10.0: ORANGE, 12.0: VERMILION}
+_PROFILES = {5.0: style.BLUE, 7.5: style.GREEN, 10.0: style.ORANGE, 12.0: style.VERMILION}
 
 
 def plot_optimal(
@@ -65,7 +54,7 @@ def plot_optimal(
         Figure with the image and the residual on the left, and spectrum and profile on the right.
     """
     image = result.image
-    figure = figure_or_new(figure, (16.0, 8.0))
+    figure = style.figure_or_new(figure, (16.0, 8.0))
     parts: Any = figure.subfigures(1, 3, width_ratios=(1.0, 1.0, 1.75))
     left, middle, right = parts
     ax = plot_image(image, integration=integration, ax=left.subplots(), legend=False)
@@ -75,7 +64,7 @@ def plot_optimal(
     plot_extraction(result.extractions[0], integration=integration, figure=above)
     plot_model_profile(result, ax=below.subplots())
     where = f", integration {integration + 1} of {image.data.shape[0]}" if image.is_stack else ""
-    figure.suptitle(plain_text((title or image.label) + where), fontsize="medium")
+    figure.suptitle(style.plain_text((title or image.label) + where), fontsize="medium")
     return figure
 
 
@@ -86,10 +75,10 @@ def _draw_traces(ax: Axes, result: OptimalResult, integration: int) -> None:
     lines: dict[str, Line2D] = {}
     for i, (trace, positive) in enumerate(zip(result.traces, result.positive, strict=True)):
         kind = "target" if i == 0 else "source" if positive else "negative"
-        colour, label = SOURCE_STYLES[kind]
-        style = "-." if positive else ":"
-        (lines[label],) = ax.plot(trace + shift, rows, color=colour, lw=1.1, ls=style, label=label)
-    ax.legend(handles=list(lines.values()), frameon=False, fontsize="small", **ABOVE)
+        colour, label = style.SOURCES[kind]
+        line = "-." if positive else ":"
+        (lines[label],) = ax.plot(trace + shift, rows, color=colour, lw=1.1, ls=line, label=label)
+    ax.legend(handles=list(lines.values()), frameon=False, fontsize="small", **style.ABOVE)
 
 
 def plot_residual(
@@ -113,7 +102,7 @@ def plot_residual(
     `~matplotlib.axes.Axes`
         Axes with columns along x and rows along y. Rejected pixels have a frame.
     """
-    ax = axes_or_new(ax, (4.5, 8.0))
+    ax = style.axes_or_new(ax, (4.5, 8.0))
     residual = result.normalised_residual(integration)
     bad = np.isnan(residual) & np.isfinite(result.model(integration))
     draw_plane(
@@ -125,11 +114,11 @@ def plot_residual(
         here = stack_index[0] == integration
         rows, columns = rows[here], columns[here]
     ax.plot(
-        columns, rows, ls="none", marker="s", ms=5.0, mfc="none", mec=GREEN, mew=1.2,
+        columns, rows, ls="none", marker="s", ms=5.0, mfc="none", mec=style.GREEN, mew=1.2,
         label=f"rejected ({rows.size})",
     )  # fmt: skip
     if legend:
-        add_legend(ax, **ABOVE)
+        style.add_legend(ax, **style.ABOVE)
     return ax
 
 
@@ -149,7 +138,7 @@ def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes
         Axes with the distance of a pixel from the source along x and the fraction of the flux in
         the pixel along y. Dotted lines are at half the expected FWHM of LRS.
     """
-    ax = axes_or_new(ax, (6.0, 3.0))
+    ax = style.axes_or_new(ax, (6.0, 3.0))
     offset = np.arange(-8.0, 8.01, 0.05)
     for wavelength, colour in _PROFILES.items():
         values = result.profile(offset[np.newaxis], np.array([wavelength]))[0]
@@ -160,5 +149,5 @@ def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes
     ax.set(xlabel="columns from the source", ylabel="fraction of\nthe flux")
     ax.set_xlim(offset[0], offset[-1])
     ax.grid(alpha=0.25)
-    add_legend(ax, title="dotted: expected FWHM", title_fontsize="small")
+    style.add_legend(ax, title="dotted: expected FWHM", title_fontsize="small")
     return ax

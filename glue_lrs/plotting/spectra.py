@@ -10,21 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glue_lrs.errors import LRSError, nearest
-from glue_lrs.plotting.style import (
-    BAD_PIXEL_STYLE,
-    BLACK,
-    BLUE,
-    COLUMN_LABELS,
-    GREEN,
-    NO_DATA,
-    SERIES,
-    VERMILION,
-    add_legend,
-    figure_or_new,
-    no_nan_warnings,
-    plain_text,
-    unit_label,
-)
+from glue_lrs.plotting import style
 from glue_lrs.spectra.columns import COLUMNS, ERROR_OF
 
 if TYPE_CHECKING:
@@ -73,24 +59,24 @@ def plot_extraction(
     LRSError
         If the integration does not exist.
     """
-    figure = figure_or_new(figure, (8.5, 7.0))
+    figure = style.figure_or_new(figure, (8.5, 7.0))
     panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1.3, 1)})
     top, middle, bottom = panels
     factor, unit = flux_scale(extraction.columns["FLUX"], extraction.units.get("FLUX"))
     flux = series(extraction, "FLUX", integration)
     wave, mask = flux.wavelength, flux.mask
-    _draw_series(top, flux, factor, BLUE, "extracted, ±1σ")
+    _draw_series(top, flux, factor, style.BLUE, "extracted, ±1σ")
     if truth is not None:
         _draw_truth(top, truth, factor, lw=1.0)
     _set_limits(top, [flux.values * factor])
     if mask.any():
         top.plot(
-            wave[mask], np.full(int(mask.sum()), 0.02), "|", color=BAD_PIXEL_STYLE, ms=8,
+            wave[mask], np.full(int(mask.sum()), 0.02), "|", color=style.BAD_PIXEL, ms=8,
             label="masked", transform=top.get_xaxis_transform(),
         )  # fmt: skip
-    add_legend(top, ncols=3)
+    style.add_legend(top, ncols=3)
     level = series(extraction, "BACKGROUND", integration)
-    _draw_series(middle, level, 1.0, GREEN, None)
+    _draw_series(middle, level, 1.0, style.GREEN, None)
     if np.nanmax(np.abs(level.values), initial=0.0) == 0:
         middle.set_ylim(-1, 1)
         middle.text(
@@ -100,9 +86,9 @@ def plot_extraction(
     else:
         _set_limits(middle, [level.values])
     pixels = series(extraction, "NPIXELS", integration).values
-    bottom.step(wave, pixels, where="mid", color=VERMILION, lw=1.0)
+    bottom.step(wave, pixels, where="mid", color=style.VERMILION, lw=1.0)
     bottom.set_ylim(0, max(float(np.nanmax(pixels, initial=1.0)) * 1.15, 1.0))
-    background_unit = unit_label(extraction.units.get("BACKGROUND"))
+    background_unit = style.unit_label(extraction.units.get("BACKGROUND"))
     labels = f"flux [{unit}]", f"background\n[{background_unit}]", "pixels\nused"
     for ax, label in zip(panels, labels, strict=True):
         ax.set_ylabel(label)
@@ -155,16 +141,17 @@ def plot_comparison(
     """
     if not extractions:
         raise LRSError("nothing to draw, expected at least one spectrum")
-    figure = figure_or_new(figure, (9.5, 7.0))
+    figure = style.figure_or_new(figure, (9.5, 7.0))
     drawn = {
-        plain_text(name): series(one, column, integration) for name, one in extractions.items()
+        style.plain_text(name): series(one, column, integration)
+        for name, one in extractions.items()
     }
     units = {str(one.units.get(column, "")) for one in extractions.values()}
     if len(units) > 1:
         raise LRSError(f"the spectra have different units of {column} ({', '.join(sorted(units))})")
     name, divisor = next(iter(drawn.items()))
     factor, unit = flux_scale(divisor.values, units.pop())
-    colours = dict(zip(drawn, cycle(SERIES), strict=False))
+    colours = dict(zip(drawn, cycle(style.SERIES), strict=False))
     divided = {label: one for label, one in drawn.items() if truth is not None or label != name}
     heights = (2, 1) if divided else (1,)
     ratios = {"height_ratios": heights}
@@ -175,7 +162,7 @@ def plot_comparison(
         _draw_series(panels[0], one, factor, colours[label], label, band=len(drawn) < 4)
     _set_limits(panels[0], [one.values * factor for one in drawn.values()])
     panels[0].set_ylabel(_axis_label(column, unit))
-    add_legend(panels[0])
+    style.add_legend(panels[0])
     if divided:
         with_colours = [(one, colours[label]) for label, one in divided.items()]
         _draw_ratios(panels[1], with_colours, name, divisor)
@@ -197,7 +184,7 @@ def _draw_ratios(
         ratio[one.mask | ~np.isfinite(ratio)] = np.nan
         ratios.append(ratio)
         ax.plot(one.wavelength, ratio, color=colour, lw=0.9, alpha=0.85)
-    ax.axhline(1.0, color=BLACK, lw=0.8, ls="--")
+    ax.axhline(1.0, color=style.BLACK, lw=0.8, ls="--")
     _set_limits(ax, ratios, least=0.05)
     ax.set_ylabel(f"ratio to\n{name}" if len(name) < 28 else "ratio to the\nfirst spectrum")
     if interpolated:
@@ -215,12 +202,10 @@ def _interpolate(wave: Floats, base: Series) -> Floats:
     return np.interp(wave, x, y, left=np.nan, right=np.nan)
 
 
-def _draw_truth(
-    ax: Axes, truth: tuple[ArrayLike, ArrayLike], factor: float, **style: Any
-) -> Series:
+def _draw_truth(ax: Axes, truth: tuple[ArrayLike, ArrayLike], factor: float, **line: Any) -> Series:
     """Draw a known spectrum times a factor; return the spectrum."""
     wave, flux = (np.asarray(values, dtype=float) for values in truth)
-    ax.plot(wave, flux * factor, color=BLACK, ls="--", label="truth", **style)
+    ax.plot(wave, flux * factor, color=style.BLACK, ls="--", label="truth", **line)
     return Series(wave, flux, None, np.isnan(flux))
 
 
@@ -232,7 +217,7 @@ def _finish(
 ) -> None:
     """Add the wavelength axis that all panels share, grids and a title."""
     if title:
-        panels[0].set_title(plain_text(title), fontsize="medium", loc="left")
+        panels[0].set_title(style.plain_text(title), fontsize="medium", loc="left")
     every = np.concatenate(wavelengths)
     panels[-1].set_xlim(np.nanmin(every) - 0.1, np.nanmax(every) + 0.1)
     panels[-1].set_xlabel("wavelength [µm]")
@@ -278,23 +263,24 @@ def plot_stack(
     """
     if not extraction.is_stack:
         raise LRSError("a single spectrum has no integrations to compare, expected a stack")
-    figure = figure_or_new(figure, (10.0, 7.0))
+    figure = style.figure_or_new(figure, (10.0, 7.0))
     grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), height_ratios=(1, 1.1))
     top = figure.add_subplot(grid[0, 0])
     picture = figure.add_subplot(grid[1, 0], sharex=top)
     curve = figure.add_subplot(grid[1, 1])
-    wave, median, _, mask = series(extraction, column, None)
+    middle = series(extraction, column, None)
+    wave, median = middle.wavelength, middle.values
     factor, unit = flux_scale(median, extraction.units.get(column))
     good = ~extraction.mask
     values = np.where(good, _column(extraction, column), np.nan)
-    with no_nan_warnings():
+    with style.no_nan_warnings():
         low, high = factor * np.nanpercentile(values, [16, 84], axis=0)
-    top.fill_between(wave, low, high, color=BLUE, alpha=0.3, lw=0, label="16 to 84 %")
-    top.plot(wave, np.where(mask, np.nan, median) * factor, color=BLUE, lw=1.0, label="median")
+    top.fill_between(wave, low, high, color=style.BLUE, alpha=0.3, lw=0, label="16 to 84 %")
+    _draw_series(top, middle, factor, style.BLUE, "median")
     _set_limits(top, [median * factor])
     top.set_ylabel(_axis_label(column, unit))
-    add_legend(top, ncols=2)
-    title = plain_text(title or f"{values.shape[0]} integrations")
+    style.add_legend(top, ncols=2)
+    title = style.plain_text(title or f"{values.shape[0]} integrations")
     top.set_title(title, fontsize="medium", loc="left")
     top.grid(alpha=0.25)
     _draw_variation(picture, wave, values, median)
@@ -308,7 +294,7 @@ def plot_stack(
 
 def _draw_variation(ax: Axes, wave: Floats, values: Floats, median: Floats) -> None:
     """Draw each integration divided by the median spectrum."""
-    with no_nan_warnings():
+    with style.no_nan_warnings():
         relative = values / median
         spread = float(np.nanpercentile(np.abs(relative - 1.0), 90))
     spread = spread if np.isfinite(spread) and spread > 0 else 0.01
@@ -317,7 +303,7 @@ def _draw_variation(ax: Axes, wave: Floats, values: Floats, median: Floats) -> N
         _bin_edges(wave), edges, relative,
         cmap="PuOr_r", vmin=1 - spread, vmax=1 + spread, rasterized=True,
     )  # fmt: skip
-    ax.set_facecolor(NO_DATA)
+    ax.set_facecolor(style.NO_DATA)
     ax.set_xlabel("wavelength [µm]")
     ax.figure.colorbar(
         mesh, ax=ax, location="bottom", pad=0.02, fraction=0.06, aspect=40,
@@ -334,7 +320,7 @@ def _draw_light_curve(ax: Axes, values: Floats) -> None:
     white = values.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = white / np.median(white)
-    ax.plot(relative, np.arange(1, white.size + 1), "o-", color=VERMILION, ms=3, lw=0.8)
+    ax.plot(relative, np.arange(1, white.size + 1), "o-", color=style.VERMILION, ms=3, lw=0.8)
     ax.set_xlabel("sum over wavelength / median")
     ax.ticklabel_format(useOffset=False)
     ax.tick_params(axis="x", rotation=30)
@@ -381,7 +367,7 @@ def series(extraction: Extraction, column: str, integration: int | None) -> Seri
     """
     wave, mask, values = extraction.wavelength, extraction.mask, _column(extraction, column)
     if extraction.is_stack and integration is None:
-        with no_nan_warnings():
+        with style.no_nan_warnings():
             median = np.nanmedian(np.where(mask, np.nan, values), axis=0)
         return Series(wave, median, None, np.all(mask, axis=0))
     index: int | EllipsisType = ...
@@ -418,7 +404,7 @@ def _draw_series(
 
 
 def _axis_label(column: str, unit: str) -> str:
-    return COLUMN_LABELS.get(column, column) + (f" [{unit}]" if unit else "")
+    return style.COLUMN_LABELS.get(column, column) + (f" [{unit}]" if unit else "")
 
 
 def _set_limits(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
@@ -448,7 +434,7 @@ def flux_scale(values: Floats, unit: str | None) -> tuple[float, str]:
         Unit of the fluxes. If it is not Jy, the factor is 1.
     """
     if unit != "Jy":
-        return 1.0, unit_label(unit)
+        return 1.0, style.unit_label(unit)
     finite = np.abs(values[np.isfinite(values)])
     typical = float(np.percentile(finite, 90)) if finite.size else 1.0
     for name, factor in (("Jy", 1.0), ("mJy", 1e3), ("µJy", 1e6)):

@@ -25,13 +25,13 @@ BLUE, VERMILION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
 #: Colours of overplotted spectra. A known spectrum for comparison is drawn in black and dashed.
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#666666")
 
-APERTURE_STYLE, BACKGROUND_STYLE, BOX_STYLE, BAD_PIXEL_STYLE = VERMILION, BLUE, GREEN, PURPLE
+APERTURE, BACKGROUND, BOX, BAD_PIXEL = VERMILION, BLUE, GREEN, PURPLE
 
 #: Background colour of images, visible where there are no data.
 NO_DATA = "#E8E8E8"
 
 #: Colour and label of each kind of source (`DetectedSource.kind`).
-SOURCE_STYLES = {
+SOURCES = {
     "target": (VERMILION, "target"),
     "source": (ORANGE, "another source"),
     "negative": (BLUE, "negative trace"),
