@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import click
@@ -54,11 +57,9 @@ class _Setting(click.ParamType):  # type: ignore[type-arg]
 
 
 def _value(text: str) -> Any:
-    python = {"True": True, "False": False, "None": None}
-    if text in python:
-        return python[text]
+    """Parse a value in JSON, or True, False or None in Python; return other texts unchanged."""
     try:
-        return json.loads(text)
+        return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
     except ValueError:
         return text
 
@@ -84,10 +85,7 @@ SETTINGS = click.option(
 )  # fmt: skip
 
 EXTRACT1D = click.option(
-    "--extract1d",
-    type=FILE,
-    metavar="JSON",
-    help="EXTRACT1D reference; default: built in.",
+    "--extract1d", type=FILE, metavar="JSON", help="EXTRACT1D reference; default: built in."
 )
 
 APCORR = click.option(
@@ -102,4 +100,35 @@ PSF = click.option(
 
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: a list with one object per file."
+)
+
 FILES = click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Values of the options that define the recipe of an extraction."""
+
+    extract1d: str | None
+    apcorr: str | None
+    psf: str | None
+    settings: dict[str, Any]
+
+    @property
+    def files(self) -> list[str]:
+        """Reference files that were given."""
+        return [path for path in (self.extract1d, self.apcorr, self.psf) if path is not None]
+
+
+def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add --extract1d, --apcorr, --psf and --set to a command, as its argument `recipe`."""
+
+    @wraps(command)
+    def wrapped(
+        *, extract1d: str | None, apcorr: str | None, psf: str | None, settings: Any, **others: Any
+    ) -> int:
+        return command(recipe=RecipeOptions(extract1d, apcorr, psf, dict(settings)), **others)
+
+    return EXTRACT1D(APCORR(PSF(SETTINGS(wrapped))))
