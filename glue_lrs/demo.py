@@ -161,7 +161,6 @@ class DemoResult:
     @property
     def table(self) -> list[dict[str, str]]:
         """Table of the scores: a dict for each example, which maps column headings to values."""
-        scores = [(example, self.scores[example.name]) for example in EXAMPLES]
         return [
             {
                 "example": example.name,
@@ -173,7 +172,8 @@ class DemoResult:
                 "bad pixel": str(score.excluded),
                 "aperture": example.description,
             }
-            for example, score in scores
+            for example in EXAMPLES
+            for score in [self.scores[example.name]]
         ]
 
 

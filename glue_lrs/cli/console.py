@@ -11,14 +11,15 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from types import EllipsisType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import click
 
 from glue_lrs._utils.interrupt import EXIT_CODE, leave
 from glue_lrs._utils.validation import plain
-from glue_lrs.errors import LRSError, LRSWarning, Message, Setting
+from glue_lrs.errors import LRSError, LRSWarning, Setting
 
 #: Exit codes for success (first value), for failure on some of several files (second value), and
 #: for failure on all files or wrong usage (third value).
@@ -69,7 +70,7 @@ class Program(click.Group):
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
+            click.echo(error.format_message(), err=True)
             return FAILED
         except click.ClickException as error:
             text = error.format_message()
@@ -155,7 +156,7 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     def unraisable(info: Any) -> None:
-        if not isinstance(info.exc_value, KeyboardInterrupt):  # which `press` has recorded
+        if not isinstance(info.exc_value, KeyboardInterrupt):  # `press` records it
             hook(info)
 
     sys.unraisablehook = unraisable
@@ -199,14 +200,14 @@ def collect_warnings(texts: list[str]) -> Iterator[None]:
 def _warning_text(message: Warning | str, category: type[Warning]) -> str:
     """Return the text of a warning, preceded by its class if another package issued it."""
     if issubclass(category, LRSWarning):
-        return rendered(message) if isinstance(message, LRSWarning) else str(message)
+        return message.render(option) if isinstance(message, LRSWarning) else str(message)
     return f"{category.__name__}: {message}"
 
 
 def error_text(error: BaseException) -> str:
-    """Return the text of an error; an error that the package does not foresee is called a bug."""
+    """Return the text of an error. Errors other than `LRSError` and `OSError` are called bugs."""
     if isinstance(error, LRSError):
-        return rendered(error)
+        return error.render(option)
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return f"{type(error).__name__}: {error} (a bug in glue-lrs; --traceback shows where)"
@@ -234,9 +235,34 @@ def option(setting: Setting) -> str | None:
     return f"--set {setting.name}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def rendered(message: Message, *, with_subject: bool = True) -> str:
-    """Return the text of a message; settings in hints appear as command-line options."""
-    return message.render(option, with_subject=with_subject)
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """Result for a file, or the text and traceback of an error, and the texts of warnings."""
+
+    path: str
+    result: Result | None = None
+    notes: list[str] = field(default_factory=list)
+    error: str | None = None
+    trace: str = ""
+
+
+def attempt(
+    path: str, process: Callable[[Argument], Result], argument: Argument
+) -> Outcome[Result]:
+    """Call a function that processes a file, and return its result or its error."""
+    notes: list[str] = []
+    try:
+        with collect_warnings(notes):
+            result = process(argument)
+    except Exception as error:  # an error in a file must not stop the other files
+        if interrupted():
+            raise KeyboardInterrupt from None
+        return Outcome(path, None, notes, error_text(error), traceback.format_exc())
+    return Outcome(path, result, notes)
 
 
 class Reporter:
@@ -245,15 +271,17 @@ class Reporter:
     def __init__(self) -> None:
         self._repeats: dict[tuple[str, str], int] = {}
 
-    def report(self, kind: str, path: str, text: str) -> None:
-        """Print a message about a file, unless the same message was printed for another file.
-
-        `kind` is ``"error"`` or ``"warning"``.
-        """
-        repeats = self._repeats.get((kind, text))
-        self._repeats[kind, text] = 0 if repeats is None else repeats + 1
-        if repeats is None:
-            say(kind, text if path in text else f"{path}: {text}")
+    def report(self, outcome: Outcome[Any]) -> None:
+        """Print the messages about a file that were not printed for another file."""
+        messages = [("warning", note) for note in outcome.notes]
+        if outcome.error is not None:
+            say_traceback(outcome.trace)
+            messages.append(("error", outcome.error))
+        for kind, text in messages:
+            repeats = self._repeats.get((kind, text))
+            self._repeats[kind, text] = 0 if repeats is None else repeats + 1
+            if repeats is None:
+                say(kind, text if outcome.path in text else f"{outcome.path}: {text}")
 
     def close(self) -> None:
         """Print each repeated message with the number of further files to which it applies."""
@@ -284,22 +312,13 @@ def describe_each(
     reporter = Reporter()
     found: list[dict[str, Any]] = []
     for path in paths:
-        notes: list[str] = []
-        try:
-            with collect_warnings(notes):
-                facts, text = describe(path)
-        except Exception as error:
-            if interrupted():
-                raise
-            say_traceback(traceback.format_exc())
-            reporter.report("error", path, error_text(error))
-            continue
-        finally:
-            for note in notes:
-                reporter.report("warning", path, note)
-        if not as_json:
-            echo(("\n" if found else "") + text)
-        found.append(facts)
+        outcome = attempt(path, describe, path)
+        reporter.report(outcome)
+        if outcome.result is not None:
+            facts, text = outcome.result
+            if not as_json:
+                echo(("\n" if found else "") + text)
+            found.append(facts)
     reporter.close()
     if as_json and found:
         echo(json.dumps(found, indent=2))

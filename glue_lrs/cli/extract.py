@@ -7,11 +7,10 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -29,7 +28,7 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class _Job:
-    """A file to extract, with all options; it can be pickled for another process."""
+    """File to extract with all options. A job can be pickled and sent to another process."""
 
     path: str
     output: str
@@ -39,16 +38,8 @@ class _Job:
     overwrite: bool
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """Result of a job: messages and a row of the summary table, or an error."""
-
-    job: _Job
-    notes: list[str] = field(default_factory=list)
-    summary: dict[str, str] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-    error: str | None = None
-    trace: str = ""
+#: A row of the summary table, and remarks about the fit.
+_Outcome: TypeAlias = console.Outcome[tuple[dict[str, str], list[str]]]
 
 
 @main.command(short_help="Extract spectra from s2d, cal and calints files.")
@@ -133,16 +124,19 @@ def extract(
         picture = f"{tasks.base_name(target)}.png" if plotted else None
         planned.append(_Job(path, target, picture, recipe, crds, overwrite))
     _check_targets(planned, [*files, *recipe.files])
-    outcomes = _run_all(planned, jobs)
-    done = [outcome for outcome in outcomes if outcome.error is None]
-    if done:
-        console.echo(console.table_text([outcome.summary for outcome in done]))
-    for outcome in done:
-        for remark in outcome.remarks:
-            console.echo(f"{outcome.summary['file']}: {remark}")
-    if len(done) < len(files) > 1:
-        console.echo(f"{len(files) - len(done)} of {len(files)} files failed", err=True)
-    return console.exit_code(len(done), len(files))
+    rows: list[dict[str, str]] = []
+    lines: list[str] = []
+    for job, outcome in zip(planned, _run_all(planned, jobs), strict=True):
+        if outcome.result is not None:
+            row, remarks = outcome.result
+            count = str(len(outcome.notes) or "-")
+            rows.append({**row, "warnings": count, "output": job.output})
+            lines += [f"{row['file']}: {remark}" for remark in remarks]
+    if rows:
+        console.echo("\n".join([console.table_text(rows), *lines]))
+    if len(rows) < len(files) > 1:
+        console.echo(f"{len(files) - len(rows)} of {len(files)} files failed", err=True)
+    return console.exit_code(len(rows), len(files))
 
 
 def _output_name(path: str, folder: str | None) -> str:
@@ -181,11 +175,7 @@ def _run_all(planned: Sequence[_Job], jobs: int) -> list[_Outcome]:
     with tqdm(total=len(planned), disable=hide, unit="file", leave=False) as bar:
         for outcome in _stream(planned, jobs):
             with tqdm.external_write_mode(file=sys.stderr):
-                for note in outcome.notes:
-                    reporter.report("warning", outcome.job.path, note)
-                if outcome.error is not None:
-                    console.say_traceback(outcome.trace)
-                    reporter.report("error", outcome.job.path, outcome.error)
+                reporter.report(outcome)
             outcomes.append(outcome)
             bar.update()
     reporter.close()
@@ -193,8 +183,10 @@ def _run_all(planned: Sequence[_Job], jobs: int) -> list[_Outcome]:
 
 
 def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
+    """Extract all files in the given number of processes, and yield the outcomes in order."""
     if jobs == 1 or len(planned) == 1:
-        yield from map(_extract_one, planned)
+        for job in planned:
+            yield console.attempt(job.path, _extract, job)
         return
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
@@ -212,7 +204,7 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
                 outcome = future.result()
             except BrokenProcessPool:
                 text = "a process was killed, perhaps for lack of memory; try fewer --jobs"
-                outcome = _Outcome(job, error=text)
+                outcome = console.Outcome(job.path, error=text)
             yield outcome
     except BaseException:
         with _without_interrupts():  # an interrupt here would leave some processes running
@@ -252,12 +244,12 @@ class _Worker:
 
     @classmethod
     def extract(cls, job: _Job) -> _Outcome:
-        """Extract a file, unless the process was told to terminate."""
+        """Extract a file, unless the process has received a termination signal."""
         if cls.terminations:
-            return _Outcome(job, error="interrupted")
+            return console.Outcome(job.path, error="interrupted")
         cls.working = True
         try:
-            return _extract_one(job)
+            return console.attempt(job.path, _extract, job)
         finally:
             cls.working = False
             if cls.terminations > 1:  # another signal arrived while the file was aborted
@@ -266,7 +258,7 @@ class _Worker:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Defer Ctrl-C to the end of a block; processes that are started in it never receive Ctrl-C."""
+    """Defer Ctrl-C to the end of a block. Processes that the block starts never receive Ctrl-C."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -280,20 +272,7 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _extract_one(job: _Job) -> _Outcome:
-    notes: list[str] = []
-    try:
-        with console.collect_warnings(notes):
-            summary, remarks = _extract_and_write(job)
-    except Exception as error:  # an error in a file must not stop the other files
-        if console.interrupted() or _Worker.terminations:
-            raise KeyboardInterrupt from None
-        return _Outcome(job, notes, error=console.error_text(error), trace=traceback.format_exc())
-    summary |= {"warnings": str(len(notes) or "-"), "output": job.output}
-    return _Outcome(job, notes, summary, remarks)
-
-
-def _extract_and_write(job: _Job) -> tuple[dict[str, str], list[str]]:
+def _extract(job: _Job) -> tuple[dict[str, str], list[str]]:
     """Extract and plot an image; return a row for the summary table, and remarks."""
     from glue_lrs.cli.summary import summarize
     from glue_lrs.extraction.advice import advice
@@ -306,12 +285,10 @@ def _extract_and_write(job: _Job) -> tuple[dict[str, str], list[str]]:
     extraction, result = tasks.extract_with_model(operator, image)
     for note in advice(image, operator):
         warn(note)
-    figure = None
+    figure, output = None, Path(job.output)
     if job.plot is not None:
-        figure = tasks.plot_extracted(
-            image, operator, extraction, result, title=Path(job.output).name
-        )
-    with tasks.created_folder(Path(job.output).parent):
+        figure = tasks.plot_extracted(image, operator, extraction, result, title=output.name)
+    with tasks.created_folder(output.parent):
         extraction.write(job.output, overwrite=job.overwrite)
         if figure is not None and job.plot is not None:
             save(figure, job.plot, overwrite=job.overwrite)

@@ -113,9 +113,7 @@ def measure(
         lines = [found.report(), growth.report()]
         document, figure = None, None
         if reference is not None:
-            aperture, columns = _aperture(found, growth, width)
-            if background is not None:
-                background = _background(found, background, aperture, columns)
+            aperture, background = _regions(found, growth, background, width)
             operator = Extract1D(
                 aperture=aperture, background=background, use_source_posn=False, id=image.exp_type
             )
@@ -135,20 +133,22 @@ def measure(
     return console.describe_each(files, process, as_json)
 
 
-def _widest(found: Measurement) -> float:
-    """Return the largest measured FWHM over wavelength in columns."""
-    wave = found.wavelength[np.isfinite(found.wavelength)]
-    return float(np.max(found.width(wave)[0])) / found.pixel_scale
+def _regions(
+    found: Measurement,
+    growth: CurveOfGrowth,
+    background: Background | None,
+    width: tuple[str, float],
+) -> tuple[Aperture, Background | None]:
+    """Return the aperture for the option --width, and a background outside of it.
 
-
-def _aperture(
-    found: Measurement, growth: CurveOfGrowth, width: tuple[str, float]
-) -> tuple[Aperture, float]:
-    """Return the aperture for the option --width, and the maximum width in columns."""
+    The regions of the background are also outside the sources. Its polynomials have the same
+    independent variable as the aperture, because a reference has only one independent variable for
+    both.
+    """
     kind, number = width
-    columns = growth.best if kind == "best" else number
-    if kind == "fwhm":
-        columns = number * _widest(found)
+    wave = found.wavelength[np.isfinite(found.wavelength)]
+    widest = float(np.max(found.width(wave)[0])) / found.pixel_scale
+    columns = {"best": growth.best, "columns": number, "fwhm": number * widest}[kind]
     first, last = found.columns
     if columns > last - first + 1:
         most = f"expected at most {last - first + 1}, which have data"
@@ -156,19 +156,11 @@ def _aperture(
     if columns > growth.free_width:
         text = f"an aperture of {columns:.1f} columns touches another trace or the image's edge"
         warn(LRSWarning(f"{text}: up to {growth.free_width:.1f} are free"))
-    return (found.tapered(number) if kind == "fwhm" else found.box(columns)), columns
-
-
-def _background(
-    found: Measurement, background: Background, aperture: Aperture, columns: float
-) -> Background | None:
-    """Return a background whose regions are outside the sources and the aperture.
-
-    Its polynomials have the same independent variable as the aperture, because a reference file has
-    only one independent variable.
-    """
+    aperture = found.tapered(number) if kind == "fwhm" else found.box(columns)
+    if background is None:
+        return aperture, None
     # Keep a distance of 1 column: a pixel that a region touches belongs to the region completely.
-    distance = (columns / 2.0 + 1.0) / _widest(found)
+    distance = (columns / 2.0 + 1.0) / widest
     regions = found.background(
         distance=None if distance < 1.6 else max(distance, 2.5),
         independent_var=aperture.independent_var,
@@ -177,4 +169,4 @@ def _background(
     if regions is None:
         text = f"there is no room for background regions outside an aperture of {columns:.1f}"
         warn(LRSWarning(f"{text} columns: the reference has none"))
-    return regions
+    return aperture, regions

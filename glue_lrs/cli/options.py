@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -66,16 +66,10 @@ def _value(text: str) -> Any:
 
 def context_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return a CRDS context; reject other values, such as a file name that follows the option."""
-    if value in (None, "") or re.fullmatch(
-        r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", str(value)
-    ):
+    if not value or re.fullmatch(r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", value):
         return value
-    raise click.BadParameter(
-        f"{value!r}, expected a context such as jwst_1322.pmap, or nothing: put --crds after "
-        "the files",
-        ctx,
-        param,
-    )
+    expected = "expected a context such as jwst_1322.pmap, or nothing: put --crds after the files"
+    raise click.BadParameter(f"{value!r}, {expected}")
 
 
 SETTINGS = click.option(
@@ -107,6 +101,10 @@ JSON = click.option(
 FILES = click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
 
 
+#: Value of the option --set: pairs of a key and its value.
+Settings: TypeAlias = tuple[tuple[str, Any], ...]
+
+
 @dataclass(frozen=True)
 class RecipeOptions:
     """Values of the options that define the recipe of an extraction."""
@@ -126,9 +124,8 @@ def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add --extract1d, --apcorr, --psf and --set to a command, as its argument `recipe`."""
 
     @wraps(command)
-    def wrapped(
-        *, extract1d: str | None, apcorr: str | None, psf: str | None, settings: Any, **others: Any
-    ) -> int:
-        return command(recipe=RecipeOptions(extract1d, apcorr, psf, dict(settings)), **others)
+    def wrapped(*, settings: Settings, **values: Any) -> int:
+        references = {name: values.pop(name) for name in ("extract1d", "apcorr", "psf")}
+        return command(recipe=RecipeOptions(**references, settings=dict(settings)), **values)
 
     return EXTRACT1D(APCORR(PSF(SETTINGS(wrapped))))

@@ -111,7 +111,7 @@ def plot(
 
 
 def plot_names(paths: Sequence[str]) -> list[str]:
-    """Return file names for plots: the names of the files, with folders if names are equal."""
+    """Return a file name for the plot of each file; equal names are preceded by folders."""
     stems = [tasks.base_name(path) for path in map(os.path.abspath, paths)]
     names = [Path(stem).name for stem in stems]
     for depth in range(2, max(len(Path(stem).parts) for stem in stems) + 1):

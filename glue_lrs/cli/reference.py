@@ -77,7 +77,7 @@ def show(json_file: str | None, exp_type: str | None) -> None:
 @options.OVERWRITE
 def edit(
     json_file: str | None,
-    settings: tuple[tuple[str, Any], ...],
+    settings: options.Settings,
     exp_type: str | None,
     image: str | None,
     output: str | None,
@@ -241,11 +241,11 @@ def _check_on_image(
             )
             extraction = operator.run(image)
         except LRSError as error:
-            errors = [console.rendered(error), *_region_errors(image, operator)]
+            errors = [error.render(console.option), *_region_errors(image, operator)]
     if errors or operator is None:
         failed = [("error", error) for error in dict.fromkeys(errors)]
         return [*(("warning", note) for note in notes), *failed]
-    notes += (console.rendered(note.about(image.label)) for note in advice(image, operator))
+    notes += (note.about(image.label).render(console.option) for note in advice(image, operator))
     cards, placement = extraction.keywords, operator.place(image)
     where = (
         f"{image.label}: columns {cards['EXTRXSTR'] - 1:.2f} to {cards['EXTRXSTP'] - 1:.2f}, rows "
@@ -271,7 +271,7 @@ def _region_errors(image: SlitImage, operator: Extract1D | None) -> list[str]:
     try:
         operator.background.weights(image.wavelength, operator.place(image).background_offset)
     except LRSError as error:
-        return [console.rendered(error)]
+        return [error.render(console.option)]
     return []
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from glue_lrs.cli.console import rendered
+from glue_lrs.cli.console import option
 from glue_lrs.errors import LRSWarning, warn
 from glue_lrs.extraction.advice import advice
 from glue_lrs.extraction.extract1d import Extract1D
@@ -171,7 +171,7 @@ def _default_aperture(image: SlitImage) -> dict[str, Any]:
             "wavelength_um": source.wavelength,
         }
     found["pixels"] = {key: int(number) for key, number in pixels.items()}
-    return found | {"advice": [rendered(note) for note in advice(image, operator)]}
+    return found | {"advice": [note.render(option) for note in advice(image, operator)]}
 
 
 def _limits(lower: float, upper: float, first: int, last: int) -> dict[str, Any]:

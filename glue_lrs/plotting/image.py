@@ -253,6 +253,7 @@ def plot_cut(
     columns = np.arange(part.start, part.stop)
     values = _data(image, integration)[row, columns]
     error = _error(image, integration)[row, columns]
+    wave = _row_mean(image.wavelength)[row]
     if extract is not None:
         regions = _regions(image, extract)
         for edges, colour, name in (
@@ -261,10 +262,12 @@ def plot_cut(
         ):
             for lower, upper in edges:
                 ax.axvspan(lower[row], upper[row], color=colour, alpha=0.22, lw=0, label=name)
-        level = _background_level(extraction, image, row, integration)
-        if level is not None and regions.background:
+        if extraction is not None and regions.background and np.isfinite(wave):
             low = min(float(lower[row]) for lower, _ in regions.aperture)
             high = max(float(upper[row]) for _, upper in regions.aperture)
+            # The row of the spectrum with the wavelength closest to that of the row of the image.
+            closest = np.nanargmin(np.abs(extraction.wavelength - wave))
+            level = series(extraction, "BACKGROUND", integration).values[closest]
             line: dict[str, Any] = {"color": style.BACKGROUND, "label": "background level"}
             ax.plot([low, high], [level, level], lw=1.8, **line)
     style.draw_steps(ax, columns, values, error)
@@ -280,7 +283,6 @@ def plot_cut(
         low, high = float(ends.min()), float(ends.max())
         margin = 0.06 * (high - low) or 1.0
         ax.set_ylim(low - 2 * margin, high + margin)
-    wave = _row_mean(image.wavelength)[row]
     ax.set_title(f"row {row}, {wave:.2f} µm", fontsize="medium", loc="left", pad=3)
     ax.set_ylabel(f"[{style.unit_label(image.unit)}]")
     if label:
@@ -300,18 +302,6 @@ def representative_rows(image: SlitImage, extract: Extract1D | None) -> list[int
     if rows.size == 0:
         raise LRSError("no row has a wavelength", subject=image.label)
     return sorted({int(rows[round(part * (rows.size - 1))]) for part in (0.125, 0.5, 0.875)})
-
-
-def _background_level(
-    extraction: Extraction | None, image: SlitImage, row: int, integration: int
-) -> float | None:
-    """Return the background of an extraction at the wavelength closest to that of an image row."""
-    if extraction is None:
-        return None
-    distance = np.abs(extraction.wavelength - _row_mean(image.wavelength)[row])
-    if not np.isfinite(distance).any():
-        return None
-    return float(series(extraction, "BACKGROUND", integration).values[np.nanargmin(distance)])
 
 
 # --- tapered aperture --------------------------------------------------------------------------
@@ -447,14 +437,12 @@ def _edges(limits: Limits, rows: int) -> tuple[Floats, Floats]:
     """Return the positions of both edges in every row, half a pixel outside the pixel limits."""
     edges = []
     for limit, half in zip(limits, (-0.5, 0.5), strict=True):
-        values = np.broadcast_to(
-            np.asarray(limit, dtype=float), np.broadcast_shapes(np.shape(limit), (rows, 1))
-        )
-        if values.shape[1] > 1:
+        values = np.asarray(limit, dtype=float)
+        if values.ndim and values.shape[1] > 1:
             # The limit is a polynomial in wavelength, with a value for each pixel: take the value
             # at the pixel on the edge.
             edge = np.nan_to_num(np.round(_row_mean(values)))
             column = np.clip(edge, 0, values.shape[1] - 1).astype(int)
             values = np.take_along_axis(values, column[:, np.newaxis], axis=1)
-        edges.append(values[:, 0] + half)
+        edges.append(np.broadcast_to(values, (rows, 1))[:, 0] + half)
     return edges[0], edges[1]

@@ -71,9 +71,8 @@ def plot_product(
     chosen = representative_rows(image, extract) if rows is None else [int(row) for row in rows]
     plot_image(image, extract, integration=number, ax=parts[0].subplots(), rows=chosen)
     cuts = parts[1].subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
-    for ax, row in zip(
-        cuts, sorted(chosen, reverse=True), strict=True
-    ):  # top row of the image first
+    # The cuts are in the same order from top to bottom as the rows of the image.
+    for ax, row in zip(cuts, sorted(chosen, reverse=True), strict=True):
         plot_cut(image, row, extract, extraction, integration=number, ax=ax, label=ax is cuts[-1])
     if extraction is not None and all_integrations:
         plot_stack(extraction, figure=parts[2])
