@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning, WriteError
 from glue_lrs.extraction.extract1d import Extract1D
@@ -50,7 +49,8 @@ class Example:
     product : str
         Simulated image: ``"nod1_s2d"``, ``"level3_s2d"`` or ``"slitless_calints"``.
     keys : dict
-        Keys of the aperture in the EXTRACT1D reference file.
+        Keys of the aperture in the EXTRACT1D reference file, apart from ``id`` and
+        ``use_source_posn``, which is False.
     description : str
         Short description of the aperture.
     """
@@ -66,21 +66,11 @@ class Example:
         return SLITLESS if self.product.startswith("slitless") else FIXED_SLIT
 
 
-_NOD = {"xstart": 9, "xstop": 17, "use_source_posn": False}
+_NOD = {"xstart": 9, "xstop": 17}
 #: The worked examples from the STScI LRS extraction notebook, and a stack of slitless integrations.
 EXAMPLES = (
-    Example(
-        "default",
-        "level3_s2d",
-        {"xstart": 27, "xstop": 34, "use_source_posn": False},
-        "columns 27 - 34",
-    ),
-    Example(
-        "wider",
-        "level3_s2d",
-        {"xstart": 25, "xstop": 36, "use_source_posn": False},
-        "columns 25 - 36",
-    ),
+    Example("default", "level3_s2d", {"xstart": 27, "xstop": 34}, "columns 27 - 34"),
+    Example("wider", "level3_s2d", {"xstart": 25, "xstop": 36}, "columns 25 - 36"),
     Example("nod", "nod1_s2d", _NOD, "columns 9 - 17"),
     Example(
         "background",
@@ -94,7 +84,6 @@ EXAMPLES = (
         {
             "src_coeff": [[_CENTRE - TAPER[0], -TAPER[1]], [_CENTRE + TAPER[0], TAPER[1]]],
             "independent_var": "wavelength",
-            "use_source_posn": False,
         },
         "1.5 FWHM on either side",
     ),
@@ -106,7 +95,6 @@ EXAMPLES = (
             "xstop": 41,
             "bkg_coeff": [[8.5], [20.5], [50.5], [62.5]],
             "bkg_fit": "median",
-            "use_source_posn": False,
         },
         f"columns 30 - 41, {_INTEGRATIONS} integrations",
     ),
@@ -173,22 +161,20 @@ class DemoResult:
     @property
     def table(self) -> list[dict[str, str]]:
         """Table of the scores: a dict for each example, which maps column headings to values."""
-        rows = []
-        for example in EXAMPLES:
-            score = self.scores[example.name]
-            rows.append(
-                {
-                    "example": example.name,
-                    "image": example.product,
-                    "flux/truth": f"{score.ratio:.4f}",
-                    "rms [sigma]": f"{score.rms:.2f}",
-                    "pull std": f"{score.pull:.2f}",
-                    "median S/N": f"{score.signal_to_noise:.1f}",
-                    "bad pixel": str(score.excluded),
-                    "aperture": example.description,
-                }
-            )
-        return rows
+        return [
+            {
+                "example": example.name,
+                "image": example.product,
+                "flux/truth": f"{score.ratio:.4f}",
+                "rms [sigma]": f"{score.rms:.2f}",
+                "pull std": f"{score.pull:.2f}",
+                "median S/N": f"{score.signal_to_noise:.1f}",
+                "bad pixel": str(score.excluded),
+                "aperture": example.description,
+            }
+            for example in EXAMPLES
+            for score in [self.scores[example.name]]
+        ]
 
 
 def run_demo(
@@ -219,13 +205,12 @@ def run_demo(
         If a file exists and `overwrite` is False, or a file cannot be written.
     """
     folder = Path(output_dir)
-    files = _file_names(folder)
-    if not overwrite:
-        for path in files.values():
-            if path.exists():
-                raise WriteError(
-                    "exists, expected a new folder (--output-dir) or --overwrite", subject=path
-                )
+    files = {key: folder / f"demo_{name}" for key, name in _file_names().items()}
+    for path in files.values():
+        if path.exists() and not overwrite:
+            raise WriteError(
+                "exists, expected a new folder (--output-dir) or --overwrite", subject=path
+            )
     folder.mkdir(parents=True, exist_ok=True)
     # A source so faint that the background must be subtracted.
     scene = replace(demo_scene(), sources=(Source(flux=Supernova(level=_LEVEL)),))
@@ -242,46 +227,40 @@ def run_demo(
 
     report("extracting and drawing: " + ", ".join(example.name for example in EXAMPLES) + " ...")
     scores: dict[str, Score] = {}
-    spectra: dict[str, Extraction] = {}
+    slit: dict[str, Extraction] = {}
     notes: list[str] = []
     for example in EXAMPLES:
+        product = products[example.product]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LRSWarning)
-            spectra[example.name] = _run(example, products[example.product], files, overwrite)
+            spectrum = _run(example, product, files, overwrite)
         notes += [f"{example.name}: {warning.message}" for warning in caught]
-        scores[example.name] = _compare(spectra[example.name], products[example.product])
+        scores[example.name] = _compare(spectrum, product)
+        if example.exp_type == FIXED_SLIT:
+            slit[f"{example.name}: {example.description}"] = spectrum
     truth = products["level3_s2d"].truth
-    slit = {
-        f"{example.name}: {example.description}": spectra[example.name]
-        for example in EXAMPLES
-        if example.exp_type == FIXED_SLIT
-    }
-    figure = plot_comparison(
-        slit,
-        truth=(truth.wavelength, truth.flux),
-        title="the five worked examples, and the truth",
-    )
+    title = "the five worked examples, and the truth"
+    figure = plot_comparison(slit, truth=(truth.wavelength, truth.flux), title=title)
     save(figure, files["compared"], overwrite=overwrite)
-    save(_plot_taper(), files["width"], overwrite=overwrite)
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    ax = plot_width(FWHM_WAVELENGTH, FWHM, TAPER, pixel_scale=PIXEL_SCALE, ax=figure.subplots())
+    ax.set_title("the tapered aperture: a line through 1.5 FWHM", fontsize="medium", loc="left")
+    save(figure, files["width"], overwrite=overwrite)
     return DemoResult(scores, list(files.values()), notes)
 
 
-def _file_names(folder: Path) -> dict[str, Path]:
-    """Return the paths of all files of the demonstration."""
-    names = {
-        f"{product}": f"demo_{product}.fits"
-        for product in ("nod1_s2d", "nod2_s2d", "level3_s2d", "slitless_calints")
-    }
-    names["apcorr"] = "demo_apcorr.fits"
+def _file_names() -> dict[str, str]:
+    """Return the names of all files of the demonstration, without the prefix ``demo_``."""
+    products = ("nod1_s2d", "nod2_s2d", "level3_s2d", "slitless_calints", "apcorr")
+    names = {product: f"{product}.fits" for product in products}
     for example in EXAMPLES:
+        name = example.name
         ending = "x1dints" if example.product.endswith("calints") else "x1d"
-        names[f"{example.name} json"] = f"demo_{example.name}_extract1d.json"
-        names[f"{example.name} x1d"] = f"demo_{example.name}_{ending}.fits"
-        names[f"{example.name} png"] = f"demo_{example.name}.png"
-    names["light curve"] = "demo_slitless_light_curve.png"
-    names["compared"] = "demo_compared.png"
-    names["width"] = "demo_tapered_width.png"
-    return {key: folder / name for key, name in names.items()}
+        names[f"{name} json"] = f"{name}_extract1d.json"
+        names[f"{name} x1d"] = f"{name}_{ending}.fits"
+        names[f"{name} png"] = f"{name}.png"
+    names["light curve"] = "slitless_light_curve.png"
+    return {**names, "compared": "compared.png", "width": "tapered_width.png"}
 
 
 def _products(scene: Scene) -> dict[str, Simulated]:
@@ -300,15 +279,13 @@ def _run(
     example: Example, product: Simulated, files: dict[str, Path], overwrite: bool
 ) -> Extraction:
     """Write the reference file for an example, extract, and write and plot the spectrum."""
-    path = files[f"{example.name} json"]
-    recipe = Extract1D.from_reference(
-        {"apertures": [{"id": example.exp_type, **example.keys}]},
-        example.exp_type,
-        apcorr=files["apcorr"],
-    )
+    path, picture = files[f"{example.name} json"], files[example.product]
+    keys = {"id": example.exp_type, "use_source_posn": False, **example.keys}
+    correction = files["apcorr"]
+    recipe = Extract1D.from_reference({"apertures": [keys]}, example.exp_type, apcorr=correction)
     recipe.to_reference().write(path, overwrite=overwrite)
-    image = SlitImage.read(files[example.product])
-    operator = Extract1D.from_reference(path, image.exp_type, apcorr=files["apcorr"])
+    image = SlitImage.read(picture)
+    operator = Extract1D.from_reference(path, image.exp_type, apcorr=correction)
     extraction = operator.run(image)
     extraction.write(files[f"{example.name} x1d"], overwrite=overwrite)
     truth = product.truth
@@ -319,16 +296,17 @@ def _run(
         extraction,
         integration=0 if extraction.is_stack else None,
         truth=(truth.wavelength, flux),
-        title=f"{example.name}: {files[example.product].name}, {example.description}",
+        title=f"{example.name}: {picture.name}, {example.description}",
     )
     save(figure, files[f"{example.name} png"], overwrite=overwrite)
     if extraction.is_stack:
-        stack = plot_stack(extraction, title=f"{files[example.product].name}: a transit, 1% deep")
+        stack = plot_stack(extraction, title=f"{picture.name}: a transit, 1% deep")
         save(stack, files["light curve"], overwrite=overwrite)
     return extraction
 
 
 def _compare(extraction: Extraction, product: Simulated) -> Score:
+    """Compare the fluxes in rows without bad pixels with the true spectrum."""
     truth = product.truth
     known = np.flatnonzero(np.isfinite(truth.wavelength))
     wave = extraction.wavelength
@@ -341,23 +319,15 @@ def _compare(extraction: Extraction, product: Simulated) -> Score:
     # Exclude rows with lost pixels: the missing flux would bias the comparison.
     complete = np.abs(extraction.lost_fraction) < 1e-6
     good = in_range & complete & ~extraction.mask & (error > 0)
-
-    def selected(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.broadcast_to(values, good.shape)[good]
-
-    pull = selected(flux - true_flux) / selected(error)
+    flux, error, true_flux = (
+        np.broadcast_to(v, good.shape)[good] for v in (flux, error, true_flux)
+    )
+    pull = (flux - true_flux) / error
     return Score(
-        ratio=float(np.median(selected(flux) / selected(true_flux))),
+        ratio=float(np.median(flux / true_flux)),
         rms=float(np.sqrt(np.mean(pull**2))),
         pull=float(np.std(pull)),
-        signal_to_noise=float(np.median(selected(flux) / selected(error))),
+        signal_to_noise=float(np.median(flux / error)),
         compared=int(good.sum()),
         excluded=int((in_range & ~good).sum()),
     )
-
-
-def _plot_taper() -> Figure:
-    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
-    ax = plot_width(FWHM_WAVELENGTH, FWHM, TAPER, pixel_scale=PIXEL_SCALE, ax=figure.subplots())
-    ax.set_title("the tapered aperture: a line through 1.5 FWHM", fontsize="medium", loc="left")
-    return figure

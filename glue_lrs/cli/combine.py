@@ -3,34 +3,25 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from glue_lrs.cli.console import OK, echo, table_text
-from glue_lrs.cli.options import APCORR, EXTRACT1D, FILES, FITS, OVERWRITE, PSF, SETTINGS
+from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.program import main
-from glue_lrs.cli.tasks import (
-    base_name,
-    check_outputs,
-    created_folder,
-    operator_from_options,
-    plot_spectra,
-)
-
-if TYPE_CHECKING:
-    from glue_lrs.image.slit_image import SlitImage
-    from glue_lrs.spectra.extraction import Extraction
 
 
 @main.command(short_help="Combine nods or exposures into one spectrum.")
-@FILES
+@options.FILES
 @click.option(
-    "-o", "--output", type=FITS, required=True, metavar="C1D", help="The combined spectrum's file."
+    "-o",
+    "--output",
+    type=options.FITS,
+    required=True,
+    metavar="C1D",
+    help="The combined spectrum's file.",
 )
-@OVERWRITE
+@options.OVERWRITE
 @click.option(
     "--weights",
     type=click.Choice(["exposure_time", "integration_time", "unit", "inverse_variance"]),
@@ -49,10 +40,7 @@ if TYPE_CHECKING:
     "--plot", "plotted", is_flag=True,
     help="Plot the combined spectrum and its inputs (PNG next to the output).",
 )  # fmt: skip
-@EXTRACT1D
-@APCORR
-@PSF
-@SETTINGS
+@options.recipe_options
 def combine(
     files: tuple[str, ...],
     output: str,
@@ -61,10 +49,7 @@ def combine(
     sigma_clip: float | None,
     pipeline: bool,
     plotted: bool,
-    extract1d: str | None,
-    apcorr: str | None,
-    psf: str | None,
-    settings: tuple[tuple[str, Any], ...],
+    recipe: options.RecipeOptions,
 ) -> int:
     """Combine nods or exposures into one spectrum.
 
@@ -84,31 +69,23 @@ def combine(
     from glue_lrs.io.spectra import read_inputs
     from glue_lrs.plotting import save
 
-    targets = [output, f"{base_name(output)}.png"][: 2 if plotted else 1]
-    inputs = {os.path.realpath(path): path for path in (*files, extract1d, apcorr, psf) if path}
-    for target in targets:
-        if os.path.realpath(target) in inputs:
-            raise click.UsageError(
-                f"the output {target} would replace the input {inputs[os.path.realpath(target)]}"
-            )
-    check_outputs(targets, overwrite)
-
-    def extracted(image: SlitImage) -> Extraction:
-        path = image.path or image.label
-        operator = operator_from_options(image, path, extract1d, apcorr, psf, None, dict(settings))
-        return operator.run(image)
-
-    spectra = [extracted(one) if isinstance(one, SlitImage) else one for one in read_inputs(files)]
+    targets = [output, f"{tasks.base_name(output)}.png"][: 2 if plotted else 1]
+    tasks.check_inputs_kept(targets, [*files, *recipe.files])
+    tasks.check_outputs(targets, overwrite)
+    spectra = [
+        tasks.operator_from_options(one, recipe).run(one) if isinstance(one, SlitImage) else one
+        for one in read_inputs(files)
+    ]
     mode = "pipeline" if pipeline else "default"
     combination = combine_spectra(spectra, weights=weights, sigma_clip=sigma_clip, mode=mode)
     figure = None
     if plotted:
-        names = [
-            str(one.header.get("FILENAME") or f"spectrum {i + 1}") for i, one in enumerate(spectra)
+        labelled = [
+            (str(one.header.get("FILENAME") or f"spectrum {i}"), one)
+            for i, one in enumerate(spectra, start=1)
         ]
-        labelled = zip(names, spectra, strict=True)
-        figure = plot_spectra([(output, combination.to_extraction()), *labelled])
-    with created_folder(Path(output).parent):
+        figure = tasks.plot_spectra([(output, combination.to_extraction()), *labelled])
+    with tasks.created_folder(Path(output).parent):
         combination.write(output, overwrite=overwrite)
         if figure is not None:
             save(figure, targets[1], overwrite=overwrite)
@@ -120,7 +97,7 @@ def combine(
         }
         for one in combination.inputs
     ]
-    echo(table_text(rows))
+    console.echo(console.table_text(rows))
     kind = "spectrum" if len(rows) == 1 else "spectra"
-    echo(f"{output}: {combination.wavelength.size} rows of {len(rows)} {kind}")
-    return OK
+    console.echo(f"{output}: {combination.wavelength.size} rows of {len(rows)} {kind}")
+    return console.OK

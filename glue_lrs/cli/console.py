@@ -11,22 +11,45 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from types import EllipsisType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import click
 
 from glue_lrs._utils.interrupt import EXIT_CODE, leave
 from glue_lrs._utils.validation import plain
-from glue_lrs.errors import LRSError, LRSWarning, Message, Setting
+from glue_lrs.errors import LRSError, LRSWarning, Setting
 
 #: Exit codes for success (first value), for failure on some of several files (second value), and
 #: for failure on all files or wrong usage (third value).
 OK, SOME_FAILED, FAILED = 0, 1, 2
 
 
+class Command(click.Command):
+    """Click command that prints an error to stderr on one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; print its errors here, where the options of the command are known."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if interrupted():  # a library converted KeyboardInterrupt to another error
+                raise click.Abort from None
+            if isinstance(error, BrokenPipeError):  # the reading program ended; not an error
+                raise
+            say_traceback(traceback.format_exc())
+            say("error", error_text(error))
+            return FAILED
+
+
 class Program(click.Group):
     """Click group whose commands print errors to stderr on one line."""
+
+    command_class = Command
+    group_class = type  # nested groups are of this class, too
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         """Run a command and exit with its code."""
@@ -38,24 +61,23 @@ class Program(click.Group):
                 code = EXIT_CODE
             if interrupted() or code == EXIT_CODE:  # a library may have caught KeyboardInterrupt
                 code = EXIT_CODE
-                say_error("interrupted")
+                say("error", "interrupted")
         if standalone_mode:
             sys.exit(code)
         return code
 
     def _run(self, *args: Any, **kwargs: Any) -> int:
         try:
-            kwargs["standalone_mode"] = False
-            code = super().main(*args, **kwargs)
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
-            return FAILED
-        except click.UsageError as error:
-            help_ = f" (see '{error.ctx.command_path} --help')" if error.ctx is not None else ""
-            say_error(error.format_message().rstrip(".") + help_)
+            click.echo(error.format_message(), err=True)
             return FAILED
         except click.ClickException as error:
-            say_error(error.format_message())
+            text = error.format_message()
+            context = error.ctx if isinstance(error, click.UsageError) else None
+            if context is not None:
+                text = f"{text.rstrip('.')} (see '{context.command_path} --help')"
+            say("error", text)
             return FAILED
         except click.Abort:
             return EXIT_CODE
@@ -63,46 +85,37 @@ class Program(click.Group):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the command line."""
-        try:
+        with _aborted():
             return super().make_context(*args, **kwargs)
-        except KeyboardInterrupt:  # click would print an empty line
-            raise click.Abort from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; print its errors here, where the context of the command is available."""
-        try:
+        """Run a command."""
+        with _aborted():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise click.Abort from None
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            if interrupted():  # a library converted KeyboardInterrupt to another error
-                raise click.Abort from None
-            if isinstance(error, BrokenPipeError):  # the reading program ended; not an error
-                raise
-            say_traceback(ctx, traceback.format_exc())
-            say_error(error_text(error))
-            return FAILED
 
 
-def say_error(text: str) -> None:
-    """Print an error to stderr."""
-    _say(click.style("error", fg="red"), text)
+@contextlib.contextmanager
+def _aborted() -> Iterator[None]:
+    """Convert KeyboardInterrupt to `click.Abort`, because click would print an empty line."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.Abort from None
 
 
-def say_warning(text: str) -> None:
-    """Print a warning to stderr."""
-    _say(click.style("warning", fg="yellow"), text)
+#: Colour of each kind of message.
+_COLOURS = {"error": "red", "warning": "yellow"}
 
 
-def _say(kind: str, text: str) -> None:
-    echo(f"glue-lrs: {kind}: {' '.join(text.split())}", err=True)
+def say(kind: str, text: str) -> None:
+    """Print an error or warning to stderr; `kind` is ``"error"`` or ``"warning"``."""
+    label = click.style(kind, fg=_COLOURS[kind])
+    echo(f"glue-lrs: {label}: {' '.join(text.split())}", err=True)
 
 
-def say_traceback(context: click.Context, text: str) -> None:
+def say_traceback(text: str) -> None:
     """Print a traceback to stderr if the option --traceback was given."""
-    if context.find_root().params.get("show_traceback"):
+    if click.get_current_context().find_root().params.get("show_traceback"):
         echo(text, err=True, nl=False)
 
 
@@ -143,7 +156,7 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     def unraisable(info: Any) -> None:
-        if not isinstance(info.exc_value, KeyboardInterrupt):  # which `press` has recorded
+        if not isinstance(info.exc_value, KeyboardInterrupt):  # `press` records it
             hook(info)
 
     sys.unraisablehook = unraisable
@@ -165,7 +178,7 @@ def _one_line_warnings() -> Iterator[None]:
         text = _warning_text(message, category)
         if text not in printed:
             printed.add(text)
-            say_warning(text)
+            say("warning", text)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", LRSWarning)
@@ -187,14 +200,14 @@ def collect_warnings(texts: list[str]) -> Iterator[None]:
 def _warning_text(message: Warning | str, category: type[Warning]) -> str:
     """Return the text of a warning, preceded by its class if another package issued it."""
     if issubclass(category, LRSWarning):
-        return rendered(message) if isinstance(message, LRSWarning) else str(message)
+        return message.render(option) if isinstance(message, LRSWarning) else str(message)
     return f"{category.__name__}: {message}"
 
 
 def error_text(error: BaseException) -> str:
-    """Return the text of an error; an error that the package does not foresee is called a bug."""
+    """Return the text of an error. Errors other than `LRSError` and `OSError` are called bugs."""
     if isinstance(error, LRSError):
-        return rendered(error)
+        return error.render(option)
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return f"{type(error).__name__}: {error} (a bug in glue-lrs; --traceback shows where)"
@@ -209,20 +222,47 @@ _OPTIONS = {
 }
 
 
-def option(setting: Setting) -> str:
-    """Return the command-line option for a setting."""
-    if setting.name in _OPTIONS:
-        return _OPTIONS[setting.name]
-    if isinstance(setting.value, EllipsisType):
-        return f"--set {setting.name}=..."
-    value = plain(setting.value)
-    text = value if isinstance(value, str) else json.dumps(value)
-    return f"--set {setting.name}={text}"
+def option(setting: Setting) -> str | None:
+    """Return the command-line option for a setting, or None if the command does not have it."""
+    # Without a context, this is a process of `glue-lrs extract --jobs`, which has the options.
+    context = click.get_current_context(silent=True)
+    own = _OPTIONS.get(setting.name)
+    if context is not None and (setting.name if own else "settings") not in context.params:
+        return None
+    if own is not None:
+        return own
+    value = "..." if isinstance(setting.value, EllipsisType) else plain(setting.value)
+    return f"--set {setting.name}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def rendered(message: Message, *, with_subject: bool = True) -> str:
-    """Return the text of a message; settings in hints appear as command-line options."""
-    return message.render(option, with_subject=with_subject)
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """Result for a file, or the text and traceback of an error, and the texts of warnings."""
+
+    path: str
+    result: Result | None = None
+    notes: list[str] = field(default_factory=list)
+    error: str | None = None
+    trace: str = ""
+
+
+def attempt(
+    path: str, process: Callable[[Argument], Result], argument: Argument
+) -> Outcome[Result]:
+    """Call a function that processes a file, and return its result or its error."""
+    notes: list[str] = []
+    try:
+        with collect_warnings(notes):
+            result = process(argument)
+    except Exception as error:  # an error in a file must not stop the other files
+        if interrupted():
+            raise KeyboardInterrupt from None
+        return Outcome(path, None, notes, error_text(error), traceback.format_exc())
+    return Outcome(path, result, notes)
 
 
 class Reporter:
@@ -231,52 +271,63 @@ class Reporter:
     def __init__(self) -> None:
         self._repeats: dict[tuple[str, str], int] = {}
 
-    def report(self, kind: str, path: str, text: str) -> None:
-        """Print a message about a file, unless the same message was printed for another file.
-
-        `kind` is ``"error"`` or ``"warning"``.
-        """
-        repeats = self._repeats.get((kind, text))
-        self._repeats[kind, text] = 0 if repeats is None else repeats + 1
-        if repeats is None:
-            _SAY[kind](text if path in text else f"{path}: {text}")
+    def report(self, outcome: Outcome[Any]) -> None:
+        """Print the messages about a file that were not printed for another file."""
+        messages = [("warning", note) for note in outcome.notes]
+        if outcome.error is not None:
+            say_traceback(outcome.trace)
+            messages.append(("error", outcome.error))
+        for kind, text in messages:
+            repeats = self._repeats.get((kind, text))
+            self._repeats[kind, text] = 0 if repeats is None else repeats + 1
+            if repeats is None:
+                say(kind, text if outcome.path in text else f"{outcome.path}: {text}")
 
     def close(self) -> None:
         """Print each repeated message with the number of further files to which it applies."""
         for (kind, text), repeats in self._repeats.items():
             if repeats:
-                _SAY[kind](f"the same of {repeats} more file{'s' * (repeats > 1)}: {text}")
+                say(kind, f"the same of {repeats} more file{'s' * (repeats > 1)}: {text}")
 
 
-def each_file(
-    ctx: click.Context, paths: Sequence[str], process: Callable[[str], Any]
-) -> Iterator[Any]:
-    """Process files and yield the results; print errors and continue with the next file."""
+def describe_each(
+    paths: Sequence[str], describe: Callable[[str], tuple[dict[str, Any], str]], as_json: bool
+) -> int:
+    """Print a description of each file; print errors and continue with the next file.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files to describe.
+    describe : callable
+        Function that returns the facts about a file, and the same facts as text.
+    as_json : bool
+        Whether to print the facts about all files as JSON instead of the text.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
     reporter = Reporter()
+    found: list[dict[str, Any]] = []
     for path in paths:
-        notes: list[str] = []
-        try:
-            with collect_warnings(notes):
-                result = process(path)
-        except Exception as error:
-            if interrupted():
-                raise
-            say_traceback(ctx, traceback.format_exc())
-            reporter.report("error", path, error_text(error))
-            continue
-        finally:
-            for note in notes:
-                reporter.report("warning", path, note)
-        yield result
+        outcome = attempt(path, describe, path)
+        reporter.report(outcome)
+        if outcome.result is not None:
+            facts, text = outcome.result
+            if not as_json:
+                echo(("\n" if found else "") + text)
+            found.append(facts)
     reporter.close()
+    if as_json and found:
+        echo(json.dumps(found, indent=2))
+    return exit_code(len(found), len(paths))
 
 
 def exit_code(n_done: int, n_requested: int) -> int:
     """Return the exit code for the numbers of processed and requested files."""
     return OK if n_done == n_requested else SOME_FAILED if n_done else FAILED
-
-
-_SAY = {"error": say_error, "warning": say_warning}
 
 
 def table_text(rows: Sequence[dict[str, str]]) -> str:

@@ -7,22 +7,16 @@ from pathlib import Path
 
 import click
 
-from glue_lrs.cli.console import echo, table_text
-from glue_lrs.cli.options import FOLDER, OVERWRITE
+from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.program import main
-from glue_lrs.cli.tasks import created_folder
 
 
 @main.command(short_help="Demonstrate the package on simulated files with known spectra.")
 @click.option(
-    "--output-dir",
-    type=FOLDER,
-    default="glue-lrs-demo",
-    show_default=True,
-    metavar="DIR",
+    "--output-dir", type=options.FOLDER, default="glue-lrs-demo", show_default=True, metavar="DIR",
     help="Output folder.",
-)
-@OVERWRITE
+)  # fmt: skip
+@options.OVERWRITE
 def demo(output_dir: str, overwrite: bool) -> None:
     """Demonstrate the package on simulated files with known spectra.
 
@@ -37,8 +31,10 @@ def demo(output_dir: str, overwrite: bool) -> None:
     """
     from glue_lrs.demo import run_demo
 
-    with created_folder(Path(output_dir)):
-        result = run_demo(output_dir, overwrite=overwrite, report=lambda text: echo(text, err=True))
-    echo(table_text(result.table))
-    echo("between 5 and 12 um; fluxes with a bad pixel in the aperture are counted and excluded\n")
-    echo(result.advice)
+    def report(text: str) -> None:
+        console.echo(text, err=True)
+
+    with tasks.created_folder(Path(output_dir)):
+        result = run_demo(output_dir, overwrite=overwrite, report=report)
+    text = "between 5 and 12 um; fluxes with a bad pixel in the aperture are counted and excluded"
+    console.echo(f"{console.table_text(result.table)}\n{text}\n\n{result.advice}")

@@ -7,48 +7,17 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
 from glue_lrs._utils.interrupt import EXIT_CODE
-from glue_lrs.cli.console import (
-    FAILED,
-    OK,
-    SOME_FAILED,
-    Reporter,
-    collect_warnings,
-    echo,
-    error_text,
-    interrupted,
-    say_traceback,
-    table_text,
-)
-from glue_lrs.cli.options import (
-    APCORR,
-    EXTRACT1D,
-    FILES,
-    FITS,
-    FOLDER,
-    OVERWRITE,
-    PSF,
-    SETTINGS,
-    context_name,
-)
+from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.program import main
-from glue_lrs.cli.tasks import (
-    base_name,
-    check_outputs,
-    created_folder,
-    extract_with_model,
-    operator_from_options,
-    plot_extracted,
-)
-from glue_lrs.errors import warn
+from glue_lrs.errors import LRSWarning, warn
 
 #: Suffixes of pipeline products, and the suffixes of the spectra that are extracted from them.
 _SUFFIXES = {
@@ -59,48 +28,41 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class _Job:
-    """A file to extract, with all options; it can be pickled for another process."""
+    """File to extract with all options. A job can be pickled and sent to another process."""
 
     path: str
     output: str
     plot: str | None
-    reference: str | None
-    apcorr: str | None
-    psf: str | None
+    recipe: options.RecipeOptions
     crds: str | None
-    settings: dict[str, Any]
     overwrite: bool
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """Result of a job: messages and a row of the summary table, or an error."""
-
-    job: _Job
-    notes: list[str] = field(default_factory=list)
-    summary: dict[str, str] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-    error: str | None = None
-    trace: str = ""
+#: A row of the summary table, and remarks about the fit.
+_Outcome: TypeAlias = console.Outcome[tuple[dict[str, str], list[str]]]
 
 
 @main.command(short_help="Extract spectra from s2d, cal and calints files.")
-@FILES
-@EXTRACT1D
-@APCORR
-@PSF
-@SETTINGS
+@options.FILES
+@options.recipe_options
 @click.option(
-    "--crds", is_flag=False, flag_value="", metavar="[CONTEXT]", callback=context_name,
+    "--crds", is_flag=False, flag_value="", metavar="[CONTEXT]", callback=options.context_name,
     help="Use the best references of CRDS unless --extract1d, --apcorr or --psf are given.",
 )  # fmt: skip
 @click.option(
-    "-o", "--output", type=FITS, metavar="FILE", help="File of the spectrum, for a single input."
+    "-o",
+    "--output",
+    type=options.FITS,
+    metavar="FILE",
+    help="File of the spectrum, for a single input.",
 )
 @click.option(
-    "--output-dir", type=FOLDER, metavar="DIR", help="Output folder; created if it does not exist."
+    "--output-dir",
+    type=options.FOLDER,
+    metavar="DIR",
+    help="Output folder; created if it does not exist.",
 )
-@OVERWRITE
+@options.OVERWRITE
 @click.option(
     "--plot", "plotted", is_flag=True, help="Plot each spectrum (PNG next to the output)."
 )
@@ -108,14 +70,9 @@ class _Outcome:
     "-j", "--jobs", default=1, show_default=True, metavar="N",
     help="Number of processes; -1 for the number of processors.",
 )  # fmt: skip
-@click.pass_context
 def extract(
-    ctx: click.Context,
     files: tuple[str, ...],
-    extract1d: str | None,
-    apcorr: str | None,
-    psf: str | None,
-    settings: tuple[tuple[str, Any], ...],
+    recipe: options.RecipeOptions,
     crds: str | None,
     output: str | None,
     output_dir: str | None,
@@ -156,85 +113,69 @@ def extract(
       glue-lrs extract x_s2d.fits --set extraction_type=optimal --plot
     """
     if output is not None and len(files) > 1:
-        raise click.UsageError(f"--output names one file, but there are {len(files)}", ctx)
+        raise click.UsageError(f"--output names one file, but there are {len(files)}")
     if output is not None and output_dir is not None:
-        raise click.UsageError("--output and --output-dir exclude each other", ctx)
+        raise click.UsageError("--output and --output-dir exclude each other")
     if jobs == 0 or jobs < -1:
-        raise click.UsageError(f"--jobs is {jobs}, expected at least 1, or -1", ctx)
-    planned = [
-        _Job(
-            path=path,
-            output=target,
-            plot=f"{base_name(target)}.png" if plotted else None,
-            reference=extract1d,
-            apcorr=apcorr,
-            psf=psf,
-            crds=crds,
-            settings=dict(settings),
-            overwrite=overwrite,
-        )
-        for path, target in ((path, output or _output_name(path, output_dir)) for path in files)
-    ]
-    _check_targets(ctx, planned, [*files, *filter(None, (extract1d, apcorr, psf))])
-    outcomes = _run_all(ctx, planned, jobs)
-    failed = sum(outcome.error is not None for outcome in outcomes)
-    if failed < len(outcomes):
-        echo(table_text([outcome.summary for outcome in outcomes if outcome.error is None]))
-        for outcome in outcomes:
-            for remark in outcome.remarks:
-                echo(f"{outcome.summary['file']}: {remark}")
-    if failed and len(outcomes) > 1:
-        echo(f"{failed} of {len(outcomes)} files failed", err=True)
-    return OK if not failed else FAILED if failed == len(outcomes) else SOME_FAILED
+        raise click.UsageError(f"--jobs is {jobs}, expected at least 1, or -1")
+    planned = []
+    for path in files:
+        target = output or _output_name(path, output_dir)
+        picture = f"{tasks.base_name(target)}.png" if plotted else None
+        planned.append(_Job(path, target, picture, recipe, crds, overwrite))
+    _check_targets(planned, [*files, *recipe.files])
+    rows: list[dict[str, str]] = []
+    lines: list[str] = []
+    for job, outcome in zip(planned, _run_all(planned, jobs), strict=True):
+        if outcome.result is not None:
+            row, remarks = outcome.result
+            count = str(len(outcome.notes) or "-")
+            rows.append({**row, "warnings": count, "output": job.output})
+            lines += [f"{row['file']}: {remark}" for remark in remarks]
+    if rows:
+        console.echo("\n".join([console.table_text(rows), *lines]))
+    if len(rows) < len(files) > 1:
+        console.echo(f"{len(files) - len(rows)} of {len(files)} files failed", err=True)
+    return console.exit_code(len(rows), len(files))
 
 
 def _output_name(path: str, folder: str | None) -> str:
-    stem = base_name(Path(path).name)
+    """Return the path of the spectrum: the name of the image with the suffix of a spectrum."""
+    stem = tasks.base_name(Path(path).name)
     base, _, suffix = stem.rpartition("_")
-    name = (
-        f"{base}_{_SUFFIXES[suffix.lower()]}"
-        if suffix.lower() in _SUFFIXES and base
-        else f"{stem}_x1d"
-    )
+    product = _SUFFIXES.get(suffix.lower()) if base else None
+    name = f"{stem}_x1d" if product is None else f"{base}_{product}"
     return str(Path(folder or "") / f"{name}.fits")
 
 
-def _check_targets(ctx: click.Context, jobs: Sequence[_Job], inputs: Sequence[str]) -> None:
+def _check_targets(jobs: Sequence[_Job], inputs: Sequence[str]) -> None:
     """Raise `click.UsageError` if an output would replace an input or another output."""
-    taken = {os.path.realpath(path): path for path in inputs}
     sources: dict[str, str] = {}
     for job in jobs:
-        for target in filter(None, (job.output, job.plot)):
+        targets = [target for target in (job.output, job.plot) if target is not None]
+        tasks.check_inputs_kept(targets, inputs)
+        for target in targets:
             real = os.path.realpath(target)
-            if real in taken:
-                raise click.UsageError(
-                    f"the output {target} would replace the input {taken[real]}", ctx
-                )
             if real in sources:
                 raise click.UsageError(
                     f"{sources[real]} and {job.path} both give {target}, expected different names "
-                    "(extract them to different folders with --output-dir)",
-                    ctx,
+                    "(extract them to different folders with --output-dir)"
                 )
             sources[real] = job.path
 
 
-def _run_all(ctx: click.Context, planned: Sequence[_Job], jobs: int) -> list[_Outcome]:
+def _run_all(planned: Sequence[_Job], jobs: int) -> list[_Outcome]:
     """Extract all files, in this process or in others, and print messages as they arrive."""
     from tqdm import tqdm
 
     outcomes: list[_Outcome] = []
-    reporter = Reporter()
+    reporter = console.Reporter()
     # With None, tqdm shows a progress bar only if stderr is a terminal.
     hide = True if len(planned) == 1 else None
     with tqdm(total=len(planned), disable=hide, unit="file", leave=False) as bar:
         for outcome in _stream(planned, jobs):
             with tqdm.external_write_mode(file=sys.stderr):
-                for note in outcome.notes:
-                    reporter.report("warning", outcome.job.path, note)
-                if outcome.error is not None:
-                    say_traceback(ctx, outcome.trace)
-                    reporter.report("error", outcome.job.path, outcome.error)
+                reporter.report(outcome)
             outcomes.append(outcome)
             bar.update()
     reporter.close()
@@ -242,8 +183,10 @@ def _run_all(ctx: click.Context, planned: Sequence[_Job], jobs: int) -> list[_Ou
 
 
 def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
+    """Extract all files in the given number of processes, and yield the outcomes in order."""
     if jobs == 1 or len(planned) == 1:
-        yield from map(_extract_one, planned)
+        for job in planned:
+            yield console.attempt(job.path, _extract, job)
         return
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
@@ -261,7 +204,7 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
                 outcome = future.result()
             except BrokenProcessPool:
                 text = "a process was killed, perhaps for lack of memory; try fewer --jobs"
-                outcome = _Outcome(job, error=text)
+                outcome = console.Outcome(job.path, error=text)
             yield outcome
     except BaseException:
         with _without_interrupts():  # an interrupt here would leave some processes running
@@ -301,12 +244,12 @@ class _Worker:
 
     @classmethod
     def extract(cls, job: _Job) -> _Outcome:
-        """Extract a file, unless the process was told to terminate."""
+        """Extract a file, unless the process has received a termination signal."""
         if cls.terminations:
-            return _Outcome(job, error="interrupted")
+            return console.Outcome(job.path, error="interrupted")
         cls.working = True
         try:
-            return _extract_one(job)
+            return console.attempt(job.path, _extract, job)
         finally:
             cls.working = False
             if cls.terminations > 1:  # another signal arrived while the file was aborted
@@ -315,7 +258,7 @@ class _Worker:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Defer Ctrl-C to the end of a block; processes that are started in it never receive Ctrl-C."""
+    """Defer Ctrl-C to the end of a block. Processes that the block starts never receive Ctrl-C."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -329,39 +272,46 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _extract_one(job: _Job) -> _Outcome:
-    notes: list[str] = []
-    try:
-        with collect_warnings(notes):
-            summary, remarks = _extract_and_write(job)
-    except Exception as error:  # an error in a file must not stop the other files
-        if interrupted() or _Worker.terminations:
-            raise KeyboardInterrupt from None
-        return _Outcome(job, notes, error=error_text(error), trace=traceback.format_exc())
-    summary["warnings"] = str(len(notes) or "-")
-    return _Outcome(job, notes, {**summary, "output": job.output}, remarks)
-
-
-def _extract_and_write(job: _Job) -> tuple[dict[str, str], list[str]]:
+def _extract(job: _Job) -> tuple[dict[str, str], list[str]]:
+    """Extract and plot an image; return a row for the summary table, and remarks."""
     from glue_lrs.cli.summary import summarize
     from glue_lrs.extraction.advice import advice
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.plotting import save
 
-    check_outputs((job.output, job.plot), job.overwrite)
+    tasks.check_outputs((job.output, job.plot), job.overwrite)
     image = SlitImage.read(job.path)
-    operator = operator_from_options(
-        image, job.path, job.reference, job.apcorr, job.psf, job.crds, job.settings
-    )
-    extraction, result = extract_with_model(operator, image)
+    operator = tasks.operator_from_options(image, _with_best_references(job))
+    extraction, result = tasks.extract_with_model(operator, image)
     for note in advice(image, operator):
         warn(note)
-    figure = None
+    figure, output = None, Path(job.output)
     if job.plot is not None:
-        figure = plot_extracted(image, operator, extraction, result, title=Path(job.output).name)
-    with created_folder(Path(job.output).parent):
+        figure = tasks.plot_extracted(image, operator, extraction, result, title=output.name)
+    with tasks.created_folder(output.parent):
         extraction.write(job.output, overwrite=job.overwrite)
         if figure is not None and job.plot is not None:
             save(figure, job.plot, overwrite=job.overwrite)
     remarks = [] if result is None else result.remarks
     return {"file": Path(job.path).name, **summarize(extraction)}, remarks
+
+
+def _with_best_references(job: _Job) -> options.RecipeOptions:
+    """Return the options, in which CRDS supplies the references that were not given."""
+    recipe, settings = job.recipe, job.recipe.settings
+    fitted = settings.get("extraction_type") == "optimal" or settings.get("bad_pixels") is not None
+    needs_psf = recipe.psf is None and fitted
+    if job.crds is None or not (needs_psf or recipe.extract1d is None or recipe.apcorr is None):
+        return recipe
+    from glue_lrs.io.crds import best_references
+
+    best = best_references(job.path, job.crds or None)
+    if needs_psf and best["psf"] is None:
+        text = "CRDS has no PSF reference for this file; the profile is fitted to the image"
+        warn(LRSWarning(text))
+    return replace(
+        recipe,
+        extract1d=recipe.extract1d or best["extract1d"],
+        apcorr=recipe.apcorr or best["apcorr"],
+        psf=best["psf"] if needs_psf else recipe.psf,
+    )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from glue_lrs.cli.console import each_file, echo, exit_code
-from glue_lrs.cli.options import APCORR, FILE, FILES, OVERWRITE
+from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.plot import plot_names
 from glue_lrs.cli.program import main
-from glue_lrs.cli.tasks import check_outputs, read_correction
 from glue_lrs.errors import LRSError, LRSWarning, warn
 
 if TYPE_CHECKING:
@@ -44,28 +41,24 @@ class _Width(click.ParamType):  # type: ignore[type-arg]
 
 
 @main.command(short_help="Measure position and width of the source, and the best aperture.")
-@FILES
+@options.FILES
+@options.JSON
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON: a list with one object per file."
-)
-@click.option(
-    "-o", "--output", type=FILE, metavar="PNG",
+    "-o", "--output", type=options.FILE, metavar="PNG",
     help="File of the plot, for a single input; default FILE_measured.png.",
 )  # fmt: skip
 @click.option("--no-plot", is_flag=True, help="Do not plot.")
 @click.option(
-    "--reference", type=FILE, metavar="JSON",
+    "--reference", type=options.FILE, metavar="JSON",
     help="Write an EXTRACT1D reference with an aperture around the source, for a single input.",
 )  # fmt: skip
 @click.option(
     "--width", type=_Width(), default="best", show_default=True, metavar="WIDTH",
     help="Width of that aperture: best (highest S/N), columns such as 8, or 3fwhm.",
 )  # fmt: skip
-@APCORR
-@OVERWRITE
-@click.pass_context
+@options.APCORR
+@options.OVERWRITE
 def measure(
-    ctx: click.Context,
     files: tuple[str, ...],
     as_json: bool,
     output: str | None,
@@ -97,124 +90,83 @@ def measure(
     """
     for option, value in (("--output", output), ("--reference", reference)):
         if value is not None and len(files) > 1:
-            raise click.UsageError(f"{option} names one file, but there are {len(files)}", ctx)
+            raise click.UsageError(f"{option} names one file, but there are {len(files)}")
     if output is not None and no_plot:
-        raise click.UsageError("--output and --no-plot exclude each other", ctx)
-    plots: list[str | None] = [None] * len(files)
+        raise click.UsageError("--output and --no-plot exclude each other")
+    plots: dict[str, str] = {}
     if not no_plot:
-        names = plot_names(ctx, files)
-        plots = [output or f"{Path(name).stem}_measured.png" for name in names]
-    check_outputs((*plots, reference), overwrite)
-    targets = dict(zip(files, plots, strict=True))
+        names = [output or f"{Path(name).stem}_measured.png" for name in plot_names(files)]
+        plots = dict(zip(files, names, strict=True))
+    tasks.check_outputs((*plots.values(), reference), overwrite)
 
-    def process(path: str) -> tuple[str, dict[str, Any], str]:
-        return path, *_measure(path, targets[path], reference, width, apcorr, overwrite)
-
-    found: list[dict[str, Any]] = []
-    for path, facts, text in each_file(ctx, files, process):
-        if not as_json:
-            echo(("\n" if found else "") + text)
-            for target in filter(None, (targets[path], reference)):
-                echo(f"wrote {target}")
-        found.append(facts)
-    if as_json and found:
-        echo(json.dumps(found, indent=2))
-    return exit_code(len(found), len(files))
-
-
-def _measure(
-    path: str,
-    plot: str | None,
-    reference: str | None,
-    width: tuple[str, float],
-    apcorr: str | None,
-    overwrite: bool,
-) -> tuple[dict[str, Any], str]:
-    """Measure a file and write plot and reference; return the results as a dict and as text."""
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.measurement.curve_of_growth import measure_with_growth
     from glue_lrs.plotting import plot_measurement, save
 
-    image = SlitImage.read(path)
-    table = read_correction(image, apcorr, {})
-    found, growth, background = measure_with_growth(
-        image, aperture_correction=None if isinstance(table, str) else table
-    )
-    document = None
-    if reference is not None:
-        aperture, columns = _aperture(found, growth, width)
-        if background is not None:
-            background = _background(found, background, aperture, columns)
-        operator = Extract1D(
-            aperture=aperture,
-            background=background,
-            use_source_posn=False,
-            id=image.exp_type,
+    def process(path: str) -> tuple[dict[str, Any], str]:
+        image = SlitImage.read(path)
+        table = tasks.read_correction(image, apcorr, {})
+        found, growth, background = measure_with_growth(
+            image, aperture_correction=None if isinstance(table, str) else table
         )
-        document = operator.to_reference(image)
-    if plot is not None:
-        figure = plot_measurement(found, growth, background=background, title=Path(path).name)
-    if document is not None and reference is not None:
-        document.write(reference, overwrite=overwrite)
-    if plot is not None:
-        save(figure, plot, overwrite=overwrite)
-    facts = {"file": path, "measurement": found.to_dict(), "growth": growth.to_dict()}
-    text = f"{found.report()}\n{growth.report()}"
-    return facts, text
+        lines = [found.report(), growth.report()]
+        document, figure = None, None
+        if reference is not None:
+            aperture, background = _regions(found, growth, background, width)
+            operator = Extract1D(
+                aperture=aperture, background=background, use_source_posn=False, id=image.exp_type
+            )
+            document = operator.to_reference(image)
+        if path in plots:
+            figure = plot_measurement(found, growth, background=background, title=Path(path).name)
+        # Nothing is written unless everything could be computed.
+        if figure is not None:
+            save(figure, plots[path], overwrite=overwrite)
+            lines.append(f"wrote {plots[path]}")
+        if document is not None:
+            document.write(reference, overwrite=overwrite)
+            lines.append(f"wrote {reference}")
+        facts = {"file": path, "measurement": found.to_dict(), "growth": growth.to_dict()}
+        return facts, "\n".join(lines)
+
+    return console.describe_each(files, process, as_json)
 
 
-def _widest(found: Measurement) -> float:
-    """Return the largest measured FWHM over wavelength in columns."""
-    wave = found.wavelength[np.isfinite(found.wavelength)]
-    return float(np.max(found.width(wave)[0])) / found.pixel_scale
+def _regions(
+    found: Measurement,
+    growth: CurveOfGrowth,
+    background: Background | None,
+    width: tuple[str, float],
+) -> tuple[Aperture, Background | None]:
+    """Return the aperture for the option --width, and a background outside of it.
 
-
-def _aperture(
-    found: Measurement, growth: CurveOfGrowth, width: tuple[str, float]
-) -> tuple[Aperture, float]:
-    """Return the aperture for the option --width, and the maximum width in columns."""
+    The regions of the background are also outside the sources. Its polynomials have the same
+    independent variable as the aperture, because a reference has only one independent variable for
+    both.
+    """
     kind, number = width
-    columns = growth.best if kind == "best" else number
-    if kind == "fwhm":
-        columns = number * _widest(found)
+    wave = found.wavelength[np.isfinite(found.wavelength)]
+    widest = float(np.max(found.width(wave)[0])) / found.pixel_scale
+    columns = {"best": growth.best, "columns": number, "fwhm": number * widest}[kind]
     first, last = found.columns
     if columns > last - first + 1:
-        raise LRSError(
-            f"--width is {columns:.1f} columns, expected at most "
-            f"{last - first + 1}, which have data",
-            subject=found.label,
-        )
+        most = f"expected at most {last - first + 1}, which have data"
+        raise LRSError(f"--width is {columns:.1f} columns, {most}", subject=found.label)
     if columns > growth.free_width:
-        warn(
-            LRSWarning(
-                f"an aperture of {columns:.1f} columns touches another trace or the image's edge: "
-                f"up to {growth.free_width:.1f} are free"
-            )
-        )
-    return (found.tapered(number) if kind == "fwhm" else found.box(columns)), columns
-
-
-def _background(
-    found: Measurement, background: Background, aperture: Aperture, columns: float
-) -> Background | None:
-    """Return a background whose regions are outside the sources and the aperture.
-
-    Its polynomials have the same independent variable as the aperture, because a reference file has
-    only one independent variable.
-    """
+        text = f"an aperture of {columns:.1f} columns touches another trace or the image's edge"
+        warn(LRSWarning(f"{text}: up to {growth.free_width:.1f} are free"))
+    aperture = found.tapered(number) if kind == "fwhm" else found.box(columns)
+    if background is None:
+        return aperture, None
     # Keep a distance of 1 column: a pixel that a region touches belongs to the region completely.
-    distance = (columns / 2.0 + 1.0) / _widest(found)
+    distance = (columns / 2.0 + 1.0) / widest
     regions = found.background(
         distance=None if distance < 1.6 else max(distance, 2.5),
         independent_var=aperture.independent_var,
         bkg_fit=background.bkg_fit,
     )
     if regions is None:
-        warn(
-            LRSWarning(
-                f"there is no room for background regions outside an aperture of {columns:.1f} "
-                "columns: the reference has none"
-            )
-        )
-    return regions
+        text = f"there is no room for background regions outside an aperture of {columns:.1f}"
+        warn(LRSWarning(f"{text} columns: the reference has none"))
+    return aperture, regions

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeAlias
 
 import click
 
@@ -54,27 +57,19 @@ class _Setting(click.ParamType):  # type: ignore[type-arg]
 
 
 def _value(text: str) -> Any:
-    python = {"True": True, "False": False, "None": None}
-    if text in python:
-        return python[text]
+    """Parse a value in JSON, or True, False or None in Python; return other texts unchanged."""
     try:
-        return json.loads(text)
+        return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
     except ValueError:
         return text
 
 
 def context_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return a CRDS context; reject other values, such as a file name that follows the option."""
-    if value in (None, "") or re.fullmatch(
-        r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", str(value)
-    ):
+    if not value or re.fullmatch(r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", value):
         return value
-    raise click.BadParameter(
-        f"{value!r}, expected a context such as jwst_1322.pmap, or nothing: put --crds after "
-        "the files",
-        ctx,
-        param,
-    )
+    expected = "expected a context such as jwst_1322.pmap, or nothing: put --crds after the files"
+    raise click.BadParameter(f"{value!r}, {expected}")
 
 
 SETTINGS = click.option(
@@ -84,10 +79,7 @@ SETTINGS = click.option(
 )  # fmt: skip
 
 EXTRACT1D = click.option(
-    "--extract1d",
-    type=FILE,
-    metavar="JSON",
-    help="EXTRACT1D reference; default: built in.",
+    "--extract1d", type=FILE, metavar="JSON", help="EXTRACT1D reference; default: built in."
 )
 
 APCORR = click.option(
@@ -102,4 +94,38 @@ PSF = click.option(
 
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: a list with one object per file."
+)
+
 FILES = click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
+
+
+#: Value of the option --set: pairs of a key and its value.
+Settings: TypeAlias = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Values of the options that define the recipe of an extraction."""
+
+    extract1d: str | None
+    apcorr: str | None
+    psf: str | None
+    settings: dict[str, Any]
+
+    @property
+    def files(self) -> list[str]:
+        """Reference files that were given."""
+        return [path for path in (self.extract1d, self.apcorr, self.psf) if path is not None]
+
+
+def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add --extract1d, --apcorr, --psf and --set to a command, as its argument `recipe`."""
+
+    @wraps(command)
+    def wrapped(*, settings: Settings, **values: Any) -> int:
+        references = {name: values.pop(name) for name in ("extract1d", "apcorr", "psf")}
+        return command(recipe=RecipeOptions(**references, settings=dict(settings)), **values)
+
+    return EXTRACT1D(APCORR(PSF(SETTINGS(wrapped))))

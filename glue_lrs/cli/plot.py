@@ -5,58 +5,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from glue_lrs.cli.console import OK, echo
-from glue_lrs.cli.options import APCORR, EXTRACT1D, FILE, FILES, OVERWRITE, PSF, SETTINGS
+from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.program import main
-from glue_lrs.cli.tasks import (
-    base_name,
-    check_integration,
-    check_outputs,
-    extract_with_model,
-    plot_extracted,
-    plot_spectra,
-    read_with_operator,
-)
 from glue_lrs.errors import LRSError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from glue_lrs.spectra.extraction import Extraction
-
 
 @main.command(short_help="Plot images with their apertures, or compare spectra.")
-@FILES
+@options.FILES
 @click.option(
-    "-o", "--output", type=FILE, metavar="PNG",
+    "-o", "--output", type=options.FILE, metavar="PNG",
     help="File of the plot; its suffix determines the format (PNG, PDF, SVG, ...).",
 )  # fmt: skip
-@OVERWRITE
+@options.OVERWRITE
 @click.option("--show", is_flag=True, help="Open a window; a file is written only with --output.")
 @click.option("--column", default="FLUX", show_default=True, help="Column of spectra to plot.")
 @click.option("--integration", type=int, metavar="N", help="Integration of a stack, from 1.")
-@EXTRACT1D
-@APCORR
-@PSF
-@SETTINGS
-@click.pass_context
+@options.recipe_options
 def plot(
-    ctx: click.Context,
     files: tuple[str, ...],
     output: str | None,
     overwrite: bool,
     show: bool,
     column: str,
     integration: int | None,
-    extract1d: str | None,
-    apcorr: str | None,
-    psf: str | None,
-    settings: tuple[tuple[str, Any], ...],
+    recipe: options.RecipeOptions,
 ) -> int:
     """Plot images with their apertures, or compare spectra.
 
@@ -73,42 +54,46 @@ def plot(
       glue-lrs plot mine_x1d.fits pipeline_x1d.fits -o compared.png
       glue-lrs plot x_x1d.fits --column SURF_BRIGHT --show
     """
+    from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.io.spectra import is_spectrum, read_spectra
     from glue_lrs.plotting import save
 
     kinds = {is_spectrum(path): path for path in reversed(files)}
     if len(kinds) > 1:
         raise click.UsageError(
-            f"{kinds[False]} is an image and {kinds[True]} a spectrum, expected one kind", ctx
+            f"{kinds[False]} is an image and {kinds[True]} a spectrum, expected one kind"
         )
     spectra = True in kinds
     if output is not None and not spectra and len(files) > 1:
-        raise click.UsageError(f"--output names one file, but there are {len(files)} images", ctx)
+        raise click.UsageError(f"--output names one file, but there are {len(files)} images")
     if integration is not None and integration < 1:
-        raise click.UsageError(f"--integration is {integration}, expected 1 or more", ctx)
-    if spectra and (extract1d or apcorr or psf or settings):
+        raise click.UsageError(f"--integration is {integration}, expected 1 or more")
+    if spectra and (recipe.files or recipe.settings):
         raise click.UsageError(
-            "--extract1d, --apcorr, --psf and --set are for images, not for spectra", ctx
+            "--extract1d, --apcorr, --psf and --set are for images, not for spectra"
         )
     targets: list[str | None] = [None] * len(files)
     if not show or output is not None:
         plotted = files[:1] if spectra else files
-        targets[: len(plotted)] = [output] if output is not None else plot_names(ctx, plotted)
-    check_outputs(targets, overwrite)
-    figures: list[Any] = []
+        targets[: len(plotted)] = [output] if output is not None else plot_names(plotted)
+    tasks.check_outputs(targets, overwrite)
+    figures: list[Figure] = []
     if spectra:
         found = [(path, one) for path in files for one in read_spectra(path)]
-        check_integration(integration, [(path, _integrations(one)) for path, one in found])
-        figures.append(plot_spectra(found, column, integration, empty_figure(show)))
+        shapes = [(path, one.columns["FLUX"].shape[:-1]) for path, one in found]
+        tasks.check_integration(integration, shapes)
+        figures.append(tasks.plot_spectra(found, column, integration, empty_figure(show)))
     else:
+        if recipe.apcorr is None:  # a figure needs no aperture correction: avoid the warning
+            recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
         for path in files:
-            image, operator = read_with_operator(path, extract1d, apcorr, psf, dict(settings))
-            number = image.data.shape[0] if image.is_stack else None
-            check_integration(integration, [(path, number)])
-            figure = plot_extracted(
+            image = SlitImage.read(path)
+            operator = tasks.operator_from_options(image, recipe)
+            tasks.check_integration(integration, [(path, image.data.shape[:-2])])
+            figure = tasks.plot_extracted(
                 image,
                 operator,
-                *extract_with_model(operator, image),
+                *tasks.extract_with_model(operator, image),
                 integration=None if integration is None else integration - 1,
                 figure=empty_figure(show),
                 title=Path(path).name,
@@ -117,17 +102,17 @@ def plot(
     for figure, target in zip(figures, targets, strict=False):
         if target is not None:
             save(figure, target, overwrite=overwrite)
-            echo(f"wrote {target}")
+            console.echo(f"wrote {target}")
     if show:
         from matplotlib import pyplot
 
         pyplot.show()
-    return OK
+    return console.OK
 
 
-def plot_names(ctx: click.Context, paths: Sequence[str]) -> list[str]:
-    """Return file names for plots: the names of the files, with folders if names are equal."""
-    stems = [base_name(path) for path in map(os.path.abspath, paths)]
+def plot_names(paths: Sequence[str]) -> list[str]:
+    """Return a file name for the plot of each file; equal names are preceded by folders."""
+    stems = [tasks.base_name(path) for path in map(os.path.abspath, paths)]
     names = [Path(stem).name for stem in stems]
     for depth in range(2, max(len(Path(stem).parts) for stem in stems) + 1):
         repeated = {name for name in names if names.count(name) > 1}
@@ -141,15 +126,11 @@ def plot_names(ctx: click.Context, paths: Sequence[str]) -> list[str]:
     if duplicate is not None:
         first, second, *_ = (p for p, name in zip(paths, names, strict=True) if name == duplicate)
         if os.path.realpath(first) == os.path.realpath(second):
-            raise click.UsageError(f"{first} is given twice", ctx)
+            raise click.UsageError(f"{first} is given twice")
         raise click.UsageError(
-            f"{first} and {second} both give {duplicate}.png, expected different names", ctx
+            f"{first} and {second} both give {duplicate}.png, expected different names"
         )
     return [f"{name}.png" for name in names]
-
-
-def _integrations(extraction: Extraction) -> int | None:
-    return extraction.columns["FLUX"].shape[0] if extraction.is_stack else None
 
 
 def empty_figure(show: bool) -> Figure | None:

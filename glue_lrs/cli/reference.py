@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glue_lrs.cli.console import (
-    FAILED,
-    OK,
-    collect_warnings,
-    echo,
-    rendered,
-    say_error,
-    say_warning,
-)
-from glue_lrs.cli.options import FILE, OVERWRITE, SETTINGS
+from glue_lrs.cli import console, options
 from glue_lrs.cli.program import main
 from glue_lrs.errors import LRSError, NoApertureCorrectionWarning, ReferenceFileError
 
@@ -41,7 +32,7 @@ def reference() -> None:
     """
 
 
-_JSON = click.argument("json_file", type=FILE, required=False, metavar="[JSON]")
+_JSON = click.argument("json_file", type=options.FILE, required=False, metavar="[JSON]")
 
 _EXP_TYPE = click.option(
     "--exp-type", metavar="ID", help="Aperture: MIR_LRS-FIXEDSLIT or MIR_LRS-SLITLESS."
@@ -65,28 +56,28 @@ def show(json_file: str | None, exp_type: str | None) -> None:
     found = _read_reference(json_file)
     if exp_type is not None:
         found = Reference({**found.document, "apertures": [found.entry(exp_type)]}, found.filename)
-    echo(format_reference(found.for_pipeline()), nl=False)
+    console.echo(format_reference(found.for_pipeline()), nl=False)
 
 
 @reference.command()
 @_JSON
-@SETTINGS
+@options.SETTINGS
 @_EXP_TYPE
 @click.option(
-    "--image",
-    type=FILE,
-    metavar="FILE",
+    "--image", type=options.FILE, metavar="FILE",
     help="Image for which step parameters and source position are converted to keys.",
-)
+)  # fmt: skip
 @click.option(
-    "-o", "--output", type=FILE, metavar="FILE", help="The JSON file to write; default: print."
+    "-o",
+    "--output",
+    type=options.FILE,
+    metavar="FILE",
+    help="The JSON file to write; default: print.",
 )
-@OVERWRITE
-@click.pass_context
+@options.OVERWRITE
 def edit(
-    ctx: click.Context,
     json_file: str | None,
-    settings: tuple[tuple[str, Any], ...],
+    settings: options.Settings,
     exp_type: str | None,
     image: str | None,
     output: str | None,
@@ -106,25 +97,28 @@ def edit(
     from glue_lrs.io.reference import format_reference
 
     if not settings:
-        raise click.UsageError("nothing to change, expected --set KEY=VALUE", ctx)
+        raise click.UsageError("nothing to change, expected --set KEY=VALUE")
     for key, value in settings:
         if key == "max_lost":
             raise click.UsageError(
                 "max_lost is not a key of a reference, as the pipeline does not mask rows with "
-                f"bad pixels; set it for the extraction: glue-lrs extract --set max_lost={value}",
-                ctx,
+                f"bad pixels; set it for the extraction: glue-lrs extract --set max_lost={value}"
             )
-    from glue_lrs.image.slit_image import SlitImage
-
-    slit_image = None if image is None else SlitImage.read(image)
-    if slit_image is not None and exp_type is None:
-        exp_type = slit_image.exp_type
-    changed = _edited(ctx, _read_reference(json_file), exp_type, dict(settings), slit_image)
+    slit_image, exp_type = _read_image(image, exp_type)
+    changed = _edited(_read_reference(json_file), exp_type, dict(settings), slit_image)
     if output is None:
-        echo(format_reference(changed.for_pipeline()), nl=False)
+        console.echo(format_reference(changed.for_pipeline()), nl=False)
         return
     changed.write(output, overwrite=overwrite)
-    echo(f"wrote {output}")
+    console.echo(f"wrote {output}")
+
+
+def _read_image(path: str | None, exp_type: str | None) -> tuple[SlitImage | None, str | None]:
+    """Read an image if one is given; return also its EXP_TYPE if `exp_type` is None."""
+    from glue_lrs.image.slit_image import SlitImage
+
+    image = None if path is None else SlitImage.read(path)
+    return image, exp_type if image is None or exp_type is not None else image.exp_type
 
 
 #: Step parameters that an EXTRACT1D reference cannot hold as keys.
@@ -138,7 +132,6 @@ _CONVERTED = (
 
 
 def _edited(
-    ctx: click.Context,
     found: Reference,
     exp_type: str | None,
     settings: dict[str, Any],
@@ -153,18 +146,16 @@ def _edited(
     from glue_lrs.reference.reference import Reference
 
     ids = [str(entry["id"]) for entry in found.document["apertures"]]
-    if exp_type is None:
-        if len(ids) > 1:
-            raise click.UsageError(
-                f"there are several apertures, expected --exp-type with one of {', '.join(ids)}",
-                ctx,
-            )
-        exp_type = ids[0]
+    if exp_type is None and len(ids) > 1:
+        raise click.UsageError(
+            f"there are several apertures, expected --exp-type with one of {', '.join(ids)}"
+        )
+    exp_type = exp_type or ids[0]
     old = found.entry(exp_type)
     index = found.document["apertures"].index(old)
-    new = {**old, **{key: value for key, value in settings.items() if key not in _STEP_ONLY}}
-    new = {key: value for key, value in new.items() if value is not None or key == "bkg_fit"}
     step_only = {key: value for key, value in settings.items() if key in _STEP_ONLY}
+    new = {**old, **{key: value for key, value in settings.items() if key not in step_only}}
+    new = {key: value for key, value in new.items() if value is not None or key == "bkg_fit"}
 
     def replaced(entry: dict[str, Any]) -> Reference:
         entries = [*found.document["apertures"]]
@@ -182,8 +173,8 @@ def _edited(
 
 
 @reference.command()
-@click.argument("json_file", type=FILE, metavar="JSON")
-@click.option("--image", type=FILE, metavar="FILE", help="Also extract this image with it.")
+@click.argument("json_file", type=options.FILE, metavar="JSON")
+@click.option("--image", type=options.FILE, metavar="FILE", help="Also extract this image with it.")
 @_EXP_TYPE
 def check(json_file: str, image: str | None, exp_type: str | None) -> int:
     """Check a reference, and with --image the extraction of an image with the reference.
@@ -196,34 +187,25 @@ def check(json_file: str, image: str | None, exp_type: str | None) -> int:
       glue-lrs reference check my.json
       glue-lrs reference check my.json --image x_s2d.fits
     """
-    from glue_lrs.image.slit_image import SlitImage
-
     try:
         found = _read_reference(json_file)
     except ReferenceFileError as error:
         for text in _all_errors(json_file, error):
-            say_error(text)
-        return FAILED
-    slit_image = None if image is None else SlitImage.read(image)
-    if slit_image is not None and exp_type is None:
-        exp_type = slit_image.exp_type
-    issues: list[tuple[str, str]] = [
-        (issue.level, str(issue)) for issue in found.check(exp_type=exp_type)
-    ]
+            console.say("error", text)
+        return console.FAILED
+    slit_image, exp_type = _read_image(image, exp_type)
+    issues = [(str(issue.level), str(issue)) for issue in found.check(exp_type=exp_type)]
     if slit_image is not None and not any(level == "error" for level, _ in issues):
         issues += _check_on_image(found, slit_image, exp_type)
     for level, text in issues:
-        if level == "error":
-            say_error(text)
-        elif level == "warning":
-            say_warning(text)
+        if level == "note":
+            console.echo(text)
         else:
-            echo(text)
-    if any(level == "error" for level, _ in issues):
-        return FAILED
-    if all(level == "note" for level, _ in issues):
-        echo("ok")
-    return OK
+            console.say(level, text)
+    levels = {level for level, _ in issues}
+    if levels <= {"note"}:
+        console.echo("ok")
+    return console.FAILED if "error" in levels else console.OK
 
 
 def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
@@ -252,18 +234,18 @@ def _check_on_image(
     notes: list[str] = []
     errors: list[str] = []
     operator = None
-    with collect_warnings(notes):
+    with console.collect_warnings(notes):
         try:
             operator = Extract1D.from_reference(
                 found, exp_type or image.exp_type, apply_apcorr=False
             )
             extraction = operator.run(image)
         except LRSError as error:
-            errors = [rendered(error), *_region_errors(image, operator)]
+            errors = [error.render(console.option), *_region_errors(image, operator)]
     if errors or operator is None:
         failed = [("error", error) for error in dict.fromkeys(errors)]
         return [*(("warning", note) for note in notes), *failed]
-    notes += (rendered(note.about(image.label)) for note in advice(image, operator))
+    notes += (note.about(image.label).render(console.option) for note in advice(image, operator))
     cards, placement = extraction.keywords, operator.place(image)
     where = (
         f"{image.label}: columns {cards['EXTRXSTR'] - 1:.2f} to {cards['EXTRXSTP'] - 1:.2f}, rows "
@@ -289,7 +271,7 @@ def _region_errors(image: SlitImage, operator: Extract1D | None) -> list[str]:
     try:
         operator.background.weights(image.wavelength, operator.place(image).background_offset)
     except LRSError as error:
-        return [rendered(error)]
+        return [error.render(console.option)]
     return []
 
 

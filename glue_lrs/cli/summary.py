@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from glue_lrs.cli.console import rendered
+from glue_lrs.cli.console import option
 from glue_lrs.errors import LRSWarning, warn
 from glue_lrs.extraction.advice import advice
 from glue_lrs.extraction.extract1d import Extract1D
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from glue_lrs.combination.combination import Combination
     from glue_lrs.spectra.extraction import Extraction
 
+#: Label and parts of a line of text. Parts that are None or empty are omitted.
+Line: TypeAlias = tuple[str | None, ...]
+
 _PRODUCTS = {
     "s2d": "rectified spectral image",
     "cal": "spectral image on the detector's pixels",
@@ -35,8 +39,8 @@ _PRODUCTS = {
 }
 
 
-def summarize_file(path: str) -> dict[str, Any]:
-    """Collect facts about a file.
+def describe_file(path: str) -> tuple[dict[str, Any], str]:
+    """Collect facts about a file, and format them as lines of text.
 
     Parameters
     ----------
@@ -49,6 +53,8 @@ def summarize_file(path: str) -> dict[str, Any]:
         Facts that can be converted to JSON. Columns and rows are pixel numbers from 0, with
         inclusive limits (``limits``, ``rows``, ``bounding_box``). ``edges`` are positions, where
         pixel i extends from i - 0.5 to i + 0.5. Integrations are counted from 1, as in the file.
+    str
+        The facts as text.
 
     Raises
     ------
@@ -60,12 +66,30 @@ def summarize_file(path: str) -> dict[str, Any]:
     LRSWarning
         If the source position is not known.
     """
-    if is_spectrum(path):
+    if not is_spectrum(path):
+        facts = _image_facts(path, SlitImage.read(path))
+        lines, notes = _image_lines(facts), facts["advice"]
+    else:
         combined = read_combined(path)
-        if combined is not None:
-            return _combined_facts(path, combined)
-        return _spectrum_facts(path, read_x1d(path))
-    return _image_facts(path, SlitImage.read(path))
+        if combined is None:
+            facts = _spectrum_facts(path, read_x1d(path))
+        else:
+            facts = _combined_facts(path, combined)
+        lines, notes = _spectrum_lines(facts), (facts.get("made_by_glue_lrs") or {}).get("notes")
+    names = (f"{key}={value}" for key, value in facts["references"].items())
+    references = " ".join(names).replace("crds://", "") or "none named in the header"
+    every = chain(
+        _product_lines(facts), lines, (("note", note) for note in notes or ()),
+        [("references", references)],
+    )  # fmt: skip
+    text = [path]
+    for label, *parts in every:
+        text += textwrap.wrap(
+            ", ".join(str(part) for part in parts if part not in (None, "")), 110,
+            initial_indent=f"  {label:<18}", subsequent_indent=" " * 20,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+    return facts, "\n".join(text)
 
 
 def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:
@@ -123,15 +147,16 @@ def _default_aperture(image: SlitImage) -> dict[str, Any]:
     for note in notes:
         warn(note)
     weights = operator.aperture.weights(image.wavelength, placement.trace, placement.offset)
-    pixels: dict[str, Any] = {"nan": int(np.isnan(image.data).sum())}
-    if image.dq is not None:
-        pixels["do_not_use"] = int(((image.dq & DO_NOT_USE) != 0).sum())
     bad = lost_pixels(image)
     inside = (weights.full(image.shape) > 0) & np.isfinite(image.wavelength)
-    pixels["bad"] = int(bad.sum())
-    pixels["bad_in_aperture"] = int((bad & inside).sum())
-    pixels["in_aperture"] = int(inside.sum()) * (image.data.shape[0] if image.is_stack else 1)
-    pixels["all"] = int(image.data.size)
+    pixels = {
+        "nan": np.isnan(image.data).sum(),
+        **({} if image.dq is None else {"do_not_use": ((image.dq & DO_NOT_USE) != 0).sum()}),
+        "bad": bad.sum(),
+        "bad_in_aperture": (bad & inside).sum(),
+        "in_aperture": np.broadcast_to(inside, image.data.shape).sum(),
+        "all": image.data.size,
+    }
     found: dict[str, Any] = {
         "default_aperture": {
             **_limits(weights.lower, weights.upper, weights.rows.start, weights.rows.stop - 1),
@@ -145,11 +170,8 @@ def _default_aperture(image: SlitImage) -> dict[str, Any]:
             "row": source.row,
             "wavelength_um": source.wavelength,
         }
-    return {
-        **found,
-        "pixels": pixels,
-        "advice": [rendered(note) for note in advice(image, operator)],
-    }
+    found["pixels"] = {key: int(number) for key, number in pixels.items()}
+    return found | {"advice": [note.render(option) for note in advice(image, operator)]}
 
 
 def _limits(lower: float, upper: float, first: int, last: int) -> dict[str, Any]:
@@ -214,108 +236,75 @@ def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
     return _limits(float(lower), float(upper), int(first), int(last))
 
 
-def format_summary(facts: dict[str, Any]) -> str:
-    """Format a summary as lines of text.
-
-    Parameters
-    ----------
-    facts : dict
-        Facts from `summarize_file`.
-    """
-    lines = [facts["file"]]
-
-    def put(label: str, *parts: Any) -> None:
-        text = ", ".join(str(part) for part in parts if part not in (None, ""))
-        lines.extend(
-            textwrap.wrap(
-                text, 110, initial_indent=f"  {label:<18}", subsequent_indent=" " * 20,
-                break_long_words=False, break_on_hyphens=False,
-            )
-        )  # fmt: skip
-
+def _product_lines(facts: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines that images and spectra have in common."""
     get = facts.get
-    what = _PRODUCTS.get(facts["product"], "")
-    put("product", f"{facts['product']}: {what}", facts["exp_type"], get("subarray"))
-    put(
+    product, pattern = facts["product"], get("pattern")
+    yield "product", f"{product}: {_PRODUCTS[product]}", facts["exp_type"], get("subarray")
+    yield (
         "observation",
         get("target"),
         *(f"{key} {facts[key]}" for key in ("program", "observation") if key in facts),
         get("date"),
-        f"{get('pattern')}, dither {get('dither')}"
-        if get("pattern") not in (None, "NONE")
-        else None,
+        f"{pattern}, dither {get('dither')}" if pattern not in (None, "NONE") else None,
         f"pipeline {get('pipeline')}" if get("pipeline") else None,
     )
-    low_high = facts["wavelength_um"]
-    span = "none" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f} um"
-    if "default_aperture" in facts:
-        _image_text(facts, put, span)
-        for note in facts["advice"]:
-            put("note", note)
-    else:
-        _spectrum_text(facts, put, span)
-        for note in (facts.get("made_by_glue_lrs") or {}).get("notes") or ():
-            put("note", note)
-    names = (f"{key}={value}" for key, value in facts["references"].items())
-    put("references", " ".join(names).replace("crds://", "") or "none named in the header")
-    return "\n".join(lines)
 
 
-def _image_text(facts: dict[str, Any], put: Any, span: str) -> None:
+def _image_lines(facts: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines about an image, each as its label and the parts of its text."""
     *stack, rows, columns = facts["shape"]
     first = f"{stack[0]} integrations of " if stack else ""
-    put("axes", f"{first}{rows} rows (dispersion) x {columns} columns (cross-dispersion)")
-    put(
+    yield "axes", f"{first}{rows} rows (dispersion) x {columns} columns (cross-dispersion)"
+    yield (
         "brightness",
         facts["unit"],
-        "photometrically calibrated" if facts["calibrated"] else "not photometrically calibrated",
+        f"{'' if facts['calibrated'] else 'not '}photometrically calibrated",
         f"pixel {facts['pixel_area_sr']:.4g} sr" if facts["pixel_area_sr"] else None,
     )
-    put("wavelength", span)
+    yield "wavelength", _span(facts)
     box = facts["bounding_box"]
-    put("bounding box", *(f"{key} {box[key][0]} to {box[key][1]}" for key in ("columns", "rows")))
+    yield ("bounding box", *(f"{key} {box[key][0]} to {box[key][1]}" for key in box))
     dither, source = facts["dither_deg"], facts.get("expected_source")
-    put(
+    expected = "expected at column {column:.2f} in row {row} ({wavelength_um:.2f} um)"
+    yield (
         "source",
         facts["source_type"] or "type not given",
-        None if dither is None else f"put at RA {dither[0]:.6f}, Dec {dither[1]:.6f}",
-        source
-        and f"expected at column {source['column']:.2f} in row {source['row']} "
-        f"({source['wavelength_um']:.2f} um)",
+        dither and "put at RA {:.6f}, Dec {:.6f}".format(*dither),
+        source and expected.format(**source),
     )
-    aperture = facts["default_aperture"]
-    limits, edges = aperture["limits"], aperture["edges"]
-    put(
+    aperture, pixels = facts["default_aperture"], facts["pixels"]
+    yield (
         "default aperture",
-        f"columns {limits[0]:.2f} to {limits[1]:.2f} (inclusive limits: xstart, xstop)",
+        "columns {:.2f} to {:.2f} (inclusive limits: xstart, xstop)".format(*aperture["limits"]),
         f"moved by {aperture['moved_by']:+.2f}" if aperture["moved_by"] else "not moved",
     )
-    put("", f"which is {edges[0]:.2f} to {edges[1]:.2f} (edges: src_coeff)")
-    pixels = facts["pixels"]
+    yield "", "which is {:.2f} to {:.2f} (edges: src_coeff)".format(*aperture["edges"])
     flagged = f", {pixels['do_not_use']} with DQ DO_NOT_USE" if "do_not_use" in pixels else ""
-    put("bad pixels", f"{pixels['bad']} of {pixels['all']}: {pixels['nan']} NaN{flagged}")
-    put("", f"{pixels['bad_in_aperture']} of the {pixels['in_aperture']} in the default aperture")
+    yield "bad pixels", "{bad} of {all}: {nan} NaN".format(**pixels) + flagged
+    yield "", "{bad_in_aperture} of the {in_aperture} in the default aperture".format(**pixels)
     times = facts.get("times")
     if times is not None:
-        put(
+        yield (
             "times",
-            f"integrations {times['first_integration']} to {times['last_integration']}",
-            f"MJD {times['begin_mjd']:.6f} to {times['end_mjd']:.6f} (UTC)",
+            "integrations {first_integration} to {last_integration}".format(**times),
+            "MJD {begin_mjd:.6f} to {end_mjd:.6f} (UTC)".format(**times),
         )
     elif stack:
-        put("times", "INT_TIMES has none")
+        yield "times", "INT_TIMES has none"
 
 
-def _spectrum_text(facts: dict[str, Any], put: Any, span: str) -> None:
+def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
+    """Yield the lines about spectra, each as its label and the parts of its text."""
     for shape, ratio, lost in zip(
         facts["shape"], facts["median_sn"], facts["lost_rows"], strict=True
     ):
         size = " integrations x ".join(map(str, shape)) + " wavelengths"
         quality = None if ratio is None else f"median S/N {ratio:.1f}"
-        put("spectrum", size, quality, f"{lost} without a usable flux")
-    put("wavelength", span)
+        yield "spectrum", size, quality, f"{lost} without a usable flux"
+    yield "wavelength", _span(facts)
     aperture = facts["aperture"]
-    put(
+    yield (
         "aperture",
         facts["source_type"],
         aperture and "columns {:.2f} to {:.2f}".format(*aperture["limits"]),
@@ -325,32 +314,35 @@ def _spectrum_text(facts: dict[str, Any], put: Any, span: str) -> None:
     for name, unit in facts["columns"].items():
         by_unit.setdefault(unit, []).append(name)
     for number, (unit, names) in enumerate(by_unit.items()):
-        put("" if number else "columns", f"{' '.join(names)} [{unit or 'no unit'}]")
+        yield "" if number else "columns", f"{' '.join(names)} [{unit or 'no unit'}]"
     made = facts.get("made_by_glue_lrs")
     if made is None:
-        put("made by", "not by glue_lrs: no parameters are stored")
+        yield "made by", "not by glue_lrs: no parameters are stored"
         return
     version = (made.get("versions") or {}).get("glue-lrs")
-    put("made by", f"glue_lrs {version or ''}".strip(), made.get("date"))
+    yield "made by", f"glue_lrs {version or ''}".strip(), made.get("date")
+    parameters = made.get("parameters") or {}
     if "inputs" in made:
         for number, one in enumerate(made["inputs"]):
             used = f"{one['rows_used']} rows used, {one['rows_clipped']} clipped"
-            put("" if number else "from", one["label"], used)
-        values = made["parameters"]
-        put("combined by", *(f"{key}={json.dumps(value)}" for key, value in values.items()))
-        return
-    source = made.get("input") or {}
-    put("from", source.get("filename") or "an image in memory")
-    for part, values in (made.get("parameters") or {}).items():
-        put(part, *(f"{key}={json.dumps(value)}" for key, value in values.items()))
+            yield "" if number else "from", one["label"], used
+        parameters = {"combined by": parameters}
+    else:
+        yield "from", (made.get("input") or {}).get("filename") or "an image in memory"
+    for part, values in parameters.items():
+        yield (part, *(f"{key}={json.dumps(value)}" for key, value in values.items()))
+
+
+def _span(facts: dict[str, Any]) -> str:
+    span = facts["wavelength_um"]
+    return "none" if span is None else "{:.2f} to {:.2f} um".format(*span)
 
 
 def signal_to_noise(extraction: Extraction) -> float | None:
     """Return the median ratio of flux to error; None if no row has a usable flux and error."""
-    columns = extraction.columns
-    if "FLUX" not in columns or "FLUX_ERROR" not in columns:
+    flux, error = extraction.columns["FLUX"], extraction.columns.get("FLUX_ERROR")
+    if error is None:
         return None
-    flux, error = columns["FLUX"], columns["FLUX_ERROR"]
     good = ~extraction.mask & (error > 0)
     return float(np.median(flux[good] / error[good])) if good.any() else None
 

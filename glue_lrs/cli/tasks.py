@@ -3,76 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glue_lrs.errors import LRSError, LRSWarning, WriteError, warn
+import click
+
+from glue_lrs.errors import LRSError, WriteError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
+    from glue_lrs.cli.options import RecipeOptions
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.extraction.optimal_result import OptimalResult
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
 
-def operator_from_options(
-    image: SlitImage,
-    path: str,
-    reference: str | None,
-    apcorr: str | None,
-    psf: str | None,
-    crds: str | None,
-    settings: dict[str, Any],
-) -> Extract1D:
+def operator_from_options(image: SlitImage, recipe: RecipeOptions) -> Extract1D:
     """Create the `Extract1D` operator for an image from the command-line options."""
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.profiles.psf import PSFProfile
 
-    optimal = settings.get("extraction_type") == "optimal"
-    needs_psf = psf is None and (optimal or settings.get("bad_pixels") is not None)
-    if crds is not None and (reference is None or apcorr is None or needs_psf):
-        from glue_lrs.io.crds import best_references
-
-        best = best_references(path, crds or None)
-        reference = reference or best["extract1d"]
-        apcorr = apcorr or best["apcorr"]
-        if needs_psf:
-            psf = best["psf"]
-            if psf is None:
-                warn(
-                    LRSWarning(
-                        "CRDS has no PSF reference for this file; the profile is fitted to the "
-                        "image"
-                    )
-                )
     return Extract1D.from_reference(
-        reference,
+        recipe.extract1d,
         image.exp_type,
-        apcorr=read_correction(image, apcorr, settings),
-        psf=None if psf is None else PSFProfile.read(psf, image.slit_name),
-        **settings,
+        apcorr=read_correction(image, recipe.apcorr, recipe.settings),
+        psf=None if recipe.psf is None else PSFProfile.read(recipe.psf, image.slit_name),
+        **recipe.settings,
     )
-
-
-def read_with_operator(
-    path: str,
-    extract1d: str | None,
-    apcorr: str | None,
-    psf: str | None,
-    settings: dict[str, Any],
-) -> tuple[SlitImage, Extract1D]:
-    """Read an image, and create the `Extract1D` operator with which it is extracted and drawn."""
-    from glue_lrs.image.slit_image import SlitImage
-
-    image = SlitImage.read(path)
-    if apcorr is None:  # a figure needs no aperture correction: avoid the warning
-        settings = {"apply_apcorr": False, **settings}
-    return image, operator_from_options(image, path, extract1d, apcorr, psf, None, settings)
 
 
 def read_correction(
@@ -129,31 +92,25 @@ def plot_spectra(
     """
     from glue_lrs.plotting.spectra import plot_comparison, plot_extraction, plot_stack
 
+    index = None if integration is None else integration - 1
+    paths = [path for path, _ in spectra]
     if len(spectra) == 1:
-        path, only = spectra[0]
-        title = Path(path).name
-        if only.is_stack and integration is None and only.columns["FLUX"].shape[0] > 1:
+        only, title = spectra[0][1], Path(paths[0]).name
+        if only.is_stack and index is None and only.columns["FLUX"].shape[0] > 1:
             return plot_stack(only, column=column, figure=figure, title=title)
         if column.upper() == "FLUX" and "NPIXELS" in only.columns:
-            return plot_extraction(
-                only, integration=(integration or 1) - 1, figure=figure, title=title
-            )
-    return plot_comparison(
-        dict(zip(_labels([path for path, _ in spectra]), (one for _, one in spectra), strict=True)),
-        column=column,
-        integration=None if integration is None else integration - 1,
-        figure=figure,
-    )
+            return plot_extraction(only, integration=index or 0, figure=figure, title=title)
+    labelled = dict(zip(_labels(paths), (one for _, one in spectra), strict=True))
+    return plot_comparison(labelled, column=column, integration=index, figure=figure)
 
 
 def _labels(paths: Sequence[str]) -> list[str]:
-    """Return a different label for each file: the name, or if names are equal, the path."""
+    """Return a different label for each spectrum: the name of its file, the path, or a number."""
     names = [Path(path).name for path in paths]
     names = list(paths) if len(set(names)) < len(set(paths)) else names
-    repeated = {name for name in names if names.count(name) > 1}
+    numbers = (f" #{names[:i].count(name) + 1}" for i, name in enumerate(names))
     return [
-        f"{name} #{names[:i].count(name) + 1}" if name in repeated else name
-        for i, name in enumerate(names)
+        name + number * (names.count(name) > 1) for name, number in zip(names, numbers, strict=True)
     ]
 
 
@@ -167,6 +124,15 @@ def check_outputs(targets: Iterable[str | None], overwrite: bool) -> None:
             raise WriteError("exists, expected a new name or --overwrite", subject=target)
 
 
+def check_inputs_kept(targets: Iterable[str], inputs: Iterable[str]) -> None:
+    """Raise `click.UsageError` if an output file would replace an input file."""
+    taken = {os.path.realpath(path): path for path in inputs}
+    for target in targets:
+        found = taken.get(os.path.realpath(target))
+        if found is not None:
+            raise click.UsageError(f"the output {target} would replace the input {found}")
+
+
 @contextlib.contextmanager
 def created_folder(folder: Path) -> Iterator[None]:
     """Create a folder, and remove it if the block raises an error."""
@@ -174,10 +140,9 @@ def created_folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = f"cannot be made, {error.strerror}"
-        if folder.is_file():
-            reason = "is a file, expected a folder"
-        raise WriteError(f"{reason}", subject=folder) from error
+        is_file = folder.is_file()
+        reason = "is a file, expected a folder" if is_file else f"cannot be made, {error.strerror}"
+        raise WriteError(reason, subject=folder) from error
     try:
         yield
     except BaseException:
@@ -192,18 +157,21 @@ def base_name(name: str) -> str:
     return re.sub(r"\.fits?(\.(gz|bz2|xz|zip))?$", "", name, flags=re.IGNORECASE)
 
 
-def check_integration(integration: int | None, stacks: Sequence[tuple[str, int | None]]) -> None:
+def check_integration(
+    integration: int | None, stacks: Sequence[tuple[str, tuple[int, ...]]]
+) -> None:
     """Raise `LRSError` if the integration, counted from 1, does not exist in one of the stacks.
 
-    Each stack is given as its path and number of integrations, which is None for a single spectrum
-    or image.
+    Each stack is given as its path and a tuple with its number of integrations. The tuple is empty
+    for a single spectrum or image.
     """
     if integration is None:
         return
-    for path, number in stacks:
-        if number is not None and integration > number:
-            raise LRSError(f"--integration is {integration}, expected 1 to {number}", subject=path)
-    if all(number is None for _, number in stacks):
+    for path, numbers in stacks:
+        if integration > max(numbers, default=integration):
+            expected = f"expected 1 to {numbers[0]}"
+            raise LRSError(f"--integration is {integration}, {expected}", subject=path)
+    if not any(numbers for _, numbers in stacks):
         raise LRSError(
             f"is not a stack, --integration {integration} has no meaning for it",
             subject=stacks[0][0],

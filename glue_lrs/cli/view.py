@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import click
 
-from glue_lrs.cli.console import echo
-from glue_lrs.cli.options import FILE, FILES, OVERWRITE
+from glue_lrs.cli import console, options
 from glue_lrs.cli.program import main
 
 
 @main.command(short_help="Edit the aperture interactively in glue, with a live spectrum.")
-@FILES
+@options.FILES
 @click.option(
-    "--screenshot", type=FILE, metavar="PNG",
+    "--screenshot", type=options.FILE, metavar="PNG",
     help="Save an image of the window, without a display, and exit.",
 )  # fmt: skip
-@OVERWRITE
+@options.OVERWRITE
 def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int:
     """Edit the aperture interactively in glue, with a live spectrum.
 
@@ -38,5 +37,5 @@ def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int
 
     code = start(files, screenshot, overwrite=overwrite)
     if screenshot is not None:
-        echo(f"wrote {screenshot}")
+        console.echo(f"wrote {screenshot}")
     return code

@@ -8,49 +8,29 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.colors import AsinhNorm, ListedColormap
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.errors import LRSError, LRSWarning
-from glue_lrs.image.pixels import lost_pixels
+from glue_lrs.image.pixels import PLANES, lost_pixels
 from glue_lrs.instrument import PIXEL_SCALE
-from glue_lrs.plotting.spectra import column_and_error
-from glue_lrs.plotting.style import (
-    APERTURE_STYLE,
-    BACKGROUND_STYLE,
-    BAD_PIXEL_STYLE,
-    BLACK,
-    BOX_STYLE,
-    NO_DATA,
-    ORANGE,
-    asinh_ticks,
-    axes_or_new,
-    legend_above,
-    legend_below,
-    unit_label,
-)
+from glue_lrs.plotting import style
+from glue_lrs.plotting.spectra import series
 
 if TYPE_CHECKING:
-    from types import EllipsisType
-
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.image import AxesImage
+    from matplotlib.colorbar import Colorbar
 
-    from glue_lrs._utils.typing import Floats
+    from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.apertures.edges import Limits
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
-
-_CUT_LINE: dict[str, Any] = {"color": ORANGE, "lw": 0.8, "ls": (0, (6, 3))}
-
 
 # --- image -------------------------------------------------------------------------------------
 
@@ -93,41 +73,35 @@ def plot_image(
     LRSError
         If the integration does not exist, or the aperture has no pixel on the image.
     """
-    ax = axes_or_new(ax, (4.5, 8.0))
-    data = _data_plane(image, integration)
+    ax = style.axes_or_new(ax, (4.5, 8.0))
+    data = _data(image, integration)
     norm: Any = _asinh_norm(data[_displayed_part(image)])
     bad = np.isnan(data) & np.isfinite(image.wavelength)
-    picture, handles = draw_plane(ax, image, data, bad, cmap="gray_r", norm=norm)
-    (x0, x1), (y0, y1) = image.bounding_box
-    box: dict[str, Any] = {"lw": 1.4, "ls": ":"}
-    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=BOX_STYLE, **box))
-    handles.append(Line2D([], [], color=BOX_STYLE, label="bounding box", **box))
     if extract is not None:
-        handles = [*_draw_regions(ax, image, extract), *handles]
-    for row in rows:
-        ax.axhline(row, **_CUT_LINE)
-    if len(rows):
-        handles.append(Line2D([], [], label="cut", **_CUT_LINE))
-    left, right, bottom, top = picture.get_extent()
-    # The bounding box may reach the edge of the image.
-    ax.set_xlim(min(left, x0 - 2), max(right, x1 + 2))
-    ax.set_ylim(min(bottom, y0 - 4), max(top, y1 + 4))
-    ax.set_xlabel("column (cross-dispersion) [pixel]")
-    ax.set_ylabel("row (dispersion) [pixel]")
-    wavelength_axis(ax, image)
-    bar = ax.figure.colorbar(picture, ax=ax, location="bottom", pad=0.01, fraction=0.03, aspect=28)
-    bar.set_label(f"surface brightness [{unit_label(image.unit)}]")
-    bar.set_ticks(asinh_ticks(norm.vmin, norm.vmax, norm.linear_width, gap=0.16), minor=False)
+        _draw_regions(ax, image, extract)
+    label = f"surface brightness [{style.unit_label(image.unit)}]"
+    bar = draw_plane(ax, image, data, bad, label, cmap="gray_r", norm=norm)
+    bar.set_ticks(style.asinh_ticks(norm.vmin, norm.vmax, norm.linear_width, gap=0.16), minor=False)
     bar.ax.minorticks_off()
     bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    (x0, x1), (y0, y1) = image.bounding_box
+    x, y = [x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0]
+    ax.plot(x, y, color=style.BOX, lw=1.4, ls=":", label="bounding box")
+    for row in rows:
+        ax.axhline(row, color=style.ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut")
+    # The bounding box may reach the edge of the image.
+    displayed, columns = _displayed_part(image)
+    ax.set_xlim(min(columns.start - 0.5, x0 - 2), max(columns.stop - 0.5, x1 + 2))
+    ax.set_ylim(min(displayed.start - 0.5, y0 - 4), max(displayed.stop - 0.5, y1 + 4))
+    ax.set_ylabel("row (dispersion) [pixel]")
     if legend:
-        legend_above(ax, handles)
+        style.add_legend(ax, **style.ABOVE)
     return ax
 
 
 def draw_plane(
-    ax: Axes, image: SlitImage, plane: Floats, bad: NDArray[np.bool_], **options: Any
-) -> tuple[AxesImage, list[Artist]]:
+    ax: Axes, image: SlitImage, plane: Floats, bad: Bools, label: str, **options: Any
+) -> Colorbar:
     """Draw the part of an array of pixel values around the bounding box, and mark bad pixels.
 
     Parameters
@@ -135,18 +109,21 @@ def draw_plane(
     ax : `~matplotlib.axes.Axes`
         Axes to draw into.
     image : SlitImage
-        Image to which the pixels belong; it provides the bounding box.
+        Image to which the pixels belong. It provides the bounding box and the wavelengths, which
+        are shown on the right.
     plane : ndarray
         Pixel values to draw, with the shape of the image.
     bad : ndarray of bool
         Mask of the pixels to mark.
+    label : str
+        Label of the colour bar.
     **options
         Keyword arguments of `~matplotlib.axes.Axes.imshow` for the colours and their scale.
 
     Returns
     -------
-    `~matplotlib.image.AxesImage`, list of `~matplotlib.artist.Artist`
-        The drawn pixel values, and the legend handle for bad pixels if there are any.
+    `~matplotlib.colorbar.Colorbar`
+        Colour bar below the axes.
     """
     part = rows, columns = _displayed_part(image)
     geometry: dict[str, Any] = {
@@ -155,56 +132,53 @@ def draw_plane(
         "interpolation": "nearest",
         "extent": (columns.start - 0.5, columns.stop - 0.5, rows.start - 0.5, rows.stop - 0.5),
     }
-    ax.set_facecolor(NO_DATA)
+    ax.set_facecolor(style.NO_DATA)
     picture = ax.imshow(plane[part], **options, **geometry)
-    marks = np.where(bad[part], 1.0, np.nan)
-    if np.isnan(marks).all():
-        return picture, []
-    ax.imshow(marks, cmap=ListedColormap([BAD_PIXEL_STYLE]), vmin=0, vmax=1, **geometry)
-    return picture, [Patch(color=BAD_PIXEL_STYLE, label="bad pixel")]
+    if bad[part].any():
+        marks = np.where(bad[part], 1.0, np.nan)
+        ax.imshow(marks, cmap=ListedColormap([style.BAD_PIXEL]), vmin=0, vmax=1, **geometry)
+        ax.fill([], [], color=style.BAD_PIXEL, label="bad pixel")  # for the legend
+    ax.set_xlabel("column (cross-dispersion) [pixel]")
+    _add_wavelength_axis(ax, image)
+    return ax.figure.colorbar(
+        picture, ax=ax, location="bottom", pad=0.01, fraction=0.03, aspect=28, label=label
+    )
 
 
-def wavelength_axis(ax: Axes, image: SlitImage) -> None:
+def _add_wavelength_axis(ax: Axes, image: SlitImage) -> None:
     """Add an axis on the right with ticks at whole microns, omitting overlapping labels."""
     displayed, _ = _displayed_part(image)
     bottom, top = displayed.start, displayed.stop - 1
-    wave = _row_wavelength(image)
-    rows = np.flatnonzero(np.isfinite(wave))
+    wave = _row_mean(image.wavelength)
+    order = np.argsort(wave, kind="stable")[: np.isfinite(wave).sum()]  # NaN is last
     axis = ax.secondary_yaxis("right")
     axis.set_ylabel("wavelength [µm]")
     ticks: dict[str, float] = {}
-    if rows.size > 1:
-        order = np.argsort(wave[rows], kind="stable")
-        sorted_wave, sorted_rows = wave[rows][order], rows[order].astype(float)
-        first, last = np.ceil(sorted_wave[0]), np.floor(sorted_wave[-1])
+    if order.size > 1:
+        first, last = np.ceil(wave[order[0]]), np.floor(wave[order[-1]])
         for value in np.arange(last, first - 1, -1.0):
-            row = float(np.interp(value, sorted_wave, sorted_rows))
+            row = float(np.interp(value, wave[order], order))
             distinct = all(abs(row - other) > 0.035 * (top - bottom) for other in ticks.values())
             if distinct and bottom <= row <= top:
                 ticks[f"{value:g}"] = row
     axis.set_yticks(list(ticks.values()), list(ticks))
 
 
-def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> list[Artist]:
-    """Draw the edges of the aperture and the background regions; return the legend handles."""
+def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> None:
+    """Draw the edges of the aperture and the background regions, and the expected trace."""
     regions = _regions(image, extract)
     rows = regions.rows
-    handles: list[Artist] = [Line2D([], [], color=APERTURE_STYLE, lw=1.6, label="aperture")]
     y = np.stack([rows - 0.5, rows + 0.5], axis=1).ravel()  # both ends of each row
-    for lower, upper in regions.aperture:
-        for edge in (lower, upper):
-            ax.plot(np.repeat(edge[rows], 2), y, color=APERTURE_STYLE, lw=1.6)
+    for edge in chain(*regions.aperture):
+        ax.plot(np.repeat(edge[rows], 2), y, color=style.APERTURE, lw=1.6, label="aperture")
     for lower, upper in regions.background:
         for edge in (lower, upper):
-            ax.plot(np.repeat(edge[rows], 2), y, color=BACKGROUND_STYLE, lw=1.3, ls="--")
-        ax.fill_betweenx(rows, lower[rows], upper[rows], color=BACKGROUND_STYLE, alpha=0.12, lw=0)
-    if regions.background:
-        handles.append(Line2D([], [], color=BACKGROUND_STYLE, lw=1.3, ls="--", label="background"))
+            x = np.repeat(edge[rows], 2)
+            ax.plot(x, y, color=style.BACKGROUND, lw=1.3, ls="--", label="background")
+        ax.fill_betweenx(rows, lower[rows], upper[rows], color=style.BACKGROUND, alpha=0.12, lw=0)
     if regions.trace is not None:
-        line: dict[str, Any] = {"color": APERTURE_STYLE, "lw": 0.9, "ls": "-."}
-        ax.plot(regions.trace, np.arange(regions.trace.size), **line)
-        handles.append(Line2D([], [], label="expected trace", **line))
-    return handles
+        row = np.arange(regions.trace.size)
+        ax.plot(regions.trace, row, color=style.APERTURE, lw=0.9, ls="-.", label="expected trace")
 
 
 def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
@@ -272,41 +246,50 @@ def plot_cut(
     LRSError
         If the row or integration does not exist, or the aperture has no pixel on the image.
     """
-    ax = axes_or_new(ax, (6.0, 3.0))
+    ax = style.axes_or_new(ax, (6.0, 3.0))
     if not 0 <= row < image.shape[0]:
         raise LRSError(f"row is {row}, expected 0 to {image.shape[0] - 1}")
     part = _displayed_part(image)[1]
     columns = np.arange(part.start, part.stop)
-    values = _data_plane(image, integration)[row, columns]
-    handles: list[Artist] = []
+    values = _data(image, integration)[row, columns]
+    error = _error(image, integration)[row, columns]
+    wave = _row_mean(image.wavelength)[row]
     if extract is not None:
         regions = _regions(image, extract)
-        handles += _shade_regions(ax, regions, row)
-        level = _background_level(extraction, image, row, integration)
-        if level is not None and regions.background:
+        for edges, colour, name in (
+            (regions.aperture, style.APERTURE, "aperture"),
+            (regions.background, style.BACKGROUND, "background"),
+        ):
+            for lower, upper in edges:
+                ax.axvspan(lower[row], upper[row], color=colour, alpha=0.22, lw=0, label=name)
+        if extraction is not None and regions.background and np.isfinite(wave):
             low = min(float(lower[row]) for lower, _ in regions.aperture)
             high = max(float(upper[row]) for _, upper in regions.aperture)
-            line: dict[str, Any] = {"color": BACKGROUND_STYLE, "lw": 1.8}
-            ax.plot([low, high], [level, level], **line)
-            handles.append(Line2D([], [], label="background level", **line))
-    ax.stairs(values, np.append(columns - 0.5, part.stop - 0.5), baseline=None, color=BLACK, lw=1.0)
-    plane = _error_plane(image, integration)
-    error = np.zeros(columns.size) if plane is None else plane[row, columns]
-    if plane is not None:
-        ax.errorbar(columns, values, error, fmt="none", ecolor="0.35", elinewidth=0.8)
+            # The row of the spectrum with the wavelength closest to that of the row of the image.
+            closest = np.nanargmin(np.abs(extraction.wavelength - wave))
+            level = series(extraction, "BACKGROUND", integration).values[closest]
+            line: dict[str, Any] = {"color": style.BACKGROUND, "label": "background level"}
+            ax.plot([low, high], [level, level], lw=1.8, **line)
+    style.draw_steps(ax, columns, values, error)
     bad = columns[np.isnan(values) & np.isfinite(image.wavelength[row, columns])]
     if bad.size:
-        marker: dict[str, Any] = {"marker": "x", "ls": "none", "color": BAD_PIXEL_STYLE}
-        ax.plot(bad, np.full(bad.size, 0.04), transform=ax.get_xaxis_transform(), **marker)
-        handles.append(Line2D([], [], label="bad pixel", **marker))
-    _set_cut_limits(ax, values, np.nan_to_num(error, posinf=0.0))
-    ax.set_xlim(part.start - 0.5, part.stop - 0.5)
-    wave = _row_wavelength(image)[row]
+        line = {"ls": "none", "color": style.BAD_PIXEL, "label": "bad pixel"}
+        ax.plot(bad, np.full(bad.size, 0.04), "x", transform=ax.get_xaxis_transform(), **line)
+    reach = np.nan_to_num(error, posinf=0.0)
+    ends = np.concatenate([values - reach, values + reach])
+    ends = ends[np.isfinite(ends)]
+    if ends.size:
+        # Include all error bars, and leave room below for the markers of bad pixels.
+        low, high = float(ends.min()), float(ends.max())
+        margin = 0.06 * (high - low) or 1.0
+        ax.set_ylim(low - 2 * margin, high + margin)
     ax.set_title(f"row {row}, {wave:.2f} µm", fontsize="medium", loc="left", pad=3)
-    ax.set_ylabel(f"[{unit_label(image.unit)}]")
+    ax.set_ylabel(f"[{style.unit_label(image.unit)}]")
     if label:
         ax.set_xlabel("column (cross-dispersion) [pixel]")
-        legend_below(ax, handles)
+        style.add_legend(
+            ax, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2, columnspacing=1.0
+        )
     return ax
 
 
@@ -315,50 +298,10 @@ def representative_rows(image: SlitImage, extract: Extract1D | None) -> list[int
     if extract is not None:
         rows = _regions(image, extract).rows
     else:
-        rows = np.flatnonzero(np.isfinite(_row_wavelength(image)))
+        rows = np.flatnonzero(np.isfinite(_row_mean(image.wavelength)))
     if rows.size == 0:
         raise LRSError("no row has a wavelength", subject=image.label)
     return sorted({int(rows[round(part * (rows.size - 1))]) for part in (0.125, 0.5, 0.875)})
-
-
-def _shade_regions(ax: Axes, regions: _Regions, row: int) -> list[Artist]:
-    """Shade the columns of the aperture and the background in a row; return legend handles."""
-    handles: list[Artist] = []
-    for edges, colour, label in (
-        (regions.aperture, APERTURE_STYLE, "aperture"),
-        (regions.background, BACKGROUND_STYLE, "background"),
-    ):
-        shade: dict[str, Any] = {"color": colour, "alpha": 0.22, "lw": 0}
-        for lower, upper in edges:
-            ax.axvspan(lower[row], upper[row], **shade)
-        if edges:
-            handles.append(Patch(label=label, **shade))
-    return handles
-
-
-def _set_cut_limits(ax: Axes, values: Floats, error: Floats) -> None:
-    """Set y limits that include all error bars and leave room below for bad-pixel markers."""
-    ends = np.concatenate([values - error, values + error])
-    ends = ends[np.isfinite(ends)]
-    if ends.size:
-        low, high = float(ends.min()), float(ends.max())
-        margin = 0.06 * (high - low) or 1.0
-        ax.set_ylim(low - 2 * margin, high + margin)
-        if low < 0 < high:
-            ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)
-
-
-def _background_level(
-    extraction: Extraction | None, image: SlitImage, row: int, integration: int
-) -> float | None:
-    """Return the background of an extraction at the wavelength closest to that of an image row."""
-    if extraction is None:
-        return None
-    values = column_and_error(extraction, "BACKGROUND", integration)[0]
-    distance = np.abs(extraction.wavelength - _row_wavelength(image)[row])
-    if not np.isfinite(distance).any():
-        return None
-    return float(values[int(np.nanargmin(distance))])
 
 
 # --- tapered aperture --------------------------------------------------------------------------
@@ -397,7 +340,7 @@ def plot_width(
         Axes with wavelength along x, half widths in pixels along y, and the FWHM in arcsec on the
         right.
     """
-    ax = axes_or_new(ax, (6.5, 4.2))
+    ax = style.axes_or_new(ax, (6.5, 4.2))
     wave = np.asarray(wavelength, dtype=float)
     width = np.asarray(fwhm, dtype=float)
     span = np.linspace(min(4.5, wave.min() - 0.5), max(13.5, wave.max() + 0.5), 50)
@@ -406,15 +349,11 @@ def plot_width(
         f"{c:.4f}" + ("" if power == 0 else " λ" if power == 1 else f" λ^{power}")
         for power, c in enumerate(line)
     )
-    ax.plot(wave, factor * width / pixel_scale, "o", color=BLACK, ms=6, label=f"{factor:g} × FWHM")
-    ax.plot(span, fit, color=APERTURE_STYLE, lw=1.8, label=f"edge of the aperture: {terms}")
-    ax.set_xlabel("wavelength λ [µm]")
-    ax.set_ylabel("half width [pixel]")
-    scale = pixel_scale / factor
-    right = ax.secondary_yaxis(
-        "right", functions=(lambda p: np.multiply(p, scale), lambda a: np.divide(a, scale))
-    )
-    right.set_ylabel("FWHM [arcsec]")
+    half = factor * width / pixel_scale
+    ax.plot(wave, half, "o", color=style.BLACK, ms=6, label=f"{factor:g} × FWHM")
+    ax.plot(span, fit, color=style.APERTURE, lw=1.8, label=f"edge of the aperture: {terms}")
+    ax.set(xlabel="wavelength λ [µm]", ylabel="half width [pixel]")
+    style.scaled_axis(ax, pixel_scale / factor, "FWHM [arcsec]")
     ax.grid(alpha=0.25)
     ax.legend(loc="upper left", frameon=False)
     return ax
@@ -423,51 +362,32 @@ def plot_width(
 # --- planes and regions ------------------------------------------------------------------------
 
 
-def _data_plane(image: SlitImage, integration: int) -> Floats:
+def _single(image: SlitImage, integration: int) -> SlitImage:
+    """Return one integration of a stack, or the image itself if it is not a stack."""
+    return image.integration(integration) if image.is_stack or integration else image
+
+
+def _data(image: SlitImage, integration: int) -> Floats:
     """Return the data of an integration, with bad pixels set to NaN."""
-    index = _plane_index(image, integration)
-    data = np.array(image.data[index], dtype=float)
-    data[lost_pixels(image, index)] = np.nan
-    return data
+    single = _single(image, integration)
+    return np.where(lost_pixels(single), np.nan, np.asarray(single.data, dtype=float))
 
 
-def _error_plane(image: SlitImage, integration: int) -> Floats | None:
-    index = _plane_index(image, integration)
-    if image.err is not None:
-        error = np.asarray(image.err[index], dtype=float)
+def _error(image: SlitImage, integration: int) -> Floats:
+    """Return the errors of an integration, from the variances if the image has no errors."""
+    single = _single(image, integration)
+    if single.err is not None:
+        error = np.asarray(single.err, dtype=float)
         return np.where(error >= 0, error, np.nan)  # negative errors cannot be drawn
-    parts = [p for p in (image.var_poisson, image.var_rnoise, image.var_flat) if p is not None]
-    if not parts:
-        return None
+    variances = (getattr(single, name) for name in PLANES)
     with np.errstate(invalid="ignore"):
-        return np.sqrt(np.sum([np.asarray(p[index], dtype=float) for p in parts], axis=0))
+        return np.sqrt(sum((v for v in variances if v is not None), np.zeros(image.shape)))
 
 
-def _plane_index(image: SlitImage, integration: int) -> int | EllipsisType:
-    if not image.is_stack:
-        if integration:
-            raise LRSError(
-                f"has no integration {integration}, as it is one image", subject=image.label
-            )
-        return ...
-    if not 0 <= integration < image.data.shape[0]:
-        raise LRSError(
-            f"integration is {integration}, expected 0 to {image.data.shape[0] - 1}",
-            subject=image.label,
-        )
-    return integration
-
-
-def _row_wavelength(image: SlitImage) -> Floats:
-    """Return the mean wavelength of each row, shape (row,); NaN in rows without a wavelength."""
-    return _nanmean(np.asarray(image.wavelength, dtype=float))
-
-
-def _nanmean(values: Floats) -> Floats:
-    """Compute `numpy.nanmean` along each row, without a warning for rows of NaN."""
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.nansum(values, axis=1) / known.sum(axis=1))
+def _row_mean(values: NDArray[Any]) -> Floats:
+    """Return the mean value of each row, ignoring NaN; NaN in rows without a value."""
+    with style.no_nan_warnings():
+        return np.nanmean(np.asarray(values, dtype=float), axis=1)
 
 
 class _Regions(NamedTuple):
@@ -502,7 +422,7 @@ def _regions(image: SlitImage, extract: Extract1D) -> _Regions:
             placement.background_offset,
         )
     rows = np.arange(weights.rows.start, weights.rows.stop)
-    rows = rows[np.isfinite(_row_wavelength(image)[rows])]
+    rows = rows[np.isfinite(_row_mean(image.wavelength)[rows])]
     if rows.size == 0:
         raise LRSError("no pixel of the aperture has a wavelength", subject=image.label)
     return _Regions(
@@ -517,14 +437,12 @@ def _edges(limits: Limits, rows: int) -> tuple[Floats, Floats]:
     """Return the positions of both edges in every row, half a pixel outside the pixel limits."""
     edges = []
     for limit, half in zip(limits, (-0.5, 0.5), strict=True):
-        values = np.broadcast_to(
-            np.asarray(limit, dtype=float), np.broadcast_shapes(np.shape(limit), (rows, 1))
-        )
-        if values.shape[1] > 1:
+        values = np.asarray(limit, dtype=float)
+        if values.ndim and values.shape[1] > 1:
             # The limit is a polynomial in wavelength, with a value for each pixel: take the value
             # at the pixel on the edge.
-            edge = np.nan_to_num(np.round(_nanmean(values)))
+            edge = np.nan_to_num(np.round(_row_mean(values)))
             column = np.clip(edge, 0, values.shape[1] - 1).astype(int)
             values = np.take_along_axis(values, column[:, np.newaxis], axis=1)
-        edges.append(values[:, 0] + half)
+        edges.append(np.broadcast_to(values, (rows, 1))[:, 0] + half)
     return edges[0], edges[1]

@@ -14,24 +14,13 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
 from glue_lrs.instrument import expected_fwhm
-from glue_lrs.plotting.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    PURPLE,
-    SERIES,
-    SOURCE_STYLES,
-    VERMILION,
-    asinh_ticks,
-    axes_or_new,
-    figure_or_new,
-    plain_text,
-)
+from glue_lrs.plotting import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+    from glue_lrs._utils.typing import Floats
     from glue_lrs.apertures.background import Background
     from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
     from glue_lrs.measurement.measurement import Measurement
@@ -75,7 +64,7 @@ def plot_measurement(
         rows.append(["growth", "snr"])
     if stack:
         rows.append(["shift", "shift"])
-    figure = figure_or_new(figure, (11.0, 3.2 * len(rows)))
+    figure = style.figure_or_new(figure, (11.0, 3.2 * len(rows)))
     axes: dict[str, Axes] = figure.subplot_mosaic(rows)
     plot_profile(measurement, background=background, ax=axes["profile"])
     plot_trace(measurement, ax=axes["trace"])
@@ -85,7 +74,7 @@ def plot_measurement(
     if stack:
         plot_integrations(measurement, ax=axes["shift"])
     if title:
-        figure.suptitle(plain_text(title), fontsize="medium")
+        figure.suptitle(style.plain_text(title), fontsize="medium")
     return figure
 
 
@@ -108,42 +97,27 @@ def plot_profile(
     `~matplotlib.axes.Axes`
         Axes with columns in the reference row along x, and brightness on an asinh scale along y.
     """
-    ax = axes_or_new(ax, (8.0, 3.6))
-    column, profile, error = (
-        measurement.profile_column, measurement.profile, measurement.profile_error,
-    )  # fmt: skip
-    edges = np.append(column - 0.5, column[-1] + 0.5)
-    ax.stairs(profile, edges, baseline=None, color=BLACK, lw=1.0)
-    ax.errorbar(column, profile, error, fmt="none", ecolor="0.35", elinewidth=0.8)
-    labels: set[str] = set()
+    ax = style.axes_or_new(ax, (8.0, 3.6))
+    profile, error = measurement.profile, measurement.profile_error
+    style.draw_steps(ax, measurement.profile_column, profile, error)
     for source in measurement.sources:
-        colour, label = SOURCE_STYLES[source.kind]
-        ax.axvline(
-            source.column, color=colour, lw=1.4, ls="--" if source.negative else "-",
-            label=None if label in labels else label,
-        )  # fmt: skip
-        labels.add(label)
+        colour, label = style.SOURCES[source.kind]
+        line = "--" if source.negative else "-"
+        ax.axvline(source.column, color=colour, lw=1.4, ls=line, label=label)
     if measurement.expected is not None:
-        ax.axvline(measurement.expected.column, color=GREEN, lw=1.4, ls=":", label="header")
+        ax.axvline(measurement.expected.column, color=style.GREEN, lw=1.4, ls=":", label="header")
     if background is not None:
         for lower, upper in _regions(measurement, background):
-            ax.axvspan(
-                lower, upper, color=BLUE, alpha=0.15, lw=0,
-                label=None if "background" in labels else "background",
-            )  # fmt: skip
-            labels.add("background")
+            ax.axvspan(lower, upper, color=style.BLUE, alpha=0.15, lw=0, label="background")
     scale = 5.0 * float(np.nanmedian(error))
     if scale > 0:
         ax.set_yscale("asinh", linear_width=scale)
         low, high = float(np.nanmin(profile)), float(np.nanmax(profile))
-        ax.set_yticks(asinh_ticks(low, high, scale))
+        ax.set_yticks(style.asinh_ticks(low, high, scale))
         ax.minorticks_off()
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)
-    ax.set_xlim(edges[0], edges[-1])
-    ax.set_xlabel(f"column at row {measurement.row} [pixel]")
-    ax.set_ylabel("mean brightness")
-    ax.legend(loc="best", frameon=False, fontsize="small")
+    ax.set(xlabel=f"column at row {measurement.row} [pixel]", ylabel="mean brightness")
+    style.add_legend(ax)
     return ax
 
 
@@ -162,31 +136,24 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     `~matplotlib.axes.Axes`
         Axes with wavelength along x and column along y.
     """
-    ax = axes_or_new(ax, (6.0, 3.6))
+    ax = style.axes_or_new(ax, (6.0, 3.6))
     target = measurement.target
     wave, order = _sorted(measurement.wavelength)
     trace, error = target.trace[order], target.trace_error[order]
-    ax.plot(wave, trace, color=VERMILION, lw=1.4, label="trace")
-    ax.fill_between(wave, trace - error, trace + error, color=VERMILION, alpha=0.25, lw=0)
-    ax.errorbar(
-        measurement.bands, target.centroid, target.centroid_error, fmt="o", color=BLACK, ms=4,
-        elinewidth=0.9, label="measured in bands",
-    )  # fmt: skip
-    expected = measurement.expected
-    if expected is not None:
-        header = expected.column + measurement.curve[order]
-        ax.plot(wave, header, color=GREEN, lw=1.2, ls=":", label="header")
+    _draw_fit(ax, wave, trace, error, "trace")
+    _draw_bands(ax, measurement, target.centroid, target.centroid_error)
     visible = [trace, target.centroid[target.centroid_error < 0.3]]
-    if expected is not None:
+    if measurement.expected is not None:
+        header = measurement.expected.column + measurement.curve[order]
+        ax.plot(wave, header, color=style.GREEN, lw=1.2, ls=":", label="header")
         visible.append(header)
-    low, high = (f([f(part) for part in visible if part.size]) for f in (np.nanmin, np.nanmax))
+    values = np.concatenate(visible)
+    low, high = np.nanmin(values), np.nanmax(values)
     margin = 0.15 * (high - low) + 3.0 * float(np.median(target.centroid_error)) + 0.002
     ax.set_ylim(low - margin, high + margin)
-    ax.set_xlabel("wavelength [µm]")
     ax.set_ylabel("column [pixel]")
     ax.ticklabel_format(axis="y", useOffset=False)
-    ax.grid(alpha=0.25)
-    ax.legend(loc="best", frameon=False, fontsize="small")
+    style.add_legend(ax)
     return ax
 
 
@@ -205,31 +172,44 @@ def plot_fwhm(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     `~matplotlib.axes.Axes`
         Axes with wavelength along x, FWHM in arcsec along y, and FWHM in columns on the right.
     """
-    ax = axes_or_new(ax, (6.0, 3.6))
+    ax = style.axes_or_new(ax, (6.0, 3.6))
     wave, _ = _sorted(measurement.wavelength)
     width, error = measurement.width(wave)
-    ax.plot(wave, width, color=VERMILION, lw=1.4, label="smooth fit")
-    ax.fill_between(wave, width - error, width + error, color=VERMILION, alpha=0.25, lw=0)
-    ax.errorbar(
-        measurement.bands, measurement.fwhm, measurement.fwhm_error, fmt="o", color=BLACK, ms=4,
-        elinewidth=0.9, label="measured in bands",
-    )  # fmt: skip
+    _draw_fit(ax, wave, width, error, "smooth fit")
+    _draw_bands(ax, measurement, measurement.fwhm, measurement.fwhm_error)
     expected = expected_fwhm(wave)
-    ax.plot(wave, expected, color=GREEN, lw=1.2, ls=":", label="expected")
+    ax.plot(wave, expected, color=style.GREEN, lw=1.2, ls=":", label="expected")
     inner = (wave > 4.5) & (wave < 13.5)
-    known = [expected, width[inner] if inner.any() else width]
-    top = 1.15 * max(float(part.max()) for part in known)
-    ax.set_ylim(min(0.8 * min(float(part.min()) for part in known), 0.25), top)
-    ax.set_xlabel("wavelength [µm]")
+    known = np.concatenate([expected, width[inner] if inner.any() else width])
+    ax.set_ylim(min(0.8 * known.min(), 0.25), 1.15 * known.max())
     ax.set_ylabel("FWHM [arcsec]")
-    scale = measurement.pixel_scale
-    right = ax.secondary_yaxis(
-        "right", functions=(lambda a: np.divide(a, scale), lambda p: np.multiply(p, scale))
-    )
-    right.set_ylabel("FWHM [pixel]")
-    ax.grid(alpha=0.25)
-    ax.legend(loc="best", frameon=False, fontsize="small")
+    style.scaled_axis(ax, 1.0 / measurement.pixel_scale, "FWHM [pixel]")
+    style.add_legend(ax)
     return ax
+
+
+def _draw_fit(
+    ax: Axes,
+    x: Floats,
+    y: Floats,
+    error: Floats,
+    label: str,
+    colour: str = style.VERMILION,
+    alpha: float = 0.25,
+) -> None:
+    """Draw a curve with a band of 1-sigma errors."""
+    ax.plot(x, y, color=colour, lw=1.4, label=label)
+    ax.fill_between(x, y - error, y + error, color=colour, alpha=alpha, lw=0)
+
+
+def _draw_bands(ax: Axes, measurement: Measurement, values: Floats, errors: Floats) -> None:
+    """Draw the values measured in each band with their errors versus wavelength."""
+    ax.errorbar(
+        measurement.bands, values, errors, fmt="o", color=style.BLACK, ms=4, elinewidth=0.9,
+        label="measured in bands",
+    )  # fmt: skip
+    ax.set_xlabel("wavelength [µm]")
+    ax.grid(alpha=0.25)
 
 
 def plot_growth(
@@ -257,10 +237,10 @@ def plot_growth(
         panel shows the S/N relative to the maximum in each band, with a marker at the best width.
     """
     if axes is None:
-        axes = tuple(figure_or_new(figure, (11.0, 4.0)).subplots(1, 2))
+        axes = tuple(style.figure_or_new(figure, (11.0, 4.0)).subplots(1, 2))
     left, right = axes
     for n, wave in enumerate(growth.wavelength):
-        colour = SERIES[n % len(SERIES)]
+        colour = style.SERIES[n % len(style.SERIES)]
         label = f"{wave:.1f} µm"
         relative = growth.snr[n] / np.nanmax(growth.snr[n])
         right.plot(growth.widths, relative, color=colour, lw=1.5, label=label)
@@ -270,29 +250,22 @@ def plot_growth(
         best = int(np.argmin(np.abs(growth.widths - growth.best_width[n])))
         total = growth.corrected[n, best]
         left.plot(growth.widths, growth.flux[n] / total, color=colour, lw=1.0, ls="--")
-        corrected = growth.corrected[n] / total
-        left.plot(growth.widths, corrected, color=colour, lw=1.5, label=label)
         error = np.abs(growth.flux_error[n] * growth.correction[n] / total)
-        left.fill_between(
-            growth.widths, corrected - error, corrected + error, color=colour, alpha=0.12, lw=0
-        )
-    right.axvline(growth.best, color=BLACK, lw=1.0, ls=":", label=f"best: {growth.best:.1f}")
-    last = float(growth.widths[-1])
-    for ax in axes:
-        if growth.free_width < last:
-            ax.axvspan(growth.free_width, last, color=PURPLE, alpha=0.12, lw=0)
-        ax.set_xlim(float(growth.widths[0]), last)
-        ax.set_xlabel("width of the aperture [pixel]")
-        ax.grid(alpha=0.25)
-    if growth.free_width < last:
-        left.plot([], [], color=PURPLE, alpha=0.3, lw=6, label="touches another trace or the edge")
-    left.plot([], [], color="0.4", lw=1.0, ls="--", label="not corrected")
-    left.set_ylim(0.0, 1.3)
+        _draw_fit(left, growth.widths, growth.corrected[n] / total, error, label, colour, 0.12)
+    right.axvline(growth.best, color=style.BLACK, lw=1.0, ls=":", label=f"best: {growth.best:.1f}")
     left.set_ylabel("flux relative to that at the best width")
-    right.set_ylim(0.0, 1.08)
     right.set_ylabel("S/N relative to the maximum")
-    left.legend(loc="lower right", frameon=False, fontsize="small", ncols=2)
-    right.legend(loc="lower right", frameon=False, fontsize="small", ncols=2)
+    first, last = float(growth.widths[0]), float(growth.widths[-1])
+    if growth.free_width < last:
+        label = "touches another trace or the edge"
+        left.plot([], [], color=style.PURPLE, alpha=0.3, lw=6, label=label)
+    left.plot([], [], color="0.4", lw=1.0, ls="--", label="not corrected")
+    for ax, top in ((left, 1.3), (right, 1.08)):
+        if growth.free_width < last:
+            ax.axvspan(growth.free_width, last, color=style.PURPLE, alpha=0.12, lw=0)
+        ax.set(xlabel="width of the aperture [pixel]", xlim=(first, last), ylim=(0.0, top))
+        ax.grid(alpha=0.25)
+        style.add_legend(ax, loc="lower right", ncols=2)
     return left.figure
 
 
@@ -319,20 +292,19 @@ def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Ax
     """
     if measurement.shift is None or measurement.shift_error is None:
         raise LRSError("has no shifts, expected a stack of integrations", subject=measurement.label)
-    ax = axes_or_new(ax, (8.0, 3.0))
+    ax = style.axes_or_new(ax, (8.0, 3.0))
     number = np.arange(1, measurement.shift.size + 1)
     ax.errorbar(
-        number, measurement.shift, measurement.shift_error, fmt="o", color=BLACK, ms=3,
+        number, measurement.shift, measurement.shift_error, fmt="o", color=style.BLACK, ms=3,
         elinewidth=0.8,
     )  # fmt: skip
     ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)
-    ax.set_xlabel("integration")
-    ax.set_ylabel("shift [pixel]")
+    ax.set(xlabel="integration", ylabel="shift [pixel]")
     ax.grid(alpha=0.25)
     return ax
 
 
-def _sorted(wavelength: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+def _sorted(wavelength: Floats) -> tuple[Floats, NDArray[np.intp]]:
     """Return the finite wavelengths in ascending order, and their rows."""
     known = np.flatnonzero(np.isfinite(wavelength))
     order = known[np.argsort(wavelength[known], kind="stable")]
@@ -341,8 +313,7 @@ def _sorted(wavelength: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 
 def _regions(measurement: Measurement, background: Background) -> list[tuple[float, float]]:
     """Return the lower and upper edge of each background region at the reference row."""
-    at = float(measurement.row)
-    if background.independent_var == "wavelength":
-        at = measurement.row_wavelength
+    in_wavelength = background.independent_var == "wavelength"
+    at = measurement.row_wavelength if in_wavelength else float(measurement.row)
     edges = [float(polyval(at, edge)) for edge in background.bkg_coeff]
     return list(zip(edges[::2], edges[1::2], strict=True))

@@ -9,33 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.lines import Line2D
 
 from glue_lrs.instrument import PIXEL_SCALE, expected_fwhm
-from glue_lrs.plotting.image import draw_plane, plot_image, wavelength_axis
+from glue_lrs.plotting import style
+from glue_lrs.plotting.image import draw_plane, plot_image
 from glue_lrs.plotting.spectra import plot_extraction
-from glue_lrs.plotting.style import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    SOURCE_STYLES,
-    VERMILION,
-    axes_or_new,
-    figure_or_new,
-    legend_above,
-    plain_text,
-)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from glue_lrs.extraction.optimal_result import OptimalResult
 
 #: Largest residual, in standard deviations, on the colour scale.
 _SIGMAS = 5.0
 #: Wavelengths in micron at which the profile is drawn, and the colours of the curves.
-_PROFILES = {5.0: BLUE, 7.5: GREEN, 10.0: ORANGE, 12.0: VERMILION}
+_PROFILES = {5.0: style.BLUE, 7.5: style.GREEN, 10.0: style.ORANGE, 12.0: style.VERMILION}
 
 
 def plot_optimal(
@@ -64,32 +54,31 @@ def plot_optimal(
         Figure with the image and the residual on the left, and spectrum and profile on the right.
     """
     image = result.image
-    figure = figure_or_new(figure, (16.0, 8.0))
+    figure = style.figure_or_new(figure, (16.0, 8.0))
     parts: Any = figure.subfigures(1, 3, width_ratios=(1.0, 1.0, 1.75))
     left, middle, right = parts
-    ax = left.subplots()
-    plot_image(image, integration=integration, ax=ax, legend=False)
+    ax = plot_image(image, integration=integration, ax=left.subplots(), legend=False)
     _draw_traces(ax, result, integration)
     plot_residual(result, integration=integration, ax=middle.subplots())
     above, below = right.subfigures(2, 1, height_ratios=(2.4, 1.0))
     plot_extraction(result.extractions[0], integration=integration, figure=above)
     plot_model_profile(result, ax=below.subplots())
     where = f", integration {integration + 1} of {image.data.shape[0]}" if image.is_stack else ""
-    figure.suptitle(plain_text((title or image.label) + where), fontsize="medium")
+    figure.suptitle(style.plain_text((title or image.label) + where), fontsize="medium")
     return figure
 
 
 def _draw_traces(ax: Axes, result: OptimalResult, integration: int) -> None:
+    """Draw the trace of each fitted source in one integration."""
     shift = 0.0 if result.shifts is None else float(result.shifts[integration])
     rows = np.arange(result.traces.shape[1])
-    handles: dict[str, Line2D] = {}
+    lines: dict[str, Line2D] = {}
     for i, (trace, positive) in enumerate(zip(result.traces, result.positive, strict=True)):
         kind = "target" if i == 0 else "source" if positive else "negative"
-        colour, label = SOURCE_STYLES[kind]
-        line: dict[str, Any] = {"color": colour, "lw": 1.1, "ls": "-." if positive else ":"}
-        ax.plot(trace + shift, rows, **line)
-        handles[kind] = Line2D([], [], label=label, **line)
-    legend_above(ax, list(handles.values()))
+        colour, label = style.SOURCES[kind]
+        line = "-." if positive else ":"
+        (lines[label],) = ax.plot(trace + shift, rows, color=colour, lw=1.1, ls=line, label=label)
+    ax.legend(handles=list(lines.values()), frameon=False, fontsize="small", **style.ABOVE)
 
 
 def plot_residual(
@@ -113,26 +102,23 @@ def plot_residual(
     `~matplotlib.axes.Axes`
         Axes with columns along x and rows along y. Rejected pixels have a frame.
     """
-    ax = axes_or_new(ax, (4.5, 8.0))
+    ax = style.axes_or_new(ax, (4.5, 8.0))
     residual = result.normalised_residual(integration)
     bad = np.isnan(residual) & np.isfinite(result.model(integration))
-    scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -_SIGMAS, "vmax": _SIGMAS}
-    picture, handles = draw_plane(ax, result.image, residual, bad, **scale)
+    draw_plane(
+        ax, result.image, residual, bad, "data − model [σ]",
+        cmap="RdBu_r", vmin=-_SIGMAS, vmax=_SIGMAS,
+    )  # fmt: skip
     *stack_index, rows, columns = result.rejected
     if stack_index:
         here = stack_index[0] == integration
         rows, columns = rows[here], columns[here]
-    marker: dict[str, Any] = {
-        "ls": "none", "marker": "s", "ms": 5.0, "mfc": "none", "mec": GREEN, "mew": 1.2,
-    }  # fmt: skip
-    ax.plot(columns, rows, **marker)
-    handles.append(Line2D([], [], label=f"rejected ({rows.size})", **marker))
-    ax.set_xlabel("column (cross-dispersion) [pixel]")
-    wavelength_axis(ax, result.image)
-    bar = ax.figure.colorbar(picture, ax=ax, location="bottom", pad=0.01, fraction=0.03, aspect=28)
-    bar.set_label("data − model [σ]")
+    ax.plot(
+        columns, rows, ls="none", marker="s", ms=5.0, mfc="none", mec=style.GREEN, mew=1.2,
+        label=f"rejected ({rows.size})",
+    )  # fmt: skip
     if legend:
-        legend_above(ax, handles)
+        style.add_legend(ax, **style.ABOVE)
     return ax
 
 
@@ -152,7 +138,7 @@ def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes
         Axes with the distance of a pixel from the source along x and the fraction of the flux in
         the pixel along y. Dotted lines are at half the expected FWHM of LRS.
     """
-    ax = axes_or_new(ax, (6.0, 3.0))
+    ax = style.axes_or_new(ax, (6.0, 3.0))
     offset = np.arange(-8.0, 8.01, 0.05)
     for wavelength, colour in _PROFILES.items():
         values = result.profile(offset[np.newaxis], np.array([wavelength]))[0]
@@ -160,11 +146,8 @@ def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes
         half = float(expected_fwhm(wavelength)) / PIXEL_SCALE / 2.0
         for side in (-half, half):
             ax.axvline(side, color=colour, lw=0.7, ls=":", ymax=0.5)
-    ax.set_xlabel("columns from the source")
-    ax.set_ylabel("fraction of\nthe flux")
+    ax.set(xlabel="columns from the source", ylabel="fraction of\nthe flux")
     ax.set_xlim(offset[0], offset[-1])
     ax.grid(alpha=0.25)
-    ax.legend(
-        frameon=False, fontsize="small", title="dotted: expected FWHM", title_fontsize="small"
-    )
+    style.add_legend(ax, title="dotted: expected FWHM", title_fontsize="small")
     return ax

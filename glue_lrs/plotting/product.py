@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from glue_lrs.plotting import style
 from glue_lrs.plotting.image import plot_cut, plot_image, representative_rows
 from glue_lrs.plotting.spectra import plot_extraction, plot_stack
-from glue_lrs.plotting.style import figure_or_new, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,14 +66,13 @@ def plot_product(
     all_integrations = extraction is not None and extraction.is_stack and integration is None
     number = 0 if integration is None else integration
     ratios = [1.0, 1.15] if extraction is None else [1.0, 1.05, 2.6 if all_integrations else 1.75]
-    figure = figure_or_new(figure, (4.0 * sum(ratios) - 0.2 * len(ratios), 8.0))
+    figure = style.figure_or_new(figure, (4.0 * sum(ratios) - 0.2 * len(ratios), 8.0))
     parts: Any = figure.subfigures(1, len(ratios), width_ratios=ratios)
     chosen = representative_rows(image, extract) if rows is None else [int(row) for row in rows]
     plot_image(image, extract, integration=number, ax=parts[0].subplots(), rows=chosen)
     cuts = parts[1].subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
-    for ax, row in zip(
-        cuts, sorted(chosen, reverse=True), strict=True
-    ):  # top row of the image first
+    # The cuts are in the same order from top to bottom as the rows of the image.
+    for ax, row in zip(cuts, sorted(chosen, reverse=True), strict=True):
         plot_cut(image, row, extract, extraction, integration=number, ax=ax, label=ax is cuts[-1])
     if extraction is not None and all_integrations:
         plot_stack(extraction, figure=parts[2])
@@ -81,5 +80,5 @@ def plot_product(
         plot_extraction(extraction, truth=truth, integration=number, figure=parts[2])
     where = f", integration {number + 1} of {image.data.shape[0]}" if image.is_stack else ""
     text = title or f"{image.label}: {image.kind}, {image.exp_type}"
-    figure.suptitle(plain_text(text + where), fontsize="medium")
+    figure.suptitle(style.plain_text(text + where), fontsize="medium")
     return figure

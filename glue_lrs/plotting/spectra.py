@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,22 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glue_lrs.errors import LRSError, nearest
-from glue_lrs.plotting.style import (
-    BAD_PIXEL_STYLE,
-    BLACK,
-    BLUE,
-    COLUMN_LABELS,
-    GREEN,
-    NO_DATA,
-    SERIES,
-    VERMILION,
-    figure_or_new,
-    plain_text,
-    unit_label,
-)
+from glue_lrs.plotting import style
 from glue_lrs.spectra.columns import COLUMNS, ERROR_OF
 
 if TYPE_CHECKING:
+    from types import EllipsisType
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
@@ -71,43 +59,40 @@ def plot_extraction(
     LRSError
         If the integration does not exist.
     """
-    figure = figure_or_new(figure, (8.5, 7.0))
+    figure = style.figure_or_new(figure, (8.5, 7.0))
     panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1.3, 1)})
     top, middle, bottom = panels
-    wave = extraction.wavelength
     factor, unit = flux_scale(extraction.columns["FLUX"], extraction.units.get("FLUX"))
-    flux, error, mask = column_and_error(extraction, "FLUX", integration)
-    series = _Series(wave, flux, error, mask)
-    _draw_series(top, series, factor, BLUE, "extracted, ±1σ")
+    flux = series(extraction, "FLUX", integration)
+    wave, mask = flux.wavelength, flux.mask
+    _draw_series(top, flux, factor, style.BLUE, "extracted, ±1σ")
     if truth is not None:
-        true_wave, true_flux = (np.asarray(values, dtype=float) for values in truth)
-        top.plot(true_wave, true_flux * factor, color=BLACK, lw=1.0, ls="--", label="truth")
-    _set_limits(top, [flux * factor])
-    top.set_ylabel(f"flux [{unit}]")
-    _mark_masked(top, wave, mask)
-    top.legend(loc="best", frameon=False, fontsize="small", ncols=3)
-    if title:
-        top.set_title(plain_text(title), fontsize="medium", loc="left")
-    level, level_error, _ = column_and_error(extraction, "BACKGROUND", integration)
-    _draw_series(middle, _Series(wave, level, level_error, mask), 1.0, GREEN, None)
-    if np.nanmax(np.abs(level), initial=0.0) == 0:
+        _draw_truth(top, truth, factor, lw=1.0)
+    _set_limits(top, [flux.values * factor])
+    if mask.any():
+        top.plot(
+            wave[mask], np.full(int(mask.sum()), 0.02), "|", color=style.BAD_PIXEL, ms=8,
+            label="masked", transform=top.get_xaxis_transform(),
+        )  # fmt: skip
+    style.add_legend(top, ncols=3)
+    level = series(extraction, "BACKGROUND", integration)
+    _draw_series(middle, level, 1.0, style.GREEN, None)
+    if np.nanmax(np.abs(level.values), initial=0.0) == 0:
         middle.set_ylim(-1, 1)
         middle.text(
             0.5, 0.62, "no background subtracted", transform=middle.transAxes, ha="center",
             color="0.4",
         )  # fmt: skip
     else:
-        _set_limits(middle, [level])
-    middle.set_ylabel(f"background\n[{unit_label(extraction.units.get('BACKGROUND'))}]")
-    pixels = column_and_error(extraction, "NPIXELS", integration)[0]
-    bottom.step(wave, pixels, where="mid", color=VERMILION, lw=1.0)
+        _set_limits(middle, [level.values])
+    pixels = series(extraction, "NPIXELS", integration).values
+    bottom.step(wave, pixels, where="mid", color=style.VERMILION, lw=1.0)
     bottom.set_ylim(0, max(float(np.nanmax(pixels, initial=1.0)) * 1.15, 1.0))
-    bottom.set_ylabel("pixels\nused")
-    bottom.set_xlabel("wavelength [µm]")
-    for ax in panels:
-        ax.grid(alpha=0.25)
-    top.set_xlim(np.nanmin(wave) - 0.1, np.nanmax(wave) + 0.1)
-    figure.align_ylabels(panels)
+    background_unit = style.unit_label(extraction.units.get("BACKGROUND"))
+    labels = f"flux [{unit}]", f"background\n[{background_unit}]", "pixels\nused"
+    for ax, label in zip(panels, labels, strict=True):
+        ax.set_ylabel(label)
+    _finish(figure, panels, [wave], title)
     return figure
 
 
@@ -156,74 +141,50 @@ def plot_comparison(
     """
     if not extractions:
         raise LRSError("nothing to draw, expected at least one spectrum")
-    figure = figure_or_new(figure, (9.5, 7.0))
-    series = {
-        plain_text(name): _series(one, column, integration) for name, one in extractions.items()
+    figure = style.figure_or_new(figure, (9.5, 7.0))
+    drawn = {
+        style.plain_text(name): series(one, column, integration)
+        for name, one in extractions.items()
     }
-    first = next(iter(series))
     units = {str(one.units.get(column, "")) for one in extractions.values()}
     if len(units) > 1:
         raise LRSError(f"the spectra have different units of {column} ({', '.join(sorted(units))})")
-    factor, unit = flux_scale(series[first].values, units.pop())
-    if truth is None and len(series) == 1:
-        top, low = figure.subplots(), None
-    else:
-        top, low = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (2, 1)})
+    name, divisor = next(iter(drawn.items()))
+    factor, unit = flux_scale(divisor.values, units.pop())
+    colours = dict(zip(drawn, cycle(style.SERIES), strict=False))
+    divided = {label: one for label, one in drawn.items() if truth is not None or label != name}
+    heights = (2, 1) if divided else (1,)
+    ratios = {"height_ratios": heights}
+    panels = [*figure.subplots(len(heights), sharex=True, squeeze=False, gridspec_kw=ratios).flat]
     if truth is not None:
-        true_wave, true_flux = (np.asarray(values, dtype=float) for values in truth)
-        top.plot(
-            true_wave, true_flux * factor, color=BLACK, lw=1.2, ls="--", label="truth", zorder=5
-        )
-    colours = dict(zip(series, cycle(SERIES), strict=False))
-    for label, one in series.items():
-        _draw_series(top, one, factor, colours[label], label, band=len(series) < 4)
-    _set_limits(top, [one.values * factor for one in series.values()])
-    top.set_ylabel(f"{COLUMN_LABELS.get(column, column)}" + (f" [{unit}]" if unit else ""))
-    top.legend(loc="best", frameon=False, fontsize="small")
-    if title:
-        top.set_title(plain_text(title), fontsize="medium", loc="left")
-    if low is not None:
-        name, divisor = first, (series[first].wavelength, series[first].values)
-        if truth is not None:
-            name, divisor = "truth", (true_wave, true_flux)
-        divided = [
-            (one, colours[label])
-            for label, one in series.items()
-            if truth is not None or label != first
-        ]
-        _draw_ratios(low, divided, name, divisor)
-    bottom = top if low is None else low
-    bottom.set_xlabel("wavelength [µm]")
-    ends = [
-        edge
-        for one in series.values()
-        for edge in (np.nanmin(one.wavelength), np.nanmax(one.wavelength))
-    ]
-    bottom.set_xlim(min(ends) - 0.1, max(ends) + 0.1)
-    for ax in (top, low) if low is not None else (top,):
-        ax.grid(alpha=0.25)
-    figure.align_ylabels()
+        name, divisor = "truth", _draw_truth(panels[0], truth, factor, lw=1.2, zorder=5)
+    for label, one in drawn.items():
+        _draw_series(panels[0], one, factor, colours[label], label, band=len(drawn) < 4)
+    _set_limits(panels[0], [one.values * factor for one in drawn.values()])
+    panels[0].set_ylabel(_axis_label(column, unit))
+    style.add_legend(panels[0])
+    if divided:
+        with_colours = [(one, colours[label]) for label, one in divided.items()]
+        _draw_ratios(panels[1], with_colours, name, divisor)
+    _finish(figure, panels, [one.wavelength for one in drawn.values()], title)
     return figure
 
 
 def _draw_ratios(
-    ax: Axes, series: Sequence[tuple[_Series, str]], name: str, divisor: tuple[Floats, Floats]
+    ax: Axes, spectra: Sequence[tuple[Series, str]], name: str, divisor: Series
 ) -> None:
-    """Draw the ratio of each series to a divisor.
-
-    `series` holds each series with its colour, `name` is the label of the divisor, and `divisor`
-    holds its wavelengths and values.
-    """
+    """Draw the ratio of each spectrum, given with its colour, to the divisor with this name."""
     interpolated, ratios = False, []
-    for one, colour in series:
-        same = np.array_equal(one.wavelength, divisor[0])
-        interpolated |= not same
+    for one, colour in spectra:
+        base = divisor.values
+        if not np.array_equal(one.wavelength, divisor.wavelength):
+            interpolated, base = True, _interpolate(one.wavelength, divisor)
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = one.values / (divisor[1] if same else _interpolate(one.wavelength, *divisor))
+            ratio = one.values / base
         ratio[one.mask | ~np.isfinite(ratio)] = np.nan
         ratios.append(ratio)
         ax.plot(one.wavelength, ratio, color=colour, lw=0.9, alpha=0.85)
-    ax.axhline(1.0, color=BLACK, lw=0.8, ls="--")
+    ax.axhline(1.0, color=style.BLACK, lw=0.8, ls="--")
     _set_limits(ax, ratios, least=0.05)
     ax.set_ylabel(f"ratio to\n{name}" if len(name) < 28 else "ratio to the\nfirst spectrum")
     if interpolated:
@@ -233,11 +194,36 @@ def _draw_ratios(
         )  # fmt: skip
 
 
-def _interpolate(wave: Floats, base_wave: Floats, base: Floats) -> Floats:
-    """Interpolate the values `base` linearly from `base_wave` to `wave`; NaN outside the range."""
-    known = np.isfinite(base_wave) & np.isfinite(base)
-    order = np.argsort(base_wave[known])
-    return np.interp(wave, base_wave[known][order], base[known][order], left=np.nan, right=np.nan)
+def _interpolate(wave: Floats, base: Series) -> Floats:
+    """Interpolate a spectrum linearly to other wavelengths; return NaN outside its range."""
+    known = np.isfinite(base.wavelength) & np.isfinite(base.values)
+    order = np.argsort(base.wavelength[known])
+    x, y = base.wavelength[known][order], base.values[known][order]
+    return np.interp(wave, x, y, left=np.nan, right=np.nan)
+
+
+def _draw_truth(ax: Axes, truth: tuple[ArrayLike, ArrayLike], factor: float, **line: Any) -> Series:
+    """Draw a known spectrum times a factor; return the spectrum."""
+    wave, flux = (np.asarray(values, dtype=float) for values in truth)
+    ax.plot(wave, flux * factor, color=style.BLACK, ls="--", label="truth", **line)
+    return Series(wave, flux, None, np.isnan(flux))
+
+
+def _finish(
+    figure: Figure | SubFigure,
+    panels: Sequence[Axes],
+    wavelengths: Sequence[Floats],
+    title: str | None,
+) -> None:
+    """Add the wavelength axis that all panels share, grids and a title."""
+    if title:
+        panels[0].set_title(style.plain_text(title), fontsize="medium", loc="left")
+    every = np.concatenate(wavelengths)
+    panels[-1].set_xlim(np.nanmin(every) - 0.1, np.nanmax(every) + 0.1)
+    panels[-1].set_xlabel("wavelength [µm]")
+    for ax in panels:
+        ax.grid(alpha=0.25)
+    figure.align_ylabels(panels)
 
 
 # --- stack -------------------------------------------------------------------------------------
@@ -277,40 +263,38 @@ def plot_stack(
     """
     if not extraction.is_stack:
         raise LRSError("a single spectrum has no integrations to compare, expected a stack")
-    figure = figure_or_new(figure, (10.0, 7.0))
+    figure = style.figure_or_new(figure, (10.0, 7.0))
     grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), height_ratios=(1, 1.1))
     top = figure.add_subplot(grid[0, 0])
     picture = figure.add_subplot(grid[1, 0], sharex=top)
     curve = figure.add_subplot(grid[1, 1])
-    wave, median, _, mask = _series(extraction, column, None)
+    middle = series(extraction, column, None)
+    wave, median = middle.wavelength, middle.values
     factor, unit = flux_scale(median, extraction.units.get(column))
     good = ~extraction.mask
     values = np.where(good, _column(extraction, column), np.nan)
-    with _no_nan_warnings():
-        low, high = np.nanpercentile(values, [16, 84], axis=0)
-    top.fill_between(
-        wave, low * factor, high * factor, color=BLUE, alpha=0.3, lw=0, label="16 to 84 %"
-    )
-    top.plot(wave, np.where(mask, np.nan, median) * factor, color=BLUE, lw=1.0, label="median")
+    with style.no_nan_warnings():
+        low, high = factor * np.nanpercentile(values, [16, 84], axis=0)
+    top.fill_between(wave, low, high, color=style.BLUE, alpha=0.3, lw=0, label="16 to 84 %")
+    _draw_series(top, middle, factor, style.BLUE, "median")
     _set_limits(top, [median * factor])
-    top.set_ylabel(f"{COLUMN_LABELS.get(column, column)}" + (f" [{unit}]" if unit else ""))
-    top.legend(loc="best", frameon=False, fontsize="small", ncols=2)
-    top.set_title(
-        plain_text(title or f"{values.shape[0]} integrations"), fontsize="medium", loc="left"
-    )
+    top.set_ylabel(_axis_label(column, unit))
+    style.add_legend(top, ncols=2)
+    title = style.plain_text(title or f"{values.shape[0]} integrations")
+    top.set_title(title, fontsize="medium", loc="left")
     top.grid(alpha=0.25)
     _draw_variation(picture, wave, values, median)
     _draw_light_curve(curve, values[:, good.all(axis=0)])
     curve.set_ylim(picture.get_ylim())
-    for axis in (picture.yaxis, curve.yaxis):
-        locator: Any = axis.get_major_locator()
-        locator.set_params(integer=True)
+    for ax in (picture, curve):
+        ax.set_ylabel("integration")
+        ax.locator_params(axis="y", integer=True)
     return figure
 
 
 def _draw_variation(ax: Axes, wave: Floats, values: Floats, median: Floats) -> None:
     """Draw each integration divided by the median spectrum."""
-    with _no_nan_warnings():
+    with style.no_nan_warnings():
         relative = values / median
         spread = float(np.nanpercentile(np.abs(relative - 1.0), 90))
     spread = spread if np.isfinite(spread) and spread > 0 else 0.01
@@ -319,11 +303,12 @@ def _draw_variation(ax: Axes, wave: Floats, values: Floats, median: Floats) -> N
         _bin_edges(wave), edges, relative,
         cmap="PuOr_r", vmin=1 - spread, vmax=1 + spread, rasterized=True,
     )  # fmt: skip
-    ax.set_facecolor(NO_DATA)
+    ax.set_facecolor(style.NO_DATA)
     ax.set_xlabel("wavelength [µm]")
-    ax.set_ylabel("integration")
-    bar = ax.figure.colorbar(mesh, ax=ax, location="bottom", pad=0.02, fraction=0.06, aspect=40)
-    bar.set_label("ratio to the median spectrum")
+    ax.figure.colorbar(
+        mesh, ax=ax, location="bottom", pad=0.02, fraction=0.06, aspect=40,
+        label="ratio to the median spectrum",
+    )  # fmt: skip
 
 
 def _draw_light_curve(ax: Axes, values: Floats) -> None:
@@ -335,9 +320,8 @@ def _draw_light_curve(ax: Axes, values: Floats) -> None:
     white = values.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = white / np.median(white)
-    ax.plot(relative, np.arange(1, white.size + 1), "o-", color=VERMILION, ms=3, lw=0.8)
+    ax.plot(relative, np.arange(1, white.size + 1), "o-", color=style.VERMILION, ms=3, lw=0.8)
     ax.set_xlabel("sum over wavelength / median")
-    ax.set_ylabel("integration")
     ax.ticklabel_format(useOffset=False)
     ax.tick_params(axis="x", rotation=30)
     ax.grid(alpha=0.25)
@@ -354,10 +338,17 @@ def _bin_edges(centres: Floats) -> Floats:
 # --- columns -----------------------------------------------------------------------------------
 
 
-def column_and_error(
-    extraction: Extraction, column: str, integration: int
-) -> tuple[Floats, Floats | None, Bools]:
-    """Return the values of a column, their errors and the mask, each of shape (n_wave,).
+class Series(NamedTuple):
+    """Wavelengths, values, errors and mask of a spectrum to draw, each of shape (n_wave,)."""
+
+    wavelength: Floats
+    values: Floats
+    error: Floats | None
+    mask: Bools
+
+
+def series(extraction: Extraction, column: str, integration: int | None) -> Series:
+    """Return the values in a column with their errors, if there are any.
 
     Parameters
     ----------
@@ -365,22 +356,28 @@ def column_and_error(
         Spectrum or stack of integrations.
     column : str
         Name of the column.
-    integration : int
-        Index of the integration of a stack, counted from 0; ignored for a single spectrum.
+    integration : int or None
+        Index of the integration of a stack, counted from 0. If None, the median over the
+        integrations is returned. It is ignored for a single spectrum.
 
     Raises
     ------
     LRSError
         If the column or integration does not exist.
     """
-    values, mask = _column(extraction, column), extraction.mask
+    wave, mask, values = extraction.wavelength, extraction.mask, _column(extraction, column)
+    if extraction.is_stack and integration is None:
+        with style.no_nan_warnings():
+            median = np.nanmedian(np.where(mask, np.nan, values), axis=0)
+        return Series(wave, median, None, np.all(mask, axis=0))
+    index: int | EllipsisType = ...
+    if extraction.is_stack and integration is not None:
+        if not 0 <= integration < len(values):
+            raise LRSError(f"integration is {integration}, expected 0 to {len(values) - 1}")
+        index = integration
     name = ERROR_OF.get(column.upper())
-    error = None if name is None or name not in extraction.columns else _column(extraction, name)
-    if not extraction.is_stack:
-        return values, error, mask
-    if not 0 <= integration < len(values):
-        raise LRSError(f"integration is {integration}, expected 0 to {len(values) - 1}")
-    return values[integration], None if error is None else error[integration], mask[integration]
+    error = _column(extraction, name)[index] if name in extraction.columns else None
+    return Series(wave, values[index], error, mask[index])
 
 
 def _column(extraction: Extraction, column: str) -> Floats:
@@ -394,38 +391,8 @@ def _column(extraction: Extraction, column: str) -> Floats:
     return np.asarray(extraction.columns[name], dtype=float)
 
 
-class _Series(NamedTuple):
-    """Wavelengths, values, errors and mask of a spectrum to draw, each of shape (n_wave,)."""
-
-    wavelength: Floats
-    values: Floats
-    error: Floats | None
-    mask: Bools
-
-
-def _series(extraction: Extraction, column: str, integration: int | None) -> _Series:
-    """Return a column from an integration, or if `integration` is None, the median of a stack."""
-    if not extraction.is_stack or integration is not None:
-        return _Series(
-            extraction.wavelength, *column_and_error(extraction, column, integration or 0)
-        )
-    mask = extraction.mask
-    values = np.where(mask, np.nan, _column(extraction, column))
-    with _no_nan_warnings():
-        median = np.nanmedian(values, axis=0)
-    return _Series(extraction.wavelength, median, None, np.all(mask, axis=0))
-
-
-@contextmanager
-def _no_nan_warnings() -> Iterator[None]:
-    """Suppress the warnings of NumPy about rows or columns that are all NaN."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)
-        yield
-
-
 def _draw_series(
-    ax: Axes, series: _Series, factor: float, colour: str, label: str | None, band: bool = True
+    ax: Axes, series: Series, factor: float, colour: str, label: str | None, band: bool = True
 ) -> None:
     """Draw a series times a factor, with a band of 1-sigma errors."""
     wave, values, error, mask = series
@@ -436,12 +403,8 @@ def _draw_series(
         ax.fill_between(wave, shown - width, shown + width, color=colour, alpha=0.25, lw=0)
 
 
-def _mark_masked(ax: Axes, wave: Floats, mask: Bools) -> None:
-    if mask.any():
-        ax.plot(
-            wave[mask], np.full(int(mask.sum()), 0.02), "|", color=BAD_PIXEL_STYLE, ms=8,
-            label="masked", transform=ax.get_xaxis_transform(),
-        )  # fmt: skip
+def _axis_label(column: str, unit: str) -> str:
+    return style.COLUMN_LABELS.get(column, column) + (f" [{unit}]" if unit else "")
 
 
 def _set_limits(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
@@ -450,7 +413,7 @@ def _set_limits(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
     Extreme values, as at the ends of the LRS wavelength range, are thus ignored. `least` is the
     smallest half range.
     """
-    flat = np.concatenate([np.ravel(part) for part in values] or [np.zeros(0)])
+    flat = np.concatenate(values)
     finite = flat[np.isfinite(flat)]
     if finite.size == 0:
         return
@@ -471,7 +434,7 @@ def flux_scale(values: Floats, unit: str | None) -> tuple[float, str]:
         Unit of the fluxes. If it is not Jy, the factor is 1.
     """
     if unit != "Jy":
-        return 1.0, unit_label(unit)
+        return 1.0, style.unit_label(unit)
     finite = np.abs(values[np.isfinite(values)])
     typical = float(np.percentile(finite, 90)) if finite.size else 1.0
     for name, factor in (("Jy", 1.0), ("mJy", 1e3), ("µJy", 1e6)):

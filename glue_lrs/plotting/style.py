@@ -1,8 +1,10 @@
-"""Colours, labels and helper functions for axes that all figures share."""
+"""Colours, labels and helper functions that the figures share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +12,10 @@ from astropy import units as u
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from glue_lrs._utils.typing import Floats
 
 # Colours from the palette by Okabe and Ito (2008), which can be distinguished with all types of
 # colour vision.
@@ -21,13 +25,13 @@ BLUE, VERMILION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
 #: Colours of overplotted spectra. A known spectrum for comparison is drawn in black and dashed.
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#666666")
 
-APERTURE_STYLE, BACKGROUND_STYLE, BOX_STYLE, BAD_PIXEL_STYLE = VERMILION, BLUE, GREEN, PURPLE
+APERTURE, BACKGROUND, BOX, BAD_PIXEL = VERMILION, BLUE, GREEN, PURPLE
 
 #: Background colour of images, visible where there are no data.
 NO_DATA = "#E8E8E8"
 
 #: Colour and label of each kind of source (`DetectedSource.kind`).
-SOURCE_STYLES = {
+SOURCES = {
     "target": (VERMILION, "target"),
     "source": (ORANGE, "another source"),
     "negative": (BLUE, "negative trace"),
@@ -51,21 +55,46 @@ def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return figure_or_new(None, size).subplots() if ax is None else ax
 
 
-def legend_above(ax: Axes, handles: Sequence[Artist]) -> None:
-    """Add a legend above the axes, because an image leaves no free space inside."""
-    ax.legend(
-        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False,
-        fontsize="small", handlelength=1.6, columnspacing=1.0, borderaxespad=0.2,
-    )  # fmt: skip
+#: Options of `add_legend` for images, which leave no free space inside the axes.
+ABOVE: dict[str, Any] = {
+    "loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 2, "handlelength": 1.6,
+    "columnspacing": 1.0, "borderaxespad": 0.2,
+}  # fmt: skip
 
 
-def legend_below(ax: Axes, handles: Sequence[Artist]) -> None:
-    """Add a legend below the axis label, unless there are no handles."""
-    if handles:
-        ax.legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2, frameon=False,
-            fontsize="small", columnspacing=1.0,
-        )  # fmt: skip
+def add_legend(ax: Axes, **options: Any) -> None:
+    """Add a legend with one entry for each different label, unless there are no labels.
+
+    `options` are keyword arguments of `~matplotlib.axes.Axes.legend`.
+    """
+    handles, labels = ax.get_legend_handles_labels()
+    entries = dict(zip(labels, handles, strict=True))
+    if entries:
+        style = {"frameon": False, "fontsize": "small", **options}
+        ax.legend(list(entries.values()), list(entries), **style)
+
+
+def draw_steps(ax: Axes, columns: NDArray[Any], values: Floats, errors: Floats) -> None:
+    """Draw one value with its error bar for each pixel as steps, and a line at 0."""
+    edges = np.append(columns - 0.5, columns[-1] + 0.5)
+    ax.stairs(values, edges, baseline=None, color=BLACK, lw=1.0)
+    ax.errorbar(columns, values, errors, fmt="none", ecolor="0.35", elinewidth=0.8)
+    ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)
+    ax.set_xlim(edges[0], edges[-1])
+
+
+def scaled_axis(ax: Axes, factor: float, label: str) -> None:
+    """Add an axis on the right whose values are `factor` times the values on the left."""
+    convert = (lambda value: np.multiply(value, factor), lambda value: np.divide(value, factor))
+    ax.secondary_yaxis("right", functions=convert).set_ylabel(label)
+
+
+@contextmanager
+def no_nan_warnings() -> Iterator[None]:
+    """Suppress the warnings from NumPy about rows or columns that are all NaN."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def plain_text(text: str) -> str:
@@ -73,12 +102,9 @@ def plain_text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
 
-def unit_label(unit: Any) -> str:
+def unit_label(unit: str | u.UnitBase | None) -> str:
     """Return a compact label for a unit, or an empty string if it is None."""
-    if unit is None:
-        return ""
-    text: str = u.Unit(unit).to_string()
-    return text.replace(" ", "").replace("um", "µm")
+    return "" if unit is None else f"{u.Unit(unit)}".replace(" ", "").replace("um", "µm")
 
 
 def asinh_ticks(low: float, high: float, linear_width: float, gap: float = 0.15) -> list[float]:
