@@ -58,7 +58,28 @@ class RowWavelength:
         return not self.empty and self.rows[0] - 0.5 <= row <= self.rows[-1] + 0.5
 
 
-class LiveView:
+class Follower:
+    """Base class for objects that call functions when properties of an extraction change."""
+
+    live: LiveExtraction | None
+    _followed: tuple[tuple[str, Callable[..., None]], ...] = ()
+
+    def follow(self, function: Callable[..., None], *names: str) -> None:
+        """Call a function whenever one of the named properties of the extraction changes."""
+        assert self.live is not None
+        for name in names:
+            self.live.add_callback(name, function)
+            self._followed = (*self._followed, (name, function))
+
+    def unfollow(self) -> None:
+        """End all calls that `follow` has begun."""
+        assert self.live is not None
+        for name, function in self._followed:
+            self.live.remove_callback(name, function)
+        self._followed = ()
+
+
+class LiveView(Follower):
     """Base class for views that show a live extraction on Matplotlib axes.
 
     A view is redrawn when properties of the extraction change, and responds to mouse and keyboard.
@@ -72,6 +93,8 @@ class LiveView:
         Live extraction to show.
     """
 
+    live: LiveExtraction
+
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
         self.axes = axes
         self.live = live
@@ -81,7 +104,6 @@ class LiveView:
         self._wavelength: RowWavelength | None = None
         self.overlay = Overlay.on_axes(axes)
         self.layer = self.overlay.layer(axes)
-        self._followed: list[tuple[str, Callable[..., None]]] = []
         self._limit_connections: list[int] = []
         canvas = root_figure(axes).canvas
         self._connections = [
@@ -117,12 +139,6 @@ class LiveView:
         """Whether the user is dragging something in any view of the same extraction."""
         return any(view.busy for view in _views.get(self.live, ()))
 
-    def follow(self, function: Callable[..., None], *names: str) -> None:
-        """Call a method whenever one of the named properties of the extraction changes."""
-        for name in names:
-            self.live.add_callback(name, function)
-            self._followed.append((name, function))
-
     def follow_limits(self, function: Callable[[Axes], None]) -> None:
         """Call a method whenever the limits of the axes change."""
         connect = self.axes.callbacks.connect
@@ -137,8 +153,7 @@ class LiveView:
         self.closed = True
         for connection in self._limit_connections:
             self.axes.callbacks.disconnect(connection)
-        for name, function in self._followed:
-            self.live.remove_callback(name, function)
+        self.unfollow()
         canvas = self.overlay.canvas
         if canvas is not None:
             for connection in self._connections:
