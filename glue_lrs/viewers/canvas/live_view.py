@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from matplotlib.backend_bases import MouseButton
@@ -14,10 +14,11 @@ from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once, root_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import CloseEvent, KeyEvent, LocationEvent, MouseEvent
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-_views: weakref.WeakKeyDictionary[Any, weakref.WeakSet[LiveView]] = weakref.WeakKeyDictionary()
+_views: WeakKeyDictionary[LiveExtraction, WeakSet[LiveView]] = WeakKeyDictionary()
 
 
 class RowWavelength:
@@ -31,31 +32,34 @@ class RowWavelength:
 
     def __init__(self, wavelength: NDArray[np.float64]) -> None:
         self.all = wavelength
-        self.rows = np.flatnonzero(np.isfinite(wavelength)).astype(float)
-        self.known = wavelength[np.isfinite(wavelength)]
+        known = np.isfinite(wavelength)
+        if known.any():
+            self.rows, self.known = np.flatnonzero(known).astype(float), wavelength[known]
+        else:  # all rows and wavelengths that are converted are NaN
+            self.rows = self.known = np.array([np.nan])
         order = np.argsort(self.known, kind="stable")
         self._ascending = self.known[order], self.rows[order]
 
     @property
-    def empty(self) -> bool:
-        """Whether no row has a wavelength."""
-        return self.rows.size == 0
+    def limits(self) -> tuple[float, float]:
+        """Shortest and longest wavelength."""
+        return float(self.known.min()), float(self.known.max())
 
     def at(self, row: ArrayLike) -> NDArray[np.float64]:
         """Return the wavelengths at rows, or else at the closest row with a wavelength."""
-        if self.empty:
-            return np.full(np.shape(row), np.nan)
         return np.asarray(np.interp(np.asarray(row, dtype=float), self.rows, self.known))
 
     def row(self, wavelength: ArrayLike) -> NDArray[np.float64]:
         """Return the rows at wavelengths; outside the image, its first or last row."""
-        if self.empty:
-            return np.full(np.shape(wavelength), np.nan)
         return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *self._ascending))
 
     def covers(self, row: float) -> bool:
         """Return whether a row has a wavelength."""
-        return not self.empty and self.rows[0] - 0.5 <= row <= self.rows[-1] + 0.5
+        return bool(self.rows[0] - 0.5 <= row <= self.rows[-1] + 0.5)
+
+    def closest(self, row: float) -> float:
+        """Return the closest row with a wavelength, or `row` if there is none."""
+        return float(min(max(row, self.rows[0]), self.rows[-1]))
 
 
 class Follower:
@@ -115,7 +119,7 @@ class LiveView(Follower):
             canvas.mpl_connect("close_event", self._close_event),
         ]
         self.follow(self._live_closed, "closed")
-        _views.setdefault(live, weakref.WeakSet()).add(self)
+        _views.setdefault(live, WeakSet()).add(self)
 
     @property
     def removed(self) -> bool:
@@ -158,13 +162,12 @@ class LiveView(Follower):
         if canvas is not None:
             for connection in self._connections:
                 canvas.mpl_disconnect(connection)
-        if self.overlay.focus is self:
-            self.overlay.focus = None
-        if self.overlay.cursor_owner is self:
-            self.overlay.cursor_owner = None
+        for name, view in list(self.overlay.owners.items()):
+            if view is self:
+                del self.overlay.owners[name]
         self.overlay.remove(self.layer)
 
-    def contains(self, event: Any) -> bool:
+    def contains(self, event: LocationEvent) -> bool:
         """Return whether a mouse event is on these axes, and not on other axes above them."""
         if not self.axes.bbox.contains(event.x, event.y):
             return False
@@ -176,12 +179,11 @@ class LiveView(Follower):
         canvas = self.overlay.canvas
         if self.removed or not self.active or self.live.closed or canvas is None:
             return False
-        if not self.axes.get_visible():
-            return False
         toolbar = getattr(canvas, "toolbar", None)
-        return not getattr(toolbar, "mode", "") and not canvas.widgetlock.locked()
+        free = not getattr(toolbar, "mode", "") and not canvas.widgetlock.locked()
+        return bool(free and self.axes.get_visible())
 
-    def data_at(self, event: Any) -> tuple[float, float]:
+    def data_at(self, event: MouseEvent) -> tuple[float, float]:
         """Return the position of a mouse event, on or off the axes, in data coordinates."""
         x, y = self.axes.transData.inverted().transform((event.x, event.y))
         return float(x), float(y)
@@ -193,10 +195,10 @@ class LiveView(Follower):
 
     # --- for subclasses ----------------------------------------------------------------------
 
-    def _press(self, event: Any) -> None:
+    def _press(self, event: MouseEvent) -> None:
         """Handle a press of the left button on the axes; the view has the focus already."""
 
-    def _drag(self, event: Any) -> None:
+    def _drag(self, event: MouseEvent) -> None:
         """Handle a motion of the mouse during a drag."""
 
     def _drop(self) -> None:
@@ -205,32 +207,32 @@ class LiveView(Follower):
     def _cancel(self) -> None:
         """Cancel a drag."""
 
-    def _hover(self, event: Any) -> None:
+    def _hover(self, event: MouseEvent | None) -> None:
         """Handle a mouse motion without a drag; `event` is None if the mouse is not on the axes."""
 
     def _drag_ended(self) -> None:
         """Handle the end of a drag in any view of the extraction."""
 
-    def _key(self, key: str) -> None:
+    def press_key(self, key: str) -> None:
         """Handle a key press."""
 
     # --- events ------------------------------------------------------------------------------
 
-    def _press_event(self, event: Any) -> None:
+    def _press_event(self, event: MouseEvent) -> None:
         if self.busy and event.button == MouseButton.LEFT:
             self._finish()  # Matplotlib did not report the release of the button
         if event.button != MouseButton.LEFT or not self.available():
             return
         if self.contains(event):
-            self.overlay.focus = self
+            self.overlay.owners["focus"] = self
             with drawn_once():
                 self._press(event)
-        elif self.overlay.focus is self:
-            self.overlay.focus = None
+        elif self.overlay.owners.get("focus") is self:
+            del self.overlay.owners["focus"]
             with drawn_once():
                 self._hover(None)
 
-    def _motion_event(self, event: Any) -> None:
+    def _motion_event(self, event: MouseEvent) -> None:
         buttons = getattr(event, "buttons", None)
         if buttons:
             self.overlay.reports_buttons = True
@@ -239,15 +241,14 @@ class LiveView(Follower):
         if self.busy:
             if self.live.closed or self.removed:
                 self._cancel()
-                return
-            with drawn_once():
-                self._drag(event)
-            return
-        if not self.removed:
+            else:
+                with drawn_once():
+                    self._drag(event)
+        elif not self.removed:
             inside = self.available() and self.contains(event)
             self._hover(event if inside else None)
 
-    def _release_event(self, event: Any) -> None:
+    def _release_event(self, event: MouseEvent) -> None:
         if self.busy and event.button == MouseButton.LEFT:
             with drawn_once():
                 if not (self.live.closed or self.removed):
@@ -267,27 +268,25 @@ class LiveView(Follower):
             if not view.removed:
                 view._drag_ended()
 
-    def _key_event(self, event: Any) -> None:
+    def _key_event(self, event: KeyEvent) -> None:
         if event.key is None or not (self.busy or self.available()):
             return
-        focus = self.overlay.focus
-        if self.busy or focus is self or (focus is None and self._under(event)):
+        below = self if event.x is not None and self.contains(event) else None
+        focus = self.overlay.owners.get("focus", below)
+        if self.busy or focus is self:
             was_busy = self.busy
             with drawn_once():
-                self._key(event.key)
+                self.press_key(event.key)
                 if was_busy and not self.busy:
                     self._notify_drag_ended()
 
-    def _under(self, event: Any) -> bool:
-        return event.x is not None and self.contains(event)
-
-    def _leave_event(self, event: Any) -> None:
+    def _leave_event(self, event: LocationEvent) -> None:
         if not self.busy and not self.removed:
             self._hover(None)
 
-    def _live_closed(self, *_: Any) -> None:
+    def _live_closed(self, *_: object) -> None:
         if self.busy and self.live.closed:
             self._cancel()
 
-    def _close_event(self, event: Any) -> None:
+    def _close_event(self, event: CloseEvent) -> None:
         self.close()

@@ -44,7 +44,10 @@ class RegionConstraints:
         image = self._view.live.image
         if self._sampled is None or self._sampled[0] is not image.wavelength:
             rows = np.tile(np.arange(image.shape[0], dtype=float), 3)
-            wave = np.concatenate([self._view.wavelength.all, *_extremes(image.wavelength)])
+            known = np.where(np.isfinite(image.wavelength), image.wavelength, np.nan)
+            # `fmin` and `fmax` ignore NaN, unless a row has no other value
+            extremes = np.fmin.reduce(known, axis=1), np.fmax.reduce(known, axis=1)
+            wave = np.concatenate([self._view.wavelength.all, *extremes])
             self._sampled = image.wavelength, (rows, wave)
         return self._sampled[1]
 
@@ -133,12 +136,3 @@ class RegionConstraints:
         # Slightly less, because the pipeline rejects regions narrower than a pixel by rounding
         # errors.
         return max(fraction - 1e-6, 0.0)
-
-
-def _extremes(wavelength: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the shortest and the longest wavelength in each row; NaN if no pixel has one."""
-    known = np.isfinite(wavelength)
-    shortest = np.where(known, wavelength, np.inf).min(axis=1)
-    longest = np.where(known, wavelength, -np.inf).max(axis=1)
-    none = ~known.any(axis=1)
-    return np.where(none, np.nan, shortest), np.where(none, np.nan, longest)
