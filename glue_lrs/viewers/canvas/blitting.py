@@ -9,7 +9,7 @@ milliseconds.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import itemgetter
 from types import FunctionType
@@ -109,10 +109,9 @@ class Layer(Artist):
         self._parts.sort(key=itemgetter(0))
         return artist
 
-    def drop(self, artists: Iterable[Artist]) -> None:
+    def drop(self, artists: tuple[Artist, ...]) -> None:
         """Remove artists from the layer."""
-        dropped = {id(artist) for artist in artists}
-        self._parts = [part for part in self._parts if id(part[1]) not in dropped]
+        self._parts = [part for part in self._parts if part[1] not in artists]
 
     def draw(self, renderer: RendererBase) -> None:
         """Draw the visible artists."""

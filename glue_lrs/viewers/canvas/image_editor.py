@@ -124,9 +124,6 @@ class ImageEditor(RegionEditor):
 
     # --- crosshair and range -------------------------------------------------------------------
 
-    def _rows_downwards(self) -> bool:
-        return bool(self.axes.yaxis_inverted())
-
     def _marks_changed(self, *_: object) -> None:
         """Draw the crosshair and the selected range of rows."""
         if self.removed:

@@ -106,10 +106,6 @@ class ProfileEditor(RegionEditor):
         low, high = sorted((self._height(0.0), self._height(1.0)))
         return low, high
 
-    def end_heights(self) -> tuple[float, float] | None:
-        """Return None, because edges cannot be tilted in a single row."""
-        return None
-
     def handle_heights(self) -> tuple[float, float] | None:
         """Return the y of the handles of the edges, and the y of the handle of the body."""
         return self._height(0.6), self._height(0.8)

@@ -99,15 +99,7 @@ class RegionArtists:
         if hovered is not None:
             edge = lower if hovered.part == "lower" else upper
             self.hovered_edge.set(data=(edge, heights), color=colour, linewidth=width + 1.4)
-        self._update_handles(handles, selected or hovered is not None, hovered, colour)
-
-    def _update_handles(
-        self,
-        handles: Iterable[tuple[Handle, tuple[float, float]]],
-        large: bool,
-        hovered: Handle | None,
-        colour: str,
-    ) -> None:
+        large = selected or hovered is not None
         places: list[list[tuple[float, float]]] = [[] for _ in self.handles]
         marker = "s"
         for handle, place in handles:

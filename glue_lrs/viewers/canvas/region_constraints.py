@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.canvas.live_view import LiveView
     from glue_lrs.viewers.live.regions import Edge, End, Region
 
+_Array = NDArray[np.float64]
+
 #: Minimum width of a region, and minimum width of its part on the image, in columns.
 MIN_WIDTH = 1.0
 
@@ -32,14 +34,14 @@ class RegionConstraints:
 
     def __init__(self, view: LiveView) -> None:
         self._view = view
-        self._sampled: tuple[Any, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
+        self._sampled: tuple[NDArray[Any], tuple[_Array, _Array]] | None = None
 
     @property
     def _columns(self) -> float:
         return float(self._view.live.image.shape[1])
 
     @property
-    def _samples(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _samples(self) -> tuple[_Array, _Array]:
         """Rows and wavelengths at which edges of a region have their extreme positions."""
         image = self._view.live.image
         if self._sampled is None or self._sampled[0] is not image.wavelength:
@@ -69,14 +71,7 @@ class RegionConstraints:
         return region.with_edge(edge, round(dx, DIGITS), *self._samples).rounded()
 
     def move_end(
-        self,
-        region: Region,
-        edge: Edge,
-        end: End,
-        dx: float,
-        rows: NDArray[np.float64],
-        *,
-        mirrored: bool = False,
+        self, region: Region, edge: Edge, end: End, dx: float, rows: _Array, mirrored: bool
     ) -> Region:
         """Move one end of an edge by up to `dx` columns.
 
@@ -125,9 +120,7 @@ class RegionConstraints:
     def _permitted_fraction(self, region: Region, made: Region) -> float:
         """Return the largest fraction of a change that keeps the minimum width in all rows."""
         with np.errstate(invalid="ignore"):
-            before, after = (
-                upper - lower for lower, upper in (one.at(*self._samples) for one in (region, made))
-            )
+            before, after = (np.diff(one.at(*self._samples), axis=0)[0] for one in (region, made))
         tight = after < MIN_WIDTH
         if not tight.any():
             return 1.0

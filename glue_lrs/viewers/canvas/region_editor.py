@@ -29,6 +29,8 @@ _NUDGES = {"left": -0.1, "right": 0.1, "shift+left": -1.0, "shift+right": 1.0}
 
 _STEPS = {"down": -1.0, "up": 1.0, "shift+down": -10.0, "shift+up": 10.0}
 
+_NAMES = {"aperture": "the aperture", "background": "a background region"}
+
 #: Mouse cursor and text of the status line for each kind of region part under the pointer.
 _HINTS = {
     None: (Cursors.POINTER, ""),
@@ -138,7 +140,7 @@ class RegionEditor(RegionGeometry):
         elif key in ("delete", "backspace"):
             self._delete_selected()
         elif key in _STEPS:
-            step = -_STEPS[key] if self._rows_downwards() else _STEPS[key]
+            step = -_STEPS[key] if self.axes.yaxis_inverted() else _STEPS[key]
             last = self.live.image.shape[0] - 1.0
             self.live.cursor_row = min(max(self.live.cursor_row + step, 0.0), last)
 
@@ -162,7 +164,7 @@ class RegionEditor(RegionGeometry):
         if handle is None or handle.region != index:
             handle = Handle(index, "body")
         with drawn_once():
-            made = self._moved(regions[index], handle, dx)
+            made = self._moved(regions[index], handle, dx, None, False)
             if made == regions[index]:
                 return
             self.live.preview((*regions[:index], made, *regions[index + 1 :]))
@@ -250,7 +252,7 @@ class RegionEditor(RegionGeometry):
         mirrored = has_shift(event)
         made = drag.regions[index]
         if dx != 0.0:
-            made = self._moved(made, handle, dx, drag.start[1], mirrored=mirrored)
+            made = self._moved(made, handle, dx, drag.start[1], mirrored)
         self._dragged = replace(drag, moved=True, mirrored=mirrored)
         regions = (*drag.regions[:index], made, *drag.regions[index + 1 :])
         if regions != self._regions:
@@ -276,27 +278,19 @@ class RegionEditor(RegionGeometry):
         self._show_label(made, None, (event.x, event.y))
 
     def _moved(
-        self,
-        region: Region,
-        handle: Handle,
-        dx: float,
-        y: float | None = None,
-        *,
-        mirrored: bool = False,
+        self, region: Region, handle: Handle, dx: float, y: float | None, mirrored: bool
     ) -> Region:
         """Return the region after moving one of its parts by `dx` columns, as far as possible.
 
-        `y` is the data coordinate at which an edge was grabbed; by default, that of its handle.
+        `y` is the data coordinate at which an edge was grabbed, or None for that of its handle.
         """
         if handle.part == "body":
             return self._constraints.move_body(region, dx)
         if handle.end is not None:
-            rows = self.end_rows()
+            rows, move = self.end_rows(), self._constraints.move_end
             if rows is None:
                 return region
-            return self._constraints.move_end(
-                region, handle.part, handle.end, dx, rows, mirrored=mirrored
-            )
+            return move(region, handle.part, handle.end, dx, rows, mirrored)
         if y is None:
             heights = self.handle_heights()
             y = 0.0 if heights is None else heights[0]
@@ -312,7 +306,7 @@ class RegionEditor(RegionGeometry):
                 self.live.commit(_command_label(drag.handle, kind, mirrored=drag.mirrored))
         elif drag.kind == "add" and drag.moved:
             # `commit` returns False if nothing can be extracted with the new region.
-            if self.live.commit(f"add {_name('background')}"):
+            if self.live.commit(f"add {_NAMES['background']}"):
                 self.live.selected = len(drag.regions)
                 self._focused = None
             self.adding = False
@@ -324,9 +318,6 @@ class RegionEditor(RegionGeometry):
             self.live.cancel()
         self.label.hide()
         self._sync()
-
-    def _rows_downwards(self) -> bool:
-        return False
 
     # --- drawing -------------------------------------------------------------------------------
 
@@ -384,13 +375,9 @@ def has_shift(event: MouseEvent) -> bool:
     return "shift" in (getattr(event, "modifiers", None) or ()) or event.key == "shift"
 
 
-def _name(kind: str) -> str:
-    return "the aperture" if kind == "aperture" else "a background region"
-
-
 def _command_label(handle: Handle, kind: str, *, mirrored: bool = False) -> str:
     """Return the label that glue's undo menu shows for a change."""
-    if mirrored and handle.end is not None:
-        return f"taper {_name(kind)}"
     verb = {"body": "move", "edge": "move an edge of", "end": "tilt an edge of"}[handle.kind]
-    return f"{verb} {_name(kind)}"
+    if mirrored and handle.end is not None:
+        verb = "taper"
+    return f"{verb} {_NAMES[kind]}"

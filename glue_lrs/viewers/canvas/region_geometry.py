@@ -67,9 +67,9 @@ class RegionGeometry(LiveView, ABC):
     def extent(self) -> tuple[float, float] | None:
         """Return the smallest and the largest y at which regions are visible; None if none is."""
 
-    @abstractmethod
     def end_heights(self) -> tuple[float, float] | None:
         """Return the y of the handles at both ends of the edges; None if there are none."""
+        return None
 
     @abstractmethod
     def handle_heights(self) -> tuple[float, float] | None:

@@ -102,6 +102,7 @@ class SpectrumPlot(LiveView):
         self._legend_entries: tuple[str, ...] | None = None
         self._has_masked = False
         self.limits = Limits(axes)
+        self._all_limits = [self.limits]
         put, across = self.layer.put, axes.get_xaxis_transform()
         self.range_patch = put(PathPatch(bands([]), **RANGE_STYLE, alpha=0.18), transform=across)
         self.band = put(PolyCollection([], fc=BLUE, alpha=0.25, lw=0))
@@ -114,17 +115,19 @@ class SpectrumPlot(LiveView):
         self.readout = put(readout, transform=axes.transAxes, above=True)
         note = Text(0.5, 0.5, "", ha="center", va="center", fontsize=10, color="0.25", bbox=_BOX)
         self.note = put(note, transform=axes.transAxes)
+        self._marks = [(self.cursor, self.range_patch)]
         if ratio_axes is not None:
             self.ratio_limits = Limits(ratio_axes, text=False)
+            self._all_limits.append(self.ratio_limits)
             self.ratio_layer = Overlay.on_axes(ratio_axes).layer(ratio_axes)
             put, across = self.ratio_layer.put, ratio_axes.get_xaxis_transform()
             patch = PathPatch(bands([]), **RANGE_STYLE, alpha=0.18)
-            self.ratio_range = put(patch, transform=across)
+            range_patch = put(patch, transform=across)
             unity = Line2D([0, 1], [1, 1], color="0.4", lw=0.8)
-            self.unity = put(unity, transform=ratio_axes.get_yaxis_transform())
+            put(unity, transform=ratio_axes.get_yaxis_transform())
             self.ratio_line = put(Line2D([], [], color=BLUE, lw=1.2))
             cursor = Line2D([], [], color=ORANGE, lw=1.2, ls=DASHES)
-            self.ratio_cursor = put(cursor, transform=across)
+            self._marks.append((put(cursor, transform=across), range_patch))
             ratio_axes.set_ylabel("ratio")
         self._connections.append(self.overlay.canvas.mpl_connect("resize_event", self._resized))
         self._all_axes = [axes] if ratio_axes is None else [axes, ratio_axes]
@@ -152,9 +155,8 @@ class SpectrumPlot(LiveView):
 
     def reset_limits(self) -> None:
         """Let the limits adapt to the data again after a user has set them."""
-        self.limits.release()
-        if self.ratio_axes is not None:
-            self.ratio_limits.release()
+        for limits in self._all_limits:
+            limits.release()
         with drawn_once():
             self._set_x_limits()
             self._extraction_changed()
@@ -165,9 +167,9 @@ class SpectrumPlot(LiveView):
         if self.closed:
             return
         super().close()
-        self.limits.close()
+        for limits in self._all_limits:
+            limits.close()
         if self.ratio_axes is not None:
-            self.ratio_limits.close()
             Overlay.on_axes(self.ratio_axes).remove(self.ratio_layer)
 
     # --- drawing -----------------------------------------------------------------------------
@@ -347,11 +349,7 @@ class SpectrumPlot(LiveView):
         row = self.live.cursor_row
         x = float(self.wavelength.at(row)) if self.wavelength.covers(row) else np.nan
         spans = self.live.wavelength_ranges if self._dragged is None else [self._dragged]
-        cursors, patches = [self.cursor], [self.range_patch]
-        if self.ratio_axes is not None:
-            cursors.append(self.ratio_cursor)
-            patches.append(self.ratio_range)
-        for cursor, patch in zip(cursors, patches, strict=True):
+        for cursor, patch in self._marks:
             cursor.set_data([x, x], [0, 1])
             patch.set(visible=len(spans) > 0, path=bands(spans))
         self._update_readout()

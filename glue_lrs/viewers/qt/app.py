@@ -87,7 +87,6 @@ def _platform(name: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        if name is not None and before is None:
-            os.environ.pop(PLATFORM, None)
-        elif before is not None:
+        os.environ.pop(PLATFORM, None)
+        if before is not None:
             os.environ[PLATFORM] = before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from glue.core import BaseData, Data
@@ -17,7 +16,7 @@ from glue_lrs.viewers.live.persistence import image_uuid
 from glue_lrs.viewers.live.registry import live_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from glue.core import Subset
     from glue.core.session import Session
@@ -28,18 +27,10 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.canvas.live_view import LiveView
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
+#: Tools at the beginning of the toolbar.
+PLOT_TOOLS = ("save", "mpl:home", "mpl:pan", "mpl:zoom")
 #: Font size of the labels of the axes.
 LABEL_SIZE = 9
-
-
-@contextmanager
-def busy() -> Iterator[None]:
-    """Show the cursor that indicates a busy program."""
-    QtWidgets.QApplication.setOverrideCursor(QtCore.Qt.WaitCursor)
-    try:
-        yield
-    finally:
-        QtWidgets.QApplication.restoreOverrideCursor()
 
 
 def settle(seconds: float = 0.5) -> None:
@@ -118,6 +109,7 @@ class FollowsExtraction(Follower):
 
     live: LiveExtraction | None = None
     inherit_tools = False
+    tools: ClassVar[tuple[str, ...]] = ()
     # attributes of glue's viewers
     session: Session
     state: Any
@@ -130,16 +122,20 @@ class FollowsExtraction(Follower):
         if self.live is not None:
             return
         for layer in self.shown_data():
-            try:
-                live = live_of(self.session, layer, make=make)
-            except LRSError as error:
-                self.show_error(panel_text(error))
-                continue
+            live = self.live_or_error(layer, make=make)
             if live is not None:
                 self.live = live
                 self.attach(live)
                 self.follow(self._live_closed, "closed")
                 return
+
+    def live_or_error(self, data: BaseData, *, make: bool) -> LiveExtraction | None:
+        """Return the result of `live_of`; if it raises an `LRSError`, show the message."""
+        try:
+            return live_of(self.session, data, make=make)
+        except LRSError as error:
+            self.show_error(panel_text(error))
+            return None
 
     def show_error(self, text: str) -> None:
         """Show an error message in one line."""
@@ -197,17 +193,28 @@ class HasPointerView(FollowsExtraction):
         "save": ["mpl:save"],
         "window": ["window:movetab", "window:title"],
     }
+    #: Minimum size of the canvas in pixels; glue fails on axes of zero size.
+    minimum_size = (240, 160)
+    #: Left, right, bottom and top margins of the axes in inches.
+    margins = (0.7, 0.12, 0.42, 0.12)
     #: Name of the attribute with the plot, which is None without an extraction.
     pointer_view = "editor"
     _pointer_enabled = True
 
-    def set_up_axes(self, width: int, height: int, margins: list[float]) -> None:
-        """Set the minimum size of the canvas in pixels, the margins in inches, and font sizes."""
-        self.mpl_widget.canvas.setMinimumSize(width, height)  # glue fails on axes of zero size
+    def __init__(
+        self, session: Session, parent: QtWidgets.QWidget | None = None, state: object = None
+    ) -> None:
+        super().__init__(session, parent=parent, state=state)  # type: ignore[call-arg]
+        self.restored = state is not None
+        self.mpl_widget.canvas.setMinimumSize(*self.minimum_size)
         for name in ("x_axislabel", "y_axislabel", "x_ticklabel", "y_ticklabel"):
             setattr(self.state, f"{name}_size", LABEL_SIZE)
-        self.axes.resizer.margins = margins
+        self.axes.figure.canvas.mpl_connect("resize_event", self.resized)
+        self.axes.resizer.margins = list(self.margins)
         self.axes.resizer.on_resize(None)
+
+    def resized(self, *_: object) -> None:
+        """Adapt the viewer to a new size of the canvas."""
 
     def initialize_toolbar(self) -> None:
         """Make the toolbar; while its tools are active, the plot does not respond to the mouse."""

@@ -13,10 +13,12 @@ from glue.core import BaseData
 from glue.viewers.common.tool import CheckableTool, SimpleToolMenu, Tool
 from glue.viewers.image.layer_artist import ImageLayerArtist
 from glue.viewers.image.state import ImageLayerState, ImageViewerState
+from glue_qt.utils import set_cursor_cm
 from glue_qt.viewers.image import ImageViewer
 from glue_qt.viewers.image.layer_style_editor import ImageLayerStyleEditor
 from glue_qt.viewers.image.mouse_mode import RoiClickAndDragMode
 from matplotlib import colormaps
+from qtpy import QtCore
 from scipy.ndimage import map_coordinates
 
 from glue_lrs.errors import LRSError
@@ -24,16 +26,14 @@ from glue_lrs.viewers.canvas.image_editor import ImageEditor
 from glue_lrs.viewers.datasets.coordinates import LRSCoordinates
 from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
 from glue_lrs.viewers.live.messages import panel_text
-from glue_lrs.viewers.qt.base import LABEL_SIZE, HasPointerView, StateWithHome, busy
+from glue_lrs.viewers.qt.base import LABEL_SIZE, PLOT_TOOLS, HasPointerView, StateWithHome
 from glue_lrs.viewers.qt.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
 
 if TYPE_CHECKING:
     from glue.core import Subset
-    from glue.core.session import Session
     from glue.viewers.common.state import LayerState
     from matplotlib.backend_bases import MouseEvent
     from numpy.typing import NDArray
-    from qtpy import QtWidgets
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
@@ -170,39 +170,21 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         **ImageViewer._layer_style_widget_cls,
         LRSImageLayerArtist: ImageLayerStyleEditor,
     }
-    tools: ClassVar[list[str]] = [
-        "save",
-        "mpl:home",
-        "mpl:pan",
-        "mpl:zoom",
-        "lrs:background",
-        "lrs:aperture",
-        "lrs:residual",
-        "select:yrange",
-        "select:xrange",
-        "select:polygon",
-        "image:contrast_bias",
-        "window",
-    ]
+    tools = (
+        *PLOT_TOOLS,
+        *("lrs:background", "lrs:aperture", "lrs:residual"),
+        *("select:yrange", "select:xrange", "select:polygon", "image:contrast_bias", "window"),
+    )
     subtools: ClassVar[dict[str, list[str]]] = {
         **HasPointerView.subtools,
         "lrs:aperture": ["lrs:to_source", "lrs:three_fwhm", "lrs:best_width", "lrs:default"],
     }
 
+    minimum_size = (220, 200)
+    margins = (0.62, 0.6, 0.42, 0.45)
     editor: ImageEditor | None = None
 
-    def __init__(
-        self,
-        session: Session,
-        parent: QtWidgets.QWidget | None = None,
-        state: LRSImageState | None = None,
-    ) -> None:
-        super().__init__(session, parent=parent, state=state)
-        self._restored = state is not None
-        self.set_up_axes(220, 200, [0.62, 0.6, 0.42, 0.45])
-        self.figure.canvas.mpl_connect("resize_event", self._resized)
-
-    def _resized(self, *_: Any) -> None:
+    def resized(self, *_: object) -> None:
         """Draw the image at once; otherwise glue stretches the old image for half a second."""
         if self.axes._composite_image is not None:
             self.axes._composite_image.on_release()
@@ -266,7 +248,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         self._show_residual(restored=True)
         self.state.add_callback("layers", self._layers_changed)
         self.state.home = self._show_bounding_box
-        if not self._restored:
+        if not self.restored:
             self._show_bounding_box()
 
     def detach(self) -> None:
@@ -291,7 +273,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         if self.live is None:
             return
         try:
-            with busy():
+            with set_cursor_cm(QtCore.Qt.WaitCursor):
                 getattr(self.live, name)()
         except LRSError as error:
             self.live.message = panel_text(error)

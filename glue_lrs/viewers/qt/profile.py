@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from echo.qt import connect_value
 from glue.viewers.matplotlib.layer_artist import MatplotlibLayerArtist
@@ -11,7 +11,7 @@ from glue_qt.viewers.matplotlib.data_viewer import MatplotlibDataViewer
 from qtpy import QtWidgets
 
 from glue_lrs.viewers.canvas.profile_editor import ProfileEditor
-from glue_lrs.viewers.qt.base import HasPointerView, ShowsOneImage, StateWithHome
+from glue_lrs.viewers.qt.base import PLOT_TOOLS, HasPointerView, ShowsOneImage, StateWithHome
 
 if TYPE_CHECKING:
     from glue.core.roi import Roi
@@ -51,18 +51,9 @@ class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
     _data_artist_cls = SlitProfileLayerArtist
     _subset_artist_cls = SlitProfileLayerArtist
     _options_cls = SlitProfileOptions
-    tools: ClassVar[list[str]] = ["save", "mpl:home", "mpl:pan", "mpl:zoom", "window"]
+    tools = (*PLOT_TOOLS, "window")
 
     editor: ProfileEditor | None = None
-
-    def __init__(
-        self,
-        session: Session,
-        parent: QtWidgets.QWidget | None = None,
-        state: SlitProfileState | None = None,
-    ) -> None:
-        super().__init__(session, parent=parent, state=state)
-        self.set_up_axes(240, 160, [0.7, 0.12, 0.42, 0.12])
 
     def attach(self, live: LiveExtraction) -> None:
         """Draw the profile and the regions, and follow the extraction."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from echo import delay_callback
@@ -14,25 +14,16 @@ from glue.viewers.profile.state import ProfileViewerState
 from glue_qt.viewers.profile import ProfileViewer
 from glue_qt.viewers.profile.layer_style_editor import ProfileLayerStyleEditor
 
-from glue_lrs.errors import LRSError
 from glue_lrs.viewers.canvas.spectrum_plot import SpectrumPlot
 from glue_lrs.viewers.datasets.images import is_lrs_image
-from glue_lrs.viewers.live.messages import panel_text
-from glue_lrs.viewers.qt.base import LABEL_SIZE, HasPointerView, StateWithHome, live_of
+from glue_lrs.viewers.qt.base import LABEL_SIZE, PLOT_TOOLS, HasPointerView, StateWithHome
 
 if TYPE_CHECKING:
-    from glue.core.session import Session
-    from glue.viewers.profile.state import ProfileLayerState
     from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
     from matplotlib.collections import PolyCollection
     from numpy.typing import NDArray
-    from qtpy import QtWidgets
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
-
-#: Left, right, bottom and top margins in inches.
-_MARGINS = (0.7, 0.12, 0.42, 0.3)
 
 
 class SpectrumLayerArtist(ProfileLayerArtist):
@@ -41,18 +32,12 @@ class SpectrumLayerArtist(ProfileLayerArtist):
     #: glue-qt requires this attribute; it is always False, because no thread is used.
     is_computing = False
 
-    def __init__(
-        self,
-        axes: Axes,
-        viewer_state: LRSSpectrumState,
-        layer_state: ProfileLayerState | None = None,
-        layer: Data | Subset | None = None,
-    ) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         self.band: PolyCollection | None = None
         self.mpl_artists: list[Artist] = []
         #: Whether a `SpectrumPlot` draws the data of this layer.
         self.drawn_elsewhere = False
-        super().__init__(axes, viewer_state, layer_state=layer_state, layer=layer)
+        super().__init__(*args, **kwargs)
 
     def update(self) -> None:
         """Redraw the layer, unless a `SpectrumPlot` draws its data."""
@@ -130,41 +115,27 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
     _data_artist_cls = SpectrumLayerArtist
     _subset_artist_cls = SpectrumLayerArtist
     _layer_style_widget_cls = ProfileLayerStyleEditor
-    tools: ClassVar[list[str]] = [
-        "save",
-        "mpl:home",
-        "mpl:pan",
-        "mpl:zoom",
-        "select:xrange",
-        "window",
-    ]
+    tools = (*PLOT_TOOLS, "select:xrange", "window")
+    minimum_size = (240, 180)
+    margins = (0.7, 0.12, 0.42, 0.3)
     pointer_view = "plot"
 
     plot: SpectrumPlot | None = None
 
-    def __init__(
-        self,
-        session: Session,
-        parent: QtWidgets.QWidget | None = None,
-        state: LRSSpectrumState | None = None,
-    ) -> None:
-        super().__init__(session, parent=parent, state=state)
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
         self.ratio_axes = self.figure.add_axes([0.1, 0.1, 0.8, 0.2], sharex=self.axes)
         self.ratio_axes.set_visible(False)
-        self.figure.canvas.mpl_connect("resize_event", self._place_axes)
-        self.set_up_axes(240, 180, list(_MARGINS))
 
     # --- layers ------------------------------------------------------------------------------
 
     def add_data(self, data: BaseData) -> bool:
         """Add a spectrum; for an LRS image, add the spectrum of its live extraction."""
         if is_lrs_image(data):
-            try:
-                live = live_of(self.session, data, make=True)
-            except LRSError as error:
-                self.show_error(panel_text(error))
+            live = self.live_or_error(data, make=True)
+            if live is None:
                 return False
-            data = live.spectrum_data  # type: ignore[union-attr]
+            data = live.spectrum_data
         added = super().add_data(data)
         if added:
             self._show_flux(data)
@@ -290,12 +261,12 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         self.ratio_axes.set_xlabel("wavelength [µm]", size=LABEL_SIZE)
         self.ratio_axes.set_ylabel("ratio", size=LABEL_SIZE)
         self._update_axes()
-        self._place_axes()
+        self.resized()
         self.state.reset_limits()
 
-    def _place_axes(self, *_: object) -> None:
+    def resized(self, *_: object) -> None:
         """Place the axes, with margins in inches and about a fifth of the height for the ratio."""
-        left, right, bottom, top = _MARGINS
+        left, right, bottom, top = self.margins
         width, height = self.figure.get_size_inches()
         if self.ratio_axes.get_visible():
             lower = max(0.22 * (height - bottom - top), 0.3)

@@ -50,23 +50,19 @@ def open_tab(app: Any, source: Any) -> LiveExtraction:
     if not isinstance(source, LiveExtraction):
         live = open_extraction(app.session, source)
     _use_new_tab(app)
-    made = []
-    for viewer, data in (
-        (LRSImageViewer, live.data),
-        (LRSSpectrumViewer, live.spectrum_data),
-        (SlitProfileViewer, live.data),
-        (ExtractionPanel, live.data),
-    ):
-        made.append(app.new_data_viewer(viewer, data=data))
+    image = app.new_data_viewer(LRSImageViewer, data=live.data)
+    app.new_data_viewer(LRSSpectrumViewer, data=live.spectrum_data)
+    app.new_data_viewer(SlitProfileViewer, data=live.data)
+    app.new_data_viewer(ExtractionPanel, data=live.data)
     index = app.tab_widget.currentIndex()
     taken = {name for i, name in enumerate(app.tab_names) if i != index}
     name = f"LRS: {live.data.label}"
     names = itertools.chain([name], (f"{name} ({n})" for n in itertools.count(2)))
     app.tab_bar.rename_tab(index, next(one for one in names if one not in taken))
     page = app.tab(index)
-    lay_out(page)
-    if made[0] is not None:  # activate the image, so that its tools and options are visible
-        page.setActiveSubWindow(made[0]._mdi_wrapper)
+    (page.findChild(_Layout) or _Layout(page)).apply()
+    if image is not None:  # activate the image, so that its tools and options are visible
+        page.setActiveSubWindow(image._mdi_wrapper)
     return live
 
 
@@ -75,20 +71,6 @@ def _use_new_tab(app: Any) -> None:
     page = app.current_tab
     if not hasattr(page, "addSubWindow") or page.subWindowList():
         app.new_tab()
-
-
-def lay_out(page: QtWidgets.QMdiArea) -> None:
-    """Arrange the viewers in a tab: image, spectrum above slit profile, panel, from left to right.
-
-    Parameters
-    ----------
-    page : QMdiArea
-        Tab to arrange. It is arranged again when its size changes, until a user moves a window.
-    """
-    keeper = page.findChild(_Layout)
-    if keeper is None:
-        keeper = _Layout(page)
-    keeper.apply()
 
 
 class _Layout(QtCore.QObject):
@@ -115,9 +97,8 @@ class _Layout(QtCore.QObject):
 
     def apply(self) -> None:
         """Arrange the windows."""
-        kinds: dict[type, Any] = {}
-        for window in self._page.subWindowList():
-            kinds.setdefault(type(window.widget()), window)
+        windows = reversed(self._page.subWindowList())  # the first window of each kind is used
+        kinds = {type(window.widget()): window for window in windows}
         area = self._page.contentsRect()  # includes the space of scroll bars, which disappear
         width, height = area.width(), area.height()
         panel = min(max(width // 4, _PANEL[0]), _PANEL[1])
@@ -153,7 +134,8 @@ def open_from_menu(session: Any, data_collection: Any) -> None:
         Data collection of the session.
     """
     app = session.application
-    images = [data for data in _selected(app) if is_lrs_image(data)]
+    selected = app._layer_widget.selected_layers()
+    images = [data for data in selected if is_lrs_image(data)]
     images = images or _not_shown(app, [data for data in data_collection if is_lrs_image(data)])
     if not images:
         path, _ = QtWidgets.QFileDialog.getOpenFileName(
@@ -188,11 +170,6 @@ def _open_or_warn(app: Any, image: Any) -> None:
         QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", panel_text(error))
 
 
-def _selected(app: Any) -> list[Any]:
-    """Return the datasets that are selected in glue's list."""
-    return [layer for layer in app._layer_widget.selected_layers() if hasattr(layer, "coords")]
-
-
 def _not_shown(app: Any, images: list[Any]) -> list[Any]:
     """Return the images that have no tab, or all images if each has a tab."""
     viewers = itertools.chain.from_iterable(app.viewers)
@@ -203,7 +180,6 @@ def _not_shown(app: Any, images: list[Any]) -> list[Any]:
 def _application_of(data_collection: Any) -> Any:
     """Return the application that shows a collection, which glue does not pass to layer actions."""
     # The class is not compared, because importing it from `glue_qt.app` takes more than a second.
-    for widget in QtWidgets.QApplication.topLevelWidgets():
-        if getattr(widget, "data_collection", None) is data_collection:
-            return widget
-    return None
+    widgets = QtWidgets.QApplication.topLevelWidgets()
+    found = (one for one in widgets if getattr(one, "data_collection", None) is data_collection)
+    return next(found, None)

@@ -6,11 +6,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glue_qt.utils import set_cursor_cm
 from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.viewers.live.messages import joined, panel_text
-from glue_lrs.viewers.qt.base import busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ class PanelActions(QtWidgets.QWidget):
 
     def run_slow(self, function: Callable[[], object]) -> bool:
         """Call a function as `run` does, while the cursor indicates a busy program."""
-        with busy():
+        with set_cursor_cm(QtCore.Qt.WaitCursor):
             return self.run(function)
 
     # --- files -----------------------------------------------------------------------------------

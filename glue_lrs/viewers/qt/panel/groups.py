@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qtpy import QtCore
+    from qtpy.QtWidgets import QWidget
 
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
@@ -55,17 +56,12 @@ class PanelGroup(QtWidgets.QGroupBox):
         self.column = QtWidgets.QVBoxLayout(self, spacing=4)
         self.column.setContentsMargins(6, 4, 6, 6)
 
-    def add_row(
-        self,
-        *parts: QtWidgets.QWidget,
-        wide: QtWidgets.QWidget | None = None,
-        stretch: bool = False,
-    ) -> None:
-        """Add a row of widgets; `wide`, or with `stretch` a blank, gets the free width."""
+    def add_row(self, *parts: QWidget, wide: QWidget | None = None, blank: bool = False) -> None:
+        """Add a row of widgets; the free width is given to `wide`, or to a blank at the end."""
         row = QtWidgets.QHBoxLayout()
         for widget in parts:
             row.addWidget(widget, int(widget is wide))
-        if stretch:
+        if blank:
             row.addStretch(1)
         self.column.addLayout(row)
 
@@ -98,14 +94,14 @@ class BackgroundGroup(PanelGroup):
         tip = "Order of the polynomial across the slit; 0 is the mean"
         self.order = QtWidgets.QSpinBox(minimum=0, maximum=9, prefix="order ", toolTip=tip)
         self.on_edit(self.order.valueChanged, lambda value: self._set(bkg_order=value))
-        self.add_row(self.subtract, self.fit, self.order, stretch=True)
+        self.add_row(self.subtract, self.fit, self.order, blank=True)
         tip = "Number of rows of a running mean along the dispersion, before the fit"
         self.smoothing = widgets.SmoothingBox(tip)
         self.on_edit(
             self.smoothing.valueChanged,
             lambda value: self._set(smoothing_length=widgets.odd_length(value)),
         )
-        self.add_row(QtWidgets.QLabel("smoothing"), self.smoothing, stretch=True)
+        self.add_row(QtWidgets.QLabel("smoothing"), self.smoothing, blank=True)
 
     def refresh(self) -> None:
         """Show the settings of the background."""
@@ -150,7 +146,7 @@ class PositionGroup(PanelGroup):
                 "move everything", partial(replace, position_offset=value), step="offset"
             ),
         )
-        self.add_row(QtWidgets.QLabel("offset [pixel]"), self.offset, stretch=True)
+        self.add_row(QtWidgets.QLabel("offset [pixel]"), self.offset, blank=True)
         self.source_label = QtWidgets.QLabel(
             wordWrap=True, toolTip="Position of the source from the header and the WCS"
         )

@@ -42,7 +42,7 @@ class RegionsGroup(PanelGroup):
         self.edges_label = QtWidgets.QLabel("edges")
         self.lower = self._make_edge_box("lower")
         self.upper = self._make_edge_box("upper")
-        self.add_row(self.edges_label, self.lower, self.upper, stretch=True)
+        self.add_row(self.edges_label, self.lower, self.upper, blank=True)
         self.add_button = push_button("Add background", self._add_background)
         self.delete_button = push_button("Delete", self._delete, "Delete the selected region")
         self.straighten_button = push_button(
@@ -66,23 +66,16 @@ class RegionsGroup(PanelGroup):
 
     def _make_table(self) -> QtWidgets.QTableWidget:
         view, resizing = QtWidgets.QAbstractItemView, QtWidgets.QHeaderView
-        table = QtWidgets.QTableWidget(
-            0,
-            3,
-            toolTip=_LIMITS_HINT,
-            selectionBehavior=view.SelectRows,
-            selectionMode=view.SingleSelection,
-            editTriggers=view.NoEditTriggers,
-            focusPolicy=Qt.NoFocus,
-            horizontalScrollBarPolicy=Qt.ScrollBarAlwaysOff,
-            itemSelectionChanged=self._row_selected,
-        )
+        table = QtWidgets.QTableWidget(0, 3, toolTip=_LIMITS_HINT, focusPolicy=Qt.NoFocus)
+        table.setSelectionBehavior(view.SelectRows)
+        table.setSelectionMode(view.SingleSelection)
+        table.setEditTriggers(view.NoEditTriggers)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         table.setHorizontalHeaderLabels(["", "edges [pixel]", "in the JSON"])
+        table.horizontalHeader().setSectionResizeMode(resizing.ResizeToContents)
+        table.horizontalHeader().setSectionResizeMode(2, resizing.Stretch)
         table.verticalHeader().hide()
-        for column, mode in enumerate(
-            (resizing.ResizeToContents, resizing.ResizeToContents, resizing.Stretch)
-        ):
-            table.horizontalHeader().setSectionResizeMode(column, mode)
+        table.itemSelectionChanged.connect(self._row_selected)
         return table
 
     def _make_edge_box(self, edge: Edge) -> QtWidgets.QDoubleSpinBox:

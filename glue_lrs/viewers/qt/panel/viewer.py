@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from glue.core.message import SubsetCreateMessage, SubsetDeleteMessage, SubsetUpdateMessage
 from glue.viewers.common.layer_artist import LayerArtist
@@ -18,7 +18,6 @@ from glue_lrs.viewers.qt.panel.panel import Panel
 if TYPE_CHECKING:
     from glue.core import Hub
     from glue.core.message import SubsetMessage
-    from glue.core.session import Session
     from qtpy import QtGui
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
@@ -30,27 +29,15 @@ class PanelLayerArtist(LayerArtist):
     def update(self) -> None:
         """Do nothing."""
 
-    def clear(self) -> None:
-        """Do nothing."""
-
-    def redraw(self) -> None:
-        """Do nothing."""
-
-    def remove(self) -> None:
-        """Do nothing."""
+    clear = redraw = remove = update
 
 
 _ARROWS = ("left", "right", "up", "down")
 
 #: Names in Matplotlib of the keys that the image editor handles.
 _KEYS = {
-    QtCore.Qt.Key_Left: "left",
-    QtCore.Qt.Key_Right: "right",
-    QtCore.Qt.Key_Up: "up",
-    QtCore.Qt.Key_Down: "down",
-    QtCore.Qt.Key_Delete: "delete",
-    QtCore.Qt.Key_Backspace: "backspace",
-    QtCore.Qt.Key_Escape: "escape",
+    getattr(QtCore.Qt, f"Key_{name.capitalize()}"): name
+    for name in (*_ARROWS, "delete", "backspace", "escape")
 }
 
 
@@ -61,17 +48,11 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
     _state_cls = ViewerState
     _data_artist_cls = PanelLayerArtist
     _subset_artist_cls = PanelLayerArtist
-    tools: ClassVar[list[str]] = []
 
     panel: Panel | None = None
 
-    def __init__(
-        self,
-        session: Session,
-        parent: QtWidgets.QWidget | None = None,
-        state: ViewerState | None = None,
-    ) -> None:
-        super().__init__(session, state=state, parent=parent)
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
         self.scroll = QtWidgets.QScrollArea(
             widgetResizable=True,
             frameShape=QtWidgets.QFrame.NoFrame,
