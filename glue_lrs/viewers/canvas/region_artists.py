@@ -170,14 +170,10 @@ class RegionLabel:
         figure = root_figure(self._axes)
         points = float(figure.dpi) / 72.0
         box, gap, pad = self._axes.bbox, 14.0 * points, 3.0 * points
-        width, height = self.text.size(figure.dpi)
-        x, y = min(max(at[0], box.x0), box.x1) + gap, min(max(at[1], box.y0), box.y1) + gap
-        if x + width + pad > box.x1:
-            x = x - 2.0 * gap - width
-        if y + height + pad > box.y1:
-            y = y - 2.0 * gap - height
-        x = min(max(x, pad), max(figure.bbox.x1 - width - pad, pad))
-        y = min(max(y, pad), max(figure.bbox.y1 - height - pad, pad))
+        size = np.array(self.text.size(figure.dpi))
+        place = np.clip(at, box.min, box.max) + gap
+        place = np.where(place + size + pad > box.max, place - 2.0 * gap - size, place)
+        x, y = np.clip(place, pad, np.maximum(figure.bbox.max - size - pad, pad)).tolist()
         self.text.set_position((x, y))
 
 

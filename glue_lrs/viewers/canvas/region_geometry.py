@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Edge, End, Region
 
+_ENDS: tuple[End | None, ...] = (None, "bottom", "top")
+
 #: Maximum distance in points between the pointer and a handle or an edge that it grabs.
 REACH = 6.0
 
@@ -98,14 +100,11 @@ class RegionGeometry(LiveView, ABC):
         edge_height, body_height = heights
         lower, upper = self.edges_at(region, body_height)
         made = [(Handle(index, "body"), ((lower + upper) / 2.0, body_height))]
-        bottom, top = self.end_heights() or (None, None)
-        ends: tuple[tuple[End | None, float | None], ...]
-        ends = (None, edge_height), ("bottom", bottom), ("top", top)
-        for end, height in ends:
-            if height is not None:
-                lower, upper = self.edges_at(region, height)
-                made.append((Handle(index, "lower", end), (lower, height)))
-                made.append((Handle(index, "upper", end), (upper, height)))
+        end_heights = self.end_heights() or ()
+        for end, height in zip(_ENDS, (edge_height, *end_heights), strict=False):
+            lower, upper = self.edges_at(region, height)
+            made.append((Handle(index, "lower", end), (lower, height)))
+            made.append((Handle(index, "upper", end), (upper, height)))
         return made
 
     def position(self, handle: Handle) -> tuple[float, float] | None:

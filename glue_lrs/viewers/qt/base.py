@@ -121,8 +121,8 @@ class FollowsExtraction(Follower):
         """Attach the viewer to the extraction of the first layer that has one."""
         if self.live is not None:
             return
-        for layer in self.shown_data():
-            live = self.live_or_error(layer, make=make)
+        for state in self.state.layers:
+            live = self.live_or_error(state.layer, make=make)
             if live is not None:
                 self.live = live
                 self.attach(live)
@@ -146,11 +146,6 @@ class FollowsExtraction(Follower):
         viewer: Self = super().__setgluestate__(rec, context)  # type: ignore[misc]
         viewer.find_live()
         return viewer
-
-    def shown_data(self) -> list[BaseData]:
-        """Return the datasets that are shown, without subsets."""
-        layers = (state.layer for state in self.state.layers)
-        return [layer for layer in layers if isinstance(layer, BaseData)]
 
     def attach(self, live: LiveExtraction) -> None:
         """Start to follow an extraction."""

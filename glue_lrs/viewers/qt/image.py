@@ -166,7 +166,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
     LABEL = "LRS image"
     _state_cls = LRSImageState
     _default_mouse_mode_cls = EditMode
-    _layer_style_widget_cls: ClassVar[dict[Any, Any]] = {
+    _layer_style_widget_cls: ClassVar[dict[type, type]] = {
         **ImageViewer._layer_style_widget_cls,
         LRSImageLayerArtist: ImageLayerStyleEditor,
     }
@@ -298,7 +298,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         found = (one for one in self.state.layers if residual is not None and one.layer is residual)
         return next(found, None)
 
-    def _show_residual(self, *_: Any, restored: bool = False) -> None:
+    def _show_residual(self, *_: object, restored: bool = False) -> None:
         """Show the residual above the image in diverging colours, or hide it."""
         live = self.live
         if live is None or live.residual_data is None:
@@ -321,7 +321,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
             layer.alpha = 1.0
             layer.visible = True
 
-    def _layers_changed(self, *_: Any) -> None:
+    def _layers_changed(self, *_: object) -> None:
         """Hide the residual if its layer was deleted."""
         live = self.live
         if live is not None and live.residual_shown and self._residual_layer() is None:
@@ -337,7 +337,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
             self.state.x_min, self.state.x_max = max(left - 2, -1.5), min(right + 2, columns + 0.5)
             self.state.y_min, self.state.y_max = max(bottom - 4, -2.5), min(top + 4, rows + 1.5)
 
-    def _show_integration(self, *_: Any) -> None:
+    def _show_integration(self, *_: object) -> None:
         """Show the selected integration of the extraction, or the median of all integrations."""
         live = self._live_stack()
         if live is None:
@@ -351,7 +351,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
             self.axes._composite_image.invalidate_cache()
         self.redraw()
 
-    def _slice_chosen(self, *_: Any) -> None:
+    def _slice_chosen(self, *_: object) -> None:
         """Extract the integration that is selected with glue's slider."""
         live = self._live_stack()
         if live is not None and int(self.state.slices[0]) != (live.integration or 0):
@@ -366,13 +366,13 @@ class LRSImageViewer(HasPointerView, ImageViewer):
 
     # --- axes --------------------------------------------------------------------------------
 
-    def _set_wcs(self, *args: Any, **kwargs: Any) -> None:
+    def _set_wcs(self, *args: object, **kwargs: object) -> None:
         super()._set_wcs(*args, **kwargs)
         fresh = len(self.axes._all_coords) == 1  # a second layer does not make new axes
         if self._wcs_set and fresh and is_lrs_image(self.state.reference_data):
             self._decorate()
 
-    def _update_axes(self, *args: Any) -> None:
+    def _update_axes(self, *args: object) -> None:
         """Label the axes with names and units."""
         if not is_lrs_image(self.state.reference_data):
             super()._update_axes(*args)

@@ -17,14 +17,21 @@ _EXTRA = "expected glue's desktop: pip install 'glue-lrs[qt]'"
 
 #: Libraries that Qt needs but a minimal system lacks.
 _LIBRARIES = (
-    *("libEGL.so.1", "libGL.so.1", "libOpenGL.so.0", "libglib-2.0.so.0", "libfontconfig.so.1"),
-    *("libdbus-1.so.3", "libxkbcommon.so.0"),
+    "libEGL.so.1",
+    "libGL.so.1",
+    "libOpenGL.so.0",
+    "libglib-2.0.so.0",
+    "libfontconfig.so.1",
+    "libdbus-1.so.3",
+    "libxkbcommon.so.0",
 )
+
+_XCB = {"cursor": 0, "icccm": 4, "image": 0, "keysyms": 1, "randr": 0, "render-util": 0, "shape": 0}
 
 #: Libraries that Qt's X11 plugin needs in addition. If any is missing, Qt aborts the process.
 _X11_LIBRARIES = (
-    *("libxcb-cursor.so.0", "libxcb-icccm.so.4", "libxcb-image.so.0", "libxcb-keysyms.so.1"),
-    *("libxcb-randr.so.0", "libxcb-render-util.so.0", "libxcb-shape.so.0", "libxcb-xkb.so.1"),
+    *(f"libxcb-{name}.so.{version}" for name, version in _XCB.items()),
+    "libxcb-xkb.so.1",
     "libxkbcommon-x11.so.0",
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from echo import delay_callback
@@ -44,7 +44,7 @@ class SpectrumLayerArtist(ProfileLayerArtist):
         if not self.drawn_elsewhere:
             super().update()
 
-    def _update_profile(self, force: bool = False, **kwargs: Any) -> None:
+    def _update_profile(self, force: bool = False, **kwargs: object) -> None:
         if not self.drawn_elsewhere:
             super()._update_profile(force=force, **kwargs)
 
@@ -164,8 +164,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
 
     def attach(self, live: LiveExtraction) -> None:
         """Draw the live spectrum with a `SpectrumPlot`."""
-        for artist in self._live_artists(live):
-            artist.set_drawn_elsewhere(True)
+        self._draw_elsewhere(live, True)
         self._make_plot(None)
         self.state.add_callback("y_display_unit", self._unit_chosen)
         self.state.add_callback("x_display_unit", self._x_unit_chosen)
@@ -183,8 +182,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         legend = self.axes.get_legend()
         if legend is not None:
             legend.remove()
-        for artist in self._live_artists(self.live):
-            artist.set_drawn_elsewhere(False)
+        self._draw_elsewhere(self.live, False)
 
     def _make_plot(self, unit: str | None) -> None:
         if self.plot is not None:
@@ -196,12 +194,10 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         self.plot.reset_limits()  # glue has changed the limits while the plot was made
         self._sync_unit()
 
-    def _live_artists(self, live: LiveExtraction) -> list[SpectrumLayerArtist]:
-        return [
-            artist
-            for artist in self.layers
-            if artist.layer is live.spectrum_data and isinstance(artist, SpectrumLayerArtist)
-        ]
+    def _draw_elsewhere(self, live: LiveExtraction, on: bool) -> None:
+        for artist in self.layers:
+            if artist.layer is live.spectrum_data and isinstance(artist, SpectrumLayerArtist):
+                artist.set_drawn_elsewhere(on)
 
     # --- units -------------------------------------------------------------------------------
 

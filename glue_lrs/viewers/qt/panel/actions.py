@@ -60,10 +60,6 @@ class PanelActions(QtWidgets.QWidget):
         if not self._timer.isActive():
             self._timer.start()
 
-    def stop(self) -> None:
-        """Cancel a scheduled refresh."""
-        self._timer.stop()
-
     def report(self, text: str, *, error: bool = False) -> None:
         """Show a message, in red if it is an error."""
         self.message.setText(text)
@@ -84,7 +80,7 @@ class PanelActions(QtWidgets.QWidget):
                 warnings.simplefilter("always")
                 function(*args, **kwargs)
         except LRSError as error:
-            self.stop()  # a scheduled refresh would replace the message
+            self._timer.stop()  # a scheduled refresh would replace the message
             self.report(panel_text(error), error=True)
             return False
         self._notes = "; ".join(

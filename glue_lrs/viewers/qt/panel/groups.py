@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _FITS = (("polynomial", "poly"), ("median", "median"))
 
+_FITS_FILES = "FITS (*.fits *.fits.gz)"
+
 _FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".eps")
 
 _MEASURE_HINT = (
@@ -75,6 +77,12 @@ class PanelGroup(QtWidgets.QGroupBox):
         """Replace the operator by the result of a function; for the others see `live.set`."""
         if self.panel.run(lambda: self.live.set(change(self.live.extract), label, step)):
             self.panel.refresh_soon()
+
+    def load_button(
+        self, text: str, title: str, filters: str, function: Callable[[str], object]
+    ) -> QtWidgets.QPushButton:
+        """Make a button that calls a function with the path of a file that the user chooses."""
+        return push_button(text, partial(self.panel.load, title, filters, function), title)
 
     def refresh(self) -> None:
         """Show the current state of the extraction."""
@@ -170,7 +178,9 @@ class PositionGroup(PanelGroup):
                 partial(panel.run, live.default),
                 "Default aperture for this type of file",
             ),
-            push_button("Load JSON…", self._load_reference, "Load an EXTRACT1D reference"),
+            self.load_button(
+                "Load JSON…", "Load an EXTRACT1D reference", "JSON (*.json)", live.load_reference
+            ),
             self.residual_button,
         )
         self.apcorr = widgets.ElidedLabel()
@@ -178,7 +188,7 @@ class PositionGroup(PanelGroup):
         self.add_row(
             QtWidgets.QLabel("apcorr"),
             self.apcorr,
-            push_button("File…", self._load_apcorr, "Load an APCORR reference"),
+            self.load_button("File…", "Load an APCORR reference", _FITS_FILES, live.load_apcorr),
             self.no_apcorr_button,
             wide=self.apcorr,
         )
@@ -235,14 +245,6 @@ class PositionGroup(PanelGroup):
         else:
             self.panel.run_slow(self.live.residual)
         self.residual_button.setChecked(bool(self.live.residual_shown))
-
-    def _load_reference(self) -> None:
-        title = "Load an EXTRACT1D reference"
-        self.panel.load(title, "JSON (*.json)", self.live.load_reference)
-
-    def _load_apcorr(self) -> None:
-        title = "Load an APCORR reference"
-        self.panel.load(title, "FITS (*.fits *.fits.gz)", self.live.load_apcorr)
 
 
 class StackGroup(PanelGroup):
@@ -328,10 +330,11 @@ class ComparisonGroup(PanelGroup):
     def __init__(self, panel: PanelActions) -> None:
         super().__init__("Compare with", panel)
         self.label = widgets.ElidedLabel()
-        self.none_button = push_button("None", partial(panel.run, self.live.load_comparison, None))
+        live = self.live
+        self.none_button = push_button("None", partial(panel.run, live.load_comparison, None))
         self.add_row(
             self.label,
-            push_button("x1d…", self._load, "Overlay a spectrum of the pipeline"),
+            self.load_button("x1d…", "Compare with a spectrum", _FITS_FILES, live.load_comparison),
             self.none_button,
             wide=self.label,
         )
@@ -340,10 +343,6 @@ class ComparisonGroup(PanelGroup):
         """Show the name of the spectrum with which the extraction is compared."""
         self.label.setText(self.live.comparison_label or "nothing")
         self.none_button.setEnabled(self.live.comparison is not None)
-
-    def _load(self) -> None:
-        title = "Compare with a spectrum"
-        self.panel.load(title, "x1d (*.fits *.fits.gz)", self.live.load_comparison)
 
 
 class OutputGroup(PanelGroup):

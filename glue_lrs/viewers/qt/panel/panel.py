@@ -50,7 +50,7 @@ class Panel(PanelActions):
 
     def close_panel(self) -> None:
         """Disconnect the panel from the extraction."""
-        self.stop()
+        self._timer.stop()
         self.live.remove_global_callback(self.refresh_soon)
 
     def refresh(self) -> None:

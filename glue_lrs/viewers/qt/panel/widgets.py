@@ -17,17 +17,11 @@ class ElidedLabel(QtWidgets.QLabel):
 
     def __init__(self) -> None:
         super().__init__(minimumWidth=40)
-        self._full = ""
 
     def setText(self, text: str) -> None:  # noqa: N802
         """Show a text."""
-        self._full = text
         self.setToolTip(text)
         self._fit()
-
-    def full_text(self) -> str:
-        """Return the full text."""
-        return self._full
 
     def resizeEvent(self, event: QtGui.QResizeEvent) -> None:  # noqa: N802
         """Shorten the text to the new width."""
@@ -35,8 +29,8 @@ class ElidedLabel(QtWidgets.QLabel):
         self._fit()
 
     def _fit(self) -> None:
-        metrics = self.fontMetrics()
-        super().setText(metrics.elidedText(self._full, QtCore.Qt.ElideMiddle, self.width() - 2))
+        full, elided = self.toolTip(), self.fontMetrics().elidedText
+        super().setText(elided(full, QtCore.Qt.ElideMiddle, self.width() - 2))
 
 
 class SmoothingBox(QtWidgets.QSpinBox):
