@@ -69,7 +69,7 @@ class Layer(Artist):
         super().__init__()
         #: The axes. Unlike the attribute `axes`, it keeps its value when the axes are cleared.
         self.home = axes
-        # Artists, after "stays above others" and before "is omitted in saved figures"
+        # for each artist: whether it stays above others, and whether saved figures omit it
         self._parts: list[tuple[bool, Artist, bool]] = []
         self.set_zorder(30)
         self.set_in_layout(False)
@@ -91,7 +91,7 @@ class Layer(Artist):
         artist : `~matplotlib.artist.Artist`
             Line, patch or text to add.
         transform : `~matplotlib.transforms.Transform`, optional
-            Transform to pixels of the canvas; that of data coordinates by default.
+            Transform to pixels of the canvas; by default, the transform from data coordinates.
         clip : bool
             Whether to clip the artist to the axes.
         screen_only : bool
@@ -124,12 +124,12 @@ class Layer(Artist):
         self.stale = False
 
     def contains(self, mouseevent: MouseEvent) -> tuple[bool, dict[Any, Any]]:
-        """Return that no artist is hit, as views find what is under the pointer themselves."""
+        """Report no artist as hit, because views determine themselves what is under the pointer."""
         return False, {}
 
 
 class Overlay:
-    """Layers of a figure with a cached copy of the rest; obtain it with `Overlay.on_axes`.
+    """Layers in a figure, and a cached copy of the other pixels; see `Overlay.on_axes`.
 
     Parameters
     ----------
@@ -148,13 +148,13 @@ class Overlay:
         self._background: Any = None
         self._size: tuple[float, ...] = ()
         self._redraw = False
-        #: Whether mouse motion events on this canvas state which buttons are pressed.
+        #: Whether mouse motion events on this canvas contain the buttons that are pressed.
         self.reports_buttons = False
         self.connection = figure.canvas.mpl_connect("draw_event", self._drawn)
 
     @classmethod
     def on_axes(cls, axes: Axes) -> Overlay:
-        """Return the overlay of the figure that contains axes, made at the first call."""
+        """Return the overlay for the figure that contains axes; make it at the first call."""
         figure = root_figure(axes)
         if figure not in _overlays:
             _overlays[figure] = cls(figure)
@@ -194,7 +194,7 @@ class Overlay:
         self.update()
 
     def update(self) -> None:
-        """Redraw the layers, and restore the rest of the figure from the copy."""
+        """Restore the figure from the cached copy, and draw the layers on top."""
         if _waiting is not None:
             if self not in _waiting:
                 _waiting.append(self)

@@ -34,7 +34,7 @@ _ALIGNMENTS = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1
 
 
 class _Glyph(NamedTuple):
-    """Image of a letter over the height of a line (opacity, 0 to 255), its offset and its width."""
+    """Opacity of a letter (0 to 255) in the rows of a line, its left column, and its width."""
 
     coverage: NDArray[np.uint8]
     left: int

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 #: Margins below and above the data, relative to the range of the data.
 _MARGINS = (0.08, 0.16)
 
-#: Height of the line of text in the upper corner in points (first value), and its maximum height as
-#: a fraction of the axes (second value). The text must not cover data.
+#: Height of the line of text in the upper corner in points (first value), and maximum fraction of
+#: the axes that is reserved for the text (second value), so that it does not cover data.
 _TEXT_HEIGHT, _MAX_TEXT_FRACTION = 20.0, 0.35
 
 #: The limits shrink only if the data cover less than this fraction of the axes: normally (first

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import CloseEvent, KeyEvent, LocationEvent, MouseEvent
 
+    from glue_lrs.viewers.canvas.limits import Limits
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 _views: WeakKeyDictionary[LiveExtraction, WeakSet[LiveView]] = WeakKeyDictionary()
@@ -46,11 +47,11 @@ class RowWavelength:
         return float(self.known.min()), float(self.known.max())
 
     def at(self, row: ArrayLike) -> NDArray[np.float64]:
-        """Return the wavelengths at rows, or else at the closest row with a wavelength."""
+        """Return the wavelength at each row, or at the closest row with a wavelength."""
         return np.asarray(np.interp(np.asarray(row, dtype=float), self.rows, self.known))
 
     def row(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """Return the rows at wavelengths; outside the image, its first or last row."""
+        """Return the row at each wavelength; the first or the last row outside the image."""
         return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *self._ascending))
 
     def covers(self, row: float) -> bool:
@@ -109,6 +110,8 @@ class LiveView(Follower):
         self.overlay = Overlay.on_axes(axes)
         self.layer = self.overlay.layer(axes)
         self._limit_connections: list[int] = []
+        #: Limits of the y axes that adapt to the data.
+        self.y_limits: list[Limits] = []
         canvas = root_figure(axes).canvas
         self._connections = [
             canvas.mpl_connect("button_press_event", self._press_event),
@@ -155,6 +158,8 @@ class LiveView(Follower):
         if self.busy:
             self._cancel()
         self.closed = True
+        for limits in self.y_limits:
+            limits.close()
         for connection in self._limit_connections:
             self.axes.callbacks.disconnect(connection)
         self.unfollow()
@@ -167,6 +172,15 @@ class LiveView(Follower):
                 del self.overlay.owners[name]
         self.overlay.remove(self.layer)
 
+    def reset_limits(self) -> None:
+        """Let the limits adapt to the data again after a user has set them."""
+        for limits in self.y_limits:
+            limits.release()
+        with drawn_once():
+            self._set_x_limits()
+            self._refresh()
+            self.overlay.redraw()
+
     def contains(self, event: LocationEvent) -> bool:
         """Return whether a mouse event is on these axes, and not on other axes above them."""
         if not self.axes.bbox.contains(event.x, event.y):
@@ -175,7 +189,7 @@ class LiveView(Follower):
         return top is None or top is self.axes or top.bbox.bounds == self.axes.bbox.bounds
 
     def available(self) -> bool:
-        """Return whether the view may respond to the mouse, which no toolbar tool uses now."""
+        """Return whether the view may respond to the mouse, because no tool is active."""
         canvas = self.overlay.canvas
         if self.removed or not self.active or self.live.closed or canvas is None:
             return False
@@ -210,8 +224,11 @@ class LiveView(Follower):
     def _hover(self, event: MouseEvent | None) -> None:
         """Handle a mouse motion without a drag; `event` is None if the mouse is not on the axes."""
 
-    def _drag_ended(self) -> None:
-        """Handle the end of a drag in any view of the extraction."""
+    def _refresh(self) -> None:
+        """Draw again after the end of a drag in any view, or after a reset of the limits."""
+
+    def _set_x_limits(self) -> None:
+        """Set the limits of the x axis to all data."""
 
     def press_key(self, key: str) -> None:
         """Handle a key press."""
@@ -266,7 +283,7 @@ class LiveView(Follower):
     def _notify_drag_ended(self) -> None:
         for view in list(_views.get(self.live, ())):
             if not view.removed:
-                view._drag_ended()
+                view._refresh()
 
     def _key_event(self, event: KeyEvent) -> None:
         if event.key is None or not (self.busy or self.available()):

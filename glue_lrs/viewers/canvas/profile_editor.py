@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 #: point source of MIRI spreads over several columns.
 _MAX_PEAK = 5.0
 
-#: Room left above or below the other columns where a one-column peak is cut off, as a multiple of
-#: the range of the other columns.
+#: Margin above or below the other columns if a one-column peak is cut off, as a multiple of the
+#: range of the other columns.
 _PEAK_ROOM = 1.0
 
 
@@ -58,6 +58,7 @@ class ProfileEditor(RegionEditor):
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
         super().__init__(axes, live)
         self.limits = Limits(axes)
+        self.y_limits.append(self.limits)
         self._profile_of: SlitImage | None = None
         put = self.layer.put
         self.band = put(PolyCollection([], fc="0.3", alpha=0.25, lw=0))
@@ -67,26 +68,12 @@ class ProfileEditor(RegionEditor):
         axes.set_xlabel("column [pixel]")
         axes.set_ylabel(f"brightness [{unit_label(live.image.unit)}]")
         axes.grid(visible=True, alpha=0.25)
-        axes.set_xlim(-0.5, live.image.shape[1] - 0.5)
+        self._set_x_limits()
         self.follow(self._sync, "operator", "selected")
         self.follow(self._profile_changed, "cursor_row", "rows_averaged", "integration")
         self.follow(self._image_changed, "extraction")
         self.follow_limits(self._draw)
         with drawn_once():
-            self._profile_changed()
-            self.overlay.redraw()
-
-    def close(self) -> None:
-        """Cancel a drag in progress, disconnect all callbacks and remove the artists."""
-        if not self.closed:
-            self.limits.close()
-        super().close()
-
-    def reset_limits(self) -> None:
-        """Let the limits adapt to the profile again after a user has set them."""
-        self.limits.release()
-        with drawn_once():
-            self.axes.set_xlim(-0.5, self.live.image.shape[1] - 0.5)
             self._profile_changed()
             self.overlay.redraw()
 
@@ -144,8 +131,11 @@ class ProfileEditor(RegionEditor):
         if changed:
             self.overlay.redraw()
 
-    def _drag_ended(self) -> None:
+    def _refresh(self) -> None:
         self._profile_changed()
+
+    def _set_x_limits(self) -> None:
+        self.axes.set_xlim(-0.5, self.live.image.shape[1] - 0.5)
 
 
 def _peak_limited_range(flux: NDArray[np.float64]) -> tuple[float, float]:

@@ -25,7 +25,7 @@ _COLOURS = {"aperture": VERMILION, "background": BLUE}
 #: Sizes of handles in points: for any region, for the selected region, and under the pointer.
 _SIZES = (4.5, 7.0, 10.0)
 
-#: Index in `RegionArtists.handles` for each kind of handle. The last artist in that list draws the
+#: Index in `RegionArtists.handles` for each kind of handle. The last artist in `handles` draws the
 #: handle under the pointer.
 _HANDLE_ARTISTS = {"body": 0, "edge": 1, "end": 2}
 

@@ -1,4 +1,4 @@
-"""Constraints for moving regions: the limits of the image and a minimum width."""
+"""Constraints when regions are moved: the limits of the image and a minimum width."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MIN_WIDTH = 1.0
 class RegionConstraints:
     """Methods that move parts of regions as far as the image and the minimum width permit.
 
-    An edge stops `MIN_WIDTH` before the opposite edge, and at the limit of the image. A body stops
-    when only `MIN_WIDTH` of it is left on the image. A region that is off the image already may be
-    moved back.
+    An edge stops at a distance of `MIN_WIDTH` columns from the opposite edge, and at the limit of
+    the image. A body stops when only `MIN_WIDTH` columns of it are left on the image. A region that
+    is already outside the image may be moved back.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class RegionConstraints:
         return made if fraction >= 1.0 else tilted(fraction)
 
     def _on_image(self, old: float, dx: float) -> float:
-        """Return the position of a moved edge: on the image, or no farther off than before."""
+        """Return the position of a moved edge, which may not leave the image."""
         low, high = min(-0.5, old), max(self._columns - 0.5, old)
         return float(min(max(old + dx, low), high))
 
@@ -126,6 +126,6 @@ class RegionConstraints:
             return 1.0
         closer = np.maximum(before[tight] - after[tight], 1e-12)
         fraction = float(np.min((before[tight] - MIN_WIDTH) / closer))
-        # Slightly less, because the pipeline rejects regions narrower than a pixel by rounding
-        # errors.
+        # The fraction is reduced, because the pipeline rejects a region whose width is less than
+        # a pixel by a rounding error.
         return max(fraction - 1e-6, 0.0)

@@ -31,7 +31,7 @@ _STEPS = {"down": -1.0, "up": 1.0, "shift+down": -10.0, "shift+up": 10.0}
 
 _NAMES = {"aperture": "the aperture", "background": "a background region"}
 
-#: Mouse cursor and text of the status line for each kind of region part under the pointer.
+#: Mouse cursor and text in the status line, for each kind of `Handle` under the pointer.
 _HINTS = {
     None: (Cursors.POINTER, ""),
     "body": (Cursors.MOVE, "Drag to move it; arrow keys nudge"),
@@ -353,7 +353,7 @@ class RegionEditor(RegionGeometry):
     def _show_label(
         self, region: Region, handle: Handle | None, at: tuple[float, float] | None
     ) -> None:
-        """Write the limits of a region next to a position; hide them if the position is None."""
+        """Write the limits of a region next to a position, or hide the label if it is None."""
         if at is None:
             self.label.hide()
             return

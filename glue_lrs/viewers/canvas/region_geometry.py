@@ -1,4 +1,4 @@
-"""Positions of regions on Matplotlib axes: outlines, handles, and what is under the pointer."""
+"""Positions of regions on Matplotlib axes: outlines, handles, and the part at the pointer."""
 
 from __future__ import annotations
 

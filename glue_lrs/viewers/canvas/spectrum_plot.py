@@ -58,7 +58,7 @@ _KEEP_UNIT = (0.2, 2e3)
 
 
 class SpectrumPlot(LiveView):
-    """Spectrum of a live extraction: flux, errors, masked rows and a spectrum to compare with.
+    """Spectrum from a live extraction: flux, errors, masked rows and a spectrum to compare with.
 
     A click moves the crosshair. A drag selects a range of wavelengths in glue, and a double click
     or the Delete key clears this selection.
@@ -102,7 +102,7 @@ class SpectrumPlot(LiveView):
         self._legend_entries: tuple[str, ...] | None = None
         self._has_masked = False
         self.limits = Limits(axes)
-        self._all_limits = [self.limits]
+        self.y_limits.append(self.limits)
         put, across = self.layer.put, axes.get_xaxis_transform()
         self.range_patch = put(PathPatch(bands([]), **RANGE_STYLE, alpha=0.18), transform=across)
         self.band = put(PolyCollection([], fc=BLUE, alpha=0.25, lw=0))
@@ -118,7 +118,7 @@ class SpectrumPlot(LiveView):
         self._marks = [(self.cursor, self.range_patch)]
         if ratio_axes is not None:
             self.ratio_limits = Limits(ratio_axes, text=False)
-            self._all_limits.append(self.ratio_limits)
+            self.y_limits.append(self.ratio_limits)
             self.ratio_layer = Overlay.on_axes(ratio_axes).layer(ratio_axes)
             put, across = self.ratio_layer.put, ratio_axes.get_xaxis_transform()
             patch = PathPatch(bands([]), **RANGE_STYLE, alpha=0.18)
@@ -153,22 +153,11 @@ class SpectrumPlot(LiveView):
         """Whether a drag is in progress."""
         return self._start is not None
 
-    def reset_limits(self) -> None:
-        """Let the limits adapt to the data again after a user has set them."""
-        for limits in self._all_limits:
-            limits.release()
-        with drawn_once():
-            self._set_x_limits()
-            self._extraction_changed()
-            self.overlay.redraw()
-
     def close(self) -> None:
         """Disconnect all callbacks and remove the artists."""
         if self.closed:
             return
         super().close()
-        for limits in self._all_limits:
-            limits.close()
         if self.ratio_axes is not None:
             Overlay.on_axes(self.ratio_axes).remove(self.ratio_layer)
 
@@ -213,7 +202,7 @@ class SpectrumPlot(LiveView):
         else:
             self.overlay.update()
 
-    def _drag_ended(self) -> None:
+    def _refresh(self) -> None:
         self._extraction_changed()
 
     def _draw_nothing(self) -> None:
@@ -258,7 +247,7 @@ class SpectrumPlot(LiveView):
             self.overlay.update()
 
     def _comparison_in_unit(self) -> None:
-        """Draw the comparison in the unit of the spectrum; draw none if it cannot be converted."""
+        """Draw the comparison in the unit of the spectrum, if it can be converted."""
         line = self.comparison_line
         line.set_data([], [])
         if self._compared is None or self._unit[0] is None:
@@ -314,10 +303,10 @@ class SpectrumPlot(LiveView):
         return True
 
     def _entries(self, label: str, remark: str) -> tuple[str, ...]:
-        """Return the labels of the legend that fit above the axes.
+        """Return those labels of the legend for which there is room above the axes.
 
-        In a narrow window, labels that are easily guessed are omitted, and the label of the
-        comparison is shortened in its middle.
+        In a narrow window, the labels for the extraction are omitted, and the middle part of the
+        label for the comparison is omitted.
         """
         width = float(self.axes.bbox.width) / (_FONT_SIZE * self.points)
         names = [_EXTRACTED, _SIGMA, *([_MASKED] if self._has_masked else [])]
@@ -433,7 +422,7 @@ def _columns(
 def _robust_range(
     flux: NDArray[np.float64], error: NDArray[np.float64], comparison: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return the range of fluxes with errors, ignoring outliers as at the ends of the LRS range."""
+    """Return the range of the fluxes with error bars, without outliers as at the ends of LRS."""
     good = np.isfinite(flux)
     bars = good & np.isfinite(error)
     ends = []
@@ -457,7 +446,7 @@ def _robust_range(
 
 
 def _isolated(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which points have no finite neighbour, so that a line through the data omits them."""
+    """Return which points have no finite neighbour, and therefore are not part of any line."""
     padded = np.concatenate([[False], good, [False]])
     return good & ~padded[:-2] & ~padded[2:]
 

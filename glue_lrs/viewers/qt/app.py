@@ -80,7 +80,7 @@ def view(
 
 @contextmanager
 def _platform(name: str | None) -> Iterator[None]:
-    """Let Qt start on a platform in a block, and restore the environment afterwards."""
+    """Set the platform plugin for Qt in a block, and restore the environment afterwards."""
     before = os.environ.get(PLATFORM)
     if name is not None:
         os.environ[PLATFORM] = name

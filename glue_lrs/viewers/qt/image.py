@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 #: Percentiles of the pixel values at the lower and the upper limit of the grey scale.
 _CUTS = (1.0, 99.7)
-#: Largest distance of the lower limit from the median, relative to that of the upper limit.
+#: Largest distance of the lower limit from the median, relative to the distance of the upper limit.
 _BELOW = 0.1
 _ICONS = Path(__file__).parent / "icons"
 #: Definition of pixel coordinates for astropy's coordinate axes.

@@ -53,7 +53,7 @@ def require_qt() -> None:
 
 
 def require_display() -> None:
-    """Check that a display and the libraries for it exist, as Qt would abort the process without.
+    """Check that a display and its libraries exist, because Qt aborts the process otherwise.
 
     Raises
     ------
@@ -91,6 +91,7 @@ def _binding_error() -> ImportError | None:
 
 
 def _reason(error: BaseException) -> str:
+    """Return the message of an import error in one line, with the package to install."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "cannot open shared object" in text:  # libEGL.so.1, libGL.so.1 ...
         return _missing(text.split(":")[0])
@@ -98,7 +99,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _missing(*libraries: str) -> str:
-    """Write which libraries are missing, and the packages of Debian that contain them."""
+    """Return a message with the names of missing libraries and of their Debian packages."""
     packages = " ".join(_package(library) for library in libraries)
     return (
         f"Qt needs {', '.join(libraries)}, which is missing (Debian and Ubuntu: apt install "
@@ -107,7 +108,7 @@ def _missing(*libraries: str) -> str:
 
 
 def _package(library: str) -> str:
-    """Return the Debian package of a library; its name follows section 8.1 of Debian's policy."""
+    """Return the Debian package that contains a library, named as in Debian Policy 8.1."""
     if library not in _LIBRARIES + _X11_LIBRARIES:
         return "the system package that has it"
     name, _, version = library.lower().replace("libglib-", "libglib").partition(".so.")

@@ -74,7 +74,7 @@ class PanelGroup(QtWidgets.QGroupBox):
     def edit(
         self, label: str, change: Callable[[Extract1D], Extract1D], step: object = None
     ) -> None:
-        """Replace the operator by the result of a function; for the others see `live.set`."""
+        """Replace the operator by the result of a function; see `LiveExtraction.commit`."""
         if self.panel.run(lambda: self.live.set(change(self.live.extract), label, step)):
             self.panel.refresh_soon()
 

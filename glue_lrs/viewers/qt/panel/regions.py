@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 _MIN_BACKGROUND = 2
 
 _LIMITS_HINT = (
-    "Pixel i reaches from i − ½ to i + ½. The edges are positions on the image, as in src_coeff "
-    "and bkg_coeff; xstart and xstop name the first and last pixel that are summed: edges at 26.5 "
-    "and 34.5 are xstart 27, xstop 34."
+    "Pixel i extends from i − ½ to i + ½. Edges are positions on the image, as in src_coeff and "
+    "bkg_coeff. xstart and xstop are the first and the last pixel that are summed: edges at 26.5 "
+    "and 34.5 correspond to xstart 27 and xstop 34."
 )
 
 
