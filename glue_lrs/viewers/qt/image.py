@@ -68,7 +68,7 @@ class LRSImageLayerState(ImageLayerState):
 
 
 class LRSImageState(StateWithHome, ImageViewerState):
-    """State of the viewer; limits are reset to the illuminated part of an image, if any."""
+    """State of the viewer; limits are reset to the illuminated part of an LRS image."""
 
     #: Median of all integrations, while it is shown; otherwise None.
     median_plane: NDArray[Any] | None = None
@@ -208,7 +208,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
     def get_data_layer_artist(
         self, layer: BaseData | None = None, layer_state: LayerState | None = None
     ) -> ImageLayerArtist:
-        """Return the artist for a dataset, which is an `LRSImageLayerArtist` for LRS images."""
+        """Return the artist for a dataset; for an LRS image, an `LRSImageLayerArtist`."""
         if is_lrs_image(layer):
             return self.get_layer_artist(LRSImageLayerArtist, layer=layer, layer_state=layer_state)
         return super().get_data_layer_artist(layer=layer, layer_state=layer_state)
@@ -281,7 +281,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
     # --- the residual ------------------------------------------------------------------------
 
     def add_subset(self, subset: Subset) -> bool:
-        """Add a subset, except on the residual, where it would duplicate that of the image."""
+        """Add a subset, except on the residual, because the subset is drawn on the image."""
         if self.live is not None and subset.data is self.live.residual_data:
             return False
         return bool(super().add_subset(subset))

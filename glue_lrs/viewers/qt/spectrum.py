@@ -1,4 +1,4 @@
-"""The spectrum viewer: flux with errors, updated live for the spectrum of an extraction."""
+"""The spectrum viewer: flux with errors, redrawn during edits of a live extraction."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class SpectrumLayerArtist(ProfileLayerArtist):
 
 
 class LRSSpectrumState(StateWithHome, ProfileViewerState):
-    """State of the viewer, whose limits are reset by the plot of a live spectrum, if any."""
+    """State of the viewer; the plot of a live spectrum, if there is one, resets the limits."""
 
 
 class LRSSpectrumViewer(HasPointerView, ProfileViewer):
@@ -242,7 +242,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         self.redraw()
 
     def draw_legend(self, *args: object) -> None:
-        """Draw glue's legend; if there is a live spectrum, only if the user has enabled it."""
+        """Draw glue's legend; for a live spectrum, only if the user has enabled it."""
         if self.plot is None or self.state.legend.visible:
             super().draw_legend(*args)
 

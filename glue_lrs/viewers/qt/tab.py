@@ -181,7 +181,7 @@ def _not_shown(app: GlueApplication, images: list[Data]) -> list[Data]:
 
 
 def _application_of(data_collection: DataCollection) -> GlueApplication | None:
-    """Return the application that shows a collection, which glue does not pass to layer actions."""
+    """Return the application with a collection; glue passes only the latter to layer actions."""
     # The class is not compared, because importing it from `glue_qt.app` takes more than a second.
     widgets = QtWidgets.QApplication.topLevelWidgets()
     found = (one for one in widgets if getattr(one, "data_collection", None) is data_collection)

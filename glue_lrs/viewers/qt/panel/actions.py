@@ -1,4 +1,4 @@
-"""Base class of the extraction panel: calls of methods, file dialogs, and the line of messages."""
+"""Base class of the extraction panel: actions, file dialogs, and the line for messages."""
 
 from __future__ import annotations
 

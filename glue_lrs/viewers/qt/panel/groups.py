@@ -68,7 +68,7 @@ class PanelGroup(QtWidgets.QGroupBox):
         self.column.addLayout(row)
 
     def on_edit(self, signal: QtCore.SignalInstance, function: Callable[..., object]) -> None:
-        """Call a function with the new value of a widget, unless `refresh` has set the value."""
+        """Call a function when a signal reports a new value, unless `refresh` has set it."""
         signal.connect(lambda value: None if self.panel.filling else function(value))
 
     def edit(
