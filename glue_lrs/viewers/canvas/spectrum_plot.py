@@ -192,7 +192,8 @@ class SpectrumPlot(LiveView):
         self.masked.set_data(wave[mask], np.full(int(mask.sum()), 0.02))
         self.note.set_text("" if (~mask).any() else "no row has a flux")
         comparison = self._comparison_values()
-        changed |= self._update_legend(has_masked=bool(mask.any()))
+        self._has_masked = bool(mask.any())
+        changed |= self._update_legend()
         low, high = _robust_range(flux, error, comparison)
         changed |= self.limits.include(low, high, dragging=self.dragging)
         changed |= self._draw_ratio()
@@ -242,9 +243,7 @@ class SpectrumPlot(LiveView):
             return
         self._compared = None if self.live.comparison is None else series(self.live.comparison)
         self._comparison_in_unit()
-        with drawn_once():
-            self._extraction_changed()
-            self.overlay.update()
+        self._extraction_changed()
 
     def _comparison_in_unit(self) -> None:
         """Draw the comparison in the unit of the spectrum, if it can be converted."""
@@ -261,8 +260,7 @@ class SpectrumPlot(LiveView):
 
     def _comparison_values(self) -> NDArray[np.float64]:
         """Return the fluxes of the comparison at wavelengths within the range of the image."""
-        wave, flux = self.comparison_line.get_data()
-        wave, flux = np.asarray(wave, dtype=float), np.asarray(flux, dtype=float)
+        wave, flux = (np.asarray(one, dtype=float) for one in self.comparison_line.get_data())
         low, high = self.wavelength.limits
         return flux[(wave >= low) & (wave <= high)]
 
@@ -277,14 +275,13 @@ class SpectrumPlot(LiveView):
         low, high = (float(v) for v in np.percentile(finite, [5.0, 95.0]))
         return self.ratio_limits.include(min(low, 0.95), max(high, 1.05), dragging=self.dragging)
 
-    def _update_legend(self, *, has_masked: bool) -> bool:
+    def _update_legend(self) -> bool:
         """Draw the legend if its labels have changed; return whether they have."""
         label = self.live.comparison_label or "comparison"
         compared = np.size(self.comparison_line.get_xdata()) > 0
         remark = ""
         if self._compared is not None and not compared:
             remark = f": in {unit_label(self._compared[2])}, not comparable"
-        self._has_masked = has_masked
         entries = self._entries(label if compared or remark else "", remark)
         if entries == self._legend_entries:
             return False
@@ -305,8 +302,8 @@ class SpectrumPlot(LiveView):
     def _entries(self, label: str, remark: str) -> tuple[str, ...]:
         """Return those labels of the legend for which there is room above the axes.
 
-        In a narrow window, the labels for the extraction are omitted, and the middle part of the
-        label for the comparison is omitted.
+        In a narrow window, labels for the extraction and the middle part of the label for the
+        comparison are omitted.
         """
         width = float(self.axes.bbox.width) / (_FONT_SIZE * self.points)
         names = [_EXTRACTED, _SIGMA, *([_MASKED] if self._has_masked else [])]
@@ -329,7 +326,7 @@ class SpectrumPlot(LiveView):
     def _resized(self, *_: object) -> None:
         """Adapt the legend to the new width."""
         if not self.removed and self._legend_entries is not None:
-            self._update_legend(has_masked=self._has_masked)
+            self._update_legend()
 
     def _marks_changed(self, *_: object) -> None:
         """Draw the crosshair and the selected ranges of wavelength."""
