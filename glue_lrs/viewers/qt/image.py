@@ -347,9 +347,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         slices = (number or 0, *self.state.slices[1:])
         if tuple(self.state.slices) != slices:
             self.state.slices = slices
-        if self.axes._composite_image is not None:
-            self.axes._composite_image.invalidate_cache()
-        self.redraw()
+        self.redraw_image()
 
     def _slice_chosen(self, *_: object) -> None:
         """Extract the integration that is selected with glue's slider."""
@@ -363,6 +361,12 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         if live is None or not live.image.is_stack or self.state.reference_data is not live.data:
             return None
         return live if len(self.state.slices) == 3 else None
+
+    def redraw_image(self) -> None:
+        """Discard the cached drawing of the image and draw it again."""
+        if self.axes._composite_image is not None:
+            self.axes._composite_image.invalidate_cache()
+        self.redraw()
 
     # --- axes --------------------------------------------------------------------------------
 
