@@ -8,7 +8,7 @@ letter once and then copies its image.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
@@ -16,6 +16,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.typing import ColorType
 
 #: Distance between baselines relative to the font size.
 _LEADING = 1.3
@@ -25,9 +29,12 @@ _PADDING = 0.35
 
 _SAMPLE = "x"
 
+#: Position of the reference point in the box for each alignment, as a fraction of the size.
+_ALIGNMENTS = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
+
 
 class _Glyph(NamedTuple):
-    """Image of a letter over the height of a line (opacity, 0 to 255), its offset and its width."""
+    """Opacity of a letter (0 to 255) in the rows of a line, its left column, and its width."""
 
     coverage: NDArray[np.uint8]
     left: int
@@ -74,7 +81,7 @@ class CachedText(Text):
         Colour of the edge of the box; no edge by default.
     """
 
-    def __init__(self, *args: Any, edge: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, edge: ColorType | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._edge = edge
         face = {"boxstyle": f"square,pad={_PADDING}", "fc": "white", "alpha": 0.9, "lw": 0.7}
@@ -86,7 +93,7 @@ class CachedText(Text):
         image = self._image(dpi)
         return image.shape[1], image.shape[0]
 
-    def draw(self, renderer: Any) -> None:
+    def draw(self, renderer: RendererBase) -> None:
         """Draw the box and the text."""
         if not self.get_visible() or not self.get_text():
             return
@@ -96,10 +103,8 @@ class CachedText(Text):
         image = self._image(renderer.dpi)
         height, width = image.shape[:2]
         x, y = self.get_transform().transform(self.get_unitless_position())
-        x -= {"left": 0.0, "center": 0.5, "right": 1.0}[self.get_horizontalalignment()] * width
-        y -= {"bottom": 0.0, "center": 0.5, "top": 1.0}.get(
-            self.get_verticalalignment(), 0
-        ) * height
+        x -= _ALIGNMENTS[self.get_horizontalalignment()] * width
+        y -= _ALIGNMENTS.get(self.get_verticalalignment(), 0.0) * height
         context = renderer.new_gc()
         renderer.draw_image(context, round(x), round(y), image)
         context.restore()
@@ -123,11 +128,8 @@ class CachedText(Text):
                 x += glyph.advance
         ink = (coverage / 255.0)[..., np.newaxis]
         colour = np.array(to_rgba(self.get_color()))
-        paper = np.empty((*coverage.shape, 4))
-        paper[:] = (1.0, 1.0, 1.0, 0.9)
+        paper = np.full((*coverage.shape, 4), (1.0, 1.0, 1.0, 0.9))
         if self._edge is not None:
-            edge = to_rgba(self._edge)
-            paper[[0, -1]] = edge
-            paper[:, [0, -1]] = edge
+            paper[[0, -1]] = paper[:, [0, -1]] = to_rgba(self._edge)
         made = np.rint(255.0 * (paper + (colour - paper) * ink)).astype(np.uint8)
         return np.ascontiguousarray(made[::-1])

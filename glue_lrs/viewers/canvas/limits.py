@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 #: Margins below and above the data, relative to the range of the data.
 _MARGINS = (0.08, 0.16)
 
-#: Height of the line of text in the upper corner in points (first value), and its maximum height as
-#: a fraction of the axes (second value). The text must not cover data.
+#: Height of the line of text in the upper corner in points (first value), and maximum fraction of
+#: the axes that is reserved for the text (second value), so that it does not cover data.
 _TEXT_HEIGHT, _MAX_TEXT_FRACTION = 20.0, 0.35
 
 #: The limits shrink only if the data cover less than this fraction of the axes: normally (first
@@ -86,11 +86,11 @@ class Limits:
 
     def _text_margin(self, below: float) -> float:
         """Return the margin above the data that the text requires, relative to the data's range."""
-        figure = root_figure(self._axes)
-        height = 0.0 if figure is None else float(self._axes.bbox.height)
+        height = float(self._axes.bbox.height)
         if height <= 0.0 or not self._text:
             return 0.0
-        fraction = min(_TEXT_HEIGHT * float(figure.dpi) / 72.0 / height, _MAX_TEXT_FRACTION)
+        dpi = float(root_figure(self._axes).dpi)
+        fraction = min(_TEXT_HEIGHT * dpi / 72.0 / height, _MAX_TEXT_FRACTION)
         return (1.0 + below) * fraction / (1.0 - fraction)
 
     def release(self) -> None:
@@ -102,7 +102,7 @@ class Limits:
         self._axes.callbacks.disconnect(self._connection)
         self._canvas.mpl_disconnect(self._resize)
 
-    def _resized(self, *_: Any) -> None:
+    def _resized(self, *_: object) -> None:
         """Adapt the margin above the data to the new size of the canvas."""
         if self.follow and self._range is not None and root_figure(self._axes) is not None:
             self._applied = None

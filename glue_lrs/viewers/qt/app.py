@@ -80,14 +80,13 @@ def view(
 
 @contextmanager
 def _platform(name: str | None) -> Iterator[None]:
-    """Let Qt start on a platform in a block, and restore the environment afterwards."""
+    """Set the platform plugin for Qt in a block, and restore the environment afterwards."""
     before = os.environ.get(PLATFORM)
     if name is not None:
         os.environ[PLATFORM] = name
     try:
         yield
     finally:
-        if name is not None and before is None:
-            os.environ.pop(PLATFORM, None)
-        elif before is not None:
+        os.environ.pop(PLATFORM, None)
+        if before is not None:
             os.environ[PLATFORM] = before

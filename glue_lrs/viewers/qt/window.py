@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from glue.main import load_plugins
 from glue_qt.app import GlueApplication
@@ -110,7 +109,7 @@ def save_screenshot(
         If the file cannot be written.
     """
 
-    def print_message(kind: Any, context: Any, text: str) -> None:
+    def print_message(kind: object, context: object, text: str) -> None:
         # this message of Qt is expected, because offscreen windows cannot be raised
         if not text.startswith("This plugin does not support"):
             print(text, file=sys.stderr)

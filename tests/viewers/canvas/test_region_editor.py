@@ -388,7 +388,7 @@ def test_keys_go_to_the_view_that_was_clicked(live: LiveExtraction) -> None:
     pointer.key("right")
     assert straight(live) == (19.6, 27.6)  # once, not twice
     assert first.overlay is second.overlay
-    assert first.overlay.focus is first
+    assert first.overlay.owners["focus"] is first
 
 
 # --- robustness --------------------------------------------------------------------------------
