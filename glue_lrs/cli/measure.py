@@ -124,7 +124,7 @@ def measure(
         if figure is not None:
             save(figure, plots[path], overwrite=overwrite)
             lines.append(f"wrote {plots[path]}")
-        if document is not None:
+        if document is not None and reference is not None:
             document.write(reference, overwrite=overwrite)
             lines.append(f"wrote {reference}")
         facts = {"file": path, "measurement": found.to_dict(), "growth": growth.to_dict()}
