@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import warnings
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from echo import CallbackProperty, HasCallbackProperties, delay_callback
-from glue.core import Data
+from echo import delay_callback
+from glue.core import Data, HubListener
+from glue.core.message import (
+    DataCollectionDeleteMessage,
+    DataMessage,
+    NumericalDataChangedMessage,
+    SubsetCreateMessage,
+    SubsetDeleteMessage,
+    SubsetUpdateMessage,
+)
 from glue.core.session import Session
 
 from glue_lrs.errors import LRSError
 from glue_lrs.plotting.files import save
 from glue_lrs.plotting.product import plot_product
-from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY
-from glue_lrs.viewers.datasets.spectra import spectrum_data, update_spectrum_data
-from glue_lrs.viewers.live.actions import Actions, default_operator
+from glue_lrs.viewers.datasets.images import slit_image
+from glue_lrs.viewers.datasets.spectra import spectrum_data
+from glue_lrs.viewers.live.actions import Actions
 from glue_lrs.viewers.live.comparison import comparison_of, flux_ratio
 from glue_lrs.viewers.live.cross_dispersion_profile import cross_dispersion_profile
-from glue_lrs.viewers.live.editing import Editing
-from glue_lrs.viewers.live.glue_listener import GlueListener
-from glue_lrs.viewers.live.links import link_image_and_spectrum
-from glue_lrs.viewers.live.live_image import LiveImage
-from glue_lrs.viewers.live.messages import (
-    collected_warnings,
-    joined,
-    panel_text,
-    without_warnings,
-)
-from glue_lrs.viewers.live.persistence import Persistence, restored_state, spectrum_of
+from glue_lrs.viewers.live.messages import joined, panel_text
+from glue_lrs.viewers.live.persistence import spectrum_of
 from glue_lrs.viewers.live.registry import forget
-from glue_lrs.viewers.live.residual import residual_of
 from glue_lrs.viewers.live.script import python_lines
 from glue_lrs.viewers.live.selection import Selection
 from glue_lrs.viewers.live.statistics import extraction_statistics, limits_text
@@ -41,28 +38,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from specutils import Spectrum
 
-    from glue_lrs.apertures.aperture import Aperture
-    from glue_lrs.apertures.background import Background
-    from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
-    from glue_lrs.viewers.live.comparison import Comparison
     from glue_lrs.viewers.live.cross_dispersion_profile import CrossDispersionProfile
-    from glue_lrs.viewers.live.regions import Kind, Region
-    from glue_lrs.viewers.live.source_measurement import Measured
     from glue_lrs.viewers.live.statistics import ExtractionStatistics
 
 #: Priority of the extraction's own callbacks, which must run before the callbacks of viewers.
 _FIRST = 1000
 
 
-class LiveExtraction(HasCallbackProperties):
+class LiveExtraction(Actions, Selection, HubListener):
     """An image in glue, the `Extract1D` operator that the user edits, and the resulting spectrum.
 
     Made by `open_extraction`. The committed operator is set by the last command on glue's undo
     stack; a drag previews another operator. ``live.add_callback(name, function)`` (see `echo`)
     calls a function when a property with a star changes, after `operator`, `extraction` and
-    `message` are set. `editing`, `actions`, `selection` and `persistence` implement the methods.
+    `message` are set.
 
     Attributes
     ----------
@@ -90,6 +81,10 @@ class LiveExtraction(HasCallbackProperties):
         Whether image viewers show `residual_data`, and the limit of its colour scale.
     closed* : bool
         Whether the extraction has ended because its data were removed. It cannot be changed then.
+    image : SlitImage
+        Image, or stack of images, from which `data` was made.
+    rows, row_wavelength : ndarray
+        Number of each row of the image, and its wavelength in micron; NaN where it has none.
     data, spectrum_data, residual_data : Data
         Datasets of the image, of the spectrum with the committed operator, and of the residual (or
         None) in glue's collection.
@@ -99,185 +94,54 @@ class LiveExtraction(HasCallbackProperties):
         Background that was removed last. Regions that are drawn later use its fit.
     """
 
-    operator = CallbackProperty(None)
-    extraction = CallbackProperty(None)
-    message = CallbackProperty("")
-    integration = CallbackProperty(None)
-    rows_averaged = CallbackProperty(11)
-    cursor_row = CallbackProperty(0.0)
-    wavelength_range = CallbackProperty(None)
-    wavelength_ranges = CallbackProperty(())
-    comparison = CallbackProperty(None)
-    comparison_label = CallbackProperty("")
-    selected = CallbackProperty(None)
-    measured = CallbackProperty(None)
-    residual_shown = CallbackProperty(False)
-    residual_limit = CallbackProperty(1.0)
-    closed = CallbackProperty(False)
-
     def __init__(self, session: Session, data: Data, image: SlitImage) -> None:
-        super().__init__()
-        self.session = session
-        self.data = data
-        self.compared: Comparison | None = None
-        self.last_background: Background | None = None
-        self._live_image = LiveImage(image)
-        self.editing = Editing(self)
-        self.actions = Actions(self)
-        self.selection = Selection(self)
-        self.persistence = Persistence(self)
-        self._listener = GlueListener(self)
-
-        collection = session.data_collection
-        spectrum = spectrum_of(collection, data)
-        stored = restored_state(spectrum, collection)
-        self._extract = stored.operator or default_operator(image, None)
-        self.integration = self._live_image.valid_integration(stored.integration)
-        self.rows_averaged = stored.rows_averaged
-        middle = self._live_image.middle_row
-        self.cursor_row = middle if stored.cursor_row is None else stored.cursor_row
-        self.selection.set_ranges(stored.wavelength_ranges)
-        self.selected = 0
+        super().__init__(session, data, image)
+        spectrum = spectrum_of(session.data_collection, data)
+        notes = self._restore(spectrum)
+        self._set_ranges(self.wavelength_ranges)
         self.show(self._extract)
         if spectrum is None:
             spectrum = spectrum_data(self.extraction, f"{data.label} spectrum", image=image)
         self.spectrum_data = spectrum
-        self.compared = stored.comparison
         self._update_comparison()
-        self.residual_data: Data | None = residual_of(collection, data)
-        if self.residual_data is not None:
-            self.residual_limit = float(self.residual_data.meta[RESIDUAL_KEY].get("limit", 1.0))
-            self.residual_shown = stored.residual_shown
-        if stored.notes:
-            self.message = joined(*stored.notes, self.message)
+        if notes:
+            self.message = joined(*notes, self.message)
         self._update_spectrum_data()
         self.add_spectrum()
-        self.persistence.store()
+        self._store()
 
         self.add_callback("integration", self._valid_integration, validator=True)
         self.add_callback("integration", self._integration_changed, priority=_FIRST)
-        self.add_callback("wavelength_range", self.selection.range_changed, priority=_FIRST)
+        self.add_callback("wavelength_range", self._range_changed, priority=_FIRST)
         for name in ("rows_averaged", "cursor_row", "wavelength_ranges", "residual_shown"):
-            self.add_callback(name, self.persistence.store_view)
-        self._listener.connect()
+            self.add_callback(name, self._store_view)
+        session.command_stack.add_callback(self._end_steps)
+        for message, handler in (
+            (DataCollectionDeleteMessage, self._data_removed),
+            (NumericalDataChangedMessage, self._pixels_changed),
+            (SubsetCreateMessage, self._subset_changed),
+            (SubsetUpdateMessage, self._subset_changed),
+            (SubsetDeleteMessage, self._subset_removed),
+        ):
+            session.hub.subscribe(self, message, handler=handler)
 
     def __repr__(self) -> str:
         return f"<LiveExtraction of {self.data.label}{', closed' if self.closed else ''}>"
 
-    # --- state -----------------------------------------------------------------------------------
-
-    @property
-    def image(self) -> SlitImage:
-        """Image from which `data` was made."""
-        return self._live_image.image
-
-    @property
-    def rows(self) -> NDArray[np.float64]:
-        """Number of each row of the image."""
-        return self._live_image.rows
-
-    @property
-    def row_wavelength(self) -> NDArray[np.float64]:
-        """Wavelength of each row in micron; NaN where it has none."""
-        return self._live_image.row_wavelength
-
-    @property
-    def extract(self) -> Extract1D:
-        """The committed operator. Use `set` to change it."""
-        return self._extract
-
-    @property
-    def aperture(self) -> Aperture:
-        """The committed aperture. Setting it adds a command to glue's command stack.
-
-        Raises
-        ------
-        LRSError
-            If the aperture is set and nothing can be extracted with it. Then nothing changes.
-        """
-        return self._extract.aperture
-
-    @aperture.setter
-    def aperture(self, aperture: Aperture) -> None:
-        operator = replace(self._extract, aperture=aperture)
-        self.editing.set_or_raise(operator, "change the aperture")
-
-    @property
-    def background(self) -> Background | None:
-        """The committed background. Setting it is a command, as for `aperture`."""
-        return self._extract.background
-
-    @background.setter
-    def background(self, background: Background | None) -> None:
-        operator = replace(self._extract, background=background)
-        self.editing.set_or_raise(operator, "change the background")
-
-    @property
-    def shown(self) -> SlitImage:
-        """The image that is shown: an integration, or the median of all integrations."""
-        return self._live_image.shown(self.integration)
-
-    @property
-    def regions(self) -> tuple[Region, ...]:
-        """Regions of `operator` at their positions on the image, aperture first."""
-        return self.regions_of(self.operator)
-
-    def regions_of(self, operator: Extract1D) -> tuple[Region, ...]:
-        """Return the regions of an operator on the image; none if the trace is not known."""
-        return self._live_image.regions_of(operator, self._extract)
-
     def set_image(self, image: SlitImage) -> None:
         """Replace the image after its pixels were changed in glue, and extract again."""
-        self._live_image = LiveImage(image)
+        self._use(image)
         self.measured = None
         self.hide_residual()
         self.show(self._extract)
         self._update_spectrum_data()
 
-    def show(self, operator: Extract1D) -> None:
-        """Extract `shown` with an operator; set `operator`, `extraction` and `message`."""
-        extraction = None
-        try:
-            with collected_warnings(self.image) as notes:
-                extraction = operator.run(self.shown)
-            message = joined(*notes)
-        except LRSError as error:
-            message = panel_text(error, self.image)
-        with delay_callback(self, "operator", "extraction", "message", "selected"):
-            self.operator = operator
-            self.extraction = extraction
-            self.message = message
-            if self.selected is not None and self.selected >= len(self.regions):
-                self.selected = None
-
-    def accept(self, operator: Extract1D) -> None:
-        """Make an operator the committed operator; only for commands, otherwise use `set`."""
-        if self.closed:
-            return
-        if operator.background is None and self._extract.background is not None:
-            self.last_background = self._extract.background
-        self._extract = operator
-        if self.operator != operator or self.extraction is None:
-            self.show(operator)
-        else:
-            self.operator = operator
-        if self.spectrum_data not in self.session.data_collection:  # needed to save the operator
-            self.add_spectrum()
-        self._update_spectrum_data()
-        self.persistence.store()
-
-    def add_spectrum(self) -> None:
-        """Add `spectrum_data` to glue's collection, and link it to the image, if necessary."""
-        collection = self.session.data_collection
-        if self.spectrum_data not in collection:
-            collection.append(self.spectrum_data)
-        link_image_and_spectrum(collection, self.data, self.spectrum_data)
-
     def close(self) -> None:
         """End the extraction; its data stay in glue's collection."""
         if self.closed:
             return
-        self._listener.disconnect()
+        self.session.hub.unsubscribe_all(self)
+        self.session.command_stack.remove_callback(self._end_steps)
         forget(self)
         self.hide_residual()
         self.closed = True
@@ -308,7 +172,7 @@ class LiveExtraction(HasCallbackProperties):
     def _committed_extraction(self) -> Extraction:
         if self.extraction is not None and self.operator == self._extract:
             return self.extraction
-        with without_warnings():
+        with warnings.catch_warnings(action="ignore"):
             return self._extract.run(self.shown)
 
     def cross_dispersion_profile(
@@ -333,159 +197,6 @@ class LiveExtraction(HasCallbackProperties):
         limits = limits_text(self.regions, row, float(self.row_wavelength[row]))
         return extraction_statistics(self.extraction, self.ratio(), self.wavelength_ranges, limits)
 
-    # --- edits -----------------------------------------------------------------------------------
-
-    def preview(self, target: Extract1D | Sequence[Region]) -> None:
-        """Show the result with an operator or with regions, without committing it.
-
-        If this fails, `extraction` is None and `message` gives the reason; nothing is raised.
-
-        Parameters
-        ----------
-        target : Extract1D or sequence of Region
-            An operator, or the complete list of regions. Limits of straight regions are rounded to
-            0.01 pixel, except for regions of the committed operator.
-        """
-        self.editing.preview(target)
-
-    def commit(self, label: str = "change the extraction", step: object = None) -> bool:
-        """Commit the operator that is shown, as a command on glue's command stack.
-
-        Parameters
-        ----------
-        label : str
-            Label of the command in glue's undo menu.
-        step : object, optional
-            Identifies a kind of small steps, such as presses of an arrow key. Successive calls with
-            equal `step`, each within a second of the previous call, form one command.
-
-        Returns
-        -------
-        bool
-            Whether the operator has changed and is committed. If nothing can be extracted with it,
-            the committed operator is shown again, and `message` gives the reason.
-        """
-        return self.editing.commit(label, step)
-
-    def cancel(self) -> None:
-        """Discard the preview and show the committed operator again."""
-        self.editing.cancel()
-
-    def set(
-        self,
-        target: Extract1D | Sequence[Region],
-        label: str = "change the extraction",
-        step: object = None,
-    ) -> bool:
-        """Show and commit an operator or regions; see `preview` and `commit`."""
-        return self.editing.set(target, label, step)
-
-    def add_region(self, kind: Kind, lower: float, upper: float) -> bool:
-        """Add a straight region between two positions; see `set`."""
-        return self.editing.add_region(kind, lower, upper)
-
-    def delete_region(self, index: int) -> bool:
-        """Delete a region, unless it is the only aperture; see `set`."""
-        return self.editing.delete_region(index)
-
-    # --- actions ---------------------------------------------------------------------------------
-
-    def measure(self) -> Measured:
-        """Measure position and width of the source in `shown`, and the aperture with the best S/N.
-
-        The result is stored in `measured`. The first call for an integration takes some tenths of a
-        second. See `glue_lrs.measurement.curve_of_growth.measure_with_growth`.
-
-        Raises
-        ------
-        LRSError
-            If there is no source.
-        """
-        self.measured = self._live_image.measure(self.integration)
-        return self.measured
-
-    def to_source(self) -> bool:
-        """Centre the aperture on the measured source, keeping its width; see `set`.
-
-        Background regions stay where they are. If no source can be measured, the position from the
-        header and the WCS is used. `message` says so, and reports if the two positions disagree.
-        """
-        return self.actions.to_source()
-
-    def three_fwhm(self, n: float = 3.0) -> bool:
-        """Make the aperture n times as wide as the measured FWHM, around the source; see `set`."""
-        return self.actions.three_fwhm(n)
-
-    def best_width(self) -> bool:
-        """Centre an aperture with the width of best signal to noise on the source; see `set`."""
-        return self.actions.best_width()
-
-    def residual(self) -> Data | None:
-        """Fit the source within the aperture, and show `shown` minus the model.
-
-        The model is that of an optimal extraction with the committed operator; see
-        `glue_lrs.extraction.factory.optimal_for`. The residual does not change with later edits,
-        and is hidden when another integration is shown.
-
-        Returns
-        -------
-        Data or None
-            `residual_data` of shape (row, column), with the components ``residual`` (data minus
-            model in the image's unit), ``sigma`` (residual over its 1-sigma error) and ``rejected``
-            (1 in rejected pixels, else 0). None if the extraction is closed.
-
-        Raises
-        ------
-        LRSError
-            If nothing can be fitted. Then the previous residual stays.
-        """
-        return self.actions.residual()
-
-    def hide_residual(self) -> None:
-        """Hide the residual; its dataset stays in glue's collection."""
-        self.residual_shown = False
-
-    def default(self) -> bool:
-        """Set the operator from the built-in reference file; keep the aperture correction."""
-        return self.actions.default()
-
-    def load_reference(self, path: str | PathLike[str]) -> bool:
-        """Set the aperture and the background from an EXTRACT1D reference file; see `set`.
-
-        Raises
-        ------
-        LRSError
-            If the file cannot be used.
-        """
-        return self.actions.load_reference(path)
-
-    def load_apcorr(self, path: str | PathLike[str] | None) -> bool:
-        """Set the aperture correction from an APCORR reference file, or none; see `set`.
-
-        Raises
-        ------
-        LRSError
-            If the file cannot be used, or not for this image.
-        """
-        return self.actions.load_apcorr(path)
-
-    def subset_to_region(self, subset: Any, kind: Kind) -> bool:
-        """Replace the aperture by a subset of the image, or add the subset to the background.
-
-        Parameters
-        ----------
-        subset : Subset, SubsetGroup or SubsetState
-            See `glue_lrs.viewers.live.subsets.regions_of_subset`.
-        kind : {"aperture", "background"}
-            Whether the subset becomes an aperture or a background region.
-
-        Raises
-        ------
-        LRSError
-            If the subset selects no pixels, or less than one pixel across the slit.
-        """
-        return self.actions.subset_to_region(subset, kind)
-
     def load_comparison(self, source: str | PathLike[str] | Data | None) -> None:
         """Set the spectrum with which to compare, or none.
 
@@ -502,24 +213,7 @@ class LiveExtraction(HasCallbackProperties):
         """
         self.compared = None if source is None else comparison_of(source)
         self._update_comparison()
-        self.persistence.store()
-
-    # --- selection -------------------------------------------------------------------------------
-
-    def select(self, low: float, high: float) -> None:
-        """Select a range of wavelengths (micron) in glue, in the spectrum and in the image.
-
-        This is a command on glue's command stack. It changes the subset that is edited in glue, or
-        makes a new subset, according to glue's subset mode.
-        """
-        self.selection.select(low, high)
-
-    def deselect(self) -> None:
-        """Empty the subset that `wavelength_range` follows, so that this becomes None.
-
-        This is a command on glue's command stack. The empty subset is kept for the next range.
-        """
-        self.selection.deselect()
+        self._store()
 
     # --- files -----------------------------------------------------------------------------------
 
@@ -554,7 +248,9 @@ class LiveExtraction(HasCallbackProperties):
         LRSError
             If the extraction fails, or the file exists or cannot be written.
         """
-        title = self._live_image.title(self.integration)
+        title, number = self.image.label, self.integration
+        if self.image.is_stack:
+            title += ", median of all" if number is None else f", integration {number + 1}"
         figure = plot_product(self.shown, self._extract, self._committed_extraction(), title=title)
         save(figure, path, overwrite=overwrite)
 
@@ -570,25 +266,34 @@ class LiveExtraction(HasCallbackProperties):
 
     # --- callbacks -------------------------------------------------------------------------------
 
-    def _valid_integration(self, value: int | None) -> int | None:
-        return self._live_image.valid_integration(value)
+    def _data_removed(self, message: DataCollectionDeleteMessage) -> None:
+        if message.data is self.data:
+            self.close()
+        elif message.data is self.residual_data:
+            self.hide_residual()
+            self.residual_data = None
 
-    def _integration_changed(self, *_: Any) -> None:
+    def _pixels_changed(self, message: DataMessage) -> None:
+        if message.data is not self.data:
+            return
+        try:
+            image = slit_image(self.data)
+        except LRSError as error:
+            self.message = panel_text(error, self.image)
+            return
+        if image is not self.image:
+            self.set_image(image)
+
+    def _integration_changed(self, *_: object) -> None:
         if self.closed:
             return
         self.show(self.operator)
-        self.measured = self._live_image.measured(self.integration)
+        self.measured = self._measured.get(self.integration)
         self.hide_residual()  # it was made from another integration
         if self.operator is self._extract:
             self._update_spectrum_data()
         self._update_comparison()
-        self.persistence.store()
-
-    def _update_spectrum_data(self) -> None:
-        try:
-            update_spectrum_data(self.spectrum_data, self.extraction)
-        except LRSError as error:  # the user has changed the dataset, but the extraction is valid
-            self.message = joined(self.message, panel_text(error, self.image))
+        self._store()
 
     def _update_comparison(self) -> None:
         compared = self.compared

@@ -17,14 +17,6 @@ _CONTROLS = {"use_source_posn": "the button To source"}
 
 
 @contextmanager
-def without_warnings() -> Iterator[None]:
-    """Ignore all warnings in a block."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
 def collected_warnings(image: SlitImage) -> Iterator[list[str]]:
     """Collect the text of each `LRSWarning` in a block, and ignore other warnings.
 

@@ -2,64 +2,99 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from glue.core import Data, DataCollection
 
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY
 from glue_lrs.viewers.live.comparison import comparison_of
-from glue_lrs.viewers.live.messages import without_warnings
+from glue_lrs.viewers.live.residual import residual_of
+from glue_lrs.viewers.live.state import LiveState
 
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.comparison import Comparison
-    from glue_lrs.viewers.live.live_extraction import LiveExtraction
-    from glue_lrs.viewers.live.subsets import Ranges
 
 #: Key of the state in the ``meta`` of the spectrum's dataset.
 META = "glue_lrs"
 
 
-class Persistence:
-    """Writer of the state of a live extraction to the metadata of the spectrum's dataset.
+class Persistence(LiveState):
+    """Storage of the state of a live extraction in the metadata of the spectrum's dataset.
 
-    glue saves these metadata in sessions, from which `restored_state` reads the state.
-
-    Parameters
-    ----------
-    live : LiveExtraction
-        Live extraction whose state is stored.
+    glue saves these metadata in sessions.
     """
 
-    def __init__(self, live: LiveExtraction) -> None:
-        self._live = live
-
-    def store(self) -> None:
+    def _store(self) -> None:
         """Store the operator, the selected integration, the comparison, and the view settings."""
-        live = self._live
-        live.spectrum_data.meta[META] = {
-            "image": live.data.uuid,
-            "parameters": live.extract.parameters,
-            "references": [list(pair) for pair in live.extract.references],  # keeps the order
-            "apcorr": _stored_correction(live.extract.aperture_correction),
-            "integration": live.integration,
-            "comparison": None if live.compared is None else live.compared.source,
+        self.spectrum_data.meta[META] = {
+            "image": self.data.uuid,
+            "parameters": self._extract.parameters,
+            "references": [list(pair) for pair in self._extract.references],  # keeps the order
+            "apcorr": _stored_correction(self._extract.aperture_correction),
+            "integration": self.integration,
+            "comparison": None if self.compared is None else self.compared.source,
         }
-        self.store_view()
+        self._store_view()
 
-    def store_view(self, *_: Any) -> None:
+    def _store_view(self, *_: object) -> None:
         """Store the view settings, such as the crosshair, which change more often than the rest."""
-        live = self._live
-        live.spectrum_data.meta[META] |= {
-            "rows_averaged": int(live.rows_averaged),
-            "cursor_row": float(live.cursor_row),
-            "residual": bool(live.residual_shown),
-            "wavelength_ranges": [[float(end) for end in one] for one in live.wavelength_ranges],
+        self.spectrum_data.meta[META] |= {
+            "rows_averaged": int(self.rows_averaged),
+            "cursor_row": float(self.cursor_row),
+            "residual": bool(self.residual_shown),
+            "wavelength_ranges": [[float(end) for end in one] for one in self.wavelength_ranges],
         }
+
+    def _restore(self, spectrum: Data | None) -> list[str]:
+        """Restore the state from the metadata of a spectrum, or set the default state.
+
+        The wavelength range that encloses `wavelength_ranges` is not set.
+
+        Returns
+        -------
+        list of str
+            One line for each part of the state that cannot be restored.
+        """
+        stored = {} if spectrum is None else dict(spectrum.meta[META])
+        notes: list[str] = []
+        operator = _restored_operator(stored, notes) if stored else None
+        self._extract = operator or self._default_operator(None)
+        collection = self.session.data_collection
+        self.compared = _restored_comparison(stored.get("comparison"), collection, notes)
+        integration = stored.get("integration", 0)
+        valid = integration is None or isinstance(integration, int)
+        self.integration = self._valid_integration(integration if valid else 0)
+        self.rows_averaged = int(stored.get("rows_averaged", 11))
+        row = stored.get("cursor_row")
+        if row is None:
+            known = np.flatnonzero(np.isfinite(self.row_wavelength))
+            row = known[known.size // 2] if known.size else self.rows.size // 2
+        self.cursor_row = float(row)
+        ranges = stored.get("wavelength_ranges", ())
+        self.wavelength_ranges = tuple((float(low), float(high)) for low, high in ranges)
+        self.residual_data = residual_of(collection, self.data)
+        if self.residual_data is not None:
+            self.residual_limit = float(self.residual_data.meta[RESIDUAL_KEY].get("limit", 1.0))
+            self.residual_shown = bool(stored.get("residual", False))
+        return notes
+
+    def _default_operator(self, correction: ApertureCorrection | None) -> Extract1D:
+        """Return the operator defined by the built-in EXTRACT1D reference file."""
+        with warnings.catch_warnings(action="ignore"):  # that there is no aperture correction
+            return Extract1D.from_reference(None, self.image.exp_type, apcorr=correction)
+
+    def _valid_integration(self, number: int | None) -> int | None:
+        """Return the nearest valid integration number; None for the median or a single image."""
+        if number is None or not self.image.is_stack:
+            return None
+        return int(np.clip(int(number), 0, self.image.data.shape[0] - 1))
 
 
 def spectrum_of(collection: DataCollection, image: Data) -> Data | None:
@@ -67,70 +102,15 @@ def spectrum_of(collection: DataCollection, image: Data) -> Data | None:
     return next((one for one in collection if image_uuid(one) == image.uuid), None)
 
 
-def image_uuid(data: Any) -> str | None:
+def image_uuid(data: Data) -> str | None:
     """Return the uuid of the image to which the dataset of a spectrum belongs, or None."""
     stored = getattr(data, "meta", {}).get(META)
     return stored.get("image") if isinstance(stored, dict) else None
 
 
-def absolute_path(path: str | PathLike[str]) -> Path:
+def absolute_path(path: str | PathLike[str]) -> str:
     """Return an absolute path, with ``~`` expanded."""
-    return Path(fspath(path)).expanduser().resolve()
-
-
-@dataclass(frozen=True)
-class StoredState:
-    """State of a live extraction restored from a session.
-
-    Parameters
-    ----------
-    operator : Extract1D or None
-        Committed operator; None if none is stored or it cannot be restored.
-    comparison : Comparison or None
-        Spectrum to compare with.
-    notes : tuple of str
-        One line for each part of the state that cannot be restored.
-    integration, rows_averaged, cursor_row, wavelength_ranges, residual_shown
-        See `LiveExtraction`. `cursor_row` is None if it is not stored.
-    """
-
-    operator: Extract1D | None
-    comparison: Comparison | None
-    notes: tuple[str, ...]
-    integration: int | None
-    rows_averaged: int
-    cursor_row: float | None
-    wavelength_ranges: Ranges
-    residual_shown: bool
-
-
-def restored_state(spectrum: Data | None, collection: DataCollection) -> StoredState:
-    """Restore the state of a live extraction from the metadata of its spectrum.
-
-    Parameters
-    ----------
-    spectrum : Data or None
-        Dataset of the spectrum; None gives the default state.
-    collection : DataCollection
-        Collection in glue that may contain the dataset with which to compare.
-    """
-    stored = {} if spectrum is None else dict(spectrum.meta[META])
-    notes: list[str] = []
-    operator = _restored_operator(stored, notes) if stored else None
-    comparison = _restored_comparison(stored.get("comparison"), collection, notes)
-    integration = stored.get("integration", 0)
-    row = stored.get("cursor_row")
-    ranges = stored.get("wavelength_ranges", ())
-    return StoredState(
-        operator=operator,
-        comparison=comparison,
-        notes=tuple(notes),
-        integration=integration if integration is None or isinstance(integration, int) else 0,
-        rows_averaged=int(stored.get("rows_averaged", 11)),
-        cursor_row=None if row is None else float(row),
-        wavelength_ranges=tuple((float(low), float(high)) for low, high in ranges),
-        residual_shown=bool(stored.get("residual", False)),
-    )
+    return str(Path(fspath(path)).expanduser().resolve())
 
 
 def _restored_operator(stored: dict[str, Any], notes: list[str]) -> Extract1D | None:
@@ -141,7 +121,7 @@ def _restored_operator(stored: dict[str, Any], notes: list[str]) -> Extract1D | 
         notes.append(f"without the aperture correction: {error}")
         references["apcorr"] = None
     try:
-        with without_warnings():
+        with warnings.catch_warnings(action="ignore"):
             return Extract1D.from_parameters(
                 stored["parameters"], apcorr=correction, references=references
             )
@@ -167,17 +147,14 @@ def _restored_comparison(
         return None
 
 
-def _stored_correction(correction: ApertureCorrection | None) -> dict[str, Any] | None:
+def _stored_correction(correction: ApertureCorrection | None) -> dict[str, object] | None:
     """Return the values of an aperture correction, whose file may be moved or changed."""
     if correction is None:
         return None
-    stored: dict[str, Any] = {
-        name: getattr(correction, name).tolist() for name in ("wavelength", "size", "factor")
-    }
-    stored["subarray"] = correction.subarray
-    if correction.filename is not None:
-        stored["path"] = str(absolute_path(correction.filename))
-    return stored
+    names = ("wavelength", "size", "factor")
+    path = {} if correction.filename is None else {"path": absolute_path(correction.filename)}
+    arrays = {name: getattr(correction, name).tolist() for name in names}
+    return {**arrays, "subarray": correction.subarray, **path}
 
 
 def _restored_correction(
