@@ -28,7 +28,7 @@ from glue_lrs.spectra.columns import ERROR_OF
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import spectrum_to_extraction
 from glue_lrs.spectra.provenance import Provenance
-from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates
+from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates, integration_numbers
 from glue_lrs.viewers.datasets.images import is_lrs_image, slit_image
 from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, header_cards
 from glue_lrs.viewers.datasets.spectra import (
@@ -122,7 +122,10 @@ def spectrum_to_data(spectrum: Spectrum, label: str | None = None) -> Data:
             f"the spectral axis is in {axis.unit}, expected something that corresponds to a "
             "wavelength"
         ) from None
-    coordinates = SpectrumCoordinates(axis, _integration_numbers(spectrum))
+    numbers = None
+    if flux.ndim == 2:
+        numbers = integration_numbers(spectrum.meta.get("times"), "INT_NUM", len(flux))
+    coordinates = SpectrumCoordinates(axis, numbers)
     unit = str(spectrum.unit)
     units = {"wavelength": "um", "flux": unit}
     form: dict[str, Any] = {"mask": spectrum.mask is not None}
@@ -148,15 +151,6 @@ def spectrum_to_data(spectrum: Spectrum, label: str | None = None) -> Data:
     data.meta[_FORM] = form
     data.meta[KEY] = SessionMeta(spectrum.meta)
     return data
-
-
-def _integration_numbers(spectrum: Spectrum) -> NDArray[Any] | None:
-    """Return the number of each integration in a stack; None for a single spectrum."""
-    if spectrum.flux.ndim == 1:
-        return None
-    times = spectrum.meta.get("times")
-    known = times is not None and "INT_NUM" in times.colnames and len(times) == len(spectrum.flux)
-    return np.asarray(times["INT_NUM"]) if known else np.arange(1, len(spectrum.flux) + 1)
 
 
 def _extraction_columns(

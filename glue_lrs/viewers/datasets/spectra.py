@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from glue_lrs.errors import LRSError
 from glue_lrs.spectra.columns import COLUMNS, column_units
 from glue_lrs.spectra.extraction import Extraction
-from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates
+from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates, integration_numbers
 from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, file_label, header_cards
 
 if TYPE_CHECKING:
@@ -96,9 +96,8 @@ def _extracted_rows(extraction: Extraction, label: str | None) -> Data:
     order = _ascending(extraction)
     integrations = None
     if extraction.is_stack:
-        integrations = np.arange(1, len(extraction.columns["FLUX"]) + 1, dtype=float)
-        if extraction.times is not None and "INT_NUM" in extraction.times.colnames:
-            integrations = np.asarray(extraction.times["INT_NUM"], dtype=float)
+        number = len(extraction.columns["FLUX"])
+        integrations = integration_numbers(extraction.times, "INT_NUM", number)
     coordinates = SpectrumCoordinates(extraction.wavelength[order], integrations)
     label = label or file_label(extraction.filename) or "LRS spectrum"
     data = Data(label=label, coords=coordinates)
