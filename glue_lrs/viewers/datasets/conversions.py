@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -30,23 +29,20 @@ from glue_lrs.spectra.from_specutils import spectrum_to_extraction
 from glue_lrs.spectra.provenance import Provenance
 from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates, integration_numbers
 from glue_lrs.viewers.datasets.images import is_lrs_image, slit_image
-from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, header_cards
+from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, session_meta
 from glue_lrs.viewers.datasets.spectra import (
-    add_components,
     component_name,
     elements_of,
     extraction_of,
     is_as_extracted,
     is_lrs_spectrum,
+    make_data,
     other_columns,
 )
 
 #: Key in the ``meta`` of a dataset for those properties of a `Spectrum` that components cannot
 #: contain.
 _FORM = "lrs_spectrum"
-
-#: Components that are always taken from the spectrum itself, not from its extraction.
-_SPECTRUM_COMPONENTS = ("wavelength", "flux", "uncertainty", "masked")
 
 _UNCERTAINTIES: dict[str, type[NDUncertainty]] = {
     "std": StdDevUncertainty,
@@ -140,13 +136,10 @@ def spectrum_to_data(spectrum: Spectrum, label: str | None = None) -> Data:
     if spectrum.radial_velocity is not None and spectrum.radial_velocity.to_value(u.km / u.s) != 0:
         form["radial_velocity"] = float(spectrum.radial_velocity.to_value(u.km / u.s))
     columns, column_units = _extraction_columns(spectrum, wavelength)
-    arrays |= {name: one for name, one in columns.items() if name not in _SPECTRUM_COMPONENTS}
-    data = Data(label=label or "LRS spectrum", coords=coordinates)
-    add_components(data, arrays, column_units | units)
-    coordinates.owner = weakref.ref(data)
-    header = spectrum.meta.get("header")
-    if header is not None:
-        data.meta.update(header_cards(header))
+    columns.pop("uncertainty", None)  # is taken from the spectrum, if at all
+    arrays = columns | arrays
+    units = column_units | units
+    data = make_data(label, coordinates, arrays, units, spectrum.meta.get("header"))
     data.meta["uncertainty_type"] = "std" if uncertainty is None else uncertainty.uncertainty_type
     data.meta[_FORM] = form
     data.meta[KEY] = SessionMeta(spectrum.meta)
@@ -160,15 +153,22 @@ def _extraction_columns(
 
     They are empty if the spectrum no longer has the values of the extraction.
     """
-    if not isinstance(spectrum.meta.get("extraction"), Extraction):
-        return {}, {}
-    try:
-        return other_columns(spectrum_to_extraction(spectrum), wavelength, spectrum.flux.shape)
-    except LRSError:  # the spectrum cannot be an x1d file, but it can be displayed
-        return {}, {}
+    if isinstance(spectrum.meta.get("extraction"), Extraction):
+        try:
+            return other_columns(spectrum_to_extraction(spectrum), wavelength, spectrum.flux.shape)
+        except LRSError:
+            pass  # the spectrum cannot be an x1d file, but it can be displayed
+    return {}, {}
 
 
 # --- from glue ------------------------------------------------------------------------------------
+
+
+def data_and_mask(data_or_subset: Data | Subset) -> tuple[Data, NDArray[np.bool_] | None]:
+    """Return a dataset, or the dataset and the mask of a subset, True where it selects values."""
+    if isinstance(data_or_subset, Subset):
+        return data_or_subset.data, data_or_subset.to_mask()
+    return data_or_subset, None
 
 
 def data_to_spectrum(
@@ -202,11 +202,7 @@ def data_to_spectrum(
     LRSError
         If there is no such component or statistic, or the dataset does not contain LRS data.
     """
-    if isinstance(data_or_subset, Subset):
-        data, state = data_or_subset.data, data_or_subset.subset_state
-    else:
-        data, state = data_or_subset, None
-    selected = None if state is None else data.get_mask(state)
+    data, selected = data_and_mask(data_or_subset)
     name = getattr(attribute, "label", attribute) or "flux"
     if is_lrs_image(data):
         return _image_to_spectrum(data, name, statistic, selected)
@@ -239,10 +235,7 @@ def _valid_extraction(data: Data) -> Extraction | None:
 
 
 def _other_meta(data: Data) -> dict[str, Any]:
-    session_meta = data.meta.get(KEY)
-    if not isinstance(session_meta, SessionMeta):
-        return {}
-    return {key: value for key, value in session_meta.items() if key != "extraction"}
+    return {key: value for key, value in session_meta(data).items() if key != "extraction"}
 
 
 def _component_to_spectrum(data: Data, name: str) -> Spectrum:
@@ -269,14 +262,13 @@ def _component_to_spectrum(data: Data, name: str) -> Spectrum:
         if not mask.any() and not form.get("mask"):
             mask = None
     velocity = form.get("radial_velocity")
-    session_meta = data.meta.get(KEY)
     return Spectrum(
         flux=u.Quantity(flux, u.Unit(data.get_component(name).units), copy=False),
         spectral_axis=data.coords.spectral_axis,
         spectral_axis_index=flux.ndim - 1,
         uncertainty=uncertainty,
         mask=mask,
-        meta=dict(session_meta) if isinstance(session_meta, SessionMeta) else {},
+        meta=dict(session_meta(data)),
         **({} if velocity is None else {"radial_velocity": velocity * u.km / u.s}),
     )
 
@@ -358,7 +350,7 @@ def data_to_extraction(
     LRSError
         If the dataset cannot be expressed as the columns of an x1d file.
     """
-    data = data_or_subset.data if isinstance(data_or_subset, Subset) else data_or_subset
+    data, selected = data_and_mask(data_or_subset)
     if not is_lrs_spectrum(data):
         raise LRSError("is not a spectrum of LRS", subject=data.label)
     extraction = _valid_extraction(data)
@@ -368,10 +360,9 @@ def data_to_extraction(
         extraction = spectrum_to_extraction(data_to_spectrum(data))
         elements = np.argsort(data["wavelength"].reshape(-1, data.shape[-1])[0], kind="stable")
         order = np.argsort(extraction.wavelength, kind="stable")
-    if isinstance(data_or_subset, Subset):
-        selected = data_or_subset.to_mask()[..., elements]
+    if selected is not None:
         inside = np.zeros(extraction.columns["FLUX"].shape, dtype=bool)
-        inside[..., order] = selected
+        inside[..., order] = selected[..., elements]
         kept = inside if inside.ndim == 1 else inside.any(axis=0)
         if not kept.any():
             raise LRSError(f"has no element of {data.label}", subject=data_or_subset.label)
@@ -386,11 +377,8 @@ def data_to_extraction(
     if components is None:
         return extraction
     chosen = {getattr(component, "label", component) for component in components}
-    names = [
-        name
-        for name in extraction.columns
-        if name in ("WAVELENGTH", "FLUX", "DQ") or component_name(name) in chosen
-    ]
+    chosen |= {"wavelength", "flux", "dq"}
+    names = [name for name in extraction.columns if component_name(name) in chosen]
     return replace(
         extraction,
         columns={name: extraction.columns[name] for name in names},

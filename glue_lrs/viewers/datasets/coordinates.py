@@ -9,10 +9,11 @@ in micron and the integration number.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeGuard, cast
 
 import numpy as np
 from astropy import units as u
+from glue.core import Data
 from glue.core.coordinates import Coordinates
 from numpy.typing import ArrayLike, NDArray
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import weakref
 
     from astropy.table import Table
-    from glue.core import Data
     from glue.core.state import GlueSerializer, GlueUnSerializer
 
     from glue_lrs.image.slit_image import SlitImage
@@ -57,9 +57,10 @@ class _Table:
     """
 
     def __init__(self, values: ArrayLike, first: int = 0) -> None:
-        self.values = _filled(np.asarray(values, dtype=float))
-        if not np.isfinite(self.values).all():
+        values = np.asarray(values, dtype=float)
+        if not np.isfinite(values).any():
             raise LRSError("the coordinates have no finite value")
+        self.values = _filled(values)
         position = np.arange(first, first + self.values.size, dtype=float)
         self._mean_slope = _mean_slope(self.values)
         step = np.diff(self.values) if self.values.size > 1 else np.array([self._mean_slope])
@@ -334,6 +335,15 @@ class LRSCoordinates(_FileCoordinates):
             "integrations": None if self._integration is None else self._integration.values,
             "origin": list(self._origin),
         }
+
+
+def has_coordinates(data: object, kind: type[Coordinates]) -> TypeGuard[Data]:
+    """Return whether an object is a dataset with coordinates of a kind and a component flux."""
+    return (
+        isinstance(data, Data)
+        and isinstance(data.coords, kind)
+        and data.find_component_id("flux") is not None
+    )
 
 
 def image_coordinates(image: SlitImage) -> LRSCoordinates:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from glue.core import Data
@@ -22,6 +22,7 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.viewers.datasets.coordinates import (
     LRSCoordinates,
     SpectrumCoordinates,
+    has_coordinates,
     image_coordinates,
 )
 from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, file_label, header_cards
@@ -85,16 +86,12 @@ def image_data(image: SlitImage, label: str | None = None) -> Data:
     return data
 
 
-def is_lrs_image(data: Any) -> bool:
+def is_lrs_image(data: object) -> TypeGuard[Data]:
     """Return whether an object is a dataset made by `image_data`, in this or an earlier session."""
-    return (
-        isinstance(data, Data)
-        and isinstance(data.coords, LRSCoordinates)
-        and data.find_component_id("flux") is not None
-    )
+    return has_coordinates(data, LRSCoordinates)
 
 
-def not_an_image(data: Any) -> str:
+def not_an_image(data: object) -> str:
     """Explain in one line why an object is not the dataset of an LRS image.
 
     Parameters
@@ -106,7 +103,7 @@ def not_an_image(data: Any) -> str:
     if RESIDUAL_KEY in getattr(data, "meta", {}):
         return f"{label}: is the residual of an LRS image, expected the image"
     ours = isinstance(getattr(data, "coords", None), LRSCoordinates | SpectrumCoordinates)
-    if ours and data.find_component_id("flux") is None:
+    if ours and isinstance(data, Data) and data.find_component_id("flux") is None:
         return (
             f"{label}: has no component flux, expected one image; if glue has merged several "
             "datasets into it, open the files again and do not merge them (glue-lrs combine adds "

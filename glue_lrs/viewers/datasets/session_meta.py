@@ -8,7 +8,9 @@ objects in the ``meta`` of a dataset, and can be saved.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import UserDict
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import weakref
 
     from glue.core import Data
+    from glue.core.state import GlueSerializer, GlueUnSerializer
 
 #: Key of the `SessionMeta` in the ``meta`` of a dataset.
 KEY = "lrs"
@@ -43,15 +46,13 @@ _STRUCTURAL_CARDS = (
 )
 
 
-def header_cards(header: fits.Header) -> dict[str, Any]:
+def header_cards(header: fits.Header) -> dict[str, str | float]:
     """Return the header cards, with values that a session can save, for glue's metadata viewer."""
-    cards: dict[str, Any] = {}
-    for card in header.cards:
-        if card.keyword and card.keyword not in _STRUCTURAL_CARDS:
-            value = card.value
-            plain = isinstance(value, str | bool | int | float)
-            cards[card.keyword] = value if plain else str(value)
-    return cards
+    return {
+        card.keyword: card.value if isinstance(card.value, bool | int | float) else str(card.value)
+        for card in header.cards
+        if card.keyword and card.keyword not in _STRUCTURAL_CARDS
+    }
 
 
 def file_label(filename: str | None) -> str | None:
@@ -59,7 +60,9 @@ def file_label(filename: str | None) -> str | None:
     return None if filename is None else Path(filename).name.partition(".fits")[0]
 
 
-def file_reference(owner: weakref.ref[Data] | None, context: Any) -> dict[str, Any] | None:
+def file_reference(
+    owner: weakref.ref[Data] | None, context: GlueSerializer
+) -> dict[str, object] | None:
     """Return a reference to a dataset's file, to be saved instead of an object of the dataset.
 
     Parameters
@@ -84,12 +87,12 @@ def file_reference(owner: weakref.ref[Data] | None, context: Any) -> dict[str, A
     return {"log": context.id(log), "item": [one is data for one in log.data].index(True)}
 
 
-def data_from_file(rec: Mapping[str, Any], context: Any) -> Data:
+def data_from_file(rec: Mapping[str, Any], context: GlueUnSerializer) -> Data:
     """Return the dataset to which a `file_reference` refers, which is read again from its file."""
     return context.object(rec["log"]).data[rec["item"]]
 
 
-class SessionMeta(Mapping[str, Any]):
+class SessionMeta(UserDict[str, Any]):
     """A mapping whose values can be saved in a session if their types are supported.
 
     Supported types are numbers, strings, lists and dicts of these, arrays, quantities, headers,
@@ -106,35 +109,26 @@ class SessionMeta(Mapping[str, Any]):
     #: file.
     owner: weakref.ref[Data] | None = None
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
     def __repr__(self) -> str:
-        return f"<SessionMeta of {', '.join(self._values)}>"
+        return f"<SessionMeta of {', '.join(self)}>"
 
-    def __gluestate__(self, context: Any) -> dict[str, Any]:
-        reference = file_reference(self.owner, context)
-        if reference is not None:
-            return reference
-        return {"values": _pairs(self._values, context)}
+    def __gluestate__(self, context: GlueSerializer) -> dict[str, Any]:
+        return file_reference(self.owner, context) or {"values": _pairs(self, context)}
 
     @classmethod
-    def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> SessionMeta:
+    def __setgluestate__(cls, rec: dict[str, Any], context: GlueUnSerializer) -> SessionMeta:
         if "log" in rec:
             return data_from_file(rec, context).meta[KEY]
         return cls({key: _restored(state, context) for key, state in rec["values"]})
 
 
-def _pairs(values: Mapping[str, Any], context: Any) -> list[list[Any]]:
+def session_meta(data: Data) -> Mapping[str, Any]:
+    """Return the `SessionMeta` of a dataset, or an empty mapping if there is none."""
+    found = data.meta.get(KEY)
+    return found if isinstance(found, SessionMeta) else {}
+
+
+def _pairs(values: Mapping[str, Any], context: GlueSerializer) -> list[list[Any]]:
     """Return keys and serialised values as a list, as glue would change the order of a dict."""
     pairs = [
         [key, _serialised(value, context)] for key, value in values.items() if isinstance(key, str)
@@ -142,7 +136,7 @@ def _pairs(values: Mapping[str, Any], context: Any) -> list[list[Any]]:
     return [pair for pair in pairs if pair[1] is not None]
 
 
-def _serialised(value: Any, context: Any) -> dict[str, Any] | None:
+def _serialised(value: object, context: GlueSerializer) -> dict[str, Any] | None:
     """Convert a value for JSON, with its kind as the key; return None for unsupported types."""
     # The arrays are temporary, so `context.id` must not be used: it identifies objects by their
     # addresses. `context.do` saves a copy.
@@ -174,18 +168,9 @@ def _serialised_header(header: fits.Header) -> dict[str, Any] | None:
         return None  # an invalid card must not prevent the session from being saved
 
 
-def _serialised_extraction(extraction: Extraction, context: Any) -> dict[str, Any]:
-    parts: dict[str, Any] = {
-        "columns": extraction.columns,
-        "units": extraction.units,
-        "header": extraction.header,
-        "keywords": _keywords(extraction),
-        "times": extraction.times,
-        "int_times": extraction.int_times,
-        "provenance": extraction.provenance,
-        "filename": extraction.filename,
-        "aperture_weight": extraction.aperture_weight,
-    }
+def _serialised_extraction(extraction: Extraction, context: GlueSerializer) -> dict[str, Any]:
+    names = [one.name for one in fields(extraction) if one.name != "keywords_source"]
+    parts = {"keywords": _keywords(extraction)} | {n: getattr(extraction, n) for n in names}
     return {
         name: _pairs(value, context) if name in _MAPPINGS else _serialised(value, context)
         for name, value in parts.items()
@@ -200,16 +185,15 @@ def _keywords(extraction: Extraction) -> Mapping[str, Any]:
         return getattr(extraction.keywords_source, "cards", {})
 
 
-def _restored(state: Mapping[str, Any], context: Any) -> Any:
+def _restored(state: Mapping[str, Any], context: GlueUnSerializer) -> Any:
     ((kind, value),) = state.items()
     if kind == "array":
         return context.object(value)[()]  # converts 0-d arrays to scalars
     if kind == "quantity":
         return u.Quantity(context.object(value[0])[()], u.Unit(value[1]), copy=False)
-    if kind == "header":
-        return fits.Header.fromstring(value, sep="\n")
-    if kind == "lazy_header":
-        return LazyHeader.from_header(fits.Header.fromstring(value, sep="\n"))
+    if kind in ("header", "lazy_header"):
+        header = fits.Header.fromstring(value, sep="\n")
+        return LazyHeader.from_header(header) if kind == "lazy_header" else header
     if kind == "provenance":
         return Provenance.from_dict(json.loads(value))
     if kind == "table":
@@ -219,7 +203,7 @@ def _restored(state: Mapping[str, Any], context: Any) -> Any:
     return json.loads(value)
 
 
-def _restored_extraction(state: Mapping[str, Any], context: Any) -> Extraction:
+def _restored_extraction(state: Mapping[str, Any], context: GlueUnSerializer) -> Extraction:
     parts: dict[str, Any] = {}
     for name, value in state.items():
         if name in _MAPPINGS:
@@ -245,12 +229,10 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     """Return whether two values are equal and of the same type, also within lists and dicts."""
-    if isinstance(one, list):
-        return isinstance(other, list) and len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict):
-        if not isinstance(other, dict) or one.keys() != other.keys():
-            return False
-        return all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return _same([*one, *one.values()], [*other, *other.values()])
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
     return isinstance(other, type(one)) and bool(one == other or one != one)

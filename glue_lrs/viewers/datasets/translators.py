@@ -7,18 +7,19 @@ glue-astronomy, if it is installed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import specutils
 from glue.config import data_translator
 from glue.core import Data, Subset
-from glue.core.component_id import ComponentID
 from specutils import Spectrum
 
 from glue_lrs.errors import LRSError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.viewers.datasets.conversions import (
+    data_and_mask,
     data_to_extraction,
     data_to_spectrum,
     is_convertible,
@@ -54,11 +55,9 @@ class SpectrumTranslator:
             known = ("image", "header", "sci_header")
             data.meta[KEY] = SessionMeta({k: v for k, v in obj.meta.items() if k not in known})
             return data
-        if is_convertible(obj):
-            try:
+        with suppress(LRSError):
+            if is_convertible(obj):
                 return spectrum_to_data(obj)
-            except LRSError:
-                pass
         return self._next(obj).to_data(obj)
 
     def to_object(self, data_or_subset: Data | Subset, **options: Any) -> Spectrum:
@@ -82,7 +81,7 @@ class SpectrumTranslator:
         )
 
 
-class _Spectrum1DTranslator(SpectrumTranslator):
+class _Spectrum1D(SpectrumTranslator):
     """Translator for ``Spectrum1D``, the former name of `~specutils.Spectrum`."""
 
     target = getattr(specutils, "Spectrum1D", Spectrum)
@@ -93,44 +92,27 @@ class ImageTranslator:
 
     target: ClassVar[type] = SlitImage
 
-    def to_data(self, obj: SlitImage) -> Data:
-        """Make a glue dataset from an image."""
-        return image_data(obj)
+    to_data = staticmethod(image_data)
 
     def to_object(self, data_or_subset: Data | Subset) -> SlitImage:
         """Return the image of a dataset; for a subset, DQ bit 0 is set in all other pixels."""
-        if not isinstance(data_or_subset, Subset):
-            return slit_image(data_or_subset)
-        return masked_outside(slit_image(data_or_subset.data), data_or_subset.to_mask())
+        data, selected = data_and_mask(data_or_subset)
+        image = slit_image(data)
+        return image if selected is None else masked_outside(image, selected)
 
 
 class ExtractionTranslator:
-    """Translator between glue datasets and `Extraction`; see `data_to_extraction`."""
+    """Translator between glue datasets and `Extraction`."""
 
     target: ClassVar[type] = Extraction
 
-    def to_data(self, obj: Extraction) -> Data:
-        """Make a glue dataset from an extraction."""
-        return spectrum_data(obj)
-
-    def to_object(
-        self,
-        data_or_subset: Data | Subset,
-        components: list[ComponentID | str] | None = None,
-    ) -> Extraction:
-        """Make an extraction from a dataset or a subset."""
-        return data_to_extraction(data_or_subset, components)
+    to_data = staticmethod(spectrum_data)
+    to_object = staticmethod(data_to_extraction)
 
 
 def register() -> None:
     """Add the translators to glue's registry, if they are not in it yet."""
     known = {type(item.handler) for item in data_translator.members}
-    handlers: tuple[Any, ...] = (
-        SpectrumTranslator,
-        _Spectrum1DTranslator,
-        ImageTranslator,
-        ExtractionTranslator,
-    )
-    for handler in handlers:
+    for handler in (SpectrumTranslator, _Spectrum1D, ImageTranslator, ExtractionTranslator):
         if handler not in known:
             data_translator(handler.target, priority=_PRIORITY)(handler)
