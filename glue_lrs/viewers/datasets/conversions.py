@@ -206,12 +206,10 @@ def data_to_spectrum(
     name = getattr(attribute, "label", attribute) or "flux"
     if is_lrs_image(data):
         return _image_to_spectrum(data, name, statistic, selected)
-    if not is_lrs_spectrum(data):
-        raise LRSError("is not a spectrum of LRS", subject=data.label)
+    extraction = _valid_extraction(data)
     if data.find_component_id(name) is None:
         known = ", ".join(cid.label for cid in data.main_components)
         raise LRSError(f"attribute is {name!r}, expected one of {known}", subject=data.label)
-    extraction = _valid_extraction(data)
     if name == "flux" and extraction is not None:
         spectrum = extraction.to_spectrum()
         spectrum.meta.update(_other_meta(data))
@@ -228,6 +226,8 @@ def data_to_spectrum(
 
 def _valid_extraction(data: Data) -> Extraction | None:
     """Return the extraction in a dataset, if the dataset still has its values, else None."""
+    if not is_lrs_spectrum(data):
+        raise LRSError("is not a spectrum of LRS", subject=data.label)
     extraction = extraction_of(data)
     if _FORM in data.meta or extraction is None or not is_as_extracted(data, extraction):
         return None
@@ -351,8 +351,6 @@ def data_to_extraction(
         If the dataset cannot be expressed as the columns of an x1d file.
     """
     data, selected = data_and_mask(data_or_subset)
-    if not is_lrs_spectrum(data):
-        raise LRSError("is not a spectrum of LRS", subject=data.label)
     extraction = _valid_extraction(data)
     if extraction is not None:
         elements, order = elements_of(data, extraction)

@@ -9,7 +9,7 @@ contain: headers, variances and the WCS.
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -27,21 +27,17 @@ from glue_lrs.viewers.datasets.coordinates import (
 )
 from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, file_label, header_cards
 
+_Planes = dict[str, NDArray[Any]]
+
 #: Names of the components, and the fields of `SlitImage` that they contain.
 _PLANES = {"flux": "data", "uncertainty": "err", "wavelength": "wavelength", "dq": "dq"}
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """Image from which a dataset was made, with the arrays that its components had at that time."""
-
-    image: SlitImage
-    arrays: dict[str, NDArray[Any]]
-
-
+# Images from which datasets were made, with the arrays that their components had at that time.
 # The keys are the flux components, not the datasets, because a session restores a dataset by
 # reading its file into a temporary dataset and taking the components from there.
-_sources: weakref.WeakKeyDictionary[Component, _Source] = weakref.WeakKeyDictionary()
+_sources: weakref.WeakKeyDictionary[Component, tuple[SlitImage, _Planes]]
+_sources = weakref.WeakKeyDictionary()
 
 
 def image_data(image: SlitImage, label: str | None = None) -> Data:
@@ -82,7 +78,7 @@ def image_data(image: SlitImage, label: str | None = None) -> Data:
     coordinates.owner = weakref.ref(data)
     data.meta.update(header_cards(image.header) | header_cards(image.sci_header))
     data.meta.update({"filename": image.path, "kind": image.kind})
-    _sources[data.get_component("flux")] = _Source(image, arrays)
+    _sources[data.get_component("flux")] = image, arrays
     return data
 
 
@@ -137,29 +133,30 @@ def slit_image(data: Data) -> SlitImage:
     if not is_lrs_image(data):
         raise ProductError(not_an_image(data))
     component = data.get_component("flux")
-    source = _sources.get(component)
     arrays = {
         name: data.get_component(name).data
         for name in _PLANES
         if data.find_component_id(name) is not None
     }
-    if source is None:
+    if component in _sources:
+        image, known = _sources[component]
+        if all(arrays.get(name) is values for name, values in known.items()):
+            return image
+    else:
         image = _read_again(data)
-        source = _Source(image, _planes(image))
-    elif all(arrays.get(name) is values for name, values in source.arrays.items()):
-        return source.image
+        known = _planes(image)
     changed = {}
     for name, values in arrays.items():
-        known = source.arrays.get(name)
-        if known is None or not np.array_equal(values, known, equal_nan=name != "dq"):
+        same = name in known and np.array_equal(values, known[name], equal_nan=name != "dq")
+        if not same:
             one_plane = name == "wavelength" and data.ndim == 3
             changed[_PLANES[name]] = values[0] if one_plane else values
-    image = replace(source.image, **changed) if changed else source.image
-    _sources[component] = _Source(image, arrays)
+    image = replace(image, **changed) if changed else image
+    _sources[component] = image, arrays
     return image
 
 
-def _planes(image: SlitImage) -> dict[str, NDArray[Any]]:
+def _planes(image: SlitImage) -> _Planes:
     """Return the arrays of an image under the names of their components.
 
     The arrays are views, because glue makes the arrays of components read-only, but the arrays of

@@ -11,6 +11,7 @@ import json
 from collections import UserDict
 from collections.abc import Mapping
 from dataclasses import fields
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,11 @@ def header_cards(header: fits.Header) -> dict[str, str | float]:
 def file_label(filename: str | None) -> str | None:
     """Return the name of a file without folder and suffix, to be used as the label of a dataset."""
     return None if filename is None else Path(filename).name.partition(".fits")[0]
+
+
+def absolute_path(path: str | PathLike[str]) -> str:
+    """Return an absolute path, with ``~`` expanded."""
+    return str(Path(fspath(path)).expanduser().resolve())
 
 
 def file_reference(

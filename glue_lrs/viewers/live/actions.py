@@ -15,9 +15,9 @@ from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.source_position import SourcePosition, expected_position
+from glue_lrs.viewers.datasets.session_meta import absolute_path
 from glue_lrs.viewers.live.editing import WITH_ARTICLE, Editing
 from glue_lrs.viewers.live.messages import joined, panel_text
-from glue_lrs.viewers.live.persistence import absolute_path
 from glue_lrs.viewers.live.regions import operator_with, shared_variable
 from glue_lrs.viewers.live.residual import fit_residual, residual_data
 from glue_lrs.viewers.live.source_measurement import centred

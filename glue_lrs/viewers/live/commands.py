@@ -28,16 +28,16 @@ class SetOperator(Command):
         The uuid of the image's dataset.
     old, new : Extract1D
         Operators before and after the command.
-    text : str
+    label : str
         Label in glue's undo menu.
     """
 
-    kwargs = ["uuid", "old", "new", "text"]  # noqa: RUF012 - glue's spelling
+    kwargs = ["uuid", "old", "new", "label"]  # noqa: RUF012 - glue's spelling
+    label = ""  # glue's class has a property with this name
 
     uuid: str
     old: Extract1D
     new: Extract1D
-    text: str
 
     def do(self, session: Session) -> None:
         """Set the new operator."""
@@ -46,11 +46,6 @@ class SetOperator(Command):
     def undo(self, session: Session) -> None:
         """Set the old operator."""
         self._set(session, self.old)
-
-    @property
-    def label(self) -> str:
-        """Label in glue's undo menu."""
-        return self.text
 
     def _set(self, session: Session, operator: Extract1D) -> None:
         live = live_for(session, self.uuid)

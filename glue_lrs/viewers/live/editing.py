@@ -128,10 +128,14 @@ class Editing(Persistence):
             return False
         if self.operator == self._extract:
             return False
-        command = self._continued_command(step)
+        command = None
+        if step is not None and self._last_step is not None:
+            known, last, time = self._last_step
+            if known == step and last.new is self._extract and monotonic() - time < _STEP_TIMEOUT:
+                command = last
         if command is None:
             command = SetOperator(
-                uuid=self.data.uuid, old=self._extract, new=self.operator, text=label
+                uuid=self.data.uuid, old=self._extract, new=self.operator, label=label
             )
             self.session.command_stack.do(command)
         else:  # change the last command, so that undo restores the operator before the first step
@@ -139,16 +143,6 @@ class Editing(Persistence):
             self.accept(self.operator)
         self._last_step = None if step is None else (step, command, monotonic())
         return True
-
-    def _continued_command(self, step: object) -> SetOperator | None:
-        """Return the command to which a step is added, or None if a new command is needed."""
-        if step is None or self._last_step is None:
-            return None
-        known, command, time = self._last_step
-        continued = (
-            known == step and command.new is self._extract and monotonic() - time < _STEP_TIMEOUT
-        )
-        return command if continued else None
 
     def _end_steps(self, *_: object) -> None:
         """Make the next step a new command; called when glue's command stack changes."""

@@ -29,7 +29,7 @@ from glue_lrs.viewers.live.comparison import comparison_of, flux_ratio
 from glue_lrs.viewers.live.cross_dispersion_profile import cross_dispersion_profile
 from glue_lrs.viewers.live.messages import joined, panel_text
 from glue_lrs.viewers.live.persistence import spectrum_of
-from glue_lrs.viewers.live.registry import forget
+from glue_lrs.viewers.live.registry import registry_of
 from glue_lrs.viewers.live.script import python_lines
 from glue_lrs.viewers.live.selection import Selection
 from glue_lrs.viewers.live.statistics import extraction_statistics, limits_text
@@ -142,7 +142,9 @@ class LiveExtraction(Actions, Selection, HubListener):
             return
         self.session.hub.unsubscribe_all(self)
         self.session.command_stack.remove_callback(self._end_steps)
-        forget(self)
+        lives = registry_of(self.session).lives
+        if lives.get(self.data.uuid) is self:
+            del lives[self.data.uuid]
         self.hide_residual()
         self.closed = True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from glue.core import Data, DataCollection
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction.extract1d import Extract1D
-from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY
+from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, absolute_path
 from glue_lrs.viewers.live.comparison import comparison_of
 from glue_lrs.viewers.live.residual import residual_of
 from glue_lrs.viewers.live.state import LiveState
@@ -106,11 +105,6 @@ def image_uuid(data: Data) -> str | None:
     """Return the uuid of the image to which the dataset of a spectrum belongs, or None."""
     stored = getattr(data, "meta", {}).get(META)
     return stored.get("image") if isinstance(stored, dict) else None
-
-
-def absolute_path(path: str | PathLike[str]) -> str:
-    """Return an absolute path, with ``~`` expanded."""
-    return str(Path(fspath(path)).expanduser().resolve())
 
 
 def _restored_operator(stored: dict[str, Any], notes: list[str]) -> Extract1D | None:
