@@ -7,14 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from astropy import nddata
 from astropy import units as u
-from astropy.nddata import (
-    InverseVariance,
-    NDUncertainty,
-    StdDevUncertainty,
-    UnknownUncertainty,
-    VarianceUncertainty,
-)
 from glue.core import Data, Subset
 from glue.core.component_id import ComponentID
 from numpy.typing import NDArray
@@ -27,28 +21,20 @@ from glue_lrs.spectra.columns import ERROR_OF
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import spectrum_to_extraction
 from glue_lrs.spectra.provenance import Provenance
+from glue_lrs.viewers.datasets import spectra
 from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates, integration_numbers
 from glue_lrs.viewers.datasets.images import is_lrs_image, slit_image
 from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, session_meta
-from glue_lrs.viewers.datasets.spectra import (
-    component_name,
-    elements_of,
-    extraction_of,
-    is_as_extracted,
-    is_lrs_spectrum,
-    make_data,
-    other_columns,
-)
 
 #: Key in the ``meta`` of a dataset for those properties of a `Spectrum` that components cannot
 #: contain.
 _FORM = "lrs_spectrum"
 
-_UNCERTAINTIES: dict[str, type[NDUncertainty]] = {
-    "std": StdDevUncertainty,
-    "var": VarianceUncertainty,
-    "ivar": InverseVariance,
-    "unknown": UnknownUncertainty,
+_UNCERTAINTIES: dict[str, type[nddata.NDUncertainty]] = {
+    "std": nddata.StdDevUncertainty,
+    "var": nddata.VarianceUncertainty,
+    "ivar": nddata.InverseVariance,
+    "unknown": nddata.UnknownUncertainty,
 }
 
 _STATISTICS: dict[str, Callable[..., NDArray[np.float64]]] = {
@@ -139,7 +125,7 @@ def spectrum_to_data(spectrum: Spectrum, label: str | None = None) -> Data:
     columns.pop("uncertainty", None)  # is taken from the spectrum, if at all
     arrays = columns | arrays
     units = column_units | units
-    data = make_data(label, coordinates, arrays, units, spectrum.meta.get("header"))
+    data = spectra.make_data(label, coordinates, arrays, units, spectrum.meta.get("header"))
     data.meta["uncertainty_type"] = "std" if uncertainty is None else uncertainty.uncertainty_type
     data.meta[_FORM] = form
     data.meta[KEY] = SessionMeta(spectrum.meta)
@@ -155,7 +141,8 @@ def _extraction_columns(
     """
     if isinstance(spectrum.meta.get("extraction"), Extraction):
         try:
-            return other_columns(spectrum_to_extraction(spectrum), wavelength, spectrum.flux.shape)
+            extraction = spectrum_to_extraction(spectrum)
+            return spectra.other_columns(extraction, wavelength, spectrum.flux.shape)
         except LRSError:
             pass  # the spectrum cannot be an x1d file, but it can be displayed
     return {}, {}
@@ -214,7 +201,7 @@ def data_to_spectrum(
         spectrum = extraction.to_spectrum()
         spectrum.meta.update(_other_meta(data))
         if selected is not None:
-            elements, _ = elements_of(data, extraction)
+            elements, _ = spectra.elements_of(data, extraction)
             selected = selected[..., elements]
     else:
         spectrum = _component_to_spectrum(data, name)
@@ -226,10 +213,10 @@ def data_to_spectrum(
 
 def _valid_extraction(data: Data) -> Extraction | None:
     """Return the extraction in a dataset, if the dataset still has its values, else None."""
-    if not is_lrs_spectrum(data):
+    if not spectra.is_lrs_spectrum(data):
         raise LRSError("is not a spectrum of LRS", subject=data.label)
-    extraction = extraction_of(data)
-    if _FORM in data.meta or extraction is None or not is_as_extracted(data, extraction):
+    extraction = spectra.extraction_of(data)
+    if _FORM in data.meta or extraction is None or not spectra.is_as_extracted(data, extraction):
         return None
     return extraction
 
@@ -241,12 +228,10 @@ def _other_meta(data: Data) -> dict[str, Any]:
 def _component_to_spectrum(data: Data, name: str) -> Spectrum:
     """Make a spectrum from one component, with its uncertainty and the mask."""
     form = data.meta.get(_FORM, {})
-    if name == "flux":
-        error: str | None = "uncertainty"
-        kind = data.meta.get("uncertainty_type", "std")
-    else:
-        errors = {component_name(column): component_name(ERROR_OF[column]) for column in ERROR_OF}
-        error, kind = errors.get(name), "std"
+    name_of = spectra.component_name
+    errors = {name_of(column): name_of(one) for column, one in ERROR_OF.items()}
+    error = errors.get(name)
+    kind = data.meta.get("uncertainty_type", "std") if name == "flux" else "std"
     uncertainty = None
     if error is not None and data.find_component_id(error) is not None:
         unit = data.get_component(error).units
@@ -269,7 +254,7 @@ def _component_to_spectrum(data: Data, name: str) -> Spectrum:
         uncertainty=uncertainty,
         mask=mask,
         meta=dict(session_meta(data)),
-        **({} if velocity is None else {"radial_velocity": velocity * u.km / u.s}),
+        radial_velocity=None if velocity is None else velocity * u.km / u.s,
     )
 
 
@@ -281,16 +266,18 @@ def _image_to_spectrum(
             raise LRSError(
                 f"{key} is {found!r}, expected {expected!r} for an image", subject=data.label
             )
-    image = slit_image(data)
-    if selected is not None:
-        image = masked_outside(image, selected)
-    spectrum = image.to_spectrum()
+    spectrum = masked_outside(slit_image(data), selected).to_spectrum()
     spectrum.meta.update(_other_meta(data))
     return spectrum
 
 
-def masked_outside(image: SlitImage, selected: NDArray[np.bool_]) -> SlitImage:
-    """Return an image with DQ bit 0 (DO_NOT_USE) set in all pixels that are not selected."""
+def masked_outside(image: SlitImage, selected: NDArray[np.bool_] | None) -> SlitImage:
+    """Return an image with DQ bit 0 (DO_NOT_USE) set in all pixels that are not selected.
+
+    If `selected` is None, the image is returned unchanged.
+    """
+    if selected is None:
+        return image
     flags = np.zeros(image.data.shape, np.uint32) if image.dq is None else image.dq
     return replace(image, dq=flags | np.where(selected, 0, DO_NOT_USE).astype(np.uint32))
 
@@ -311,12 +298,12 @@ def _collapsed(spectrum: Spectrum, statistic: str) -> Spectrum:
     flux = _STATISTICS[statistic](values, axis=0)
     flux[empty] = np.nan
     uncertainty = None
-    if statistic in ("mean", "sum") and isinstance(spectrum.uncertainty, StdDevUncertainty):
+    if statistic in ("mean", "sum") and isinstance(spectrum.uncertainty, nddata.StdDevUncertainty):
         error = np.sqrt(np.where(bad, 0.0, spectrum.uncertainty.array**2).sum(axis=0))
         if statistic == "mean":
             error /= np.maximum(np.count_nonzero(~bad, axis=0), 1)
         error[empty] = np.nan
-        uncertainty = StdDevUncertainty(error, unit=spectrum.uncertainty.unit)
+        uncertainty = nddata.StdDevUncertainty(error, unit=spectrum.uncertainty.unit)
     return Spectrum(
         flux=u.Quantity(flux, spectrum.unit, copy=False),
         spectral_axis=spectrum.spectral_axis,
@@ -353,7 +340,7 @@ def data_to_extraction(
     data, selected = data_and_mask(data_or_subset)
     extraction = _valid_extraction(data)
     if extraction is not None:
-        elements, order = elements_of(data, extraction)
+        elements, order = spectra.elements_of(data, extraction)
     else:
         extraction = spectrum_to_extraction(data_to_spectrum(data))
         elements = np.argsort(data["wavelength"].reshape(-1, data.shape[-1])[0], kind="stable")
@@ -376,7 +363,7 @@ def data_to_extraction(
         return extraction
     chosen = {getattr(component, "label", component) for component in components}
     chosen |= {"wavelength", "flux", "dq"}
-    names = [name for name in extraction.columns if component_name(name) in chosen]
+    names = [name for name in extraction.columns if spectra.component_name(name) in chosen]
     return replace(
         extraction,
         columns={name: extraction.columns[name] for name in names},

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from astropy.table import Table
     from glue.core.state import GlueSerializer, GlueUnSerializer
+    from gwcs.wcs import WCS
 
     from glue_lrs.image.slit_image import SlitImage
 
@@ -40,6 +41,13 @@ _ONE_AXIS_TOLERANCE = 1e-4
 #: on both pixel axes: maximum number of iterations (first value), and precision in pixels (second
 #: value).
 _ITERATIONS, _PRECISION = 50, 1e-10
+
+#: Names and physical types (UCD1+) of spectral axes for the physical types of their units.
+_SPECTRAL_AXES: dict[str, tuple[str, str | None]] = {
+    "length": ("Wavelength", "em.wl"),
+    "frequency": ("Frequency", "em.freq"),
+    "wavenumber": ("Wavenumber", None),
+}
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -188,14 +196,50 @@ def integration_numbers(times: Table | None, column: str, number: int) -> _Float
 
 
 class _FileCoordinates(Coordinates):
-    """Coordinates that a session restores from the file of the dataset, if there is one."""
+    """Coordinates that a session restores from the file of the dataset, if there is one.
+
+    Parameters
+    ----------
+    axes : list of (str, str, str or None)
+        Name, unit and physical type (UCD1+) of each world axis other than the integration, in the
+        order of astropy.
+    integrations : ndarray, optional
+        Number of each integration in a stack.
+    """
 
     #: Dataset that has these coordinates. If it was loaded from a file, a session refers to the
     #: file instead of saving the arrays.
     owner: weakref.ref[Data] | None = None
 
+    def __init__(
+        self, axes: list[tuple[str, str, str | None]], integrations: ArrayLike | None
+    ) -> None:
+        self._integration = None if integrations is None else _Table(integrations)
+        self._axes = axes if integrations is None else [*axes, ("Integration", "", None)]
+        super().__init__(n_dim=len(self._axes))
+
+    @property
+    def world_axis_names(self) -> list[str]:
+        """Names of the axes, in astropy's order."""
+        return [name for name, _, _ in self._axes]
+
+    @property
+    def world_axis_units(self) -> list[str]:
+        """Units of the axes, in astropy's order."""
+        return [unit for _, unit, _ in self._axes]
+
+    @property
+    def world_axis_physical_types(self) -> list[str | None]:
+        """Physical types of the axes (UCD1+), in astropy's order."""
+        return [physical_type for _, _, physical_type in self._axes]
+
+    @property
+    def axis_correlation_matrix(self) -> NDArray[np.bool_]:
+        """Boolean matrix: whether a world axis (1st index) depends on a pixel axis (2nd index)."""
+        return np.identity(self.world_n_dim, dtype=bool)
+
     def _arguments(self) -> dict[str, object]:
-        """Return the arguments with which to make the coordinates again."""
+        """Return the arguments of the class that yield equal coordinates."""
         raise NotImplementedError
 
     def __gluestate__(self, context: GlueSerializer) -> dict[str, object]:
@@ -208,13 +252,12 @@ class _FileCoordinates(Coordinates):
     def __setgluestate__(cls, rec: dict[str, Any], context: GlueUnSerializer) -> Self:
         if "log" in rec:
             return cast(Self, data_from_file(rec, context).coords)
-        return cls(
-            **{
-                key: value if isinstance(value, str) else context.object(value)
-                for key, value in rec.items()
-                if not key.startswith("_")
-            }
-        )
+        arguments: dict[str, Any] = {
+            key: value if isinstance(value, str) else context.object(value)
+            for key, value in rec.items()
+            if not key.startswith("_")
+        }
+        return cls(**arguments)
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -249,14 +292,14 @@ class LRSCoordinates(_FileCoordinates):
         integrations: ArrayLike | None = None,
         origin: tuple[int, int] = (0, 0),
     ) -> None:
-        super().__init__(n_dim=2 if integrations is None else 3)
+        axes = [("Cross-dispersion", "arcsec", None), ("Wavelength", "um", "em.wl")]
+        super().__init__(axes, integrations)
         wavelength = np.array(wavelength, dtype=float)
         offset = np.array(offset, dtype=float)
         self._arrays = (wavelength, offset)
         self._origin = (int(origin[0]), int(origin[1]))
         self._wavelength = self._axis(wavelength, 0)
         self._offset = self._axis(offset, 1)
-        self._integration = None if integrations is None else _Table(integrations)
 
     def _axis(self, values: _Floats, main: int) -> _Table | _Plane:
         if values.ndim == 1:
@@ -270,24 +313,9 @@ class LRSCoordinates(_FileCoordinates):
         return _Plane(along[nearest].T, origin)
 
     @property
-    def world_axis_names(self) -> list[str]:
-        """Names of the axes, in astropy's order."""
-        return ["Cross-dispersion", "Wavelength", "Integration"][: self.world_n_dim]
-
-    @property
-    def world_axis_units(self) -> list[str]:
-        """Units of the axes, in astropy's order."""
-        return ["arcsec", "um", ""][: self.world_n_dim]
-
-    @property
-    def world_axis_physical_types(self) -> list[str | None]:
-        """Physical types of the axes (UCD1+), in astropy's order."""
-        return [None, "em.wl", None][: self.world_n_dim]
-
-    @property
     def axis_correlation_matrix(self) -> NDArray[np.bool_]:
         """Boolean matrix: whether a world axis (1st index) depends on a pixel axis (2nd index)."""
-        matrix = np.identity(self.world_n_dim, dtype=bool)
+        matrix = super().axis_correlation_matrix
         if not self._separable:  # the inverse needs both world coordinates
             matrix[:2, :2] = True
         return matrix
@@ -376,8 +404,12 @@ def image_coordinates(image: SlitImage) -> LRSCoordinates:
         raise LRSError("no pixel has a wavelength", subject=image.label)
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     offset = _sky_offset(image, box)
-    if offset is None:
-        offset = _pixel_offset(image)[box[1]]
+    if offset is None:  # there is no WCS: use the distance from the middle of the image
+        scale = PIXEL_SCALE
+        if image.pixel_area is not None and image.pixel_area > 0:
+            scale = float((np.sqrt(image.pixel_area) * u.rad).to_value(u.arcsec))
+        column = np.arange(image.shape[1], dtype=float)[box[1]]
+        offset = (column - (image.shape[1] - 1) / 2) * scale
     integrations = None
     if image.is_stack:
         integrations = integration_numbers(image.times, "integration_number", len(image.data))
@@ -398,16 +430,6 @@ def _one_axis(values: _Floats, main: int) -> _Floats:
     steps = np.abs(np.diff(middle[known]))
     step = float(np.median(steps)) if steps.size else np.inf
     return middle if ((high - low)[known] <= _ONE_AXIS_TOLERANCE * step).all() else values
-
-
-def _pixel_offset(image: SlitImage) -> _Floats:
-    """Return the offset of each column from the middle of the image in arcsec, without a WCS."""
-    scale = PIXEL_SCALE
-    if image.pixel_area is not None and image.pixel_area > 0:
-        scale = float((np.sqrt(image.pixel_area) * u.rad).to_value(u.arcsec))
-    columns = np.arange(image.shape[1], dtype=float)
-    offset: _Floats = (columns - (image.shape[1] - 1) / 2) * scale
-    return offset
 
 
 def _sky_offset(image: SlitImage, box: tuple[slice, slice]) -> _Floats | None:
@@ -440,7 +462,7 @@ def _sky_offset(image: SlitImage, box: tuple[slice, slice]) -> _Floats | None:
     return offset if (steps[np.isfinite(steps)] > 0).all() else None
 
 
-def _sky_origin(image: SlitImage, wcs: Any) -> tuple[float, float] | None:
+def _sky_origin(image: SlitImage, wcs: WCS) -> tuple[float, float] | None:
     """Return the right ascension and declination where the offset is 0, in degrees, or None."""
     if isinstance(expected_position(image), SourcePosition):
         assert image.source_ra is not None  # the position was computed from it
@@ -482,9 +504,10 @@ class SpectrumCoordinates(_FileCoordinates):
         base: ArrayLike | None = None,
         unit: str = "um",
     ) -> None:
-        super().__init__(n_dim=1 if integrations is None else 2)
         self.unit: u.UnitBase = values.unit if isinstance(values, u.Quantity) else u.Unit(unit)
-        self._integration = None if integrations is None else _Table(integrations)
+        known = [axis for kind, axis in _SPECTRAL_AXES.items() if kind in self.unit.physical_type]
+        name, ucd = known[0] if known else ("Spectral axis", None)
+        super().__init__([(name, self.unit.to_string(), ucd)], integrations)
         self.base = None if base is None else np.array(base, dtype=float)
         self.update(values.value if isinstance(values, u.Quantity) else values)
 
@@ -501,30 +524,6 @@ class SpectrumCoordinates(_FileCoordinates):
     def spectral_axis(self) -> u.Quantity:
         """Copy of the spectral axis."""
         return u.Quantity(self._spectral.values, self.unit)
-
-    @property
-    def world_axis_names(self) -> list[str]:
-        """Names of the axes, in astropy's order."""
-        names = {"length": "Wavelength", "frequency": "Frequency", "wavenumber": "Wavenumber"}
-        known = [kind for kind in names if kind in self.unit.physical_type]
-        return [names[known[0]] if known else "Spectral axis", "Integration"][: self.world_n_dim]
-
-    @property
-    def world_axis_units(self) -> list[str]:
-        """Units of the axes, in astropy's order."""
-        return [self.unit.to_string(), ""][: self.world_n_dim]
-
-    @property
-    def world_axis_physical_types(self) -> list[str | None]:
-        """Physical types of the axes (UCD1+), in astropy's order."""
-        kind = {"length": "em.wl", "frequency": "em.freq"}
-        known = [ucd for name, ucd in kind.items() if name in self.unit.physical_type]
-        return [known[0] if known else None, None][: self.world_n_dim]
-
-    @property
-    def axis_correlation_matrix(self) -> NDArray[np.bool_]:
-        """Boolean matrix: whether a world axis (1st index) depends on a pixel axis (2nd index)."""
-        return np.identity(self.world_n_dim, dtype=bool)
 
     def pixel_to_world_values(self, *pixel_arrays: ArrayLike) -> _Floats | tuple[_Floats, ...]:
         """Convert pixel to world coordinates: spectral axis and, for a stack, integration."""

@@ -143,7 +143,14 @@ def slit_image(data: Data) -> SlitImage:
         if all(arrays.get(name) is values for name, values in known.items()):
             return image
     else:
-        image = _read_again(data)
+        path = data.meta.get("filename")
+        if not path:
+            raise ProductError(
+                "the image was not read from a file, so that the session contains only its pixels, "
+                "expected an image that was opened from a file (SlitImage.write makes one)",
+                subject=data.label,
+            )
+        image = SlitImage.read(path)
         known = _planes(image)
     changed = {}
     for name, values in arrays.items():
@@ -168,15 +175,3 @@ def _planes(image: SlitImage) -> _Planes:
         for name, values in planes.items()
         if values is not None
     }
-
-
-def _read_again(data: Data) -> SlitImage:
-    """Read the file from which a dataset was made."""
-    path = data.meta.get("filename")
-    if not path:
-        raise ProductError(
-            "the image was not read from a file, so that the session contains only "
-            "its pixels; expected one that was opened from a file (SlitImage.write makes one)",
-            subject=data.label,
-        )
-    return SlitImage.read(path)

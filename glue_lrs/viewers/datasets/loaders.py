@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
 
 from astropy.io import fits
 from glue.config import data_exporter, data_factory
@@ -60,7 +59,7 @@ def open_image(path: str | os.PathLike[str]) -> Data:
         _strict.reset(token)
 
 
-def is_image_file(filename: str, **kwargs: Any) -> bool:
+def is_image_file(filename: str, **kwargs: object) -> bool:
     """Return whether a file is a MIRI LRS s2d, cal or calints file, without raising errors.
 
     The result is False for images without wavelengths, such as rate files, so that glue's own FITS
@@ -75,7 +74,7 @@ def is_image_file(filename: str, **kwargs: Any) -> bool:
         return False
 
 
-def is_spectrum_file(filename: str, **kwargs: Any) -> bool:
+def is_spectrum_file(filename: str, **kwargs: object) -> bool:
     """Return whether a file is a MIRI LRS x1d, x1dints or c1d file, without raising errors."""
     return is_lrs_product(filename, ("x1d", "x1dints", "c1d"))
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Column, Table
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import LRSError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from glue.core import Data
     from glue.core.state import GlueSerializer, GlueUnSerializer
+    from numpy.typing import NDArray
 
 #: Key of the `SessionMeta` in the ``meta`` of a dataset.
 KEY = "lrs"
@@ -69,7 +70,9 @@ def absolute_path(path: str | PathLike[str]) -> str:
 def file_reference(
     owner: weakref.ref[Data] | None, context: GlueSerializer
 ) -> dict[str, object] | None:
-    """Return a reference to a dataset's file, to be saved instead of an object of the dataset.
+    """Return a reference to the file of a dataset, for a session.
+
+    The session saves the reference instead of the coordinates or the metadata of the dataset.
 
     Parameters
     ----------
@@ -111,8 +114,8 @@ class SessionMeta(UserDict[str, Any]):
         Objects with their names.
     """
 
-    #: Dataset with this object in its ``meta``; its file is referred to if it was loaded from a
-    #: file.
+    #: Dataset whose ``meta`` contains this object. If it was loaded from a file, a session refers
+    #: to the file instead of saving the values.
     owner: weakref.ref[Data] | None = None
 
     def __repr__(self) -> str:
@@ -219,14 +222,14 @@ def _restored_extraction(state: Mapping[str, Any], context: GlueUnSerializer) ->
     return Extraction(keywords_source=parts.pop("keywords"), **parts)
 
 
-def _column(column: Any) -> Any:
+def _column(column: u.Quantity | Column) -> u.Quantity | NDArray[Any]:
     """Return a column of a table as an array, or as a quantity if it has a unit."""
     if isinstance(column, u.Quantity) or getattr(column, "unit", None) is None:
         return column if isinstance(column, u.Quantity) else np.asarray(column)
     return u.Quantity(np.asarray(column), column.unit, dtype=column.dtype)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Convert a value that JSON does not support."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()

@@ -21,17 +21,11 @@ from glue_lrs.errors import LRSError
 from glue_lrs.spectra.columns import COLUMNS, column_units
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.to_specutils import ascending_rows
+from glue_lrs.viewers.datasets import session_meta as meta
 from glue_lrs.viewers.datasets.coordinates import (
     SpectrumCoordinates,
     has_coordinates,
     integration_numbers,
-)
-from glue_lrs.viewers.datasets.session_meta import (
-    KEY,
-    SessionMeta,
-    file_label,
-    header_cards,
-    session_meta,
 )
 
 if TYPE_CHECKING:
@@ -110,7 +104,7 @@ def _extracted_rows(extraction: Extraction, label: str | None) -> Data:
         integrations = integration_numbers(extraction.times, "INT_NUM", number)
     coordinates = SpectrumCoordinates(extraction.wavelength[order], integrations)
     arrays, units = _ordered_components(extraction, order)
-    label = label or file_label(extraction.filename)
+    label = label or meta.file_label(extraction.filename)
     return make_data(label, coordinates, arrays, units, extraction.header)
 
 
@@ -123,7 +117,8 @@ def _all_rows(image: SlitImage, extraction: Extraction | None, label: str | None
     units = column_units(image.calibrated) if extraction is None else extraction.units
     units = {component_name(name): unit for name, unit in units.items()}
     coordinates = SpectrumCoordinates(wavelength, base=wavelength)
-    return make_data(label or file_label(image.filename), coordinates, arrays, units, image.header)
+    label = label or meta.file_label(image.filename)
+    return make_data(label, coordinates, arrays, units, image.header)
 
 
 def make_data(
@@ -139,13 +134,13 @@ def make_data(
     units = {"row": "pix", **units}
     for name in dict.fromkeys((*(name for name in _FIRST if name in arrays), *arrays)):
         data.add_component(Component(arrays[name], units=units.get(name)), name)
-    data.meta.update({} if header is None else header_cards(header))
+    data.meta.update({} if header is None else meta.header_cards(header))
     data.meta["uncertainty_type"] = "std"
     return data
 
 
 def is_lrs_spectrum(data: object) -> TypeGuard[Data]:
-    """Return whether an object is the dataset of an LRS spectrum, made in any session."""
+    """Return whether an object is the dataset of an LRS spectrum, from this or another session."""
     return has_coordinates(data, SpectrumCoordinates)
 
 
@@ -202,15 +197,15 @@ def update_spectrum_data(data: Data, extraction: Extraction | None) -> None:
 
 def extraction_of(data: Data) -> Extraction | None:
     """Return the extraction whose values a dataset contains, or None."""
-    extraction = session_meta(data).get("extraction")
+    extraction = meta.session_meta(data).get("extraction")
     return extraction if isinstance(extraction, Extraction) else None
 
 
 def _store_extraction(data: Data, extraction: Extraction | None) -> None:
-    data.meta.pop(KEY, None)
+    data.meta.pop(meta.KEY, None)
     if extraction is not None:
-        data.meta[KEY] = SessionMeta(extraction=extraction)
-        data.meta[KEY].owner = data.coords.owner
+        data.meta[meta.KEY] = meta.SessionMeta(extraction=extraction)
+        data.meta[meta.KEY].owner = data.coords.owner
 
 
 def component_name(column: str) -> str:
@@ -328,7 +323,11 @@ def _components(
     elements: NDArray[np.intp] | slice,
     shape: tuple[int, ...],
 ) -> dict[str, NDArray[Any]]:
-    """Return components of shape `shape`, with rows `order` of each column in bins `elements`."""
+    """Return the components for columns of an extraction.
+
+    The rows `order` of the extraction are copied to the wavelength bins `elements`. Other bins are
+    masked and NaN.
+    """
     components: dict[str, NDArray[Any]] = {}
     values: dict[str, NDArray[Any]] = {}
     if extraction is not None:

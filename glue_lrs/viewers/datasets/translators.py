@@ -18,14 +18,7 @@ from specutils import Spectrum
 from glue_lrs.errors import LRSError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.spectra.extraction import Extraction
-from glue_lrs.viewers.datasets.conversions import (
-    data_and_mask,
-    data_to_extraction,
-    data_to_spectrum,
-    is_convertible,
-    masked_outside,
-    spectrum_to_data,
-)
+from glue_lrs.viewers.datasets import conversions
 from glue_lrs.viewers.datasets.images import image_data, is_lrs_image, slit_image
 from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta
 from glue_lrs.viewers.datasets.spectra import is_lrs_spectrum, spectrum_data
@@ -56,15 +49,15 @@ class SpectrumTranslator:
             data.meta[KEY] = SessionMeta({k: v for k, v in obj.meta.items() if k not in known})
             return data
         with suppress(LRSError):
-            if is_convertible(obj):
-                return spectrum_to_data(obj)
+            if conversions.is_convertible(obj):
+                return conversions.spectrum_to_data(obj)
         return self._next(obj).to_data(obj)
 
     def to_object(self, data_or_subset: Data | Subset, **options: Any) -> Spectrum:
         """Make a spectrum from a dataset or a subset."""
         data = data_or_subset.data if isinstance(data_or_subset, Subset) else data_or_subset
         if is_lrs_image(data) or is_lrs_spectrum(data):
-            return data_to_spectrum(data_or_subset, **options)
+            return conversions.data_to_spectrum(data_or_subset, **options)
         return self._next(self.target).to_object(data_or_subset, **options)
 
     def _next(self, obj: Any) -> Any:
@@ -96,9 +89,8 @@ class ImageTranslator:
 
     def to_object(self, data_or_subset: Data | Subset) -> SlitImage:
         """Return the image of a dataset; for a subset, DQ bit 0 is set in all other pixels."""
-        data, selected = data_and_mask(data_or_subset)
-        image = slit_image(data)
-        return image if selected is None else masked_outside(image, selected)
+        data, selected = conversions.data_and_mask(data_or_subset)
+        return conversions.masked_outside(slit_image(data), selected)
 
 
 class ExtractionTranslator:
@@ -107,7 +99,7 @@ class ExtractionTranslator:
     target: ClassVar[type] = Extraction
 
     to_data = staticmethod(spectrum_data)
-    to_object = staticmethod(data_to_extraction)
+    to_object = staticmethod(conversions.data_to_extraction)
 
 
 def register() -> None:

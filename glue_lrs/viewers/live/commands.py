@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class SetOperator(Command):
     """Command that sets the `Extract1D` operator of a live extraction.
 
-    It refers to the dataset of the image by the uuid. The command stack therefore keeps no data in
-    memory, and a command remains valid if the extraction is closed and opened again.
+    It contains the uuid of the image's dataset, not the dataset. The command stack therefore keeps
+    no data in memory, and a command remains valid if the extraction is closed and opened again.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class SetOperator(Command):
 
     def _set(self, session: Session, operator: Extract1D) -> None:
         live = live_for(session, self.uuid)
-        if live is not None:  # it is None if the data have been removed since
+        if live is not None:  # None if the data were removed after the command
             live.accept(operator)
 
 

@@ -32,8 +32,8 @@ class Comparison:
     label : str
         Name of the spectrum.
     source : dict
-        Item ``path`` with the path of the file, or ``uuid`` with the uuid of the glue dataset, from
-        which a session restores the comparison.
+        Either ``{"path": path of the file}`` or ``{"uuid": uuid of the glue dataset}``. A session
+        restores the comparison from this file or dataset.
     spectra : `~specutils.Spectrum`
         Flux of shape (n_wave,) or (integration, n_wave).
     """

@@ -40,7 +40,7 @@ def cross_dispersion_profile(
     -------
     CrossDispersionProfile
         Column numbers, means in the unit of the image, and their 1-sigma errors. Pixels that are
-        flagged or not finite are excluded. Columns without any other pixels are NaN.
+        flagged or not finite are excluded. Columns without good pixels are NaN.
 
     Raises
     ------

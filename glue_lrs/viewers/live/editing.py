@@ -98,7 +98,7 @@ class Editing(Persistence):
             sum(region.kind == "background" for region in one) for one in (committed, edited)
         )
         if after > before and base.subtract_background is False:
-            base = replace(base, subtract_background=None)  # a new region is meant to be subtracted
+            base = replace(base, subtract_background=None)  # the user wants the region to be used
         return operator_with(base, self.image, edited, self.last_background)
 
     def commit(self, label: str = "change the extraction", step: object = None) -> bool:

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from echo import delay_callback
 from glue.core import Data, HubListener
-from glue.core.message import (
-    DataCollectionDeleteMessage,
-    DataMessage,
-    NumericalDataChangedMessage,
-    SubsetCreateMessage,
-    SubsetDeleteMessage,
-    SubsetUpdateMessage,
-)
+from glue.core import message as messages
 from glue.core.session import Session
 
 from glue_lrs.errors import LRSError
@@ -27,8 +20,8 @@ from glue_lrs.viewers.datasets.spectra import spectrum_data
 from glue_lrs.viewers.live.actions import Actions
 from glue_lrs.viewers.live.comparison import comparison_of, flux_ratio
 from glue_lrs.viewers.live.cross_dispersion_profile import cross_dispersion_profile
+from glue_lrs.viewers.live.links import derived_data
 from glue_lrs.viewers.live.messages import joined, panel_text
-from glue_lrs.viewers.live.persistence import spectrum_of
 from glue_lrs.viewers.live.registry import registry_of
 from glue_lrs.viewers.live.script import python_lines
 from glue_lrs.viewers.live.selection import Selection
@@ -63,16 +56,17 @@ class LiveExtraction(Actions, Selection, HubListener):
     message* : str
         Reason why there is no extraction, or notes about it, in one line; empty if there are none.
     integration* : int or None
-        Number, from 0, of the integration of a stack that is shown. None shows the median of all
-        (see `SlitImage.median`), and is the only value for a single image.
+        Number, from 0, of the integration of a stack that is shown. None selects the median of all
+        integrations (see `SlitImage.median`). It is always None for a single image.
     cursor_row*, rows_averaged* : float, int
         Row of the crosshair, and number of rows that the slit profile averages around it.
     wavelength_range* : (float, float) or None
         The selected range in micron. It follows the subset that was changed last in glue.
     wavelength_ranges* : tuple of (float, float)
-        Ascending parts of that range. There are several if glue's subset modes combine ranges.
+        Parts of `wavelength_range`, ascending. There are several if glue's subset modes combine
+        ranges.
     comparison*, comparison_label* : `~specutils.Spectrum` or None, str
-        Spectrum to compare with, wavelengths ascending, and its name.
+        Spectrum with which the extraction is compared, with ascending wavelengths, and its name.
     selected* : int or None
         Index in `regions` of the selected region.
     measured* : Measured or None
@@ -80,7 +74,8 @@ class LiveExtraction(Actions, Selection, HubListener):
     residual_shown*, residual_limit* : bool, float
         Whether image viewers show `residual_data`, and the limit of its colour scale.
     closed* : bool
-        Whether the extraction has ended because its data were removed. It cannot be changed then.
+        Whether the extraction has ended because its data were removed. A closed extraction cannot
+        be changed.
     image : SlitImage
         Image, or stack of images, from which `data` was made.
     rows, row_wavelength : ndarray
@@ -89,14 +84,14 @@ class LiveExtraction(Actions, Selection, HubListener):
         Datasets of the image, of the spectrum with the committed operator, and of the residual (or
         None) in glue's collection.
     compared : Comparison or None
-        Spectrum to compare with, or stack of such spectra, with the file or dataset.
+        Spectrum or stack of spectra that was loaded by `load_comparison`.
     last_background : Background or None
-        Background that was removed last. Regions that are drawn later use its fit.
+        Background that was removed last. Its fit is used for background regions drawn later.
     """
 
     def __init__(self, session: Session, data: Data, image: SlitImage) -> None:
         super().__init__(session, data, image)
-        spectrum = spectrum_of(session.data_collection, data)
+        spectrum = derived_data(session.data_collection, data)
         notes = self._restore(spectrum)
         self._set_ranges(self.wavelength_ranges)
         self.show(self._extract)
@@ -117,11 +112,11 @@ class LiveExtraction(Actions, Selection, HubListener):
             self.add_callback(name, self._store_view)
         session.command_stack.add_callback(self._end_steps)
         for message, handler in (
-            (DataCollectionDeleteMessage, self._data_removed),
-            (NumericalDataChangedMessage, self._pixels_changed),
-            (SubsetCreateMessage, self._subset_changed),
-            (SubsetUpdateMessage, self._subset_changed),
-            (SubsetDeleteMessage, self._subset_removed),
+            (messages.DataCollectionDeleteMessage, self._data_removed),
+            (messages.NumericalDataChangedMessage, self._pixels_changed),
+            (messages.SubsetCreateMessage, self._subset_changed),
+            (messages.SubsetUpdateMessage, self._subset_changed),
+            (messages.SubsetDeleteMessage, self._subset_removed),
         ):
             session.hub.subscribe(self, message, handler=handler)
 
@@ -190,7 +185,10 @@ class LiveExtraction(Actions, Selection, HubListener):
         return cross_dispersion_profile(self.shown, row, number)
 
     def ratio(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Divide flux by comparison; see `glue_lrs.viewers.live.comparison.flux_ratio`."""
+        """Divide the flux of `extraction` by the flux of `comparison`.
+
+        The result is described in `glue_lrs.viewers.live.comparison.flux_ratio`.
+        """
         return flux_ratio(self.extraction, self.comparison)
 
     def numbers(self) -> ExtractionStatistics:
@@ -268,14 +266,14 @@ class LiveExtraction(Actions, Selection, HubListener):
 
     # --- callbacks -------------------------------------------------------------------------------
 
-    def _data_removed(self, message: DataCollectionDeleteMessage) -> None:
+    def _data_removed(self, message: messages.DataCollectionDeleteMessage) -> None:
         if message.data is self.data:
             self.close()
         elif message.data is self.residual_data:
             self.hide_residual()
             self.residual_data = None
 
-    def _pixels_changed(self, message: DataMessage) -> None:
+    def _pixels_changed(self, message: messages.DataMessage) -> None:
         if message.data is not self.data:
             return
         try:
@@ -291,7 +289,7 @@ class LiveExtraction(Actions, Selection, HubListener):
             return
         self.show(self.operator)
         self.measured = self._measured.get(self.integration)
-        self.hide_residual()  # it was made from another integration
+        self.hide_residual()  # the residual is that of another integration
         if self.operator is self._extract:
             self._update_spectrum_data()
         self._update_comparison()

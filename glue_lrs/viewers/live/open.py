@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 
 from glue.core import Data, DataCollection
 
@@ -11,11 +10,10 @@ from glue_lrs.errors import LRSError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.viewers.datasets.images import image_data, is_lrs_image, not_an_image, slit_image
 from glue_lrs.viewers.datasets.loaders import open_image
-from glue_lrs.viewers.datasets.session_meta import absolute_path
+from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, absolute_path
+from glue_lrs.viewers.live.links import image_uuid
 from glue_lrs.viewers.live.live_extraction import LiveExtraction
-from glue_lrs.viewers.live.persistence import image_uuid
 from glue_lrs.viewers.live.registry import registry_of, session_of
-from glue_lrs.viewers.live.residual import image_of_residual
 
 
 def open_extraction(where: object, data: Data | SlitImage | str | PathLike[str]) -> LiveExtraction:
@@ -59,25 +57,21 @@ def open_extraction(where: object, data: Data | SlitImage | str | PathLike[str])
 def _image_dataset(collection: DataCollection, source: object) -> Data:
     """Return the dataset of an image, if possible from the collection."""
     if isinstance(source, Data):
-        uuid = image_uuid(source) or image_of_residual(source)
+        uuid = image_uuid(source) or image_uuid(source, RESIDUAL_KEY)
         found: Data = next((data for data in collection if data.uuid == uuid), source)
         if not is_lrs_image(found):
             raise LRSError(not_an_image(found))
         return found
     images = [data for data in collection if is_lrs_image(data)]
     if isinstance(source, SlitImage):
-        for data in images:
-            if slit_image(data) is source:
-                return data
-        return image_data(source)
+        known = [data for data in images if slit_image(data) is source]
+        return known[0] if known else image_data(source)
     if not isinstance(source, str | PathLike):
         raise LRSError(
             f"data is a {type(source).__name__}, expected a Data, a SlitImage or the path of an "
             "s2d, cal or calints file"
         )
     path = absolute_path(source)
-    for data in images:
-        name = data.meta.get("filename")
-        if name and str(Path(name).resolve()) == path:
-            return data
-    return open_image(source)
+    named = [data for data in images if data.meta.get("filename")]
+    known = [data for data in named if absolute_path(data.meta["filename"]) == path]
+    return known[0] if known else open_image(source)

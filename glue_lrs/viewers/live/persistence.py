@@ -14,14 +14,11 @@ from glue_lrs.errors import LRSError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, absolute_path
 from glue_lrs.viewers.live.comparison import comparison_of
-from glue_lrs.viewers.live.residual import residual_of
+from glue_lrs.viewers.live.links import STATE_KEY, derived_data
 from glue_lrs.viewers.live.state import LiveState
 
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.comparison import Comparison
-
-#: Key of the state in the ``meta`` of the spectrum's dataset.
-META = "glue_lrs"
 
 
 class Persistence(LiveState):
@@ -32,7 +29,7 @@ class Persistence(LiveState):
 
     def _store(self) -> None:
         """Store the operator, the selected integration, the comparison, and the view settings."""
-        self.spectrum_data.meta[META] = {
+        self.spectrum_data.meta[STATE_KEY] = {
             "image": self.data.uuid,
             "parameters": self._extract.parameters,
             "references": [list(pair) for pair in self._extract.references],  # keeps the order
@@ -44,7 +41,7 @@ class Persistence(LiveState):
 
     def _store_view(self, *_: object) -> None:
         """Store the view settings, such as the crosshair, which change more often than the rest."""
-        self.spectrum_data.meta[META] |= {
+        self.spectrum_data.meta[STATE_KEY] |= {
             "rows_averaged": int(self.rows_averaged),
             "cursor_row": float(self.cursor_row),
             "residual": bool(self.residual_shown),
@@ -61,7 +58,7 @@ class Persistence(LiveState):
         list of str
             One line for each part of the state that cannot be restored.
         """
-        stored = {} if spectrum is None else dict(spectrum.meta[META])
+        stored = {} if spectrum is None else dict(spectrum.meta[STATE_KEY])
         notes: list[str] = []
         operator = _restored_operator(stored, notes) if stored else None
         self._extract = operator or self._default_operator(None)
@@ -78,7 +75,7 @@ class Persistence(LiveState):
         self.cursor_row = float(row)
         ranges = stored.get("wavelength_ranges", ())
         self.wavelength_ranges = tuple((float(low), float(high)) for low, high in ranges)
-        self.residual_data = residual_of(collection, self.data)
+        self.residual_data = derived_data(collection, self.data, RESIDUAL_KEY)
         if self.residual_data is not None:
             self.residual_limit = float(self.residual_data.meta[RESIDUAL_KEY].get("limit", 1.0))
             self.residual_shown = bool(stored.get("residual", False))
@@ -86,7 +83,7 @@ class Persistence(LiveState):
 
     def _default_operator(self, correction: ApertureCorrection | None) -> Extract1D:
         """Return the operator defined by the built-in EXTRACT1D reference file."""
-        with warnings.catch_warnings(action="ignore"):  # that there is no aperture correction
+        with warnings.catch_warnings(action="ignore"):  # the aperture correction may be missing
             return Extract1D.from_reference(None, self.image.exp_type, apcorr=correction)
 
     def _valid_integration(self, number: int | None) -> int | None:
@@ -94,17 +91,6 @@ class Persistence(LiveState):
         if number is None or not self.image.is_stack:
             return None
         return int(np.clip(int(number), 0, self.image.data.shape[0] - 1))
-
-
-def spectrum_of(collection: DataCollection, image: Data) -> Data | None:
-    """Return the spectrum in a collection that belongs to an earlier extraction of an image."""
-    return next((one for one in collection if image_uuid(one) == image.uuid), None)
-
-
-def image_uuid(data: Data) -> str | None:
-    """Return the uuid of the image to which the dataset of a spectrum belongs, or None."""
-    stored = getattr(data, "meta", {}).get(META)
-    return stored.get("image") if isinstance(stored, dict) else None
 
 
 def _restored_operator(stored: dict[str, Any], notes: list[str]) -> Extract1D | None:
@@ -127,12 +113,10 @@ def _restored_operator(stored: dict[str, Any], notes: list[str]) -> Extract1D | 
 def _restored_comparison(
     stored: dict[str, str] | None, collection: DataCollection, notes: list[str]
 ) -> Comparison | None:
-    if not stored:
-        return None
-    source: str | Data | None = stored.get("path")
-    if source is None:
-        source = next((data for data in collection if data.uuid == stored.get("uuid")), None)
-    if source is None:  # the dataset is no longer in the collection
+    stored = stored or {}
+    datasets = {data.uuid: data for data in collection}
+    source = stored.get("path", datasets.get(stored.get("uuid")))
+    if source is None:  # there is no comparison, or its dataset is no longer in the collection
         return None
     try:
         return comparison_of(source)

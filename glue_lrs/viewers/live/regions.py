@@ -110,12 +110,9 @@ class Region:
             Positions of both edges, with the broadcast shape of `rows` and `wavelength`. They are
             NaN where an edge depends on the wavelength but there is none.
         """
-        rows, wavelength = np.broadcast_arrays(
-            np.asarray(rows, dtype=float), np.asarray(wavelength, dtype=float)
-        )
-        x = rows if self.variable == "pixel" else wavelength
+        x = self._positions(rows, wavelength)[2]
         lower, upper = (
-            polyval(x, edge) if len(edge) > 1 else np.full(x.shape, edge[0])
+            np.asarray(polyval(x, edge), float) if len(edge) > 1 else np.full(x.shape, edge[0])
             for edge in (self.lower, self.upper)
         )
         return lower, upper
@@ -137,7 +134,7 @@ class Region:
         rows: ArrayLike | None = None,
         wavelength: ArrayLike | None = None,
     ) -> Region:
-        """Return the region after moving one edge, which keeps the region at least a pixel wide.
+        """Return the region after moving one edge, at most until the region is a pixel wide.
 
         Parameters
         ----------
@@ -240,6 +237,12 @@ class Region:
             upper = max(upper, lower)
         return replace(self, lower=(lower - 0.5,), upper=(upper + 0.5,))
 
+    def _positions(self, rows: ArrayLike, wavelength: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+        """Return rows, wavelengths, and values of the variable of the edges, of equal shape."""
+        both = np.asarray(rows, dtype=float), np.asarray(wavelength, dtype=float)
+        rows, wavelength = np.broadcast_arrays(*both)
+        return rows, wavelength, rows if self.variable == "pixel" else wavelength
+
     def _tilt(
         self, end: End, rows: ArrayLike, wavelength: ArrayLike
     ) -> tuple[tuple[float, float], NDArray[np.float64]] | None:
@@ -250,14 +253,11 @@ class Region:
         """
         if end not in ("bottom", "top"):
             raise ReferenceFileError(f"end is {end!r}, expected 'bottom' or 'top'")
-        rows, wavelength = np.broadcast_arrays(
-            np.asarray(rows, dtype=float), np.asarray(wavelength, dtype=float)
-        )
+        rows, wavelength, x = self._positions(rows, wavelength)
         known = np.flatnonzero(np.isfinite(wavelength))
         if known.size < 2:
             return None
         moved, fixed = (known[0], known[-1]) if end == "bottom" else (known[-1], known[0])
-        x = rows if self.variable == "pixel" else wavelength
         span = float(x[moved] - x[fixed])
         if span == 0.0:
             return None

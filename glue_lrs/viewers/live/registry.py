@@ -12,7 +12,8 @@ from glue_lrs.errors import LRSError
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-#: Attribute of a data collection for its registry, so that both have the same lifetime.
+#: Name of the attribute of a data collection that contains its registry. The registry therefore
+#: exists as long as the collection.
 _ATTRIBUTE = "_glue_lrs_extractions"
 
 
@@ -68,10 +69,7 @@ def session_of(where: object) -> Session:
 
 def registry_of(where: object) -> Registry:
     """Return the registry of a collection; make a registry if there is none."""
-    collection = _collection(where)
-    if not hasattr(collection, _ATTRIBUTE):
-        setattr(collection, _ATTRIBUTE, Registry())
-    registry: Registry = getattr(collection, _ATTRIBUTE)
+    registry: Registry = vars(_collection(where)).setdefault(_ATTRIBUTE, Registry())
     return registry
 
 

@@ -52,8 +52,7 @@ def python_lines(operator: Extract1D, image: SlitImage, integration: int | None 
         target += ".median()" if integration is None else f".integration({integration})"
         lines.append("# extract(image) gives a spectrum for each integration")
     lines.append(f"spectrum = extract({target})")
-    imports = [f"from glue_lrs import {', '.join(sorted(used))}"]
-    return "\n".join([*imports, "", *lines]) + "\n"
+    return "\n".join([f"from glue_lrs import {', '.join(sorted(used))}", "", *lines, ""])
 
 
 def _call(value: Extract1D | Aperture | Background, used: set[str], indent: int) -> str:

@@ -46,16 +46,13 @@ class Measured:
         """Notes for the user, for example that the position in the header is wrong."""
         return (*self.measurement.notes, *self.curve.notes)
 
-    def fwhm(self, wavelength: float) -> float:
-        """Return the FWHM in columns at a wavelength in micron."""
-        return float(self.measurement.width(wavelength)[0]) / self.measurement.pixel_scale
-
     def line(self, wavelength: float) -> str:
         """Summarise column, FWHM at a wavelength in micron, and best width in one line."""
         measurement = self.measurement
         width = ""
         if np.isfinite(wavelength):
-            width = f"FWHM {self.fwhm(wavelength):.2f} columns at {wavelength:.2f} µm, "
+            fwhm = float(measurement.width(wavelength)[0]) / measurement.pixel_scale
+            width = f"FWHM {fwhm:.2f} columns at {wavelength:.2f} µm, "
         return (
             f"column {plus_minus(measurement.column, measurement.column_error)}, {width}"
             f"best width {self.curve.best:.1f}"

@@ -90,7 +90,7 @@ class LiveState(HasCallbackProperties):
         number = self.integration
         if number not in self._images:
             made = self.image.median() if number is None else self.image.integration(number)
-            for other in self._images.keys() - {None}:  # the median takes long, and is kept
+            for other in self._images.keys() - {None}:  # the median is kept, because it is slow
                 del self._images[other]
             self._images[number] = made
         return self._images[number]
