@@ -16,9 +16,8 @@ from glue_lrs.errors import LRSError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.viewers.datasets.session_meta import absolute_path
-from glue_lrs.viewers.live.editing import WITH_ARTICLE, Editing
 from glue_lrs.viewers.live.messages import joined, panel_text
-from glue_lrs.viewers.live.regions import operator_with, shared_variable
+from glue_lrs.viewers.live.regions import WITH_ARTICLE, operator_with, shared_variable
 from glue_lrs.viewers.live.residual import fit_residual, residual_data
 from glue_lrs.viewers.live.source_measurement import centred
 from glue_lrs.viewers.live.subsets import regions_of_subset
@@ -29,51 +28,72 @@ if TYPE_CHECKING:
     from glue.core.subset_group import SubsetGroup
 
     from glue_lrs.apertures.aperture import Aperture
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Kind, Region
     from glue_lrs.viewers.live.source_measurement import Measured
 
 
-class Actions(Editing):
-    """Actions on a live extraction that a user starts in the viewers."""
+def default_operator(image: SlitImage, correction: ApertureCorrection | None) -> Extract1D:
+    """Return the operator defined by the built-in EXTRACT1D reference file."""
+    with warnings.catch_warnings(action="ignore"):  # the aperture correction may be missing
+        return Extract1D.from_reference(None, image.exp_type, apcorr=correction)
+
+
+class Actions:
+    """Actions on a live extraction that a user starts in the viewers.
+
+    Actions that return a bool commit an operator, as `Editing.set` does, and return whether it has
+    changed.
+
+    Parameters
+    ----------
+    live : LiveExtraction
+        Live extraction on which to act.
+    """
+
+    def __init__(self, live: LiveExtraction) -> None:
+        self._live = live
 
     # --- from the data ---------------------------------------------------------------------------
 
     def to_source(self) -> bool:
-        """Centre the aperture on the measured source, keeping its width; see `set`.
+        """Centre the aperture on the measured source, keeping its width.
 
         Background regions stay where they are. If no source can be measured, the position from the
         header and the WCS is used. `message` says so, and reports if the two positions disagree.
         """
-        if self.closed:
+        live = self._live
+        if live.closed:
             return False
-        regions = self.regions_of(self._extract)
+        regions = live.regions_of(live.extract)
         if not regions:
-            self.message = f"the aperture stays where it is: {self.message}"
+            live.message = f"the aperture stays where it is: {live.message}"
             return False
         try:
-            measured = self.measure()
+            measured = live.measure()
             notes = measured.notes
-            moved = centred(regions, measured.measurement.trace, self.row_wavelength)
+            moved = centred(regions, measured.measurement.trace, live.row_wavelength)
         except LRSError as error:
-            reason = panel_text(error, self.image)
-            expected = expected_position(self.image)
+            reason = panel_text(error, live.image)
+            expected = expected_position(live.image)
             if not isinstance(expected, SourcePosition):
-                self.message = f"the aperture stays where it is: {reason}; {expected}"
+                live.message = f"the aperture stays where it is: {reason}; {expected}"
                 return False
-            trace = np.full(self.rows.size, np.nan)
+            trace = np.full(live.rows.size, np.nan)
             trace[expected.row] = expected.column
-            moved = centred(regions, trace, self.row_wavelength)
+            moved = centred(regions, trace, live.row_wavelength)
             notes = (f"the source could not be measured, the header's position is used: {reason}",)
         return self._set_with_notes(moved, "move the aperture to the source", notes)
 
-    def three_fwhm(self, n: float = 3.0) -> bool:
-        """Make the aperture n times as wide as the measured FWHM, around the source; see `set`."""
+    def three_fwhm(self, n: float) -> bool:
+        """Make the aperture n times as wide as the measured FWHM, around the source."""
         return self._set_measured(
             lambda measured: measured.measurement.tapered(n), f"make the aperture {n:g} × FWHM"
         )
 
     def best_width(self) -> bool:
-        """Centre an aperture with the width of best signal to noise on the source; see `set`."""
+        """Centre an aperture with the width of best signal to noise on the source."""
         return self._set_measured(
             lambda measured: measured.measurement.box(measured.curve.best),
             "make the aperture that of best S/N",
@@ -81,15 +101,16 @@ class Actions(Editing):
 
     def _set_measured(self, make: Callable[[Measured], Aperture], label: str) -> bool:
         """Set an aperture made from the measurement; keep row limits and background."""
-        if self.closed:
+        live = self._live
+        if live.closed:
             return False
         try:
-            measured = self.measure()
+            measured = live.measure()
             aperture = make(measured)
-            fixed = self._extract
-            regions = self.regions_of(fixed)
+            fixed = live.extract
+            regions = live.regions_of(fixed)
             if regions:  # there are none if the position of the default aperture is not known
-                fixed = operator_with(fixed, self.image, regions)
+                fixed = operator_with(fixed, live.image, regions)
             aperture = replace(aperture, ystart=fixed.aperture.ystart, ystop=fixed.aperture.ystop)
             operator = replace(
                 fixed,
@@ -99,8 +120,8 @@ class Actions(Editing):
                 position_offset=0.0,
             )
         except LRSError as error:
-            reason = panel_text(error, self.image)
-            self.message = f"the aperture stays as it is: {reason}"
+            reason = panel_text(error, live.image)
+            live.message = f"the aperture stays as it is: {reason}"
             return False
         return self._set_with_notes(operator, label, measured.notes)
 
@@ -108,8 +129,9 @@ class Actions(Editing):
         self, target: Extract1D | Sequence[Region], label: str, notes: Sequence[str]
     ) -> bool:
         """Set an operator or regions, and show notes before the message of the extraction."""
-        changed = self.set(target, label)
-        self.message = joined(*notes, self.message)
+        live = self._live
+        changed = live.set(target, label)
+        live.message = joined(*notes, live.message)
         return changed
 
     def residual(self) -> Data | None:
@@ -131,56 +153,60 @@ class Actions(Editing):
         LRSError
             If nothing can be fitted. Then the previous residual stays.
         """
-        if self.closed:
+        live = self._live
+        if live.closed:
             return None
-        residual = fit_residual(self._extract, self.shown)
-        collection = self.session.data_collection
-        self.residual_data = residual_data(collection, self.data, self.shown, residual)
-        with delay_callback(self, "residual_limit", "residual_shown", "message"):
-            self.residual_limit = residual.limit
-            self.residual_shown = True
-            self.message = joined("residual: data − model", *residual.notes)
-        return self.residual_data
+        residual = fit_residual(live.extract, live.shown)
+        collection = live.session.data_collection
+        live.residual_data = residual_data(collection, live.data, live.shown, residual)
+        with delay_callback(live, "residual_limit", "residual_shown", "message"):
+            live.residual_limit = residual.limit
+            live.residual_shown = True
+            live.message = joined("residual: data − model", *residual.notes)
+        return live.residual_data
 
     # --- from files ------------------------------------------------------------------------------
 
     def default(self) -> bool:
         """Set the operator from the built-in reference file; keep the aperture correction."""
-        operator = self._default_operator(self._extract.aperture_correction)
-        return self.set(operator, "take the default aperture")
+        live = self._live
+        operator = default_operator(live.image, live.extract.aperture_correction)
+        return live.set(operator, "take the default aperture")
 
     def load_reference(self, path: str | PathLike[str]) -> bool:
-        """Set the aperture and the background from an EXTRACT1D reference file; see `set`.
+        """Set the aperture and the background from an EXTRACT1D reference file.
 
         Raises
         ------
         LRSError
             If the file cannot be used.
         """
+        live = self._live
         with warnings.catch_warnings(action="ignore"):
             operator = Extract1D.from_reference(
-                fspath(path), self.image.exp_type, apcorr=self._extract.aperture_correction
+                fspath(path), live.image.exp_type, apcorr=live.extract.aperture_correction
             )
-        return self._set_or_raise(operator, "load a reference")
+        return live.editing.set_or_raise(operator, "load a reference")
 
     def load_apcorr(self, path: str | PathLike[str] | None) -> bool:
-        """Set the aperture correction from an APCORR reference file, or none; see `set`.
+        """Set the aperture correction from an APCORR reference file, or none.
 
         Raises
         ------
         LRSError
             If the file cannot be used, or not for this image.
         """
+        live = self._live
         correction = None
         if path is not None:
-            subarray = self.image.subarray or ""
+            subarray = live.image.subarray or ""
             correction = ApertureCorrection.read(absolute_path(path), subarray=subarray)
         filename = None if correction is None else correction.filename
-        references = dict(self._extract.references) | {"apcorr": filename}
+        references = dict(live.extract.references) | {"apcorr": filename}
         operator = replace(
-            self._extract, aperture_correction=correction, references=tuple(references.items())
+            live.extract, aperture_correction=correction, references=tuple(references.items())
         )
-        return self._set_or_raise(operator, "change the aperture correction")
+        return live.editing.set_or_raise(operator, "change the aperture correction")
 
     # --- from glue -------------------------------------------------------------------------------
 
@@ -199,9 +225,10 @@ class Actions(Editing):
         LRSError
             If the subset selects no pixels, or less than one pixel across the slit.
         """
-        regions = self.regions_of(self._extract)
+        live = self._live
+        regions = live.regions_of(live.extract)
         kept = [one for one in regions if kind == "background" or one.kind != "aperture"]
         variable = shared_variable(kept)
-        new = regions_of_subset(subset, self.data, kind, self.row_wavelength, variable)
+        new = regions_of_subset(subset, live.data, kind, live.row_wavelength, variable)
         target = [*kept, *new] if kind == "background" else [*new, *kept]
-        return self._set_or_raise(target, f"make a subset {WITH_ARTICLE[kind]}")
+        return live.editing.set_or_raise(target, f"make a subset {WITH_ARTICLE[kind]}")

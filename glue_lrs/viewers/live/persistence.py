@@ -15,82 +15,81 @@ from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, absolute_path
 from glue_lrs.viewers.live.comparison import comparison_of
 from glue_lrs.viewers.live.links import STATE_KEY, derived_data
-from glue_lrs.viewers.live.state import LiveState
 
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.comparison import Comparison
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 
-class Persistence(LiveState):
+class Persistence:
     """Storage of the state of a live extraction in the metadata of the spectrum's dataset.
 
     glue saves these metadata in sessions.
+
+    Parameters
+    ----------
+    live : LiveExtraction
+        Live extraction whose state is stored and restored.
     """
 
-    def _store(self) -> None:
+    def __init__(self, live: LiveExtraction) -> None:
+        self._live = live
+
+    def store(self) -> None:
         """Store the operator, the selected integration, the comparison, and the view settings."""
-        self.spectrum_data.meta[STATE_KEY] = {
-            "image": self.data.uuid,
-            "parameters": self._extract.parameters,
-            "references": [list(pair) for pair in self._extract.references],  # keeps the order
-            "apcorr": _stored_correction(self._extract.aperture_correction),
-            "integration": self.integration,
-            "comparison": None if self.compared is None else self.compared.source,
+        live = self._live
+        live.spectrum_data.meta[STATE_KEY] = {
+            "image": live.data.uuid,
+            "parameters": live.extract.parameters,
+            "references": [list(pair) for pair in live.extract.references],  # keeps the order
+            "apcorr": _stored_correction(live.extract.aperture_correction),
+            "integration": live.integration,
+            "comparison": None if live.compared is None else live.compared.source,
         }
-        self._store_view()
+        self.store_view()
 
-    def _store_view(self, *_: object) -> None:
+    def store_view(self, *_: object) -> None:
         """Store the view settings, such as the crosshair, which change more often than the rest."""
-        self.spectrum_data.meta[STATE_KEY] |= {
-            "rows_averaged": int(self.rows_averaged),
-            "cursor_row": float(self.cursor_row),
-            "residual": bool(self.residual_shown),
-            "wavelength_ranges": [[float(end) for end in one] for one in self.wavelength_ranges],
+        live = self._live
+        live.spectrum_data.meta[STATE_KEY] |= {
+            "rows_averaged": int(live.rows_averaged),
+            "cursor_row": float(live.cursor_row),
+            "residual": bool(live.residual_shown),
+            "wavelength_ranges": [[float(end) for end in one] for one in live.wavelength_ranges],
         }
 
-    def _restore(self, spectrum: Data | None) -> list[str]:
+    def restore(self, spectrum: Data | None) -> tuple[Extract1D | None, list[str]]:
         """Restore the state from the metadata of a spectrum, or set the default state.
-
-        The wavelength range that encloses `wavelength_ranges` is not set.
 
         Returns
         -------
-        list of str
+        operator : Extract1D or None
+            The committed operator; None if none is stored or it cannot be restored.
+        notes : list of str
             One line for each part of the state that cannot be restored.
         """
+        live = self._live
         stored = {} if spectrum is None else dict(spectrum.meta[STATE_KEY])
         notes: list[str] = []
         operator = _restored_operator(stored, notes) if stored else None
-        self._extract = operator or self._default_operator(None)
-        collection = self.session.data_collection
-        self.compared = _restored_comparison(stored.get("comparison"), collection, notes)
+        collection = live.session.data_collection
+        live.compared = _restored_comparison(stored.get("comparison"), collection, notes)
         integration = stored.get("integration", 0)
         valid = integration is None or isinstance(integration, int)
-        self.integration = self._valid_integration(integration if valid else 0)
-        self.rows_averaged = int(stored.get("rows_averaged", 11))
+        live.integration = integration if valid else 0
+        live.rows_averaged = int(stored.get("rows_averaged", 11))
         row = stored.get("cursor_row")
         if row is None:
-            known = np.flatnonzero(np.isfinite(self.row_wavelength))
-            row = known[known.size // 2] if known.size else self.rows.size // 2
-        self.cursor_row = float(row)
+            known = np.flatnonzero(np.isfinite(live.row_wavelength))
+            row = known[known.size // 2] if known.size else live.rows.size // 2
+        live.cursor_row = float(row)
         ranges = stored.get("wavelength_ranges", ())
-        self.wavelength_ranges = tuple((float(low), float(high)) for low, high in ranges)
-        self.residual_data = derived_data(collection, self.data, RESIDUAL_KEY)
-        if self.residual_data is not None:
-            self.residual_limit = float(self.residual_data.meta[RESIDUAL_KEY].get("limit", 1.0))
-            self.residual_shown = bool(stored.get("residual", False))
-        return notes
-
-    def _default_operator(self, correction: ApertureCorrection | None) -> Extract1D:
-        """Return the operator defined by the built-in EXTRACT1D reference file."""
-        with warnings.catch_warnings(action="ignore"):  # the aperture correction may be missing
-            return Extract1D.from_reference(None, self.image.exp_type, apcorr=correction)
-
-    def _valid_integration(self, number: int | None) -> int | None:
-        """Return the nearest valid integration number; None for the median or a single image."""
-        if number is None or not self.image.is_stack:
-            return None
-        return int(np.clip(int(number), 0, self.image.data.shape[0] - 1))
+        live.selection.set_ranges(tuple((float(low), float(high)) for low, high in ranges))
+        live.residual_data = derived_data(collection, live.data, RESIDUAL_KEY)
+        if live.residual_data is not None:
+            live.residual_limit = float(live.residual_data.meta[RESIDUAL_KEY].get("limit", 1.0))
+            live.residual_shown = bool(stored.get("residual", False))
+        return operator, notes
 
 
 def _restored_operator(stored: dict[str, Any], notes: list[str]) -> Extract1D | None:

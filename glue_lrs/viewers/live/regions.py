@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["aperture", "background"]
 
+#: Names of the kinds of regions in the labels of commands.
+WITH_ARTICLE = {"aperture": "an aperture", "background": "a background region"}
+
 Edge = Literal["lower", "upper"]
 
 #: End of an edge at the first row ("bottom") or the last row ("top") that has a wavelength.
