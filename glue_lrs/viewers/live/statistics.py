@@ -106,13 +106,11 @@ def limits_text(regions: Sequence[Region], row: int, wavelength: float) -> tuple
         Wavelength in micron in this row.
     """
     apertures = [region for region in regions if region.kind == "aperture"]
-    limits, edges = [], []
-    for region in apertures:
-        lower, upper = (float(edge) for edge in region.at(row, wavelength))
-        limits.append(f"{lower + 0.5:.2f} to {upper - 0.5:.2f}")
-        edges.append(f"{lower:.2f} to {upper:.2f}")
+    edges = [[float(edge) for edge in region.at(row, wavelength)] for region in apertures]
+    limits = ", ".join(f"{lower + 0.5:.2f} to {upper - 0.5:.2f}" for lower, upper in edges)
+    positions = ", ".join(f"{lower:.2f} to {upper:.2f}" for lower, upper in edges)
     where = "" if all(region.straight for region in apertures) else f" in row {row}"
-    return ", ".join(limits) + where, ", ".join(edges) + where
+    return limits + where, positions + where
 
 
 def _within(wavelength: NDArray[np.float64], ranges: Ranges) -> NDArray[np.bool_]:
