@@ -9,17 +9,19 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.open import open_extraction
     from glue_lrs.viewers.live.registry import live_for
+    from glue_lrs.viewers.plugin import register
 
 _MODULES = {
-    "LiveExtraction": "live_extraction",
-    "live_for": "registry",
-    "open_extraction": "open",
+    "LiveExtraction": "live.live_extraction",
+    "live_for": "live.registry",
+    "open_extraction": "live.open",
+    "register": "plugin",
 }
 
-__all__ = ["LiveExtraction", "live_for", "open_extraction"]
+__all__ = ["LiveExtraction", "live_for", "open_extraction", "register"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:  # imported at first use, because the import of glue is slow
-        return getattr(import_module(f"glue_lrs.viewers.live.{_MODULES[name]}"), name)
+        return getattr(import_module(f"glue_lrs.viewers.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
