@@ -15,7 +15,7 @@ from jdaviz import Specviz, Specviz2d
 from results import REGION, boxcar, specviz2d_results, specviz_results
 from specutils import Spectrum
 
-from glue_lrs import Extract1D, combine
+from glue_lrs import Extract1D, SlitImage, combine
 from glue_lrs.simulation.scene import demo_scene
 
 #: Some cards of the primary header.
@@ -65,10 +65,11 @@ def test_the_installation_changes_nothing(products: dict[str, Path]) -> None:
 # --- spectra and files of glue_lrs, with the package imported -------------------------------------
 
 
-def first(kind: str, products: dict[str, Path]) -> Spectrum:
-    """Return the spectrum, or the first integration, that is compared with jdaviz."""
-    spectrum = Spectrum.read(products[kind], format="lrs-c1d" if kind == "c1d" else "lrs-x1d")
-    return spectrum[0] if spectrum.flux.ndim == 2 else spectrum
+def spectrum_of(kind: str, products: dict[str, Path]) -> Spectrum:
+    if kind == "Extract1D":
+        image = SlitImage.read(products["s2d"])
+        return Extract1D.from_reference(None, image.exp_type, apply_apcorr=False)(image)
+    return Spectrum.read(products[kind], format="lrs-c1d" if kind == "c1d" else "lrs-x1d")
 
 
 @pytest.fixture(
@@ -76,17 +77,14 @@ def first(kind: str, products: dict[str, Path]) -> Spectrum:
     params=["x1d", "x1dints", "c1d", "x1d object", "x1dints object", "c1d object", "Extract1D"],
 )
 def loaded(request: pytest.FixtureRequest, products: dict[str, Path]) -> Any:
-    """The expected spectrum, the application, and the results of the plugins."""
+    """The spectrum, or the first integration, the application, and the results of the plugins."""
     kind, _, form = request.param.partition(" ")
-    if kind == "Extract1D":
-        kind, source = "x1d", Spectrum.read(products["s2d"], format="lrs-s2d").meta["image"]
-        extract = Extract1D.from_reference(None, source.exp_type, apply_apcorr=False)
-        source = extract.run(source).to_spectrum()
-    elif form:
-        source = Spectrum.read(products[kind], format="lrs-c1d" if kind == "c1d" else "lrs-x1d")
-    else:
-        source = str(products[kind])
-    return first(kind, products), *specviz_results(source)
+    is_file = kind in products and not form
+    app, results = specviz_results(str(products[kind]) if is_file else spectrum_of(kind, products))
+    spectrum = spectrum_of(
+        kind, products
+    )  # again, because jdaviz has changed the meta of the first
+    return spectrum[0] if spectrum.flux.ndim == 2 else spectrum, app, results
 
 
 def test_every_plugin_has_a_result(loaded: tuple[Spectrum, Specviz, dict[str, Any]]) -> None:
