@@ -126,6 +126,20 @@ def test_metadata_and_export(loaded: tuple[Spectrum, Specviz, dict[str, Any]]) -
     assert results["Export"] == {"wavelength": size, "flux": size, "uncertainty": size}
 
 
+def test_a_spectrum_is_written_after_it_has_been_loaded(
+    products: dict[str, Path], tmp_path: Path
+) -> None:
+    """Loading removes the header from meta."""
+    spectrum = spectrum_of("x1d", products)
+    app = Specviz()
+    app.load(spectrum)
+    expected = fits.getheader(products["x1d"])
+    for number, loaded in enumerate((spectrum, app.get_data())):
+        path = tmp_path / f"{number}_x1d.fits"
+        loaded.write(path, format="lrs-x1d")
+        assert set(fits.getheader(path)) == set(expected)
+
+
 # --- images ---------------------------------------------------------------------------------------
 
 
