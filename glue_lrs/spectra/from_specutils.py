@@ -158,8 +158,15 @@ def copied_arrays(spectrum: Spectrum, dimensions: tuple[int, ...]) -> SpectrumAr
 
 
 def spectrum_header(spectrum: Spectrum) -> fits.Header:
-    """Return the header from the meta of a spectrum, or an empty header if there is none."""
-    header = spectrum.meta.get("header")
+    """Return the header of a spectrum, or an empty header if there is none.
+
+    If the meta has no header, because jdaviz has replaced it by its cards, the header of the
+    original extraction or image is returned.
+    """
+    meta = spectrum.meta
+    header = meta.get("header")
+    if header is None:
+        header = getattr(meta.get("extraction", meta.get("image")), "header", None)
     if header is None:
         return fits.Header()
     return header if isinstance(header, fits.Header) else fits.Header(header)

@@ -835,6 +835,14 @@ def test_header_changed_by_the_user_is_written(x1d: Path, tmp_path: Path) -> Non
     assert "OBSERVER" not in read_single(x1d).header
 
 
+def test_the_header_of_the_original_is_written_if_meta_has_none(x1d: Path, tmp_path: Path) -> None:
+    """As in a spectrum that has been loaded in jdaviz."""
+    spectrum = Spectrum.read(x1d)
+    cards = spectrum.meta.pop("header")
+    spectrum.write(tmp_path / "y.fits", format="lrs-x1d")
+    assert fits.getheader(tmp_path / "y.fits")["TELESCOP"] == cards["TELESCOP"]
+
+
 def test_x1d_of_a_spectrum_from_elsewhere(tmp_path: Path) -> None:
     wave, flux = np.linspace(5, 12, 8) * u.um, np.linspace(1, 2, 8) * u.mJy
     plain = Spectrum(flux=flux, spectral_axis=wave)

@@ -1,4 +1,4 @@
-"""Entry point for glue's plugin system, for the Qt desktop."""
+"""Plugin for the glue desktop application, which sets it up when it builds its menus."""
 
 from __future__ import annotations
 
@@ -9,23 +9,19 @@ DIVERGING = "Blue-Red"
 
 
 def setup() -> None:
-    """Register viewers, tools and menus; do nothing if glue-qt is not installed."""
-    try:
-        import glue_qt  # noqa: F401
-        import qtpy.QtWidgets  # noqa: F401
-    except ImportError:  # qtpy's own errors are ImportErrors as well
-        return
-
+    """Register loaders, translators, viewers, tools and menus; repeated calls have no effect."""
     import matplotlib
     from glue.config import colormaps
     from glue_qt.config import layer_action, menubar_plugin, qt_client, startup_action
 
+    from glue_lrs.viewers.plugin import register
     from glue_lrs.viewers.qt.image import LRSImageViewer
     from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
     from glue_lrs.viewers.qt.profile import SlitProfileViewer
     from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
     from glue_lrs.viewers.qt.tab import extract_layer, open_from_menu, open_startup
 
+    register()
     if LRSImageViewer in qt_client.members:
         return
     for viewer in (LRSImageViewer, LRSSpectrumViewer, SlitProfileViewer, ExtractionPanel):

@@ -17,6 +17,7 @@ from qtpy import QtCore
 from glue_lrs.errors import LRSError, WriteError
 from glue_lrs.io.files import atomic_write
 from glue_lrs.io.spectra import is_spectrum
+from glue_lrs.viewers.qt import plugin
 from glue_lrs.viewers.qt.base import settle
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 from glue_lrs.viewers.qt.tab import open_tab
@@ -41,6 +42,7 @@ def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication
         If a file cannot be read, or a session is combined with other files.
     """
     load_plugins(require_qt_plugins=False)
+    plugin.setup()  # before the menus are built, because a session is restored before
     sessions = [path for path in paths if str(path).endswith(".glu")]
     if sessions:
         if len(paths) > 1:

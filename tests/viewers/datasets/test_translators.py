@@ -27,7 +27,7 @@ from glue_lrs.viewers.datasets.conversions import data_to_spectrum, spectrum_to_
 from glue_lrs.viewers.datasets.images import image_data, is_lrs_image
 from glue_lrs.viewers.datasets.session_meta import SessionMeta
 from glue_lrs.viewers.datasets.spectra import is_lrs_spectrum, spectrum_data
-from glue_lrs.viewers.plugin import setup
+from glue_lrs.viewers.plugin import register
 
 Make = Callable[..., SlitImage]
 
@@ -35,7 +35,7 @@ Make = Callable[..., SlitImage]
 @pytest.fixture(autouse=True)
 def translators(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the translators of this package are registered."""
-    setup()
+    register()
     mine = "glue_lrs.viewers.datasets.translators"
     ours = [item for item in data_translator.members if type(item.handler).__module__ == mine]
     monkeypatch.setattr(data_translator, "_members", ours)

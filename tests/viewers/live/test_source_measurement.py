@@ -25,11 +25,11 @@ from glue_lrs.viewers import LiveExtraction, live_for, open_extraction
 from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
 from glue_lrs.viewers.live import actions, live_extraction
 from glue_lrs.viewers.live.regions import Region
-from glue_lrs.viewers.plugin import setup
+from glue_lrs.viewers.plugin import register
 from tests.helpers.images import COLUMNS, ROWS, SOURCE, saved, slit, stack
 from tests.helpers.live import assert_repeats, assert_shows
 
-setup()
+register()
 
 
 @pytest.fixture
