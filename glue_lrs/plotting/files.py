@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def save(
     figure: Figure, path: str | PathLike[str], *, overwrite: bool = False, dpi: float = 120
 ) -> None:
-    """Write a figure to a file; after an error no partial file remains.
+    """Write a figure to a file. No partial file remains after an error.
 
     Parameters
     ----------

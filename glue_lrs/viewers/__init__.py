@@ -1,4 +1,4 @@
-"""Viewers for glue. Only the modules in `qt` depend on a GUI toolkit."""
+"""Viewers for glue. Only the modules in `glue_lrs.viewers.qt` depend on a GUI toolkit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Entry point for glue's plugin system: loaders, an exporter and translators for LRS data.
 
-It does not depend on a GUI toolkit.
+This module does not depend on a GUI toolkit.
 """
 
 from __future__ import annotations

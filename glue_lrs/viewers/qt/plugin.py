@@ -4,7 +4,7 @@ from __future__ import annotations
 
 #: Label in glue's Plugins menu.
 MENU_LABEL = "MIRI LRS extraction"
-#: Name in glue of the colour map for residuals, which must be registered to be selectable.
+#: Name under which the colour map for residuals is registered, so that glue can select it.
 DIVERGING = "Blue-Red"
 
 
@@ -13,7 +13,7 @@ def setup() -> None:
     try:
         import glue_qt  # noqa: F401
         import qtpy.QtWidgets  # noqa: F401
-    except ImportError:  # qtpy's own errors are ImportErrors as well
+    except ImportError:  # includes the errors that qtpy raises itself
         return
 
     import matplotlib

@@ -151,7 +151,7 @@ class RegionsGroup(PanelGroup):
     def _replace_selected(
         self, change: Callable[[Region], Region], label: str, step: object = None
     ) -> None:
-        """Replace the selected region by the result of a function, as a command."""
+        """Replace the selected region by `change(region)`, as a command that can be undone."""
         selected = self._selected()
         if selected is not None:
             regions = list(self.live.regions)
@@ -207,7 +207,7 @@ class RegionsGroup(PanelGroup):
 
 
 def _edges_at_cursor(live: LiveExtraction, region: Region) -> tuple[float, float]:
-    """Return the edges of a region in the row of the crosshair, or the closest row with edges."""
+    """Return the edges of a region in the row of the crosshair, or in the closest possible row."""
     row, wave = cursor_row(live), live.row_wavelength
     lower, upper = region.at(live.rows[row], wave[row])
     if np.isnan([lower, upper]).any():
@@ -218,7 +218,7 @@ def _edges_at_cursor(live: LiveExtraction, region: Region) -> tuple[float, float
 
 
 def _reference_text(region: Region) -> str:
-    """Format a region with the keywords of an EXTRACT1D reference file."""
+    """Format the edges of a region as keywords of an EXTRACT1D reference file."""
     if region.kind == "aperture" and region.straight:
         return f"xstart {region.lower[0] + 0.5:.2f}\nxstop {region.upper[0] - 0.5:.2f}"
     key = "src_coeff" if region.kind == "aperture" else "bkg_coeff"
