@@ -32,7 +32,8 @@ def save(
     Raises
     ------
     WriteError
-        If the file exists, its suffix is not known to Matplotlib, or it cannot be written.
+        If the file exists and `overwrite` is False, Matplotlib does not know the suffix, or the
+        file cannot be written.
     """
     known = figure.canvas.get_supported_filetypes()
     if Path(path).suffix.lstrip(".").lower() not in known:

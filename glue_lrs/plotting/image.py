@@ -102,7 +102,7 @@ def plot_image(
 def draw_plane(
     ax: Axes, image: SlitImage, plane: Floats, bad: Bools, label: str, **options: Any
 ) -> Colorbar:
-    """Draw the part of an array of pixel values around the bounding box, and mark bad pixels.
+    """Draw an array of pixel values in and around the bounding box, and mark bad pixels.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def draw_plane(
     if bad[part].any():
         marks = np.where(bad[part], 1.0, np.nan)
         ax.imshow(marks, cmap=ListedColormap([style.BAD_PIXEL]), vmin=0, vmax=1, **geometry)
-        ax.fill([], [], color=style.BAD_PIXEL, label="bad pixel")  # for the legend
+        ax.fill([], [], color=style.BAD_PIXEL, label="bad pixel")  # makes an entry in the legend
     ax.set_xlabel("column (cross-dispersion) [pixel]")
     _add_wavelength_axis(ax, image)
     return ax.figure.colorbar(
@@ -150,7 +150,7 @@ def _add_wavelength_axis(ax: Axes, image: SlitImage) -> None:
     displayed, _ = _displayed_part(image)
     bottom, top = displayed.start, displayed.stop - 1
     wave = _row_mean(image.wavelength)
-    order = np.argsort(wave, kind="stable")[: np.isfinite(wave).sum()]  # NaN is last
+    order = np.argsort(wave, kind="stable")[: np.isfinite(wave).sum()]  # without NaN, which is last
     axis = ax.secondary_yaxis("right")
     axis.set_ylabel("wavelength [µm]")
     ticks: dict[str, float] = {}
@@ -168,7 +168,7 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> None:
     """Draw the edges of the aperture and the background regions, and the expected trace."""
     regions = _regions(image, extract)
     rows = regions.rows
-    y = np.stack([rows - 0.5, rows + 0.5], axis=1).ravel()  # both ends of each row
+    y = np.stack([rows - 0.5, rows + 0.5], axis=1).ravel()  # lower and upper end of each row
     for edge in chain(*regions.aperture):
         ax.plot(np.repeat(edge[rows], 2), y, color=style.APERTURE, lw=1.6, label="aperture")
     for lower, upper in regions.background:
@@ -377,11 +377,11 @@ def _data(image: SlitImage, integration: int) -> Floats:
 
 
 def _error(image: SlitImage, integration: int) -> Floats:
-    """Return the errors of an integration, computed from the variances if there are none."""
+    """Return the errors of an integration, or compute errors from the variances."""
     single = _single(image, integration)
     if single.err is not None:
         error = np.asarray(single.err, dtype=float)
-        return np.where(error >= 0, error, np.nan)  # negative errors cannot be drawn
+        return np.where(error >= 0, error, np.nan)  # because negative errors cannot be drawn
     variances = (getattr(single, name) for name in PLANES)
     with np.errstate(invalid="ignore"):
         return np.sqrt(sum((v for v in variances if v is not None), np.zeros(image.shape)))
@@ -405,7 +405,7 @@ class _Regions(NamedTuple):
 
 def _regions(image: SlitImage, extract: Extract1D) -> _Regions:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LRSWarning)  # the extraction issues them already
+        warnings.simplefilter("ignore", LRSWarning)  # the extraction issues the same warnings
         placement = extract.place(image)
         weights = extract.aperture.weights(image.wavelength, placement.trace, placement.offset)
         aperture = extract.aperture.regions(image.wavelength, placement.trace, placement.offset)

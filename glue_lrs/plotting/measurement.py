@@ -1,4 +1,4 @@
-"""Functions that draw a measurement: spatial profile, trace, FWHM, curve of growth.
+"""Functions that draw a measurement: spatial profile, trace, FWHM and curve of growth.
 
 The functions draw into the given axes or figure and return it. If none is given, they make a new
 figure, without pyplot.
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
     from glue_lrs.measurement.measurement import Measurement
 
-#: Minimum S/N of the bands whose flux is drawn versus aperture width. Others show only noise.
+#: Minimum S/N of a band for its flux to be drawn versus the aperture width. In bands with a lower
+#: S/N, the curve would show only noise.
 _MIN_SNR = 10.0
 
 

@@ -1,4 +1,4 @@
-"""Functions that draw an optimal extraction: traces, residual, rejected pixels, spatial profile.
+"""Functions that draw the traces, the residual and the profile from an optimal extraction.
 
 The functions draw into the given axes or figure and return it. If none is given, they make a new
 figure, without pyplot.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from glue_lrs.extraction.optimal_result import OptimalResult
 
-#: Residual in standard deviations at the upper end of the colour scale.
+#: The colour scale extends to plus and minus this residual in standard deviations.
 _SIGMAS = 5.0
 #: Wavelengths in micron at which the profile is drawn, and the colours of the curves.
 _PROFILES = {5.0: style.BLUE, 7.5: style.GREEN, 10.0: style.ORANGE, 12.0: style.VERMILION}

@@ -130,8 +130,8 @@ def plot_comparison(
     Returns
     -------
     `~matplotlib.figure.Figure`
-        Figure with two panels, or with one panel for a single spectrum without `truth`. If a
-        spectrum has other wavelengths than the divisor of the ratio, the divisor is interpolated
+        Figure with two panels, or with one panel for a single spectrum without `truth`. If the
+        wavelengths of a spectrum differ from those of the divisor, the divisor is interpolated
         linearly, and a note in the figure says so.
 
     Raises
@@ -173,7 +173,7 @@ def plot_comparison(
 def _draw_ratios(
     ax: Axes, spectra: Sequence[tuple[Series, str]], name: str, divisor: Series
 ) -> None:
-    """Draw the ratio of each spectrum to the divisor. `spectra` contains a colour for each."""
+    """Draw the ratio of each spectrum to the divisor. `spectra` includes a colour for each."""
     interpolated, ratios = False, []
     for one, colour in spectra:
         base = divisor.values
@@ -358,7 +358,7 @@ def series(extraction: Extraction, column: str, integration: int | None) -> Seri
         Name of the column.
     integration : int or None
         Index of the integration of a stack, counted from 0. If None, the median over the
-        integrations is returned. It is ignored for a single spectrum.
+        integrations is returned. The index is ignored for a single spectrum.
 
     Raises
     ------

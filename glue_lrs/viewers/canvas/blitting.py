@@ -29,7 +29,7 @@ _Artist = TypeVar("_Artist", bound=Artist)
 
 _overlays: weakref.WeakKeyDictionary[Figure, Overlay] = weakref.WeakKeyDictionary()
 
-#: Overlays to update at the end of the outermost `drawn_once` block; None outside such a block.
+#: Overlays to update at the end of the outermost `drawn_once` block, or None outside a block.
 _waiting: list[Overlay] | None = None
 
 
@@ -146,8 +146,8 @@ class Overlay:
         # Weak references, because layers and views refer to the figure: with strong references,
         # `_overlays` would keep the figure in memory.
         self._layers: weakref.WeakKeyDictionary[Layer, None] = weakref.WeakKeyDictionary()
-        #: Two views, which may be missing: "focus" was clicked last and receives key presses,
-        #: "cursor" was the last to change the mouse cursor.
+        #: The value for "focus" is the view that was clicked last, which receives key presses. The
+        #: value for "cursor" is the view that changed the mouse cursor last.
         self.owners: weakref.WeakValueDictionary[str, LiveView] = weakref.WeakValueDictionary()
         self._background: Any = None
         self._size: tuple[float, ...] = ()
@@ -224,7 +224,7 @@ class Overlay:
         """Copy the pixels of the figure after a full draw, and draw the layers on top."""
         figure = self._figure()
         if figure is None or not self.blits or event.canvas.is_saving():
-            return  # the layers are drawn like any artist of the axes
+            return  # Matplotlib draws the layers like other artists
         if event.canvas is not figure.canvas or isinstance(
             vars(event.renderer).get("draw_path"), FunctionType
         ):

@@ -37,7 +37,7 @@ _ALIGNMENTS = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1
 class _Glyph(NamedTuple):
     """Image of a letter.
 
-    ``coverage`` is the opacity (0 to 255) of its pixels, in all rows of the line. ``left`` is the
+    ``coverage`` is the opacity (0 to 255) of the pixels in all rows of the line. ``left`` is the
     first column relative to the start of the letter, and ``advance`` the distance in pixels to the
     start of the next letter.
     """
@@ -77,7 +77,7 @@ def _line(size: float) -> tuple[int, int]:
 class CachedText(Text):
     """Text in a box, with one or more lines, that is redrawn quickly after a change.
 
-    The text is horizontal and has one colour; mathematical notation is not supported.
+    The text is horizontal and has one colour. Mathematical notation is not supported.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class CachedText(Text):
         self.stale = False
 
     def _image(self, dpi: float) -> NDArray[np.uint8]:
-        """Return the box and the text as an RGBA image, lowest row first."""
+        """Return the box and the text as an RGBA image, with the bottom row first."""
         font = self.get_fontproperties()
         size = font.get_size_in_points() * dpi / 72.0
         height, _ = _line(size)

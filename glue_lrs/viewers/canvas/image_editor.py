@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class ImageEditor(RegionEditor):
     """Editor for the aperture and the background regions on an image.
 
-    Regions and their edges can be dragged. Dragging the end of an edge tilts it; with Shift, the
-    same end of the opposite edge moves the other way, which tapers the region. A press outside all
-    regions moves the crosshair. A drag with Shift outside all regions selects a range of rows, and
-    thus a range of wavelengths, in glue. The left and right arrow keys move the handle that was
-    dragged last by 0.1 pixel, or with Shift by 1 pixel. The up and down keys move the crosshair.
-    Escape cancels a drag, and Delete deletes the selected background region.
+    Regions and their edges can be dragged. Dragging the end of an edge tilts the edge. With Shift,
+    the same end of the opposite edge moves the other way, so that the region tapers. A press
+    outside all regions moves the crosshair. A drag with Shift outside all regions selects a range
+    of rows, and thus a range of wavelengths, in glue. The left and right arrow keys move the handle
+    that was dragged last by 0.1 pixel, or with Shift by 1 pixel. The up and down keys move the
+    crosshair. Escape cancels a drag, and Delete deletes the selected background region.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class ImageEditor(RegionEditor):
         return (low, high) if high > low else None
 
     def end_heights(self) -> tuple[float, float] | None:
-        """Return the rows of the handles at the ends of edges, with a distance from the frame."""
+        """Return the rows of the handles at the ends of edges, which stay clear of the frame."""
         extent = self.extent()
         if extent is None:
             return None

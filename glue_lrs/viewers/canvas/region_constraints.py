@@ -47,7 +47,7 @@ class RegionConstraints:
         if self._sampled is None or self._sampled[0] is not image.wavelength:
             rows = np.tile(np.arange(image.shape[0], dtype=float), 3)
             known = np.where(np.isfinite(image.wavelength), image.wavelength, np.nan)
-            # `fmin` and `fmax` ignore NaN, unless a row has no other value
+            # `fmin` and `fmax` return NaN only for rows without any wavelength
             extremes = np.fmin.reduce(known, axis=1), np.fmax.reduce(known, axis=1)
             wave = np.concatenate([self._view.wavelength.all, *extremes])
             self._sampled = image.wavelength, (rows, wave)
@@ -126,6 +126,6 @@ class RegionConstraints:
             return 1.0
         closer = np.maximum(before[tight] - after[tight], 1e-12)
         fraction = float(np.min((before[tight] - MIN_WIDTH) / closer))
-        # The fraction is reduced, because the pipeline rejects a region whose width is less than
-        # a pixel by a rounding error.
+        # Reduce the fraction slightly, because the pipeline rejects a region even if only a
+        # rounding error makes it narrower than a pixel.
         return max(fraction - 1e-6, 0.0)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-#: Columns by which a key moves a region.
+#: Number of columns by which each key moves a region or an edge.
 _NUDGES = {"left": -0.1, "right": 0.1, "shift+left": -1.0, "shift+right": 1.0}
 
-#: Rows by which a key moves the crosshair.
+#: Number of rows by which each key moves the crosshair.
 _STEPS = {"down": -1.0, "up": 1.0, "shift+down": -10.0, "shift+up": 10.0}
 
 _NAMES = {"aperture": "the aperture", "background": "a background region"}
@@ -50,7 +50,7 @@ class Drag:
     ----------
     kind : {"handle", "add", "row", "range"}
         What is dragged: a part of a region ("handle"), a new background region ("add"), the
-        crosshair ("row"), or the limit of a range of wavelengths ("range").
+        crosshair ("row"), or one end of a range of rows ("range").
     start : (float, float)
         Position where the drag began, in data coordinates.
     regions : tuple of Region
@@ -284,7 +284,7 @@ class RegionEditor(RegionGeometry):
     ) -> Region:
         """Return the region with one of its parts moved by `dx` columns, as far as possible.
 
-        `y` is the data coordinate at which an edge was grabbed; None means at its handle.
+        `y` is the data coordinate at which an edge was grabbed, or None for the edge's handle.
         """
         if handle.part == "body":
             return self._constraints.move_body(region, dx)

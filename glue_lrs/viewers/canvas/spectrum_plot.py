@@ -79,7 +79,7 @@ class SpectrumPlot(LiveView):
         Axes in the same figure that show the ratio of the flux to the comparison spectrum.
     unit : str, optional
         Unit of the flux, such as ``"Jy"``. By default a unit is chosen in which the values are easy
-        to read. Ignored if the fluxes are not flux densities.
+        to read. Ignored if the flux cannot be converted to Jy.
 
     Attributes
     ----------
@@ -348,7 +348,7 @@ class SpectrumPlot(LiveView):
         self.overlay.update()
 
     def _update_readout(self) -> None:
-        """Write the flux at the crosshair into the corner of the axes."""
+        """Write the flux at the crosshair in the corner of the axes."""
         row = self.live.cursor_row
         self.readout.set_visible(self.wavelength.covers(row))
         if not self.wavelength.covers(row):
@@ -403,7 +403,7 @@ class SpectrumPlot(LiveView):
         self._marks_changed()
 
     def press_key(self, key: str) -> None:
-        """Cancel a drag with Escape; clear the selection with Delete."""
+        """Cancel a drag on Escape, or clear the selection on Delete."""
         if key == "escape" and self.busy:
             self._cancel()
         elif key in ("delete", "backspace") and not self.busy:
@@ -452,7 +452,7 @@ def _robust_range(
 
 
 def _isolated(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask of finite points without a finite neighbour, which a line does not show."""
+    """Return a mask of finite points without a finite neighbour, which appear in no line."""
     padded = np.concatenate([[False], good, [False]])
     return good & ~padded[:-2] & ~padded[2:]
 

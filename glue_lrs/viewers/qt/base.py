@@ -110,7 +110,7 @@ class FollowsExtraction(Follower):
     live: LiveExtraction | None = None
     inherit_tools = False
     tools: ClassVar[tuple[str, ...]] = ()
-    # attributes of glue's viewers
+    # attributes that glue's viewers set
     session: Session
     state: Any
     toolbar: Any
@@ -152,7 +152,7 @@ class FollowsExtraction(Follower):
         raise NotImplementedError
 
     def detach(self) -> None:
-        """Stop following the extraction; called once, before `live` becomes None."""
+        """Stop following the extraction. This is called once, before `live` becomes None."""
 
     def leave_live(self) -> None:
         """Disconnect the viewer from the extraction."""
@@ -222,7 +222,7 @@ class HasPointerView(FollowsExtraction):
         """Set whether the plot responds to the mouse; None applies the current setting again."""
         self._pointer_enabled = self._pointer_enabled if enabled is None else enabled
         view: LiveView | None = getattr(self, self.pointer_view)
-        if view is not None:  # the tool that adds a region uses the mouse events of the plot
+        if view is not None:  # the tool that adds a region needs the mouse events of the plot
             view.active = self._pointer_enabled or getattr(view, "adding", False)
 
     def detach(self) -> None:

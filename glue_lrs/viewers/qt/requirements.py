@@ -54,7 +54,7 @@ def require_qt() -> None:
 
 
 def require_display() -> None:
-    """Check for a display and the libraries for it, without which Qt aborts the process.
+    """Check for a display and X11 libraries, because Qt aborts the process without them.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def loads(library: str) -> bool:
 
 
 def _binding_error() -> ImportError | None:
-    """Return the error that qtpy hides, from importing an installed Qt binding, or None."""
+    """Return the error, hidden by qtpy, from importing an installed Qt binding, or None."""
     for name in ("PyQt6", "PySide6"):
         if find_spec(name) is not None:
             try:
@@ -92,9 +92,9 @@ def _binding_error() -> ImportError | None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the message of an import error in one line, with the package to install."""
+    """Return the message of an import error in one line, with packages to install if known."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if "cannot open shared object" in text:  # libEGL.so.1, libGL.so.1 ...
+    if "cannot open shared object" in text:  # such as libEGL.so.1
         return _missing(text.split(":")[0])
     return text
 

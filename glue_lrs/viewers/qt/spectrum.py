@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class SpectrumLayerArtist(ProfileLayerArtist):
-    """Line and error band of a spectrum, hidden while a `SpectrumPlot` draws the same data."""
+    """Artist for a line with an error band, hidden while a `SpectrumPlot` draws the data."""
 
     #: glue-qt requires this attribute; it is always False, because no thread is used.
     is_computing = False
@@ -73,7 +73,7 @@ class SpectrumLayerArtist(ProfileLayerArtist):
         self._style_band()
 
     def _error(self) -> NDArray[np.float64] | None:
-        """Return the 1-sigma errors of a 1-D spectrum in the displayed unit; None if unknown."""
+        """Return the 1-sigma errors in the displayed unit, or None if no errors can be drawn."""
         data = self.layer
         if not isinstance(data, Data) or data.ndim != 1:
             return None
@@ -104,7 +104,7 @@ class SpectrumLayerArtist(ProfileLayerArtist):
 
 
 class LRSSpectrumState(StateWithHome, ProfileViewerState):
-    """State of the viewer, whose limits are reset by the plot if there is a live spectrum."""
+    """State of the viewer. The plot of a live spectrum resets the limits."""
 
 
 class LRSSpectrumViewer(HasPointerView, ProfileViewer):

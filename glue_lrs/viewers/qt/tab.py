@@ -100,7 +100,7 @@ class _Layout(QtCore.QObject):
 
     def apply(self) -> None:
         """Arrange the windows."""
-        windows = reversed(self._page.subWindowList())  # for each kind, the first window wins
+        windows = reversed(self._page.subWindowList())  # so that the first of each kind is used
         kinds = {type(window.widget()): window for window in windows}
         area = self._page.contentsRect()  # includes scroll bars, which will disappear
         width, height = area.width(), area.height()
@@ -184,7 +184,7 @@ def _not_shown(app: GlueApplication, images: list[Data]) -> list[Data]:
 
 
 def _application_of(data_collection: DataCollection) -> GlueApplication | None:
-    """Return the application with a data collection, as glue's layer actions get no application."""
+    """Return the application with a data collection, because layer actions get only the latter."""
     # The class is not compared, because importing it from `glue_qt.app` takes more than a second.
     widgets = QtWidgets.QApplication.topLevelWidgets()
     found = (one for one in widgets if getattr(one, "data_collection", None) is data_collection)

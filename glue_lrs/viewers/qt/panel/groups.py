@@ -68,7 +68,7 @@ class PanelGroup(QtWidgets.QGroupBox):
         self.column.addLayout(row)
 
     def on_edit(self, signal: QtCore.SignalInstance, function: Callable[..., object]) -> None:
-        """Call a function when a signal reports a new value, unless `refresh` has set the value."""
+        """Call a function when a signal reports a value that the user, not `refresh`, has set."""
         signal.connect(lambda value: None if self.panel.filling else function(value))
 
     def edit(
@@ -266,7 +266,7 @@ class StackGroup(PanelGroup):
         self.column.addWidget(self.median)
 
     def refresh(self) -> None:
-        """Show the number of the integration."""
+        """Show the number of the integration, or that the median is shown."""
         number = self.live.integration
         for widget in (self.slider, self.integration):
             show_value(widget, (number or 0) + 1)
@@ -294,11 +294,11 @@ class StatisticsGroup(PanelGroup):
 
         tip = "Select a range of wavelengths in the spectrum, or a range of rows in the image"
         self.range = add("range", tip, wrap=True)
-        self.signal_to_noise = add("median S/N", "Median of flux over error in the range")
-        self.ratio = add("flux / comparison", "Median in the range")
-        tip = "Rows in the range in which bad pixels reduce the aperture, and largest lost fraction"
+        self.signal_to_noise = add("median S/N", "Median ratio of flux to error in the range")
+        self.ratio = add("flux / comparison", "Median ratio in the range")
+        tip = "Rows in the range with bad pixels in the aperture, and largest lost fraction"
         self.lost = add("lost pixels", tip, wrap=True)
-        tip = "Number of rows around the crosshair that the slit profile averages"
+        tip = "Number of rows around the crosshair over which the slit profile is averaged"
         count = self.live.image.shape[0]
         self.rows_averaged = QtWidgets.QSpinBox(minimum=1, maximum=count, singleStep=2, toolTip=tip)
         self.on_edit(self.rows_averaged.valueChanged, partial(setattr, self.live, "rows_averaged"))
@@ -375,7 +375,7 @@ class OutputGroup(PanelGroup):
         self.panel.save("Save a figure", ".png", _FIGURES, self.live.save_figure)
 
     def _copy_python(self) -> None:
-        """Copy a script that reproduces the extraction to the clipboard."""
+        """Copy to the clipboard a script that repeats the extraction."""
         if self.panel.run(lambda: QtGui.QGuiApplication.clipboard().setText(self.live.python())):
             self.panel.report("a script that repeats the extraction was copied to the clipboard")
 

@@ -186,7 +186,7 @@ class RegionsGroup(PanelGroup):
             problem = "no background region was added: there is no room between the other regions"
             self.panel.report(problem, error=True)
             return
-        # put the region at the side of the gap that is farther from the source
+        # put the region on the side of the gap that is farther from the source
         middle = (taken[0][0] + taken[0][1]) / 2.0 if taken else start
         lower = start + 1.0 if start + stop < 2 * middle else stop - 1.0 - width
         self.panel.run(self.live.add_region, "background", lower, lower + width)
@@ -207,7 +207,7 @@ class RegionsGroup(PanelGroup):
 
 
 def _edges_at_cursor(live: LiveExtraction, region: Region) -> tuple[float, float]:
-    """Return the edges of a region in the row of the crosshair, or in the closest possible row."""
+    """Return the edges of a region in the row of the crosshair, or the closest row with edges."""
     row, wave = cursor_row(live), live.row_wavelength
     lower, upper = region.at(live.rows[row], wave[row])
     if np.isnan([lower, upper]).any():

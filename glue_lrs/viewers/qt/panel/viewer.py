@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class PanelLayerArtist(LayerArtist):
-    """Artist that draws nothing, because glue requires an artist for the layer of the image."""
+    """Artist that draws nothing. glue requires an artist for the layer of the image."""
 
     def update(self) -> None:
         """Do nothing."""
