@@ -1,9 +1,9 @@
-"""Blitting: fast redrawing of some artists over a cached copy of the figure, on any canvas.
+"""Blitting: fast redrawing of a few artists on top of a cached copy of the figure.
 
-Each figure has one `Overlay`, which may be shared by several views. After every full draw it copies
-the pixels of the figure and draws its layers on top. `Overlay.update` restores the copy and draws
-only the layers again, which takes a millisecond, whereas drawing an image takes tens of
-milliseconds.
+Each figure has one `Overlay`, which may be shared by several views. After every full draw, the
+overlay copies the pixels of the figure and draws its layers on top. `Overlay.update` restores the
+copy and draws only the layers again. This takes a millisecond, whereas drawing an image takes tens
+of milliseconds.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _Artist = TypeVar("_Artist", bound=Artist)
 
 _overlays: weakref.WeakKeyDictionary[Figure, Overlay] = weakref.WeakKeyDictionary()
 
-#: Overlays to update at the end of the outermost `drawn_once` block; None outside such a block.
+#: Overlays to update at the end of the outermost `drawn_once` block, or None outside a block.
 _waiting: list[Overlay] | None = None
 
 
 def root_figure(axes: Axes) -> Any:
-    """Return the figure, not the subfigure, that contains axes; None if the axes were removed."""
+    """Return the outermost figure that contains the axes, or None if the axes were removed."""
     return axes.get_figure(root=True)
 
 
 @contextmanager
 def drawn_once() -> Iterator[None]:
-    """Redraw each canvas only once, at the end of the block, however many changes it contains."""
+    """Postpone redrawing to the end of the block, so that each canvas is redrawn only once."""
     global _waiting
     if _waiting is not None:
         yield
@@ -57,7 +57,7 @@ def drawn_once() -> Iterator[None]:
 class Layer(Artist):
     """Artists of a view that are drawn together, above all other artists.
 
-    They are not children of the axes, so that autoscaling and legends ignore them.
+    The artists are not children of the axes, so that autoscaling and legends ignore them.
 
     Parameters
     ----------
@@ -67,9 +67,10 @@ class Layer(Artist):
 
     def __init__(self, axes: Axes) -> None:
         super().__init__()
-        #: The axes. Unlike the attribute `axes`, it keeps its value when the axes are cleared.
+        #: Axes to draw on. Matplotlib sets the attribute `axes`, but not this one, to None when
+        #: the axes are cleared.
         self.home = axes
-        # for each artist: whether it stays above others, and whether saved figures omit it
+        # `above`, the artist and `screen_only` from each call of `put`
         self._parts: list[tuple[bool, Artist, bool]] = []
         self.set_zorder(30)
         self.set_in_layout(False)
@@ -84,20 +85,21 @@ class Layer(Artist):
         screen_only: bool = False,
         above: bool = False,
     ) -> _Artist:
-        """Add an artist above the present artists, and return it.
+        """Add an artist in front of those that were added before, and return it.
 
         Parameters
         ----------
         artist : `~matplotlib.artist.Artist`
             Line, patch or text to add.
         transform : `~matplotlib.transforms.Transform`, optional
-            Transform to pixels of the canvas; by default, the transform from data coordinates.
+            Transform from the coordinates of the artist to pixels of the canvas. By default, the
+            artist is in data coordinates.
         clip : bool
             Whether to clip the artist to the axes.
         screen_only : bool
             Whether to omit the artist in saved figures.
         above : bool
-            Whether to keep the artist above artists that are added later.
+            Whether to keep the artist in front of artists that are added later.
         """
         axes: Any = self.home
         artist.set_figure(axes.get_figure(root=False))
@@ -124,12 +126,14 @@ class Layer(Artist):
         self.stale = False
 
     def contains(self, mouseevent: MouseEvent) -> tuple[bool, dict[Any, Any]]:
-        """Report no artist as hit, because views determine themselves what is under the pointer."""
+        """Return False, because the views themselves determine what is under the pointer."""
         return False, {}
 
 
 class Overlay:
-    """Layers in a figure, and a cached copy of the other pixels; see `Overlay.on_axes`.
+    """Layers of a figure, and a cached copy of the figure without the layers.
+
+    Use `Overlay.on_axes` to get the overlay of a figure.
 
     Parameters
     ----------
@@ -142,19 +146,19 @@ class Overlay:
         # Weak references, because layers and views refer to the figure: with strong references,
         # `_overlays` would keep the figure in memory.
         self._layers: weakref.WeakKeyDictionary[Layer, None] = weakref.WeakKeyDictionary()
-        #: View that receives key presses ("focus"), which is the view that was clicked last, and
-        #: view that last changed the mouse cursor ("cursor").
+        #: The value for "focus" is the view that was clicked last, which receives key presses. The
+        #: value for "cursor" is the view that changed the mouse cursor last.
         self.owners: weakref.WeakValueDictionary[str, LiveView] = weakref.WeakValueDictionary()
         self._background: Any = None
         self._size: tuple[float, ...] = ()
         self._redraw = False
-        #: Whether mouse motion events on this canvas contain the buttons that are pressed.
+        #: Whether mouse motion events on this canvas are known to list the pressed buttons.
         self.reports_buttons = False
         self.connection = figure.canvas.mpl_connect("draw_event", self._drawn)
 
     @classmethod
     def on_axes(cls, axes: Axes) -> Overlay:
-        """Return the overlay for the figure that contains axes; make it at the first call."""
+        """Return the overlay of the figure that contains the axes. The first call creates it."""
         figure = root_figure(axes)
         if figure not in _overlays:
             _overlays[figure] = cls(figure)
@@ -175,7 +179,7 @@ class Overlay:
         return hasattr(canvas, "copy_from_bbox") and hasattr(canvas, "restore_region")
 
     def layer(self, axes: Axes) -> Layer:
-        """Make a layer on axes of the figure; the caller must keep a reference to it."""
+        """Make a layer on axes in the figure. The caller must keep a reference to the layer."""
         made = Layer(axes)
         made.set_animated(self.blits)
         self._layers[made] = None
@@ -189,7 +193,7 @@ class Overlay:
         self.update()
 
     def redraw(self) -> None:
-        """Schedule a full draw of the figure, as needed after a change of ticks or limits."""
+        """Schedule a full draw of the figure, which is necessary after ticks or limits change."""
         self._redraw = True
         self.update()
 
@@ -220,7 +224,7 @@ class Overlay:
         """Copy the pixels of the figure after a full draw, and draw the layers on top."""
         figure = self._figure()
         if figure is None or not self.blits or event.canvas.is_saving():
-            return  # the layers are drawn like any artist of the axes
+            return  # Matplotlib draws the layers like other artists
         if event.canvas is not figure.canvas or isinstance(
             vars(event.renderer).get("draw_path"), FunctionType
         ):

@@ -29,12 +29,18 @@ _PADDING = 0.35
 
 _SAMPLE = "x"
 
-#: Position of the reference point in the box for each alignment, as a fraction of the size.
+#: Position of the reference point for each alignment, as a fraction of the box size from the
+#: left or the bottom.
 _ALIGNMENTS = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
 
 
 class _Glyph(NamedTuple):
-    """Opacity of a letter (0 to 255) in the rows of a line, its left column, and its width."""
+    """Image of a letter.
+
+    ``coverage`` is the opacity (0 to 255) of the pixels in all rows of the line. ``left`` is the
+    first column relative to the start of the letter, and ``advance`` the distance in pixels to the
+    start of the next letter.
+    """
 
     coverage: NDArray[np.uint8]
     left: int
@@ -52,7 +58,7 @@ def _glyph(letter: str, font: FontProperties, dpi: float) -> _Glyph:
     context.set_foreground("black")
     renderer.draw_text(context, margin, height - below, letter, font, 0.0)
     coverage = np.array(renderer.buffer_rgba())[..., 3]
-    # The width is measured between two other letters, because a blank alone has no extent.
+    # Measure the width between two other letters, because a blank alone has no extent.
     width = renderer.get_text_width_height_descent
     padded = width(_SAMPLE + letter + _SAMPLE, font, False)[0]
     advance = padded - width(_SAMPLE + _SAMPLE, font, False)[0]
@@ -69,9 +75,9 @@ def _line(size: float) -> tuple[int, int]:
 
 
 class CachedText(Text):
-    """Text of one or more lines in a box that can be changed quickly.
+    """Text in a box, with one or more lines, that is redrawn quickly after a change.
 
-    The text is horizontal and has one colour; mathematical notation is not supported.
+    The text is horizontal and has one colour. Mathematical notation is not supported.
 
     Parameters
     ----------
@@ -85,7 +91,7 @@ class CachedText(Text):
         super().__init__(*args, **kwargs)
         self._edge = edge
         face = {"boxstyle": f"square,pad={_PADDING}", "fc": "white", "alpha": 0.9, "lw": 0.7}
-        # The box is drawn by Matplotlib on renderers other than Agg.
+        # On renderers other than Agg, Matplotlib draws the text and this box.
         self.set_bbox(face | {"ec": "none" if edge is None else edge})
 
     def size(self, dpi: float) -> tuple[int, int]:
@@ -111,7 +117,7 @@ class CachedText(Text):
         self.stale = False
 
     def _image(self, dpi: float) -> NDArray[np.uint8]:
-        """Return the box and the text as an RGBA image, lowest row first."""
+        """Return the box and the text as an RGBA image, with the bottom row first."""
         font = self.get_fontproperties()
         size = font.get_size_in_points() * dpi / 72.0
         height, _ = _line(size)

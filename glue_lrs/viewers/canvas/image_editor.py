@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class ImageEditor(RegionEditor):
     """Editor for the aperture and the background regions on an image.
 
-    Regions and their edges can be dragged. Dragging the end of an edge tilts it; with Shift, the
-    same end of the opposite edge moves the other way, which tapers the region. A press outside all
-    regions moves the crosshair; with Shift, a drag outside all regions selects a range of rows, and
-    thus of wavelengths, in glue. Left and right arrow keys move the handle that was dragged last by
-    0.1 pixel, or with Shift by 1 pixel; up and down move the crosshair. Escape cancels a drag, and
-    Delete deletes the selected background region.
+    Regions and their edges can be dragged. Dragging the end of an edge tilts the edge. With Shift,
+    the same end of the opposite edge moves the other way, so that the region tapers. A press
+    outside all regions moves the crosshair. A drag with Shift outside all regions selects a range
+    of rows, and thus a range of wavelengths, in glue. The left and right arrow keys move the handle
+    that was dragged last by 0.1 pixel, or with Shift by 1 pixel. The up and down keys move the
+    crosshair. Escape cancels a drag, and Delete deletes the selected background region.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class ImageEditor(RegionEditor):
         return y
 
     def _rows_used(self) -> tuple[float, float] | None:
-        """Return the limits of the extracted rows, half a row outside the first and the last."""
+        """Return the outer edges of the first and last extracted row; None without such rows."""
         first, last = self.wavelength.rows[0], self.wavelength.rows[-1]
         # The pipeline applies ystart and ystop of the aperture to the background as well.
         aperture = self.live.operator.aperture
@@ -92,7 +92,7 @@ class ImageEditor(RegionEditor):
         return (low, high) if high > low else None
 
     def end_heights(self) -> tuple[float, float] | None:
-        """Return the rows of the handles at the ends of edges, away from the frame of the axes."""
+        """Return the rows of the handles at the ends of edges, which stay clear of the frame."""
         extent = self.extent()
         if extent is None:
             return None
@@ -103,7 +103,7 @@ class ImageEditor(RegionEditor):
         return (low, high) if high - low > 1.0 else None
 
     def handle_heights(self) -> tuple[float, float] | None:
-        """Return the rows of the handles of the edges, and the row of the handle of the body."""
+        """Return the row of the handles of both edges, and the row of the handle of the body."""
         extent = self.extent()
         if extent is None:
             return None

@@ -36,14 +36,14 @@ class RowWavelength:
         known = np.isfinite(wavelength)
         if known.any():
             self.rows, self.known = np.flatnonzero(known).astype(float), wavelength[known]
-        else:  # all rows and wavelengths that are converted are NaN
+        else:  # every conversion returns NaN
             self.rows = self.known = np.array([np.nan])
         order = np.argsort(self.known, kind="stable")
         self._ascending = self.known[order], self.rows[order]
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Shortest and longest wavelength."""
+        """Shortest and longest wavelength in micron; NaN if no row has a wavelength."""
         return float(self.known.min()), float(self.known.max())
 
     def at(self, row: ArrayLike) -> NDArray[np.float64]:
@@ -51,20 +51,20 @@ class RowWavelength:
         return np.asarray(np.interp(np.asarray(row, dtype=float), self.rows, self.known))
 
     def row(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """Return the row at each wavelength; the first or the last row outside the image."""
+        """Return the row at each wavelength; beyond the image, its first or last row."""
         return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *self._ascending))
 
     def covers(self, row: float) -> bool:
-        """Return whether a row has a wavelength."""
+        """Return whether a row is between the first and the last row with a wavelength."""
         return bool(self.rows[0] - 0.5 <= row <= self.rows[-1] + 0.5)
 
     def closest(self, row: float) -> float:
-        """Return the closest row with a wavelength, or `row` if there is none."""
+        """Return the closest row with a wavelength, or `row` itself if no row has a wavelength."""
         return float(min(max(row, self.rows[0]), self.rows[-1]))
 
 
 class Follower:
-    """Base class for objects that call functions when properties of an extraction change."""
+    """Base class for objects that respond when properties of a live extraction change."""
 
     live: LiveExtraction | None
     _followed: tuple[tuple[str, Callable[..., None]], ...] = ()
@@ -77,7 +77,7 @@ class Follower:
             self._followed = (*self._followed, (name, function))
 
     def unfollow(self) -> None:
-        """End all calls that `follow` has begun."""
+        """Disconnect all functions that `follow` has connected."""
         assert self.live is not None
         for name, function in self._followed:
             self.live.remove_callback(name, function)
@@ -147,7 +147,7 @@ class LiveView(Follower):
         return any(view.busy for view in _views.get(self.live, ()))
 
     def follow_limits(self, function: Callable[[Axes], None]) -> None:
-        """Call a method whenever the limits of the axes change."""
+        """Call a function whenever the x or y limits of the axes change."""
         connect = self.axes.callbacks.connect
         self._limit_connections += [connect(f"{name}lim_changed", function) for name in "xy"]
 
@@ -189,7 +189,7 @@ class LiveView(Follower):
         return top is None or top is self.axes or top.bbox.bounds == self.axes.bbox.bounds
 
     def available(self) -> bool:
-        """Return whether the view may respond to the mouse, because no tool is active."""
+        """Return whether the view may respond to the mouse; False while a tool is active."""
         canvas = self.overlay.canvas
         if self.removed or not self.active or self.live.closed or canvas is None:
             return False
@@ -210,7 +210,7 @@ class LiveView(Follower):
     # --- for subclasses ----------------------------------------------------------------------
 
     def _press(self, event: MouseEvent) -> None:
-        """Handle a press of the left button on the axes; the view has the focus already."""
+        """Handle a press of the left button on the axes, after the view has got the focus."""
 
     def _drag(self, event: MouseEvent) -> None:
         """Handle a motion of the mouse during a drag."""
@@ -225,10 +225,10 @@ class LiveView(Follower):
         """Handle a mouse motion without a drag; `event` is None if the mouse is not on the axes."""
 
     def _refresh(self) -> None:
-        """Draw again after the end of a drag in any view, or after a reset of the limits."""
+        """Draw the view again after a drag in any view has ended, or the limits were reset."""
 
     def _set_x_limits(self) -> None:
-        """Set the limits of the x axis to all data."""
+        """Set the limits of the x axis so that all data are visible."""
 
     def press_key(self, key: str) -> None:
         """Handle a key press."""

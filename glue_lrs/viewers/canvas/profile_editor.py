@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Region
 
-#: A peak that is only one column wide is shown completely if it exceeds the other columns by at
-#: most this many times their range. A real source is never cut off, because even the narrowest
-#: point source of MIRI spreads over several columns.
+#: Maximum height above the other columns of a peak that is only one column wide, as a multiple of
+#: the range of the other columns. Higher peaks are cut off. Sources are never cut off, because even
+#: the narrowest point source in MIRI images spreads over several columns.
 _MAX_PEAK = 5.0
 
-#: Margin above or below the other columns if a one-column peak is cut off, as a multiple of the
-#: range of the other columns.
+#: Margin beyond the other columns on the side where a one-column peak is cut off, as a multiple of
+#: the range of the other columns.
 _PEAK_ROOM = 1.0
 
 
 class ProfileEditor(RegionEditor):
     """Cross-dispersion profile at the row of the crosshair, with the edges of the regions.
 
-    All regions are drawn with their positions in the row of the crosshair.
+    All regions are drawn where they are in the row of the crosshair.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class ProfileEditor(RegionEditor):
     # --- geometry ------------------------------------------------------------------------------
 
     def row(self, y: float) -> float:
-        """Return the row of the crosshair, or the closest row with a wavelength, for any y."""
+        """Return the row of the crosshair, or the closest row with a wavelength; `y` is ignored."""
         return self.wavelength.closest(self.live.cursor_row)
 
     def _height(self, fraction: float) -> float:
@@ -94,11 +94,11 @@ class ProfileEditor(RegionEditor):
         return low, high
 
     def handle_heights(self) -> tuple[float, float] | None:
-        """Return the y of the handles of the edges, and the y of the handle of the body."""
+        """Return the y of the handles of both edges, and the y of the handle of the body."""
         return self._height(0.6), self._height(0.8)
 
     def outline(self, region: Region) -> Outline | None:
-        """Return the edges as vertical lines; None if they have no position in this row."""
+        """Return the edges as vertical lines, or None if they have no position in this row."""
         edges = self.edges_at(region, 0.0)
         if not np.isfinite(edges).all():
             return None

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 _COLOURS = {"aperture": VERMILION, "background": BLUE}
 
-#: Sizes of handles in points: for any region, for the selected region, and under the pointer.
+#: Sizes in points of the handles of regions that are not selected, of the handles of the selected
+#: region, and of the handle under the pointer.
 _SIZES = (4.5, 7.0, 10.0)
 
-#: Index in `RegionArtists.handles` for each kind of handle. The last artist in `handles` draws the
-#: handle under the pointer.
+#: Index in `RegionArtists.handles` of the artist that draws each kind of handle.
 _HANDLE_ARTISTS = {"body": 0, "edge": 1, "end": 2}
 
+#: Index in `RegionArtists.handles` of the artist that draws the handle under the pointer.
 _HOVERED = 3
 
 
@@ -54,7 +55,7 @@ class RegionArtists:
             for marker in ("s", "o", "D", "s")  # body, edge, end, under the pointer
         ]
         self._has_casing = casing
-        #: All artists.
+        #: All artists of the region.
         self.all = (self.fill, self.casing, self.edges, self.hovered_edge, *self.handles)
 
     def update(
@@ -107,7 +108,8 @@ class RegionArtists:
             if handle == hovered:
                 marker = str(self.handles[which].get_marker())
                 places[_HOVERED].append(place)
-            elif handle.kind != "end" or large:  # only the selected region has ends
+            elif handle.kind != "end" or large:
+                # Handles at the ends of edges are visible only on a selected or hovered region.
                 places[which].append(place)
         self.handles[_HOVERED].set_marker(marker)
         small, normal, big = _SIZES
@@ -146,7 +148,7 @@ class RegionLabel:
         self.text.set_visible(False)
 
     def show(self, region: Region, row: float, wavelength: float, at: tuple[float, float]) -> None:
-        """Write the limits that a region has in one row.
+        """Show the label with the limits of a region in one row.
 
         Parameters
         ----------
@@ -166,7 +168,7 @@ class RegionLabel:
         self._place(at)
 
     def _place(self, at: tuple[float, float]) -> None:
-        """Move the label next to the pointer, so that it is inside the figure and not covered."""
+        """Put the label inside the figure next to the pointer, but not under the pointer."""
         figure = root_figure(self._axes)
         points = float(figure.dpi) / 72.0
         box, gap, pad = self._axes.bbox, 14.0 * points, 3.0 * points

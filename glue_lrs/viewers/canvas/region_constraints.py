@@ -1,4 +1,4 @@
-"""Constraints when regions are moved: the limits of the image and a minimum width."""
+"""Constraints on the movement of regions: the limits of the image and a minimum width."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RegionConstraints:
     Parameters
     ----------
     view : LiveView
-        The view, which provides the extraction and the wavelengths of the rows.
+        View whose extraction provides the image and the wavelengths of the rows.
     """
 
     def __init__(self, view: LiveView) -> None:
@@ -42,19 +42,19 @@ class RegionConstraints:
 
     @property
     def _samples(self) -> tuple[_Array, _Array]:
-        """Rows and wavelengths at which edges of a region have their extreme positions."""
+        """Rows and wavelengths at which the edges of a region can have extreme positions."""
         image = self._view.live.image
         if self._sampled is None or self._sampled[0] is not image.wavelength:
             rows = np.tile(np.arange(image.shape[0], dtype=float), 3)
             known = np.where(np.isfinite(image.wavelength), image.wavelength, np.nan)
-            # `fmin` and `fmax` ignore NaN, unless a row has no other value
+            # `fmin` and `fmax` return NaN only for rows without any wavelength
             extremes = np.fmin.reduce(known, axis=1), np.fmax.reduce(known, axis=1)
             wave = np.concatenate([self._view.wavelength.all, *extremes])
             self._sampled = image.wavelength, (rows, wave)
         return self._sampled[1]
 
     def move_body(self, region: Region, dx: float) -> Region:
-        """Move both edges of a region by up to `dx` columns."""
+        """Return a region with both edges moved by up to `dx` columns."""
         with np.errstate(invalid="ignore"):
             lower, upper = region.at(*self._samples)
         if not np.isfinite(lower).any():
@@ -65,7 +65,7 @@ class RegionConstraints:
         return region.moved(round(dx, DIGITS)).rounded()
 
     def move_edge(self, region: Region, edge: Edge, dx: float, row: float) -> Region:
-        """Move one edge, which was grabbed in `row`, by up to `dx` columns."""
+        """Return a region with one edge, grabbed in `row`, moved by up to `dx` columns."""
         position = region.at(row, self._view.wavelength.at(row))[0 if edge == "lower" else 1]
         dx = self._on_image(float(position), dx) - float(position)
         return region.with_edge(edge, round(dx, DIGITS), *self._samples).rounded()
@@ -73,7 +73,7 @@ class RegionConstraints:
     def move_end(
         self, region: Region, edge: Edge, end: End, dx: float, rows: _Array, mirrored: bool
     ) -> Region:
-        """Move one end of an edge by up to `dx` columns.
+        """Return a region with one end of an edge moved by up to `dx` columns.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class RegionConstraints:
         dx : float
             Number of columns to move by.
         rows : ndarray
-            Rows of both ends, ascending.
+            Row of the bottom end and row of the top end.
         mirrored : bool
             Whether the same end of the opposite edge moves by -`dx`.
         """
@@ -113,12 +113,12 @@ class RegionConstraints:
         return made if fraction >= 1.0 else tilted(fraction)
 
     def _on_image(self, old: float, dx: float) -> float:
-        """Return the position of a moved edge, which may not leave the image."""
+        """Return the position of an edge moved by up to `dx`, so that it stays on the image."""
         low, high = min(-0.5, old), max(self._columns - 0.5, old)
         return float(min(max(old + dx, low), high))
 
     def _permitted_fraction(self, region: Region, made: Region) -> float:
-        """Return the largest fraction of a change that keeps the minimum width in all rows."""
+        """Return the largest fraction of a change with which all rows keep the minimum width."""
         with np.errstate(invalid="ignore"):
             before, after = (np.diff(one.at(*self._samples), axis=0)[0] for one in (region, made))
         tight = after < MIN_WIDTH
@@ -126,6 +126,6 @@ class RegionConstraints:
             return 1.0
         closer = np.maximum(before[tight] - after[tight], 1e-12)
         fraction = float(np.min((before[tight] - MIN_WIDTH) / closer))
-        # The fraction is reduced, because the pipeline rejects a region whose width is less than
-        # a pixel by a rounding error.
+        # Reduce the fraction slightly, because the pipeline rejects a region even if only a
+        # rounding error makes it narrower than a pixel.
         return max(fraction - 1e-6, 0.0)

@@ -1,7 +1,7 @@
 """Region editor: the aperture and the background regions, edited with mouse and keyboard.
 
-Every editor of an extraction draws the regions of its current `Extract1D` operator. During a drag
-only the regions are redrawn, not the whole figure.
+All editors of a live extraction draw the regions of its current `Extract1D` operator. During a
+drag, only the regions are redrawn, not the whole figure.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
+#: Number of columns by which each key moves a region or an edge.
 _NUDGES = {"left": -0.1, "right": 0.1, "shift+left": -1.0, "shift+right": 1.0}
 
+#: Number of rows by which each key moves the crosshair.
 _STEPS = {"down": -1.0, "up": 1.0, "shift+down": -10.0, "shift+up": 10.0}
 
 _NAMES = {"aperture": "the aperture", "background": "a background region"}
 
-#: Mouse cursor and text in the status line, for each kind of `Handle` under the pointer.
+#: Mouse cursor and text in the status line while the pointer is on a `Handle` of each kind.
 _HINTS = {
     None: (Cursors.POINTER, ""),
-    "body": (Cursors.MOVE, "Drag to move it; arrow keys nudge"),
-    "edge": (Cursors.RESIZE_HORIZONTAL, "Drag to move the edge; arrow keys nudge"),
-    "end": (Cursors.HAND, "Drag to tilt the edge, with Shift to taper"),
+    "body": (Cursors.MOVE, "Drag to move the region; arrow keys nudge it"),
+    "edge": (Cursors.RESIZE_HORIZONTAL, "Drag to move the edge; arrow keys nudge it"),
+    "end": (Cursors.HAND, "Drag to tilt the edge; with Shift, taper the region"),
 }
 
 
@@ -48,7 +50,7 @@ class Drag:
     ----------
     kind : {"handle", "add", "row", "range"}
         What is dragged: a part of a region ("handle"), a new background region ("add"), the
-        crosshair ("row"), or the limit of a range of wavelengths ("range").
+        crosshair ("row"), or one end of a range of rows ("range").
     start : (float, float)
         Position where the drag began, in data coordinates.
     regions : tuple of Region
@@ -93,7 +95,7 @@ class RegionEditor(RegionGeometry):
         self._cursor = Cursors.POINTER
         #: Called with the new value when `adding` changes.
         self.on_adding: Callable[[bool], None] | None = None
-        #: Called with a description of the drag that a press would begin, or with "" for none.
+        #: Called with a hint about the drag that a press would begin, or with "" if it begins none.
         self.on_hint: Callable[[str], None] | None = None
         self.artists: list[RegionArtists] = []
         self.label = RegionLabel(self.layer)
@@ -107,7 +109,7 @@ class RegionEditor(RegionGeometry):
 
     @property
     def adding(self) -> bool:
-        """Whether the next drag adds a background region; False again after it has been added."""
+        """Whether the next drag adds a background region; False again once it is drawn."""
         return self._adding
 
     @adding.setter
@@ -127,7 +129,7 @@ class RegionEditor(RegionGeometry):
         return self._adding or self.handle_at(event.x, event.y) is not None
 
     def press_key(self, key: str) -> None:
-        """Handle a key press, which another widget may have received."""
+        """Handle a key press, including those that another widget has passed on."""
         if key == "escape":
             if self.busy:
                 self._cancel()
@@ -156,7 +158,7 @@ class RegionEditor(RegionGeometry):
             self.live.selected = 0
 
     def _nudge(self, dx: float) -> None:
-        """Move the part of the selected region that was dragged last, or else the whole region."""
+        """Move the part of the selected region that was dragged last, or by default its body."""
         index, regions = self._selected(), self._regions
         if index is None:
             return
@@ -280,9 +282,9 @@ class RegionEditor(RegionGeometry):
     def _moved(
         self, region: Region, handle: Handle, dx: float, y: float | None, mirrored: bool
     ) -> Region:
-        """Return the region after moving one of its parts by `dx` columns, as far as possible.
+        """Return the region with one of its parts moved by `dx` columns, as far as possible.
 
-        `y` is the data coordinate at which an edge was grabbed, or None for that of its handle.
+        `y` is the data coordinate at which an edge was grabbed, or None for the edge's handle.
         """
         if handle.part == "body":
             return self._constraints.move_body(region, dx)
@@ -333,7 +335,7 @@ class RegionEditor(RegionGeometry):
         self.overlay.update()
 
     def _draw(self, *_: object) -> None:
-        """Move the artists after a change of the regions or of the limits of the axes."""
+        """Adapt the artists after a change of the regions or of the limits of the axes."""
         if self.removed:
             return
         hovered = self._hovered
@@ -353,7 +355,7 @@ class RegionEditor(RegionGeometry):
     def _show_label(
         self, region: Region, handle: Handle | None, at: tuple[float, float] | None
     ) -> None:
-        """Write the limits of a region next to a position, or hide the label if it is None."""
+        """Write the limits of a region next to `at`, or hide the label if `at` is None."""
         if at is None:
             self.label.hide()
             return
@@ -376,7 +378,7 @@ def has_shift(event: MouseEvent) -> bool:
 
 
 def _command_label(handle: Handle, kind: str, *, mirrored: bool = False) -> str:
-    """Return the label that glue's undo menu shows for a change."""
+    """Return the label for glue's undo menu, such as "move the aperture"."""
     verb = {"body": "move", "edge": "move an edge of", "end": "tilt an edge of"}[handle.kind]
     if mirrored and handle.end is not None:
         verb = "taper"

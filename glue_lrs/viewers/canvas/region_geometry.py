@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _ENDS: tuple[End | None, ...] = (None, "bottom", "top")
 
-#: Maximum distance in points between the pointer and a handle or an edge that it grabs.
+#: Maximum distance in points from the pointer at which a press grabs a handle or an edge.
 REACH = 6.0
 
 
@@ -31,7 +31,7 @@ class Handle(NamedTuple):
 
     @property
     def kind(self) -> Literal["body", "edge", "end"]:
-        """Kind of the part: dragging it moves the region, moves an edge, or tilts an edge."""
+        """What a drag does: move the region ("body"), move an edge, or tilt an edge ("end")."""
         if self.part == "body":
             return "body"
         return "edge" if self.end is None else "end"
@@ -58,7 +58,7 @@ class RegionGeometry(LiveView, ABC):
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """Regions that are drawn, including a preview."""
+        """Regions that are drawn, including changes that are not committed yet."""
         return self._regions
 
     @abstractmethod
@@ -67,15 +67,15 @@ class RegionGeometry(LiveView, ABC):
 
     @abstractmethod
     def extent(self) -> tuple[float, float] | None:
-        """Return the smallest and the largest y at which regions are visible; None if none is."""
+        """Return the range of y in which regions are visible; None if there are no rows."""
 
     def end_heights(self) -> tuple[float, float] | None:
-        """Return the y of the handles at both ends of the edges; None if there are none."""
+        """Return the y of the handles at both ends of edges; None if ends have no handles."""
         return None
 
     @abstractmethod
     def handle_heights(self) -> tuple[float, float] | None:
-        """Return the y of the handles of the edges, and the y of the handle of the body."""
+        """Return the y of the handles of both edges, and the y of the handle of the body."""
 
     @abstractmethod
     def outline(self, region: Region) -> Outline | None:
@@ -88,7 +88,7 @@ class RegionGeometry(LiveView, ABC):
         return float(lower), float(upper)
 
     def end_rows(self) -> NDArray[np.float64] | None:
-        """Return the rows of the handles at the ends of edges, ascending, or None."""
+        """Return the ascending rows of the handles at the ends of edges; None without handles."""
         heights = self.end_heights()
         return None if heights is None else np.array(sorted(self.row(y) for y in heights))
 
@@ -147,8 +147,8 @@ class RegionGeometry(LiveView, ABC):
             if not np.isfinite(ends).all():
                 continue
             inside = min(ends) <= x <= max(ends)
-            # Inside a narrow region the reach of the edges is reduced, so that its body can be
-            # grabbed.
+            # Reduce the reach of the edges inside a narrow region, so that a press can also grab
+            # the body.
             edge_reach = min(reach, 0.3 * abs(ends[1] - ends[0])) if inside else reach
             distances = [abs(end - x) for end in ends]
             closest = int(np.argmin(distances))

@@ -26,8 +26,8 @@ def bands(spans: Iterable[tuple[float, float]], along_y: bool = False) -> Path:
     spans : iterable of (float, float)
         Lower and upper limit of each band.
     along_y : bool
-        Whether the limits are y coordinates, rather than x. Along the other axis, the bands reach
-        from 0 to 1.
+        Whether the limits are y coordinates rather than x coordinates. In the other coordinate,
+        the bands extend from 0 to 1.
     """
     order = (1, 0) if along_y else (0, 1)
     corners = (
@@ -45,8 +45,8 @@ def band_outlines(
     Parameters
     ----------
     x, low, high : ndarray
-        Positions, and both lines at these positions. The area is interrupted where either line is
-        not finite.
+        x coordinates, and y coordinates of the lower and the upper line. The area is interrupted
+        where either line is not finite.
 
     Returns
     -------

@@ -36,29 +36,35 @@ _MASKED_ROW: dict[str, Any] = {"color": PURPLE, "ls": "", "marker": "|", "ms": 8
 
 _BOX = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85}
 
-#: Largest distance in points that the mouse may move during a press that counts as a click.
+#: A press is a click, not a drag, if the mouse moves by less than this distance in points.
 _CLICK = 3.0
 
-#: Rows without significant flux do not affect the limits if their error exceeds this many times the
-#: median error.
+#: Rows with a larger error, as a multiple of the median error, do not affect the limits unless
+#: their flux is significant.
 _LARGE_ERROR = 5.0
 
-#: Labels in the legend, apart from the label of the comparison.
+#: Legend labels for the extracted spectrum, its errors and masked rows.
 _EXTRACTED, _SIGMA, _MASKED = "extracted", "±1σ", "masked row"
 
-#: Font size of the legend in points (first value), and the width of a letter (second value) and of
-#: a legend symbol (third value) relative to the font size.
-_FONT_SIZE, _LETTER_WIDTH, _KEY_WIDTH = 8.3, 0.58, 3.6
+#: Font size of the legend in points.
+_FONT_SIZE = 8.3
 
-#: Minimum number of letters to which the label of the comparison is shortened.
+#: Width of a letter in the legend, relative to the font size.
+_LETTER_WIDTH = 0.58
+
+#: Width of a symbol in the legend with its spacing, relative to the font size.
+_KEY_WIDTH = 3.6
+
+#: The label of the comparison is not shortened to fewer letters than this.
 _MIN_LABEL = 9
 
-#: The unit is kept as long as the 90th percentile of the absolute flux is within this range.
+#: An automatically chosen unit is kept while the 90th percentile of the absolute flux in this
+#: unit is within this range.
 _KEEP_UNIT = (0.2, 2e3)
 
 
 class SpectrumPlot(LiveView):
-    """Spectrum from a live extraction: flux, errors, masked rows and a spectrum to compare with.
+    """Plot of a live spectrum: flux, errors, masked rows and a comparison spectrum.
 
     A click moves the crosshair. A drag selects a range of wavelengths in glue, and a double click
     or the Delete key clears this selection.
@@ -70,10 +76,10 @@ class SpectrumPlot(LiveView):
     live : LiveExtraction
         Live extraction whose spectrum is shown.
     ratio_axes : `~matplotlib.axes.Axes`, optional
-        Axes in the same figure that show the ratio of flux to comparison.
+        Axes in the same figure that show the ratio of the flux to the comparison spectrum.
     unit : str, optional
         Unit of the flux, such as ``"Jy"``. By default a unit is chosen in which the values are easy
-        to read. Ignored if the fluxes are not flux densities.
+        to read. Ignored if the flux cannot be converted to Jy.
 
     Attributes
     ----------
@@ -259,7 +265,7 @@ class SpectrumPlot(LiveView):
         line.set_data(wave, flux * factor)
 
     def _comparison_values(self) -> NDArray[np.float64]:
-        """Return the fluxes of the comparison at wavelengths within the range of the image."""
+        """Return the fluxes of the comparison within the wavelength range of the image."""
         wave, flux = (np.asarray(one, dtype=float) for one in self.comparison_line.get_data())
         low, high = self.wavelength.limits
         return flux[(wave >= low) & (wave <= high)]
@@ -300,16 +306,16 @@ class SpectrumPlot(LiveView):
         return True
 
     def _entries(self, label: str, remark: str) -> tuple[str, ...]:
-        """Return those labels of the legend for which there is room above the axes.
+        """Return the legend labels for which there is room above the axes.
 
-        In a narrow window, labels for the extraction and the middle part of the label for the
-        comparison are omitted.
+        In a narrow window, the labels for the extraction are omitted, and the label for the
+        comparison is shortened in its middle.
         """
         width = float(self.axes.bbox.width) / (_FONT_SIZE * self.points)
         names = [_EXTRACTED, _SIGMA, *([_MASKED] if self._has_masked else [])]
 
         def letters_left() -> float:
-            """Return the number of letters for which there is room next to the names."""
+            """Return how many letters of the comparison's label fit next to the other labels."""
             taken = sum(_KEY_WIDTH + _LETTER_WIDTH * len(name) for name in names)
             return (width - taken - (_KEY_WIDTH if label else 0.0)) / _LETTER_WIDTH - len(remark)
 
@@ -342,7 +348,7 @@ class SpectrumPlot(LiveView):
         self.overlay.update()
 
     def _update_readout(self) -> None:
-        """Write the flux at the crosshair into the corner of the axes."""
+        """Write the flux at the crosshair in the corner of the axes."""
         row = self.live.cursor_row
         self.readout.set_visible(self.wavelength.covers(row))
         if not self.wavelength.covers(row):
@@ -397,7 +403,7 @@ class SpectrumPlot(LiveView):
         self._marks_changed()
 
     def press_key(self, key: str) -> None:
-        """Cancel a drag with Escape; clear the selection with Delete."""
+        """Cancel a drag on Escape, or clear the selection on Delete."""
         if key == "escape" and self.busy:
             self._cancel()
         elif key in ("delete", "backspace") and not self.busy:
@@ -407,7 +413,7 @@ class SpectrumPlot(LiveView):
 def _columns(
     extraction: Extraction,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return wavelength, flux, error and mask; for a stack, those of the first spectrum."""
+    """Return wavelength, flux, error and mask of a spectrum, or of the first one in a stack."""
     pick: Any = 0 if extraction.is_stack else ...
     columns = extraction.columns
     flux = np.asarray(columns["FLUX"][pick], dtype=float)
@@ -419,7 +425,10 @@ def _columns(
 def _robust_range(
     flux: NDArray[np.float64], error: NDArray[np.float64], comparison: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return the range of the fluxes with error bars, without outliers as at the ends of LRS."""
+    """Return the range of the fluxes with their error bars, and of the comparison.
+
+    Outliers, such as those at the ends of the LRS wavelength range, are excluded.
+    """
     good = np.isfinite(flux)
     bars = good & np.isfinite(error)
     ends = []
@@ -433,7 +442,7 @@ def _robust_range(
     for part in (flux[good], comparison[np.isfinite(comparison)]):
         if part.size:
             ends.append(np.percentile(part, [2.0, 98.0]))
-        if part.size >= 5:  # keep a steep rise over a few rows, but not outliers in single rows
+        if part.size >= 5:  # include steep rises over a few rows, but not outliers in single rows
             smooth = np.median(np.lib.stride_tricks.sliding_window_view(part, 5), axis=1)
             ends.append(np.percentile(smooth, [0.5, 99.5]))
     if not ends:
@@ -443,7 +452,7 @@ def _robust_range(
 
 
 def _isolated(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which points have no finite neighbour, and therefore are not part of any line."""
+    """Return a mask of finite points without a finite neighbour, which appear in no line."""
     padded = np.concatenate([[False], good, [False]])
     return good & ~padded[:-2] & ~padded[2:]
 

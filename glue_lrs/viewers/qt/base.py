@@ -34,10 +34,10 @@ LABEL_SIZE = 9
 
 
 def settle(seconds: float = 0.5) -> None:
-    """Process pending events, such as changes of the layout and timers, for some seconds.
+    """Process events, such as changes of the layout and timers, for a given time.
 
-    An event loop is used instead of ``processEvents``, because every call of the latter in PySide6
-    6.12 loses a reference to None, which finally aborts the process.
+    An event loop is used instead of ``processEvents``, because in PySide6 6.12 every call of
+    ``processEvents`` decrements the reference count of None, until the process aborts.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def live_of(session: Session, data: object, *, make: bool = False) -> LiveExtrac
     Returns
     -------
     LiveExtraction or None
-        The live extraction; None if there is none.
+        The live extraction, or None if the dataset has none.
     """
     if not isinstance(data, Data):
         return None
@@ -110,11 +110,11 @@ class FollowsExtraction(Follower):
     live: LiveExtraction | None = None
     inherit_tools = False
     tools: ClassVar[tuple[str, ...]] = ()
-    # attributes of glue's viewers
+    # attributes that glue's viewers set
     session: Session
     state: Any
     toolbar: Any
-    axes: Any  # with attributes of glue
+    axes: Any  # Matplotlib axes with additional attributes set by glue
     mpl_widget: MplWidget
 
     def find_live(self, *, make: bool = True) -> None:
@@ -130,7 +130,7 @@ class FollowsExtraction(Follower):
                 return
 
     def live_or_error(self, data: BaseData, *, make: bool) -> LiveExtraction | None:
-        """Return the result of `live_of`; if it raises an `LRSError`, show the message."""
+        """Return the result of `live_of`; on an `LRSError`, show its message and return None."""
         try:
             return live_of(self.session, data, make=make)
         except LRSError as error:
@@ -138,7 +138,7 @@ class FollowsExtraction(Follower):
             return None
 
     def show_error(self, text: str) -> None:
-        """Show an error message in one line."""
+        """Show an error message in the status line."""
         self.set_status(text)  # type: ignore[attr-defined]
 
     @classmethod
@@ -152,7 +152,7 @@ class FollowsExtraction(Follower):
         raise NotImplementedError
 
     def detach(self) -> None:
-        """Stop following the extraction; called once, before `live` becomes None."""
+        """Stop following the extraction. This is called once, before `live` becomes None."""
 
     def leave_live(self) -> None:
         """Disconnect the viewer from the extraction."""
@@ -176,7 +176,7 @@ class FollowsExtraction(Follower):
         super().closeEvent(event)  # type: ignore[misc]
         if event.isAccepted():
             self.leave_live()
-            # glue's list of layers would stay subscribed after Qt has deleted it
+            # otherwise glue's list of layers stays subscribed after Qt has deleted it
             self.session.hub.unsubscribe_all(self._view.layer_list)  # type: ignore[attr-defined]
 
 
@@ -192,7 +192,7 @@ class HasPointerView(FollowsExtraction):
     minimum_size = (240, 160)
     #: Left, right, bottom and top margins of the axes in inches.
     margins = (0.7, 0.12, 0.42, 0.12)
-    #: Name of the attribute with the plot, which is None without an extraction.
+    #: Name of the attribute that holds the plot, or None if there is no extraction.
     pointer_view = "editor"
     _pointer_enabled = True
 
@@ -222,7 +222,7 @@ class HasPointerView(FollowsExtraction):
         """Set whether the plot responds to the mouse; None applies the current setting again."""
         self._pointer_enabled = self._pointer_enabled if enabled is None else enabled
         view: LiveView | None = getattr(self, self.pointer_view)
-        if view is not None:  # the tool that adds a region uses the mouse events of the plot
+        if view is not None:  # the tool that adds a region needs the mouse events of the plot
             view.active = self._pointer_enabled or getattr(view, "adding", False)
 
     def detach(self) -> None:

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-#: Percentiles of the pixel values at the lower and the upper limit of the grey scale.
+#: Percentiles of the pixel values that become the lower and the upper limit of the grey scale.
 _CUTS = (1.0, 99.7)
-#: Largest distance of the lower limit from the median, relative to the distance of the upper limit.
+#: Maximum distance of the lower limit from the median, relative to that of the upper limit.
 _BELOW = 0.1
 _ICONS = Path(__file__).parent / "icons"
 #: Definition of pixel coordinates for astropy's coordinate axes.
@@ -68,7 +68,7 @@ class LRSImageLayerState(ImageLayerState):
 
 
 class LRSImageState(StateWithHome, ImageViewerState):
-    """State of the viewer; limits are reset to the illuminated part of an LRS image."""
+    """State of the viewer, which resets the limits to the illuminated part of an LRS image."""
 
     #: Median of all integrations, while it is shown; otherwise None.
     median_plane: NDArray[Any] | None = None
@@ -84,13 +84,13 @@ class EditMode(RoiClickAndDragMode):
     """Mouse mode while no tool is active: the mouse edits regions or drags a subset."""
 
     def press(self, event: MouseEvent) -> None:
-        """Handle a press on a subset, unless the press is on a region that can be edited."""
+        """Let glue handle the press, unless it is on a region that the editor can drag."""
         editor = self._viewer.editor
         if editor is None or not editor.wants(event):
             super().press(event)
 
     def _deselect_roi(self, event: MouseEvent) -> None:
-        """Keep the subset selected after a click, so that the next range replaces it."""
+        """Keep glue's selection of a subset, so that the next drawn range replaces the subset."""
         self._roi = None
         self._subset = None
 
@@ -185,7 +185,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
     editor: ImageEditor | None = None
 
     def resized(self, *_: object) -> None:
-        """Draw the image at once; otherwise glue stretches the old image for half a second."""
+        """Draw the image at once, because glue would first show the old image stretched."""
         if self.axes._composite_image is not None:
             self.axes._composite_image.on_release()
 
@@ -202,7 +202,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         residual = self.live is not None and data is self.live.residual_data
         other = not is_lrs_image(data) and isinstance(data.coords, LRSCoordinates)
         if added and other and not residual:
-            self.show_error(not_an_image(data))  # it can be displayed but not extracted
+            self.show_error(not_an_image(data))  # glue can display it, but it cannot be extracted
         return added
 
     def get_data_layer_artist(
@@ -214,7 +214,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         return super().get_data_layer_artist(layer=layer, layer_state=layer_state)
 
     def _set_look(self, data: BaseData) -> None:
-        """Set a grey scale that shows faint and bright pixels, and the limits of the axes."""
+        """Set the limits of the axes, and a grey scale that shows both faint and bright pixels."""
         layer = self.state.layers[0]
         layer.attribute = data.id["flux"]
         flux = np.asarray(data["flux"])
@@ -223,7 +223,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         finite = flux[np.isfinite(flux)]
         if finite.size:
             low, middle, high = (float(v) for v in np.percentile(finite, [_CUTS[0], 50, _CUTS[1]]))
-            low = max(low, middle - _BELOW * (high - middle))  # ignore negative traces
+            low = max(low, middle - _BELOW * (high - middle))  # exclude negative traces
             if high > low:
                 layer.v_min, layer.v_max = low, high
         layer.stretch = "arcsinh"
@@ -236,7 +236,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
     # --- the extraction ----------------------------------------------------------------------
 
     def attach(self, live: LiveExtraction) -> None:
-        """Draw the regions and their handles, and follow the extraction."""
+        """Draw the regions with their handles, and follow the extraction."""
         self.editor = ImageEditor(self.axes, live)
         self.enable_pointer()
         self.editor.on_adding = self._adding_changed
@@ -258,7 +258,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         self.state.remove_callback("slices", self._slice_chosen)
 
     def _adding_changed(self, on: bool) -> None:
-        """Deactivate the tool once the background region has been added."""
+        """Deactivate the tool that adds a background region once it has added the region."""
         tool = getattr(self.toolbar, "active_tool", None)
         if not on and isinstance(tool, AddBackgroundTool):
             self.toolbar.active_tool = None
@@ -308,7 +308,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
             if layer is not None:
                 self.remove_data(live.residual_data)
             return
-        if layer is not None and restored:  # the layer has the style saved in the session
+        if layer is not None and restored:  # keep the style that was saved in the session
             return
         if layer is None:
             self.add_data(live.residual_data)
@@ -350,7 +350,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         self.redraw_image()
 
     def _slice_chosen(self, *_: object) -> None:
-        """Extract the integration that is selected with glue's slider."""
+        """Extract the integration that the user has selected with glue's slider."""
         live = self._live_stack()
         if live is not None and int(self.state.slices[0]) != (live.integration or 0):
             live.integration = int(self.state.slices[0])
@@ -391,7 +391,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         self.redraw()
 
     def _decorate(self) -> None:
-        """Place wavelengths to the left, columns below, rows to the right, and arcseconds above."""
+        """Label wavelengths on the left, columns below, rows on the right, and arcseconds above."""
         along, across = self.axes.coords[1], self.axes.coords[0]
         overlay = self.axes.get_coords_overlay("pixel", coord_meta=_PIXELS)
         for helper, side in zip((along, across, *overlay), "ltbr", strict=True):

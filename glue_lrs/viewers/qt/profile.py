@@ -1,4 +1,4 @@
-"""The slit profile viewer: profile across the slit at the crosshair, with editable regions."""
+"""The slit profile viewer: profile along the slit at the crosshair, with editable regions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SlitProfileOptions(QtWidgets.QWidget):
 
 
 class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
-    """Viewer for the flux across the slit, averaged over rows around the crosshair."""
+    """Viewer for the brightness along the slit, averaged over rows around the crosshair."""
 
     LABEL = "LRS slit profile"
     _state_cls = SlitProfileState
@@ -69,7 +69,7 @@ class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
         self._rows = connect_value(live, "rows_averaged", self.options.rows)
 
     def _home(self) -> None:
-        """Set the limits to the illuminated columns, for example those of the slit."""
+        """Let the y limits follow the profile, and set the x limits to the illuminated columns."""
         if self.editor is not None and self.live is not None:
             self.editor.reset_limits()
             (left, right), _ = self.live.image.bounding_box

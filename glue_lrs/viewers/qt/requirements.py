@@ -1,4 +1,4 @@
-"""Requirements of the desktop: Qt, glue-qt and a display."""
+"""Checks for what the desktop requires: Qt, glue-qt and a display."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLATFORM = "QT_QPA_PLATFORM"
 
 _EXTRA = "expected glue's desktop: pip install 'glue-lrs[qt]'"
 
-#: Libraries that Qt needs but a minimal system lacks.
+#: Libraries that Qt needs and that are missing on a minimal system.
 _LIBRARIES = (
     "libEGL.so.1",
     "libGL.so.1",
@@ -42,7 +42,8 @@ def require_qt() -> None:
     Raises
     ------
     LRSError
-        If either cannot be imported. The message names the missing extra or system package.
+        If Qt or glue-qt cannot be imported. The message says which extra of this package or which
+        system package to install.
     """
     for name in ("qtpy.QtWidgets", "glue_qt"):
         try:
@@ -53,7 +54,7 @@ def require_qt() -> None:
 
 
 def require_display() -> None:
-    """Check that a display and its libraries exist, because Qt aborts the process otherwise.
+    """Check for a display and X11 libraries, because Qt aborts the process without them.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def loads(library: str) -> bool:
 
 
 def _binding_error() -> ImportError | None:
-    """Return the error from importing an installed Qt binding, which qtpy does not report."""
+    """Return the error, hidden by qtpy, from importing an installed Qt binding, or None."""
     for name in ("PyQt6", "PySide6"):
         if find_spec(name) is not None:
             try:
@@ -91,9 +92,9 @@ def _binding_error() -> ImportError | None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the message of an import error in one line, with the package to install."""
+    """Return the message of an import error in one line, with packages to install if known."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if "cannot open shared object" in text:  # libEGL.so.1, libGL.so.1 ...
+    if "cannot open shared object" in text:  # such as libEGL.so.1
         return _missing(text.split(":")[0])
     return text
 
@@ -110,6 +111,6 @@ def _missing(*libraries: str) -> str:
 def _package(library: str) -> str:
     """Return the Debian package that contains a library, named as in Debian Policy 8.1."""
     if library not in _LIBRARIES + _X11_LIBRARIES:
-        return "the system package that has it"
+        return "the system package that contains it"
     name, _, version = library.lower().replace("libglib-", "libglib").partition(".so.")
     return f"{name}-{version}" if name[-1].isdigit() else f"{name}{version}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class SpectrumLayerArtist(ProfileLayerArtist):
-    """Line with an error band; both are hidden if a `SpectrumPlot` draws the same data."""
+    """Artist for a line with an error band, hidden while a `SpectrumPlot` draws the data."""
 
     #: glue-qt requires this attribute; it is always False, because no thread is used.
     is_computing = False
@@ -73,7 +73,7 @@ class SpectrumLayerArtist(ProfileLayerArtist):
         self._style_band()
 
     def _error(self) -> NDArray[np.float64] | None:
-        """Return the 1-sigma errors of a 1-D spectrum in the displayed unit, or None."""
+        """Return the 1-sigma errors in the displayed unit, or None if no errors can be drawn."""
         data = self.layer
         if not isinstance(data, Data) or data.ndim != 1:
             return None
@@ -104,7 +104,7 @@ class SpectrumLayerArtist(ProfileLayerArtist):
 
 
 class LRSSpectrumState(StateWithHome, ProfileViewerState):
-    """State of the viewer; the plot of a live spectrum, if there is one, resets the limits."""
+    """State of the viewer. The plot of a live spectrum resets the limits."""
 
 
 class LRSSpectrumViewer(HasPointerView, ProfileViewer):
@@ -151,7 +151,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         return added
 
     def _show_flux(self, layer: Data | Subset) -> None:
-        """Show the flux of a layer, if there is one, instead of its first component."""
+        """Show the flux of a layer, if it has one, instead of its first component."""
         data = layer.data
         flux = data.find_component_id("flux")
         for state in self.state.layers:
@@ -242,14 +242,14 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         self.redraw()
 
     def draw_legend(self, *args: object) -> None:
-        """Draw glue's legend; for a live spectrum, only if the user has enabled it."""
+        """Draw glue's legend, but for a live spectrum only if the user has enabled it."""
         if self.plot is None or self.state.legend.visible:
             super().draw_legend(*args)
 
     # --- axes --------------------------------------------------------------------------------
 
     def _show_ratio(self, *_: object) -> None:
-        """Show the ratio below the spectrum if there is a comparison, else hide it."""
+        """Show the ratio below the spectrum if there is a comparison, or else hide the ratio."""
         shown = self.live is not None and self.live.comparison is not None
         self.ratio_axes.set_visible(shown)
         self.axes.tick_params(labelbottom=not shown)
@@ -261,7 +261,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         self.state.reset_limits()
 
     def resized(self, *_: object) -> None:
-        """Place the axes, with margins in inches and about a fifth of the height for the ratio."""
+        """Set the positions of the axes; the ratio gets about a fifth of the height."""
         left, right, bottom, top = self.margins
         width, height = self.figure.get_size_inches()
         if self.ratio_axes.get_visible():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Minimum and maximum width of the panel in pixels.
 _PANEL = (300, 350)
-#: Width of the image as a fraction of the width next to the panel.
+#: Width of the image as a fraction of the width that the panel leaves free.
 _IMAGE = 0.40
 #: Height of the spectrum as a fraction of the height of the tab.
 _SPECTRUM = 0.58
@@ -77,7 +77,7 @@ def _use_new_tab(app: GlueApplication) -> None:
 
 
 class _Layout(QtCore.QObject):
-    """Arrangement of the windows in a tab, applied after resizing until a user moves a window."""
+    """Arrangement of the windows in a tab, kept on resizing until a user moves a window."""
 
     def __init__(self, page: QtWidgets.QMdiArea) -> None:
         super().__init__(page)
@@ -100,9 +100,9 @@ class _Layout(QtCore.QObject):
 
     def apply(self) -> None:
         """Arrange the windows."""
-        windows = reversed(self._page.subWindowList())  # the first window of each kind is used
+        windows = reversed(self._page.subWindowList())  # so that the first of each kind is used
         kinds = {type(window.widget()): window for window in windows}
-        area = self._page.contentsRect()  # includes the space of scroll bars, which disappear
+        area = self._page.contentsRect()  # includes scroll bars, which will disappear
         width, height = area.width(), area.height()
         panel = min(max(width // 4, _PANEL[0]), _PANEL[1])
         if ExtractionPanel in kinds:
@@ -127,7 +127,10 @@ class _Layout(QtCore.QObject):
 
 
 def open_from_menu(session: Session, data_collection: DataCollection) -> None:
-    """Open tabs from the Plugins menu: for the selected images, all images, or a file.
+    """Open tabs; called from the Plugins menu.
+
+    Tabs are opened for the selected images; by default, for the images that have no tab or, if all
+    have a tab, for all images. If the session has no images, the user chooses a file.
 
     Parameters
     ----------
@@ -181,7 +184,7 @@ def _not_shown(app: GlueApplication, images: list[Data]) -> list[Data]:
 
 
 def _application_of(data_collection: DataCollection) -> GlueApplication | None:
-    """Return the application with a collection; glue passes only the latter to layer actions."""
+    """Return the application with a data collection, because layer actions get only the latter."""
     # The class is not compared, because importing it from `glue_qt.app` takes more than a second.
     widgets = QtWidgets.QApplication.topLevelWidgets()
     found = (one for one in widgets if getattr(one, "data_collection", None) is data_collection)

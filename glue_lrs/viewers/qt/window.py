@@ -29,7 +29,7 @@ def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication
     Parameters
     ----------
     paths : sequence of str or path-like
-        Images and spectra, or a single session (.glu).
+        Files with images and spectra, or a single session (.glu).
 
     Returns
     -------
@@ -112,7 +112,7 @@ def save_screenshot(
     """
 
     def print_message(kind: object, context: object, text: str) -> None:
-        # this message of Qt is expected, because offscreen windows cannot be raised
+        # Qt prints this message, because offscreen windows cannot be raised; it can be ignored
         if not text.startswith("This plugin does not support"):
             print(text, file=sys.stderr)
 
@@ -129,7 +129,7 @@ def save_screenshot(
 
 
 def close(application: GlueApplication) -> None:
-    """Close the window and all viewers; PySide6 would abort on exit if a viewer stayed open.
+    """Close the window and all viewers, because PySide6 aborts on exit if a viewer is open.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Base class of the extraction panel: actions, file dialogs, and the line for messages."""
+"""Base class of the extraction panel: calls of methods, file dialogs and a message line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-#: Delay in milliseconds from a change to the refresh of the panel. Several changes during a drag
-#: thus cause a single refresh, which does not slow the drag.
+#: Delay in milliseconds between a change and the refresh of the panel, so that many changes during
+#: a drag cause a single refresh and do not slow the drag.
 _DELAY = 30
 
 
@@ -38,7 +38,7 @@ class PanelActions(QtWidgets.QWidget):
         Line for errors and warnings. It is not a child of the panel, so that it can be put where it
         stays visible when the panel is scrolled.
     filling : bool
-        Whether the panel is filling its widgets with values, so that their signals must be ignored.
+        Whether the panel is setting the values of its widgets, whose signals must then be ignored.
     """
 
     def __init__(self, live: LiveExtraction, parent: QtWidgets.QWidget | None = None) -> None:
@@ -91,7 +91,7 @@ class PanelActions(QtWidgets.QWidget):
         return True
 
     def run_slow(self, function: Callable[[], object]) -> bool:
-        """Call a function as `run` does, while the cursor indicates a busy program."""
+        """Call a function as `run` does, and show a wait cursor meanwhile."""
         with set_cursor_cm(QtCore.Qt.WaitCursor):
             return self.run(function)
 
@@ -105,7 +105,7 @@ class PanelActions(QtWidgets.QWidget):
 
     @property
     def _stem(self) -> str:
-        """Name of the image without the extension and the type of the product."""
+        """File name of the image without the product type and the extension."""
         path = self.live.image.path or self.live.image.filename or self.live.data.label
         name = Path(path).name.removesuffix(".gz").removesuffix(".fits")
         for ending in ("_s2d", "_calints", "_cal"):
@@ -160,7 +160,7 @@ class PanelActions(QtWidgets.QWidget):
             )
             if not path or path.lower().endswith(extensions):
                 return str(path)
-            # The dialog has confirmed a replacement only for the name without the extension.
+            # The dialog has asked about replacing a file only for the name without the extension.
             name = f"{path}{extensions[0]}"
             if not Path(name).exists() or self._confirm_replacement(Path(name)):
                 return name

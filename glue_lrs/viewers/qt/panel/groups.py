@@ -59,7 +59,7 @@ class PanelGroup(QtWidgets.QGroupBox):
         self.column.setContentsMargins(6, 4, 6, 6)
 
     def add_row(self, *parts: QWidget, wide: QWidget | None = None, blank: bool = False) -> None:
-        """Add a row of widgets; the free width is given to `wide`, or to a blank at the end."""
+        """Add a row of widgets; free width goes to `wide`, or with `blank` to the row's end."""
         row = QtWidgets.QHBoxLayout()
         for widget in parts:
             row.addWidget(widget, int(widget is wide))
@@ -68,13 +68,13 @@ class PanelGroup(QtWidgets.QGroupBox):
         self.column.addLayout(row)
 
     def on_edit(self, signal: QtCore.SignalInstance, function: Callable[..., object]) -> None:
-        """Call a function when a signal reports a new value, unless `refresh` has set it."""
+        """Call a function when a signal reports a value that the user, not `refresh`, has set."""
         signal.connect(lambda value: None if self.panel.filling else function(value))
 
     def edit(
         self, label: str, change: Callable[[Extract1D], Extract1D], step: object = None
     ) -> None:
-        """Replace the operator by the result of a function; see `LiveExtraction.commit`."""
+        """Replace the operator by `change(operator)`; see `LiveExtraction.commit`."""
         if self.panel.run(lambda: self.live.set(change(self.live.extract), label, step)):
             self.panel.refresh_soon()
 
@@ -99,7 +99,7 @@ class BackgroundGroup(PanelGroup):
         for label, value in _FITS:
             self.fit.addItem(label, value)
         self.on_edit(self.fit.activated, lambda _: self._set(bkg_fit=self.fit.currentData()))
-        tip = "Order of the polynomial across the slit; 0 is the mean"
+        tip = "Order of the polynomial along the slit; 0 is the mean"
         self.order = QtWidgets.QSpinBox(minimum=0, maximum=9, prefix="order ", toolTip=tip)
         self.on_edit(self.order.valueChanged, lambda value: self._set(bkg_order=value))
         self.add_row(self.subtract, self.fit, self.order, blank=True)
@@ -207,7 +207,7 @@ class PositionGroup(PanelGroup):
         self.no_apcorr_button.setEnabled(correction is not None)
 
     def _show_expected_position(self) -> None:
-        """Show the position of the source from the header, and the aperture relative to it."""
+        """Show the source position from the header, and the aperture's offset from it."""
         found = self._expected
         apertures = [region for region in self.live.regions if region.kind == "aperture"]
         if not isinstance(found, SourcePosition) or not apertures:
@@ -215,13 +215,13 @@ class PositionGroup(PanelGroup):
             return
         at = self.live.rows[found.row], self.live.row_wavelength[found.row]
         lower, upper = (float(edge) for edge in apertures[0].at(*at))
-        offset = round((lower + upper) / 2.0 - found.column, 2) + 0.0  # changes -0.0 to 0.0
+        offset = round((lower + upper) / 2.0 - found.column, 2) + 0.0  # + 0.0 changes -0.0 to 0.0
         self.source_label.setText(
             f"header: column {found.column:.2f}, aperture {offset:+.2f} from it"
         )
 
     def _show_measurement(self) -> None:
-        """Show the measurement and the FWHM at the crosshair, if either has changed."""
+        """Show the measurement with the FWHM at the crosshair, if either has changed."""
         measured = self.live.measured
         wave = float(self.live.row_wavelength[cursor_row(self.live)])
         if self._shown_measurement == (measured, wave):
@@ -248,7 +248,7 @@ class PositionGroup(PanelGroup):
 
 
 class StackGroup(PanelGroup):
-    """Selection of the integration in a stack that is shown."""
+    """Selection of the integration to show from a stack."""
 
     def __init__(self, panel: PanelActions) -> None:
         count = panel.live.image.data.shape[0]
@@ -266,7 +266,7 @@ class StackGroup(PanelGroup):
         self.column.addWidget(self.median)
 
     def refresh(self) -> None:
-        """Show the number of the integration."""
+        """Show the number of the integration, or that the median is shown."""
         number = self.live.integration
         for widget in (self.slider, self.integration):
             show_value(widget, (number or 0) + 1)
@@ -294,11 +294,11 @@ class StatisticsGroup(PanelGroup):
 
         tip = "Select a range of wavelengths in the spectrum, or a range of rows in the image"
         self.range = add("range", tip, wrap=True)
-        self.signal_to_noise = add("median S/N", "Median of flux over error in the range")
-        self.ratio = add("flux / comparison", "Median in the range")
-        tip = "Rows in the range in which bad pixels reduce the aperture, and largest lost fraction"
+        self.signal_to_noise = add("median S/N", "Median ratio of flux to error in the range")
+        self.ratio = add("flux / comparison", "Median ratio in the range")
+        tip = "Rows in the range with bad pixels in the aperture, and largest lost fraction"
         self.lost = add("lost pixels", tip, wrap=True)
-        tip = "Number of rows around the crosshair that the slit profile averages"
+        tip = "Number of rows around the crosshair over which the slit profile is averaged"
         count = self.live.image.shape[0]
         self.rows_averaged = QtWidgets.QSpinBox(minimum=1, maximum=count, singleStep=2, toolTip=tip)
         self.on_edit(self.rows_averaged.valueChanged, partial(setattr, self.live, "rows_averaged"))
@@ -375,7 +375,7 @@ class OutputGroup(PanelGroup):
         self.panel.save("Save a figure", ".png", _FIGURES, self.live.save_figure)
 
     def _copy_python(self) -> None:
-        """Copy a script that reproduces the extraction to the clipboard."""
+        """Copy to the clipboard a script that repeats the extraction."""
         if self.panel.run(lambda: QtGui.QGuiApplication.clipboard().setText(self.live.python())):
             self.panel.report("a script that repeats the extraction was copied to the clipboard")
 

@@ -151,7 +151,7 @@ class RegionsGroup(PanelGroup):
     def _replace_selected(
         self, change: Callable[[Region], Region], label: str, step: object = None
     ) -> None:
-        """Replace the selected region by the result of a function, as a command."""
+        """Replace the selected region by `change(region)`, as a command that can be undone."""
         selected = self._selected()
         if selected is not None:
             regions = list(self.live.regions)
@@ -186,7 +186,7 @@ class RegionsGroup(PanelGroup):
             problem = "no background region was added: there is no room between the other regions"
             self.panel.report(problem, error=True)
             return
-        # put the region at the side of the gap that is farther from the source
+        # put the region on the side of the gap that is farther from the source
         middle = (taken[0][0] + taken[0][1]) / 2.0 if taken else start
         lower = start + 1.0 if start + stop < 2 * middle else stop - 1.0 - width
         self.panel.run(self.live.add_region, "background", lower, lower + width)
@@ -218,7 +218,7 @@ def _edges_at_cursor(live: LiveExtraction, region: Region) -> tuple[float, float
 
 
 def _reference_text(region: Region) -> str:
-    """Format a region with the keywords of an EXTRACT1D reference file."""
+    """Format the edges of a region as keywords of an EXTRACT1D reference file."""
     if region.kind == "aperture" and region.straight:
         return f"xstart {region.lower[0] + 0.5:.2f}\nxstop {region.upper[0] - 0.5:.2f}"
     key = "src_coeff" if region.kind == "aperture" else "bkg_coeff"

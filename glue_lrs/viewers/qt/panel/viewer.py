@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class PanelLayerArtist(LayerArtist):
-    """Artist for the layer of the image whose extraction the panel shows; it draws nothing."""
+    """Artist that draws nothing. glue requires an artist for the layer of the image."""
 
     def update(self) -> None:
         """Do nothing."""
@@ -34,7 +34,7 @@ class PanelLayerArtist(LayerArtist):
 
 _ARROWS = ("left", "right", "up", "down")
 
-#: Names in Matplotlib of the keys that the image editor handles.
+#: Matplotlib's names for the keys that the image editor handles.
 _KEYS = {
     getattr(QtCore.Qt, f"Key_{name.capitalize()}"): name
     for name in (*_ARROWS, "delete", "backspace", "escape")
@@ -71,7 +71,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         """Do nothing, because the panel has no toolbar."""
 
     def show_error(self, text: str) -> None:
-        """Show an error message; if there is no panel, show it in place of the panel."""
+        """Show an error message in the panel, or in place of the panel if there is none."""
         if self.panel is not None:
             self.panel.report(text, error=True)
             return
@@ -79,7 +79,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         self.scroll.setWidget(QtWidgets.QLabel(text, wordWrap=True, margin=8, styleSheet=style))
 
     def keyPressEvent(self, event: QtGui.QKeyEvent) -> None:  # noqa: N802 - Qt's
-        """Pass arrow keys, Delete and Escape on to the image, unless a widget has handled them."""
+        """Pass arrow keys, Delete and Escape that no widget has handled on to the image editor."""
         name, editor = _KEYS.get(event.key()), self._region_editor()
         if name is None or editor is None:
             super().keyPressEvent(event)
@@ -88,7 +88,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         editor.press_key(f"shift+{name}" if shift and name in _ARROWS else name)
 
     def _region_editor(self) -> RegionEditor | None:
-        """Return the first region editor for the same extraction, normally that of the image."""
+        """Return the first editor for the same extraction, normally the one on the image."""
         viewers = itertools.chain.from_iterable(self.session.application.viewers)
         editors = (getattr(viewer, "editor", None) for viewer in viewers)
         found = (one for one in editors if isinstance(one, RegionEditor) and one.live is self.live)

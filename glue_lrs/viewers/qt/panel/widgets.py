@@ -19,7 +19,7 @@ class ElidedLabel(QtWidgets.QLabel):
         super().__init__(minimumWidth=40)
 
     def setText(self, text: str) -> None:  # noqa: N802
-        """Show a text."""
+        """Show a text, shortened if necessary."""
         self.setToolTip(text)
         self._fit()
 
@@ -41,7 +41,7 @@ class SmoothingBox(QtWidgets.QSpinBox):
         self.setSpecialValueText("none")
 
     def stepBy(self, steps: int) -> None:  # noqa: N802
-        """Change the value by 2 for each step, without the values 1 and 2."""
+        """Change the value by 2 for each step, skipping the values 1 and 2."""
         value = self.value() + 2 * steps
         self.setValue(odd_length(value) if steps > 0 or value >= 3 else 0)
 
@@ -52,7 +52,7 @@ def odd_length(rows: int) -> int:
 
 
 def push_button(text: str, function: Callable[[], object], tip: str = "") -> QtWidgets.QPushButton:
-    """Make a button that calls a function, and that does not get the focus when it is clicked."""
+    """Make a button that calls a function. A click does not give the button the focus."""
     return QtWidgets.QPushButton(
         text, toolTip=tip, focusPolicy=QtCore.Qt.TabFocus, clicked=lambda *_: function()
     )
