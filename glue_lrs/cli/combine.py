@@ -53,7 +53,7 @@ def combine(
 ) -> int:
     """Combine nods or exposures into one spectrum.
 
-    Spectra (x1d, x1dints) are used as they are; images (s2d, cal, calints) are extracted first, as
+    Spectra (x1d, x1dints) are combined directly. Images (s2d, cal, calints) are first extracted, as
     by glue-lrs extract. Spectra are not resampled: each value of a spectrum is assigned to one
     wavelength bin of the common grid.
 
