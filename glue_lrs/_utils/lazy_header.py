@@ -66,7 +66,7 @@ class LazyHeader(fits.Header):
         return len(self.__dict__) > 1 or "_template" not in self.__dict__
 
     def __getattr__(self, name: str) -> Any:
-        # Python and the module copy look up special names, which must not trigger the copy.
+        # Python itself looks up special names such as __len__, which must not trigger the copy.
         if not name.startswith("__") and "_template" in self.__dict__:
             with _LOCK:
                 if not self._accessed:

@@ -209,7 +209,7 @@ def _warning_text(message: Warning | str, category: type[Warning]) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return the text for an error, which reports all but `LRSError` and `OSError` as bugs."""
+    """Return the text of an error, with a remark that it is a bug if its class is unexpected."""
     if isinstance(error, LRSError):
         return error.render(option)
     if isinstance(error, OSError):

@@ -47,14 +47,14 @@ _Outcome: TypeAlias = console.Outcome[tuple[dict[str, str], list[str]]]
 @options.recipe_options
 @click.option(
     "--crds", is_flag=False, flag_value="", metavar="[CONTEXT]", callback=options.context_name,
-    help="Use the best references of CRDS unless --extract1d, --apcorr or --psf are given.",
+    help="Use the best references from CRDS where --extract1d, --apcorr or --psf is not given.",
 )  # fmt: skip
 @click.option(
     "-o",
     "--output",
     type=options.FITS,
     metavar="FILE",
-    help="File of the spectrum, for a single input.",
+    help="Output file for the spectrum, if there is a single input.",
 )
 @click.option(
     "--output-dir",
@@ -82,14 +82,14 @@ def extract(
 ) -> int:
     """Extract spectra from s2d, cal and calints files.
 
-    x_s2d.fits and x_cal.fits become x_x1d.fits, and x_calints.fits becomes x_x1dints.fits, in the
-    current folder like in the pipeline step, or in --output-dir. Existing files are replaced only
-    with --overwrite. If a file fails, the others are still extracted.
+    The spectrum from x_s2d.fits or x_cal.fits is written to x_x1d.fits, and that from
+    x_calints.fits to x_x1dints.fits, in the current folder or in --output-dir. Existing files are
+    replaced only with --overwrite. If a file fails, the other files are still extracted.
 
     The table at the end lists for each file the aperture (first and last column, inclusive, counted
-    from 0; mean values if it varies along the rows), its shift in columns, the number of rows
-    without a usable flux, and the number of warnings. For an optimal extraction, the sources fitted
-    simultaneously and the number of rejected pixels follow.
+    from 0, averaged over the rows), the shift of the aperture in columns, the number of rows
+    without a usable flux, and the number of warnings. For an optimal extraction, further lines list
+    the sources fitted simultaneously and the number of rejected pixels.
 
     Without --extract1d, the built-in reference is used. In the slit, its aperture for a point
     source is moved to the source position in the header. The background regions are moved by the
@@ -184,7 +184,7 @@ def _run_all(planned: Sequence[_Job], jobs: int) -> list[_Outcome]:
 
 
 def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
-    """Yield the outcome for each file in order, extracted by `jobs` processes."""
+    """Extract all files in `jobs` processes, and yield the outcome for each file in order."""
     if jobs == 1 or len(planned) == 1:
         for job in planned:
             yield console.attempt(job.path, _extract, job)
@@ -231,9 +231,9 @@ class _Worker:
 
     @classmethod
     def start(cls) -> None:
-        """Install the signal handlers: ignore Ctrl-C, which the parent handles, and call `end`.
+        """Install the signal handlers.
 
-        `end` is called for the signal SIGTERM.
+        Ctrl-C is ignored, because the parent process handles it. SIGTERM is handled by `end`.
         """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, cls.end)

@@ -45,12 +45,12 @@ class _Width(click.ParamType):  # type: ignore[type-arg]
 @options.JSON
 @click.option(
     "-o", "--output", type=options.FILE, metavar="PNG",
-    help="File of the plot, for a single input; default FILE_measured.png.",
+    help="File for the plot, if there is a single input; default: FILE_measured.png.",
 )  # fmt: skip
 @click.option("--no-plot", is_flag=True, help="Do not plot.")
 @click.option(
     "--reference", type=options.FILE, metavar="JSON",
-    help="Write an EXTRACT1D reference with an aperture around the source, for a single input.",
+    help="Write an EXTRACT1D reference with an aperture around the source (single input only).",
 )  # fmt: skip
 @click.option(
     "--width", type=_Width(), default="best", show_default=True, metavar="WIDTH",

@@ -68,7 +68,7 @@ def _value(text: str) -> Any:
 
 
 def context_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Return a CRDS context, or reject the value, which may be a file name after the option."""
+    """Return a CRDS context, or reject a value that is not a context, such as a file name."""
     if not value or re.fullmatch(r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", value):
         return value
     expected = "expected a context such as jwst_1322.pmap, or nothing: put --crds after the files"

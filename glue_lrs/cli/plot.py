@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @options.FILES
 @click.option(
     "-o", "--output", type=options.FILE, metavar="PNG",
-    help="File of the plot; its suffix determines the format (PNG, PDF, SVG, ...).",
+    help="File for the plot, whose suffix determines the format (PNG, PDF, SVG, ...).",
 )  # fmt: skip
 @options.OVERWRITE
 @click.option("--show", is_flag=True, help="Open a window; a file is written only with --output.")

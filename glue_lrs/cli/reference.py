@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @main.group(short_help="Show, edit and check EXTRACT1D references (JSON).")
 def reference() -> None:
-    """Show, edit and check EXTRACT1D references, JSON files that hold extraction parameters.
+    """Show, edit and check EXTRACT1D references, which are JSON files with extraction parameters.
 
     \b
     Examples:

@@ -270,7 +270,7 @@ def _image_lines(facts: dict[str, Any]) -> Iterator[Line]:
     yield (
         "source",
         facts["source_type"] or "type not given",
-        dither and "put at RA {:.6f}, Dec {:.6f}".format(*dither),
+        dither and "intended position RA {:.6f}, Dec {:.6f}".format(*dither),
         source and expected.format(**source),
     )
     aperture, pixels = facts["default_aperture"], facts["pixels"]
@@ -291,7 +291,7 @@ def _image_lines(facts: dict[str, Any]) -> Iterator[Line]:
             "MJD {begin_mjd:.6f} to {end_mjd:.6f} (UTC)".format(**times),
         )
     elif stack:
-        yield "times", "INT_TIMES has none"
+        yield "times", "none in INT_TIMES"
 
 
 def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
@@ -317,7 +317,7 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
         yield "" if number else "columns", f"{' '.join(names)} [{unit or 'no unit'}]"
     made = facts.get("made_by_glue_lrs")
     if made is None:
-        yield "made by", "not by glue_lrs: no parameters are stored"
+        yield "made by", "another program, so that no parameters are stored"
         return
     version = (made.get("versions") or {}).get("glue-lrs")
     yield "made by", f"glue_lrs {version or ''}".strip(), made.get("date")
@@ -348,7 +348,7 @@ def signal_to_noise(extraction: Extraction) -> float | None:
 
 
 def summarize(extraction: Extraction) -> dict[str, str]:
-    """Return size, aperture and quality of a spectrum as a row of the table of extract."""
+    """Return size, aperture and quality of a spectrum as a row of the summary table."""
     wave, ratio = extraction.wavelength, signal_to_noise(extraction)
     aperture = _aperture_of(extraction.keywords)
     provenance = extraction.provenance

@@ -180,6 +180,6 @@ def check_integration(
             raise LRSError(f"--integration is {integration}, {expected}", subject=path)
     if not any(numbers for _, numbers in stacks):
         raise LRSError(
-            f"is not a stack, --integration {integration} has no meaning for it",
+            f"is not a stack, expected a stack with --integration {integration}",
             subject=stacks[0][0],
         )

@@ -1,4 +1,4 @@
-"""Definition of bad pixels, and functions that find bad pixels or read the others.
+"""Definition of bad pixels, masks of bad pixels, and reading of pixels without lost pixels.
 
 A pixel is *lost* if it has no usable value. As in the pipeline, this is the case if SCI, ERR or a
 variance is NaN, SCI is infinite, or bit 0 of DQ is set.

@@ -74,7 +74,7 @@ def best_references(
         import crds  # noqa: PLC0415 - optional
     except ImportError:
         raise LRSError(
-            "the package crds is not installed, expected for reference files from CRDS: "
+            "the package crds is not installed, but is required for reference files from CRDS: "
             "pip install 'glue-lrs[crds]'"
         ) from None
     return {kind: _find(crds, kind, parameters, context) for kind in REFERENCES}

@@ -30,7 +30,7 @@ Source: TypeAlias = str | os.PathLike[str] | io.IOBase | fits.HDUList
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Write a file completely or, after an error, not at all.
+    """Write a file atomically.
 
     After an error there is no partial file, and a file that existed before is unchanged.
 
@@ -86,7 +86,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
         if not overwrite:
             raise _exists()
         if not target.is_file():  # such as /dev/null, which must not be replaced
-            raise WriteError("is not a regular file, expected one or a new name")
+            raise WriteError("is not a regular file, expected a regular file or a new name")
         if not os.access(target, os.W_OK):
             raise WriteError("cannot be written, the file is write-protected")
     if not target.parent.is_dir():
@@ -278,7 +278,7 @@ def asdf_hdu(tree: dict[str, Any]) -> fits.BinTableHDU:
     Returns
     -------
     `~astropy.io.fits.BinTableHDU`
-        Table with the name ASDF, one row and one column ASDF_METADATA, which holds the bytes of an
+        Table with the name ASDF, whose only row and column (ASDF_METADATA) contains the bytes of an
         ASDF file.
     """
     buffer = io.BytesIO()
@@ -331,7 +331,7 @@ def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any]) -> bytes | None:
     """
     if "ASDF" not in hdus:
         return None
-    with reading("the ASDF extension"):  # not a table, wrong columns, or truncated
+    with reading("the ASDF extension"):  # it may not be a table, lack the column, or be truncated
         raw: bytes = hdus["ASDF"].data[_COLUMN].tobytes()
     return raw
 
@@ -358,7 +358,7 @@ def parse_asdf(raw: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def reading(part: str) -> Iterator[None]:
-    """Convert any error in a block to a `ProductError` that `part` of a file cannot be read."""
+    """Convert any error in a block to a `ProductError`, which names the part that was read."""
     try:
         yield
     except Exception as reason:

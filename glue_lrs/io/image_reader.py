@@ -137,7 +137,7 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
 
 def _check_variances(image: SlitImage, notes: list[LRSWarning]) -> None:
     """Append a warning to `notes` if variances are missing."""
-    # A missing VAR_FLAT causes no warning, because not all pipeline products have this extension.
+    # A missing VAR_FLAT causes no warning, because only the pipeline's flat-field step adds it.
     names = {"VAR_POISSON": image.var_poisson, "VAR_RNOISE": image.var_rnoise}
     missing = [name for name, plane in names.items() if plane is None]
     if not image.has_variances:

@@ -19,7 +19,7 @@ def read_reference(path: str | PathLike[str]) -> Reference:
     Parameters
     ----------
     path : str or path-like
-        Path of a JSON file. Unlike in the pipeline, its suffix does not matter.
+        Path of a JSON file. Unlike in the pipeline, the file may have any suffix.
 
     Returns
     -------

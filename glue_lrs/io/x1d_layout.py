@@ -70,7 +70,8 @@ CARD_COMMENTS = {
 #: Pattern of the file names in the Calibration Reference Data System (CRDS).
 CRDS_NAME = re.compile(r"jwst_[a-z0-9]+_[a-z0-9-]+_\d{4}\.[a-z]+")
 
-#: Header card for the name of each type of reference file in the provenance, and its comment.
+#: Types of reference files in the provenance. The values are the header card for the name of the
+#: file, and the comment of this card.
 REFERENCE_CARDS = {
     "extract1d": ("R_EXTR1D", "1-D extraction parameters reference file name"),
     "apcorr": ("R_APCORR", "Aperture correction reference file name"),

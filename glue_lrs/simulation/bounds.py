@@ -55,8 +55,8 @@ class LinearBound:
         Difference in Jy between the best linear estimate of the first source's flux and the true
         flux, shape (row,). It is NaN if the bound was computed without data.
     information : ndarray
-        Fisher information about the first source's position in 1 / column^2, shape (row,). If all
-        rows have the same position, its inverse variance is the sum over the rows.
+        Fisher information about the first source's position in 1 / column^2, shape (row,). For a
+        position that is fitted to all rows together, the inverse variance is the sum over the rows.
 
     Notes
     -----

@@ -104,7 +104,10 @@ class Geometry:
 
     @cached_property
     def filled_wavelength(self) -> Array:
-        """Wavelength of each row in micron, outside `box` that of the nearest row inside."""
+        """Wavelength of each row in micron.
+
+        Rows outside `box` get the wavelength of the nearest row inside `box`.
+        """
         known = np.flatnonzero(np.isfinite(self.wavelength))
         nearest = np.clip(np.arange(self.wavelength.size), known[0], known[-1])
         return self.wavelength[nearest]
@@ -295,9 +298,10 @@ def cut_to_box(geometry: Geometry) -> Geometry:
 
 
 def embed_in_detector(plane: NDArray[_Number], fill: float) -> NDArray[_Number]:
-    """Embed an image of the slit's bounding box, or several, in images of the full detector.
+    """Embed images of the slit's bounding box in images of the full detector.
 
-    Pixels outside the bounding box get the value `fill`.
+    The last two axes of `plane` are row and column. Pixels outside the bounding box get the value
+    `fill`.
     """
     full = np.full((*plane.shape[:-2], *DETECTOR.shape), fill, dtype=plane.dtype)
     (row, column), (rows, columns) = DETECTOR_CUT, plane.shape[-2:]

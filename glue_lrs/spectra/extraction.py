@@ -213,7 +213,7 @@ class Extraction:
 
     def __deepcopy__(self, memo: dict[int, object]) -> Extraction:
         names = ["columns", "units", "times", "int_times", "aperture_weight"]
-        if not callable(self.keywords_source):  # no copy is needed of a callable
+        if not callable(self.keywords_source):  # a callable returns a new dict at each call
             names.append("keywords_source")
         made = replace(self, **{name: deepcopy(getattr(self, name), memo) for name in names})
         memo[id(self)] = made
