@@ -146,7 +146,7 @@ def interrupted() -> bool:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Handle Ctrl-C within a block: record it, and raise KeyboardInterrupt for the clean-up."""
+    """Record Ctrl-C during a block, and raise KeyboardInterrupt to remove partial files."""
     _pressed.clear()
     before = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
@@ -294,7 +294,7 @@ class Reporter:
                 say(kind, text if outcome.path in text else f"{outcome.path}: {text}")
 
     def close(self) -> None:
-        """Print each repeated message with the number of further files that it is about."""
+        """Print each repeated message with the number of further files to which it applies."""
         for (kind, text), repeats in self._repeats.items():
             if repeats:
                 say(kind, f"the same for {repeats} more file{'s' * (repeats > 1)}: {text}")

@@ -212,7 +212,7 @@ def check(json_file: str, image: str | None, exp_type: str | None) -> int:
 
 
 def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
-    """Return the texts of all errors in a reference, of which reading raised only the first."""
+    """Return the texts of all errors in a reference file. `first` is the error that was raised."""
     from glue_lrs.reference.validation import reference_errors
 
     try:

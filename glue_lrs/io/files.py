@@ -337,7 +337,7 @@ def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any]) -> bytes | None:
 
 
 def parse_asdf(raw: bytes) -> dict[str, Any]:
-    """Return the tree that `load_asdf` describes from the bytes that `asdf_bytes` returns."""
+    """Read the tree from the bytes of an ASDF extension. The tree is described in `load_asdf`."""
     # The YAML parser and the converters may raise any error.
     with reading("the ASDF extension"), asdf.config_context() as config:
         # Files of older pipeline versions may violate the current schemas, which is harmless.

@@ -108,7 +108,7 @@ class LinearBound:
             Flux of the first source in Jy, as a number or an array of shape (row,). It is needed
             only for `information`.
         factor : float
-            Factor by which the flux in `data` differs from the flux in `truth`, if `data` is an
+            Ratio of the flux in `data` to the flux in `truth`. It may differ from 1 if `data` is an
             integration of a stack.
 
         Returns

@@ -29,7 +29,7 @@ class Truth:
         Flux of the first source in each row, in `unit`, shape (row,). In integration i of a stack,
         the flux is ``factors[i] * flux``.
     unit : `~astropy.units.Unit`
-        Unit of `flux`, Jy with and DN/s without photometric calibration.
+        Unit of `flux`, which is Jy, or DN/s if the image is not photometrically calibrated.
     column : ndarray
         Column of the first source in each row, shape (row,).
     negative : tuple of ndarray
