@@ -19,19 +19,19 @@ from glue_lrs.spectra.to_specutils import Index, SpectrumArrays, ascending_rows,
 if TYPE_CHECKING:
     from specutils import Spectrum
 
-#: Maximum relative difference of wavelengths that belong to the same row. Neighbouring rows differ
-#: by 1e-3, and converting a wavelength to another unit and back changes it by 1e-15.
+#: Maximum relative difference between wavelengths that are regarded as equal. Neighbouring rows
+#: differ by 1e-3, and converting a wavelength to another unit and back changes it by 1e-15.
 _SAME = 1e-10
 
-#: Text that is added to the warnings in the provenance if the spectrum was modified.
+#: Text that is added to the notes in the provenance if the spectrum was modified.
 _CHANGED = "the spectrum was changed after the extraction; columns that no longer apply are omitted"
 
 
 def integrations(extraction: Extraction) -> list[Extraction]:
-    """Return the spectrum of each integration of a stack, including its times.
+    """Return a list with the spectrum and the times of each integration of a stack.
 
     The columns are views of the columns of the stack. If the extraction is not a stack, the list
-    contains the extraction itself.
+    contains only the extraction itself.
     """
     if not extraction.is_stack:
         return [extraction]
@@ -39,7 +39,7 @@ def integrations(extraction: Extraction) -> list[Extraction]:
 
 
 def _select(extraction: Extraction, part: int | slice) -> Extraction:
-    """Select one integration (without the axis of integrations) or several from a stack."""
+    """Return one integration of a stack as a single spectrum, or several as a smaller stack."""
     columns = {name: values[part] for name, values in extraction.columns.items()}
     rows = slice(part, part + 1) if isinstance(part, int) else part
     times = None if extraction.times is None else extraction.times[rows]
@@ -57,11 +57,11 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
     Returns
     -------
     Extraction
-        If the spectrum is unmodified, all columns of the original extraction, restricted to the
-        rows of the spectrum. Otherwise WAVELENGTH, FLUX, FLUX_ERROR and DQ, which are made from the
-        wavelength, flux, uncertainty and mask of the spectrum. The flux is converted to Jy if
-        possible. Rows without a flux have DQ 1, and interpolated values in masked rows are replaced
-        by NaN.
+        If the values of the spectrum are unmodified, the extraction has all columns of the original
+        extraction in the rows of the spectrum. Otherwise it has only WAVELENGTH, FLUX, FLUX_ERROR
+        and DQ, made from wavelength, flux, uncertainty and mask of the spectrum. In this case, the
+        flux is converted to Jy if possible, rows without a flux have DQ 1, and interpolated values
+        in masked rows are replaced by NaN.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
     wave, known = arrays.wave, original.wavelength
     rows = ascending_rows(known)
     place = matching_rows(known[rows], wave)
-    keep: Index = slice(None)  # puts the rows into the order of the file
+    keep: Index = slice(None)  # index that puts the rows into the order of the file
     if place is not None:
         index = np.arange(known.size)[rows][place]
         keep = np.argsort(index)
@@ -102,11 +102,11 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
         )
     arrays = arrays.select(keep)
     if place is not None:
-        # The original wavelengths do not have the rounding errors of unit conversions.
+        # Use the original wavelengths, which have no rounding errors from unit conversions.
         arrays = arrays._replace(wave=known[origin])
         masked = original.mask[..., origin]
         if arrays.mask is not None and masked.shape == arrays.flux.shape:
-            filled = arrays.mask & masked  # rows with interpolated values
+            filled = arrays.mask & masked  # rows in which `to_spectrum` interpolated the values
             arrays.flux[filled] = np.nan
             if arrays.error is not None:
                 arrays.error[filled] = np.nan
@@ -114,19 +114,25 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
 
 
 def copied_arrays(spectrum: Spectrum, dimensions: tuple[int, ...]) -> SpectrumArrays:
-    """Return copies of wavelength in micron, flux, errors and mask, with the unit of the flux.
+    """Return copies of the arrays of a spectrum, with the spectral axis last.
 
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        Spectrum. The spectral axis may be any of its axes.
+        Spectrum. The spectral axis may be any axis of the flux.
     dimensions : tuple of int
         Accepted numbers of axes.
+
+    Returns
+    -------
+    SpectrumArrays
+        Wavelengths in micron, flux and errors in the unit of the flux, and mask.
 
     Raises
     ------
     LRSError
-        If the number of axes differs, or the spectral axis is not convertible to a wavelength.
+        If the number of axes is not in `dimensions`, or the spectral axis cannot be converted to
+        wavelengths.
     """
     flux = spectrum.flux
     if flux.ndim not in dimensions:
@@ -173,9 +179,9 @@ def spectrum_header(spectrum: Spectrum) -> fits.Header:
 
 
 def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDArray[np.intp] | None:
-    """Return the indices of wavelengths `wave` in the ascending array `known`.
+    """Return the index of each wavelength in `wave` within the ascending array `known`.
 
-    Returns None if a wavelength is not in `known`.
+    Return None if a wavelength is not in `known`.
     """
     if wave.size == 0 or not np.isfinite(wave).all():
         return None
@@ -183,7 +189,7 @@ def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDAr
         place = matching_rows(known, wave[::-1])
         return None if place is None else place[::-1]
     place = np.searchsorted(known, wave * (1.0 - _SAME))
-    # If several rows have equal wavelengths, they are matched in order.
+    # Rows with equal wavelengths are matched in order.
     _, first, times = np.unique(place, return_index=True, return_counts=True)
     place = place + np.arange(wave.size) - np.repeat(first, times)
     if (place >= known.size).any() or (np.abs(known[place] - wave) > _SAME * known[place]).any():
@@ -194,9 +200,9 @@ def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDAr
 def _unchanged(
     original: Extraction, column: str, rows: Index, place: NDArray[np.intp], arrays: SpectrumArrays
 ) -> Extraction | None:
-    """Return the original extraction if the values of the spectrum are unmodified, else None.
+    """Return the original extraction, or None if the values of the spectrum were modified.
 
-    If the spectrum has only some of the integrations, only these are returned.
+    If the spectrum has only some integrations of a stack, only these integrations are returned.
     """
     shape = arrays.flux.shape
     for fill in ("interpolate", "nan"):
@@ -221,7 +227,7 @@ def _unchanged(
 def _which_integrations(known: NDArray[Any], flux: NDArray[Any]) -> slice | None:
     """Return the range of consecutive integrations in a stack that have the given fluxes.
 
-    Returns None if there is no such range, or more than one.
+    Return None if there is no such range, or if there are several.
     """
     if known.ndim != 2 or flux.shape[-1] != known.shape[-1]:
         return None
@@ -238,7 +244,7 @@ def _which_integrations(known: NDArray[Any], flux: NDArray[Any]) -> slice | None
 
 
 def equal_values(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
-    """Return whether two arrays are equal (with NaN equal to NaN), or both are None."""
+    """Return whether two arrays are equal or both None. NaN is regarded as equal to NaN."""
     if one is None or other is None:
         return one is other
     return one.shape == other.shape and bool(
@@ -269,7 +275,7 @@ def _changed(
         )
     bad = ~np.isfinite(flux)
     columns = {"WAVELENGTH": np.broadcast_to(wave, flux.shape), "FLUX": np.asarray(flux, float)}
-    text = "Jy" if unit == u.Jy else "DN/s"  # as the pipeline spells them
+    text = "Jy" if unit == u.Jy else "DN/s"  # spelled as in the pipeline
     units = {"WAVELENGTH": "um", "FLUX": text}
     if error is not None:
         columns["FLUX_ERROR"], units["FLUX_ERROR"] = np.asarray(error, float), text

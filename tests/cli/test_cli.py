@@ -194,7 +194,7 @@ def test_jobs_print_and_write_the_same(made: Path, here: Path, jobs: int) -> Non
     assert len(warnings) == 3
     assert "a_s2d.fits: no aperture correction" in warnings[0]
     assert "a_s2d.fits: the aperture (columns 27.00 to 34.00) misses the source" in warnings[1]
-    assert "the same of 1 more file: no aperture correction" in warnings[2]
+    assert "the same for 1 more file: no aperture correction" in warnings[2]
     assert all("(give --apcorr FITS, or --set" in warnings[i] for i in (0, 2))
     for name, number in (("a", "2"), ("b", "1")):  # b's is the nod that the aperture is for
         (line,) = (x for x in result.stdout.splitlines() if x.startswith(name))

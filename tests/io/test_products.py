@@ -756,7 +756,7 @@ def test_warning_without_variances(error: bool, s2d: Path) -> None:
 
 def test_warning_for_a_missing_variance(s2d: Path) -> None:
     edit(s2d, without("VAR_POISSON"))
-    with pytest.warns(LRSWarning, match="has no VAR_POISSON: the errors will lack"):
+    with pytest.warns(LRSWarning, match="has no VAR_POISSON, so that the errors will be"):
         SlitImage.read(s2d)
 
 
@@ -864,7 +864,7 @@ def test_missing_wcs_fails_only_if_needed(s2d: Path) -> None:
 def test_a_missing_variance_counts_as_zero(s2d: Path) -> None:
     edit(s2d, without("VAR_FLAT", "ERR"))
     edit(s2d, plane("VAR_RNOISE", None))
-    with pytest.warns(LRSWarning, match="has no VAR_RNOISE: the errors will lack"):
+    with pytest.warns(LRSWarning, match="has no VAR_RNOISE, so that the errors will be"):
         image = SlitImage.read(s2d)
     assert image.var_flat is None
     assert image.err is None
