@@ -1,4 +1,4 @@
-"""Aperture: edges across the slit, and the fractional pixel weights between them.
+"""Aperture: edges along the slit, and the fractional pixel weights between them.
 
 EXTRACT1D reference files use two conventions for the position of an edge:
 

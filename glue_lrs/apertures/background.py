@@ -32,7 +32,7 @@ class Background:
         Polynomial coefficients of the regions' edges, constant term first, in pairs of lower and
         upper edge. The edges are positions on an axis on which pixel i covers i - 0.5 to i + 0.5.
     bkg_fit : {"poly", "median", "mean"}
-        Whether an unweighted polynomial across the slit is fitted by least squares, or the median
+        Whether an unweighted polynomial along the slit is fitted by least squares, or the median
         is used. ``"mean"`` is a polynomial of order 0.
     bkg_order : int
         Order of the polynomial.

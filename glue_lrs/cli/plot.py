@@ -42,7 +42,7 @@ def plot(
     """Plot images with their apertures, or compare spectra.
 
     For an s2d, cal or calints, the plot shows the image with the default aperture (or the aperture
-    from --extract1d and --set) and the bounding box, three cuts across the slit, and the spectrum.
+    from --extract1d and --set) and the bounding box, three cuts along the slit, and the spectrum.
     With --set extraction_type=optimal, it shows the trace, data minus model with the rejected
     pixels, the profile, and the spectrum. For x1d and c1d, it shows the spectra and their ratio to
     the first spectrum. For an x1dints, it shows the median spectrum, the variation with time, and

@@ -141,6 +141,7 @@ def plot_comparison(
     """
     if not extractions:
         raise LRSError("nothing to draw, expected at least one spectrum")
+    column = column.upper()
     figure = style.figure_or_new(figure, (9.5, 7.0))
     drawn = {
         style.plain_text(name): series(one, column, integration)
@@ -263,6 +264,7 @@ def plot_stack(
     """
     if not extraction.is_stack:
         raise LRSError("a single spectrum has no integrations to compare, expected a stack")
+    column = column.upper()
     figure = style.figure_or_new(figure, (10.0, 7.0))
     grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), height_ratios=(1, 1.1))
     top = figure.add_subplot(grid[0, 0])

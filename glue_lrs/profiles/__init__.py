@@ -6,7 +6,7 @@ wavelengths. Three classes implement it:
 * `PSFProfile` interpolates in a table from a PSF reference file of the pipeline.
 * `GaussianProfile` is integrated over the pixels. Its width is a function of the wavelength.
 * `EmpiricalProfile` is fitted to an image (`glue_lrs.fitting`). It is a Gaussian with a correction
-  that is a cubic spline across the slit and a polynomial in wavelength.
+  that is a cubic spline along the slit and a polynomial in wavelength.
 
 `glue_lrs.measure` fits `diffraction.DiffractionProfile`, which has a core of free width, and wings
 whose size is proportional to the wavelength. It does not implement the interface: it returns the

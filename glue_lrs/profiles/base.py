@@ -1,4 +1,4 @@
-"""SpatialProfile: interface for profiles across the slit."""
+"""SpatialProfile: interface for profiles along the slit."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _WING_GRID = np.linspace(-1.0, 1.0, 4001) * KNOT * (WING_TERMS + 1.0)
 
 @dataclass(frozen=True, eq=False)
 class DiffractionProfile:
-    """Profile across the slit: a core, and wings whose size is proportional to the wavelength.
+    """Profile along the slit: a core, and wings whose size is proportional to the wavelength.
 
     The core is a Gaussian with a kurtosis (Gram-Charlier series). The wings are splines in the
     ratio of the distance to the wavelength.

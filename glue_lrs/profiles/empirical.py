@@ -26,7 +26,7 @@ class EmpiricalProfile(SpatialProfile):
         Gaussian to which the correction is added.
     coefficients : ndarray
         Coefficients of the correction, shape (knot, term). The correction is a sum of products of
-        cubic B-splines across the slit and Legendre polynomials in the wavelength. The knots are
+        cubic B-splines along the slit and Legendre polynomials in the wavelength. The knots are
         one column apart, from ``-(knots // 2)`` to ``knots // 2`` columns from the source. If there
         are no knots, there is no correction.
     center : float

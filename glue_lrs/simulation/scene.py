@@ -50,7 +50,7 @@ class Scene:
         Relative difference between the background in an exposure and the background in the exposure
         that is subtracted (ratio minus 1).
     psf : PSF
-        Point spread function across the slit.
+        Point spread function along the slit.
     nod_throw : float
         Distance between the two nod positions along the slit in arcsec.
     pointing_error : float

@@ -358,7 +358,7 @@ class SpectrumPlot(LiveView):
         extraction = self.live.extraction
         if extraction is not None:
             wave, flux, error, mask = _columns(extraction)
-            closest = int(np.argmin(np.abs(wave - at)))
+            closest = int(np.nanargmin(np.abs(wave - at)))
             within = abs(wave[closest] - at) < 0.1
             if within and mask[closest]:
                 text += ":  masked"

@@ -223,7 +223,7 @@ class Actions:
         Raises
         ------
         LRSError
-            If the subset selects no pixels, or less than one pixel across the slit.
+            If the subset selects no pixels, or less than one pixel along the slit.
         """
         live = self._live
         regions = live.regions_of(live.extract)

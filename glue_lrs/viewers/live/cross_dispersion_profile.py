@@ -1,4 +1,4 @@
-"""Profile of an image across the slit."""
+"""Profile of an image along the slit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CrossDispersionProfile(NamedTuple):
 def cross_dispersion_profile(
     image: SlitImage, row: float, number: int = 11
 ) -> CrossDispersionProfile:
-    """Average rows of an image to a profile across the slit.
+    """Average rows of an image to a profile along the slit.
 
     Parameters
     ----------

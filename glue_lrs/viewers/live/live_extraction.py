@@ -372,7 +372,7 @@ class LiveExtraction(HasCallbackProperties):
     def cross_dispersion_profile(
         self, row: float | None = None, number: int | None = None
     ) -> CrossDispersionProfile:
-        """Average rows of `shown` to a profile across the slit.
+        """Average rows of `shown` to a profile along the slit.
 
         By default, average `rows_averaged` rows around `cursor_row`. For the parameters see
         `glue_lrs.viewers.live.cross_dispersion_profile.cross_dispersion_profile`.

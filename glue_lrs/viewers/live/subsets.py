@@ -80,7 +80,7 @@ def regions_of_subset(
     Raises
     ------
     ApertureError
-        If nothing is selected on the image, or less than a pixel across the slit.
+        If nothing is selected on the image, or less than a pixel along the slit.
     """
     regions: list[Region] = []
     first_error: ApertureError | None = None
