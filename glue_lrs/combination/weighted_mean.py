@@ -127,9 +127,9 @@ def weighted_mean(
 
 
 def _more(number: int) -> str:
-    """Return the end of a text about one integration that also applies to others of the stack.
+    """Return the end of a note about one integration that also applies to others in the stack.
 
-    `number` is the number of integrations to which the text applies.
+    `number` is the total number of integrations to which the note applies.
     """
     return "" if number == 1 else f", nor have {number - 1} more of them"
 

@@ -115,7 +115,8 @@ class BoxExtractor:
         notes += no_variances(image)
         emit_notes(image, notes)
         if plan.correction is None and image.is_point_source:
-            # This is only recorded because the user was warned when the recipe was created.
+            # This warning is recorded but not issued, because it was already issued when the
+            # operator was created from a reference.
             notes.append(NoApertureCorrectionWarning("no aperture correction was applied"))
         return assemble_extraction(
             image,

@@ -56,7 +56,7 @@ class Extract1D:
     position_offset : float
         Additional shift in columns for aperture, background and trace.
     subtract_background : bool, optional
-        Whether `background` is subtracted. If None, it is subtracted unless it is None itself.
+        Whether `background` is subtracted. If None, it is subtracted if it is given.
     apply_apcorr : bool
         Whether `aperture_correction` is applied.
     fixed_background : bool
@@ -289,8 +289,8 @@ class Extract1D:
             found.append("extraction_type='optimal' (run the step with --extraction_type=optimal)")
         elif self.mode != "box":
             found.append(
-                f"optimal_mode={self.mode!r}, which the pipeline does not have (its own is "
-                "that with a PSF reference)"
+                f"optimal_mode={self.mode!r}, which the pipeline does not have (its algorithm is "
+                "optimal_mode='pipeline')"
             )
         if self.bad_pixels is not None:
             found.append(f"bad_pixels={self.bad_pixels!r}, which the pipeline does not have")

@@ -52,8 +52,7 @@ _REPORTED_OFFSET = 0.5
 #: Minimum separation (columns) of two requested sources.
 _MIN_SEPARATION = 0.5
 
-#: Fraction of pixels on the source above which so many rejected pixels cannot be due to cosmic rays
-#: only.
+#: Fraction of rejected pixels on the source above which cosmic rays cannot be the only cause.
 _MANY_REJECTED = 0.05
 
 #: A pixel belongs to the source if the profile, normalised to 1 in each row, is above this value.

@@ -218,7 +218,7 @@ def with_extractions(
     for s in range(fitter.options.n_requested):
         rows = fitter.rows(s)
         if rows.size == 0:
-            raise ProductError("the source has no light on the image", subject=image.label)
+            raise ProductError("the source has no flux on the image", subject=image.label)
         columns, weight_of_all = _columns(extractor, fitter, raw, s, rows, scale)
         remarks = [] if s else result.remarks[0 if result.number_rejected else 1 :]
         trace, error = source_fit.traces[s], float(source_fit.shift_error[s])

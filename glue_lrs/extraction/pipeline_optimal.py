@@ -113,7 +113,7 @@ class PipelineOptimalExtractor:
         on_source = (profile > 0) & ~np.isnan(image.wavelength)
         rows = np.flatnonzero(on_source.any(axis=1))
         if rows.size == 0:
-            raise ProductError("the PSF profile has no light on the image", subject=image.label)
+            raise ProductError("the PSF profile has no flux on the image", subject=image.label)
         columns = self._columns(image, placement, location, rows)
         empty = ~(np.abs(columns["NPIXELS"]) > base.NO_PIXELS)
         pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)

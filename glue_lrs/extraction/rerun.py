@@ -97,7 +97,7 @@ def _same_reference(
     if given is not None and not isinstance(given, str | PathLike):
         return given
     if given is None and record is not None and record["filename"] == IN_MEMORY:
-        raise LRSError(f"{noun} came from no file, expected it as {key}=")
+        raise LRSError(f"{noun} was not read from a file, expected it as {key}=")
     return read(_same_file(record, given, f"the {key.upper()} reference"))
 
 

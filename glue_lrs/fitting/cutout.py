@@ -114,7 +114,7 @@ _BRIGHT_PIXELS, _AGREEING = (
     0.7,  # it is then excluded if a smaller fraction of them agrees with the scaled median
 )
 
-#: Number of rows to each side in the running mean of the variances.
+#: Number of rows to either side over which the variances are averaged.
 _SMOOTHED_ROWS = 4
 
 

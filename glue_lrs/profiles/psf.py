@@ -91,7 +91,7 @@ class PSFProfile(SpatialProfile):
             raise ProfileError("WAVE neither rises nor falls throughout", subject=where)
         if not np.isfinite(data).all() or (data.sum(axis=1) <= 0).any():
             raise ProfileError(
-                "PSF holds values that are not finite, or rows without light", subject=where
+                "PSF holds values that are not finite, or rows without flux", subject=where
             )
         for key in ("subpix", "center"):
             value = getattr(self, key)

@@ -34,7 +34,7 @@ def reference_errors(document: object, name: str) -> list[str]:
     found: list[str] = []
     for number, entry in enumerate(document["apertures"]):
         if not isinstance(entry, Mapping) or "id" not in entry:
-            # Dummy apertures are put before this aperture so that the message contains its index.
+            # Dummy apertures precede this aperture so that the message contains its index.
             single: list[Any] = [{"id": "dummy"}] * number + [entry]
             found += _errors(Reference, {"apertures": single}, name)
         elif _errors(Reference, {"apertures": [entry]}, name):  # not if for a mode other than LRS
