@@ -1,4 +1,4 @@
-"""Header cards, integration times and provenance record of the position in an extraction."""
+"""Header cards, integration times, and the record of the source position for the provenance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.placement import Placement
     from glue_lrs.image.slit_image import SlitImage
 
-#: Time columns in x1dints files, and the columns in the INT_TIMES table from which they are copied.
+#: Names of time columns in x1dints files, and of the INT_TIMES columns from which they are copied.
 _TIMES = {
     "MJD-BEG": "int_start_MJD_UTC",
     "MJD-AVG": "int_mid_MJD_UTC",
@@ -30,7 +30,7 @@ _TIMES = {
 
 
 def position_record(placement: Placement) -> dict[str, float | int | None]:
-    """Return the offsets and the source position in a placement, for the provenance."""
+    """Return the offsets and the source position from a placement, for the provenance."""
     record: dict[str, float | int | None] = {
         "offset": placement.offset,
         "background_offset": placement.background_offset,
@@ -42,9 +42,10 @@ def position_record(placement: Placement) -> dict[str, float | int | None]:
 
 
 def integration_times(image: SlitImage) -> Table | None:
-    """Return a table of INT_NUM, SEGMENT and the times of each integration, None if not a stack.
+    """Return a table with INT_NUM, SEGMENT and the times of each integration.
 
-    The columns have the names that they have in x1dints files. Unknown times are NaN.
+    The columns have the same names as in x1dints files. Unknown times are NaN. Returns None if the
+    image is not a stack.
     """
     if not image.is_stack:
         return None
@@ -63,20 +64,22 @@ def integration_times(image: SlitImage) -> Table | None:
 
 @dataclass(frozen=True, eq=False)
 class SpectrumKeywords:
-    """Header cards for the EXTRACT1D extension of a spectrum, returned by a call.
+    """Callable that returns the header cards for the EXTRACT1D extension of a spectrum.
 
-    SLIT_RA and SLIT_DEC are computed by this call because they require the WCS. This object must
-    not refer to the image, because a spectrum would otherwise keep the pixels of a whole stack in
-    memory, or a file open.
+    SLIT_RA and SLIT_DEC are computed only when this object is called, because they require the WCS.
+    This object must not refer to the image, because a spectrum would otherwise keep the pixels of a
+    whole stack in memory, or a file open.
 
     Parameters
     ----------
     cards : dict
-        Cards that do not require the WCS, which the viewers use because they are available fast.
+        Cards that do not require the WCS. The viewers use only these because they need no
+        computation.
     wcs_source : WCS or callable, optional
         WCS, or function that loads it, as in `SlitImage.loaded_wcs_source`.
     centroid : tuple of float, or callable that returns such a tuple
-        Column and row of the weights' centroid, where SLIT_RA and SLIT_DEC are evaluated.
+        Column and row of the centroid of the aperture weights. SLIT_RA and SLIT_DEC are its sky
+        coordinates.
     """
 
     cards: dict[str, Any]
@@ -91,7 +94,7 @@ class SpectrumKeywords:
         rows: tuple[int, int],
         centroid: tuple[float, float] | Callable[[], tuple[float, float]],
     ) -> SpectrumKeywords:
-        """Return the cards for a spectrum that was extracted from an image.
+        """Create the object for a spectrum that was extracted from an image.
 
         Parameters
         ----------
@@ -102,7 +105,7 @@ class SpectrumKeywords:
         rows : tuple of int
             First and last row of the spectrum, counted from 0.
         centroid : tuple of float, or callable that returns such a tuple
-            Column and row of the weights' centroid.
+            Column and row of the centroid of the aperture weights.
         """
         cards: dict[str, Any] = {"SLTNAME": image.slit_name}
         if image.source_type:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_profile_options(operator: Extract1D) -> None:
-    """Raise `ReferenceFileError` if parameters about spatial profiles are invalid or inconsistent.
+    """Raise `ReferenceFileError` if options about the profile are invalid or inconsistent.
 
     Parameters
     ----------

@@ -237,7 +237,7 @@ def test_rerun_without_files(folder: Path, make_image: Callable[..., SlitImage])
     )
     first = extraction(folder, apcorr=loose)
     assert first.provenance is not None
-    with pytest.raises(LRSError, match="the aperture correction came from no file, expected it as"):
+    with pytest.raises(LRSError, match="the aperture correction was not read from a file"):
         rerun(first.provenance)
     again = rerun(first.provenance, apcorr=loose)
     np.testing.assert_array_equal(again.columns["FLUX"], first.columns["FLUX"])

@@ -342,7 +342,7 @@ def test_check_of_a_document() -> None:
     assert fine.check(SHAPE, FIXED_SLIT) == []
     assert levels(fine, exp_type=SLITLESS)[0][0] == "error"
     twice = Reference.from_dict({"apertures": [{"id": "ANY"}, {"id": FIXED_SLIT}]})
-    assert "an earlier one matches" in twice.check()[0]
+    assert "an earlier aperture matches" in twice.check()[0]
     ordered = [{"id": FIXED_SLIT, "spectral_order": 2}, {"id": FIXED_SLIT}]
     assert Reference.from_dict({"apertures": ordered}).check() == []
     assert (
