@@ -35,7 +35,7 @@ _FLOAT_COLUMNS = tuple(name for name in COLUMNS if name not in ("WAVELENGTH", "D
 
 
 def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, NDArray[Any]], int]:
-    """Return all columns except WAVELENGTH, and the number of rows without a background.
+    """Sum the pixels of an aperture in each row.
 
     Parameters
     ----------
@@ -45,6 +45,13 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
         Rows, weights and corrections for this image.
     scale : float
         Factor that converts a sum over pixels to a flux.
+
+    Returns
+    -------
+    columns : dict of ndarray
+        All columns of the spectrum except WAVELENGTH.
+    rows_without_background : int
+        Number of rows without a background.
     """
     planes = {
         name: np.asarray(plane)  # slicing a memory map is slower than slicing an array
@@ -81,7 +88,7 @@ class _Window:
     planes : dict of ndarray
         Data, errors, variances and DQ of the whole image, by attribute name.
     where : tuple of slice
-        Rows of the block, after its integrations for a stack.
+        Index of the block in the planes: (rows,) for an image, (integrations, rows) for a stack.
     columns : ColumnRuns
         Columns of the block.
     kept : dict of ndarray
@@ -215,12 +222,12 @@ def _sum_block(
             np.multiply(fit.level, pixels, out=back)
         back[~np.isfinite(back)] = 0.0
 
-    gain = None
+    squared_response = None
     if fit is not None:
         np.logical_not(fit.used, out=excluded[..., split:])
-        gain = np.square(fit.response)
+        squared_response = np.square(fit.response)
         del fit
-    _sum_variances(window, inner, excluded, weights, gain, sums)
+    _sum_variances(window, inner, excluded, weights, squared_response, sums)
     return rows_without_background
 
 
@@ -229,12 +236,12 @@ def _sum_variances(
     inner: slice,
     excluded: NDArray[np.bool_],
     weights: NDArray[np.float64],
-    gain: NDArray[np.float64] | None,
+    squared_response: NDArray[np.float64] | None,
     sums: NDArray[np.float64],
 ) -> None:
-    """Sum the variances of flux and background over the pixels of a block.
+    """Write the variances of flux and background, summed over the pixels of a block, to `sums`.
 
-    `gain` is the squared `BackgroundFit.response`.
+    `squared_response` is the square of `BackgroundFit.response`, or None without a background.
     """
     split = weights.shape[-1]
     squared = weights**2
@@ -247,8 +254,8 @@ def _sum_variances(
             continue
         np.copyto(variance, 0.0, where=excluded)
         in_flux[...] = weighted_sum(variance[..., :split], squared)
-        if gain is not None:
-            in_back[...] = spread(variance[..., split:], gain)
+        if squared_response is not None:
+            in_back[...] = spread(variance[..., split:], squared_response)
         del variance
 
 

@@ -239,7 +239,7 @@ def _score(number: Array, information: Array) -> float:
 def _bright_enough(
     fit: engine.SlitFit, column: float, number: Array, information: Array, width: float
 ) -> bool:
-    """Return whether a new source is so bright that it is not a misfit of a neighbour's profile.
+    """Return whether a new source is too bright to be a misfit of a neighbour's profile.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class ReferenceIssue(str):
     level: Level
 
     def __new__(cls, level: Level, text: str) -> ReferenceIssue:
-        """Create a text with a level."""
+        """Create an issue from its severity and its text."""
         made = super().__new__(cls, text)
         made.level = level
         return made

@@ -1187,7 +1187,7 @@ def test_invalid_settings_of_optimal_extraction(made: Path, here: Path) -> None:
     image = made / "a_s2d.fits"
     text = refused("extract", image, "--set", "extraction_type=optimal", "--set",
                    "optimal_mode=psf")  # fmt: skip
-    assert text.endswith("expected a PSF reference with it (give --psf FITS)")
+    assert text.endswith("which needs a PSF reference (give --psf FITS)")
     text = refused("extract", image, "--set", "extraction_type=optimal", "--psf",
                    made / "slit.fits")  # fmt: skip
     assert "slit.fits: REFTYPE is APCORR, expected a PSF reference of MIRI LRS" in text

@@ -398,7 +398,7 @@ def test_overrides_are_step_parameters_or_replace_keys() -> None:
         ({"model_nod_pair": 1}, "model_nod_pair is 1, expected true or false"),
         ({"optimal_mode": "best"}, "optimal_mode is 'best', expected 'pipeline' or 'psf' or 'lea"),
         ({"optimal_mode": "learned"}, "'learned', expected extraction_type 'optimal' with it"),
-        ({"extraction_type": "optimal", "optimal_mode": "psf"}, "expected a PSF reference with it"),
+        ({"extraction_type": "optimal", "optimal_mode": "psf"}, "which needs a PSF reference"),
         ({"bad_pixels": "mend"}, "bad_pixels is 'mend', expected 'profile'"),
         ({"bad_pixels": "profile", "extraction_type": "optimal"}, "extraction_type 'box' with it"),
         ({"max_lost": 2}, "max_lost is 2, expected a fraction between 0 and 1"),

@@ -88,7 +88,7 @@ class RegionGeometry(LiveView, ABC):
         return float(lower), float(upper)
 
     def end_rows(self) -> NDArray[np.float64] | None:
-        """Return the ascending rows of the handles at the ends of edges; None without handles."""
+        """Return the rows of the handles at the ends of edges, sorted, or None without handles."""
         heights = self.end_heights()
         return None if heights is None else np.array(sorted(self.row(y) for y in heights))
 

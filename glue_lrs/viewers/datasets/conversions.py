@@ -214,7 +214,7 @@ def data_to_spectrum(
 def _valid_extraction(data: Data) -> Extraction | None:
     """Return the extraction in a dataset, if the dataset still has its values, else None."""
     if not spectra.is_lrs_spectrum(data):
-        raise LRSError("is not a spectrum of LRS", subject=data.label)
+        raise LRSError("is not an LRS spectrum", subject=data.label)
     extraction = spectra.extraction_of(data)
     if _FORM in data.meta or extraction is None or not spectra.is_as_extracted(data, extraction):
         return None

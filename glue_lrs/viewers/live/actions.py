@@ -41,10 +41,10 @@ def default_operator(image: SlitImage, correction: ApertureCorrection | None) ->
 
 
 class Actions:
-    """Actions on a live extraction that a user starts in the viewers.
+    """Actions with which a user changes a live extraction in the viewers.
 
-    Actions that return a bool commit an operator, as `Editing.set` does, and return whether it has
-    changed.
+    Actions that return a bool commit a new `Extract1D` operator (see `Editing.set`), and return
+    whether it differs from the old operator.
 
     Parameters
     ----------

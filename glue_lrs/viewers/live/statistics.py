@@ -28,7 +28,8 @@ class ExtractionStatistics:
     signal_to_noise : float
         Median of flux over error in the selected wavelength ranges; NaN if there is no flux.
     ratio : float
-        Median ratio of the flux to the comparison in these ranges; NaN without a comparison.
+        Median ratio of the flux to that of the comparison spectrum in these ranges; NaN if there
+        is none.
     rows : int
         Number of rows in these ranges that are not masked.
     rows_masked : int

@@ -398,7 +398,7 @@ def test_images_and_extractions_are_converted(image: SlitImage) -> None:
     np.testing.assert_array_equal(part.dq[:, :5], 1)
     np.testing.assert_array_equal(part.dq[:, 5:], 0)
     assert image.dq is None
-    with pytest.raises(LRSError, match=r"^image: is not a spectrum of LRS$"):
+    with pytest.raises(LRSError, match=r"^image: is not an LRS spectrum$"):
         collection["image"].get_object(cls=Extraction)
 
 
@@ -470,7 +470,7 @@ def test_other_spectra_are_an_error_without_glue_astronomy(image: SlitImage) -> 
     assert len(collection) == 0
     with pytest.raises(TypeError, match=message):
         Data(flux=np.ones(3)).get_object(cls=Spectrum)
-    with pytest.raises(LRSError, match="is not a spectrum of LRS"):
+    with pytest.raises(LRSError, match="is not an LRS spectrum"):
         data_to_spectrum(Data(flux=np.ones(3), label="x"))
 
 
