@@ -125,7 +125,8 @@ class FittedRows:
             Ratio to the sum of the variances of noise and model error, shape (row, column); 0 at
             pixels without weight. Large values indicate outliers.
         noise_scores : ndarray
-            Ratio to the variance of the noise alone. Its largest value in a row indicates the worst outlier.
+            Ratio to the variance of the noise alone. Its largest value in a row indicates the worst
+            outlier.
         """
         residual = residuals(self.data, self.basis, self.coefficients)
         # The fit follows each pixel in proportion to its leverage, which reduces its residual.

@@ -210,7 +210,7 @@ class LiveView(Follower):
     # --- for subclasses ----------------------------------------------------------------------
 
     def _press(self, event: MouseEvent) -> None:
-        """Handle a press of the left button on the axes. The press also gives the view the focus."""
+        """Handle a press of the left button on the axes, which also gives the view the focus."""
 
     def _drag(self, event: MouseEvent) -> None:
         """Handle a motion of the mouse during a drag."""
