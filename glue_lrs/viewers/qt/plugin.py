@@ -22,13 +22,16 @@ def setup() -> None:
     from glue_lrs.viewers.qt.tab import extract_layer, open_from_menu, open_startup
 
     register()
-    if LRSImageViewer in qt_client.members:
-        return
     for viewer in (LRSImageViewer, LRSSpectrumViewer, SlitProfileViewer, ExtractionPanel):
-        qt_client.add(viewer)
-    # positive residuals are red, as in the figures
-    colormaps.add(DIVERGING, matplotlib.colormaps["RdBu_r"])
-    menubar_plugin.add(MENU_LABEL, open_from_menu)
-    startup_action.add("lrs", open_startup)
-    tip = "Draw the aperture on this image and watch its spectrum"
-    layer_action(MENU_LABEL, tooltip=tip, single=True, data=True)(extract_layer)
+        if viewer not in qt_client.members:
+            qt_client.add(viewer)
+    if all(label != DIVERGING for label, _ in colormaps.members):
+        # positive residuals are red, as in the figures
+        colormaps.add(DIVERGING, matplotlib.colormaps["RdBu_r"])
+    if all(label != MENU_LABEL for label, _ in menubar_plugin.members):
+        menubar_plugin.add(MENU_LABEL, open_from_menu)
+    if "lrs" not in startup_action.members:
+        startup_action.add("lrs", open_startup)
+    if all(item.label != MENU_LABEL for item in layer_action.members):
+        tip = "Draw the aperture on this image and watch its spectrum"
+        layer_action(MENU_LABEL, tooltip=tip, single=True, data=True)(extract_layer)
