@@ -91,6 +91,12 @@ def test_another_application_is_not_changed_beside_the_desktop(tmp_path: Path) -
 
 
 @pytest.mark.desktop
+def test_without_a_binding_of_qt_it_is_not_loaded(tmp_path: Path) -> None:
+    """glue-qt requires none."""
+    assert loaded_with(tmp_path, "PyQt6", "PySide6") == [[], [], []]
+
+
+@pytest.mark.desktop
 def test_the_desktop_sets_the_plugin_up(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
