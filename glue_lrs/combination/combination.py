@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ from astropy.io import fits, registry
 from astropy.table import QTable
 from numpy.typing import NDArray
 
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs._utils.validation import check_choice
 from glue_lrs.instrument import DO_NOT_USE
@@ -130,7 +132,7 @@ class Combination:
         Mask of the clipped values of each input, shape (n_input, n_wave). None if the combination
         was read from a file without such a mask.
     header : `~astropy.io.fits.Header`
-        Primary header of the first input.
+        Primary header of the first input, stored as a copy (`LazyHeader`).
     keywords : dict
         Header cards for the COMBINE1D extension, such as SPORDER and SRCTYPE.
     inputs_source : sequence of CombineInput, or callable that returns the sequence
@@ -151,6 +153,9 @@ class Combination:
     inputs_source: Sequence[CombineInput] | Callable[[], Sequence[CombineInput]] = ()
     provenance: CombinationProvenance | None = None
     filename: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "header", LazyHeader.from_header(self.header))
 
     @unified_io("lrs-c1d")
     @classmethod
@@ -215,7 +220,7 @@ class Combination:
         for name, values in self.columns.items():
             unit = self.units.get(name)
             table[name] = np.array(values) if unit is None else u.Quantity(values, u.Unit(unit))
-        table.meta = {"header": self.header, "glue_lrs": self.provenance}
+        table.meta = {"header": LazyHeader.from_header(self.header), "glue_lrs": self.provenance}
         return table
 
     def to_spectrum(
@@ -251,7 +256,7 @@ class Combination:
         spectrum.meta.clear()
         spectrum.meta.update(
             {
-                "header": self.header,
+                "header": LazyHeader.from_header(self.header),
                 "glue_lrs": self.provenance,
                 "combination": self,
                 "column": column,
@@ -285,4 +290,7 @@ class Combination:
         return f"<Combination{count}, {wave.size}, {span}>"
 
     def __deepcopy__(self, memo: dict[int, object]) -> Combination:
-        return self  # immutable
+        names = ["columns", "units", "clipped", "keywords"]
+        made = replace(self, **{name: deepcopy(getattr(self, name), memo) for name in names})
+        memo[id(self)] = made
+        return made

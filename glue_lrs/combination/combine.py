@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from glue_lrs.combination.weighted_mean import CombinedColumns
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.provenance import Provenance
 
 #: Accepted values of the parameter `weights`.
 WEIGHTS = ("exposure_time", "integration_time", "unit", "inverse_variance")
@@ -198,16 +200,26 @@ def _provenance(
     # The function below must not refer to the blocks, which would keep all columns in memory.
     provenances = [block.extraction.provenance for block in blocks]
 
-    return CombinationProvenance(
-        lambda: {
-            "parameters": parameters,
-            "inputs": [one.to_dict() for one in inputs],
-            "extractions": [None if one is None else dict(one) for one in provenances],
-            "notes": list(notes),
-            "versions": package_versions(),
-            "date": now,
-        }
-    )
+    # A partial of a function of the module can be pickled.
+    return CombinationProvenance(partial(_record, parameters, inputs, provenances, notes, now))
+
+
+def _record(
+    parameters: Mapping[str, object],
+    inputs: Sequence[CombineInput],
+    provenances: Sequence[Provenance | None],
+    notes: Sequence[str],
+    date: str,
+) -> dict[str, Any]:
+    """Return the values of the record of a combination."""
+    return {
+        "parameters": parameters,
+        "inputs": [one.to_dict() for one in inputs],
+        "extractions": [None if one is None else dict(one) for one in provenances],
+        "notes": list(notes),
+        "versions": package_versions(),
+        "date": date,
+    }
 
 
 def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import StdDevUncertainty
 from numpy.typing import NDArray
-from specutils import Spectrum
+from specutils import SpectralAxis, Spectrum
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.typing import Array, Mask
@@ -21,7 +21,7 @@ from glue_lrs.spectra.from_specutils import (
     matching_rows,
     spectrum_header,
 )
-from glue_lrs.spectra.to_specutils import Meta
+from glue_lrs.spectra.to_specutils import Meta, lookup_wcs
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
@@ -51,10 +51,12 @@ def image_to_spectrum(image: SlitImage) -> Spectrum:
     """
     _, wave, flux, error, mask = _image_arrays(image)
     unit = image.unit
+    axis = SpectralAxis(u.Quantity(wave, u.um, copy=False))
     return Spectrum(
         flux=u.Quantity(flux, unit, copy=False),
-        spectral_axis=u.Quantity(wave, u.um, copy=False),
+        spectral_axis=axis,
         spectral_axis_index=flux.ndim - 1,
+        wcs=lookup_wcs(axis, flux.ndim),
         uncertainty=None if error is None else StdDevUncertainty(error, unit=unit, copy=False),
         mask=mask,
         meta=Meta(

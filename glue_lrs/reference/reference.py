@@ -49,6 +49,9 @@ class ReferenceIssue(str):
         made.level = level
         return made
 
+    def __getnewargs__(self) -> tuple[Level, str]:  # type: ignore[override]
+        return self.level, str(self)
+
 
 @dataclass(frozen=True)
 class Reference:

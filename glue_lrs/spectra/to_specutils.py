@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from astropy import units as u
+from astropy.modeling.mappings import Identity, Mapping
 from astropy.modeling.tabular import Tabular1D
 from astropy.nddata import StdDevUncertainty
 from gwcs import coordinate_frames as cf
@@ -62,7 +63,7 @@ class Meta(dict[str, Any]):
     original can be shared because it is never modified. All other items are copied.
     """
 
-    _shared = ("extraction", "image")
+    _shared = ("combination", "extraction", "image")
 
     def __deepcopy__(self, memo: dict[int, object]) -> Meta:
         made = Meta()
@@ -156,7 +157,7 @@ def to_spectrum(
         flux=u.Quantity(flux, unit, copy=False),
         spectral_axis=axis,
         spectral_axis_index=flux.ndim - 1,
-        wcs=_lookup_wcs(axis) if flux.ndim == 1 else None,
+        wcs=lookup_wcs(axis, flux.ndim),
         uncertainty=None if error is None else StdDevUncertainty(error, unit=unit, copy=False),
         mask=mask,
         meta=meta,
@@ -169,22 +170,45 @@ class SpectralTabular1D(Tabular1D):
     input_units_equivalencies = {"x0": u.spectral()}  # noqa: RUF012 - astropy's name and kind
 
 
-def _lookup_wcs(axis: SpectralAxis) -> GWCS:
-    """Return the same WCS that specutils would make for a spectrum without a WCS.
+def lookup_wcs(axis: SpectralAxis, ndim: int) -> GWCS:
+    """Return the WCS that specutils would make for a spectrum without a WCS.
 
-    Specutils would define a new class for each spectrum, so that the spectra could not be pickled,
-    and would make deep copies that take longer than the extraction.
+    It is made here because specutils would define a new class for each spectrum, so that spectra
+    could not be pickled, and would make deep copies that take longer than the extraction. Unlike
+    the WCS from specutils, it also has an inverse if the flux has several axes.
+
+    Parameters
+    ----------
+    axis : `~specutils.SpectralAxis`
+        Wavelengths.
+    ndim : int
+        Number of axes of the flux. The spectral axis is the last one, and the first one of the WCS.
     """
     axis, rows = axis.copy(), np.arange(len(axis))
     turn = slice(None) if len(axis) == 0 or axis[-1] > axis[0] else slice(None, None, -1)
     forward = SpectralTabular1D(rows, lookup_table=axis)
     forward.inverse = SpectralTabular1D(axis[turn], lookup_table=rows[turn])
+    others = ndim - 1
     detector = cf.CoordinateFrame(
-        naxes=1, name="detector", unit=[""], axes_order=[0], axes_type=["SPECTRAL"]
+        naxes=ndim,
+        name="detector",
+        unit=[""] * ndim,
+        axes_order=list(range(ndim)),
+        axes_type=["SPECTRAL"] + ["SPATIAL"] * others,
     )
-    spectral = cf.SpectralFrame(unit=axis.unit, axes_order=(0,), axes_names=["wavelength"])
+    world = cf.SpectralFrame(unit=axis.unit, axes_order=(0,), axes_names=["wavelength"])
+    if others:
+        spatial = cf.CoordinateFrame(
+            naxes=others,
+            unit=[""] * others,
+            axes_order=list(range(1, ndim)),
+            axes_type=["Spatial"] * others,
+        )
+        world = cf.CompositeFrame([spatial, world])
+        last, first = (*range(1, ndim), 0), (others, *range(others))
+        forward = Mapping(last) | Identity(others) & forward | Mapping(first)
     return SpectralGWCS(
-        original_unit=axis.unit, forward_transform=[(detector, forward), (spectral, None)]
+        original_unit=axis.unit, forward_transform=[(detector, forward), (world, None)]
     )
 
 
