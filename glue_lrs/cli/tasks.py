@@ -101,7 +101,8 @@ def plot_spectra(
         only, title = spectra[0][1], Path(paths[0]).name
         if only.is_stack and index is None and only.columns["FLUX"].shape[0] > 1:
             return plot_stack(only, column=column, figure=figure, title=title)
-        if column.upper() == "FLUX" and "NPIXELS" in only.columns:
+        pixels = only.columns.get("NPIXELS")  # NaN if the spectrum was changed
+        if column.upper() == "FLUX" and pixels is not None and (pixels >= 0).any():
             return plot_extraction(only, integration=index or 0, figure=figure, title=title)
     labelled = dict(zip(_labels(paths), (one for _, one in spectra), strict=True))
     return plot_comparison(labelled, column=column, integration=index, figure=figure)

@@ -28,6 +28,24 @@ _TIMES = {
     "TDB-END": "int_end_BJD_TDB",
 }
 
+#: Cards of the slit and its source that the pipeline copies from SCI to EXTRACT1D.
+_SLIT_CARDS = (
+    "SLITID",
+    "SOURCEID",
+    "SRCNAME",
+    "SRCALIAS",
+    "STLARITY",
+    "TA_XPOS",
+    "TA_YPOS",
+    "SRCXPOS",
+    "SRCYPOS",
+    "SRCRA",
+    "SRCDEC",
+    "WAVECOR",
+    "PTHLOSS",
+    "PA_APER",
+)
+
 
 def position_record(placement: Placement) -> dict[str, float | int | None]:
     """Return the offsets and the source position from a placement, for the provenance."""
@@ -108,6 +126,8 @@ class SpectrumKeywords:
             Column and row of the centroid of the aperture weights.
         """
         cards: dict[str, Any] = {"SLTNAME": image.slit_name}
+        science = LazyHeader.view(image.sci_header)
+        cards |= {name: science[name] for name in _SLIT_CARDS if name in science}
         if image.source_type:
             cards["SRCTYPE"] = image.source_type
         cards |= {

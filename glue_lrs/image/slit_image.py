@@ -71,7 +71,8 @@ class SlitImage:
         Right ascension and declination of the intended source position in degrees (DITH_RA,
         DITH_DEC).
     times : `~astropy.table.Table`, optional
-        INT_TIMES table of a stack, with one row per integration in the same order as in `data`.
+        INT_TIMES table of a stack, with one row per integration in the same order as in `data`, or
+        without rows, as in files without times.
     header, sci_header : `~astropy.io.fits.Header`
         Headers of the primary HDU and of the SCI extension, stored as copies (`LazyHeader`).
     filename : str, optional

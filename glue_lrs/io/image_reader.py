@@ -256,14 +256,18 @@ def _check_unit(found: object, calibrated: bool, notes: list[LRSWarning]) -> Non
 def _times(hdus: HDULookup, primary: fits.Header, shape: tuple[int, ...]) -> Table | None:
     """Return the rows of the INT_TIMES table for the integrations in the file.
 
-    Return None if the table cannot be used. As in the pipeline (``populate_time_keywords``), it is
-    used only for a time series (TSOVISIT) with two or more integrations (NINTS), and only if it has
-    all rows from INTSTART to INTEND.
+    As in the pipeline (``populate_time_keywords``), the table is used only for a time series
+    (TSOVISIT) with two or more integrations (NINTS), and only if it has all rows from INTSTART to
+    INTEND. A table without rows is returned as it is, because the pipeline passes it on.
     """
     hdu = hdus.get("INT_TIMES", [None])[0]
     total = header_integer("NINTS", primary)
     time_series = primary.get("TSOVISIT") is True and (total is None or total >= 2)
-    if hdu is None or len(shape) != 3 or not time_series or hdu.header.get("NAXIS2", 0) < shape[0]:
+    if hdu is None or len(shape) != 3 or not time_series:
+        return None
+    if not hdu.header.get("NAXIS2") and hdu.header.get("TFIELDS"):
+        return Table({name: native(hdu.data[name]) for name in hdu.columns.names})
+    if hdu.header.get("NAXIS2", 0) < shape[0]:
         return None
     number = np.asarray(hdu.data["integration_number"])
     first = header_integer("INTSTART", primary)

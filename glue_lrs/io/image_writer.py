@@ -104,8 +104,8 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
     for key, value in defaults.items():
         if header_value(key, header) is None:
             header[key] = value
-    if image.times is not None:
-        # Readers select the rows of INT_TIMES with these cards. The cards must be set, because the
+    if image.times is not None and len(image.times):
+        # A reader finds the rows of INT_TIMES with these cards. They must be set here, because the
         # table may have fewer rows than in the original file.
         first, last = (int(image.times["integration_number"][index]) for index in (0, -1))
         header["TSOVISIT"], header["INTSTART"], header["INTEND"] = True, first, last

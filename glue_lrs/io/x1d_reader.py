@@ -203,7 +203,8 @@ def _stacked(spectra: list[Extraction]) -> list[Extraction]:
 
 
 def _int_times(hdulist: fits.HDUList) -> Table | None:
-    if "INT_TIMES" not in hdulist or not hdulist["INT_TIMES"].header.get("NAXIS2"):
+    """Return the INT_TIMES table, which may have no rows, or None if the file has none."""
+    if "INT_TIMES" not in hdulist or not hdulist["INT_TIMES"].header.get("TFIELDS"):
         return None
     hdu = hdulist["INT_TIMES"]
     columns = {name: native(hdu.data[name]) for name in hdu.columns.names}

@@ -29,7 +29,7 @@ def write_x1d(
     extraction: Extraction,
     path: str | os.PathLike[str],
     overwrite: bool = False,
-    all_columns: bool = False,
+    all_columns: bool = True,
 ) -> None:
     """Write a spectrum as an x1d or a stack as an x1dints, in the layout of the pipeline.
 
@@ -42,9 +42,9 @@ def write_x1d(
     overwrite : bool
         Whether an existing file may be replaced.
     all_columns : bool
-        Whether columns that the extraction does not have are written too, filled with NaN. The data
-        models of the pipeline can open only tables with all 18 columns. Specutils and this package
-        do not need them.
+        Whether to write all 18 columns of an x1d, with NaN (0 for DQ) in those that the extraction
+        does not have. If False, only the columns of the extraction are written. The data models of
+        the pipeline cannot open such a table; specutils and this package can.
 
     Raises
     ------
@@ -67,9 +67,12 @@ def write_x1d(
 
 
 def _with_all_columns(extraction: Extraction) -> Extraction:
-    empty = np.full(extraction.columns["WAVELENGTH"].shape, np.nan)
+    """Return an extraction with all columns; those that are added are NaN, or 0 for DQ."""
+    shape = extraction.columns["WAVELENGTH"].shape
+    empty: dict[str, NDArray[Any]] = dict.fromkeys(COLUMNS, np.full(shape, np.nan))
+    empty["DQ"] = np.zeros(shape, dtype=np.uint32)
     calibrated = "DN" not in extraction.units.get("FLUX", "")
-    columns = {name: extraction.columns.get(name, empty) for name in COLUMNS}
+    columns = {name: extraction.columns.get(name, empty[name]) for name in COLUMNS}
     return replace(extraction, columns=columns, units=column_units(calibrated) | extraction.units)
 
 

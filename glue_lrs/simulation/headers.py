@@ -121,6 +121,7 @@ def science_header(
     science |= {
         "RADESYS": "ICRS",
         "PA_V3": scene.roll,
+        "PA_APER": (scene.roll + pointing.yangle) % 360.0,
         "S_REGION": f"POLYGON ICRS  {polygon}",
         "DISPAXIS": 2,
         "V2_REF": pointing.v2,

@@ -12,6 +12,7 @@ from astropy.nddata import StdDevUncertainty
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
+from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
 from glue_lrs.spectra.to_specutils import Index, SpectrumArrays, ascending_rows, spectrum_arrays
@@ -57,11 +58,12 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
     Returns
     -------
     Extraction
-        If the values of the spectrum are unmodified, the extraction has all columns of the original
-        extraction in the rows of the spectrum. Otherwise it has only WAVELENGTH, FLUX, FLUX_ERROR
-        and DQ, made from wavelength, flux, uncertainty and mask of the spectrum. In this case, the
-        flux is converted to Jy if possible, rows without a flux have DQ 1, and interpolated values
-        in masked rows are replaced by NaN.
+        If the spectrum is unmodified, all columns of the original extraction, restricted to the
+        rows of the spectrum. Otherwise WAVELENGTH, FLUX, FLUX_ERROR and DQ, which are made from the
+        wavelength, flux, uncertainty and mask of the spectrum. The flux is converted to Jy if
+        possible. Bit 0 of DQ is set in rows that are masked or without a flux; the other bits are
+        those of the original if the wavelengths are. Interpolated values in masked rows are
+        replaced by NaN.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
     original = spectrum.meta.get("extraction")
     column = spectrum.meta.get("column", "FLUX")
     if not isinstance(original, Extraction) or column not in original.columns:
-        return _changed(arrays, header, None)
+        return _changed(spectrum, arrays, None)
 
     wave, known = arrays.wave, original.wavelength
     rows = ascending_rows(known)
@@ -101,16 +103,18 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
             "no other column can replace the flux of an x1d"
         )
     arrays = arrays.select(keep)
+    flags = None
     if place is not None:
         # Use the original wavelengths, which have no rounding errors from unit conversions.
         arrays = arrays._replace(wave=known[origin])
         masked = original.mask[..., origin]
+        flags = original.columns["DQ"][..., origin]
         if arrays.mask is not None and masked.shape == arrays.flux.shape:
             filled = arrays.mask & masked  # rows in which `to_spectrum` interpolated the values
             arrays.flux[filled] = np.nan
             if arrays.error is not None:
                 arrays.error[filled] = np.nan
-    return _changed(arrays, header, original)
+    return _changed(spectrum, arrays, original, flags)
 
 
 def copied_arrays(spectrum: Spectrum, dimensions: tuple[int, ...]) -> SpectrumArrays:
@@ -253,11 +257,16 @@ def equal_values(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
 
 
 def _changed(
-    arrays: SpectrumArrays, header: fits.Header, original: Extraction | None
+    spectrum: Spectrum,
+    arrays: SpectrumArrays,
+    original: Extraction | None,
+    flags: NDArray[np.uint32] | None = None,
 ) -> Extraction:
     """Make an extraction from the values of a modified spectrum.
 
-    Times, header cards and provenance are copied from the original extraction if there is one.
+    Times, header cards and provenance are copied from the original extraction if there is one, and
+    all bits of its DQ except bit 0 if `flags`, its DQ in the rows of the spectrum, is given. Times
+    in the meta of the spectrum have priority if there is one row for each integration.
     """
     wave, flux, unit, error, mask = arrays
     if unit != u.Jy:
@@ -280,19 +289,22 @@ def _changed(
     if error is not None:
         columns["FLUX_ERROR"], units["FLUX_ERROR"] = np.asarray(error, float), text
     columns["DQ"] = (bad if mask is None else bad | mask).astype(np.uint32)
-    made = Extraction(columns=columns, units=units, header=header)
+    if flags is not None and flags.shape == flux.shape:
+        columns["DQ"] |= flags & ~np.uint32(DO_NOT_USE)
+    made = Extraction(columns=columns, units=units, header=spectrum_header(spectrum))
     if original is None:
         return made
     provenance = original.provenance
     if provenance is not None:
         notes = [*(provenance["notes"] or []), _CHANGED]
         provenance = Provenance.from_dict(dict(provenance) | {"notes": notes})
-    times = original.times
-    fits_times = times is not None and flux.ndim == 2 and len(times) == len(flux)
+    number = len(flux) if flux.ndim == 2 else 1
+    known = [one for one in (spectrum.meta.get("times"), original.times) if one is not None]
+    times = next((one for one in known if len(one) == number), None)
     return replace(
         made,
         keywords_source=original.keywords_source,
         provenance=provenance,
-        times=times if fits_times else None,
-        int_times=original.int_times if fits_times else None,
+        times=times,
+        int_times=None if times is None else original.int_times,
     )

@@ -77,6 +77,28 @@ class Meta(dict[str, Any]):
         return Meta(self)
 
 
+class StackSpectrum(Spectrum):
+    """Spectrum of shape (integration, n_wave), in whose slices ``meta["times"]`` is sliced, too.
+
+    Arithmetic of specutils returns spectra of the base class, whose slices have the times of all
+    integrations.
+    """
+
+    def __getitem__(self, item: Any) -> Spectrum:
+        """Return selected integrations or wavelengths, with the times of the integrations."""
+        made = super().__getitem__(item)
+        times = self.meta.get("times")
+        part = item[0] if isinstance(item, tuple) else item
+        if self.flux.ndim != 2 or times is None or len(times) != self.shape[0]:
+            return made
+        if isinstance(part, int | np.integer):
+            part = [int(part)]
+        elif part is Ellipsis or (isinstance(part, slice) and isinstance(part.start, u.Quantity)):
+            return made
+        made.meta["times"] = times[part]
+        return made
+
+
 class SpectrumArrays(NamedTuple):
     """Arrays of a spectrum: wavelengths in micron, values with their unit, errors and mask.
 
@@ -153,7 +175,8 @@ def to_spectrum(
     if extraction.times is not None:
         meta["times"] = extraction.times.copy()
     axis = SpectralAxis(u.Quantity(wave, u.um, copy=False))
-    return Spectrum(
+    kind = Spectrum if extraction.times is None else StackSpectrum
+    return kind(
         flux=u.Quantity(flux, unit, copy=False),
         spectral_axis=axis,
         spectral_axis_index=flux.ndim - 1,
@@ -275,6 +298,8 @@ def spectrum_arrays(extraction: Extraction, column: str, fill: str, rows: Index)
     error = None
     if name is not None and name in columns:
         error = np.array(columns[name][..., rows], dtype=float, order="C")
+        if np.isnan(error).all() and not np.isnan(flux).all():
+            error = None  # a column without values, as written for a spectrum without errors
     mask = bad if bad.any() else None
     if mask is not None and column not in _COUNTS:
         for values in (flux,) if error is None else (flux, error):

@@ -432,6 +432,22 @@ def test_cards_without_a_value(s2d: Path) -> None:
 # --- times ---------------------------------------------------------------------------------------
 
 
+def test_int_times_without_rows_is_passed_on(tmp_path: Path) -> None:
+    path = tmp_path / "a_calints.fits"
+    make("calints").write(path)
+    edit(path, lambda hdus: setattr(hdus["INT_TIMES"], "data", hdus["INT_TIMES"].data[:0]))
+    image = SlitImage.read(path)
+    assert image.times is not None
+    assert len(image.times) == 0
+    image.write(tmp_path / "b_calints.fits")
+    extract = Extract1D(aperture=Aperture(xstart=3, xstop=16))
+    extract.run(image).write(tmp_path / "b_x1dints.fits")
+    for name in ("b_calints.fits", "b_x1dints.fits"):
+        with fits.open(tmp_path / name) as hdulist:
+            assert hdulist["INT_TIMES"].columns.names == make_times(1, 1).colnames
+            assert len(hdulist["INT_TIMES"].data) == 0
+
+
 @pytest.mark.parity
 def test_times_are_those_the_pipeline_takes(tmp_path: Path) -> None:
     from jwst.extract_1d.extract import populate_time_keywords

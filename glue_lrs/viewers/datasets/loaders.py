@@ -172,7 +172,8 @@ def export_x1d(
         Dataset made by `glue_lrs.viewers.datasets.spectra.spectrum_data`, or a subset of such a
         dataset. Wavelength bins outside the subset get DQ 1.
     components : list of `~glue.core.component_id.ComponentID`, optional
-        Components to write in addition to wavelength, flux and DQ; all by default.
+        Components to write in addition to wavelength, flux and DQ. By default, all columns of an
+        x1d are written.
 
     Raises
     ------
@@ -186,7 +187,8 @@ def export_x1d(
             "x1d or extracted from an image",
             subject=dataset.label,
         )
-    data_to_extraction(data, components).write(filename, overwrite=True)
+    extraction = data_to_extraction(data, components)
+    extraction.write(filename, overwrite=True, all_columns=components is None)
 
 
 def register() -> None:
