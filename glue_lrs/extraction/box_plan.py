@@ -30,7 +30,7 @@ FULL_ROW_RATIO = 3
 #: The number of pixels in a block is at most the number of pixels in the image divided by this
 #: value. An extraction then needs less than a quarter of the memory of the image's six planes (SCI,
 #: ERR, three variances, WAVELENGTH).
-BLOCKS_PER_IMAGE = 6
+BLOCKS_PER_IMAGE = 5
 
 #: Indices along the first axis of the array of sums: the sum of the weights, five sums for the
 #: flux, and five sums for the background. The five are the value, its error and three variances.
@@ -340,5 +340,6 @@ def block_steps(image: SlitImage, plan: BoxPlan) -> tuple[int, int]:
     parts = BLOCKS_PER_IMAGE * (2 if image.is_stack else 1)
     pixels = min(image.data.size // parts, BLOCK_PIXELS)
     rows = max(pixels // plan.columns.width - plan.padding, 1)
-    row_step = min(plan.n_rows, rows)
+    n_blocks = -(-plan.n_rows // rows)
+    row_step = -(-plan.n_rows // n_blocks)  # blocks of equal size
     return rows // row_step, row_step

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Column, Table
 
 from glue_lrs._utils.lazy_header import LazyHeader
@@ -90,9 +91,10 @@ class SpectrumKeywords:
 
     Parameters
     ----------
-    cards : dict
-        Cards that do not require the WCS. The viewers use only these because they need no
-        computation.
+    values : dict
+        Cards with values that are known from the extraction.
+    header, sci_header : fits.Header
+        Headers of the image, from which further cards are copied on access.
     wcs_source : WCS or callable, optional
         WCS, or function that loads it, as in `SlitImage.loaded_wcs_source`.
     centroid : tuple of float, or callable that returns such a tuple
@@ -100,7 +102,9 @@ class SpectrumKeywords:
         coordinates.
     """
 
-    cards: dict[str, Any]
+    values: dict[str, Any]
+    header: fits.Header
+    sci_header: fits.Header
     wcs_source: WCS | Callable[[], WCS | None] | None
     centroid: tuple[float, float] | Callable[[], tuple[float, float]]
 
@@ -125,12 +129,9 @@ class SpectrumKeywords:
         centroid : tuple of float, or callable that returns such a tuple
             Column and row of the centroid of the aperture weights.
         """
-        cards: dict[str, Any] = {"SLTNAME": image.slit_name}
-        science = LazyHeader.view(image.sci_header)
-        cards |= {name: science[name] for name in _SLIT_CARDS if name in science}
-        if image.source_type:
-            cards["SRCTYPE"] = image.source_type
-        cards |= {
+        values = {
+            "SLTNAME": image.slit_name,
+            "SRCTYPE": image.source_type,
             "EXTRXSTR": limits[0] + 1,
             "EXTRXSTP": limits[1] + 1,
             "EXTRYSTR": rows[0] + 1,
@@ -138,14 +139,23 @@ class SpectrumKeywords:
             "SPORDER": image.spectral_order,
             "DISPAXIS": image.dispaxis,
         }
-        header = LazyHeader.view(image.header)
+        return cls(values, image.header, image.sci_header, image.loaded_wcs_source, centroid)
+
+    @property
+    def cards(self) -> dict[str, Any]:
+        """Cards that do not require the WCS. The viewers use only these."""
+        cards = dict(self.values)
+        if not cards["SRCTYPE"]:
+            del cards["SRCTYPE"]
+        science, header = LazyHeader.view(self.sci_header), LazyHeader.view(self.header)
+        cards |= {name: science[name] for name in _SLIT_CARDS if name in science}
         if "DETECTOR" in header:
             cards["DETECTOR"] = header["DETECTOR"]
-        return cls(cards, image.loaded_wcs_source, centroid)
+        return cards
 
     def __call__(self) -> dict[str, Any]:
         """Return all cards, including those that require the WCS."""
-        cards = dict(self.cards)
+        cards = self.cards
         wcs = load_wcs(self.wcs_source)
         if wcs is not None:
             centroid = self.centroid() if callable(self.centroid) else self.centroid
