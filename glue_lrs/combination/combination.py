@@ -11,7 +11,6 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from astropy import units as u
 from astropy.io import fits, registry
 from astropy.table import QTable
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from glue_lrs._utils.validation import check_choice
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import file_record
+from glue_lrs.spectra.tables import column_table
 from glue_lrs.spectra.to_specutils import to_spectrum
 
 if TYPE_CHECKING:
@@ -215,13 +215,8 @@ class Combination:
 
     @cached_property
     def table(self) -> QTable:
-        """Table of all columns with their units."""
-        table = QTable()
-        for name, values in self.columns.items():
-            unit = self.units.get(name)
-            table[name] = np.array(values) if unit is None else u.Quantity(values, u.Unit(unit))
-        table.meta = {"header": LazyHeader.from_header(self.header), "glue_lrs": self.provenance}
-        return table
+        """Table of all columns with their units, as described in `Extraction.table`."""
+        return column_table(self.columns, self.units, self.header, self.provenance)
 
     def to_spectrum(
         self,

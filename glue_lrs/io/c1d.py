@@ -15,8 +15,8 @@ from glue_lrs.errors import ProductError
 from glue_lrs.io import tables
 from glue_lrs.io.files import Source, asdf_hdu, atomic_write, opened
 from glue_lrs.io.headers import check_exp_type, product_header, set_card, without_structure
-from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree, stored_provenance
-from glue_lrs.spectra.provenance import CombinationProvenance
+from glue_lrs.io.provenance import PROVENANCE_KEY, stored_provenance
+from glue_lrs.spectra.provenance import CombinationProvenance, json_tree
 
 #: Name of the extension with the combined spectrum.
 EXTENSION = "COMBINE1D"
@@ -137,5 +137,5 @@ def _tree(combination: Combination) -> dict[str, Any]:
     ra, dec = (float(header.get(card) or 0.0) for card in ("TARG_RA", "TARG_DEC"))
     tree: dict[str, Any] = {"meta": {"wcs": tables.spectral_wcs(ra, dec, combination.wavelength)}}
     if combination.provenance is not None:
-        tree[PROVENANCE_KEY] = provenance_tree(combination.provenance)
+        tree[PROVENANCE_KEY] = json_tree(combination.provenance)
     return tree

@@ -1,15 +1,12 @@
-"""Reading and writing of the provenance in the ASDF extension of x1d and c1d files."""
+"""Reading of the provenance in the ASDF extension of x1d and c1d files."""
 
 from __future__ import annotations
 
 import io
-import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 from asdf.util import load_yaml
 from astropy.io import fits
 
@@ -18,27 +15,6 @@ from glue_lrs.io.files import asdf_bytes, reading
 
 #: Key of the provenance in the ASDF tree.
 PROVENANCE_KEY = "glue_lrs"
-
-
-def provenance_tree(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    r"""Convert a provenance to a tree of JSON types.
-
-    In file names that are not UTF-8, the invalid bytes are written as the text ``\udc..``, because
-    YAML cannot encode them.
-    """
-    text = json.dumps(dict(provenance), default=_json_value, ensure_ascii=False)
-    tree: dict[str, Any] = json.loads(
-        re.sub("[\ud800-\udfff]", lambda match: rf"\\u{ord(match[0]):04x}", text)
-    )
-    return tree
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    return str(value)
 
 
 def stored_provenance(hdulist: fits.HDUList, label: str) -> Callable[[], dict[str, Any]] | None:

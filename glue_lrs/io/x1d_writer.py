@@ -17,8 +17,9 @@ from glue_lrs.io import x1d_layout as layout
 from glue_lrs.io.files import asdf_hdu, atomic_write
 from glue_lrs.io.headers import product_header, set_card
 from glue_lrs.io.image_writer import times_hdu
-from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree
+from glue_lrs.io.provenance import PROVENANCE_KEY
 from glue_lrs.spectra.columns import COLUMNS, column_units
+from glue_lrs.spectra.provenance import json_tree
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
@@ -168,5 +169,5 @@ def _tree(extraction: Extraction) -> dict[str, Any]:
         provenance = extraction.provenance
         files = {key: {"name": _reference_name(provenance, key)} for key in layout.REFERENCE_CARDS}
         tree["meta"] = {"ref_file": files}
-        tree[PROVENANCE_KEY] = provenance_tree(extraction.provenance)
+        tree[PROVENANCE_KEY] = json_tree(extraction.provenance)
     return tree

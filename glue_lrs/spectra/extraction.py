@@ -10,7 +10,6 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from astropy import units as u
 from astropy.io import fits, registry
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import LRSError
 from glue_lrs.spectra.columns import COLUMNS
+from glue_lrs.spectra.tables import column_table
 from glue_lrs.spectra.to_specutils import to_spectrum
 
 if TYPE_CHECKING:
@@ -152,20 +152,18 @@ class Extraction:
 
     @cached_property
     def table(self) -> QTable:
-        """Table with all columns and their units.
+        """Table with all columns and their units, to be written in a format of astropy.
 
-        For a stack, the table has one row per integration, and each value is an array.
+        For a stack, the table has one row per integration, and each value is an array. DQ is a
+        signed integer because VOTable has no unsigned ones. ``meta["header"]`` is a dict of the
+        header cards, and ``meta["glue_lrs"]`` a dict of the provenance, or None; the values of both
+        are those of JSON. The checksums in the provenance are computed at the first access.
         """
         times = {} if self.times is None else dict(self.times.columns)
-        table = QTable()
-        for name in ("INT_NUM", *COLUMNS, *times):
-            if name in self.columns:
-                unit, values = self.units.get(name), np.array(self.columns[name])
-                table[name] = values if unit is None else u.Quantity(values, unit, copy=False)
-            elif name in times and name not in table.colnames:
-                table[name] = times[name]
-        table.meta = {"header": LazyHeader.from_header(self.header), "glue_lrs": self.provenance}
-        return table
+        known = times | self.columns
+        names = dict.fromkeys(("INT_NUM", *COLUMNS, *times))
+        columns = {name: known[name] for name in names if name in known}
+        return column_table(columns, self.units, self.header, self.provenance)
 
     def to_spectrum(
         self,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias
+
+import numpy as np
 
 from glue_lrs.errors import LRSWarning
 
@@ -203,6 +207,27 @@ class CombinationProvenance(ProvenanceRecord):
 
     def __repr__(self) -> str:
         return "<Provenance of a combination>"
+
+
+def json_tree(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    r"""Convert a provenance to a tree of JSON types.
+
+    In file names that are not UTF-8, the invalid bytes are written as the text ``\udc..``, because
+    YAML cannot encode them.
+    """
+    text = json.dumps(dict(provenance), default=_json_value, ensure_ascii=False)
+    tree: dict[str, Any] = json.loads(
+        re.sub("[\ud800-\udfff]", lambda match: rf"\\u{ord(match[0]):04x}", text)
+    )
+    return tree
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)
 
 
 def package_versions() -> dict[str, str]:
