@@ -223,6 +223,7 @@ _OPTIONS = {
     "image": "--image FILE",
     "overwrite": "--overwrite",
     "psf": "--psf FITS",
+    "units": "--units WAVELENGTH,FLUX",
 }
 
 

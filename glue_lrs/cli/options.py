@@ -75,6 +75,18 @@ def context_name(ctx: click.Context, param: click.Parameter, value: str | None) 
     raise click.BadParameter(f"{value!r}, {expected}")
 
 
+def unit_pair(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[str, str] | None:
+    """Return the units of wavelength and flux in a value such as "um,mJy", or reject it."""
+    if value is None:
+        return None
+    wave, comma, flux = value.partition(",")
+    if not comma or not wave.strip() or not flux.strip():
+        raise click.BadParameter(f"{value!r}, expected two units, such as um,mJy")
+    return wave.strip(), flux.strip()
+
+
 SETTINGS = click.option(
     "--set", "settings", type=_Setting(), multiple=True, metavar="KEY=VALUE",
     help="Set a key of the reference or a step parameter; may be repeated. "

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 @click.option("--show", is_flag=True, help="Open a window; a file is written only with --output.")
 @click.option("--column", default="FLUX", show_default=True, help="Column of spectra to plot.")
 @click.option("--integration", type=int, metavar="N", help="Integration of a stack, from 1.")
+@click.option(
+    "--units", callback=options.unit_pair, metavar="WAVELENGTH,FLUX",
+    help="Units of the columns of text files that have none, such as um,mJy.",
+)  # fmt: skip
 @options.recipe_options
 def plot(
     files: tuple[str, ...],
@@ -37,6 +41,7 @@ def plot(
     show: bool,
     column: str,
     integration: int | None,
+    units: tuple[str, str] | None,
     recipe: options.RecipeOptions,
 ) -> int:
     """Plot images with their apertures, or compare spectra.
@@ -48,17 +53,23 @@ def plot(
     the first spectrum. For an x1dints, it shows the median spectrum, the variation with time, and
     the light curve.
 
+    Spectra in text files (CSV, ECSV, MRT, columns with names such as wave, flux and error) are
+    drawn beside them. Units are those of the file, or in the names of its columns, as in
+    flux[mJy], or from --units.
+
     \b
     Examples:
       glue-lrs plot x_s2d.fits --set 'bkg_coeff=[[0.5],[4.5]]' --set fixed_background=true
       glue-lrs plot mine_x1d.fits pipeline_x1d.fits -o compared.png
+      glue-lrs plot mine_x1d.fits published.csv --units um,mJy
       glue-lrs plot x_x1d.fits --column SURF_BRIGHT --show
     """
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.io.spectra import is_spectrum, read_spectra
+    from glue_lrs.io.text import is_text, read_text
     from glue_lrs.plotting import save
 
-    kinds = {is_spectrum(path): path for path in reversed(files)}
+    kinds = {is_text(path) or is_spectrum(path): path for path in reversed(files)}
     if len(kinds) > 1:
         raise click.UsageError(
             f"{kinds[False]} is an image and {kinds[True]} a spectrum, expected one kind"
@@ -72,6 +83,8 @@ def plot(
         raise click.UsageError(
             "--extract1d, --apcorr, --psf and --set are for images, not for spectra"
         )
+    if units is not None and not any(map(is_text, files)):
+        raise click.UsageError("--units is for text files, but there are none")
     targets: list[str | None] = [None] * len(files)
     if not show or output is not None:
         plotted = files[:1] if spectra else files
@@ -79,7 +92,11 @@ def plot(
     tasks.check_outputs(targets, overwrite)
     figures: list[Figure] = []
     if spectra:
-        found = [(path, one) for path in files for one in read_spectra(path)]
+        found = [
+            (path, one)
+            for path in files
+            for one in ([read_text(path, units)] if is_text(path) else read_spectra(path))
+        ]
         shapes = [(path, one.columns["FLUX"].shape[:-1]) for path, one in found]
         tasks.check_integration(integration, shapes)
         figures.append(tasks.plot_spectra(found, column, integration, empty_figure(show)))

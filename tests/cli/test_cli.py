@@ -995,6 +995,66 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
     assert (here / "a_x1d.png").read_bytes() != before
 
 
+def test_plot_published_spectra_beside_an_x1d(made: Path, here: Path) -> None:
+    run("extract", made / "a_s2d.fits", *QUIET)
+    Path("with.csv").write_text("wavelength[um],flux[mJy],error[mJy]\n5,3,1\n7,2,1\n9,1,1\n")
+    Path("without.txt").write_text("wave flux\n5 3\n7 2\n9 1\n")
+    result = run("plot", "a_x1d.fits", "with.csv", "-o", "with.svg")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "wrote with.svg\n", "")
+    svg = (here / "with.svg").read_text()
+    assert "with.csv" in svg
+    assert "a_x1d.fits: interpolated linearly" in svg
+    units = ["--units", "um,mJy"]
+    result = run("plot", "a_x1d.fits", "without.txt", "with.csv", *units, "-o", "all.png")
+    assert (result.exit_code, result.stderr) == (0, "")
+    before = tree(here)
+    for args, message in (
+        (["a_x1d.fits", "without.txt"], "no unit, expected a name such as 'wave[UNIT]' (--units"),
+        (["a_x1d.fits", "without.txt", "--units", "um"], "expected two units"),
+        (["a_x1d.fits", "without.txt", "--units", "um,m"], "without.txt: the flux is in m"),
+        (["a_x1d.fits", *units], "--units is for text files"),
+        ([made / "a_s2d.fits", "with.csv"], "with.csv a spectrum"),
+        (["a_x1d.fits", "with.csv", "--column", "BACKGROUND"], "expected one of FLUX"),
+    ):
+        assert message in refused("plot", *args, "-o", "x.png")
+    assert tree(here) == before
+
+
+# --- export ------------------------------------------------------------------------------------
+
+
+def test_export(made: Path, here: Path) -> None:
+    run("extract", made / "a_s2d.fits", made / "c_calints.fits", *QUIET)
+    files = ["a_x1d.fits", "c_x1dints.fits"]
+    for form in ("ecsv", "csv", "txt"):
+        result = run("export", *files, "--to", form, "--output-dir", "tables")
+        names = [f"tables/a_x1d.{form}", f"tables/c_x1dints.{form}"]
+        lines = "".join(f"wrote {name}\n" for name in names)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, lines, "")
+        for name in names:
+            assert run("plot", name, "-o", f"{name}.png").exit_code == 0
+    assert run("export", "a_x1d.fits", "--to", "csv", "-o", "one.csv").exit_code == 0
+    assert Path("one.csv").read_bytes() == Path("tables/a_x1d.csv").read_bytes()
+    before = tree(here)
+    (here / "b").mkdir()
+    for args, message in (
+        (["a_x1d.fits", "--to", "csv", "-o", "one.csv"], "one.csv: exists"),
+        ([*files, "--to", "csv", "-o", "x.csv"], "there are 2"),
+        (["a_x1d.fits", "--to", "csv", "-o", "x", "--output-dir", "y"], "exclude each other"),
+        (["a_x1d.fits", "b/a_x1d.fits", "--to", "csv"], "several files give a_x1d.csv"),
+        (["a_x1d.fits", "--to", "csv", "-o", "a_x1d.fits"], "would replace the input"),
+        (["a_x1d.fits"], "--to"),
+        (["a_x1d.fits", "--to", "fits"], "'fits' is not one of"),
+        ([made / "a_s2d.fits", "--to", "csv"], "EXTRACT1D"),
+    ):
+        assert message in refused("export", *args)
+    (here / "b").rmdir()
+    assert tree(here) == before
+    result = run("export", "a_x1d.fits", made / "a_s2d.fits", "--to", "csv")
+    assert result.exit_code == 1
+    assert Path("a_x1d.csv").exists()
+
+
 def test_plots_of_files_of_the_same_name(made: Path, here: Path) -> None:
     for folder, name in (("a", "a"), ("b", "b"), ("c/b", "a")):
         (here / folder).mkdir(parents=True)
