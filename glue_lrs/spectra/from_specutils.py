@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _SAME = 1e-10
 
 #: Text that is added to the notes in the provenance if the spectrum was modified.
-_CHANGED = "the spectrum was changed after the extraction; columns that no longer apply are omitted"
+_CHANGED = (
+    "the spectrum was changed after the extraction; columns that no longer apply have no values"
+)
 
 
 def integrations(extraction: Extraction) -> list[Extraction]:
