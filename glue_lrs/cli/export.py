@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def export(
     reporter = console.Reporter()
     done = 0
     for path, target in zip(files, targets, strict=True):
-        outcome = console.attempt(path, _export, (path, target, form, overwrite))
+        outcome = console.attempt(path, _export, (path, target, output_dir, form, overwrite))
         reporter.report(outcome)
         if outcome.error is None:
             console.echo(f"wrote {target}")
@@ -69,11 +70,12 @@ def export(
     return console.exit_code(done, len(files))
 
 
-def _export(job: tuple[str, str, str, bool]) -> None:
-    """Write the text file of one spectrum: input, output, format and whether to overwrite."""
+def _export(job: tuple[str, str, str | None, str, bool]) -> None:
+    """Write the text file of one spectrum. A job is input, output, folder to create, options."""
     from glue_lrs.io.text import export_spectrum
 
-    path, target, form, overwrite = job
+    path, target, folder, form, overwrite = job
     tasks.check_outputs([target], overwrite)
-    with tasks.created_folder(Path(target).parent):
+    made = contextlib.nullcontext() if folder is None else tasks.created_folder(Path(folder))
+    with made:
         export_spectrum(path, target, form, overwrite)

@@ -1043,6 +1043,8 @@ def test_export(made: Path, here: Path) -> None:
         (["a_x1d.fits", "--to", "csv", "-o", "x", "--output-dir", "y"], "exclude each other"),
         (["a_x1d.fits", "b/a_x1d.fits", "--to", "csv"], "several files give a_x1d.csv"),
         (["a_x1d.fits", "--to", "csv", "-o", "a_x1d.fits"], "would replace the input"),
+        (["a_x1d.fits", "--to", "csv", "-o", "new/x.csv"], "new does not exist"),
+        ([made / "a_s2d.fits", "--to", "csv", "--output-dir", "new"], "EXTRACT1D"),
         (["a_x1d.fits"], "--to"),
         (["a_x1d.fits", "--to", "fits"], "'fits' is not one of"),
         ([made / "a_s2d.fits", "--to", "csv"], "EXTRACT1D"),
@@ -1050,6 +1052,7 @@ def test_export(made: Path, here: Path) -> None:
         assert message in refused("export", *args)
     (here / "b").rmdir()
     assert tree(here) == before
+    assert not (here / "new").exists()
     result = run("export", "a_x1d.fits", made / "a_s2d.fits", "--to", "csv")
     assert result.exit_code == 1
     assert Path("a_x1d.csv").exists()
