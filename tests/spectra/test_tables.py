@@ -22,13 +22,14 @@ from tests.helpers.spectra import make_extraction
 
 EXTRACT = Extract1D(aperture=Aperture(xstart=9, xstop=17))
 
-#: Options of each format for writing and reading, with `path` and `serialize_meta` of astropy.
-FORMATS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "ascii.ecsv": ({}, {}),
-    "hdf5": ({"path": "spectrum", "serialize_meta": True}, {"path": "spectrum"}),
-    "parquet": ({}, {}),
+#: Name in astropy of each format, and options for writing and reading.
+FORMATS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "ecsv": ("ascii.ecsv", {}, {}),
+    "csv": ("ascii.ecsv", {"delimiter": ","}, {}),
+    "hdf5": ("hdf5", {"path": "spectrum", "serialize_meta": True}, {"path": "spectrum"}),
+    "parquet": ("parquet", {}, {}),
     # The default "tabledata" writes a byte beyond its buffer (issue 20419 of astropy).
-    "votable": ({"tabledata_format": "binary2"}, {}),
+    "votable": ("votable", {"tabledata_format": "binary2"}, {}),
 }
 
 
@@ -52,13 +53,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Extraction | 
     return made
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_tables_come_back_from_each_format(
-    form: str, results: dict[str, Extraction | Combination], tmp_path: Path
+    kind: str, results: dict[str, Extraction | Combination], tmp_path: Path
 ) -> None:
-    write, read = FORMATS[form]
+    form, write, read = FORMATS[kind]
     for name, result in results.items():
-        path = tmp_path / f"{name}.{form}"
+        path = tmp_path / f"{name}.{kind}"
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             if result.units["FLUX"] == "DN/s":  # no unit of the Virtual Observatory
