@@ -153,12 +153,15 @@ def read_text(path: str, units: tuple[str, str] | None = None) -> Extraction:
             error = _quantity(table, names["error"], flux.unit.to_string(), flux.unit)
         bad = np.isnan(flux.value)
         if "dq" in names:
-            bad |= (table[names["dq"]].astype(np.int64) & DO_NOT_USE) != 0
-        if "integration" in names:
+            flags = np.nan_to_num(_values(table, names["dq"])).astype(np.int64)
+            bad |= (flags & DO_NOT_USE) != 0
+        if wave.ndim == 1 and "integration" in names:
             count = len(set(table[names["integration"]]))
             wave, flux, bad = (_stacked(values, count) for values in (wave, flux, bad))
             error = None if error is None else _stacked(error, count)
-            if (wave != wave[0]).any():
+        if wave.ndim == 2:
+            first = np.broadcast_to(wave[0], wave.shape, subok=True)
+            if not np.array_equal(wave, first, equal_nan=True):
                 raise ProductError("the integrations have different wavelengths, expected the same")
             wave = wave[0]
         return replace(_extraction(wave, flux, error, bad), filename=path)
@@ -221,9 +224,16 @@ def _quantity(
     if isinstance(parsed, u.UnrecognizedUnit):
         raise ProductError(f"the column {name!r} is in {unit}, expected a unit such as um or mJy")
     try:
-        values: Floats = np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)
-        quantity = u.Quantity(values, parsed)
+        quantity = u.Quantity(_values(table, name), parsed)
         return quantity if wanted is None else quantity.to(wanted, list(equivalencies))
+    except (TypeError, ValueError) as error:
+        raise ProductError(f"the column {name!r} cannot be used, {one_line(error)}") from error
+
+
+def _values(table: Table, name: str) -> Floats:
+    """Return a column as numbers, with NaN in masked rows."""
+    try:
+        return np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)
     except (TypeError, ValueError) as error:
         raise ProductError(f"the column {name!r} cannot be used, {one_line(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,7 @@ def test_rows_without_values_are_masked_or_omitted(tmp_path: Path) -> None:
             "a.txt: the column 'flux[foo]' is in foo, expected a unit",
         ),
         ("wave[um] flux[Jy]\n5 one\n6 two\n", "a.txt: the column 'flux[Jy]' cannot be used"),
+        ("wave[um] flux[Jy] DQ\n5 1 good\n6 2 bad\n", "a.txt: the column 'DQ' cannot be used"),
         ("wave[um] flux[Jy]\n5 1\n5 2\n", "a.txt: has no or repeated wavelengths"),
         ("wave[um] flux[Jy]\n5 1\n", "a.txt: has no or repeated wavelengths"),
         ("wave[um] flux[Jy]\n-5 1\n6 2\n", "a.txt: has wavelengths that are not positive"),
@@ -155,6 +157,18 @@ def test_an_export_can_be_read(form: str, integrations: int | None, tmp_path: Pa
     for name in ("FLUX", "FLUX_ERROR"):
         np.testing.assert_array_equal(back.columns[name], original.columns[name][..., ::-1])
         assert back.units[name] == original.units[name]
+
+
+@pytest.mark.parametrize("integrations", [None, 3])
+def test_the_table_of_an_extraction_can_be_read(integrations: int | None, tmp_path: Path) -> None:
+    original = make_extraction(integrations=integrations, bad=[7])
+    wave = original.columns["WAVELENGTH"].copy()
+    wave[..., 3] = np.nan  # as in padding
+    columns = {**original.columns, "WAVELENGTH": wave}
+    replace(original, columns=columns).table.write(tmp_path / "a.ecsv")
+    back = read_text(str(tmp_path / "a.ecsv"))
+    expected = np.delete(original.columns["FLUX"], 3, axis=-1)[..., ::-1]
+    np.testing.assert_array_equal(back.columns["FLUX"], expected)
 
 
 def test_a_combination_is_exported(tmp_path: Path) -> None:
