@@ -43,7 +43,10 @@ def read_correction(
 ) -> ApertureCorrection | str | None:
     """Read the aperture correction for an image, or return the file name if it is not needed."""
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
+    from glue_lrs.reference import schema
 
+    source_type = schema.OPTIONS["source_type"]("source_type", settings.get("source_type"))
+    image = image.as_source_type(source_type)
     applied = settings.get("apply_apcorr") is not False
     applied = applied and settings.get("extraction_type") != "optimal"
     if apcorr is None or image.subarray is None or not image.is_point_source or not applied:

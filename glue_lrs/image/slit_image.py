@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs.io.files import Source
+
+
+#: Parameters of `SlitImage` that affect a spectrum, apart from the headers, which are copied.
+_CONTENT = (
+    "data", "wavelength", *DATA_PLANES, "unit", "exp_type", "calibrated", "pixel_area",
+    "source_type", "subarray", "name", "spectral_order", "source_ra", "source_dec", "times",
+    "wcs_source",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -85,6 +93,8 @@ class SlitImage:
         WCS that converts column and row to right ascension and declination in degrees and
         wavelength in micron, or a function without arguments that returns such a WCS. The function
         is called when `wcs` is first accessed.
+    as_read : mapping, optional
+        Values of the other parameters when the image was read from `path` (see `changed`).
 
     Raises
     ------
@@ -117,6 +127,7 @@ class SlitImage:
     path: str | None = None
     kind: str = "s2d"
     wcs_source: WCS | Callable[[], WCS | None] | None = None
+    as_read: Mapping[str, object] | None = None
 
     @unified_io("lrs")
     @classmethod
@@ -218,6 +229,49 @@ class SlitImage:
     def is_extended_source(self) -> bool:
         """Whether SRCTYPE is EXTENDED."""
         return (self.source_type or "").upper() == "EXTENDED"
+
+    def as_source_type(self, source_type: str | None) -> SlitImage:
+        """Return the image with another SRCTYPE.
+
+        The new image is kept, so that its WCS is not loaded at each call. `changed` does not list
+        `source_type`, because the parameters of the extraction contain it.
+
+        Parameters
+        ----------
+        source_type : str, optional
+            ``"POINT"`` or ``"EXTENDED"``, or None to return the image unchanged.
+        """
+        if source_type in (None, self.source_type):
+            return self
+        if source_type not in self._by_source_type:
+            values: dict[str, Any] = {"source_type": source_type}
+            values["wcs_source"] = self.loaded_wcs_source
+            known = self.as_read
+            if known is not None:
+                same_wcs = _same(self.wcs_source, known["wcs_source"])
+                wcs_source = values["wcs_source"] if same_wcs else known["wcs_source"]
+                values["as_read"] = {**known, "source_type": source_type, "wcs_source": wcs_source}
+            self._by_source_type[source_type] = replace(self, **values)
+        return self._by_source_type[source_type]
+
+    @cached_property
+    def _by_source_type(self) -> dict[str, SlitImage]:
+        """Images that `as_source_type` returned."""
+        return {}
+
+    def with_record(self) -> SlitImage:
+        """Return a copy in which `as_read` contains the current values."""
+        return replace(self, as_read={name: getattr(self, name) for name in _CONTENT})
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the parameters that were replaced after the image was read from `path`.
+
+        An image that was not read from a file has none. Arrays are compared by identity, so that
+        this takes no time, and values that are assigned to elements of an array are not noticed.
+        """
+        known = self.as_read or {}
+        return tuple(name for name in known if not _same(getattr(self, name), known[name]))
 
     @property
     def loaded_wcs_source(self) -> WCS | Callable[[], WCS | None] | None:
@@ -375,6 +429,11 @@ class SlitImage:
             for values in [getattr(self, name)]
         }
         copied |= {name: deepcopy(getattr(self, name), memo) for name in ("times", "wcs_source")}
+        if self.as_read is not None:
+            copied["as_read"] = {
+                name: ... if name in self.changed else copied.get(name, getattr(self, name))
+                for name in self.as_read
+            }
         made = replace(self, **copied)  # `__post_init__` copies the headers
         memo[id(self)] = made
         return made
@@ -382,6 +441,12 @@ class SlitImage:
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.data.shape))
         return f"<SlitImage {self.kind} {self.exp_type} {shape} {self.unit} {self.filename or ''}>"
+
+
+def _same(value: object, other: object) -> bool:
+    """Return whether two values are the same object, or equal numbers or texts."""
+    plain = isinstance(value, str | float | int | u.UnitBase)
+    return value is other or (plain and bool(value == other))
 
 
 def load_wcs(source: WCS | Callable[[], WCS | None] | None) -> WCS | None:

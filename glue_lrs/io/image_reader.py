@@ -104,11 +104,12 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
         _check_wavelength(wavelength, "the wavelength of the WCS")
     order = header_integer("SPORDER", science)
     names = ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+    planes: dict[str, Any] = {name.lower(): _plane(hdus, name) for name in names}
     # As in the pipeline, the name of the slit is used only in files with a multi-slit data model.
     multislit = str(primary.get("DATAMODL")).startswith("Multi")
     image = SlitImage(
         data=data,
-        **{name.lower(): _plane(hdus, name) for name in names},
+        **planes,
         wavelength=wavelength,
         unit=u.Unit(BUNIT[calibrated]),
         exp_type=primary["EXP_TYPE"],
@@ -132,7 +133,7 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
     if _all_nan(data):
         raise ProductError("SCI holds nothing but NaN")
     _check_variances(image, notes)
-    return image
+    return image.with_record() if named else image
 
 
 def _check_variances(image: SlitImage, notes: list[LRSWarning]) -> None:

@@ -108,7 +108,8 @@ def _ineffective(
     psf, optimal_mode = arguments["psf"], arguments.get("optimal_mode")
     mode = schema.extraction_mode(arguments["extraction_type"], optimal_mode, psf is not None)
     correction, applied = arguments["aperture_correction"], step.get("apply_apcorr", True)
-    if correction is None and applied and mode == "box":
+    point = arguments.get("source_type") != "EXTENDED"
+    if correction is None and applied and mode == "box" and point:
         yield NoApertureCorrectionWarning(
             "no aperture correction: the flux of a point source outside the aperture is missing",
             hint=Hint.to("give {}, or {}", "apcorr", apply_apcorr=False),

@@ -28,6 +28,10 @@ EXTRACTION_TYPES = ("box", "optimal")
 OPTIMAL_MODES = ("pipeline", "psf", "learned")
 
 
+#: Allowed values of `source_type`, in small letters as well.
+SOURCE_TYPES = ("POINT", "EXTENDED")
+
+
 def extraction_mode(
     extraction_type: str,
     optimal_mode: Literal["pipeline", "psf", "learned"] | None,
@@ -140,6 +144,7 @@ OPTIONS: dict[str, _Check] = {
     "max_lost": validation.or_null(validation.check_fraction),
     "bad_pixels": validation.or_null(validation.one_of("profile")),
     "optimal_mode": validation.or_null(validation.one_of(*OPTIMAL_MODES)),
+    "source_type": validation.or_null(validation.one_of_any_case(*SOURCE_TYPES)),
 }
 
 
@@ -167,6 +172,8 @@ def unknown_key(key: str) -> str:
         return f"{key!r} is a key of the integral field units"
     if key in STEP:
         return f"{key!r} is a parameter of the step, not a key"
+    if key in OPTIONS:
+        return f"{key!r} is an option of the extraction, which the pipeline does not have"
     return f"unknown key {key!r}{nearest(key, KEYS)}"
 
 
