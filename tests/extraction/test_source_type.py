@@ -66,8 +66,9 @@ def test_the_choice_replaces_the_header(
 
 
 def test_other_types_are_refused() -> None:
+    message = r"source_type is .*, expected 'POINT' or 'EXT"
     for value in ("banana", 3, True):
-        with pytest.raises(ReferenceFileError, match=r"source_type is .*, expected 'POINT' or 'EXT"):
+        with pytest.raises(ReferenceFileError, match=message):
             make(source_type=value)
     assert make(source_type=None) == make()
     assert "source_type" not in make().parameters["options"]
