@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from glue_lrs.apertures.weights import Weights
     from glue_lrs.extraction.optimal_result import OptimalResult
+    from glue_lrs.image.slit_image import ImageSource
     from glue_lrs.profiles.psf import PSFProfile
     from glue_lrs.reference.reference import Reference
     from glue_lrs.spectra.extraction import Extraction
@@ -315,13 +316,14 @@ class Extract1D:
             )
         return found
 
-    def __call__(self, image: SlitImage | Spectrum) -> Spectrum:
+    def __call__(self, image: ImageSource) -> Spectrum:
         """Extract a spectrum.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
+            s2d, cal or calints file.
 
         Returns
         -------
@@ -337,13 +339,14 @@ class Extract1D:
         """
         return self.run(image).to_spectrum()
 
-    def run(self, image: SlitImage | Spectrum) -> Extraction:
+    def run(self, image: ImageSource) -> Extraction:
         """Extract all columns of the spectrum.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
+            s2d, cal or calints file.
 
         Returns
         -------
@@ -375,13 +378,14 @@ class Extract1D:
         with named_as_in_operator(self, image):
             return self._recorded(extractor_for(self, image).run(image))
 
-    def fit(self, image: SlitImage | Spectrum) -> OptimalResult:
+    def fit(self, image: ImageSource) -> OptimalResult:
         """Run an optimal extraction, and return the fitted model as well.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
+            s2d, cal or calints file.
 
         Returns
         -------
@@ -407,13 +411,13 @@ class Extract1D:
         first, *others = result.extractions
         return replace(result, extractions=(self._recorded(first), *others))
 
-    def fit_model(self, image: SlitImage | Spectrum) -> OptimalResult:
+    def fit_model(self, image: ImageSource) -> OptimalResult:
         """Fit a model to the extracted source, even if ``extraction_type`` is ``"box"``.
 
         Parameters
         ----------
-        image : SlitImage
-            Image or stack of integrations to fit.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image to fit, as for `run`.
 
         Returns
         -------
@@ -430,7 +434,7 @@ class Extract1D:
         with named_as_in_operator(self, image):
             return optimal_for(self, image).fit(image)
 
-    def _image(self, image: SlitImage | Spectrum) -> SlitImage:
+    def _image(self, image: ImageSource) -> SlitImage:
         """Return the image with the source type of this operator."""
         return SlitImage.from_any(image).as_source_type(self.source_type)
 

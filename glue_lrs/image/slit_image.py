@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from astropy import units as u
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
-from glue_lrs.errors import LRSError, ProductError
+from glue_lrs.errors import LRSError, LRSWarning, ProductError, warn
 from glue_lrs.image.pixels import DATA_PLANES, PLANES
 from glue_lrs.image.specutils2d import image_to_spectrum, spectrum_changes
 from glue_lrs.image.stack import integration_planes, median_planes
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs.io.files import Source
+
+    #: Image, or object that `SlitImage.from_any` converts to an image.
+    ImageSource: TypeAlias = "SlitImage | Spectrum | str | PathLike[str]"
 
 
 #: Parameters of `SlitImage` that affect a spectrum, apart from the headers, which are copied.
@@ -289,7 +292,7 @@ class SlitImage:
     @cached_property
     def wcs(self) -> WCS | None:
         """WCS that converts column and row to RA and Dec in degrees and wavelength in micron."""
-        return load_wcs(self.wcs_source)
+        return load_wcs(self.wcs_source, self.label)
 
     @property
     def bounding_box(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -301,37 +304,37 @@ class SlitImage:
         if box is None:
             rows, columns = self.shape
             return (-0.5, columns - 0.5), (-0.5, rows - 0.5)
-        if hasattr(box, "bounding_box"):  # astropy's ModelBoundingBox, possibly in C order
-            box = box.bounding_box(order="F")
-        (left, right), (bottom, top) = box
-        return (float(left), float(right)), (float(bottom), float(top))
+        return _edges(box)
 
     @classmethod
-    def from_any(cls, image: SlitImage | Spectrum) -> SlitImage:
-        """Convert a two-dimensional spectrum to an image, or return an image unchanged.
+    def from_any(cls, image: ImageSource) -> SlitImage:
+        """Read an image, convert a two-dimensional spectrum, or return an image unchanged.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, spectrum read with ``format="lrs-s2d"``, or path of an s2d, cal or calints file.
 
         Returns
         -------
         SlitImage
-            The same image, or the image that was made from the spectrum.
+            The same image, or the image that was read or made from the spectrum.
 
         Raises
         ------
         ProductError
-            If `image` is neither a `SlitImage` nor a spectrum.
+            If `image` is neither a `SlitImage` nor a spectrum nor a path, or the file cannot be
+            read.
         LRSError
             If the spectrum cannot be converted, as described in `from_spectrum`.
         """
         if isinstance(image, SlitImage):
             return image
+        if isinstance(image, str | PathLike):
+            return cls.read(image)
         if not hasattr(image, "spectral_axis"):
             raise ProductError(
-                f"the image is a {type(image).__name__}, expected a SlitImage or a Spectrum"
+                f"the image is a {type(image).__name__}, expected a SlitImage, a Spectrum or a path"
             )
         return cls.from_spectrum(image)
 
@@ -449,8 +452,32 @@ def _same(value: object, other: object) -> bool:
     return value is other or (plain and bool(value == other))
 
 
-def load_wcs(source: WCS | Callable[[], WCS | None] | None) -> WCS | None:
-    """Return the WCS for a value of `SlitImage.wcs_source`, and load it if necessary."""
-    if source is None or hasattr(source, "forward_transform"):  # a WCS is callable, too
-        return source
-    return source()
+def _edges(box: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the edges ((left, right), (bottom, top)) of the bounding box of a WCS."""
+    if hasattr(box, "bounding_box"):  # astropy's ModelBoundingBox, possibly in C order
+        box = box.bounding_box(order="F")
+    (left, right), (bottom, top) = box
+    return (float(left), float(right)), (float(bottom), float(top))
+
+
+def load_wcs(source: WCS | Callable[[], WCS | None] | None, label: str | None = None) -> WCS | None:
+    """Return the WCS for a value of `SlitImage.wcs_source`, and load it if necessary.
+
+    A bounding box without a finite area, in which the WCS would give only NaN, is ignored.
+
+    Warns
+    -----
+    LRSWarning
+        If the bounding box is ignored. `label` is the name of the image in the message.
+    """
+    wcs: Any = source
+    if source is not None and not hasattr(source, "forward_transform"):  # a WCS is callable, too
+        wcs = source()
+    box = None if wcs is None else wcs.bounding_box
+    if box is None or all(-np.inf < low < high < np.inf for low, high in _edges(box)):
+        return wcs
+    text = f"the bounding box of the WCS is {_edges(box)}, expected ascending edges; it is ignored"
+    warn(LRSWarning(text, subject=label))
+    wcs = deepcopy(wcs)
+    wcs.bounding_box = None
+    return wcs

@@ -67,7 +67,9 @@ def arguments_from_reference(
     entry, notes = _overridden_entry(source, exp_type, keys)
     references = {"extract1d": source.name, "apcorr": None}  # `Extract1D` adds the other names
     arguments = _arguments(entry, step, options, apcorr, psf, exp_type, references)
-    where = f"{source.name}: aperture {entry['id']!r}"
+    where = _subject(source, entry)
+    obsolete = schema.obsolete_keys(entry)
+    notes += [LRSWarning(text, subject=where) for _, key, text in remarks(entry) if key in obsolete]
     return arguments, [*notes, *_ineffective(arguments, where, step, entry)]
 
 
@@ -92,13 +94,22 @@ def _overridden_entry(
         )
     if not keys:
         return entry, []
-    schema.check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
+    # A value that is invalid by itself is not an error of the reference.
+    schema.check_entry({key: keys[key] for key in keys if key not in removed}, None)
+    schema.check_entry(entry, f"{_subject(source, entry)} with {', '.join(keys)}")
     notes = [
-        LRSWarning(text, subject=source.name)
+        LRSWarning(text)
         for level, key, text in remarks(entry)
         if level == "warning" and key in keys
     ]
     return entry, notes
+
+
+def _subject(source: Reference, entry: Mapping[str, Any]) -> str:
+    """Return the subject of messages about the aperture of a reference."""
+    if source.name == schema.BUILT_IN:
+        return "the built-in reference"
+    return f"{source.name}: aperture {entry.get('id')!r}"
 
 
 def _ineffective(

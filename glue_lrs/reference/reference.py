@@ -364,7 +364,11 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
             word = json.dumps(value)
             text = f"{key} {word} is not accepted by the pipeline; it is rewritten"
             yield "note", key, text
-    kept = [key for key in entry if key not in schema.KEYS]
+    obsolete = schema.obsolete_keys(entry)
+    for key in obsolete:
+        text = f"{key} has no effect: it is a key of older references, which the pipeline ignores"
+        yield "warning", key, text
+    kept = [key for key in entry if key not in (*schema.KEYS, *obsolete)]
     if kept:
         yield "note", kept[0], f"{', '.join(kept)}: kept, without effect"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -148,13 +149,22 @@ OPTIONS: dict[str, _Check] = {
 }
 
 
-def check_entry(entry: Mapping[str, Any], where: str) -> None:
+#: Keys of older references for nods that the pipeline ignores.
+_OBSOLETE = re.compile(r"nod\d*_(offset|correction)|position_correction")
+
+
+def obsolete_keys(entry: Mapping[str, Any]) -> list[str]:
+    """Return the keys of an aperture that older references carry and that have no effect."""
+    return [key for key in entry if _OBSOLETE.fullmatch(key)]
+
+
+def check_entry(entry: Mapping[str, Any], where: str | None) -> None:
     """Raise `ReferenceFileError` if an aperture is invalid. `where` names it in the message."""
     try:
         for key, value in entry.items():
             if key in KEYS:
                 validation.checked(KEYS[key], key, value)
-            elif key not in _REMARKS and not key.startswith("_"):
+            elif not (key in _REMARKS or key.startswith("_") or _OBSOLETE.fullmatch(key)):
                 raise ReferenceFileError(
                     f"{unknown_key(key)}, expected a key of an EXTRACT1D aperture"
                 )
