@@ -98,10 +98,12 @@ def measure(
     if not no_plot:
         names = [output or f"{Path(name).stem}_measured.png" for name in plot_names(files)]
         plots = dict(zip(files, names, strict=True))
-    tasks.check_outputs((*plots.values(), reference), overwrite)
+    tasks.check_folders((output, reference))
+    tasks.check_outputs([reference], overwrite)
 
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.io.files import already_exists
     from glue_lrs.measurement.curve_of_growth import measure_with_growth
     from glue_lrs.plotting import plot_measurement, save
 
@@ -128,12 +130,21 @@ def measure(
             lines.append(f"wrote {plots[path]}")
         if document is not None and reference is not None:
             document.write(reference, overwrite=overwrite)
-            without = " (without a background, as S_BKDSUB is COMPLETE)" if subtracted else ""
-            lines.append(f"wrote {reference}{without}")
+            if subtracted:
+                lines.append("the reference has no background, as S_BKDSUB is COMPLETE")
+            lines.append(f"wrote {reference}")
         facts = {"file": path, "measurement": found.to_dict(), "growth": growth.to_dict()}
         return facts, "\n".join(lines)
 
-    return console.describe_each(files, process, as_json)
+    # Existing plots are errors, but do not hide the measurement.
+    kept = {path: name for path, name in plots.items() if not overwrite and Path(name).exists()}
+    for path in kept:
+        del plots[path]
+    code = console.describe_each(files, process, as_json)
+    for name in kept.values():
+        console.say("error", console.error_text(already_exists(name)))
+    written = console.exit_code(len(files) - len(kept), len(files))
+    return max(code, written)
 
 
 def _regions(

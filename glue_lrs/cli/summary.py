@@ -85,7 +85,7 @@ def describe_file(path: str) -> tuple[dict[str, Any], str]:
     text = [path]
     for label, *parts in every:
         text += textwrap.wrap(
-            ", ".join(str(part) for part in parts if part not in (None, "")), 110,
+            ", ".join(str(part) for part in parts if part not in (None, "")), 100,
             initial_indent=f"  {label:<18}", subsequent_indent=" " * 20,
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
