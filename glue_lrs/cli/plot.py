@@ -78,9 +78,12 @@ def plot(
         )
     targets: list[str | None] = [None] * len(files)
     if not show or output is not None:
-        names = [output] if output is not None else plot_names(files)
-        if spectra and output is None:
-            names = [_comparison_name(names)]
+        if output is not None:
+            names = [output]
+        elif spectra:
+            names = [_comparison_name(plot_names([*dict.fromkeys(files)]))]
+        else:
+            names = plot_names(files)
         targets[: len(names)] = names
     tasks.check_folders(targets)
     images = [] if spectra else [SlitImage.read(path) for path in files]
