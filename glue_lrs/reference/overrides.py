@@ -67,7 +67,7 @@ def arguments_from_reference(
     entry, notes = _overridden_entry(source, exp_type, keys)
     references = {"extract1d": source.name, "apcorr": None}  # `Extract1D` adds the other names
     arguments = _arguments(entry, step, options, apcorr, psf, exp_type, references)
-    where = _subject(source, entry)
+    where = source.where(entry)
     obsolete = schema.obsolete_keys(entry)
     notes += [LRSWarning(text, subject=where) for _, key, text in remarks(entry) if key in obsolete]
     return arguments, [*notes, *_ineffective(arguments, where, step, entry)]
@@ -96,20 +96,13 @@ def _overridden_entry(
         return entry, []
     # A value that is invalid by itself is not an error of the reference.
     schema.check_entry({key: keys[key] for key in keys if key not in removed}, None)
-    schema.check_entry(entry, f"{_subject(source, entry)} with {', '.join(keys)}")
+    schema.check_entry(entry, f"{source.where(entry)} with {', '.join(keys)}")
     notes = [
         LRSWarning(text)
         for level, key, text in remarks(entry)
         if level == "warning" and key in keys
     ]
     return entry, notes
-
-
-def _subject(source: Reference, entry: Mapping[str, Any]) -> str:
-    """Return the subject of messages about the aperture of a reference."""
-    if source.name == schema.BUILT_IN:
-        return "the built-in reference"
-    return f"{source.name}: aperture {entry.get('id')!r}"
 
 
 def _ineffective(

@@ -149,7 +149,7 @@ class Reference:
                     f"{FIXED_SLIT!r}, or 'ANY'{hint}"
                 )
             if not _other_mode(entry["id"]):
-                schema.check_entry(entry, self._where(entry))
+                schema.check_entry(entry, self.where(entry))
 
     def _error(self, text: str) -> ReferenceFileError:
         """Return an error about this reference."""
@@ -267,7 +267,7 @@ class Reference:
         if instrument != "MIRI":
             yield "warning", f"{self.name}: instrument is {instrument!r}, expected 'MIRI'"
         for number, entry in enumerate(entries):
-            where = self._where(entry)
+            where = self.where(entry)
             for level, _, text in remarks(entry):
                 yield level, f"{where}: {text}"
             if exp_type is None and entry["id"] not in (FIXED_SLIT, SLITLESS, schema.ANY):
@@ -293,8 +293,10 @@ class Reference:
         ]
         return Reference(document, self.filename)
 
-    def _where(self, entry: Mapping[str, Any]) -> str:
+    def where(self, entry: Mapping[str, Any]) -> str:
         """Return the subject for messages about an aperture."""
+        if self.filename == schema.BUILT_IN:
+            return "the built-in reference"
         return f"{self.name}: aperture {entry['id']!r}"
 
 

@@ -1350,6 +1350,16 @@ def test_hints_do_not_repeat_what_was_given(made: Path, here: Path) -> None:
     assert "bad_pixels" not in fixed.stderr
 
 
+def test_edited_values_are_not_errors_of_the_reference(here: Path) -> None:
+    edit = ["reference", "edit", "--exp-type", FIXED_SLIT]
+    for setting, message in (
+        ("extract_width=0.5", "error: extract_width is 0.5, expected at least 1 pixel"),
+        ("source_type=point", "error: 'source_type' is an option of the extraction"),
+        ("xstop=20", "error: the built-in reference: xstop is 20, expected at least xstart"),
+    ):
+        assert message in refused(*edit, "--set", setting)
+
+
 def test_many_spectra_have_a_short_name(made: Path, here: Path) -> None:
     assert run("extract", made / "a_s2d.fits", *QUIET).exit_code == 0
     names = [f"{'long' * 8}{letter}_x1d.fits" for letter in "abcd"]
