@@ -135,7 +135,7 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
         line = f"{self.text} ({hint})" if hint else self.text
         return f"{self.subject}: {line}" if self.subject and with_subject else line
 
-    def about(self, subject: str) -> Self:
+    def about(self, subject: str | None) -> Self:
         """Return a copy of the message with a subject, unless it already has a subject."""
         return type(self)(self.text, subject=self.subject or subject, hint=self.hint)
 
@@ -215,14 +215,17 @@ class NoVariancesWarning(LRSWarning):
 
 #: Prefixes of the names of modules that a warning must not report as its location. The location is
 #: the line that called these modules.
-_SKIPPED = ("glue_lrs.", "astropy.io.registry.", "specutils.io.", "specutils.spectra.")
+_SKIPPED = (
+    "glue_lrs.", "astropy.io.registry.", "astropy.nddata.", "specutils.io.", "specutils.spectra.",
+    "contextlib.", "copy.", "dataclasses.", "functools.",
+)  # fmt: skip
 
 
 def warn(warning: LRSWarning) -> None:
     """Issue a warning whose reported location is in the user's code.
 
-    The location is the innermost calling line outside this package and outside the I/O code of
-    astropy and specutils.
+    The location is the innermost calling line outside this package, outside the I/O code of astropy
+    and specutils, and outside the wrappers of the standard library.
     """
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(_SKIPPED):

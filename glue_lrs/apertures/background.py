@@ -90,6 +90,11 @@ class Background:
         """
         return cls(bkg_coeff=tuple((float(e),) for pair in edges for e in pair), **kwargs)
 
+    @property
+    def order(self) -> int:
+        """Order of the polynomial that is fitted along the slit, 0 for a median."""
+        return self.bkg_order if self.bkg_fit == "poly" else 0
+
     def shifted(self, offset: float) -> Background:
         """Return the background with its regions shifted by `offset` columns."""
         moved = shift_coefficients(self.bkg_coeff, offset)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from glue_lrs.cli import console, options, tasks
@@ -71,10 +69,17 @@ def combine(
 
     targets = [output, f"{tasks.base_name(output)}.png"][: 2 if plotted else 1]
     tasks.check_inputs_kept(targets, [*files, *recipe.files])
+    tasks.check_folders(targets)
+    inputs = read_inputs(files)
+    operators = {
+        number: tasks.operator_from_options(one, recipe)
+        for number, one in enumerate(inputs)
+        if isinstance(one, SlitImage)
+    }
     tasks.check_outputs(targets, overwrite)
     spectra = [
-        tasks.operator_from_options(one, recipe).run(one) if isinstance(one, SlitImage) else one
-        for one in read_inputs(files)
+        operators[number].run(one) if isinstance(one, SlitImage) else one
+        for number, one in enumerate(inputs)
     ]
     mode = "pipeline" if pipeline else "default"
     combination = combine_spectra(spectra, weights=weights, sigma_clip=sigma_clip, mode=mode)
@@ -85,10 +90,9 @@ def combine(
             for i, one in enumerate(spectra, start=1)
         ]
         figure = tasks.plot_spectra([(output, combination.to_extraction()), *labelled])
-    with tasks.created_folder(Path(output).parent):
-        combination.write(output, overwrite=overwrite)
-        if figure is not None:
-            save(figure, targets[1], overwrite=overwrite)
+    combination.write(output, overwrite=overwrite)
+    if figure is not None:
+        save(figure, targets[1], overwrite=overwrite)
     rows = [
         {
             "input": one.label,

@@ -228,7 +228,10 @@ _OPTIONS = {
 
 
 def option(setting: Setting) -> str | None:
-    """Return a setting as a command-line option, or None if the command lacks the option."""
+    """Return a setting as a command-line option.
+
+    Return None if the command lacks the option, or the setting has been given already.
+    """
     # The processes of `glue-lrs extract --jobs` have no click context, but have all the options.
     context = click.get_current_context(silent=True)
     own = _OPTIONS.get(setting.name)
@@ -237,6 +240,9 @@ def option(setting: Setting) -> str | None:
     if own is not None:
         return own
     value = "..." if isinstance(setting.value, EllipsisType) else plain(setting.value)
+    given = dict((context.params.get("settings") if context is not None else None) or ())
+    if setting.name in given and given[setting.name] == value:  # it would change nothing
+        return None
     return f"--set {setting.name}={value if isinstance(value, str) else json.dumps(value)}"
 
 

@@ -119,6 +119,7 @@ def extract(
         raise click.UsageError("--output and --output-dir exclude each other")
     if jobs == 0 or jobs < -1:
         raise click.UsageError(f"--jobs is {jobs}, expected at least 1, or -1")
+    tasks.check_folders([output])
     planned = []
     for path in files:
         target = output or _output_name(path, output_dir)
@@ -284,9 +285,9 @@ def _extract(job: _Job) -> tuple[dict[str, str], list[str]]:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.plotting import save
 
-    tasks.check_outputs((job.output, job.plot), job.overwrite)
     image = SlitImage.read(job.path)
     operator = tasks.operator_from_options(image, _with_best_references(job))
+    tasks.check_outputs((job.output, job.plot), job.overwrite)
     extraction, result = tasks.extract_with_model(operator, image)
     for note in advice(image, operator):
         warn(note)

@@ -18,6 +18,10 @@ from glue_lrs.errors import LRSError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Largest number of characters in the name of a plot of several spectra, without the suffix.
+#: File systems allow 255 bytes.
+_LONGEST_NAME = 100
+
 
 @main.command(short_help="Plot images with their apertures, or compare spectra.")
 @options.FILES
@@ -87,8 +91,18 @@ def plot(
         raise click.UsageError("--units is for text files, but there are none")
     targets: list[str | None] = [None] * len(files)
     if not show or output is not None:
-        plotted = files[:1] if spectra else files
-        targets[: len(plotted)] = [output] if output is not None else plot_names(plotted)
+        if output is not None:
+            names = [output]
+        elif spectra:
+            names = [_comparison_name(plot_names([*dict.fromkeys(files)]))]
+        else:
+            names = plot_names(files)
+        targets[: len(names)] = names
+    tasks.check_folders(targets)
+    images = [] if spectra else [SlitImage.read(path) for path in files]
+    if recipe.apcorr is None:  # avoid the warning; the plot needs no aperture correction
+        recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
+    operators = [tasks.operator_from_options(image, recipe) for image in images]
     tasks.check_outputs(targets, overwrite)
     figures: list[Figure] = []
     if spectra:
@@ -101,11 +115,7 @@ def plot(
         tasks.check_integration(integration, shapes)
         figures.append(tasks.plot_spectra(found, column, integration, empty_figure(show)))
     else:
-        if recipe.apcorr is None:  # avoid the warning; the plot needs no aperture correction
-            recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
-        for path in files:
-            image = SlitImage.read(path)
-            operator = tasks.operator_from_options(image, recipe)
+        for path, image, operator in zip(files, images, operators, strict=True):
             tasks.check_integration(integration, [(path, image.data.shape[:-2])])
             figure = tasks.plot_extracted(
                 image,
@@ -125,6 +135,17 @@ def plot(
 
         pyplot.show()
     return console.OK
+
+
+def _comparison_name(names: Sequence[str]) -> str:
+    """Return the name of the plot of several spectra, which consists of the names of all of them.
+
+    If it is too long for a file, the name of the first spectrum is followed by their number.
+    """
+    joined = "_".join(Path(name).stem for name in names)
+    if len(joined) > _LONGEST_NAME:
+        joined = f"{Path(names[0]).stem}_and_{len(names) - 1}_more"
+    return f"{joined}.png"
 
 
 def plot_names(paths: Sequence[str]) -> list[str]:

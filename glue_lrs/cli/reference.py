@@ -146,6 +146,7 @@ def _edited(
     from the source position, the image is required.
     """
     from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.reference import schema
     from glue_lrs.reference.reference import Reference
 
     ids = [str(entry["id"]) for entry in found.document["apertures"]]
@@ -157,7 +158,10 @@ def _edited(
     old = found.entry(exp_type)
     index = found.document["apertures"].index(old)
     step_only = {key: value for key, value in settings.items() if key in _STEP_ONLY}
-    new = {**old, **{key: value for key, value in settings.items() if key not in step_only}}
+    changes = {key: value for key, value in settings.items() if key not in step_only}
+    # A value that is invalid by itself is not an error of the reference.
+    schema.check_entry({key: one for key, one in changes.items() if one is not None}, None)
+    new = {**old, **changes}
     new = {key: value for key, value in new.items() if value is not None or key == "bkg_fit"}
 
     def replaced(entry: dict[str, Any]) -> Reference:

@@ -85,7 +85,7 @@ def describe_file(path: str) -> tuple[dict[str, Any], str]:
     text = [path]
     for label, *parts in every:
         text += textwrap.wrap(
-            ", ".join(str(part) for part in parts if part not in (None, "")), 110,
+            ", ".join(str(part) for part in parts if part not in (None, "")), 100,
             initial_indent=f"  {label:<18}", subsequent_indent=" " * 20,
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
@@ -328,7 +328,13 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
             yield "" if number else "from", one["label"], used
         parameters = {"combined by": parameters}
     else:
-        yield "from", (made.get("input") or {}).get("filename") or "an image in memory"
+        read = made.get("input") or {}
+        changed = ", ".join(read.get("changed") or ())
+        yield (
+            "from",
+            read.get("filename") or "an image in memory",
+            changed and f"changed in memory ({changed})",
+        )
     for part, values in parameters.items():
         yield (part, *(f"{key}={json.dumps(value)}" for key, value in values.items()))
 

@@ -43,7 +43,10 @@ def read_correction(
 ) -> ApertureCorrection | str | None:
     """Read the aperture correction for an image, or return the file name if it is not needed."""
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
+    from glue_lrs.reference import schema
 
+    source_type = schema.OPTIONS["source_type"]("source_type", settings.get("source_type"))
+    image = image.as_source_type(source_type)
     applied = settings.get("apply_apcorr") is not False
     applied = applied and settings.get("extraction_type") != "optimal"
     if apcorr is None or image.subarray is None or not image.is_point_source or not applied:
@@ -125,11 +128,21 @@ def _labels(paths: Sequence[str]) -> list[str]:
 def check_outputs(targets: Iterable[str | None], overwrite: bool) -> None:
     """Raise `WriteError` if an output file exists and `overwrite` is False.
 
-    Commands call this before they compute results.
+    Commands call this before they compute results, but after they have checked the settings.
     """
+    from glue_lrs.io.files import already_exists
+
     for target in targets:
         if target is not None and Path(target).exists() and not overwrite:
-            raise WriteError("exists, expected a new name or --overwrite", subject=target)
+            raise already_exists(target)
+
+
+def check_folders(targets: Iterable[str | None]) -> None:
+    """Raise `WriteError` if the folder of a file that the user has named does not exist."""
+    for target in targets:
+        folder = None if target is None else Path(target).expanduser().parent
+        if folder is not None and not folder.is_dir():
+            raise WriteError(f"the folder {folder} does not exist", subject=target)
 
 
 def check_inputs_kept(targets: Iterable[str], inputs: Iterable[str]) -> None:

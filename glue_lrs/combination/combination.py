@@ -53,7 +53,7 @@ class InputFile:
         self._provenance = provenance
 
     @cached_property
-    def record(self) -> dict[str, str | None]:
+    def record(self) -> dict[str, Any]:
         """File name and SHA-256 checksum as a dictionary, in which unknown values are None."""
         known = self._path is not None
         found = file_record(self._path) if known else (self._provenance or {}).get("input")

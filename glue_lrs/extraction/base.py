@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from glue_lrs.apertures.weights import mean_wavelength
 from glue_lrs.errors import LRSWarning, NoVariancesWarning, ProductError, warn
 from glue_lrs.extraction.keywords import SpectrumKeywords, integration_times
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS, column_units
@@ -50,7 +51,8 @@ def no_variances(image: SlitImage) -> list[LRSWarning]:
 def emit_notes(image: SlitImage, notes: Sequence[LRSWarning]) -> None:
     """Issue warnings, except those that were already issued when the image's file was read."""
     for note in notes:
-        if image.path is None or not isinstance(note, NoVariancesWarning):
+        unread = image.path is None or image.changed
+        if unread or not isinstance(note, NoVariancesWarning):
             warn(note.about(image.label))
 
 
@@ -106,8 +108,8 @@ def complete_columns(
     if missing.all():
         raise ProductError("every pixel of the profile is NaN or flagged", subject=image.label)
     columns["DQ"] = missing.astype(np.uint32)
-    wavelength = (np.where(weight > 0, wave, 0.0).astype(float) * weight).sum(axis=1)
-    columns["WAVELENGTH"] = np.broadcast_to(wavelength / weight.sum(axis=1), missing.shape)
+    wavelength = mean_wavelength(np.where(weight > 0, wave, 0.0), weight, weight.sum(axis=1))
+    columns["WAVELENGTH"] = np.broadcast_to(wavelength, missing.shape)
     for name in ("FLUX", "SB", "BKGD"):
         variances = [columns[f"{name}_VAR_{component}"] for component in COMPONENTS]
         for values in variances:
@@ -156,7 +158,12 @@ def assemble_extraction(
         times=integration_times(image),
         int_times=None if image.times is None else image.times.copy(),
         provenance=Provenance(
-            parameters or {}, image.path or image.filename, references, position, notes
+            parameters or {},
+            image.path or image.filename,
+            references,
+            position,
+            notes,
+            changed=image.changed,
         ),
         aperture_weight=aperture_weight,
     )

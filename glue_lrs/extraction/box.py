@@ -173,7 +173,7 @@ class BoxExtractor:
         pixels = columns["NPIXELS"]
         if not (pixels > NO_PIXELS).any():
             raise ProductError("every pixel of the aperture is NaN or flagged", subject=image.label)
-        notes = self._mask_lost(columns, total)
+        notes = self._mask_lost(columns, total, image)
         without_error = np.isnan(columns["FLUX_ERROR"]) & (columns["DQ"] == 0)
         number = int(np.count_nonzero(without_error))
         if number:
@@ -195,7 +195,7 @@ class BoxExtractor:
         return notes
 
     def _mask_lost(
-        self, columns: dict[str, NDArray[Any]], total: NDArray[np.float64]
+        self, columns: dict[str, NDArray[Any]], total: NDArray[np.float64], image: SlitImage
     ) -> list[LRSWarning]:
         """Mask rows according to `max_lost`, and return at most one warning about lost pixels."""
         pixels = columns["NPIXELS"]
@@ -212,12 +212,15 @@ class BoxExtractor:
         lost = np.where(affected, total - pixels, 0.0)
         worst = np.unravel_index(int(lost.argmax()), lost.shape)
         masked = self.max_lost is not None
+        hint = None if masked else Hint.to("{} masks these rows", max_lost=0)
+        if hint is not None and image.is_point_source:
+            hint = Hint.to("{} restores the flux", bad_pixels="profile").joined(hint)
         return [
             LostPixelsWarning(
                 f"bad pixels reduce the aperture in {number} of {pixels.size} rows, by at most "
                 f"{lost[worst]:.1f} of {total[worst[-1]]:.1f} pixels at "
                 f"{columns['WAVELENGTH'][worst]:.2f} um; "
                 + ("these rows are masked" if masked else "the flux is too low there"),
-                hint=None if masked else Hint.to("{} masks these rows", max_lost=0),
+                hint=hint,
             )
         ]

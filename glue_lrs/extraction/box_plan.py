@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.apertures.weights import weighted_sum
+from glue_lrs.apertures.weights import mean_wavelength
 from glue_lrs.errors import ProductError
 
 if TYPE_CHECKING:
@@ -196,14 +196,12 @@ def align_rows(
         values = part.weights(inner)
     if part.uniform and finite.all():
         total = np.full(len(window), values.sum())
-        return within, part, total, weighted_sum(window, values) / values.sum()
+        return within, part, total, mean_wavelength(window, values, total)
     if part.uniform or not finite.all():
         values = values * finite
     total = values.sum(axis=1)
     np.copyto(window, 0, where=~finite)
-    sums = weighted_sum(window, values)
-    mean = np.divide(sums, total, out=np.ones_like(total), where=total > 0)
-    return within, replace(part, values=values), total, mean
+    return within, replace(part, values=values), total, mean_wavelength(window, values, total)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,13 +20,14 @@ from glue_lrs.extraction.options import check_profile_options, unused_options
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.reference.export import export_reference
 from glue_lrs.reference.overrides import arguments_from_parameters, arguments_from_reference
-from glue_lrs.reference.schema import IN_MEMORY, entry_of, extraction_mode
+from glue_lrs.reference.schema import IN_MEMORY, OPTIONS, entry_of, extraction_mode
 
 if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs.apertures.weights import Weights
     from glue_lrs.extraction.optimal_result import OptimalResult
+    from glue_lrs.image.slit_image import ImageSource
     from glue_lrs.profiles.psf import PSFProfile
     from glue_lrs.reference.reference import Reference
     from glue_lrs.spectra.extraction import Extraction
@@ -86,6 +87,11 @@ class Extract1D:
         With ``"profile"``, a box extraction estimates the flux on bad pixels from `psf` or, if it
         is None, from a fitted profile. This option departs from the pipeline. An optimal extraction
         always corrects for bad pixels.
+    source_type : {"POINT", "EXTENDED"}, optional
+        Type of the source, which replaces SRCTYPE from the header, in capitals or small letters.
+        An aperture correction and, by default, the shift to the source position are applied to
+        point sources only. This option departs from the pipeline, where the step ``srctype`` sets
+        the type.
     id : str, optional
         EXP_TYPE or slit name of the aperture in the EXTRACT1D reference file.
     references : tuple of (str, str or None)
@@ -114,6 +120,7 @@ class Extract1D:
     model_nod_pair: bool = True
     optimize_psf_location: bool = True
     bad_pixels: Literal["profile"] | None = None
+    source_type: str | None = None
     id: str | None = None
     references: tuple[tuple[str, str | None], ...] = field(default=(), compare=False)
 
@@ -125,6 +132,8 @@ class Extract1D:
         for key in ("subtract_background", "apply_apcorr"):
             optional_bool(key, getattr(self, key))
         check_profile_options(self)
+        source_type = OPTIONS["source_type"]("source_type", self.source_type)
+        object.__setattr__(self, "source_type", source_type)
         # The recorded names must be those of the references that are actually used.
         recorded = dict(self.references)
         for key, used in (("apcorr", self.aperture_correction), ("psf", self.psf)):
@@ -168,9 +177,10 @@ class Extract1D:
             ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
             the same names. If they are None, the reference file applies. Unlike in the pipeline,
             ``use_source_posn`` also applies to extended sources, and ``bkg_fit`` may be "mean".
-            ``fixed_background``, ``max_lost``, ``optimal_mode`` and ``bad_pixels`` are parameters
-            of `Extract1D`. All other overrides must be keys of an EXTRACT1D aperture. They replace
-            the values in the reference file, or remove the keys if they are None.
+            ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels`` and ``source_type``
+            are parameters of `Extract1D`. All other overrides must be keys of an EXTRACT1D
+            aperture. They replace the values in the reference file, or remove the keys if they are
+            None.
 
         Returns
         -------
@@ -270,20 +280,26 @@ class Extract1D:
             sources only. Also if `max_lost` is set. It is always omitted because it changes only
             the mask.
         """
+        inexpressible = self._inexpressible(image)
         return export_reference(
             self.aperture,
             self.subtracted_background,
             self.placement_rule,
-            image,
+            None if image is None else self._image(image),
             id=self.id,
-            inexpressible=self._inexpressible(image),
+            inexpressible=inexpressible,
             strict=strict,
         )
 
     def _inexpressible(self, image: SlitImage | None) -> list[str]:
         """List the parameters that no reference can express, and warn if `max_lost` is set."""
         found = []
-        if not self.apply_apcorr and (image is None or image.is_point_source):
+        if self.source_type is not None and (image is None or self._image(image) is not image):
+            found.append(
+                f"source_type={self.source_type!r} (run the pipeline's step srctype with "
+                f"--source_type={self.source_type})"
+            )
+        if not self.apply_apcorr and (image is None or self._image(image).is_point_source):
             found.append("apply_apcorr=False (run the step with --apply_apcorr=false)")
         if self.mode == "pipeline":
             found.append("extraction_type='optimal' (run the step with --extraction_type=optimal)")
@@ -300,13 +316,14 @@ class Extract1D:
             )
         return found
 
-    def __call__(self, image: SlitImage | Spectrum) -> Spectrum:
+    def __call__(self, image: ImageSource) -> Spectrum:
         """Extract a spectrum.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
+            s2d, cal or calints file.
 
         Returns
         -------
@@ -322,13 +339,14 @@ class Extract1D:
         """
         return self.run(image).to_spectrum()
 
-    def run(self, image: SlitImage | Spectrum) -> Extraction:
+    def run(self, image: ImageSource) -> Extraction:
         """Extract all columns of the spectrum.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
+            s2d, cal or calints file.
 
         Returns
         -------
@@ -354,19 +372,20 @@ class Extract1D:
             If the source position is not known, bad pixels reduce the aperture of a row, or a row
             has no background to subtract.
         """
-        image = SlitImage.from_any(image)
+        image = self._image(image)
         if self.extraction_type == "optimal":
             emit_notes(image, unused_options(self, image))
         with named_as_in_operator(self, image):
             return self._recorded(extractor_for(self, image).run(image))
 
-    def fit(self, image: SlitImage | Spectrum) -> OptimalResult:
+    def fit(self, image: ImageSource) -> OptimalResult:
         """Run an optimal extraction, and return the fitted model as well.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
+            s2d, cal or calints file.
 
         Returns
         -------
@@ -386,19 +405,19 @@ class Extract1D:
                 f"the extraction is of the kind {self.mode!r}, expected an optimal one with a "
                 "model: extraction_type='optimal' and optimal_mode='psf' or 'learned'"
             )
-        image = SlitImage.from_any(image)
+        image = self._image(image)
         emit_notes(image, unused_options(self, image))
         result = self.fit_model(image)
         first, *others = result.extractions
         return replace(result, extractions=(self._recorded(first), *others))
 
-    def fit_model(self, image: SlitImage | Spectrum) -> OptimalResult:
+    def fit_model(self, image: ImageSource) -> OptimalResult:
         """Fit a model to the extracted source, even if ``extraction_type`` is ``"box"``.
 
         Parameters
         ----------
-        image : SlitImage
-            Image or stack of integrations to fit.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image to fit, as for `run`.
 
         Returns
         -------
@@ -411,15 +430,19 @@ class Extract1D:
             If the fit fails, as described in
             `glue_lrs.extraction.optimal.OptimalExtractor.fit`.
         """
-        image = SlitImage.from_any(image)
+        image = self._image(image)
         with named_as_in_operator(self, image):
             return optimal_for(self, image).fit(image)
+
+    def _image(self, image: ImageSource) -> SlitImage:
+        """Return the image with the source type of this operator."""
+        return SlitImage.from_any(image).as_source_type(self.source_type)
 
     def _recorded(self, extraction: Extraction) -> Extraction:
         """Return the extraction with the parameters of this operator in its provenance."""
         assert extraction.provenance is not None  # all extractors record it
         provenance = extraction.provenance.changed(
-            partial(getattr, self, "parameters"), dict(self.references)
+            partial(getattr, self, "parameters"), dict(self.references), columns=extraction.columns
         )
         return replace(extraction, provenance=provenance)
 
@@ -455,6 +478,8 @@ class Extract1D:
             options["optimal_mode"] = self.mode
         if self.bad_pixels is not None:
             options["bad_pixels"] = self.bad_pixels
+        if self.source_type is not None:
+            options["source_type"] = self.source_type
         if self.extraction_type == "optimal" or self.bad_pixels is not None:
             steps += ["model_nod_pair", "optimize_psf_location"]
         if self.psf is not None:
@@ -481,7 +506,7 @@ class Extract1D:
 
     def positions(self, image: SlitImage) -> bool:
         """Return whether the aperture is moved to the source on this image."""
-        return self.placement_rule.follows_source(image)
+        return self.placement_rule.follows_source(self._image(image))
 
     def place(self, image: SlitImage, notes: list[LRSWarning] | None = None) -> Placement:
         """Return the position of the aperture on an image.
@@ -498,7 +523,7 @@ class Extract1D:
         Placement
             Offsets and trace that define the position of the aperture.
         """
-        return self.placement_rule.place(self.aperture, image, notes)
+        return self.placement_rule.place(self.aperture, self._image(image), notes)
 
     def weights(self, image: SlitImage, placement: Placement) -> Weights:
         """Return the pixel weights of the aperture.

@@ -44,6 +44,11 @@ _SLIT_CARDS = (
     "SRCDEC",
     "WAVECOR",
     "PTHLOSS",
+    "BARSHDW",
+    "SHUTSTA",
+    "MSAQUAD",
+    "SLTXSCL",
+    "SLTYSCL",
     "PA_APER",
 )
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.cutout import MeanCutout
     from glue_lrs.fitting.initial_sources import InitialSources
     from glue_lrs.fitting.source_fit import SourceFit
+    from glue_lrs.image.slit_image import ImageSource
     from glue_lrs.spectra.extraction import Extraction
 
 #: Largest accepted distance (columns) between a fitted source and the requested position.
@@ -173,22 +174,22 @@ class OptimalExtractor:
         if self.max_lost is not None:
             check_fraction("max_lost", self.max_lost)
 
-    def __call__(self, image: SlitImage | Spectrum) -> Spectrum:
+    def __call__(self, image: ImageSource) -> Spectrum:
         """Extract the first source with `run`, and return its spectrum.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
         """
         return self.run(image).to_spectrum()
 
-    def run(self, image: SlitImage | Spectrum) -> Extraction:
+    def run(self, image: ImageSource) -> Extraction:
         """Extract all columns of the first source's spectrum with `fit`.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
 
         Returns
@@ -201,12 +202,12 @@ class OptimalExtractor:
         """
         return self.fit(image).extractions[0]
 
-    def fit(self, image: SlitImage | Spectrum) -> OptimalResult:
+    def fit(self, image: ImageSource) -> OptimalResult:
         """Extract all sources, and return the fitted model as well.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image or stack of integrations to extract.
 
         Returns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,11 +17,16 @@ from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.schema import IN_MEMORY
+from glue_lrs.spectra.provenance import column_sums
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
 
 _T = TypeVar("_T")
+
+#: Largest relative difference of a sum over a column between an extraction and its repetition.
+#: Rounding gives less in other environments, and a single lost pixel gives more.
+_TOLERANCE = 1e-6
 
 
 def rerun(
@@ -53,7 +59,8 @@ def rerun(
     Raises
     ------
     LRSError
-        If a file is missing or has changed, or if the image was not read from a file.
+        If a file is missing or has changed, if the image was not read from a file or was changed in
+        memory, or if the result differs from the recorded one.
     """
     if not isinstance(provenance, Mapping):
         raise LRSError(
@@ -64,6 +71,13 @@ def rerun(
     records: Mapping[str, Any] = provenance["references"] or {}
     if recorded is None and input is None:
         raise LRSError("the spectrum was made from an image in memory, expected one from a file")
+    changed = (recorded or {}).get("changed")
+    if changed:
+        raise LRSError(
+            f"the image was changed in memory after it was read ({', '.join(changed)}), expected "
+            "one with the content of its file (SlitImage.write makes a file of a changed image)",
+            subject=recorded["filename"],
+        )
     image = SlitImage.read(_same_file(recorded, input, "the image"))
     options = provenance["parameters"].get("options", {})
     if "bkg_order" in options:
@@ -80,7 +94,17 @@ def rerun(
         psf=_same_reference("psf", "the PSF profile", records, psf, read_psf),
         references={key: record and record["filename"] for key, record in records.items()},
     )
-    return operator.run(image)
+    made = operator.run(image)
+    sums = column_sums(made.columns)
+    for name, recorded_sum in (provenance.get("result") or {}).items():
+        if not math.isclose(sums.get(name, math.nan), recorded_sum, rel_tol=_TOLERANCE):
+            raise LRSError(
+                f"the repeated extraction has a sum of {name} of {sums.get(name):.6g}, expected "
+                f"{recorded_sum:.6g}: the image was changed in memory before it was extracted, or "
+                "another version of the package extracted it",
+                subject=image.label,
+            )
+    return made
 
 
 def _same_reference(

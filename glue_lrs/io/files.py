@@ -67,7 +67,7 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
                 shutil.copymode(target, temporary)
             _move(temporary, target, overwrite)
         except FileExistsError as error:
-            raise _exists() from error
+            raise already_exists() from error
         except OSError as error:
             raise WriteError(f"cannot be written, {one_line(error)}") from error
         finally:
@@ -84,7 +84,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise WriteError("is a directory, expected the name of a file")
     if target.exists():
         if not overwrite:
-            raise _exists()
+            raise already_exists()
         if not target.is_file():  # such as /dev/null, which must not be replaced
             raise WriteError("is not a regular file, expected a regular file or a new name")
         if not os.access(target, os.W_OK):
@@ -95,9 +95,10 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise WriteError(f"cannot be written, no permission to write to {target.parent}")
 
 
-def _exists() -> WriteError:
+def already_exists(path: str | os.PathLike[str] | None = None) -> WriteError:
+    """Return the error for a file that exists and must not be replaced."""
     hint = Hint.to("{} replaces it", overwrite=True)
-    return WriteError("exists, expected a new name", hint=hint)
+    return WriteError("exists, expected a new name", subject=path, hint=hint)
 
 
 def one_line(error: BaseException) -> str:

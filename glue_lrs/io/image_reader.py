@@ -13,10 +13,11 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from glue_lrs.errors import Hint, LRSWarning, NoVariancesWarning, ProductError, naming, warn
-from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.image.slit_image import SlitImage, load_wcs
 from glue_lrs.io.files import asdf_bytes, load_asdf, native, opened, parse_asdf
 from glue_lrs.io.headers import BUNIT, header_integer, header_number, header_text
 from glue_lrs.io.identify import IMAGE_KINDS, SPECTRUM_KINDS, hdu_by_name, identify_kind
+from glue_lrs.io.x1d_layout import INT_TIMES
 
 if TYPE_CHECKING:
     from gwcs.wcs import WCS
@@ -55,7 +56,8 @@ def read_image(path: Source) -> SlitImage:
     -----
     LRSWarning
         If BUNIT contradicts S_PHOTOM (S_PHOTOM is used), if SRCTYPE is not a value that the
-        pipeline writes (it is ignored), or if variances are missing (errors are 0 or too small).
+        pipeline writes (it is ignored), if variances are missing (errors are 0 or too small), or if
+        INT_TIMES lacks rows or columns (times are missing).
     """
     notes: list[LRSWarning] = []
     with opened(path) as (hdulist, label):
@@ -92,7 +94,7 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
         wcs_source = partial(_parse_wcs, asdf_bytes(hdulist) or b"", label)
     wavelength = _wavelength_plane(hdus)
     if wavelength is None or _all_zero(wavelength):
-        wcs_source = _wcs_of(hdulist)
+        wcs_source = load_wcs(_wcs_of(hdulist), label)
         if wcs_source is None:
             state = "is missing" if wavelength is None else "is all zero"
             raise ProductError(
@@ -104,11 +106,12 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
         _check_wavelength(wavelength, "the wavelength of the WCS")
     order = header_integer("SPORDER", science)
     names = ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+    planes: dict[str, Any] = {name.lower(): _plane(hdus, name) for name in names}
     # As in the pipeline, the name of the slit is used only in files with a multi-slit data model.
     multislit = str(primary.get("DATAMODL")).startswith("Multi")
     image = SlitImage(
         data=data,
-        **{name.lower(): _plane(hdus, name) for name in names},
+        **planes,
         wavelength=wavelength,
         unit=u.Unit(BUNIT[calibrated]),
         exp_type=primary["EXP_TYPE"],
@@ -121,7 +124,7 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
         spectral_order=1 if order is None else order,
         source_ra=header_number("DITH_RA", primary),
         source_dec=header_number("DITH_DEC", primary),
-        times=_times(hdus, primary, data.shape),
+        times=_times(hdus, primary, data.shape, notes),
         header=primary,
         sci_header=science,
         filename=label if named else None,
@@ -132,7 +135,7 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
     if _all_nan(data):
         raise ProductError("SCI holds nothing but NaN")
     _check_variances(image, notes)
-    return image
+    return image.with_record() if named else image
 
 
 def _check_variances(image: SlitImage, notes: list[LRSWarning]) -> None:
@@ -253,32 +256,70 @@ def _check_unit(found: object, calibrated: bool, notes: list[LRSWarning]) -> Non
     )
 
 
-def _times(hdus: HDULookup, primary: fits.Header, shape: tuple[int, ...]) -> Table | None:
+def _times(
+    hdus: HDULookup, primary: fits.Header, shape: tuple[int, ...], notes: list[LRSWarning]
+) -> Table | None:
     """Return the rows of the INT_TIMES table for the integrations in the file.
 
     As in the pipeline (``populate_time_keywords``), the table is used only for a time series
     (TSOVISIT) with two or more integrations (NINTS), and only if it has all rows from INTSTART to
-    INTEND. A table without rows is returned as it is, because the pipeline passes it on.
+    INTEND. A table without rows is returned as it is, because the pipeline passes it on. Columns
+    that the table lacks are NaN. A warning is appended to `notes` if rows or columns are missing.
     """
     hdu = hdus.get("INT_TIMES", [None])[0]
     total = header_integer("NINTS", primary)
     time_series = primary.get("TSOVISIT") is True and (total is None or total >= 2)
     if hdu is None or len(shape) != 3 or not time_series:
         return None
-    if not hdu.header.get("NAXIS2") and hdu.header.get("TFIELDS"):
+    columns = _time_columns(hdu)
+    rows = len(columns.get("integration_number", ()))
+    if not rows and hdu.header.get("TFIELDS") and not hdu.header.get("NAXIS2"):
         return Table({name: native(hdu.data[name]) for name in hdu.columns.names})
-    if hdu.header.get("NAXIS2", 0) < shape[0]:
-        return None
-    number = np.asarray(hdu.data["integration_number"])
     first = header_integer("INTSTART", primary)
     last = header_integer("INTEND", primary)
     first = 1 if first is None else first
     last = (total if total is not None else first + shape[0] - 1) if last is None else last
+    number = columns["integration_number"] if rows else np.zeros(1)
     offset = first - int(number[0])
-    if offset < 0 or last > number[-1] or offset + shape[0] > len(number):
+    if offset < 0 or last > number[-1] or offset + shape[0] > rows:
+        span = f"integrations {number[0]:g} to {number[-1]:g} in {rows} rows"
+        notes.append(
+            LRSWarning(
+                f"INT_TIMES has {span if rows else 'no column of integration numbers'}, expected "
+                f"rows for the {shape[0]} integrations from {first} to {last}; as in the pipeline, "
+                "the integrations have no times"
+            )
+        )
         return None
-    rows = hdu.data[offset : offset + shape[0]]
-    return Table({name: native(rows[name]) for name in rows.names})
+    missing = [name for name in INT_TIMES if name not in columns]
+    if missing:
+        text = f"INT_TIMES has no numbers in {', '.join(missing)}, so that these times are NaN"
+        notes.append(LRSWarning(text))
+    here = slice(offset, offset + shape[0])
+    used = number[here]
+    if (np.diff(used) != 1).any():
+        notes.append(
+            LRSWarning(
+                f"INT_TIMES has the integrations {used[0]:g} to {used[-1]:g} in {len(used)} rows, "
+                "expected one row for each in ascending order; the rows are used in their order, "
+                "as in the pipeline"
+            )
+        )
+    nothing = np.full(rows, np.nan)
+    return Table({name: columns.get(name, nothing)[here] for name in INT_TIMES})
+
+
+def _time_columns(hdu: Any) -> dict[str, NDArray[Any]]:
+    """Return the columns of an INT_TIMES extension that contain one number per row."""
+    if not isinstance(hdu, fits.BinTableHDU) or hdu.data is None:
+        return {}
+    found = {name: native(hdu.data[name]) for name in hdu.columns.names if name in INT_TIMES}
+    return {
+        name: values
+        for name, values in found.items()
+        if values.ndim == 1 and values.dtype.kind in "iuf"
+        and (name != "integration_number" or np.isfinite(values).all())
+    }  # fmt: skip
 
 
 # --- WCS ---------------------------------------------------------------------------------------

@@ -67,7 +67,9 @@ def arguments_from_reference(
     entry, notes = _overridden_entry(source, exp_type, keys)
     references = {"extract1d": source.name, "apcorr": None}  # `Extract1D` adds the other names
     arguments = _arguments(entry, step, options, apcorr, psf, exp_type, references)
-    where = f"{source.name}: aperture {entry['id']!r}"
+    where = source.where(entry)
+    obsolete = schema.obsolete_keys(entry)
+    notes += [LRSWarning(text, subject=where) for _, key, text in remarks(entry) if key in obsolete]
     return arguments, [*notes, *_ineffective(arguments, where, step, entry)]
 
 
@@ -92,9 +94,11 @@ def _overridden_entry(
         )
     if not keys:
         return entry, []
-    schema.check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
+    # A value that is invalid by itself is not an error of the reference.
+    schema.check_entry({key: keys[key] for key in keys if key not in removed}, None)
+    schema.check_entry(entry, f"{source.where(entry)} with {', '.join(keys)}")
     notes = [
-        LRSWarning(text, subject=source.name)
+        LRSWarning(text)
         for level, key, text in remarks(entry)
         if level == "warning" and key in keys
     ]
@@ -108,7 +112,8 @@ def _ineffective(
     psf, optimal_mode = arguments["psf"], arguments.get("optimal_mode")
     mode = schema.extraction_mode(arguments["extraction_type"], optimal_mode, psf is not None)
     correction, applied = arguments["aperture_correction"], step.get("apply_apcorr", True)
-    if correction is None and applied and mode == "box":
+    point = arguments.get("source_type") != "EXTENDED"
+    if correction is None and applied and mode == "box" and point:
         yield NoApertureCorrectionWarning(
             "no aperture correction: the flux of a point source outside the aperture is missing",
             hint=Hint.to("give {}, or {}", "apcorr", apply_apcorr=False),

@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSWarning
+
+#: Columns whose sums are recorded.
+SUMMED = ("WAVELENGTH", "FLUX", "FLUX_ERROR")
 
 #: Mapping with the values of a record, or a function that returns such a mapping.
 Source: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
@@ -60,8 +64,9 @@ class Provenance(ProvenanceRecord):
     The keys are ``parameters`` (``reference``, ``step`` and ``options`` as described in
     `Extract1D.parameters`), ``references`` (names and checksums of the reference files), ``input``
     (name and checksum of the image file), ``position`` (position of the source and shifts of the
-    aperture), ``notes`` (texts of the warnings), ``versions`` (of packages) and ``date``. Checksums
-    are computed at the first access.
+    aperture), ``result`` (sums of the absolute values of the columns `SUMMED`, by which a
+    repetition is verified), ``notes`` (texts of the warnings), ``versions`` (of packages) and
+    ``date``. Checksums and sums are computed at the first access.
 
     Parameters
     ----------
@@ -75,9 +80,16 @@ class Provenance(ProvenanceRecord):
         Position of the source and shifts of the aperture.
     notes : sequence of LRSWarning
         Warnings that were issued during the extraction.
+    changed : sequence of str
+        Names of the parameters of the image that were replaced after it was read from the file.
+        They are recorded in ``input`` with the key ``changed``, unless there are none.
+    columns : mapping, optional
+        Extracted columns.
     """
 
-    _keys = ("parameters", "references", "input", "position", "notes", "versions", "date")
+    _keys = (
+        "parameters", "references", "input", "position", "result", "notes", "versions", "date",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -86,6 +98,8 @@ class Provenance(ProvenanceRecord):
         references: dict[str, str | None] | None = None,
         position: dict[str, Any] | None = None,
         notes: Sequence[LRSWarning] = (),
+        changed: Sequence[str] = (),
+        columns: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         super().__init__(None)
         self._parameters_source = parameters
@@ -93,6 +107,8 @@ class Provenance(ProvenanceRecord):
         self._references = references or {}
         self._position = position or {}
         self._notes = tuple(notes)
+        self._changed = tuple(changed)
+        self._columns = columns or {}
         self._date = datetime.now(UTC)
 
     @classmethod
@@ -119,12 +135,19 @@ class Provenance(ProvenanceRecord):
         return {
             "parameters": self._parameters,
             "references": {key: file_record(path) for key, path in self._references.items()},
-            "input": file_record(self._input),
+            "input": self._input_record(),
             "position": self._position,
+            "result": column_sums(self._columns),
             "notes": self.notes,
             "versions": package_versions(),
             "date": self._date.isoformat(timespec="seconds"),
         }
+
+    def _input_record(self) -> dict[str, Any] | None:
+        record = file_record(self._input)
+        if record is None or not self._changed:
+            return record
+        return {**record, "changed": list(self._changed)}
 
     def __getitem__(self, key: str) -> Any:
         if key == "parameters" and self._stored is None:
@@ -136,6 +159,7 @@ class Provenance(ProvenanceRecord):
         parameters: Callable[[], dict[str, Any]] | None = None,
         references: Mapping[str, str | None] | None = None,
         notes: Sequence[LRSWarning] | None = None,
+        columns: Mapping[str, NDArray[Any]] | None = None,
     ) -> Provenance:
         """Return a copy of the provenance with some values replaced, without computing checksums.
 
@@ -149,6 +173,8 @@ class Provenance(ProvenanceRecord):
             Path of the reference file of each type.
         notes : sequence of LRSWarning, optional
             Warnings that were issued during the extraction.
+        columns : mapping, optional
+            Extracted columns.
 
         Returns
         -------
@@ -161,6 +187,8 @@ class Provenance(ProvenanceRecord):
             self._references if references is None else dict(references),
             self._position,
             self.messages if notes is None else notes,
+            self._changed,
+            self._columns if columns is None else columns,
         )
 
     @property
@@ -238,7 +266,16 @@ def package_versions() -> dict[str, str]:
     }
 
 
-def file_record(path: str | None) -> dict[str, str | None] | None:
+def column_sums(columns: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """Return the sum of the absolute values of each of the columns `SUMMED`, ignoring NaN."""
+    return {
+        name: float(np.nansum(np.abs(columns[name]), dtype=float))
+        for name in SUMMED
+        if name in columns
+    }
+
+
+def file_record(path: str | None) -> dict[str, Any] | None:
     """Return the path and the SHA-256 checksum of a file, or None if `path` is None.
 
     The checksum is None if the file cannot be read.

@@ -553,6 +553,8 @@ def test_warnings_use_the_syntax_of_the_command_line(made: Path, here: Path) -> 
     result = run("extract", "x_s2d.fits", "--set", "use_source_posn=true")
     assert "(give --apcorr FITS, or --set apply_apcorr=false)" in result.stderr
     assert "(--set max_lost=0 masks these rows)" in result.stderr
+    assert "moves it to the source" not in result.stderr  # it was given
+    result = run("extract", "x_s2d.fits", "--set", "use_source_posn=false", "-o", "y.fits")
     assert "(--set use_source_posn=true moves it to the source)" in result.stderr
     assert not re.search("=(True|False|None)", result.stderr)
     assert "(max_lost=0 masks" in " ".join(read_single("x_x1d.fits").provenance["notes"])
@@ -956,6 +958,7 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
         (["a_x1d.fits"], "a_x1d.png"),
         (["a_x1d.fits", "b_x1d.fits", "-o", "ab.svg"], "ab.svg"),
         (["c_x1dints.fits"], "c_x1dints.png"),
+        (["a_x1d.fits", "b_x1d.fits"], "a_x1d_b_x1d.png"),
         (
             ["c_x1dints.fits", "--column", "background", "--integration", "3", "-o", "3.png"],
             "3.png",
@@ -1133,6 +1136,9 @@ def test_combine_takes_images_and_spectra(made: Path, here: Path) -> None:
         assert run("extract", made / f"{name}_s2d.fits", *QUIET).exit_code == 0
     files = ["a_x1d.fits", "b_x1d.fits"]
     options = ["--weights", "inverse_variance", "--plot"]
+    missing = refused("combine", *files, *options, "-o", "new/ab_c1d.fits")
+    assert "new/ab_c1d.fits: the folder new does not exist" in missing
+    (here / "new").mkdir()
     two = run("combine", *files, *options, "-o", "new/ab_c1d.fits")
     assert two.exit_code == 0, two.stderr
     assert (here / "new/ab_c1d.png").read_bytes().startswith(b"\x89PNG")
@@ -1287,7 +1293,10 @@ def test_measure_prints_and_plots(made: Path, here: Path) -> None:
     assert f"{found.report()}\n{curve.report()}" in result.stdout
     assert result.stdout.endswith("wrote a_s2d_measured.png\n")
     assert (here / "a_s2d_measured.png").read_bytes().startswith(b"\x89PNG")
+    before = tree(here)
     assert "a_s2d_measured.png: exists" in refused("measure", made / "a_s2d.fits")
+    assert f"{found.report()}\n{curve.report()}" in run("measure", made / "a_s2d.fits").stdout
+    assert tree(here) == before
     both = run("measure", made / "a_s2d.fits", made / "c_calints.fits", "--no-plot", "--json")
     facts = json.loads(both.stdout)
     assert facts[0]["measurement"] == json.loads(json.dumps(found.to_dict()))
@@ -1368,5 +1377,63 @@ def test_view_without_qt(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("PyQt6", "PySide6", "PyQt5", "PySide2", "qtpy"):
         monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.setitem(sys.modules, f"{name}.QtWidgets", None)
-    assert "pip install 'glue-lrs[qt]'" in refused("view", image, "--screenshot", "new.png")
+    assert "pip install glue-qt qtpy PyQt6" in refused("view", image, "--screenshot", "new.png")
     assert tree(here) == {"old.png": b"mine"}
+
+
+def test_settings_are_checked_before_the_output(made: Path, here: Path) -> None:
+    """An error in a setting is reported, although the output exists."""
+    image, wrong = made / "a_s2d.fits", ["--set", "xstat=3"]
+    for command, name in (
+        (["extract", image, *QUIET, "-o"], "a_x1d.fits"),
+        (["combine", image, *QUIET, "-o"], "a_c1d.fits"),
+        (["plot", image, "-o"], "a.png"),
+    ):
+        assert run(*command, name).exit_code == 0
+        assert "unknown parameter 'xstat'" in refused(*command, name, *wrong)
+        exists = refused(*command, name)
+        assert exists.endswith(f"{name}: exists, expected a new name (--overwrite replaces it)")
+        missing = refused(*command, f"no/{name}")
+        assert missing.endswith(f"no/{name}: the folder no does not exist")
+        assert not (here / "no").exists()
+    for command, name in ((["measure", image, "-o"], "b.png"), (["measure", image, "--reference"],
+                                                                "b.json")):  # fmt: skip
+        assert "the folder no does not exist" in refused(*command, f"no/{name}")
+    assert run("extract", image, *QUIET, "--output-dir", "new/sub").exit_code == 0
+
+
+def test_hints_do_not_repeat_what_was_given(made: Path, here: Path) -> None:
+    with fits.open(made / "a_s2d.fits") as hdulist:
+        hdulist["SCI"].data[100:200, 12:15] = np.nan
+        hdulist.writeto("x_s2d.fits")
+    text = run("extract", "x_s2d.fits", *QUIET).stderr
+    assert "(--set bad_pixels=profile restores the flux; --set max_lost=0 masks these rows)" in text
+    fixed = run("extract", "x_s2d.fits", *QUIET, "--set", "bad_pixels=profile", "-o", "y.fits")
+    assert fixed.exit_code == 0
+    assert "bad_pixels" not in fixed.stderr
+
+
+def test_edited_values_are_not_errors_of_the_reference(here: Path) -> None:
+    edit = ["reference", "edit", "--exp-type", FIXED_SLIT]
+    for setting, message in (
+        ("extract_width=0.5", "error: extract_width is 0.5, expected at least 1 pixel"),
+        ("source_type=point", "error: 'source_type' is an option of the extraction"),
+        ("xstop=20", "error: the built-in reference: xstop is 20, expected at least xstart"),
+    ):
+        assert message in refused(*edit, "--set", setting)
+
+
+def test_many_spectra_have_a_short_name(made: Path, here: Path) -> None:
+    assert run("extract", made / "a_s2d.fits", *QUIET).exit_code == 0
+    names = [f"{'long' * 8}{letter}_x1d.fits" for letter in "abcd"]
+    for name in names:
+        (here / name).write_bytes((here / "a_x1d.fits").read_bytes())
+    assert run("plot", *names).stdout == f"wrote {'long' * 8}a_x1d_and_3_more.png\n"
+
+
+def test_lines_of_info_have_at_most_100_characters(made: Path, here: Path) -> None:
+    for name in ("a_s2d", "c_calints"):
+        assert run("extract", made / f"{name}.fits", *QUIET).exit_code == 0
+    for path in (made / "a_s2d.fits", made / "c_calints.fits", "a_x1d.fits", "c_x1dints.fits"):
+        lines = run("info", path).stdout.splitlines()[1:]  # the first line is the path
+        assert max(map(len, lines)) <= 100

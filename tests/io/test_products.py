@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import gzip
 import io
@@ -9,6 +10,8 @@ import mmap
 import os
 import pickle
 import resource
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.errors import LRSWarning, ProductError, WriteError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.image.source_position import source_position
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io import files as _files
 from glue_lrs.io import image_reader as products
@@ -448,6 +452,96 @@ def test_int_times_without_rows_is_passed_on(tmp_path: Path) -> None:
             assert len(hdulist["INT_TIMES"].data) == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "message", "times"),
+    [
+        (lambda table: table[:2], "INT_TIMES has integrations 1 to 2 in 2 rows", None),
+        (lambda table: table[1:], "INT_TIMES has integrations 2 to 3 in 2 rows", None),
+        (lambda table: table[["int_mid_MJD_UTC"]], "no column of integration numbers", None),
+        (
+            lambda table: table[["integration_number", "int_mid_MJD_UTC"]],
+            r"no numbers in int_start_MJD_UTC, .*, int_end_BJD_TDB, so that these times are NaN",
+            3,
+        ),
+    ],
+)
+def test_int_times_that_fit_in_part(
+    change: Any, message: str, times: int | None, tmp_path: Path
+) -> None:
+    """The extraction is that without times, or with the times that are known."""
+    path = tmp_path / "a_calints.fits"
+    image = make("calints", times=make_times(1, 3))
+    image.write(path)
+    table = change(make_times(1, 3))
+    edit(path, lambda hdus: hdus.__setitem__("INT_TIMES", image_writer.times_hdu(table)))
+    with pytest.warns(LRSWarning, match=message) as caught:
+        again = SlitImage.read(path)
+    assert [one.filename for one in caught] == [__file__]
+    assert (None if again.times is None else len(again.times)) == times
+    extract = Extract1D(aperture=Aperture(xstart=3, xstop=16))
+    made, expected = extract.run(again), extract.run(image)
+    assert same(made.columns["FLUX"], expected.columns["FLUX"])
+    assert made.times is not None
+    assert np.isfinite(made.times["MJD-AVG"]).all() == (times is not None)
+    assert np.isnan(made.times["TDB-BEG"]).all()
+    made.write(tmp_path / "a_x1dints.fits")
+
+
+def test_int_times_with_gaps_are_reported(tmp_path: Path) -> None:
+    table = make_times(1, 4)
+    table["integration_number"] = [1, 2, 4, 5]
+    path = tmp_path / "a_calints.fits"
+    make("calints", times=make_times(1, 3)).write(path)
+    edit(path, lambda hdus: hdus.__setitem__("INT_TIMES", image_writer.times_hdu(table)))
+    with pytest.warns(LRSWarning, match="integrations 1 to 4 in 3 rows, expected one row for each"):
+        times = SlitImage.read(path).times
+    assert times is not None
+    assert times["integration_number"].tolist() == [1, 2, 4]
+
+
+NAN = float("nan")
+
+
+def with_wcs(path: Path) -> SlitImage:
+    """An image whose WCS is loaded."""
+    image = SlitImage.read(path)
+    assert image.wcs is not None
+    return image
+
+
+@pytest.mark.parametrize(
+    "box", [((NAN, NAN), (NAN, NAN)), ((-0.5, NAN), (-0.5, 30.5)), ((-float("inf"), 1), (0, 9))]
+)
+@pytest.mark.parametrize("plane", [True, False])
+def test_a_bounding_box_without_an_area_is_ignored(box: Any, plane: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a_s2d.fits"
+    image = make()
+    wcs = copy.deepcopy(image.wcs)
+    assert wcs is not None
+    wcs.bounding_box = None
+    whole = replace(image, wcs_source=wcs)
+    whole.write(path)
+    with warnings.catch_warnings(action="ignore"):  # astropy reports inverted intervals
+        wcs = copy.deepcopy(wcs)
+        wcs.bounding_box = box
+        made = asdf_hdu({"meta": {"wcs": wcs}})
+    edit(path, lambda hdus: hdus.__setitem__("ASDF", made))
+    if not plane:
+        edit(path, without("WAVELENGTH"))
+    message = "bounding box of the WCS is .*, expected ascending edges; it is ignored"
+    with pytest.warns(LRSWarning, match=message) as caught:
+        again = with_wcs(path)
+    assert {one.filename for one in caught} == {__file__}
+    assert again.bounding_box == whole.bounding_box
+    known = np.isfinite(whole.wavelength)
+    np.testing.assert_allclose(again.wavelength[known], whole.wavelength[known], rtol=1e-6)
+    assert source_position(again) == source_position(whole)
+    with pytest.warns(LRSWarning, match=message):
+        assert source_position(replace(image, wcs_source=wcs)) == source_position(whole)
+    assert wcs.bounding_box is not None  # that of the caller is unchanged
+
+
+@pytest.mark.filterwarnings("ignore:.*INT_TIMES has")
 @pytest.mark.parity
 def test_times_are_those_the_pipeline_takes(tmp_path: Path) -> None:
     from jwst.extract_1d.extract import populate_time_keywords
