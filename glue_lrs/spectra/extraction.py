@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import LRSError
-from glue_lrs.spectra.columns import COLUMNS
+from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS
 from glue_lrs.spectra.to_specutils import to_spectrum
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Extraction:
     ----------
     columns : dict of ndarray
         Columns with the names `COLUMNS`, shape (n_wave,), or (integration, n_wave) for a stack of
-        integrations. The rows are in the order of the file. Error and variance columns are NaN
+        integrations, and possibly some of `glue_lrs.spectra.columns.OPTIONAL_COLUMNS`. The rows
+        are in the order of the file. Error and variance columns are NaN
         where the flux is NaN.
     units : dict of str
         Units, with the names of the columns as keys. Columns without a unit are omitted.
@@ -158,7 +159,7 @@ class Extraction:
         """
         times = {} if self.times is None else dict(self.times.columns)
         table = QTable()
-        for name in ("INT_NUM", *COLUMNS, *times):
+        for name in ("INT_NUM", *COLUMNS, *OPTIONAL_COLUMNS, *times):
             if name in self.columns:
                 unit, values = self.units.get(name), np.array(self.columns[name])
                 table[name] = values if unit is None else u.Quantity(values, unit, copy=False)
