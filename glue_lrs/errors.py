@@ -193,6 +193,10 @@ class SourceError(LRSError):
     """Error for an image without a source, or without a source at the requested position."""
 
 
+class NoiseError(LRSError):
+    """Error for an image in which the noise cannot be determined as requested."""
+
+
 class WriteError(LRSError):
     """Error for an output file that cannot be written."""
 
@@ -207,6 +211,10 @@ class LostPixelsWarning(LRSWarning):
 
 class NoApertureCorrectionWarning(LRSWarning):
     """Warning that no aperture correction is applied, so that flux outside the aperture is lost."""
+
+
+class NoiseWarning(LRSWarning):
+    """Warning that the noise of an image exceeds its errors."""
 
 
 class NoVariancesWarning(LRSWarning):

@@ -221,6 +221,7 @@ def error_text(error: BaseException) -> str:
 _OPTIONS = {
     "apcorr": "--apcorr FITS",
     "image": "--image FILE",
+    "nods": "--nods FITS",
     "overwrite": "--overwrite",
     "psf": "--psf FITS",
     "units": "--units WAVELENGTH,FLUX",

@@ -97,6 +97,10 @@ def extract(
     more than a tenth of the aperture to bad pixels. --set bad_pixels=profile restores the flux in
     bad pixels from the spatial profile.
 
+    --set noise=nod adds the noise of the other nods, which the pipeline subtracts without including
+    its variance in the errors. --nods names their files; without them, the noise is derived from
+    columns without sources.
+
     --set extraction_type=optimal weights the pixels with the spatial profile of a point source,
     which is fitted to the image. With a PSF reference (--psf or --crds), it reproduces the optimal
     extraction of the pipeline. --set optimal_mode=psf also uses the profile from the PSF reference,

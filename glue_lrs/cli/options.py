@@ -107,6 +107,11 @@ PSF = click.option(
     help="PSF reference, for --set extraction_type=optimal and --set bad_pixels=profile.",
 )  # fmt: skip
 
+NODS = click.option(
+    "--nods", type=FILE, multiple=True, metavar="FITS",
+    help="Exposure at another nod, for --set noise=nod; repeat the option for each file.",
+)  # fmt: skip
+
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
 JSON = click.option(
@@ -122,7 +127,7 @@ Settings: TypeAlias = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """Values of the options --extract1d, --apcorr, --psf and --set, which define an extraction."""
+    """Values of the options --extract1d, --apcorr, --psf, --nods and --set, for an extraction."""
 
     extract1d: str | None
     apcorr: str | None
@@ -132,11 +137,17 @@ class RecipeOptions:
     @property
     def files(self) -> list[str]:
         """Reference files that were given."""
-        return [path for path in (self.extract1d, self.apcorr, self.psf) if path is not None]
+        references = (self.extract1d, self.apcorr, self.psf)
+        return [path for path in references if path is not None] + self.nods
+
+    @property
+    def nods(self) -> list[str]:
+        """Exposures at other nods that were given by --nods."""
+        return list(self.settings.get("nods", ()))
 
 
 def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add --extract1d, --apcorr, --psf and --set to a command.
+    """Add --extract1d, --apcorr, --psf, --nods and --set to a command.
 
     The command receives their values as the argument `recipe`, a `RecipeOptions` object.
     """
@@ -144,6 +155,8 @@ def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
     @wraps(command)
     def wrapped(*, settings: Settings, **values: Any) -> int:
         references = {name: values.pop(name) for name in ("extract1d", "apcorr", "psf")}
-        return command(recipe=RecipeOptions(**references, settings=dict(settings)), **values)
+        nods = values.pop("nods")
+        chosen = dict(settings) | ({"nods": list(nods)} if nods else {})
+        return command(recipe=RecipeOptions(**references, settings=chosen), **values)
 
-    return EXTRACT1D(APCORR(PSF(SETTINGS(wrapped))))
+    return EXTRACT1D(APCORR(PSF(NODS(SETTINGS(wrapped)))))

@@ -101,7 +101,9 @@ def combine(
     sum(w f) / sum(w) and its error is sqrt(sum(w^2 s^2)) / sum(w). The integrations of a stack are
     measured with the same pixels, so that their flat-field error is the same and is not reduced by
     averaging. For stacks, s^2 is therefore FLUX_ERROR^2 - FLUX_VAR_FLAT, and for each stack the
-    square of sum(w sqrt(FLUX_VAR_FLAT)) is added to sum(w^2 s^2).
+    square of sum(w sqrt(FLUX_VAR_FLAT)) is added to sum(w^2 s^2). From all exposures at a nod, the
+    pipeline subtracts the same background. If the spectra were extracted with ``noise="nod"``, its
+    variance (FLUX_VAR_NOD) is treated in the same way for all exposures at a nod.
 
     The default mode differs from the pipeline's step (jwst 3.0) as follows:
 

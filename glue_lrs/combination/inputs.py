@@ -18,6 +18,7 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import spectrum_to_extraction
+from glue_lrs.uncertainty.added_variance import nod_key
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -116,6 +117,11 @@ class InputBlock:
         if header.get("EXPSTART") is None or not self.usable.any():
             return None
         return tuple(header.get(card) for card in _EXPOSURE_CARDS)
+
+    @property
+    def nod(self) -> tuple[object, ...]:
+        """Header values that exposures at the same nod have in common."""
+        return nod_key(self.extraction.header)
 
     def time(self, card: str) -> float | None:
         """Return the time in seconds from a header card, or None if it is missing or invalid."""

@@ -12,6 +12,7 @@ from scipy.ndimage import median_filter
 
 from glue_lrs.errors import LRSError
 from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.columns import NOD_VARIANCE
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
@@ -94,6 +95,9 @@ def weighted_mean(
     dq, flux, variance, bright = (every[name] for name in ("dq", "flux", "variance", "bright"))
     usable = every["count"] > 0
     group = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
+    nod = _nod_groups(blocks)
+    shared = [(every["flat"], group), (every["nod"], nod)]
+    bright_shared = [(every["bright_flat"], group), (every["bright_nod"], nod)]
     if inverse:
         notes += _without_variance_notes(blocks, usable)
     clipped = _clipped(flux, variance, usable, sigma_clip, notes)
@@ -116,9 +120,9 @@ def weighted_mean(
     columns = {
         "WAVELENGTH": grid + mean_offset,
         "FLUX": _mean(flux, weight),
-        "ERROR": _error(variance, every["flat"], weight, group),
+        "ERROR": _error(variance, shared, weight),
         "SURF_BRIGHT": _mean(bright, bright_weight),
-        "SB_ERROR": _error(every["bright_variance"], every["bright_flat"], bright_weight, group),
+        "SB_ERROR": _error(every["bright_variance"], bright_shared, bright_weight),
         "DQ": np.where(has_input, flags, unused_flags).astype(np.uint32),
         "WEIGHT": weight.sum(axis=0),
         "N_INPUT": used.sum(axis=0).astype(float),
@@ -241,7 +245,9 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
     dict of ndarray
         Arrays of shape (integration, n_grid). ``count`` is the number of usable values in a bin.
         ``dq`` combines the flags of the usable values, or of all values if none is usable. ``flat``
-        and ``bright_flat`` are the flat-field variances, which the integrations share. ``offset``
+        and ``bright_flat`` are the flat-field variances, which the integrations share, ``nod`` and
+        ``bright_nod`` the variances of the subtracted background, which exposures at a nod share.
+        ``offset``
         is the mean wavelength of the usable values minus the wavelength of the bin. ``any_offset``
         is the mean wavelength of all values minus the wavelength of the bin. The other arrays are
         means of the usable values and variances of these means.
@@ -279,6 +285,8 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
         "flux": mean(block.column("FLUX")),
         "variance": mean(variance, 2),
         "flat": mean(_shared_variance(block, "FLUX_VAR_FLAT"), 2),
+        "nod": mean(_nod_variance(block, "FLUX_ERROR"), 2),
+        "bright_nod": mean(_nod_variance(block, "SB_ERROR"), 2),
         "bright": mean(block.column("SURF_BRIGHT")),
         "bright_variance": mean(block.column("SB_ERROR") ** 2, 2),
         "bright_flat": mean(_shared_variance(block, "SB_VAR_FLAT"), 2),
@@ -300,26 +308,50 @@ def _mean(values: Floats, weight: Floats) -> Floats:
         return np.sum(np.where(weight > 0, values, 0.0) * weight, axis=0) / weight.sum(axis=0)
 
 
-def _error(variance: Floats, flat: Floats, weight: Floats, group: NDArray[np.intp]) -> Floats:
+def _nod_variance(block: InputBlock, error: str) -> Floats:
+    """Return the variance of the subtracted background, which exposures at the same nod share.
+
+    It is a part of the square of the column `error`, and 0 if it is not known.
+    """
+    part = block.column(NOD_VARIANCE, missing=0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = part / block.column("FLUX_ERROR") ** 2
+    return np.nan_to_num(ratio * block.column(error) ** 2, nan=0.0, posinf=0.0)
+
+
+def _nod_groups(blocks: Sequence[InputBlock]) -> NDArray[np.intp]:
+    """Return a number for each spectrum, which is the same for exposures at the same nod."""
+    keys: dict[tuple[object, ...], int] = {}
+    numbers = [keys.setdefault(block.nod, len(keys)) for block in blocks]
+    return np.repeat(np.array(numbers, dtype=np.intp), [len(block) for block in blocks])
+
+
+def _error(
+    variance: Floats, shared: Sequence[tuple[Floats, NDArray[np.intp]]], weight: Floats
+) -> Floats:
     """Return the error of the weighted mean over the inputs, shape (n_grid,).
 
     Parameters
     ----------
     variance : ndarray
         Variance of each value, shape (n_input, n_grid).
-    flat : ndarray
-        Part of the variance that is due to an error common to all inputs in a group.
+    shared : sequence of (ndarray, ndarray of int)
+        Parts of the variance that are due to errors that all inputs in a group have in common, and
+        the number of the group to which each input belongs, shape (n_input,).
     weight : ndarray
         Weight of each value, 0 if it is not used.
-    group : ndarray of int
-        Number of the group (the stack) to which each input belongs, ascending, shape (n_input,).
     """
     used = weight > 0
-    independent = np.sum(np.where(used, variance - flat, 0.0) * weight**2, axis=0)
-    shared = np.where(used, np.sqrt(flat), 0.0) * weight
-    groups = np.add.reduceat(shared, np.flatnonzero(np.diff(group, prepend=-1)), axis=0)
+    total = np.sum(
+        np.where(used, variance - sum(part for part, _ in shared), 0.0) * weight**2, axis=0
+    )
+    for part, group in shared:
+        common = np.where(used, np.sqrt(part), 0.0) * weight
+        sums = np.zeros((group.max() + 1, weight.shape[1]))
+        np.add.at(sums, group, common)
+        total = total + np.sum(sums**2, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.sqrt(independent + np.sum(groups**2, axis=0)) / weight.sum(axis=0)
+        return np.asarray(np.sqrt(total) / weight.sum(axis=0))
 
 
 def _inverse_variance(variance: Floats, used: Bools) -> Floats:

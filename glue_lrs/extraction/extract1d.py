@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -16,6 +16,12 @@ from glue_lrs.apertures.placement import Placement, PlacementRule, aperture_weig
 from glue_lrs.errors import LRSWarning, ReferenceFileError, warn
 from glue_lrs.extraction.base import emit_notes
 from glue_lrs.extraction.factory import extractor_for, named_as_in_operator, optimal_for
+from glue_lrs.extraction.noise import (
+    Noise,
+    check_noise_options,
+    noise_parameters,
+    with_excess_reported,
+)
 from glue_lrs.extraction.options import check_profile_options, unused_options
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.reference.export import export_reference
@@ -92,6 +98,16 @@ class Extract1D:
         An aperture correction and, by default, the shift to the source position are applied to
         point sources only. This option departs from the pipeline, where the step ``srctype`` sets
         the type.
+    noise : {"propagated", "nod", "empirical"}
+        Noise in the errors. ``"propagated"`` is that of the variances in the image. ``"nod"`` adds
+        the variance of the background that the pipeline subtracted, which it omits
+        (`glue_lrs.uncertainty.nod_variance`). ``"empirical"`` adds the variance by which the noise
+        of source-free columns exceeds the variances (`glue_lrs.uncertainty.empirical_variance`).
+        The last two depart from the pipeline.
+    nods : sequence of str, path-like or SlitImage
+        Exposures that the pipeline subtracted, for ``noise="nod"``: those at the other nods (those
+        at the nod of the image are ignored), or a dedicated background. If there are none, the
+        variance is derived from the source-free columns of the image.
     id : str, optional
         EXP_TYPE or slit name of the aperture in the EXTRACT1D reference file.
     references : tuple of (str, str or None)
@@ -121,6 +137,8 @@ class Extract1D:
     optimize_psf_location: bool = True
     bad_pixels: Literal["profile"] | None = None
     source_type: str | None = None
+    noise: Literal["propagated", "nod", "empirical"] = "propagated"
+    nods: Sequence[str | PathLike[str] | SlitImage] = ()
     id: str | None = None
     references: tuple[tuple[str, str | None], ...] = field(default=(), compare=False)
 
@@ -134,6 +152,8 @@ class Extract1D:
         check_profile_options(self)
         source_type = OPTIONS["source_type"]("source_type", self.source_type)
         object.__setattr__(self, "source_type", source_type)
+        check_noise_options(self)
+        object.__setattr__(self, "nods", tuple(self.nods))
         # The recorded names must be those of the references that are actually used.
         recorded = dict(self.references)
         for key, used in (("apcorr", self.aperture_correction), ("psf", self.psf)):
@@ -177,9 +197,10 @@ class Extract1D:
             ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
             the same names. If they are None, the reference file applies. Unlike in the pipeline,
             ``use_source_posn`` also applies to extended sources, and ``bkg_fit`` may be "mean".
-            ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels`` and ``source_type``
-            are parameters of `Extract1D`. All other overrides must be keys of an EXTRACT1D
-            aperture. They replace the values in the reference file, or remove the keys if they are
+            ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels``, ``source_type``,
+            ``noise`` and ``nods`` are parameters of `Extract1D`. All other overrides must be keys
+            of an EXTRACT1D aperture. They replace the values in the reference file, or remove the
+            keys if they are
             None.
 
         Returns
@@ -310,6 +331,8 @@ class Extract1D:
             )
         if self.bad_pixels is not None:
             found.append(f"bad_pixels={self.bad_pixels!r}, which the pipeline does not have")
+        if self.noise != "propagated":
+            found.append(f"noise={self.noise!r}, which the pipeline does not have")
         if self.max_lost is not None:
             warn(
                 LRSWarning("max_lost is omitted: the pipeline does not mask rows with lost pixels")
@@ -365,18 +388,23 @@ class Extract1D:
             are NaN.
         ProfileError
             If a profile must be fitted, but the source is too faint for this.
+        NoiseError
+            If the noise that `noise` requests cannot be derived.
 
         Warns
         -----
         LRSWarning
-            If the source position is not known, bad pixels reduce the aperture of a row, or a row
-            has no background to subtract.
+            If the noise of a nod-subtracted image exceeds its errors (`NoiseWarning`), the source
+            position is not known, bad pixels reduce the aperture of a row, or a row has no
+            background to subtract.
         """
         image = self._image(image)
         if self.extraction_type == "optimal":
             emit_notes(image, unused_options(self, image))
         with named_as_in_operator(self, image):
-            return self._recorded(extractor_for(self, image).run(image))
+            noise = Noise.for_operator(self, image)
+            extraction = extractor_for(self, noise.image).run(noise.image)
+            return self._recorded(noise, extraction)
 
     def fit(self, image: ImageSource) -> OptimalResult:
         """Run an optimal extraction, and return the fitted model as well.
@@ -407,9 +435,10 @@ class Extract1D:
             )
         image = self._image(image)
         emit_notes(image, unused_options(self, image))
-        result = self.fit_model(image)
+        noise = Noise.for_operator(self, image)
+        result = self.fit_model(noise.image)
         first, *others = result.extractions
-        return replace(result, extractions=(self._recorded(first), *others))
+        return replace(result, extractions=(self._recorded(noise, first), *others))
 
     def fit_model(self, image: ImageSource) -> OptimalResult:
         """Fit a model to the extracted source, even if ``extraction_type`` is ``"box"``.
@@ -438,8 +467,11 @@ class Extract1D:
         """Return the image with the source type of this operator."""
         return SlitImage.from_any(image).as_source_type(self.source_type)
 
-    def _recorded(self, extraction: Extraction) -> Extraction:
-        """Return the extraction with the parameters of this operator in its provenance."""
+    def _recorded(self, noise: Noise, extraction: Extraction) -> Extraction:
+        """Return the extraction with noise and parameters of this operator in its provenance."""
+        extraction = noise.recorded(extraction)
+        if self.noise == "propagated":
+            extraction = with_excess_reported(noise.image, extraction)
         assert extraction.provenance is not None  # all extractors record it
         provenance = extraction.provenance.changed(
             partial(getattr, self, "parameters"), dict(self.references), columns=extraction.columns
@@ -482,6 +514,7 @@ class Extract1D:
             options["source_type"] = self.source_type
         if self.extraction_type == "optimal" or self.bad_pixels is not None:
             steps += ["model_nod_pair", "optimize_psf_location"]
+        options |= noise_parameters(self)
         if self.psf is not None:
             options["psf_name"] = self.psf.name
         step = {key: getattr(self, key) for key in steps}

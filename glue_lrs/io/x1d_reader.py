@@ -17,7 +17,7 @@ from glue_lrs.io.files import native, opened
 from glue_lrs.io.headers import check_exp_type, without_structure
 from glue_lrs.io.provenance import stored_provenance
 from glue_lrs.io.x1d_layout import EXTENSION, TIME_COLUMNS
-from glue_lrs.spectra.columns import COLUMNS, column_units
+from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS, column_units
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import integrations
 from glue_lrs.spectra.provenance import Provenance
@@ -124,7 +124,8 @@ def _read_table(
     data = hdu.data
     if len(data) == 0 or data[names["WAVELENGTH"]].size == 0:
         raise ProductError(f"the table {EXTENSION} has no rows")
-    columns = tables.read_columns(hdu, {name: names[name] for name in COLUMNS if name in names})
+    known = (*COLUMNS, *OPTIONAL_COLUMNS)
+    columns = tables.read_columns(hdu, {name: names[name] for name in known if name in names})
     times = None
     if columns["WAVELENGTH"].ndim == 2:
         stored = {name: native(data[names[name]]) for name in TIME_COLUMNS if name in names}
@@ -140,7 +141,7 @@ def _read_table(
         )
     if "DQ" not in columns:
         columns["DQ"] = np.zeros(shape, dtype=np.uint32)
-    columns = {name: columns[name] for name in COLUMNS if name in columns}
+    columns = {name: columns[name] for name in known if name in columns}
     units = column_units("DN" not in str(hdu.columns[names["FLUX"]].unit))
     for name in columns.keys() & names.keys():
         unit = hdu.columns[names[name]].unit

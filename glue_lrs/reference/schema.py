@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from os import PathLike
 from typing import Any, Literal, TypeAlias
 
 from glue_lrs._utils import validation
@@ -11,6 +12,7 @@ from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background, check_fit
 from glue_lrs.apertures.edges import check_coefficients, check_variable
 from glue_lrs.errors import ReferenceFileError, nearest
+from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 
 #: Name of the built-in reference in messages and in the provenance.
@@ -139,6 +141,19 @@ STEP: dict[str, _Check] = {
     "optimize_psf_location": validation.check_bool,
 }
 
+
+def _check_nods(key: str, value: object) -> tuple[str | PathLike[str] | SlitImage, ...]:
+    """Return a sequence of paths or images as a tuple, or raise an error for another value."""
+    if isinstance(value, list | tuple):
+        items = [one for one in value if isinstance(one, str | PathLike | SlitImage)]
+        if len(items) == len(value):
+            return tuple(items)
+    raise ReferenceFileError(f"{key} is {value!r}, expected a list of files")
+
+
+#: Allowed values of `noise`.
+NOISES = ("propagated", "nod", "empirical")
+
 #: Validators for options that the pipeline does not have.
 OPTIONS: dict[str, _Check] = {
     "fixed_background": validation.check_bool,
@@ -146,6 +161,8 @@ OPTIONS: dict[str, _Check] = {
     "bad_pixels": validation.or_null(validation.one_of("profile")),
     "optimal_mode": validation.or_null(validation.one_of(*OPTIMAL_MODES)),
     "source_type": validation.or_null(validation.one_of_any_case(*SOURCE_TYPES)),
+    "noise": validation.one_of(*NOISES),
+    "nods": _check_nods,
 }
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import LRSError
-from glue_lrs.spectra.columns import COLUMNS
+from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS
 from glue_lrs.spectra.tables import column_table
 from glue_lrs.spectra.to_specutils import to_spectrum
 
@@ -36,7 +36,8 @@ class Extraction:
     ----------
     columns : dict of ndarray
         Columns with the names `COLUMNS`, shape (n_wave,), or (integration, n_wave) for a stack of
-        integrations. The rows are in the order of the file. Error and variance columns are NaN
+        integrations, and possibly some of `glue_lrs.spectra.columns.OPTIONAL_COLUMNS`. The rows
+        are in the order of the file. Error and variance columns are NaN
         where the flux is NaN.
     units : dict of str
         Units, with the names of the columns as keys. Columns without a unit are omitted.
@@ -161,7 +162,7 @@ class Extraction:
         """
         times = {} if self.times is None else dict(self.times.columns)
         known = times | self.columns
-        names = dict.fromkeys(("INT_NUM", *COLUMNS, *times))
+        names = dict.fromkeys(("INT_NUM", *COLUMNS, *OPTIONAL_COLUMNS, *times))
         columns = {name: known[name] for name in names if name in known}
         return column_table(columns, self.units, self.header, self.provenance)
 
