@@ -200,8 +200,7 @@ class Extract1D:
             ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels``, ``source_type``,
             ``noise`` and ``nods`` are parameters of `Extract1D`. All other overrides must be keys
             of an EXTRACT1D aperture. They replace the values in the reference file, or remove the
-            keys if they are
-            None.
+            keys if they are None.
 
         Returns
         -------
