@@ -184,3 +184,23 @@ def test_parameters_without_effect_warn(psf: Path) -> None:
 def test_only_a_provenance_is_repeated(given: str | None) -> None:
     with pytest.raises(LRSError, match=r"provenance is a .*, expected that of a spectrum"):
         rerun(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameters": None}, "the provenance has no parameters of an extraction"),
+        ({"parameters": {"reference": 3}}, "the provenance has an invalid value of 'parameters'"),
+        ({"references": {"apcorr": 1.5}}, "the provenance has an invalid value of 'references'"),
+        ({"input": {"filename": 3}}, "the provenance has an invalid value of 'input'"),
+        ({"input": {}}, "the image has no recorded file name"),
+        ({"notes": "text"}, "the provenance has an invalid value of 'notes'"),
+    ],
+)
+def test_records_of_a_wrong_type_are_refused_in_one_line(
+    change: dict[str, Any], message: str
+) -> None:
+    record = {"parameters": {"reference": {"id": "ANY"}}, "references": {}, "input": None}
+    with pytest.raises(LRSError, match=message) as caught:
+        rerun(record | change)
+    assert "\n" not in str(caught.value)
