@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from glue_lrs.cli.console import option
-from glue_lrs.errors import LRSWarning, warn
+from glue_lrs.errors import LRSError, LRSWarning, warn
 from glue_lrs.extraction.advice import advice
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.pixels import lost_pixels
@@ -210,21 +210,27 @@ def _spectrum_facts(path: str, spectra: list[Extraction]) -> dict[str, Any]:
         "columns": {name: first.units.get(name, "") for name in first.columns},
         "references": _references(first.header),
     }
-    if first.provenance is not None:
-        facts["made_by_glue_lrs"] = dict(first.provenance)
-    return facts
+    return facts | _record(first.provenance, path)
 
 
 def _combined_facts(path: str, combined: Combination) -> dict[str, Any]:
     facts = _spectrum_facts(path, [combined.to_extraction()])
     facts["product"] = "c1d"
     facts["columns"] = {name: combined.units.get(name, "") for name in combined.columns}
-    if combined.provenance is not None:
-        facts["made_by_glue_lrs"] = {
-            key: combined.provenance[key]
-            for key in ("parameters", "inputs", "notes", "versions", "date")
-        }
-    return facts
+    keys = ("parameters", "inputs", "notes", "versions", "date")
+    return facts | _record(combined.provenance, path, keys)
+
+
+def _record(
+    provenance: Mapping[str, Any] | None, path: str, keys: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """Return the facts about how a spectrum was made, or warn if the record cannot be read."""
+    try:
+        found = provenance and {key: provenance[key] for key in keys or provenance}
+    except LRSError as error:
+        warn(LRSWarning(f"{error.text}; how the spectrum was made is unknown", subject=path))
+        return {}
+    return {"made_by_glue_lrs": found} if found else {}
 
 
 def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -323,9 +329,9 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
     yield "made by", f"glue_lrs {version or ''}".strip(), made.get("date")
     parameters = made.get("parameters") or {}
     if "inputs" in made:
-        for number, one in enumerate(made["inputs"]):
-            used = f"{one['rows_used']} rows used, {one['rows_clipped']} clipped"
-            yield "" if number else "from", one["label"], used
+        for number, one in enumerate(made["inputs"] or ()):
+            used = f"{one.get('rows_used')} rows used, {one.get('rows_clipped')} clipped"
+            yield "" if number else "from", one.get("label"), used
         parameters = {"combined by": parameters}
     else:
         read = made.get("input") or {}

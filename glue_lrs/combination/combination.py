@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
+from glue_lrs._utils.source_file import SourceFile
 from glue_lrs._utils.validation import check_choice
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
@@ -49,7 +50,10 @@ class InputFile:
 
     def __init__(self, name: str | None, provenance: Mapping[str, Any] | None) -> None:
         # The path must be absolute because the working directory may change later.
-        self._path = os.path.abspath(name) if name is not None and os.path.exists(name) else name
+        self._path = name
+        if name is not None and os.path.exists(name):
+            file = name if isinstance(name, SourceFile) else SourceFile.from_path(name)
+            self._path = file.absolute()
         self._provenance = provenance
 
     @cached_property

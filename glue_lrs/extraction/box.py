@@ -113,6 +113,8 @@ class BoxExtractor:
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
         notes += self._inspect(columns, total, image, rows_without_background)
         notes += no_variances(image)
+        if plan.correction is not None:
+            notes += plan.correction.range_notes(wavelength, total)
         emit_notes(image, notes)
         if plan.correction is None and image.is_point_source:
             # This warning is recorded but not issued, because it was already issued when the

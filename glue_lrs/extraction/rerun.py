@@ -17,7 +17,7 @@ from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.schema import IN_MEMORY
-from glue_lrs.spectra.provenance import column_sums
+from glue_lrs.spectra.provenance import check_record, column_sums
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
@@ -67,8 +67,12 @@ def rerun(
             f"provenance is a {type(provenance).__name__}, expected that of a spectrum, such as "
             "Extraction.read(path).provenance"
         )
-    recorded = provenance["input"]
-    records: Mapping[str, Any] = provenance["references"] or {}
+    check_record(provenance)
+    recorded = provenance.get("input")
+    records: Mapping[str, Any] = provenance.get("references") or {}
+    parameters = {key: part or {} for key, part in (provenance.get("parameters") or {}).items()}
+    if "reference" not in parameters:
+        raise LRSError("the provenance has no parameters of an extraction, which are needed")
     if recorded is None and input is None:
         raise LRSError("the spectrum was made from an image in memory, expected one from a file")
     changed = (recorded or {}).get("changed")
@@ -76,10 +80,10 @@ def rerun(
         raise LRSError(
             f"the image was changed in memory after it was read ({', '.join(changed)}), expected "
             "one with the content of its file (SlitImage.write makes a file of a changed image)",
-            subject=recorded["filename"],
+            subject=(recorded or {}).get("filename"),
         )
     image = SlitImage.read(_same_file(recorded, input, "the image"))
-    options = provenance["parameters"].get("options", {})
+    options = parameters.get("options", {})
     if "bkg_order" in options:
         raise LRSError(
             "the spectrum was made by OptimalExtractor, whose profile is not recorded; expected "
@@ -89,10 +93,10 @@ def rerun(
     read_apcorr = partial(ApertureCorrection.read, **subarray)
     read_psf = partial(PSFProfile.read, name=options.get("psf_name", image.slit_name))
     operator = Extract1D.from_parameters(
-        provenance["parameters"],
+        parameters,
         apcorr=_same_reference("apcorr", "the aperture correction", records, apcorr, read_apcorr),
         psf=_same_reference("psf", "the PSF profile", records, psf, read_psf),
-        references={key: record and record["filename"] for key, record in records.items()},
+        references={key: record and record.get("filename") for key, record in records.items()},
     )
     made = operator.run(image)
     sums = column_sums(made.columns)
@@ -120,7 +124,7 @@ def _same_reference(
         return None
     if given is not None and not isinstance(given, str | PathLike):
         return given
-    if given is None and record is not None and record["filename"] == IN_MEMORY:
+    if given is None and record is not None and record.get("filename") == IN_MEMORY:
         raise LRSError(f"{noun} was not read from a file, expected it as {key}=")
     return read(_same_file(record, given, f"the {key.upper()} reference"))
 
@@ -129,12 +133,15 @@ def _same_file(
     record: Mapping[str, Any] | None, given: str | PathLike[str] | None, what: str
 ) -> str:
     """Return the given path or else the recorded path, after checking the file's checksum."""
-    path = os.fspath(given) if given is not None else (record or {})["filename"]
+    path = os.fspath(given) if given is not None else (record or {}).get("filename")
+    if path is None:
+        raise LRSError(f"{what} has no recorded file name, expected it as an argument")
     try:
         with Path(path).open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise LRSError(f"{what} cannot be read: {error.strerror or error}", subject=path) from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise LRSError(f"{what} cannot be read: {reason}", subject=path) from None
     expected = None if record is None else record.get("sha256")
     if expected is None:
         text = f"no checksum was recorded, {what} may differ from the original file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
+from glue_lrs._utils.source_file import SourceFile, is_mapped
 from glue_lrs.errors import LRSError, LRSWarning, ProductError, warn
 from glue_lrs.image.pixels import DATA_PLANES, PLANES
 from glue_lrs.image.specutils2d import image_to_spectrum, spectrum_changes
@@ -38,6 +40,9 @@ _CONTENT = (
     "source_type", "subarray", "name", "spectral_order", "source_ra", "source_dec", "times",
     "wcs_source",
 )  # fmt: skip
+#: Largest difference in rows between WAVELENGTH and the WCS of one image. The pipeline computes
+#: WAVELENGTH from the WCS, so that they agree to 1e-4 rows.
+_ROWS_APART = 1.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -171,6 +176,7 @@ class SlitImage:
         WriteError
             If the file exists or cannot be written.
         """
+        self.check_file()
         registry.write(self, path, overwrite=overwrite, **options)
 
     def __post_init__(self) -> None:
@@ -291,8 +297,37 @@ class SlitImage:
 
     @cached_property
     def wcs(self) -> WCS | None:
-        """WCS that converts column and row to RA and Dec in degrees and wavelength in micron."""
-        return load_wcs(self.wcs_source, self.label)
+        """WCS that converts column and row to RA and Dec in degrees and wavelength in micron.
+
+        At the first access, `LRSWarning` is issued if its wavelengths are not those of
+        `wavelength`.
+        """
+        wcs = load_wcs(self.wcs_source, self.label)
+        if wcs is not None and (difference := self._wavelength_difference(wcs)) > _ROWS_APART:
+            warn(
+                LRSWarning(
+                    f"WAVELENGTH and the WCS differ by {difference:.1f} rows, expected less than "
+                    "one: one of them is of another image",
+                    subject=self.label,
+                )
+            )
+        return wcs
+
+    def _wavelength_difference(self, wcs: WCS) -> float:
+        """Return the median difference between `wavelength` and a WCS in rows, 0 if unknown."""
+        known = np.flatnonzero(np.isfinite(self.wavelength[self.shape[0] // 2]))
+        if not known.size:
+            return 0.0
+        column = known[known.size // 2]
+        rows = np.linspace(0, self.shape[0] - 1, 9).round()[1:-1]
+        plane = np.asarray(self.wavelength[:, column], dtype=float)
+        with contextlib.suppress(Exception), np.errstate(all="ignore"):  # reported when it is used
+            found = np.asarray(wcs(np.full(rows.size, float(column)), rows)[2], dtype=float)
+            difference = np.abs(found - plane[rows.astype(int)])
+            difference /= np.abs(np.gradient(plane))[rows.astype(int)]
+            if np.isfinite(difference).any():
+                return float(np.median(difference[np.isfinite(difference)]))
+        return 0.0
 
     @property
     def bounding_box(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -324,11 +359,12 @@ class SlitImage:
         ------
         ProductError
             If `image` is neither a `SlitImage` nor a spectrum nor a path, or the file cannot be
-            read.
+            read or was overwritten.
         LRSError
             If the spectrum cannot be converted, as described in `from_spectrum`.
         """
         if isinstance(image, SlitImage):
+            image.check_file()
             return image
         if isinstance(image, str | PathLike):
             return cls.read(image)
@@ -337,6 +373,21 @@ class SlitImage:
                 f"the image is a {type(image).__name__}, expected a SlitImage, a Spectrum or a path"
             )
         return cls.from_spectrum(image)
+
+    def check_file(self) -> None:
+        """Raise `ProductError` if the file of a memory-mapped image was overwritten or cut off.
+
+        The pixels would be other ones or, where the file is cut off, would end the program.
+        """
+        if (
+            isinstance(self.path, SourceFile)
+            and self.path.is_overwritten
+            and any(is_mapped(getattr(self, name)) for name in ("data", *DATA_PLANES, "wavelength"))
+        ):
+            raise ProductError(
+                "was overwritten since it was read, expected the same file; read it again",
+                subject=self.label,
+            )
 
     @classmethod
     def from_spectrum(cls, spectrum: Spectrum) -> SlitImage:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from asdf.util import load_yaml
 from astropy.io import fits
 
-from glue_lrs.errors import naming
+from glue_lrs.errors import LRSWarning, ProductError, naming, warn
 from glue_lrs.io.files import asdf_bytes, reading
+from glue_lrs.io.trees import check_tree
+from glue_lrs.spectra.provenance import check_record
 
 #: Key of the provenance in the ASDF tree.
 PROVENANCE_KEY = "glue_lrs"
@@ -23,13 +23,19 @@ def stored_provenance(hdulist: fits.HDUList, label: str) -> Callable[[], dict[st
     The provenance is not parsed until it is accessed, because parsing is slow. Return None if the
     file has no provenance. `label` is the name of the file for error messages.
     """
-    content = asdf_bytes(hdulist)
+    try:
+        content = asdf_bytes(hdulist)
+    except ProductError as error:  # the spectrum itself is intact
+        warn(LRSWarning(f"{error.text}; how the spectrum was made is unknown", subject=label))
+        return None
     if content is None or f"\n{PROVENANCE_KEY}:".encode() not in content:
         return None
     return partial(_parse, content, label)
 
 
 def _parse(content: bytes, label: str) -> dict[str, Any]:
-    # The YAML parser may raise any error.
-    with naming(label), reading("the provenance in the ASDF extension"):
-        return dict(load_yaml(io.BytesIO(content))[PROVENANCE_KEY])
+    part = "the provenance in the ASDF extension"
+    with naming(label), reading(part):
+        stored: dict[str, Any] = check_tree(content, part)[PROVENANCE_KEY]
+        check_record(stored)
+    return stored

@@ -265,6 +265,10 @@ def arguments_from_parameters(
         raise ReferenceFileError(
             "'reference' is missing, expected keys of an aperture", subject=where
         )
+    for key in known:
+        if not isinstance(parameters.get(key, {}), Mapping):
+            text = f"{key} is {excerpt(parameters[key])}, expected a mapping"
+            raise ReferenceFileError(text, subject=where)
     entry, step, options = ({**parameters.get(key, {})} for key in known)
     schema.check_entry(entry, where)
     for part, values in (("step", step), ("options", options)):

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.errors import LRSWarning
+from glue_lrs._utils.source_file import SourceFile, file_digest
+from glue_lrs.errors import LRSError, LRSWarning, warn
 
 #: Columns whose sums are recorded.
 SUMMED = ("WAVELENGTH", "FLUX", "FLUX_ERROR")
 
 #: Mapping with the values of a record, or a function that returns such a mapping.
 Source: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+
+
+#: Types of the values of a provenance. The schema of a mapping has the schemas of its values, with
+#: Ellipsis as the key for all others, and that of a list has one item. Each value may also be None.
+_FILE = {"filename": str, "sha256": str}
+_COMMON = {"notes": [str], "versions": {...: str}, "date": str}
+_EXTRACTION = _COMMON | {
+    "parameters": {...: dict},
+    "references": {...: _FILE},
+    "input": _FILE,
+    "position": dict,
+}
+_INPUT = _FILE | {"label": str, "integration": int, "rows_used": int, "rows_clipped": int}
+_COMBINATION = _COMMON | {"parameters": dict, "inputs": [_INPUT], "extractions": list}
 
 
 class ProvenanceRecord(Mapping[str, Any]):
@@ -278,13 +291,56 @@ def column_sums(columns: Mapping[str, NDArray[Any]]) -> dict[str, float]:
 def file_record(path: str | None) -> dict[str, Any] | None:
     """Return the path and the SHA-256 checksum of a file, or None if `path` is None.
 
-    The checksum is None if the file cannot be read.
+    The checksum is None if the file cannot be read, or is no longer the one that was read.
+
+    Parameters
+    ----------
+    path : str, optional
+        Path of the file, a `SourceFile` if its state when it was read is known.
+
+    Warns
+    -----
+    LRSWarning
+        If the file has changed since it was read.
     """
     if path is None:
         return None
-    try:
-        with Path(path).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        digest = None
-    return {"filename": path, "sha256": digest}
+    if not isinstance(path, SourceFile):
+        return {"filename": path, "sha256": file_digest(path)}
+    digest = path.sha256()
+    if digest is None and path.was_read:
+        warn(
+            LRSWarning(
+                "has changed or was removed since it was read; no checksum of it is recorded",
+                subject=path,
+            )
+        )
+    return {"filename": str(path), "sha256": digest}
+
+
+def check_record(stored: object) -> None:
+    """Raise `LRSError` if a stored provenance has values of other types than those written.
+
+    Parameters
+    ----------
+    stored : object
+        Record of an extraction or of a combination, such as from a file. Values may be missing.
+    """
+    if not isinstance(stored, Mapping):
+        raise LRSError(f"the provenance is a {type(stored).__name__}, expected a mapping")
+    schema = _COMBINATION if "inputs" in stored else _EXTRACTION
+    for key, value in stored.items():
+        if not _conforms(value, schema.get(key, object)):
+            raise LRSError(f"the provenance has an invalid value of {str(key)[:40]!r}")
+
+
+def _conforms(value: object, schema: Any) -> bool:
+    """Return whether a value is None or of a type, and its items are as in the schema."""
+    if value is None:
+        return True
+    if isinstance(schema, list):
+        return isinstance(value, list) and all(_conforms(one, schema[0]) for one in value)
+    if isinstance(schema, dict) and isinstance(value, Mapping):
+        every = schema.get(..., object)
+        return all(_conforms(one, schema.get(key, every)) for key, one in value.items())
+    return not isinstance(schema, dict) and isinstance(value, schema)

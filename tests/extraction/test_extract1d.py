@@ -23,7 +23,7 @@ Make = Callable[..., SlitImage]
 APERTURE = Aperture(xstart=7.3, xstop=12.6)
 MEDIAN = Background.from_edges((0.5, 4.5), (15.5, 18.5), bkg_fit="median")
 CORRECTION = ApertureCorrection(
-    wavelength=[4.0, 15.0], size=[1.0, 5.0, 9.0], factor=[[2.0, 1.5, 1.2], [3.0, 1.8, 1.4]]
+    wavelength=[4.0, 15.0], size=[1.0, 5.0, 15.0], factor=[[2.0, 1.5, 1.2], [3.0, 1.8, 1.4]]
 )
 
 OPERATORS = {

@@ -256,3 +256,23 @@ def test_missing_variances_are_reported_for_a_changed_image(s2d: Path) -> None:
         warnings.simplefilter("always")
         make().run(image)
     assert any(issubclass(one.category, NoVariancesWarning) for one in caught)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameters": None}, "the provenance has no parameters of an extraction"),
+        ({"parameters": {"reference": 3}}, "the provenance has an invalid value of 'parameters'"),
+        ({"references": {"apcorr": 1.5}}, "the provenance has an invalid value of 'references'"),
+        ({"input": {"filename": 3}}, "the provenance has an invalid value of 'input'"),
+        ({"input": {}}, "the image has no recorded file name"),
+        ({"notes": "text"}, "the provenance has an invalid value of 'notes'"),
+    ],
+)
+def test_records_of_a_wrong_type_are_refused_in_one_line(
+    change: dict[str, Any], message: str
+) -> None:
+    record = {"parameters": {"reference": {"id": "ANY"}}, "references": {}, "input": None}
+    with pytest.raises(LRSError, match=message) as caught:
+        rerun(record | change)
+    assert "\n" not in str(caught.value)

@@ -41,7 +41,7 @@ from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io import files as _files
 from glue_lrs.io import image_reader as products
 from glue_lrs.io import image_writer
-from glue_lrs.io.files import asdf_hdu, atomic_write, load_asdf, opened
+from glue_lrs.io.files import asdf_bytes, asdf_hdu, atomic_write, opened, parse_asdf
 from glue_lrs.io.identify import identify_product, is_lrs_product
 from glue_lrs.simulation.scene import Scene
 
@@ -130,10 +130,16 @@ def same(first: Any, second: Any) -> bool:
     return np.array_equal(first, second, equal_nan=True)
 
 
+def load_asdf(hdulist: fits.HDUList) -> Any:
+    raw = asdf_bytes(hdulist)
+    return None if raw is None else parse_asdf(raw)
+
+
 def edit(path: Path, change: Any) -> None:
     """Change a file on disk; nothing is recomputed."""
-    with fits.open(path, mode="update", memmap=False, output_verify="silentfix") as hdulist:
+    with fits.open(path, memmap=False) as hdulist:
         change(hdulist)
+        hdulist.writeto(path, overwrite=True, output_verify="silentfix")
 
 
 # --- there and back ------------------------------------------------------------------------------
@@ -659,7 +665,7 @@ def test_no_handle_stays_open(s2d: Path) -> None:
 
 def test_the_wcs_is_read_on_first_access(s2d: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(products, "load_asdf", lambda *a: asked.append(1) or load_asdf(*a))
+    monkeypatch.setattr(products, "parse_asdf", lambda *a: asked.append(1) or parse_asdf(*a))
     monkeypatch.chdir(s2d.parent)
     image = SlitImage.read(s2d.name)
     assert not asked
@@ -831,9 +837,9 @@ def test_unknown_source_types_are_ignored(word: Any, s2d: Path) -> None:
         ("nm", 1e3, None),
         ("Angstrom", 1e4, None),
         ("micron", 1.0, None),
-        (None, 1e-6, "WAVELENGTH is 9.3.*e-06, expected micron"),
-        (None, 1e4, "WAVELENGTH is 9.3.*e\\+04, expected micron"),
-        ("um", 1e-6, "WAVELENGTH is 9.3.*e-06, expected micron"),
+        (None, 1e-6, "WAVELENGTH is 9.15.*e-06, expected micron"),
+        (None, 1e4, "WAVELENGTH is 9.15.*e\\+04, expected micron"),
+        ("um", 1e-6, "WAVELENGTH is 9.15.*e-06, expected micron"),
         ("Jy", 1.0, "WAVELENGTH is in 'Jy', expected 'um'"),
         ("moons", 1.0, "WAVELENGTH is in 'moons', expected 'um'"),
     ],
@@ -935,7 +941,7 @@ def test_sources_that_cannot_be_read(s2d: Path) -> None:
             (text, f"{s2d}: is open as text, expected binary"),
             (io.BytesIO(), "file: is empty, expected a FITS file"),
             (io.BytesIO(b"{}" * 3000), "file: is not a FITS file"),
-            (io.BytesIO(whole[:-20000]), "file: is damaged or truncated"),
+            (io.BytesIO(whole[:-20000]), "file: is truncated"),
             (io.BytesIO(gzip.compress(whole)[:9999]), "file: is truncated"),
         ):
             with pytest.raises(ProductError) as caught:
@@ -996,7 +1002,8 @@ def test_only_one_integration_has_values(tmp_path: Path) -> None:
     data = np.full((3, 40, 20), np.nan, dtype=np.float32)
     data[2, 3, 4] = 1.0
     make("calints", data=data).write(tmp_path / "a.fits")
-    assert same(SlitImage.read(tmp_path / "a.fits").data, data)
+    with pytest.warns(LRSWarning, match="SCI is NaN throughout in the integrations 1, 2"):
+        assert same(SlitImage.read(tmp_path / "a.fits").data, data)
 
 
 @pytest.mark.parametrize(("unit", "warned"), [("Jy", True), ("DN/s", True), ("MJy / sr", False)])
@@ -1048,7 +1055,7 @@ def test_no_permission(s2d: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(_files.fits, "open", refuse)
-    with pytest.raises(ProductError, match=r"a_s2d\.fits: cannot be read, permission denied"):
+    with pytest.raises(ProductError, match=r"a_s2d\.fits: cannot be read, [Pp]ermission denied"):
         SlitImage.read(s2d)
 
 
