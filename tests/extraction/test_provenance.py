@@ -220,7 +220,8 @@ def test_a_changed_image_is_not_that_of_its_file(name: str, s2d: Path, tmp_path:
     made = make().run(other)
     with pytest.raises(LRSError, match=rf"changed in memory after it was read \({name}\)"):
         again(made, tmp_path)
-    assert f"changed in memory ({name})" in describe_file(str(tmp_path / "a_x1d.fits"))[1]
+    described = " ".join(describe_file(str(tmp_path / "a_x1d.fits"))[1].split())
+    assert f"changed in memory ({name})" in described
     with pytest.raises(LRSError, match="changed in memory"):
         python_lines(make(), other)
     other.write(tmp_path / "other_s2d.fits")  # an image in a file of its own can be repeated
