@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from glue_lrs import Extract1D, Reference, SlitImage
 from glue_lrs.combination.combine import combine
-from glue_lrs.errors import LRSWarning, ProductError
+from glue_lrs.errors import LRSError, LRSWarning, ProductError
 from glue_lrs.extraction.rerun import rerun
 from glue_lrs.io.apcorr import write_apcorr
 from glue_lrs.measurement import measure
