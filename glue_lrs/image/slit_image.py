@@ -370,7 +370,8 @@ class SlitImage:
             return cls.read(image)
         if not hasattr(image, "spectral_axis"):
             raise ProductError(
-                f"the image is a {type(image).__name__}, expected a SlitImage, a Spectrum or a path"
+                f"the image is a {type(image).__name__}, expected a SlitImage or a Spectrum, or "
+                "the path of a file"
             )
         return cls.from_spectrum(image)
 

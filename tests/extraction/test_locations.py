@@ -54,7 +54,7 @@ def test_a_path_in_place_of_an_image(as_path: Callable[[Path], Any], s2d: Path) 
 
 
 def test_other_objects_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProductError, match="a list, expected a SlitImage, a Spectrum or a path"):
+    with pytest.raises(ProductError, match="a list, expected a SlitImage or a Spectrum, or"):
         make().run([tmp_path])  # type: ignore[arg-type]
     with pytest.raises(ProductError, match=r"no_s2d.fits: does not exist"):
         make().run(tmp_path / "no_s2d.fits")
