@@ -17,7 +17,7 @@ import numpy as np
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import Hint, NoiseError, ProductError
-from glue_lrs.uncertainty.source_free import Comparison, SourceFreeNoise
+from glue_lrs.uncertainty.source_free import SourceFreeNoise
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -36,6 +36,9 @@ _SIGNIFICANT = 2.0
 #: The variance of given exposures is not added if it is larger, by more than this number of errors,
 #: than what the image lacks. The limit is high, because the pipeline does not include it.
 _CONTRADICTED = 3.0
+
+#: Number of columns for which this is decided. The noise of narrower sums differs by resampling.
+_DECISION_COLUMNS = 8
 
 #: Standard deviation in rows of the weights with which empirical noise is averaged along the
 #: wavelength. About 70 rows are averaged, so that the result is as certain as from one column in
@@ -120,14 +123,13 @@ def nod_variance(
     """
     check_image(image)
     noise = SourceFreeNoise.from_image(image)
-    found = noise.compare(weights, common=False)
-    known = found.error <= _LARGEST_ERROR * found.factor
     if exposures:
         poisson, rnoise = _mean_variance(image, _of_other_nods(image, exposures))
-        if known and _is_included(image, noise, found, poisson + rnoise):
+        if _is_included(image, noise, poisson + rnoise):
             return _nothing(image, "the errors already include the noise of the other nods")
         return AddedVariance(poisson, rnoise, "the variance of the given exposures was added")
-    if not known:
+    found = noise.compare(weights, common=False)
+    if not found.error <= _LARGEST_ERROR * found.factor:
         raise _too_few(
             image, noise, "nod", Hint.to("give the files of the other nods as {}", "nods")
         )
@@ -265,11 +267,14 @@ def _mean_variance(image: SlitImage, exposures: Sequence[SlitImage]) -> tuple[Ar
     return sums[0], sums[1]
 
 
-def _is_included(image: SlitImage, noise: SourceFreeNoise, found: Comparison, added: Array) -> bool:
+def _is_included(image: SlitImage, noise: SourceFreeNoise, added: Array) -> bool:
     """Return whether the errors already include an added variance.
 
     They do if the noise of the source-free pixels is smaller than the errors with this variance.
     """
+    found = noise.compare(np.ones(_DECISION_COLUMNS), common=False)
+    if not np.isfinite(found.error):
+        return False
     free = noise.free
     planes = (image.var_poisson, image.var_rnoise, image.var_flat)
     present = sum(np.asarray(plane, float)[free].sum() for plane in planes if plane is not None)

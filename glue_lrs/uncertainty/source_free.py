@@ -34,6 +34,10 @@ _DETECTION_ROWS = 48
 #: of the background matters little.
 _FAINT, _FAINTEST_FEW, _FEWEST_COLUMNS = 1.0, 3.0, 8
 
+#: Number of columns at either end of the slit that are not compared. Resampling averages pixels
+#: less there than elsewhere, so that their noise is larger.
+_EDGE = 2
+
 #: Outliers are excluded above this number of standard deviations. In normal noise, this reduces the
 #: variance by less than 1e-4.
 _CLIP = 5.0
@@ -210,7 +214,9 @@ def source_free(pulls: Array, good: Mask) -> Mask:
         # The light of a source extends to the neighbouring columns.
         bright[1:] |= bright[:-1].copy()
         bright[:-1] |= bright[1:].copy()
-        free[rows] = known & ~bright
+        columns = np.flatnonzero(use)
+        inside = slice(columns[0] + _EDGE, max(columns[-1] + 1 - _EDGE, 0))
+        free[rows, inside] = (known & ~bright)[:, inside]
     return free
 
 

@@ -25,7 +25,7 @@ from glue_lrs.spectra.extraction import Extraction
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Exposures at two nods, two at each."""
     folder = tmp_path_factory.mktemp("nods")
-    made = Scene(sources=(Source(flux=3e-5),), nod_variance=False, seed=2).nods(2)
+    made = Scene(sources=(Source(flux=1e-5),), nod_variance=False, seed=2).nods(2)
     paths = [str(folder / f"{number}_s2d.fits") for number in range(len(made))]
     for one, path in zip(made, paths, strict=True):
         one.image.write(path)
@@ -70,7 +70,7 @@ def test_rerun_and_parameters(files: list[str], tmp_path: Path) -> None:
         assert_array_equal(again.columns[name], values)
     images = [SlitImage.read(path) for path in files]
     assert operator(images).parameters == operator(files).parameters
-    in_memory = Scene(sources=(Source(flux=3e-5),), nod_variance=False, seed=2).nods(2)
+    in_memory = Scene(sources=(Source(flux=1e-5),), nod_variance=False, seed=2).nods(2)
     made = operator([one.image for one in in_memory]).run(images[0])
     with pytest.raises(LRSError, match="not read from a file"):
         rerun(made.provenance)
