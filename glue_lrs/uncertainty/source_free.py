@@ -9,7 +9,7 @@ variances. Products of the noise of two columns are therefore measured, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
@@ -95,6 +95,7 @@ class SourceFreeNoise:
     free: Mask
     products: Array
     pairs: Array
+    _means: dict[bytes, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_image(cls, image: SlitImage) -> Self:
@@ -154,8 +155,16 @@ class SourceFreeNoise:
     def _mean(self, counts: Array) -> tuple[float, float]:
         """Return the mean square of the noise of all rows for `_square`, and its jackknife error.
 
-        The error is infinite if there are too few source-free pixels.
+        The error is infinite if there are too few source-free pixels. The result is kept, because
+        the same aperture is often extracted again.
         """
+        key = counts.tobytes()
+        if key not in self._means:
+            self._means[key] = self._jackknife(counts)
+        return self._means[key]
+
+    def _jackknife(self, counts: Array) -> tuple[float, float]:
+        """Return the result of `_mean`."""
         starts = np.arange(0, len(self.pairs), _JACKKNIFE_ROWS)
         products, pairs = (
             np.add.reduceat(sums, starts, axis=0) for sums in (self.products, self.pairs)
