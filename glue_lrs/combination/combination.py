@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.io.files import Source
+    from glue_lrs.spectra.findings import Finding
     from glue_lrs.spectra.provenance import CombinationProvenance
 
 #: Names of the columns in a c1d table, in the order in the file.
@@ -202,6 +203,11 @@ class Combination:
         """Descriptions of the combined spectra, in the order of the first axis of `clipped`."""
         source = self.inputs_source
         return tuple(source() if callable(source) else source)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks of the inputs, worst first; none if they are not recorded."""
+        return () if self.provenance is None else self.provenance.findings
 
     @property
     def wavelength(self) -> Floats:

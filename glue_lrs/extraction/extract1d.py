@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
 from glue_lrs._utils.validation import check_fraction, optional_bool
@@ -14,7 +15,7 @@ from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.apertures.background import Background
 from glue_lrs.apertures.placement import Placement, PlacementRule, aperture_weights
 from glue_lrs.errors import LRSWarning, ReferenceFileError, warn
-from glue_lrs.extraction.base import emit_notes
+from glue_lrs.extraction.base import emit_findings
 from glue_lrs.extraction.factory import extractor_for, named_as_in_operator, optimal_for
 from glue_lrs.extraction.options import check_profile_options, unused_options
 from glue_lrs.image.slit_image import SlitImage
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from glue_lrs.profiles.psf import PSFProfile
     from glue_lrs.reference.reference import Reference
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.findings import Finding
+
+#: Function that `Extract1D.check` calls. It belongs to a higher layer, because it measures the
+#: source, and is therefore imported by name at the first call.
+_CHECK = "glue_lrs.findings:check"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +196,7 @@ class Extract1D:
         Warns
         -----
         LRSWarning
-            If there is no aperture correction (unless ``apply_apcorr=False``), or if background
-            parameters are given but the reference file has no background.
+            If background parameters are given but the reference file has no background.
         """
         arguments, warnings = arguments_from_reference(reference, exp_type, apcorr, psf, overrides)
         operator = cls(**arguments)
@@ -322,13 +327,16 @@ class Extract1D:
         """
         return self.run(image).to_spectrum()
 
-    def run(self, image: SlitImage | Spectrum) -> Extraction:
+    def run(self, image: SlitImage | Spectrum, *, check: bool = True) -> Extraction:
         """Extract all columns of the spectrum.
 
         Parameters
         ----------
         image : SlitImage or `~specutils.Spectrum`
             Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        check : bool
+            Whether to make the checks that need additional sums, of the sign of the flux and of the
+            background beside the aperture. They take less than half the time of the extraction.
 
         Returns
         -------
@@ -351,14 +359,46 @@ class Extract1D:
         Warns
         -----
         LRSWarning
-            If the source position is not known, bad pixels reduce the aperture of a row, or a row
-            has no background to subtract.
+            For each of the `Extraction.findings` that is a warning or an error, of a class of its
+            own: if, for example, bad pixels reduce the aperture of a row (`LostPixelsWarning`).
         """
         image = SlitImage.from_any(image)
-        if self.extraction_type == "optimal":
-            emit_notes(image, unused_options(self, image))
+        unused = self._unused_options(image)
         with named_as_in_operator(self, image):
-            return self._recorded(extractor_for(self, image).run(image))
+            return self._recorded(extractor_for(self, image).run(image, check=check), unused)
+
+    def _unused_options(self, image: SlitImage) -> list[Finding]:
+        """Return findings about parameters without effect, after issuing them as warnings."""
+        unused = unused_options(self, image) if self.extraction_type == "optimal" else []
+        emit_findings(image, unused)
+        return unused
+
+    def check(
+        self, image: SlitImage | Spectrum, extraction: Extraction | None = None
+    ) -> tuple[Finding, ...]:
+        """Measure the source, and check whether aperture and background are where they belong.
+
+        Unlike the checks of `run`, these need a fit, which takes about a second.
+
+        Parameters
+        ----------
+        image : SlitImage or `~specutils.Spectrum`
+            Image to be extracted.
+        extraction : Extraction, optional
+            Result of `run` for this image, if there is one already.
+
+        Returns
+        -------
+        tuple of Finding
+            All findings, including those of `run`, worst first. They are not issued as warnings.
+
+        Raises
+        ------
+        LRSError
+            Under the same conditions as in `run`.
+        """
+        found: tuple[Finding, ...] = resolve_name(_CHECK)(self, image, extraction)
+        return found
 
     def fit(self, image: SlitImage | Spectrum) -> OptimalResult:
         """Run an optimal extraction, and return the fitted model as well.
@@ -387,10 +427,10 @@ class Extract1D:
                 "model: extraction_type='optimal' and optimal_mode='psf' or 'learned'"
             )
         image = SlitImage.from_any(image)
-        emit_notes(image, unused_options(self, image))
+        unused = self._unused_options(image)
         result = self.fit_model(image)
         first, *others = result.extractions
-        return replace(result, extractions=(self._recorded(first), *others))
+        return replace(result, extractions=(self._recorded(first, unused), *others))
 
     def fit_model(self, image: SlitImage | Spectrum) -> OptimalResult:
         """Fit a model to the extracted source, even if ``extraction_type`` is ``"box"``.
@@ -415,11 +455,16 @@ class Extract1D:
         with named_as_in_operator(self, image):
             return optimal_for(self, image).fit(image)
 
-    def _recorded(self, extraction: Extraction) -> Extraction:
-        """Return the extraction with the parameters of this operator in its provenance."""
+    def _recorded(self, extraction: Extraction, unused: list[Finding]) -> Extraction:
+        """Return the extraction with the parameters of this operator in its provenance.
+
+        `unused` contains the findings that are to be added to those of the extractor.
+        """
         assert extraction.provenance is not None  # all extractors record it
         provenance = extraction.provenance.changed(
-            partial(getattr, self, "parameters"), dict(self.references)
+            partial(getattr, self, "parameters"),
+            dict(self.references),
+            [*extraction.provenance.findings, *unused],
         )
         return replace(extraction, provenance=provenance)
 
@@ -483,22 +528,22 @@ class Extract1D:
         """Return whether the aperture is moved to the source on this image."""
         return self.placement_rule.follows_source(image)
 
-    def place(self, image: SlitImage, notes: list[LRSWarning] | None = None) -> Placement:
+    def place(self, image: SlitImage, findings: list[Finding] | None = None) -> Placement:
         """Return the position of the aperture on an image.
 
         Parameters
         ----------
         image : SlitImage
             Image on which the aperture is placed.
-        notes : list of LRSWarning, optional
-            List to which warnings about the placement are appended.
+        findings : list of Finding, optional
+            List to which findings about the placement are appended.
 
         Returns
         -------
         Placement
             Offsets and trace that define the position of the aperture.
         """
-        return self.placement_rule.place(self.aperture, image, notes)
+        return self.placement_rule.place(self.aperture, image, findings)
 
     def weights(self, image: SlitImage, placement: Placement) -> Weights:
         """Return the pixel weights of the aperture.

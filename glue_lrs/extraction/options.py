@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glue_lrs._utils.validation import check_bool, one_of
-from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError
+from glue_lrs.errors import Hint, ReferenceFileError
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.schema import EXTRACTION_TYPES, OPTIONS
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
@@ -49,10 +50,10 @@ def check_profile_options(operator: Extract1D) -> None:
         )
 
 
-def unused_options(operator: Extract1D, image: SlitImage) -> list[LRSWarning]:
-    """Return warnings about parameters that have no effect on an optimal extraction.
+def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
+    """Return findings about parameters that have no effect on an optimal extraction.
 
-    A warning is also returned if the source is extended.
+    A finding is also returned if the source is extended.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def unused_options(operator: Extract1D, image: SlitImage) -> list[LRSWarning]:
         )
     if operator.max_lost is not None and operator.mode == "pipeline":
         notes.append("max_lost has no effect in the pipeline's optimal extraction")
-    return [LRSWarning(text) for text in notes]
+    return [Finding("unused_option", text) for text in notes]
 
 
 def _subjects(names: list[str]) -> str:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias
 
-from glue_lrs.errors import LRSWarning
+from glue_lrs.spectra.findings import Finding, worst_first
 
 #: Mapping with the values of a record, or a function that returns such a mapping.
 Source: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
@@ -56,8 +56,8 @@ class Provenance(ProvenanceRecord):
     The keys are ``parameters`` (``reference``, ``step`` and ``options`` as described in
     `Extract1D.parameters`), ``references`` (names and checksums of the reference files), ``input``
     (name and checksum of the image file), ``position`` (position of the source and shifts of the
-    aperture), ``notes`` (texts of the warnings), ``versions`` (of packages) and ``date``. Checksums
-    are computed at the first access.
+    aperture), ``findings`` (list of dicts, as in `Finding.to_dict`), ``versions`` (of packages) and
+    ``date``. Checksums are computed at the first access.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ class Provenance(ProvenanceRecord):
         Path of the reference file of each type, or None if no file of this type was used.
     position : dict
         Position of the source and shifts of the aperture.
-    notes : sequence of LRSWarning
-        Warnings that were issued during the extraction.
+    findings : sequence of Finding
+        Findings of the checks of the extraction.
     """
 
-    _keys = ("parameters", "references", "input", "position", "notes", "versions", "date")
+    _keys = ("parameters", "references", "input", "position", "findings", "versions", "date")
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class Provenance(ProvenanceRecord):
         input: str | None = None,
         references: dict[str, str | None] | None = None,
         position: dict[str, Any] | None = None,
-        notes: Sequence[LRSWarning] = (),
+        findings: Sequence[Finding] = (),
     ) -> None:
         super().__init__(None)
         self._parameters_source = parameters
         self._input = input
         self._references = references or {}
         self._position = position or {}
-        self._notes = tuple(notes)
+        self._findings = worst_first(findings)
         self._date = datetime.now(UTC)
 
     @classmethod
@@ -117,7 +117,7 @@ class Provenance(ProvenanceRecord):
             "references": {key: file_record(path) for key, path in self._references.items()},
             "input": file_record(self._input),
             "position": self._position,
-            "notes": self.notes,
+            "findings": [one.to_dict() for one in self._findings],
             "versions": package_versions(),
             "date": self._date.isoformat(timespec="seconds"),
         }
@@ -131,7 +131,7 @@ class Provenance(ProvenanceRecord):
         self,
         parameters: Callable[[], dict[str, Any]] | None = None,
         references: Mapping[str, str | None] | None = None,
-        notes: Sequence[LRSWarning] | None = None,
+        findings: Sequence[Finding] | None = None,
     ) -> Provenance:
         """Return a copy of the provenance with some values replaced, without computing checksums.
 
@@ -143,8 +143,8 @@ class Provenance(ProvenanceRecord):
             Function that returns the new parameters.
         references : mapping, optional
             Path of the reference file of each type.
-        notes : sequence of LRSWarning, optional
-            Warnings that were issued during the extraction.
+        findings : sequence of Finding, optional
+            Findings of the checks of the extraction.
 
         Returns
         -------
@@ -156,20 +156,15 @@ class Provenance(ProvenanceRecord):
             self._input,
             self._references if references is None else dict(references),
             self._position,
-            self.messages if notes is None else notes,
+            self.findings if findings is None else findings,
         )
 
     @property
-    def messages(self) -> tuple[LRSWarning, ...]:
-        """Warnings that the extraction issued. Those read from a file have only a text."""
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks of the extraction, worst first."""
         if self._stored is not None:
-            return tuple(LRSWarning(text) for text in self["notes"] or ())
-        return self._notes
-
-    @property
-    def notes(self) -> list[str]:
-        """Texts of the warnings that the extraction issued, without computing checksums."""
-        return [note.render(with_subject=False) for note in self.messages]
+            return recorded_findings(self)
+        return self._findings
 
     def has_reference(self, key: str) -> bool:
         """Return whether a reference file of a type, such as ``"apcorr"``, was used.
@@ -190,7 +185,8 @@ class CombinationProvenance(ProvenanceRecord):
 
     The keys are ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
     spectrum, as described in `CombineInput`), ``extractions`` (the `Provenance` of each object that
-    was passed to `combine`, or None), ``notes`` (texts of the warnings), ``versions`` and ``date``.
+    was passed to `combine`, or None), ``findings`` (list of dicts, as in `Finding.to_dict`),
+    ``versions`` and ``date``.
 
     Parameters
     ----------
@@ -199,10 +195,20 @@ class CombinationProvenance(ProvenanceRecord):
         checksums, which takes time.
     """
 
-    _keys = ("parameters", "inputs", "extractions", "notes", "versions", "date")
+    _keys = ("parameters", "inputs", "extractions", "findings", "versions", "date")
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks of the combination, worst first."""
+        return recorded_findings(self)
 
     def __repr__(self) -> str:
         return "<Provenance of a combination>"
+
+
+def recorded_findings(provenance: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Return the findings that a provenance contains, worst first."""
+    return worst_first(Finding.from_dict(stored) for stored in provenance["findings"] or ())
 
 
 def package_versions() -> dict[str, str]:
