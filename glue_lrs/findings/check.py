@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from glue_lrs.errors import LRSError, LRSWarning, SourceError
 from glue_lrs.extraction.regions import region_findings
@@ -31,6 +32,9 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     background_findings,
 )
 
+#: Measurements of the images that exist, which are not repeated when an operator is edited.
+_MEASUREMENTS: WeakKeyDictionary[SlitImage, Measurement] = WeakKeyDictionary()
+
 #: Findings that are left out if there are others that replace them.
 _REPLACED = {
     "aperture_off_header": ("source_outside", "off_centre", "header_off"),
@@ -43,7 +47,6 @@ def check(
     operator: Extract1D,
     image: SlitImage | Spectrum,
     extraction: Extraction | None = None,
-    measurement: Measurement | None = None,
 ) -> tuple[Finding, ...]:
     """Return all findings about an extraction, worst first.
 
@@ -55,8 +58,6 @@ def check(
         Image to be extracted.
     extraction : Extraction, optional
         Result of ``operator.run(image)``, if there is one already.
-    measurement : Measurement, optional
-        Result of `measure` for this image, if there is one already.
 
     Returns
     -------
@@ -76,17 +77,17 @@ def check(
             extraction = operator.run(image)
     found = [*extraction.findings, *region_findings(image, operator)]
     if operator.mode == "box" and not image.is_extended_source:
-        found += _measured(image, operator, measurement)
+        found += _measured(image, operator)
     kinds = {one.kind for one in found}
     return worst_first(one for one in found if kinds.isdisjoint(_REPLACED.get(one.kind, ())))
 
 
-def _measured(
-    image: SlitImage, operator: Extract1D, measurement: Measurement | None
-) -> list[Finding]:
+def _measured(image: SlitImage, operator: Extract1D) -> list[Finding]:
     """Return the findings that need a measurement of the source."""
     try:
-        measurement = measurement or measure(image, integrations=False)
+        if image not in _MEASUREMENTS:
+            _MEASUREMENTS[image] = measure(image, integrations=False)
+        measurement = _MEASUREMENTS[image]
     except SourceError as error:
         text = f"{error.text}: the spectrum is probably that of the background"
         return [Finding("no_source", f"no source was found in the image: {text}")]

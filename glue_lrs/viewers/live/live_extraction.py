@@ -308,10 +308,8 @@ class LiveExtraction(HasCallbackProperties):
 
     def check(self) -> None:
         """Measure the source, and set `findings` and `message` to those of `Extract1D.check`."""
-        known = self._measured.get(self.integration)
-        measurement = None if known is None else known.measurement
         if self.extraction is not None:
-            self.findings = check(self.operator, self.shown, self.extraction, measurement)
+            self.findings = check(self.operator, self.shown, self.extraction)
             self.message = findings_text(self.findings, self.image)
 
     def add_spectrum(self) -> None:
