@@ -202,11 +202,23 @@ class WriteError(LRSError):
 
 
 class LRSWarning(Message, UserWarning):
-    """Base class of warnings about results that are valid but have limitations."""
+    """Base class of warnings about results that are valid but have limitations.
+
+    Attributes
+    ----------
+    severity : {"warning", "error"}
+        ``"error"`` for the warning of a finding that makes a result wrong.
+    """
+
+    severity = "warning"
 
 
 class LostPixelsWarning(LRSWarning):
     """Warning that bad pixels reduce the effective aperture."""
+
+
+class UncorrectedPixelsWarning(LRSWarning):
+    """Warning that the flux on bad pixels of some rows could not be restored."""
 
 
 class NoApertureCorrectionWarning(LRSWarning):
@@ -217,8 +229,84 @@ class NoiseWarning(LRSWarning):
     """Warning that the noise of an image exceeds its errors."""
 
 
+class OffCentreCorrectionWarning(LRSWarning):
+    """Warning that an aperture correction is applied to an aperture off the source."""
+
+
+class CorrectionRangeWarning(LRSWarning):
+    """Warning that an aperture correction is applied beyond the ends of its table."""
+
+
 class NoVariancesWarning(LRSWarning):
-    """Warning that the image has no variances, so that the errors of spectra are 0."""
+    """Warning that the image has no variances, so that the errors of spectra are unknown."""
+
+
+class InvalidVariancesWarning(LRSWarning):
+    """Warning that negative variances leave fluxes without an error."""
+
+
+class NoBackgroundWarning(LRSWarning):
+    """Warning that the columns beside the aperture contain a background that stays in the flux."""
+
+
+class RowsWithoutBackgroundWarning(LRSWarning):
+    """Warning that rows have too few background pixels."""
+
+
+class OffImageWarning(LRSWarning):
+    """Warning that the aperture or a background region extends beyond the image."""
+
+
+class BackgroundRegionWarning(LRSWarning):
+    """Warning that a background region overlaps the aperture, or a source or negative trace."""
+
+
+class PositionWarning(LRSWarning):
+    """Warning that the aperture does not follow the source, whose position is unknown."""
+
+
+class ApertureOffSourceWarning(LRSWarning):
+    """Warning that the source is not centred in the aperture, or outside of it."""
+
+
+class NegativeTraceWarning(LRSWarning):
+    """Warning that the aperture contains the negative trace of another nod."""
+
+
+class NegativeFluxWarning(LRSWarning):
+    """Warning that the mean flux is negative."""
+
+
+class NoSourceWarning(LRSWarning):
+    """Warning that the image has no source."""
+
+
+class TraceWarning(LRSWarning):
+    """Warning that the trace does not have the shape that the WCS gives."""
+
+
+class FitWarning(LRSWarning):
+    """Warning that the fit of an optimal extraction is doubtful."""
+
+
+class UnusedOptionWarning(LRSWarning):
+    """Warning that a parameter has no effect."""
+
+
+class DifferentTargetsWarning(LRSWarning):
+    """Warning that combined spectra are, or may be, those of different targets."""
+
+
+class DifferentSpectraWarning(LRSWarning):
+    """Warning that combined spectra contradict each other."""
+
+
+class RepeatedSpectraWarning(LRSWarning):
+    """Warning that data are combined twice."""
+
+
+class UnusedSpectraWarning(LRSWarning):
+    """Warning that spectra, or the clipping of spectra, are left out of a combination."""
 
 
 #: Prefixes of the names of modules that a warning must not report as its location. The location is

@@ -10,7 +10,8 @@ from astropy.io import registry
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs._utils.registry import unified_io
-from glue_lrs.errors import CorrectionError, LRSWarning
+from glue_lrs.errors import CorrectionError
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
@@ -118,18 +119,18 @@ class ApertureCorrection:
                 subject=self._label,
             )
 
-    def range_notes(self, wavelength: ArrayLike, size: ArrayLike) -> list[LRSWarning]:
-        """Return warnings if many wavelengths or sizes are outside the table.
+    def range_findings(self, wavelength: ArrayLike, size: ArrayLike) -> list[Finding]:
+        """Return findings if many wavelengths or sizes are outside the table.
 
         Their factors are those of the nearest value in the table, as in the pipeline. A few
-        wavelengths at the ends of a spectrum cause no warning.
+        wavelengths at the ends of a spectrum cause none.
 
         Parameters
         ----------
         wavelength, size : array_like
             Wavelengths in micron, and aperture sizes in pixels.
         """
-        notes = []
+        findings = []
         for name, unit, axis, values in (
             ("wavelengths", "um", self.wavelength, np.asarray(wavelength, dtype=float)),
             ("aperture sizes", "pixels", self.size, np.asarray(size, dtype=float)),
@@ -137,14 +138,16 @@ class ApertureCorrection:
             known = values[np.isfinite(values)]
             outside = (known < axis[0] - _MARGIN) | (known > axis[-1] + _MARGIN)
             if known.size and outside.mean() > _REPORTED_OUTSIDE:
-                notes.append(
-                    LRSWarning(
+                findings.append(
+                    Finding(
+                        "correction_range",
                         f"{outside.mean():.0%} of the {name} ({known.min():.4g} to "
                         f"{known.max():.4g} {unit}) are outside the aperture correction, which "
-                        f"has {axis[0]:.4g} to {axis[-1]:.4g}; its nearest factors are applied"
+                        f"has {axis[0]:.4g} to {axis[-1]:.4g}; its nearest factors are applied",
+                        {"outside": float(outside.mean())},
                     )
                 )
-        return notes
+        return findings
 
     @property
     def _label(self) -> str:

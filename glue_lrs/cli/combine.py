@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import TYPE_CHECKING
+
 import click
 
 from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.program import main
+from glue_lrs.errors import LRSWarning
+
+if TYPE_CHECKING:
+    from glue_lrs.spectra.findings import Finding
 
 
 @main.command(short_help="Combine nods or exposures into one spectrum.")
@@ -38,6 +45,15 @@ from glue_lrs.cli.program import main
     "--plot", "plotted", is_flag=True,
     help="Plot the combined spectrum and its inputs (PNG next to the output).",
 )  # fmt: skip
+@click.option("--scale", is_flag=True, help="Scale the spectra to the mean of their fluxes.")
+@click.option(
+    "--keep-incomplete", is_flag=True,
+    help="Keep values that lost pixels where other spectra have complete ones.",
+)  # fmt: skip
+@click.option(
+    "--allow-opposite", is_flag=True, help="Combine spectra with mean fluxes of opposite signs."
+)
+@options.reporting_options
 @options.recipe_options
 def combine(
     files: tuple[str, ...],
@@ -47,7 +63,11 @@ def combine(
     sigma_clip: float | None,
     pipeline: bool,
     plotted: bool,
+    scale: bool,
+    keep_incomplete: bool,
+    allow_opposite: bool,
     recipe: options.RecipeOptions,
+    reporting: console.Reporting,
 ) -> int:
     """Combine nods or exposures into one spectrum.
 
@@ -70,19 +90,43 @@ def combine(
     targets = [output, f"{tasks.base_name(output)}.png"][: 2 if plotted else 1]
     tasks.check_inputs_kept(targets, [*files, *recipe.files])
     tasks.check_folders(targets)
-    inputs = read_inputs(files)
+    notes: list[console.Note] = []
+    with console.collect_warnings(notes):
+        inputs = read_inputs(files)
     operators = {
         number: tasks.operator_from_options(one, recipe)
         for number, one in enumerate(inputs)
         if isinstance(one, SlitImage)
     }
     tasks.check_outputs(targets, overwrite)
-    spectra = [
-        operators[number].run(one) if isinstance(one, SlitImage) else one
-        for number, one in enumerate(inputs)
-    ]
+    reporter = console.Reporter(reporting)
+    reporter.report(console.Outcome(output, notes=notes))
+    spectra = []
+    for number, one in enumerate(inputs):
+        found: tuple[Finding, ...]
+        if isinstance(one, SlitImage):
+            extraction = tasks.extract_and_check(operators[number], one)[0]
+            found = tasks.new_findings(one, extraction.findings)
+        else:
+            extraction, found = one, one.findings
+        spectra.append(extraction)
+        label = one.filename or str(one.header.get("FILENAME") or f"spectrum {len(spectra)}")
+        reporter.report(console.Outcome(label, notes=console.finding_notes(found)))
     mode = "pipeline" if pipeline else "default"
-    combination = combine_spectra(spectra, weights=weights, sigma_clip=sigma_clip, mode=mode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)  # its findings are printed below
+        combination = combine_spectra(
+            spectra,
+            weights=weights,
+            sigma_clip=sigma_clip,
+            mode=mode,
+            incomplete="keep" if keep_incomplete else "reject",
+            scale=scale,
+            allow_opposite=allow_opposite,
+        )
+    notes = console.finding_notes(combination.findings)
+    reporter.report(console.Outcome(output, notes=notes))
+    reporter.close()
     figure = None
     if plotted:
         labelled = [
@@ -104,4 +148,4 @@ def combine(
     console.echo(console.table_text(rows))
     kind = "spectrum" if len(rows) == 1 else "spectra"
     console.echo(f"{output}: {combination.wavelength.size} rows of {len(rows)} {kind}")
-    return console.OK
+    return reporter.exit_code(1, 1)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import click
 
+from glue_lrs.cli.console import Reporting
 from glue_lrs.cli.tasks import base_name
 
 
@@ -160,3 +161,17 @@ def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
         return command(recipe=RecipeOptions(**references, settings=chosen), **values)
 
     return EXTRACT1D(APCORR(PSF(NODS(SETTINGS(wrapped)))))
+
+
+def reporting_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options --strict and --quiet, as the argument `reporting` of the command."""
+
+    @click.option(
+        "--strict", is_flag=True, help="Exit with code 1 if there are warnings or errors."
+    )
+    @click.option("-q", "--quiet", is_flag=True, help="Print no warnings and findings.")
+    @wraps(command)
+    def wrapped(*args: Any, strict: bool, quiet: bool, **kwargs: Any) -> int:
+        return command(*args, reporting=Reporting(strict, quiet), **kwargs)
+
+    return wrapped

@@ -111,6 +111,9 @@ def plot(
             for path in files
             for one in ([read_text(path, units)] if is_text(path) else read_spectra(path))
         ]
+        reporter = console.Reporter()
+        for path, one in found:
+            reporter.report(console.Outcome(path, notes=console.finding_notes(one.findings)))
         shapes = [(path, one.columns["FLUX"].shape[:-1]) for path, one in found]
         tasks.check_integration(integration, shapes)
         figures.append(tasks.plot_spectra(found, column, integration, empty_figure(show)))

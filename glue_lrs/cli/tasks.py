@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from glue_lrs.errors import LRSError, WriteError
+from glue_lrs.errors import LRSError, LRSWarning, WriteError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.optimal_result import OptimalResult
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.findings import Finding
 
 
 def operator_from_options(image: SlitImage, recipe: RecipeOptions) -> Extract1D:
@@ -65,6 +67,26 @@ def extract_with_model(
         result = operator.fit(image)
         return result.extractions[0], result
     return operator.run(image), None
+
+
+def extract_and_check(
+    operator: Extract1D, image: SlitImage
+) -> tuple[Extraction, OptimalResult | None]:
+    """Extract an image as `extract_with_model`, and record the findings of all checks.
+
+    The findings are not issued as warnings.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        extraction, result = extract_with_model(operator, image)
+    return extraction.with_findings(operator.check(image, extraction)), result
+
+
+def new_findings(image: SlitImage, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return the findings of which reading the image has not warned."""
+    from glue_lrs.extraction import base
+
+    return base.new_findings(image, findings)
 
 
 def plot_extracted(

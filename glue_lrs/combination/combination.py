@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs._utils.source_file import SourceFile
 from glue_lrs._utils.validation import check_choice
+from glue_lrs.errors import LRSError
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import file_record
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.io.files import Source
+    from glue_lrs.spectra.findings import Finding
     from glue_lrs.spectra.provenance import CombinationProvenance
 
 #: Names of the columns in a c1d table, in the order in the file.
@@ -206,6 +209,14 @@ class Combination:
         """Descriptions of the combined spectra, in the order of the first axis of `clipped`."""
         source = self.inputs_source
         return tuple(source() if callable(source) else source)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks of the inputs, worst first; none if they cannot be read."""
+        if self.provenance is not None:
+            with suppress(LRSError):  # the record in the file is damaged
+                return self.provenance.findings
+        return ()
 
     @property
     def wavelength(self) -> Floats:

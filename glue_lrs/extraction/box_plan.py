@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.background import Background
     from glue_lrs.apertures.weights import Weights
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.findings import Finding
 
 #: Maximum number of pixels in a block. It is small enough for the processor's cache, and large
 #: enough for the overhead of the function calls to be negligible.
@@ -246,6 +247,7 @@ class BoxPlan:
         background: Background | None,
         background_offset: float,
         correction: ApertureCorrection | None,
+        findings: list[Finding] | None = None,
     ) -> BoxPlan:
         """Return the plan for extracting an image with given aperture weights.
 
@@ -261,6 +263,8 @@ class BoxPlan:
             Shift of the background regions in columns.
         correction : ApertureCorrection, optional
             Aperture correction to apply.
+        findings : list of Finding, optional
+            List to which findings about the background regions are appended.
 
         Raises
         ------
@@ -276,7 +280,7 @@ class BoxPlan:
             raise ProductError("no pixel of the aperture has a wavelength", subject=image.label)
         region = None
         if background is not None:
-            found = background.weights(wavelength, background_offset)
+            found = background.weights(wavelength, background_offset, findings)
             region = WeightedColumns.from_weights(found, rows)
         return cls(
             rows=rows,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
 from glue_lrs._utils.validation import check_fraction, optional_bool
@@ -13,8 +14,8 @@ from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.apertures.background import Background
 from glue_lrs.apertures.placement import Placement, PlacementRule, aperture_weights
-from glue_lrs.errors import LRSWarning, ReferenceFileError, warn
-from glue_lrs.extraction.base import emit_notes
+from glue_lrs.errors import ReferenceFileError, warn
+from glue_lrs.extraction.base import emit_findings
 from glue_lrs.extraction.factory import extractor_for, named_as_in_operator, optimal_for
 from glue_lrs.extraction.noise import (
     Noise,
@@ -22,7 +23,11 @@ from glue_lrs.extraction.noise import (
     noise_parameters,
     with_excess_reported,
 )
-from glue_lrs.extraction.options import check_profile_options, unused_options
+from glue_lrs.extraction.options import (
+    check_profile_options,
+    inexpressible_options,
+    unused_options,
+)
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.reference.export import export_reference
 from glue_lrs.reference.overrides import arguments_from_parameters, arguments_from_reference
@@ -37,6 +42,11 @@ if TYPE_CHECKING:
     from glue_lrs.profiles.psf import PSFProfile
     from glue_lrs.reference.reference import Reference
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.findings import Finding
+
+#: Function that `Extract1D.check` calls. It belongs to a higher layer, because it measures the
+#: source, and is therefore imported by name at the first call.
+_CHECK = "glue_lrs.findings:check"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +230,7 @@ class Extract1D:
         Warns
         -----
         LRSWarning
-            If there is no aperture correction (unless ``apply_apcorr=False``), or if background
-            parameters are given but the reference file has no background.
+            If background parameters are given but the reference file has no background.
         """
         arguments, warnings = arguments_from_reference(reference, exp_type, apcorr, psf, overrides)
         operator = cls(**arguments)
@@ -300,43 +309,15 @@ class Extract1D:
             sources only. Also if `max_lost` is set. It is always omitted because it changes only
             the mask.
         """
-        inexpressible = self._inexpressible(image)
         return export_reference(
             self.aperture,
             self.subtracted_background,
             self.placement_rule,
             None if image is None else self._image(image),
             id=self.id,
-            inexpressible=inexpressible,
+            inexpressible=inexpressible_options(self, image),
             strict=strict,
         )
-
-    def _inexpressible(self, image: SlitImage | None) -> list[str]:
-        """List the parameters that no reference can express, and warn if `max_lost` is set."""
-        found = []
-        if self.source_type is not None and (image is None or self._image(image) is not image):
-            found.append(
-                f"source_type={self.source_type!r} (run the pipeline's step srctype with "
-                f"--source_type={self.source_type})"
-            )
-        if not self.apply_apcorr and (image is None or self._image(image).is_point_source):
-            found.append("apply_apcorr=False (run the step with --apply_apcorr=false)")
-        if self.mode == "pipeline":
-            found.append("extraction_type='optimal' (run the step with --extraction_type=optimal)")
-        elif self.mode != "box":
-            found.append(
-                f"optimal_mode={self.mode!r}, which the pipeline does not have (its algorithm is "
-                "optimal_mode='pipeline')"
-            )
-        if self.bad_pixels is not None:
-            found.append(f"bad_pixels={self.bad_pixels!r}, which the pipeline does not have")
-        if self.noise != "propagated":
-            found.append(f"noise={self.noise!r}, which the pipeline does not have")
-        if self.max_lost is not None:
-            warn(
-                LRSWarning("max_lost is omitted: the pipeline does not mask rows with lost pixels")
-            )
-        return found
 
     def __call__(self, image: ImageSource) -> Spectrum:
         """Extract a spectrum.
@@ -361,7 +342,7 @@ class Extract1D:
         """
         return self.run(image).to_spectrum()
 
-    def run(self, image: ImageSource) -> Extraction:
+    def run(self, image: ImageSource, *, check: bool = True) -> Extraction:
         """Extract all columns of the spectrum.
 
         Parameters
@@ -369,6 +350,10 @@ class Extract1D:
         image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
             s2d, cal or calints file.
+        check : bool
+            Whether to make the checks that need additional sums, of the sign of the flux, of the
+            background beside the aperture and of the noise. They take less than half the time of
+            the extraction.
 
         Returns
         -------
@@ -393,17 +378,48 @@ class Extract1D:
         Warns
         -----
         LRSWarning
-            If the noise of a nod-subtracted image exceeds its errors (`NoiseWarning`), the source
-            position is not known, bad pixels reduce the aperture of a row, or a row has no
-            background to subtract.
+            For each of the `Extraction.findings` that is a warning or an error, of a class of its
+            own: if, for example, bad pixels reduce the aperture of a row (`LostPixelsWarning`).
         """
         image = self._image(image)
-        if self.extraction_type == "optimal":
-            emit_notes(image, unused_options(self, image))
+        unused = self._unused_options(image)
         with named_as_in_operator(self, image):
             noise = Noise.for_operator(self, image)
-            extraction = extractor_for(self, noise.image).run(noise.image)
-            return self._recorded(noise, extraction)
+            extraction = extractor_for(self, noise.image).run(noise.image, check=check)
+            return self._recorded(noise, extraction, unused, check)
+
+    def _unused_options(self, image: SlitImage) -> list[Finding]:
+        """Return findings about parameters without effect, after issuing them as warnings."""
+        unused = unused_options(self, image) if self.extraction_type == "optimal" else []
+        emit_findings(image, unused)
+        return unused
+
+    def check(
+        self, image: ImageSource, extraction: Extraction | None = None
+    ) -> tuple[Finding, ...]:
+        """Measure the source, and check whether aperture and background are where they belong.
+
+        Unlike the checks of `run`, these need a fit, which takes about a second.
+
+        Parameters
+        ----------
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image to be extracted, as for `run`.
+        extraction : Extraction, optional
+            Result of `run` for this image, if there is one already.
+
+        Returns
+        -------
+        tuple of Finding
+            All findings, including those of `run`, worst first. They are not issued as warnings.
+
+        Raises
+        ------
+        LRSError
+            Under the same conditions as in `run`.
+        """
+        found: tuple[Finding, ...] = resolve_name(_CHECK)(self, image, extraction)
+        return found
 
     def fit(self, image: ImageSource) -> OptimalResult:
         """Run an optimal extraction, and return the fitted model as well.
@@ -433,11 +449,11 @@ class Extract1D:
                 "model: extraction_type='optimal' and optimal_mode='psf' or 'learned'"
             )
         image = self._image(image)
-        emit_notes(image, unused_options(self, image))
+        unused = self._unused_options(image)
         noise = Noise.for_operator(self, image)
         result = self.fit_model(noise.image)
         first, *others = result.extractions
-        return replace(result, extractions=(self._recorded(noise, first), *others))
+        return replace(result, extractions=(self._recorded(noise, first, unused, True), *others))
 
     def fit_model(self, image: ImageSource) -> OptimalResult:
         """Fit a model to the extracted source, even if ``extraction_type`` is ``"box"``.
@@ -466,14 +482,23 @@ class Extract1D:
         """Return the image with the source type of this operator."""
         return SlitImage.from_any(image).as_source_type(self.source_type)
 
-    def _recorded(self, noise: Noise, extraction: Extraction) -> Extraction:
-        """Return the extraction with noise and parameters of this operator in its provenance."""
+    def _recorded(
+        self, noise: Noise, extraction: Extraction, unused: list[Finding], check: bool
+    ) -> Extraction:
+        """Return the extraction with noise and parameters of this operator in its provenance.
+
+        `unused` contains the findings that are to be added to those of the extractor. `check` says
+        whether the noise is compared with the errors.
+        """
         extraction = noise.recorded(extraction)
-        if self.noise == "propagated":
+        if check and self.noise == "propagated":
             extraction = with_excess_reported(noise.image, extraction)
         assert extraction.provenance is not None  # all extractors record it
         provenance = extraction.provenance.changed(
-            partial(getattr, self, "parameters"), dict(self.references), columns=extraction.columns
+            partial(getattr, self, "parameters"),
+            dict(self.references),
+            [*extraction.provenance.findings, *unused],
+            extraction.columns,
         )
         return replace(extraction, provenance=provenance)
 
@@ -540,22 +565,22 @@ class Extract1D:
         """Return whether the aperture is moved to the source on this image."""
         return self.placement_rule.follows_source(self._image(image))
 
-    def place(self, image: SlitImage, notes: list[LRSWarning] | None = None) -> Placement:
+    def place(self, image: SlitImage, findings: list[Finding] | None = None) -> Placement:
         """Return the position of the aperture on an image.
 
         Parameters
         ----------
         image : SlitImage
             Image on which the aperture is placed.
-        notes : list of LRSWarning, optional
-            List to which warnings about the placement are appended.
+        findings : list of Finding, optional
+            List to which findings about the placement are appended.
 
         Returns
         -------
         Placement
             Offsets and trace that define the position of the aperture.
         """
-        return self.placement_rule.place(self.aperture, self._image(image), notes)
+        return self.placement_rule.place(self.aperture, self._image(image), findings)
 
     def weights(self, image: SlitImage, placement: Placement) -> Weights:
         """Return the pixel weights of the aperture.

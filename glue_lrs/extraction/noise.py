@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glue_lrs.errors import NoiseError, NoiseWarning, ReferenceFileError, warn
+from glue_lrs.errors import NoiseError, ReferenceFileError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.reference.schema import IN_MEMORY, OPTIONS
 from glue_lrs.spectra.columns import NOD_VARIANCE
+from glue_lrs.spectra.findings import Finding, emit
 from glue_lrs.uncertainty.added_variance import (
     check_image,
     empirical_variance,
@@ -34,7 +35,7 @@ class Noise:
     ----------
     image : SlitImage
         Image to be extracted.
-    note : NoiseWarning, optional
+    finding : Finding, optional
         Description of the added variance, for the provenance.
     wavelength, shared : ndarray, optional
         Wavelength of each row of the image in micron, ascending, and the part of the read-noise
@@ -43,7 +44,7 @@ class Noise:
     """
 
     image: SlitImage
-    note: NoiseWarning | None = None
+    finding: Finding | None = None
     wavelength: Array | None = None
     shared: Array | None = None
 
@@ -60,37 +61,36 @@ class Noise:
             return cls(image)
         check_image(image)
         if operator.noise == "nod" and not (operator.nods or is_subtracted(image)):
-            note = NoiseWarning(
+            finding = Finding(
+                "unused_option",
                 "S_BKDSUB is not COMPLETE: no background was subtracted, and noise='nod' adds "
-                "nothing"
+                "nothing",
             )
-            warn(note.about(image.label))
-            return cls(image, note)
+            emit([finding], image.label)
+            return cls(image, finding)
         weights = operator.weights(image, operator.place(image))
         middle = weights.values[len(weights.values) // 2]
         if operator.noise == "nod":
             added = nod_variance(image, middle, [_exposure(one) for one in operator.nods])
         else:
             added = empirical_variance(image, middle)
-        note = NoiseWarning(f"noise={operator.noise!r}: {added.description}")
+        finding = Finding("noise_added", f"noise={operator.noise!r}: {added.description}")
         larger = added.added_to(image)
         if operator.noise == "empirical" and not is_subtracted(image):
-            return cls(larger, note)
+            return cls(larger, finding)
         aperture = weights.full(image.shape)
         ratio = added.relative_to_read_noise(image, aperture)
         known = (aperture > 0) & np.isfinite(image.wavelength)
         rows = np.flatnonzero(known.any(axis=1))
         wave = np.where(known, image.wavelength, 0.0)[rows].sum(axis=1) / known[rows].sum(axis=1)
         order = np.argsort(wave)
-        return cls(larger, note, wave[order], ratio[rows][order])
+        return cls(larger, finding, wave[order], ratio[rows][order])
 
     def recorded(self, extraction: Extraction) -> Extraction:
-        """Add the column FLUX_VAR_NOD and the note in the provenance, if a variance was added."""
-        if self.note is None:
+        """Add the column FLUX_VAR_NOD and the finding in the provenance, if there are any."""
+        if self.finding is None:
             return extraction
-        assert extraction.provenance is not None  # all extractors record it
-        notes = (*extraction.provenance.messages, self.note)
-        extraction = replace(extraction, provenance=extraction.provenance.changed(notes=notes))
+        extraction = extraction.with_findings([*extraction.findings, self.finding])
         if self.wavelength is None or self.shared is None:
             return extraction
         part = np.interp(extraction.wavelength, self.wavelength, self.shared)
@@ -113,7 +113,7 @@ def _exposure(given: str | PathLike[str] | SlitImage) -> SlitImage:
 def with_excess_reported(image: SlitImage, extraction: Extraction) -> Extraction:
     """Warn if the noise of a nod-subtracted image exceeds its errors.
 
-    The warning is recorded in the provenance of the returned extraction.
+    The finding is recorded in the provenance of the returned extraction.
 
     Parameters
     ----------
@@ -127,12 +127,11 @@ def with_excess_reported(image: SlitImage, extraction: Extraction) -> Extraction
     width = float(np.median(extraction.aperture_weight))
     # Weights of an aperture of this width, whose last pixel is partial.
     weights = np.clip(width - np.arange(np.ceil(width)), 0.0, 1.0)
-    note = excess_noise(image, weights)
-    if note is None or extraction.provenance is None:
+    finding = excess_noise(image, weights)
+    if finding is None:
         return extraction
-    warn(note.about(image.label))
-    notes = (*extraction.provenance.messages, note)
-    return replace(extraction, provenance=extraction.provenance.changed(notes=notes))
+    emit([finding], image.label)
+    return extraction.with_findings([*extraction.findings, finding])
 
 
 def check_noise_options(operator: Extract1D) -> None:

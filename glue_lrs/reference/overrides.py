@@ -10,10 +10,8 @@ from typing import Any, TypeVar
 from glue_lrs._utils.validation import checked, excerpt, plain
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import (
-    Hint,
     LRSError,
     LRSWarning,
-    NoApertureCorrectionWarning,
     ReferenceFileError,
     nearest,
 )
@@ -108,16 +106,9 @@ def _overridden_entry(
 def _ineffective(
     arguments: Mapping[str, Any], where: str, step: Mapping[str, Any], entry: Mapping[str, Any]
 ) -> Iterator[LRSWarning]:
-    """Yield warnings about a missing aperture correction and about parameters without effect."""
+    """Yield warnings about parameters without effect."""
     psf, optimal_mode = arguments["psf"], arguments.get("optimal_mode")
     mode = schema.extraction_mode(arguments["extraction_type"], optimal_mode, psf is not None)
-    correction, applied = arguments["aperture_correction"], step.get("apply_apcorr", True)
-    point = arguments.get("source_type") != "EXTENDED"
-    if correction is None and applied and mode == "box" and point:
-        yield NoApertureCorrectionWarning(
-            "no aperture correction: the flux of a point source outside the aperture is missing",
-            hint=Hint.to("give {}, or {}", "apcorr", apply_apcorr=False),
-        )
     if arguments["background"] is None and step.get("subtract_background") is not False:
         fitted = mode in ("psf", "learned")
         requested = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import LRSError
+from glue_lrs.spectra.column_checks import column_findings
 from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS
+from glue_lrs.spectra.findings import Finding, worst_first
 from glue_lrs.spectra.tables import column_table
 from glue_lrs.spectra.to_specutils import to_spectrum
 
@@ -129,6 +132,35 @@ class Extraction:
     def mask(self) -> NDArray[np.bool_]:
         """Mask with the shape of the flux, True where DQ bit 0 is set or the flux is NaN."""
         return ((self.columns["DQ"] & 1) != 0) | np.isnan(self.columns["FLUX"])
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks, worst first.
+
+        They are those that the extraction has recorded. For a spectrum without a record that can be
+        read, such as one of the pipeline, the columns are checked.
+        """
+        if self.provenance is not None:
+            with suppress(LRSError):  # the record in the file is damaged
+                return self.provenance.findings
+        return worst_first(column_findings(self.columns, self.units.get("FLUX", "")))
+
+    def with_findings(self, findings: Iterable[Finding]) -> Extraction:
+        """Return a copy of the extraction that records other findings, for example more of them.
+
+        Parameters
+        ----------
+        findings : iterable of Finding
+            Findings to record, such as those of `Extract1D.check`.
+
+        Raises
+        ------
+        LRSError
+            If the extraction has no provenance, in which findings are recorded.
+        """
+        if self.provenance is None:
+            raise LRSError("the spectrum has no provenance, in which findings are recorded")
+        return replace(self, provenance=self.provenance.changed(findings=tuple(findings)))
 
     @cached_property
     def keywords(self) -> dict[str, Any]:

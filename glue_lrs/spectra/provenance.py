@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.source_file import SourceFile, file_digest
 from glue_lrs.errors import LRSError, LRSWarning, warn
+from glue_lrs.spectra.findings import Finding, worst_first
 
 #: Columns whose sums are recorded.
 SUMMED = ("WAVELENGTH", "FLUX", "FLUX_ERROR")
@@ -26,7 +27,8 @@ Source: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 #: Types of the values of a provenance. The schema of a mapping has the schemas of its values, with
 #: Ellipsis as the key for all others, and that of a list has one item. Each value may also be None.
 _FILE = {"filename": str, "sha256": str}
-_COMMON = {"notes": [str], "versions": {...: str}, "date": str}
+_FINDING = {"kind": str, "severity": str, "text": str, "values": dict, "subject": str}
+_COMMON = {"findings": [_FINDING], "versions": {...: str}, "date": str}
 _EXTRACTION = _COMMON | {
     "parameters": {...: dict},
     "references": {...: _FILE},
@@ -78,8 +80,8 @@ class Provenance(ProvenanceRecord):
     `Extract1D.parameters`), ``references`` (names and checksums of the reference files), ``input``
     (name and checksum of the image file), ``position`` (position of the source and shifts of the
     aperture), ``result`` (sums of the absolute values of the columns `SUMMED`, by which a
-    repetition is verified), ``notes`` (texts of the warnings), ``versions`` (of packages) and
-    ``date``. Checksums and sums are computed at the first access.
+    repetition is verified), ``findings`` (list of dicts, as in `Finding.to_dict`), ``versions`` (of
+    packages) and ``date``. Checksums and sums are computed at the first access.
 
     Parameters
     ----------
@@ -91,8 +93,8 @@ class Provenance(ProvenanceRecord):
         Path of the reference file of each type, or None if no file of this type was used.
     position : dict
         Position of the source and shifts of the aperture.
-    notes : sequence of LRSWarning
-        Warnings that were issued during the extraction.
+    findings : sequence of Finding
+        Findings of the checks of the extraction.
     changed : sequence of str
         Names of the parameters of the image that were replaced after it was read from the file.
         They are recorded in ``input`` with the key ``changed``, unless there are none.
@@ -101,7 +103,7 @@ class Provenance(ProvenanceRecord):
     """
 
     _keys = (
-        "parameters", "references", "input", "position", "result", "notes", "versions", "date",
+        "parameters", "references", "input", "position", "result", "findings", "versions", "date",
     )  # fmt: skip
 
     def __init__(
@@ -110,7 +112,7 @@ class Provenance(ProvenanceRecord):
         input: str | None = None,
         references: dict[str, str | None] | None = None,
         position: dict[str, Any] | None = None,
-        notes: Sequence[LRSWarning] = (),
+        findings: Sequence[Finding] = (),
         changed: Sequence[str] = (),
         columns: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
@@ -119,7 +121,7 @@ class Provenance(ProvenanceRecord):
         self._input = input
         self._references = references or {}
         self._position = position or {}
-        self._notes = tuple(notes)
+        self._findings = worst_first(findings)
         self._changed = tuple(changed)
         self._columns = columns or {}
         self._date = datetime.now(UTC)
@@ -151,7 +153,7 @@ class Provenance(ProvenanceRecord):
             "input": self._input_record(),
             "position": self._position,
             "result": column_sums(self._columns),
-            "notes": self.notes,
+            "findings": [one.to_dict() for one in self._findings],
             "versions": package_versions(),
             "date": self._date.isoformat(timespec="seconds"),
         }
@@ -171,7 +173,7 @@ class Provenance(ProvenanceRecord):
         self,
         parameters: Callable[[], dict[str, Any]] | None = None,
         references: Mapping[str, str | None] | None = None,
-        notes: Sequence[LRSWarning] | None = None,
+        findings: Sequence[Finding] | None = None,
         columns: Mapping[str, NDArray[Any]] | None = None,
     ) -> Provenance:
         """Return a copy of the provenance with some values replaced, without computing checksums.
@@ -184,8 +186,8 @@ class Provenance(ProvenanceRecord):
             Function that returns the new parameters.
         references : mapping, optional
             Path of the reference file of each type.
-        notes : sequence of LRSWarning, optional
-            Warnings that were issued during the extraction.
+        findings : sequence of Finding, optional
+            Findings of the checks of the extraction.
         columns : mapping, optional
             Extracted columns.
 
@@ -199,22 +201,17 @@ class Provenance(ProvenanceRecord):
             self._input,
             self._references if references is None else dict(references),
             self._position,
-            self.messages if notes is None else notes,
+            self.findings if findings is None else findings,
             self._changed,
             self._columns if columns is None else columns,
         )
 
     @property
-    def messages(self) -> tuple[LRSWarning, ...]:
-        """Warnings that the extraction issued. Those read from a file have only a text."""
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks of the extraction, worst first."""
         if self._stored is not None:
-            return tuple(LRSWarning(text) for text in self["notes"] or ())
-        return self._notes
-
-    @property
-    def notes(self) -> list[str]:
-        """Texts of the warnings that the extraction issued, without computing checksums."""
-        return [note.render(with_subject=False) for note in self.messages]
+            return recorded_findings(self)
+        return self._findings
 
     def has_reference(self, key: str) -> bool:
         """Return whether a reference file of a type, such as ``"apcorr"``, was used.
@@ -235,7 +232,8 @@ class CombinationProvenance(ProvenanceRecord):
 
     The keys are ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
     spectrum, as described in `CombineInput`), ``extractions`` (the `Provenance` of each object that
-    was passed to `combine`, or None), ``notes`` (texts of the warnings), ``versions`` and ``date``.
+    was passed to `combine`, or None), ``findings`` (list of dicts, as in `Finding.to_dict`),
+    ``versions`` and ``date``.
 
     Parameters
     ----------
@@ -244,7 +242,12 @@ class CombinationProvenance(ProvenanceRecord):
         checksums, which takes time.
     """
 
-    _keys = ("parameters", "inputs", "extractions", "notes", "versions", "date")
+    _keys = ("parameters", "inputs", "extractions", "findings", "versions", "date")
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks of the combination, worst first."""
+        return recorded_findings(self)
 
     def __repr__(self) -> str:
         return "<Provenance of a combination>"
@@ -269,6 +272,11 @@ def _json_value(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     return str(value)
+
+
+def recorded_findings(provenance: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Return the findings that a provenance contains, worst first."""
+    return worst_first(Finding.from_dict(stored or {}) for stored in provenance["findings"] or ())
 
 
 def package_versions() -> dict[str, str]:
@@ -332,6 +340,11 @@ def check_record(stored: object) -> None:
     for key, value in stored.items():
         if not _conforms(value, schema.get(key, object)):
             raise LRSError(f"the provenance has an invalid value of {str(key)[:40]!r}")
+    for one in stored.get("findings") or ():
+        try:
+            str(Finding.from_dict(one or {}))
+        except Exception as error:  # a hint may have any structure
+            raise LRSError("the provenance has an invalid value of 'findings'") from error
 
 
 def _conforms(value: object, schema: Any) -> bool:

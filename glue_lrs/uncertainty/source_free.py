@@ -16,8 +16,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from glue_lrs._utils.lazy_header import LazyHeader
-from glue_lrs.errors import Hint, NoiseWarning
+from glue_lrs.errors import Hint
 from glue_lrs.image.pixels import PLANES, good_pixels
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
@@ -255,8 +256,8 @@ def _square(products: Array, pairs: Array, counts: Array) -> Array:
     return np.asarray(covariance @ counts)
 
 
-def excess_noise(image: SlitImage, weights: Array) -> NoiseWarning | None:
-    """Return a warning if the noise of a nod-subtracted image exceeds its errors, else None.
+def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
+    """Return a finding if the noise of a nod-subtracted image exceeds its errors, else None.
 
     Parameters
     ----------
@@ -276,11 +277,13 @@ def excess_noise(image: SlitImage, weights: Array) -> NoiseWarning | None:
     found = SourceFreeNoise.from_image(image).compare(weights)
     if not found.is_excess:
         return None
-    return NoiseWarning(
+    return Finding(
+        "noise_excess",
         f"the noise of the source-free columns is {found.factor:.2f} +- {found.error:.2f} times "
         f"their error in an aperture of {weights.sum():.3g} columns: a background was subtracted, "
         "whose noise is not in the errors",
-        hint=Hint.to("{} adds it", noise="nod"),
+        {"factor": found.factor, "error": found.error},
+        Hint.to("{} adds it", noise="nod"),
     )
 
 

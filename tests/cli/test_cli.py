@@ -31,7 +31,7 @@ from glue_lrs import (
     SlitImage,
 )
 from glue_lrs.cli.program import main
-from glue_lrs.extraction.advice import advice
+from glue_lrs.extraction.regions import region_findings as advice
 from glue_lrs.extraction.rerun import rerun
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.apcorr import write_apcorr
@@ -191,12 +191,9 @@ def test_jobs_print_and_write_the_same(made: Path, here: Path, jobs: int) -> Non
     assert result.exit_code == 1
     warnings = [line for line in result.stderr.splitlines() if "warning" in line]
     # Reported once with the number of files, each on one line.
-    assert len(warnings) == 3
-    assert "a_s2d.fits: no aperture correction" in warnings[0]
-    assert "a_s2d.fits: the aperture (columns 27.00 to 34.00) misses the source" in warnings[1]
-    assert "the same for 1 more file: no aperture correction" in warnings[2]
-    assert all("(give --apcorr FITS, or --set" in warnings[i] for i in (0, 2))
-    for name, number in (("a", "2"), ("b", "1")):  # b's is the nod that the aperture is for
+    assert len(warnings) == 0
+    assert "a_s2d.fits: the mean flux is negative" in result.stderr
+    for name, number in (("a", "3"), ("b", "-")):  # b's is the nod that the aperture is for
         (line,) = (x for x in result.stdout.splitlines() if x.startswith(name))
         assert cells_of(result.stdout.splitlines()[0], line)["warnings"] == number
     assert "none_s2d.fits: does not exist" in result.stderr
@@ -477,10 +474,10 @@ def test_advice_is_printed(made: Path, here: Path) -> None:
     result = run("extract", made / "a_s2d.fits", *QUIET, *FIXED, *regions)
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
-    assert "a_s2d.fits: the aperture (columns 27.00 to 34.00) misses the source" in lines[0]
-    assert "(--set use_source_posn=true moves it there)" in lines[0]
-    assert "the background region (columns 34.00 to 38.00) overlaps the aperture" in lines[1]
-    assert cells_of(*result.stdout.splitlines())["warnings"] == "2"
+    (line,) = (x for x in lines if "does not contain the source" in x)
+    assert "(--set use_source_posn=true moves it where the header puts the source)" in line
+    assert "the background region (columns 34.00 to 38.00) overlaps the aperture" in result.stderr
+    assert cells_of(*result.stdout.splitlines())["warnings"] == str(len(lines))
     result = run("extract", made / "a_s2d.fits", *QUIET, "-o", "moved.fits")
     image = SlitImage.read(made / "a_s2d.fits")
     moved = operator().place(image).offset
@@ -493,9 +490,10 @@ def test_advice_is_printed(made: Path, here: Path) -> None:
         hdulist["SCI"].header["SRCTYPE"] = "EXTENDED"  # then the default aperture stays
         hdulist.writeto(source)
     text = run("info", source).stdout
-    assert "note              the aperture (columns 27.00 to 34.00) misses the source" in text
+    assert "warning           the aperture (columns 27.00 to 34.00) misses the source" in text
     (found,) = json.loads(run("info", "--json", source).stdout)
-    assert found["advice"][0].endswith(" in row 193")  # info has no --set for a hint
+    kinds = {one["kind"]: one["text"] for one in found["findings"]}
+    assert kinds["aperture_off_header"].endswith(" in row 193")
     (here / "r.json").write_text(json.dumps({"apertures": [{"id": "ANY", "use_source_posn": False,
                                  "xstart": 20, "xstop": 28}]}))  # fmt: skip
     result = run("reference", "check", "r.json", "--image", made / "a_s2d.fits")
@@ -510,10 +508,10 @@ def test_uncalibrated_images(made: Path, here: Path) -> None:
         hdulist.writeto(source)
     note = "not photometrically calibrated (S_PHOTOM is SKIPPED): the spectrum is in DN/s"
     result = run("extract", source, made / "b_s2d.fits", *QUIET)
-    assert result.stderr == f"glue-lrs: warning: {source}: {note}, not in Jy\n"
+    assert result.stderr == ""  # an info
     head, first, second = result.stdout.splitlines()
     assert [cells_of(head, line)["unit"] for line in (first, second)] == ["DN/s", "Jy"]
-    assert f"note              {note}" in run("info", source).stdout
+    assert f"info              {note}" in run("info", source).stdout
 
 
 def test_the_correction_is_that_of_the_subarray(made: Path, here: Path) -> None:
@@ -551,15 +549,14 @@ def test_warnings_use_the_syntax_of_the_command_line(made: Path, here: Path) -> 
         hdulist["SCI"].header["SRCTYPE"] = "BANANA"
         hdulist.writeto("x_s2d.fits")
     result = run("extract", "x_s2d.fits", "--set", "use_source_posn=true")
-    assert "(give --apcorr FITS, or --set apply_apcorr=false)" in result.stderr
     assert "(--set max_lost=0 masks these rows)" in result.stderr
     assert "moves it to the source" not in result.stderr  # it was given
     result = run("extract", "x_s2d.fits", "--set", "use_source_posn=false", "-o", "y.fits")
     assert "(--set use_source_posn=true moves it to the source)" in result.stderr
     assert not re.search("=(True|False|None)", result.stderr)
-    assert "(max_lost=0 masks" in " ".join(read_single("x_x1d.fits").provenance["notes"])
+    assert "(max_lost=0 masks" in " ".join(map(str, read_single("x_x1d.fits").findings))
     text = " ".join(run("info", "x_x1d.fits").stdout.split())
-    assert "(max_lost=0 masks these rows)" in text  # recorded notes are shown as recorded
+    assert "the flux is too low there" in text
     assert "options fixed_background=false, max_lost=null" in text  # no words of ours: as stored
     edit = ["reference", "edit", "--exp-type", FIXED_SLIT]
     line = refused(*edit, "--set", "position_offset=1.5")
@@ -729,7 +726,7 @@ def program(here: Path, name: str, slow: bool, *args: object) -> subprocess.Pope
 
 
 @pytest.mark.parametrize(
-    "name", ["specutils", "glue_lrs.extraction.extract1d", "glue_lrs.extraction.advice"]
+    "name", ["specutils", "glue_lrs.extraction.extract1d", "glue_lrs.extraction.regions"]
 )
 def test_interrupted_while_it_is_imported(made: Path, here: Path, name: str) -> None:
     """Of the package's imports, the command's own ones, and those in the middle of a file."""
@@ -798,7 +795,7 @@ def test_info_as_json(made: Path, here: Path) -> None:
         assert spectrum["aperture"][key] == pytest.approx(placed[key])
     cards = fits.getheader("a_x1d.fits", "EXTRACT1D")
     assert cards["EXTRXSTR"] == pytest.approx(placed["limits"][0] + 1)
-    assert image["advice"] == []
+    assert [one["kind"] for one in image["findings"] if one["severity"] != "info"] == []
     assert spectrum["made_by_glue_lrs"]["parameters"]["reference"]["xstart"] == 27
     assert spectrum["made_by_glue_lrs"]["input"]["filename"].endswith("a_s2d.fits")
     found = read_single("a_x1d.fits")

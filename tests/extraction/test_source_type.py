@@ -13,8 +13,7 @@ from click.testing import CliRunner
 
 from glue_lrs import Extract1D, LRSError, SlitImage
 from glue_lrs.cli import main
-from glue_lrs.errors import NoApertureCorrectionWarning, ReferenceFileError
-from glue_lrs.extraction.advice import advice
+from glue_lrs.errors import ReferenceFileError
 from glue_lrs.extraction.rerun import rerun
 from glue_lrs.instrument import FIXED_SLIT
 from glue_lrs.io.apcorr import write_apcorr
@@ -111,11 +110,12 @@ def test_the_wcs_is_loaded_once() -> None:
 
 
 def test_an_extended_source_needs_no_aperture_correction() -> None:
-    with pytest.warns(NoApertureCorrectionWarning):
-        make(apcorr=None)
-    operator = make(apcorr=None, source_type="extended")  # a warning is an error
-    notes = [str(note) for note in advice(SCENE.s2d(1).image, operator)]
-    assert any("misses the source" in note for note in notes)
+    image = SCENE.s2d(1).image
+    kinds = {one.kind for one in make(apcorr=None).run(image).findings}
+    assert "no_aperture_correction" in kinds
+    kinds = {one.kind for one in make(apcorr=None, source_type="extended").check(image)}
+    assert not kinds & {"no_aperture_correction", "flux_outside"}
+    assert "aperture_off_header" in kinds
 
 
 def test_a_reference_cannot_hold_it() -> None:

@@ -867,7 +867,7 @@ def test_warning_without_variances(error: bool, s2d: Path) -> None:
     assert [one.filename for one in caught] == [__file__]
     made = Extract1D(aperture=Aperture(xstart=3, xstop=16)).run(image)  # no second warning
     assert not np.nansum(made.columns["FLUX_ERROR"])
-    assert any("there are no variances" in note for note in made.provenance["notes"])
+    assert any("there are no variances" in one.text for one in made.findings)
 
 
 def test_warning_for_a_missing_variance(s2d: Path) -> None:

@@ -13,7 +13,7 @@ from qtpy import QtGui, QtWidgets
 from qtpy.QtCore import Qt
 
 from glue_lrs.image.source_position import SourcePosition, expected_position
-from glue_lrs.viewers.live.messages import joined
+from glue_lrs.viewers.live.messages import findings_text, joined
 from glue_lrs.viewers.qt.panel import widgets
 from glue_lrs.viewers.qt.panel.widgets import push_button, show_value
 from glue_lrs.viewers.qt.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
@@ -204,6 +204,10 @@ class PositionGroup(PanelGroup):
             self.no_apcorr_button,
             wide=self.apcorr,
         )
+        self.limits_label = QtWidgets.QLabel(
+            wordWrap=True, toolTip="Known limitations of the spectrum"
+        )
+        self.column.addWidget(self.limits_label)
 
     def refresh(self) -> None:
         """Show the offset, the positions of the source and the aperture correction."""
@@ -220,6 +224,9 @@ class PositionGroup(PanelGroup):
             filename = Path(str(correction.filename)).name if correction.filename else "given"
         self.apcorr.setText(filename)
         self.no_apcorr_button.setEnabled(correction is not None)
+        limits = findings_text(self.live.findings, self.live.image, "info")
+        self.limits_label.setText(limits)
+        self.limits_label.setVisible(bool(limits))
 
     def _set_source_type(self) -> None:
         value = self.source_type.currentData()
