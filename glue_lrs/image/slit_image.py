@@ -253,15 +253,29 @@ class SlitImage:
         if source_type in (None, self.source_type):
             return self
         if source_type not in self._by_source_type:
-            values: dict[str, Any] = {"source_type": source_type}
-            values["wcs_source"] = self.loaded_wcs_source
-            known = self.as_read
-            if known is not None:
-                same_wcs = _same(self.wcs_source, known["wcs_source"])
-                wcs_source = values["wcs_source"] if same_wcs else known["wcs_source"]
-                values["as_read"] = {**known, "source_type": source_type, "wcs_source": wcs_source}
-            self._by_source_type[source_type] = replace(self, **values)
+            image = self.derived(source_type=source_type)
+            if image.as_read is not None:
+                image = replace(image, as_read={**image.as_read, "source_type": source_type})
+            self._by_source_type[source_type] = image
         return self._by_source_type[source_type]
+
+    def derived(self, **values: Any) -> SlitImage:
+        """Return an image with other values, which follow from parameters of an extraction.
+
+        `changed` lists a replaced parameter only if it was changed before. The WCS is not loaded
+        again.
+
+        Parameters
+        ----------
+        **values
+            Parameters of `SlitImage`.
+        """
+        values["wcs_source"] = self.loaded_wcs_source
+        known = self.as_read
+        if known is not None:
+            kept = [name for name in values if _same(getattr(self, name), known[name])]
+            values["as_read"] = {**known, **{name: values[name] for name in kept}}
+        return replace(self, **values)
 
     @cached_property
     def _by_source_type(self) -> dict[str, SlitImage]:

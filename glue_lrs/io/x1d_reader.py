@@ -134,6 +134,7 @@ def _read_table(
     if len(data) == 0 or data[names["WAVELENGTH"]].size == 0:
         raise ProductError(f"the table {EXTENSION} has no rows")
     units = column_units("DN" not in str(hdu.columns[names["FLUX"]].unit))
+    units |= dict.fromkeys(OPTIONAL_COLUMNS, units["FLUX_VAR_RNOISE"])
     known = (*COLUMNS, *OPTIONAL_COLUMNS)
     stored_names = {name: names[name] for name in known if name in names}
     columns = tables.read_columns(hdu, stored_names, units)

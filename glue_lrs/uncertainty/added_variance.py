@@ -10,7 +10,7 @@ noise as this one. The variance is additive: it does not depend on the brightnes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,7 +74,7 @@ class AddedVariance:
         if image.err is not None:
             square = np.square(image.err, dtype=float) + self.poisson + self.rnoise
             planes["err"] = np.sqrt(square).astype(image.err.dtype)
-        return replace(image, wcs_source=image.loaded_wcs_source, **planes)
+        return image.derived(**planes)
 
     def relative_to_read_noise(self, image: SlitImage, weights: Array) -> Array:
         """Return the added variance in an aperture, relative to VAR_RNOISE of `added_to`.
