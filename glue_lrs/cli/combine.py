@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -13,7 +14,9 @@ from glue_lrs.cli.program import main
 from glue_lrs.errors import LRSWarning
 
 if TYPE_CHECKING:
-    from glue_lrs.spectra.findings import Finding
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.extraction import Extraction
 
 
 @main.command(short_help="Combine nods or exposures into one spectrum.")
@@ -101,17 +104,7 @@ def combine(
     tasks.check_outputs(targets, overwrite)
     reporter = console.Reporter(reporting)
     reporter.report(console.Outcome(output, notes=notes))
-    spectra = []
-    for number, one in enumerate(inputs):
-        found: tuple[Finding, ...]
-        if isinstance(one, SlitImage):
-            extraction = tasks.extract_and_check(operators[number], one)[0]
-            found = tasks.new_findings(one, extraction.findings)
-        else:
-            extraction, found = one, one.findings
-        spectra.append(extraction)
-        label = one.filename or str(one.header.get("FILENAME") or f"spectrum {len(spectra)}")
-        reporter.report(console.Outcome(label, notes=console.finding_notes(found)))
+    spectra = _extracted(inputs, operators, reporter)
     mode = "pipeline" if pipeline else "default"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)  # its findings are printed below
@@ -149,3 +142,24 @@ def combine(
     kind = "spectrum" if len(rows) == 1 else "spectra"
     console.echo(f"{output}: {combination.wavelength.size} rows of {len(rows)} {kind}")
     return reporter.exit_code(1, 1)
+
+
+def _extracted(
+    inputs: Sequence[Extraction | SlitImage],
+    operators: Mapping[int, Extract1D],
+    reporter: console.Reporter,
+) -> list[Extraction]:
+    """Extract the images, for which there are operators, and report the findings of all inputs."""
+    spectra: list[Extraction] = []
+    for number, one in enumerate(inputs):
+        if number in operators:
+            image = cast("SlitImage", one)
+            spectrum = tasks.extract_and_check(operators[number], image)[0]
+            found = tasks.new_findings(image, spectrum.findings)
+        else:
+            spectrum = cast("Extraction", one)
+            found = spectrum.findings
+        spectra.append(spectrum)
+        label = one.filename or str(one.header.get("FILENAME") or f"spectrum {number + 1}")
+        reporter.report(console.Outcome(label, notes=console.finding_notes(found)))
+    return spectra

@@ -23,11 +23,7 @@ from glue_lrs.extraction.noise import (
     noise_parameters,
     with_excess_reported,
 )
-from glue_lrs.extraction.options import (
-    check_profile_options,
-    inexpressible_options,
-    unused_options,
-)
+from glue_lrs.extraction.options import check_profile_options, inexpressible, unused_options
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.reference.export import export_reference
 from glue_lrs.reference.overrides import arguments_from_parameters, arguments_from_reference
@@ -315,7 +311,7 @@ class Extract1D:
             self.placement_rule,
             None if image is None else self._image(image),
             id=self.id,
-            inexpressible=inexpressible_options(self, image),
+            inexpressible=inexpressible(self, image),
             strict=strict,
         )
 
@@ -418,8 +414,7 @@ class Extract1D:
         LRSError
             Under the same conditions as in `run`.
         """
-        found: tuple[Finding, ...] = resolve_name(_CHECK)(self, image, extraction)
-        return found
+        return resolve_name(_CHECK)(self, image, extraction)
 
     def fit(self, image: ImageSource) -> OptimalResult:
         """Run an optimal extraction, and return the fitted model as well.

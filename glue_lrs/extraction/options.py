@@ -86,7 +86,7 @@ def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
     return [Finding("unused_option", text) for text in notes]
 
 
-def inexpressible_options(operator: Extract1D, image: SlitImage | None) -> list[str]:
+def inexpressible(operator: Extract1D, image: SlitImage | None) -> list[str]:
     """Return texts about the parameters that no EXTRACT1D reference can express.
 
     If `max_lost` is set, a warning is issued.

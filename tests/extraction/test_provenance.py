@@ -269,7 +269,13 @@ def test_missing_variances_are_reported_for_a_changed_image(s2d: Path) -> None:
         ({"references": {"apcorr": 1.5}}, "the provenance has an invalid value of 'references'"),
         ({"input": {"filename": 3}}, "the provenance has an invalid value of 'input'"),
         ({"input": {}}, "the image has no recorded file name"),
-        ({"notes": "text"}, "the provenance has an invalid value of 'notes'"),
+        ({"findings": "text"}, "the provenance has an invalid value of 'findings'"),
+        ({"findings": [{"kind": 3}]}, "the provenance has an invalid value of 'findings'"),
+        ({"findings": [{"hints": [3]}]}, "the provenance has an invalid value of 'findings'"),
+        (
+            {"findings": [{"hints": [["give {}", []]]}]},
+            "the provenance has an invalid value of 'findings'",
+        ),
     ],
 )
 def test_records_of_a_wrong_type_are_refused_in_one_line(

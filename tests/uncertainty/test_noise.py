@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from glue_lrs import Aperture, Extract1D, combine
-from glue_lrs.errors import LRSError, NoiseError, NoiseWarning
+from glue_lrs.errors import LRSError, NoiseError, NoiseWarning, UnusedOptionWarning
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
@@ -120,7 +120,9 @@ def test_excess_is_reported_in_extractions() -> None:
         found = operator().run(nods(0)[0].image)
     assert len(record) == 1
     assert "noise='nod'" in str(record[0].message)
-    assert any("source-free" in note for note in found.provenance.notes)
+    (one,) = [one for one in found.findings if one.kind == "noise_excess"]
+    assert one.values["factor"] == pytest.approx(1.42, abs=0.05)
+    operator().run(nods(0)[0].image, check=False)  # without a warning
     with pytest.warns(NoiseWarning, match=r"1\.4"):
         operator(extraction_type="optimal").run(nods(0, flux=1e-4)[0].image)
     for included in (nods(0, included=True)[0].image, nods(1, included=True, flux=1e-4)[1].image):
@@ -277,8 +279,8 @@ def test_refusals() -> None:
         operator(noise="other")
     with pytest.raises(LRSError, match="expected a list of files"):
         operator(noise="nod", nods="a.fits")
-    with pytest.warns(NoiseWarning, match="adds nothing"):
-        operator(noise="nod").run(Scene(seed=1).s2d(1, subtract_nod=False).image)
+    with pytest.warns(UnusedOptionWarning, match="adds nothing"):
+        operator(noise="nod").run(Scene(seed=1).s2d(1, subtract_nod=False).image, check=False)
     with pytest.raises(LRSError, match="which the pipeline does not have"):
         Extract1D(aperture=Aperture(xstart=27, xstop=34), noise="nod").to_reference()
 
