@@ -44,7 +44,7 @@ class Extractor(Protocol):
         image : SlitImage
             Image or stack of integrations to extract.
         check : bool
-            Whether to make the checks that need additional sums, and to issue warnings.
+            Whether to check the result, which takes additional time.
         """
 
 

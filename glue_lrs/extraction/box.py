@@ -29,6 +29,7 @@ from glue_lrs.spectra.column_checks import REPORTED_LOSS
 from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
     from glue_lrs.apertures.background import Background
@@ -88,35 +89,29 @@ class BoxExtractor:
         image : SlitImage
             Image or stack of integrations to extract.
         check : bool
-            Whether to check the sign of the flux and the columns beside the aperture.
+            Whether to check the result. Without the checks, it has no findings.
         """
-        findings: list[Finding] = []
+        findings: list[Finding] | None = [] if check else None
         scale = jansky_per_sum(image)
         placement = self.placement.place(self.aperture, image, findings)
         plan = self.plan(image, placement, findings)
         level = background_level(image, plan) if check else None
         columns, rows_without_background = sum_box(image, plan, scale)
-        findings += [] if level is None else background_left(plan, level, columns)
+        if findings is not None and level is not None:
+            findings += background_left(plan, level, columns)
         total, wavelength = plan.total, plan.wavelength
         if plan.kept is not None:
             columns = {name: values[..., plan.kept] for name, values in columns.items()}
             total, wavelength = total[plan.kept], wavelength[plan.kept]
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
-        findings += self._inspect(columns, total, image, rows_without_background)
-        findings += image_findings(image)
-        findings += flux_sign(image, columns) if check else []
-        if plan.correction is not None:
-            findings += plan.correction.range_findings(wavelength, total)
-        if plan.correction is None and image.is_point_source:
-            findings.append(
-                Finding(
-                    "no_aperture_correction",
-                    "no aperture correction was applied: the flux of a point source outside the "
-                    "aperture is missing",
-                    hint=Hint.to("give {}", "apcorr"),
-                )
-            )
-        emit_findings(image, findings)
+        lost = self._mask_lost(columns["NPIXELS"], columns["DQ"], total, image)
+        if findings is not None:
+            findings += self._lost_pixels(columns, lost, total, image)
+            findings += self._row_findings(columns, rows_without_background)
+            findings += image_findings(image)
+            findings += flux_sign(image, columns)
+            findings += self._correction_findings(plan, wavelength, total, image)
+            emit_findings(image, findings)
         return assemble_extraction(
             image,
             columns,
@@ -125,7 +120,7 @@ class BoxExtractor:
             centroid=plan.centroid_source(),
             aperture_weight=total,
             position=position_record(placement),
-            findings=findings,
+            findings=findings or [],
         )
 
     def plan(
@@ -172,72 +167,44 @@ class BoxExtractor:
         self.aperture_correction.check(image.subarray, image.label)
         return self.aperture_correction
 
-    def _inspect(
-        self,
-        columns: dict[str, NDArray[Any]],
-        total: NDArray[np.float64],
-        image: SlitImage,
-        rows_without_background: int,
-    ) -> list[Finding]:
-        """Mask rows according to `max_lost`, and return findings about the extracted rows.
+    def _mask_lost(
+        self, pixels: Array, flags: NDArray[Any], total: Array, image: SlitImage
+    ) -> Mask | None:
+        """Mask rows according to `max_lost`, and return the mask of the rows that lost pixels.
 
-        The findings are about lost pixels, fluxes without errors, and rows without background.
+        The flags are changed in place. None is returned if no row lost pixels.
 
         Raises
         ------
         ProductError
             If every pixel of the aperture is bad in every row.
         """
-        pixels = columns["NPIXELS"]
-        if not (pixels > NO_PIXELS).any():
+        good = pixels > NO_PIXELS
+        if not good.any():
             raise ProductError(
                 f"every pixel of the aperture is bad: {self._why_bad(image)}", subject=image.label
             )
-        findings = self._mask_lost(columns, total, image)
-        without_error = np.isnan(columns["FLUX_ERROR"]) & (columns["DQ"] == 0)
-        number = int(np.count_nonzero(without_error))
-        if number:
-            findings.append(
-                Finding(
-                    "invalid_variances",
-                    f"{number} of {pixels.size} rows have a flux and no error: their variances "
-                    "(VAR_POISSON, VAR_RNOISE, VAR_FLAT) are negative, expected 0 or more",
-                    {"rows": number, "all": pixels.size},
-                )
-            )
-        if rows_without_background:
-            median = self.background is not None and self.background.bkg_fit == "median"
-            consequence = "they have no flux" if median else "nothing was subtracted there"
-            findings.append(
-                Finding(
-                    "rows_without_background",
-                    f"{rows_without_background} of {pixels.size} rows have too few pixels in the "
-                    f"background regions; {consequence}",
-                    {"rows": rows_without_background, "all": pixels.size},
-                )
-            )
-        return findings
-
-    def _why_bad(self, image: SlitImage) -> str:
-        """Return the text about the planes that exclude the pixels of the aperture."""
-        weights = aperture_weights(self.aperture, image, self.placement.place(self.aperture, image))
-        return lost_text(lost_by_plane(image, (..., weights.rows, weights.columns)))
-
-    def _mask_lost(
-        self, columns: dict[str, NDArray[Any]], total: NDArray[np.float64], image: SlitImage
-    ) -> list[Finding]:
-        """Mask rows according to `max_lost`, and return at most one finding about lost pixels."""
-        pixels = columns["NPIXELS"]
         allowed = REPORTED_LOSS if self.max_lost is None else self.max_lost * total
-        affected = pixels < total - allowed - NO_PIXELS  # NO_PIXELS allows for rounding errors
+        affected: Mask = pixels < total - allowed - NO_PIXELS  # allows for rounding errors
         if not affected.any():
-            return []
-        affected &= pixels > NO_PIXELS  # rows without any good pixel have no flux
+            return None
+        affected &= good  # rows without any good pixel have no flux
         if self.max_lost is not None:
-            columns["DQ"][affected] |= np.uint32(DO_NOT_USE)
-        number = int(affected.sum())
-        if not number:
+            flags[affected] |= np.uint32(DO_NOT_USE)
+        return affected
+
+    def _lost_pixels(
+        self,
+        columns: dict[str, NDArray[Any]],
+        affected: Mask | None,
+        total: Array,
+        image: SlitImage,
+    ) -> list[Finding]:
+        """Return at most one finding about the rows that lost pixels."""
+        if affected is None or not affected.any():
             return []
+        number = int(affected.sum())
+        pixels = columns["NPIXELS"]
         lost = np.where(affected, total - pixels, 0.0)
         worst = np.unravel_index(int(lost.argmax()), lost.shape)
         masked = self.max_lost is not None
@@ -255,3 +222,53 @@ class BoxExtractor:
                 hint,
             )
         ]
+
+    def _row_findings(
+        self, columns: dict[str, NDArray[Any]], rows_without_background: int
+    ) -> list[Finding]:
+        """Return findings about rows without an error, and about rows without background."""
+        findings, size = [], columns["FLUX"].size
+        number = int(np.count_nonzero(np.isnan(columns["FLUX_ERROR"]) & (columns["DQ"] == 0)))
+        if number:
+            findings.append(
+                Finding(
+                    "invalid_variances",
+                    f"{number} of {size} rows have a flux and no error: their variances "
+                    "(VAR_POISSON, VAR_RNOISE, VAR_FLAT) are negative, expected 0 or more",
+                    {"rows": number, "all": size},
+                )
+            )
+        if rows_without_background:
+            median = self.background is not None and self.background.bkg_fit == "median"
+            consequence = "they have no flux" if median else "nothing was subtracted there"
+            findings.append(
+                Finding(
+                    "rows_without_background",
+                    f"{rows_without_background} of {size} rows have too few pixels in the "
+                    f"background regions; {consequence}",
+                    {"rows": rows_without_background, "all": size},
+                )
+            )
+        return findings
+
+    def _correction_findings(
+        self, plan: BoxPlan, wavelength: Array, total: Array, image: SlitImage
+    ) -> list[Finding]:
+        """Return findings about the range of the aperture correction, or that there is none."""
+        if plan.correction is not None:
+            return plan.correction.range_findings(wavelength, total)
+        if not image.is_point_source:
+            return []
+        return [
+            Finding(
+                "no_aperture_correction",
+                "no aperture correction was applied: the flux of a point source outside the "
+                "aperture is missing",
+                hint=Hint.to("give {}", "apcorr"),
+            )
+        ]
+
+    def _why_bad(self, image: SlitImage) -> str:
+        """Return the text about the planes that exclude the pixels of the aperture."""
+        weights = aperture_weights(self.aperture, image, self.placement.place(self.aperture, image))
+        return lost_text(lost_by_plane(image, (..., weights.rows, weights.columns)))

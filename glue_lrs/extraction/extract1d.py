@@ -347,9 +347,8 @@ class Extract1D:
             Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
             s2d, cal or calints file.
         check : bool
-            Whether to make the checks that need additional sums, of the sign of the flux, of the
-            background beside the aperture and of the noise. They take less than half the time of
-            the extraction.
+            Whether to check the result. The checks take less than half the time of the
+            extraction. Without them, a box extraction issues no warnings and has no findings.
 
         Returns
         -------
