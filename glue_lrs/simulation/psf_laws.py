@@ -173,7 +173,8 @@ class Diffraction(PSFLaw):
                 light = gaussian_filter1d(light, self.blur / step, mode="constant")
             line[1:] = np.cumsum((light[1:] + light[:-1]) / 2.0)
             line /= line[-1]
-        return RectBivariateSpline(self._wavelengths, self._positions, table)
+        # Linear, because a cubic spline could decrease, so that pixels had negative light.
+        return RectBivariateSpline(self._wavelengths, self._positions, table, kx=1, ky=1)
 
 
 def _pupil() -> Mask:
