@@ -253,6 +253,7 @@ _OPTIONS = {
     "psf": "--psf FITS",
     "scale": "--scale",
     "units": "--units WAVELENGTH,FLUX",
+    "weights": "--weights {}",
 }
 
 
@@ -266,9 +267,9 @@ def option(setting: Setting) -> str | None:
     own = _OPTIONS.get(setting.name)
     if context is not None and (setting.name if own else "settings") not in context.params:
         return None
-    if own is not None:
-        return own
     value = "..." if isinstance(setting.value, EllipsisType) else plain(setting.value)
+    if own is not None:
+        return own.format(value)
     given = dict((context.params.get("settings") if context is not None else None) or ())
     if setting.name in given and given[setting.name] == value:  # it would change nothing
         return None

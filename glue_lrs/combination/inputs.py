@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.combination.combination import Combination
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import Hint, LRSError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.column_checks import REPORTED_LOSS, incomplete
@@ -266,8 +266,9 @@ def exposure_times(blocks: Sequence[InputBlock], weights: str, mode: str) -> lis
         if time is None:
             raise LRSError(
                 f"{card} is {block.extraction.header.get(card, 'missing')}, "
-                f"expected seconds for weights={weights!r} (weights='unit' needs none)",
+                f"expected seconds for the weights {weights!r}",
                 subject=block.label,
+                hint=Hint.to("{} needs none", weights="unit"),
             )
         times.append(time)
     return times

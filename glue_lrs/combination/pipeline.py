@@ -37,7 +37,7 @@ def pipeline_mean(
     inputs = _usable_inputs(blocks, times, findings)
     total = sum(len(block) for block in blocks)
     if not inputs:
-        raise LRSError(f"none of the {total} spectra can be used in mode='pipeline'")
+        raise LRSError(f"none of the {total} spectra can be used in the mode 'pipeline'")
     grid = _pipeline_grid([block.extraction.wavelength for _, block, *_ in inputs])
     shape = (total, grid.size)
     values = {name: np.zeros(shape) for name in _AVERAGED}
@@ -136,7 +136,7 @@ def grid_position(grid: Floats, wave: Floats) -> Floats:
     if not (np.diff(grid) > 0).all():
         raise LRSError(
             "the pipeline's grid has the same wavelength twice, which makes the pipeline fail; "
-            "expected mode='default'"
+            "expected the mode 'default'"
         )
     # The routine must be the same as in the pipeline's WCS, because a difference in the last bit
     # could change how an index that ends in 1/2 is rounded.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import Hint, LRSError
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.columns import NOD_VARIANCE
 from glue_lrs.spectra.findings import Finding
@@ -183,8 +183,8 @@ def _without_variances(blocks: Sequence[InputBlock], usable: Bools) -> list[Find
     """
     if not usable.any():
         raise LRSError(
-            "no spectrum has an error, expected some for weights='inverse_variance' "
-            "(weights='unit' needs none)"
+            "no spectrum has an error, expected some for the weights 'inverse_variance'",
+            hint=Hint.to("{} needs none", weights="unit"),
         )
     findings = []
     ends = np.cumsum([len(block) for block in blocks])

@@ -63,7 +63,7 @@ class Noise:
         if operator.noise == "nod" and not (operator.nods or is_subtracted(image)):
             finding = Finding(
                 "unused_option",
-                "S_BKDSUB is not COMPLETE: no background was subtracted, and noise='nod' adds "
+                "S_BKDSUB is not COMPLETE: no background was subtracted, and the noise 'nod' adds "
                 "nothing",
             )
             emit([finding], image.label)
@@ -74,7 +74,7 @@ class Noise:
             added = nod_variance(image, middle, [_exposure(one) for one in operator.nods])
         else:
             added = empirical_variance(image, middle)
-        finding = Finding("noise_added", f"noise={operator.noise!r}: {added.description}")
+        finding = Finding("noise_added", f"noise {operator.noise!r}: {added.description}")
         larger = added.added_to(image)
         if operator.noise == "empirical" and not is_subtracted(image):
             return cls(larger, finding)

@@ -102,22 +102,22 @@ def inexpressible(operator: Extract1D, image: SlitImage | None) -> list[str]:
     source_type, typed = operator.source_type, image and image.as_source_type(operator.source_type)
     if source_type is not None and (image is None or typed is not image):
         found.append(
-            f"source_type={source_type!r} (run the pipeline's step srctype with "
+            f"source_type {source_type!r} (run the pipeline's step srctype with "
             f"--source_type={source_type})"
         )
     if not operator.apply_apcorr and (typed is None or typed.is_point_source):
-        found.append("apply_apcorr=False (run the step with --apply_apcorr=false)")
+        found.append("apply_apcorr false (run the step with --apply_apcorr=false)")
     if operator.mode == "pipeline":
-        found.append("extraction_type='optimal' (run the step with --extraction_type=optimal)")
+        found.append("extraction_type 'optimal' (run the step with --extraction_type=optimal)")
     elif operator.mode != "box":
         found.append(
-            f"optimal_mode={operator.mode!r}, which the pipeline does not have (its algorithm is "
-            "optimal_mode='pipeline')"
+            f"optimal_mode {operator.mode!r}, which the pipeline does not have (its algorithm is "
+            "the optimal_mode 'pipeline')"
         )
     if operator.bad_pixels is not None:
-        found.append(f"bad_pixels={operator.bad_pixels!r}, which the pipeline does not have")
+        found.append(f"bad_pixels {operator.bad_pixels!r}, which the pipeline does not have")
     if operator.noise != "propagated":
-        found.append(f"noise={operator.noise!r}, which the pipeline does not have")
+        found.append(f"noise {operator.noise!r}, which the pipeline does not have")
     if operator.max_lost is not None:
         warn(LRSWarning("max_lost is omitted: the pipeline does not mask rows with lost pixels"))
     return found

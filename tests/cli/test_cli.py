@@ -1439,3 +1439,15 @@ def test_lines_of_info_have_at_most_100_characters(made: Path, here: Path) -> No
     for path in (made / "a_s2d.fits", made / "c_calints.fits", "a_x1d.fits", "c_x1dints.fits"):
         lines = run("info", path).stdout.splitlines()[1:]  # the first line is the path
         assert max(map(len, lines)) <= 100
+
+
+def test_messages_name_options_of_the_command_line(tmp_path: Path) -> None:
+    """Not arguments of Python functions."""
+    path = tmp_path / "a_s2d.fits"
+    image = Scene(seed=1).s2d(nod=1).image
+    replace(image, var_poisson=None, var_rnoise=None, var_flat=None).write(path)
+    options = ["combine", str(path), "-o", str(tmp_path / "c1d.fits"), "--weights"]
+    run = CliRunner().invoke(main, [*options, "inverse_variance"])
+    assert run.exit_code == 2
+    assert "(--weights unit needs none)" in run.stderr
+    assert "='" not in run.stderr

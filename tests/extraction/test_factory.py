@@ -243,9 +243,9 @@ def test_fit_returns_the_model(nod: Simulated, psf: PSFProfile) -> None:
 def test_a_reference_cannot_contain_optimal_parameters(psf: PSFProfile) -> None:
     with pytest.raises(ReferenceFileError, match="run the step with --extraction_type=optimal"):
         make(extraction_type="optimal", psf=psf).to_reference()
-    with pytest.raises(ReferenceFileError, match="optimal_mode='learned', which the pipeline"):
+    with pytest.raises(ReferenceFileError, match="optimal_mode 'learned', which the pipeline"):
         make(extraction_type="optimal").to_reference()
-    with pytest.raises(ReferenceFileError, match="bad_pixels='profile', which the pipeline"):
+    with pytest.raises(ReferenceFileError, match="bad_pixels 'profile', which the pipeline"):
         make(bad_pixels="profile", apply_apcorr=False).to_reference(None)
 
 

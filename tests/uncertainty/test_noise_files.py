@@ -45,7 +45,7 @@ def test_column_is_written_read_and_combined(files: list[str], tmp_path: Path) -
         extraction.write(path)
         read.append(read_single(path))
         (found,) = [one for one in read[-1].findings if one.kind == "noise_added"]
-        assert found.text.startswith("noise='nod': ")
+        assert found.text.startswith("noise 'nod': ")
         assert list(read[-1].columns) == [*COLUMNS, "FLUX_VAR_NOD"]
         assert read[-1].units["FLUX_VAR_NOD"] == "Jy^2"
         assert read[-1].table["FLUX_VAR_NOD"].unit == "Jy2"
