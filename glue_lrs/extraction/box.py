@@ -15,6 +15,7 @@ from glue_lrs.extraction.base import (
     NO_PIXELS,
     assemble_extraction,
     emit_findings,
+    filled_findings,
     flux_sign,
     image_findings,
     jansky_per_sum,
@@ -88,7 +89,8 @@ class BoxExtractor:
         image : SlitImage
             Image or stack of integrations to extract.
         check : bool
-            Whether to check the sign of the flux and the columns beside the aperture.
+            Whether to check the sign of the flux, the columns beside the aperture, and whether
+            drizzle filled in pixels of the aperture.
         """
         findings: list[Finding] = []
         scale = jansky_per_sum(image)
@@ -104,7 +106,10 @@ class BoxExtractor:
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
         findings += self._inspect(columns, total, image, rows_without_background)
         findings += image_findings(image)
-        findings += flux_sign(image, columns) if check else []
+        if check:
+            findings += flux_sign(image, columns)
+            weights = plan.source.in_all_columns(image.shape[1])
+            findings += filled_findings(image, plan.rows, weights, plan.wavelength)
         if plan.correction is not None:
             findings += plan.correction.range_findings(wavelength, total)
         if plan.correction is None and image.is_point_source:
