@@ -96,9 +96,10 @@ def filled_findings(
         Wavelength of each row in micron, shape (row,).
     """
     fraction = filled_fraction(image)
-    if fraction is None:
+    if fraction is None or not fraction.any():
         return []
-    filled = (fraction[rows] * weights).sum(axis=1)
+    part = fraction[rows]
+    filled = np.einsum("rc,rc->r", part, np.broadcast_to(weights, part.shape))
     affected = filled > REPORTED_LOSS
     if not affected.any():
         return []
