@@ -217,6 +217,10 @@ class LostPixelsWarning(LRSWarning):
     """Warning that bad pixels reduce the effective aperture."""
 
 
+class FilledPixelsWarning(LRSWarning):
+    """Warning that drizzle filled in bad pixels of the aperture from their neighbours."""
+
+
 class UncorrectedPixelsWarning(LRSWarning):
     """Warning that the flux on bad pixels of some rows could not be restored."""
 

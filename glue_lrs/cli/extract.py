@@ -105,7 +105,8 @@ def extract(
     source is moved to the source position in the header. The background regions are moved by the
     same amount, except with --set fixed_background=true. --set max_lost=0.1 masks rows that lose
     more than a tenth of the aperture to bad pixels. --set bad_pixels=profile restores the flux in
-    bad pixels from the spatial profile.
+    bad pixels from the spatial profile. --set filled_pixels=lost also treats those as bad that the
+    pipeline filled in from their neighbours when it resampled the image.
 
     --set noise=nod adds the noise of the other nods, which the pipeline subtracts without including
     its variance in the errors. --nods names their files; without them, the noise is derived from

@@ -16,6 +16,7 @@ from glue_lrs.cli.console import option
 from glue_lrs.errors import LRSError, LRSWarning, warn
 from glue_lrs.extraction.base import new_findings
 from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.image.drizzle import filled_fraction
 from glue_lrs.image.pixels import lost_by_plane, lost_pixels, lost_text
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import source_position
@@ -168,6 +169,10 @@ def _default_aperture(image: SlitImage) -> dict[str, Any]:
         }
     found["pixels"] = {key: int(number) for key, number in pixels.items()}
     found["pixels"]["by_plane"] = lost_by_plane(image)
+    filled = filled_fraction(image)
+    if filled is not None:
+        found["pixels"]["filled"] = int((filled > 0).sum())
+        found["pixels"]["filled_in_aperture"] = int(((filled > 0) & inside).sum())
     try:
         findings = new_findings(image, operator.check(image))
     except LRSError as error:
@@ -308,6 +313,14 @@ def _image_lines(facts: dict[str, Any]) -> Iterator[Line]:
     planes = lost_text(pixels["by_plane"])
     yield "bad pixels", "{bad} of {all}".format(**pixels) + (f": {planes}" if planes else "")
     yield "", "{bad_in_aperture} of the {in_aperture} in the default aperture".format(**pixels)
+    if pixels.get("filled"):
+        yield (
+            "filled pixels",
+            "{filled} of {all}, in which drizzle used the neighbours of bad pixels".format(
+                **pixels
+            ),
+            "{filled_in_aperture} of them in the default aperture".format(**pixels),
+        )
     times = facts.get("times")
     if times is not None:
         yield (

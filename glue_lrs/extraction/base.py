@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.apertures.weights import mean_wavelength
-from glue_lrs.errors import ProductError
+from glue_lrs.errors import Hint, ProductError
 from glue_lrs.extraction.keywords import SpectrumKeywords, integration_times
-from glue_lrs.spectra.column_checks import flux_findings
+from glue_lrs.image.drizzle import filled_fraction
+from glue_lrs.spectra.column_checks import REPORTED_LOSS, flux_findings
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS, column_units
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.findings import Finding, emit, worst_first
@@ -75,6 +76,48 @@ def image_findings(image: SlitImage) -> list[Finding]:
 def flux_sign(image: SlitImage, columns: Columns) -> list[Finding]:
     """Return a finding if the mean flux of a spectrum is significantly negative."""
     return flux_findings(columns, column_units(image.calibrated)["FLUX"])
+
+
+def filled_findings(
+    image: SlitImage, rows: slice | NDArray[np.intp], weights: Array, wave: Array
+) -> list[Finding]:
+    """Return a finding if drizzle filled in a part of the aperture, else an empty list.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Image that is extracted.
+    rows : slice or ndarray of int
+        Rows of the image from which the spectrum is extracted.
+    weights : ndarray
+        Weights of the pixels in NPIXELS, shape (row, column) with all columns of the image, or
+        (1, column) if they are the same in all rows.
+    wave : ndarray
+        Wavelength of each row in micron, shape (row,).
+    """
+    fraction = filled_fraction(image)
+    if fraction is None or not fraction.any():
+        return []
+    part = fraction[rows]
+    filled = np.einsum("rc,rc->r", part, np.broadcast_to(weights, part.shape))
+    affected = filled > REPORTED_LOSS
+    if not affected.any():
+        return []
+    worst, number = int(filled.argmax()), int(affected.sum())
+    total = weights[worst if len(weights) > 1 else 0].sum()
+    hint = Hint.to("{} treats them as lost pixels", filled_pixels="lost")
+    if image.is_point_source:
+        hint = hint.joined(Hint.to("with {}, a box then restores the flux", bad_pixels="profile"))
+    return [
+        Finding(
+            "filled_pixels",
+            f"drizzle filled in bad pixels of the aperture from their neighbours in {number} of "
+            f"{filled.size} rows, at most {filled[worst]:.1f} of {total:.1f} pixels at "
+            f"{wave[worst]:.2f} um; these pixels contain the flux of the next columns",
+            {"rows": number, "all": filled.size, "filled": float(filled[worst])},
+            hint,
+        )
+    ]
 
 
 def new_findings(image: SlitImage, findings: Sequence[Finding]) -> tuple[Finding, ...]:

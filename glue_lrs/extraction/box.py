@@ -15,6 +15,7 @@ from glue_lrs.extraction.base import (
     NO_PIXELS,
     assemble_extraction,
     emit_findings,
+    filled_findings,
     flux_sign,
     image_findings,
     jansky_per_sum,
@@ -110,6 +111,8 @@ class BoxExtractor:
             findings += self._row_findings(columns, rows_without_background)
             findings += image_findings(image)
             findings += flux_sign(image, columns)
+            weights = plan.source.in_all_columns(image.shape[1])
+            findings += filled_findings(image, plan.rows, weights, plan.wavelength)
             findings += self._correction_findings(plan, wavelength, total, image)
             emit_findings(image, findings)
         return assemble_extraction(

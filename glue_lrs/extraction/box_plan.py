@@ -88,6 +88,12 @@ class WeightedColumns:
         """Whether all weights are nonzero."""
         return bool(self.values.all())
 
+    def in_all_columns(self, number: int) -> NDArray[np.float64]:
+        """Return the weights with all columns of an image, of which there are `number`."""
+        values = np.zeros((len(self.values), number))
+        values[:, column_numbers(self.runs)] = self.values
+        return values
+
     def weights(self, block: slice) -> NDArray[np.float64]:
         """Return the weights of a block of rows."""
         return self.values if self.uniform else self.values[block]

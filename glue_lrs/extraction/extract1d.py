@@ -23,8 +23,12 @@ from glue_lrs.extraction.noise import (
     noise_parameters,
     with_excess_reported,
 )
-from glue_lrs.extraction.options import check_profile_options, inexpressible, unused_options
-from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.extraction.options import (
+    check_profile_options,
+    inexpressible,
+    prepared_image,
+    unused_options,
+)
 from glue_lrs.reference.export import export_reference
 from glue_lrs.reference.overrides import arguments_from_parameters, arguments_from_reference
 from glue_lrs.reference.schema import IN_MEMORY, OPTIONS, entry_of, extraction_mode
@@ -34,14 +38,13 @@ if TYPE_CHECKING:
 
     from glue_lrs.apertures.weights import Weights
     from glue_lrs.extraction.optimal_result import OptimalResult
-    from glue_lrs.image.slit_image import ImageSource
+    from glue_lrs.image.slit_image import ImageSource, SlitImage
     from glue_lrs.profiles.psf import PSFProfile
     from glue_lrs.reference.reference import Reference
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.spectra.findings import Finding
 
-#: Function that `Extract1D.check` calls. It belongs to a higher layer, because it measures the
-#: source, and is therefore imported by name at the first call.
+#: Function that `Extract1D.check` calls, imported by name because it belongs to a higher layer.
 _CHECK = "glue_lrs.findings:check"
 
 
@@ -99,6 +102,9 @@ class Extract1D:
         With ``"profile"``, a box extraction estimates the flux on bad pixels from `psf` or, if it
         is None, from a fitted profile. This option departs from the pipeline. An optimal extraction
         always corrects for bad pixels.
+    filled_pixels : {"keep", "lost"}
+        Whether bad pixels that drizzle filled in from their neighbours (`glue_lrs.image.drizzle`)
+        are kept, as in the pipeline, or are lost pixels.
     source_type : {"POINT", "EXTENDED"}, optional
         Type of the source, which replaces SRCTYPE from the header, in capitals or small letters.
         An aperture correction and, by default, the shift to the source position are applied to
@@ -142,6 +148,7 @@ class Extract1D:
     model_nod_pair: bool = True
     optimize_psf_location: bool = True
     bad_pixels: Literal["profile"] | None = None
+    filled_pixels: Literal["keep", "lost"] = "keep"
     source_type: str | None = None
     noise: Literal["propagated", "nod", "empirical"] = "propagated"
     nods: Sequence[str | PathLike[str] | SlitImage] = ()
@@ -203,10 +210,10 @@ class Extract1D:
             ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
             the same names. If they are None, the reference file applies. Unlike in the pipeline,
             ``use_source_posn`` also applies to extended sources, and ``bkg_fit`` may be "mean".
-            ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels``, ``source_type``,
-            ``noise`` and ``nods`` are parameters of `Extract1D`. All other overrides must be keys
-            of an EXTRACT1D aperture. They replace the values in the reference file, or remove the
-            keys if they are None.
+            ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels``,
+            ``filled_pixels``, ``source_type``, ``noise`` and ``nods`` are parameters of
+            `Extract1D`. All other overrides must be keys of an EXTRACT1D aperture. They replace the
+            values in the reference file, or remove the keys if they are None.
 
         Returns
         -------
@@ -309,7 +316,7 @@ class Extract1D:
             self.aperture,
             self.subtracted_background,
             self.placement_rule,
-            None if image is None else self._image(image),
+            None if image is None else prepared_image(self, image),
             id=self.id,
             inexpressible=inexpressible(self, image),
             strict=strict,
@@ -373,10 +380,9 @@ class Extract1D:
         Warns
         -----
         LRSWarning
-            For each of the `Extraction.findings` that is a warning or an error, of a class of its
-            own: if, for example, bad pixels reduce the aperture of a row (`LostPixelsWarning`).
+            For each warning or error in `Extraction.findings`, of the class of its kind.
         """
-        image = self._image(image)
+        image = prepared_image(self, image)
         unused = self._unused_options(image)
         with named_as_in_operator(self, image):
             noise = Noise.for_operator(self, image)
@@ -385,7 +391,7 @@ class Extract1D:
 
     def _unused_options(self, image: SlitImage) -> list[Finding]:
         """Return findings about parameters without effect, after issuing them as warnings."""
-        unused = unused_options(self, image) if self.extraction_type == "optimal" else []
+        unused = unused_options(self, image)
         emit_findings(image, unused)
         return unused
 
@@ -442,7 +448,7 @@ class Extract1D:
                 f"the extraction is of the kind {self.mode!r}, expected an optimal one with a "
                 "model: extraction_type='optimal' and optimal_mode='psf' or 'learned'"
             )
-        image = self._image(image)
+        image = prepared_image(self, image)
         unused = self._unused_options(image)
         noise = Noise.for_operator(self, image)
         result = self.fit_model(noise.image)
@@ -468,13 +474,9 @@ class Extract1D:
             If the fit fails, as described in
             `glue_lrs.extraction.optimal.OptimalExtractor.fit`.
         """
-        image = self._image(image)
+        image = prepared_image(self, image)
         with named_as_in_operator(self, image):
             return optimal_for(self, image).fit(image)
-
-    def _image(self, image: ImageSource) -> SlitImage:
-        """Return the image with the source type of this operator."""
-        return SlitImage.from_any(image).as_source_type(self.source_type)
 
     def _recorded(
         self, noise: Noise, extraction: Extraction, unused: list[Finding], check: bool
@@ -526,10 +528,8 @@ class Extract1D:
         if self.extraction_type == "optimal":
             steps.append("extraction_type")
             options["optimal_mode"] = self.mode
-        if self.bad_pixels is not None:
-            options["bad_pixels"] = self.bad_pixels
-        if self.source_type is not None:
-            options["source_type"] = self.source_type
+        chosen = {key: getattr(self, key) for key in ("bad_pixels", "filled_pixels", "source_type")}
+        options |= {key: value for key, value in chosen.items() if value not in (None, "keep")}
         if self.extraction_type == "optimal" or self.bad_pixels is not None:
             steps += ["model_nod_pair", "optimize_psf_location"]
         options |= noise_parameters(self)
@@ -557,7 +557,7 @@ class Extract1D:
 
     def positions(self, image: SlitImage) -> bool:
         """Return whether the aperture is moved to the source on this image."""
-        return self.placement_rule.follows_source(self._image(image))
+        return self.placement_rule.follows_source(prepared_image(self, image))
 
     def place(self, image: SlitImage, findings: list[Finding] | None = None) -> Placement:
         """Return the position of the aperture on an image.
@@ -574,7 +574,7 @@ class Extract1D:
         Placement
             Offsets and trace that define the position of the aperture.
         """
-        return self.placement_rule.place(self.aperture, self._image(image), findings)
+        return self.placement_rule.place(self.aperture, prepared_image(self, image), findings)
 
     def weights(self, image: SlitImage, placement: Placement) -> Weights:
         """Return the pixel weights of the aperture.

@@ -15,6 +15,7 @@ from glue_lrs.extraction.base import (
     NO_PIXELS,
     assemble_extraction,
     complete_columns,
+    filled_findings,
     flux_sign,
 )
 from glue_lrs.image.pixels import PLANES, lost_pixels
@@ -217,7 +218,7 @@ def with_extractions(
     """Return the result of a fit with the extraction of each requested source.
 
     `raw` is the first result of `RowFitter.run`, and `scale` converts a sum over pixels to a flux.
-    `check` says whether to check the sign of the flux.
+    `check` says whether to check the sign of the flux and the pixels that drizzle filled in.
     """
     image, fitter = result.image, result.fitter
     source_fit, first_row = fitter.source_fit, fitter.cutout.rows.start
@@ -229,6 +230,10 @@ def with_extractions(
             raise ProductError("the source has no flux on the image", subject=image.label)
         columns, weight_of_all = _columns(extractor, fitter, raw, s, rows, scale)
         remarks = [] if s else result.remarks[0 if result.number_rejected else 1 :]
+        sums = flux_sign(image, columns) if check else []
+        if check and not image.is_stack:
+            at, wave = rows + first_row, columns["WAVELENGTH"]
+            sums += filled_findings(image, at, _pixel_weights(result, s)[at], wave)
         trace, error = source_fit.traces[s], float(source_fit.shift_error[s])
         column = middle_row_value(trace)
         extractions.append(
@@ -250,13 +255,24 @@ def with_extractions(
                 findings=[
                     *findings,
                     *(Finding("fitted", remark) for remark in remarks),
-                    *(flux_sign(image, columns) if check else []),
+                    *sums,
                 ],
                 parameters=partial(getattr, extractor, "parameters"),
                 references={"psf": getattr(extractor.profile, "filename", None)},
             )
         )
     return replace(result, extractions=tuple(extractions))
+
+
+def _pixel_weights(result: OptimalResult, s: int) -> Array:
+    """Return the weights of the pixels of an image in NPIXELS of source `s`, 0 if rejected."""
+    profile = result.fitter.profile_images[s]
+    square = (profile**2).sum(axis=1, keepdims=True)
+    weights = np.zeros(result.image.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weights[result.fitter.cutout.rows, result.fitter.columns] = profile / square
+    weights[result.rejected] = 0.0
+    return weights
 
 
 def _columns(

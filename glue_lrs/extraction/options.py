@@ -6,13 +6,29 @@ from typing import TYPE_CHECKING
 
 from glue_lrs._utils.validation import check_bool, one_of
 from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, warn
+from glue_lrs.image.drizzle import filled_fraction, without_filled_pixels
+from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.schema import EXTRACTION_TYPES, OPTIONS
 from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
-    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.image.slit_image import ImageSource
+
+
+def prepared_image(operator: Extract1D, image: ImageSource) -> SlitImage:
+    """Return the image that an operator extracts, with its source type and its lost pixels.
+
+    Parameters
+    ----------
+    operator : Extract1D
+        Operator that extracts the image.
+    image : SlitImage, `~specutils.Spectrum`, str or path-like
+        Image, as for `Extract1D.run`.
+    """
+    found = SlitImage.from_any(image).as_source_type(operator.source_type)
+    return without_filled_pixels(found) if operator.filled_pixels == "lost" else found
 
 
 def check_profile_options(operator: Extract1D) -> None:
@@ -24,7 +40,7 @@ def check_profile_options(operator: Extract1D) -> None:
         Operator whose parameters are checked.
     """
     one_of(*EXTRACTION_TYPES)("extraction_type", operator.extraction_type)
-    for key in ("optimal_mode", "bad_pixels"):
+    for key in ("optimal_mode", "bad_pixels", "filled_pixels"):
         OPTIONS[key](key, getattr(operator, key))
     for key in ("model_nod_pair", "optimize_psf_location"):
         check_bool(key, getattr(operator, key))
@@ -51,17 +67,30 @@ def check_profile_options(operator: Extract1D) -> None:
 
 
 def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
-    """Return findings about parameters that have no effect on an optimal extraction.
+    """Return findings about parameters that have no effect.
 
-    A finding is also returned if the source is extended.
+    A finding is also returned if an optimal extraction is requested for an extended source.
 
     Parameters
     ----------
     operator : Extract1D
-        Operator for an optimal extraction.
+        Operator that extracts the image.
     image : SlitImage
         Image to be extracted.
     """
+    notes = []
+    if operator.filled_pixels == "lost" and image.kind == "s2d" and filled_fraction(image) is None:
+        notes.append(
+            "filled_pixels 'lost' has no effect: the image has no drizzle weights (WHT with "
+            "VAR_RNOISE), so that the pixels that drizzle filled in are unknown"
+        )
+    if operator.extraction_type == "optimal":
+        notes += _unused_in_fit(operator, image)
+    return [Finding("unused_option", text) for text in notes]
+
+
+def _unused_in_fit(operator: Extract1D, image: SlitImage) -> list[str]:
+    """Return texts about parameters that have no effect on an optimal extraction."""
     notes = []
     background, unused = operator.subtracted_background, []
     if background is not None and background.bkg_fit == "median":
@@ -83,7 +112,7 @@ def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
         )
     if operator.max_lost is not None and operator.mode == "pipeline":
         notes.append("max_lost has no effect in the pipeline's optimal extraction")
-    return [Finding("unused_option", text) for text in notes]
+    return notes
 
 
 def inexpressible(operator: Extract1D, image: SlitImage | None) -> list[str]:
@@ -116,6 +145,10 @@ def inexpressible(operator: Extract1D, image: SlitImage | None) -> list[str]:
         )
     if operator.bad_pixels is not None:
         found.append(f"bad_pixels {operator.bad_pixels!r}, which the pipeline does not have")
+    if operator.filled_pixels == "lost" and (
+        image is None or without_filled_pixels(image) is not image
+    ):
+        found.append("filled_pixels 'lost', which the pipeline does not have")
     if operator.noise != "propagated":
         found.append(f"noise {operator.noise!r}, which the pipeline does not have")
     if operator.max_lost is not None:

@@ -127,12 +127,17 @@ class PipelineOptimalExtractor:
             columns[f"BKGD_VAR_{component}"] /= pixels**2
         weight = np.where(on_source, profile, 0.0)[rows]
         base.complete_columns(image, columns, empty, image.wavelength[rows], weight)
-        findings += base.flux_sign(image, columns) if check else []
+        square = (profile[rows] ** 2).sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            effective_pixels = profile[rows].sum(axis=1) / square
+            weight = profile[rows] / square[:, np.newaxis]
+        if check:
+            findings += base.flux_sign(image, columns)
+            wave = np.atleast_2d(columns["WAVELENGTH"])[0]
+            findings += base.filled_findings(image, rows, weight, wave)
         base.emit_findings(image, findings)
         positive = np.maximum(profile, 0.0)
         in_rows, in_columns = positive.sum(axis=1), positive.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            effective_pixels = (profile[rows].sum(axis=1)) / (profile[rows] ** 2).sum(axis=1)
         return base.assemble_extraction(
             image,
             columns,

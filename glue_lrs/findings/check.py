@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from glue_lrs.errors import LRSError, LRSWarning, SourceError
+from glue_lrs.extraction.options import prepared_image
 from glue_lrs.extraction.regions import region_findings
 from glue_lrs.findings.aperture import flux_findings, position_findings, trace_findings
 from glue_lrs.findings.background import background_findings
@@ -69,7 +70,7 @@ def check(
     LRSError
         If the image cannot be extracted.
     """
-    image = SlitImage.from_any(image).as_source_type(operator.source_type)
+    image = prepared_image(operator, image)
     if extraction is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LRSWarning)

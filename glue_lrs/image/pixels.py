@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 #: Names of the variance planes in `SlitImage` (Poisson noise, read noise, flat field).
 PLANES = ("var_poisson", "var_rnoise", "var_flat")
 
+#: Names of the planes in `SlitImage` that may exclude a pixel, apart from the data.
+_EXCLUDING = ("err", *PLANES, "dq")
+
 #: Names of all planes in `SlitImage` that have the shape of the data.
-DATA_PLANES = ("err", *PLANES, "dq")
+DATA_PLANES = (*_EXCLUDING, "drizzle_weight")
 
 
 #: Index that selects a part of a plane.
@@ -145,7 +148,7 @@ def lost_by_plane(image: SlitImage, where: Index = ...) -> dict[str, int]:
         VAR_FLAT, and flagged with bit 0 in DQ. Planes without such pixels are omitted.
     """
     counts = {"SCI": int((~np.isfinite(image.data[where])).sum())}
-    for name in DATA_PLANES:
+    for name in _EXCLUDING:
         plane = _part(image, name, where)
         if plane is not None:
             bad: Mask = (plane & DO_NOT_USE) != 0 if name == "dq" else np.isnan(plane)

@@ -67,6 +67,9 @@ class SlitImage:
         shape of `data`. A missing plane is treated as 0.
     dq : ndarray of uint32, optional
         Data quality flags, with the shape of `data`. Only bit 0 (`DO_NOT_USE`) excludes a pixel.
+    drizzle_weight : ndarray, optional
+        Sum of the drizzle weights of a resampled image (WHT), with the shape of `data`. It affects
+        no spectrum unless ``filled_pixels="lost"`` (`glue_lrs.image.drizzle`).
     exp_type : str
         EXP_TYPE, either ``"MIR_LRS-FIXEDSLIT"`` or ``"MIR_LRS-SLITLESS"``.
     calibrated : bool
@@ -119,6 +122,7 @@ class SlitImage:
     var_rnoise: NDArray[Any] | None = None
     var_flat: NDArray[Any] | None = None
     dq: NDArray[Any] | None = None
+    drizzle_weight: NDArray[Any] | None = None
     calibrated: bool = True
     pixel_area: float | None = None
     dispaxis: int | None = 2

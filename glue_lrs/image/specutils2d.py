@@ -111,7 +111,8 @@ def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
     dict
         Names and new values of the attributes. It is empty if flux, uncertainty, mask and
         wavelengths are unmodified. The squared uncertainty becomes VAR_POISSON, the other variances
-        are None, and the mask becomes DQ bit 0. The WCS is retained if the spectrum has all columns
+        are None, and the mask becomes DQ bit 0. The drizzle weights, which can be interpreted only
+        with the original variances, are None. The WCS is retained if the spectrum has all columns
         of the image, and each wavelength of the spectrum is that of a row of the image. Other rows
         of the image then have no wavelength. Without a WCS, the source position is unknown.
 
@@ -161,6 +162,7 @@ def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
         "var_rnoise": None,
         "var_flat": None,
         "dq": None if mask is None else plane(mask.astype(np.uint32) * np.uint32(DO_NOT_USE), 0),
+        "drizzle_weight": None,
         "times": image.times if same_integrations else None,
         "header": spectrum_header(spectrum),
         "filename": None,  # because the values differ from those in the file

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.source_file import SourceFile
 from glue_lrs.errors import Hint, LRSWarning, NoVariancesWarning, ProductError, naming, warn
-from glue_lrs.image.pixels import DATA_PLANES
+from glue_lrs.image.pixels import PLANES
 from glue_lrs.image.slit_image import SlitImage, load_wcs
 from glue_lrs.io.files import asdf_bytes, native, opened, parse_asdf, reading
 from glue_lrs.io.headers import BUNIT, header_integer, header_number, header_text
@@ -116,6 +116,7 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
     image = SlitImage(
         data=data,
         **planes,
+        drizzle_weight=_weight_plane(hdus, data.shape, notes),
         wavelength=wavelength,
         unit=u.Unit(BUNIT[calibrated]),
         exp_type=primary["EXP_TYPE"],
@@ -177,6 +178,22 @@ def _plane(hdus: HDULookup, name: str) -> NDArray[Any] | None:
     if data is None or data.size == 0:
         return None
     return data.astype(float) if name != "DQ" and data.dtype.kind in "iub" else data
+
+
+def _weight_plane(
+    hdus: HDULookup, shape: tuple[int, ...], notes: list[LRSWarning]
+) -> NDArray[Any] | None:
+    """Return the WHT extension, or None and a warning if it is not an image of the given shape."""
+    try:
+        plane = _plane(hdus, "WHT")
+    except ProductError as error:
+        problem = error.text
+    else:
+        if plane is None or plane.shape == shape:
+            return plane
+        problem = f"WHT has shape {plane.shape}, expected {shape} as SCI"
+    notes.append(LRSWarning(f"{problem}; it is ignored: pixels that drizzle filled in are unknown"))
+    return None
 
 
 def _wavelength_plane(hdus: HDULookup) -> NDArray[Any] | None:
@@ -244,9 +261,9 @@ def _check_values(image: SlitImage) -> list[LRSWarning]:
     if empty:
         listed = ", ".join(map(str, empty[:10])) + ", ..." * (len(empty) > 10)
         notes.append(LRSWarning(f"SCI is NaN throughout in the integrations {listed}"))
-    for name in ("data", *DATA_PLANES):
+    for name in ("data", "err", *PLANES):
         values = getattr(image, name)
-        if values is not None and name != "dq":
+        if values is not None:
             label = "SCI" if name == "data" else name.upper()
             notes += check_plane((values[0] if image.is_stack else values)[middle], label)
     return notes

@@ -51,6 +51,8 @@ def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool 
             plane = getattr(image, name.lower())
             if plane is not None:
                 hdus.append(_image_hdu(name, plane, bunit if name == "ERR" else None))
+        if image.drizzle_weight is not None:
+            hdus.append(_image_hdu("WHT", image.drizzle_weight))
         if image.times is not None:
             hdus.append(times_hdu(image.times))
         if image.wcs is not None:

@@ -48,6 +48,7 @@ KINDS: dict[str, Kind] = {
     "background_left": Kind("warning", errors.NoBackgroundWarning),
     "rows_without_background": Kind("warning", errors.RowsWithoutBackgroundWarning),
     "lost_pixels": Kind("warning", errors.LostPixelsWarning),
+    "filled_pixels": Kind("warning", errors.FilledPixelsWarning),
     "restored_pixels": Kind("info"),
     "uncorrected_pixels": Kind("warning", errors.UncorrectedPixelsWarning),
     "no_variances": Kind("warning", errors.NoVariancesWarning),

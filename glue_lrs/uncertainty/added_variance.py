@@ -17,6 +17,7 @@ import numpy as np
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import Hint, NoiseError, ProductError
+from glue_lrs.image.drizzle import keep_filled_fraction
 from glue_lrs.uncertainty.source_free import SourceFreeNoise
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ class AddedVariance:
         if image.err is not None:
             square = np.square(image.err, dtype=float) + self.poisson + self.rnoise
             planes["err"] = np.sqrt(square).astype(image.err.dtype)
-        return image.derived(**planes)
+        larger = image.derived(**planes)
+        keep_filled_fraction(image, larger)
+        return larger
 
     def relative_to_read_noise(self, image: SlitImage, weights: Array) -> Array:
         """Return the added variance in an aperture, relative to VAR_RNOISE of `added_to`.

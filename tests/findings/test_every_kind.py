@@ -50,6 +50,14 @@ def no_variances() -> SlitImage:
     return replace(nod()(), var_poisson=None, var_rnoise=None, var_flat=None)
 
 
+def drizzled() -> SlitImage:
+    """A nod with bad pixels that drizzle filled in, according to its weights."""
+    image = nod()()
+    weight = np.ones(image.shape, dtype=np.float32)
+    weight[PEAK] = 0.0
+    return replace(image, drizzle_weight=weight)
+
+
 def stack() -> SlitImage:
     return Scene(seed=1).calints(n_int=2).image
 
@@ -119,6 +127,13 @@ CASES = [
         damaged("data", WIDE_GAP, np.nan),
         box(SOURCE, bad_pixels="profile"),
         {"rows": 4},
+    ),
+    Case(
+        "filled_pixels",
+        drizzled,
+        box(SOURCE),
+        {"rows": 10, "filled": pytest.approx(1.0)},
+        {"filled_pixels": "lost"},
     ),
     Case("no_variances", no_variances, box(SOURCE)),
     Case("invalid_variances", damaged("var_rnoise", PEAK, -1e3), box(SOURCE), {"rows": 10}),
