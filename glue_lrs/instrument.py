@@ -45,3 +45,25 @@ def expected_fwhm(wavelength: ArrayLike) -> NDArray[np.float64]:
         arcsec at 5, 7.5, 10 and 12 micron, the values in STScI's LRS extraction notebook.
     """
     return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *_EXTENDED))
+
+
+#: Width of the PSF along the slit: its smallest value in columns, its increase with wavelength at
+#: long wavelengths in columns per micron, and the wavelength and the range in micron in which the
+#: increase sets in.
+_WIDTH, _WIDTH_SLOPE, _WIDTH_ONSET, _WIDTH_RANGE = 0.97, 0.137, 8.5, 1.2
+
+
+def psf_width(wavelength: ArrayLike) -> NDArray[np.float64]:
+    """Return the standard deviation of a Gaussian fitted to a real star, in columns.
+
+    It is a smooth function through the widths of the bright star in program 6620 from 5.5 to 14
+    micron, from which it differs by at most 3%. It includes the integration over the pixels.
+
+    Parameters
+    ----------
+    wavelength : array_like
+        Wavelengths in micron.
+    """
+    wave = np.asarray(wavelength, dtype=float)
+    rise = np.logaddexp(0.0, (wave - _WIDTH_ONSET) / _WIDTH_RANGE)
+    return np.asarray(_WIDTH + _WIDTH_SLOPE * _WIDTH_RANGE * rise)

@@ -24,7 +24,7 @@ from glue_lrs.fitting.source_fit import SourceFit
 from glue_lrs.fitting.source_model import SourceModel
 from glue_lrs.fitting.source_search import search_residuals
 from glue_lrs.image.source_position import header_column
-from glue_lrs.instrument import FIXED_SLIT, PIXEL_SCALE
+from glue_lrs.instrument import FIXED_SLIT, PIXEL_SCALE, expected_fwhm
 from glue_lrs.profiles.empirical import EmpiricalProfile
 
 #: Detection: signal-to-noise ratio above which a peak is a source (first value), and fraction of
@@ -407,14 +407,13 @@ class BlendDiagnostics:
         profile, ratio = fit.profile, max(fit.signal_to_noise, 1e-9)
         if not isinstance(profile, EmpiricalProfile):
             return cls(1.0, 0.0, ratio)
-        first, last = profile.base.domain
-        wave = np.linspace(first, last, 7)[1:-1]
-        half = max(profile.coefficients.shape[0] // 2, 4)
+        wave = np.linspace(*profile.domain, 7)[1:-1]
+        half = max(profile.reach - 2, 4)
         offset = np.broadcast_to(np.arange(-half, half + 1.0), (wave.size, 2 * half + 1))
         light = profile(offset, wave)
         difference = (light - light[:, ::-1]).mean(axis=0)
         asymmetry = np.abs(np.convolve(difference, np.ones(3), "same"))
-        width = np.median(profile.base.fwhm(wave) / type(profile.base)().fwhm(wave))
+        width = np.median(profile.gaussian_fwhm(wave) * PIXEL_SCALE / expected_fwhm(wave))
         return cls(float(width), float(asymmetry[: half - 1].max()), ratio)
 
     @property

@@ -290,6 +290,59 @@ def gauss_newton(
     return covariance @ (right - values * precision), covariance
 
 
+def common_normal(
+    blocks: list[tuple[Array, Array]],
+    basis: list[Array],
+    weight: Array,
+    residual: Array,
+    inverse: Array,
+) -> tuple[Array, Array]:
+    """Return the normal equations for parameters that are common to all rows.
+
+    Parameters
+    ----------
+    blocks : list of (ndarray, ndarray)
+        Derivatives of the model: fields on the pixels, shape (row, field, column), and terms along
+        the rows, shape (row, term). The derivative with respect to each parameter is the product of
+        a field and a term; the parameters are sorted by field, then by term.
+    basis : list of ndarray
+        Terms of the model with free coefficients in each row, each of shape (row, column). They are
+        projected out (Kaufman 1975).
+    weight, residual : ndarray
+        Weights of the pixels, and data minus the fit of the basis, shape (row, column).
+    inverse : ndarray
+        Inverse normal matrices of the basis, shape (row, term, term).
+
+    Returns
+    -------
+    matrix, gradient : ndarray
+        Normal matrix (n, n) and right-hand side (n,).
+    """
+    blocks = [block for block in blocks if block[1].shape[1]]
+    root = np.sqrt(weight)[:, np.newaxis]
+    fields = np.concatenate([block[0] for block in blocks], axis=1) * root
+    terms = np.stack(basis, axis=1) * root
+    across = np.matmul(fields, np.swapaxes(terms, 1, 2))
+    gram = np.matmul(fields, np.swapaxes(fields, 1, 2))
+    gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
+    vector = np.matmul(fields, (residual * root[:, 0])[..., np.newaxis])[..., 0]
+    ends = np.cumsum([0, *(block[0].shape[1] for block in blocks)])
+    rows, gradient, matrix = len(weight), [], []
+    for i, (_, along) in enumerate(blocks):
+        part = slice(ends[i], ends[i + 1])
+        gradient.append((vector[:, part].T @ along).ravel())
+        line = []
+        for j, (_, other) in enumerate(blocks):
+            products = gram[:, part, ends[j] : ends[j + 1]]
+            size = products.shape[1:]
+            pairs = along[:, :, np.newaxis] * other[:, np.newaxis, :]
+            total = products.reshape(rows, -1).T @ pairs.reshape(rows, -1)
+            total = total.reshape(*size, along.shape[1], other.shape[1]).transpose(0, 2, 1, 3)
+            line.append(total.reshape(size[0] * along.shape[1], -1))
+        matrix.append(np.concatenate(line, axis=1))
+    return np.concatenate(matrix), np.concatenate(gradient)
+
+
 def parameter_errors(covariance: Array) -> Array:
     """Return the 1-sigma errors of parameters, shape (n,); NaN if a variance is not positive."""
     variance = np.diag(covariance)

@@ -65,6 +65,39 @@ def reject_spikes(pixels: PixelPlanes, row_step: int = 1) -> PixelPlanes:
     return replace(pixels, good=good, data=np.where(good, pixels.data, 0.0))
 
 
+#: Number of rows to each side with which a residual is compared.
+_COMPARED_ROWS = 6
+
+
+def differs_from_neighbours(deviation: Array, good: Mask, threshold: float) -> Mask:
+    """Return which residuals are unlike those in the neighbouring rows of the same column.
+
+    The residuals of a model that is wrong are alike in many rows, in contrast to those of cosmic
+    rays and bad pixels.
+
+    Parameters
+    ----------
+    deviation : ndarray
+        Residuals in standard deviations, shape (row, column).
+    good : ndarray of bool
+        Pixels that take part in the fit, shape (row, column).
+    threshold : float
+        Smallest difference from the median of the neighbours, in standard deviations or, if this
+        is larger, in units of the scatter of the neighbours.
+    """
+    row, column = np.nonzero(good & (np.abs(deviation) > 0.8 * threshold))
+    half = min(_COMPARED_ROWS, (len(deviation) - 1) // 2)
+    middle = np.clip(row, half, len(deviation) - 1 - half)
+    rows = middle[:, np.newaxis] + np.arange(-half, half + 1)
+    others = np.where(good, deviation, np.nan)[rows, column[:, np.newaxis]]
+    center = np.nanmedian(others, axis=1)
+    scatter = 1.4826 * np.nanmedian(np.abs(others - center[:, np.newaxis]), axis=1)
+    unlike = np.abs(deviation[row, column] - center) > threshold * np.maximum(scatter, 1.0)
+    out = np.zeros(deviation.shape, dtype=bool)
+    out[row[unlike], column[unlike]] = True
+    return out
+
+
 # --- after a fit ---------------------------------------------------------------------------------
 
 

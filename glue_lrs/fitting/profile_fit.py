@@ -1,73 +1,70 @@
-"""Fit of profile and positions for optimal extraction.
+"""Fit of the profile and the traces of all sources in an image.
 
-`fit_profile` fits an empirical profile and the traces of the sources, or only the traces if the
-profile is given. `refine_positions` improves the positions when the profile is known.
+The model of a row is sum_s F_s P(c - t_s) + background. The profile P (`EmpiricalProfile`) and the
+traces t_s have parameters that are common to all rows. The fluxes F_s and the background of each
+row are linear, and are projected out (variable projection, Kaufman 1975). The common parameters
+have Gaussian priors, and are fitted by Gauss-Newton steps in three stages: first the positions,
+then also the width and the wings, and finally the modes of the correction. The strength of the
+prior on the modes is chosen by the data: it maximises the evidence (MacKay 1992).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.polynomial import legendre
+from numpy.typing import NDArray
 
+from glue_lrs._utils.statistics import running_mean
 from glue_lrs._utils.typing import Array
 from glue_lrs.errors import ProfileError
-from glue_lrs.fitting import trace_parameters
-from glue_lrs.fitting.blend_fit import BlendFit
 from glue_lrs.fitting.cutout import PixelPlanes
-from glue_lrs.fitting.least_squares import (
-    background_basis,
-    fit_rows,
-    gauss_newton,
-    parameter_errors,
-    residuals,
-)
-from glue_lrs.fitting.noise_model import peak_light
+from glue_lrs.fitting.least_squares import background_basis, common_normal, fit_rows, residuals
+from glue_lrs.fitting.noise_model import nod_variance
 from glue_lrs.fitting.options import FitOptions
-from glue_lrs.fitting.outliers import reject_spikes
-from glue_lrs.fitting.profile_derivatives import profile_images, widen
+from glue_lrs.fitting.outliers import differs_from_neighbours, reject_spikes
 from glue_lrs.fitting.source_fit import SourceFit
-from glue_lrs.fitting.spline_correction import CLIP, UNCONVERGED_ERROR, correct_profile
-from glue_lrs.profiles.base import unit
+from glue_lrs.fitting.trace_parameters import (
+    TRACE_PRIOR,
+    TRACE_SNR,
+    count_passed,
+    is_significant,
+    position_matrix,
+)
+from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.profiles.empirical import EmpiricalProfile
-from glue_lrs.profiles.gaussian import GaussianProfile
+from glue_lrs.profiles.shape_modes import WING_FRACTION, shape_modes
 
-#: Distance in columns from the traces up to which pixels are fitted. It includes the profile and a
-#: strip of background.
-_MARGIN = 9.0
+#: Number of Legendre terms in the logarithm of the wavelength for the width, the wings and the
+#: modes.
+_WIDTH_TERMS, _WING_TERMS, _MODE_TERMS = 5, 2, 8
 
-#: Smallest model error that is assumed for a Gaussian, as a fraction of the peak. Without it, the
-#: wings of bright sources, which are not Gaussian, would determine the fit.
-_GAUSSIAN_FLOOR = 0.02
+#: Standard deviation of the prior on the logarithm of the width. It is divided by the number of
+#: each term, as is that on the coefficients of the modes, so that smooth functions are preferred.
+_WIDTH_PRIOR = 0.15
 
-#: Change of the positions in columns, and of the width as a fraction of the width, below which the
-#: fit has converged. The first value is used if a spline correction and `refine_positions` follow,
-#: the second value otherwise.
-_CLOSE, _CONVERGED = 0.02, 1e-3
+#: Standard deviation in columns of the prior on the coefficients of the trace polynomial for a
+#: single source; see `TRACE_PRIOR` for several.
+_SINGLE_TRACE_PRIOR = 0.5
 
-#: Largest number of iterations of the fit of traces (first value), and numbers of the iterations in
-#: which outliers are rejected, because the model is good enough by then (second value).
-_STEPS, _REJECTING_STEPS = 9, (2, 4)
+#: Largest change in a step of the positions in columns, and of the logarithm of the width.
+_MAX_SHIFT, _MAX_WIDENING = 1.0, 0.5
 
-#: Largest change in a step of the positions in columns (first value), and of the logarithm of the
-#: width (second value).
-_MAX_SHIFT, _MAX_WIDENING = 1.0, 0.3
+#: Largest number of steps in a stage (first value), and decrease of chi-square in a step below
+#: which a stage has converged (second value).
+_STEPS, _CONVERGED = 12, 0.5
 
-#: Refinement of positions: distance in columns from each source up to which pixels are fitted.
-#: Pixels farther away do not constrain the position, and may belong to a different source.
-_REFINED_COLUMNS = 6.0
+#: Number of standard deviations above which a pixel is an outlier after the second stage, when the
+#: model is approximate, and after the last stage.
+_FIRST_CLIP, _CLIP = 8.0, 5.0
 
-#: Refinement of positions: largest number of steps. For faint blended sources, each step reduces
-#: the error of the position by a factor of only about 2.
-_REFINEMENTS = 8
+#: Signal-to-noise ratio of the flux in a row above which fluxes are not averaged over rows.
+_FLUX_SNR = 60.0
 
-#: Refinement of positions: change as a fraction of the 1-sigma error below which the fit has
-#: converged.
-_REFINED = 0.1
-
-#: Refinement of positions: step in columns to each side for numerical derivatives of the profile.
-_DERIVATIVE_STEP = 0.05
+#: Signal-to-noise ratios of the source above which only every second and third row is used to fit
+#: the modes.
+_ROW_STEP_SNR = (4000.0, 8000.0)
 
 
 def fit_profile(
@@ -102,233 +99,395 @@ def fit_profile(
     ------
     ProfileError
         If there is too little flux to fit a profile.
-
-    Notes
-    -----
-    Traces and width are fitted by Gauss-Newton steps, with the fluxes and the background of each
-    row projected out (Kaufman 1975). For a single source, linear least-squares fits of the spline
-    correction alternate with fits of the fluxes. For several sources, the spline correction is
-    fitted together with the positions (`BlendFit`).
     """
+    fit = _ProfileFit(pixels, traces, options, positives, row_step)
+    fit.fit_positions()
     if options.profile is not None:
-        return _TraceFit(pixels, traces, options, positives, row_step).run(_CONVERGED)
-    options = replace(options, reach=max(min(options.reach, pixels.columns.size), 4))
-    blended = positives > 1
-    first = replace(options, trace_order=options.trace_order or 0) if blended else options
-    fit = _TraceFit(pixels, traces, first, positives, row_step)
-    found = fit.run(_CLOSE if options.spline else _CONVERGED)
-    if blended:
-        return BlendFit(pixels, found, options).run()
-    return correct_profile(pixels, found, options) if options.spline else found
+        fit.reject(_FIRST_CLIP)
+        fit.fit_positions()
+    else:
+        fit.fit_width(with_wings=options.spline)
+        if options.spline:
+            fit.fit_modes()
+    return fit.result()
 
 
-class _TraceFit:
-    """Gauss-Newton fit of traces with a given profile, or of traces and width of a Gaussian.
+@dataclass(frozen=True)
+class _Parameters:
+    """Parameters that are common to all rows, and their prior.
 
-    The parameters are described in `fit_profile`.
+    Parameters
+    ----------
+    values, mean, deviation : ndarray
+        Values of the parameters, and mean and standard deviation of their Gaussian prior, shape
+        (n,): the positions and distances of nods (`position_matrix`), the trace polynomial, the
+        width, the wings, and the modes (mode by mode).
+    sizes : tuple of int
+        Number of each of these five kinds of parameters.
     """
+
+    values: Array
+    mean: Array
+    deviation: Array
+    sizes: tuple[int, ...]
+
+    def slice(self, kind: int) -> slice:
+        """Return the slice of a kind of parameters."""
+        first = sum(self.sizes[:kind])
+        return slice(first, first + self.sizes[kind])
+
+    def __getitem__(self, kind: int) -> Array:
+        return self.values[self.slice(kind)]
+
+
+_POSITIONS, _TRACE, _WIDTH, _WINGS, _MODES = range(5)
+
+
+@dataclass(eq=False)
+class _Evaluation:
+    """Model for a set of parameters, fitted to each row.
+
+    Parameters
+    ----------
+    offsets : list of ndarray
+        Distance of each pixel from each trace in columns, each of shape (row, column).
+    images : list of ndarray
+        Profile of each source and negative trace, each of shape (row, column).
+    coefficients, inverse : ndarray
+        Fluxes and background (row, term), and inverse normal matrices (row, term, term).
+    residual : ndarray
+        Data minus model, shape (row, column).
+    objective : float
+        Chi-square plus the terms of the prior.
+    """
+
+    offsets: list[Array]
+    images: list[Array]
+    coefficients: Array
+    inverse: Array
+    residual: Array
+    objective: float = field(default=np.inf)
+
+
+class _ProfileFit:
+    """State of the fits by `fit_profile` and `fit_traces`, which describe the arguments."""
 
     def __init__(
         self, pixels: PixelPlanes, traces: Array, options: FitOptions, positives: int, row_step: int
     ) -> None:
-        self.known = np.isfinite(traces)
-        if not self.known.any():
+        known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
+        if not known.any():
             raise ProfileError("no row has a trace to start from")
-        part = pixels.cut(np.nanmin(traces) - _MARGIN, np.nanmax(traces) + _MARGIN)
-        self.pixels = reject_spikes(part, row_step)
-        self.start = np.where(self.known, traces, 0.0)
-        usable = (self.known.all(axis=0) & np.isfinite(pixels.wavelength))[::row_step]
-        #: Pixels that are used in the fit. Outliers are removed from it during the iterations.
-        self.used = self.pixels.good & usable[:, np.newaxis]
-        if not self.used.any():
-            raise ProfileError("no pixel near the source is good")
-        self.positives, self.row_step, self.options = positives, row_step, options
-        self.profile = options.profile or GaussianProfile(domain=pixels.domain)
-        self.matrix = trace_parameters.position_matrix(len(traces), positives)
-        most = max(3, options.trace_order or 0)
-        self.row_coordinate = np.linspace(-1.0, 1.0, pixels.data.shape[0])
-        self.powers = trace_parameters.powers(self.row_coordinate[::row_step], most)
-        wave = np.where(np.isfinite(self.pixels.wavelength), self.pixels.wavelength, 0.0)
-        self.wave_coordinate = unit(wave, pixels.domain)
-        rows = self.pixels.data.shape[0]
-        self.background = background_basis(self.pixels.columns, options.background_order, rows)
-        #: Parameters of the traces: changes of positions and of distances between nods, and
-        #: coefficients of the polynomial that is added to all traces.
-        self.positions, self.polynomial = np.zeros(len(self.matrix)), np.zeros(most)
-        self.orders = (0, 0)  # orders of the trace and width polynomials
-        self.floor = np.zeros((rows, 1))
-        self.signal_to_noise = 0.0
-        self.error = np.full(positives, np.nan)
-
-    def run(self, convergence: float) -> SourceFit:
-        """Iterate until all changes are below `convergence`, and return the fit.
-
-        Changes of positions are in columns, changes of the width are fractions.
-        """
-        for step in range(_STEPS):
-            change = self._step(step)
-            if step > _REJECTING_STEPS[0] and change < convergence:
-                break
-        shift = (self.positions @ self.matrix)[:, np.newaxis]
-        curve = trace_parameters.powers(self.row_coordinate, self.polynomial.size) @ self.polynomial
-        traces = self.start + shift + curve
-        if self.signal_to_noise <= 0 or not np.isfinite(traces).all():
-            raise ProfileError("the source has no light to fit a profile to")
-        traces = np.where(self.known, traces, np.nan)
-        return SourceFit(self.profile, traces, self.signal_to_noise, self.error)
-
-    def _step(self, step: int) -> float:
-        """Fit the rows, change the parameters, and return the largest change."""
-        pixels, count = self.pixels, len(self.start)
-        shift = (self.positions @ self.matrix)[:, np.newaxis] + self.powers @ self.polynomial
-        offsets = pixels.offsets(self.start[:, :: self.row_step] + shift)
-        light, d_offset, d_width = profile_images(self.profile, offsets, pixels.wavelength)
-        weight = self.used / (pixels.variance + self.floor)
-        basis = [*light, *self.background]
-        coefficients, inverse = fit_rows(basis, weight, pixels.data)
-        flux = coefficients[:, :count].T[:, :, np.newaxis]
-        self.floor = (_GAUSSIAN_FLOOR * peak_light(flux, light)) ** 2
-        residual = residuals(pixels.data, basis, coefficients)
-        rejecting = step in _REJECTING_STEPS
-        if rejecting:  # with a tolerance for the errors of a model that has not converged
-            model = (np.abs(flux) * light).sum(axis=0)
-            peak = model.max(axis=1, keepdims=True)
-            limit = CLIP * np.sqrt(pixels.variance) + UNCONVERGED_ERROR * peak + 0.1 * model
-            self.used = self.used & ~(np.abs(residual) > limit)
-            weight = np.where(self.used, weight, 0.0)
-        power = np.einsum("rc,rc->r", light[0] ** 2, self.used / pixels.variance)
-        signal = self.row_step * (np.maximum(flux[0, :, 0], 0.0) ** 2 * power).sum()
-        self.signal_to_noise = float(np.sqrt(signal))
-        if step == 1:
-            snr = self.signal_to_noise
-            self.orders = (
-                trace_parameters.count_passed(snr, trace_parameters.TRACE_SNR),
-                trace_parameters.count_passed(snr, trace_parameters.WIDTH_SNR),
-            )
-        n_trace, n_width = self._numbers_of_terms(step)
-        pushed = d_offset * -flux
-        fields = trace_parameters.position_derivatives(pushed, self.matrix)
-        along = [np.ones((len(weight), 1))] * len(fields)
-        if n_trace:
-            fields.append(pushed.sum(axis=0))
-            along.append(self.powers[:, :n_trace])
-        if n_width:
-            fields.append((d_width * flux).sum(axis=0))
-            along.append(np.vander(self.wave_coordinate, n_width, increasing=True))
-        prior = np.zeros((2, sum(part.shape[1] for part in along)))
-        polynomial = slice(len(self.matrix), len(self.matrix) + n_trace)
-        if self.positives > 1:
-            prior[:, polynomial] = (
-                self.polynomial[:n_trace],
-                [trace_parameters.TRACE_PRIOR**-2] * n_trace,
-            )
-        usable = prior[0], prior[1], None if rejecting else inverse
-        change, covariance = gauss_newton(fields, along, basis, weight, residual, *usable)
-        self.error = parameter_errors(covariance)[: self.positives]
-        biggest = self._apply(change, n_trace, n_width)
-        if step == 2 and n_trace and self.options.trace_order is None:
-            terms = self.polynomial[:n_trace]
-            if not trace_parameters.is_significant(terms, covariance[polynomial, polynomial]):
-                self.polynomial[:], self.orders = 0.0, (0, self.orders[1])
-        return biggest
-
-    def _numbers_of_terms(self, step: int) -> tuple[int, int]:
-        """Return how many terms of the trace and width polynomials are fitted in a step.
-
-        The first step fits only positions, because they may be wrong by several columns.
-        """
-        if step == 0:
-            return 0, 0
-        given = self.options.trace_order
-        n_trace = self.orders[0] if given is None else given
-        if self.options.profile is not None:
-            return n_trace, 0
-        return n_trace, (self.orders[1] if step > 1 else 0) + 1
-
-    def _apply(self, change: Array, n_trace: int, n_width: int) -> float:
-        """Change the parameters by a damped step, and return the size of the undamped step."""
-        positions, polynomial, wider = np.split(
-            change, np.cumsum([len(self.matrix), n_trace]).tolist()
+        self.all_pixels, self.all_traces = pixels, traces
+        self.order, self.trace_order = options.background_order, options.trace_order
+        self.count, self.positives = len(traces), positives
+        self.profile = options.profile or EmpiricalProfile(
+            domain=pixels.domain,
+            width=(0.0,) * _WIDTH_TERMS,
+            wings=(WING_FRACTION if options.spline else 0.0,) + (0.0,) * (_WING_TERMS - 1),
+            coefficients=np.zeros((shape_modes().number, _MODE_TERMS)),
+            reach=max(min(options.reach, pixels.columns.size), 4),
         )
-        biggest = float(np.abs(positions).max() + np.abs(polynomial).sum())
-        damping = min(1.0, _MAX_SHIFT / max(biggest, 1e-12))
-        self.positions = self.positions + positions * damping
-        self.polynomial[:n_trace] += polynomial * damping
-        if n_width:
-            total = float(np.abs(wider).sum())
-            wider = wider * min(1.0, _MAX_WIDENING / max(total, 1e-12))
-            assert isinstance(self.profile, GaussianProfile)
-            self.profile = widen(self.profile, wider)
-            biggest = max(biggest, total)
-        return biggest
+        self.matrix = position_matrix(self.count, self.positives)
+        size = len(TRACE_SNR) if options.trace_order is None else options.trace_order
+        several = self.positives > 1
+        number = np.arange(1, size + 1)
+        trace_prior = np.full(size, TRACE_PRIOR) if several else _SINGLE_TRACE_PRIOR / number
+        parts = [np.zeros(len(self.matrix)), np.zeros(size)]
+        deviations = [np.full(len(self.matrix), 10.0), trace_prior]
+        if isinstance(self.profile, EmpiricalProfile):
+            profile = self.profile
+            shape = profile.coefficients.shape
+            parts += [np.array(profile.width), np.array(profile.wings), np.zeros(shape).ravel()]
+            decreasing = 1.0 / np.arange(1, shape[1] + 1)
+            # Asymmetric modes would compete with the positions of blended sources.
+            used = shape_modes().even | (not several)
+            deviations += [
+                _WIDTH_PRIOR / np.arange(1, len(profile.width) + 1),
+                WING_FRACTION / np.arange(1, len(profile.wings) + 1) ** 2,
+                np.where(used[:, np.newaxis], decreasing, 1e-6).ravel(),
+            ]
+        else:
+            parts += [np.zeros(0)] * 3
+            deviations += [np.zeros(0)] * 3
+        values = np.concatenate(parts)
+        self.parameters = _Parameters(
+            values, values.copy(), np.concatenate(deviations), tuple(p.size for p in parts)
+        )
+        self.covariance = np.zeros((0, 0))
+        self.position_error = np.full(self.positives, np.nan)
+        self.signal_to_noise = 0.0
+        self._choose_rows(row_step)
 
+    def _choose_rows(self, step: int) -> None:
+        """Select the rows to fit, and reset the rejected pixels."""
+        traces = self.all_traces[:, ::step]
+        self.pixels = pixels = reject_spikes(self.all_pixels, step)
+        known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
+        self.start = np.where(known, traces, 0.0)
+        self.wave = np.where(known, pixels.wavelength, 8.0)
+        self.good = pixels.good & known[:, np.newaxis]
+        if not self.good.any():
+            raise ProfileError("no pixel near the source is good")
+        self.used = self.good
+        rows, self.row_step = len(self.start[0]), step
+        self.background = background_basis(pixels.columns, self.order, rows)
+        coordinate = np.linspace(-1.0, 1.0, rows)
+        self.powers = legendre.legvander(coordinate, self.parameters.sizes[_TRACE])[:, 1:]
+        self.variance = pixels.variance
 
-def refine_positions(
-    pixels: PixelPlanes,
-    variance: Array,
-    found: SourceFit,
-    background: Sequence[Array],
-    own_profile: bool,
-) -> SourceFit:
-    """Refine positions with a known profile, using all rows and the final variances.
+    # --- stages ------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    pixels : PixelPlanes
-        Image from which the models of the negative traces are subtracted.
-    variance : ndarray
-        Smooth variances of the pixels, shape (row, column).
-    found : SourceFit
-        Profile and traces, accurate to some tenths of a column.
-    background : sequence of ndarray
-        Terms of the background, each of shape (row, column).
-    own_profile : bool
-        Whether the profile was fitted to this image, relative to these traces. In this case the
-        data do not define the centre of the profile, and the position is defined as the point about
-        which the profile is most symmetric.
+    def fit_positions(self) -> None:
+        """Fit the positions, and with a given profile also the trace polynomial."""
+        self._iterate([_POSITIONS], steps=2)
+        self.reject(_FIRST_CLIP)
+        self._iterate([_POSITIONS], steps=2)
+        self._measure_signal()
+        if not isinstance(self.profile, EmpiricalProfile):
+            self._iterate([_POSITIONS, self._trace_kind()])
+            self._drop_insignificant_trace()
 
-    Returns
-    -------
-    SourceFit
-        Fit with shifted traces and errors of their positions. If the profile was fitted to this
-        image, its `center` is set to the shift of the first trace, so that the model of the first
-        source does not change.
-    """
-    profile, traces, positives = found.profile, found.traces, found.positives
-    own = profile if own_profile and isinstance(profile, EmpiricalProfile) else None
-    shape = profile if own is None else own.symmetric()
-    known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
-    start = np.where(known, traces, 0.0)[:positives]
-    first = np.nanmin(traces[:positives]) - _REFINED_COLUMNS
-    last = np.nanmax(traces[:positives]) + _REFINED_COLUMNS
-    part = pixels.columns_between(first, last)
-    pixels, background = pixels.part(part), [field[:, part] for field in background]
-    within = (np.abs(pixels.offsets(start)) <= _REFINED_COLUMNS).any(axis=0)
-    used = pixels.good & within & known[:, np.newaxis]
-    weight = np.where(used, 1.0 / variance[:, part], 0.0)
-    shift, error = np.zeros((len(traces), 1)), found.shift_error
-    light = shape.at(pixels.wavelength)
-    for _ in range(_REFINEMENTS):
-        images, derivatives = [], []
-        for offset in pixels.offsets(start + shift[:positives]):
-            right, left = light(offset + _DERIVATIVE_STEP), light(offset - _DERIVATIVE_STEP)
-            # The mean of `right` and `left` saves time, but it is slightly too broad, which would
-            # bias the positions of blended sources.
-            images.append(light(offset) if positives > 1 else 0.5 * (right + left))
-            derivatives.append((left - right) / (2.0 * _DERIVATIVE_STEP))
-        basis = [*images, *background]
+    def fit_width(self, with_wings: bool) -> None:
+        """Fit positions, trace polynomial, width and wings."""
+        kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *([_WINGS] if with_wings else [])]
+        self._iterate(kinds, steps=4)
+        self.reject(_FIRST_CLIP)
+        self._measure_signal()
+        self._trace_kind()
+        self._iterate(kinds)
+        self._drop_insignificant_trace()
+
+    def fit_modes(self) -> None:
+        """Fit the modes, with the positions of blended sources."""
+        step = 1 + count_passed(self.signal_to_noise, _ROW_STEP_SNR)
+        if step != self.row_step:
+            self._choose_rows(step)
+        kinds = [_WINGS, _MODES]
+        if self.positives > 1:
+            kinds = [_POSITIONS, self._trace_kind(), *kinds]
+        self.reject(_FIRST_CLIP)
+        self._iterate(kinds, evidence=True)
+        used = self.used
+        self.reject(_CLIP)
+        if (self.used != used).any():
+            self._iterate(kinds)
+
+    def reject(self, threshold: float) -> None:
+        """Reject outliers, and include the error of the negative traces in the variance."""
+        state = self._evaluate(self.parameters)
+        self.used = self.good & ~differs_from_neighbours(
+            state.residual / np.sqrt(self.pixels.variance), self.good, threshold
+        )
+        self.variance = self.pixels.variance.copy()
+        for s in range(self.positives, self.count):
+            negative = state.coefficients[:, s, np.newaxis] * state.images[s]
+            self.variance += nod_variance(negative, state.offsets[s])
+
+    def result(self) -> SourceFit:
+        """Return the fitted profile and traces."""
+        traces, parameters = self.all_traces, self.parameters
+        coordinate = np.linspace(-1.0, 1.0, traces.shape[1])
+        powers = legendre.legvander(coordinate, parameters.sizes[_TRACE])[:, 1:]
+        shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
+        traces = traces + shift + powers @ parameters[_TRACE]
+        if self.signal_to_noise <= 0 or not np.isfinite(traces).any():
+            raise ProfileError("the source has no light to fit a profile to")
+        covariance = self.covariance if self.positives == 1 and self.covariance.size else None
+        return SourceFit(
+            self._profile(parameters), traces, self.signal_to_noise, self.position_error, covariance
+        )
+
+    # --- trace and signal --------------------------------------------------------------------
+
+    def _trace_kind(self) -> int:
+        """Return the kind of parameters of the trace, whose prior allows as many as are useful."""
+        if self.trace_order is None:
+            order = count_passed(self.signal_to_noise, TRACE_SNR)
+            unused = self.parameters.slice(_TRACE)
+            self.parameters.deviation[unused][order:] = 1e-9
+        return _TRACE
+
+    def _drop_insignificant_trace(self) -> None:
+        """Set the trace polynomial to 0 if it is not significant and was not asked for."""
+        part, parameters = self.parameters.slice(_TRACE), self.parameters
+        free = np.flatnonzero(parameters.deviation[part] > 1e-6) + part.start
+        if self.trace_order is not None or not free.size:
+            return
+        covariance = self.trace_covariance[np.ix_(free - part.start, free - part.start)]
+        if not is_significant(parameters.values[free], covariance):
+            parameters.values[part] = 0.0
+            parameters.deviation[part] = 1e-9
+
+    def _measure_signal(self) -> None:
+        """Measure the signal-to-noise ratio of the first source, for all rows together."""
+        state = self._evaluate(self.parameters)
+        power = np.einsum("rc,rc->r", state.images[0] ** 2, self.used / self.pixels.variance)
+        signal = self.row_step * (np.maximum(state.coefficients[:, 0], 0.0) ** 2 * power).sum()
+        self.signal_to_noise = float(np.sqrt(signal))
+
+    # --- model -------------------------------------------------------------------------------
+
+    def _profile(self, parameters: _Parameters) -> SpatialProfile:
+        if not isinstance(self.profile, EmpiricalProfile):
+            return self.profile
+        return replace(
+            self.profile,
+            width=tuple(parameters[_WIDTH]),
+            wings=tuple(parameters[_WINGS]),
+            coefficients=parameters[_MODES].reshape(self.profile.coefficients.shape),
+        )
+
+    def _evaluate(self, parameters: _Parameters) -> _Evaluation:
+        """Evaluate the model, and fit the fluxes and the background of each row."""
+        pixels = self.pixels
+        shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
+        traces = self.start + shift + self.powers @ parameters[_TRACE]
+        light = self._profile(parameters).at(self.wave)
+        offsets = list(pixels.offsets(traces))
+        images = [light(offset) for offset in offsets]
+        basis, weight = [*images, *self.background], self.used / self.variance
         coefficients, inverse = fit_rows(basis, weight, pixels.data)
         residual = residuals(pixels.data, basis, coefficients)
-        fields = [f[:, np.newaxis] * d for f, d in zip(coefficients.T, derivatives, strict=False)]
-        along = [np.ones((known.size, 1))] * positives
-        change, covariance = gauss_newton(fields, along, basis, weight, residual, inverse=inverse)
-        error = parameter_errors(covariance)
-        shift[:positives, 0] += np.clip(change, -0.5, 0.5)
-        # Convergence is quadratic for a single source, but linear for blends.
-        remaining = change**2 if positives == 1 else np.abs(change)
-        if (remaining < _REFINED * error).all():
-            break
-    if own is not None:
-        shift[positives:] = shift[0]
-        profile = replace(own, center=float(shift[0, 0]))
-    return replace(found, profile=profile, traces=traces + shift, shift_error=error)
+        deviation = (parameters.values - parameters.mean) / parameters.deviation
+        objective = float((weight * residual**2).sum() + (deviation**2).sum())
+        return _Evaluation(offsets, images, coefficients, inverse, residual, objective)
+
+    def _derivatives(self, state: _Evaluation, kinds: list[int]) -> list[tuple[Array, Array]]:
+        """Return the derivatives of the model for each kind of parameters.
+
+        Each derivative is the product of fields on the pixels, shape (row, field, column), and of
+        terms along the rows, shape (row, term).
+        """
+        flux = self._smooth_fluxes(state.coefficients[:, : self.count])
+        profile, out = self._profile(self.parameters), []
+        if not isinstance(profile, EmpiricalProfile):
+            pushed = [-profile.derivative(offset, self.wave) for offset in state.offsets]
+            return self._trace_derivatives(kinds, flux, pushed)
+        light = profile.at(self.wave)
+        parts = [light.derivatives(offset) for offset in state.offsets]
+        if _POSITIONS in kinds:
+            out += self._trace_derivatives(kinds, flux, [-part.d_offset() for part in parts])
+        for kind, name, number in (
+            (_WIDTH, "d_width", len(profile.width)),
+            (_WINGS, "d_wings", len(profile.wings)),
+            (_MODES, "d_modes", profile.coefficients.shape[1]),
+        ):
+            if kind in kinds:
+                total: Array | float = 0.0
+                for f, part in zip(flux.T, parts, strict=True):
+                    total = total + f[:, np.newaxis, np.newaxis] * getattr(part, name)()
+                terms = legendre.legvander(profile.unit(self.wave), number - 1)
+                out.append((np.asarray(total), terms))
+        return out
+
+    def _trace_derivatives(
+        self, kinds: list[int], flux: Array, d_trace: list[Array]
+    ) -> list[tuple[Array, Array]]:
+        """Return the derivatives with respect to positions and trace polynomial."""
+        pushed = np.stack(
+            [f[:, np.newaxis] * d for f, d in zip(flux.T, d_trace, strict=True)], axis=1
+        )
+        out = [(np.matmul(self.matrix, pushed), np.ones((len(flux), 1)))]
+        if _TRACE in kinds:
+            out.append((pushed.sum(axis=1, keepdims=True), self.powers))
+        return out
+
+    def _smooth_fluxes(self, flux: Array) -> Array:
+        """Average the fluxes of faint sources over rows.
+
+        The errors of flux and background in a row are correlated with its residuals, and would
+        otherwise bias the profile.
+        """
+        rows = max(int(self.good.any(axis=1).sum()) * self.row_step, 1)
+        in_row = self.signal_to_noise / np.sqrt(rows)
+        half = int(np.clip(0.5 * (_FLUX_SNR / max(in_row, 1e-3)) ** 2, 0, 12))
+        if not half:
+            return flux
+        return running_mean(flux, np.ones(flux.shape, dtype=bool), half)
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def _iterate(self, kinds: list[int], steps: int = _STEPS, evidence: bool = False) -> None:
+        """Make Gauss-Newton steps, each halved until the objective decreases."""
+        state = self._evaluate(self.parameters)
+        for step in range(steps):
+            blocks = self._derivatives(state, kinds)
+            matrix, gradient = common_normal(
+                blocks, [*state.images, *self.background], self.used / self.variance,
+                state.residual, state.inverse,
+            )  # fmt: skip
+            free = np.concatenate(
+                [np.arange(self.parameters.values.size)[self.parameters.slice(k)] for k in kinds]
+            )
+            if evidence and step < 2:
+                self._choose_prior(matrix, gradient, free)
+                state.objective = self._evaluate(self.parameters).objective
+            parameters = self.parameters
+            precision = parameters.deviation[free] ** -2.0
+            gradient = gradient - precision * (parameters.values - parameters.mean)[free]
+            regular = matrix + np.diag(precision)
+            change = np.linalg.solve(regular, gradient)
+            predicted = float(change @ gradient)
+            if predicted < _CONVERGED and not (evidence and step < 2):
+                break
+            damping = self._damping(change, kinds)
+            for _ in range(6):
+                values = parameters.values.copy()
+                values[free] += damping * change
+                trial = replace(parameters, values=values)
+                new = self._evaluate(trial)
+                if new.objective < state.objective:
+                    self.parameters, state = trial, new
+                    break
+                damping *= 0.5
+            else:
+                break
+        self._store_errors(np.linalg.inv(regular), kinds)
+
+    def _damping(self, change: Array, kinds: list[int]) -> float:
+        """Return the factor that limits a step of positions and width."""
+        largest, first = 1.0, 0
+        for kind in kinds:
+            part = change[first : first + self.parameters.sizes[kind]]
+            first += part.size
+            limit = {_POSITIONS: _MAX_SHIFT, _WIDTH: _MAX_WIDENING}.get(kind)
+            if limit is not None:
+                largest = max(largest, float(np.abs(part).max()) / limit)
+        return 1.0 / largest
+
+    def _choose_prior(self, matrix: Array, gradient: Array, free: NDArray[np.intp]) -> None:
+        """Scale the prior on the modes of the core to maximise the evidence.
+
+        The squared scale is the mean square of the coefficients, in units of their prior, divided
+        by the number of coefficients that the data determine (MacKay 1992, eq. 28 and 32).
+        """
+        parameters = self.parameters
+        core = np.zeros(parameters.values.size, dtype=bool)
+        modes = shape_modes()
+        core[parameters.slice(_MODES)] = np.repeat(modes.core, _MODE_TERMS)
+        core &= parameters.deviation > 1e-5
+        inside = core[free]
+        for _ in range(2):
+            precision = parameters.deviation[free] ** -2.0
+            covariance = np.linalg.inv(matrix + np.diag(precision))
+            values = parameters.values[free] + covariance @ (
+                gradient - precision * (parameters.values - parameters.mean)[free]
+            )
+            determined = 1.0 - np.diag(covariance) * precision
+            scale = np.sqrt((values**2 * precision)[inside].sum() / determined[inside].sum())
+            parameters.deviation[core] *= float(np.clip(scale, 0.03, 30.0))
+
+    def _store_errors(self, covariance: Array, kinds: list[int]) -> None:
+        """Store the covariances of positions, trace polynomial and modes."""
+        first = 0
+        for kind in kinds:
+            part = slice(first, first + self.parameters.sizes[kind])
+            first = part.stop
+            if kind == _POSITIONS:
+                variance = np.diag(covariance)[part][: self.positives]
+                self.position_error = np.sqrt(variance)
+            elif kind == _TRACE:
+                self.trace_covariance = covariance[part, part]
+            elif kind == _MODES:
+                self.covariance = covariance[part, part]

@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
 
 from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.fitting.cutout import Cutout, MeanCutout
@@ -21,9 +20,9 @@ from glue_lrs.fitting.least_squares import (
 from glue_lrs.fitting.noise_model import ModelError, model_variance
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import MAX_LEVERAGE, NO_PIXELS, FittedRows, PixelIndex
-from glue_lrs.fitting.profile_fit import refine_positions
+from glue_lrs.fitting.position_fit import refine_positions
 from glue_lrs.fitting.source_fit import SourceFit
-from glue_lrs.profiles.empirical import EmpiricalProfile, splines
+from glue_lrs.profiles.empirical import EmpiricalProfile
 from glue_lrs.profiles.psf import PSFProfile
 
 #: Largest shift of an integration in columns, up to which the second-order Taylor expansion of the
@@ -440,28 +439,19 @@ class RowFitter:
             (row, row), computed as if all pixels were good. None unless the profile is an empirical
             profile that was fitted to a single source.
         """
-        profile, factor = self.source_fit.profile, self.source_fit.factor
-        if factor is None or not isinstance(profile, EmpiricalProfile):
+        profile, covariance = self.source_fit.profile, self.source_fit.covariance
+        if covariance is None or not isinstance(profile, EmpiricalProfile):
             return None
         basis = self.basis()
         inverse = inverse_normal(normal(basis, [field * self.inverse for field in basis]))
         response = self.inverse * np.einsum("rj,jrc->rc", inverse[:, 0], np.stack(basis))
-        trace = _finite(self.source_fit.traces[0])
+        wave = np.nan_to_num(self.cutout.wavelength, nan=profile.domain[0])
         columns = np.arange(self.columns.start, self.columns.stop)
-        knots, rows = profile.coefficients.shape[0], len(trace)
-        first, parts = splines(columns - trace[:, np.newaxis] + profile.center, knots)
-        first += (np.arange(rows) * (knots + 8))[:, np.newaxis]
-        sums = np.zeros(rows * (knots + 8))
-        for j, part in enumerate(parts):
-            weights = (response * part).ravel()
-            sums += np.bincount((first + j).ravel(), weights=weights, minlength=sums.size)
-        # The profile is normalised to 1, so that an increase of one coefficient decreases the
-        # profile everywhere else.
-        change = sums.reshape(rows, -1)[:, 4:-4] - 1.0
-        terms = profile.terms(np.nan_to_num(self.cutout.wavelength))
-        change /= 1.0 + (terms @ profile.coefficients.T).sum(axis=1)[:, np.newaxis]
-        along = (change[:, :, np.newaxis] * terms[:, np.newaxis]).reshape(rows, -1)
-        return np.asarray(along @ cho_solve(factor, along.T, check_finite=False))
+        offset = columns - _finite(self.source_fit.traces[0])[:, np.newaxis] + profile.center
+        change = np.einsum("rc,rkc->rk", response, profile.at(wave).derivatives(offset).d_modes())
+        terms = profile.terms(wave)
+        along = (change[:, :, np.newaxis] * terms[:, np.newaxis]).reshape(len(change), -1)
+        return np.asarray(along @ covariance @ along.T)
 
 
 def _finite(traces: Array) -> Array:
