@@ -1,4 +1,4 @@
-"""Demonstration: the examples from the STScI LRS notebook on simulated files with known spectra."""
+"""Demonstration: extract simulated spectra as in the LRS notebook of STScI and check the fluxes."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ from glue_lrs.simulation.spectra import Source, Supernova
 from glue_lrs.simulation.truth import Simulated
 from glue_lrs.spectra.extraction import Extraction
 
-#: Half width of the tapered aperture in pixels: constant term and slope of a linear function of the
-#: wavelength in micron, fitted to 1.5 FWHM in the LRS extraction notebook of STScI.
+#: Half width of the tapered aperture in pixels, as a linear function of the wavelength in micron:
+#: constant term and slope. STScI's LRS extraction notebook fits this function to 1.5 FWHM.
 TAPER = (2.445618715370405, 0.2579519802996102)
-#: Wavelengths in micron (first value) and FWHM in arcsec (second value) to which `TAPER` is fitted.
+#: Table to which `TAPER` is fitted: FWHM of the PSF in arcsec at wavelengths in micron.
 FWHM_WAVELENGTH, FWHM = (5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42)
 #: Column of the target in the simulated level-3 image.
 _CENTRE = 30.5
-#: Wavelength range in micron in which spectra are compared. LRS has little throughput outside it.
+#: Wavelength range in micron in which extracted and true spectra are compared. LRS has little
+#: throughput outside this range.
 _COMPARED = (5.0, 12.0)
+#: Number of integrations of the simulated time series.
 _INTEGRATIONS = 16
 #: Flux of the simulated supernova at 7 micron in Jy.
 _LEVEL = 1.5e-4
@@ -40,7 +42,7 @@ _LEVEL = 1.5e-4
 
 @dataclass(frozen=True)
 class Example:
-    """An example: a simulated product and the keys of an EXTRACT1D reference for its extraction.
+    """Example of an extraction: a simulated product and the aperture for it.
 
     Parameters
     ----------
@@ -49,8 +51,8 @@ class Example:
     product : str
         Simulated image: ``"nod1_s2d"``, ``"level3_s2d"`` or ``"slitless_calints"``.
     keys : dict
-        Keys of the aperture in the EXTRACT1D reference file, apart from ``id`` and
-        ``use_source_posn``, which is False.
+        Keys of the aperture in the EXTRACT1D reference. `run_demo` adds the key ``id``, and sets
+        ``use_source_posn`` to False.
     description : str
         Short description of the aperture.
     """
@@ -67,7 +69,7 @@ class Example:
 
 
 _NOD = {"xstart": 9, "xstop": 17}
-#: The worked examples from the STScI LRS extraction notebook, and a stack of slitless integrations.
+#: The five worked examples from STScI's LRS extraction notebook, and a slitless time series.
 EXAMPLES = (
     Example("default", "level3_s2d", {"xstart": 27, "xstop": 34}, "columns 27 - 34"),
     Example("wider", "level3_s2d", {"xstart": 25, "xstop": 36}, "columns 25 - 36"),
@@ -110,15 +112,16 @@ class Score:
     ratio : float
         Median of the ratio of extracted flux to true flux.
     rms : float
-        Root mean square of (extracted flux - true flux) / error; the expected value is 1.
+        Root mean square of (extracted flux - true flux) / error. It is about 1 if the fluxes are
+        unbiased and the errors are correct.
     pull : float
-        Standard deviation of (extracted flux - true flux) / error. Unlike `rms`, it does not
-        include a common offset.
+        Standard deviation of (extracted flux - true flux) / error. Unlike `rms`, it is not affected
+        by a constant offset.
     signal_to_noise : float
         Median of the ratio of flux to error.
     compared, excluded : int
-        Number of fluxes that were compared, and number of fluxes that were excluded because of a
-        bad pixel in the aperture.
+        Numbers of fluxes that were compared with the truth, and that were excluded because of a bad
+        pixel in the aperture.
     """
 
     ratio: float
@@ -149,7 +152,7 @@ class DemoResult:
 
     @property
     def advice(self) -> str:
-        """Text that recommends figures to look at and a command to try next, on two lines."""
+        """Two lines of text: which figures to look at, and which command to try next."""
         folder = self.files[0].parent
         return (
             f"look at   {folder / 'demo_compared.png'} and {folder / 'demo_background.png'}: "
@@ -160,7 +163,7 @@ class DemoResult:
 
     @property
     def table(self) -> list[dict[str, str]]:
-        """Table of the scores: a dict for each example, which maps column headings to values."""
+        """Table of the scores, one dict per example, with the column headings as keys."""
         return [
             {
                 "example": example.name,
@@ -188,11 +191,11 @@ def run_demo(
     Parameters
     ----------
     output_dir : str or path-like
-        Folder for the files; it is created if it does not exist.
+        Folder for the files, which is created if it does not exist.
     overwrite : bool
         Whether existing files may be replaced.
     report : callable
-        Function that is called with a line of text at each stage.
+        Function that is called with a line of text when a stage of the demonstration starts.
 
     Returns
     -------
@@ -212,7 +215,7 @@ def run_demo(
                 "exists, expected a new folder (--output-dir) or --overwrite", subject=path
             )
     folder.mkdir(parents=True, exist_ok=True)
-    # A source so faint that the background must be subtracted.
+    # The source must be so faint that the example without background subtraction fails.
     scene = replace(demo_scene(), sources=(Source(flux=Supernova(level=_LEVEL)),))
 
     report("simulating: two nods, both combined, a slitless time series ...")
@@ -264,7 +267,7 @@ def _file_names() -> dict[str, str]:
 
 
 def _products(scene: Scene) -> dict[str, Simulated]:
-    # The factors describe a transit with a depth of 1%.
+    # Relative brightness of the source in each integration, for a transit with a depth of 1%.
     phase = np.linspace(-1.0, 1.0, _INTEGRATIONS)
     factors = 1.0 - 0.01 / (1.0 + np.exp((np.abs(phase) - 0.45) / 0.04))
     return {
@@ -278,7 +281,7 @@ def _products(scene: Scene) -> dict[str, Simulated]:
 def _run(
     example: Example, product: Simulated, files: dict[str, Path], overwrite: bool
 ) -> Extraction:
-    """Write the reference file for an example, extract, and write and plot the spectrum."""
+    """Write the reference for an example, extract the spectrum, and write and plot it."""
     path, picture = files[f"{example.name} json"], files[example.product]
     keys = {"id": example.exp_type, "use_source_posn": False, **example.keys}
     correction = files["apcorr"]
@@ -306,7 +309,7 @@ def _run(
 
 
 def _compare(extraction: Extraction, product: Simulated) -> Score:
-    """Compare the fluxes in rows without bad pixels with the true spectrum."""
+    """Compare a spectrum with the true spectrum, in rows without lost pixels."""
     truth = product.truth
     known = np.flatnonzero(np.isfinite(truth.wavelength))
     wave = extraction.wavelength
@@ -316,7 +319,7 @@ def _compare(extraction: Extraction, product: Simulated) -> Score:
         true_flux = truth.factors[:, np.newaxis] * true_flux
     flux, error = extraction.columns["FLUX"], extraction.columns["FLUX_ERROR"]
     in_range = (wave > _COMPARED[0]) & (wave < _COMPARED[1]) & np.isfinite(true_flux)
-    # Exclude rows with lost pixels: the missing flux would bias the comparison.
+    # Rows with lost pixels are excluded, because their missing flux would bias the comparison.
     complete = np.abs(extraction.lost_fraction) < 1e-6
     good = in_range & complete & ~extraction.mask & (error > 0)
     flux, error, true_flux = (

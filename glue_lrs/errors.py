@@ -67,9 +67,10 @@ class Hint:
         return cls(template, chosen)
 
     def joined(self, other: Hint) -> Hint:
-        """Return a hint that contains this hint and another hint as an alternative.
+        """Return a copy of this hint with another hint as an alternative.
 
-        A front end may render either hint without the other.
+        A front end omits the hints whose parameters it does not have, so that it may render only
+        one of the two.
         """
         return replace(self, others=(*self.others, other))
 
@@ -212,15 +213,15 @@ class NoVariancesWarning(LRSWarning):
     """Warning that the image has no variances, so that the errors of spectra are 0."""
 
 
-#: Prefixes of the modules to whose lines a warning must not point. The warning points to the line
-#: that called these modules.
+#: Prefixes of the names of modules that a warning must not report as its location. The location is
+#: the line that called these modules.
 _SKIPPED = ("glue_lrs.", "astropy.io.registry.", "specutils.io.", "specutils.spectra.")
 
 
 def warn(warning: LRSWarning) -> None:
-    """Issue a warning that points to the user's code.
+    """Issue a warning whose reported location is in the user's code.
 
-    The warning points to the innermost line outside this package and outside the I/O code of
+    The location is the innermost calling line outside this package and outside the I/O code of
     astropy and specutils.
     """
     frame, level = sys._getframe(), 1
@@ -230,9 +231,10 @@ def warn(warning: LRSWarning) -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` with the known word x that is most similar to `word`.
+    """Return the proposal ``" (did you mean 'x'?)"`` for a word that is not known.
 
-    Case is ignored. Return ``""`` if no known word is similar.
+    The proposed word ``x`` is the known word that is most similar to `word`, ignoring case. If no
+    known word is similar, ``""`` is returned.
     """
     lower = {name.lower(): name for name in known}
     match = get_close_matches(word.lower(), lower, n=1, cutoff=0.6)

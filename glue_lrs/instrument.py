@@ -23,7 +23,7 @@ PIXEL_SCALE = 0.11
 #: FWHM in arcsec (second tuple).
 EXPECTED_FWHM = ((5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42))
 
-#: The table `EXPECTED_FWHM`, extrapolated linearly to 0 and 100 micron.
+#: The table `EXPECTED_FWHM`, extended to 0 and 100 micron by linear extrapolation.
 _EXTENDED = ((0.0, *EXPECTED_FWHM[0], 100.0), (0.27, *EXPECTED_FWHM[1], 3.06))
 
 #: FWHM of a Gaussian with a standard deviation of 1.

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+from click.testing import CliRunner
+
 import glue_lrs
+from glue_lrs.cli import main
 
 
 def run(code: str) -> str:
@@ -41,3 +44,14 @@ def test_the_formats_are_registered_on_import() -> None:
 
 def test_version_is_that_of_the_installation() -> None:
     assert glue_lrs.__version__ == version("glue-lrs")
+
+
+def test_the_package_is_run_like_the_command() -> None:
+    def shown(*args: str) -> str:
+        command = [sys.executable, "-m", "glue_lrs", *args]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert shown("--version") == f"glue-lrs, version {version('glue-lrs')}\n"
+    usage, *text = shown("--help").splitlines()
+    assert usage == "Usage: python -m glue_lrs [OPTIONS] COMMAND [ARGS]..."
+    assert text == CliRunner().invoke(main, ["--help"]).stdout.splitlines()[1:]

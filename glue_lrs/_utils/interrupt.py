@@ -20,9 +20,10 @@ _LINE = b"glue-lrs: error: interrupted\n"
 
 
 def leave(*_: object) -> None:
-    """Print the message and exit immediately.
+    """Print the message and exit immediately, as handler of the signal SIGINT.
 
-    This must not be used while an output file is being written.
+    The handler must not be installed while an output file is written, because the partial file
+    would remain.
     """
     os.write(2, _LINE)
     os._exit(EXIT_CODE)

@@ -15,16 +15,16 @@ _LOCK = threading.RLock()
 
 
 class LazyHeader(fits.Header):
-    """Independent copy of an astropy header, which is made at the first access.
+    """Copy of an astropy header that is not made until the header is accessed.
 
-    Use `LazyHeader.from_header` to create it. Changes to the copy do not affect the original header
-    or other copies, and changes to these do not affect the copy.
+    Create it with `LazyHeader.from_header`. The copy is independent: changes to the copy do not
+    affect the original header or other copies, and vice versa.
 
     Notes
     -----
-    The attribute ``_template`` is a header that is never modified. Before the first access, it is
-    the only attribute of a `LazyHeader`, so that Python calls ``__getattr__`` for all other
-    attributes. ``__getattr__`` then makes the copy.
+    The attribute ``_template`` is the header to copy, and is never modified. Before the first
+    access it is the only attribute, so that Python calls ``__getattr__`` for any other attribute.
+    ``__getattr__`` then copies the template.
     """
 
     @classmethod
@@ -45,8 +45,8 @@ class LazyHeader(fits.Header):
         template: fits.Header | None = header
         if isinstance(header, cls):
             template = header.__dict__.get("_template")
-            # `_modified` is internal to astropy. If it did not exist, every accessed header would
-            # be copied.
+            # `_modified` is a private attribute of astropy's Header. If a version of astropy does
+            # not have it, assume that each accessed header was modified.
             if template is None or (header._accessed and getattr(header, "_modified", True)):
                 template = fits.Header.copy(header)
         made = cls.__new__(cls)
@@ -55,7 +55,7 @@ class LazyHeader(fits.Header):
 
     @staticmethod
     def view(header: fits.Header) -> fits.Header:
-        """Return a header that must only be read, without making the copy of a `LazyHeader`."""
+        """Return a header for reading only, which for a `LazyHeader` avoids making the copy."""
         if isinstance(header, LazyHeader) and not header._accessed:
             return header.__dict__["_template"]
         return header
@@ -66,7 +66,7 @@ class LazyHeader(fits.Header):
         return len(self.__dict__) > 1 or "_template" not in self.__dict__
 
     def __getattr__(self, name: str) -> Any:
-        # Python itself looks up special names, which must not trigger the copy.
+        # Python itself looks up special names such as __len__, which must not trigger the copy.
         if not name.startswith("__") and "_template" in self.__dict__:
             with _LOCK:
                 if not self._accessed:
@@ -76,7 +76,7 @@ class LazyHeader(fits.Header):
         raise AttributeError(f"'Header' object has no attribute {name!r}")
 
     def clear(self) -> None:
-        """Remove all cards, and mark the header as modified, which astropy does not do."""
+        """Remove all cards, and mark the header as modified because astropy does not mark it."""
         self.__dict__.pop("_template", None)
         super().clear()
         self.__dict__["_modified"] = True

@@ -13,17 +13,18 @@ from glue_lrs.errors import ReferenceFileError
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
 
-#: Maximum deviation of the polynomial from the trace in columns, far below the size of a pixel.
+#: Maximum deviation of the polynomial from the trace in columns.
 _TOLERANCE = 0.01
 
-#: Highest degree that is tried.
+#: Highest degree of the polynomial.
 _MAX_DEGREE = 9
 
 
 def trace_terms(center: ArrayLike, wavelength: ArrayLike | None) -> Array:
     """Approximate a trace by a polynomial of the wavelength.
 
-    The polynomial has the lowest degree, up to 9, for which it deviates by less than 0.01 columns.
+    The polynomial has the lowest degree for which it deviates from the trace by less than 0.01
+    columns in all rows, or degree 9 if no degree suffices.
 
     Parameters
     ----------

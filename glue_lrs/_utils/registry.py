@@ -1,6 +1,6 @@
-"""Methods ``read`` and ``write`` that use astropy's unified I/O registry.
+"""Decorator for methods ``read`` and ``write`` that use astropy's unified I/O registry.
 
-`glue_lrs.io` registers the formats.
+The formats are registered in `glue_lrs.io`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def unified_io(default_format: str) -> Callable[[Method], Method]:
     """Return a decorator that adds ``help`` and ``list_formats`` to ``read`` and ``write``.
 
-    The decorated methods call `astropy.io.registry.read` and `astropy.io.registry.write`, to which
-    they pass the format.
+    The decorated methods must pass the argument ``format`` on to `astropy.io.registry.read` or
+    `astropy.io.registry.write`.
 
     Parameters
     ----------
     default_format : str
-        Format that is used if the caller gives none. The default avoids the format identification
-        by the registry. Each class is read from a single format, and its reader explains why a file
-        is invalid, which the identification does not.
+        Format that is used if the caller gives none, so that the registry does not identify the
+        format. Identification would hide the error message of the reader, which explains why a file
+        is invalid.
 
     Returns
     -------

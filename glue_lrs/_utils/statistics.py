@@ -1,4 +1,4 @@
-"""Running means and medians."""
+"""Medians, and running sums, means and medians along the rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def median(values: Array) -> float:
 
 
 def nanmedian(values: Array, axis: int) -> Array:
-    """Return the median along an axis, ignoring NaN. It is NaN if all values are NaN."""
+    """Return the median along an axis, ignoring NaN, or NaN where all values are NaN."""
     ordered = np.sort(values, axis=axis)
     count = np.isfinite(values).sum(axis=axis, keepdims=True)
     low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[axis] - 1)
@@ -39,7 +39,7 @@ def nanmedian(values: Array, axis: int) -> Array:
 
 
 def masked_median(values: NDArray[Any], good: Mask) -> Array:
-    """Return the median of good values along the first axis, NaN if no value is good."""
+    """Return the median of the good values along the first axis, or NaN where no value is good."""
     number = len(values)
     lines = np.ascontiguousarray(np.moveaxis(values, 0, -1), dtype=values.dtype.newbyteorder("="))
     low, high = (number - 1) // 2, number // 2
@@ -53,10 +53,9 @@ def masked_median(values: NDArray[Any], good: Mask) -> Array:
 
 
 def median_variance(number: NDArray[np.int_]) -> Array:
-    """Return the variance of the median of `number` values, relative to that of a single value.
+    """Return the ratio of the variance of a median of `number` values to that of a single value.
 
-    The ratio approaches pi / (2 number) for large numbers. It includes a correction for small
-    numbers.
+    The ratio approaches pi / (2 number) for large samples, and is corrected for small samples.
     """
     many = np.pi / (2.0 * number + np.where(number % 2, 1.0, 2.6))
     return np.where(number <= 2, 1.0 / number, many)
@@ -68,8 +67,8 @@ def median_variance(number: NDArray[np.int_]) -> Array:
 def row_level(values: Array, mask: Mask) -> Array:
     """Return the median of the pixels that `mask` selects in each row, shape (row, 1).
 
-    For an even number of pixels, it is the lower of the two middle values. Rows without a positive
-    median get a value that is interpolated from the other rows, or the value 1 if no row has a
+    For an even number of pixels, the lower of the two middle values is used. Where the median is
+    not positive, it is replaced by interpolation between the other rows, or by 1 if no row has a
     positive median.
     """
     ordered = np.sort(np.where(mask, values, np.inf), axis=1)
@@ -84,7 +83,7 @@ def row_level(values: Array, mask: Mask) -> Array:
 def running_sum(values: Array, half: int) -> Array:
     """Return the running sum over each row and `half` rows on either side.
 
-    At the ends, the sum includes fewer rows.
+    Near the first and the last row, the sum includes fewer rows.
     """
     rows = values.shape[0]
     total = np.zeros((rows + 2 * half + 1, *values.shape[1:]))
@@ -104,7 +103,10 @@ def running_mean(values: Array, good: Mask, half: int) -> Array:
 
 
 def running_median(values: Array, good: Mask, length: int) -> Array:
-    """Return the running median of good pixels over `length` rows, NaN if no pixel is good."""
+    """Return the running median of good pixels over `length` rows, or NaN if no pixel is good.
+
+    The median includes each row and ``length // 2`` rows on either side.
+    """
     half = min(length, 2 * values.shape[0] - 1) // 2
     padded = np.full((values.shape[0] + 2 * half, values.shape[1]), np.nan)
     padded[half : half + values.shape[0]] = np.where(good, values, np.nan)
@@ -112,11 +114,11 @@ def running_median(values: Array, good: Mask, length: int) -> Array:
 
 
 def smooth_flux(flux: Array, variance: Array) -> Array:
-    """Smooth a flux by a weighted running mean.
+    """Smooth the flux of a spectrum by a running mean with inverse-variance weights.
 
-    So many rows are averaged that the signal-to-noise ratio becomes about 10. If it is already
-    higher, the flux is returned unchanged. The result can be used to compute weights that must not
-    depend on the noise in single rows.
+    The number of averaged rows is chosen so that the signal-to-noise ratio becomes about 10. If the
+    ratio is already higher, the flux is returned unchanged. The smooth flux serves to compute
+    weights, which must not depend on the noise in single rows.
 
     Parameters
     ----------

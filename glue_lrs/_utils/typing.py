@@ -7,10 +7,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-#: Type of arrays in double precision, with the synonym `Floats`.
+#: Array in double precision. `Floats` is a synonym.
 Array: TypeAlias = NDArray[np.float64]
 Floats: TypeAlias = Array
 
-#: Type of boolean arrays, with the synonym `Bools`.
+#: Boolean array. `Bools` is a synonym.
 Mask: TypeAlias = NDArray[np.bool_]
 Bools: TypeAlias = Mask

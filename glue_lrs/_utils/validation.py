@@ -23,7 +23,7 @@ def check_number(key: str, value: object) -> float:
 
 
 def check_choice(name: str, value: object, known: Sequence[str]) -> None:
-    """Raise `LRSError` if the value is not among the known values."""
+    """Raise `LRSError` about the parameter `name` if its value is not one of the known values."""
     if value not in known:
         raise LRSError(
             f"found {value!r}{nearest(str(value), known)}, "
@@ -33,7 +33,7 @@ def check_choice(name: str, value: object, known: Sequence[str]) -> None:
 
 
 def json_value(value: Any) -> Any:
-    """Convert a value for JSON: tuples to lists, and floats with an integral value to int.
+    """Convert tuples to lists, and floats with an integral value to int, for writing JSON.
 
     Other values are returned unchanged.
     """
@@ -43,12 +43,12 @@ def json_value(value: Any) -> Any:
 
 
 def short(value: float) -> float | int:
-    """Return a float with an integral value as int, or any other float unchanged."""
+    """Convert a float with an integral value to int; return any other float unchanged."""
     return int(value) if value == int(value) and abs(value) < 2**53 else value
 
 
 def check_flag(key: str, value: object) -> bool | None:
-    """Return True, False or None (null in JSON), or raise `ReferenceFileError` otherwise."""
+    """Return a value that is True, False or None, or raise `ReferenceFileError`."""
     return None if value is None else check_bool(key, value, "true, false or null")
 
 
@@ -59,7 +59,7 @@ def optional_bool(key: str, value: object) -> None:
 
 
 def check_bool(key: str, value: object, expected: str = "true or false") -> bool:
-    """Return True or False, or raise `ReferenceFileError` for any other value."""
+    """Return a value that is True or False, or raise `ReferenceFileError` for any other value."""
     if not isinstance(value, bool):
         raise ReferenceFileError(f"{key} is {value!r}, expected {expected}")
     return value
@@ -71,7 +71,7 @@ def or_null(check: Callable[[str, object], T]) -> Callable[[str, object], T | No
 
 
 def one_of(*words: str) -> Callable[[str, object], str]:
-    """Return a validator that accepts the given words only."""
+    """Return a validator that accepts only the given words."""
 
     def check(key: str, value: object) -> str:
         if value not in words:
@@ -92,7 +92,10 @@ def check_fraction(key: str, value: object) -> float:
 
 
 def checked(check: Callable[[str, object], T], key: str, value: object) -> T:
-    """Validate a value, and raise `ReferenceFileError` also for integers too large for a float."""
+    """Validate a value with `check`, and convert OverflowError to `ReferenceFileError`.
+
+    Integers that are too large for a float cause OverflowError.
+    """
     try:
         return check(key, value)
     except OverflowError:
@@ -102,7 +105,7 @@ def checked(check: Callable[[str, object], T], key: str, value: object) -> T:
 
 
 def plain(value: Any) -> Any:
-    """Return a copy of a value, converted to JSON types.
+    """Return a copy of a value in which all types can be written to JSON.
 
     Mappings become dicts, tuples and arrays become lists, and NumPy scalars become Python scalars.
     """

@@ -1,1 +1,1 @@
-"""Apertures and backgrounds, with pixel weights, background fits and the aperture correction."""
+"""Apertures and backgrounds, their pixel weights, background fits and aperture correction."""

@@ -1,4 +1,4 @@
-"""Aperture: edges across the slit, and the fractional pixel weights between them.
+"""Aperture: edges along the slit, and the weights of the pixels between them.
 
 EXTRACT1D reference files use two conventions for the position of an edge:
 
@@ -40,11 +40,11 @@ from glue_lrs.instrument import EXPECTED_FWHM
 
 @dataclass(frozen=True, kw_only=True)
 class Aperture:
-    """Extraction aperture, which defines the pixels over which a spectrum is summed.
+    """Extraction aperture: the pixels over which a spectrum is summed.
 
     If `src_coeff` is given, it defines the edges. Otherwise, if `extract_width` is given, the
     aperture has this width and is centred on the trace or, without a trace, between `xstart` and
-    `xstop`. Otherwise it extends from `xstart` to `xstop`. All values may be fractional.
+    `xstop`. If neither is given, it extends from `xstart` to `xstop`. All values may be fractional.
 
     Parameters
     ----------
@@ -56,16 +56,16 @@ class Aperture:
     extract_width : float, optional
         Width in pixels, at least 1.
     src_coeff : sequence of sequences of float, optional
-        Polynomial coefficients of the edges, constant term first, in pairs of lower and upper edge.
-        Edges are positions, half a pixel outside the inclusive limits.
+        Polynomial coefficients of the lower and upper edge of each region, constant term first.
+        Edges are half a pixel outside the inclusive limits.
     independent_var : {"pixel", "wavelength"}
         Independent variable of the polynomials: the row number, or the wavelength in micron.
 
     Raises
     ------
     ReferenceFileError
-        If a value is not a number, limits are inverted or enclose less than a pixel, or the number
-        of polynomials is odd.
+        If a value is not a number, if a lower limit is greater than the upper limit, or if the
+        number of polynomials is odd.
 
     See Also
     --------
@@ -153,15 +153,15 @@ class Aperture:
         Parameters
         ----------
         fwhm : float, (array_like, array_like) or None
-            Full width at half maximum in arcsec. It is a tuple of wavelengths in micron and widths
-            at these wavelengths, or one width for all wavelengths. If None, the FWHM expected for
-            LRS is used (`glue_lrs.instrument.EXPECTED_FWHM`). For a measured FWHM, use
+            Full width at half maximum in arcsec: one value for all wavelengths, or a tuple of
+            wavelengths in micron and the values at these wavelengths. If None, the FWHM expected
+            for LRS is used (`glue_lrs.instrument.EXPECTED_FWHM`). For a measured FWHM, use
             `glue_lrs.measurement.measurement.Measurement.tapered`.
         n : float
             Width of the aperture in units of the FWHM.
         center : float or array_like
-            Central column for all rows, or the trace, which is the central column of each row,
-            shape (row,). Rows in which the trace is unknown are NaN.
+            Central column for all rows, or the trace, which is the central column in each row,
+            shape (row,). The trace must be NaN in rows in which it is unknown.
         wavelength : array_like, optional
             Wavelength of each row in micron, shape (row,). Required if `center` is a trace.
         order : int
@@ -174,8 +174,8 @@ class Aperture:
         Returns
         -------
         Aperture
-            Aperture whose `src_coeff` are polynomials of the wavelength. The edges are the centre
-            minus and plus n / 2 times a least-squares polynomial through the widths.
+            Aperture whose `src_coeff` are polynomials in the wavelength. The edges are the centre
+            minus and plus n / 2 times a polynomial that is fitted to the widths by least squares.
 
         Raises
         ------
@@ -219,7 +219,7 @@ class Aperture:
         return cls.from_edges(lower, upper, independent_var="wavelength", **kwargs)
 
     def shifted(self, offset: float) -> Aperture:
-        """Return the aperture shifted by `offset` columns, with limits of None unchanged."""
+        """Return the aperture shifted by `offset` columns. Limits of None remain None."""
         return replace(
             self,
             xstart=None if self.xstart is None else self.xstart + offset,
@@ -240,10 +240,10 @@ class Aperture:
         wavelength : ndarray
             Wavelength of each pixel in micron, shape (row, column).
         trace : ndarray, optional
-            Column of the source in each row, shape (row,). Rows in which it is unknown are NaN.
+            Column of the source in each row, shape (row,), NaN in rows in which it is unknown.
         offset : float
-            Shift of the aperture in columns. It also applies if `xstart` and `xstop` are not given
-            and default to the image edges, but not to a trace.
+            Shift of the aperture in columns. It also applies to limits that default to the edges of
+            the image, but not to an aperture that is centred on a trace.
 
         Returns
         -------

@@ -25,11 +25,11 @@ class ApertureCorrection:
     wavelength : array_like
         Distinct wavelengths in micron, in any order, shape (n_wave,).
     size : array_like
-        Aperture sizes in pixels, in ascending order, shape (n_size,).
+        Aperture sizes in pixels, ascending, shape (n_size,).
     factor : array_like
         Factors by which a flux is multiplied, shape (n_wave, n_size).
     subarray : str
-        SUBARRAY to which the table applies, in upper or lower case.
+        SUBARRAY to which the table applies. Upper and lower case are equivalent.
     filename : str, optional
         APCORR reference file from which the table was read.
 
@@ -61,13 +61,13 @@ class ApertureCorrection:
         Returns
         -------
         ApertureCorrection
-            Correction factors from the row of the table for this SUBARRAY.
+            Correction factors from the row for this SUBARRAY.
 
         Raises
         ------
         CorrectionError
-            If the file is not an APCORR reference file for MIRI LRS, or if the number of rows with
-            this SUBARRAY is not 1.
+            If the file is not an APCORR reference file for MIRI LRS, or if it does not have exactly
+            one row for this SUBARRAY.
         """
         return registry.read(cls, path, subarray, **options)
 
@@ -129,7 +129,7 @@ class ApertureCorrection:
         wavelength : array_like
             Wavelengths in micron.
         size : array_like
-            Aperture sizes in pixels (NPIXELS), which are broadcast against `wavelength`.
+            Aperture sizes in pixels (NPIXELS). They must broadcast against `wavelength`.
 
         Returns
         -------
@@ -150,9 +150,9 @@ class ApertureCorrection:
 def _between(
     axis: NDArray[np.float64], values: ArrayLike
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the index of the grid point below each value, and the position between grid points.
+    """Return the index of the grid point below each value, and the fractional distance from it.
 
-    The position is 0 at the grid point below the value and 1 at the next grid point.
+    The fractional distance is 0 at this grid point and 1 at the next grid point.
     """
     clamped = np.minimum(np.maximum(np.asarray(values, dtype=float), axis[0]), axis[-1])
     low = np.minimum(axis.searchsorted(clamped, "right") - 1, axis.size - 2)

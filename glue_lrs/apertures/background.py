@@ -1,4 +1,4 @@
-"""Background regions next to the source, and the fit that interpolates to the aperture."""
+"""Background regions next to the source, and background model that is fitted to their pixels."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Background:
     Parameters
     ----------
     bkg_coeff : sequence of sequences of float
-        Polynomial coefficients of the regions' edges, constant term first, in pairs of lower and
-        upper edge. The edges are positions on an axis on which pixel i covers i - 0.5 to i + 0.5.
+        Polynomial coefficients of the lower and upper edge of each region, constant term first. The
+        edges are positions on an axis on which pixel i covers i - 0.5 to i + 0.5.
     bkg_fit : {"poly", "median", "mean"}
-        Whether an unweighted polynomial across the slit is fitted by least squares, or the median
-        is used. ``"mean"`` is a polynomial of order 0.
+        Background in a row: polynomial along the slit that is fitted by unweighted least squares,
+        median of the pixels, or mean of the pixels (a polynomial of order 0).
     bkg_order : int
         Order of the polynomial.
     smoothing_length : int
-        Length in rows of a running mean along the dispersion, which is applied before the fit. It
+        Number of rows in the running mean that is applied along the dispersion before the fit. It
         must be odd and at least 3, or 0 for no smoothing.
     independent_var : {"pixel", "wavelength"}
         Independent variable of the edge polynomials: the row number, or the wavelength in micron.
@@ -51,8 +51,8 @@ class Background:
     -----
     The rules are the same as in the JWST pipeline's ``extract_1d``. A polynomial is fitted with
     equal weights to all pixels that are at least partly within a region. A median uses only pixels
-    that are fully within a region, and its standard deviation is assumed to be 1.2 times the
-    standard deviation of the mean.
+    that are fully within a region. As in the pipeline, its standard deviation is assumed to be 1.2
+    times the standard deviation of the mean.
     """
 
     bkg_coeff: Coefficients
@@ -98,7 +98,7 @@ class Background:
     def weights(self, wavelength: NDArray[Any], offset: float = 0.0) -> Weights:
         """Return the pixel weights of the regions on an image.
 
-        The weight of a pixel is the maximum over the regions.
+        If regions overlap, the weight of a pixel is the maximum over the regions.
 
         Parameters
         ----------
@@ -120,8 +120,8 @@ class Background:
         Warns
         -----
         LRSWarning
-            If one of several regions has no pixel on the image, or if a region extends beyond the
-            image.
+            If a region has no pixel on the image although another region has, or if a region
+            extends beyond the image.
         """
         partial = self.bkg_fit != "median"
         regions = boxed_regions(
@@ -178,8 +178,8 @@ class Background:
             Coordinate of each column, which increases from -1 to 1 across the full image. It is
             used only for polynomials of order 1 or higher.
         aperture : ndarray
-            Sum of the aperture weights times x^i for i = 0 ... `bkg_order`, shape (row, order + 1)
-            or (1, order + 1).
+            Sum over the aperture of the weights times x^i for i = 0 ... `bkg_order`, shape
+            (row, order + 1) or (1, order + 1).
         smoothed : ndarray, optional
             Smoothed pixels, which are fitted instead of `data`.
 
@@ -199,9 +199,9 @@ class Background:
         return fit_polynomial(values, used, x, aperture, self.bkg_order)
 
     def smooth(self, data: NDArray[Any]) -> NDArray[Any]:
-        """Return the running mean over rows in each column.
+        """Return the running mean over `smoothing_length` rows in each column.
 
-        NaN are ignored. Beyond the edges of the image, the first and last row are repeated.
+        NaN values are ignored. Beyond the edges, the first and the last row are repeated.
 
         Parameters
         ----------
@@ -211,8 +211,7 @@ class Background:
         Returns
         -------
         ndarray
-            Smoothed pixels with the same shape and dtype. They are NaN if all rows over which the
-            mean is computed are NaN.
+            Smoothed pixels with the same shape and dtype, NaN where all averaged pixels are NaN.
         """
         kernel = np.ones(self.smoothing_length)
         missing = np.isnan(data)
@@ -228,9 +227,9 @@ class Background:
 
 
 def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], int]:
-    """Validate the type of fit and the order, and replace ``"mean"`` by ``"poly"`` of order 0.
+    """Validate the type and the order of a background fit, and return them.
 
-    The pipeline does not have ``"mean"``.
+    ``"mean"``, which the pipeline does not have, is replaced by ``"poly"`` with the order 0.
     """
     if fit not in ("poly", "median", "mean"):
         raise ReferenceFileError(f"bkg_fit is {fit!r}, expected 'mean', 'median', 'poly' or null")
@@ -243,14 +242,12 @@ def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], in
 
 
 def check_smoothing(length: object) -> int:
-    """Return the smoothing length that the pipeline uses instead of the requested length.
-
-    It is 0, or odd and at least 3.
+    """Return the smoothing length that the pipeline would use: 0, or an odd number of at least 3.
 
     Warns
     -----
     LRSWarning
-        If the requested length is different.
+        If this length differs from the requested length.
     """
     number = check_number("smoothing_length", length)
     rounded = round(number)

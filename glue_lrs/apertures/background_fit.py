@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 
 from glue_lrs.apertures.weights import weighted_sum
 
-#: Ratio of the standard deviations of median and mean that the pipeline assumes.
+#: Ratio of the standard deviation of a median to that of a mean, as assumed in the pipeline.
 MEDIAN_FACTOR = 1.2
 
-#: Rows whose normal matrix has a larger condition number are not fitted. Their background is 0.
+#: Largest condition number of the normal matrix for which a row is fitted. In other rows, the
+#: background is 0.
 MAX_CONDITION = 1e10
 
-#: Number of columns whose variances are converted to double precision at a time, to limit the
+#: Number of columns whose variances are converted to double precision at a time. It limits the
 #: memory.
 _SPREAD_COLUMNS = 24
 
-#: Up to this condition number, the order of summation does not affect the result noticeably.
+#: Condition number up to which the order of summation has no noticeable effect on the result.
 SAFE_CONDITION = 1e4
 
 
@@ -54,8 +55,8 @@ class BackgroundFit(NamedTuple):
         Parameters
         ----------
         variance : ndarray
-            Variance of each background pixel, shape (..., row, column). It is modified in place, so
-            that pixels that are not fitted become 0.
+            Variance of each background pixel, shape (..., row, column). The array is modified:
+            pixels that are not fitted are set to 0.
 
         Returns
         -------
@@ -72,7 +73,8 @@ def spread(variance: NDArray[Any], gain: NDArray[np.float64]) -> NDArray[np.floa
     Parameters
     ----------
     variance : ndarray
-        Variance of each pixel, shape (..., row, column), 0 in pixels that are not fitted.
+        Variance of each pixel, shape (..., row, column). It must be 0 in pixels that are not
+        fitted.
     gain : ndarray
         Square of `BackgroundFit.response`.
 
@@ -104,8 +106,8 @@ def fit_median(
 ) -> BackgroundFit:
     """Fit the background in each row by the median of the pixels within the regions.
 
-    NaN are excluded. The parameters are described in `Background.fit`, except that `aperture` is
-    the sum of the aperture weights in each row.
+    NaN values are excluded. The parameters are described in `Background.fit`, except that
+    `aperture` is the sum of the aperture weights in each row.
     """
     full = bool(region.all())
     ordered = values.copy() if full else np.where(region, values, values.dtype.type(np.nan))
@@ -130,7 +132,7 @@ def fit_median(
 
 
 def _count(used: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the number of used pixels in each row, fast if only a few pixels are unused."""
+    """Return the number of used pixels in each row. This is fast if few pixels are unused."""
     width = used.shape[-1]
     missing = np.flatnonzero(~used)
     missing //= width
@@ -138,7 +140,7 @@ def _count(used: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 
 def _middle(low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
-    """Return the mean of two values in the precision of the data, as `numpy.nanmedian` does."""
+    """Return the mean of two values in the precision of the data, as in `numpy.nanmedian`."""
     with np.errstate(invalid="ignore"):  # for the sum of -inf and inf
         return (low + high) / low.dtype.type(2)
 
@@ -170,13 +172,13 @@ def fit_polynomial(
     if condition.max() < SAFE_CONDITION:
         projected = target @ basis
     else:
-        # With a large condition number, rounding errors are amplified. They are the same as in the
-        # pipeline because the terms are added in the same order.
+        # With a large condition number, rounding errors are amplified. The terms are added in the
+        # same order as in the pipeline, so that the rounding errors are the same.
         projected = np.einsum("...ji,...j->...i", basis, target)
     del target
     coefficients = np.einsum("...ij,...j->...i", inverses[which], projected)
-    # If all rows have the same aperture weights, rows that use the same pixels have the same
-    # response.
+    # If all rows have the same aperture weights, the response is computed only once for all rows
+    # in which the same columns are used.
     if len(aperture) == 1:
         response = (np.einsum("pij,i->pj", inverses, aperture[0]) @ basis.T)[which]
     else:
@@ -191,16 +193,17 @@ def _invert(
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
     """Invert the normal matrices of all rows.
 
-    Most rows use the same columns, so that the matrix for each combination (pattern) of used
-    columns is inverted only once. The function returns the index of each row's pattern, the inverse
-    matrix for each pattern (0 if it is ill-conditioned), and its condition number.
+    In most rows the same columns are used, so that the matrix for each combination (pattern) of
+    used columns is inverted only once. The function returns the index of the pattern for each row,
+    the inverse matrix for each pattern (0 if the matrix is ill-conditioned), and the condition
+    number for each pattern.
     """
     rows = used.reshape(-1, used.shape[-1])
     bits = np.packbits(rows, axis=1)
     patterns = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), dtype=np.uint8)
     patterns[:, : bits.shape[1]] = bits
     words = patterns.view(np.uint64)
-    # np.unique is many times faster for scalars than for rows.
+    # np.unique is many times faster for a 1-d array than for the rows of a 2-d array.
     axis = None if words.shape[1] == 1 else 0
     _, first, which = np.unique(words, axis=axis, return_index=True, return_inverse=True)
     matrices = np.empty((first.size, basis.shape[1], basis.shape[1]))

@@ -1,4 +1,4 @@
-"""Edges of regions as polynomials of row or wavelength, and validation of coefficients."""
+"""Edges of regions as polynomials in row or wavelength, and validation of the coefficients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from glue_lrs.errors import ApertureError, ReferenceFileError
 #: lower, upper, ...
 Coefficients = tuple[tuple[float, ...], ...]
 
-#: A lower limit may exceed the upper limit by this value (columns), to allow for rounding.
+#: Largest difference (columns) by which a lower limit may exceed the upper limit, to allow for
+#: rounding errors.
 ROUNDING = 1e-9
 
 
@@ -28,10 +29,9 @@ class Limits(NamedTuple):
 
 
 class BoxedLimits(NamedTuple):
-    """Inclusive limits of one region as arrays for a part of an image, undefined outside it.
+    """Inclusive limits of one region as arrays for a part of an image.
 
-    This restricts the computation to pixels with a wavelength, which are only a small part of a
-    full frame.
+    The limits are computed only for the part with wavelengths, which is small in a full frame.
     """
 
     lower: NDArray[Any]
@@ -40,7 +40,7 @@ class BoxedLimits(NamedTuple):
     columns: slice
 
     def full(self, shape: tuple[int, ...]) -> Limits:
-        """Return the limits for the full image, with NaN outside the part."""
+        """Return the limits for the full image, with NaN outside this part."""
         edges = np.full((2, *shape), np.nan)
         edges[:, self.rows, self.columns] = self.lower, self.upper
         return Limits(*edges)
@@ -58,7 +58,7 @@ def polynomial_regions(
     Parameters
     ----------
     key : str
-        Name of the coefficients for messages.
+        Name of the coefficients in messages.
     coefficients : tuple of tuple of float
         Polynomial coefficients of each edge, constant term first. The edges are ordered lower,
         upper, lower, upper, ...
@@ -77,7 +77,8 @@ def polynomial_regions(
     Raises
     ------
     ApertureError
-        If the edges of a region are less than a pixel apart, or cross, anywhere on the image.
+        If the upper edge of a region is less than a pixel above the lower edge anywhere on the
+        image.
     """
     return [
         limits.full(wavelength.shape) if isinstance(limits, BoxedLimits) else limits
@@ -97,8 +98,8 @@ def boxed_regions(
     Returns
     -------
     list of Limits or BoxedLimits
-        `BoxedLimits` for the part of the image with wavelengths, if the edges depend on the
-        wavelength and the wavelength varies within rows. Otherwise `Limits`.
+        `BoxedLimits` for the part of the image with wavelengths if the edges depend on the
+        wavelength and the wavelength varies within rows, else `Limits`.
     """
     pairs = zip(coefficients[::2], coefficients[1::2], strict=True)
     if max(map(len, coefficients)) == 1:  # `check_coefficients` has validated constant edges
@@ -136,13 +137,13 @@ def boxed_regions(
 
 
 def _one_a_row(wavelength: NDArray[Any]) -> NDArray[Any]:
-    """Return the first column, shape (row, 1), if the wavelength is constant within rows.
+    """Return only the first column, shape (row, 1), if the wavelength is constant in each row.
 
-    Otherwise the array is returned unchanged.
+    Otherwise return the array unchanged.
     """
     if wavelength.strides[-1] != wavelength.itemsize:
         return wavelength
-    # As integers, the values can be compared in any byte order, and NaN is equal to NaN.
+    # The values are compared as integers because this works for any byte order and for NaN.
     bits = np.asarray(wavelength).view(f"u{wavelength.itemsize}")
     return wavelength[:, :1] if (bits == bits[:, :1]).all() else wavelength
 
@@ -158,7 +159,7 @@ def _known_box(wavelength: NDArray[Any]) -> tuple[slice, slice]:
 
 
 def shift_coefficients(coefficients: Coefficients | None, offset: float) -> Coefficients | None:
-    """Return polynomial edges shifted by `offset` columns."""
+    """Return the coefficients of the edges shifted by `offset` columns."""
     if coefficients is None:
         return None
     return tuple((edge[0] + offset, *edge[1:]) for edge in coefficients)
@@ -167,7 +168,7 @@ def shift_coefficients(coefficients: Coefficients | None, offset: float) -> Coef
 def check_coefficients(key: str, value: object) -> Coefficients | None:
     """Return the coefficients of pairs of edges as nested tuples.
 
-    Raises `ReferenceFileError` if they are invalid.
+    Raises `ReferenceFileError` if the coefficients are invalid.
     """
     if value is None:
         return None
@@ -195,9 +196,9 @@ def check_coefficients(key: str, value: object) -> Coefficients | None:
 
 
 def check_variable(value: object) -> Literal["pixel", "wavelength"]:
-    """Validate the independent variable of edge polynomials.
+    """Return the validated independent variable of the edge polynomials.
 
-    Any word that begins with "wavelength" is accepted as "wavelength".
+    Any string that begins with "wavelength" is replaced by "wavelength".
     """
     if isinstance(value, str):
         if value.lower().startswith("wavelength"):

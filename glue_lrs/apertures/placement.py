@@ -1,4 +1,4 @@
-"""Placement of an aperture on an image by shifts and a trace."""
+"""Placement of an aperture on an image: shift to the source, or trace of the source."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ class Placement:
     Parameters
     ----------
     position : SourcePosition, optional
-        Position of the source from header and WCS. None if it is unknown or not used.
+        Position of the source from the header and the WCS. None if it is unknown or not used.
     offset : float
         Shift of the aperture in columns, including `PlacementRule.position_offset`.
     background_offset : float
         Shift of the background regions in columns.
     trace : ndarray, optional
-        Column of the source in each row, along which the aperture is placed, shape (row,). Rows in
-        which it is unknown are NaN. If None, the aperture is straight or defined by its own
-        polynomials.
+        Column in each row on which the aperture is centred, shape (row,), NaN in rows in which it
+        is unknown. If None, the aperture does not follow a trace.
     """
 
     position: SourcePosition | None = None
@@ -48,17 +47,17 @@ class PlacementRule:
     Parameters
     ----------
     use_source_posn : bool, optional
-        Whether to shift the aperture to the position of the source from header and WCS. If None,
+        Whether to shift the aperture to the source position from the header and the WCS. If None,
         `reference_source_posn` applies to point sources, and the aperture is not shifted for other
         sources.
     reference_source_posn : bool, optional
         Value of ``use_source_posn`` in the EXTRACT1D reference file. If None, it is True for the
         slit and False for slitless images.
     position_offset : float
-        Additional shift of aperture, background and trace in columns.
+        Additional shift in columns for aperture, background and trace.
     fixed_background : bool
-        Whether background regions keep their columns when the aperture follows the source. The
-        pipeline shifts them with the aperture.
+        Whether background regions keep their columns when the aperture is shifted. The pipeline
+        shifts them with the aperture.
 
     Raises
     ------
@@ -97,7 +96,7 @@ class PlacementRule:
         aperture : Aperture
             Aperture to be placed.
         image : SlitImage
-            Image on which it is placed.
+            Image on which the aperture is placed.
         notes : list of LRSWarning, optional
             List to which warnings about the placement are appended.
 
@@ -124,7 +123,7 @@ class PlacementRule:
 def _nominal_column(
     aperture: Aperture, image: SlitImage, row: int, notes: list[LRSWarning]
 ) -> float:
-    """Return the weighted mean column of the unshifted aperture in a given row.
+    """Return the weighted mean column of the aperture in a given row before it is shifted.
 
     If the aperture has no pixel in this row, a warning is appended to `notes`, and the middle
     column of the image is returned.
@@ -152,7 +151,7 @@ def aperture_weights(aperture: Aperture, image: SlitImage, placement: Placement)
     Parameters
     ----------
     aperture : Aperture
-        Aperture without shifts.
+        Aperture before it is shifted.
     image : SlitImage
         Image or stack of integrations on which the aperture is placed.
     placement : Placement

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.apertures.edges import BoxedLimits, Limits
 
-#: Number of pixels whose weights are computed at a time, to limit the memory.
+#: Number of pixels whose weights are computed at a time. It limits the memory.
 _BLOCK_PIXELS = 1 << 11
 
 
@@ -26,8 +26,8 @@ class Weights:
     values : ndarray
         Weights, shape (row, column), or (1, column) if all rows have the same weights.
     lower, upper : float
-        Inclusive limits, averaged over the image without NaN. If there are several regions, these
-        are the outermost limits.
+        Mean inclusive limits over the image, ignoring NaN. If there are several regions, these are
+        the outermost limits.
     """
 
     rows: slice
@@ -56,17 +56,18 @@ class Weights:
 def limit_weights(index: ArrayLike, limits: Limits, partial: bool = True) -> NDArray[np.float64]:
     """Return pixel weights for inclusive limits.
 
-    As in ``extract_1d``, pixels with a number i within [lower, upper] have weight 1. The weight of
-    a pixel just outside is the covered fraction of the pixel, i - lower + 1 or upper - i + 1.
+    As in ``extract_1d``, pixels whose number i is within [lower, upper] have weight 1. The weight
+    of a pixel just outside is the covered fraction of the pixel, i - lower + 1 or upper - i + 1.
 
     Parameters
     ----------
     index : array_like
         Pixel numbers i.
     limits : Limits
-        Inclusive limits that are broadcast against `index`. Where a limit is NaN, the weight is 0.
+        Inclusive limits, which must broadcast against `index`. Where a limit is NaN, the weight is
+        0.
     partial : bool
-        Whether the weight of partially covered pixels is the covered fraction instead of 0.
+        Whether the weight of partially covered pixels is the covered fraction. If False, it is 0.
 
     Returns
     -------
@@ -105,9 +106,9 @@ def region_weights(
     limits : Limits or BoxedLimits
         Inclusive limits of the region. Where a limit is NaN, the weight is 0.
     shape : (int, int)
-        Numbers of rows and columns in the image.
+        Number of rows and number of columns in the image.
     partial : bool
-        Whether the weight of partially covered pixels is the covered fraction instead of 0.
+        Whether the weight of partially covered pixels is the covered fraction. If False, it is 0.
 
     Returns
     -------
@@ -138,7 +139,7 @@ def region_weights(
         inside = values[box[0], start - left : stop - left]
         index = np.arange(start, stop)
         cut = slice(start - box[1].start, stop - box[1].start)
-        # Limits may have one value per row.
+        # Limits that have only one value per row are not cut.
         parts = [edge[:, cut] if edge.ndim == 2 and edge.shape[1] > 1 else edge for edge in edges]
         # Rows are processed in blocks, because the temporary arrays are several times larger than
         # the result.
@@ -151,7 +152,7 @@ def region_weights(
 
 
 def union(parts: list[Weights]) -> Weights:
-    """Combine the weights of several regions by their maximum in each pixel.
+    """Return the maximum of the weights of several regions in each pixel.
 
     The limits of the result are the outermost limits of the regions.
     """
@@ -174,12 +175,12 @@ def union(parts: list[Weights]) -> Weights:
 def _mean(limits: Limits | BoxedLimits, edge: NDArray[Any], shape: tuple[int, ...]) -> float:
     """Return the mean of a limit over the image, ignoring NaN.
 
-    `BoxedLimits` give exactly the same mean as the corresponding `Limits`.
+    The mean for `BoxedLimits` is exactly equal to the mean for the corresponding `Limits`.
     """
     if not isinstance(limits, BoxedLimits):
         return float(np.nanmean(edge))
     missing = np.isnan(edge)
-    full = np.zeros(shape)  # in full size because NumPy's order of addition depends on the shape
+    full = np.zeros(shape)  # in full size because the order of addition depends on the shape
     full[limits.rows, limits.columns] = np.where(missing, 0.0, edge)
     return float(full.sum() / (edge.size - np.count_nonzero(missing)))
 

@@ -19,7 +19,7 @@ from glue_lrs.cli.program import main
     type=options.FITS,
     required=True,
     metavar="C1D",
-    help="The combined spectrum's file.",
+    help="Output file for the combined spectrum.",
 )
 @options.OVERWRITE
 @click.option(
@@ -31,7 +31,7 @@ from glue_lrs.cli.program import main
 )
 @click.option(
     "--sigma-clip", type=click.FloatRange(min=0, min_open=True), metavar="SIGMA",
-    help="Reject values more than SIGMA errors from the others; needs three spectra.",
+    help="Reject values more than SIGMA errors from those of the other spectra (at least three).",
 )  # fmt: skip
 @click.option(
     "--pipeline", is_flag=True, help="Reproduce combine_1d of the pipeline, including its faults."
@@ -53,7 +53,7 @@ def combine(
 ) -> int:
     """Combine nods or exposures into one spectrum.
 
-    Spectra (x1d, x1dints) are used as they are; images (s2d, cal, calints) are extracted first, as
+    Spectra (x1d, x1dints) are combined directly. Images (s2d, cal, calints) are first extracted, as
     by glue-lrs extract. Spectra are not resampled: each value of a spectrum is assigned to one
     wavelength bin of the common grid.
 

@@ -21,16 +21,20 @@ from glue_lrs._utils.interrupt import EXIT_CODE, leave
 from glue_lrs._utils.validation import plain
 from glue_lrs.errors import LRSError, LRSWarning, Setting
 
-#: Exit codes for success (first value), for failure on some of several files (second value), and
-#: for failure on all files or wrong usage (third value).
+#: Exit codes: OK if all files were processed, SOME_FAILED if some files failed, and FAILED if all
+#: files failed or the usage is wrong.
 OK, SOME_FAILED, FAILED = 0, 1, 2
 
 
 class Command(click.Command):
-    """Click command that prints an error to stderr on one line."""
+    """Click command that prints errors to stderr, each on one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; print its errors here, where the options of the command are known."""
+        """Run the command and print its errors.
+
+        Errors are printed here rather than in `Program`, because their hints depend on the options
+        of the command.
+        """
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -38,7 +42,7 @@ class Command(click.Command):
         except Exception as error:
             if interrupted():  # a library converted KeyboardInterrupt to another error
                 raise click.Abort from None
-            if isinstance(error, BrokenPipeError):  # the reading program ended; not an error
+            if isinstance(error, BrokenPipeError):  # the reader, such as head, ended: no error
                 raise
             say_traceback(traceback.format_exc())
             say("error", error_text(error))
@@ -46,13 +50,13 @@ class Command(click.Command):
 
 
 class Program(click.Group):
-    """Click group whose commands print errors to stderr on one line."""
+    """Click group whose commands print errors to stderr, each on one line."""
 
     command_class = Command
     group_class = type  # nested groups are of this class, too
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
-        """Run a command and exit with its code."""
+        """Run a command, and exit with its exit code or, without `standalone_mode`, return it."""
         with _interruptible():
             try:
                 with _one_line_warnings():
@@ -108,7 +112,7 @@ _COLOURS = {"error": "red", "warning": "yellow"}
 
 
 def say(kind: str, text: str) -> None:
-    """Print an error or warning to stderr; `kind` is ``"error"`` or ``"warning"``."""
+    """Print a message to stderr, with its kind ("error" or "warning") as a coloured label."""
     label = click.style(kind, fg=_COLOURS[kind])
     echo(f"glue-lrs: {label}: {' '.join(text.split())}", err=True)
 
@@ -120,18 +124,18 @@ def say_traceback(text: str) -> None:
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
-    """Print a text; characters that the stream cannot encode are escaped."""
+    """Print a text, in which characters that the stream cannot encode are escaped."""
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
     click.echo(printable(text, encoding), err=err, nl=nl)
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    """Escape characters that cannot be encoded, for example in file names that are not UTF-8."""
+    """Escape characters that `encoding` does not have, such as those of invalid file names."""
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-#: An item for each time that Ctrl-C was pressed. KeyboardInterrupt alone is not reliable, because
-#: libraries may suppress it or convert it to another error.
+#: List with one item for each time that Ctrl-C was pressed. It is needed because libraries may
+#: suppress KeyboardInterrupt or convert it to another error.
 _pressed: list[bool] = []
 
 
@@ -142,7 +146,7 @@ def interrupted() -> bool:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Record Ctrl-C and raise KeyboardInterrupt, so that partial files are removed."""
+    """Record Ctrl-C during a block, and raise KeyboardInterrupt to remove partial files."""
     _pressed.clear()
     before = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
@@ -188,7 +192,7 @@ def _one_line_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def collect_warnings(texts: list[str]) -> Iterator[None]:
-    """Append the texts of all different warnings that a block issues to a list."""
+    """Append the texts of the warnings that a block issues to a list, without repetitions."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LRSWarning)
         try:
@@ -198,14 +202,14 @@ def collect_warnings(texts: list[str]) -> Iterator[None]:
 
 
 def _warning_text(message: Warning | str, category: type[Warning]) -> str:
-    """Return the text of a warning, preceded by its class if another package issued it."""
+    """Return the text of a warning, preceded by the class unless it is an `LRSWarning`."""
     if issubclass(category, LRSWarning):
         return message.render(option) if isinstance(message, LRSWarning) else str(message)
     return f"{category.__name__}: {message}"
 
 
 def error_text(error: BaseException) -> str:
-    """Return the text of an error. Errors other than `LRSError` and `OSError` are called bugs."""
+    """Return the text of an error, with a remark that it is a bug if its class is unexpected."""
     if isinstance(error, LRSError):
         return error.render(option)
     if isinstance(error, OSError):
@@ -213,7 +217,7 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} (a bug in glue-lrs; --traceback shows where)"
 
 
-#: Parameters that are set with a command-line option of their own rather than with --set.
+#: Parameters that have their own command-line option. All others are set with --set.
 _OPTIONS = {
     "apcorr": "--apcorr FITS",
     "image": "--image FILE",
@@ -223,8 +227,8 @@ _OPTIONS = {
 
 
 def option(setting: Setting) -> str | None:
-    """Return the command-line option for a setting, or None if the command does not have it."""
-    # Without a context, this is a process of `glue-lrs extract --jobs`, which has the options.
+    """Return a setting as a command-line option, or None if the command lacks the option."""
+    # The processes of `glue-lrs extract --jobs` have no click context, but have all the options.
     context = click.get_current_context(silent=True)
     own = _OPTIONS.get(setting.name)
     if context is not None and (setting.name if own else "settings") not in context.params:
@@ -241,7 +245,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """Result for a file, or the text and traceback of an error, and the texts of warnings."""
+    """Result of processing a file, and the texts of the warnings.
+
+    If an error occurred, `result` is None, and `error` and `trace` are the text and the traceback.
+    """
 
     path: str
     result: Result | None = None
@@ -253,7 +260,7 @@ class Outcome(Generic[Result]):
 def attempt(
     path: str, process: Callable[[Argument], Result], argument: Argument
 ) -> Outcome[Result]:
-    """Call a function that processes a file, and return its result or its error."""
+    """Call `process` on an argument for the file `path`, and return the result or the error."""
     notes: list[str] = []
     try:
         with collect_warnings(notes):
@@ -266,13 +273,16 @@ def attempt(
 
 
 class Reporter:
-    """Printer of warnings and errors about several files that counts repeated messages."""
+    """Printer for warnings and errors about several files.
+
+    A message that repeats for several files is printed once, and its repetitions are counted.
+    """
 
     def __init__(self) -> None:
         self._repeats: dict[tuple[str, str], int] = {}
 
     def report(self, outcome: Outcome[Any]) -> None:
-        """Print the messages about a file that were not printed for another file."""
+        """Print the messages about a file, except those already printed for another file."""
         messages = [("warning", note) for note in outcome.notes]
         if outcome.error is not None:
             say_traceback(outcome.trace)
@@ -287,20 +297,20 @@ class Reporter:
         """Print each repeated message with the number of further files to which it applies."""
         for (kind, text), repeats in self._repeats.items():
             if repeats:
-                say(kind, f"the same of {repeats} more file{'s' * (repeats > 1)}: {text}")
+                say(kind, f"the same for {repeats} more file{'s' * (repeats > 1)}: {text}")
 
 
 def describe_each(
     paths: Sequence[str], describe: Callable[[str], tuple[dict[str, Any], str]], as_json: bool
 ) -> int:
-    """Print a description of each file; print errors and continue with the next file.
+    """Print a description of each file. If a file fails, print the error and continue.
 
     Parameters
     ----------
     paths : sequence of str
         Files to describe.
     describe : callable
-        Function that returns the facts about a file, and the same facts as text.
+        Function that returns the facts about a file twice: as a dict for JSON, and as text.
     as_json : bool
         Whether to print the facts about all files as JSON instead of the text.
 
@@ -326,12 +336,12 @@ def describe_each(
 
 
 def exit_code(n_done: int, n_requested: int) -> int:
-    """Return the exit code for the numbers of processed and requested files."""
+    """Return the exit code if `n_done` of `n_requested` files were processed without error."""
     return OK if n_done == n_requested else SOME_FAILED if n_done else FAILED
 
 
 def table_text(rows: Sequence[dict[str, str]]) -> str:
-    """Format a table with right-aligned numbers; each row maps column headings to cells."""
+    """Format a table, whose rows are dicts with the column headings as keys, as aligned text."""
     rows = [{key: printable(value) for key, value in row.items()} for row in rows]
     head = {key: key for key in rows[0]}
     width = {key: max(len(row[key]) for row in (head, *rows)) for key in head}

@@ -28,7 +28,7 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class _Job:
-    """File to extract with all options. A job can be pickled and sent to another process."""
+    """File to extract, with all options. A job can be pickled for another process."""
 
     path: str
     output: str
@@ -38,7 +38,7 @@ class _Job:
     overwrite: bool
 
 
-#: A row of the summary table, and remarks about the fit.
+#: Outcome of a file, whose result is a row of the summary table and a list of remarks on the fit.
 _Outcome: TypeAlias = console.Outcome[tuple[dict[str, str], list[str]]]
 
 
@@ -47,14 +47,14 @@ _Outcome: TypeAlias = console.Outcome[tuple[dict[str, str], list[str]]]
 @options.recipe_options
 @click.option(
     "--crds", is_flag=False, flag_value="", metavar="[CONTEXT]", callback=options.context_name,
-    help="Use the best references of CRDS unless --extract1d, --apcorr or --psf are given.",
+    help="Use the best references from CRDS where --extract1d, --apcorr or --psf is not given.",
 )  # fmt: skip
 @click.option(
     "-o",
     "--output",
     type=options.FITS,
     metavar="FILE",
-    help="File of the spectrum, for a single input.",
+    help="Output file for the spectrum, if there is a single input.",
 )
 @click.option(
     "--output-dir",
@@ -82,27 +82,28 @@ def extract(
 ) -> int:
     """Extract spectra from s2d, cal and calints files.
 
-    x_s2d.fits and x_cal.fits become x_x1d.fits, and x_calints.fits becomes x_x1dints.fits, in the
-    current folder like in the pipeline step, or in --output-dir. Existing files are replaced only
-    with --overwrite. If a file fails, the others are still extracted.
+    The spectrum from x_s2d.fits or x_cal.fits is written to x_x1d.fits, and that from
+    x_calints.fits to x_x1dints.fits, in the current folder or in --output-dir. Existing files are
+    replaced only with --overwrite. If a file fails, the other files are still extracted.
 
     The table at the end lists for each file the aperture (first and last column, inclusive, counted
-    from 0; mean values if it varies along the rows), its shift in columns, the number of rows
-    without a usable flux, and the number of warnings. For an optimal extraction, the sources fitted
-    simultaneously and the number of rejected pixels follow.
+    from 0, averaged over the rows), the shift of the aperture in columns, the number of rows
+    without a usable flux, and the number of warnings. For an optimal extraction, further lines list
+    the sources fitted simultaneously and the number of rejected pixels.
 
-    The default reference is the built-in one: on the slit, the aperture of a point source moves to
-    the source position in the header, and background regions move along unless
-    --set fixed_background=true. --set max_lost=0.1 masks rows that lost more than a tenth of the
-    aperture to bad pixels, --set bad_pixels=profile restores their flux from the spatial profile.
+    Without --extract1d, the built-in reference is used. In the slit, its aperture for a point
+    source is moved to the source position in the header. The background regions are moved by the
+    same amount, except with --set fixed_background=true. --set max_lost=0.1 masks rows that lose
+    more than a tenth of the aperture to bad pixels. --set bad_pixels=profile restores the flux in
+    bad pixels from the spatial profile.
 
     --set extraction_type=optimal weights the pixels with the spatial profile of a point source,
-    which is fitted to the image. With --psf or --crds it reproduces the optimal extraction of the
-    pipeline with that PSF reference; --set optimal_mode=psf uses the profile of the reference, but
-    improves its fit.
+    which is fitted to the image. With a PSF reference (--psf or --crds), it reproduces the optimal
+    extraction of the pipeline. --set optimal_mode=psf also uses the profile from the PSF reference,
+    but improves on the fit of the pipeline.
 
     \b
-    Exit code: 0 all extracted, 1 some files failed, 2 all failed or wrong usage.
+    Exit code: 0 if all files are extracted, 1 if some fail, 2 if all fail or for wrong usage.
 
     \b
     Examples:
@@ -140,7 +141,7 @@ def extract(
 
 
 def _output_name(path: str, folder: str | None) -> str:
-    """Return the path of the spectrum: the name of the image with the suffix of a spectrum."""
+    """Return the output path, whose name is that of the image with the suffix of a spectrum."""
     stem = tasks.base_name(Path(path).name)
     base, _, suffix = stem.rpartition("_")
     product = _SUFFIXES.get(suffix.lower()) if base else None
@@ -165,7 +166,7 @@ def _check_targets(jobs: Sequence[_Job], inputs: Sequence[str]) -> None:
 
 
 def _run_all(planned: Sequence[_Job], jobs: int) -> list[_Outcome]:
-    """Extract all files, in this process or in others, and print messages as they arrive."""
+    """Extract all files in one or several processes, and print the messages of each file."""
     from tqdm import tqdm
 
     outcomes: list[_Outcome] = []
@@ -183,7 +184,7 @@ def _run_all(planned: Sequence[_Job], jobs: int) -> list[_Outcome]:
 
 
 def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
-    """Extract all files in the given number of processes, and yield the outcomes in order."""
+    """Extract all files in `jobs` processes, and yield the outcome for each file in order."""
     if jobs == 1 or len(planned) == 1:
         for job in planned:
             yield console.attempt(job.path, _extract, job)
@@ -194,10 +195,10 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
 
     others = active_children()
     workers = min(len(planned), jobs if jobs > 0 else os.cpu_count() or 1)
-    context = get_context("spawn")  # a fork would copy locks held by threads
+    context = get_context("spawn")  # a fork would copy locks that threads hold
     executor = ProcessPoolExecutor(workers, context, _Worker.start)
     try:
-        with _without_interrupts():  # the new processes inherit this state
+        with _without_interrupts():  # the new processes inherit the blocked signal
             futures = [executor.submit(_Worker.extract, job) for job in planned]
         for job, future in zip(planned, futures, strict=True):
             try:
@@ -218,24 +219,28 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
 
 
 class _Worker:
-    """State and functions of a process that extracts files.
+    """State and signal handling of a process that extracts files.
 
-    When the process is terminated, it removes partial files first.
+    The process removes partial files before it terminates.
     """
 
+    #: Whether a file is being extracted.
     working = False
     #: Number of termination signals received.
     terminations = 0
 
     @classmethod
     def start(cls) -> None:
-        """Ignore Ctrl-C, because the parent process handles it; handle termination with `end`."""
+        """Install the signal handlers.
+
+        Ctrl-C is ignored, because the parent process handles it. SIGTERM is handled by `end`.
+        """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, cls.end)
 
     @classmethod
     def end(cls, *_: Any) -> None:
-        """Abort the file that is being extracted, or exit if there is none."""
+        """Abort the current extraction, or exit if no file is being extracted."""
         cls.terminations += 1
         if not cls.working:
             sys.exit(EXIT_CODE)
@@ -252,13 +257,13 @@ class _Worker:
             return console.attempt(job.path, _extract, job)
         finally:
             cls.working = False
-            if cls.terminations > 1:  # another signal arrived while the file was aborted
+            if cls.terminations > 1:  # another signal arrived while the extraction was aborted
                 os._exit(EXIT_CODE)
 
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Defer Ctrl-C to the end of a block. Processes that the block starts never receive Ctrl-C."""
+    """Defer Ctrl-C to the end of a block, and block it in processes that the block starts."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -273,7 +278,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _extract(job: _Job) -> tuple[dict[str, str], list[str]]:
-    """Extract and plot an image; return a row for the summary table, and remarks."""
+    """Extract an image, write and plot the spectrum, and return a table row and remarks."""
     from glue_lrs.cli.summary import summarize
     from glue_lrs.extraction.advice import advice
     from glue_lrs.image.slit_image import SlitImage
@@ -297,7 +302,7 @@ def _extract(job: _Job) -> tuple[dict[str, str], list[str]]:
 
 
 def _with_best_references(job: _Job) -> options.RecipeOptions:
-    """Return the options, in which CRDS supplies the references that were not given."""
+    """Return the options of a job, completed with the best references from CRDS if requested."""
     recipe, settings = job.recipe, job.recipe.settings
     fitted = settings.get("extraction_type") == "optimal" or settings.get("bad_pixels") is not None
     needs_psf = recipe.psf is None and fitted

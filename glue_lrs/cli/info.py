@@ -15,11 +15,11 @@ def info(files: tuple[str, ...], as_json: bool) -> int:
 
     For an s2d, cal or calints, the output lists exposure, axes, wavelengths, bounding box, source,
     the default aperture on this image, bad pixels, and the reference files that the pipeline used.
-    For an x1d, x1dints or c1d, it lists columns, quality, and how the file was made.
+    For an x1d, x1dints or c1d, it lists columns, signal-to-noise ratio, and how the file was made.
 
-    Columns and rows are pixel numbers from 0, and limits are inclusive: 27 to 34 are eight columns.
-    Edges are positions, where pixel i extends from i - 0.5 to i + 0.5. Integrations are counted
-    from 1. The same is true for --json.
+    Columns and rows are counted from 0, and limits are inclusive: 27 to 34 are eight columns. Edges
+    are positions, where pixel i extends from i - 0.5 to i + 0.5. Integrations are counted from 1.
+    The same conventions hold for --json.
 
     \b
     Examples:

@@ -30,7 +30,7 @@ class _Width(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, float]:
-        """Return the unit ("best", "columns" or "fwhm") and the number."""
+        """Return the unit ("best", "columns" or "fwhm") and the number, 0 for "best"."""
         text = str(value).strip().lower()
         if text == "best":
             return "best", 0.0
@@ -45,16 +45,16 @@ class _Width(click.ParamType):  # type: ignore[type-arg]
 @options.JSON
 @click.option(
     "-o", "--output", type=options.FILE, metavar="PNG",
-    help="File of the plot, for a single input; default FILE_measured.png.",
+    help="File for the plot, if there is a single input; default: FILE_measured.png.",
 )  # fmt: skip
 @click.option("--no-plot", is_flag=True, help="Do not plot.")
 @click.option(
     "--reference", type=options.FILE, metavar="JSON",
-    help="Write an EXTRACT1D reference with an aperture around the source, for a single input.",
+    help="Write an EXTRACT1D reference with an aperture around the source (single input only).",
 )  # fmt: skip
 @click.option(
     "--width", type=_Width(), default="best", show_default=True, metavar="WIDTH",
-    help="Width of that aperture: best (highest S/N), columns such as 8, or 3fwhm.",
+    help="Width of the aperture: best (highest S/N), a number of columns such as 8, or 3fwhm.",
 )  # fmt: skip
 @options.APCORR
 @options.OVERWRITE
@@ -71,16 +71,16 @@ def measure(
     """Measure position and width of the source, and the best aperture.
 
     For an s2d, cal or calints, the output lists the sources along the slit and the negative traces
-    from other nods; the offset of the source from the position in the header; trace and width
-    versus wavelength with errors, compared with the expected widths of LRS; and flux and S/N versus
-    the width of the aperture. The plot is written to the current folder.
+    from other nods; the offset of the source from the position in the header; the trace and the
+    width of the source versus wavelength, with errors and with the widths expected for LRS; and
+    flux and S/N versus the width of the aperture. The plot is written to the current folder.
 
     With --reference, the aperture and a background that avoids other traces are written to an
-    EXTRACT1D reference, for glue-lrs extract --extract1d and for the pipeline. Its columns are
-    valid for this image only.
+    EXTRACT1D reference, for glue-lrs extract --extract1d and for the pipeline. The columns in the
+    reference are valid for this image only.
 
-    Columns are counted from 0. The curve of growth is corrected for the flux outside the aperture
-    with the measured profile, or with the table from --apcorr.
+    Columns are counted from 0. The flux outside the aperture is corrected for with the measured
+    profile, or with the APCORR reference from --apcorr.
 
     \b
     Examples:
@@ -120,11 +120,11 @@ def measure(
             document = operator.to_reference(image)
         if path in plots:
             figure = plot_measurement(found, growth, background=background, title=Path(path).name)
-        # Nothing is written unless everything could be computed.
+        # Write no file unless all results could be computed.
         if figure is not None:
             save(figure, plots[path], overwrite=overwrite)
             lines.append(f"wrote {plots[path]}")
-        if document is not None:
+        if document is not None and reference is not None:
             document.write(reference, overwrite=overwrite)
             lines.append(f"wrote {reference}")
         facts = {"file": path, "measurement": found.to_dict(), "growth": growth.to_dict()}
@@ -139,11 +139,10 @@ def _regions(
     background: Background | None,
     width: tuple[str, float],
 ) -> tuple[Aperture, Background | None]:
-    """Return the aperture for the option --width, and a background outside of it.
+    """Return the aperture with the width from --width, and background regions outside it.
 
-    The regions of the background are also outside the sources. Its polynomials have the same
-    independent variable as the aperture, because a reference has only one independent variable for
-    both.
+    The regions also avoid the other sources. Their edges have the same independent variable as the
+    aperture, because an EXTRACT1D reference has one independent variable for both.
     """
     kind, number = width
     wave = found.wavelength[np.isfinite(found.wavelength)]
@@ -155,11 +154,11 @@ def _regions(
         raise LRSError(f"--width is {columns:.1f} columns, {most}", subject=found.label)
     if columns > growth.free_width:
         text = f"an aperture of {columns:.1f} columns touches another trace or the image's edge"
-        warn(LRSWarning(f"{text}: up to {growth.free_width:.1f} are free"))
+        warn(LRSWarning(f"{text}, expected at most {growth.free_width:.1f} columns"))
     aperture = found.tapered(number) if kind == "fwhm" else found.box(columns)
     if background is None:
         return aperture, None
-    # Keep a distance of 1 column: a pixel that a region touches belongs to the region completely.
+    # Keep a distance of 1 column, because all pixels that a region touches belong to the region.
     distance = (columns / 2.0 + 1.0) / widest
     regions = found.background(
         distance=None if distance < 1.6 else max(distance, 2.5),

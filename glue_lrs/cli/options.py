@@ -1,4 +1,4 @@
-"""Parameter types for options, and options that several commands share."""
+"""Types of command-line parameters, and options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from glue_lrs.cli.tasks import base_name
 
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
-    """Name of a file or folder, which must not be empty (as from an unset shell variable)."""
+    """Name of a file or folder, which must not be empty.
+
+    An unset shell variable would give an empty name.
+    """
 
     def __init__(self, kind: str) -> None:
         self.name = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name; reject an empty name."""
+        """Return the name, or reject it if it is empty."""
         if value == "":
             self.fail(f"'', expected the name of a {self.name}", param, ctx)
         return str(value)
@@ -31,7 +34,7 @@ class _FitsName(_Name):
     """Name of a FITS file to write."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name; reject a name without a FITS suffix."""
+        """Return the name, or reject it if it has no FITS suffix."""
         name = super().convert(value, param, ctx)
         if base_name(name) == name:
             self.fail(f"{name!r}, expected a name that ends in .fits or .fits.gz", param, ctx)
@@ -57,7 +60,7 @@ class _Setting(click.ParamType):  # type: ignore[type-arg]
 
 
 def _value(text: str) -> Any:
-    """Parse a value in JSON, or True, False or None in Python; return other texts unchanged."""
+    """Parse a JSON value, or Python's True, False or None; return other texts unchanged."""
     try:
         return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
     except ValueError:
@@ -65,7 +68,7 @@ def _value(text: str) -> Any:
 
 
 def context_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Return a CRDS context; reject other values, such as a file name that follows the option."""
+    """Return a CRDS context, or reject a value that is not a context, such as a file name."""
     if not value or re.fullmatch(r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", value):
         return value
     expected = "expected a context such as jwst_1322.pmap, or nothing: put --crds after the files"
@@ -107,7 +110,7 @@ Settings: TypeAlias = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """Values of the options that define the recipe of an extraction."""
+    """Values of the options --extract1d, --apcorr, --psf and --set, which define an extraction."""
 
     extract1d: str | None
     apcorr: str | None
@@ -121,7 +124,10 @@ class RecipeOptions:
 
 
 def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add --extract1d, --apcorr, --psf and --set to a command, as its argument `recipe`."""
+    """Add --extract1d, --apcorr, --psf and --set to a command.
+
+    The command receives their values as the argument `recipe`, a `RecipeOptions` object.
+    """
 
     @wraps(command)
     def wrapped(*, settings: Settings, **values: Any) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @options.FILES
 @click.option(
     "-o", "--output", type=options.FILE, metavar="PNG",
-    help="File of the plot; its suffix determines the format (PNG, PDF, SVG, ...).",
+    help="File for the plot, whose suffix determines the format (PNG, PDF, SVG, ...).",
 )  # fmt: skip
 @options.OVERWRITE
 @click.option("--show", is_flag=True, help="Open a window; a file is written only with --output.")
@@ -42,7 +42,7 @@ def plot(
     """Plot images with their apertures, or compare spectra.
 
     For an s2d, cal or calints, the plot shows the image with the default aperture (or the aperture
-    from --extract1d and --set) and the bounding box, three cuts across the slit, and the spectrum.
+    from --extract1d and --set) and the bounding box, three cuts along the slit, and the spectrum.
     With --set extraction_type=optimal, it shows the trace, data minus model with the rejected
     pixels, the profile, and the spectrum. For x1d and c1d, it shows the spectra and their ratio to
     the first spectrum. For an x1dints, it shows the median spectrum, the variation with time, and
@@ -84,7 +84,7 @@ def plot(
         tasks.check_integration(integration, shapes)
         figures.append(tasks.plot_spectra(found, column, integration, empty_figure(show)))
     else:
-        if recipe.apcorr is None:  # a figure needs no aperture correction: avoid the warning
+        if recipe.apcorr is None:  # avoid the warning; the plot needs no aperture correction
             recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
         for path in files:
             image = SlitImage.read(path)
@@ -111,7 +111,10 @@ def plot(
 
 
 def plot_names(paths: Sequence[str]) -> list[str]:
-    """Return a file name for the plot of each file; equal names are preceded by folders."""
+    """Return a different name for the plot of each file.
+
+    Files of the same name in different folders are distinguished by the names of the folders.
+    """
     stems = [tasks.base_name(path) for path in map(os.path.abspath, paths)]
     names = [Path(stem).name for stem in stems]
     for depth in range(2, max(len(Path(stem).parts) for stem in stems) + 1):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @main.group(short_help="Show, edit and check EXTRACT1D references (JSON).")
 def reference() -> None:
-    """Show, edit and check EXTRACT1D references, JSON files that hold extraction parameters.
+    """Show, edit and check EXTRACT1D references, which are JSON files with extraction parameters.
 
     \b
     Examples:
@@ -65,7 +65,7 @@ def show(json_file: str | None, exp_type: str | None) -> None:
 @_EXP_TYPE
 @click.option(
     "--image", type=options.FILE, metavar="FILE",
-    help="Image for which step parameters and source position are converted to keys.",
+    help="Image from which the source position is taken to convert step parameters to keys.",
 )  # fmt: skip
 @click.option(
     "-o",
@@ -85,9 +85,9 @@ def edit(
 ) -> None:
     """Edit the keys of an aperture in a reference, and write the reference for the pipeline.
 
-    The value null removes a key. Step parameters without a key (position_offset,
-    subtract_background) are converted to other keys if possible: an offset from the source position
-    requires the --image of the source.
+    The value null removes a key. Step parameters that are not keys (such as position_offset) are
+    converted to keys where possible. To convert an offset from the source position, --image is
+    required.
 
     \b
     Examples:
@@ -114,17 +114,20 @@ def edit(
 
 
 def _read_image(path: str | None, exp_type: str | None) -> tuple[SlitImage | None, str | None]:
-    """Read an image if one is given; return also its EXP_TYPE if `exp_type` is None."""
+    """Read the image, if a path is given, and return it with an EXP_TYPE.
+
+    The EXP_TYPE is `exp_type` or, if it is None, that of the image.
+    """
     from glue_lrs.image.slit_image import SlitImage
 
     image = None if path is None else SlitImage.read(path)
     return image, exp_type if image is None or exp_type is not None else image.exp_type
 
 
-#: Step parameters that an EXTRACT1D reference cannot hold as keys.
+#: Parameters that are not keys of an EXTRACT1D reference, and must be converted to keys.
 _STEP_ONLY = ("position_offset", "subtract_background", "apply_apcorr", "fixed_background")
 
-#: Keys that are replaced when step parameters are converted to keys with an `Extract1D` operator.
+#: Keys that the conversion of step parameters by `Extract1D.to_reference` replaces.
 _CONVERTED = (
     "xstart", "xstop", "ystart", "ystop", "extract_width", "src_coeff", "bkg_coeff", "bkg_fit",
     "bkg_order", "smoothing_length", "independent_var", "use_source_posn",
@@ -137,10 +140,10 @@ def _edited(
     settings: dict[str, Any],
     image: SlitImage | None,
 ) -> Reference:
-    """Return a reference in which the keys have the values from `settings`.
+    """Return a copy of a reference in which an aperture is changed by `settings`.
 
-    Step parameters, which a reference cannot hold, are converted to keys. An offset from the source
-    position requires the image.
+    Step parameters that are not keys of a reference are converted to keys. To convert an offset
+    from the source position, the image is required.
     """
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.reference.reference import Reference
@@ -174,13 +177,13 @@ def _edited(
 
 @reference.command()
 @click.argument("json_file", type=options.FILE, metavar="JSON")
-@click.option("--image", type=options.FILE, metavar="FILE", help="Also extract this image with it.")
+@click.option("--image", type=options.FILE, metavar="FILE", help="Also extract this image.")
 @_EXP_TYPE
 def check(json_file: str, image: str | None, exp_type: str | None) -> int:
     """Check a reference, and with --image the extraction of an image with the reference.
 
-    Prints a line for each issue, or "ok" if there is no issue. The exit code is 2 if there is an
-    error.
+    Prints a line for each error, warning or note, and "ok" if there are no errors or warnings. The
+    exit code is 2 if there is an error.
 
     \b
     Examples:
@@ -209,12 +212,12 @@ def check(json_file: str, image: str | None, exp_type: str | None) -> int:
 
 
 def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
-    """Return all errors in an invalid reference file; `first` is the exception for the first."""
+    """Return the texts of all errors in a reference file. `first` is the error that was raised."""
     from glue_lrs.reference.validation import reference_errors
 
     try:
         document = json.loads(Path(path).expanduser().read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):  # the first error is the only one
+    except (OSError, ValueError, RecursionError):  # not a JSON file, so there is only one error
         return [str(first)]
     return list(dict.fromkeys([str(first), *reference_errors(document, path)]))
 
@@ -222,10 +225,10 @@ def _all_errors(path: str, first: ReferenceFileError) -> list[str]:
 def _check_on_image(
     found: Reference, image: SlitImage, exp_type: str | None
 ) -> list[tuple[str, str]]:
-    """Extract an image with a reference, and return the findings.
+    """Extract an image with a reference, and return all issues as pairs of level and text.
 
-    Each finding is a level ("error", "warning" or "note") and a text. The note states the position
-    of the aperture on the image.
+    The level is "error", "warning" or "note". A note states the position of the aperture on the
+    image.
     """
     from glue_lrs.cli.summary import summarize
     from glue_lrs.extraction.advice import advice
@@ -262,9 +265,10 @@ def _check_on_image(
 
 
 def _region_errors(image: SlitImage, operator: Extract1D | None) -> list[str]:
-    """Return errors about the background regions.
+    """Return the texts of errors in the background regions.
 
-    They must be checked separately, because the extraction stops at an error in the aperture.
+    The regions are checked separately because an error in the aperture ends the extraction before
+    the regions are used.
     """
     if operator is None or operator.background is None:
         return []

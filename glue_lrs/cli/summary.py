@@ -1,4 +1,4 @@
-"""Summaries of files for ``glue-lrs info``: facts about a file, and their format as text."""
+"""Summaries of files for ``glue-lrs info``, and of spectra for ``glue-lrs extract``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from glue_lrs.combination.combination import Combination
     from glue_lrs.spectra.extraction import Extraction
 
-#: Label and parts of a line of text. Parts that are None or empty are omitted.
+#: Line of text: a label and the parts of the text. Parts that are None or empty are omitted.
 Line: TypeAlias = tuple[str | None, ...]
 
 _PRODUCTS = {
@@ -59,7 +59,7 @@ def describe_file(path: str) -> tuple[dict[str, Any], str]:
     Raises
     ------
     LRSError
-        If the file is another product, or is damaged.
+        If the file is a product of another kind, or is damaged.
 
     Warns
     -----
@@ -119,7 +119,7 @@ def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:
 
 
 def _inside(edges: tuple[float, float]) -> list[int]:
-    """Return the first and last pixel whose centres are between two positions."""
+    """Return the first and the last pixel whose centre is between two positions."""
     return [math.ceil(edges[0]), math.floor(edges[1])]
 
 
@@ -140,7 +140,7 @@ def _references(header: Any) -> dict[str, str]:
 
 
 def _default_aperture(image: SlitImage) -> dict[str, Any]:
-    """Return facts about the default aperture, the expected source and the bad pixels."""
+    """Return facts about the default aperture, the expected source position and bad pixels."""
     operator = Extract1D.from_reference(None, image.exp_type, apply_apcorr=False)
     notes: list[LRSWarning] = []
     placement = operator.place(image, notes)
@@ -175,7 +175,7 @@ def _default_aperture(image: SlitImage) -> dict[str, Any]:
 
 
 def _limits(lower: float, upper: float, first: int, last: int) -> dict[str, Any]:
-    """Return the columns of an aperture, as inclusive limits and as edges, and its rows."""
+    """Return the columns of an aperture as inclusive limits and as edges, and the rows."""
     return {"limits": [lower, upper], "edges": [lower - 0.5, upper + 0.5], "rows": [first, last]}
 
 
@@ -228,7 +228,7 @@ def _combined_facts(path: str, combined: Combination) -> dict[str, Any]:
 
 
 def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the aperture from the header cards of an x1d, which count pixels from 1."""
+    """Return the aperture from the header cards of an x1d, in which pixels are counted from 1."""
     cards = [keywords.get(key) for key in ("EXTRXSTR", "EXTRXSTP", "EXTRYSTR", "EXTRYSTP")]
     if any(isinstance(card, bool) or not isinstance(card, int | float) for card in cards):
         return None
@@ -237,7 +237,7 @@ def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _product_lines(facts: dict[str, Any]) -> Iterator[Line]:
-    """Yield the lines that images and spectra have in common."""
+    """Yield the lines about the product and the observation, for images and spectra."""
     get = facts.get
     product, pattern = facts["product"], get("pattern")
     yield "product", f"{product}: {_PRODUCTS[product]}", facts["exp_type"], get("subarray")
@@ -252,7 +252,7 @@ def _product_lines(facts: dict[str, Any]) -> Iterator[Line]:
 
 
 def _image_lines(facts: dict[str, Any]) -> Iterator[Line]:
-    """Yield the lines about an image, each as its label and the parts of its text."""
+    """Yield the lines about an image."""
     *stack, rows, columns = facts["shape"]
     first = f"{stack[0]} integrations of " if stack else ""
     yield "axes", f"{first}{rows} rows (dispersion) x {columns} columns (cross-dispersion)"
@@ -270,7 +270,7 @@ def _image_lines(facts: dict[str, Any]) -> Iterator[Line]:
     yield (
         "source",
         facts["source_type"] or "type not given",
-        dither and "put at RA {:.6f}, Dec {:.6f}".format(*dither),
+        dither and "intended position RA {:.6f}, Dec {:.6f}".format(*dither),
         source and expected.format(**source),
     )
     aperture, pixels = facts["default_aperture"], facts["pixels"]
@@ -291,11 +291,11 @@ def _image_lines(facts: dict[str, Any]) -> Iterator[Line]:
             "MJD {begin_mjd:.6f} to {end_mjd:.6f} (UTC)".format(**times),
         )
     elif stack:
-        yield "times", "INT_TIMES has none"
+        yield "times", "none in INT_TIMES"
 
 
 def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
-    """Yield the lines about spectra, each as its label and the parts of its text."""
+    """Yield the lines about spectra."""
     for shape, ratio, lost in zip(
         facts["shape"], facts["median_sn"], facts["lost_rows"], strict=True
     ):
@@ -317,7 +317,7 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
         yield "" if number else "columns", f"{' '.join(names)} [{unit or 'no unit'}]"
     made = facts.get("made_by_glue_lrs")
     if made is None:
-        yield "made by", "not by glue_lrs: no parameters are stored"
+        yield "made by", "another program, so that no parameters are stored"
         return
     version = (made.get("versions") or {}).get("glue-lrs")
     yield "made by", f"glue_lrs {version or ''}".strip(), made.get("date")
@@ -339,7 +339,7 @@ def _span(facts: dict[str, Any]) -> str:
 
 
 def signal_to_noise(extraction: Extraction) -> float | None:
-    """Return the median ratio of flux to error; None if no row has a usable flux and error."""
+    """Return the median ratio of flux to error, or None if no row has a usable flux and error."""
     flux, error = extraction.columns["FLUX"], extraction.columns.get("FLUX_ERROR")
     if error is None:
         return None

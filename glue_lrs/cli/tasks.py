@@ -1,4 +1,4 @@
-"""Functions that several commands share: create the operator, extract, plot, check outputs."""
+"""Functions that several commands share: extraction, plots, and checks of output files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def operator_from_options(image: SlitImage, recipe: RecipeOptions) -> Extract1D:
 def read_correction(
     image: SlitImage, apcorr: str | None, settings: dict[str, Any]
 ) -> ApertureCorrection | str | None:
-    """Read the aperture correction for an image; return only the file name if it is not needed."""
+    """Read the aperture correction for an image, or return the file name if it is not needed."""
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
 
     applied = settings.get("apply_apcorr") is not False
@@ -54,7 +54,10 @@ def read_correction(
 def extract_with_model(
     operator: Extract1D, image: SlitImage
 ) -> tuple[Extraction, OptimalResult | None]:
-    """Extract an image; return the spectrum, and the fit result if it is an optimal extraction."""
+    """Extract an image, and return the spectrum and the fit result.
+
+    The fit result is None for a box extraction and for the pipeline's optimal extraction.
+    """
     if operator.mode in ("psf", "learned"):
         result = operator.fit(image)
         return result.extractions[0], result
@@ -69,7 +72,7 @@ def plot_extracted(
     integration: int | None = None,
     **kwargs: Any,
 ) -> Figure:
-    """Plot a spectrum with its image, and with the fitted model if there is a fit result."""
+    """Plot an image and the extracted spectrum, with the fitted model if `result` is given."""
     from glue_lrs.plotting.optimal import plot_optimal
     from glue_lrs.plotting.product import plot_product
 
@@ -88,7 +91,7 @@ def plot_spectra(
 ) -> Figure:
     """Plot a comparison of several spectra, or the details of a single spectrum.
 
-    Each spectrum is given with the path of its file.
+    `spectra` are pairs of the path of the file and the spectrum.
     """
     from glue_lrs.plotting.spectra import plot_comparison, plot_extraction, plot_stack
 
@@ -98,14 +101,19 @@ def plot_spectra(
         only, title = spectra[0][1], Path(paths[0]).name
         if only.is_stack and index is None and only.columns["FLUX"].shape[0] > 1:
             return plot_stack(only, column=column, figure=figure, title=title)
-        if column.upper() == "FLUX" and "NPIXELS" in only.columns:
+        pixels = only.columns.get("NPIXELS")  # NaN if the spectrum was changed
+        if column.upper() == "FLUX" and pixels is not None and (pixels >= 0).any():
             return plot_extraction(only, integration=index or 0, figure=figure, title=title)
     labelled = dict(zip(_labels(paths), (one for _, one in spectra), strict=True))
     return plot_comparison(labelled, column=column, integration=index, figure=figure)
 
 
 def _labels(paths: Sequence[str]) -> list[str]:
-    """Return a different label for each spectrum: the name of its file, the path, or a number."""
+    """Return a different label for each spectrum.
+
+    The labels are the names of the files, or their paths if names are equal. Several spectra from
+    the same file are numbered.
+    """
     names = [Path(path).name for path in paths]
     names = list(paths) if len(set(names)) < len(set(paths)) else names
     numbers = (f" #{names[:i].count(name) + 1}" for i, name in enumerate(names))
@@ -115,9 +123,9 @@ def _labels(paths: Sequence[str]) -> list[str]:
 
 
 def check_outputs(targets: Iterable[str | None], overwrite: bool) -> None:
-    """Raise `WriteError` if an output file exists and must not be replaced.
+    """Raise `WriteError` if an output file exists and `overwrite` is False.
 
-    Call this before the outputs are computed.
+    Commands call this before they compute results.
     """
     for target in targets:
         if target is not None and Path(target).exists() and not overwrite:
@@ -135,7 +143,7 @@ def check_inputs_kept(targets: Iterable[str], inputs: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def created_folder(folder: Path) -> Iterator[None]:
-    """Create a folder, and remove it if the block raises an error."""
+    """Create a folder for the files that a block writes, and remove it if the block fails."""
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,14 +154,14 @@ def created_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # the folder may not be empty
+        with contextlib.suppress(OSError):  # a folder that is not empty remains
             for parent in created:
                 parent.rmdir()
         raise
 
 
 def base_name(name: str) -> str:
-    """Return a name without .fits, .fits.gz and similar suffixes."""
+    """Remove .fits, .fits.gz and similar suffixes from a file name."""
     return re.sub(r"\.fits?(\.(gz|bz2|xz|zip))?$", "", name, flags=re.IGNORECASE)
 
 
@@ -162,8 +170,8 @@ def check_integration(
 ) -> None:
     """Raise `LRSError` if the integration, counted from 1, does not exist in one of the stacks.
 
-    Each stack is given as its path and a tuple with its number of integrations. The tuple is empty
-    for a single spectrum or image.
+    `stacks` are pairs of a path and a tuple that contains the number of integrations. The tuple is
+    empty for a single spectrum or image.
     """
     if integration is None:
         return
@@ -173,6 +181,6 @@ def check_integration(
             raise LRSError(f"--integration is {integration}, {expected}", subject=path)
     if not any(numbers for _, numbers in stacks):
         raise LRSError(
-            f"is not a stack, --integration {integration} has no meaning for it",
+            f"is not a stack, expected a stack with --integration {integration}",
             subject=stacks[0][0],
         )

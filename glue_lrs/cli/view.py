@@ -20,10 +20,10 @@ def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int
     """Edit the aperture interactively in glue, with a live spectrum.
 
     Each s2d, cal or calints opens in a tab with the image and its aperture, the spectrum, a cut
-    across the slit, and a panel with settings. Drag the edges of the aperture to change it, and
+    along the slit, and a panel with settings. Drag the edges of the aperture to change it, and
     save the result as an x1d and as an EXTRACT1D reference. If an x1d is given together with an
-    image, the spectra are compared. If only spectra are given, they open in a viewer for spectra. A
-    glue session (.glu) opens as it was saved.
+    image, its spectrum is compared with that of the image. If only spectra are given, they open in
+    a viewer for spectra. A glue session (.glu) opens as it was saved.
 
     This command requires glue's desktop application: pip install 'glue-lrs[qt]'.
 

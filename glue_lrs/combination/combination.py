@@ -1,10 +1,11 @@
-"""Result of a combination: the combined spectrum and its inputs."""
+"""Result of a combination: the combined spectrum and descriptions of the inputs."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ from astropy.io import fits, registry
 from astropy.table import QTable
 from numpy.typing import NDArray
 
+from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs._utils.validation import check_choice
 from glue_lrs.instrument import DO_NOT_USE
@@ -29,30 +31,30 @@ if TYPE_CHECKING:
     from glue_lrs.io.files import Source
     from glue_lrs.spectra.provenance import CombinationProvenance
 
-#: Names of the columns of a c1d table, in the order of the file.
+#: Names of the columns in a c1d table, in the order in the file.
 COLUMNS = ("WAVELENGTH", "FLUX", "ERROR", "SURF_BRIGHT", "SB_ERROR", "DQ", "WEIGHT", "N_INPUT")
 
 
 class InputFile:
-    """File from which spectra were read or extracted; the checksum is computed on first access.
+    """File from which spectra were read or extracted. Its checksum is computed when first needed.
 
     Parameters
     ----------
     name : str, optional
         Name of the file.
     provenance : mapping, optional
-        Mapping whose value ``"input"`` has the keys ``filename`` and ``sha256``. It is used if
-        `name` is None.
+        Mapping in which the key ``"input"`` has a mapping with the keys ``filename`` and
+        ``sha256``. It is used if `name` is None.
     """
 
     def __init__(self, name: str | None, provenance: Mapping[str, Any] | None) -> None:
-        # Make the path absolute now, because the working directory may change later.
+        # The path must be absolute because the working directory may change later.
         self._path = os.path.abspath(name) if name is not None and os.path.exists(name) else name
         self._provenance = provenance
 
     @cached_property
     def record(self) -> dict[str, str | None]:
-        """File name and SHA-256 checksum as a dictionary; unknown values are None."""
+        """File name and SHA-256 checksum as a dictionary, in which unknown values are None."""
         known = self._path is not None
         found = file_record(self._path) if known else (self._provenance or {}).get("input")
         return {"filename": None, "sha256": None} | dict(found or {})
@@ -60,7 +62,7 @@ class InputFile:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CombineInput:
-    """Description of a spectrum that was combined.
+    """Description of an input spectrum of a combination.
 
     Parameters
     ----------
@@ -69,16 +71,15 @@ class CombineInput:
     file_source : InputFile
         File from which the spectrum was read or extracted, with its checksum.
     integration : int, optional
-        Index of the integration in its stack, counted from 0; None if the spectrum is not part of
-        a stack of integrations.
+        Index of the integration in a stack, counted from 0. None if the spectrum is not from a
+        stack of integrations.
     target : str, optional
         Name of the target: TARGNAME, or else TARGPROP.
     exposure_time : float, optional
-        Effective exposure time in seconds: EFFINTTM for an integration of a stack, otherwise
-        EFFEXPTM.
+        Effective exposure time in seconds: EFFINTTM for an integration of a stack, else EFFEXPTM.
     rows_used, rows_clipped : int
-        Number of wavelength bins of the common grid in which the spectrum is used, and in which it
-        is clipped.
+        Number of wavelength bins in which the spectrum was used, and number of wavelength bins in
+        which it was clipped.
     """
 
     label: str
@@ -91,15 +92,12 @@ class CombineInput:
 
     @property
     def filename(self) -> str | None:
-        """Name of the x1d from which the spectrum was read, or of the image it was extracted from.
-
-        None if it is not known.
-        """
+        """Name of the x1d from which the spectrum was read, or of the image, or None if unknown."""
         return self.file_source.record["filename"]
 
     @property
     def sha256(self) -> str | None:
-        """SHA-256 checksum of the file `filename`; None if it is not known."""
+        """SHA-256 checksum of the file `filename`, or None if unknown."""
         return self.file_source.record["sha256"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,7 +107,7 @@ class CombineInput:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> CombineInput:
-        """Make an instance from the dictionary that is stored in a c1d."""
+        """Create an instance from the dictionary that is stored in a c1d."""
         known = ("integration", "target", "exposure_time", "rows_used", "rows_clipped")
         return cls(
             label=str(stored.get("label")),
@@ -120,28 +118,29 @@ class CombineInput:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Combination:
-    """A combined spectrum: the columns of a c1d table and the list of its inputs.
+    """Combined spectrum: the columns of a c1d table, and descriptions of the inputs.
 
     Parameters
     ----------
     columns : dict of ndarray
         The columns named in `COLUMNS`, shape (n_wave,), in ascending order of wavelength. At
-        wavelengths without a usable flux in any input, FLUX and ERROR are NaN, bit 0 of DQ is set
-        and N_INPUT is 0.
+        wavelengths without a usable flux in any input, FLUX and ERROR are NaN, DQ bit 0 is set and
+        N_INPUT is 0.
     units : dict of str
-        Units of the columns; columns without a unit are left out.
+        Units of the columns. Columns without a unit are omitted.
     clipped : ndarray of bool, optional
-        Mask of the clipped values of each input, shape (n_input, n_wave); None if the file from
-        which the combination was read has no such mask.
+        Mask of the clipped values of each input, shape (n_input, n_wave). None if the combination
+        was read from a file without such a mask.
     header : `~astropy.io.fits.Header`
-        Primary header of the first input.
+        Primary header of the first input, stored as a copy (`LazyHeader`).
     keywords : dict
-        Cards of the COMBINE1D extension, such as SPORDER and SRCTYPE.
+        Header cards for the COMBINE1D extension, such as SPORDER and SRCTYPE.
     inputs_source : sequence of CombineInput, or callable that returns the sequence
-        The inputs, or a function that returns them when `inputs` is first accessed.
+        Descriptions of the inputs, or a function that returns them. The function is called when
+        `inputs` is first accessed.
     provenance : CombinationProvenance, optional
-        Record of how the combination was made; None if the file from which it was read has no
-        record.
+        Parameters, inputs and versions with which the combination was made. None if it was read
+        from a file without this information.
     filename : str, optional
         Name of the c1d from which the combination was read.
     """
@@ -154,6 +153,9 @@ class Combination:
     inputs_source: Sequence[CombineInput] | Callable[[], Sequence[CombineInput]] = ()
     provenance: CombinationProvenance | None = None
     filename: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "header", LazyHeader.from_header(self.header))
 
     @unified_io("lrs-c1d")
     @classmethod
@@ -208,7 +210,7 @@ class Combination:
 
     @property
     def mask(self) -> Bools:
-        """True where there is no usable flux, shape (n_wave,)."""
+        """Mask of the wavelengths without a usable flux, shape (n_wave,)."""
         return ((self.columns["DQ"] & DO_NOT_USE) != 0) | np.isnan(self.columns["FLUX"])
 
     @cached_property
@@ -218,7 +220,7 @@ class Combination:
         for name, values in self.columns.items():
             unit = self.units.get(name)
             table[name] = np.array(values) if unit is None else u.Quantity(values, u.Unit(unit))
-        table.meta = {"header": self.header, "glue_lrs": self.provenance}
+        table.meta = {"header": LazyHeader.from_header(self.header), "glue_lrs": self.provenance}
         return table
 
     def to_spectrum(
@@ -234,27 +236,27 @@ class Combination:
         column : {"FLUX", "SURF_BRIGHT"}
             Name of the column to convert.
         fill : {"interpolate", "nan"}
-            How masked values are filled, as for `Extraction.to_spectrum`.
+            How masked values are filled. See `Extraction.to_spectrum`.
 
         Returns
         -------
         `~specutils.Spectrum`
             Spectrum of shape (n_wave,) with ascending wavelength in micron, a
             `~astropy.nddata.StdDevUncertainty` and a mask (None if nothing is masked).
-            ``meta["header"]`` is the header, ``meta["glue_lrs"]`` the `CombinationProvenance` and
-            ``meta["combination"]`` this object.
+            ``meta["header"]`` is the header, ``meta["glue_lrs"]`` the `CombinationProvenance`,
+            ``meta["combination"]`` this object, and ``meta["column"]`` the column name.
 
         Raises
         ------
         LRSError
-            If `column` has another value.
+            If `column` is neither of these names.
         """
         check_choice("column", column, ("FLUX", "SURF_BRIGHT"))
         spectrum = to_spectrum(self.to_extraction(), column, fill=fill)
         spectrum.meta.clear()
         spectrum.meta.update(
             {
-                "header": self.header,
+                "header": LazyHeader.from_header(self.header),
                 "glue_lrs": self.provenance,
                 "combination": self,
                 "column": column,
@@ -263,7 +265,7 @@ class Combination:
         return spectrum
 
     def to_extraction(self) -> Extraction:
-        """Convert the columns that also exist in an x1d to an `Extraction`, for example to plot it.
+        """Convert to an `Extraction` with the columns that an x1d also has, for example to plot it.
 
         Returns
         -------
@@ -288,4 +290,7 @@ class Combination:
         return f"<Combination{count}, {wave.size}, {span}>"
 
     def __deepcopy__(self, memo: dict[int, object]) -> Combination:
-        return self  # immutable
+        names = ["columns", "units", "clipped", "keywords"]
+        made = replace(self, **{name: deepcopy(getattr(self, name), memo) for name in names})
+        memo[id(self)] = made
+        return made

@@ -1,10 +1,11 @@
-"""Combination of spectra of one target, such as nods or exposures, without resampling."""
+"""Combination of spectra of one target, for example from different nods, without resampling."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     from glue_lrs.combination.weighted_mean import CombinedColumns
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.provenance import Provenance
 
 #: Accepted values of the parameter `weights`.
 WEIGHTS = ("exposure_time", "integration_time", "unit", "inverse_variance")
 
-#: Keywords of the first input that are copied to the result, as in the pipeline.
+#: Keywords that are copied from the first input to the result, as in the pipeline.
 _KEYWORDS = ("SPORDER", "SOURCEID", "SRCTYPE", "SRCRA", "SRCDEC", "DISPAXIS")
 
 
@@ -47,9 +49,9 @@ def combine(
     mode: str = "default",
     extract: Extract | Sequence[Extract] | None = None,
 ) -> Combination:
-    """Combine spectra of one target, such as nods or exposures, without resampling.
+    """Combine spectra of one target, for example from different nods, without resampling.
 
-    Each value of an input contributes to exactly one wavelength bin of the common grid.
+    Each value of an input contributes to exactly one wavelength bin of a common grid.
 
     Parameters
     ----------
@@ -57,67 +59,68 @@ def combine(
         Spectra to combine. Each item is a `~specutils.Spectrum`, an `Extraction`, or a `SlitImage`.
         The integrations of a stack count as separate spectra.
     weights : {"exposure_time", "integration_time", "unit", "inverse_variance"}
-        Weights of the spectra: EFFEXPTM, EFFINTTM, 1, or the inverse of the variance, smoothed
-        along the wavelength.
+        Weights of the spectra: EFFEXPTM, EFFINTTM, 1, or the inverse of the variances after
+        smoothing along the wavelength.
     sigma_clip : float, optional
-        Largest accepted difference, in standard deviations, between a value of an input and the
-        median of the inputs. Values beyond it are clipped. By default nothing is clipped.
+        Difference between a value and the median of the inputs, in standard deviations, above which
+        the value is clipped. By default, nothing is clipped.
     mode : {"default", "pipeline"}
         ``"pipeline"`` reproduces the numbers of the pipeline's combine_1d step, including its
         deficiencies (see Notes). It does not support ``"inverse_variance"``.
     extract : Extract1D, callable, or a sequence of them, optional
-        How to extract each `SlitImage`: an operator with a method ``run``, or a function that takes
-        the image. A sequence must have one item for each image; otherwise all images are extracted
-        in the same way.
+        Operator with a method ``run``, or function of an image, with which each `SlitImage` is
+        extracted. If it is a sequence, it must have one item for each image. Otherwise all images
+        are extracted in the same way.
 
     Returns
     -------
     Combination
-        The combined columns, the mask of clipped values, and the inputs.
+        The combined columns, the mask of clipped values, and descriptions of the inputs.
 
     Raises
     ------
     LRSError
         If spectra have different units or modes (EXP_TYPE), no spectrum has a usable flux, a time
-        or error that the weights need is missing, or a parameter is wrong.
+        or error that the weights require is missing, or a parameter is invalid.
 
     Warns
     -----
     LRSWarning
         If spectra have different targets, two spectra are the same, a spectrum has no usable flux,
-        or fewer than three spectra are to be clipped.
+        or `sigma_clip` is given for fewer than three spectra.
 
     Notes
     -----
-    The wavelengths of the input with the most wavelengths define the bins of the common grid. A
+    The bins of the common grid are the wavelengths of the input with the most wavelengths. Each
     value of another input is assigned to the nearest bin. If this bin is farther away than 3/4 of
-    the wavelength spacing of the input, the wavelength of the value is added to the grid as a new
-    bin. The wavelength of a combined bin is the mean wavelength of its values, with the same
-    weights as the flux.
+    the wavelength spacing in the input, the wavelength of the value becomes a new bin. The
+    wavelength of a combined bin is the mean wavelength of its values, with the same weights as for
+    the flux.
 
     If the n inputs in a bin have values f, errors s and weights w, then the combined flux is
-    sum(w f) / sum(w) and its error is sqrt(sum(w^2 s^2)) / sum(w). The integrations of a stack use
-    the same pixels, so that they share the flat-field error, and averaging does not reduce it.
-    For stacks, s^2 is therefore FLUX_ERROR^2 - FLUX_VAR_FLAT, and for each stack the square of
-    sum(w sqrt(FLUX_VAR_FLAT)) is added to sum(w^2 s^2).
+    sum(w f) / sum(w) and its error is sqrt(sum(w^2 s^2)) / sum(w). The integrations of a stack are
+    measured with the same pixels, so that their flat-field error is the same and is not reduced by
+    averaging. For stacks, s^2 is therefore FLUX_ERROR^2 - FLUX_VAR_FLAT, and for each stack the
+    square of sum(w sqrt(FLUX_VAR_FLAT)) is added to sum(w^2 s^2).
 
     The default mode differs from the pipeline's step (jwst 3.0) as follows:
 
-    - If several values of an input are in the same bin, they are averaged; the step keeps the last.
-    - No value is lost beyond the ends of the grid. In the step, the grid consists of mean
-      wavelengths, so that values of some inputs are outside it.
-    - Bins without a usable input are NaN with DQ bit 0; the step removes them.
+    - If several values of an input are in the same bin, they are averaged. The step uses only the
+      last of them.
+    - All values are used. The grid of the step consists of mean wavelengths, so that some values
+      are beyond its ends and are not used.
+    - Bins without a usable input are NaN with DQ bit 0. The step removes such bins.
     - Differences between inputs that persist along the wavelength (running medians over 51 bins)
-      are removed before clipping. A value is then clipped if its difference from the median exceeds
-      `sigma_clip` times the combined error of the value and the median, and only in bins with at
-      least three inputs. The step uses the same limit for all wavelengths and inputs: `sigma_clip`
+      are removed before clipping. In bins with at least three inputs, a value is then clipped if
+      its difference from the median exceeds `sigma_clip` times the combined error of the value and
+      the median. The step uses one limit for all wavelengths and inputs, which is `sigma_clip`
       times the median of abs(flux * weight - median). It thus clips good values if the spectrum is
-      steep or the exposure times are unequal, and of two inputs it clips either both or neither.
-    - A surface brightness or error that is NaN does not count as 0.
-    - The exposure time of an integration is EFFINTTM; the step uses EFFEXPTM, which is the time of
-      all integrations together.
-    - Inverse variances are smoothed by a running median over 31 bins. Without smoothing the mean
-      would be biased, because pixels with low values have low variances.
+      steep or the exposure times are unequal. If there are two inputs, it clips both or neither.
+    - Surface brightnesses and errors that are NaN are not treated as 0.
+    - The exposure time of an integration is EFFINTTM. The step uses EFFEXPTM, which is the total
+      time of all integrations.
+    - The variances for the weights are smoothed by a running median over 31 bins. Without
+      smoothing, the mean would be biased because pixels with low values have low variances.
 
     Examples
     --------
@@ -165,7 +168,7 @@ def combine(
 
 
 def _inputs(blocks: Sequence[InputBlock], combined: CombinedColumns) -> tuple[CombineInput, ...]:
-    """Describe each input spectrum for the result."""
+    """Return the descriptions of the input spectra."""
     inputs: list[CombineInput] = []
     for block in blocks:
         file = InputFile(block.extraction.filename, block.extraction.provenance)
@@ -192,21 +195,31 @@ def _provenance(
     blocks: Sequence[InputBlock],
     notes: Sequence[str],
 ) -> CombinationProvenance:
-    """Make the record of a combination. Its values are computed when they are first accessed."""
+    """Return the provenance of a combination. Its values are computed when first accessed."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    # Keep only the provenances: the blocks would hold all columns in memory.
+    # The function below must not refer to the blocks, which would keep all columns in memory.
     provenances = [block.extraction.provenance for block in blocks]
 
-    return CombinationProvenance(
-        lambda: {
-            "parameters": parameters,
-            "inputs": [one.to_dict() for one in inputs],
-            "extractions": [None if one is None else dict(one) for one in provenances],
-            "notes": list(notes),
-            "versions": package_versions(),
-            "date": now,
-        }
-    )
+    # A partial of a function of the module can be pickled.
+    return CombinationProvenance(partial(_record, parameters, inputs, provenances, notes, now))
+
+
+def _record(
+    parameters: Mapping[str, object],
+    inputs: Sequence[CombineInput],
+    provenances: Sequence[Provenance | None],
+    notes: Sequence[str],
+    date: str,
+) -> dict[str, Any]:
+    """Return the values of the record of a combination."""
+    return {
+        "parameters": parameters,
+        "inputs": [one.to_dict() for one in inputs],
+        "extractions": [None if one is None else dict(one) for one in provenances],
+        "notes": list(notes),
+        "versions": package_versions(),
+        "date": date,
+    }
 
 
 def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:

@@ -1,7 +1,4 @@
-"""Inputs of a combination: blocks of spectra with a common wavelength grid.
-
-Spectra, stacks of integrations and images are converted to these blocks.
-"""
+"""Inputs of a combination, converted to blocks of spectra with a common wavelength grid."""
 
 from __future__ import annotations
 
@@ -28,27 +25,26 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.extraction.base import Extractor
 
-#: How to extract a spectrum from an image: an operator such as `Extract1D`, or a function that
-#: takes the image.
+#: Type of an operator such as `Extract1D`, or function, that extracts a spectrum from an image.
 Extract: TypeAlias = "Extractor | Callable[[SlitImage], Extraction]"
 
-#: Header card with the time that is the weight, for each choice of weights by time.
+#: Header card from which the weight is taken, for each value of `weights` that is a time.
 TIME_CARDS = {"exposure_time": "EFFEXPTM", "integration_time": "EFFINTTM"}
 
-#: Header cards that identify an exposure, and the segment of the exposure in a file.
-_EXPOSURE_CARDS = ("EXPSTART", "OBSERVTN", "EXPOSURE", "PATT_NUM", "EXPSEGNUM", "INTSTART")
+#: Header cards that together identify an exposure and a segment of the exposure.
+_EXPOSURE_CARDS = ("EXPSTART", "OBSERVTN", "EXPOSURE", "PATT_NUM", "EXSEGNUM", "INTSTART")
 
 
 @dataclass(frozen=True, eq=False)
 class InputBlock:
-    """An object to combine: a spectrum, or a stack of integrations with a common wavelength grid.
+    """Input of a combination: a spectrum, or a stack of integrations with a common grid.
 
     Parameters
     ----------
     extraction : Extraction
         Spectrum or stack to combine.
     label : str
-        Name of the object in messages.
+        Name of the input in messages.
     """
 
     extraction: Extraction
@@ -68,44 +64,44 @@ class InputBlock:
 
     @cached_property
     def usable(self) -> Bools:
-        """Whether the flux is usable, shape (integration, n_wave)."""
+        """Mask of the usable fluxes, shape (integration, n_wave)."""
         return np.isfinite(self.column("FLUX")) & ((self.dq() & DO_NOT_USE) == 0)
 
     def __len__(self) -> int:
         return len(np.atleast_2d(self.extraction.columns["FLUX"]))
 
     def column(self, name: str, missing: float = np.nan) -> Floats:
-        """Return a column, shape (integration, n_wave), or `missing` if it does not exist."""
+        """Return a column, shape (integration, n_wave), filled with `missing` if it is absent."""
         if name not in self.extraction.columns:
             return np.full((len(self), self.order.size), missing)
         return np.atleast_2d(self.extraction.columns[name])[:, self.order].astype(float)
 
     def dq(self) -> NDArray[np.uint32]:
-        """Return the values of the DQ column, or 0 if it does not exist."""
+        """Return the DQ column, shape (integration, n_wave), filled with 0 if it is absent."""
         return self.column("DQ", missing=0.0).astype(np.uint32)
 
     def name(self, integration: int) -> str:
-        """Return the name of the spectrum with index `integration` in messages."""
+        """Return the name of the spectrum from an integration, for messages."""
         if not self.extraction.is_stack:
             return self.label
         return f"{self.label}, integration {integration + 1}"
 
     @property
     def target(self) -> str | None:
-        """Name of the target; None if it is not known."""
+        """Name of the target, or None if unknown."""
         header = self.extraction.header
         name = header.get("TARGNAME") or header.get("TARGPROP")
         return None if name is None else str(name)
 
     @property
     def source_type(self) -> str | None:
-        """SRCTYPE if it is POINT or EXTENDED, otherwise None."""
+        """SRCTYPE if it is POINT or EXTENDED, else None."""
         value = str(self.extraction.keywords.get("SRCTYPE") or "").upper()
         return value if value in ("POINT", "EXTENDED") else None
 
     @property
     def has_total_flux(self) -> bool | None:
-        """Whether the flux is the total flux of a point source; None if this is not known."""
+        """Whether the flux is the total flux of a point source, or None if unknown."""
         provenance = self.extraction.provenance
         if provenance is None or self.source_type != "POINT":
             return None
@@ -115,14 +111,14 @@ class InputBlock:
 
     @property
     def exposure(self) -> tuple[object, ...] | None:
-        """Header values that identify the exposure and its segment; None if they are not known."""
+        """Header values that identify the exposure and its segment, or None if unknown."""
         header = self.extraction.header
         if header.get("EXPSTART") is None or not self.usable.any():
             return None
         return tuple(header.get(card) for card in _EXPOSURE_CARDS)
 
     def time(self, card: str) -> float | None:
-        """Return the time in seconds from a header card; None if it is missing or invalid."""
+        """Return the time in seconds from a header card, or None if it is missing or invalid."""
         value = self.extraction.header.get(card)
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             return float(value)
@@ -133,12 +129,13 @@ def input_blocks(
     spectra: Iterable[Spectrum | Extraction | SlitImage],
     extract: Extract | Sequence[Extract] | None,
 ) -> list[InputBlock]:
-    """Convert the arguments of `combine` to blocks, and extract the images.
+    """Convert the spectra given to `combine` to blocks. Images are extracted first.
 
     Raises
     ------
     LRSError
-        If an object has another type, or there is no operator or function to extract an image.
+        If an object is not a spectrum or image, or if no operator or function is given for an
+        image.
     """
     single = isinstance(spectra, Extraction | SlitImage | Combination)
     if single or hasattr(spectra, "spectral_axis"):
@@ -160,14 +157,14 @@ def input_blocks(
 
 
 def _is_image(one: object) -> bool:
-    """Return whether an object is a `SlitImage`, or a spectrum whose metadata hold an image."""
+    """Return whether an object is a `SlitImage`, or a spectrum whose ``meta`` contains one."""
     return isinstance(one, SlitImage) or isinstance(
         getattr(one, "meta", {}).get("image"), SlitImage
     )
 
 
 def _operators(extract: Extract | Sequence[Extract] | None, number: int) -> list[Extract | None]:
-    """Return the operator or function that extracts each of the `number` images."""
+    """Return a list with the operator or function for each of the `number` images."""
     operators: list[Extract | None]
     operators = list(extract) if isinstance(extract, Sequence) else [extract] * number
     if len(operators) != number:
@@ -185,7 +182,7 @@ def _operators(extract: Extract | Sequence[Extract] | None, number: int) -> list
 
 
 def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
-    """Convert an object to a block. With `extract`, the object is an image and is extracted."""
+    """Convert an object to a block. If `extract` is given, the object is an image to extract."""
     if extract is not None:
         one = extract.run(one) if hasattr(extract, "run") else extract(one)
     if isinstance(one, Combination) or "combination" in getattr(one, "meta", {}):
@@ -209,7 +206,7 @@ def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
 
 
 def check_compatible(blocks: Sequence[InputBlock]) -> list[str]:
-    """Check that the inputs can be combined, and return notes about probable mistakes.
+    """Raise an error if the inputs cannot be combined, and return notes about probable mistakes.
 
     Raises
     ------
@@ -245,9 +242,9 @@ def _check_same(
 
 
 def _difference_notes(block: InputBlock, first: InputBlock) -> list[str]:
-    """Return notes about differences between an input and the first input that suggest a mistake.
+    """Return notes about differences between an input and the first input that may be a mistake.
 
-    Such differences are in the name of the target, the source type or the aperture correction.
+    The names of the targets, the source types and the aperture corrections are compared.
     """
     notes = []
     for what, name in (("target", "target"), ("source", "source_type")):
@@ -282,7 +279,10 @@ def _repeated_notes(blocks: Sequence[InputBlock]) -> list[str]:
 
 
 def _repeated(named: Sequence[tuple[Hashable, str]]) -> list[tuple[str, str]]:
-    """Return the name of each item that is equal to an earlier item, and the earlier name."""
+    """Return the names of repeated items, each with the name of the first equal item.
+
+    `named` contains the key by which items are compared and the name of each item.
+    """
     first: dict[Hashable, str] = {}
     return [(name, first[key]) for key, name in named if first.setdefault(key, name) != name]
 
@@ -302,12 +302,12 @@ def zero_error_notes(blocks: Sequence[InputBlock]) -> list[str]:
 
 
 def exposure_times(blocks: Sequence[InputBlock], weights: str, mode: str) -> list[float]:
-    """Return the weight of the spectra in each block: a time, or 1 if the weights are not times.
+    """Return the exposure time of the spectra in each block, or 1 if the weights are not times.
 
     Raises
     ------
     LRSError
-        If the header does not have a valid time.
+        If a header does not have a valid time.
     """
     if weights not in TIME_CARDS:
         return [1.0] * len(blocks)

@@ -31,7 +31,7 @@ def pipeline_mean(
 ) -> CombinedColumns:
     """Combine the inputs like the pipeline's combine_1d step (jwst 3.0, combine_1d/combine1d.py).
 
-    Findings that the user should know are appended to `notes`.
+    The parameters are the same as for `weighted_mean`. Texts of warnings are appended to `notes`.
     """
     inputs = _usable_inputs(blocks, times, notes)
     total = sum(len(block) for block in blocks)
@@ -52,7 +52,7 @@ def pipeline_mean(
         good = ((flags & DO_NOT_USE) == 0) & ~np.isnan(rows["FLUX"]) & ~np.isnan(position)
         index = np.rint(position[good]).astype(int)
         np.bitwise_or.at(dq, index, flags[good])
-        # If several values are in the same bin, the last one overwrites the others.
+        # If several values are in the same bin, the last value overwrites the others.
         for name, target in values.items():
             target[number, index] = rows[name][good] if name in rows else np.nan
         weight[number, index] = time
@@ -66,7 +66,7 @@ def pipeline_mean(
     divisor = weight.sum(axis=0)
     divisor = np.where(divisor > 0, divisor, 1.0)
     for name, source in zip(("FLUX", "ERROR", "SURF_BRIGHT", "SB_ERROR"), _AVERAGED, strict=True):
-        weighted = np.where(clipped, 0.0, values[source]) * weight  # NaN also counts as 0
+        weighted = np.where(clipped, 0.0, values[source]) * weight  # `nansum` treats NaN as 0
         if name.endswith("ERROR"):
             columns[name] = np.sqrt(np.nansum(weighted**2, axis=0)) / divisor
         else:
@@ -89,9 +89,9 @@ def pipeline_mean(
 def _usable_inputs(
     blocks: Sequence[InputBlock], times: Sequence[float], notes: list[str]
 ) -> list[tuple[int, InputBlock, int, float]]:
-    """Return the index of each spectrum that is used, its block, its integration and its weight.
+    """Return the index, block, integration and weight of each spectrum that the step uses.
 
-    The step skips the other spectra. Notes about these are appended to `notes`.
+    Notes about the spectra that the step skips are appended to `notes`.
     """
     inputs = []
     number = 0
@@ -113,7 +113,7 @@ def _usable_inputs(
 def _pipeline_clip(scaled: Floats, used: Bools, limit: float) -> Bools:
     """Return the mask of clipped values. The limit is the same for all wavelengths and inputs.
 
-    `scaled` is the flux times the weight. A value of 0 counts as missing.
+    `scaled` is the flux times the weight. Values of 0 are treated as missing.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # bins without any input
@@ -124,20 +124,20 @@ def _pipeline_clip(scaled: Floats, used: Bools, limit: float) -> Bools:
 
 
 def grid_position(grid: Floats, wave: Floats) -> Floats:
-    """Return the fractional index of each wavelength in an ascending grid; NaN beyond its ends.
+    """Return the fractional index of each wavelength in an ascending grid, NaN beyond its ends.
 
     Raises
     ------
     LRSError
-        If the grid has the same wavelength twice. The pipeline fails with such a grid.
+        If the grid has the same wavelength twice, in which case the pipeline also fails.
     """
     if not (np.diff(grid) > 0).all():
         raise LRSError(
             "the pipeline's grid has the same wavelength twice, which makes the pipeline fail; "
             "expected mode='default'"
         )
-    # The same routine as in the pipeline's WCS, because a difference in the last bit could change
-    # how an index that ends in 1/2 is rounded.
+    # The routine must be the same as in the pipeline's WCS, because a difference in the last bit
+    # could change how an index that ends in 1/2 is rounded.
     index = np.arange(grid.size, dtype=float)
     position: Floats = interpn((grid,), index, wave, bounds_error=False, fill_value=np.nan)
     return position
@@ -146,10 +146,10 @@ def grid_position(grid: Floats, wave: Floats) -> Floats:
 def _pipeline_grid(waves: Sequence[Floats]) -> Floats:
     """Return the pipeline's common wavelength grid, ascending.
 
-    The wavelengths of all inputs are sorted together. If n inputs cover a wavelength, n consecutive
-    sorted wavelengths have a small spread if they belong to the same bin of the n inputs. The mean
-    of such a clump becomes a wavelength of the grid. Between clumps, the mean of n consecutive
-    wavelengths is used instead.
+    The wavelengths of all inputs are sorted together. Where n inputs overlap, n consecutive sorted
+    wavelengths have a small spread if they belong to the same bin in the n inputs. The mean of such
+    a clump becomes a wavelength of the grid. Between clumps, the mean of n consecutive wavelengths
+    is used instead.
     """
     long = [np.asarray(wave, dtype=float) for wave in waves if len(wave) > 1]
     if not long:
@@ -163,8 +163,8 @@ def _pipeline_grid(waves: Sequence[Floats]) -> Floats:
         above = rising[-1] + 0.5 * (rising[-1] - rising[-2])
         cover += (every >= below) & (every < above)
 
-    # Use numpy's mean and std for each slice as the pipeline does: whether a spread is exactly 0
-    # depends on rounding in the last bit.
+    # The mean and standard deviation must be computed by numpy for each slice, as in the pipeline,
+    # because it depends on rounding in the last bit whether a spread is exactly 0.
     spread, mean = np.full(size, 9999.0), np.full(size, -99.0)
     for k, n in enumerate(cover):
         last = k + n // 2 + 1

@@ -1,4 +1,4 @@
-"""Weighted mean of spectra on a common grid, with sigma clipping."""
+"""Weighted mean of spectra on a common wavelength grid, with sigma clipping."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ if TYPE_CHECKING:
 #: Window length, in wavelength bins, of the running median of the variances.
 _VARIANCE_WINDOW = 31
 
-#: Number of bins excluded in the middle of the variance window. The noise in a bin must not
-#: influence the weight of this bin, and after resampling, adjacent bins share their noise.
+#: Number of bins excluded in the middle of the variance window, so that the noise in a bin does not
+#: influence the weight of the bin. Adjacent bins are excluded too because resampling correlates
+#: their noise.
 _EXCLUDED = 3
 
-#: Limits above which an increase of the variance of one input over its neighbouring bins is real.
-#: The increase must exceed a factor (first value), and its logarithm must exceed a multiple (second
-#: value) of the scatter of the logarithms of the variances.
-_JUMP, _JUMP_SCATTER = 4.0, 6.0
+#: Limits above which an increase of the variance in a bin over the running median is assumed to be
+#: real if it occurs in one input only. Both limits must be exceeded.
+_JUMP, _JUMP_SCATTER = (
+    4.0,  # limit on the factor by which the variance is increased
+    6.0,  # limit on the logarithm of this factor, in units of the scatter of the logarithms
+)
 
 #: Window length, in wavelength bins, of the running medians of the differences between inputs.
 _DIFFERENCE_WINDOW = 51
 
-#: Median signal-to-noise ratio per bin above which an input is scaled to the median of the inputs
-#: before clipping.
+#: Running median of the signal-to-noise ratio per bin above which an input is scaled to the median
+#: of the inputs before clipping.
 _SCALED_SNR = 3.0
 
 #: A wavelength of an input is added to the common grid if its distance to the nearest grid
@@ -45,17 +48,16 @@ _MAD = 0.6745
 
 
 class CombinedColumns(NamedTuple):
-    """Combined columns, and masks of the values that were used and clipped.
+    """Combined columns, and masks of the used and the clipped values.
 
     Parameters
     ----------
     columns : dict of ndarray
         Combined columns, shape (n_wave,).
     used, clipped : ndarray of bool
-        Masks of the values of each input that were used and that were clipped, shape
-        (n_input, n_grid).
+        Masks of the used values and of the clipped values of each input, shape (n_input, n_grid).
     kept : slice or ndarray of int
-        Wavelength bins of the common grid that are kept in `columns`.
+        Selection of the bins of the common grid that are in `columns`.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -73,8 +75,8 @@ def weighted_mean(
 ) -> CombinedColumns:
     """Combine the inputs as in the default mode of `combine`.
 
-    `times` holds the weight of the spectra in each block, as returned by `exposure_times`. It is
-    not used if `weights` is ``"inverse_variance"``. Notes for the user are appended to `notes`.
+    `times` contains the weight of the spectra in each block, as returned by `exposure_times`. It is
+    not used if `weights` is ``"inverse_variance"``. Texts of warnings are appended to `notes`.
     """
     inverse = weights == "inverse_variance"
     filled = [block for block in blocks if block.usable.any()]
@@ -104,7 +106,7 @@ def weighted_mean(
     has_input = used.any(axis=0)
     any_offset = every["any_offset"]
     any_offset = np.where(np.isnan(any_offset).all(axis=0), 0.0, any_offset)
-    # Bins without a usable input need a wavelength, too.
+    # Bins without a usable input also need a wavelength.
     mean_offset = np.where(
         has_input, _mean(every["offset"], weight), np.nanmean(any_offset, axis=0)
     )
@@ -125,14 +127,17 @@ def weighted_mean(
 
 
 def _more(number: int) -> str:
-    """Return the end of a note that applies to `number` integrations of a stack."""
+    """Return the end of a note about one integration that also applies to others in the stack.
+
+    `number` is the total number of integrations to which the note applies.
+    """
     return "" if number == 1 else f", nor have {number - 1} more of them"
 
 
 def _without_variance_notes(blocks: Sequence[InputBlock], usable: Bools) -> list[str]:
-    """Return notes about spectra that have a flux but no errors, which the weights need.
+    """Return notes about spectra with fluxes but without the errors that the weights require.
 
-    `usable` is the mask of the values with an error in all inputs, shape (n_input, n_grid).
+    `usable` is the mask of the values that have a flux and an error, shape (n_input, n_grid).
     """
     if not usable.any():
         raise LRSError(
@@ -152,9 +157,10 @@ def _without_variance_notes(blocks: Sequence[InputBlock], usable: Bools) -> list
 def _clipped(
     flux: Floats, variance: Floats, usable: Bools, sigma_clip: float | None, notes: list[str]
 ) -> Bools:
-    """Return the mask of the values that are too far from the median of at least three inputs.
+    """Return the mask of the values that differ too much from the median of the inputs.
 
-    If there are too few spectra, a note is appended to `notes`.
+    Values are clipped only in bins with at least three inputs. If there are fewer than three
+    spectra, a note is appended to `notes`.
     """
     clipped = np.zeros(usable.shape, dtype=bool)
     if sigma_clip is None:
@@ -162,7 +168,7 @@ def _clipped(
     if len(flux) < 3:
         notes.append(
             f"sigma_clip: {'one spectrum is' if len(flux) == 1 else 'two spectra are'} not "
-            "clipped, as the outlier of two cannot be identified; expected at least 3"
+            "clipped, as outliers cannot be identified; expected at least 3 spectra"
         )
         return clipped
     if not (variance[usable] > 0).any():
@@ -174,7 +180,8 @@ def _clipped(
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # bins without any input
         # The nods of a bright source may differ by more than their noise over a range of
-        # wavelengths. Scale each input by this slowly varying ratio, so that it is not clipped.
+        # wavelengths. Each input is scaled to the median by a slowly varying ratio, so that such
+        # differences are not clipped.
         level = np.nanmedian(flux, axis=0)
         snr = np.abs(level) / np.sqrt(variance)
         bright = _running_median(snr, known & enough) > _SCALED_SNR  # NaN compares as False
@@ -187,7 +194,7 @@ def _clipped(
         of_median = np.pi / 2.0 * np.sum(np.where(known, variance, 0.0), axis=0) / number**2
         pull = np.abs(flux - median) / np.sqrt(variance + of_median)
     known &= np.isfinite(pull) & enough
-    # Reduce the pull of inputs that differ over a range of wavelengths for another reason, such as
+    # Reduce the pulls of inputs that differ over a range of wavelengths for another reason, such as
     # residual background.
     spread = _running_median(np.where(known, pull, 0.0), known) / _MAD
     pull = pull / np.where(spread > 1.0, spread, 1.0)
@@ -197,8 +204,8 @@ def _clipped(
 def _common_grid(waves: Sequence[Floats]) -> Floats:
     """Return the common wavelength grid, ascending.
 
-    It consists of the wavelengths of the longest input and of those wavelengths of the other inputs
-    that are far from this grid.
+    The grid consists of the wavelengths of the longest input and of the wavelengths of other inputs
+    that are not close to any of these.
     """
     longest = max(range(len(waves)), key=lambda number: waves[number].size)
     grid = np.unique(waves[longest])
@@ -222,7 +229,7 @@ def _common_grid(waves: Sequence[Floats]) -> Floats:
 
 
 def _nearest(grid: Floats, wave: Floats) -> NDArray[np.intp]:
-    """Return the index of the wavelength in an ascending grid that is nearest to each `wave`."""
+    """Return the index of the nearest wavelength in an ascending grid for each `wave`."""
     return np.searchsorted((grid[1:] + grid[:-1]) / 2.0, wave)
 
 
@@ -232,12 +239,12 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
     Returns
     -------
     dict of ndarray
-        Arrays of shape (integration, n_grid). ``count`` is the number of usable values in a bin,
-        and ``dq`` combines the flags of the usable values, or of all values if none is usable.
-        ``flat`` and ``bright_flat`` are the flat-field variances that all integrations share.
-        ``offset`` is the mean wavelength of the usable values minus the wavelength of the bin, and
-        ``any_offset`` is the same for all values, including the unusable values. The other arrays
-        are means of the usable values.
+        Arrays of shape (integration, n_grid). ``count`` is the number of usable values in a bin.
+        ``dq`` combines the flags of the usable values, or of all values if none is usable. ``flat``
+        and ``bright_flat`` are the flat-field variances, which the integrations share. ``offset``
+        is the mean wavelength of the usable values minus the wavelength of the bin. ``any_offset``
+        is the mean wavelength of all values minus the wavelength of the bin. The other arrays are
+        means of the usable values and variances of these means.
     """
     index = _nearest(grid, block.wave)
     first = np.flatnonzero(np.diff(index, prepend=-1))  # first value in each bin
@@ -256,7 +263,8 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
     count = gather(np.add, usable.astype(float))
 
     def mean(values: Floats, power: int = 1) -> Floats:
-        # Unusable values may be NaN and are replaced; NaN in usable values is kept.
+        # Unusable values are replaced because they may be NaN. Usable values may also be NaN, which
+        # is kept.
         total = gather(np.add, np.where(usable, values, 0.0))
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(count > 0, total / count**power, np.nan)
@@ -281,21 +289,30 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
 
 
 def _shared_variance(block: InputBlock, name: str) -> Floats:
-    """Return the flat-field variance that the integrations of a stack share; 0 for a spectrum."""
+    """Return the flat-field variance that the integrations of a stack share, 0 for a spectrum."""
     values = block.column(name)
     return np.nan_to_num(values, nan=0.0) if len(block) > 1 else np.zeros_like(values)
 
 
 def _mean(values: Floats, weight: Floats) -> Floats:
-    """Compute the weighted mean over the inputs; NaN in bins in which all weights are 0."""
+    """Return the weighted mean over the inputs, NaN in bins in which all weights are 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.sum(np.where(weight > 0, values, 0.0) * weight, axis=0) / weight.sum(axis=0)
 
 
 def _error(variance: Floats, flat: Floats, weight: Floats, group: NDArray[np.intp]) -> Floats:
-    """Compute the error of a weighted mean.
+    """Return the error of the weighted mean over the inputs, shape (n_grid,).
 
-    `flat` is the part of `variance` that comes from an error common to all inputs of a group.
+    Parameters
+    ----------
+    variance : ndarray
+        Variance of each value, shape (n_input, n_grid).
+    flat : ndarray
+        Part of the variance that is due to an error common to all inputs in a group.
+    weight : ndarray
+        Weight of each value, 0 if it is not used.
+    group : ndarray of int
+        Number of the group (the stack) to which each input belongs, ascending, shape (n_input,).
     """
     used = weight > 0
     independent = np.sum(np.where(used, variance - flat, 0.0) * weight**2, axis=0)
@@ -306,16 +323,16 @@ def _error(variance: Floats, flat: Floats, weight: Floats, group: NDArray[np.int
 
 
 def _inverse_variance(variance: Floats, used: Bools) -> Floats:
-    """Compute inverse variances smoothed along the wavelength, as weights; 0 for unused values."""
+    """Return the inverses of the smoothed variances as weights, 0 for unused values."""
     if len(variance) == 1:
         return np.where(used, 1.0, 0.0) / np.where(used, variance, 1.0)
     smooth = _running_median(variance, used, _VARIANCE_WINDOW, exclude=_EXCLUDED)
-    # A spectral line raises the variances of all inputs, but a truncated ramp raises the variance
-    # of only one input. The weight of this input must be reduced.
+    # A spectral line increases the variances of all inputs, but a truncated ramp increases the
+    # variance of a single input, whose weight must be reduced.
     ratio = np.where(used, variance, 1.0) / np.where(used, smooth, 1.0)
     excess = ratio / np.where(used, ratio, np.inf).min(axis=0)
-    # Increases within the scatter of the variances must be ignored: unsmoothed variances would bias
-    # the weighted mean towards low values.
+    # Increases within the scatter of the variances must be ignored, because weights that follow the
+    # scatter would bias the weighted mean towards low values.
     scatter = [
         np.median(np.abs(np.log(line[kept]))) if kept.any() else 0.0
         for line, kept in zip(ratio, used, strict=True)
@@ -328,10 +345,10 @@ def _inverse_variance(variance: Floats, used: Bools) -> Floats:
 def _running_median(
     values: Floats, good: Bools, size: int = _DIFFERENCE_WINDOW, exclude: int = 0
 ) -> Floats:
-    """Compute the running median along the wavelength for each input.
+    """Return the running median along the wavelength for each input.
 
-    Bad values are interpolated. The result is NaN for an input without good values. The `exclude`
-    bins in the middle of the window, which has `size` bins, are not used.
+    Values that are not good are interpolated. The result is NaN for an input without good values.
+    The window has `size` bins, of which the `exclude` bins in the middle are not used.
     """
     index = np.arange(values.shape[1])
     filled = np.full(values.shape, np.nan)
@@ -339,6 +356,6 @@ def _running_median(
         if kept.any():
             out[:] = np.interp(index, index[kept], line[kept])
     window = np.abs(np.arange(size) - size // 2) > (exclude - 1) // 2
-    # With mode="mirror", no value near the ends counts more than twice.
+    # With mode="mirror", no value is used more than twice near the ends.
     median: Floats = median_filter(filled, footprint=window[np.newaxis], mode="mirror")
     return median

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.image.source_position import SourcePosition
 
-#: Overlap (pixels) of a background region with the aperture that is attributed to rounding errors.
+#: Largest overlap (pixels) between a background region and the aperture that may be due to
+#: rounding errors and is therefore not reported.
 _OVERLAP_TOLERANCE = 0.01
 
 
@@ -30,14 +31,14 @@ def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
     image : SlitImage
         Image to be extracted.
     operator : Extract1D
-        Operator whose aperture and background regions are placed on the image.
+        Operator that defines the aperture and the background regions.
 
     Returns
     -------
     list of LRSWarning
-        One warning if the image is not photometrically calibrated, one if the aperture does not
-        follow the source and misses the source's expected column, and one for each background
-        region that overlaps the aperture or lies on the source. The columns in the messages are
+        A warning is given if the image is not photometrically calibrated, if the aperture does not
+        follow the source and does not include its expected column, and for each background region
+        that overlaps the aperture or includes the source. The columns in the messages are
         inclusive pixel numbers, counted from 0.
 
     Raises
@@ -47,7 +48,7 @@ def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
 
     Notes
     -----
-    This function loads the WCS of the image. Loading it takes longer than the extraction.
+    This function is slower than the extraction because it loads the WCS of the image.
     """
     return list(_advice(image, operator))
 
@@ -91,7 +92,7 @@ def _advice(image: SlitImage, operator: Extract1D) -> Iterator[LRSWarning]:
     ):
         region = region_weights(limits, image.shape, partial=background.bkg_fit != "median")
         inside = region.full(image.shape)
-        # Region and aperture overlap in a pixel if their covered fractions add up to more than 1.
+        # Region and aperture overlap in a pixel if together they cover more than the whole pixel.
         shared = (inside > 0) & (aperture > 0) & (inside + aperture > 1.0 + _OVERLAP_TOLERANCE)
         name = f"the background region ({_columns(region.lower, region.upper)})"
         number = int(shared.any(axis=1).sum())
@@ -108,7 +109,7 @@ def _advice(image: SlitImage, operator: Extract1D) -> Iterator[LRSWarning]:
 
 
 def _at(limits: Limits, image: SlitImage, source: SourcePosition) -> tuple[float, float]:
-    """Return the inclusive first and last column of a region in the row of the source."""
+    """Return the first and last column (inclusive) of a region in the row of the source."""
     column = int(np.clip(np.rint(source.column), 0, image.shape[1] - 1))
     lower, upper = (
         float(np.broadcast_to(edge, image.shape)[source.row, column]) for edge in limits
@@ -117,5 +118,5 @@ def _at(limits: Limits, image: SlitImage, source: SourcePosition) -> tuple[float
 
 
 def _columns(lower: float, upper: float) -> str:
-    """Describe inclusive column limits for a message."""
+    """Return the text for inclusive column limits in a message."""
     return f"columns {lower:.2f} to {upper:.2f}"

@@ -35,12 +35,12 @@ _MIN_POWER = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class CorrectedBoxExtractor:
-    """Box extraction that restores the flux on bad pixels from a fitted profile.
+    """Box extraction that estimates the flux on bad pixels from a fitted profile.
 
     Parameters
     ----------
     box : BoxExtractor
-        Box extraction whose rows are corrected.
+        Box extraction whose result is corrected.
     optimal : OptimalExtractor
         Optimal extraction that fits the source's profile P and its flux f in each row.
 
@@ -48,10 +48,10 @@ class CorrectedBoxExtractor:
     -----
     With the aperture weights w, the data D and the background B, the flux of a row is
     S = sum_good w (D - B) + L f. Here f = sum k D is the flux from the optimal fit, k is the
-    response of f to each pixel, and L = sum_lost w P is the flux that a source of unit flux has on
-    the lost pixels. Both terms are sums over the same pixels, so that the variance is
-    sum (w + L k)^2 var, not the sum of two variances. Rows whose good pixels hold too little of the
-    profile keep their values and get DQ bit 0.
+    derivative of f with respect to each pixel, and L = sum_lost w P is the flux that a source of
+    unit flux has on the lost pixels. The two terms of S are correlated because both depend on the
+    good pixels, so that the variance of S is sum (w + L k)^2 var. Rows whose good pixels contain
+    too little of the profile keep their values and get DQ bit 0.
     """
 
     box: BoxExtractor
@@ -69,8 +69,8 @@ class CorrectedBoxExtractor:
         -------
         Extraction
             The result of `BoxExtractor.run`, except in rows with lost pixels. There, the flux
-            includes the profile's flux on the lost pixels, NPIXELS and the aperture correction are
-            the values for the whole aperture, and the errors are larger.
+            includes the flux estimated for the lost pixels, NPIXELS and the aperture correction
+            are the values for the whole aperture, and the errors are larger.
 
         Raises
         ------
@@ -120,9 +120,8 @@ class CorrectedBoxExtractor:
 def _each_once(issued: set[str]) -> Iterator[None]:
     """Issue each warning only once, and suppress `LostPixelsWarning`.
 
-    Warnings about lost pixels would be wrong because these pixels are corrected afterwards.
-    Warnings whose text is in `issued` are not repeated. The texts of new warnings are added to
-    `issued`.
+    `LostPixelsWarning` is suppressed because the lost pixels are corrected afterwards. Warnings
+    whose text is in `issued` are not repeated. The texts of new warnings are added to `issued`.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -161,21 +160,22 @@ class _Correction:
         self.scale = jansky_per_sum(image)  # factor from a sum of pixels to a flux
         # Aperture weights of all pixels of the image.
         self.weights = weights * np.isfinite(image.wavelength)
-        # Rows of the image in the spectrum, and the sums of their weights, including lost pixels.
+        # Image rows that are in the spectrum, and the sum of the weights in each row, including
+        # the weights of lost pixels.
         self.rows = np.flatnonzero(self.weights.sum(axis=1) > 0)
         self.total = extraction.aperture_weight
         self.wavelength, self.correction = extraction.wavelength, box.correction_for(image)
-        # Aperture correction for the sums of all weights.
+        # Aperture correction for apertures without lost pixels.
         self.factor = self._factor(slice(None), self.total)
 
     def _factor(self, which: slice | NDArray[np.intp], pixels: Array) -> Array:
-        """Return the aperture correction in rows `which` of the spectrum for a size in pixels."""
+        """Return the aperture correction in rows `which` for an aperture size in pixels."""
         if self.correction is None:
             return np.ones(pixels.shape)
         return self.correction(self.wavelength[which], pixels)
 
     def apply(self, i: int, which: NDArray[np.intp], columns: Columns) -> tuple[int, int]:
-        """Correct rows `which` of integration `i` in place.
+        """Correct `columns` in place, in rows `which` of integration `i`.
 
         Returns the number of corrected rows and the number of rows that could not be corrected.
         """
@@ -217,12 +217,20 @@ class _Correction:
     def _response(
         self, i: int, at: NDArray[np.intp]
     ) -> tuple[Array, Array, Array, Mask, list[Array | None]]:
-        """Return the quantities for the correction of image rows `at` in integration `i`.
+        """Return the quantities that are needed to correct image rows `at` in integration `i`.
 
-        These are the response of the corrected flux to each pixel, shape (row, column); the flux
-        that a source of unit flux has on lost pixels, shape (row,); the fitted flux, shape (row,);
-        the mask of correctable rows, shape (row,); and the three variance planes, each None if the
-        image does not have it.
+        Returns
+        -------
+        response : ndarray
+            Derivative of the corrected flux with respect to each pixel, shape (row, column).
+        light : ndarray
+            Flux that a source of unit flux has on the lost pixels, shape (row,).
+        flux : ndarray
+            Fitted flux, shape (row,).
+        able : ndarray of bool
+            Mask of the rows that can be corrected, shape (row,).
+        variances : list of ndarray or None
+            The three variance planes, shape (row, column). A plane is None if the image lacks it.
         """
         model, fitter, stack = self.model, self.model.fitter, self.image.is_stack
         local = at - fitter.cutout.rows.start
@@ -236,7 +244,7 @@ class _Correction:
             weight[at == rows[n], columns[n] - fitter.columns.start] = 0.0
         profile = basis[0]
         aperture = self.weights[at][:, fitter.columns]
-        # The box sums all present pixels, including those that the fit rejected.
+        # The box extraction sums all pixels that have a value, even if the fit rejected them.
         light = (aperture * profile * ~present).sum(axis=1)
         power = (profile**2 * (weight > 0)).sum(axis=1) / (profile**2).sum(axis=1)
         weighted = [field * weight for field in basis]

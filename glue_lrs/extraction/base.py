@@ -1,4 +1,4 @@
-"""Parts that all extractors share: protocol, flux scale, warnings, assembly of the result."""
+"""Protocol and functions that all extractors use: flux scale, warnings, assembly of the result."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.image.slit_image import SlitImage
 
-#: A row counts as having no pixel if the sum of its aperture weights is at most this value. It is
-#: the tolerance of `numpy.isclose`, which the pipeline uses for this purpose.
+#: A row is treated as empty if the sum of the aperture weights of its good pixels is at most this
+#: value. The value is the tolerance of `numpy.isclose`, by which the pipeline identifies such rows.
 NO_PIXELS = 1e-8
 
 #: Type of the columns of a spectrum by name. DQ is uint32, the other columns are float64.
@@ -30,7 +30,7 @@ _MEGA = 1e6
 
 
 class Extractor(Protocol):
-    """Protocol for the extractors, which do not depend on the `Extract1D` operator."""
+    """Protocol for extractors. They do not depend on the `Extract1D` operator."""
 
     def run(self, image: SlitImage) -> Extraction:
         """Extract all columns of the spectrum."""
@@ -55,9 +55,10 @@ def emit_notes(image: SlitImage, notes: Sequence[LRSWarning]) -> None:
 
 
 def jansky_per_sum(image: SlitImage) -> float:
-    """Return the factor that converts a sum of pixels in MJy/sr to a flux in Jy: 1e6 PIXAR_SR.
+    """Return the factor that converts a sum over pixels in MJy/sr to a flux in Jy.
 
-    As in the pipeline, the factor is 1 for an image without photometric calibration.
+    The factor is 1e6 PIXAR_SR or, as in the pipeline, 1 for an image without photometric
+    calibration.
 
     Raises
     ------
@@ -79,7 +80,9 @@ def jansky_per_sum(image: SlitImage) -> float:
 def complete_columns(
     image: SlitImage, columns: Columns, empty: Mask, wave: Array, weight: Array
 ) -> None:
-    """Compute WAVELENGTH, DQ and the errors for a profile fit in place, and mask empty rows.
+    """Add WAVELENGTH, DQ and the errors to the columns of a profile fit, and mask empty rows.
+
+    The dictionary `columns` and its arrays are modified in place.
 
     Parameters
     ----------
@@ -90,7 +93,7 @@ def complete_columns(
     empty : ndarray of bool
         Rows without a flux, in which the flux and all variances become NaN, shape (..., row).
     wave, weight : ndarray
-        Wavelength of each pixel, and its weight in the mean wavelength of the row, shape
+        Wavelength of each pixel, and weight of the pixel in the mean wavelength of the row, shape
         (row, column).
 
     Raises
@@ -130,7 +133,7 @@ def assemble_extraction(
     Parameters
     ----------
     image : SlitImage
-        Image that was extracted, from which header, times and calibration are taken.
+        Image that was extracted. It provides the header, the times and the units.
     columns : dict of ndarray
         The 18 columns, in any order.
     limits, rows, centroid
@@ -142,8 +145,8 @@ def assemble_extraction(
     notes : sequence of LRSWarning
         Warnings to be recorded in the provenance.
     parameters, references
-        Parameters and reference files as described in `Provenance`. If an `Extract1D` operator runs
-        the extraction, it replaces them with its own parameters and references.
+        Parameters and reference files for the provenance, as described in `Provenance`. An
+        `Extract1D` operator that runs the extraction replaces them with its own.
     """
     return Extraction(
         columns={name: columns[name] for name in COLUMNS},

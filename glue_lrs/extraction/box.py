@@ -1,4 +1,4 @@
-"""Box extraction: weighted sums over an aperture, with the same result as in the pipeline."""
+"""Box extraction: weighted sums over an aperture, with the same results as the pipeline."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
-#: If no `max_lost` is given, rows that lost more than this aperture weight (pixels) are reported.
-#: Half a pixel at the peak of the trace holds a tenth of the flux.
+#: If `max_lost` is None, a warning is given for rows in which bad pixels reduce the sum of the
+#: aperture weights by more than this value (pixels). Half a pixel at the peak of the trace contains
+#: a tenth of the flux.
 _REPORTED_LOSS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoxExtractor:
-    """Box extraction, which sums the weighted pixels of an aperture in each row.
+    """Box extraction, which sums the weighted pixels in an aperture in each row.
 
     Parameters
     ----------
@@ -68,9 +69,9 @@ class BoxExtractor:
     Notes
     -----
     The sum in a row is S = sum w (data - background), where w are the aperture weights, set to 0 in
-    pixels without a value. The variance of S is sum w^2 var + sum K^2 var, where the second sum is
-    over the pixels of the background regions, and K is the change of the background summed over the
-    aperture per change of such a pixel.
+    pixels without a value. The variance of S is sum w^2 var + sum K^2 var. The second sum is over
+    the pixels in the background regions, and K is the derivative of the background summed over the
+    aperture with respect to such a pixel.
     """
 
     aperture: Aperture
@@ -86,7 +87,7 @@ class BoxExtractor:
     def run(self, image: SlitImage) -> Extraction:
         """Extract all columns of the spectrum.
 
-        `Extract1D.run` describes the errors raised.
+        The result and the errors are described in `Extract1D.run`.
 
         Parameters
         ----------
@@ -114,7 +115,8 @@ class BoxExtractor:
         notes += no_variances(image)
         emit_notes(image, notes)
         if plan.correction is None and image.is_point_source:
-            # This is only recorded because the user was warned when the recipe was created.
+            # This warning is recorded but not issued, because it was already issued when the
+            # operator was created from a reference.
             notes.append(NoApertureCorrectionWarning("no aperture correction was applied"))
         return assemble_extraction(
             image,
@@ -128,7 +130,7 @@ class BoxExtractor:
         )
 
     def plan(self, image: SlitImage, placement: Placement) -> BoxPlan:
-        """Return the rows, weights and corrections with which an image is extracted.
+        """Return the rows, weights and corrections for extracting an image.
 
         Raises
         ------
@@ -146,7 +148,7 @@ class BoxExtractor:
         )
 
     def correction_for(self, image: SlitImage) -> ApertureCorrection | None:
-        """Return the aperture correction if the image is of a point source, else None."""
+        """Return the aperture correction if the source is a point source, else None."""
         if self.aperture_correction is None or not image.is_point_source:
             return None
         self.aperture_correction.check(image.subarray, image.label)
@@ -195,7 +197,7 @@ class BoxExtractor:
     def _mask_lost(
         self, columns: dict[str, NDArray[Any]], total: NDArray[np.float64]
     ) -> list[LRSWarning]:
-        """Mask rows that lost more than `max_lost`, and return the warning about lost pixels."""
+        """Mask rows according to `max_lost`, and return at most one warning about lost pixels."""
         pixels = columns["NPIXELS"]
         allowed = _REPORTED_LOSS if self.max_lost is None else self.max_lost * total
         affected = pixels < total - allowed - NO_PIXELS  # NO_PIXELS allows for rounding errors

@@ -23,22 +23,23 @@ if TYPE_CHECKING:
 #: enough for the overhead of the function calls to be negligible.
 BLOCK_PIXELS = 3 << 15
 
-#: Full rows of a stack are read if they are at most this many times wider than the required
-#: columns.
+#: Full rows of a stack are copied if the number of columns is at most this many times the number
+#: of required columns.
 FULL_ROW_RATIO = 3
 
-#: A block has at most the number of the image's pixels divided by this, so that a run needs less
-#: than a quarter of the memory of the image's six planes (SCI, ERR, three variances, WAVELENGTH).
-BLOCKS_PER_IMAGE = 6
+#: The number of pixels in a block is at most the number of pixels in the image divided by this
+#: value. An extraction then needs less than a quarter of the memory of the image's six planes (SCI,
+#: ERR, three variances, WAVELENGTH).
+BLOCKS_PER_IMAGE = 5
 
-#: Indices of the sums along the first axis: one sum of pixels, five sums for the flux, and five for
-#: the background. The five are the value, its error and its three variances.
+#: Indices along the first axis of the array of sums: the sum of the weights, five sums for the
+#: flux, and five sums for the background. The five are the value, its error and three variances.
 PIXEL_SUM, FLUX_SUMS, BACKGROUND_SUMS, N_SUMS = 0, slice(1, 6), slice(6, 11), 11
 
 
 @dataclass(frozen=True, eq=False)
 class WeightedColumns:
-    """Columns of an image that have nonzero weights, and these weights.
+    """Columns of an image that have nonzero weights, and their weights.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ class WeightedColumns:
 
     @cached_property
     def full(self) -> bool:
-        """Whether the weights of all pixels are nonzero."""
+        """Whether all weights are nonzero."""
         return bool(self.values.all())
 
     def weights(self, block: slice) -> NDArray[np.float64]:
@@ -92,18 +93,18 @@ class WeightedColumns:
 
 
 def column_numbers(runs: tuple[slice, ...]) -> NDArray[np.intp]:
-    """Return the numbers of all columns in contiguous ranges."""
+    """Return the numbers of all columns in the given ranges."""
     return np.concatenate([np.arange(run.start, run.stop) for run in runs])
 
 
 @dataclass(frozen=True, eq=False)
 class ColumnRuns:
-    """Selected column ranges of an image plane, copied side by side into a narrower array.
+    """Column ranges of an image plane that are copied side by side into a narrower array.
 
     Parameters
     ----------
     places : tuple of (slice, slice)
-        For each contiguous range, its columns in the plane and its columns in the array.
+        Columns of each range in the plane, and the columns to which they are copied in the array.
     width : int
         Number of columns in the array.
     """
@@ -113,7 +114,7 @@ class ColumnRuns:
 
     @classmethod
     def from_slices(cls, runs: tuple[slice, ...]) -> ColumnRuns:
-        """Arrange contiguous ranges of columns one after the other."""
+        """Return the arrangement of ranges one after the other in the array."""
         places, done = [], 0
         for run in runs:
             places.append((run, slice(done, done + run.stop - run.start)))
@@ -121,14 +122,27 @@ class ColumnRuns:
         return cls(tuple(places), done)
 
     def full_rows(self, columns: int) -> bool:
-        """Return whether full rows of a stack should be copied before columns are selected.
+        """Return whether to copy full rows of a stack before the columns are selected.
 
-        Reading contiguous memory is faster, unless most of it is not required.
+        Copying contiguous memory is faster, unless only a small part of it is required.
+
+        Parameters
+        ----------
+        columns : int
+            Number of columns in the stack.
         """
         return columns <= FULL_ROW_RATIO * self.width
 
     def cut(self, plane: NDArray[Any], where: tuple[slice, ...]) -> NDArray[Any]:
-        """Return a copy of the selected columns in part of a plane, in native byte order."""
+        """Return a copy of the columns in a part of a plane, in native byte order.
+
+        Parameters
+        ----------
+        plane : ndarray
+            Plane of an image or stack, shape (..., row, column).
+        where : tuple of slice
+            Rows to copy, after the integrations to copy for a stack.
+        """
         part = plane[where]
         native = part.dtype if part.dtype.isnative else part.dtype.newbyteorder("=")
         if part.ndim == 2 or part.strides[-1] != part.itemsize:
@@ -136,8 +150,8 @@ class ColumnRuns:
             for run, place in self.places:
                 out[..., place] = part[..., run]
             return out
-        # In a stack, each range of a row is copied as one large item, many times faster than pixel
-        # by pixel. For a single image this is not faster.
+        # In a stack, each range of a row is copied as one large item, because this is many times
+        # faster than copying single pixels. For a single image, it is not faster.
         if self.full_rows(part.shape[-1]):
             part = part.astype(native, order="C")
         out = np.empty((*part.shape[:-1], self.width), part.dtype)
@@ -150,7 +164,7 @@ class ColumnRuns:
 def align_rows(
     part: WeightedColumns, wavelength: NDArray[Any], within: slice
 ) -> tuple[slice, WeightedColumns, NDArray[np.float64], NDArray[np.float64]]:
-    """Remove the rows at either end that have no pixel with both a weight and a wavelength.
+    """Remove rows without a weighted pixel that has a wavelength from both ends.
 
     Parameters
     ----------
@@ -165,7 +179,7 @@ def align_rows(
     Returns
     -------
     rows : slice
-        Rows of the image that remain.
+        Remaining rows of the image.
     part : WeightedColumns
         Weights in the remaining rows.
     total, mean : ndarray
@@ -211,7 +225,7 @@ class BoxPlan:
     background : Background, optional
         Background to subtract.
     region : WeightedColumns, optional
-        Weights of the background regions in the same rows.
+        Weights of the background regions in `rows`.
     correction : ApertureCorrection, optional
         Aperture correction to apply.
     """
@@ -235,7 +249,7 @@ class BoxPlan:
         background_offset: float,
         correction: ApertureCorrection | None,
     ) -> BoxPlan:
-        """Plan the extraction of an image with given aperture weights.
+        """Return the plan for extracting an image with given aperture weights.
 
         Parameters
         ----------
@@ -292,13 +306,13 @@ class BoxPlan:
 
     @property
     def padding(self) -> int:
-        """Number of rows that background smoothing needs on either side of a block."""
+        """Number of additional rows needed on either side of a block to smooth the background."""
         return 0 if self.background is None else self.background.smoothing_length // 2
 
     def centroid_source(self) -> Callable[[], tuple[float, float]]:
-        """Return a function that computes the column and row of the aperture weights' centroid.
+        """Return a function that computes the centroid (column, row) of the aperture weights.
 
-        It stores only sums of the weights, so that it does not keep the plan in memory.
+        The function stores only sums of the weights, so that it does not keep the plan in memory.
         """
         in_columns = self.source.values.sum(axis=0)
         return partial(_centroid, self.source.runs, in_columns, self.rows, self.total)
@@ -310,9 +324,10 @@ def _centroid(
     rows: slice,
     in_rows: NDArray[np.float64],
 ) -> tuple[float, float]:
-    """Return column and row of the weights' centroid, computed from their sums.
+    """Return the centroid (column, row) of the aperture weights.
 
-    `in_columns` are the sums over rows in the columns `runs`, `in_rows` the sums in each row.
+    `in_columns` is the sum of the weights in each column of `runs`, and `in_rows` is the sum of the
+    weights in each row of `rows`.
     """
     column = float(column_numbers(runs) @ in_columns / in_columns.sum())
     row = float(np.arange(rows.start, rows.stop) @ in_rows / in_rows.sum())
@@ -320,9 +335,11 @@ def _centroid(
 
 
 def block_steps(image: SlitImage, plan: BoxPlan) -> tuple[int, int]:
-    """Return the numbers of integrations and rows that are processed at a time."""
-    parts = BLOCKS_PER_IMAGE * (2 if image.is_stack else 1)  # a stack keeps its variances
+    """Return the number of integrations and the number of rows in a block."""
+    # For a stack, a block also contains the variances.
+    parts = BLOCKS_PER_IMAGE * (2 if image.is_stack else 1)
     pixels = min(image.data.size // parts, BLOCK_PIXELS)
     rows = max(pixels // plan.columns.width - plan.padding, 1)
-    row_step = min(plan.n_rows, rows)
+    n_blocks = -(-plan.n_rows // rows)
+    row_step = -(-plan.n_rows // n_blocks)  # blocks of equal size
     return rows // row_step, row_step

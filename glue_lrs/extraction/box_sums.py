@@ -1,4 +1,4 @@
-"""Sums over the aperture in a box extraction: pixels, flux, background and variances."""
+"""Sums over the aperture in a box extraction: weights, flux, background and variances."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 _VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 
-#: Columns in double precision: the number of pixels, and flux, surface brightness and background,
-#: each with its error and three variances.
+#: Columns in double precision: flux, surface brightness and background, each with its error and
+#: three variances, and the number of pixels.
 _FLOAT_COLUMNS = tuple(name for name in COLUMNS if name not in ("WAVELENGTH", "DQ"))
 
 
 def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, NDArray[Any]], int]:
-    """Return all columns except WAVELENGTH, and the number of rows without background.
+    """Sum the pixels of an aperture in each row.
 
     Parameters
     ----------
@@ -44,7 +44,14 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
     plan : BoxPlan
         Rows, weights and corrections for this image.
     scale : float
-        Factor from a sum of pixels to a flux.
+        Factor that converts a sum over pixels to a flux.
+
+    Returns
+    -------
+    columns : dict of ndarray
+        All columns of the spectrum except WAVELENGTH.
+    rows_without_background : int
+        Number of rows without a background.
     """
     planes = {
         name: np.asarray(plane)  # slicing a memory map is slower than slicing an array
@@ -74,14 +81,14 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """Pixels of a block of rows, with the aperture's columns before the background's columns.
+    """Pixels of a block of rows: the columns of the aperture, then those of the background.
 
     Parameters
     ----------
     planes : dict of ndarray
-        Data, errors, variances and DQ of the whole image.
+        Data, errors, variances and DQ of the whole image, by attribute name.
     where : tuple of slice
-        Integrations (only for a stack) and rows of the block.
+        Index of the block in the planes: (rows,) for an image, (integrations, rows) for a stack.
     columns : ColumnRuns
         Columns of the block.
     kept : dict of ndarray
@@ -94,9 +101,10 @@ class _Window:
     kept: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def read(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Return the data and the mask of pixels with infinite variances (None if none has).
+        """Return the data, and the mask of pixels with infinite variances (None if there are none).
 
-        The data are set to NaN in lost pixels, which are NaN in any plane or have DQ bit 0.
+        The data are NaN in lost pixels, which are pixels that are NaN in any plane or have DQ
+        bit 0.
         """
         data = self.columns.cut(self.planes["data"], self.where)
         bad = np.isnan(data)
@@ -126,7 +134,7 @@ class _Window:
         return data, infinite
 
     def variance(self, name: str, inner: slice) -> NDArray[Any] | None:
-        """Return a variance plane in rows `inner` of the block, None if the image lacks it."""
+        """Return a variance plane in rows `inner` of the block, or None if the image lacks it."""
         if name in self.kept:
             return self.kept.pop(name)[..., inner, :]
         if name not in self.planes:
@@ -144,11 +152,11 @@ def _sum_block(
     at: tuple[slice, ...],
     block: slice,
 ) -> int:
-    """Sum a block of rows, and return the number of its rows without background.
+    """Sum a block of rows, and return the number of its rows without a background.
 
-    The results are written to `sums`: the sum of pixels, the flux (data minus background) with the
-    variances from the data, and the background with its variances. Arrays are deleted early to
-    reduce the peak memory.
+    The results are written to `sums`: the sum of the weights, the flux (data minus background) with
+    its variances from the pixels in the aperture, and the background with its variances. Arrays are
+    deleted early to reduce the peak memory.
     """
     rows = slice(plan.rows.start + block.start, plan.rows.start + block.stop)
     wide = slice(max(rows.start - plan.padding, 0), min(rows.stop + plan.padding, image.shape[0]))
@@ -165,7 +173,8 @@ def _sum_block(
             smoothed = plan.background.smooth(data[..., split:])[..., inner, :]
             data = data[..., inner, :]
             infinite = None if infinite is None else infinite[..., inner, :]
-        # NumPy would buffer an operation on part of the columns, hence all columns are used.
+        # The mask is computed for all columns, because NumPy would allocate buffers for an
+        # operation on some of the columns.
         invalid = np.isfinite(data)
         np.logical_not(invalid, out=invalid)
         if infinite is not None:
@@ -213,12 +222,12 @@ def _sum_block(
             np.multiply(fit.level, pixels, out=back)
         back[~np.isfinite(back)] = 0.0
 
-    gain = None
+    squared_response = None
     if fit is not None:
         np.logical_not(fit.used, out=excluded[..., split:])
-        gain = np.square(fit.response)
+        squared_response = np.square(fit.response)
         del fit
-    _sum_variances(window, inner, excluded, weights, gain, sums)
+    _sum_variances(window, inner, excluded, weights, squared_response, sums)
     return rows_without_background
 
 
@@ -227,12 +236,12 @@ def _sum_variances(
     inner: slice,
     excluded: NDArray[np.bool_],
     weights: NDArray[np.float64],
-    gain: NDArray[np.float64] | None,
+    squared_response: NDArray[np.float64] | None,
     sums: NDArray[np.float64],
 ) -> None:
-    """Sum the variances of flux and background over the pixels of a block.
+    """Write the variances of flux and background, summed over the pixels of a block, to `sums`.
 
-    `gain` is the squared response of the background to each pixel of its regions.
+    `squared_response` is the square of `BackgroundFit.response`, or None without a background.
     """
     split = weights.shape[-1]
     squared = weights**2
@@ -245,8 +254,8 @@ def _sum_variances(
             continue
         np.copyto(variance, 0.0, where=excluded)
         in_flux[...] = weighted_sum(variance[..., :split], squared)
-        if gain is not None:
-            in_back[...] = spread(variance[..., split:], gain)
+        if squared_response is not None:
+            in_back[...] = spread(variance[..., split:], squared_response)
         del variance
 
 
@@ -258,7 +267,7 @@ def _fit_background(
     smoothed: NDArray[Any] | None,
     block: slice,
 ) -> BackgroundFit:
-    """Fit the background of a block to the pixels of the background regions."""
+    """Fit the background of a block to the pixels in the background regions."""
     assert plan.background is not None
     assert plan.region is not None
     split = plan.source.width
@@ -274,9 +283,9 @@ def _fit_background(
 
 
 def _factor(plan: BoxPlan, pixels: NDArray[np.float64]) -> NDArray[np.float64] | float:
-    """Return the aperture correction of each row, 1 if none is applied.
+    """Return the aperture correction for each row, or 1 if no correction is applied.
 
-    As in the pipeline, it is evaluated for the sum of weights that excludes lost pixels.
+    As in the pipeline, the aperture size is the sum of the weights without lost pixels.
     """
     if plan.correction is None:
         return 1.0
@@ -297,7 +306,7 @@ def _scale(
     bright: NDArray[np.float64],
     flags: NDArray[np.uint32],
 ) -> None:
-    """Convert sums to flux and mean background in place, and fill surface brightness and DQ."""
+    """Convert sums to flux and mean background in place, and compute surface brightness and DQ."""
     pixels, flux, back = sums[PIXEL_SUM], sums[FLUX_SUMS], sums[BACKGROUND_SUMS]
     flux[2:] += back[2:]
     none = pixels <= NO_PIXELS
@@ -318,7 +327,7 @@ def _scale(
     back[0] /= area
     back[2:] /= area
     back[2:] /= area
-    # `BoxExtractor` warns about negative variances, whose square root is NaN.
+    # The square root of negative variances is NaN. `BoxExtractor` warns about them.
     with np.errstate(invalid="ignore"):
         for _, error, poisson, rnoise, flat in (flux, bright, back):
             np.add(poisson, rnoise, out=error)

@@ -1,4 +1,4 @@
-"""Extract1D: operator with all settings of an extraction, which is applied to images."""
+"""Extract1D: operator that extracts spectra from images with given settings."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ class Extract1D:
     aperture_correction : ApertureCorrection, optional
         Factors that account for point-source flux outside the aperture.
     use_source_posn : bool, optional
-        Whether the aperture moves to the source position that follows from the header and the WCS.
-        If None, `reference_source_posn` applies to point sources, and the aperture does not move
-        for other sources, as in the pipeline without this step parameter.
+        Whether the aperture moves to the source position from the header and the WCS. If None, as
+        in the pipeline without this step parameter, `reference_source_posn` applies to point
+        sources, and the aperture does not move to other sources.
     reference_source_posn : bool, optional
         Value of ``use_source_posn`` in the EXTRACT1D reference file. If None, it is True for the
         slit and False for slitless images.
     position_offset : float
-        Additional shift of aperture, background and trace in columns.
+        Additional shift in columns for aperture, background and trace.
     subtract_background : bool, optional
-        Whether `background` is subtracted. If None, it is subtracted if given.
+        Whether `background` is subtracted. If None, it is subtracted if it is given.
     apply_apcorr : bool
         Whether `aperture_correction` is applied.
     fixed_background : bool
@@ -66,9 +66,9 @@ class Extract1D:
         Largest fraction of the aperture's weight that bad pixels may remove. Rows that lose more
         are masked (DQ bit 0), but keep their values. This option departs from the pipeline.
     extraction_type : {"box", "optimal"}
-        Whether the pixels of the aperture are summed, or weighted with the profile of a point
-        source. An optimal extraction uses the aperture only to select the source, and has no
-        aperture correction.
+        Whether the pixels in the aperture are summed ("box"), or the profile of a point source is
+        fitted ("optimal"). An optimal extraction uses the aperture only to select the source, and
+        applies no aperture correction.
     psf : PSFProfile, optional
         Profile from a PSF reference file, for optimal extraction or `bad_pixels`.
     optimal_mode : {"pipeline", "psf", "learned"}, optional
@@ -76,20 +76,20 @@ class Extract1D:
         its defects (`~glue_lrs.extraction.pipeline_optimal.PipelineOptimalExtractor`). The other
         modes depart from the pipeline (`~glue_lrs.extraction.optimal.OptimalExtractor`):
         ``"psf"`` uses the profile `psf`, and ``"learned"`` fits a profile to the image. If None,
-        the mode is ``"pipeline"`` with a `psf` and ``"learned"`` without.
+        the mode is ``"pipeline"`` if `psf` is given, else ``"learned"``.
     model_nod_pair : bool
         Whether an optimal extraction fits negative traces, which result from the subtraction of
         other nods.
     optimize_psf_location : bool
         Whether an optimal extraction fits the position of the source.
     bad_pixels : {"profile"}, optional
-        With ``"profile"``, a box extraction restores the flux on bad pixels from `psf` or, without
-        it, from a fitted profile. This option departs from the pipeline. An optimal extraction
+        With ``"profile"``, a box extraction estimates the flux on bad pixels from `psf` or, if it
+        is None, from a fitted profile. This option departs from the pipeline. An optimal extraction
         always corrects for bad pixels.
     id : str, optional
         EXP_TYPE or slit name of the aperture in the EXTRACT1D reference file.
     references : tuple of (str, str or None)
-        Names of the reference files with the keys ``extract1d``, ``apcorr`` and ``psf``. They are
+        Names of the reference files for the keys ``extract1d``, ``apcorr`` and ``psf``. They are
         recorded in the provenance, and ignored when operators are compared.
 
     Raises
@@ -125,7 +125,7 @@ class Extract1D:
         for key in ("subtract_background", "apply_apcorr"):
             optional_bool(key, getattr(self, key))
         check_profile_options(self)
-        # The recorded names must belong to the references that are used.
+        # The recorded names must be those of the references that are actually used.
         recorded = dict(self.references)
         for key, used in (("apcorr", self.aperture_correction), ("psf", self.psf)):
             if used is not None:
@@ -155,22 +155,22 @@ class Extract1D:
             EXP_TYPE of the images (``image.exp_type``), by which `Reference.entry` selects the
             aperture.
         apcorr : str, path-like, ApertureCorrection or None
-            APCORR reference. If it is a file, the row with SUBARRAY FULL is used for the slit, and
-            the row with SLITLESSPRISM for slitless exposures. For other subarrays, give
+            APCORR reference. From a file, the row for SUBARRAY FULL is used for slit exposures, and
+            the row for SLITLESSPRISM for slitless exposures. For other subarrays, give
             ``ApertureCorrection.read(path, subarray=...)``.
         psf : str, path-like, PSFProfile or None
-            PSF reference, for ``extraction_type="optimal"``. If it is a file, the first profile is
-            used whose APERTURE is `exp_type` or "ANY". For other profiles, give
+            PSF reference for ``extraction_type="optimal"``. From a file, the first profile whose
+            APERTURE is `exp_type` or "ANY" is used. For other profiles, give
             ``PSFProfile.read(path, name)``.
         **overrides
             ``subtract_background``, ``apply_apcorr``, ``use_source_posn``, ``position_offset``,
             ``smoothing_length``, ``bkg_fit``, ``bkg_order``, ``extraction_type``,
             ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
-            the same names. If they are None, the reference file applies. ``use_source_posn`` also
-            works for extended sources, and ``bkg_fit`` may be "mean". ``fixed_background``,
-            ``max_lost``, ``optimal_mode`` and ``bad_pixels`` are parameters of `Extract1D`. All
-            other keys must be keys of an EXTRACT1D aperture. They replace the keys in the reference
-            file, or remove them if they are None.
+            the same names. If they are None, the reference file applies. Unlike in the pipeline,
+            ``use_source_posn`` also applies to extended sources, and ``bkg_fit`` may be "mean".
+            ``fixed_background``, ``max_lost``, ``optimal_mode`` and ``bad_pixels`` are parameters
+            of `Extract1D`. All other overrides must be keys of an EXTRACT1D aperture. They replace
+            the values in the reference file, or remove the keys if they are None.
 
         Returns
         -------
@@ -208,9 +208,7 @@ class Extract1D:
         psf: str | PathLike[str] | PSFProfile | None = None,
         references: Mapping[str, str | None] | None = None,
     ) -> Extract1D:
-        """Restore an operator from its recorded parameters.
-
-        The result is equal to the original operator.
+        """Return an operator that is equal to the operator whose parameters were recorded.
 
         Parameters
         ----------
@@ -218,9 +216,9 @@ class Extract1D:
             Attribute `parameters` of an operator, or ``meta["glue_lrs"]["parameters"]`` from a
             spectrum.
         apcorr : str, path-like, ApertureCorrection or None
-            Aperture correction, given as for `from_reference`.
+            Aperture correction, as for `from_reference`.
         psf : str, path-like, PSFProfile or None
-            PSF reference, given as for `from_reference`.
+            PSF reference, as for `from_reference`.
         references : mapping, optional
             Names of the reference files, to be recorded in the provenance.
 
@@ -238,18 +236,18 @@ class Extract1D:
         return cls(**arguments)
 
     def to_reference(self, image: SlitImage | None = None, *, strict: bool = True) -> Reference:
-        """Return an EXTRACT1D reference with which the pipeline makes the same extraction.
+        """Return an EXTRACT1D reference for the same extraction in the pipeline.
 
         The pipeline step ``extract_1d`` gives the same spectrum if it is run with this reference as
-        ``override_extract1d``, the same APCORR reference, and default step parameters. This is
-        possible because the effects of the step parameters are included in the aperture limits.
+        ``override_extract1d``, the same APCORR reference, and default step parameters, because the
+        effects of the step parameters are included in the aperture limits.
 
         Parameters
         ----------
         image : SlitImage, optional
-            Image to which the reference will be applied. Its source position is needed to compute
-            the limits if there is a position offset, if the background regions are fixed, or if
-            the aperture follows a source that is not a point source.
+            Image to which the reference will be applied. Its source position is needed if the
+            aperture follows the source and there is a position offset, the background regions are
+            fixed, or the source is not a point source.
         strict : bool
             Whether to raise an error for parameters that the reference cannot express. If False,
             they are omitted with a warning.
@@ -268,9 +266,9 @@ class Extract1D:
         Warns
         -----
         LRSWarning
-            If `strict` is False and a parameter was omitted, if the reference is valid for point
-            sources only, or if `max_lost` is set, which is always omitted because it changes
-            only the mask.
+            If `strict` is False and a parameter was omitted, or if the reference is valid for point
+            sources only. Also if `max_lost` is set. It is always omitted because it changes only
+            the mask.
         """
         return export_reference(
             self.aperture,
@@ -291,8 +289,8 @@ class Extract1D:
             found.append("extraction_type='optimal' (run the step with --extraction_type=optimal)")
         elif self.mode != "box":
             found.append(
-                f"optimal_mode={self.mode!r}, which the pipeline does not have (its own is "
-                "that with a PSF reference)"
+                f"optimal_mode={self.mode!r}, which the pipeline does not have (its algorithm is "
+                "optimal_mode='pipeline')"
             )
         if self.bad_pixels is not None:
             found.append(f"bad_pixels={self.bad_pixels!r}, which the pipeline does not have")
@@ -313,8 +311,9 @@ class Extract1D:
         Returns
         -------
         `~specutils.Spectrum`
-            Spectrum with flux in Jy (DN/s without photometric calibration), ascending wavelengths
-            in micron, 1-sigma errors, mask and meta, as described in `Extraction.to_spectrum`.
+            Spectrum with the flux in Jy (DN/s without photometric calibration), ascending
+            wavelengths in micron, 1-sigma errors, mask and meta, as described in
+            `Extraction.to_spectrum`.
 
         Raises
         ------
@@ -344,7 +343,8 @@ class Extract1D:
         CorrectionError
             If the aperture correction is for a different subarray.
         ProductError
-            If the image cannot be extracted, for example without PIXAR_SR or with only NaN.
+            If the image cannot be extracted, for example because PIXAR_SR is missing or all pixels
+            are NaN.
         ProfileError
             If a profile must be fitted, but the source is too faint for this.
 
@@ -377,7 +377,7 @@ class Extract1D:
         Raises
         ------
         ReferenceFileError
-            If `mode` is neither ``"psf"`` nor ``"learned"``.
+            If `mode` is not ``"psf"`` or ``"learned"``.
         LRSError
             Under the same conditions as in `run`.
         """
@@ -393,7 +393,7 @@ class Extract1D:
         return replace(result, extractions=(self._recorded(first), *others))
 
     def fit_model(self, image: SlitImage | Spectrum) -> OptimalResult:
-        """Fit a model of the extracted source. This also works with ``extraction_type="box"``.
+        """Fit a model to the extracted source, even if ``extraction_type`` is ``"box"``.
 
         Parameters
         ----------
@@ -403,7 +403,7 @@ class Extract1D:
         Returns
         -------
         OptimalResult
-            Fit by the extractor that `glue_lrs.extraction.factory.optimal_for` returns.
+            Result of the extractor that `glue_lrs.extraction.factory.optimal_for` returns.
 
         Raises
         ------
@@ -416,7 +416,7 @@ class Extract1D:
             return optimal_for(self, image).fit(image)
 
     def _recorded(self, extraction: Extraction) -> Extraction:
-        """Return an extraction with the parameters of this operator in its provenance."""
+        """Return the extraction with the parameters of this operator in its provenance."""
         assert extraction.provenance is not None  # all extractors record it
         provenance = extraction.provenance.changed(
             partial(getattr, self, "parameters"), dict(self.references)
@@ -425,7 +425,7 @@ class Extract1D:
 
     @property
     def mode(self) -> Literal["box", "pipeline", "psf", "learned"]:
-        """Kind of extraction, either ``"box"`` or the mode of the optimal extraction."""
+        """Algorithm of the extraction: ``"box"``, or the mode of the optimal extraction."""
         return extraction_mode(self.extraction_type, self.optimal_mode, self.psf is not None)
 
     @property
@@ -433,9 +433,9 @@ class Extract1D:
         """All parameters as JSON values, grouped into ``reference``, ``step`` and ``options``.
 
         ``reference`` contains the keys of an EXTRACT1D aperture, ``step`` the pipeline's step
-        parameters, and ``options`` the parameters that the pipeline does not have. Of the
-        reference files, only the profile's name in the PSF reference is included. Writing the
-        numbers to JSON and reading them back does not change them.
+        parameters, and ``options`` the parameters that the pipeline does not have. The APCORR and
+        PSF references are not included, except for the name of the profile in the PSF reference.
+        Writing the numbers to JSON and reading them back does not change them.
         """
         aperture, background = self.aperture, self.background
         entry: dict[str, Any] = {} if self.id is None else {"id": self.id}
@@ -471,7 +471,7 @@ class Extract1D:
 
     @property
     def placement_rule(self) -> PlacementRule:
-        """Rule by which the aperture follows the source."""
+        """Rule that determines how the aperture follows the source."""
         return PlacementRule(
             use_source_posn=self.use_source_posn,
             reference_source_posn=self.reference_source_posn,
@@ -480,11 +480,11 @@ class Extract1D:
         )
 
     def positions(self, image: SlitImage) -> bool:
-        """Return whether the aperture moves to the source on this image."""
+        """Return whether the aperture is moved to the source on this image."""
         return self.placement_rule.follows_source(image)
 
     def place(self, image: SlitImage, notes: list[LRSWarning] | None = None) -> Placement:
-        """Place the aperture on an image.
+        """Return the position of the aperture on an image.
 
         Parameters
         ----------
@@ -501,7 +501,7 @@ class Extract1D:
         return self.placement_rule.place(self.aperture, image, notes)
 
     def weights(self, image: SlitImage, placement: Placement) -> Weights:
-        """Return the weights of the aperture's pixels.
+        """Return the pixel weights of the aperture.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Factory for the extractor that an `Extract1D` operator selects."""
+"""Functions that build the extractor for an `Extract1D` operator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def extractor_for(operator: Extract1D, image: SlitImage) -> Extractor:
-    """Build the extractor that an operator selects and configures.
+    """Build the extractor for the mode and the settings of an operator.
 
     Parameters
     ----------
@@ -65,10 +65,10 @@ def extractor_for(operator: Extract1D, image: SlitImage) -> Extractor:
 
 
 def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:
-    """Build the extractor for an optimal extraction of the source that an operator extracts.
+    """Build the extractor for an optimal extraction of the source that an operator selects.
 
-    If the operator moves the aperture to the position in the header, the source at this position is
-    extracted, else the source inside the aperture.
+    This is the source at the position from the header if the operator moves the aperture to this
+    position, else the source inside the aperture.
 
     Parameters
     ----------
@@ -81,7 +81,8 @@ def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:
     -------
     OptimalExtractor
         Extractor with the operator's profile or, in mode "learned", a profile that is fitted to the
-        image. The background is replaced by a polynomial that is fitted together with the source.
+        image. Instead of the operator's background, a polynomial is fitted together with the
+        source.
     """
     return OptimalExtractor(
         profile=None if operator.mode == "learned" else operator.psf,
@@ -95,7 +96,7 @@ def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:
 
 @contextmanager
 def named_as_in_operator(operator: Extract1D, image: SlitImage) -> Iterator[None]:
-    """Replace parameter names in a `SourceError` by the names of parameters of `Extract1D`."""
+    """Raise any `SourceError` again, with the parameter names of `Extract1D` in the message."""
     try:
         yield
     except SourceError as error:
@@ -124,9 +125,10 @@ def _background_order(operator: Extract1D) -> int | Literal["auto"] | None:
 
 
 def _position(operator: Extract1D, image: SlitImage) -> tuple[float] | None:
-    """Return the mean column of the aperture in the middle row.
+    """Return the mean column of the aperture in the middle row with a wavelength.
 
-    Returns None if the source position from the header is used instead.
+    Returns None if the source position from the header is used instead, or if the aperture has no
+    pixel there.
     """
     if operator.positions(image) and operator.position_offset == 0.0:
         return None

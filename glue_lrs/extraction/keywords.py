@@ -1,4 +1,4 @@
-"""Header cards, integration times and provenance record of the position in an extraction."""
+"""Header cards, integration times, and the record of the source position for the provenance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Column, Table
 
 from glue_lrs._utils.lazy_header import LazyHeader
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.placement import Placement
     from glue_lrs.image.slit_image import SlitImage
 
-#: Time columns in x1dints files, and the columns in the INT_TIMES table from which they are copied.
+#: Names of time columns in x1dints files, and of the INT_TIMES columns from which they are copied.
 _TIMES = {
     "MJD-BEG": "int_start_MJD_UTC",
     "MJD-AVG": "int_mid_MJD_UTC",
@@ -28,9 +29,27 @@ _TIMES = {
     "TDB-END": "int_end_BJD_TDB",
 }
 
+#: Cards of the slit and its source that the pipeline copies from SCI to EXTRACT1D.
+_SLIT_CARDS = (
+    "SLITID",
+    "SOURCEID",
+    "SRCNAME",
+    "SRCALIAS",
+    "STLARITY",
+    "TA_XPOS",
+    "TA_YPOS",
+    "SRCXPOS",
+    "SRCYPOS",
+    "SRCRA",
+    "SRCDEC",
+    "WAVECOR",
+    "PTHLOSS",
+    "PA_APER",
+)
+
 
 def position_record(placement: Placement) -> dict[str, float | int | None]:
-    """Return the offsets and the source position in a placement, for the provenance."""
+    """Return the offsets and the source position from a placement, for the provenance."""
     record: dict[str, float | int | None] = {
         "offset": placement.offset,
         "background_offset": placement.background_offset,
@@ -42,9 +61,10 @@ def position_record(placement: Placement) -> dict[str, float | int | None]:
 
 
 def integration_times(image: SlitImage) -> Table | None:
-    """Return a table of INT_NUM, SEGMENT and the times of each integration, None if not a stack.
+    """Return a table with INT_NUM, SEGMENT and the times of each integration.
 
-    The columns have the names that they have in x1dints files. Unknown times are NaN.
+    The columns have the same names as in x1dints files. Unknown times are NaN. Returns None if the
+    image is not a stack.
     """
     if not image.is_stack:
         return None
@@ -63,23 +83,28 @@ def integration_times(image: SlitImage) -> Table | None:
 
 @dataclass(frozen=True, eq=False)
 class SpectrumKeywords:
-    """Header cards for the EXTRACT1D extension of a spectrum, returned by a call.
+    """Callable that returns the header cards for the EXTRACT1D extension of a spectrum.
 
-    SLIT_RA and SLIT_DEC are computed by this call because they require the WCS. This object must
-    not refer to the image, because a spectrum would otherwise keep the pixels of a whole stack in
-    memory, or a file open.
+    SLIT_RA and SLIT_DEC are computed only when this object is called, because they require the WCS.
+    This object must not refer to the image, because a spectrum would otherwise keep the pixels of a
+    whole stack in memory, or a file open.
 
     Parameters
     ----------
-    cards : dict
-        Cards that do not require the WCS, which the viewers use because they are available fast.
+    values : dict
+        Cards with values that are known from the extraction.
+    header, sci_header : fits.Header
+        Headers of the image, from which further cards are copied on access.
     wcs_source : WCS or callable, optional
         WCS, or function that loads it, as in `SlitImage.loaded_wcs_source`.
     centroid : tuple of float, or callable that returns such a tuple
-        Column and row of the weights' centroid, where SLIT_RA and SLIT_DEC are evaluated.
+        Column and row of the centroid of the aperture weights. SLIT_RA and SLIT_DEC are its sky
+        coordinates.
     """
 
-    cards: dict[str, Any]
+    values: dict[str, Any]
+    header: fits.Header
+    sci_header: fits.Header
     wcs_source: WCS | Callable[[], WCS | None] | None
     centroid: tuple[float, float] | Callable[[], tuple[float, float]]
 
@@ -91,7 +116,7 @@ class SpectrumKeywords:
         rows: tuple[int, int],
         centroid: tuple[float, float] | Callable[[], tuple[float, float]],
     ) -> SpectrumKeywords:
-        """Return the cards for a spectrum that was extracted from an image.
+        """Create the object for a spectrum that was extracted from an image.
 
         Parameters
         ----------
@@ -102,12 +127,11 @@ class SpectrumKeywords:
         rows : tuple of int
             First and last row of the spectrum, counted from 0.
         centroid : tuple of float, or callable that returns such a tuple
-            Column and row of the weights' centroid.
+            Column and row of the centroid of the aperture weights.
         """
-        cards: dict[str, Any] = {"SLTNAME": image.slit_name}
-        if image.source_type:
-            cards["SRCTYPE"] = image.source_type
-        cards |= {
+        values = {
+            "SLTNAME": image.slit_name,
+            "SRCTYPE": image.source_type,
             "EXTRXSTR": limits[0] + 1,
             "EXTRXSTP": limits[1] + 1,
             "EXTRYSTR": rows[0] + 1,
@@ -115,14 +139,23 @@ class SpectrumKeywords:
             "SPORDER": image.spectral_order,
             "DISPAXIS": image.dispaxis,
         }
-        header = LazyHeader.view(image.header)
+        return cls(values, image.header, image.sci_header, image.loaded_wcs_source, centroid)
+
+    @property
+    def cards(self) -> dict[str, Any]:
+        """Cards that do not require the WCS. The viewers use only these."""
+        cards = dict(self.values)
+        if not cards["SRCTYPE"]:
+            del cards["SRCTYPE"]
+        science, header = LazyHeader.view(self.sci_header), LazyHeader.view(self.header)
+        cards |= {name: science[name] for name in _SLIT_CARDS if name in science}
         if "DETECTOR" in header:
             cards["DETECTOR"] = header["DETECTOR"]
-        return cls(cards, image.loaded_wcs_source, centroid)
+        return cards
 
     def __call__(self) -> dict[str, Any]:
         """Return all cards, including those that require the WCS."""
-        cards = dict(self.cards)
+        cards = self.cards
         wcs = load_wcs(self.wcs_source)
         if wcs is not None:
             centroid = self.centroid() if callable(self.centroid) else self.centroid

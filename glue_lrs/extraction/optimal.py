@@ -3,12 +3,12 @@
 In each row, the profiles of all sources and a polynomial background are fitted to the pixels, which
 are weighted with 1 / variance.
 
-* The weights use a smooth variance model instead of the variances of single pixels. The latter are
-  estimated from the noisy data, so that a pixel that is low by chance would get a higher weight,
-  which would bias the flux towards low values. The errors are propagated from the variances of the
-  image.
+* The weights are computed from a smooth variance model instead of the variances of single pixels.
+  The variances of single pixels are estimated from the noisy data, so that a pixel that is low by
+  chance would get a higher weight. This would bias the flux towards low values. The errors of the
+  spectrum are propagated from the variances of the image.
 * The profile is either given or fitted to the image. The positions of the sources are fitted.
-* Outliers are rejected one at a time, the worst first, and counted.
+* Outliers are rejected one at a time, starting with the largest deviation.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.source_fit import SourceFit
     from glue_lrs.spectra.extraction import Extraction
 
-#: Maximum distance (columns) between a fitted source and the requested position.
+#: Largest accepted distance (columns) between a fitted source and the requested position.
 _MAX_DISTANCE = 2.5
 
 #: Difference (columns) between the fitted position and the header position above which a warning is
@@ -52,7 +52,7 @@ _REPORTED_OFFSET = 0.5
 #: Minimum separation (columns) of two requested sources.
 _MIN_SEPARATION = 0.5
 
-#: Fraction of rejected pixels on the source above which cosmic rays cannot be the only reason.
+#: Fraction of rejected pixels on the source above which cosmic rays cannot be the only cause.
 _MANY_REJECTED = 0.05
 
 #: A pixel belongs to the source if the profile, normalised to 1 in each row, is above this value.
@@ -61,12 +61,14 @@ _ON_SOURCE = 0.02
 #: A warning is given if more than this fraction of the source's flux is outside the image.
 _OFF_IMAGE = 0.05
 
-#: A warning is given if the flux of a negative trace, divided by the flux of the source, is above
-#: the first value, and the signal-to-noise ratio of the source is above the second value.
-_NEGATIVE_RATIO, _SIGNIFICANT = 1.5, 30.0
+#: A warning about a negative trace is given if both ratios are above these limits.
+_NEGATIVE_RATIO, _SIGNIFICANT = (
+    1.5,  # ratio of the flux of the negative trace to the flux of the source
+    30.0,  # signal-to-noise ratio of the source
+)
 
-#: Highest order of the background polynomial without a warning. A polynomial of higher order can
-#: follow the source.
+#: A warning is given if the order of the background polynomial is higher than this, because such a
+#: polynomial can fit the source.
 _MAX_ORDER = 4
 
 
@@ -83,12 +85,12 @@ class OptimalExtractor:
         Spatial profile from a PSF reference file (`PSFProfile`) or from a fit to another image
         (``fit(star).profile``). If None, the profile is fitted to the image itself.
     position : float or sequence of float, optional
-        Approximate column of the source in the middle row, with an error of at most two columns.
-        Several sources are fitted together, and the first is the target. If None, the source is
-        found from the header position and the brightness.
+        Approximate column of the source in the middle row, which must be correct to two columns.
+        If several columns are given, the sources are fitted together, and the first is the target.
+        If None, the source is found from the header position and the brightness.
     nods : bool
-        Whether negative traces, which result from the subtraction of other nods, are searched for
-        and fitted.
+        Whether to search for negative traces, which result from the subtraction of other nods, and
+        to fit them.
     bkg_order : int, None or "auto"
         Order of the background polynomial in each row, which is fitted together with the sources.
         If None, no background is fitted. If "auto", the order is 0, but no background is fitted if
@@ -99,13 +101,13 @@ class OptimalExtractor:
     fit_position : bool
         Whether the positions of the sources are fitted.
     trace_order : int, optional
-        Order of the polynomial that is added to the trace from the WCS. If None, the order is 0 to
-        3, depending on the signal-to-noise ratio.
+        Order of the polynomial that is fitted to the difference between the trace and the trace
+        from the WCS. If None, the order is 0 to 3, depending on the signal-to-noise ratio.
     fit_shift : bool
         Whether the shift of each integration is fitted if the image is a stack.
     reach : int
-        Distance from the source, in columns, up to which a fitted profile extends. Flux farther
-        out is not included.
+        Largest distance from the source, in columns, to which a fitted profile extends. Flux
+        farther out is not included in the spectrum.
     spline : bool
         Whether a fitted profile may differ from a Gaussian.
     max_lost : float, optional
@@ -235,7 +237,7 @@ class OptimalExtractor:
         result, raw = _fit_rows(cutout, mean, options, initial, source_fit)
         many_rejected = _rejected_fraction(result) > _MANY_REJECTED
         if many_rejected and not initial.careful and options.n_requested == 1:
-            # A further source may explain the rejected pixels.
+            # The pixels may have been rejected because a further source is not fitted.
             careful, source_fit = _fit_sources(cutout, mean, options, careful=True)
             if len(careful.traces) != len(initial.traces):
                 initial = careful
@@ -285,7 +287,7 @@ def _fit_rows(
 
 
 def _rejected_fraction(result: OptimalResult) -> float:
-    """Return the fraction of the pixels on the first source that were rejected as outliers."""
+    """Return the fraction of pixels on the first source that were rejected as outliers."""
     fitter = result.fitter
     core = fitter.profile_images[0] > _ON_SOURCE
     row, column = result.rejected[-2:]
@@ -297,12 +299,15 @@ def _rejected_fraction(result: OptimalResult) -> float:
 def _fit_sources(
     cutout: Cutout, mean: MeanCutout, options: FitOptions, careful: bool = False
 ) -> tuple[InitialSources, SourceFit]:
-    """Find the sources, and fit their common profile and their traces."""
+    """Find the sources, and fit their common profile and their traces.
+
+    `careful` is described in `initial_sources`.
+    """
     initial = initial_sources(options, cutout, mean, careful=careful)
     source_fit = _fit_profile(cutout, mean, options, initial)
     if options.profile is None and initial.positives == 1:
         blend = BlendDiagnostics.from_fit(source_fit)
-        # The flux from an unresolved neighbour would be added to the source's flux.
+        # The flux of an unresolved neighbour would be attributed to the source.
         if not initial.careful and blend.looks_blended:
             again = initial_sources(options, cutout, mean, careful=True)
             if again.positives > 1 or len(again.traces) != len(initial.traces):
@@ -347,7 +352,7 @@ def _check_position(
         fitted = middle_row_value(trace)
         if abs(fitted - column) > _MAX_DISTANCE:
             raise SourceError(
-                f"no source at column {column:.2f}, the nearest light is at column "
+                f"no source at column {column:.2f}, the nearest source is at column "
                 f"{fitted:.2f}; expected a position within {_MAX_DISTANCE:g} columns of a source",
                 subject=cutout.image.label,
                 hint=Hint.to("{} extracts without a source", fit_position=False),
@@ -357,7 +362,7 @@ def _check_position(
 def _notes(
     extractor: OptimalExtractor, initial: InitialSources, result: OptimalResult
 ) -> list[str]:
-    """Return texts of warnings about suspicious results of a fit."""
+    """Return the texts of warnings about a probably wrong fit."""
     notes = []
     fitter, source_fit, shifts = result.fitter, result.fitter.source_fit, result.shifts
     column = middle_row_value(source_fit.traces[0])
@@ -371,22 +376,22 @@ def _notes(
     missing = 1.0 - float(np.median(fitter.light_with_wavelength[0][rows])) if rows.size else 0.0
     if missing > _OFF_IMAGE and extractor.profile is None:
         notes.append(
-            f"{missing:.0%} of the source's light is off the image, where a fitted profile is an "
-            "extrapolation that the flux depends on: expected a profile (fit(star).profile)"
+            f"{missing:.0%} of the source's flux is off the image and was extrapolated with the "
+            "fitted profile: expected a profile from another image (fit(star).profile)"
         )
     ratios = result.relative_flux
     for s in range(fitter.positives, len(fitter.profile_images), fitter.positives):
         if -ratios[s] > _NEGATIVE_RATIO and source_fit.signal_to_noise > _SIGNIFICANT:
             notes.append(
                 f"the negative trace at column {middle_row_value(source_fit.traces[s]):.2f} has "
-                f"{-ratios[s]:.1f} times the source's light, expected as much or less: another "
+                f"{-ratios[s]:.1f} times the source's flux, expected as much or less: another "
                 "source may have been subtracted with the other nod"
             )
     if shifts is not None and (far := int(np.count_nonzero(np.abs(shifts) >= SHIFT_LIMIT))):
         notes.append(
             f"{far} of {len(shifts)} integrations {'is' if far == 1 else 'are'} "
-            f"{SHIFT_LIMIT:g} columns or more off the mean: they are extracted as if it were "
-            f"{SHIFT_LIMIT:g}, and have too little flux"
+            f"{SHIFT_LIMIT:g} columns or more off the mean: they are extracted with a shift of "
+            f"{SHIFT_LIMIT:g} columns, and have too little flux"
         )
     lost = _rejected_fraction(result)
     if lost > _MANY_REJECTED:
@@ -397,7 +402,7 @@ def _notes(
     order = extractor.bkg_order
     if isinstance(order, int) and order > _MAX_ORDER:
         notes.append(
-            f"a background of order {order} can follow the source and absorb its light: expected "
-            f"up to {_MAX_ORDER}"
+            f"a background of order {order} can fit the source and reduce its flux: expected an "
+            f"order up to {_MAX_ORDER}"
         )
     return notes

@@ -1,4 +1,4 @@
-"""Result of an optimal extraction with spectra, profile, traces and rejected pixels."""
+"""Result of an optimal extraction: spectra, profile, traces and rejected pixels."""
 
 from __future__ import annotations
 
@@ -44,16 +44,17 @@ class OptimalResult:
         come first, then other sources that overlap with them, then negative traces. Rows without a
         wavelength are NaN.
     position_errors : ndarray
-        1-sigma errors of the traces' positions in columns, shape (source,). They are NaN if the
+        1-sigma error of the position of each trace in columns, shape (source,). NaN if the
         positions are not fitted.
     signal_to_noise : float
-        Signal-to-noise ratio of the first source over all rows, for a stack in the mean image.
+        Signal-to-noise ratio of the first source over all rows of the image or, for a stack, of the
+        mean image.
     shifts : ndarray or None
         Shift of each integration in columns, shape (integration,), if the image is a stack and
         shifts are fitted.
     fitter : RowFitter
-        Fit of the rows, with the profiles sampled on the pixels, the weights and the background
-        basis.
+        Object that fitted the rows. It contains the profiles sampled on the pixels, the weights and
+        the terms of the background.
     coefficients : ndarray
         Fitted flux of each source, followed by the background coefficients, for each fitted row.
         The shape is (row, term), or (integration, row, term) for a stack.
@@ -104,17 +105,17 @@ class OptimalResult:
 
     @property
     def positive(self) -> Mask:
-        """Mask of the traces that are sources instead of negative traces, shape (source,)."""
+        """Mask of the traces that are not negative traces, shape (source,)."""
         return np.arange(len(self.traces)) < self.fitter.positives
 
     @property
     def relative_flux(self) -> Array:
-        """Median flux of each trace divided by the median flux of the first, shape (source,)."""
+        """Ratio of each trace's median flux to that of the first trace, shape (source,)."""
         return flux_ratios(self.coefficients, len(self.traces))
 
     @property
     def remarks(self) -> list[str]:
-        """Texts about the rejected pixels and about the sources fitted together with the first."""
+        """Texts about the number of rejected pixels and about other sources that were fitted."""
         places = [middle_row_value(trace) for trace in self.fitter.source_fit.traces]
         count, positives = self.number_rejected, self.fitter.positives
         remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
@@ -143,8 +144,8 @@ class OptimalResult:
         Returns
         -------
         ndarray or None
-            Covariance of the ratios of fitted to true flux, shape (row, row), for the rows of the
-            spectrum. None if the profile was given, or fitted to several sources.
+            Covariance matrix of the ratios of fitted to true flux, shape (row, row), for the rows
+            of the spectrum. None if the profile was given, or was fitted to several sources.
         """
         found = self.fitter.profile_covariance()
         if found is None:
@@ -161,9 +162,9 @@ class OptimalResult:
         return self.coefficients[integration] if self.image.is_stack else self.coefficients
 
     def model(self, integration: int = 0) -> Array:
-        """Return the model of the image, shape (row, column).
+        """Return the model of the image in the unit of the image, shape (row, column).
 
-        It is in the unit of the image, and NaN outside the fitted pixels.
+        The model is NaN outside the fitted rows and columns.
 
         Parameters
         ----------
@@ -178,13 +179,13 @@ class OptimalResult:
         return full
 
     def residual(self, integration: int = 0) -> Array:
-        """Return image minus model, NaN in pixels without a value, shape (row, column)."""
+        """Return the image minus the model, shape (row, column), NaN where either has no value."""
         return self._plane("data", integration) - self.model(integration)
 
     def normalised_residual(self, integration: int = 0) -> Array:
         """Return the residual divided by the 1-sigma errors of the image, shape (row, column).
 
-        Pixels that have no value or no variance, or that are flagged, are NaN.
+        The result is NaN in pixels that are flagged or have no value or variance.
         """
         variance = np.zeros(self.image.shape)
         for name in PLANES:
@@ -208,7 +209,7 @@ def with_extractions(
 ) -> OptimalResult:
     """Return the result of a fit with the extraction of each requested source.
 
-    `raw` is the first result of `RowFitter.run`, and `scale` converts a sum of pixels to a flux.
+    `raw` is the first result of `RowFitter.run`, and `scale` converts a sum over pixels to a flux.
     """
     image, fitter = result.image, result.fitter
     source_fit, first_row = fitter.source_fit, fitter.cutout.rows.start
@@ -217,7 +218,7 @@ def with_extractions(
     for s in range(fitter.options.n_requested):
         rows = fitter.rows(s)
         if rows.size == 0:
-            raise ProductError("the source has no light on the image", subject=image.label)
+            raise ProductError("the source has no flux on the image", subject=image.label)
         columns, weight_of_all = _columns(extractor, fitter, raw, s, rows, scale)
         remarks = [] if s else result.remarks[0 if result.number_rejected else 1 :]
         trace, error = source_fit.traces[s], float(source_fit.shift_error[s])
@@ -254,10 +255,10 @@ def _columns(
     rows: NDArray[np.intp],
     scale: float,
 ) -> tuple[Columns, Array]:
-    """Return the table columns for source `s`, and NPIXELS as if no pixel were lost.
+    """Return the table columns for source `s`, and the values of NPIXELS without lost pixels.
 
-    The columns have the shape (row,), or (integration, row) for a stack. NPIXELS without lost
-    pixels has the shape (row,).
+    The columns have the shape (row,), or (integration, row) for a stack. The values of NPIXELS
+    without lost pixels have the shape (row,).
     """
     image, profile = fitter.cutout.image, fitter.profile_images[s]
     coefficients = raw["coefficients"]
@@ -278,11 +279,12 @@ def _columns(
     if fitter.background_basis:
         for component, values in zip(COMPONENTS, raw["background_variance"], strict=True):
             columns[f"BKGD_VAR_{component}"] = np.maximum(values[:, s][:, rows], 0.0)
-    # Rows are valid if they have a variance. If no row has one, a nonzero flux is sufficient.
+    # Rows without a variance are empty. If no row has a variance, rows with a flux of 0 are empty.
     has_variance = variances.sum(axis=0) > 0
     empty = ~has_variance if has_variance.any() else columns["FLUX"] == 0
     empty |= pixels <= NO_PIXELS
-    # A fitted profile may be negative in the wings, but weights must not be negative.
+    # A fitted profile may be negative in the wings, but the weights of the mean wavelength must not
+    # be negative.
     weight = np.where(fitter.has_wavelength, np.maximum(profile, 0.0), 0.0)[rows]
     wave = image.wavelength[fitter.cutout.rows, fitter.columns][rows]
     complete_columns(image, columns, empty, wave, weight)
@@ -304,5 +306,5 @@ def flux_ratios(coefficients: Array, sources: int) -> Array:
 
 
 def middle_row_value(trace: Array) -> float:
-    """Return the value of a trace in the middle row."""
+    """Return the column of a trace in the middle row."""
     return float(trace[(trace.size - 1) // 2])

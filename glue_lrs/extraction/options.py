@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_profile_options(operator: Extract1D) -> None:
-    """Raise `ReferenceFileError` if parameters about spatial profiles are invalid or inconsistent.
+    """Raise `ReferenceFileError` if options about the profile are invalid or inconsistent.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def check_profile_options(operator: Extract1D) -> None:
         )
     if mode in ("pipeline", "psf") and operator.psf is None:
         raise ReferenceFileError(
-            f"optimal_mode is {mode!r}, expected a PSF reference with it",
+            f"optimal_mode is {mode!r}, which needs a PSF reference",
             hint=Hint.to("give {}", "psf"),
         )
     if operator.bad_pixels is not None and operator.extraction_type == "optimal":

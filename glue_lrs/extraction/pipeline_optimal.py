@@ -1,9 +1,9 @@
 """PipelineOptimalExtractor: optimal extraction with a PSF reference file as in the pipeline.
 
-This extractor is meant for comparisons with the pipeline. Better spectra are obtained with
-`~glue_lrs.extraction.optimal.OptimalExtractor`, because in the pipeline's extraction all pixels
-have equal weights, the profile is displaced by half a pixel unless its position is fitted, and the
-fit does not recover from a wrong initial position.
+This extractor is meant for comparisons with the pipeline.
+`~glue_lrs.extraction.optimal.OptimalExtractor` gives better spectra. In the pipeline's extraction,
+all pixels have equal weights, the profile is displaced by half a pixel unless its position is
+fitted, and the fit does not converge from a wrong initial position.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NOD_PATTERNS = ("ALONG-SLIT-NOD", "2-POINT-NOD")
 #: Minimum separation of two nods in columns.
 _MIN_NOD_SEPARATION = 2.0
 
-#: Approximate number of pixels that are fitted at a time, to limit the memory.
+#: Approximate number of pixels that are fitted at a time. It limits the memory.
 _BLOCK_PIXELS = 1 << 17
 
 
@@ -52,8 +52,8 @@ class PipelineOptimalExtractor:
     psf : PSFProfile
         Spatial profile from the PSF reference file.
     aperture : Aperture
-        Aperture whose shift to the source is applied to the background regions. It is not used
-        otherwise.
+        Aperture that determines the shift of the background regions when it is placed on the
+        source. It is not used otherwise.
     placement : PlacementRule
         Rule by which the profile follows the source.
     background : Background, optional
@@ -62,15 +62,15 @@ class PipelineOptimalExtractor:
         Order of the background polynomial if `background` is None. If both are None, no background
         is fitted.
     model_nod_pair : bool
-        Whether to fit the negative trace from the other nod, if there is such a trace according to
-        the header. The image must not be resampled, and the source position must be known.
+        Whether to fit the negative trace from the other nod if the header indicates that there is
+        one. This requires that the image is not resampled and that the source position is known.
     optimize_psf_location : bool
         Whether to fit the position of the source.
 
     Notes
     -----
-    No aperture correction is applied. In the pipeline, BKGD_ERROR and the background variances are
-    NaN in all rows that have a bad pixel anywhere. Here they have values.
+    No aperture correction is applied. In rows that have any bad pixel, BKGD_ERROR and the
+    background variances are NaN in the pipeline, whereas they are computed here.
     """
 
     psf: PSFProfile
@@ -93,7 +93,7 @@ class PipelineOptimalExtractor:
         -------
         Extraction
             The 18 columns. SURF_BRIGHT and its errors are 0. NPIXELS is the effective number of
-            pixels in the profile P, sum P / sum P^2.
+            pixels in the profile P, which is sum P / sum P^2.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class PipelineOptimalExtractor:
         on_source = (profile > 0) & ~np.isnan(image.wavelength)
         rows = np.flatnonzero(on_source.any(axis=1))
         if rows.size == 0:
-            raise ProductError("the PSF profile has no light on the image", subject=image.label)
+            raise ProductError("the PSF profile has no flux on the image", subject=image.label)
         columns = self._columns(image, placement, location, rows)
         empty = ~(np.abs(columns["NPIXELS"]) > base.NO_PIXELS)
         pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)
@@ -149,19 +149,19 @@ class PipelineOptimalExtractor:
         )
 
     def trace(self, image: SlitImage, placement: Placement) -> Array | None:
-        """Return the expected column of the source in each row, or None if it is unknown."""
+        """Return the expected column of the source in each row, or None if unknown."""
         if placement.position is None:
             return None
         return expected_trace(image) + self.placement.position_offset
 
     def middle_trace(self, image: SlitImage) -> Array:
-        """Return the trace at the centre of the slit, for sources whose position is unknown."""
+        """Return the trace at the centre of the slit, for use if the source position is unknown."""
         return slit_centre_trace(image)
 
     def locate(
         self, image: SlitImage, placement: Placement, notes: list[LRSWarning] | None = None
     ) -> psf_location.PSFLocation:
-        """Locate the profile on an image.
+        """Find the position of the profile on an image.
 
         Parameters
         ----------
@@ -242,7 +242,8 @@ class PipelineOptimalExtractor:
     ) -> base.Columns:
         """Return the table columns in the units of the image.
 
-        BACKGROUND and its variances are not yet divided by the effective number of pixels.
+        BACKGROUND and its variances are sums over the profile. They must still be divided by the
+        effective number of pixels.
         """
         order = self.bkg_order
         used = np.zeros(image.shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""Fit of a PSF profile's position on an image, as in the pipeline."""
+"""Fit of the position of a PSF profile on an image, as in the pipeline."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ class PSFLocation:
     trace : ndarray
         Expected column of the source in each row of the image, NaN outside the bounding box.
     shift : float
-        Fitted shift of the profile in columns. As in the pipeline, a positive shift is to the left.
+        Fitted shift of the profile in columns. As in the pipeline, a positive value is a shift to
+        the left.
     nod_offset : float, optional
         Number of columns from the negative trace to the source, or None if there is no negative
         trace.
     profiles : tuple of ndarray
-        Profile of the source and, if there is a negative trace, its profile times -1. Each has the
-        shape (row, column) of the image.
+        Profile of the source and, if there is a negative trace, the profile of the trace times -1.
+        Each has the shape (row, column) of the image.
     """
 
     trace: Array
@@ -47,7 +48,7 @@ class PSFLocation:
 
 
 def box_bounds(image: SlitImage) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the ranges (start, stop) of columns and of rows in the image's bounding box."""
+    """Return the range (start, stop) of the columns and of the rows in the bounding box."""
     (left, right), (bottom, top) = image.bounding_box
     rows, columns = image.shape
     return (
@@ -57,27 +58,27 @@ def box_bounds(image: SlitImage) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def profile_reader(psf: PSFProfile, wavelength: Array) -> Callable[[Array], Array]:
-    """Return a function that interpolates a PSF reference image bilinearly at an image's pixels.
+    """Return a function that interpolates a PSF table bilinearly at the pixels of an image.
 
     Parameters
     ----------
     psf : PSFProfile
-        PSF reference image, with one row per wavelength.
+        PSF table with one row per wavelength.
     wavelength : ndarray
         Wavelength of each pixel in micron, shape (row, column).
 
     Returns
     -------
     callable
-        Function of the columns in the PSF image, shape (row, column). It returns the profile at
-        these columns and the wavelengths of the pixels, which is 0 outside the PSF image.
+        Function of the column in the PSF table for each pixel, shape (row, column). It returns the
+        profile at these columns and at the wavelengths of the pixels, and 0 outside the table.
     """
     known = np.isfinite(wavelength)
     first = np.take_along_axis(wavelength, known.argmax(axis=1)[:, np.newaxis], axis=1)
     in_row = known.any(axis=1, keepdims=True)
     if np.array_equal(np.where(known, wavelength, 0.0), np.where(known, first, 0.0)):
-        # If the wavelength is constant in each row, the interpolation in wavelength is the same
-        # for all shifts.
+        # If the wavelength is constant in each row, the table can be interpolated in wavelength
+        # once for all shifts.
         table = psf.rows(np.where(in_row, first, np.nan)[:, 0])
         if (known | ~in_row).all():
             return partial(read_rows, table)
@@ -99,7 +100,7 @@ def profile_reader(psf: PSFProfile, wavelength: Array) -> Callable[[Array], Arra
 
 
 def normalise_rows(profile: Array) -> Array:
-    """Normalise rows to a sum of 1 in place, except for rows whose sum is 0."""
+    """Normalise each row to a sum of 1 in place, unless its sum is 0, and return the array."""
     total = profile.sum(axis=1, keepdims=True)
     np.divide(profile, total, out=profile, where=total != 0)
     return profile
@@ -123,7 +124,8 @@ def fit_location(
     cut : (slice, slice)
         Rows and columns to fit.
     profiles : callable
-        Function of a shift and an offset of the negative trace (or None) that returns the profiles.
+        Function that returns the profiles for a shift and for an offset of the negative trace (or
+        None).
     nod_offset : float, optional
         Initial offset of the negative trace, or None if there is no negative trace.
 

@@ -1,4 +1,4 @@
-"""Repetition of an extraction from the provenance of its spectrum."""
+"""Repetition of an extraction with the parameters recorded in the provenance of a spectrum."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ def rerun(
     provenance : Provenance or mapping
         ``meta["glue_lrs"]`` from a spectrum, possibly written to JSON and read back.
     input : str or path-like, optional
-        Path of the image file if it was moved. The checksum of the file must be equal to the
-        recorded checksum.
+        Path of the image file if it was moved. The checksum must be equal to the recorded checksum.
     apcorr : str, path-like or ApertureCorrection, optional
         Path of the APCORR reference file if it was moved, or the aperture correction if it was not
         read from a file.
@@ -91,14 +90,14 @@ def _same_reference(
     given: str | PathLike[str] | _T | None,
     read: Callable[[str], _T],
 ) -> _T | None:
-    """Return the given reference, or read it from the given or else the recorded path."""
+    """Return the given reference, or read it from the given path or else the recorded path."""
     record = records.get(key)
     if given is None and record is None:
         return None
     if given is not None and not isinstance(given, str | PathLike):
         return given
     if given is None and record is not None and record["filename"] == IN_MEMORY:
-        raise LRSError(f"{noun} came from no file, expected it as {key}=")
+        raise LRSError(f"{noun} was not read from a file, expected it as {key}=")
     return read(_same_file(record, given, f"the {key.upper()} reference"))
 
 

@@ -1,13 +1,13 @@
 """Cutouts: the part of an image that is fitted, with variances, wavelengths and WCS trace.
 
-Each of the two fits has its own class. For optimal extraction, `Cutout` reads single integrations,
-and `MeanCutout` holds the mean of a stack of integrations. For `glue_lrs.measure`, `SlitCutout`
-always holds the mean.
+Optimal extraction and `glue_lrs.measure` use different classes. For optimal extraction, `Cutout`
+reads single integrations, and `MeanCutout` contains the mean of a stack of integrations. For
+`glue_lrs.measure`, `SlitCutout` contains the mean of a stack.
 
-The two classes reject outliers from the mean in different ways, and the results of the fits depend
-on this. `Cutout.mean` takes the median of a few integrations, scales it to the brightness of each
-integration, and rejects pixels that differ from it. `SlitCutout` clips each pixel about its median
-over all integrations.
+`Cutout` and `SlitCutout` exclude outliers from the mean in different ways, on which the results of
+the fits depend. `Cutout.mean` takes the median of a few integrations, scales it to the brightness
+of each integration, and rejects pixels that differ from it. `SlitCutout` excludes values that
+differ from the median over all integrations of the same pixel.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class PixelPlanes:
     Parameters
     ----------
     data : ndarray
-        Values of the pixels, shape (row, column); 0 at pixels that are not good.
+        Values of the pixels, shape (row, column), 0 for pixels that are not good.
     variance : ndarray
         Variance of the data, shape (row, column), greater than 0.
     good : ndarray of bool
-        Pixels that take part in the fit.
+        Mask of the pixels that are used in the fit, shape (row, column).
     wavelength : ndarray
         Wavelength of each row in micron, shape (row,).
     columns : ndarray
-        Number in the image of each column, shape (column,).
+        Column numbers in the image, shape (column,).
     """
 
     data: Array
@@ -62,19 +62,22 @@ class PixelPlanes:
     columns: Array
 
     def offsets(self, traces: Array) -> Array:
-        """Return the distance in columns from traces (..., row) to pixels (..., row, column)."""
+        """Return the distance in columns from each trace to each pixel.
+
+        For traces of shape (..., row), the shape of the result is (..., row, column).
+        """
         return self.columns - traces[..., np.newaxis]
 
     def columns_between(self, first: float, last: float) -> slice:
-        """Return the slice that selects the columns from `first` to `last`, inclusive."""
+        """Return the slice that selects the image columns from `first` to `last`, inclusive."""
         return slice(*np.searchsorted(self.columns, (first, last + 0.5)).tolist())
 
     def cut(self, first: float, last: float) -> PixelPlanes:
-        """Return the part with the columns from `first` to `last`, inclusive."""
+        """Return the part with the image columns from `first` to `last`, inclusive."""
         return self.part(self.columns_between(first, last))
 
     def part(self, columns: slice, row_step: int = 1) -> PixelPlanes:
-        """Return the part with a slice of the columns and every `row_step`-th row."""
+        """Return the part with a slice of columns and every `row_step`-th row."""
         return PixelPlanes(
             self.data[::row_step, columns],
             self.variance[::row_step, columns],
@@ -94,20 +97,24 @@ class PixelPlanes:
 
 # --- optimal extraction --------------------------------------------------------------------------
 
-#: Mean of a stack of integrations: all integrations are compared with the median of this number of
-#: integrations, which are evenly spaced in the stack.
+#: Mean of a stack: number of integrations, evenly spaced in the stack, with whose median each
+#: integration is compared.
 _PILOTS = 9
 
-#: Mean of a stack: largest difference of a pixel from that median. It is the sum of a number of
-#: standard deviations of one integration (first value) and a fraction of the median (second value).
-_CLIP, _CLIP_FRACTION = 8.0, 0.3
+#: Mean of a stack: largest accepted difference between a pixel and the scaled median. It is the sum
+#: of two terms.
+_CLIP, _CLIP_FRACTION = (
+    8.0,  # first term in standard deviations for one integration
+    0.3,  # second term as a fraction of the scaled median
+)
 
-#: Mean of a stack: the brightness of an integration is measured if it has more than this number of
-#: bright pixels on the source (first value). The integration is then included only if at least this
-#: fraction of these pixels agrees with the scaled median (second value).
-_BRIGHT_PIXELS, _AGREEING = 20, 0.7
+#: Mean of a stack: limits on the bright pixels of the source in an integration.
+_BRIGHT_PIXELS, _AGREEING = (
+    20,  # the brightness of the integration is measured if the number of pixels is larger
+    0.7,  # it is then excluded if a smaller fraction of them agrees with the scaled median
+)
 
-#: Number of rows to each side in the running mean of the variances.
+#: Number of rows to either side over which the variances are averaged.
 _SMOOTHED_ROWS = 4
 
 
@@ -118,10 +125,10 @@ class MeanCutout:
     Parameters
     ----------
     pixels : PixelPlanes
-        Pixels of the mean, with variances that are smoothed along the rows.
+        Pixels of the mean, with variances that are smoothed over neighbouring rows.
     variances : list of ndarray or None
-        Poisson, read noise and flat-field variance of the mean, not smoothed; None for a variance
-        that the image does not have.
+        Poisson, read-noise and flat-field variance of the mean, not smoothed. A variance is None if
+        the image lacks it.
     n_integrations : int
         Number of integrations in the mean.
     """
@@ -131,25 +138,25 @@ class MeanCutout:
     n_integrations: int
 
     def part(self, columns: slice) -> MeanCutout:
-        """Return the part with a slice of the columns."""
+        """Return the part with a slice of columns."""
         variances = [None if v is None else v[:, columns] for v in self.variances]
         return MeanCutout(self.pixels.part(columns), variances, self.n_integrations)
 
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """Part of an image or stack of integrations in which pixels have a wavelength.
+    """Part of an image, or of a stack of integrations, that contains all pixels with a wavelength.
 
     Parameters
     ----------
     image : SlitImage
         Image or stack from which the pixels are read.
     rows, columns : slice
-        Rows and columns of the image that belong to the cutout.
+        Rows and columns of the image that are in the cutout.
     wavelength : ndarray
-        Mean wavelength of each row in micron, shape (row,); NaN in rows without a wavelength.
+        Mean wavelength of each row in micron, shape (row,), NaN in rows without a wavelength.
     has_wavelength : ndarray of bool
-        Pixels that have a wavelength, shape (row, column).
+        Mask of the pixels that have a wavelength, shape (row, column).
     """
 
     image: SlitImage
@@ -189,7 +196,7 @@ class Cutout:
         return (trace - trace[middle])[self.rows]
 
     def inner(self, columns: slice) -> slice:
-        """Convert a slice of the columns of the image to a slice of the columns of the cutout."""
+        """Convert a slice of image columns to a slice of cutout columns."""
         return slice(columns.start - self.columns.start, columns.stop - self.columns.start)
 
     def read(self, integration: int | None, columns: slice) -> tuple[Array, Mask, Variances]:
@@ -205,11 +212,12 @@ class Cutout:
         Returns
         -------
         data : ndarray
-            Values of the pixels, shape (row, column); 0 at pixels that are not good.
+            Values of the pixels, shape (row, column), 0 for pixels that are not good.
         good : ndarray of bool
-            Pixels that are neither lost nor unweighted: see `glue_lrs.image.pixels`.
+            Mask of the pixels that are neither lost nor unweighted. `glue_lrs.image.pixels` defines
+            these terms.
         variances : list of ndarray or None
-            Poisson, read noise and flat-field variance, 0 at pixels that are not good.
+            Poisson, read-noise and flat-field variance, 0 for pixels that are not good.
         """
         stack = self.image.is_stack
         part = (integration, self.rows, columns) if stack else (self.rows, columns)
@@ -222,7 +230,7 @@ class Cutout:
         return data, good, variances
 
     def mean(self) -> MeanCutout:
-        """Return the single image, or the mean of all integrations without outliers.
+        """Return the mean of the integrations without outliers, or the image if it is not a stack.
 
         Raises
         ------
@@ -241,8 +249,8 @@ class Cutout:
         total, times = np.zeros_like(reference), np.zeros_like(reference)
         for i in range(number):
             data, good, _ = self.read(i, self.columns)
-            # The reference is scaled to the brightness of the integration, so that the core of a
-            # fainter source is not rejected. If the core still disagrees after scaling, the source
+            # The reference is scaled to the brightness of the integration so that the core is not
+            # rejected if the source is fainter. If the core still differs after scaling, the source
             # has probably moved, and the integration is excluded from the mean.
             core = bright & good
             measurable = int(core.sum()) > _BRIGHT_PIXELS
@@ -256,10 +264,10 @@ class Cutout:
             times += good
         if not times.any():  # every integration disagrees
             total, times = reference, (count > 0).astype(float)
-        number = max(int(times.max()), 1)  # without integrations that have no good pixel
+        number = max(int(times.max()), 1)  # integrations without good pixels are not counted
         good = times > number / 4
         mean = np.where(good, total / np.maximum(times, 1), 0.0)
-        # The flat-field error is common to all integrations, so the mean does not reduce it.
+        # The flat-field error is the same in all integrations and is not reduced by averaging.
         variances = [
             v if v is None or name == "var_flat" else v / number
             for name, v in zip(PLANES, variances, strict=True)
@@ -267,9 +275,9 @@ class Cutout:
         return self._mean_cutout(mean, good, variances, number)
 
     def _reference(self) -> tuple[Array, NDArray[np.int_], Variances]:
-        """Return the median of a few integrations, with the number of values and variances.
+        """Return the median of a few evenly spaced integrations, and their typical variances.
 
-        The integrations are evenly spaced. If possible, all of them have good pixels.
+        Integrations without good pixels are not used unless there are no other integrations.
 
         Returns
         -------
@@ -290,7 +298,8 @@ class Cutout:
         count = np.isfinite(stacked).sum(axis=0)
         middle = np.take_along_axis(stacked, np.maximum(count - 1, 0)[np.newaxis] // 2, axis=0)[0]
         middle[count == 0] = 0.0
-        # The mean would include the large variances of pixels that are hit by a cosmic ray.
+        # The median is used because the mean would be affected by the large variances of pixels
+        # that are hit by a cosmic ray.
         variances: Variances = [
             None if planes[0] is None else np.median(planes, axis=0)
             for planes in zip(*(v for _, _, v in pilots), strict=True)
@@ -309,8 +318,8 @@ class Cutout:
         if not (total[good] > 0).any():
             total[good] = 1.0  # no variances: equal weights
         floor = 1e-3 * median(total[good])
-        # Variances are divided by a typical value of each row before the average over rows, because
-        # this value changes fast at the ends of the spectrum.
+        # Before they are averaged over rows, the variances are divided by the typical value in each
+        # row, because this value changes fast at the ends of the spectrum.
         level = row_level(total, good)
         relative = np.where(good, total / level, 0.0)
         smooth = level * running_mean(relative, good, _SMOOTHED_ROWS)
@@ -326,21 +335,21 @@ class Cutout:
 
 
 def _evenly_spaced(numbers: Sequence[int]) -> list[int]:
-    """Return up to `_PILOTS` of the numbers, evenly spaced from the first to the last."""
+    """Return at most `_PILOTS` of the numbers, evenly spaced from the first to the last."""
     at = np.linspace(0, len(numbers) - 1, min(_PILOTS, len(numbers)))
     return [numbers[int(index)] for index in at]
 
 
 # --- measuring -----------------------------------------------------------------------------------
 
-#: Clipping of a stack of integrations: a value is excluded if it differs from the median of its
-#: pixel by more than this number of standard deviations, which are estimated from the median
-#: absolute deviation (first value). Stacks of fewer integrations than this are not clipped (second
-#: value).
-_STACK_CLIP, _FEWEST_CLIPPED = 6.0, 5
+#: Limits for clipping a stack of integrations.
+_STACK_CLIP, _FEWEST_CLIPPED = (
+    6.0,  # largest accepted difference from the median of a pixel, in standard deviations
+    5,  # minimum number of integrations for clipping
+)
 
-#: Columns at the edge of the image belong to the cutout if more than this fraction of their pixels
-#: is good.
+#: Columns at the edges of the image are in the cutout if more than this fraction of their pixels is
+#: good.
 _FEWEST_GOOD = 0.2
 
 #: Ratio of the standard deviation to the median absolute deviation of a normal distribution.
@@ -349,30 +358,30 @@ _SIGMA_PER_MAD = 1.4826
 
 @dataclass(frozen=True, eq=False)
 class SlitCutout:
-    """Pixels of a slit that hold data, from an image or the mean of a stack of integrations.
+    """Part of an image, or of the mean of a stack of integrations, that contains data.
 
     Parameters
     ----------
     data : ndarray
-        Values of the pixels, shape (row, column); 0 at pixels that are not good.
+        Values of the pixels, shape (row, column), 0 for pixels that are not good.
     good : ndarray of bool
-        Pixels that take part in the fit, shape (row, column).
+        Mask of the pixels that are used in the fit, shape (row, column).
     variances : ndarray
-        Poisson, read noise and flat-field variance, shape (3, row, column).
+        Poisson, read-noise and flat-field variance, shape (3, row, column).
     rows, columns : ndarray of int
-        Row and column numbers in the image.
+        Row numbers and column numbers in the image.
     wave : ndarray
-        Wavelength of each row in micron.
+        Wavelength of each row in micron, shape (row,).
     curve : ndarray
         Column of the WCS trace relative to its column in the reference row, shape (row,).
     reference : int
-        Reference row: the row of the image in which the columns of sources are specified.
+        Reference row: the row of the image in which the columns of the sources are given.
     scale : float
         Pixel scale along the slit, in arcsec per column.
     label : str
         Name of the image in messages.
     follows_wcs : bool
-        Whether `curve` comes from the WCS. If False, `curve` is 0.
+        Whether `curve` was computed from the WCS. If False, `curve` is 0.
     """
 
     data: Array
@@ -389,7 +398,7 @@ class SlitCutout:
 
     @classmethod
     def from_image(cls, image: SlitImage, scale: float) -> SlitCutout:
-        """Return the cutout with all pixels inside the bounding box that hold data.
+        """Return the cutout with all pixels inside the bounding box that contain data.
 
         Parameters
         ----------
@@ -459,15 +468,15 @@ class SlitCutout:
 
     @cached_property
     def along(self) -> Array:
-        """Coordinate that increases from -1 in the first row to 1 in the last row."""
+        """Coordinate that increases from -1 in the first row to 1 in the last row, shape (row,)."""
         span = max(float(self.rows[-1] - self.rows[0]), 1.0)
         return 2.0 * (self.rows - self.rows[0]) / span - 1.0
 
     @cached_property
     def across(self) -> Array:
-        """Coordinate that increases from -1 in the first column to 1 in the last column.
+        """Coordinate that increases from -1 in the first column to 1 in the last, shape (column,).
 
-        `background_basis` computes the same coordinate with different rounding errors.
+        `background_basis` computes the same coordinate, but with different rounding errors.
         """
         return np.linspace(-1.0, 1.0, self.columns.size)
 
@@ -475,7 +484,8 @@ class SlitCutout:
 def _clipped_mean(image: SlitImage, window: tuple[slice, slice]) -> tuple[Array, Mask, Array]:
     """Return data, good pixels and variances of an image or of the clipped mean of a stack.
 
-    If the image has no variances, the first is the square of ERR, or estimated from the data.
+    If the image has no variances, the first variance is the square of ERR or, without ERR, is
+    estimated from the data.
 
     Parameters
     ----------
@@ -513,24 +523,24 @@ def _clipped_mean(image: SlitImage, window: tuple[slice, slice]) -> tuple[Array,
             if squared:
                 variance = variance**2
             total = np.where(used & np.isfinite(variance), variance, 0.0).sum(axis=0)
-            # The flat-field error is common to all integrations, so the mean does not reduce it.
+            # The flat-field error is the same in all integrations and is not reduced by averaging.
             out[part] = total / (share if name == "var_flat" else share**2)
     if all(plane is None for plane in planes):
         found[0] = _scatter(data, good) ** 2
-    if not image.is_stack:  # the square of ERR may be 0 or infinite
+    if not image.is_stack:  # the variance is 0 where ERR is 0 or infinite
         good &= found.sum(axis=0) > 0
     return data, good, found
 
 
 def _outlying_integrations(values: Array, good: Mask) -> Mask:
-    """Return a mask of the values that differ too much from the median of their pixel.
+    """Return the mask of values that differ too much from the median of the same pixel.
 
     Parameters
     ----------
     values : ndarray
         Values of all integrations, shape (integration, row, column).
     good : ndarray of bool
-        Values that count for the median, same shape.
+        Mask of the values from which the median is computed, same shape.
     """
     masked = np.where(good, values, np.nan)
     distance = np.abs(masked - nanmedian(masked, axis=0))

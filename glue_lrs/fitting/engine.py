@@ -1,10 +1,10 @@
 """Gauss-Newton fit of the parameters of `SourceModel`, for `glue_lrs.measure`.
 
-The curve of the traces comes from the WCS. The fit determines the shift of each trace and, if the
-data require it, a polynomial of low order in the row that is added to all traces. The width of the
-core of the profile is a smooth function of the wavelength, and the shape of the profile is given by
-a few terms. Fluxes and background are eliminated row by row. The inverse of the remaining Fisher
-matrix is the covariance of shifts, polynomial, width and shape.
+The curve of the traces is computed from the WCS. The fit determines the shift of each trace and, if
+it is significant, a polynomial of low order in the row number that is added to all traces. The
+width of the core of the profile is a smooth function of the wavelength, and the shape of the
+profile is described by a few terms. Fluxes and background are eliminated row by row. The covariance
+of shifts, polynomial, width and shape is the inverse of the remaining Fisher matrix.
 """
 
 from __future__ import annotations
@@ -21,34 +21,42 @@ from glue_lrs.fitting.source_model import OUTLIER, LinearFit, SourceGeometry, So
 from glue_lrs.instrument import FWHM
 from glue_lrs.profiles.diffraction import KNOT, SHAPES, WIDTH_KNOTS, WING_TERMS, width_basis
 
-#: Gaussian prior on the flux in each wing spline. The expected wings contain a fraction of the flux
-#: (first value) and are a Gaussian of this standard deviation in arcsec per micron (second value).
-#: The standard deviation of the prior on each spline is its expected flux times the third value,
-#: but at least the fourth value.
-_HALO, _HALO_SIGMA, _HALO_ERROR, _MIN_HALO_ERROR = 0.05, 0.0325, 1.0, 0.005
+#: Gaussian prior on the fraction of the flux in each wing spline, for wings that are a Gaussian.
+_HALO, _HALO_SIGMA, _HALO_ERROR, _MIN_HALO_ERROR = (
+    0.05,  # expected fraction of the flux in the wings
+    0.0325,  # standard deviation of the expected wings in arcsec per micron
+    1.0,  # standard deviation of the prior on a spline, as a fraction of its expected flux
+    0.005,  # minimum standard deviation of the prior on a spline
+)
 
 #: Standard deviation of the Gaussian prior on the kurtosis of the core, whose mean is 0.
 _KURTOSIS_ERROR = 0.1
 
-#: Limits of the shape: largest change of a term in a step (first value), range of the kurtosis in
-#: which the Gram-Charlier series is hardly negative anywhere (second value), and largest fraction
-#: of the flux in the wings (third value).
-_MAX_CHANGE, _KURTOSIS_RANGE, _MAX_HALO = 0.2, (-1.5, 3.0), 0.6
+#: Limits on the shape terms.
+_MAX_CHANGE, _KURTOSIS_RANGE, _MAX_HALO = (
+    0.2,  # largest change of a term in one step
+    (-1.5, 3.0),  # range of the kurtosis, in which the Gram-Charlier series is hardly negative
+    0.6,  # largest fraction of the flux in the wings
+)
 
-#: Standard deviation of the Gaussian prior on the logarithm of the width, whose mean is the
-#: expected width. The prior is tight during the search for sources, when a broad profile could hide
-#: a source, and loose when the sources are measured.
-TIGHT, LOOSE = 0.05, 0.3
+#: Standard deviation of the Gaussian prior on the logarithm of the width. The mean is the expected
+#: width.
+TIGHT, LOOSE = (
+    0.05,  # during the search for sources, when a broad profile could include another source
+    0.3,  # when the sources are measured
+)
 
-#: Outlier rejection during the search, while sources may be missing from the model: assumed error
-#: of the model, as a fraction of its brightest pixel in each row.
+#: Outlier rejection during the search, when sources may be missing from the model: assumed error of
+#: the model, as a fraction of the largest model value in each row.
 _MISSING_LIGHT = 0.05
 
-#: Correlated noise: largest lag in pixels (first value), distance from every source in FWHM beyond
-#: which residuals are used (second value), smallest number of pixels from which correlations are
-#: measured (third value), and significance in standard deviations above which the result is used
-#: (fourth value).
-_MAX_LAG, _AWAY, _FEWEST_PIXELS, _SIGNIFICANT = 2, 3.0, 500, 5.0
+#: Measurement of correlated noise from the residuals.
+_MAX_LAG, _AWAY, _FEWEST_PIXELS, _SIGNIFICANT = (
+    2,  # largest lag in pixels
+    3.0,  # minimum distance of the pixels from every source in FWHM
+    500,  # minimum number of pixels
+    5.0,  # significance in standard deviations above which the correlations are used
+)
 
 
 # --- parameters ----------------------------------------------------------------------------------
@@ -63,13 +71,13 @@ class SmoothParameters:
     shift : ndarray
         Column of each source in the reference row, shape (source,).
     bend : ndarray
-        Coefficients of the polynomial that is added to the WCS curve of all traces
-        (`trace_basis`).
+        Coefficients of the polynomial that is added to the WCS curve for all traces. Its terms are
+        returned by `trace_basis`.
     width : ndarray
-        Coefficients of the polynomial in wavelength (`width_basis`) that is the logarithm of the
-        ratio of the core's width to the expected width.
+        Coefficients of the width polynomial, which is the logarithm of the ratio of the core width
+        to the expected core width. Its terms are returned by `width_basis`.
     terms : ndarray
-        Terms of the shape: kurtosis of the core, then the flux in each wing spline.
+        Shape terms: kurtosis of the core, then the fraction of the flux in each wing spline.
     """
 
     shift: Array
@@ -78,7 +86,7 @@ class SmoothParameters:
     terms: Array
 
     def geometry(self, slit: SlitCutout) -> SourceGeometry:
-        """Return the traces and widths in each row, and the shape."""
+        """Return the traces and the width in each row, and the shape terms."""
         common = slit.curve + trace_basis(slit, self.bend.size) @ self.bend
         return SourceGeometry(
             self.shift[:, np.newaxis] + common,
@@ -92,7 +100,7 @@ class SmoothParameters:
         return np.concatenate([self.shift, self.bend, self.width, self.terms])
 
     def moved(self, step: Array) -> SmoothParameters:
-        """Return the parameters after a step (k,), within their limits."""
+        """Return the parameters after a step of shape (k,), restricted to their limits."""
         step = step.copy()
         step[: self.shift.size] = np.clip(step[: self.shift.size], -1.0, 1.0)
         ends = np.cumsum([self.shift.size, self.bend.size, WIDTH_KNOTS]).tolist()
@@ -101,13 +109,13 @@ class SmoothParameters:
         return SmoothParameters(shift, bend, width, possible_terms(terms, self.terms))
 
     def tangent(self, slit: SlitCutout) -> Array:
-        """Return derivatives of the row parameters with respect to these parameters.
+        """Return the derivatives of the row parameters with respect to these parameters.
 
         Returns
         -------
         ndarray
-            Shape (row, p, k). The p parameters of a row are the column of each source, the
-            logarithm of the width, and the terms of the shape; the k parameters are `vector`.
+            Derivatives, shape (row, p, k). The p parameters of a row are the column of each source,
+            the logarithm of the width, and the shape terms. The k parameters are those in `vector`.
         """
         sources, bends = self.shift.size, self.bend.size
         out = np.zeros((slit.rows.size, sources + 1 + SHAPES, self.vector.size))
@@ -119,12 +127,12 @@ class SmoothParameters:
 
 
 def possible_terms(terms: Array, before: Array) -> Array:
-    """Return terms of the shape after a step, limited to allowed values and changes.
+    """Return the shape terms after a step, restricted to allowed values and changes.
 
     Parameters
     ----------
     terms, before : ndarray
-        Terms of the shape after and before the step.
+        Shape terms after and before the step.
     """
     out = np.clip(terms, before - _MAX_CHANGE, before + _MAX_CHANGE)
     out[0] = np.clip(out[0], *_KURTOSIS_RANGE)
@@ -135,7 +143,7 @@ def possible_terms(terms: Array, before: Array) -> Array:
 
 
 def trace_basis(slit: SlitCutout, terms: int) -> Array:
-    """Return Legendre polynomials of degree 1 to `terms` in the row, shape (row, term)."""
+    """Return the Legendre polynomials of degree 1 to `terms` in each row, shape (row, term)."""
     basis = np.asarray(np.polynomial.legendre.legvander(slit.along, terms), dtype=float)
     return basis[:, 1:]
 
@@ -144,10 +152,10 @@ def trace_basis(slit: SlitCutout, terms: int) -> Array:
 
 
 def shape_prior() -> tuple[Array, Array]:
-    """Return the means and the inverse variances of the prior on the terms of the shape."""
+    """Return the means and the inverse variances of the prior on the shape terms."""
     places = np.arange(WING_TERMS) * KNOT
     share = np.exp(-0.5 * (places / _HALO_SIGMA) ** 2)
-    share[0] *= 0.5  # the others are pairs of splines, with one on each side of the source
+    share[0] *= 0.5  # the other wing splines are pairs of B-splines on both sides of the source
     mean = _HALO * share / share.sum()
     error = np.maximum(_HALO_ERROR * mean, _MIN_HALO_ERROR)
     return np.append(0.0, mean), 1.0 / np.append(_KURTOSIS_ERROR, error) ** 2
@@ -181,7 +189,7 @@ class SlitFit:
     linear : LinearFit
         Fluxes and background fitted to each row.
     objective : float
-        Chi-square, including the terms from the prior.
+        Chi-square including the prior.
     """
 
     parameters: SmoothParameters
@@ -200,12 +208,12 @@ def refine_parameters(
     fix_shape: bool = False,
     search: bool = False,
 ) -> SlitFit:
-    """Improve parameters by Gauss-Newton steps, which are halved if chi-square increases.
+    """Fit the parameters by Gauss-Newton steps, which are halved if chi-square increases.
 
     Parameters
     ----------
     model : SourceModel
-        Model with the data to fit and their present weights.
+        Model of the image, with the current weights of the pixels.
     start : SmoothParameters
         Initial parameters.
     width_error : float
@@ -213,12 +221,12 @@ def refine_parameters(
     steps : int
         Largest number of steps.
     close : float
-        The fit has converged when the predicted decrease of chi-square in a step is below this.
+        Predicted decrease of chi-square in a step below which the fit has converged.
     fix_shape : bool
-        Whether the terms of the shape keep their initial values.
+        Whether the shape terms keep their initial values.
     search : bool
-        Whether the model may lack sources. If True, the prior is stronger the worse the fit is,
-        because the flux of missing sources must not change the profile.
+        Whether sources may be missing from the model. If True, the prior is strengthened if
+        chi-square is large, so that the flux of missing sources does not change the profile.
     """
     slit, parameters = model.slit, start
     linear = model.solve(parameters.geometry(slit))
@@ -247,9 +255,9 @@ def refine_parameters(
             trial = parameters.moved(step)
             next_linear = model.solve(trial.geometry(slit))
             next_value = objective(trial, next_linear)
-            # The derivatives use smoothed fluxes because fluxes of single rows are too noisy. The
-            # gradient is therefore 0 close to the minimum of chi-square, not exactly there, and
-            # small increases of chi-square are accepted.
+            # The derivatives are computed from smoothed fluxes because the fluxes in single rows
+            # are too noisy. The gradient is therefore 0 near the minimum of chi-square but not
+            # exactly there, so that small increases of chi-square must be accepted.
             if next_value <= value + (1e-3 if gain > 10.0 else 0.5):
                 break
             step = step / 2.0
@@ -265,7 +273,7 @@ def refine_parameters(
 def settle_parameters(
     model: SourceModel, fit: SlitFit, width_error: float, rounds: int = 4, search: bool = False
 ) -> SlitFit:
-    """Alternate between updates of variances and outliers and fits, until no outlier changes.
+    """Repeat the update of variances and outliers and the fit until no outlier changes.
 
     Parameters
     ----------
@@ -276,9 +284,9 @@ def settle_parameters(
     width_error : float
         Standard deviation of the prior on the logarithm of the width.
     rounds : int
-        Largest number of fits.
+        Largest number of repetitions.
     search : bool
-        Whether the model may lack sources (see `refine_parameters`).
+        Whether sources may be missing from the model (see `refine_parameters`).
     """
     for _ in range(rounds):
         model.reweigh(fit.linear)
@@ -298,10 +306,10 @@ def typical_width(slit: SlitCutout) -> float:
 
 
 def correlation(model: SourceModel, fit: SlitFit) -> float:
-    """Return the factor by which correlated noise increases the error of a sum of pixels.
+    """Return the factor by which correlated noise increases the error of a sum over pixels.
 
-    The factor is the square root of the sum of the correlation coefficients of the residuals over
-    all lags of up to two pixels in both directions. Only pixels away from the sources are used, and
+    The factor is the square root of the sum of the correlation coefficients of the residuals for
+    all lags of up to two pixels in both directions. Only pixels far from the sources are used, and
     correlations that are caused by the fit itself are removed. The factor is 1 if the correlations
     are not significant.
     """
@@ -337,9 +345,9 @@ def correlation(model: SourceModel, fit: SlitFit) -> float:
 
 
 def _pixel_pairs(down: int, right: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return two indices, which select pixels and their neighbours at a lag.
+    """Return two indices of an image, which select pixels and their neighbours at a given lag.
 
-    The row number of a neighbour is larger by `down`, and its column number by `right`.
+    Each neighbour is `down` rows and `right` columns away from the pixel.
     """
     columns: tuple[slice, slice] = (slice(None, -right or None), slice(right, None))
     if right < 0:

@@ -91,7 +91,7 @@ class InitialSources:
     positives : int
         Number of sources, not counting negative traces.
     row_step : int
-        Step in rows of the fit of the position, for which not all rows are needed.
+        The position is fitted to every `row_step`-th row, because it does not need all rows.
     careful : bool
         Whether the careful search was made.
     target_found : bool

@@ -1,8 +1,8 @@
-"""Variance models: smooth variances for the weights, and the error of the model itself.
+"""Variance models: smooth variances for the weights, and the error of the fitted model itself.
 
-The variances in a product are estimated from its noisy data. If weights were derived from these
-variances, they would follow the noise, and fluxes would be too low. The weights are therefore
-derived from variances that are smooth functions of the model.
+The variances in a data product are estimated from the noisy data. If the weights were computed from
+these variances, they would be correlated with the noise, and the fluxes would be too low. The
+weights are therefore computed from variances that are smooth functions of the fitted model.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.fitting.cutout import MeanCutout
 from glue_lrs.fitting.least_squares import fit_rows, residuals
 
-#: Relative error of the model of a negative trace within `_NOD_CORE` columns of the trace (first
-#: value) and farther away (second value). It is large farther away because the slit may end there
-#: in the exposure of the other nod, so that the outer part of the trace is missing.
-_NOD_ERROR, _NOD_WING_ERROR, _NOD_CORE = 0.02, 0.5, 4.0
+#: Relative error of the model of a negative trace. It is large in the wings, because they may be
+#: beyond the end of the slit in the exposure of the other nod, so that they are missing here.
+_NOD_ERROR, _NOD_WING_ERROR, _NOD_CORE = (
+    0.02,  # error in the core
+    0.5,  # error in the wings
+    4.0,  # distance from the trace in columns at which the wings begin
+)
 
-#: Number of rows to each side over which gain, flat-field error, read noise and residuals are
-#: averaged. They change little over these rows.
+#: Number of rows to either side over which gain, flat-field error, read noise and residuals are
+#: averaged. These quantities change little over this number of rows.
 _SMOOTHED_ROWS = 8
 
-#: Number of rows to each side over which the fluxes in the variance model are averaged.
+#: Number of rows to either side over which the fluxes in the variance model are averaged.
 _SMOOTHED_FLUX_ROWS = 3
 
 #: Smallest variance of a pixel, as a fraction of the median variance.
 _LEAST_VARIANCE = 1e-2
 
-#: Largest model error as a fraction of the profile's peak (an empirical choice). Residuals that
-#: would need a larger model error are outliers.
+#: Largest model error as a fraction of the peak of the profile. The value was chosen empirically.
+#: Residuals that can only be explained by a larger model error are outliers.
 _MAX_MODEL_ERROR = 0.004
 
 #: Smallest model error, in standard deviations of a pixel.
@@ -43,31 +46,36 @@ _MIN_MODEL_ERROR = 0.3
 #: the model error.
 _CLIPPED_RESIDUAL = 4.0
 
-#: Fraction of the profile's peak whose square is added to each variance for the weights. Otherwise
-#: the wings of the brightest sources would have as much weight as the core.
+#: Additional error of each pixel for the weights, as a fraction of the peak of the profile. Without
+#: it, the wings of the brightest sources would have as much weight as the core.
 _WEIGHT_ERROR = 1e-4
 
-#: Thresholds on the profile (fraction of the flux on a pixel). A pixel is dark below the first
-#: value or, if that gives too few dark pixels, below the second. It is bright above the third.
-_DARK, _DARK_CROWDED, _BRIGHT = 0.002, 0.02, 0.05
+#: Thresholds on the profile (fraction of the flux on a pixel) for dark and bright pixels.
+_DARK, _DARK_CROWDED, _BRIGHT = (
+    0.002,  # dark pixels are below this threshold
+    0.02,  # threshold for dark pixels if the first threshold results in too few
+    0.05,  # bright pixels are above this threshold
+)
 
-#: Median number of dark pixels per row below which `_DARK_CROWDED` is used (first value), and
-#: number of dark pixels in a row below which all pixels of the row count as dark (second value).
-_FEWEST_DARK, _FEWEST_DARK_ROW = 6, 4
+#: Minimum number of dark pixels.
+_FEWEST_DARK, _FEWEST_DARK_ROW = (
+    6,  # the second threshold is used if the median number per row is smaller
+    4,  # all pixels in a row are treated as dark if the row has fewer
+)
 
 #: Ratio of the mean to the median of a chi-square distribution with one degree of freedom.
 _PER_MEDIAN_CHI2 = 2.198
 
 
 def positive_variance(variance: Array) -> Array:
-    """Return the variances, raised to at least 1e-3 of the median of the positive variances."""
+    """Return the variances, raised to at least 1e-3 times the median positive variance."""
     positive = variance[variance > 0]
     least = 1e-3 * float(np.median(positive)) if positive.size else 1.0
     return np.maximum(variance, least)
 
 
 def peak_light(flux: Array, images: Array) -> Array:
-    """Return the flux on the brightest pixel of any source in each row, shape (row, 1).
+    """Return the largest flux of a source on a pixel in each row, shape (row, 1).
 
     Parameters
     ----------
@@ -82,7 +90,7 @@ def peak_light(flux: Array, images: Array) -> Array:
 def nod_variance(negative: Array, offset: Array) -> Array:
     """Return the squared error of the model of a negative trace, shape (row, column).
 
-    The error allows for parts of the negative trace that are missing in the image.
+    The error accounts for parts of the negative trace that may be missing in the image.
 
     Parameters
     ----------
@@ -98,11 +106,12 @@ def nod_variance(negative: Array, offset: Array) -> Array:
 def model_variance(
     mean: MeanCutout, images: Array, positives: int, background: list[Array], offsets: Array
 ) -> tuple[Array, ModelError, Array]:
-    """Model the variance of each pixel of one integration.
+    """Model the variance of each pixel in one integration.
 
-    The Poisson variance is a + g |source|, with a value of a for each row. The flat-field variance
-    is f model^2. The coefficients g and f are averaged over neighbouring rows. The variance of the
-    read noise is taken from the image for each pixel, because it does not depend on the data.
+    The Poisson variance is a + g |source|, and the flat-field variance is f model^2. The level a is
+    computed for each row. The coefficients g and f are computed from neighbouring rows. The
+    read-noise variance of each pixel is taken from the image, because it does not depend on the
+    data.
 
     Parameters
     ----------
@@ -123,9 +132,9 @@ def model_variance(
     variance : ndarray
         Variance of each pixel, shape (row, column), greater than 0.
     error : ModelError
-        Model error as a function of residuals.
+        Object that estimates the model error from residuals.
     added : ndarray
-        Squared model error for the residuals of the mean, shape (row, column).
+        Squared model error that is estimated from the residuals of the mean, shape (row, column).
     """
     data, good, number = mean.pixels.data, mean.pixels.good, mean.n_integrations
     weight = good / mean.pixels.variance
@@ -147,12 +156,12 @@ def model_variance(
     for i in range(positives, len(images)):
         total += nod_variance(fluxes[i] * images[i], offsets[i])
     variance = total + (_WEIGHT_ERROR * peak) ** 2
-    # The variances of resampled images are smaller than the scatter of the residuals.
+    # In resampled images, the variances are smaller than the scatter of the residuals.
     excess = 1.0
     core = used & (images[0] > _BRIGHT)
     if number == 1 and core.sum() > 50:
         excess = max(1.0, _PER_MEDIAN_CHI2 * float(np.median((residual**2 / total)[core])))
-    # Clip fluxes, so that cosmic-ray hits do not increase the tolerance in the affected rows.
+    # Fluxes are clipped so that a cosmic ray does not increase the largest model error in its row.
     flux = np.abs(coefficients[:, 0])
     flux = np.minimum(flux, 3.0 * median_filter(flux, 9, mode="nearest"))
     ceiling = (_MAX_MODEL_ERROR * images[0].max(axis=1) * flux)[:, np.newaxis] ** 2
@@ -179,8 +188,8 @@ def _smooth_variance(
     good, number = mean.pixels.good, mean.n_integrations
     poisson, rnoise, flat = mean.variances
     total = np.zeros(good.shape)
-    # The Poisson and read-noise variances of one integration are those of the mean times the number
-    # of integrations. The flat-field variance is the same for both.
+    # For one integration, the Poisson and read-noise variances are the variances of the mean times
+    # the number of integrations. The flat-field variance is the same as for the mean.
     if poisson is not None:
         source = sum(np.abs(s) * image for s, image in zip(smooth, images, strict=False))
         total += _poisson_variance(poisson * number, source, used, images)
@@ -196,17 +205,17 @@ def _smooth_variance(
 
 
 def _poisson_variance(variance: Array, source: Array, mask: Mask, images: Array) -> Array:
-    """Fit the Poisson variance by a + g source and return the fit, shape (row, column).
+    """Fit the Poisson variance by a + g source, and return the fit, shape (row, column).
 
-    The level a is the median variance of dark pixels in each row. The gain g is fitted by least
-    squares to neighbouring rows. Neither is negative.
+    The level a is the median variance of the dark pixels in each row. The gain g is fitted by least
+    squares to neighbouring rows and is not negative.
 
     Parameters
     ----------
     variance, source : ndarray
         Poisson variance, and sum of the absolute models of all sources, shape (row, column).
     mask : ndarray of bool
-        Pixels to use.
+        Mask of the pixels to use, shape (row, column).
     images : ndarray
         Profile of each source and negative trace, shape (source, row, column).
     """
@@ -216,32 +225,36 @@ def _poisson_variance(variance: Array, source: Array, mask: Mask, images: Array)
         dark = mask & (brightest < _DARK_CROWDED)
     crowded = dark.sum(axis=1, keepdims=True) < _FEWEST_DARK_ROW
     level = row_level(variance, np.where(crowded, mask, dark))
-    # Variances are divided by the level of the row before rows are combined, because the number of
-    # electrons per unit of flux changes fast at the ends of the spectrum.
+    # Before rows are combined, the variances are divided by the level of each row, because the
+    # number of electrons per unit flux changes fast at the ends of the spectrum.
     x, y = source / level, variance / level - 1.0
     return level * (1.0 + np.maximum(_ratio(mask * x * y, mask * x * x), 0.0) * x)
 
 
 def _ratio(top: Array, low: Array) -> Array:
-    """Return the ratio of the sums over neighbouring rows, shape (row, 1); 0 if `low` is 0."""
+    """Return the ratio of the sums over neighbouring rows, shape (row, 1).
+
+    The ratio is 0 if the sum of `low` is 0.
+    """
     above, below = (running_sum(part.sum(axis=1), _SMOOTHED_ROWS) for part in (top, low))
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)[:, np.newaxis]
 
 
 @dataclass(frozen=True, eq=False)
 class ModelError:
-    """Error of the model, estimated from the residuals in neighbouring rows.
+    """Error of the fitted model, which is estimated from the residuals in neighbouring rows.
 
     Parameters
     ----------
     variance : ndarray
-        Expected squared residuals for one integration, including `excess`, shape (row, column).
+        Expected squared residuals for one integration, shape (row, column). They are the variances
+        times `excess`.
     ceiling : ndarray
-        Largest allowed squared error of the model, shape (row, column).
+        Upper limit of the squared error of the model, shape (row, column).
     excess : float
         Factor by which squared residuals exceed the variances of the image.
     n_integrations : int
-        Number of integrations in the mean from which the residuals are computed.
+        Number of integrations that were averaged in the data from which residuals are computed.
     """
 
     variance: Array
@@ -255,15 +268,15 @@ class ModelError:
         Parameters
         ----------
         residual : ndarray
-            Data of the mean minus the model, shape (row, column).
+            Mean data minus model, shape (row, column).
         used : ndarray of bool
-            Pixels whose residuals are used, shape (row, column).
+            Mask of the pixels whose residuals are used, shape (row, column).
         """
         mask = used.astype(float)
         score = residual / np.sqrt(self.variance / self.n_integrations)
         score = np.clip(score, -_CLIPPED_RESIDUAL, _CLIPPED_RESIDUAL) * mask
-        # An error of the profile persists over neighbouring rows. Near the ends of the spectrum, it
-        # persists over fewer rows because the wavelength changes faster from row to row.
+        # Residuals due to an error of the profile are similar in neighbouring rows. Near the ends
+        # of the spectrum, they are similar in fewer rows because the wavelength changes faster.
         count = running_sum(mask, _SMOOTHED_ROWS)
         mean = np.abs(running_sum(score, _SMOOTHED_ROWS))
         mean /= np.maximum(count, 1.0)

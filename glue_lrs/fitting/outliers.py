@@ -150,15 +150,16 @@ class FittedRows:
         return self.fit(data, weight, basis, self.sources, *errors)
 
     def scores(self) -> tuple[Array, Array]:
-        """Return the ratio of squared residuals to their expectation, for two expectations.
+        """Return the squared residuals, divided by two kinds of expected values.
 
         Returns
         -------
         scores : ndarray
-            Ratio to the sum of noise and model error, shape (row, column); 0 at pixels without
-            weight. Large values indicate outliers.
+            Ratio to the sum of the variances of noise and model error, shape (row, column); 0 at
+            pixels without weight. Large values indicate outliers.
         noise_scores : ndarray
-            Ratio to the noise alone. Its largest value in a row indicates the worst outlier.
+            Ratio to the variance of the noise alone. Its largest value in a row indicates the worst
+            outlier.
         """
         residual = residuals(self.data, self.basis, self.coefficients)
         # The fit follows each pixel in proportion to its leverage, which reduces its residual.

@@ -15,11 +15,11 @@ from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
 #: Half width of the matched filter in columns, at least 3 standard deviations of the profile.
 _KERNEL = 6
 
-#: Ratio of the variance of a median to the variance of a mean of the same number of values: pi / 2,
-#: rounded up.
+#: Ratio of the variance of a median to the variance of a mean of the same number of values. It is
+#: pi / 2, rounded up.
 _MEDIAN_VARIANCE = 1.6
 
-#: Smallest number of columns with values in a chunk of rows. Other chunks are ignored.
+#: Minimum number of columns with values in a chunk of rows. Chunks with fewer columns are ignored.
 _FEWEST_COLUMNS = 8
 
 
@@ -34,10 +34,11 @@ class Peak:
     ratio : float
         Signal-to-noise ratio, negative for a minimum.
     light : float
-        Weighted flux of the filtered profile at the peak, negative for a minimum.
+        Value of the filtered profile at the peak, negative for a minimum.
     dip : float
-        Larger of the two minima of the filtered profile between this peak and the next brighter
-        column on each side, as a fraction of this peak; 0 for the brightest peak.
+        Depth of the dips that separate this peak from brighter columns. On each side, it is the
+        minimum of the filtered profile up to the next brighter column, as a fraction of this peak.
+        The larger of the two is used. It is 0 for the brightest peak.
     """
 
     column: float
@@ -49,8 +50,8 @@ class Peak:
 def find_peaks(pixels: PixelPlanes, trace_shape: Array, chunk: int = 64) -> list[Peak]:
     """Find maxima and minima of the mean profile along the slit.
 
-    The rows are divided into chunks. The median profile of each chunk is filtered with a Gaussian
-    of the expected width, and the filtered profiles are added.
+    The rows are divided into chunks. The median profile in each chunk is convolved with a Gaussian
+    of the expected width, and the weighted sum of the convolved profiles is searched.
 
     Parameters
     ----------
@@ -65,13 +66,13 @@ def find_peaks(pixels: PixelPlanes, trace_shape: Array, chunk: int = 64) -> list
     Returns
     -------
     list of Peak
-        Maxima and minima, sorted by absolute flux, the brightest first.
+        Maxima and minima, sorted by their absolute value `light`, the brightest first.
     """
     light, noise = _filtered_profile(pixels, trace_shape, chunk)
     ratio = light / np.sqrt(np.maximum(noise, 1e-300))
     found = []
-    # Find the extrema of the flux, because the signal-to-noise ratio of a bright source has two
-    # maxima: its photon noise is largest in the centre.
+    # Search for extrema of the flux instead of the signal-to-noise ratio, which for a bright source
+    # has two maxima beside the centre, because the photon noise is largest in the centre.
     for sign in (1.0, -1.0):
         value = sign * light
         peaks = np.flatnonzero((value[1:-1] >= value[:-2]) & (value[1:-1] > value[2:])) + 1
@@ -92,7 +93,7 @@ def find_peaks(pixels: PixelPlanes, trace_shape: Array, chunk: int = 64) -> list
 
 
 def _filtered_profile(pixels: PixelPlanes, trace_shape: Array, chunk: int) -> tuple[Array, Array]:
-    """Return the filtered mean profile along the slit and its variance, shape (column,)."""
+    """Return the filtered profile along the slit and its variance, shape (column,)."""
     rows, width = pixels.data.shape
     edges = np.linspace(0, rows, max(rows // chunk, 1) + 1).astype(int)
     light, noise = np.zeros(width), np.zeros(width)

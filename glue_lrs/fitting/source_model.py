@@ -4,10 +4,10 @@ The model is
 
     data(r, c) = sum_s F_s(r) P(c - t_s(r)) + b0(r) + b1(r) c,
 
-with the row r, the column c and the number s of a source. The fluxes F and the background terms b0
-and b1 are fitted freely in every row. The traces t and the profile P, which is integrated over the
-pixels (`glue_lrs.profiles.diffraction`), are given. `glue_lrs.fitting.engine` improves t and P by
-means of derivatives that are computed here.
+where r is the row, c the column and s the index of a source. The fluxes F and the background terms
+b0 and b1 are fitted independently in every row. The traces t and the profile P, which is integrated
+over the pixels (`glue_lrs.profiles.diffraction`), are given. `glue_lrs.fitting.engine` fits t and P
+with the derivatives that are computed here.
 """
 
 from __future__ import annotations
@@ -33,30 +33,36 @@ from glue_lrs.profiles.diffraction import (
     wing_grid_position,
 )
 
-#: Outlier rejection: number of standard deviations from the model above which a pixel is rejected.
+#: Outlier rejection: difference from the model in standard deviations above which a pixel is
+#: rejected.
 OUTLIER = 5.0
 
-#: Outlier rejection before the first fit: largest difference of a pixel from the running median
-#: along the rows. It is the sum of a number of standard deviations (first value) and a fraction of
-#: the median (second value). The third value is the length of the median in rows.
-_SPIKE, _SPIKE_FRACTION, _SPIKE_ROWS = 8.0, 0.3, 7
+#: Outlier rejection before the first fit: largest accepted difference between a pixel and the
+#: running median over rows. It is the sum of two terms.
+_SPIKE, _SPIKE_FRACTION, _SPIKE_ROWS = (
+    8.0,  # first term in standard deviations
+    0.3,  # second term as a fraction of the median
+    7,  # window length of the running median in rows
+)
 
-#: Outlier rejection: window length in rows of the running median of the residuals. A misfit of the
-#: profile persists over this number of rows, a cosmic ray does not.
+#: Outlier rejection: window length in rows of the running median of the residuals. Over this number
+#: of rows, residuals due to a misfit of the profile are similar, unlike those due to cosmic rays.
 _TREND_ROWS = 25
 
-#: Outlier rejection: largest number of pixels that are rejected in each image row, one by one.
+#: Outlier rejection: largest number of pixels that are rejected in each row, one after the other.
 _ROUNDS = 8
 
-#: Variance model: window length in rows of the running sums from which gain and flat-field error
-#: are computed (first value), of the running mean in each column (second value), and of the running
-#: median for the first estimate of the variances (third value).
-_GAIN_ROWS, _COLUMN_ROWS, _FIRST_ROWS = 15, 31, 9
+#: Variance model: window lengths in rows.
+_GAIN_ROWS, _COLUMN_ROWS, _FIRST_ROWS = (
+    15,  # running sums from which the gain and the flat-field error are computed
+    31,  # running mean in each column
+    9,  # running median for the first estimate of the variances
+)
 
 
 @dataclass(frozen=True, eq=False)
 class SourceGeometry:
-    """Traces of the sources, and width and shape of their profile.
+    """Traces of the sources, and width and shape of their common profile.
 
     Parameters
     ----------
@@ -65,7 +71,7 @@ class SourceGeometry:
     log_core : ndarray
         Natural logarithm of the standard deviation of the core in columns, shape (row,).
     terms : ndarray
-        Terms of the shape: kurtosis of the core, then the fraction of the flux in each wing spline.
+        Shape terms: kurtosis of the core, then the fraction of the flux in each wing spline.
     """
 
     traces: Array
@@ -78,15 +84,15 @@ class LinearFit:
     """Fit of fluxes and background in every row, with derivatives of chi-square.
 
     The linear parameters of a row are the fluxes of the sources and the background terms b0 and b1.
-    The nonlinear parameters of a row are the positions of all sources, the logarithm of the width
-    and the terms of the shape.
+    The nonlinear parameters of a row are the positions of the sources, the logarithm of the width,
+    and the shape terms.
 
     Parameters
     ----------
     flux, flux_variance : ndarray
-        Flux of each source and variance of the flux, shape (source, row).
+        Flux of each source, and variance of the flux, shape (source, row).
     smooth : ndarray
-        Fluxes averaged over as many rows as their noise requires, shape (source, row).
+        Fluxes smoothed over a number of rows that depends on their noise, shape (source, row).
     light : ndarray
         Sum over all sources of the absolute smooth flux times the profile, shape (row, column).
     model : ndarray
@@ -94,10 +100,10 @@ class LinearFit:
     chi2, freedom : float, int
         Chi-square and degrees of freedom.
     curvature, gradient : ndarray
-        Curvature (row, p, p) and downhill gradient (row, p) of half of chi-square for the p
-        nonlinear parameters of each row. The linear parameters are projected out.
+        Curvature (row, p, p) and negative gradient (row, p) of chi-square / 2 with respect to the p
+        nonlinear parameters of each row, after minimisation over the linear parameters.
     basis : ndarray
-        Profiles and background terms, shape (row, column, term).
+        Profiles of the sources, then background terms, shape (row, column, term).
     inverse : ndarray
         Inverse normal matrices of the linear parameters, shape (row, term, term).
     """
@@ -116,13 +122,13 @@ class LinearFit:
 
     @cached_property
     def strength(self) -> Array:
-        """Weighted mean over rows of the absolute smooth flux of each source, shape (source,)."""
+        """Weighted mean over rows of the absolute value of `smooth`, shape (source,)."""
         weight = 1.0 / np.maximum(self.flux_variance.sum(axis=0), 1e-300)
         return np.asarray((np.abs(self.smooth) * weight).sum(axis=1) / weight.sum())
 
 
 class SourceModel:
-    """Row-by-row fit of the model to data, with variances and outliers that can be updated.
+    """Row-by-row fit of the model to data, with methods that update variances and outliers.
 
     Parameters
     ----------
@@ -134,7 +140,7 @@ class SourceModel:
     slit : SlitCutout
         Pixels to fit.
     good : ndarray of bool
-        Pixels that take part in the fit, without outliers, shape (row, column).
+        Mask of the pixels that are used in the fit, without outliers, shape (row, column).
     variance : ndarray
         Smooth variance of each pixel, shape (row, column).
     """
@@ -142,13 +148,13 @@ class SourceModel:
     def __init__(self, slit: SlitCutout) -> None:
         self.slit = slit
         self.good = slit.good.copy()
-        # The running median reduces noise and outliers of the total variance of the image.
+        # The running median removes noise and outliers from the total variance of the image.
         total = np.asarray(sum(slit.variances))
         found = running_median(total, slit.good, _FIRST_ROWS)
         found = np.where(np.isfinite(found), found, np.nanmedian(found))
         self.variance = positive_variance(found)
-        # If the number of rows is even, this median is the mean of the two middle values. In
-        # `outliers.reject_spikes` it is the lower of them.
+        # For an even number of values, this median is the mean of the two middle values, whereas
+        # `outliers.reject_spikes` uses the smaller of them.
         middle = running_median(slit.data, slit.good, _SPIKE_ROWS)
         allowed = _SPIKE * np.sqrt(self.variance) + _SPIKE_FRACTION * np.abs(middle)
         with np.errstate(invalid="ignore"):
@@ -156,12 +162,12 @@ class SourceModel:
 
     @property
     def rejected(self) -> int:
-        """Number of rejected outliers, without pixels that are already bad in the image."""
+        """Number of rejected outliers, without pixels that are bad in the image."""
         return int((self.slit.good & ~self.good).sum())
 
     @property
     def weight(self) -> Array:
-        """Inverse variance of good pixels and 0 for other pixels, shape (row, column)."""
+        """Inverse variance for good pixels, 0 for other pixels, shape (row, column)."""
         return self.good / self.variance
 
     # --- fit -----------------------------------------------------------------------------------
@@ -206,12 +212,12 @@ class SourceModel:
     # --- variances and outliers ----------------------------------------------------------------
 
     def reweigh(self, linear: LinearFit) -> None:
-        """Update the variances with a model that is smooth in the fitted flux.
+        """Replace the variances by a smooth function of the fitted model.
 
-        The Poisson variance is a + b light, the flat-field variance f model^2, with the attributes
-        `light` and `model` of the fit. The coefficients a, b and f of each row are computed from
-        the variances of neighbouring rows. The variance of the read noise is taken from the image
-        for each pixel.
+        The Poisson variance is a + b light, and the flat-field variance is f model^2, where `light`
+        and `model` are attributes of the fit. The coefficients a, b and f for each row are computed
+        from the variances in neighbouring rows. The read-noise variance of each pixel is taken from
+        the image.
 
         Parameters
         ----------
@@ -237,7 +243,7 @@ class SourceModel:
             level = np.maximum(np.nan_to_num((sp - gain * sl) / n), 0.0)
             relative = np.nan_to_num(run(flat) / run(slit.data**2))
         noise = level[:, np.newaxis] + gain[:, np.newaxis] * light
-        # The noise differs between columns if fewer exposures overlap in some of them, or if the
+        # The noise differs between columns if fewer exposures overlap in some columns, or if the
         # background has a gradient. The model is therefore scaled in each column.
         wide = min(_COLUMN_ROWS, slit.rows.size)
         seen, modelled = (
@@ -245,27 +251,27 @@ class SourceModel:
             for values in (poisson, noise)
         )
         noise *= np.where(modelled > 0, seen / np.where(modelled > 0, modelled, 1.0), 1.0)
-        # The noise differs between rows if the sensitivity changes fast. The model is therefore
-        # scaled in each row by the sum of its variances, which is hardly noisy.
+        # The noise differs between rows where the sensitivity changes fast. The model is therefore
+        # scaled in each row to the sum of the variances, whose noise is negligible.
         seen, modelled = ((use * values).sum(axis=1) for values in (poisson, noise))
         ratio = np.where(modelled > 0, seen / np.where(modelled > 0, modelled, 1.0), 1.0)
         noise *= ratio[:, np.newaxis]
         self.variance = positive_variance(noise + read + relative[:, np.newaxis] * linear.model**2)
 
     def reject(self, linear: LinearFit, tolerance: float = 0.0) -> int:
-        """Reject pixels that are far from the model, starting with the farthest in each row.
+        """Reject pixels that differ from the model, starting with the largest residual in each row.
 
-        Pixels that were rejected before but now agree with the model are used again. Residuals that
-        persist along the rows are caused by a misfit of the profile, so their running median is
-        subtracted first. If residuals scatter by more than their errors, they are divided by the
-        measured scatter.
+        Pixels that were rejected before but now agree with the model are used again. The running
+        median of the residuals over rows is first subtracted, because it is due to a misfit of the
+        profile. If the scatter of the residuals is larger than their errors, the limit is increased
+        accordingly.
 
         Parameters
         ----------
         linear : LinearFit
             Fit whose residuals are examined.
         tolerance : float
-            Assumed error of the model, as a fraction of its brightest pixel in each row.
+            Assumed error of the model, as a fraction of the largest model value in each row.
 
         Returns
         -------
@@ -305,8 +311,8 @@ class SourceModel:
             (row, term, term), from which the errors of the model are computed.
         """
         leverage = ((basis @ inverse) * basis).sum(axis=-1)
-        # The model follows the fitted pixels, which reduces their residuals. The residuals of
-        # rejected pixels are increased by the error of the model.
+        # Residuals of fitted pixels are reduced because the model is fitted to these pixels.
+        # Residuals of rejected pixels are increased by the error of the model.
         scatter = np.where(
             self.good,
             np.maximum(self.variance - leverage, 0.05 * self.variance),
@@ -316,14 +322,14 @@ class SourceModel:
 
 
 def profile_images(slit: SlitCutout, geometry: SourceGeometry) -> tuple[Array, dict[str, Array]]:
-    """Return the profile of each source on the pixels, and the derivatives of the profile.
+    """Return the profile of each source on the pixels, and its derivatives.
 
     Parameters
     ----------
     slit : SlitCutout
         Pixels on which the profile is evaluated.
     geometry : SourceGeometry
-        Traces and profile of the sources.
+        Traces of the sources, and width and shape of the profile.
 
     Returns
     -------

@@ -1,7 +1,8 @@
 """Source search in the residuals, for `glue_lrs.measure` and for blends in optimal extraction.
 
-The search repeatedly adds the most significant source in the residuals. Afterwards, neighbouring
-sources are merged unless chi-square prefers two sources over a single source whose width is free.
+The search repeatedly adds the most significant source in the residuals to the fit. Afterwards, two
+neighbouring sources are merged unless they have a significantly smaller chi-square than a single
+source whose width is free.
 """
 
 from __future__ import annotations
@@ -24,37 +25,44 @@ from glue_lrs.profiles.diffraction import WIDTH_KNOTS, core_integral, shape_in_r
 #: Detection: significance in standard deviations above which a source is added.
 _FOUND = 5.0
 
-#: Detection: smallest distance of a new source from known sources, in FWHM. Closer sources are
+#: Detection: minimum distance in FWHM between a new source and known sources. Closer sources are
 #: found by splitting a broad source into two.
 _LEAST_DISTANCE = 0.5
 
-#: Detection: rows are ignored if less than this fraction of the information about the flux of a new
-#: source remains when the known sources and the background are projected out.
+#: Detection: rows are ignored if the inverse variance of the flux of a new source is reduced below
+#: this fraction when known sources and background are fitted simultaneously.
 _LEAST_INFORMATION = 0.02
 
 #: Blends: distance in FWHM below which two sources are compared with a single source whose width is
 #: free.
 NEAR = 3.0
 
-#: Blends: improvement in chi-square above which two sources are preferred over one.
+#: Blends: decrease of chi-square above which two sources are preferred over a single source.
 _COMPANION_GAIN = 40.0
 
-#: Blends: smallest ratio of the flux of a companion to the flux of its neighbour, if their distance
-#: in FWHM is below the third value (first value), and if it is larger (second value). Fainter
-#: companions are assumed to be misfits of the neighbour's profile.
-_COMPANION_FLUX, _FAR_COMPANION_FLUX, _COMPANION_REACH = 0.02, 0.005, 2.0
+#: Blends: minimum ratio of the flux of a companion to the flux of its neighbour. Fainter companions
+#: are assumed to be misfits of the neighbour's profile.
+_COMPANION_FLUX, _FAR_COMPANION_FLUX, _COMPANION_REACH = (
+    0.02,  # ratio for near companions
+    0.005,  # ratio for far companions
+    2.0,  # distance in FWHM below which a companion is near
+)
 
 #: Blends: distance in FWHM below which two sources cannot be separated.
 _INSEPARABLE = 0.35
 
-#: Blends: ratio of the FWHM to the expected FWHM above which a source may be a blend of two (first
-#: value). Two sources whose FWHM is below this ratio are not plausible (second value).
-_BROAD, _NARROW = 1.15, 0.75
+#: Blends: limits on the ratio of the FWHM to the expected FWHM.
+_BROAD, _NARROW = (
+    1.15,  # if the ratio is larger, a source may be a blend of two
+    0.75,  # if the ratio is smaller after a source was split, the split is not plausible
+)
 
-#: Improvement in chi-square required to add a polynomial to the WCS trace, for isolated sources
-#: (first value) and for blends (second value). It is larger for blends because sources with
-#: different spectra look like a tilt of the trace.
-_TRACE_GAIN, _TRACE_GAIN_BLENDED = 16.0, 100.0
+#: Decrease of chi-square above which a polynomial is added to the WCS trace. It is larger for
+#: blends because two blended sources with different spectra look like a tilted trace.
+_TRACE_GAIN, _TRACE_GAIN_BLENDED = (
+    16.0,  # for isolated sources
+    100.0,  # for blends
+)
 
 
 def search_residuals(model: SourceModel, max_sources: int) -> engine.SlitFit:
@@ -63,7 +71,7 @@ def search_residuals(model: SourceModel, max_sources: int) -> engine.SlitFit:
     Parameters
     ----------
     model : SourceModel
-        Model with the data to search. Its variances and outliers are updated.
+        Model of the image to search. Its variances and outliers are updated.
     max_sources : int
         Largest number of sources and negative traces.
 
@@ -117,16 +125,17 @@ def search_residuals(model: SourceModel, max_sources: int) -> engine.SlitFit:
 
 
 def _cost(fit: engine.SlitFit) -> float:
-    """Return chi-square minus its expectation, to compare fits with different source numbers."""
+    """Return chi-square minus its expected value, to compare different numbers of sources."""
     return fit.objective - fit.linear.freedom
 
 
 def _starts(
     parameters: engine.SmoothParameters, column: float, width: float, max_sources: int
 ) -> list[engine.SmoothParameters]:
-    """Return initial parameters with an additional source, or with a source split into two.
+    """Return several initial parameters, with an additional source or with a source split into two.
 
-    A source is split because two blended sources are at first fitted as one source between them.
+    A source is split because two blended sources may have been fitted as a single source between
+    them.
 
     Parameters
     ----------
@@ -150,7 +159,8 @@ def _starts(
             for half in (0.4 * width, 0.75 * width)
         ]
     else:
-        # If the known sources include a blend, the new source may be the same blend in another nod.
+        # If the known sources include a blend, the new source may be the same blend at the other
+        # nod position.
         gaps = np.diff(np.sort(shift))
         starts += [
             np.append(shift, [column - part * gap, column + (1.0 - part) * gap])
@@ -161,16 +171,16 @@ def _starts(
 
 
 def _with_sources(parameters: engine.SmoothParameters, shift: Array) -> engine.SmoothParameters:
-    """Return parameters for sources at other columns, with the expected width."""
+    """Return the parameters with sources at the columns `shift` and with the expected width."""
     return replace(parameters, shift=shift, width=np.zeros(WIDTH_KNOTS))
 
 
 def _strongest(model: SourceModel, fit: engine.SlitFit) -> float | None:
-    """Return the column of the most significant source in the residuals, or None.
+    """Return the column of the most significant source in the residuals, or None if there is none.
 
-    The column refers to the reference row. The significance at each column is the largest of six
-    signal-to-noise ratios: for a flux that is constant along all rows, for the spectrum of the
-    first source, and for a flux that is constant in one of the four quarters of the rows.
+    The column is the column in the reference row. The significance at each column is the largest of
+    six signal-to-noise ratios. They assume a flux that is the same in all rows, a flux proportional
+    to the spectrum of the first source, or a flux that is the same in all rows of one quarter.
     """
     slit, linear, parameters = model.slit, fit.linear, fit.parameters
     weight = model.weight
@@ -180,7 +190,8 @@ def _strongest(model: SourceModel, fit: engine.SlitFit) -> float | None:
     grid = np.arange(
         math.ceil(slit.columns[0] - curve.max()), math.floor(slit.columns[-1] - curve.min()) + 1
     )
-    # The profile is evaluated once on many columns. For each position, it is a slice of them.
+    # The profile is evaluated once for a wide range of columns. The profile at each position is a
+    # slice of it.
     reach = np.arange(slit.columns[0] - grid[-1], slit.columns[-1] - grid[0] + 2) - 0.5
     core = np.exp(parameters.geometry(slit).log_core)[:, np.newaxis]
     profiles = np.diff(core_integral((reach - curve[:, np.newaxis]) / core, 0.0), axis=1)
@@ -252,9 +263,10 @@ def _bright_enough(
 
 
 def _least_flux(distance: float, width: float) -> float:
-    """Return the smallest ratio of the flux of a companion to the flux of its neighbour.
+    """Return the minimum ratio of the flux of a companion to the flux of its neighbour.
 
-    `distance` is the distance between the two, and `width` the typical FWHM, both in columns.
+    `distance` is the distance between the two sources, and `width` the typical FWHM, both in
+    columns.
     """
     return _COMPANION_FLUX if distance < _COMPANION_REACH * width else _FAR_COMPANION_FLUX
 
@@ -263,7 +275,7 @@ def _least_flux(distance: float, width: float) -> float:
 
 
 def _merge_pairs(model: SourceModel, fit: engine.SlitFit) -> engine.SlitFit:
-    """Merge two close sources unless they are preferred over a single source of free width."""
+    """Merge pairs of close sources unless `_is_pair` prefers them over a single source."""
     width = engine.typical_width(model.slit)
     confirmed: set[tuple[float, float]] = set()
     while fit.parameters.shift.size > 1:
@@ -300,18 +312,18 @@ def _merge_pairs(model: SourceModel, fit: engine.SlitFit) -> engine.SlitFit:
 def _is_pair(
     model: SourceModel, fit: engine.SlitFit, single: engine.SlitFit, weak: int, strong: int
 ) -> bool:
-    """Return whether chi-square prefers two sources over one.
+    """Return whether two sources are significantly better than a single source of free width.
 
     The comparison takes into account that two sources have more free parameters.
 
     Parameters
     ----------
     model : SourceModel
-        Model with the data.
+        Model of the image.
     fit, single : SlitFit
-        Fit with both sources, and fit with one source in their place.
+        Fit with both sources, and fit with a single source instead.
     weak, strong : int
-        Numbers of the fainter and of the brighter source in `fit`.
+        Index of the fainter source and index of the brighter source in `fit`.
     """
     slit, linear = model.slit, fit.linear
     shift, width = fit.parameters.shift, engine.typical_width(slit)
@@ -325,19 +337,20 @@ def _is_pair(
     misfit, remaining = single.linear.chi2 - freedom, pair_chi2 - freedom
     if remaining < 5.0 * math.sqrt(2.0 * freedom):
         return True  # the fit with two sources agrees with the noise
-    # If the true profile differs from the model profile, a second source removes only a part of the
-    # misfit. The two sources are then accepted only if they remove a large part.
+    # The remaining misfit shows that the model profile differs from the true profile. Because a
+    # second source may reduce such a misfit, two sources are accepted only if they remove a
+    # large part of it.
     bright = linear.strength[weak] > _least_flux(distance, width) * linear.strength[strong]
     return bool(bright and remaining < 0.6 * misfit)
 
 
 def _noise_power(model: SourceModel, fit: engine.SlitFit) -> float:
-    """Return the factor by which correlated noise and misfit increase differences in chi-square."""
+    """Return the factor by which correlated noise and misfit increase chi-square differences."""
     return engine.correlation(model, fit) ** 2 * max(fit.linear.chi2 / fit.linear.freedom, 1.0)
 
 
 def _quarters(slit: SlitCutout) -> Array:
-    """Return the number of the quarter of the rows, from 0 to 3, to which each row belongs."""
+    """Return the index, from 0 to 3, of the quarter of the slit to which each row belongs."""
     return np.minimum(np.arange(slit.rows.size) * 4 // slit.rows.size, 3)
 
 
@@ -345,16 +358,17 @@ def _tied_chi2(model: SourceModel, fit: engine.SlitFit, pairs: list[tuple[int, i
     """Return chi-square for pairs of sources whose flux ratio is constant in each quarter of rows.
 
     If both fluxes of a pair were free in every row, the pair would have many more free parameters
-    than a single source. With the constant flux ratio, the values of chi-square are comparable.
+    than a single source. With a constant flux ratio, chi-square can be compared with chi-square for
+    a single source.
 
     Parameters
     ----------
     model : SourceModel
-        Model with the data.
+        Model of the image.
     fit : SlitFit
         Fit with all sources.
     pairs : list of (int, int)
-        Numbers of the two sources in each pair.
+        Indices of the two sources in each pair.
     """
     slit, linear = model.slit, fit.linear
     quarter, weight = _quarters(slit), model.weight
@@ -376,7 +390,7 @@ def _tied_chi2(model: SourceModel, fit: engine.SlitFit, pairs: list[tuple[int, i
         residual = slit.data - fit_rows_ridge(basis, weight, slit.data)[2]
         return np.asarray(np.bincount(quarter, (weight * residual**2).sum(axis=1), 4), dtype=float)
 
-    # Each ratio is moved to the minimum of a parabola through three values of chi-square.
+    # Each flux ratio is moved to the vertex of the parabola through three values of chi-square.
     for _ in range(2):
         for number in range(len(pairs)):
             step = np.zeros_like(error)
@@ -390,17 +404,18 @@ def _tied_chi2(model: SourceModel, fit: engine.SlitFit, pairs: list[tuple[int, i
 
 
 def _split_broad(model: SourceModel, fit: engine.SlitFit, max_sources: int) -> engine.SlitFit:
-    """Split broad sources into two each, if chi-square prefers this over a broader profile.
+    """Split each bright source into two if the sources are broad and pairs are a better fit.
 
     A blend of two equal sources is symmetric and may be fitted well by one source with a free
-    profile shape. In the comparison, the single sources therefore have the same shape as the pairs.
+    profile shape. In the comparison, the single sources must therefore have the same profile shape
+    as the pairs.
 
     Parameters
     ----------
     model : SourceModel
-        Model with the data.
+        Model of the image.
     fit : SlitFit
-        Fit with all sources found so far, which is returned if they are not split.
+        Fit with all sources found so far. It is returned if the sources are not split.
     max_sources : int
         Largest number of sources.
     """
@@ -433,7 +448,7 @@ def _split_broad(model: SourceModel, fit: engine.SlitFit, max_sources: int) -> e
 def _broadening(slit: SlitCutout, parameters: engine.SmoothParameters) -> float:
     """Return the median ratio of the FWHM to the expected FWHM between 5 and 12 micron.
 
-    The rest of the spectrum contains little flux. If there are no such rows, all rows are used.
+    Other wavelengths contain little flux. They are used only if the range contains no row.
     """
     inner = np.flatnonzero((slit.wave > 5.0) & (slit.wave < 12.0))
     rows = (inner if inner.size else np.arange(slit.wave.size))[:: max(inner.size // 20, 1)]
@@ -446,7 +461,7 @@ def _broadening(slit: SlitCutout, parameters: engine.SmoothParameters) -> float:
 
 
 def _fit_trace(model: SourceModel, fit: engine.SlitFit) -> engine.SlitFit:
-    """Add a polynomial in the row to all traces if it is significant."""
+    """Add a polynomial in the row number to all traces if it is significant."""
     slit = model.slit
     terms = 2 if slit.follows_wcs else 4
     terms = min(terms, max(slit.rows.size - 3, 0))

@@ -1,1 +1,1 @@
-"""Spectral images, and stacks of integrations."""
+"""Spectral images and stacks of integrations."""

@@ -1,12 +1,12 @@
-"""Definition of bad pixels, and functions that read pixels accordingly.
+"""Definition of bad pixels, masks of bad pixels, and reading of pixels without lost pixels.
 
-A pixel is *lost* if it has no value. As in the pipeline, this is the case if SCI, ERR or a variance
-is NaN, SCI is infinite, or bit 0 of DQ is set.
+A pixel is *lost* if it has no usable value. As in the pipeline, this is the case if SCI, ERR or a
+variance is NaN, SCI is infinite, or bit 0 of DQ is set.
 
 A pixel is *unweighted* if it has a value of unknown uncertainty, because a variance is infinite or
-the sum of the variances is 0 or less. A box extraction includes unweighted pixels (an infinite
+the sum of the variances is not positive. A box extraction includes unweighted pixels (an infinite
 variance makes the error infinite), whereas fits give them no weight. The bad-pixel correction does
-not replace them because the box extraction already includes their flux.
+not replace them, because the box extraction already includes their flux.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from glue_lrs.instrument import DO_NOT_USE
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-#: Names of the variance attributes in `SlitImage` (Poisson noise, read noise, flat field).
+#: Names of the variance planes in `SlitImage` (Poisson noise, read noise, flat field).
 PLANES = ("var_poisson", "var_rnoise", "var_flat")
 
 #: Names of all planes in `SlitImage` that have the shape of the data.
@@ -34,14 +34,14 @@ DATA_PLANES = ("err", *PLANES, "dq")
 #: Index that selects a part of a plane.
 Index: TypeAlias = int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]
 
-#: The variances `PLANES`; None for each variance that the image does not have.
+#: Arrays of the variance planes `PLANES`, with None for each plane that the image does not have.
 Variances: TypeAlias = list[NDArray[np.float64] | None]
 
 
 def _lost_mask(
     data: NDArray[Any], others: Iterable[NDArray[Any] | None], dq: NDArray[Any] | None
 ) -> Mask:
-    """Return the mask of lost pixels from SCI, from ERR and the variances, and from DQ."""
+    """Return the mask of lost pixels. `others` contains ERR and the variances."""
     lost: Mask = ~np.isfinite(data)
     for plane in others:
         if plane is not None:
@@ -57,13 +57,13 @@ def unweighted_mask(variances: Sequence[NDArray[Any] | None]) -> Mask | None:
     Parameters
     ----------
     variances : sequence of ndarray or None
-        Variance planes, None for each plane that does not exist.
+        Variance planes, with None for each plane that the image does not have.
 
     Returns
     -------
     ndarray of bool or None
-        Mask of the unweighted pixels, which may include lost pixels. None if the image has no
-        variances, so that all pixels have equal weights.
+        Mask of the unweighted pixels, which may include lost pixels, or None if the image has no
+        variances, in which case all pixels have equal weights.
     """
     present = [plane for plane in variances if plane is not None]
     if not present:
@@ -76,22 +76,22 @@ def unweighted_mask(variances: Sequence[NDArray[Any] | None]) -> Mask | None:
 def read_pixels(
     image: SlitImage, read: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> tuple[Array, Variances, Mask]:
-    """Read the data and variances in a part of an image.
+    """Read the data and variances from a part of an image, without lost pixels.
 
     Parameters
     ----------
     image : SlitImage
         Image from which to read.
     read : callable
-        Function that returns the required part of a plane.
+        Function that receives a plane and returns the required part of the plane.
 
     Returns
     -------
     data : ndarray
         Data, with lost pixels set to 0.
     variances : list of ndarray or None
-        Each of the variances `PLANES`, with lost pixels set to 0. None for each plane that the
-        image does not have.
+        Variance planes in the order of `PLANES`, with lost pixels set to 0, and None for each plane
+        that the image does not have.
     present : ndarray of bool
         Mask of the pixels that are not lost.
     """
@@ -115,12 +115,12 @@ def set_zero(mask: Mask, data: Array, variances: Variances) -> None:
 
 
 def lost_pixels(image: SlitImage, where: Index = ...) -> Mask:
-    """Return the mask of lost pixels, which have no value, in an image.
+    """Return the mask of the lost pixels in an image.
 
     Parameters
     ----------
     image : SlitImage
-        Image to examine.
+        Image or stack of integrations.
     where : index
         Index that selects a part of each plane. The default is the full image.
     """
@@ -129,7 +129,7 @@ def lost_pixels(image: SlitImage, where: Index = ...) -> Mask:
 
 
 def good_pixels(image: SlitImage, where: Index = ...) -> Mask:
-    """Return the mask of pixels that are used in a fit, being neither lost nor unweighted.
+    """Return the mask of pixels that can be fitted, because they are neither lost nor unweighted.
 
     The parameters are those of `lost_pixels`.
     """

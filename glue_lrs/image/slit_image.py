@@ -1,4 +1,4 @@
-"""SlitImage: a two-dimensional LRS spectrum, or a stack of integrations, from the pipeline."""
+"""SlitImage: a spectral image of LRS from the pipeline, or a stack of integrations."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class SlitImage:
     """Spectral image from MIRI LRS, or stack of integrations.
 
     The wavelength varies from row to row, and the position along the slit from column to column.
-    Indices start at 0, and pixel centres are at integers. The arrays are neither copied nor
-    modified. They may be memory-mapped and have any byte order.
+    Pixel coordinates start at 0, and pixel centres are at integers. The arrays are neither copied
+    nor modified. They may be memory-mapped and have any byte order.
 
     Parameters
     ----------
@@ -47,7 +47,8 @@ class SlitImage:
     unit : `~astropy.units.Unit`
         MJy/sr if the photometric calibration has been applied, else DN/s.
     err, var_poisson, var_rnoise, var_flat : ndarray, optional
-        Total 1-sigma error and the three variances, with the shape of `data`. None is treated as 0.
+        Total 1-sigma error, and variances from Poisson noise, read noise and flat field, with the
+        shape of `data`. A missing plane is treated as 0.
     dq : ndarray of uint32, optional
         Data quality flags, with the shape of `data`. Only bit 0 (`DO_NOT_USE`) excludes a pixel.
     exp_type : str
@@ -63,24 +64,27 @@ class SlitImage:
     subarray : str, optional
         SUBARRAY, which selects the row in an APCORR reference file.
     name : str, optional
-        Slit name. If None, the EXP_TYPE is used instead.
+        Name of the slit, for which `slit_name` uses the EXP_TYPE if it is None.
     spectral_order : int
         Spectral order, 1 for a prism.
     source_ra, source_dec : float, optional
-        Intended position of the source (DITH_RA, DITH_DEC), in degrees.
+        Right ascension and declination of the intended source position in degrees (DITH_RA,
+        DITH_DEC).
     times : `~astropy.table.Table`, optional
-        INT_TIMES table of a stack, with one row per integration in the same order as in `data`.
+        INT_TIMES table of a stack, with one row per integration in the same order as in `data`, or
+        without rows, as in files without times.
     header, sci_header : `~astropy.io.fits.Header`
         Headers of the primary HDU and of the SCI extension, stored as copies (`LazyHeader`).
     filename : str, optional
-        Name of the file from which the image was read, for messages.
+        Name of the file from which the image was read. Messages contain this name.
     path : str, optional
         Absolute path of the file, for the provenance.
     kind : str
         Type of the product, ``"s2d"``, ``"cal"`` or ``"calints"``.
     wcs_source : `~gwcs.wcs.WCS` or callable, optional
-        WCS that converts (column, row) to (RA and Dec in degrees, wavelength in micron), or a
-        function without arguments that loads the WCS when `wcs` is first accessed.
+        WCS that converts column and row to right ascension and declination in degrees and
+        wavelength in micron, or a function without arguments that returns such a WCS. The function
+        is called when `wcs` is first accessed.
 
     Raises
     ------
@@ -187,7 +191,7 @@ class SlitImage:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Numbers of rows and columns."""
+        """Number of rows and number of columns."""
         return self.data.shape[-2], self.data.shape[-1]
 
     @property
@@ -197,7 +201,7 @@ class SlitImage:
 
     @property
     def slit_name(self) -> str:
-        """Name that the ``id`` of an EXTRACT1D aperture must match."""
+        """Name of the slit or EXP_TYPE, which the ``id`` of an EXTRACT1D aperture must match."""
         return self.name or self.exp_type
 
     @property
@@ -217,22 +221,28 @@ class SlitImage:
 
     @property
     def loaded_wcs_source(self) -> WCS | Callable[[], WCS | None] | None:
-        """The WCS if it has already been loaded, else `wcs_source`, because loading is slow."""
+        """Value of `wcs_source` for a new image, which avoids loading the WCS twice.
+
+        This is the WCS if it has already been loaded, else `wcs_source`.
+        """
         return self.__dict__.get("wcs", self.wcs_source)
 
     @property
     def has_variances(self) -> bool:
-        """Whether there is at least one variance plane. If not, spectra have errors of 0."""
+        """Whether the image has a variance plane. Without variances, errors of spectra are 0."""
         return any(getattr(self, name) is not None for name in PLANES)
 
     @cached_property
     def wcs(self) -> WCS | None:
-        """WCS that converts (column, row) to (RA and Dec in degrees, wavelength in micron)."""
+        """WCS that converts column and row to RA and Dec in degrees and wavelength in micron."""
         return load_wcs(self.wcs_source)
 
     @property
     def bounding_box(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Pixel edges ((left, right), (bottom, top)) of the area in which the WCS is valid."""
+        """Edges of the area in which the WCS is valid, as ((left, right), (bottom, top)).
+
+        The edges are in pixel coordinates. Without a WCS, this is the whole image.
+        """
         box = None if self.wcs is None else self.wcs.bounding_box
         if box is None:
             rows, columns = self.shape
@@ -244,7 +254,7 @@ class SlitImage:
 
     @classmethod
     def from_any(cls, image: SlitImage | Spectrum) -> SlitImage:
-        """Return an image unchanged, or convert a two-dimensional spectrum to an image.
+        """Convert a two-dimensional spectrum to an image, or return an image unchanged.
 
         Parameters
         ----------
@@ -261,7 +271,7 @@ class SlitImage:
         ProductError
             If `image` is neither a `SlitImage` nor a spectrum.
         LRSError
-            Under the same conditions as in `from_spectrum`.
+            If the spectrum cannot be converted, as described in `from_spectrum`.
         """
         if isinstance(image, SlitImage):
             return image
@@ -278,13 +288,13 @@ class SlitImage:
         Parameters
         ----------
         spectrum : `~specutils.Spectrum`
-            Result of `to_spectrum`, or spectrum read with ``format="lrs-s2d"``. Its values may have
+            Result of `to_spectrum`, or spectrum read with ``format="lrs-s2d"``. The values may have
             been modified since.
 
         Returns
         -------
         SlitImage
-            The original image if the spectrum is unmodified, else an image with the values of the
+            The original image if the spectrum is unmodified, else an image with the values from the
             spectrum, as described in `glue_lrs.image.specutils2d.spectrum_changes`.
 
         Raises
@@ -350,11 +360,11 @@ class SlitImage:
 
         Notes
         -----
-        The variance of the median of N independent, normally distributed values is computed from
-        their mean variance by multiplying it with pi / (2 N + 1) for odd N, pi / (2 N + 2.6) for
-        even N, and 1 / N for N = 1 and 2. These factors are accurate to 1% and are applied to
-        photon and read noise. The flat-field error is the same in all integrations, so that its
-        variance in the median is the mean of its variances.
+        The variance of the median of N independent, normally distributed values is their mean
+        variance times pi / (2 N + 1) for odd N, pi / (2 N + 2.6) for even N, and 1 / N for N = 1
+        and 2. These factors are accurate to 1%. They are applied to the variances from Poisson
+        noise and read noise. The flat-field error is the same in all integrations, so that the
+        median does not reduce it, and its variance is the mean over the integrations.
         """
         return replace(self, **median_planes(self))
 
@@ -375,7 +385,7 @@ class SlitImage:
 
 
 def load_wcs(source: WCS | Callable[[], WCS | None] | None) -> WCS | None:
-    """Return the WCS from `SlitImage.wcs_source`, loading it if necessary."""
-    if source is None or hasattr(source, "forward_transform"):  # a WCS, which is also callable
+    """Return the WCS for a value of `SlitImage.wcs_source`, and load it if necessary."""
+    if source is None or hasattr(source, "forward_transform"):  # a WCS is callable, too
         return source
     return source()

@@ -1,8 +1,8 @@
 """Expected position of the source from DITH_RA, DITH_DEC and the WCS.
 
-The rules are the same as in the pipeline (``location_from_wcs``), except for the trace in images
-that are not resampled. The pipeline shifts such a trace by several rows and omits its last row,
-whereas here each row has the correct value.
+The position is computed as in the pipeline (``location_from_wcs``). Only the trace in images that
+are not resampled differs: the pipeline shifts it by several rows and omits the last row, whereas
+`glue_lrs.image.trace` gives the correct value in each row.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ def source_position(image: SlitImage) -> SourcePosition | None:
 
 
 def nod_column(image: SlitImage) -> float | None:
-    """Return the expected column of the other nod at the central wavelength.
+    """Return the expected column of the source in the other nod, at the central wavelength.
 
-    It is computed from the dither offsets and the WCS. The image must not be resampled.
+    The column is computed from the dither offsets and the WCS.
 
     Parameters
     ----------
     image : SlitImage
-        Image with the frame ``v2v3`` in its WCS, and XOFFSET and YOFFSET in its header.
+        Image that is not resampled, so that its WCS has the frame ``v2v3``, with XOFFSET and
+        YOFFSET in its header.
 
     Returns
     -------
@@ -69,8 +70,8 @@ def nod_column(image: SlitImage) -> float | None:
         angle, v2, v3, parity = (float(science[key]) for key in keys)
     except (KeyError, TypeError, ValueError):
         return None
-    # The offset in the ideal frame of the aperture is converted to V2, V3. The other nod has the
-    # opposite offset.
+    # Convert the offset of the other nod from the ideal frame of the aperture to V2, V3. The x
+    # offset has the opposite sign in the other nod.
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     v2 += parity * x * cosine + y * sine
     v3 += -parity * x * sine + y * cosine
@@ -86,7 +87,8 @@ def header_column(image: SlitImage) -> float | None:
     if image.kind != "s2d" or known.size == 0:
         position = expected_position(image)
         return position.column if isinstance(position, SourcePosition) else None
-    # The trace in a resampled image is straight, so that one evaluation of the (slow) WCS suffices.
+    # The trace in a resampled image is straight, so that a single evaluation of the WCS, which is
+    # slow, suffices.
     if image.source_ra is None or image.source_dec is None or image.wcs is None:
         return None
     wavelength = float(known.mean())
@@ -115,17 +117,17 @@ class SourcePosition:
 
 
 def expected_position(image: SlitImage) -> SourcePosition | str:
-    """Return the expected position of the source from header and WCS, or why it is unknown.
+    """Return the expected position of the source, or the reason why it is unknown.
 
     Parameters
     ----------
     image : SlitImage
-        Fixed-slit image with a WCS, DITH_RA and DITH_DEC.
+        Image. The position is known only for fixed-slit images with a WCS, DITH_RA and DITH_DEC.
 
     Returns
     -------
     SourcePosition or str
-        Expected position, or the reason why it is unknown.
+        Expected position, or the reason as text.
     """
     if image.exp_type != FIXED_SLIT:
         return f"there is no source position for EXP_TYPE {image.exp_type}"

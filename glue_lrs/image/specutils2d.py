@@ -8,7 +8,7 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import StdDevUncertainty
 from numpy.typing import NDArray
-from specutils import Spectrum
+from specutils import SpectralAxis, Spectrum
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.typing import Array, Mask
@@ -21,7 +21,7 @@ from glue_lrs.spectra.from_specutils import (
     matching_rows,
     spectrum_header,
 )
-from glue_lrs.spectra.to_specutils import Meta
+from glue_lrs.spectra.to_specutils import Meta, lookup_wcs
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
@@ -39,11 +39,10 @@ def image_to_spectrum(image: SlitImage) -> Spectrum:
     -------
     `~specutils.Spectrum`
         Spectrum with a flux of shape (column, row), or (integration, column, row), in the unit of
-        the image. The spectral axis is the last axis, and the wavelengths ascend. They are the
-        median over the pixels of each row, in micron. Rows without a wavelength are omitted. The
-        uncertainty is ERR. The mask marks pixels that are NaN in any plane, have infinite data or
-        DQ bit 0. It is None if there are no such pixels. ``meta["header"]`` is a copy of the
-        primary header, and ``meta["image"]`` is the image.
+        the image. The spectral axis is the last axis. The wavelengths in micron ascend, and are
+        medians over the pixels in each row. Rows without a wavelength are omitted. The uncertainty
+        is ERR. The mask marks lost pixels, and is None if there are no lost pixels.
+        ``meta["header"]`` is a copy of the primary header, and ``meta["image"]`` is the image.
 
     Raises
     ------
@@ -52,10 +51,12 @@ def image_to_spectrum(image: SlitImage) -> Spectrum:
     """
     _, wave, flux, error, mask = _image_arrays(image)
     unit = image.unit
+    axis = SpectralAxis(u.Quantity(wave, u.um, copy=False))
     return Spectrum(
         flux=u.Quantity(flux, unit, copy=False),
-        spectral_axis=u.Quantity(wave, u.um, copy=False),
+        spectral_axis=axis,
         spectral_axis_index=flux.ndim - 1,
+        wcs=lookup_wcs(axis, flux.ndim),
         uncertainty=None if error is None else StdDevUncertainty(error, unit=unit, copy=False),
         mask=mask,
         meta=Meta(
@@ -69,9 +70,9 @@ def image_to_spectrum(image: SlitImage) -> Spectrum:
 def _image_arrays(
     image: SlitImage,
 ) -> tuple[NDArray[np.intp], Array, NDArray[Any], NDArray[Any] | None, Mask | None]:
-    """Return row numbers, wavelengths, and transposed flux, error and mask.
+    """Return row numbers, wavelengths, and transposed data, errors and mask of an image.
 
-    The rows are in the order of ascending wavelength.
+    All are in the order of ascending wavelength.
     """
     rows = np.flatnonzero(np.isfinite(image.wavelength).any(axis=1))
     if rows.size == 0:
@@ -95,12 +96,12 @@ def _transposed(plane: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
 
 
 def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
-    """Return the fields of `SlitImage` in which a spectrum differs from its original image.
+    """Return the attributes of `SlitImage` that a modified spectrum changes.
 
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        Result of `image_to_spectrum`, or spectrum read with ``format="lrs-s2d"``. Its values may
+        Result of `image_to_spectrum`, or spectrum read with ``format="lrs-s2d"``. The values may
         have been modified since.
     image : SlitImage
         Image from which the spectrum was made.
@@ -108,12 +109,11 @@ def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
     Returns
     -------
     dict
-        Empty if flux, uncertainty, mask and wavelengths are unmodified. Otherwise the fields of an
-        image with the values of the spectrum. The square of the uncertainty becomes VAR_POISSON,
-        the other variances are None, and the mask becomes DQ bit 0. The WCS is retained if the
-        spectrum has all columns of the image, and if each of its wavelengths matches a row of the
-        image. Rows without such a match get no wavelength. If the WCS is not retained, the position
-        of the source is unknown.
+        Names and new values of the attributes. It is empty if flux, uncertainty, mask and
+        wavelengths are unmodified. The squared uncertainty becomes VAR_POISSON, the other variances
+        are None, and the mask becomes DQ bit 0. The WCS is retained if the spectrum has all columns
+        of the image, and each wavelength of the spectrum is that of a row of the image. Other rows
+        of the image then have no wavelength. Without a WCS, the source position is unknown.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
         wavelength = np.full(image.shape, np.nan)
         wavelength[at] = image.wavelength[at]
     else:
-        # As in LRS files, the wavelength decreases with increasing row number.
+        # Order the rows as in LRS files, where the wavelength decreases with the row number.
         at, height = np.argsort(np.argsort(-wave, kind="stable")), wave.size
         wavelength = np.empty((height, columns))
         wavelength[at] = wave[:, np.newaxis]
@@ -163,7 +163,7 @@ def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
         "dq": None if mask is None else plane(mask.astype(np.uint32) * np.uint32(DO_NOT_USE), 0),
         "times": image.times if same_integrations else None,
         "header": spectrum_header(spectrum),
-        "filename": None,  # because the values differ from the values in the file
+        "filename": None,  # because the values differ from those in the file
         "path": None,
         "wcs_source": image.wcs_source if matched is not None else None,
     }

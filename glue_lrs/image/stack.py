@@ -1,4 +1,4 @@
-"""Selection of one integration from a stack, and the median over the integrations."""
+"""Selection of one integration from a stack, and median over the integrations."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from glue_lrs.instrument import DO_NOT_USE
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
-#: Number of pixels that are sorted at a time, to limit the memory.
+#: Number of pixels that are sorted at a time, to limit the memory use.
 BLOCK_PIXELS = 1 << 22
 
 
 def integration_planes(image: SlitImage, number: int) -> dict[str, Any]:
-    """Return the fields of `SlitImage` that `SlitImage.integration` replaces."""
+    """Return the new values of the attributes that `SlitImage.integration` replaces."""
     count = image.data.shape[0] if image.is_stack else 0
     if not 0 <= number < count:
         expected = f"0 to {count - 1}" if count else "none, as it is a single image"
@@ -34,7 +34,7 @@ def integration_planes(image: SlitImage, number: int) -> dict[str, Any]:
 
 
 def median_planes(image: SlitImage) -> dict[str, Any]:
-    """Return the fields of `SlitImage` that `SlitImage.median` replaces."""
+    """Return the new values of the attributes that `SlitImage.median` replaces."""
     if not image.is_stack:
         raise LRSError("is a single image, expected a stack of integrations", subject=image.label)
     number, rows, columns = image.data.shape

@@ -1,4 +1,4 @@
-"""Computation of traces with the WCS. A trace is the column of a sky position in each row."""
+"""Traces computed with the WCS: the column of a sky position in each row."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def expected_trace(image: SlitImage) -> Array:
     assert wcs is not None  # callers have checked this
     _, (bottom, top) = image.bounding_box
     wavelengths = np.asarray(wcs(*grid_from_bounding_box(image.bounding_box))[2], dtype=float)
-    # As in the pipeline, the trace is computed at as many wavelengths as there are rows, evenly
-    # spaced over the range of wavelengths.
+    # As in the pipeline, the trace is computed at evenly spaced wavelengths, whose number is the
+    # number of rows in the bounding box.
     waves = np.linspace(np.nanmin(wavelengths), np.nanmax(wavelengths), int(top - bottom))
     ra, dec = np.full_like(waves, image.source_ra), np.full_like(waves, image.source_dec)
     column, row = (np.asarray(a, dtype=float) for a in wcs.backward_transform(ra, dec, waves)[:2])
@@ -54,14 +54,14 @@ def expected_trace(image: SlitImage) -> Array:
 
 
 def sky_trace(image: SlitImage, column: float, row: float) -> Array:
-    """Return the trace of the sky position at a given pixel.
+    """Return the trace of the sky position that is at a given pixel.
 
     Parameters
     ----------
     image : SlitImage
         Image with a WCS.
     column, row : float
-        Pixel that is on the trace.
+        Pixel coordinates of a point on the trace.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def slit_centre_trace(image: SlitImage) -> Array:
         order = order[np.isfinite(waves[order])]
         mean = float(np.nanmean(waves)) if order.size else np.nan
         # The pipeline uses the column at the mean wavelength of the row, unless all wavelengths are
-        # equal. With NaN among the wavelengths, it never considers them as equal.
+        # equal. If a wavelength is NaN, `allclose` is False, as in the pipeline.
         if order.size and not np.allclose(waves, mean):
             column = float(np.interp(mean, waves[order], columns[order]))
         if image.exp_type == FIXED_SLIT:
@@ -111,25 +111,24 @@ def slit_centre_trace(image: SlitImage) -> Array:
 
 
 def sky_trace_curve(image: SlitImage, rows: NDArray[np.intp], reference: int) -> Array | None:
-    """Return the shape of the trace at the middle of the slit.
+    """Return the trace at the middle of the slit, relative to its column in a reference row.
 
-    It is the trace minus its column in a reference row. If the WCS gives no column for a row, a
-    cubic polynomial through the other rows is used.
+    In rows for which the WCS gives no column, a cubic polynomial fitted to the other rows is used.
 
     Parameters
     ----------
     image : SlitImage
         Image with or without a WCS.
     rows : ndarray of int
-        Numbers of the rows for which to return the trace.
+        Numbers of the rows in which the trace is computed.
     reference : int
-        Number of the row in which the result is 0.
+        Number of the reference row, in which the result is 0.
 
     Returns
     -------
     ndarray or None
-        Columns relative to the reference row, shape (row,). None if there is no WCS, or if it gives
-        columns for less than half of the rows.
+        Columns relative to that in the reference row, shape (row,). None if the image has no WCS,
+        or the WCS gives columns in less than half of the rows.
     """
     if image.wcs is None:
         return None

@@ -17,14 +17,14 @@ from glue_lrs.io.headers import check_names, check_reference, reference_header
 
 #: Required columns of the table.
 _COLUMNS = ("subarray", "wavelength", "nelem_wl", "size", "nelem_size", "apcorr")
-#: Columns that occur only in APCORR files of other instruments or modes, and the descriptions of
+#: Columns that occur only in APCORR references for other instruments or modes. The values describe
 #: these instruments or modes in messages.
 _OTHER_MODES = {
-    "pixphase": "of NIRSpec",
-    "grating": "of NIRSpec",
-    "pupil": "of NIRCam or NIRISS",
-    "eefraction": "of imaging",
-    "radius": "of an integral field unit",
+    "pixphase": "NIRSpec",
+    "grating": "NIRSpec",
+    "pupil": "NIRCam or NIRISS",
+    "eefraction": "imaging",
+    "radius": "an integral field unit",
 }
 
 
@@ -36,19 +36,19 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
     path : str, path-like, file object or `~astropy.io.fits.HDUList`
         APCORR reference file for MIRI LRS.
     subarray : str
-        SUBARRAY, such as ``"FULL"`` or ``"SLITLESSPRISM"``; case-insensitive.
+        SUBARRAY, such as ``"FULL"`` or ``"SLITLESSPRISM"``. Case is ignored.
 
     Returns
     -------
     ApertureCorrection
-        Correction factors as a function of wavelength in micron and aperture size in pixels. The
-        padding of the arrays after NELEM_WL and NELEM_SIZE values is removed.
+        Correction factors as a function of wavelength in micron and aperture size in pixels. Only
+        the first NELEM_WL wavelengths and NELEM_SIZE sizes are used, because the rest is padding.
 
     Raises
     ------
     CorrectionError
         If the file is not an APCORR reference file for MIRI LRS, its sizes are not in pixels, or
-        the number of rows with this SUBARRAY is not 1.
+        the table has no row or several rows for this SUBARRAY.
     """
     if not isinstance(subarray, str):
         raise CorrectionError(f"subarray is {subarray!r}, expected a word such as 'FULL'")
@@ -89,7 +89,7 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
 
 
 def _table(hdulist: fits.HDUList) -> fits.BinTableHDU:
-    """Return the APCORR extension; raise `CorrectionError` if it is not for MIRI LRS."""
+    """Return the APCORR extension, or raise `CorrectionError` if it is not for MIRI LRS."""
     check_reference(hdulist, "APCORR", CorrectionError)
     expected = "expected an APCORR reference of MIRI LRS"
     hdu = hdulist["APCORR"]
@@ -98,7 +98,7 @@ def _table(hdulist: fits.HDUList) -> fits.BinTableHDU:
     names = [name.lower() for name in hdu.columns.names]
     other = next((mode for name, mode in _OTHER_MODES.items() if name in names), None)
     if other is not None:
-        raise CorrectionError(f"the table is one {other}, {expected}")
+        raise CorrectionError(f"the table is for {other}, {expected}")
     missing = [name.upper() for name in _COLUMNS if name not in names]
     if missing:
         raise CorrectionError(f"has no column {', '.join(missing)}, {expected}")
@@ -124,8 +124,8 @@ def write_apcorr(
     Raises
     ------
     CorrectionError
-        If there is no correction, two corrections are for the same SUBARRAY, or the sizes are not
-        integers from 0 to 255, which the file format requires.
+        If there is no correction, if two corrections are for the same SUBARRAY, or if the sizes are
+        not integers from 0 to 255, because the file format requires integers in this range.
     WriteError
         If the file exists or cannot be written.
 
@@ -149,7 +149,7 @@ def write_apcorr(
 
 
 def _table_data(tables: Sequence[ApertureCorrection]) -> NDArray[np.void]:
-    """Make a structured array with a row for each correction, padded with zeros."""
+    """Make a structured array with a row for each correction, whose arrays are padded with 0."""
     number = max(table.wavelength.size for table in tables)
     widest = max(table.size.size for table in tables)
     if max(number, widest) > np.iinfo(np.int16).max:

@@ -1,4 +1,4 @@
-"""Reader and writer of c1d files: combined spectra in the layout of the pipeline."""
+"""Reader and writer of c1d files, which hold combined spectra in the layout of the pipeline."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_c1d(source: Source) -> Combination:
     Returns
     -------
     Combination
-        The combined spectrum. Files written by the pipeline do not list the inputs; for these files
+        The combined spectrum. For files written by the pipeline, which do not list the inputs,
         ``inputs`` is empty, and ``clipped`` and ``provenance`` are None.
 
     Raises
@@ -111,9 +111,9 @@ def write_c1d(
 
     Notes
     -----
-    In addition to the content of the pipeline's files, the file has an extension CLIPPED of shape
-    (input, row), with the value 1 where the value of an input was clipped. The ASDF extension also
-    contains the provenance.
+    In addition to the content of the pipeline's files, the ASDF extension contains the provenance.
+    If values were clipped, an extension CLIPPED of shape (input, row) has the value 1 where the
+    value of an input was clipped.
     """
     with atomic_write(path, overwrite) as temporary:
         header = product_header(combination.header, Path(path).name, "MultiCombinedSpecModel")
@@ -132,7 +132,7 @@ def write_c1d(
 
 
 def _tree(combination: Combination) -> dict[str, Any]:
-    """Make the ASDF tree, which contains the WCS, as the pipeline's files do, and provenance."""
+    """Make the ASDF tree with the WCS, as in the pipeline's files, and the provenance."""
     header = combination.header
     ra, dec = (float(header.get(card) or 0.0) for card in ("TARG_RA", "TARG_DEC"))
     tree: dict[str, Any] = {"meta": {"wcs": tables.spectral_wcs(ra, dec, combination.wavelength)}}

@@ -45,7 +45,7 @@ _REQUIRED = ("INSTRUME", "EXP_TYPE", "DATE-OBS", "TIME-OBS")
 def best_references(
     file: str | PathLike[str] | fits.Header | Mapping[str, Any], context: str | None = None
 ) -> dict[str, str | None]:
-    """Find the best reference files for a file. Files that are not in the cache are downloaded.
+    """Find the best reference files for a science file, and download those not in the cache.
 
     Parameters
     ----------
@@ -58,23 +58,23 @@ def best_references(
     Returns
     -------
     dict
-        Path of the reference file of each type: ``extract1d``, ``apcorr`` and ``psf``. It is None
-        if CRDS has no such file ("N/A").
+        Paths of the reference files, with the types ``extract1d``, ``apcorr`` and ``psf`` as keys.
+        A path is None if CRDS has no reference file of this type for the science file.
 
     Raises
     ------
     ProductError
         If the file is not a MIRI LRS file, or lacks a header card that CRDS requires.
     LRSError
-        If the package ``crds`` is missing, the reference files are not in the cache and CRDS cannot
-        be reached, or CRDS has no EXTRACT1D reference file for the file.
+        If the package ``crds`` is not installed, if the reference files are not in the cache and
+        the server cannot be reached, or if CRDS has no EXTRACT1D reference file for the file.
     """
     parameters = _parameters(file)
     try:
         import crds  # noqa: PLC0415 - optional
     except ImportError:
         raise LRSError(
-            "the package crds is not installed, expected for reference files from CRDS: "
+            "the package crds is not installed, but is required for reference files from CRDS: "
             "pip install 'glue-lrs[crds]'"
         ) from None
     return {kind: _find(crds, kind, parameters, context) for kind in REFERENCES}
@@ -104,8 +104,8 @@ def _parameters(file: str | PathLike[str] | fits.Header | Mapping[str, Any]) -> 
 def _find(
     crds: ModuleType, kind: str, parameters: Mapping[str, Any], context: str | None
 ) -> str | None:
-    # Request each type separately: if the context has no rules for a type, CRDS returns no files
-    # for the other types either.
+    # Each type is requested separately, because if the context has no rules for a type, CRDS does
+    # not return files for the other types either.
     exceptions = crds.exceptions
     try:
         with _quiet():

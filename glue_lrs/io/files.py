@@ -24,15 +24,15 @@ from glue_lrs.errors import Hint, LRSError, ProductError, WriteError, naming
 
 _COLUMN = "ASDF_METADATA"
 
-#: A FITS file, given as a path, an open binary file, or an HDU list.
+#: FITS file, given as a path, an open binary file, or an HDU list.
 Source: TypeAlias = str | os.PathLike[str] | io.IOBase | fits.HDUList
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Write a file atomically, so that after an error there is no partial file.
+    """Write a file atomically.
 
-    After an error, a file that existed before is unchanged.
+    After an error there is no partial file, and a file that existed before is unchanged.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     Raises
     ------
     WriteError
-        If the file exists, its folder does not exist, `path` is not a path, or the operating system
-        reports an error, also within the block.
+        If the file exists, its folder does not exist, or `path` is not a path, and if the operating
+        system reports an error here or within the block.
     """
     if not isinstance(path, str | os.PathLike):
         found = "None" if path is None else f"an object of type {type(path).__name__}"
@@ -76,14 +76,17 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
-    """Raise `WriteError` if the file cannot be written, before its content is computed."""
+    """Raise `WriteError` if a file cannot be written.
+
+    This is checked before the content of the file is computed.
+    """
     if target.is_dir():
         raise WriteError("is a directory, expected the name of a file")
     if target.exists():
         if not overwrite:
             raise _exists()
         if not target.is_file():  # such as /dev/null, which must not be replaced
-            raise WriteError("is not a regular file, expected one or a new name")
+            raise WriteError("is not a regular file, expected a regular file or a new name")
         if not os.access(target, os.W_OK):
             raise WriteError("cannot be written, the file is write-protected")
     if not target.parent.is_dir():
@@ -120,29 +123,30 @@ def _move(temporary: Path, target: Path, overwrite: bool) -> None:
 def opened(
     source: Source, error: type[LRSError] = ProductError
 ) -> Iterator[tuple[fits.HDUList, str]]:
-    """Open a FITS file and read all its headers, without warnings, for the duration of a block.
+    """Open a FITS file for the duration of a block, and read all headers without warnings.
 
     Parameters
     ----------
     source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        Path of the file, which is memory-mapped; an open binary file, which is read from its start
-        and not memory-mapped; or an HDU list. A closed HDU list is opened again from its file name.
+        Path of the file, open binary file, or HDU list. Only a file given by its path is
+        memory-mapped. An open file is read from the start. A closed HDU list is opened again from
+        its file name.
     error : type
-        Class of the exception to raise.
+        Class of the exceptions to raise.
 
     Yields
     ------
     `~astropy.io.fits.HDUList`, str
-        HDU list and the name of the file in messages. If `source` is an open file or HDU list, it
-        stays open. Arrays from the list remain valid when the file is closed.
+        HDU list, and name of the file for messages. After the block, a file or HDU list that was
+        passed open remains open. Arrays from the HDU list remain valid when the file is closed.
 
     Raises
     ------
     LRSError
-        If the file is missing, unreadable, not FITS, empty or truncated, if the block raises an
-        error because the file is damaged, or if `source` has another type or is an empty HDU list.
-        The class is `error`. The file is the subject of all errors of this package that the block
-        raises without a subject.
+        An exception of the class `error`, if the file is missing, unreadable, not FITS, empty or
+        truncated, if the block raises an error because the file is damaged, or if `source` has a
+        wrong type or is an empty HDU list. The name of the file also becomes the subject of each
+        `LRSError` that the block raises without a subject.
     """
     if isinstance(source, fits.HDUList):
         source = _reopened(source, error)
@@ -172,7 +176,7 @@ def _reopened(hdulist: fits.HDUList, error: type[LRSError]) -> fits.HDUList | st
 
 
 def _label(source: object, error: type[LRSError]) -> str:
-    """Return the name of a file in messages; raise `error` for other objects."""
+    """Return the name of a file for messages, or raise `error` if `source` is not a file."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     if isinstance(source, fits.HDUList):
@@ -189,7 +193,7 @@ def _label(source: object, error: type[LRSError]) -> str:
 def _open(
     source: str | os.PathLike[str] | io.IOBase, label: str, error: type[LRSError]
 ) -> fits.HDUList:
-    """Open a FITS file and read all its headers; raise `error` if it is truncated."""
+    """Open a FITS file and read all headers, or raise `error` if the file is damaged."""
     named = isinstance(source, str | os.PathLike)
     hdulist = None
     try:
@@ -214,10 +218,10 @@ def _open(
 
 
 def _content(source: Any, error: type[LRSError]) -> Any:
-    """Return the path or open file, or its decompressed content if it is compressed with gzip.
+    """Return the path or open file, or the decompressed content of a file compressed with gzip.
 
-    Astropy would not detect that a compressed file is truncated, and would download a name that
-    looks like a URL.
+    The file is opened here, because astropy would not detect that a compressed file is truncated,
+    and would download a file whose name looks like a URL.
     """
     if isinstance(source, str):
         if os.path.isdir(source):
@@ -256,7 +260,7 @@ def _open_problem(reason: Exception) -> str:
 
 
 def native(values: NDArray[Any]) -> NDArray[Any]:
-    """Return a copy of an array in native byte order, because FITS files are big-endian."""
+    """Return a copy of an array in native byte order. Arrays from FITS files are big-endian."""
     return np.array(values, dtype=values.dtype.newbyteorder("="))
 
 
@@ -269,12 +273,12 @@ def asdf_hdu(tree: dict[str, Any]) -> fits.BinTableHDU:
     Parameters
     ----------
     tree : dict
-        Content: numbers, strings, lists, dicts, arrays and WCS objects.
+        Tree of dicts and lists that contains numbers, strings, arrays and WCS objects.
 
     Returns
     -------
     `~astropy.io.fits.BinTableHDU`
-        Table with the name ASDF, one row and one column ASDF_METADATA, which holds the bytes of an
+        Table with the name ASDF, whose only row and column (ASDF_METADATA) contains the bytes of an
         ASDF file.
     """
     buffer = io.BytesIO()
@@ -295,8 +299,8 @@ def load_asdf(hdulist: fits.HDUList) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        The tree, which remains valid when the file is closed. References to other extensions are
-        removed. None if the file has no ASDF extension.
+        Tree without the references to other extensions, or None if the file has no ASDF extension.
+        The tree remains valid when the file is closed.
 
     Raises
     ------
@@ -318,7 +322,7 @@ def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any]) -> bytes | None:
     Returns
     -------
     bytes or None
-        Content of an ASDF file. None if the FITS file has no ASDF extension.
+        Content of an ASDF file, or None if the FITS file has no ASDF extension.
 
     Raises
     ------
@@ -327,13 +331,13 @@ def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any]) -> bytes | None:
     """
     if "ASDF" not in hdus:
         return None
-    with reading("the ASDF extension"):  # not a table, wrong columns, or truncated
+    with reading("the ASDF extension"):  # it may not be a table, lack the column, or be truncated
         raw: bytes = hdus["ASDF"].data[_COLUMN].tobytes()
     return raw
 
 
 def parse_asdf(raw: bytes) -> dict[str, Any]:
-    """Read the tree from the bytes that `asdf_bytes` returns, as described in `load_asdf`."""
+    """Read the tree from the bytes of an ASDF extension. The tree is described in `load_asdf`."""
     # The YAML parser and the converters may raise any error.
     with reading("the ASDF extension"), asdf.config_context() as config:
         # Files of older pipeline versions may violate the current schemas, which is harmless.
@@ -354,7 +358,7 @@ def parse_asdf(raw: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def reading(part: str) -> Iterator[None]:
-    """Raise `ProductError` if a part of a file cannot be read, for any error in a block."""
+    """Convert any error in a block to a `ProductError`, which names the part that was read."""
     try:
         yield
     except Exception as reason:
@@ -362,10 +366,10 @@ def reading(part: str) -> Iterator[None]:
 
 
 def _remove_references(node: Any, seen: set[int]) -> None:
-    """Remove references to arrays in other HDUs from a tree that is not yet converted.
+    """Remove references to arrays in other HDUs from a tree that is not yet converted to objects.
 
-    The tree may contain cycles: a model refers to its inverse, which may refer to the model. `seen`
-    holds the identities of the nodes that were visited.
+    `seen` contains the ids of the nodes already visited, because the tree may contain cycles, such
+    as a model that refers to its inverse, which in turn refers to the model.
     """
     if id(node) in seen:
         return
@@ -388,7 +392,7 @@ def _is_reference(value: object) -> bool:
 
 
 def _converted(node: Any) -> Any:
-    """Convert lazy nodes to dicts and lists, because lazy nodes require an open file."""
+    """Convert lazy nodes of asdf to dicts and lists, because lazy nodes require an open file."""
     if isinstance(node, AsdfDictNode):
         return {key: _converted(node[key]) for key in node}
     if isinstance(node, AsdfListNode):

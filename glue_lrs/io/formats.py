@@ -1,9 +1,9 @@
 """Registration of all file formats with `astropy.io.registry` and with specutils.
 
-Each class of this package that can be read or written has a format for its files. For specutils,
-the formats ``lrs-s2d``, ``lrs-x1d`` and ``lrs-c1d`` are registered for `~specutils.Spectrum` (also
-under its old name ``Spectrum1D``) and `~specutils.SpectrumList`. They accept only MIRI LRS files,
-and take precedence over the JWST readers of specutils.
+Each class of this package with a method ``read`` or ``write`` has one format. For specutils, the
+formats ``lrs-s2d``, ``lrs-x1d`` and ``lrs-c1d`` are registered for `~specutils.Spectrum` (formerly
+``Spectrum1D``) and `~specutils.SpectrumList`. They accept only MIRI LRS files, and take precedence
+over the JWST readers of specutils.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def register() -> None:
 
 
 def _identify(kinds: tuple[str, ...], origin: str, *args: Any, **kwargs: Any) -> bool:
-    """Return whether a source is a file of MIRI LRS with a product in `kinds`; never raise.
+    """Return whether a file is a MIRI LRS product of one of the given kinds, and never raise.
 
     Parameters
     ----------
     kinds : tuple of str
-        Accepted products.
+        Kinds of products that the format accepts.
     origin : str
-        ``"read"`` or ``"write"``. The result for ``"write"`` is always False.
+        ``"read"`` or ``"write"``. For ``"write"``, False is returned.
     *args, **kwargs
         Path, file object and further arguments that `astropy.io.registry` passes to identifiers.
     """
@@ -95,17 +95,17 @@ identify_c1d = partial(_identify, ("c1d",))
 
 
 def _read_s2d(source: Source) -> Spectrum:
-    """Read a spectral image: see `glue_lrs.image.specutils2d.image_to_spectrum`."""
+    """Read an image, converted by `glue_lrs.image.specutils2d.image_to_spectrum`."""
     return image_to_spectrum(read_image(_by_path(source)))
 
 
 def _by_path(source: Source) -> Source:
-    """Return the path of a file that astropy has opened for identification.
+    """Return the path of a file on disk that astropy has opened to identify the format.
 
     Other sources are returned unchanged.
     """
     name = getattr(source, "name", None)
-    with contextlib.suppress(Exception):  # not a file on disk, or a deleted one
+    with contextlib.suppress(Exception):  # `source` is not a file on disk, or was deleted
         descriptor = source.fileno()  # type: ignore[union-attr]
         if isinstance(name, str) and os.path.samestat(os.stat(name), os.fstat(descriptor)):
             return name
@@ -129,7 +129,7 @@ def _read_x1d_list(source: Source, column: str = "FLUX", **options: Any) -> Spec
 def _write_x1d(
     spectrum: Spectrum, path: str | os.PathLike[str], overwrite: bool = False, **options: Any
 ) -> None:
-    """Convert a spectrum by `spectrum_to_extraction` and write it by `write_x1d`."""
+    """Convert a spectrum with `spectrum_to_extraction`, and write it with `write_x1d`."""
     write_x1d(spectrum_to_extraction(spectrum), path, overwrite, **options)
 
 

@@ -10,10 +10,11 @@ from astropy.io import fits
 
 from glue_lrs.errors import LRSError, ProductError
 
-#: BUNIT of images with (True) and without (False) photometric calibration.
+#: BUNIT of images. The keys state whether the image is photometrically calibrated.
 BUNIT = {True: "MJy/sr", False: "DN/s"}
 
-#: Cards that describe the structure of a table or file. A writer must create new ones.
+#: Pattern of the cards that describe the structure of a file or table. They must not be copied to
+#: another file.
 STRUCTURE = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|TFIELDS|THEAP|EXTNAME|EXTVER|EXTLEVEL|"
     r"CHECKSUM|DATASUM|(TTYPE|TFORM|TUNIT|TDIM|TNULL|TSCAL|TZERO|TDISP|TBCOL)\d+"
@@ -21,7 +22,7 @@ STRUCTURE = re.compile(
 
 
 def header_value(key: str, *headers: fits.Header) -> Any:
-    """Return the value of a card from the first header that has it; None if no header has it."""
+    """Return the value of a card from the first header that has it, or None if none has it."""
     for header in headers:
         value = header.get(key)
         if value is not None and not isinstance(value, fits.card.Undefined):
@@ -30,15 +31,15 @@ def header_value(key: str, *headers: fits.Header) -> Any:
 
 
 def header_text(key: str, *headers: fits.Header) -> str | None:
-    """Return the value of a card as text; None if it is missing or empty."""
+    """Return the value of a card as text, or None if the card is missing or empty."""
     value = header_value(key, *headers)
     return None if value is None or value == "" else str(value)
 
 
 def header_number(key: str, *headers: fits.Header) -> float | None:
-    """Return the value of a card as float; None if it is missing.
+    """Return the value of a card as float, or None if the card is missing.
 
-    Raise `ProductError` if it is not a number.
+    Raise `ProductError` if the value is not a number.
     """
     value = header_value(key, *headers)
     if value is None:
@@ -49,9 +50,9 @@ def header_number(key: str, *headers: fits.Header) -> float | None:
 
 
 def header_integer(key: str, *headers: fits.Header) -> int | None:
-    """Return the value of a card as int; None if it is missing.
+    """Return the value of a card as int, or None if the card is missing.
 
-    Raise `ProductError` if it is not a whole number.
+    Raise `ProductError` if the value is not a whole number.
     """
     value = header_number(key, *headers)
     if value is not None and value != int(value):
@@ -60,7 +61,7 @@ def header_integer(key: str, *headers: fits.Header) -> int | None:
 
 
 def set_card(header: fits.Header, name: str, value: object, comment: str) -> None:
-    """Set a header card. A new S_* or R_* card is inserted after the other cards of its group."""
+    """Set a header card. Insert a new S_* or R_* card after the other cards with this prefix."""
     if isinstance(value, str):
         value = value.encode("ascii", "replace").decode()  # FITS headers are ASCII
     room = 80 - len(fits.Card(name, value).image.rstrip()) - len(" / ")
@@ -80,7 +81,7 @@ def without_structure(header: fits.Header) -> fits.Header:
 
 
 def product_header(header: fits.Header, filename: str, model: str) -> fits.Header:
-    """Return a copy of a header with the date, the name and the data model of a new file."""
+    """Return a copy of a header with current date, file name and data model, for a new file."""
     header = without_structure(header)
     set_card(header, "DATE", current_date(), "UTC date file created")
     set_card(header, "FILENAME", filename, "Name of the file")
@@ -140,14 +141,14 @@ def check_reference(
 
 
 def check_names(names: list[str], kind: str, card: str, error: type[LRSError]) -> None:
-    """Raise `error` if there is no name, or if two names are equal.
+    """Raise `error` if the list of names is empty, or if two names are equal.
 
     Parameters
     ----------
     names : list of str
-        Names in the reference file that is to be written.
+        Names of the corrections or profiles that are to be written to a reference file.
     kind : str
-        Description of the named objects for the message.
+        Description of the named objects for the message, such as "profile".
     card : str
         Card or column in which the names are stored.
     error : type

@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 #: Products that hold spectral images.
 IMAGE_KINDS = ("s2d", "cal", "calints")
 
-#: Products that hold spectra, and their descriptions in messages.
+#: Products that hold spectra. The values are their descriptions in messages.
 SPECTRUM_KINDS = {
     "x1d": "an x1d (EXTRACT1D)",
     "x1dints": "an x1dints (EXTRACT1D)",
     "c1d": "a c1d (COMBINE1D)",
 }
 
-#: The HDUs of a file grouped by name, because several HDUs may have the same name.
+#: Lists of the HDUs of a file, with the names of the HDUs as keys. Several HDUs may have the same
+#: name.
 HDULookup = dict[str, list[fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU]]
 
 
 def identify_product(path: Source) -> str:
-    """Identify which MIRI LRS product a file is.
+    """Return the kind of a MIRI LRS product.
 
     Parameters
     ----------
@@ -48,28 +49,31 @@ def identify_product(path: Source) -> str:
     Raises
     ------
     ProductError
-        If the file is none of these products. Rate files are not accepted, because they have no
-        wavelengths yet.
+        If the file is not one of these products. Rate files are not accepted, because the pipeline
+        has not yet assigned wavelengths to them.
     """
     with opened(path) as (hdulist, _):
         return identify_kind(hdu_by_name(hdulist))
 
 
 def is_lrs_product(source: Source, kinds: Iterable[str]) -> bool:
-    """Return whether a file is a MIRI LRS product of the given kinds; never raise or warn.
+    """Return whether a file is a MIRI LRS product of one of the given kinds.
+
+    Neither errors are raised nor warnings issued.
 
     Parameters
     ----------
     source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        Path of the file, an open binary file, whose position does not change, or an open HDU list.
+        Path of the file, open binary file, or open HDU list. The position in an open file is
+        restored.
     kinds : iterable of str
         Accepted products: ``"s2d"``, ``"cal"``, ``"calints"``, ``"x1d"``, ``"x1dints"``, ``"c1d"``.
 
     Returns
     -------
     bool
-        Whether the headers are those of an accepted product. The data are not read and may be
-        damaged.
+        Whether the headers are those of an accepted product. The data are not read, and may be
+        invalid.
     """
     try:
         with warnings.catch_warnings(), contextlib.ExitStack() as stack:
@@ -84,14 +88,14 @@ def is_lrs_product(source: Source, kinds: Iterable[str]) -> bool:
                     return False
                 source.seek(0)
                 source = fits.open(source, memmap=False)
-            _check_mode(source[0].header)  # saves reading the other headers
+            _check_mode(source[0].header)  # before the other headers, whose reading takes time
             return identify_kind(hdu_by_name(source)) in kinds
     except Exception:  # not a product of MIRI LRS
         return False
 
 
 def hdu_by_name(hdulist: fits.HDUList) -> HDULookup:
-    """Return the HDUs grouped by name, because looking up a name in an HDU list is slow."""
+    """Return the HDUs grouped by name, because looking up names in an HDU list is slow."""
     hdus: HDULookup = {"PRIMARY": [hdulist[0]]}
     for hdu in hdulist[1:]:
         hdus.setdefault(hdu.name, []).append(hdu)
@@ -99,7 +103,7 @@ def hdu_by_name(hdulist: fits.HDUList) -> HDULookup:
 
 
 def identify_kind(hdus: HDULookup) -> str:
-    """Identify which product an open file is, as described in `identify_product`."""
+    """Return the kind of a product as `identify_product`, from the HDUs of an open file."""
     primary = hdus["PRIMARY"][0].header
     _check_mode(primary)
     if "SCI" in hdus:
@@ -130,7 +134,7 @@ def identify_kind(hdus: HDULookup) -> str:
 
 
 def _is_rate(hdus: HDULookup, primary: fits.Header) -> bool:
-    """Return whether the pipeline steps that assign wavelengths have not been run on the file."""
+    """Return whether the pipeline has not yet assigned wavelengths, as in a rate file."""
     done = ("S_WCS", "S_PHOTOM")
     if "WAVELENGTH" in hdus or any(str(primary.get(k)).upper() == "COMPLETE" for k in done):
         return False
@@ -144,7 +148,7 @@ def _is_rate(hdus: HDULookup, primary: fits.Header) -> bool:
 def _check_mode(primary: fits.Header) -> None:
     """Raise `ProductError` if the header is not that of a MIRI LRS exposure."""
     expected = {"TELESCOP": ("JWST",), "INSTRUME": ("MIRI",), "EXP_TYPE": (FIXED_SLIT, SLITLESS)}
-    if header_value("FILTER", primary) is not None:  # only the pipeline always writes it
+    if header_value("FILTER", primary) is not None:  # files from other programs may lack it
         expected["FILTER"] = ("P750L",)
     for key, values in expected.items():
         value = primary.get(key)

@@ -36,16 +36,15 @@ def read_image(path: Source) -> SlitImage:
     Parameters
     ----------
     path : str, path-like, file object or `~astropy.io.fits.HDUList`
-        Path of the file, an open binary file, or an HDU list. An open file or HDU list is left
-        open.
+        Path of the file, open binary file, or HDU list. An open file or HDU list remains open.
 
     Returns
     -------
     SlitImage
         The image. If the file is given by its path, all planes except DQ are memory-mapped, in the
-        byte order of the file; otherwise they are in memory, and `filename` is None. Wavelengths
-        come from the WAVELENGTH extension. If it is missing or all zero, they are computed with the
-        WCS at pixel centres. The WCS is read on first access.
+        byte order of the file. Otherwise they are in memory, and `filename` is None. Wavelengths
+        are read from the WAVELENGTH extension, or computed from the WCS at pixel centres if this
+        extension is missing or all zero. The WCS is read at the first access.
 
     Raises
     ------
@@ -55,9 +54,8 @@ def read_image(path: Source) -> SlitImage:
     Warns
     -----
     LRSWarning
-        If BUNIT contradicts S_PHOTOM, in which case S_PHOTOM is used. If SRCTYPE is not a value
-        that the pipeline writes, in which case SRCTYPE is ignored. If variances are missing, so
-        that errors are 0 or too small.
+        If BUNIT contradicts S_PHOTOM (S_PHOTOM is used), if SRCTYPE is not a value that the
+        pipeline writes (it is ignored), or if variances are missing (errors are 0 or too small).
     """
     notes: list[LRSWarning] = []
     with opened(path) as (hdulist, label):
@@ -68,9 +66,9 @@ def read_image(path: Source) -> SlitImage:
 
 
 def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning]) -> SlitImage:
-    """Read an open file and append warnings to `notes`.
+    """Read an image from an open file, and append warnings to `notes`.
 
-    `named` states whether `label` is the path of the file.
+    `named` must be True if `label` is the path of the file, and False if it is only a description.
     """
     hdus = hdu_by_name(hdulist)
     kind = identify_kind(hdus)
@@ -106,7 +104,7 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
         _check_wavelength(wavelength, "the wavelength of the WCS")
     order = header_integer("SPORDER", science)
     names = ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
-    # The pipeline uses the name of the slit only in files with a multi-slit data model.
+    # As in the pipeline, the name of the slit is used only in files with a multi-slit data model.
     multislit = str(primary.get("DATAMODL")).startswith("Multi")
     image = SlitImage(
         data=data,
@@ -139,26 +137,26 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
 
 def _check_variances(image: SlitImage, notes: list[LRSWarning]) -> None:
     """Append a warning to `notes` if variances are missing."""
-    # VAR_FLAT is not included, because rate files do not have it yet.
+    # A missing VAR_FLAT causes no warning, because only the pipeline's flat-field step adds it.
     names = {"VAR_POISSON": image.var_poisson, "VAR_RNOISE": image.var_rnoise}
     missing = [name for name, plane in names.items() if plane is None]
     if not image.has_variances:
         where = "" if image.err is None else "beside ERR "
         notes.append(
             NoVariancesWarning(
-                f"has no VAR_POISSON, VAR_RNOISE or VAR_FLAT {where}- all errors will be 0, as "
-                "they come from the variances, in the pipeline too"
+                f"has no VAR_POISSON, VAR_RNOISE or VAR_FLAT {where}- all errors will be 0, as in "
+                "the pipeline, because they are computed from the variances"
             )
         )
     elif missing:
-        text = f"has no {' and '.join(missing)}: the errors will lack their contribution"
+        text = f"has no {' and '.join(missing)}, so that the errors will be too small"
         notes.append(LRSWarning(text))
 
 
 def _plane(hdus: HDULookup, name: str) -> NDArray[Any] | None:
-    """Return the array of an image extension, memory-mapped unless scaled.
+    """Return the array of an image extension, or None if the extension is missing or empty.
 
-    Return None if the extension is missing or empty.
+    The array is memory-mapped if the file is, except for arrays that are stored scaled (BZERO).
     """
     if name not in hdus:
         return None
@@ -172,9 +170,9 @@ def _plane(hdus: HDULookup, name: str) -> NDArray[Any] | None:
 
 
 def _wavelength_plane(hdus: HDULookup) -> NDArray[Any] | None:
-    """Return the WAVELENGTH extension in micron; None if it is missing.
+    """Return the WAVELENGTH extension in micron, or None if the extension is missing.
 
-    The values are converted only if the header states another unit.
+    If the header states no unit, the values must be in micron.
     """
     plane = _plane(hdus, "WAVELENGTH")
     if plane is None:
@@ -188,14 +186,14 @@ def _wavelength_plane(hdus: HDULookup) -> NDArray[Any] | None:
             raise ProductError(f"WAVELENGTH is in {stated!r}, expected 'um'")
         factor = unit.to(u.um)
         if factor != 1.0:
-            plane = plane.astype(float) * factor  # not in place: it may be memory-mapped
+            plane = plane.astype(float) * factor  # not in place, as the plane may be memory-mapped
     if not _all_zero(plane):
         _check_wavelength(plane, "WAVELENGTH")
     return plane
 
 
 def _check_wavelength(wavelength: NDArray[Any], name: str) -> None:
-    """Raise `ProductError` if wavelengths are obviously not in micron."""
+    """Raise `ProductError` if the wavelengths are obviously not in micron."""
     positive = wavelength[wavelength.shape[0] // 2]
     positive = positive[np.isfinite(positive) & (positive > 0)]
     if not positive.size:  # a rare case, in which all rows must be read
@@ -207,12 +205,12 @@ def _check_wavelength(wavelength: NDArray[Any], name: str) -> None:
 
 
 def _all_zero(wavelength: NDArray[Any]) -> bool:
-    """Return whether all finite values are 0.
+    """Return whether all finite wavelengths are 0.
 
-    Older pipeline versions write such a plane if the wavelengths are not known.
+    Older pipeline versions write zeros if the wavelengths are not known.
     """
     middle = wavelength[wavelength.shape[0] // 2]
-    if (middle > 0).any():  # nearly always true: the other rows need not be read
+    if (middle > 0).any():  # nearly always true, so that the other rows are not read
         return False
     finite = wavelength[np.isfinite(wavelength)]
     return finite.size > 0 and not finite.any()
@@ -227,14 +225,14 @@ def _all_nan(data: NDArray[Any]) -> bool:
 
 
 def _source_type(notes: list[LRSWarning], *headers: fits.Header) -> str | None:
-    """Return SRCTYPE. If the pipeline does not use its value, return None and append a warning."""
+    """Return SRCTYPE, or append a warning and return None if its value is not a valid type."""
     found = header_text("SRCTYPE", *headers)
     if found is None or found in _SOURCE_TYPES:
         return found
     notes.append(
         LRSWarning(
-            f"SRCTYPE is {found!r}, expected 'POINT', 'EXTENDED' or 'UNKNOWN'; it counts as "
-            "unknown, as in the pipeline: no aperture correction, and the aperture does not move",
+            f"SRCTYPE is {found!r}, expected 'POINT', 'EXTENDED' or 'UNKNOWN'; as in the pipeline, "
+            "no aperture correction is applied, and the aperture is not moved to the source",
             hint=Hint.to("{} moves it to the source", use_source_posn=True),
         )
     )
@@ -256,16 +254,20 @@ def _check_unit(found: object, calibrated: bool, notes: list[LRSWarning]) -> Non
 
 
 def _times(hdus: HDULookup, primary: fits.Header, shape: tuple[int, ...]) -> Table | None:
-    """Return the rows of the INT_TIMES table for the integrations in the file, or None.
+    """Return the rows of the INT_TIMES table for the integrations in the file.
 
     As in the pipeline (``populate_time_keywords``), the table is used only for a time series
     (TSOVISIT) with two or more integrations (NINTS), and only if it has all rows from INTSTART to
-    INTEND.
+    INTEND. A table without rows is returned as it is, because the pipeline passes it on.
     """
     hdu = hdus.get("INT_TIMES", [None])[0]
     total = header_integer("NINTS", primary)
     time_series = primary.get("TSOVISIT") is True and (total is None or total >= 2)
-    if hdu is None or len(shape) != 3 or not time_series or hdu.header.get("NAXIS2", 0) < shape[0]:
+    if hdu is None or len(shape) != 3 or not time_series:
+        return None
+    if not hdu.header.get("NAXIS2") and hdu.header.get("TFIELDS"):
+        return Table({name: native(hdu.data[name]) for name in hdu.columns.names})
+    if hdu.header.get("NAXIS2", 0) < shape[0]:
         return None
     number = np.asarray(hdu.data["integration_number"])
     first = header_integer("INTSTART", primary)
@@ -288,7 +290,7 @@ def _read_wcs(path: str) -> WCS | None:
 
 
 def _parse_wcs(raw: bytes, label: str) -> WCS | None:
-    """Return the WCS from the content of the ASDF extension of the file `label`."""
+    """Return the WCS from the bytes of an ASDF extension. `label` names the file in errors."""
     with naming(label):
         return _wcs_in(parse_asdf(raw))
 
@@ -299,10 +301,7 @@ def _wcs_of(hdulist: fits.HDUList) -> WCS | None:
 
 
 def _wcs_in(tree: dict[str, Any]) -> WCS | None:
-    """Return the WCS from the tree of an ASDF extension.
-
-    If the file has several slits, this is the WCS of the first slit.
-    """
+    """Return the WCS from the tree of an ASDF extension, for a multi-slit model the first WCS."""
     slits = tree.get("slits")
     wcs = (slits[0] if slits else tree).get("meta", {}).get("wcs")
     if wcs is not None and not hasattr(wcs, "forward_transform"):

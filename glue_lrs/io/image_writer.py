@@ -27,7 +27,7 @@ def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool 
     Parameters
     ----------
     image : SlitImage
-        Image to write. Header cards that correspond to fields of the image are updated.
+        Image to write. Header cards that correspond to attributes of the image are set from them.
     path : str or path-like
         Path of the file to write.
     overwrite : bool
@@ -60,7 +60,7 @@ def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool 
 
 
 def _image_hdu(name: str, plane: NDArray[Any], header: fits.Header | None = None) -> fits.ImageHDU:
-    """Make an image extension; convert the plane only if its data type is not that of the file."""
+    """Make an image extension with the data type of the pipeline's files."""
     dtype = np.dtype(np.uint32 if name == "DQ" else np.float32)
     if plane.dtype.newbyteorder("=") != dtype:
         plane = plane.astype(dtype)
@@ -78,10 +78,10 @@ def times_hdu(times: Table) -> fits.BinTableHDU:
 
 
 def _model(image: SlitImage) -> str:
-    """Return the name of the data model to write.
+    """Return the value of the card DATAMODL for the file.
 
-    It is DATAMODL from the header if this model can hold the image, or else the data model that
-    pipeline 3.0 uses.
+    The value from the header is kept if this data model can hold the image. Otherwise the data
+    model is the one that pipeline 3.0 uses.
     """
     stated = image.header.get("DATAMODL")
     possible = {"SlitModel", "MultiSlitModel", "CubeModel" if image.is_stack else "ImageModel"}
@@ -104,7 +104,7 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
     for key, value in defaults.items():
         if header_value(key, header) is None:
             header[key] = value
-    if image.times is not None:
+    if image.times is not None and len(image.times):
         # A reader finds the rows of INT_TIMES with these cards. They must be set here, because the
         # table may have fewer rows than in the original file.
         first, last = (int(image.times["integration_number"][index]) for index in (0, -1))
@@ -124,8 +124,8 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
     _set(header, "SUBARRAY", image.subarray)
     _set(header, "DITH_RA", image.source_ra)
     _set(header, "DITH_DEC", image.source_dec)
-    # Cards that are not known are removed, because a reader would use them if the SCI header lacks
-    # them.
+    # Remove these cards if the image has no value, because readers use the primary header if the
+    # SCI header lacks a card.
     for key, value in (("SRCTYPE", image.source_type), ("PIXAR_SR", image.pixel_area)):
         if value is None:
             header.remove(key, ignore_missing=True)
@@ -146,7 +146,7 @@ def _science(image: SlitImage, unit: str) -> fits.Header:
 
 
 def _cleaned(header: fits.Header) -> fits.Header:
-    """Return a copy of a header without the cards that describe the layout of the original file."""
+    """Return a copy of a header without the cards about the layout of the original file."""
     header = header.copy(strip=True)
     for key in ("CHECKSUM", "DATASUM", "BSCALE", "BZERO"):
         header.remove(key, ignore_missing=True)

@@ -1,4 +1,4 @@
-"""Provenance that is stored in the ASDF extension of x1d and c1d files."""
+"""Reading and writing of the provenance in the ASDF extension of x1d and c1d files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PROVENANCE_KEY = "glue_lrs"
 def provenance_tree(provenance: Mapping[str, Any]) -> dict[str, Any]:
     r"""Convert a provenance to a tree of JSON types.
 
-    Bytes of file names that are not UTF-8 are written as ``\udc..``, because YAML cannot encode
-    them.
+    In file names that are not UTF-8, the invalid bytes are written as the text ``\udc..``, because
+    YAML cannot encode them.
     """
     text = json.dumps(dict(provenance), default=_json_value, ensure_ascii=False)
     tree: dict[str, Any] = json.loads(
@@ -42,10 +42,10 @@ def _json_value(value: object) -> object:
 
 
 def stored_provenance(hdulist: fits.HDUList, label: str) -> Callable[[], dict[str, Any]] | None:
-    """Return a function that parses the provenance in an open FITS file `label`.
+    """Return a function that parses the provenance in an open FITS file.
 
-    Parsing is slow, and most provenances are not accessed. Return None if the file has no
-    provenance.
+    The provenance is not parsed until it is accessed, because parsing is slow. Return None if the
+    file has no provenance. `label` is the name of the file for error messages.
     """
     content = asdf_bytes(hdulist)
     if content is None or f"\n{PROVENANCE_KEY}:".encode() not in content:
@@ -54,6 +54,6 @@ def stored_provenance(hdulist: fits.HDUList, label: str) -> Callable[[], dict[st
 
 
 def _parse(content: bytes, label: str) -> dict[str, Any]:
-    # A YAML parser may raise any error.
+    # The YAML parser may raise any error.
     with naming(label), reading("the provenance in the ASDF extension"):
         return dict(load_yaml(io.BytesIO(content))[PROVENANCE_KEY])

@@ -24,12 +24,12 @@ def read_psf(path: str | PathLike[str], name: str | None = None) -> PSFProfile:
     Parameters
     ----------
     path : str or path-like
-        PSF reference file (``SpecPsfModel``). It has image extensions PSF with the keywords SUBPIX,
-        CENTCOL and APERTURE, and for each of them an extension WAVE with the same EXTVER. In older
-        files the keywords are in the primary header.
+        PSF reference file (``SpecPsfModel``). Each image extension PSF has the keywords SUBPIX,
+        CENTCOL and APERTURE, and belongs to the extension WAVE with the same EXTVER. In older files
+        the keywords are in the primary header.
     name : str, optional
-        Name of the slit, which is compared with APERTURE, ignoring case. An APERTURE of ANY or
-        NONE, or without a value, matches every slit. The first matching profile is returned.
+        Name of the slit. The first profile whose APERTURE is this name, ignoring case, is returned.
+        An APERTURE that is ANY, NONE or empty matches every slit.
 
     Returns
     -------

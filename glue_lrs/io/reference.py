@@ -19,7 +19,7 @@ def read_reference(path: str | PathLike[str]) -> Reference:
     Parameters
     ----------
     path : str or path-like
-        Path of a JSON file. Unlike in the pipeline, its suffix does not matter.
+        Path of a JSON file. Unlike in the pipeline, the file may have any suffix.
 
     Returns
     -------
@@ -29,13 +29,14 @@ def read_reference(path: str | PathLike[str]) -> Reference:
     Raises
     ------
     ReferenceFileError
-        If the file cannot be read, is not UTF-8, is not JSON (the message states line and column),
-        or is not a valid EXTRACT1D reference.
+        If the file cannot be read, is not JSON in UTF-8, or is not a valid EXTRACT1D reference. For
+        a syntax error, the message states line and column.
 
     Warns
     -----
     LRSWarning
-        If a JSON object has the same key twice. The last value is used, as in the pipeline.
+        If a JSON object has several values for the same key. The last value is used, as in the
+        pipeline.
     """
     label = os.fspath(path)
     with naming(label):
@@ -48,13 +49,13 @@ def read_reference(path: str | PathLike[str]) -> Reference:
             raise ReferenceFileError(f"cannot be read: {one_line(error)}") from None
         document, duplicates = _parse(raw)
     if duplicates:
-        text = f"{', '.join(duplicates)}: given twice, the last one counts"
+        text = f"{', '.join(duplicates)}: given more than once, the last value is used"
         warn(LRSWarning(text, subject=label))
     return Reference(document, label)
 
 
 def _parse(raw: bytes) -> tuple[Any, list[str]]:
-    """Return the content of a JSON file, and the keys that an object has several times."""
+    """Return the content of a JSON file, and the keys that occur repeatedly in an object."""
     duplicates: list[str] = []
 
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -119,16 +120,16 @@ def write_reference(
     Parameters
     ----------
     reference : Reference
-        Reference to write, after conversion by `Reference.for_pipeline`.
+        Reference to write. It is converted by `Reference.for_pipeline`.
     path : str or path-like
-        Path of the file to write; the name must end in ``.json``.
+        Path of the file to write, which must end in ``.json``.
     overwrite : bool
         Whether an existing file may be replaced.
 
     Raises
     ------
     WriteError
-        If the file exists, its name has another suffix, or it cannot be written.
+        If the file exists or cannot be written, or its name does not end in ``.json``.
     """
     label = os.fspath(path)
     if not label.lower().endswith(".json"):

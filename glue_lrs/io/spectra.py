@@ -1,4 +1,4 @@
-"""Readers for all products with spectra (x1d, x1dints, c1d), and combination of files."""
+"""Readers for any product with spectra (x1d, x1dints, c1d), and combination of files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def is_spectrum(path: str) -> bool:
 
 
 def read_combined(path: str) -> Combination | None:
-    """Read a c1d file; return None if the file is another product."""
+    """Read a c1d file, or return None if the file is a product of another kind."""
     return read_c1d(path) if identify_product(path) == "c1d" else None
 
 
 def read_spectra(path: str) -> list[Extraction]:
-    """Read the spectra from an x1d or x1dints, or the spectrum from a c1d.
+    """Read the spectra from an x1d, x1dints or c1d file.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def read_spectra(path: str) -> list[Extraction]:
     Raises
     ------
     LRSError
-        If the file is another product, or is damaged.
+        If the file is a product of another kind, or is damaged.
     """
     combined = read_combined(path)
     return read_x1d(path) if combined is None else [combined.to_extraction()]
@@ -62,7 +62,7 @@ def read_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Extraction | Sl
     Raises
     ------
     ProductError
-        If a file is another product.
+        If a file is a product of another kind.
     """
     inputs: list[Extraction | SlitImage] = []
     for path in paths:
@@ -81,7 +81,7 @@ def combine_files(
     paths : iterable of str or path-like
         x1d, x1dints, s2d, cal and calints files of MIRI LRS, in any mixture.
     extract : Extract1D, callable, or a sequence of them, optional
-        How to extract the images, as for `glue_lrs.combination.combine.combine`.
+        Extraction of the images, as in `glue_lrs.combination.combine.combine`.
     **options
         Parameters ``weights``, ``sigma_clip`` and ``mode`` of
         `glue_lrs.combination.combine.combine`.

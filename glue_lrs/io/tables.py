@@ -1,4 +1,4 @@
-"""Parts that the readers and the writers of x1d and c1d files have in common."""
+"""Functions that the readers and writers of x1d and c1d files share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNSIGNED = 1 << 31
 def named(
     hdulist: fits.HDUList, name: str, expected: str, single: bool = False
 ) -> list[fits.BinTableHDU]:
-    """Return the tables with a given name.
+    """Return the table extensions with a given name.
 
     Parameters
     ----------
@@ -44,7 +44,8 @@ def named(
     Raises
     ------
     ProductError
-        If the number of extensions with this name is wrong, or an extension is not a table.
+        If there is no extension with this name, if there are several although `single` is True, or
+        if an extension is not a table.
     """
     tables = [hdu for hdu in hdulist if hdu.name == name]
     if not tables or (single and len(tables) > 1):
@@ -56,14 +57,15 @@ def named(
 
 
 def read_columns(hdu: fits.BinTableHDU, names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    """Return columns of a table: DQ as unsigned integers, the others in double precision.
+    """Read columns of a table, DQ as unsigned integers and the others in double precision.
 
     Parameters
     ----------
     hdu : `~astropy.io.fits.BinTableHDU`
         Table.
     names : mapping
-        Names of the columns that are returned, and their names in the table.
+        Columns to read: the keys are the names in the returned dict, and the values are the names
+        in the table.
     """
     data = hdu.data
     return {
@@ -78,7 +80,7 @@ def read_columns(hdu: fits.BinTableHDU, names: Mapping[str, str]) -> dict[str, N
 def value_column(
     name: str, values: NDArray[Any], unit: str | None = None, unsigned: bool = True
 ) -> fits.Column:
-    """Make a column of 32-bit integers for DQ and N_ALONGDISP, or else of double precision.
+    """Make a column: 32-bit integers for DQ and N_ALONGDISP, double precision for other names.
 
     Parameters
     ----------
@@ -107,7 +109,7 @@ def value_column(
 def new_table(
     columns: Sequence[fits.Column], name: str, cards: Mapping[str, Any]
 ) -> fits.BinTableHDU:
-    """Make a table with header cards, except for cards without a value or with NaN."""
+    """Make a table extension with header cards. Cards whose value is None or NaN are omitted."""
     table = fits.BinTableHDU.from_columns(columns, name=name, ver=1)
     for card, value in cards.items():
         if value is not None and not (isinstance(value, float) and not np.isfinite(value)):
@@ -116,7 +118,7 @@ def new_table(
 
 
 def spectral_wcs(ra: float, dec: float, wavelength: NDArray[np.float64]) -> WCS:
-    """Make a WCS that transforms the row number of a spectrum to sky position and wavelength.
+    """Make a WCS that converts the row number in a spectrum to sky position and wavelength.
 
     Parameters
     ----------
@@ -136,8 +138,8 @@ def spectral_wcs(ra: float, dec: float, wavelength: NDArray[np.float64]) -> WCS:
     )
     world = coordinate_frames.CompositeFrame([sky, spectral], name="world")
     row = np.arange(wavelength.size, dtype=float)
-    # Copy the array: the model keeps a reference to it, and of a view, asdf would write the whole
-    # base array.
+    # The array must be copied, because the model keeps a reference to it and because asdf writes
+    # the complete base array of a view.
     wave = np.array(wavelength, dtype=float)
     table = Tabular1D(points=row, lookup_table=wave, bounds_error=False, fill_value=None)
     transform = AxisMapping((0, 0, 0)) | Const1D(ra) & Const1D(dec) & table

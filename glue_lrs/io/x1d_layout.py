@@ -1,4 +1,4 @@
-"""Layout of x1d and x1dints files: names of the extension, the cards and the time columns."""
+"""Layout of x1d and x1dints files: extension name, header cards and time columns."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 #: Name of the extension that holds a spectrum.
 EXTENSION = "EXTRACT1D"
 
-#: FITS formats and units of the columns that an x1dints has in addition to the columns of an x1d:
-#: INT_NUM before them, and the others after them.
+#: FITS formats and units of the columns that an x1dints has in addition to the columns of an x1d.
+#: INT_NUM is written before the columns of the x1d, and the others are written after them.
 TIME_COLUMNS = {
     "INT_NUM": ("J", None),
     "SEGMENT": ("J", None),
@@ -31,7 +31,7 @@ INT_TIMES = (
     "int_end_BJD_TDB",
 )
 
-#: Comments of the cards that the pipeline writes to the EXTRACT1D or COMBINE1D extension.
+#: Cards that the pipeline writes to the EXTRACT1D or COMBINE1D extension, and their comments.
 CARD_COMMENTS = {
     "SLTNAME": "Slit name",
     "SLITID": "Slitlet ID",
@@ -40,6 +40,8 @@ CARD_COMMENTS = {
     "SRCALIAS": "Source alias",
     "STLARITY": "Source stellarity",
     "SRCTYPE": "Source type used for calibration",
+    "TA_XPOS": "Source x-position in TA verification image",
+    "TA_YPOS": "Source y-position in TA verification image",
     "SRCXPOS": "Source position in slit (x-axis)",
     "SRCYPOS": "Source position in slit (y-axis)",
     "SRCRA": "Right Ascension of the source",
@@ -62,6 +64,7 @@ CARD_COMMENTS = {
     "TDB-BEG": "TDB at start of integration [MJD]",
     "TDB-MID": "TDB at middle of integration [MJD]",
     "TDB-END": "TDB at end of integration [MJD]",
+    "WAVECOR": "Wavelength corrected (T/F)",
     "PTHLOSS": "Type of pathloss correction applied",
     "S_REGION": "Spatial footprint of the observation",
     "PA_APER": "[deg] Position angle of aperture used",
@@ -70,8 +73,8 @@ CARD_COMMENTS = {
 #: Pattern of the file names in the Calibration Reference Data System (CRDS).
 CRDS_NAME = re.compile(r"jwst_[a-z0-9]+_[a-z0-9-]+_\d{4}\.[a-z]+")
 
-#: For each type of reference file in the provenance: the header card with the name of the file, and
-#: the comment of the card.
+#: Types of reference files in the provenance. The values are the header card for the name of the
+#: file, and the comment of this card.
 REFERENCE_CARDS = {
     "extract1d": ("R_EXTR1D", "1-D extraction parameters reference file name"),
     "apcorr": ("R_APCORR", "Aperture correction reference file name"),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Names that columns had before pipeline version 1.3, and their current names.
 _OLD_NAMES = {"ERROR": "FLUX_ERROR", "BERROR": "BKGD_ERROR"}
 
-#: Units as spelled before pipeline version 1.3, and their current spelling.
+#: Spelling of units before pipeline version 1.3, and their current spelling.
 _OLD_UNITS = {"(MJy/sr)^2": "MJy^2 / sr^2"}
 
 
@@ -43,11 +43,11 @@ def read_x1d(source: Source) -> list[Extraction]:
     Returns
     -------
     list of Extraction
-        For an x1d, a spectrum for each EXTRACT1D extension. For an x1dints, one stack of
-        integrations, both if the file has a single table with vector columns and if it has the
-        older layout with one extension per integration. If the integrations of an x1dints have
-        different wavelengths, the list has a spectrum for each integration. Values are not changed:
-        rows without flux have an error of 0, as the pipeline writes it.
+        For an x1d, a spectrum for each EXTRACT1D extension. For an x1dints, one stack of all
+        integrations or, if their wavelengths differ, a spectrum for each integration. Both layouts
+        of an x1dints can be read: a single table with vector columns, and the older layout with one
+        extension per integration. Values are not changed, so that rows without flux have the error
+        0 that the pipeline writes.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def read_single(source: Source) -> Extraction:
     Parameters
     ----------
     source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        As for `read_x1d`.
+        An x1d or x1dints file, as in `read_x1d`.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def read_single(source: Source) -> Extraction:
 def _read_table(
     hdu: fits.BinTableHDU,
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str], Table | None]:
-    """Return the columns under their current names, their units, and the times of a stack."""
+    """Return the columns and units, with their current names, and the times of a stack."""
     names = {_OLD_NAMES.get(name.upper(), name.upper()): name for name in hdu.columns.names}
     if "WAVELENGTH" not in names or "FLUX" not in names:
         found = ", ".join(hdu.columns.names) or "none"
@@ -154,7 +154,7 @@ def _times_table(columns: dict[str, NDArray[Any]]) -> Table:
 
 
 def _times_from_cards(keywords: list[dict[str, Any]]) -> Table:
-    """Make a table of the times that are stored as cards in the extension of each integration."""
+    """Make a table of times from the cards in the extensions of the integrations."""
     columns = {"INT_NUM": np.array([cards["INT_NUM"] for cards in keywords], dtype=np.int32)}
     for name, (form, _) in TIME_COLUMNS.items():
         if form == "D":
@@ -171,9 +171,9 @@ def _split_by_wavelength(extraction: Extraction) -> list[Extraction]:
 
 
 def _stacked(spectra: list[Extraction]) -> list[Extraction]:
-    """Join the spectra to a stack if they are an x1dints in the older layout.
+    """Join the spectra from an x1dints in the older layout to a stack.
 
-    Otherwise return them unchanged.
+    The spectra from other files are returned unchanged.
     """
     if len(spectra) < 2 or any(one.is_stack for one in spectra):
         return spectra
@@ -203,7 +203,8 @@ def _stacked(spectra: list[Extraction]) -> list[Extraction]:
 
 
 def _int_times(hdulist: fits.HDUList) -> Table | None:
-    if "INT_TIMES" not in hdulist or not hdulist["INT_TIMES"].header.get("NAXIS2"):
+    """Return the INT_TIMES table, which may have no rows, or None if the file has none."""
+    if "INT_TIMES" not in hdulist or not hdulist["INT_TIMES"].header.get("TFIELDS"):
         return None
     hdu = hdulist["INT_TIMES"]
     columns = {name: native(hdu.data[name]) for name in hdu.columns.names}

@@ -29,7 +29,7 @@ def write_x1d(
     extraction: Extraction,
     path: str | os.PathLike[str],
     overwrite: bool = False,
-    all_columns: bool = False,
+    all_columns: bool = True,
 ) -> None:
     """Write a spectrum as an x1d or a stack as an x1dints, in the layout of the pipeline.
 
@@ -42,9 +42,9 @@ def write_x1d(
     overwrite : bool
         Whether an existing file may be replaced.
     all_columns : bool
-        Whether to write also the columns of an x1d that the extraction does not have, filled with
-        NaN. The data models of the pipeline cannot open a table without these columns; specutils
-        and this package can.
+        Whether to write all 18 columns of an x1d, with NaN (0 for DQ) in those that the extraction
+        does not have. If False, only the columns of the extraction are written. The data models of
+        the pipeline cannot open such a table; specutils and this package can.
 
     Raises
     ------
@@ -53,10 +53,10 @@ def write_x1d(
 
     Notes
     -----
-    The data models of the pipeline identify the columns of a table with an unsigned column *by
-    position*. In a table that lacks columns, they would silently read DQ as a variance. In such a
-    table DQ is therefore written as a signed integer, so that the data models compare the names of
-    the columns and raise an error.
+    If a table has a column of unsigned integers, the data models of the pipeline identify its
+    columns *by position*, and would read wrong columns from a table that lacks some, such as DQ as
+    a variance. In such a table, DQ is therefore written as signed integers. The data models then
+    compare the names of the columns, and raise an error.
     """
     if all_columns:
         extraction = _with_all_columns(extraction)
@@ -67,16 +67,19 @@ def write_x1d(
 
 
 def _with_all_columns(extraction: Extraction) -> Extraction:
-    empty = np.full(extraction.columns["WAVELENGTH"].shape, np.nan)
+    """Return an extraction with all columns; those that are added are NaN, or 0 for DQ."""
+    shape = extraction.columns["WAVELENGTH"].shape
+    empty: dict[str, NDArray[Any]] = dict.fromkeys(COLUMNS, np.full(shape, np.nan))
+    empty["DQ"] = np.zeros(shape, dtype=np.uint32)
     calibrated = "DN" not in extraction.units.get("FLUX", "")
-    columns = {name: extraction.columns.get(name, empty) for name in COLUMNS}
+    columns = {name: extraction.columns.get(name, empty[name]) for name in COLUMNS}
     return replace(extraction, columns=columns, units=column_units(calibrated) | extraction.units)
 
 
 def _primary_hdu(extraction: Extraction, filename: str) -> fits.PrimaryHDU:
     model = "TSOMultiSpecModel" if extraction.is_stack else "MultiSpecModel"
     header = product_header(extraction.header, filename, model)
-    if not extraction.keywords_source:  # header merged by specutils' JWST reader
+    if not extraction.keywords_source:  # specutils' JWST reader merges all headers into one
         for name in layout.CARD_COMMENTS:
             if name != "DETECTOR":
                 header.remove(name, ignore_missing=True)
@@ -89,7 +92,7 @@ def _primary_hdu(extraction: Extraction, filename: str) -> fits.PrimaryHDU:
 
 
 def _reference_name(provenance: Provenance, key: str) -> str:
-    """Return the name of a reference file in the form that the pipeline writes to the header."""
+    """Return the name of a reference file for the header, as the pipeline writes it."""
     record = (provenance["references"] or {}).get(key)
     name = record.get("filename") if isinstance(record, Mapping) else record
     if not name:
@@ -114,14 +117,14 @@ def _table_hdus(extraction: Extraction) -> list[fits.BinTableHDU]:
         lengths = tables.value_column("N_ALONGDISP", length, unsigned=complete)
         table_columns = [first, *table_columns, lengths, *others]
         times = extraction.int_times
-        # The pipeline does not open an incomplete INT_TIMES.
+        # The pipeline cannot open files in which INT_TIMES lacks columns.
         if times is not None and set(layout.INT_TIMES) <= set(times.colnames):
             hdus.append(times_hdu(times[list(layout.INT_TIMES)]))
     return [*hdus, tables.new_table(table_columns, layout.EXTENSION, _keywords(extraction))]
 
 
 def _time_column(extraction: Extraction, name: str) -> fits.Column:
-    """Make the column INT_NUM, SEGMENT or a time column, with a value for each integration."""
+    """Make a column of `TIME_COLUMNS`, which has a value for each integration."""
     form, unit = layout.TIME_COLUMNS[name]
     number = len(extraction.columns["WAVELENGTH"])
     values: NDArray[Any]
@@ -137,7 +140,10 @@ def _time_column(extraction: Extraction, name: str) -> fits.Column:
 
 
 def _keywords(extraction: Extraction) -> dict[str, Any]:
-    """Return the cards of the extension, including the times of a single integration."""
+    """Return the cards of the EXTRACT1D extension.
+
+    For a single integration, the times are cards rather than columns.
+    """
     cards, times = extraction.keywords, extraction.times
     if not cards:
         header = extraction.header
@@ -150,7 +156,7 @@ def _keywords(extraction: Extraction) -> dict[str, Any]:
 
 
 def _tree(extraction: Extraction) -> dict[str, Any]:
-    """Make the ASDF tree, which contains the WCS, required by the pipeline, and the provenance."""
+    """Make the ASDF tree with the WCS, which the pipeline requires, and the provenance."""
     keywords = extraction.keywords or extraction.header
     ra, dec = (
         float(keywords.get(f"SLIT_{name}", extraction.header.get(f"TARG_{name}", 0.0)))

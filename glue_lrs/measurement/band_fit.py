@@ -1,7 +1,7 @@
 """Joint fit of the source positions and the profile width in wavelength bands.
 
-The position of each source is free in each band. Each band has one width, which all sources share,
-and the shape of the profile is common to all bands.
+The free parameters are the position of each source in each band, one width in each band for all
+sources, and the shape of the profile, which is the same in all bands.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.engine import SlitFit
     from glue_lrs.fitting.source_model import SourceModel
 
-#: Minimum of the squared signal-to-noise ratio of the target in a band, so that faint sources have
-#: fewer bands.
+#: Minimum squared signal-to-noise ratio of the target in a band. It reduces the number of bands for
+#: faint sources.
 _MIN_POWER = 150.0
 
-#: Standard deviation, in columns, of the prior on the shift between a source in a band and its
-#: smooth trace.
+#: Standard deviation (columns) of the prior on the shift of a source from its smooth trace in a
+#: band.
 _SHIFT_PRIOR = 1.0
 
 
 def assign_bands(
     model: SourceModel, fit: SlitFit, target: int, scale: float, bands: int
 ) -> NDArray[np.intp]:
-    """Assign each fitted row to a band, so that all bands have similar accuracy and size.
+    """Assign each fitted row to a band so that the bands are similar in accuracy and size.
 
     Parameters
     ----------
@@ -69,23 +69,22 @@ def assign_bands(
 class BandFit:
     """Shifts of the sources and width of the profile in each band.
 
-    The flux of each source and the background are free in each row and are eliminated.
+    The fluxes and the background, which are free in each row, are not parameters of this fit.
 
     Parameters
     ----------
     shift, shift_error : ndarray
-        Shift of each source from its smooth trace and the 1-sigma error of the shift, both in
-        columns, shape (source, band).
+        Shift of each source from its smooth trace in columns, and 1-sigma error of the shift,
+        shape (source, band).
     log_core : ndarray
         Natural logarithm of the core width in columns, shape (band,).
     terms : ndarray
-        Shape parameters of the profile, which are common to all bands. See
-        `Measurement.shape_terms`.
+        Shape terms of the profile, which are common to all bands. See `Measurement.shape_terms`.
     covariance : ndarray
         Covariance matrix of `log_core` and the p `terms` in each band, shape
         (band, 1 + p, 1 + p).
     rows, wavelength : ndarray
-        Weighted mean row of each band and the wavelength in micron at this row, shape (band,).
+        Weighted mean row of each band, and wavelength in micron at this row, shape (band,).
     """
 
     shift: Array
@@ -154,10 +153,11 @@ class BandFit:
 
 
 def _tangent(number: int, band: NDArray[np.intp]) -> Array:
-    """Return the derivatives of the profile parameters in each row by the fitted parameters.
+    """Return the derivatives of the row parameters with respect to the fitted parameters.
 
-    The parameters in a row are the shift of each source, the width and the shape terms. The fitted
-    parameters are the shifts and the width in each band, and the common shape terms.
+    The row parameters are the shift of each source, the width and the shape terms. The fitted
+    parameters are the shifts and the width in each band, and the common shape terms. The shape of
+    the result is (row, row parameter, fitted parameter).
     """
     bands, rows = int(band.max()) + 1, np.arange(band.size)
     size = (number + 1) * bands + SHAPES

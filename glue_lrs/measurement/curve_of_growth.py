@@ -1,7 +1,7 @@
 """Curve of growth: flux and signal-to-noise ratio versus aperture width.
 
-All fluxes are extracted with the `glue_lrs.Extract1D` operator, which is run once for each width.
-Notes are added if an aperture or a background region touches another source.
+All fluxes are extracted with the `glue_lrs.Extract1D` operator, which is run once for each width. A
+warning is given if an aperture or a background region touches another source.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 #: Default wavelength bands in micron.
 BANDS = ((4.5, 6.0), (6.0, 8.0), (8.0, 10.0), (10.0, 12.0), (12.0, 14.0))
 
-#: Distance to a trace, in units of the FWHM, within which a region counts as contaminated. A
-#: Gaussian has a fraction of 4e-4 of its flux beyond this distance.
+#: Distance from a trace, in units of the FWHM, within which a region is contaminated by the source.
+#: A Gaussian has a fraction of 4e-4 of its flux beyond this distance.
 _CLEAR = 1.5
 
-#: Rows with lost pixels are excluded from a band if at least this fraction of its rows is without
-#: lost pixels.
+#: Rows with lost pixels are excluded from a band if at least this fraction of the rows in the band
+#: has no lost pixels.
 _ENOUGH = 0.2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CurveOfGrowth:
-    """Flux and signal to noise of a source versus the width of the aperture.
+    """Flux and signal-to-noise ratio of a source versus the width of the aperture.
 
     Parameters
     ----------
@@ -59,27 +59,27 @@ class CurveOfGrowth:
     bands : tuple of (float, float)
         Limits of each band in micron.
     wavelength : ndarray
-        Mean wavelength of the rows of each band in micron, shape (band,).
+        Mean wavelength of the rows in each band in micron, shape (band,).
     flux, flux_error : ndarray
-        Mean flux in the aperture over the rows of a band, and its 1-sigma error, in `unit`, without
-        aperture correction; shape (band, width).
+        Flux in the aperture, averaged over the rows in a band, and its 1-sigma error, in `unit`,
+        shape (band, width). No aperture correction is applied.
     correction : ndarray
         Aperture correction, shape (band, width).
     correction_source : str
         Origin of the correction: ``"measured profile"``, or the name of the APCORR table.
     snr : ndarray
-        Signal-to-noise ratio of all rows in the band together (the square root of the sum of
-        squares over rows), shape (band, width). The signal is computed from the measured profile,
-        because it is smoother than the extracted flux. The noise is the error of the extracted
-        flux, including the error of the background.
+        Signal-to-noise ratio for all rows in the band together, which is the square root of the sum
+        of squares over rows, shape (band, width). The signal is computed from the measured profile,
+        which is less noisy than the extracted flux. The noise is the error of the extracted flux,
+        including the error of the background.
     fwhm : ndarray
         FWHM of the source in columns in each band, shape (band,).
     unit : str
         Unit of the flux.
     best_width : ndarray
-        Width in columns with the best signal to noise in each band, shape (band,).
+        Width in columns with the highest signal-to-noise ratio in each band, shape (band,).
     best : float
-        Width in columns with the best signal to noise on average over the bands.
+        Width in columns with the highest signal-to-noise ratio on average over the bands.
     free_width : float
         Largest width in columns at which the aperture touches no other source, negative trace or
         image edge.
@@ -110,12 +110,12 @@ class CurveOfGrowth:
     def corrected(self) -> Array:
         """Aperture-corrected flux, shape (band, width).
 
-        It does not depend on the width if there is no contamination.
+        Without contamination by other sources, it does not depend on the width.
         """
         return self.flux * self.correction
 
     def snr_at(self, width: float) -> Array:
-        """Return signal to noise at a width divided by the best signal to noise, in each band."""
+        """Return the ratio of the S/N at a width to the highest S/N, shape (band,)."""
         return np.array(
             [np.interp(width, self.widths, line) / np.nanmax(line) for line in self.snr]
         )
@@ -144,7 +144,7 @@ def curve_of_growth(
     image : SlitImage or `~specutils.Spectrum`
         Image to extract. The values extracted from a stack are averaged over the integrations.
     measurement : Measurement, optional
-        Result of `measure` for this image; by default the image is measured.
+        Result of `measure` for this image. By default, the image is measured.
     widths : array_like, optional
         Widths in columns, at least 1. The default widths are in steps of 0.5 from 2 to the largest
         width that fits on the image, at most 30.
@@ -153,12 +153,13 @@ def curve_of_growth(
     background : Background, optional
         Background to subtract. If None, nothing is subtracted.
     aperture_correction : ApertureCorrection, optional
-        Table of corrections; by default the corrections are computed from the measured profile.
+        Aperture correction table. By default, the corrections are computed from the measured
+        profile.
 
     Returns
     -------
     CurveOfGrowth
-        Flux, correction and signal to noise.
+        Flux, aperture correction and signal-to-noise ratio for each band and width.
 
     Raises
     ------
@@ -172,14 +173,14 @@ def curve_of_growth(
     Warns
     -----
     LRSWarning
-        If background regions touch the source, another trace or the edge of the image, or the
-        aperture with the best signal to noise touches another trace or the edge.
+        If background regions touch the source, another trace or the edge of the image, or if the
+        aperture with the highest signal-to-noise ratio touches another trace or the edge.
 
     Notes
     -----
-    All widths use the same rows. Rows with a lost (bad) pixel in the widest uncontaminated aperture
-    are excluded if enough rows of the band remain; otherwise all rows are used, and the flux on the
-    lost pixels is missing from the result.
+    The same rows are used for all widths. Rows with a lost (bad) pixel in the widest uncontaminated
+    aperture are excluded if enough other rows remain in the band. Otherwise all rows are used, and
+    the flux on the lost pixels is missing from the result.
     """
     image = SlitImage.from_any(image)
     if measurement is None:
@@ -250,16 +251,16 @@ def measure_with_growth(
     widths: ArrayLike | None = None,
     **kwargs: Any,
 ) -> tuple[Measurement, CurveOfGrowth, Background | None]:
-    """Measure an image and make its curve of growth, as ``glue-lrs measure`` does.
+    """Measure an image and its curve of growth, as ``glue-lrs measure`` does.
 
     Parameters
     ----------
     image : SlitImage or `~specutils.Spectrum`
         Image to measure.
     background : Background, "auto" or None
-        Background to subtract for the curve of growth. With ``"auto"``, nothing is subtracted if
-        the background was subtracted before (S_BKDSUB is COMPLETE in the header); otherwise the
-        mean in the regions of `Measurement.background` is subtracted.
+        Background to subtract for the curve of growth. With ``"auto"``, the mean in the regions
+        from `Measurement.background` is subtracted, unless S_BKDSUB is COMPLETE in the header,
+        which means that the background has been subtracted before.
     aperture_correction, widths
         As for `curve_of_growth`.
     **kwargs
@@ -268,9 +269,9 @@ def measure_with_growth(
     Returns
     -------
     (Measurement, CurveOfGrowth, Background or None)
-        Measurement, curve of growth, and the background that was subtracted. The measurement and
-        the curve of growth have methods ``report()`` for text and ``to_dict()`` for JSON, and are
-        plotted by `glue_lrs.plotting.measurement.plot_measurement`.
+        Measurement, curve of growth, and background that was subtracted. The measurement and the
+        curve of growth have the methods ``report()`` for text and ``to_dict()`` for JSON.
+        `glue_lrs.plotting.measurement.plot_measurement` plots them.
 
     Raises
     ------
@@ -295,7 +296,7 @@ def measure_with_growth(
 
 
 def region_notes(measurement: Measurement, background: Background) -> list[str]:
-    """List background regions that touch a trace or the edge of the image.
+    """Return notes about background regions that touch a trace or the edge of the image.
 
     Parameters
     ----------
@@ -307,9 +308,9 @@ def region_notes(measurement: Measurement, background: Background) -> list[str]:
     Returns
     -------
     list of str
-        A note for each trace or edge that a region touches. A region touches a trace if it comes
-        closer than 1.5 FWHM to the trace, and it touches the edge if it extends beyond the columns
-        that hold data.
+        One note for each trace or edge that a region touches. A region touches a trace if its
+        distance to the trace is less than 1.5 FWHM, and it touches the edge if it extends beyond
+        the columns that contain data.
     """
     wave = measurement.wavelength
     known = np.flatnonzero(np.isfinite(wave))
@@ -352,29 +353,29 @@ class _RowValues(NamedTuple):
 def _average(
     values: _RowValues, total: Array, wavelength: Array, limits: tuple[float, float], reference: int
 ) -> tuple[tuple[float, float], float, int, Array, Array, Array, Array] | None:
-    """Average the rows in a band; return None if there are no usable rows.
+    """Average the values over the rows in a band. Returns None if there are no usable rows.
 
     Rows with lost pixels in the aperture whose width has the index `reference` are excluded if
-    possible.
+    enough other rows remain.
 
     Parameters
     ----------
     values : _RowValues
         Extracted values.
     total : ndarray
-        Total flux of the fitted source in each row.
+        Total flux of the fitted source in each row, shape (row,).
     wavelength : ndarray
         Wavelength of each row in micron.
     limits : (float, float)
         Limits of the band in micron.
     reference : int
-        Index of the aperture width for which lost pixels count.
+        Index of the aperture width for which rows with lost pixels are excluded.
 
     Returns
     -------
     tuple or None
-        Limits, mean wavelength and number of rows, followed by flux, error, aperture correction and
-        signal to noise for each aperture width, shape (width,).
+        Limits of the band, mean wavelength and number of the rows, and flux, error, aperture
+        correction and signal-to-noise ratio for each aperture width, shape (width,).
     """
     low, high = limits
     inside = (wavelength >= low) & (wavelength < high)
@@ -400,8 +401,8 @@ def _average(
 def _extract_widths(
     image: SlitImage, measurement: Measurement, widths: Array, background: Background | None
 ) -> _RowValues:
-    """Extract the image and the model of the target with each aperture width."""
-    image = replace(image, wcs_source=None)  # the aperture edges are explicit: no WCS is needed
+    """Extract spectra from the image and from the model of the target with each aperture width."""
+    image = replace(image, wcs_source=None)  # not needed, because the aperture edges are explicit
     target = measurement.target
     source = replace(  # image of the fitted target alone, without noise and bad pixels
         image,
@@ -437,7 +438,7 @@ def _extract_widths(
 
 
 def _free_width(measurement: Measurement) -> float:
-    """Return the largest width at which the target's aperture touches no other trace or edge."""
+    """Return the largest width at which the aperture touches no other trace and no edge."""
     first, last = measurement.columns
     trace = measurement.trace
     room = min(float(np.nanmin(trace)) - (first - 0.5), (last + 0.5) - float(np.nanmax(trace)))
@@ -450,7 +451,7 @@ def _free_width(measurement: Measurement) -> float:
 
 
 def _check_widths(widths: ArrayLike | None, measurement: Measurement) -> Array:
-    """Check and sort the widths, or return the default widths if they are None."""
+    """Return the widths after validation, ascending, or the default widths if they are None."""
     first, last = measurement.columns
     if widths is None:
         trace = measurement.trace
@@ -463,7 +464,7 @@ def _check_widths(widths: ArrayLike | None, measurement: Measurement) -> Array:
 
 
 def _smooth_flux(source: DetectedSource) -> Array:
-    """Smooth the flux of a source along the rows if its signal-to-noise ratio is low."""
+    """Return the flux of a source, smoothed along the rows if its S/N is low, shape (row,)."""
     flux = np.full(source.flux.shape, np.nan)
     known = np.isfinite(source.flux)
     flux[known] = smooth_flux(source.flux[known], source.flux_error[known] ** 2)
@@ -471,7 +472,15 @@ def _smooth_flux(source: DetectedSource) -> Array:
 
 
 def _image_rows(extraction: Extraction, has_wavelength: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the image row of each extracted value. Rows without a wavelength are left out."""
+    """Return the image row of each extracted value, given that rows without wavelength are omitted.
+
+    Parameters
+    ----------
+    extraction : Extraction
+        Extracted spectrum.
+    has_wavelength : ndarray of bool
+        Mask of the image rows that have a wavelength, shape (row,).
+    """
     first = int(extraction.keywords["EXTRYSTR"]) - 1
     last = int(extraction.keywords["EXTRYSTP"])
     number = extraction.wavelength.size
@@ -481,10 +490,20 @@ def _image_rows(extraction: Extraction, has_wavelength: NDArray[np.bool_]) -> ND
 
 
 def _in_rows(values: Array, rows: NDArray[np.intp], number: int, error: bool = False) -> Array:
-    """Return the extracted values for all `number` rows of the image, NaN in other rows.
+    """Return an array for all rows of the image with the extracted values, NaN in other rows.
 
-    Values from a stack are averaged over the integrations. Errors are added in quadrature and
-    divided by the number of integrations.
+    Values from a stack are averaged over the integrations.
+
+    Parameters
+    ----------
+    values : ndarray
+        Extracted values, shape (n_wave,) or (integration, n_wave).
+    rows : ndarray of int
+        Image row of each value, shape (n_wave,).
+    number : int
+        Number of rows in the image.
+    error : bool
+        Whether the values are errors, whose average is the error of the mean.
     """
     placed = np.full(number, np.nan)
     if values.ndim == 2:
@@ -499,7 +518,7 @@ def _in_rows(values: Array, rows: NDArray[np.intp], number: int, error: bool = F
 def _maximum(widths: Array, values: Array) -> float:
     """Return the width at which `values` has its maximum.
 
-    It is the vertex of a parabola through the highest point and its two neighbours.
+    This is the vertex of the parabola through the highest value and its two neighbours.
     """
     top = int(np.nanargmax(values))
     if top in (0, widths.size - 1):

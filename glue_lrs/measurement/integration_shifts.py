@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 #: Maximum number of pixels that are read at once.
 _BLOCK_PIXELS = 1 << 20
 
-#: A pixel is an outlier if its residual exceeds a number of standard deviations (first value) plus
-#: a fraction of the source model (second value). The fraction is allowed because a shift of the
-#: source causes residuals in proportion to its flux.
-_OUTLIER, _OUTLIER_FRACTION = 6.0, 0.1
+#: A pixel is an outlier if its residual exceeds the sum of two terms. The second term is included
+#: because a shift of the source causes residuals that are proportional to its flux.
+_OUTLIER, _OUTLIER_FRACTION = (
+    6.0,  # first term in standard deviations
+    0.1,  # second term as a fraction of the source model
+)
 
 
 def background_model(linear: LinearFit, number: int) -> Array:
-    """Return the fitted background in each pixel.
+    """Return the fitted background in each pixel, shape (row, column).
 
-    The first `number` components of `linear` are the sources.
+    `number` is the number of sources, which are the first terms of `linear.basis`.
     """
     sources = np.einsum("rcs,sr->rc", linear.basis[..., :number], linear.flux)
     return linear.model - sources
@@ -39,9 +41,9 @@ def integration_shifts(
 ) -> tuple[Array, Array]:
     """Measure the common shift of all sources in each integration relative to the mean image.
 
-    The shift is one Gauss-Newton step from the fit of the mean image, in which the fluxes and the
-    background of each row are free. Bad pixels are replaced by the model. The flat-field error is
-    the same in all integrations and does not contribute to the errors.
+    The shift is computed by one Gauss-Newton step from the fit to the mean image. The fluxes and
+    the background are free in each row. Bad pixels are replaced by the model. The flat-field error
+    does not contribute to the errors because it is the same in all integrations.
 
     Parameters
     ----------
@@ -99,10 +101,10 @@ def integration_shifts(
 
 
 def _without_background(image: Array, basis: Array, weighted: Array, weight: Array) -> Array:
-    """Return the component of `image` that is orthogonal to the background in each row.
+    """Subtract from an image the weighted fit of the background terms in each row.
 
-    The last two components of `basis` are the background; `weighted` is the transpose of `basis`
-    times the weights.
+    The last two terms of `basis` are the background terms. `weighted` is `basis` times the weights,
+    with the last two axes swapped.
     """
     background = basis[..., -2:]
     normal = np.swapaxes(background * weight[..., np.newaxis], 1, 2) @ background

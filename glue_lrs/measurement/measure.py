@@ -1,4 +1,4 @@
-"""Measurement of the sources in an image by a fit from `glue_lrs.fitting`."""
+"""Measurement of the sources in an image with the fit in `glue_lrs.fitting`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.fitting.engine import SlitFit
 
-#: Minimum flux of a target in a blend, as a fraction of the flux of the brightest source in the
-#: blend (first value). A note is added if the target has less than the second value times the flux
-#: of the brightest source on the slit.
-_MIN_TARGET, _MIN_BRIGHTEST = 0.3, 0.5
+#: Minimum flux of the target, relative to the brightest source in the same blend, and relative to
+#: the brightest source in the slit.
+_MIN_TARGET, _MIN_BRIGHTEST = (
+    0.3,  # fainter sources in a blend are not chosen as the target
+    0.5,  # a note is added if the target is fainter
+)
 
 
 def measure(
@@ -49,16 +51,16 @@ def measure(
     Parameters
     ----------
     image : SlitImage or `~specutils.Spectrum`
-        Image to measure: an s2d, a cal (the trace may be curved), or a stack of integrations, of
-        which the mean is measured.
+        Image to measure: an s2d, a cal (whose trace may be curved), or a stack of integrations,
+        whose mean is measured.
     bands : int
         Maximum number of wavelength bands in which centroid and width are measured. A faint source
         has fewer bands.
     max_sources : int
         Maximum number of sources and negative traces.
     tolerance : float
-        Largest accepted difference in columns between the header's position and the measured
-        position. A note is added if the difference is larger, and larger than three times its
+        Largest accepted difference in columns between the measured position and the position from
+        the header. A note is added if the difference exceeds both this value and three times its
         error.
     integrations : bool
         Whether the shift of the sources is measured in each integration of a stack.
@@ -90,7 +92,7 @@ def measure(
 
 
 def aperture_at_source(image: SlitImage | Spectrum, width: float) -> Aperture:
-    """Make an aperture that is centred on the measured source of an image.
+    """Return an aperture that is centred on the measured source in an image.
 
     Parameters
     ----------
@@ -102,8 +104,8 @@ def aperture_at_source(image: SlitImage | Spectrum, width: float) -> Aperture:
     Returns
     -------
     Aperture
-        Aperture whose edges follow the measured trace. The edges are in columns of this image, so
-        the aperture must be used with ``use_source_posn=False``.
+        Aperture whose edges follow the measured trace. Because the edges are positions on this
+        image, the aperture must be used with ``use_source_posn=False``.
 
     Raises
     ------
@@ -118,7 +120,7 @@ def aperture_at_source(image: SlitImage | Spectrum, width: float) -> Aperture:
 
 
 class _Evaluation:
-    """Evaluation of a converged fit: order of the sources, errors, bands, profile and notes.
+    """Evaluation of a converged fit, which results in a `Measurement`.
 
     Parameters
     ----------
@@ -232,7 +234,7 @@ class _Evaluation:
     def _trace_errors(self, s: int) -> Array:
         """Return the error of the trace of source `s` in each fitted row.
 
-        The last value is the error at the reference row.
+        An additional last value is the error in the reference row.
         """
         slit, basis = self.slit, self.trace_basis
         number = self.fit.parameters.shift.size
@@ -264,7 +266,8 @@ class _Evaluation:
             distance = np.abs(shift - self.expected.column)
             candidates = [s for s in positive if distance[s] < typical_width(self.slit)]
             if candidates:
-                # In a blend, the nearest source is the target unless it is a faint companion.
+                # In a blend, the target is the source that is nearest to the expected position,
+                # except for faint companions.
                 limit = _MIN_TARGET * strength[candidates[0]]
                 bright = [s for s in candidates if strength[s] > limit]
                 target = min(bright, key=lambda s: distance[s])
@@ -279,9 +282,9 @@ class _Evaluation:
         return placed
 
     def _profile(self, trace: Array) -> tuple[Array, Array, Array]:
-        """Average the cross-dispersion profiles of all rows, shifted along the trace.
+        """Return the mean cross-dispersion profile of all rows after the trace is straightened.
 
-        Return the columns at the reference row, the mean profile and its error.
+        The result consists of the columns in the reference row, the mean profile and its error.
         """
         slit, linear, variance = self.slit, self.fit.linear, self.model.variance
         sources = linear.model - background_model(linear, len(self.traces))
@@ -291,8 +294,8 @@ class _Evaluation:
         row_weight = 1.0 / np.median(variance, axis=1)
         total, power, norm = (np.zeros(slit.columns.size) for _ in range(3))
         for r in range(slit.rows.size):
-            # Shift the row so that the trace becomes straight. In `clean` the model replaces bad
-            # pixels; columns that consist mostly of bad pixels are not used.
+            # Shift the row so that the trace becomes straight. Bad pixels are replaced by the model
+            # in `clean`, but columns to which mostly bad pixels contribute are not used.
             at = slit.columns + shift[r]
             values = np.interp(at, slit.columns, clean[r], left=np.nan, right=np.nan)
             known = np.interp(at, slit.columns, good[r], left=0, right=0)

@@ -1,4 +1,4 @@
-"""Result of a measurement: sources along the slit, their traces and their width.
+"""Result of a measurement: sources along the slit, their traces, and the width of the profile.
 
 The fit is described in `glue_lrs.fitting.source_search`.
 """
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 #: the sources.
 _MIN_BACKGROUND = 6.0
 
-#: Margin in columns at the ends of a background region. It covers the error of the polynomial that
-#: represents the trace, 0.002 columns.
+#: Margin in columns at the ends of a background region. It is larger than the error of the
+#: polynomial that represents the trace, which is 0.002 columns.
 _MARGIN = 0.01
 
 #: Maximum difference in columns between a trace and the polynomial that represents it.
@@ -53,27 +53,28 @@ class DetectedSource:
     Parameters
     ----------
     kind : {"target", "source", "negative"}
-        The target is the source at the header's position, or the brightest source if there is none
-        at this position.
+        Whether this is the target, another source, or a negative trace. The target is the source at
+        the position from the header, or the brightest source if there is no source at this
+        position.
     column, column_error : float
         Column of the source at the reference row, `Measurement.row`, and its 1-sigma error.
     flux_ratio, flux_ratio_error : float
         Flux over all wavelengths divided by the target's flux, and the 1-sigma error of the ratio.
         The ratio is negative for a negative trace.
     snr : float
-        Signal-to-noise ratio of all rows together.
+        Signal-to-noise ratio for all rows together.
     trace : ndarray
         Column of the source in each row of the image, shape (row,), NaN in rows without a
         wavelength.
     trace_error : ndarray
-        1-sigma error of `trace`.
+        1-sigma error of `trace`, shape (row,).
     centroid, centroid_error : ndarray
-        Column measured in each band of `Measurement.bands`, and its 1-sigma error.
+        Column measured in each band of `Measurement.bands`, and its 1-sigma error, shape (band,).
     flux : ndarray
-        Fitted flux in each row, not smoothed: the sum of the profile over columns, in the unit of
-        the image.
+        Fitted flux in each row, not smoothed, shape (row,). It is the sum over columns of the
+        fitted profile, in the unit of the image.
     flux_error : ndarray
-        1-sigma error of `flux`.
+        1-sigma error of `flux`, shape (row,).
     """
 
     kind: Literal["target", "source", "negative"]
@@ -97,69 +98,68 @@ class DetectedSource:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Measurement:
-    """Sources of an image, their traces and their width: the result of `measure`.
+    """Result of `measure`: sources in an image, their traces, and the width of the profile.
 
     Parameters
     ----------
     label : str
         Name of the image in messages.
     shape : (int, int)
-        Rows and columns of the image.
+        Number of rows and number of columns in the image.
     columns : (int, int)
-        First and last column that hold data.
+        First and last column that contain data.
     sources : tuple of DetectedSource
         The target first, then the other sources in order of decreasing brightness.
     row : int
-        Reference row, at which columns are given.
+        Reference row. The columns of the sources are their columns in this row.
     row_wavelength : float
-        Wavelength at the reference row in micron.
+        Wavelength in the reference row in micron.
     wavelength : ndarray
         Wavelength of each row in micron, shape (row,), NaN in rows without a wavelength.
     curve : ndarray
-        Column of the WCS trace in each row minus its column at the reference row, shape (row,).
+        Column of the WCS trace in each row minus its column in the reference row, shape (row,).
     expected : SourcePosition, optional
         Position of the target according to the header.
     why_not : str, optional
-        Reason why the header's position is not known.
+        Reason why the position from the header is not known.
     tolerance : float
-        Largest difference in columns between the measured position and the header's at which the
-        two agree.
+        Largest accepted difference in columns between the measured position and the position from
+        the header.
     bands : ndarray
         Mean wavelength of each band in micron, shape (band,), descending with increasing row.
     band_rows : ndarray
-        Mean row of each band (a float).
+        Mean row of each band, not rounded, shape (band,).
     fwhm, fwhm_error : ndarray
-        Full width at half maximum in each band in arcsec, without the broadening by the pixel, and
-        its 1-sigma error.
+        Full width at half maximum in each band in arcsec, without the broadening by the pixels, and
+        its 1-sigma error, shape (band,).
     width_terms : ndarray
-        Coefficients of the polynomial in (wavelength - 8.5) / 4 for the logarithm of the core width
-        over the expected core width, constant term first.
+        Coefficients of a polynomial in (wavelength - 8.5) / 4, constant term first. Its value is
+        the natural logarithm of the ratio of the core width to the expected core width.
     shape_terms : ndarray
         Kurtosis of the core, followed by the wing terms of `DiffractionProfile`.
     covariance : ndarray
         Covariance matrix of `width_terms` followed by `shape_terms`.
     bend : float
-        Peak-to-peak deviation of the trace from the curve of the WCS in columns; 0 if the deviation
-        is not significant.
+        Peak-to-peak difference in columns between the shapes of the measured trace and of the WCS
+        trace, 0 if it is not significant.
     profile_column, profile, profile_error : ndarray
-        Columns at the reference row, the mean cross-dispersion profile of all rows at these
-        columns, and the 1-sigma error of the profile. The background is subtracted. The unit
-        is the unit of the image.
+        Columns in the reference row, mean cross-dispersion profile of all rows at these columns
+        after background subtraction, and 1-sigma error of this profile, in the unit of the image.
     rejected : int
-        Number of pixels that were rejected as outliers, not counting the flagged pixels.
+        Number of pixels that were rejected as outliers, without pixels that are bad in the image.
     chi2 : float
         Reduced chi-square of the fit.
     noise_factor : float
         Factor by which all errors are increased because the noise is correlated between pixels (as
-        after resampling) or the residuals are larger than the pixel errors; 1 if neither effect is
-        significant.
+        after resampling) or the residuals are larger than the pixel errors. It is 1 if neither
+        effect is significant.
     pixel_scale : float
         Width of a column in arcsec.
     shift, shift_error : ndarray, optional
-        Displacement of the sources in each integration of a stack relative to the mean image, and
-        its 1-sigma error, in columns.
+        Shift of the sources in each integration of a stack relative to the mean image in columns,
+        and its 1-sigma error, shape (integration,).
     notes : tuple of str
-        Findings that the user should know.
+        Texts about results that are unexpected or may affect an extraction.
     """
 
     label: str
@@ -194,7 +194,7 @@ class Measurement:
 
     @property
     def target(self) -> DetectedSource:
-        """The source at the header's position, or else the brightest source."""
+        """Source at the position from the header, or else the brightest source."""
         return self.sources[0]
 
     @property
@@ -219,19 +219,19 @@ class Measurement:
 
     @property
     def offset(self) -> float | None:
-        """Column of the target minus the column in the header; None if the header has none."""
+        """Measured minus expected column of the target, None if the header gives no position."""
         return None if self.expected is None else self.column - self.expected.column
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the offset is within the tolerance or within three times its error."""
+        """Whether `offset` is within `tolerance` or three times its error, None if unknown."""
         if self.offset is None:
             return None
         return abs(self.offset) <= max(self.tolerance, 3.0 * self.column_error)
 
     @cached_property
     def point_spread(self) -> DiffractionProfile:
-        """The fitted spatial profile."""
+        """Fitted spatial profile."""
         wave = np.sort(self.wavelength[np.isfinite(self.wavelength)])
         core = np.exp(width_basis(wave) @ self.width_terms) * expected_core(wave, self.pixel_scale)
         return DiffractionProfile(
@@ -239,7 +239,7 @@ class Measurement:
         )
 
     def width(self, wavelength: ArrayLike) -> tuple[Array, Array]:
-        """Evaluate the measured FWHM, a smooth function of the wavelength, and its error.
+        """Return the measured FWHM, which is a smooth function of the wavelength, and its error.
 
         Parameters
         ----------
@@ -263,7 +263,7 @@ class Measurement:
 
     @property
     def width_ratio(self) -> tuple[float, float]:
-        """Weighted mean over the bands of measured FWHM / expected FWHM, and its 1-sigma error."""
+        """Mean ratio of the measured to the expected FWHM in the bands, and its 1-sigma error."""
         good = np.isfinite(self.fwhm) & (self.fwhm_error > 0)
         expected = expected_fwhm(self.bands[good])
         weight = (expected / self.fwhm_error[good]) ** 2
@@ -280,9 +280,9 @@ class Measurement:
         Parameters
         ----------
         source : DetectedSource, optional
-            Source whose trace is fitted; by default the target.
+            Source whose trace is fitted. The default is the target.
         independent_var : {"pixel", "wavelength"}
-            Variable of the polynomial: the row, or the wavelength in micron.
+            Variable of the polynomial: the row number, or the wavelength in micron.
 
         Returns
         -------
@@ -302,7 +302,7 @@ class Measurement:
         return tuple(coefficients.tolist()), independent_var
 
     def box(self, width: float) -> Aperture:
-        """Make an aperture of constant width that is centred on the target's trace.
+        """Return an aperture of constant width that is centred on the target's trace.
 
         Parameters
         ----------
@@ -314,7 +314,7 @@ class Measurement:
         return Aperture.from_edges(lower, upper, independent_var=variable)
 
     def tapered(self, n: float = 3.0, *, order: int = 1) -> Aperture:
-        """Make an aperture that is n times the measured FWHM wide, centred on the target's trace.
+        """Return an aperture on the target's trace whose width is n times the measured FWHM.
 
         Parameters
         ----------
@@ -338,7 +338,7 @@ class Measurement:
         )
 
     def clear_regions(self, distance: float = 2.5, least: float = 2.0) -> tuple[Array, ...]:
-        """Find the column ranges that keep clear of sources, negative traces and the image edge.
+        """Return the column ranges on the image that are free of sources and negative traces.
 
         Parameters
         ----------
@@ -375,23 +375,24 @@ class Measurement:
         independent_var: Literal["pixel", "wavelength"] = "pixel",
         **kwargs: Any,
     ) -> Background | None:
-        """Make a background from the columns that are free of sources: see `clear_regions`.
+        """Return a background whose regions are free of sources, as found by `clear_regions`.
 
         Parameters
         ----------
         distance : float, optional
-            As for `clear_regions`. The default is 2.5, but it is reduced to 2 and then to 1.6 if
+            As for `clear_regions`. The default is 2.5, which is reduced to 2 and then to 1.6 if
             there are fewer than six free columns.
         independent_var : {"pixel", "wavelength"}
-            Independent variable of the polynomials for the edges. In an EXTRACT1D reference file it
-            must be the same for the aperture and the background; `tapered` uses the wavelength.
+            Independent variable of the polynomials for the edges. In an EXTRACT1D reference file,
+            it must be the same for aperture and background. For apertures from `tapered`, it is
+            "wavelength".
         **kwargs
             Other parameters of `Background`, such as ``bkg_fit``.
 
         Returns
         -------
         Background or None
-            None if there are no free columns.
+            Background, or None if there are no free columns.
         """
         regions: tuple[Array, ...] = ()
         for keep in (2.5, 2.0, 1.6) if distance is None else (distance,):
@@ -408,12 +409,12 @@ class Measurement:
         return Background(bkg_coeff=edges, independent_var=variable, **kwargs)  # type: ignore[arg-type]
 
     def model(self, *which: DetectedSource) -> Array:
-        """Compute the fitted image of the sources without background.
+        """Return the fitted model image of the sources, without background.
 
         Parameters
         ----------
         *which : DetectedSource
-            Sources to include; by default all.
+            Sources to include. By default, all sources and negative traces are included.
 
         Returns
         -------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def plus_minus(value: float, error: float) -> str:
-    """Format a value and its error, rounded to two significant digits of the error."""
+    """Return a value with its error as text, rounded to two significant digits of the error."""
     if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
         return f"{value:.3f}"
     digits = int(np.clip(1 - math.floor(math.log10(error)), 0, 6))
@@ -25,7 +25,7 @@ def plus_minus(value: float, error: float) -> str:
 
 
 def _plain(value: object) -> Any:
-    """Convert arrays to lists, and NaN and infinity to None, for JSON; dictionaries recursively."""
+    """Convert arrays to lists, and NaN and infinity to None, also in nested values, for JSON."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, dict):
@@ -38,7 +38,7 @@ def _plain(value: object) -> Any:
 
 
 def band_table(measurement: Measurement) -> QTable:
-    """Make a table with wavelength, row, target centroid, FWHM and expected FWHM of each band."""
+    """Return a table with the wavelength, row, target centroid and FWHM for each band."""
     target = measurement.target
     return QTable(
         {
@@ -54,14 +54,14 @@ def band_table(measurement: Measurement) -> QTable:
 
 
 def source_table(measurement: Measurement) -> QTable:
-    """Make a table with kind, column, flux ratio and signal-to-noise ratio of each source."""
+    """Return a table with the kind, column, flux ratio and signal-to-noise ratio of each source."""
     names = ("kind", "column", "column_error", "flux_ratio", "flux_ratio_error", "snr")
     columns = [[getattr(source, name) for source in measurement.sources] for name in names]
     return QTable(columns, names=names, units={"column": u.pix, "column_error": u.pix})
 
 
 def measurement_report(measurement: Measurement) -> str:
-    """Format all results as text for a reader."""
+    """Return a text with all results of a measurement."""
     m = measurement
     lines = [m.label, f"sources (columns at row {m.row}, {m.row_wavelength:.2f} um):"]
     for source in m.sources:
@@ -72,7 +72,7 @@ def measurement_report(measurement: Measurement) -> str:
         )
     lines.append(_position_line(m))
     trace = m.trace[np.isfinite(m.trace)]
-    bend = f"; {m.bend:.2f} columns off the WCS's" if m.bend else ""
+    bend = f"; its shape differs by {m.bend:.2f} columns from the WCS trace" if m.bend else ""
     lines.append(f"trace: {trace.min():.2f} to {trace.max():.2f}{bend}")
     lines += [
         f"width: {plus_minus(*m.width_ratio)} times the expected one",
@@ -93,15 +93,15 @@ def measurement_report(measurement: Measurement) -> str:
     lines.append(f"fit: reduced chi-square {m.chi2:.2f}, {m.rejected} outliers rejected")
     if m.noise_factor > 1.0:
         lines.append(
-            f"errors are {m.noise_factor:.2f} times those of independent noise, as the residuals "
-            "show"
+            f"errors are {m.noise_factor:.2f} times those of independent noise, because the "
+            "residuals are correlated or larger than expected"
         )
     lines += [f"note: {note}" for note in m.notes]
     return "\n".join(lines)
 
 
 def _position_line(m: Measurement) -> str:
-    """Return the line of the report that compares the measured position with the header's."""
+    """Return the line of the report that compares the measured and the header position."""
     if m.expected is None or m.offset is None:
         return f"header's position: not known ({m.why_not})"
     return (
@@ -113,7 +113,7 @@ def _position_line(m: Measurement) -> str:
 
 
 def measurement_dict(measurement: Measurement) -> dict[str, Any]:
-    """Return all numbers as a dictionary for JSON; unknown numbers are None."""
+    """Return all results as a dictionary for JSON, in which unknown numbers are None."""
     m = measurement
     ratio, ratio_error = m.width_ratio
     profile = m.point_spread
@@ -163,7 +163,7 @@ def measurement_dict(measurement: Measurement) -> dict[str, Any]:
 
 
 def growth_table(curve: CurveOfGrowth) -> QTable:
-    """Make a table with one row per band and width."""
+    """Return a table with the flux, correction and S/N for each band and aperture width."""
     bands, widths = curve.flux.shape
     unit = u.Unit(curve.unit)
     return QTable(
@@ -180,7 +180,7 @@ def growth_table(curve: CurveOfGrowth) -> QTable:
 
 
 def growth_report(curve: CurveOfGrowth) -> str:
-    """Format all results as text for a reader."""
+    """Return a text with all results of a curve of growth."""
     lines = [
         f"aperture of best signal to noise: {curve.best:.1f} columns "
         f"(correction: {curve.correction_source})",
@@ -200,7 +200,7 @@ def growth_report(curve: CurveOfGrowth) -> str:
 
 
 def growth_dict(curve: CurveOfGrowth) -> dict[str, Any]:
-    """Return all numbers as a dictionary for JSON; unknown numbers are None."""
+    """Return all results as a dictionary for JSON, in which unknown numbers are None."""
     scalars = ("widths", "bands", "correction_source", "best", "free_width")
     arrays = ("wavelength", "flux", "flux_error", "correction", "snr", "fwhm", "best_width")
     names = (*scalars, *arrays, "rows", "notes")

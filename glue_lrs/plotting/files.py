@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def save(
     figure: Figure, path: str | PathLike[str], *, overwrite: bool = False, dpi: float = 120
 ) -> None:
-    """Write a figure to a file; after an error no partial file remains.
+    """Write a figure to a file. No partial file remains after an error.
 
     Parameters
     ----------
@@ -32,7 +32,8 @@ def save(
     Raises
     ------
     WriteError
-        If the file exists, its suffix is not known to Matplotlib, or it cannot be written.
+        If the file exists and `overwrite` is False, Matplotlib does not know the suffix, or the
+        file cannot be written.
     """
     known = figure.canvas.get_supported_filetypes()
     if Path(path).suffix.lstrip(".").lower() not in known:

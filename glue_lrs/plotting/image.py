@@ -1,4 +1,4 @@
-"""Functions that draw an image with its aperture, cuts across the slit, and tapered widths.
+"""Functions that draw an image with its aperture, cuts along the slit, and tapered widths.
 
 The functions draw into the given axes or figure and return it. If none is given, they make a new
 figure, without pyplot.
@@ -89,7 +89,7 @@ def plot_image(
     ax.plot(x, y, color=style.BOX, lw=1.4, ls=":", label="bounding box")
     for row in rows:
         ax.axhline(row, color=style.ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut")
-    # The bounding box may reach the edge of the image.
+    # The bounding box may extend to the edge of the image, so leave a margin around both.
     displayed, columns = _displayed_part(image)
     ax.set_xlim(min(columns.start - 0.5, x0 - 2), max(columns.stop - 0.5, x1 + 2))
     ax.set_ylim(min(displayed.start - 0.5, y0 - 4), max(displayed.stop - 0.5, y1 + 4))
@@ -102,7 +102,7 @@ def plot_image(
 def draw_plane(
     ax: Axes, image: SlitImage, plane: Floats, bad: Bools, label: str, **options: Any
 ) -> Colorbar:
-    """Draw the part of an array of pixel values around the bounding box, and mark bad pixels.
+    """Draw an array of pixel values in and around the bounding box, and mark bad pixels.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def draw_plane(
     plane : ndarray
         Pixel values to draw, with the shape of the image.
     bad : ndarray of bool
-        Mask of the pixels to mark.
+        True for the pixels to mark.
     label : str
         Label of the colour bar.
     **options
@@ -137,7 +137,7 @@ def draw_plane(
     if bad[part].any():
         marks = np.where(bad[part], 1.0, np.nan)
         ax.imshow(marks, cmap=ListedColormap([style.BAD_PIXEL]), vmin=0, vmax=1, **geometry)
-        ax.fill([], [], color=style.BAD_PIXEL, label="bad pixel")  # for the legend
+        ax.fill([], [], color=style.BAD_PIXEL, label="bad pixel")  # makes an entry in the legend
     ax.set_xlabel("column (cross-dispersion) [pixel]")
     _add_wavelength_axis(ax, image)
     return ax.figure.colorbar(
@@ -146,11 +146,11 @@ def draw_plane(
 
 
 def _add_wavelength_axis(ax: Axes, image: SlitImage) -> None:
-    """Add an axis on the right with ticks at whole microns, omitting overlapping labels."""
+    """Add a wavelength axis on the right with ticks at whole microns that do not overlap."""
     displayed, _ = _displayed_part(image)
     bottom, top = displayed.start, displayed.stop - 1
     wave = _row_mean(image.wavelength)
-    order = np.argsort(wave, kind="stable")[: np.isfinite(wave).sum()]  # NaN is last
+    order = np.argsort(wave, kind="stable")[: np.isfinite(wave).sum()]  # without NaN, which is last
     axis = ax.secondary_yaxis("right")
     axis.set_ylabel("wavelength [µm]")
     ticks: dict[str, float] = {}
@@ -168,7 +168,7 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> None:
     """Draw the edges of the aperture and the background regions, and the expected trace."""
     regions = _regions(image, extract)
     rows = regions.rows
-    y = np.stack([rows - 0.5, rows + 0.5], axis=1).ravel()  # both ends of each row
+    y = np.stack([rows - 0.5, rows + 0.5], axis=1).ravel()  # lower and upper end of each row
     for edge in chain(*regions.aperture):
         ax.plot(np.repeat(edge[rows], 2), y, color=style.APERTURE, lw=1.6, label="aperture")
     for lower, upper in regions.background:
@@ -192,7 +192,7 @@ def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
 
 
 def _asinh_norm(data: Floats) -> AsinhNorm:
-    """Return an asinh colour scale: linear within the noise, logarithmic beyond, for both signs."""
+    """Return an asinh colour scale, which is linear within the noise and logarithmic beyond it."""
     finite = data[np.isfinite(data)]
     if finite.size == 0:
         return AsinhNorm(1.0, -1.0, 1.0)
@@ -216,7 +216,7 @@ def plot_cut(
     ax: Axes | None = None,
     label: bool = True,
 ) -> Axes:
-    """Draw one row of an image, a cut across the slit, with aperture and background regions.
+    """Draw a cut along the slit: one row of an image, with aperture and background regions.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def plot_cut(
         if extraction is not None and regions.background and np.isfinite(wave):
             low = min(float(lower[row]) for lower, _ in regions.aperture)
             high = max(float(upper[row]) for _, upper in regions.aperture)
-            # The row of the spectrum with the wavelength closest to that of the row of the image.
+            # Use the row of the spectrum whose wavelength is closest to that of the image row.
             closest = np.nanargmin(np.abs(extraction.wavelength - wave))
             level = series(extraction, "BACKGROUND", integration).values[closest]
             line: dict[str, Any] = {"color": style.BACKGROUND, "label": "background level"}
@@ -294,7 +294,10 @@ def plot_cut(
 
 
 def representative_rows(image: SlitImage, extract: Extract1D | None) -> list[int]:
-    """Return rows for cuts, at 1/8, 1/2 and 7/8 of the aperture's rows or else the image's rows."""
+    """Return rows for three cuts, at 1/8, 1/2 and 7/8 of the rows of the aperture.
+
+    If `extract` is None, the rows of the image that have a wavelength are used instead.
+    """
     if extract is not None:
         rows = _regions(image, extract).rows
     else:
@@ -374,24 +377,24 @@ def _data(image: SlitImage, integration: int) -> Floats:
 
 
 def _error(image: SlitImage, integration: int) -> Floats:
-    """Return the errors of an integration, from the variances if the image has no errors."""
+    """Return the errors of an integration, or compute errors from the variances."""
     single = _single(image, integration)
     if single.err is not None:
         error = np.asarray(single.err, dtype=float)
-        return np.where(error >= 0, error, np.nan)  # negative errors cannot be drawn
+        return np.where(error >= 0, error, np.nan)  # because negative errors cannot be drawn
     variances = (getattr(single, name) for name in PLANES)
     with np.errstate(invalid="ignore"):
         return np.sqrt(sum((v for v in variances if v is not None), np.zeros(image.shape)))
 
 
 def _row_mean(values: NDArray[Any]) -> Floats:
-    """Return the mean value of each row, ignoring NaN; NaN in rows without a value."""
+    """Return the mean of each row, ignoring NaN. Rows without a value are NaN."""
     with style.no_nan_warnings():
         return np.nanmean(np.asarray(values, dtype=float), axis=1)
 
 
 class _Regions(NamedTuple):
-    """Lower and upper edges of the aperture and background regions in every row, and the trace."""
+    """Lower and upper edge of each aperture and background region in every row, and the trace."""
 
     aperture: list[tuple[Floats, Floats]]
     background: list[tuple[Floats, Floats]]
@@ -402,7 +405,7 @@ class _Regions(NamedTuple):
 
 def _regions(image: SlitImage, extract: Extract1D) -> _Regions:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LRSWarning)  # the extraction issues these warnings
+        warnings.simplefilter("ignore", LRSWarning)  # the extraction issues the same warnings
         placement = extract.place(image)
         weights = extract.aperture.weights(image.wavelength, placement.trace, placement.offset)
         aperture = extract.aperture.regions(image.wavelength, placement.trace, placement.offset)
@@ -439,8 +442,8 @@ def _edges(limits: Limits, rows: int) -> tuple[Floats, Floats]:
     for limit, half in zip(limits, (-0.5, 0.5), strict=True):
         values = np.asarray(limit, dtype=float)
         if values.ndim and values.shape[1] > 1:
-            # The limit is a polynomial in wavelength, with a value for each pixel: take the value
-            # at the pixel on the edge.
+            # The limit is a polynomial in wavelength and has a value at each pixel. Use the value
+            # at the pixel where the edge is.
             edge = np.nan_to_num(np.round(_row_mean(values)))
             column = np.clip(edge, 0, values.shape[1] - 1).astype(int)
             values = np.take_along_axis(values, column[:, np.newaxis], axis=1)

@@ -1,4 +1,4 @@
-"""Functions that draw a measurement: spatial profile, trace, FWHM, curve of growth.
+"""Functions that draw a measurement: spatial profile, trace, FWHM and curve of growth.
 
 The functions draw into the given axes or figure and return it. If none is given, they make a new
 figure, without pyplot.
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
     from glue_lrs.measurement.measurement import Measurement
 
-#: Minimum S/N of a band for its curve of growth to be drawn; other bands show only noise.
+#: Minimum S/N of a band for its flux to be drawn versus the aperture width. In bands with a lower
+#: S/N, the curve would show only noise.
 _MIN_SNR = 10.0
 
 
@@ -95,7 +96,8 @@ def plot_profile(
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Axes with columns in the reference row along x, and brightness on an asinh scale along y.
+        Axes with the column in the reference row along x, and the brightness along y on an asinh
+        scale.
     """
     ax = style.axes_or_new(ax, (8.0, 3.6))
     profile, error = measurement.profile, measurement.profile_error
@@ -122,7 +124,7 @@ def plot_profile(
 
 
 def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
-    """Draw the centroid of the target in each band, and its trace.
+    """Draw the trace of the target, and the centroid of the target in each wavelength band.
 
     Parameters
     ----------
@@ -158,7 +160,7 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_fwhm(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
-    """Draw the FWHM in each band, the smooth fit, and the expected FWHM of LRS.
+    """Draw the FWHM in each wavelength band, the smooth fit, and the expected FWHM of LRS.
 
     Parameters
     ----------
@@ -203,7 +205,7 @@ def _draw_fit(
 
 
 def _draw_bands(ax: Axes, measurement: Measurement, values: Floats, errors: Floats) -> None:
-    """Draw the values measured in each band with their errors versus wavelength."""
+    """Draw the values and errors measured in each band versus wavelength."""
     ax.errorbar(
         measurement.bands, values, errors, fmt="o", color=style.BLACK, ms=4, elinewidth=0.9,
         label="measured in bands",

@@ -1,4 +1,4 @@
-"""Functions that draw an optimal extraction: traces, residual, rejected pixels, spatial profile.
+"""Functions that draw the traces, the residual and the profile from an optimal extraction.
 
 The functions draw into the given axes or figure and return it. If none is given, they make a new
 figure, without pyplot.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from glue_lrs.extraction.optimal_result import OptimalResult
 
-#: Largest residual, in standard deviations, on the colour scale.
+#: The colour scale extends to plus and minus this residual in standard deviations.
 _SIGMAS = 5.0
 #: Wavelengths in micron at which the profile is drawn, and the colours of the curves.
 _PROFILES = {5.0: style.BLUE, 7.5: style.GREEN, 10.0: style.ORANGE, 12.0: style.VERMILION}
@@ -46,7 +46,7 @@ def plot_optimal(
     figure : `~matplotlib.figure.Figure`, optional
         Figure to fill.
     title : str, optional
-        Title of the figure; by default the name of the image.
+        Title of the figure; by default, the name of the image.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def plot_residual(
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Axes with columns along x and rows along y. Rejected pixels have a frame.
+        Axes with columns along x and rows along y. Rejected pixels are marked with squares.
     """
     ax = style.axes_or_new(ax, (4.5, 8.0))
     residual = result.normalised_residual(integration)
@@ -123,7 +123,7 @@ def plot_residual(
 
 
 def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes:
-    """Draw the spatial profile that weights the pixels, at four wavelengths.
+    """Draw the spatial profile that determines the weights of pixels, at four wavelengths.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes
     -------
     `~matplotlib.axes.Axes`
         Axes with the distance of a pixel from the source along x and the fraction of the flux in
-        the pixel along y. Dotted lines are at half the expected FWHM of LRS.
+        the pixel along y. Dotted lines mark the expected FWHM of LRS.
     """
     ax = style.axes_or_new(ax, (6.0, 3.0))
     offset = np.arange(-8.0, 8.01, 0.05)

@@ -30,7 +30,7 @@ def plot_product(
     figure: Figure | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Draw an extraction: the image with the aperture, cuts across the slit, and the spectrum.
+    """Draw an extraction: the image with the aperture, cuts along the slit, and the spectrum.
 
     Parameters
     ----------
@@ -41,17 +41,17 @@ def plot_product(
     extraction : Extraction, optional
         Result of the extraction from `image`, whose spectrum is drawn.
     rows : sequence of int, optional
-        Rows in which the cuts are made; by default three rows of the aperture.
+        Rows to draw as cuts; by default, three rows of the aperture.
     integration : int, optional
         Index of the integration of a stack, counted from 0. If None, the image of the first
-        integration is drawn, and the spectra of all integrations as by `plot_stack`.
+        integration is drawn, and `plot_stack` draws the spectra of all integrations.
     truth : (array_like, array_like), optional
         Wavelengths in micron and fluxes, in the unit of the spectrum, of a known spectrum to
         overplot.
     figure : `~matplotlib.figure.Figure`, optional
         Figure to fill.
     title : str, optional
-        Title of the figure; by default file name, product and EXP_TYPE of the image.
+        Title of the figure; by default, file name, product type and EXP_TYPE of the image.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def plot_product(
     chosen = representative_rows(image, extract) if rows is None else [int(row) for row in rows]
     plot_image(image, extract, integration=number, ax=parts[0].subplots(), rows=chosen)
     cuts = parts[1].subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
-    # The cuts are in the same order from top to bottom as the rows of the image.
+    # The cut at the top shows the largest row number, as does the top of the image.
     for ax, row in zip(cuts, sorted(chosen, reverse=True), strict=True):
         plot_cut(image, row, extract, extraction, integration=number, ax=ax, label=ax is cuts[-1])
     if extraction is not None and all_integrations:

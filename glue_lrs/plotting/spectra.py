@@ -131,8 +131,8 @@ def plot_comparison(
     -------
     `~matplotlib.figure.Figure`
         Figure with two panels, or with one panel for a single spectrum without `truth`. If the
-        wavelengths of two spectra differ, the divisor is interpolated linearly for the ratio, and a
-        note in the figure says so.
+        wavelengths of a spectrum differ from those of the divisor, the divisor is interpolated
+        linearly, and a note in the figure says so.
 
     Raises
     ------
@@ -141,6 +141,7 @@ def plot_comparison(
     """
     if not extractions:
         raise LRSError("nothing to draw, expected at least one spectrum")
+    column = column.upper()
     figure = style.figure_or_new(figure, (9.5, 7.0))
     drawn = {
         style.plain_text(name): series(one, column, integration)
@@ -173,7 +174,7 @@ def plot_comparison(
 def _draw_ratios(
     ax: Axes, spectra: Sequence[tuple[Series, str]], name: str, divisor: Series
 ) -> None:
-    """Draw the ratio of each spectrum, given with its colour, to the divisor with this name."""
+    """Draw the ratio of each spectrum to the divisor. `spectra` includes a colour for each."""
     interpolated, ratios = False, []
     for one, colour in spectra:
         base = divisor.values
@@ -203,7 +204,7 @@ def _interpolate(wave: Floats, base: Series) -> Floats:
 
 
 def _draw_truth(ax: Axes, truth: tuple[ArrayLike, ArrayLike], factor: float, **line: Any) -> Series:
-    """Draw a known spectrum times a factor; return the spectrum."""
+    """Draw a known spectrum times a factor, and return the spectrum without the factor."""
     wave, flux = (np.asarray(values, dtype=float) for values in truth)
     ax.plot(wave, flux * factor, color=style.BLACK, ls="--", label="truth", **line)
     return Series(wave, flux, None, np.isnan(flux))
@@ -263,6 +264,7 @@ def plot_stack(
     """
     if not extraction.is_stack:
         raise LRSError("a single spectrum has no integrations to compare, expected a stack")
+    column = column.upper()
     figure = style.figure_or_new(figure, (10.0, 7.0))
     grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), height_ratios=(1, 1.1))
     top = figure.add_subplot(grid[0, 0])
@@ -312,7 +314,7 @@ def _draw_variation(ax: Axes, wave: Floats, values: Floats, median: Floats) -> N
 
 
 def _draw_light_curve(ax: Axes, values: Floats) -> None:
-    """Draw the sum over wavelength of each integration, relative to the median.
+    """Draw the sum over wavelength for each integration, relative to the median sum.
 
     `values` holds only the wavelengths that are usable in all integrations, because a masked value
     would look like a dip in the light curve.
@@ -328,7 +330,7 @@ def _draw_light_curve(ax: Axes, values: Floats) -> None:
 
 
 def _bin_edges(centres: Floats) -> Floats:
-    """Return the edges of bins with these centres."""
+    """Return the edges of bins with the given centres."""
     if centres.size == 1:
         return np.array([centres[0] - 0.01, centres[0] + 0.01])
     middle = (centres[1:] + centres[:-1]) / 2.0
@@ -348,7 +350,7 @@ class Series(NamedTuple):
 
 
 def series(extraction: Extraction, column: str, integration: int | None) -> Series:
-    """Return the values in a column with their errors, if there are any.
+    """Return the values in a column, with their errors if the spectrum has them.
 
     Parameters
     ----------
@@ -358,7 +360,7 @@ def series(extraction: Extraction, column: str, integration: int | None) -> Seri
         Name of the column.
     integration : int or None
         Index of the integration of a stack, counted from 0. If None, the median over the
-        integrations is returned. It is ignored for a single spectrum.
+        integrations is returned. The index is ignored for a single spectrum.
 
     Raises
     ------
@@ -410,8 +412,8 @@ def _axis_label(column: str, unit: str) -> str:
 def _set_limits(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
     """Set y limits from the central 98% of the values.
 
-    Extreme values, as at the ends of the LRS wavelength range, are thus ignored. `least` is the
-    smallest half range.
+    This excludes extreme values, such as those at the ends of the LRS wavelength range. `least` is
+    the minimum half range.
     """
     flat = np.concatenate(values)
     finite = flat[np.isfinite(flat)]
@@ -424,14 +426,16 @@ def _set_limits(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
 
 
 def flux_scale(values: Floats, unit: str | None) -> tuple[float, str]:
-    """Return the factor and the unit label with which fluxes are drawn: Jy, mJy, µJy or nJy.
+    """Return a factor for fluxes and the label of the resulting unit: Jy, mJy, µJy or nJy.
+
+    The unit is chosen so that most values are easy to read.
 
     Parameters
     ----------
     values : ndarray
         Fluxes in `unit`.
     unit : str or None
-        Unit of the fluxes. If it is not Jy, the factor is 1.
+        Unit of the fluxes. A unit other than Jy is kept, with a factor of 1.
     """
     if unit != "Jy":
         return 1.0, style.unit_label(unit)

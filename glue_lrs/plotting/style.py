@@ -1,4 +1,4 @@
-"""Colours, labels and helper functions that the figures share."""
+"""Colours, labels and helper functions that all figures share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ORANGE, SKY, GREEN = "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
 
-#: Colours of overplotted spectra. A known spectrum for comparison is drawn in black and dashed.
+#: Colours of overplotted spectra, except for a known spectrum, which is black and dashed.
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#666666")
 
 APERTURE, BACKGROUND, BOX, BAD_PIXEL = VERMILION, BLUE, GREEN, PURPLE
@@ -46,16 +46,16 @@ COLUMN_LABELS = {
 
 
 def figure_or_new(figure: Any, size: tuple[float, float]) -> Figure:
-    """Return `figure`, or a new figure of `size` inches, made without pyplot, if it is None."""
+    """Return `figure`; if it is None, return a new figure of `size` inches, without pyplot."""
     return Figure(figsize=size, layout="constrained") if figure is None else figure
 
 
 def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """Return `ax`, or the axes of a new figure of `size` inches if it is None."""
+    """Return `ax`; if it is None, return the axes of a new figure of `size` inches."""
     return figure_or_new(None, size).subplots() if ax is None else ax
 
 
-#: Options of `add_legend` for images, which leave no free space inside the axes.
+#: Options for `add_legend` that put the legend above the axes, as images leave no room inside.
 ABOVE: dict[str, Any] = {
     "loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 2, "handlelength": 1.6,
     "columnspacing": 1.0, "borderaxespad": 0.2,
@@ -75,7 +75,7 @@ def add_legend(ax: Axes, **options: Any) -> None:
 
 
 def draw_steps(ax: Axes, columns: NDArray[Any], values: Floats, errors: Floats) -> None:
-    """Draw one value with its error bar for each pixel as steps, and a line at 0."""
+    """Draw the values of pixels as steps with error bars, and a line at 0."""
     edges = np.append(columns - 0.5, columns[-1] + 0.5)
     ax.stairs(values, edges, baseline=None, color=BLACK, lw=1.0)
     ax.errorbar(columns, values, errors, fmt="none", ecolor="0.35", elinewidth=0.8)
@@ -98,12 +98,12 @@ def no_nan_warnings() -> Iterator[None]:
 
 
 def plain_text(text: str) -> str:
-    r"""Escape "$", with which Matplotlib marks formulas, and characters that cannot be encoded."""
+    r"""Escape "$", which begins a formula in Matplotlib, and characters invalid in UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
 
 def unit_label(unit: str | u.UnitBase | None) -> str:
-    """Return a compact label for a unit, or an empty string if it is None."""
+    """Return a compact label for a unit, or an empty string for None."""
     return "" if unit is None else f"{u.Unit(unit)}".replace(" ", "").replace("um", "µm")
 
 

@@ -1,4 +1,4 @@
-"""SpatialProfile: interface for profiles across the slit."""
+"""SpatialProfile: interface for profiles along the slit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from glue_lrs._utils.typing import Array
 
-#: Type of a profile at given wavelengths: a function that takes offsets and returns fractions of
-#: the flux, both of shape (row, column).
+#: Type of a profile at fixed wavelengths: a function of the offsets that returns the fractions of
+#: the flux. Both arrays have the shape (row, column).
 Light = Callable[[Array], Array]
 
 
@@ -26,9 +26,9 @@ class SpatialProfile(ABC):
         ----------
         offset : ndarray
             Distance in columns from the source to the centre of each pixel, shape (row, column).
-            For NaN, the fraction is 0.
+            Where it is NaN, the fraction is 0.
         wavelength : ndarray
-            Wavelength in micron of each row, shape (row,). For NaN, the fractions are 0.
+            Wavelength in micron of each row, shape (row,). Where it is NaN, the fractions are 0.
 
         Returns
         -------
@@ -37,10 +37,10 @@ class SpatialProfile(ABC):
         """
 
     def at(self, wavelength: Array) -> Light:
-        """Return the profile at given wavelengths as a function of offsets only.
+        """Return the profile at given wavelengths as a function of the offsets only.
 
-        If the profile is evaluated for several arrays of offsets, this function is faster than the
-        profile itself.
+        For several arrays of offsets, calling the returned function is faster than calling the
+        profile.
 
         Parameters
         ----------
@@ -50,20 +50,20 @@ class SpatialProfile(ABC):
         return partial(self, wavelength=wavelength)
 
     def derivative(self, offset: Array, wavelength: Array, step: float = 0.05) -> Array:
-        """Return the derivative of the fraction with respect to the offset, per column.
+        """Return the derivative of the fractions with respect to the offset, per column.
 
         Parameters
         ----------
         offset, wavelength : ndarray
             Offsets in columns and wavelengths in micron, as for the profile itself.
         step : float
-            Step in columns to each side for the numerical derivative.
+            Step in columns to either side for the numerical derivative.
         """
         light = self.at(wavelength)
         return (light(offset + step) - light(offset - step)) / (2.0 * step)
 
 
 def unit(wavelength: Array, domain: tuple[float, float]) -> Array:
-    """Return wavelengths scaled from the range `domain` to [-1, 1], and clipped to this range."""
+    """Return wavelengths scaled linearly from `domain` to the range -1 to 1, and clipped to it."""
     first, last = domain
     return np.clip((2.0 * wavelength - (first + last)) / (last - first), -1.0, 1.0)

@@ -2,8 +2,8 @@
 
 This is the profile that `glue_lrs.measure` fits. The core is a Gaussian with a kurtosis, and its
 width is free. The wings are splines in the ratio of the distance to the wavelength, because
-diffraction is proportional to the wavelength. Core and wings are evaluated as cumulative flux,
-whose differences between the edges of pixels are the flux on the pixels.
+diffraction is proportional to the wavelength. Core and wings are evaluated as cumulative flux. The
+flux on a pixel is the difference of the cumulative flux between the edges of the pixel.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ from scipy.special import erf
 from glue_lrs._utils.typing import Array
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
 
-#: Number of cubic B-splines in the wings (first value), and distance between their knots in arcsec
-#: per micron (second value). The outermost spline is centred at 0.1 arcsec per micron, which is
+#: Cubic B-splines of the wings. The outermost spline is centred at 0.1 arcsec per micron, which is
 #: 1 arcsec at 10 micron.
-WING_TERMS, KNOT = 9, 0.0125
+WING_TERMS, KNOT = (
+    9,  # number of splines
+    0.0125,  # distance between knots in arcsec per micron
+)
 
-#: Number of terms of the shape: the kurtosis of the core, then the flux in each wing spline.
+#: Number of shape terms: the kurtosis of the core, then the flux in each wing spline.
 SHAPES = 1 + WING_TERMS
 
-#: Number of terms of a polynomial in wavelength, the width polynomial. Its value is the logarithm
-#: of the ratio of the core's width to the expected width.
+#: Number of terms in the width polynomial, a polynomial in wavelength whose value is the logarithm
+#: of the ratio of the core width to the expected width.
 WIDTH_KNOTS = 4
 
-#: The variable of the width polynomial is the wavelength in micron, minus the first value, divided
-#: by the second value. It is between about -1 and 1 in the range of LRS.
+#: Constants (micron) in the variable of the width polynomial, which is
+#: (wavelength - `_WAVE_CENTER`) / `_WAVE_SCALE`. It is between about -1 and 1 in the range of LRS.
 _WAVE_CENTER, _WAVE_SCALE = 8.5, 4.0
 
-#: Grid on which the splines are tabulated, in arcsec per micron. It is so fine that linear
+#: Grid on which the splines are tabulated, in arcsec per micron. Its step is so small that linear
 #: interpolation is accurate to 1e-6.
 _WING_GRID = np.linspace(-1.0, 1.0, 4001) * KNOT * (WING_TERMS + 1.0)
 
@@ -46,7 +48,7 @@ _WING_GRID = np.linspace(-1.0, 1.0, 4001) * KNOT * (WING_TERMS + 1.0)
 
 @dataclass(frozen=True, eq=False)
 class DiffractionProfile:
-    """Profile across the slit: a core, and wings whose size is proportional to the wavelength.
+    """Profile along the slit: a core, and wings whose size is proportional to the wavelength.
 
     The core is a Gaussian with a kurtosis (Gram-Charlier series). The wings are splines in the
     ratio of the distance to the wavelength.
@@ -77,7 +79,7 @@ class DiffractionProfile:
         return float(self.wings.sum())
 
     def cumulative(self, x: ArrayLike, wavelength: ArrayLike) -> Array:
-        """Return the fraction of the flux at columns below a position.
+        """Return the fraction of the flux to the left of a position.
 
         Parameters
         ----------
@@ -107,7 +109,16 @@ class DiffractionProfile:
 
 
 def shape_in_rows(log_core: Array, terms: Array) -> Array:
-    """Return the parameters of `solve_fwhm` for a shape (p,) that is the same in all rows."""
+    """Return the argument `shape` of `solve_fwhm` for shape terms that are the same in all rows.
+
+    Parameters
+    ----------
+    log_core : ndarray
+        Natural logarithm of the standard deviation of the core in columns, shape (n,).
+    terms : ndarray
+        Shape terms, shape (p,): kurtosis of the core, then the fraction of the flux in each wing
+        spline.
+    """
     return np.vstack([log_core, np.tile(terms[:, np.newaxis], log_core.size)])
 
 
@@ -119,9 +130,8 @@ def solve_fwhm(shape: Array, wavelength: Array, scale: float) -> Array:
     Parameters
     ----------
     shape : ndarray
-        Natural logarithm of the standard deviation of the core in columns, then the terms of the
-        shape: kurtosis of the core, and the fraction of the flux in each wing spline. The array
-        has the shape (1 + p, n) for p terms.
+        Array of shape (1 + p, n) for p shape terms: natural logarithm of the standard deviation of
+        the core in columns, kurtosis of the core, and fraction of the flux in each wing spline.
     wavelength : ndarray
         Wavelengths in micron, shape (n,).
     scale : float
@@ -190,7 +200,7 @@ def expected_core(wavelength: Array, scale: float) -> Array:
 
 
 def width_basis(wavelength: Array) -> Array:
-    """Return the terms of the width polynomial at wavelengths in micron (n,), shape (n, term)."""
+    """Return the terms of the width polynomial, shape (n, term), at n wavelengths in micron."""
     return np.vander((wavelength - _WAVE_CENTER) / _WAVE_SCALE, WIDTH_KNOTS, increasing=True)
 
 
@@ -200,9 +210,9 @@ def normal_density(z: Array) -> Array:
 
 
 def kurtosis_factor(z: Array, kurtosis: float | Array) -> Array:
-    """Return the factor by which a kurtosis changes the normal density at `z`.
+    """Return the factor by which an excess kurtosis changes the normal density at `z`.
 
-    It is 1 + kurtosis / 24 (z^4 - 6 z^2 + 3), from the Gram-Charlier series of fourth order.
+    The factor is 1 + kurtosis / 24 (z^4 - 6 z^2 + 3), from the Gram-Charlier series.
     """
     square = z * z
     return 1.0 + kurtosis / 24.0 * ((square - 6.0) * square + 3.0)
@@ -219,10 +229,10 @@ def core_integral(z: Array, kurtosis: float) -> Array:
 
 @cache
 def _splines() -> Array:
-    """Return the integral and the value of each wing spline on the grid.
+    """Return the cumulative integral and the value of each wing spline on the grid.
 
-    The shape is (2, grid, spline). Each spline is the mean of two B-splines on opposite sides of
-    the source, and its integral is 1.
+    The shape is (2, grid, spline). Each wing spline is the mean of two B-splines on opposite sides
+    of the source, and its total integral is 1.
     """
     grid = _WING_GRID
     out = np.empty((2, grid.size, WING_TERMS))
@@ -240,7 +250,7 @@ def _splines() -> Array:
 
 
 def wing_grid_position(u: Array) -> tuple[NDArray[np.intp], Array]:
-    """Return positions on the grid of tabulated wings.
+    """Return the positions of values on the grid on which the wing splines are tabulated.
 
     Parameters
     ----------
@@ -252,7 +262,7 @@ def wing_grid_position(u: Array) -> tuple[NDArray[np.intp], Array]:
     low : ndarray of int
         Index of the grid point below `u`.
     part : ndarray
-        Distance from that grid point, as a fraction of the distance between grid points.
+        Distance from the grid point `low`, as a fraction of the distance between grid points.
     """
     step = _WING_GRID[1] - _WING_GRID[0]
     part = np.clip((u - _WING_GRID[0]) / step, 0.0, _WING_GRID.size - 1.000001)
@@ -262,15 +272,15 @@ def wing_grid_position(u: Array) -> tuple[NDArray[np.intp], Array]:
 
 
 def read_wing(at: tuple[NDArray[np.intp], Array], light: Array | None, kind: int) -> Array:
-    """Interpolate linearly in the tabulated wings.
+    """Interpolate linearly in the tabulated wing splines.
 
     Parameters
     ----------
     at : tuple of ndarray
         Positions on the grid, from `wing_grid_position`.
     light : ndarray or None
-        Fraction of the flux in each wing spline. If None, the splines are not added up but returned
-        along an additional last axis.
+        Fraction of the flux in each wing spline. If None, the splines are not added up, and the
+        result has an additional last axis for the splines.
     kind : int
         Quantity to return: 0 for the integral of the wings up to a position, 1 for their value.
     """

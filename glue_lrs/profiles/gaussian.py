@@ -29,8 +29,8 @@ class GaussianProfile(SpatialProfile):
         Coefficients of the polynomial, constant term first. Its variable increases from -1 to 1
         between the two wavelengths of `domain`.
     domain : (float, float)
-        First and last wavelength in micron for the variable of the polynomial. At other
-        wavelengths, the polynomial has its value at the nearer end of `domain`.
+        Wavelengths in micron at which the variable of the polynomial is -1 and 1. At wavelengths
+        outside this range, the polynomial is evaluated at the nearer end.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class GaussianProfile(SpatialProfile):
             raise ProfileError(f"domain is {self.domain}, expected two wavelengths that ascend")
 
     def fwhm(self, wavelength: ArrayLike) -> Array:
-        """Return the full width at half maximum in columns, before integration over the pixels."""
+        """Return the FWHM in columns of the profile before it is integrated over the pixels."""
         wave = np.asarray(wavelength, dtype=float)
         columns = expected_fwhm(wave) / PIXEL_SCALE
         return np.maximum(columns * polyval(unit(wave, self.domain), self.factor), 0.5)
@@ -67,8 +67,8 @@ def gaussian(offset: Array, fwhm: Array) -> Array:
     Parameters
     ----------
     offset : ndarray
-        Distance in columns from the source to the centre of each pixel, shape (row, column). For
-        NaN, the integral is 0.
+        Distance in columns from the source to the centre of each pixel, shape (row, column). Where
+        it is NaN, the integral is 0.
     fwhm : ndarray
         Full width at half maximum in columns, shape (row,).
     """

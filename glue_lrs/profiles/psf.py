@@ -1,4 +1,4 @@
-"""PSFProfile: the profile in a PSF reference file of the pipeline."""
+"""PSFProfile: spatial profile from a PSF reference file of the pipeline."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PSFProfile(SpatialProfile):
-    """The profile in a PSF reference file: a table in wavelength and subpixel columns.
+    """Spatial profile from a PSF reference file: a table for wavelengths and subpixel columns.
 
     Parameters
     ----------
     data : array_like
-        Table of the flux on a detector pixel whose centre is at the position of a table column, in
-        any unit, shape (wavelength, column).
+        Table of fluxes, shape (wavelength, column). Each value is the flux on a detector pixel that
+        is centred at the position of the table column, in any unit.
     wave : array_like
         Wavelengths in micron, shape (wavelength,), ascending or descending.
     subpix : float
-        Number of columns of `data` per column of the detector.
+        Number of columns in `data` per detector column.
     center : float
-        Column of `data` at which the source is, counted from 0 (keyword CENTCOL).
+        Column of the source in `data`, counted from 0 (keyword CENTCOL).
     name : str
         Name of the slit (keyword APERTURE), or ``"ANY"``.
     filename : str, optional
@@ -41,8 +41,8 @@ class PSFProfile(SpatialProfile):
     Raises
     ------
     ProfileError
-        If shapes do not match, values are not finite, a row of `data` has no flux, or wavelengths
-        are not monotonic.
+        If the shapes are inconsistent, a value is not finite, a row of `data` has no flux, or the
+        wavelengths are not monotonic.
     """
 
     data: Array
@@ -62,7 +62,7 @@ class PSFProfile(SpatialProfile):
         path : str or path-like
             PSF reference file for MIRI LRS.
         name : str, optional
-            Name of the slit. The default is the first profile that applies to every slit.
+            Name of the slit. By default, the first profile that applies to every slit is read.
 
         Returns
         -------
@@ -91,12 +91,13 @@ class PSFProfile(SpatialProfile):
             raise ProfileError("WAVE neither rises nor falls throughout", subject=where)
         if not np.isfinite(data).all() or (data.sum(axis=1) <= 0).any():
             raise ProfileError(
-                "PSF holds values that are not finite, or rows without light", subject=where
+                "PSF holds values that are not finite, or rows without flux", subject=where
             )
         for key in ("subpix", "center"):
             value = getattr(self, key)
             if not np.isfinite(value) or (key == "subpix" and value <= 0):
-                raise ProfileError(f"{key} is {value!r}, expected a number above 0", subject=where)
+                expected = "a number above 0" if key == "subpix" else "a finite number"
+                raise ProfileError(f"{key} is {value!r}, expected {expected}", subject=where)
             object.__setattr__(self, key, float(value))
         object.__setattr__(self, "data", np.ascontiguousarray(data))
         object.__setattr__(self, "wave", np.ascontiguousarray(wave))
@@ -111,7 +112,7 @@ class PSFProfile(SpatialProfile):
         reach: float = 30.0,
         name: str = "ANY",
     ) -> PSFProfile:
-        """Tabulate a profile of a different kind, for example to write a PSF reference file.
+        """Tabulate a profile of another class, for example to write a PSF reference file.
 
         Parameters
         ----------
@@ -120,11 +121,11 @@ class PSFProfile(SpatialProfile):
         wave : array_like
             Wavelengths in micron at which the profile is tabulated.
         subpix : float
-            Number of columns of the table per column of the detector.
+            Number of columns in the table per detector column.
         reach : float
             Distance in detector columns from the source at which the table ends.
         name : str
-            Name of the slit. The default is the first profile that applies to every slit.
+            Name of the slit to which the profile applies. The default is every slit.
         """
         half = round(reach * subpix)
         waves = np.asarray(wave, dtype=float)
@@ -135,7 +136,7 @@ class PSFProfile(SpatialProfile):
         return read_rows(self._normalised(wavelength), offset * self.subpix + self.center)
 
     def _normalised(self, wavelength: Array) -> Array:
-        """Return the result of `rows`, normalised to a total flux of 1.
+        """Return the rows of the table at given wavelengths, normalised to a total flux of 1.
 
         The last result is cached because a fit needs the same wavelengths many times.
         """
@@ -149,9 +150,10 @@ class PSFProfile(SpatialProfile):
         return table
 
     def rows(self, wavelength: Array) -> Array:
-        """Interpolate the table at the wavelength of each row, shape (row, column of `data`).
+        """Interpolate the table at given wavelengths.
 
-        At wavelengths outside the table, the result is 0.
+        The shape of the result is (wavelength, column of `data`). The result is 0 for wavelengths
+        outside the table.
         """
         low, part, inside = self.between(wavelength)
         table, above = self.data.take(low, axis=0), self.data.take(low + 1, axis=0)
@@ -162,7 +164,7 @@ class PSFProfile(SpatialProfile):
         return table
 
     def between(self, wavelength: Array) -> tuple[NDArray[np.intp], Array, Mask]:
-        """Find the positions of wavelengths between the wavelengths of the table.
+        """Return the positions of wavelengths between the wavelengths in the table.
 
         Parameters
         ----------
@@ -174,7 +176,7 @@ class PSFProfile(SpatialProfile):
         low : ndarray of int
             Index of the next smaller wavelength in the table.
         part : ndarray
-            Distance from that wavelength, as a fraction of the interval in the table.
+            Distance from the wavelength at `low`, as a fraction of the interval in the table.
         inside : ndarray of bool
             Whether each wavelength is within the range of the table.
         """
@@ -197,7 +199,7 @@ def read_rows(table: Array, column: Array) -> Array:
     Returns
     -------
     ndarray
-        Interpolated values, shape (row, column); 0 outside the table and if a column is NaN.
+        Interpolated values, shape (row, column), 0 outside the table or where `column` is NaN.
     """
     rows, width = table.shape
     inside = (column >= 0.0) & (column <= width - 1.0)

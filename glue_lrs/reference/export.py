@@ -1,4 +1,4 @@
-"""Export of an aperture and its placement as an equivalent EXTRACT1D reference file."""
+"""Export of an aperture and its placement rule to an equivalent EXTRACT1D reference."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def export_reference(
     inexpressible: Sequence[str] = (),
     strict: bool = True,
 ) -> Reference:
-    """Return an EXTRACT1D reference with which the pipeline makes the same extraction.
+    """Return an EXTRACT1D reference for the same extraction in the pipeline.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ def export_reference(
     placement : PlacementRule
         Rule by which the aperture follows the source.
     image : SlitImage, optional
-        Image to extract, which determines the position of the source.
+        Image to be extracted with the reference. It determines the position of the source.
     id : str, optional
         Id of the aperture in the reference. If None, it is the slit name of the image or, without
         an image, "ANY".
     inexpressible : sequence of str
-        Descriptions of other parameters that a reference cannot represent. The message lists them.
+        Descriptions of other parameters that a reference cannot represent, for the message.
     strict : bool
         Whether to raise an error if a parameter cannot be represented. If False, a warning is
         issued instead.
@@ -73,7 +73,7 @@ def export_reference(
     if lacking:
         text, hint = f"a reference cannot hold {'; nor '.join(lacking)}", None
         if image is None and shifts.inexpressible:
-            hint = Hint.to("give {} to absorb it into the limits", "image")
+            hint = Hint.to("give {} to include it in the limits", "image")
         if strict:
             raise ReferenceFileError(text, hint=hint)
         warn(LRSWarning(text, hint=hint))
@@ -90,7 +90,7 @@ def export_reference(
     document = {
         **DEFAULT,
         "description": "MIRI LRS aperture, written by glue_lrs",
-        "history": "Written by glue_lrs; step parameters are absorbed into the aperture",
+        "history": "Written by glue_lrs; step parameters are included in the aperture limits",
         "apertures": [entry],
     }
     if name in (FIXED_SLIT, SLITLESS):
@@ -100,11 +100,11 @@ def export_reference(
 
 @dataclass(frozen=True)
 class _Shifts:
-    """Changes to an aperture and its background regions that replace a placement rule.
+    """Changes to an aperture and its background regions that have the effect of a placement rule.
 
     `use_source_posn` is the value of this key in the reference, or None if the key is omitted.
-    `aperture` and `background` are shifts in columns that must be added to the limits.
-    `inexpressible` describes parameters that a reference cannot represent.
+    `aperture` and `background` are shifts in columns, which must be applied to the aperture and to
+    the background regions. `inexpressible` describes parameters that a reference cannot represent.
     """
 
     use_source_posn: bool | None
@@ -156,7 +156,7 @@ def _shifts(
         if offset != 0.0 or keeps_regions or ignored:
             return _Shifts(False, found.offset, found.background_offset)
         return _Shifts(key)
-    # A reference cannot contain a trace. The pipeline must determine it from the source position.
+    # A reference cannot contain a trace, so that the pipeline must move the aperture itself.
     along = "with extract_width along the source's trace"
     if offset != 0.0:
         lacking.append(f"position_offset={offset!r} {along} {step}")
@@ -165,7 +165,8 @@ def _shifts(
             f"use_source_posn for SRCTYPE {image.source_type} {along} "
             "(run the step with --use_source_posn=true)"
         )
-    # The pipeline shifts the background regions with the source. This shift must be compensated.
+    # The pipeline shifts the background regions together with the aperture. If the regions are
+    # fixed, this shift must be compensated.
     return _Shifts(
         key, background=-found.offset if keeps_regions else 0.0, inexpressible=tuple(lacking)
     )
@@ -174,7 +175,7 @@ def _shifts(
 def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aperture:
     """Return the aperture shifted by `offset` columns.
 
-    If the offset is not 0, default limits are replaced by numbers.
+    If the offset is not 0, limits of None are replaced by the edges of the image.
     """
     if offset == 0.0:
         return aperture
@@ -191,10 +192,10 @@ def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aper
 
 
 def _common_variable(aperture: Aperture, background: Background | None) -> str:
-    """Return the independent variable that is valid for both the aperture and the background.
+    """Return an independent variable for the edges of both the aperture and the background.
 
-    A reference has only one variable for both. If the variables differ, an error is raised unless
-    the edges of one of them are constant.
+    A reference has only one variable for both. If their variables differ, an error is raised unless
+    the edges of the aperture or of the background are constant.
     """
     if background is None or is_constant(background.bkg_coeff):
         return aperture.independent_var

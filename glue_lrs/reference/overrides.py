@@ -1,4 +1,4 @@
-"""Conversion of a reference, step parameters and options to arguments of `Extract1D`."""
+"""Conversion of references, step parameters and options to arguments of `Extract1D`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from glue_lrs.reference.reference import Reference, remarks
 
 _T = TypeVar("_T")
 
-#: Step parameters that `Extract1D` has as well. The other step parameters are about the background
-#: and become part of its `Background`.
+#: Step parameters that are also parameters of `Extract1D`. The other step parameters are parameters
+#: of `Background`.
 _OPERATOR_STEP_PARAMETERS = (
     "subtract_background", "apply_apcorr", "use_source_posn", "position_offset",
     "extraction_type", "model_nod_pair", "optimize_psf_location",
@@ -33,14 +33,14 @@ _OPERATOR_STEP_PARAMETERS = (
 
 
 def _check_name(key: str, value: object) -> str:
-    """Return a string, or raise `ReferenceFileError` for any other value."""
+    """Return the value if it is a string, else raise `ReferenceFileError`."""
     if not isinstance(value, str):
         raise ReferenceFileError(f"{key} is {excerpt(value)}, expected a name")
     return value
 
 
-#: Validators of recorded parameters by group. The last two options can be recorded, but users
-#: cannot set them.
+#: Validators for recorded parameters, by group. The last two options are recorded, but are not
+#: parameters of `Extract1D.from_reference`.
 _RECORDED: dict[str, dict[str, Callable[[str, object], Any]]] = {
     "step": {key: schema.STEP[key] for key in _OPERATOR_STEP_PARAMETERS},
     "options": {
@@ -58,7 +58,7 @@ def arguments_from_reference(
     psf: str | PathLike[str] | PSFProfile | None,
     overrides: Mapping[str, Any],
 ) -> tuple[dict[str, Any], list[LRSWarning]]:
-    """Return the arguments of `Extract1D` for a reference and overrides, and a list of warnings.
+    """Return the arguments of `Extract1D` for a reference with overrides, and a list of warnings.
 
     The parameters, errors and warnings are described in `Extract1D.from_reference`.
     """
@@ -74,9 +74,9 @@ def arguments_from_reference(
 def _overridden_entry(
     source: Reference, exp_type: str, keys: dict[str, Any]
 ) -> tuple[dict[str, Any], list[LRSWarning]]:
-    """Return the aperture for an exposure type with some of its keys replaced, and warnings.
+    """Return the aperture for an exposure type, with the given keys replaced, and warnings.
 
-    The warnings are about replaced keys, for example if they have no effect.
+    The warnings are about the replaced keys, for example if a key has no effect.
     """
     order = keys.pop("spectral_order", None)
     entry = source.entry(exp_type, 1 if order is None else order)
@@ -88,7 +88,7 @@ def _overridden_entry(
     entry = {key: value for key, value in (entry | keys).items() if key not in removed}
     if keys.get("id", exp_type) not in (exp_type, schema.ANY):
         raise ReferenceFileError(
-            f"id is {keys['id']!r}, expected {exp_type!r}, which the image is, or 'ANY'"
+            f"id is {keys['id']!r}, expected {exp_type!r} (the exp_type) or 'ANY'"
         )
     if not keys:
         return entry, []
@@ -110,7 +110,7 @@ def _ineffective(
     correction, applied = arguments["aperture_correction"], step.get("apply_apcorr", True)
     if correction is None and applied and mode == "box":
         yield NoApertureCorrectionWarning(
-            "no aperture correction: a point source's flux is that within the aperture",
+            "no aperture correction: the flux of a point source outside the aperture is missing",
             hint=Hint.to("give {}, or {}", "apcorr", apply_apcorr=False),
         )
     if arguments["background"] is None and step.get("subtract_background") is not False:
@@ -158,7 +158,7 @@ def _as_reference(
 def _as_read(
     key: str, given: object, kind: type[_T], noun: str, read: Callable[..., _T]
 ) -> _T | None:
-    """Return a given object or None, or the object that is read from a given path."""
+    """Return `given` if it is None or has the type `kind`, else read the object from this path."""
     if given is None or isinstance(given, kind):
         return given
     if isinstance(given, str | PathLike):
@@ -169,7 +169,7 @@ def _as_read(
 def _sort_overrides(
     overrides: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Validate overrides, and sort them into keys of an aperture, step parameters and options."""
+    """Validate overrides, and separate them into aperture keys, step parameters and options."""
     keys: dict[str, Any] = {}
     step: dict[str, Any] = {}
     options: dict[str, Any] = {}
@@ -207,20 +207,19 @@ def _arguments(
 ) -> dict[str, Any]:
     """Return the arguments of `Extract1D` for an aperture, step parameters and options.
 
-    Step parameters that are not None override the keys of the aperture with the same names. If
-    `apcorr` or `psf` is a file, the reference for `exp_type` is read.
+    Step parameters that are not None override keys of the aperture with the same names. From files
+    `apcorr` and `psf`, the correction and the profile for `exp_type` are read.
     """
-    # The SUBARRAY of the image is unknown, but each LRS mode normally uses only one subarray.
+    # The SUBARRAY of the image is unknown here, but each LRS mode normally uses only one subarray.
     subarray = "SLITLESSPRISM" if exp_type == SLITLESS else "FULL"
     read_apcorr = partial(ApertureCorrection.read, subarray=subarray)
-    # PSF files use the EXP_TYPE as the slit name.
+    # In PSF files, the name of the slit is the EXP_TYPE.
     read_psf = partial(PSFProfile.read, name=options.get("psf_name", exp_type))
     combined = {**entry, **{key: value for key, value in step.items() if value is not None}}
     if "background_independent_var" in options:
         combined["independent_var"] = options["background_independent_var"]
     return {
-        # If not given, this is None as in the pipeline, although the default of `Extract1D` is
-        # False.
+        # The default is None as in the pipeline, although the default of `Extract1D` is False.
         "use_source_posn": None,
         **{key: step[key] for key in _OPERATOR_STEP_PARAMETERS if key in step},
         **{key: options[key] for key in schema.OPTIONS if key in options},

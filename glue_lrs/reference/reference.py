@@ -1,4 +1,4 @@
-"""EXTRACT1D reference: validation, selection of apertures, and check for unintended settings.
+"""EXTRACT1D reference: validation, selection of apertures, and search for unintended settings.
 
 The keys have the same meaning as in the JWST pipeline's ``extract_1d``. Invalid keys and values,
 such as a misspelt key or a string instead of a number, raise an error here. The pipeline silently
@@ -32,22 +32,25 @@ Level = Literal["error", "warning", "note"]
 
 
 class ReferenceIssue(str):
-    """Line of text about an issue that `Reference.check` found, with a `level`.
+    """Text about an issue that `Reference.check` found, with a `level`.
 
     Attributes
     ----------
     level : {"error", "warning", "note"}
-        Severity of the issue. With an error, the extraction fails. With a warning, the result is
-        probably unintended. A note has no effect on the extraction.
+        Severity of the issue. An error makes the extraction fail. A warning means that the result
+        is probably unintended. A note has no effect on the extraction.
     """
 
     level: Level
 
     def __new__(cls, level: Level, text: str) -> ReferenceIssue:
-        """Create a line of text with a level."""
+        """Create an issue from its severity and its text."""
         made = super().__new__(cls, text)
         made.level = level
         return made
+
+    def __getnewargs__(self) -> tuple[Level, str]:  # type: ignore[override]
+        return self.level, str(self)
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,22 @@ class Reference:
     Parameters
     ----------
     document : dict
-        Content of the JSON file, which consists of a header with arbitrary keys and the list
+        Content of the JSON file, which consists of arbitrary header keys and the list
         ``apertures``. The document is copied.
     filename : str, optional
-        Name of the file from which the document was read, for messages.
+        Name of the file from which the document was read. It appears in messages.
 
     Raises
     ------
     ReferenceFileError
-        If there is no list ``apertures``, an aperture has no ``id`` or an unknown key, or a value
-        is invalid for its key. Apertures for modes other than LRS are not validated.
+        If there is no list ``apertures``, or an aperture has no ``id``, an unknown key or an
+        invalid value. Apertures for modes other than LRS are not validated.
 
     Notes
     -----
     Unlike in the pipeline, ``bkg_fit`` may be ``"mean"`` or ``null`` (no subtraction), and the key
-    ``dispaxis`` may be spelt ``disp_axis``. `write` replaces these by equivalents that the pipeline
-    accepts.
+    ``dispaxis`` may be spelt ``disp_axis``. `write` replaces them with equivalents that the
+    pipeline accepts.
     """
 
     document: dict[str, Any]
@@ -104,7 +107,7 @@ class Reference:
     def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
         """Write an EXTRACT1D reference for use in the pipeline with ``override_extract1d``.
 
-        The reference is converted by `for_pipeline`.
+        The reference is first converted by `for_pipeline`.
 
         Parameters
         ----------
@@ -156,14 +159,14 @@ class Reference:
     def default(cls) -> Reference:
         """Return the built-in reference with the apertures of ``jwst_miri_extract1d_0006.json``.
 
-        The aperture for the slit follows the source by header and WCS. The aperture for slitless
-        exposures does not follow the source.
+        The aperture for the slit moves to the source position from the header and the WCS. The
+        aperture for slitless exposures does not move.
         """
         return cls(deepcopy(schema.DEFAULT), schema.BUILT_IN)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Reference:
-        """Create a reference from the content of a JSON file. `Reference` lists the errors."""
+        """Create a reference from the content of a JSON file. `Reference` describes the errors."""
         return cls(document)  # type: ignore[arg-type]
 
     @property
@@ -174,16 +177,16 @@ class Reference:
     def entry(self, exp_type: str, spectral_order: int = 1) -> dict[str, Any]:
         """Return the aperture for an exposure type, selected as in the pipeline.
 
-        It is the first aperture that fulfils three conditions: its ``id`` is the exposure type
-        (case-sensitive) or "ANY"; its ``region_type`` is absent or "target"; its
-        ``spectral_order`` is absent, "ANY" or equal to the given order.
+        This is the first aperture whose ``id`` is the exposure type (case-sensitive) or "ANY",
+        whose ``region_type`` is absent or "target", and whose ``spectral_order`` is absent, "ANY"
+        or equal to the given order.
 
         Parameters
         ----------
         exp_type : str
             EXP_TYPE or slit name of the image.
         spectral_order : int
-            Spectral order, 1 for a prism.
+            Spectral order. It is 1 for LRS.
 
         Returns
         -------
@@ -227,28 +230,29 @@ class Reference:
     def check(
         self, shape: tuple[int, int] | None = None, exp_type: str | None = None
     ) -> list[ReferenceIssue]:
-        """Find valid but probably unintended settings in the reference.
+        """Return a list of valid but probably unintended settings in the reference.
 
         Parameters
         ----------
         shape : (int, int), optional
-            Numbers of rows and columns of an image. If given, apertures outside such an image are
-            reported. Edges that depend on the wavelength are evaluated for wavelengths that
-            decrease linearly from 14 micron in the first row to 5 micron in the last row.
+            Number of rows and number of columns in an image. If given, apertures that extend beyond
+            such an image are reported. Edges that depend on the wavelength are evaluated for
+            wavelengths that decrease linearly from 14 micron in the first row to 5 micron in the
+            last row.
         exp_type : str, optional
             Exposure type whose aperture is checked. If None, all apertures are checked.
 
         Returns
         -------
         list of ReferenceIssue
-            One line of text for each issue, with a `level` "error", "warning" or "note".
+            One text for each issue, with a `level` "error", "warning" or "note".
         """
         return [ReferenceIssue(level, text) for level, text in self._issues(shape, exp_type)]
 
     def _issues(
         self, shape: tuple[int, int] | None, exp_type: str | None
     ) -> Iterator[tuple[Level, str]]:
-        """Yield level and text of the issues that `check` returns."""
+        """Yield the level and the text of each issue that `check` returns."""
         entries = [entry for entry in self.document["apertures"] if not _other_mode(entry["id"])]
         if exp_type is not None:
             try:
@@ -270,7 +274,7 @@ class Reference:
                 expected = f"expected {FIXED_SLIT!r}, {SLITLESS!r} or 'ANY'"
                 yield "warning", f"{where}: is for no exposure of LRS, {expected}"
             if any(_shadows(earlier, entry) for earlier in entries[:number]):
-                yield "warning", f"{where}: never used, an earlier one matches"
+                yield "warning", f"{where}: never used, an earlier aperture matches first"
             if shape is not None and _is_target(entry):
                 for level, text in _on_image(entry, shape):
                     yield level, f"{where}: {text}"
@@ -295,9 +299,9 @@ class Reference:
 
 
 def _other_mode(name: object) -> bool:
-    """Return whether an id is the EXP_TYPE of a mode other than LRS.
+    """Return whether an id is "dummy" or the EXP_TYPE of a mode other than LRS.
 
-    Apertures for such modes are not validated.
+    Apertures with such ids are not validated.
     """
     return isinstance(name, str) and (
         name == "dummy"
@@ -353,7 +357,7 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
         yield "warning", "independent_var", "independent_var has no effect: no edge depends on it"
     axis = entry.get("dispaxis", entry.get("disp_axis"))
     if axis == 1:
-        text = "dispaxis 1 has no effect: LRS disperses along rows, which is 2"
+        text = "dispaxis 1 has no effect: LRS disperses along y, for which dispaxis is 2"
         yield "warning", "dispaxis", text
     for key, value in (("bkg_fit", "mean"), ("bkg_fit", None), ("disp_axis", axis)):
         if key in entry and entry[key] == value:
@@ -366,7 +370,7 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
 
 
 def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> Iterator[tuple[Level, str]]:
-    """Yield level and text of findings about regions that extend beyond an image."""
+    """Yield the level and the text of issues about regions that extend beyond an image."""
     rows, columns = shape
     wavelength = np.repeat(np.linspace(14.0, 5.0, rows)[:, np.newaxis], columns, axis=1)
     extent = f"the image, whose columns are 0 to {columns - 1}"

@@ -12,10 +12,10 @@ from glue_lrs.apertures.edges import check_coefficients, check_variable
 from glue_lrs.errors import ReferenceFileError, nearest
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 
-#: Name of the built-in reference, for messages and the provenance.
+#: Name of the built-in reference in messages and in the provenance.
 BUILT_IN = "<built-in>"
 
-#: Name of references that were not read from a file, for messages and the provenance.
+#: Name of references that were not read from a file, in messages and in the provenance.
 IN_MEMORY = "<in memory>"
 
 #: Value of ``id`` or ``spectral_order`` that matches every EXP_TYPE or every spectral order.
@@ -33,9 +33,10 @@ def extraction_mode(
     optimal_mode: Literal["pipeline", "psf", "learned"] | None,
     has_psf: bool,
 ) -> Literal["box", "pipeline", "psf", "learned"]:
-    """Return ``"box"``, or the mode of an optimal extraction.
+    """Return ``"box"`` for a box extraction, else the mode of the optimal extraction.
 
-    If `optimal_mode` is None, the mode is ``"pipeline"`` with a PSF reference, else ``"learned"``.
+    If `optimal_mode` is None, the mode is ``"pipeline"`` with a PSF reference, and ``"learned"``
+    without.
     """
     if extraction_type == "box":
         return "box"
@@ -64,18 +65,19 @@ def _check_axis(key: str, value: object) -> int:
 
 
 def _check_bkg_fit(key: str, value: object) -> object:
-    """Return a type of background fit or None, or raise `ReferenceFileError` otherwise."""
+    """Return the value if it is None or a type of background fit, else raise an error."""
     if value is not None:
         check_fit(value, 0)
     return value
 
 
 def _check_bkg_order(key: str, value: object) -> int:
-    """Return the order of a background polynomial, or raise `ReferenceFileError` otherwise."""
+    """Return the value if it is a valid order of the background polynomial, else raise an error."""
     return check_fit("poly", value)[1]
 
 
-#: Validator, which returns the value of a key or raises an error.
+#: Type of a validator, a function that takes a key and its value, and returns the validated value
+#: or raises an error.
 _Check: TypeAlias = Callable[[str, object], Any]
 
 #: Validators for the keys of an aperture that affect an extraction.
@@ -85,7 +87,7 @@ KEYS: dict[str, _Check] = {
     "spectral_order": _check_order,
     "dispaxis": _check_axis,
     "disp_axis": _check_axis,
-    # `check_entry` allows null for xstart and xstop only if there is src_coeff.
+    # `check_entry` allows null for xstart and xstop only if src_coeff is given.
     "xstart": validation.or_null(validation.check_number),
     "xstop": validation.or_null(validation.check_number),
     "ystart": validation.check_number,
@@ -100,10 +102,10 @@ KEYS: dict[str, _Check] = {
     "use_source_posn": validation.check_flag,
 }
 
-#: Keys for comments, which are kept but have no effect, like all keys that start with "_".
+#: Keys for comments. Like all keys that start with "_", they are kept but have no effect.
 _REMARKS = ("comment", "comments", "description", "note", "notes")
 
-#: Keys of apertures for the integral field units, which do not apply to LRS.
+#: Keys of apertures that apply only to integral field units, not to LRS.
 _IFU_KEYS = (
     "x_center", "y_center", "radius", "inner_bkg", "outer_bkg", "width", "height", "angle", "theta",
     "method", "subpixels",
@@ -117,8 +119,8 @@ _APERTURE_KEYS = (
 #: Keys that are parameters of `Background`, apart from ``independent_var``.
 _BACKGROUND_KEYS = ("bkg_coeff", "bkg_fit", "bkg_order", "smoothing_length")
 
-#: Validators for the pipeline's step parameters. If a step parameter is None, the value in the
-#: reference file is used.
+#: Validators for the pipeline's step parameters. If a step parameter is None, the reference file
+#: applies.
 STEP: dict[str, _Check] = {
     "subtract_background": validation.check_flag,
     "apply_apcorr": validation.check_bool,
@@ -142,7 +144,7 @@ OPTIONS: dict[str, _Check] = {
 
 
 def check_entry(entry: Mapping[str, Any], where: str) -> None:
-    """Raise `ReferenceFileError` with the subject `where` if an aperture is invalid."""
+    """Raise `ReferenceFileError` if an aperture is invalid. `where` names it in the message."""
     try:
         for key, value in entry.items():
             if key in KEYS:
@@ -160,7 +162,7 @@ def check_entry(entry: Mapping[str, Any], where: str) -> None:
 
 
 def unknown_key(key: str) -> str:
-    """Return a text for messages that explains why a key is not allowed."""
+    """Return the part of a message that explains why a key is not allowed."""
     if key in _IFU_KEYS:
         return f"{key!r} is a key of the integral field units"
     if key in STEP:
@@ -185,9 +187,9 @@ def background_of(entry: Mapping[str, Any]) -> Background | None:
 
 
 def entry_of(aperture: Aperture, background: Background | None) -> dict[str, Any]:
-    """Return the keys of an entry in a reference, as JSON values, for an aperture and background.
+    """Return a reference entry with JSON values for an aperture and a background.
 
-    The key ``independent_var`` is that of the aperture.
+    The value of ``independent_var`` is that of the aperture.
     """
     values = {key: getattr(aperture, key) for key in _APERTURE_KEYS}
     if background is not None:

@@ -1,4 +1,4 @@
-"""Validation of an EXTRACT1D reference file that reports all errors instead of the first."""
+"""Validation of EXTRACT1D reference files that reports all errors, not only the first."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from glue_lrs.errors import ReferenceFileError
 from glue_lrs.reference.reference import Reference
 from glue_lrs.reference.schema import check_entry
 
-#: Groups of keys that must be validated together because their values may be inconsistent.
+#: Groups of keys that must be validated together because their values must be consistent.
 _GROUPS = (("xstart", "xstop", "src_coeff"), ("ystart", "ystop"))
 
 
 def reference_errors(document: object, name: str) -> list[str]:
-    """Return all errors in a document, whereas `Reference` raises only the first error.
+    """Return all errors in a document. `Reference` raises only the first error.
 
     Parameters
     ----------
     document : object
         Content of a JSON file.
     name : str
-        Name of the file for messages.
+        Name of the file in messages.
 
     Returns
     -------
     list of str
-        One line of text for each error.
+        One text for each error.
     """
     whole = _errors(Reference, document, name)
     if not isinstance(document, Mapping) or not isinstance(document.get("apertures"), list):
@@ -34,7 +34,7 @@ def reference_errors(document: object, name: str) -> list[str]:
     found: list[str] = []
     for number, entry in enumerate(document["apertures"]):
         if not isinstance(entry, Mapping) or "id" not in entry:
-            # Dummy apertures are added so that the message contains the index of this aperture.
+            # Dummy apertures precede this aperture so that the message contains its index.
             single: list[Any] = [{"id": "dummy"}] * number + [entry]
             found += _errors(Reference, {"apertures": single}, name)
         elif _errors(Reference, {"apertures": [entry]}, name):  # not if for a mode other than LRS
@@ -43,7 +43,7 @@ def reference_errors(document: object, name: str) -> list[str]:
 
 
 def _entry_errors(entry: Mapping[str, Any], where: str) -> list[str]:
-    """Return the errors about single keys of an aperture, followed by those about groups."""
+    """Return the errors about single keys of an aperture, then those about groups of keys."""
     found: list[str] = []
     good = dict(entry)
     edges = {"src_coeff": [[0], [1]]} if entry.get("src_coeff") is not None else {}
@@ -59,7 +59,7 @@ def _entry_errors(entry: Mapping[str, Any], where: str) -> list[str]:
 
 
 def _errors(check: Callable[[Any, str], object], value: object, name: str) -> list[str]:
-    """Return a list with the error that a validator raises, or an empty list."""
+    """Return a list with the error that a validator raises, or an empty list if it raises none."""
     try:
         check(value, name)
     except ReferenceFileError as error:

@@ -1,7 +1,7 @@
 """Simulated LRS products with known true values.
 
-A `Scene` makes products in the form of the pipeline's files. `LinearBound` is the best accuracy
-that an extraction from these products can reach.
+The methods of `Scene` simulate images in the format of the pipeline's products. `LinearBound` gives
+the best accuracy that an extraction from these images can reach.
 """
 
 from glue_lrs.simulation.bounds import LinearBound, TrueProfile, best_box_error

@@ -1,6 +1,6 @@
-"""Bounds on the accuracy of an extraction, computed from the true values of a simulated product.
+"""Bounds on the accuracy of extractions, computed from the true values of a simulated image.
 
-The bounds depend only on the PSF and the true variances of the scene, not on any extraction.
+The bounds depend only on the PSF and the true variances, and not on an extraction.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class TrueProfile(SpatialProfile):
-    """Spatial profile of a simulated source.
+    """Exact spatial profile of a simulated source.
 
     Parameters
     ----------
     psf : PSF
-        Point spread function.
+        Point spread function of the scene.
     halo : float
         Fraction of the source's flux in the halo.
     """
@@ -35,16 +35,16 @@ class TrueProfile(SpatialProfile):
         self.psf, self.halo = psf, halo
 
     def __call__(self, offset: Array, wavelength: Array) -> Array:
-        """Return the fraction of the flux on each pixel, shape (row, column).
+        """Return the fraction of the flux in each pixel, shape (row, column).
 
-        See `SpatialProfile` for the parameters.
+        The parameters are those of `SpatialProfile`.
         """
         return self.psf.pixel_fractions(offset, wavelength, self.halo)
 
 
 @dataclass(frozen=True, eq=False)
 class LinearBound:
-    """Cramer-Rao bound on flux and position of the first source in each row of a simulated image.
+    """Cramer-Rao bounds on flux and position of the first source in each row of an image.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ class LinearBound:
         Smallest possible 1-sigma error of the first source's flux in Jy, shape (row,). It is NaN in
         rows without data, and in rows in which the sources cannot be separated.
     noise : ndarray
-        Best linear estimate of the first source's flux minus its true flux in Jy, shape (row,). It
-        is NaN if `data` is not given.
+        Difference in Jy between the best linear estimate of the first source's flux and the true
+        flux, shape (row,). It is NaN if the bound was computed without data.
     information : ndarray
-        Fisher information about the first source's position in 1 / column^2, shape (row,). The sum
-        over rows is the inverse variance of a position that is common to all rows.
+        Fisher information about the first source's position in 1 / column^2, shape (row,). For a
+        position that is fitted to all rows together, the inverse variance is the sum over the rows.
 
     Notes
     -----
@@ -65,8 +65,8 @@ class LinearBound:
     (A^T V^-1 A)^-1 A^T V^-1 d of f is unbiased and has the covariance (A^T V^-1 A)^-1. No linear
     unbiased estimate has a smaller variance (Gauss-Markov theorem). For normal noise this
     covariance is the Cramer-Rao bound (Kay 1993, Fundamentals of Statistical Signal Processing:
-    Estimation Theory, sections 4.5 and 3.8). The information about the positions is what remains
-    after the elimination of f (Schur complement of the Fisher matrix).
+    Estimation Theory, sections 4.5 and 3.8). The information about the positions is the Schur
+    complement of the Fisher matrix, in which f is eliminated.
     """
 
     error: Array
@@ -91,28 +91,30 @@ class LinearBound:
         Parameters
         ----------
         truth : Truth
-            True profile and variances of the image.
+            True values of the image.
         order : int or None
             Order of the background polynomial that is fitted in each row. If None, no background is
             fitted.
         data : array_like, optional
-            Noisy image of shape (row, column), from which `noise` is computed.
+            Noisy image of shape (row, column). It is needed only for `noise`.
         good : ndarray of bool, optional
-            Mask of the pixels that are used; by default all pixels with data.
+            Mask of the pixels that are used. The default is all pixels with data.
         separations : tuple of float
-            Distance in columns from the first source to each other source that is fitted.
+            Distances in columns from the first source to the other sources, which are fitted
+            simultaneously.
         flux_ratios : tuple of float
             Flux of each other source divided by the flux of the first source.
         flux : float or array_like
-            Flux of the first source in Jy, a number or an array of shape (row,), from which
-            `information` is computed.
+            Flux of the first source in Jy, as a number or an array of shape (row,). It is needed
+            only for `information`.
         factor : float
-            Flux in `data` divided by the flux in `truth`, if `data` is an integration of a stack.
+            Ratio of the flux in `data` to the flux in `truth`. It may differ from 1 if `data` is an
+            integration of a stack.
 
         Returns
         -------
         LinearBound
-            Arrays of shape (row,).
+            Bounds in each row.
         """
         variance = truth.variance
         use = np.isfinite(variance) & (variance > 0)
@@ -143,7 +145,7 @@ class LinearBound:
         for i, j in np.ndindex(number, number):
             fisher[:, i, j] = (weight * shifts[i] * shifts[j]).sum(axis=1)[solvable]
             fisher[:, i, j] -= np.einsum("ri,rij,rj->r", across[i], inverse, across[j])
-        # The positions of the other sources are fitted as well, which reduces the information.
+        # The positions of the other sources are also unknown, which reduces the information.
         information[solvable] = (
             1.0 / np.linalg.inv(fisher)[:, 0, 0] if number > 1 else fisher[:, 0, 0]
         )
@@ -151,17 +153,17 @@ class LinearBound:
 
 
 def _projections(basis: Sequence[Array], weight: Array, image: Array) -> Array:
-    """Return the sum of weight x basis x image over each row, for each basis image.
+    """Return the sum of weight x basis x image in each row for each basis image.
 
-    The shape is (row, basis).
+    The result has the shape (row, basis image).
     """
     return np.stack([(b * weight * image).sum(axis=1) for b in basis], axis=-1)
 
 
 def _inverse_normal_matrix(basis: Sequence[Array], weight: Array) -> tuple[Array, Mask]:
-    """Return the inverse of A^T V^-1 A for the rows in which it exists, and a mask of these rows.
+    """Return the inverse of A^T V^-1 A in the rows where it exists, and the mask of these rows.
 
-    `basis` holds the columns of A as images, and `weight` the inverse variances.
+    `basis` contains the columns of A as images, and `weight` contains the inverse variances.
     """
     matrix = np.array([[(a * b * weight).sum(axis=1) for a in basis] for b in basis])
     matrix = np.moveaxis(matrix, -1, 0)
@@ -177,25 +179,25 @@ def _inverse_normal_matrix(basis: Sequence[Array], weight: Array) -> tuple[Array
 
 
 def best_box_error(truth: Truth) -> Array:
-    """Compute the smallest error of the aperture-corrected flux that a box can give in each row.
+    """Compute the smallest error in each row that a box extraction can reach.
 
-    No background is subtracted.
+    The flux is aperture-corrected, and no background is subtracted.
 
     Parameters
     ----------
     truth : Truth
-        True profile and variances of the image.
+        True values of the image.
 
     Returns
     -------
     ndarray
-        Error of the flux in the best box divided by the enclosed fraction of the flux, in Jy, shape
-        (row,).
+        Error of the corrected flux in Jy for the best box in each row, shape (row,). It is the
+        error of the sum divided by the fraction of the flux inside the box.
 
     Notes
     -----
-    Position and width of the box are optimised in each row, and its edges may divide pixels: a
-    pixel with weight w contributes w times its flux and w^2 times its variance. For a finely
+    Position and width of the box are optimised in each row. The edges of the box may divide pixels:
+    a pixel with weight w contributes w times its flux and w^2 times its variance. For a finely
     sampled Gaussian in white noise, the result is 1.06 times the error of `LinearBound`. With the
     pixels of LRS (FWHM of 2.6 to 3.8 pixels) it is only 1.01 to 1.03 times this error, because the
     weights of divided pixels resemble the profile.

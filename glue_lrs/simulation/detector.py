@@ -1,4 +1,4 @@
-"""Detector of the simulator: noise, variance planes and bad pixels.
+"""Simulation of the detector: noise, variance planes and bad pixels.
 
 Poisson noise and read noise are drawn in electrons. Then each pixel is multiplied by a random
 flat-field error. The variance planes are estimated from the noisy data, as in the pipeline.
@@ -26,7 +26,7 @@ _NON_SCIENCE = 512
 #: DQ value of pixels outside the slit: DO_NOT_USE and NON_SCIENCE.
 OUTSIDE_SLIT = _DO_NOT_USE | _NON_SCIENCE
 
-#: DQ flags of pixels that are still usable: JUMP_DET, and a warning in bit 23.
+#: DQ flags that do not exclude a pixel: JUMP_DET, and a flag in bit 23.
 _HARMLESS = (4, 1 << 23)
 
 #: Number of integrations of a stack that are simulated at once, to limit the memory use.
@@ -36,9 +36,9 @@ _BLOCK = 16
 class Observation(NamedTuple):
     """Result of a simulated exposure, in MJy/sr.
 
-    `observed` (with noise) and `true` (without noise) hold four planes along the first axis: the
-    data, and the variances from Poisson noise, read noise and flat-field error. `background` is the
-    noise-free background that the data contain.
+    `observed` and `true` are the planes with and without noise. The planes along the first axis are
+    the data and the variances from Poisson noise, read noise and flat-field error. `background` is
+    the noise-free background in the data.
     """
 
     observed: NDArray[np.floating]
@@ -54,20 +54,21 @@ def observe(
     sky: Array,
     nod_sources: Array | None,
 ) -> Observation:
-    """Simulate an exposure, and subtract a simulated exposure of the other nod if it is given.
+    """Simulate an exposure, and subtract a simulated exposure at the other nod if requested.
 
     Parameters
     ----------
     scene : Scene
-        Scene that specifies the noise.
+        Scene whose noise parameters are used.
     rng : `~numpy.random.Generator`
-        Random number generator of the noise.
+        Random number generator for the noise.
     geometry : Geometry
         Pixel grid of the image.
     sources, sky : ndarray
         Surface brightness of the sources and of the background in MJy/sr, shape (row, column).
     nod_sources : ndarray, optional
-        Surface brightness of the sources in the other nod. If None, no nod is subtracted.
+        Surface brightness of the sources in the exposure at the other nod, which is subtracted. If
+        None, no exposure is subtracted.
     """
     electrons, noise = _electrons(scene, geometry), _noise_map(scene, geometry, rng)
     drift, signals, background = scene.background_drift, [sources + sky], sky
@@ -93,12 +94,12 @@ def observe_stack(
     sky: Array,
     factors: Array,
 ) -> Observation:
-    """Simulate a stack of integrations, which share the flat-field error.
+    """Simulate a stack of integrations with the same flat-field error.
 
     Parameters
     ----------
     scene, rng, geometry, sources, sky
-        As for `observe`.
+        Same parameters as in `observe`.
     factors : ndarray
         Factor that multiplies `sources` in each integration, shape (integration,).
 
@@ -129,10 +130,9 @@ def observe_stack(
 def with_bad_pixels(
     scene: Scene, rng: np.random.Generator, planes: NDArray[np.floating], resampled: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32] | None]:
-    """Copy observed planes to single precision, as in a file, and add bad pixels.
+    """Return the planes in single precision with bad pixels, and the DQ plane.
 
-    If the image is resampled, all bad pixels are NaN and the DQ plane, which is returned as the
-    second item, is None.
+    If the image is resampled, all bad pixels are NaN, and the DQ plane is None.
     """
     planes = planes.astype(np.float32)
     shape, frame, fraction = planes.shape[1:], planes.shape[-2:], scene.bad_fraction
@@ -156,7 +156,7 @@ def with_bad_pixels(
 
 
 def _electrons(scene: Scene, geometry: Geometry) -> Array:
-    """Return the number of electrons for 1 MJy/sr in each row, shape (row, 1)."""
+    """Return the number of electrons per pixel for 1 MJy/sr in each row, shape (row, 1)."""
     rate = evaluate(scene.sensitivity, geometry.filled_wavelength, "sensitivity")
     if not (rate > 0).all():
         raise SceneError("sensitivity is not greater than 0 everywhere")
@@ -164,16 +164,16 @@ def _electrons(scene: Scene, geometry: Geometry) -> Array:
 
 
 def _noise_map(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> Array:
-    """Draw the standard deviation of the read noise of each pixel in electrons."""
+    """Draw the standard deviation of the read noise in each pixel, in electrons."""
     deviates = np.clip(rng.standard_normal(geometry.shape), -3.0, 3.0)
     return scene.read_noise * (1.0 + 0.05 * deviates)
 
 
 def _expose(rng: np.random.Generator, signal: Array, electrons: Array, noise: Array) -> Array:
-    """Add Poisson noise and read noise to a surface brightness.
+    """Return a surface brightness with Poisson noise and read noise added.
 
-    `electrons` is the number of electrons for 1 MJy/sr, and `noise` the standard deviation of the
-    read noise in electrons.
+    `electrons` is the number of electrons for 1 MJy/sr, and `noise` is the standard deviation of
+    the read noise in electrons.
     """
     if (signal < 0).any():
         raise SceneError("flux and background add up to less than 0 in some pixels")

@@ -26,29 +26,29 @@ _Number = TypeVar("_Number", np.float32, np.float64, np.uint32)
 
 _ARCSEC_PER_DEGREE = 3600.0
 
-#: Number of columns that the slit covers.
+#: Length of the slit in columns.
 SLIT_COLUMNS = 44
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Pixel grid of a product, with the wavelength and the slit position of each pixel.
+    """Pixel grid of a product, which gives the wavelength and the slit position of each pixel.
 
     Parameters
     ----------
     dispersion : Dispersion
-        Wavelength and trace relative to the reference point.
+        Wavelength and trace as functions of the row relative to the reference point.
     shape : (int, int)
         Number of rows and columns.
     column, row : float
-        Pixel coordinates of the reference point.
+        Pixel coordinates of the reference point of the aperture.
     box : ((float, float), (float, float))
-        Bounding box of the WCS: lower and upper limit of the columns and of the rows.
+        Bounding box of the WCS: lower and upper limits of the columns, and of the rows.
     resampled : bool
-        Whether the image is resampled. Then its trace is straight, and its WCS has no V2, V3 frame
-        between the pixels and the sky.
+        Whether the image is resampled. A resampled image has a straight trace, and its WCS has no
+        intermediate frame V2, V3.
     start : (int, int)
-        Detector row and detector column of the first pixel of the image, counted from 1.
+        Detector row and detector column of the image's first pixel, counted from 1.
     """
 
     dispersion: Dispersion
@@ -61,7 +61,9 @@ class Geometry:
 
     @classmethod
     def rectified(cls, shape: tuple[int, int], column: float) -> Geometry:
-        """Make the grid of an s2d, in which row 0 has the longest wavelength of the slit.
+        """Make the grid of an s2d with the reference point at `column`.
+
+        Row 0 has the longest wavelength of the slit.
 
         Raises
         ------
@@ -85,13 +87,16 @@ class Geometry:
 
     @cached_property
     def node_wavelength(self) -> Array:
-        """Wavelength at `nodes` in micron."""
+        """Wavelengths at `nodes` in micron."""
         rows = np.clip(self.nodes - self.row, self.dispersion.rows[0], self.dispersion.rows[-1])
         return self.dispersion.wavelength(rows)
 
     @cached_property
     def wavelength(self) -> Array:
-        """Wavelength of each row in micron, NaN outside `box`; interpolated linearly."""
+        """Wavelength of each row in micron, interpolated linearly between `nodes`.
+
+        It is NaN outside `box`.
+        """
         rows = np.arange(self.shape[0], dtype=float)
         wave = np.interp(rows, self.nodes, self.node_wavelength, left=np.nan, right=np.nan)
         (bottom, top) = self.box[1]
@@ -99,7 +104,10 @@ class Geometry:
 
     @cached_property
     def filled_wavelength(self) -> Array:
-        """Wavelength of each row in micron, taken from the nearest row inside `box`."""
+        """Wavelength of each row in micron.
+
+        Rows outside `box` get the wavelength of the nearest row inside `box`.
+        """
         known = np.flatnonzero(np.isfinite(self.wavelength))
         nearest = np.clip(np.arange(self.wavelength.size), known[0], known[-1])
         return self.wavelength[nearest]
@@ -111,23 +119,26 @@ class Geometry:
         return (columns >= self.box[0][0]) & (columns <= self.box[0][1])
 
     def trace(self, position: float) -> Array:
-        """Return the column in each row of a point at a position along the slit in arcsec.
+        """Return the trace of a point at a slit position in arcsec from the reference point.
 
-        The position is relative to the reference point. Rows without a wavelength are NaN.
+        The trace is NaN in rows without a wavelength.
         """
         column = self.column_at(position, np.arange(self.shape[0], dtype=float))
         return np.where(np.isfinite(self.wavelength), column, np.nan)
 
     def column_at(self, position: float, row: Array | float) -> Array | float:
-        """Return the column, at (fractional) rows, of a point at a slit position in arcsec."""
+        """Return the column in a row, which may be fractional, of a point at a slit position.
+
+        The position is in arcsec from the reference point.
+        """
         column = self.column + position / PIXEL_SCALE
         return column if self.resampled else column + self.dispersion.shift(row - self.row)
 
     def wcs(self, pointing: Pointing) -> WCS:
-        """Make the WCS, with its inverse.
+        """Make the WCS, including the inverse transform.
 
-        It transforms column and row to right ascension and declination in degrees and wavelength in
-        micron.
+        The WCS transforms column and row to right ascension and declination in degrees and
+        wavelength in micron.
         """
         to_v2v3, to_sky = self._to_v2v3(pointing), pointing.to_sky() & models.Identity(1)
         detector = cf.Frame2D(name="detector", unit=(u.pix, u.pix))
@@ -148,9 +159,9 @@ class Geometry:
         return wcs
 
     def _to_v2v3(self, pointing: Pointing) -> Model:
-        """Make the transform from column, row to V2, V3 in arcsec and wavelength in micron."""
+        """Make the transform from column and row to V2, V3 in arcsec and wavelength in micron."""
         scale, at = PIXEL_SCALE, -self.row
-        c0, c1, c2 = self.dispersion.curve  # the variable is the row minus the reference row
+        c0, c1, c2 = self.dispersion.curve  # polynomial of the row minus the reference row
         shift = models.Polynomial1D(2, c0=c0 + c1 * at + c2 * at**2, c1=c1 + 2.0 * c2 * at, c2=c2)
         wave = models.Tabular1D(
             self.nodes, self.node_wavelength, bounds_error=False, fill_value=np.nan
@@ -179,7 +190,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Pointing:
-    """Position of the aperture's reference point in the focal plane and on the sky.
+    """Positions of the aperture's reference point in the focal plane and on the sky.
 
     Parameters
     ----------
@@ -204,7 +215,7 @@ class Pointing:
     def of_target(
         cls, dispersion: Dispersion, position: float, *, ra: float, dec: float, roll: float
     ) -> Pointing:
-        """Make the pointing that puts the target at `position` along the slit.
+        """Make the pointing for which the target is at a given slit position.
 
         The position is in arcsec from the reference point. `ra` and `dec` are the coordinates of
         the target in degrees.
@@ -231,9 +242,9 @@ class Pointing:
         return -float(np.cos(angle)), float(np.sin(angle))
 
     def footprint(self, left: float, right: float) -> tuple[Array, Array]:
-        """Return RA and Dec of the corners of the slit, 0.51 arcsec wide, between two positions.
+        """Return RA and Dec in degrees of the corners of the slit, which is 0.51 arcsec wide.
 
-        The positions `left` and `right` along the slit are in arcsec from the reference point.
+        `left` and `right` are the ends of the slit in arcsec from the reference point.
         """
         along, across = np.array([left, right, right, left]), 0.255 * np.array([-1, -1, 1, 1])
         v2, v3 = self.ideal_axis  # the y axis of the ideal frame is (v3, -v2)
@@ -243,7 +254,7 @@ class Pointing:
         return ra, dec
 
     def to_sky(self) -> Model:
-        """Make the transform from V2, V3 in arcsec to RA, Dec in degrees, with its inverse."""
+        """Make the invertible transform from V2 and V3 in arcsec to RA and Dec in degrees."""
         roll = np.deg2rad(self.roll)
         rotation = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
         return (
@@ -254,7 +265,7 @@ class Pointing:
         )
 
 
-#: Grid of the full detector with the fixed slit; the bounding box is that of the real WCS.
+#: Grid of the full detector with the fixed slit. The bounding box is that of real products.
 DETECTOR = Geometry(SLIT, (1024, 1032), 325.13, 299.7, ((302.5, 346.5), (6.7, 393.7)))
 
 #: First row and first column inside the bounding box of `DETECTOR`.
@@ -267,7 +278,7 @@ def slitless(column: float) -> Geometry:
 
 
 def cut_to_box(geometry: Geometry) -> Geometry:
-    """Return the part of the full-detector grid inside the slit's bounding box.
+    """Cut the grid of the full detector to the slit's bounding box.
 
     Other grids are returned unchanged.
     """
@@ -287,9 +298,10 @@ def cut_to_box(geometry: Geometry) -> Geometry:
 
 
 def embed_in_detector(plane: NDArray[_Number], fill: float) -> NDArray[_Number]:
-    """Return full-detector images with the pixels of the slit's bounding box, `fill` elsewhere.
+    """Embed images of the slit's bounding box in images of the full detector.
 
-    `plane` is an image, or an array of images, of the bounding box.
+    The last two axes of `plane` are row and column. Pixels outside the bounding box get the value
+    `fill`.
     """
     full = np.full((*plane.shape[:-2], *DETECTOR.shape), fill, dtype=plane.dtype)
     (row, column), (rows, columns) = DETECTOR_CUT, plane.shape[-2:]

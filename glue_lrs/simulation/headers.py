@@ -1,4 +1,4 @@
-"""Headers and integration times of simulated products, with the cards of real products."""
+"""Headers and integration times of simulated products, with the same cards as real products."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ _SECONDS_PER_DAY = 86400.0
 def primary_header(scene: Scene, product: Product, dithered: tuple[float, float]) -> fits.Header:
     """Make the primary header of a product.
 
-    `dithered` holds the right ascension and declination of the target in degrees, for DITH_RA and
-    DITH_DEC.
+    `dithered` is the right ascension and declination in degrees for DITH_RA and DITH_DEC.
     """
     slit = product.geometry.dispersion is SLIT
     exposure, cards = scene.exposure_time, product.cards
     integrations = 1 if product.factors is None else product.factors.size
-    # The start time depends on the seed, so that scenes with different seeds count as different
-    # exposures.
+    # The start time depends on the seed, so that products with different seeds are treated as
+    # different exposures when they are combined.
     begin = _EXPOSURE_START + 1e-4 * scene.seed
     duration = exposure * integrations
     primary: dict[str, str | float] = {
@@ -122,6 +121,7 @@ def science_header(
     science |= {
         "RADESYS": "ICRS",
         "PA_V3": scene.roll,
+        "PA_APER": (scene.roll + pointing.yangle) % 360.0,
         "S_REGION": f"POLYGON ICRS  {polygon}",
         "DISPAXIS": 2,
         "V2_REF": pointing.v2,
@@ -160,7 +160,7 @@ def integration_times(first: int, number: int, seconds: float) -> Table:
     start = _EXPOSURE_START + (index - 1) * seconds / _SECONDS_PER_DAY
     table = Table()
     table["integration_number"] = index
-    # TDB - UTC is 69.184 s; the light travel time to the barycentre is about 4 minutes.
+    # TDB - UTC is 69.184 s. The light travel time to the barycentre is about 4 minutes.
     for scale, offset in (("MJD_UTC", 0.0), ("BJD_TDB", (69.184 + 241.0) / _SECONDS_PER_DAY)):
         for name, fraction in (("start", 0.0), ("mid", 0.5), ("end", 1.0)):
             table[f"int_{name}_{scale}"] = start + fraction * seconds / _SECONDS_PER_DAY + offset

@@ -1,7 +1,7 @@
-"""Optics of the simulator: pixel scale, dispersion and point spread function of LRS.
+"""Optics of the simulated instrument: pixel scale, dispersion and point spread function of LRS.
 
-The simulator does not use the numbers in `glue_lrs.instrument`, because a fit must not share
-assumptions with the scenes on which it is tested.
+The constants are independent of those in `glue_lrs.instrument`, because tests of the extraction
+would not find an error that the simulation shares.
 """
 
 from __future__ import annotations
@@ -45,24 +45,26 @@ class SceneError(LRSError):
 
 @dataclass(frozen=True)
 class Dispersion:
-    """Wavelength and trace on the detector, relative to the reference point.
+    """Wavelength and trace on the detector as functions of the row.
+
+    Rows and columns are relative to the reference point of the aperture.
 
     Parameters
     ----------
     rows : tuple of float
-        Rows, relative to the reference point, at which the wavelength is given; ascending.
+        Rows at which the wavelength is tabulated, in ascending order.
     wavelengths : tuple of float
-        Wavelength in micron at these rows, descending. Between the rows it is interpolated by a
-        cubic spline.
+        Wavelengths in micron at these rows, in descending order. Between the rows, the wavelength
+        is interpolated by a cubic spline.
     curve : tuple of float
-        Coefficients, constant term first, of the polynomial that gives the column of the trace at
-        each row, both relative to the reference point.
+        Coefficients, constant term first, of the column of the trace as a polynomial of the row.
 
     Notes
     -----
-    The two instances, `SLIT` and `PRISM` (slitless), follow the calibration of LRS (miricoord,
+    The two instances, `SLIT` and `PRISM` (slitless), agree with the calibration of LRS (miricoord,
     specwcs reference files 0005 and 0006) to better than 0.01 micron, except in the last row of the
-    slit. Its wavelength is 2.9 micron, as after the smoothing in the pipeline, instead of 2.23.
+    slit. There, the wavelength is 2.9 micron instead of 2.23 micron, as after the smoothing in the
+    pipeline.
     """
 
     rows: tuple[float, ...]
@@ -77,14 +79,17 @@ class Dispersion:
     def wavelength(self, row: ArrayLike) -> Array:
         """Return the wavelength in micron at rows relative to the reference point.
 
-        The result is NaN beyond the tabulated rows.
+        The wavelength is NaN outside the tabulated rows.
         """
         where = np.asarray(row, dtype=float)
         inside = (where >= self.rows[0]) & (where <= self.rows[-1])
         return np.where(inside, self._spline(where), np.nan)
 
     def shift(self, row: ArrayLike) -> Array:
-        """Return the column of the trace at rows, both relative to the reference point."""
+        """Return the column of the trace at rows relative to the reference point.
+
+        The column is also relative to the reference point.
+        """
         return np.polynomial.polynomial.polyval(np.asarray(row, dtype=float), self.curve)
 
 
@@ -112,23 +117,24 @@ PRISM = Dispersion(
 
 @dataclass(frozen=True)
 class PSF:
-    """Cross-dispersion point spread function: a Gaussian core and a halo of finite width.
+    """Point spread function in cross-dispersion direction: a Gaussian core and a finite halo.
 
     Parameters
     ----------
     wavelengths : tuple of float
-        Wavelengths in micron, ascending.
+        Wavelengths in micron at which `fwhm` is given, in ascending order.
     fwhm : tuple of float
         Full width at half maximum of the core in arcsec at these wavelengths. It is interpolated
         and extrapolated linearly.
     halo_width : float
-        Distance from the centre at which the halo, a raised cosine, becomes 0, in arcsec per micron
-        of wavelength.
+        Half width of the halo, a raised cosine, in arcsec per micron of wavelength. The halo is 0
+        at larger distances from the centre.
 
     Raises
     ------
     SceneError
-        If the wavelengths do not ascend, a width is not positive, or the lengths differ.
+        If the wavelengths do not ascend, a width is not positive, or `wavelengths` and `fwhm` have
+        different lengths.
     """
 
     wavelengths: tuple[float, ...] = (5.0, 7.5, 10.0, 12.0)
@@ -147,7 +153,10 @@ class PSF:
             raise SceneError("fwhm and halo_width must be greater than 0")
 
     def width(self, wavelength: ArrayLike) -> Array:
-        """Return the FWHM of the core in arcsec, at least 0.1, at wavelengths in micron."""
+        """Return the FWHM of the core in arcsec at wavelengths in micron.
+
+        It is at least 0.1 arcsec, even where the extrapolated value is smaller.
+        """
         nodes, fwhm = np.asarray(self.wavelengths), np.asarray(self.fwhm)
         wave = np.asarray(wavelength, dtype=float)
         i = np.clip(np.searchsorted(nodes, wave) - 1, 0, nodes.size - 2)
@@ -155,14 +164,14 @@ class PSF:
         return np.maximum(fwhm[i] + slope * (wave - nodes[i]), 0.1)
 
     def cumulative(self, x: ArrayLike, wavelength: ArrayLike, halo: float) -> Array:
-        """Compute the fraction of a source's flux that falls below a position.
+        """Compute the fraction of a source's flux at positions below a given position.
 
         Parameters
         ----------
         x : array_like
             Position in arcsec from the source.
         wavelength : array_like
-            Wavelength in micron; broadcasts against `x`.
+            Wavelength in micron. It must broadcast against `x`.
         halo : float
             Fraction of the flux in the halo.
 
@@ -172,7 +181,7 @@ class PSF:
             Fractions, with the broadcast shape of `x` and `wavelength`.
         """
         where, wave = np.asarray(x, dtype=float), np.asarray(wavelength, dtype=float)
-        # For a Gaussian, 2 sqrt(ln 2) / FWHM equals 1 / (sqrt(2) sigma).
+        # For a Gaussian, 1 / (sqrt(2) sigma) equals 2 sqrt(ln 2) / FWHM.
         core = 0.5 * (1.0 + erf(where * (2.0 * np.sqrt(np.log(2.0))) / self.width(wave)))
         t = np.clip(where / (self.halo_width * wave), -1.0, 1.0)
         wing = 0.5 * (1.0 + t + np.sin(np.pi * t) / np.pi)
@@ -183,18 +192,19 @@ class PSF:
     ) -> Array:
         """Compute the fraction of a source's flux between two positions.
 
-        The positions are in arcsec from the source; the parameters are those of `cumulative`.
+        `lower` and `upper` are in arcsec from the source. The other parameters are those of
+        `cumulative`.
         """
         above = self.cumulative(upper, wavelength, halo)
         return above - self.cumulative(lower, wavelength, halo)
 
     def pixel_fractions(self, offset: Array, wavelength: Array, halo: float) -> Array:
-        """Compute the fraction of a source's flux that falls on each pixel.
+        """Compute the fraction of a source's flux in each pixel.
 
         Parameters
         ----------
         offset : ndarray
-            Distance in columns from the source to the pixel centres, shape (row, column).
+            Distance in columns from the source to each pixel centre, shape (row, column).
         wavelength : ndarray
             Wavelength of each row in micron, shape (row,).
         halo : float
@@ -203,7 +213,7 @@ class PSF:
         Returns
         -------
         ndarray
-            Fractions, shape (row, column); 0 in rows without a wavelength.
+            Fractions, shape (row, column). They are 0 in rows without a wavelength.
         """
         lower, upper = ((offset + half) * PIXEL_SCALE for half in (-0.5, 0.5))
         return np.nan_to_num(self.enclosed(lower, upper, wavelength[:, np.newaxis], halo))

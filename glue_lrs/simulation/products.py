@@ -1,4 +1,4 @@
-"""Simulated products: images in the form of the pipeline's files, made from simulated exposures."""
+"""Simulation of products in the format of the pipeline, made from simulated exposures."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class Product:
     """Properties of a product that do not depend on the simulated noise.
 
-    `Scene` sets the properties from `kind` to `datamodel`. The functions in this module set the
-    other properties.
+    The methods of `Scene` set the properties from `kind` to `datamodel`. The functions in this
+    module set the other properties.
 
     Parameters
     ----------
@@ -45,20 +45,20 @@ class Product:
     geometry : Geometry
         Pixel grid of the image.
     calibrated : bool
-        Whether the image is in MJy/sr; otherwise it is in DN/s.
+        Whether the image is in MJy/sr rather than DN/s.
     edges : bool
-        Whether the first and last rows and columns are NaN.
+        Whether the first and the last row and column are NaN.
     exp_type, datamodel : str
         EXP_TYPE and DATAMODL of the primary header.
     cards : dict
         Cards of the primary header that differ between products.
     position : float
-        Position of the target along the slit according to the header, in arcsec from the reference
-        point.
+        Position of the target along the slit in arcsec from the reference point, according to the
+        header.
     negative : tuple of ndarray
-        Column of each negative trace in each row, arrays of shape (row,).
+        Negative traces, each an array of shape (row,) with the column in each row.
     factors : ndarray, optional
-        Factor that multiplies the flux in each integration of a stack.
+        Factor that multiplies the flux in each integration of a stack, shape (integration,).
     times : `~astropy.table.Table`, optional
         INT_TIMES table of a stack.
     """
@@ -77,7 +77,7 @@ class Product:
 
 
 def single_nod(scene: Scene, product: Product, nod: int, subtract_nod: bool) -> Simulated:
-    """Simulate the image of one nod. See `Scene.s2d` for `nod` and `subtract_nod`."""
+    """Simulate the image at one nod. The parameters are described in `Scene.s2d`."""
     if nod not in (1, 2):
         raise optics.SceneError(f"nod is {nod}, expected 1 or 2")
     rng, grid = _generator(scene, product.kind, nod), cut_to_box(product.geometry)
@@ -97,7 +97,7 @@ def single_nod(scene: Scene, product: Product, nod: int, subtract_nod: bool) -> 
 
 
 def combined_nods(scene: Scene, product: Product) -> Simulated:
-    """Simulate the mean of two nod images, each minus the other nod, for `Scene.combined`."""
+    """Simulate the mean of two nod images, as described in `Scene.combined`."""
     rng, geometry, throw = _generator(scene, "combined"), product.geometry, scene.nod_throw
     exposures, coverage = [], []
     for sign in (-1, 1):
@@ -109,7 +109,8 @@ def combined_nods(scene: Scene, product: Product) -> Simulated:
         sky = _background_image(scene, geometry, middle)
         exposures.append(observe(scene, rng, geometry, sources, sky, nod_sources))
     number = np.sum(coverage, axis=0, dtype=float)
-    powers = np.array([1, 2, 2, 2])[:, np.newaxis, np.newaxis]  # of the number, in each plane
+    # In the mean of n images, the data are divided by n and the variances by n^2.
+    powers = np.array([1, 2, 2, 2])[:, np.newaxis, np.newaxis]
     means = []
     for images, power in zip(zip(*exposures, strict=True), (powers, powers, 1), strict=True):
         total = sum(
@@ -141,7 +142,7 @@ def integration_stack(
     segment: int,
     n_total: int | None,
 ) -> Simulated:
-    """Simulate a stack of integrations. See `Scene.calints` for the parameters."""
+    """Simulate a stack of integrations. The parameters are described in `Scene.calints`."""
     if n_int < 1 or first < 1:
         raise optics.SceneError(f"n_int is {n_int} and first {first}, expected at least 1")
     scale = np.ones(n_int) if factors is None else np.asarray(factors, dtype=float)
@@ -172,7 +173,7 @@ def integration_stack(
 def _source_image(scene: Scene, geometry: Geometry, position: float) -> Array:
     """Compute the surface brightness of the point sources in MJy/sr, shape (row, column).
 
-    The PSF is integrated exactly over each pixel, so that the sum of a row is the flux.
+    The PSF is integrated exactly over each pixel, so that the sum over a row equals the flux.
 
     Parameters
     ----------
@@ -214,8 +215,8 @@ def _background_image(scene: Scene, geometry: Geometry, middle: float | None = N
     geometry : Geometry
         Pixel grid of the image.
     middle : float, optional
-        Column at which the surface brightness is ``scene.background``; by default the column of the
-        reference point.
+        Column at which the surface brightness is ``scene.background``. The default is the column of
+        the reference point.
 
     Raises
     ------
@@ -239,8 +240,8 @@ def _pattern_cards(
 ) -> dict[str, str | float]:
     """Return the header cards about the dither pattern and the background subtraction.
 
-    `number` is the number of the position in the pattern, and `offset` the distance in arcsec from
-    the reference point. `subtracted` is True if the other nod is subtracted.
+    `number` is the number of the exposure in the pattern, and `offset` is the slit position in
+    arcsec from the reference point. `subtracted` is True if the other nod is subtracted.
     """
     return {
         "PATTTYPE": pattern,
@@ -255,7 +256,7 @@ def _pattern_cards(
 def _assemble(
     scene: Scene, product: Product, observation: Observation, rng: np.random.Generator
 ) -> Simulated:
-    """Make a product from an observation: add bad pixels, NaN edges, headers and the WCS."""
+    """Make a product from an observation by adding bad pixels, NaN edges, headers and WCS."""
     geometry, calibrated = product.geometry, product.calibrated
     observed, true, background = observation
     if not calibrated:
@@ -314,7 +315,7 @@ def _assemble(
 def _truth(scene: Scene, product: Product, planes: Array) -> Truth:
     """Return the true values of a product.
 
-    `planes` holds the noise-free data, the three variances and the background.
+    `planes` contains the noise-free data, the three variances and the background.
     """
     source, geometry = scene.sources[0], product.geometry
     data, var_poisson, var_rnoise, var_flat, background = planes

@@ -1,19 +1,20 @@
-"""Simulated LRS scenes with known true values, as images in the form of the pipeline's products.
+"""Simulated LRS scenes, and images of these scenes in the format of the pipeline's products.
 
-A `Scene` holds point sources, a background and a detector. Its methods make products: `Scene.s2d`
-(level 2b, one nod), `Scene.combined` (level 3, both nods), `Scene.cal` (not resampled),
-`Scene.calints` (slitless) and `Scene.slit_calints`. Each method returns a `Simulated`, which holds
-a `SlitImage` and its `Truth`.
+A `Scene` consists of point sources, a background and the parameters of the detector. Its methods
+simulate products: `Scene.s2d` (level 2b, one nod), `Scene.combined` (level 3, both nods),
+`Scene.cal` (not resampled), `Scene.calints` (slitless) and `Scene.slit_calints`. Each method
+returns a `Simulated` object, which contains a `SlitImage` and the true values (`Truth`).
 
 The pixels are simulated in these steps:
 
-- A point spread function (a Gaussian core and a halo) spreads the flux of a source over columns. It
-  is integrated exactly over each pixel, so that the noise-free sum of a row is the source's flux.
+- A point spread function (a Gaussian core and a halo) distributes the flux of a source over the
+  columns. It is integrated exactly over each pixel, so that the noise-free sum over a row equals
+  the source's flux.
 - Electrons are drawn from a Poisson distribution, read noise is added, the other nod is subtracted,
   and each pixel is multiplied by a random flat-field error.
 - The variances are estimated from these noisy data, as in the pipeline.
 
-The true values are computed from the scene alone, without any extraction.
+The true values are computed from the scene alone, without an extraction.
 """
 
 from __future__ import annotations
@@ -34,42 +35,44 @@ from glue_lrs.simulation.truth import Simulated
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Point sources on a background, seen by LRS.
+    """Point sources on a background that are observed with LRS.
 
     Parameters
     ----------
     sources : tuple of Source
-        Point sources; the first one is the target.
+        Point sources, of which the first is the target.
     background : float or callable
-        Surface brightness in MJy/sr: a number, or a function of the wavelength in micron.
+        Surface brightness of the background in MJy/sr, as a number or a function of the wavelength
+        in micron.
     background_slope : float
         Relative change of the background per arcsec along the slit.
     background_drift : float
-        Background in an exposure divided by the background in the nod that is subtracted from it,
-        minus 1.
+        Relative difference between the background in an exposure and the background in the exposure
+        that is subtracted (ratio minus 1).
     psf : PSF
-        Point spread function across the slit.
+        Point spread function along the slit.
     nod_throw : float
         Distance between the two nod positions along the slit in arcsec.
     pointing_error : float
         Displacement of all sources from the position in the header in arcsec, positive towards
         higher columns.
     exposure_time : float
-        Duration of an exposure, or of an integration of a stack, in seconds.
+        Duration of an exposure, or of each integration of a stack, in seconds.
     sensitivity : float or callable
-        Electrons per second and pixel for 1 MJy/sr: a number, or a function of the wavelength.
+        Electrons per second and pixel for 1 MJy/sr, as a number or a function of the wavelength in
+        micron.
     read_noise : float
         Standard deviation of the read noise in an exposure or integration, in electrons. It varies
         by 5% between pixels.
     flat_error : float
         Relative standard deviation of the flat-field error. The error is drawn once for each pixel
-        of a product, so that all integrations of a stack share it.
+        of a product, so that it is the same in all integrations of a stack.
     bad_fraction : float
-        Fraction of bad pixels. In a resampled image they are NaN. In other images half of them are
-        NaN and half are outliers, and all have DQ bit 0. In a stack, half of the bad pixels change
-        from one integration to the next.
+        Fraction of bad pixels. In a resampled image they are NaN. In other images, half of them are
+        NaN and half are outliers, and all have DQ bit 0. In a stack, half of the bad pixels differ
+        between integrations.
     source_type : str
-        SRCTYPE in the header: ``"POINT"`` or ``"EXTENDED"``.
+        SRCTYPE in the header, ``"POINT"`` or ``"EXTENDED"``.
     ra, dec : float
         Right ascension and declination of the target in degrees.
     roll : float
@@ -135,7 +138,7 @@ class Scene:
         shape: tuple[int, int] = (387, 45),
         column: float = 22.0,
     ) -> Simulated:
-        """Make a level-2b s2d: one nod, rectified.
+        """Simulate a level-2b s2d, which is the rectified image at one nod.
 
         Parameters
         ----------
@@ -143,13 +146,13 @@ class Scene:
             Number of the nod. The source is at lower columns in nod 1 (column 13 by default) and at
             higher columns in nod 2 (column 31).
         subtract_nod : bool
-            Whether the other nod is subtracted. This adds a negative trace and noise, and removes
-            the background except for `background_drift`.
+            Whether the other nod is subtracted. The subtraction adds a negative trace and noise,
+            and removes the background except for `background_drift`.
         calibrated : bool
             Whether the image is in MJy/sr. If False, it is in DN/s, S_PHOTOM is SKIPPED, and there
             is no PIXAR_SR.
         edges : bool
-            Whether the first and last rows and columns are NaN, as after resampling.
+            Whether the first and the last row and column are NaN, as after resampling.
         shape : (int, int)
             Number of rows and columns.
         column : float
@@ -158,8 +161,8 @@ class Scene:
         Returns
         -------
         Simulated
-            The image and its true values. The noise of different pixels is independent, and so is
-            the noise of the two nods, although real nod images share the same two exposures.
+            The image and its true values. The noise is independent between pixels and between the
+            two nods, although real images of the two nods are made from the same two exposures.
 
         Raises
         ------
@@ -178,19 +181,19 @@ class Scene:
         calibrated: bool = True,
         datamodel: Literal["SlitModel", "ImageModel"] = "SlitModel",
     ) -> Simulated:
-        """Make a cal of one nod: an image in detector pixels with a curved trace and a DQ plane.
+        """Simulate a cal at one nod, in detector pixels with a curved trace and a DQ plane.
 
         Parameters
         ----------
         nod : {1, 2}
-            As for `s2d`.
+            Number of the nod, as in `s2d`.
         full_frame : bool
             If True, the image has the detector's 1024 x 1032 pixels, which are NaN and flagged
             outside the slit. If False, it is cut to the bounding box of the slit.
         subtract_nod, calibrated
-            As for `s2d`.
+            Same parameters as in `s2d`.
         datamodel : {"SlitModel", "ImageModel"}
-            DATAMODL in the header; older versions of the pipeline write an ImageModel.
+            DATAMODL in the header. Older versions of the pipeline write an ImageModel.
 
         Returns
         -------
@@ -200,7 +203,7 @@ class Scene:
         Raises
         ------
         SceneError
-            As for `s2d`.
+            If a parameter is out of range, or flux and background add up to less than 0.
         """
         geometry = DETECTOR if full_frame else cut_to_box(DETECTOR)
         product = Product("cal", geometry, calibrated, datamodel=datamodel)
@@ -214,12 +217,12 @@ class Scene:
         shape: tuple[int, int] = (388, 63),
         column: float = 30.5,
     ) -> Simulated:
-        """Make a level-3 s2d: the mean of two nod images, each minus the other nod.
+        """Simulate a level-3 s2d: the mean of two nod images, each minus the other nod.
 
         Parameters
         ----------
         calibrated, edges
-            As for `s2d`. Columns outside the slit in both nods are always NaN.
+            Same parameters as in `s2d`. Columns outside the slit in both nods are always NaN.
         shape : (int, int)
             Number of rows and columns.
         column : float
@@ -228,14 +231,14 @@ class Scene:
         Returns
         -------
         Simulated
-            The image and its true values. The noise of different pixels is independent, because the
-            image is not drizzled. There is a negative trace on either side of the source, one from
-            each nod.
+            The image and its true values. The noise is independent between pixels, because the
+            image is not drizzled. The image has a negative trace on either side of the source, one
+            from each nod.
 
         Raises
         ------
         SceneError
-            As for `s2d`.
+            If a parameter is out of range, or flux and background add up to less than 0.
         """
         product = Product("s2d", Geometry.rectified(shape, column), calibrated, edges)
         return combined_nods(self, product)
@@ -252,7 +255,7 @@ class Scene:
         column: float = 35.9,
         datamodel: Literal["SlitModel", "CubeModel"] = "SlitModel",
     ) -> Simulated:
-        """Make a slitless calints: a stack of integrations of a time series, with background.
+        """Simulate a slitless calints: the integrations of a time series, including background.
 
         Parameters
         ----------
@@ -261,23 +264,23 @@ class Scene:
         factors : array_like, optional
             Factor that multiplies the flux of all sources in each integration, shape (n_int,).
         calibrated : bool
-            As for `s2d`.
+            Whether the stack is in MJy/sr, as in `s2d`.
         first : int
-            Number of the first integration of the file within the exposure, counted from 1.
+            Number of the file's first integration within the exposure, counted from 1.
         segment : int
-            Number of the segment of the exposure.
+            Number of the file's segment within the exposure.
         n_total : int, optional
-            Number of integrations in the exposure; by default the last integration in the file is
-            the last one of the exposure.
+            Number of integrations in the exposure. By default, the exposure ends with the last
+            integration in the file.
         column : float
-            Column of the reference point; the mean column of the trace is 0.4 less.
+            Column of the reference point. The mean column of the trace is lower by 0.4.
         datamodel : {"SlitModel", "CubeModel"}
-            DATAMODL in the header; older versions of the pipeline write a CubeModel.
+            DATAMODL in the header. Older versions of the pipeline write a CubeModel.
 
         Returns
         -------
         Simulated
-            The stack of integrations, each of 416 x 72 pixels, and its true values.
+            The stack of integrations, with 416 x 72 pixels each, and its true values.
 
         Raises
         ------
@@ -298,7 +301,7 @@ class Scene:
         n_total: int | None = None,
         datamodel: Literal["SlitModel", "CubeModel"] = "SlitModel",
     ) -> Simulated:
-        """Make a stack of integrations through the fixed slit, cut to its bounding box.
+        """Simulate a stack of integrations with the fixed slit, cut to the slit's bounding box.
 
         The parameters are those of `calints`. The source is in the middle of the slit.
         """
@@ -318,11 +321,11 @@ class Scene:
         Parameters
         ----------
         subarray : str
-            SUBARRAY to which the correction applies: ``"FULL"`` or ``"SLITLESSPRISM"``.
+            SUBARRAY to which the correction applies, ``"FULL"`` or ``"SLITLESSPRISM"``.
         size : array_like, optional
-            Aperture widths in pixels; by default 1 to 30 in steps of 0.5.
+            Aperture widths in pixels. The default is 1 to 30 in steps of 0.5.
         wavelength : array_like, optional
-            Wavelengths in micron; by default 2.8 to 14.2 in steps of 0.1.
+            Wavelengths in micron. The default is 2.8 to 14.2 in steps of 0.1.
         offset : float
             Distance in columns from the source to the centre of the aperture, positive towards
             higher columns.
@@ -330,7 +333,8 @@ class Scene:
         Returns
         -------
         ApertureCorrection
-            Inverse of the fraction of the flux that is inside the aperture.
+            Aperture correction, whose factor is the inverse of the fraction of the flux inside the
+            aperture.
         """
         sizes = np.asarray(np.arange(1.0, 30.25, 0.5) if size is None else size, dtype=float)
         default = np.arange(2.8, 14.25, 0.1)

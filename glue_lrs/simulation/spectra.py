@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 from glue_lrs._utils.typing import Array
 from glue_lrs.simulation.optics import SceneError
 
-#: A spectrum: a constant, or a function of the wavelength in micron.
+#: Type of a spectrum, which is a constant or a function of the wavelength in micron.
 Spectral = float | Callable[[Array], ArrayLike]
 
-#: Wavelength in micron and relative strength of the emission lines of a supernova.
+#: Wavelength in micron and relative strength of each emission line of a supernova.
 _LINES = ((6.636, 0.45), (6.985, 0.9), (10.521, 0.5), (11.888, 0.8), (12.814, 1.4))
 
 #: Second radiation constant hc / k in micron kelvin.
@@ -49,7 +49,7 @@ class Supernova:
         width = self.velocity / 2.99792458e5 / 2.3548
         for centre, strength in _LINES:
             flux = flux + strength * np.exp(-0.5 * ((wave - centre) / (width * centre)) ** 2)
-        for centre, strength in ((5.3, 0.25), (9.4, 0.2)):  # P Cygni: absorption blueward
+        for centre, strength in ((5.3, 0.25), (9.4, 0.2)):  # P Cygni: blueshifted absorption
             dip = np.exp(-0.5 * ((wave - centre * 0.975) / (0.009 * centre)) ** 2)
             peak = np.exp(-0.5 * ((wave - centre * 1.005) / (0.014 * centre)) ** 2)
             flux = flux + strength * (peak - 0.9 * dip)
@@ -78,19 +78,19 @@ class BlackBody:
     pivot: float = 7.0
 
     def __call__(self, wavelength: ArrayLike) -> Array:
-        """Return the flux in Jy at wavelengths in micron, from Planck's law per unit frequency."""
+        """Return the flux in Jy at wavelengths in micron."""
         wave = np.asarray(wavelength, dtype=float)
         at_pivot = _planck(self.pivot, self.temperature)
         return self.level * _planck(wave, self.temperature) / at_pivot
 
 
 def _planck(wavelength: Array | float, temperature: float) -> Array:
-    """Evaluate Planck's law per unit frequency, up to a constant, at wavelengths in micron."""
+    """Return Planck's law per unit frequency at wavelengths in micron, without constant factors."""
     return wavelength**-3.0 / np.expm1(_SECOND_RADIATION / (wavelength * temperature))
 
 
 def thermal_background(wavelength: ArrayLike) -> Array:
-    """Compute the zodiacal light plus the thermal emission of the telescope in MJy/sr.
+    """Compute a background of zodiacal light and thermal emission from the telescope in MJy/sr.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def thermal_background(wavelength: ArrayLike) -> Array:
 
 
 def sensitivity(wavelength: ArrayLike) -> Array:
-    """Compute the electrons per second and pixel for 1 MJy/sr, with a maximum at 6.5 micron.
+    """Compute the electrons per second and pixel for 1 MJy/sr, which are highest at 6.5 micron.
 
     Parameters
     ----------
@@ -115,12 +115,12 @@ def sensitivity(wavelength: ArrayLike) -> Array:
 
 @dataclass(frozen=True)
 class Source:
-    """A point source.
+    """Point source in a scene.
 
     Parameters
     ----------
     flux : float or callable
-        Flux in Jy: a number, or a function of the wavelength in micron.
+        Flux in Jy, as a number or a function of the wavelength in micron.
     position : float
         Position along the slit in arcsec from the target, positive towards higher columns.
     halo : float
@@ -129,7 +129,7 @@ class Source:
     Raises
     ------
     SceneError
-        If `halo` is less than 0, or 1 or more, or `position` is not finite.
+        If `halo` is not in the range from 0 to (excluding) 1, or `position` is not finite.
     """
 
     flux: Spectral = field(default_factory=Supernova)
@@ -144,16 +144,16 @@ class Source:
 
 
 def evaluate(value: Spectral, wavelength: Array, name: str) -> Array:
-    """Evaluate a spectrum, given as a number or a function, at each wavelength.
+    """Evaluate a spectrum at each wavelength.
 
     Parameters
     ----------
     value : float or callable
-        A constant, or a function of the wavelength in micron.
+        Spectrum, as a constant or a function of the wavelength in micron.
     wavelength : ndarray
         Wavelengths in micron.
     name : str
-        Name of the value in messages.
+        Name of the spectrum for messages.
 
     Returns
     -------

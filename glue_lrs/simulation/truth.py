@@ -1,4 +1,4 @@
-"""Classes that hold a simulated image and its true, noise-free values."""
+"""Containers for a simulated image and its true, noise-free values."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ class Truth:
     Parameters
     ----------
     wavelength : ndarray
-        Wavelength of each row in micron, shape (row,); NaN in rows without a wavelength.
+        Wavelength of each row in micron, shape (row,). It is NaN in rows without a wavelength.
     flux : ndarray
-        Flux of the first source in each row, in `unit`, shape (row,). In integration i of a stack
-        the flux is `flux` times ``factors[i]``.
+        Flux of the first source in each row, in `unit`, shape (row,). In integration i of a stack,
+        the flux is ``factors[i] * flux``.
     unit : `~astropy.units.Unit`
-        Unit of `flux`: Jy, or DN/s without photometric calibration.
+        Unit of `flux`, which is Jy, or DN/s if the image is not photometrically calibrated.
     column : ndarray
         Column of the first source in each row, shape (row,).
     negative : tuple of ndarray
-        Column of each negative trace of the first source in each row, arrays of shape (row,).
-        Negative traces come from the subtracted nods.
+        Negative traces of the first source, which result from the subtraction of nods. Each is an
+        array of shape (row,) with the column in each row.
     background : ndarray
         Background contained in `data`, in MJy/sr or DN/s, shape (row, column).
     data : ndarray
-        Image without noise and bad pixels, shape (row, column). It is NaN at the edges and outside
-        the slit. For a stack, it is the image of an integration whose factor is 1.
+        Image without noise and bad pixels in MJy/sr or DN/s, shape (row, column). It is NaN at the
+        edges and outside the slit. For a stack, it is the image of an integration with a factor of
+        1.
     var_poisson, var_rnoise, var_flat : ndarray
         True variances of the noise, shape (row, column).
     factors : ndarray, optional
@@ -67,28 +68,28 @@ class Truth:
 
     @property
     def variance(self) -> Array:
-        """Sum of the three variances, shape (row, column); NaN where the image has no data."""
+        """Sum of the three variances, shape (row, column), NaN where the image has no data."""
         return self.var_poisson + self.var_rnoise + self.var_flat
 
     def pixel_fractions(self, offset: float = 0.0) -> Array:
-        """Compute the fraction of the first source's flux that falls on each pixel.
+        """Compute the fraction of the first source's flux in each pixel.
 
         Parameters
         ----------
         offset : float
-            Displacement of the source in columns.
+            Displacement of the source from `column`, in columns.
 
         Returns
         -------
         ndarray
-            Fractions, shape (row, column); 0 in rows without a wavelength.
+            Fractions, shape (row, column). They are 0 in rows without a wavelength.
         """
         columns = np.arange(self.data.shape[1]) - offset
         distance = columns - self.column[:, np.newaxis]
         return self.psf.pixel_fractions(distance, self.wavelength, self.halo)
 
     def enclosed(self, lower: ArrayLike, upper: ArrayLike) -> Array:
-        """Compute the fraction of the first source's flux between two edges in each row.
+        """Compute the fraction of the first source's flux in each row between two edges.
 
         Parameters
         ----------
@@ -109,7 +110,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """A simulated image with its true values.
+    """Simulated image with its true values.
 
     Parameters
     ----------

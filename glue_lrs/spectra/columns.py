@@ -24,26 +24,26 @@ COLUMNS = (
     "NPIXELS",
 )
 
-#: Names of the variance components, with which the names of variance columns end.
+#: Variance components. The name of a variance column ends with the name of its component.
 COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 
-#: Names of the columns that contain the 1-sigma errors of other columns.
+#: Columns with errors, and the columns that contain their 1-sigma errors.
 ERROR_OF = {"FLUX": "FLUX_ERROR", "SURF_BRIGHT": "SB_ERROR", "BACKGROUND": "BKGD_ERROR"}
 
 
 def column_units(calibrated: bool) -> dict[str, str]:
-    """Return the units of the columns in the pipeline's spelling.
+    """Return the units of the columns, spelled as in the pipeline.
 
     Parameters
     ----------
     calibrated : bool
-        Whether the photometric calibration has been applied. If not, fluxes and surface
-        brightnesses are in DN/s.
+        Whether the photometric calibration has been applied. Without calibration, fluxes and
+        surface brightnesses are in DN/s.
 
     Returns
     -------
     dict of str
-        Unit of each column that has a unit.
+        Units, with the names of the columns as keys. Columns without a unit are omitted.
     """
     flux, flux2 = ("Jy", "Jy^2") if calibrated else ("DN/s", "DN^2 / s^2")
     bright, bright2 = ("MJy/sr", "MJy^2 / sr^2") if calibrated else ("DN/s", "DN^2 / s^2")

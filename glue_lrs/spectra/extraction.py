@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Extraction:
-    """Extracted spectrum, with the columns of an x1d table, header and provenance.
+    """Extracted spectrum or stack of spectra, with the columns of an x1d, header and provenance.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ class Extraction:
         integrations. The rows are in the order of the file. Error and variance columns are NaN
         where the flux is NaN.
     units : dict of str
-        Unit of each column that has a unit.
+        Units, with the names of the columns as keys. Columns without a unit are omitted.
     header : `~astropy.io.fits.Header`
         Primary header from the image or the x1d file, stored as a copy (`LazyHeader`).
     keywords_source : dict, or callable that returns a dict
-        Header cards for the EXTRACT1D extension. A callable is evaluated when `keywords` is first
+        Header cards for the EXTRACT1D extension. A callable is called when `keywords` is first
         accessed.
     times : `~astropy.table.Table`, optional
-        Table of INT_NUM, SEGMENT, MJD-BEG, ... for each integration of a stack.
+        Columns INT_NUM, SEGMENT, MJD-BEG, ... of an x1dints, with one row per integration.
     int_times : `~astropy.table.Table`, optional
         INT_TIMES table from the image, which is copied to x1dints files.
     provenance : Provenance, optional
@@ -94,7 +94,7 @@ class Extraction:
 
     @unified_io("lrs-x1d")
     def write(self, path: str | PathLike[str], overwrite: bool = False, **options: Any) -> None:
-        """Write a spectrum to an x1d file, or a stack to an x1dints file, as the pipeline does.
+        """Write a spectrum to an x1d file, or a stack to an x1dints file, as in the pipeline.
 
         Parameters
         ----------
@@ -126,12 +126,12 @@ class Extraction:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Mask of the flux, True where DQ bit 0 is set or the flux is NaN."""
+        """Mask with the shape of the flux, True where DQ bit 0 is set or the flux is NaN."""
         return ((self.columns["DQ"] & 1) != 0) | np.isnan(self.columns["FLUX"])
 
     @cached_property
     def keywords(self) -> dict[str, Any]:
-        """Header cards (SLTNAME, ...) for the EXTRACT1D extension, defined as in the pipeline."""
+        """Header cards for the EXTRACT1D extension, such as SLTNAME, defined as in the pipeline."""
         source = self.keywords_source
         return dict(source() if callable(source) else source)
 
@@ -146,15 +146,15 @@ class Extraction:
         """
         if self.aperture_weight is None:
             raise LRSError("lost_fraction is not known for a spectrum that was read from a file")
-        # A fitted profile may be negative in the wings. Losing such pixels would give a negative
-        # fraction. It is replaced by 0.
+        # The fraction is clipped, because a fitted profile may be negative in the wings, so that
+        # the loss of pixels there would give a negative fraction.
         return np.clip(1.0 - self.columns["NPIXELS"] / self.aperture_weight, 0.0, 1.0)
 
     @cached_property
     def table(self) -> QTable:
-        """Table of the columns with units.
+        """Table with all columns and their units.
 
-        For a stack, each row of the table is one integration, and the columns contain arrays.
+        For a stack, the table has one row per integration, and each value is an array.
         """
         times = {} if self.times is None else dict(self.times.columns)
         table = QTable()
@@ -182,10 +182,11 @@ class Extraction:
             Name of the column, any of `COLUMNS` except WAVELENGTH. Only FLUX, SURF_BRIGHT and
             BACKGROUND have an uncertainty.
         order : {"ascending", "file"}
-            Order of the wavelengths. In LRS files they descend, for which several functions in
-            `specutils.analysis` silently return 0 or NaN.
+            Order of the wavelengths. In LRS files, wavelengths descend. The default is ascending
+            because several functions in `specutils.analysis` silently return 0 or NaN for
+            descending wavelengths.
         fill : {"interpolate", "nan"}
-            How to fill flux and error in masked rows. With "interpolate", they are interpolated
+            Values of flux and error in masked rows. With "interpolate", they are interpolated
             linearly between the valid neighbours, or copied from the nearest valid row at the ends.
             With "nan", they are NaN, which several functions in `specutils.analysis` do not
             support.
@@ -195,9 +196,8 @@ class Extraction:
         `~specutils.Spectrum`
             Spectrum with a flux of shape (n_wave,) or (integration, n_wave), wavelengths in micron,
             and errors as `~astropy.nddata.StdDevUncertainty`. The mask is None if no row is masked.
-            ``meta["header"]`` is a copy of the header, ``meta["glue_lrs"]`` the `Provenance`, and
-            ``meta["extraction"]`` this object, as described in
-            `glue_lrs.spectra.to_specutils.Meta`.
+            ``meta["header"]`` is a copy of the header, ``meta["glue_lrs"]`` is the `Provenance`,
+            and ``meta["extraction"]`` is this object (see `glue_lrs.spectra.to_specutils.Meta`).
 
         Raises
         ------

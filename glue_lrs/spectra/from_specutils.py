@@ -12,6 +12,7 @@ from astropy.nddata import StdDevUncertainty
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
+from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
 from glue_lrs.spectra.to_specutils import Index, SpectrumArrays, ascending_rows, spectrum_arrays
@@ -19,19 +20,19 @@ from glue_lrs.spectra.to_specutils import Index, SpectrumArrays, ascending_rows,
 if TYPE_CHECKING:
     from specutils import Spectrum
 
-#: Maximum relative difference of wavelengths that belong to the same row. Neighbouring rows differ
-#: by 1e-3, and converting a wavelength to another unit and back changes it by 1e-15.
+#: Maximum relative difference between wavelengths that are regarded as equal. Neighbouring rows
+#: differ by 1e-3, and converting a wavelength to another unit and back changes it by 1e-15.
 _SAME = 1e-10
 
-#: Text that is added to the warnings in the provenance if the spectrum was modified.
+#: Text that is added to the notes in the provenance if the spectrum was modified.
 _CHANGED = "the spectrum was changed after the extraction; columns that no longer apply are omitted"
 
 
 def integrations(extraction: Extraction) -> list[Extraction]:
-    """Return the spectrum of each integration of a stack, including its times.
+    """Return a list with the spectrum and the times of each integration of a stack.
 
     The columns are views of the columns of the stack. If the extraction is not a stack, the list
-    contains the extraction itself.
+    contains only the extraction itself.
     """
     if not extraction.is_stack:
         return [extraction]
@@ -39,7 +40,7 @@ def integrations(extraction: Extraction) -> list[Extraction]:
 
 
 def _select(extraction: Extraction, part: int | slice) -> Extraction:
-    """Select one integration (without the axis of integrations) or several from a stack."""
+    """Return one integration of a stack as a single spectrum, or several as a smaller stack."""
     columns = {name: values[part] for name, values in extraction.columns.items()}
     rows = slice(part, part + 1) if isinstance(part, int) else part
     times = None if extraction.times is None else extraction.times[rows]
@@ -60,8 +61,9 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
         If the spectrum is unmodified, all columns of the original extraction, restricted to the
         rows of the spectrum. Otherwise WAVELENGTH, FLUX, FLUX_ERROR and DQ, which are made from the
         wavelength, flux, uncertainty and mask of the spectrum. The flux is converted to Jy if
-        possible. Rows without a flux have DQ 1, and interpolated values in masked rows are replaced
-        by NaN.
+        possible. Bit 0 of DQ is set in rows that are masked or without a flux; the other bits are
+        those of the original if the wavelengths are. Interpolated values in masked rows are
+        replaced by NaN.
 
     Raises
     ------
@@ -74,12 +76,12 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
     original = spectrum.meta.get("extraction")
     column = spectrum.meta.get("column", "FLUX")
     if not isinstance(original, Extraction) or column not in original.columns:
-        return _changed(arrays, header, None)
+        return _changed(spectrum, arrays, None)
 
     wave, known = arrays.wave, original.wavelength
     rows = ascending_rows(known)
     place = matching_rows(known[rows], wave)
-    keep: Index = slice(None)  # puts the rows into the order of the file
+    keep: Index = slice(None)  # index that puts the rows into the order of the file
     if place is not None:
         index = np.arange(known.size)[rows][place]
         keep = np.argsort(index)
@@ -101,32 +103,40 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
             "no other column can replace the flux of an x1d"
         )
     arrays = arrays.select(keep)
+    flags = None
     if place is not None:
-        # The original wavelengths do not have the rounding errors of unit conversions.
+        # Use the original wavelengths, which have no rounding errors from unit conversions.
         arrays = arrays._replace(wave=known[origin])
         masked = original.mask[..., origin]
+        flags = original.columns["DQ"][..., origin]
         if arrays.mask is not None and masked.shape == arrays.flux.shape:
-            filled = arrays.mask & masked  # rows with interpolated values
+            filled = arrays.mask & masked  # rows in which `to_spectrum` interpolated the values
             arrays.flux[filled] = np.nan
             if arrays.error is not None:
                 arrays.error[filled] = np.nan
-    return _changed(arrays, header, original)
+    return _changed(spectrum, arrays, original, flags)
 
 
 def copied_arrays(spectrum: Spectrum, dimensions: tuple[int, ...]) -> SpectrumArrays:
-    """Return copies of wavelength in micron, flux, errors and mask, with the unit of the flux.
+    """Return copies of the arrays of a spectrum, with the spectral axis last.
 
     Parameters
     ----------
     spectrum : `~specutils.Spectrum`
-        Spectrum. The spectral axis may be any of its axes.
+        Spectrum. The spectral axis may be any axis of the flux.
     dimensions : tuple of int
         Accepted numbers of axes.
+
+    Returns
+    -------
+    SpectrumArrays
+        Wavelengths in micron, flux and errors in the unit of the flux, and mask.
 
     Raises
     ------
     LRSError
-        If the number of axes differs, or the spectral axis is not convertible to a wavelength.
+        If the number of axes is not in `dimensions`, or the spectral axis cannot be converted to
+        wavelengths.
     """
     flux = spectrum.flux
     if flux.ndim not in dimensions:
@@ -158,17 +168,24 @@ def copied_arrays(spectrum: Spectrum, dimensions: tuple[int, ...]) -> SpectrumAr
 
 
 def spectrum_header(spectrum: Spectrum) -> fits.Header:
-    """Return the header from the meta of a spectrum, or an empty header if there is none."""
-    header = spectrum.meta.get("header")
+    """Return the header of a spectrum, or an empty header if there is none.
+
+    If the meta has no header, because jdaviz has replaced it by its cards, the header of the
+    original extraction or image is returned.
+    """
+    meta = spectrum.meta
+    header = meta.get("header")
+    if header is None:
+        header = getattr(meta.get("extraction", meta.get("image")), "header", None)
     if header is None:
         return fits.Header()
     return header if isinstance(header, fits.Header) else fits.Header(header)
 
 
 def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDArray[np.intp] | None:
-    """Return the indices of wavelengths `wave` in the ascending array `known`.
+    """Return the index of each wavelength in `wave` within the ascending array `known`.
 
-    Returns None if a wavelength is not in `known`.
+    Return None if a wavelength is not in `known`.
     """
     if wave.size == 0 or not np.isfinite(wave).all():
         return None
@@ -176,7 +193,7 @@ def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDAr
         place = matching_rows(known, wave[::-1])
         return None if place is None else place[::-1]
     place = np.searchsorted(known, wave * (1.0 - _SAME))
-    # If several rows have equal wavelengths, they are matched in order.
+    # Rows with equal wavelengths are matched in order.
     _, first, times = np.unique(place, return_index=True, return_counts=True)
     place = place + np.arange(wave.size) - np.repeat(first, times)
     if (place >= known.size).any() or (np.abs(known[place] - wave) > _SAME * known[place]).any():
@@ -187,9 +204,9 @@ def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDAr
 def _unchanged(
     original: Extraction, column: str, rows: Index, place: NDArray[np.intp], arrays: SpectrumArrays
 ) -> Extraction | None:
-    """Return the original extraction if the values of the spectrum are unmodified, else None.
+    """Return the original extraction, or None if the values of the spectrum were modified.
 
-    If the spectrum has only some of the integrations, only these are returned.
+    If the spectrum has only some integrations of a stack, only these integrations are returned.
     """
     shape = arrays.flux.shape
     for fill in ("interpolate", "nan"):
@@ -214,7 +231,7 @@ def _unchanged(
 def _which_integrations(known: NDArray[Any], flux: NDArray[Any]) -> slice | None:
     """Return the range of consecutive integrations in a stack that have the given fluxes.
 
-    Returns None if there is no such range, or more than one.
+    Return None if there is no such range, or if there are several.
     """
     if known.ndim != 2 or flux.shape[-1] != known.shape[-1]:
         return None
@@ -231,7 +248,7 @@ def _which_integrations(known: NDArray[Any], flux: NDArray[Any]) -> slice | None
 
 
 def equal_values(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
-    """Return whether two arrays are equal (with NaN equal to NaN), or both are None."""
+    """Return whether two arrays are equal or both None. NaN is regarded as equal to NaN."""
     if one is None or other is None:
         return one is other
     return one.shape == other.shape and bool(
@@ -240,11 +257,16 @@ def equal_values(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
 
 
 def _changed(
-    arrays: SpectrumArrays, header: fits.Header, original: Extraction | None
+    spectrum: Spectrum,
+    arrays: SpectrumArrays,
+    original: Extraction | None,
+    flags: NDArray[np.uint32] | None = None,
 ) -> Extraction:
     """Make an extraction from the values of a modified spectrum.
 
-    Times, header cards and provenance are copied from the original extraction if there is one.
+    Times, header cards and provenance are copied from the original extraction if there is one, and
+    all bits of its DQ except bit 0 if `flags`, its DQ in the rows of the spectrum, is given. Times
+    in the meta of the spectrum have priority if there is one row for each integration.
     """
     wave, flux, unit, error, mask = arrays
     if unit != u.Jy:
@@ -262,24 +284,27 @@ def _changed(
         )
     bad = ~np.isfinite(flux)
     columns = {"WAVELENGTH": np.broadcast_to(wave, flux.shape), "FLUX": np.asarray(flux, float)}
-    text = "Jy" if unit == u.Jy else "DN/s"  # as the pipeline spells them
+    text = "Jy" if unit == u.Jy else "DN/s"  # spelled as in the pipeline
     units = {"WAVELENGTH": "um", "FLUX": text}
     if error is not None:
         columns["FLUX_ERROR"], units["FLUX_ERROR"] = np.asarray(error, float), text
     columns["DQ"] = (bad if mask is None else bad | mask).astype(np.uint32)
-    made = Extraction(columns=columns, units=units, header=header)
+    if flags is not None and flags.shape == flux.shape:
+        columns["DQ"] |= flags & ~np.uint32(DO_NOT_USE)
+    made = Extraction(columns=columns, units=units, header=spectrum_header(spectrum))
     if original is None:
         return made
     provenance = original.provenance
     if provenance is not None:
         notes = [*(provenance["notes"] or []), _CHANGED]
         provenance = Provenance.from_dict(dict(provenance) | {"notes": notes})
-    times = original.times
-    fits_times = times is not None and flux.ndim == 2 and len(times) == len(flux)
+    number = len(flux) if flux.ndim == 2 else 1
+    known = [one for one in (spectrum.meta.get("times"), original.times) if one is not None]
+    times = next((one for one in known if len(one) == number), None)
     return replace(
         made,
         keywords_source=original.keywords_source,
         provenance=provenance,
-        times=times if fits_times else None,
-        int_times=original.int_times if fits_times else None,
+        times=times,
+        int_times=None if times is None else original.int_times,
     )

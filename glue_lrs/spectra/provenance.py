@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 from glue_lrs.errors import LRSWarning
 
-#: Mapping with the values of a record, or a function that returns the mapping.
+#: Mapping with the values of a record, or a function that returns such a mapping.
 Source: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
 
@@ -28,7 +28,7 @@ class ProvenanceRecord(Mapping[str, Any]):
         self._stored = source
 
     def _collect(self) -> Mapping[str, Any]:
-        """Return a mapping with the values. The value of a missing key is None."""
+        """Return a mapping with the values. If a key is missing, the value is None."""
         stored = self._stored or {}
         return stored() if callable(stored) else stored
 
@@ -56,8 +56,8 @@ class Provenance(ProvenanceRecord):
     The keys are ``parameters`` (``reference``, ``step`` and ``options`` as described in
     `Extract1D.parameters`), ``references`` (names and checksums of the reference files), ``input``
     (name and checksum of the image file), ``position`` (position of the source and shifts of the
-    aperture), ``notes`` (texts of the warnings), ``versions`` and ``date``. Checksums are computed
-    at the first access.
+    aperture), ``notes`` (texts of the warnings), ``versions`` (of packages) and ``date``. Checksums
+    are computed at the first access.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Provenance(ProvenanceRecord):
     input : str, optional
         Path of the image file.
     references : dict
-        Path of each reference file, or None if no such file was used.
+        Path of the reference file of each type, or None if no file of this type was used.
     position : dict
         Position of the source and shifts of the aperture.
     notes : sequence of LRSWarning
@@ -98,7 +98,7 @@ class Provenance(ProvenanceRecord):
         Parameters
         ----------
         stored : mapping, or callable that returns a mapping
-            Values for the keys. A callable is called at the first access.
+            Stored values. A callable is called at the first access.
         """
         made = cls({})
         made._stored = stored
@@ -124,7 +124,7 @@ class Provenance(ProvenanceRecord):
 
     def __getitem__(self, key: str) -> Any:
         if key == "parameters" and self._stored is None:
-            return self._parameters  # avoids computing the checksums of the files
+            return self._parameters  # without computing the checksums of the files
         return super().__getitem__(key)
 
     def changed(
@@ -133,23 +133,23 @@ class Provenance(ProvenanceRecord):
         references: Mapping[str, str | None] | None = None,
         notes: Sequence[LRSWarning] | None = None,
     ) -> Provenance:
-        """Return a provenance with some values replaced.
+        """Return a copy of the provenance with some values replaced, without computing checksums.
 
-        Checksums are not computed. Arguments that are None keep the present values.
+        Values for which no argument is given are not changed.
 
         Parameters
         ----------
         parameters : callable, optional
             Function that returns the new parameters.
         references : mapping, optional
-            Path of each reference file.
+            Path of the reference file of each type.
         notes : sequence of LRSWarning, optional
             Warnings that were issued during the extraction.
 
         Returns
         -------
         Provenance
-            New record, with the present time as its date.
+            New record, whose date is the current time.
         """
         return Provenance(
             parameters or (self._parameters_source if self._stored is None else self["parameters"]),
@@ -161,18 +161,18 @@ class Provenance(ProvenanceRecord):
 
     @property
     def messages(self) -> tuple[LRSWarning, ...]:
-        """Warnings that were issued. If they were read from a file, only their texts are known."""
+        """Warnings that the extraction issued. Those read from a file have only a text."""
         if self._stored is not None:
             return tuple(LRSWarning(text) for text in self["notes"] or ())
         return self._notes
 
     @property
     def notes(self) -> list[str]:
-        """Texts of the warnings that were issued. Checksums are not computed."""
+        """Texts of the warnings that the extraction issued, without computing checksums."""
         return [note.render(with_subject=False) for note in self.messages]
 
     def has_reference(self, key: str) -> bool:
-        """Return whether a type of reference file, such as ``"apcorr"``, was used.
+        """Return whether a reference file of a type, such as ``"apcorr"``, was used.
 
         Checksums are not computed.
         """
@@ -190,13 +190,13 @@ class CombinationProvenance(ProvenanceRecord):
 
     The keys are ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
     spectrum, as described in `CombineInput`), ``extractions`` (the `Provenance` of each object that
-    was given to `combine`, or None), ``notes`` (texts of the warnings), ``versions`` and ``date``.
+    was passed to `combine`, or None), ``notes`` (texts of the warnings), ``versions`` and ``date``.
 
     Parameters
     ----------
     source : callable
-        Function that returns the mapping. It is called at the first access because computing
-        checksums takes time.
+        Function that returns the values. It is called at the first access, because it computes
+        checksums, which takes time.
     """
 
     _keys = ("parameters", "inputs", "extractions", "notes", "versions", "date")
@@ -214,7 +214,7 @@ def package_versions() -> dict[str, str]:
 
 
 def file_record(path: str | None) -> dict[str, str | None] | None:
-    """Return the path and SHA-256 checksum of a file.
+    """Return the path and the SHA-256 checksum of a file, or None if `path` is None.
 
     The checksum is None if the file cannot be read.
     """

@@ -2,22 +2,23 @@
 
 To specutils
 ------------
-The wavelengths ascend, and the mask is None if no row is masked, because several functions in
-`specutils.analysis` silently return 0 or NaN otherwise. For the same reason, flux and error in
-masked rows are interpolated from the neighbours in wavelength. The mask marks these rows.
+By default, the wavelengths of a spectrum ascend, and flux and error in masked rows are interpolated
+between the valid rows. The mask marks these rows, and is None if no row is masked. Otherwise
+several functions in `specutils.analysis` would silently return 0 or NaN.
 
-The functions of specutils treat the mask differently (tested with version 2.4). `equivalent_width`,
-`snr` and `centroid` exclude masked rows. `fit_generic_continuum` excludes them from the fit, but
-not from the median filter that precedes it. `line_flux` interpolates linearly across masked rows,
-with 0 beyond the last valid rows, but includes their errors. The three resamplers ignore the mask
-and use the interpolated values, and their result has neither mask nor meta. The smoothers ignore
-the mask but keep it. If this matters, use ``fill="nan"`` and remove the masked rows.
+Functions of specutils differ in their treatment of masked rows (tested with version 2.4):
+`equivalent_width`, `snr` and `centroid` exclude masked rows. `fit_generic_continuum` excludes them
+from the fit, but not from the median filter before the fit. `line_flux` interpolates the flux
+linearly across masked rows, with 0 beyond the last valid rows, but includes the errors in masked
+rows. The three resamplers ignore the mask and use the interpolated values, and their result has
+neither mask nor meta. The smoothers ignore the mask but keep it. To exclude masked rows in all
+cases, use ``fill="nan"`` and remove them from the spectrum.
 
 From specutils
 --------------
-The meta of a spectrum refers to the original extraction or image. The original is used only if
-flux, error, mask and spectral axis are unmodified. Otherwise the values of the spectrum are used,
-and columns that no longer apply are omitted (`glue_lrs.spectra.from_specutils`).
+The meta of a spectrum refers to the original extraction or image. `glue_lrs.spectra.from_specutils`
+uses the original only if flux, error, mask and spectral axis of the spectrum are unmodified.
+Otherwise it uses the values of the spectrum, and omits columns that no longer apply.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from astropy import units as u
+from astropy.modeling.mappings import Identity, Mapping
 from astropy.modeling.tabular import Tabular1D
 from astropy.nddata import StdDevUncertainty
 from gwcs import coordinate_frames as cf
@@ -50,18 +52,18 @@ if TYPE_CHECKING:
 #: Index that selects rows and determines their order.
 Index: TypeAlias = slice | NDArray[np.intp]
 
-#: Columns with flags and counts, which are not interpolated.
+#: Columns with flags and counts, which must not be interpolated.
 _COUNTS = ("DQ", "NPIXELS")
 
 
 class Meta(dict[str, Any]):
-    """Dict for the meta of a spectrum, whose deep copies share the original image or extraction.
+    """Meta of a spectrum: a dict whose deep copies share the original image or extraction.
 
-    This is necessary because specutils copies meta in every operation, and the original may be
-    large. It is never modified but only compared with the spectrum. All other items are copied.
+    Specutils copies meta in every operation, and a copy of the original would need much memory. The
+    original can be shared because it is never modified. All other items are copied.
     """
 
-    _shared = ("extraction", "image")
+    _shared = ("combination", "extraction", "image")
 
     def __deepcopy__(self, memo: dict[int, object]) -> Meta:
         made = Meta()
@@ -75,11 +77,33 @@ class Meta(dict[str, Any]):
         return Meta(self)
 
 
-class SpectrumArrays(NamedTuple):
-    """Wavelength in micron, values, their unit, errors and mask of a spectrum.
+class StackSpectrum(Spectrum):
+    """Spectrum of shape (integration, n_wave), in whose slices ``meta["times"]`` is sliced, too.
 
-    The last axis of all arrays is the spectral axis. The errors are None if there are none, and the
-    mask is None if no row is masked.
+    Arithmetic of specutils returns spectra of the base class, whose slices have the times of all
+    integrations.
+    """
+
+    def __getitem__(self, item: Any) -> Spectrum:
+        """Return selected integrations or wavelengths, with the times of the integrations."""
+        made = super().__getitem__(item)
+        times = self.meta.get("times")
+        part = item[0] if isinstance(item, tuple) else item
+        if self.flux.ndim != 2 or times is None or len(times) != self.shape[0]:
+            return made
+        if isinstance(part, int | np.integer):
+            part = [int(part)]
+        elif part is Ellipsis or (isinstance(part, slice) and isinstance(part.start, u.Quantity)):
+            return made
+        made.meta["times"] = times[part]
+        return made
+
+
+class SpectrumArrays(NamedTuple):
+    """Arrays of a spectrum: wavelengths in micron, values with their unit, errors and mask.
+
+    The last axis of all arrays is the spectral axis. The errors are None if the spectrum has no
+    errors, and the mask is None if no row is masked.
     """
 
     wave: NDArray[np.float64]
@@ -89,7 +113,7 @@ class SpectrumArrays(NamedTuple):
     mask: NDArray[np.bool_] | None
 
     def select(self, rows: Index) -> SpectrumArrays:
-        """Return the arrays with an index applied to the spectral axis."""
+        """Select and reorder rows along the spectral axis."""
         error = None if self.error is None else self.error[..., rows]
         mask = None if self.mask is None else self.mask[..., rows]
         if mask is not None and not mask.any():
@@ -110,19 +134,19 @@ def to_spectrum(
     extraction : Extraction
         Extraction to convert.
     column : str
-        Name of the column, any except WAVELENGTH.
+        Name of any column except WAVELENGTH.
     order : {"ascending", "file"}
         Order of the wavelengths.
     fill : {"interpolate", "nan"}
-        Whether flux and error in masked rows are interpolated or NaN. They are also NaN in
-        integrations without a valid row. DQ and NPIXELS are not changed in masked rows.
+        Whether flux and error in masked rows are interpolated or NaN. In integrations without a
+        valid row they are always NaN. DQ and NPIXELS are not changed.
 
     Returns
     -------
     `~specutils.Spectrum`
         Spectrum with a flux of shape (n_wave,) or (integration, n_wave) and wavelengths in micron.
-        Rows without a finite wavelength are omitted. Only ``meta`` shares memory with the
-        extraction.
+        Rows without a finite wavelength are omitted. The arrays are copies, whereas ``meta`` refers
+        to the extraction.
 
     Raises
     ------
@@ -151,11 +175,12 @@ def to_spectrum(
     if extraction.times is not None:
         meta["times"] = extraction.times.copy()
     axis = SpectralAxis(u.Quantity(wave, u.um, copy=False))
-    return Spectrum(
+    kind = Spectrum if extraction.times is None else StackSpectrum
+    return kind(
         flux=u.Quantity(flux, unit, copy=False),
         spectral_axis=axis,
         spectral_axis_index=flux.ndim - 1,
-        wcs=_lookup_wcs(axis) if flux.ndim == 1 else None,
+        wcs=lookup_wcs(axis, flux.ndim),
         uncertainty=None if error is None else StdDevUncertainty(error, unit=unit, copy=False),
         mask=mask,
         meta=meta,
@@ -168,31 +193,51 @@ class SpectralTabular1D(Tabular1D):
     input_units_equivalencies = {"x0": u.spectral()}  # noqa: RUF012 - astropy's name and kind
 
 
-def _lookup_wcs(axis: SpectralAxis) -> GWCS:
-    """Return the same WCS that specutils would make for a spectrum without a WCS.
+def lookup_wcs(axis: SpectralAxis, ndim: int) -> GWCS:
+    """Return the WCS that specutils would make for a spectrum without a WCS.
 
     It is made here because specutils would define a new class for each spectrum, so that spectra
-    could not be pickled, and would make deep copies that take longer than the extraction.
+    could not be pickled, and would make deep copies that take longer than the extraction. Unlike
+    the WCS from specutils, it also has an inverse if the flux has several axes.
+
+    Parameters
+    ----------
+    axis : `~specutils.SpectralAxis`
+        Wavelengths.
+    ndim : int
+        Number of axes of the flux. The spectral axis is the last one, and the first one of the WCS.
     """
     axis, rows = axis.copy(), np.arange(len(axis))
     turn = slice(None) if len(axis) == 0 or axis[-1] > axis[0] else slice(None, None, -1)
     forward = SpectralTabular1D(rows, lookup_table=axis)
     forward.inverse = SpectralTabular1D(axis[turn], lookup_table=rows[turn])
+    others = ndim - 1
     detector = cf.CoordinateFrame(
-        naxes=1, name="detector", unit=[""], axes_order=[0], axes_type=["SPECTRAL"]
+        naxes=ndim,
+        name="detector",
+        unit=[""] * ndim,
+        axes_order=list(range(ndim)),
+        axes_type=["SPECTRAL"] + ["SPATIAL"] * others,
     )
-    spectral = cf.SpectralFrame(unit=axis.unit, axes_order=(0,), axes_names=["wavelength"])
+    world = cf.SpectralFrame(unit=axis.unit, axes_order=(0,), axes_names=["wavelength"])
+    if others:
+        spatial = cf.CoordinateFrame(
+            naxes=others,
+            unit=[""] * others,
+            axes_order=list(range(1, ndim)),
+            axes_type=["Spatial"] * others,
+        )
+        world = cf.CompositeFrame([spatial, world])
+        last, first = (*range(1, ndim), 0), (others, *range(others))
+        forward = Mapping(last) | Identity(others) & forward | Mapping(first)
     return SpectralGWCS(
-        original_unit=axis.unit, forward_transform=[(detector, forward), (spectral, None)]
+        original_unit=axis.unit, forward_transform=[(detector, forward), (world, None)]
     )
 
 
 @lru_cache(maxsize=64)
 def parsed_unit(text: str) -> u.UnitBase:
-    """Return the unit with a given name.
-
-    The result is cached because parsing takes longer than the rest of the conversion.
-    """
+    """Return the unit with a given name, which is cached because parsing is slow."""
     return u.Unit(text)
 
 
@@ -237,9 +282,9 @@ def spectrum_arrays(extraction: Extraction, column: str, fill: str, rows: Index)
     column : str
         Name of the column.
     fill : {"interpolate", "nan"}
-        How to fill values and errors in masked rows.
+        Whether values and errors in masked rows are interpolated or NaN.
     rows : slice or ndarray
-        Index that selects the rows and puts them into ascending order of wavelength.
+        Index that selects the rows and puts them into the order of ascending wavelength.
     """
     columns = extraction.columns
     wave = np.array(extraction.wavelength[rows], dtype=float)
@@ -253,6 +298,8 @@ def spectrum_arrays(extraction: Extraction, column: str, fill: str, rows: Index)
     error = None
     if name is not None and name in columns:
         error = np.array(columns[name][..., rows], dtype=float, order="C")
+        if np.isnan(error).all() and not np.isnan(flux).all():
+            error = None  # a column without values, as written for a spectrum without errors
     mask = bad if bad.any() else None
     if mask is not None and column not in _COUNTS:
         for values in (flux,) if error is None else (flux, error):
@@ -268,10 +315,10 @@ def _interpolate(wave: Array, bad: NDArray[np.bool_], array: Array) -> None:
     """Interpolate bad rows in place, linearly between the nearest good rows on either side.
 
     The wavelengths must ascend. `bad` and `array` have the shape (n_wave,) or (integration,
-    n_wave). Bad rows before the first good row get its value, and bad rows after the last good row
-    get the value of the last good row. All values become NaN if there is no good row.
+    n_wave). Bad rows before the first or after the last good row get the value of that good row. In
+    integrations without a good row, bad rows become NaN.
     """
-    # The same code is used for a spectrum and a stack, so that their results are exactly equal.
+    # A spectrum is treated as a stack of one integration, so that the results are exactly equal.
     count = wave.size
     place = np.flatnonzero(bad)  # indices into the flattened array of integrations
     column = place % count
@@ -283,7 +330,7 @@ def _interpolate(wave: Array, bad: NDArray[np.bool_], array: Array) -> None:
         values[place] = np.nan
         return
     after = good.searchsorted(place)
-    # It is checked below whether the neighbours are in the same integration.
+    # These neighbours may be in other integrations, which is checked below.
     left = good.take(after - 1, mode="clip")
     right = good.take(after, mode="clip")
     none_left, none_right = (left < first) | (left > place), right >= first + count

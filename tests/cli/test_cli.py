@@ -194,7 +194,7 @@ def test_jobs_print_and_write_the_same(made: Path, here: Path, jobs: int) -> Non
     assert len(warnings) == 3
     assert "a_s2d.fits: no aperture correction" in warnings[0]
     assert "a_s2d.fits: the aperture (columns 27.00 to 34.00) misses the source" in warnings[1]
-    assert "the same of 1 more file: no aperture correction" in warnings[2]
+    assert "the same for 1 more file: no aperture correction" in warnings[2]
     assert all("(give --apcorr FITS, or --set" in warnings[i] for i in (0, 2))
     for name, number in (("a", "2"), ("b", "1")):  # b's is the nod that the aperture is for
         (line,) = (x for x in result.stdout.splitlines() if x.startswith(name))
@@ -561,7 +561,7 @@ def test_warnings_use_the_syntax_of_the_command_line(made: Path, here: Path) -> 
     assert "options fixed_background=false, max_lost=null" in text  # no words of ours: as stored
     edit = ["reference", "edit", "--exp-type", FIXED_SLIT]
     line = refused(*edit, "--set", "position_offset=1.5")
-    assert "(give --image FILE to absorb it into the limits)" in line
+    assert "(give --image FILE to include it in the limits)" in line
     line = refused(*edit, "--set", "max_lost=0.25", "-o", "x.json")
     assert "glue-lrs extract --set max_lost=0.25" in line
     line = refused("reference", "show", "max_lost=0.json")  # the name of a file stays what it is
@@ -1187,7 +1187,7 @@ def test_invalid_settings_of_optimal_extraction(made: Path, here: Path) -> None:
     image = made / "a_s2d.fits"
     text = refused("extract", image, "--set", "extraction_type=optimal", "--set",
                    "optimal_mode=psf")  # fmt: skip
-    assert text.endswith("expected a PSF reference with it (give --psf FITS)")
+    assert text.endswith("which needs a PSF reference (give --psf FITS)")
     text = refused("extract", image, "--set", "extraction_type=optimal", "--psf",
                    made / "slit.fits")  # fmt: skip
     assert "slit.fits: REFTYPE is APCORR, expected a PSF reference of MIRI LRS" in text

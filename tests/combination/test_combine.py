@@ -801,3 +801,12 @@ def test_inputs_that_differ_give_a_warning() -> None:
     with pytest.warns(LRSWarning, match=r"the source is EXTENDED, that of spectrum 1.* is POINT"):
         combine([first, box.run(extended)])
     combine([first, second])  # no warning
+
+
+def test_segments_are_not_the_same_exposure() -> None:
+    image = nods()[0].image
+    header = image.header.copy()
+    header["EXSEGNUM"] = 2
+    later = replace(image, header=header, data=1.001 * image.data)
+    extract = Extract1D(aperture=Aperture(xstart=9, xstop=17), use_source_posn=True)
+    combine([extract.run(image), extract.run(later)])  # no warning

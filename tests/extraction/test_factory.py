@@ -119,7 +119,7 @@ def test_an_extraction_can_be_repeated_from_its_file(
     with pytest.raises(LRSError, match=r"psf\.fits: the PSF reference has SHA-256 .*, expected"):
         rerun(Extraction.read(tmp_path / "1_x1d.fits").provenance)
     in_memory = make(**optimal, psf=psf, optimal_mode="psf").run(image)
-    with pytest.raises(LRSError, match="the PSF profile came from no file, expected it as psf="):
+    with pytest.raises(LRSError, match="PSF profile was not read from a file, expected it as psf="):
         rerun(in_memory.provenance)
     equal(rerun(in_memory.provenance, psf=psf), in_memory)
 

@@ -630,7 +630,7 @@ def test_an_integration_that_was_moved_does_not_spoil_the_others() -> None:
 
 def test_light_off_the_image_is_told() -> None:
     image = scene(5, 1e-3, pointing_error=-1.4).s2d(1, subtract_nod=False).image
-    told = r"3\d% of the source's light is off the image, where a fitted profile is an"
+    told = r"3\d% of the source's flux is off the image and was extrapolated"
     with pytest.warns(LRSWarning, match=told), pytest.warns(LRSWarning, match="header puts it"):
         OptimalExtractor().fit(image)
     given = OptimalExtractor(profile=TrueProfile(PSF(), HALO))
@@ -643,7 +643,7 @@ def test_light_off_the_image_is_told() -> None:
 def test_a_source_subtracted_with_the_other_nod_is_told() -> None:
     sources = (Source(flux=1e-3), Source(flux=7e-4, position=-1.97))
     image = Scene(sources=sources, seed=7).s2d(1).image
-    told = r"negative trace at column 30\.9\d has 3\.\d times the source's light"
+    told = r"negative trace at column 30\.9\d has 3\.\d times the source's flux"
     with pytest.warns(LRSWarning, match=told):
         OptimalExtractor().fit(image)
 

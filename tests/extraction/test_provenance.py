@@ -75,7 +75,7 @@ def test_a_replaced_aperture_correction(s2d: Path, tmp_path: Path) -> None:
     operator = replace(make(), aperture_correction=correction, apply_apcorr=True)
     assert dict(operator.references)["apcorr"] == IN_MEMORY
     made = operator.run(image)
-    with pytest.raises(LRSError, match="came from no file, expected it as apcorr="):
+    with pytest.raises(LRSError, match="was not read from a file, expected it as apcorr="):
         again(made, tmp_path)
     equal(again(made, tmp_path, apcorr=correction), made)
     without = replace(operator, aperture_correction=None)
@@ -91,7 +91,7 @@ def test_a_replaced_profile(changes: dict[str, Any], s2d: Path, psf: Path, tmp_p
     made = operator.run(image)
     equal(again(made, tmp_path), made)
     memory = replace(operator, psf=replace(profile, filename=None)).run(image)
-    with pytest.raises(LRSError, match="came from no file, expected it as psf="):
+    with pytest.raises(LRSError, match="was not read from a file, expected it as psf="):
         again(memory, tmp_path)
     equal(again(memory, tmp_path, psf=profile), made)
 

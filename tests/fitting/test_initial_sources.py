@@ -113,7 +113,7 @@ def test_a_position_without_a_source_raises_an_error() -> None:
             SourceError, match=rf"no source at column {column:.2f}.* at column 13.0"
         ):
             asked.fit(image)
-    with pytest.raises(SourceError, match=r"no source at column 16.00, the nearest light is at"):
+    with pytest.raises(SourceError, match=r"no source at column 16.00, the nearest source is at"):
         OptimalExtractor(position=16.0).fit(image)
 
 
@@ -253,6 +253,6 @@ def test_positions_that_coincide_raise_an_error() -> None:
 @pytest.mark.filterwarnings("ignore:.*of the pixels on the source were rejected")
 def test_a_background_as_narrow_as_the_source_causes_a_warning() -> None:
     image = Scene(sources=(Source(flux=1e-3),), seed=1).s2d(1).image
-    with pytest.warns(LRSWarning, match="a background of order 8 can follow the source"):
+    with pytest.warns(LRSWarning, match="a background of order 8 can fit the source"):
         OptimalExtractor(bkg_order=8).fit(image)
     OptimalExtractor(bkg_order=2).fit(image)

@@ -142,9 +142,9 @@ def rows(hdulist: fits.HDUList, table: Table) -> None:
         (lambda h: h.__delitem__(1), r"has no extension APCORR \(there are: none\)"),
         (
             lambda h: rows(h, Table({"wavelength": [[1.0]], "radius": [[1.0]], "apcorr": [[1.0]]})),
-            "the table is one of an integral field unit, expected",
+            "the table is for an integral field unit, expected",
         ),
-        (lambda h: rows(h, Table({"grating": ["x"], "size": [1]})), "the table is one of NIRSpec"),
+        (lambda h: rows(h, Table({"grating": ["x"], "size": [1]})), "the table is for NIRSpec"),
         (
             lambda h: rows(h, Table({"subarray": ["FULL"], "size": [1]})),
             "has no column WAVELENGTH, NELEM_WL, NELEM_SIZE, APCORR",

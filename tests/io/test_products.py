@@ -432,6 +432,22 @@ def test_cards_without_a_value(s2d: Path) -> None:
 # --- times ---------------------------------------------------------------------------------------
 
 
+def test_int_times_without_rows_is_passed_on(tmp_path: Path) -> None:
+    path = tmp_path / "a_calints.fits"
+    make("calints").write(path)
+    edit(path, lambda hdus: setattr(hdus["INT_TIMES"], "data", hdus["INT_TIMES"].data[:0]))
+    image = SlitImage.read(path)
+    assert image.times is not None
+    assert len(image.times) == 0
+    image.write(tmp_path / "b_calints.fits")
+    extract = Extract1D(aperture=Aperture(xstart=3, xstop=16))
+    extract.run(image).write(tmp_path / "b_x1dints.fits")
+    for name in ("b_calints.fits", "b_x1dints.fits"):
+        with fits.open(tmp_path / name) as hdulist:
+            assert hdulist["INT_TIMES"].columns.names == make_times(1, 1).colnames
+            assert len(hdulist["INT_TIMES"].data) == 0
+
+
 @pytest.mark.parity
 def test_times_are_those_the_pipeline_takes(tmp_path: Path) -> None:
     from jwst.extract_1d.extract import populate_time_keywords
@@ -756,7 +772,7 @@ def test_warning_without_variances(error: bool, s2d: Path) -> None:
 
 def test_warning_for_a_missing_variance(s2d: Path) -> None:
     edit(s2d, without("VAR_POISSON"))
-    with pytest.warns(LRSWarning, match="has no VAR_POISSON: the errors will lack"):
+    with pytest.warns(LRSWarning, match="has no VAR_POISSON, so that the errors will be"):
         SlitImage.read(s2d)
 
 
@@ -864,7 +880,7 @@ def test_missing_wcs_fails_only_if_needed(s2d: Path) -> None:
 def test_a_missing_variance_counts_as_zero(s2d: Path) -> None:
     edit(s2d, without("VAR_FLAT", "ERR"))
     edit(s2d, plane("VAR_RNOISE", None))
-    with pytest.warns(LRSWarning, match="has no VAR_RNOISE: the errors will lack"):
+    with pytest.warns(LRSWarning, match="has no VAR_RNOISE, so that the errors will be"):
         image = SlitImage.read(s2d)
     assert image.var_flat is None
     assert image.err is None

@@ -353,25 +353,60 @@ def test_reduced_table_is_refused_by_the_pipeline_not_misread(
     extraction: Extraction, tmp_path: Path
 ) -> None:
     """With an unsigned DQ the models read columns by position, and DQ as a variance."""
-    from jwst.combine_1d.combine1d import combine_1d_spectra
     from stdatamodels.jwst import datamodels
 
     twice = extraction.to_spectrum() * 2
     path = tmp_path / "left_out.fits"
-    twice.write(path, format="lrs-x1d")
+    twice.write(path, format="lrs-x1d", all_columns=False)
     with pytest.raises(ValueError, match="Column names don't match schema"):
         datamodels.open(path)
     own = Spectrum.read(path, format="JWST x1d")
     np.testing.assert_array_equal(own.flux.value, 2 * extraction.columns["FLUX"])
 
-    path = tmp_path / "nan.fits"
-    twice.write(path, format="lrs-x1d", all_columns=True)
-    with datamodels.open(path) as model:
+
+CHANGES = {
+    "times two": lambda spectrum: spectrum * 2,
+    "mJy": lambda spectrum: spectrum.with_flux_unit("mJy"),
+    "cut": lambda spectrum: extract_region(spectrum, SpectralRegion(5 * u.um, 9 * u.um)),
+    "cut and times two": lambda spectrum: (
+        extract_region(spectrum, SpectralRegion(5 * u.um, 9 * u.um)) * 2
+    ),
+}
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("integrations", [None, 3])
+def test_changed_spectrum_is_opened_and_combined_by_the_pipeline(
+    change: Callable[[Spectrum], Spectrum], integrations: int | None, tmp_path: Path
+) -> None:
+    from jwst.combine_1d.combine1d import combine_1d_spectra
+    from stdatamodels.jwst import datamodels
+
+    if integrations is None:
+        extraction = replace(make_extraction(bad=[0, 17]), header=full_header())
+    else:
+        extraction = make_stack(integrations, bad=[0, 17])
+        extraction.header.update({"EFFINTTM": 332.0, "EFFEXPTM": 996.0})
+    extraction.columns["DQ"][..., 20:23] |= 4
+    spectrum = change(extraction.to_spectrum())
+    path = tmp_path / "x1d.fits"
+    spectrum.write(path, format="lrs-x1d")
+    with datamodels.open(path, strict_validation=True) as model:
+        model.validate()
         table = model.spec[0].spec_table
-        np.testing.assert_array_equal(table["FLUX"], 2 * extraction.columns["FLUX"])
-        np.testing.assert_array_equal(table["DQ"], extraction.columns["DQ"])
-        assert np.isnan(table["NPIXELS"]).all()
-        assert combine_1d_spectra(model, "exposure_time").meta.cal_step.combine_1d == "COMPLETE"
+        assert [name for name in table.dtype.names if name in COLUMNS] == list(COLUMNS)
+        flux, good = table["FLUX"], ~np.isnan(table["FLUX"])
+        np.testing.assert_allclose(
+            flux[good], spectrum.flux.to_value("Jy")[..., ::-1][good], rtol=1e-14
+        )
+        inside = np.isin(extraction.wavelength, np.atleast_2d(table["WAVELENGTH"])[0])
+        np.testing.assert_array_equal(table["DQ"], extraction.columns["DQ"][..., inside])
+        same = change is CHANGES["cut"]
+        assert np.isnan(table["NPIXELS"]).all() == (not same)
+        combined = combine_1d_spectra(model, "exposure_time")
+        assert combined.meta.cal_step.combine_1d == "COMPLETE"
+        assert np.isfinite(combined.spec[0].spec_table["FLUX"]).any()
 
 
 # --- files of others ------------------------------------------------------------------------------
@@ -778,8 +813,8 @@ def test_unchanged_stack_writes_the_whole_file(x1dints: Path, tmp_path: Path) ->
     assert difference.identical, difference.report()
 
 
-def written(spectrum: Spectrum, path: Path) -> QTable:
-    spectrum.write(path, format="lrs-x1d", overwrite=True)
+def written(spectrum: Spectrum, path: Path, **options: bool) -> QTable:
+    spectrum.write(path, format="lrs-x1d", overwrite=True, **options)
     return QTable.read(path, hdu="EXTRACT1D", mask_invalid=False)
 
 
@@ -807,8 +842,16 @@ def test_changed_spectrum_is_written_as_it_is(
     x1d: Path, tmp_path: Path, change: Callable[[Spectrum], Spectrum]
 ) -> None:
     spectrum = change(Spectrum.read(x1d))
-    table = written(spectrum, tmp_path / "y.fits")
+    table = written(spectrum, tmp_path / "y.fits", all_columns=False)
     assert table.colnames == REDUCED
+    complete = written(spectrum, tmp_path / "y.fits")
+    assert complete.colnames == list(COLUMNS)
+    for name in COLUMNS:
+        if name in REDUCED:
+            np.testing.assert_array_equal(complete[name], table[name])
+        else:
+            assert np.isnan(complete[name]).all()
+    assert [complete[name].unit for name in COLUMNS] == [unit and u.Unit(unit) for unit in UNITS]
     assert table["FLUX"].unit == table["FLUX_ERROR"].unit == u.Jy
     mask = np.zeros(spectrum.shape, dtype=bool) if spectrum.mask is None else spectrum.mask
     turn = (
@@ -826,6 +869,56 @@ def test_changed_spectrum_is_written_as_it_is(
     assert (back.mask is None) == (not mask.any())
 
 
+def test_flags_of_a_changed_spectrum_are_kept(extraction: Extraction, tmp_path: Path) -> None:
+    extraction.columns["DQ"][20:23] |= 4
+    twice = extraction.to_spectrum() * 2
+    for spectrum in (twice, twice[5:]):
+        spectrum.write(tmp_path / "y.fits", format="lrs-x1d", overwrite=True)
+        found = read_single(tmp_path / "y.fits")
+        inside = np.isin(extraction.wavelength, found.wavelength)
+        np.testing.assert_array_equal(found.columns["DQ"], extraction.columns["DQ"][inside])
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (slice(1, 3), [6, 7]),
+        (2, [7]),
+        (-1, [8]),
+        ((slice(1, 3), slice(5, 9)), [6, 7]),
+        ((1, slice(5, 9)), [6]),
+        ((slice(None, None, 2), slice(5 * u.um, 9 * u.um)), [5, 7]),
+        (slice(5 * u.um, 9 * u.um), [5, 6, 7, 8]),
+        (np.array([True, False, False, True]), [5, 8]),
+        ((Ellipsis, slice(5, 9)), [5, 6, 7, 8]),
+    ],
+)
+def test_selected_integrations_have_their_times(
+    x1dints: Path, tmp_path: Path, part: Any, expected: list[int]
+) -> None:
+    stack = Spectrum.read(x1dints, format="lrs-x1d")
+    chosen = stack[part]
+    assert chosen.meta["times"]["INT_NUM"].tolist() == expected
+    assert stack.meta["times"]["INT_NUM"].tolist() == [5, 6, 7, 8]
+    for spectrum in (chosen, chosen * 2):
+        spectrum.write(tmp_path / "y.fits", format="lrs-x1d", overwrite=True)
+        times = read_single(tmp_path / "y.fits").times
+        assert times is not None
+        assert times["INT_NUM"].tolist() == expected
+        assert times["MJD-BEG"].tolist() == chosen.meta["times"]["MJD-BEG"].tolist()
+
+
+def test_int_times_without_rows_is_passed_on(tmp_path: Path) -> None:
+    stack = make_stack()
+    assert stack.int_times is not None
+    replace(stack, int_times=stack.int_times[:0]).write(tmp_path / "x.fits")
+    Spectrum.read(tmp_path / "x.fits").write(tmp_path / "y.fits", format="lrs-x1d")
+    for name in ("x.fits", "y.fits"):
+        with fits.open(tmp_path / name) as hdulist:
+            assert len(hdulist["INT_TIMES"].data) == 0
+            assert hdulist["INT_TIMES"].columns.names == stack.int_times.colnames
+
+
 def test_header_changed_by_the_user_is_written(x1d: Path, tmp_path: Path) -> None:
     spectrum = Spectrum.read(x1d)
     spectrum.meta["header"] = spectrum.meta["header"].copy()
@@ -835,11 +928,20 @@ def test_header_changed_by_the_user_is_written(x1d: Path, tmp_path: Path) -> Non
     assert "OBSERVER" not in read_single(x1d).header
 
 
+def test_the_header_of_the_original_is_written_if_meta_has_none(x1d: Path, tmp_path: Path) -> None:
+    """As in a spectrum that has been loaded in jdaviz."""
+    spectrum = Spectrum.read(x1d)
+    cards = spectrum.meta.pop("header")
+    spectrum.write(tmp_path / "y.fits", format="lrs-x1d")
+    assert fits.getheader(tmp_path / "y.fits")["TELESCOP"] == cards["TELESCOP"]
+
+
 def test_x1d_of_a_spectrum_from_elsewhere(tmp_path: Path) -> None:
     wave, flux = np.linspace(5, 12, 8) * u.um, np.linspace(1, 2, 8) * u.mJy
     plain = Spectrum(flux=flux, spectral_axis=wave)
-    table = written(plain, tmp_path / "y.fits")
+    table = written(plain, tmp_path / "z.fits", all_columns=False)
     assert table.colnames == ["WAVELENGTH", "FLUX", "DQ"]
+    assert written(plain, tmp_path / "y.fits").colnames == list(COLUMNS)
     np.testing.assert_allclose(table["FLUX"].to("mJy"), flux, rtol=1e-15)
     header = fits.getheader(tmp_path / "y.fits")
     assert header["DATAMODL"] == "MultiSpecModel"
@@ -855,7 +957,7 @@ def test_spectrum_of_specutils_own_reader_is_rewritten(x1d: Path, tmp_path: Path
         warnings.simplefilter("ignore")  # its merged header has cards of tables
         own = Spectrum.read(x1d, format="JWST x1d")
     table = written(own, tmp_path / "y.fits")
-    assert table.colnames == REDUCED
+    assert table.colnames == list(COLUMNS)
     np.testing.assert_array_equal(table["FLUX"], own.flux)
     back = read_single(tmp_path / "y.fits")
     assert back.keywords["SLTNAME"] == "slit"

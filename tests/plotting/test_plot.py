@@ -211,8 +211,9 @@ def test_comparison_of_invalid_spectra(make_image: Maker) -> None:
     with pytest.raises(LRSError, match=r"column is 'FLIX' \(did you mean 'flux'\?\)"):
         plot_comparison({"a": found}, column="FLIX")
     counts = run(make_image(unit="DN/s", calibrated=False))
-    with pytest.raises(LRSError, match=r"different units of FLUX \(DN/s, Jy\)"):
-        plot_comparison({"a": found, "b": counts})
+    for column in ("FLUX", "flux"):
+        with pytest.raises(LRSError, match=r"different units of FLUX \(DN/s, Jy\)"):
+            plot_comparison({"a": found, "b": counts}, column=column)
 
 
 def test_stack(make_image: Maker) -> None:

@@ -65,7 +65,7 @@ def test_a_psf_reference_is_interpolated() -> None:
         ({"wave": [5.0]}, "expected .wavelength, column."),
         ({"wave": [5.0, 5.0]}, "neither rises nor falls"),
         ({"wave": [5.0, np.nan]}, "neither rises nor falls"),
-        ({"data": np.zeros((2, 3))}, "rows without light"),
+        ({"data": np.zeros((2, 3))}, "rows without flux"),
         ({"subpix": 0.0}, "subpix is 0.0"),
         ({"center": np.nan}, "center is nan"),
     ],

@@ -342,7 +342,7 @@ def test_check_of_a_document() -> None:
     assert fine.check(SHAPE, FIXED_SLIT) == []
     assert levels(fine, exp_type=SLITLESS)[0][0] == "error"
     twice = Reference.from_dict({"apertures": [{"id": "ANY"}, {"id": FIXED_SLIT}]})
-    assert "an earlier one matches" in twice.check()[0]
+    assert "an earlier aperture matches" in twice.check()[0]
     ordered = [{"id": FIXED_SLIT, "spectral_order": 2}, {"id": FIXED_SLIT}]
     assert Reference.from_dict({"apertures": ordered}).check() == []
     assert (
@@ -398,7 +398,7 @@ def test_overrides_are_step_parameters_or_replace_keys() -> None:
         ({"model_nod_pair": 1}, "model_nod_pair is 1, expected true or false"),
         ({"optimal_mode": "best"}, "optimal_mode is 'best', expected 'pipeline' or 'psf' or 'lea"),
         ({"optimal_mode": "learned"}, "'learned', expected extraction_type 'optimal' with it"),
-        ({"extraction_type": "optimal", "optimal_mode": "psf"}, "expected a PSF reference with it"),
+        ({"extraction_type": "optimal", "optimal_mode": "psf"}, "which needs a PSF reference"),
         ({"bad_pixels": "mend"}, "bad_pixels is 'mend', expected 'profile'"),
         ({"bad_pixels": "profile", "extraction_type": "optimal"}, "extraction_type 'box' with it"),
         ({"max_lost": 2}, "max_lost is 2, expected a fraction between 0 and 1"),

@@ -1,1 +1,1 @@
-"""Plots and editors drawn with Matplotlib, which do not depend on a GUI toolkit."""
+"""Plots and region editors on Matplotlib axes. They do not depend on a GUI toolkit."""

@@ -1,39 +1,46 @@
-"""Blitting: fast redrawing of some artists over a cached copy of the figure, on any canvas.
+"""Blitting: fast redrawing of a few artists on top of a cached copy of the figure.
 
-Each figure has one `Overlay`, which may be shared by several views. After every full draw it copies
-the pixels of the figure and draws its layers on top. `Overlay.update` restores the copy and draws
-only the layers again, which takes a millisecond, whereas drawing an image takes tens of
-milliseconds.
+Each figure has one `Overlay`, which may be shared by several views. After every full draw, the
+overlay copies the pixels of the figure and draws its layers on top. `Overlay.update` restores the
+copy and draws only the layers again. This takes a millisecond, whereas drawing an image takes tens
+of milliseconds.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from matplotlib.artist import Artist
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import DrawEvent, MouseEvent, RendererBase
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
 
-_overlays: weakref.WeakKeyDictionary[Any, Overlay] = weakref.WeakKeyDictionary()
+    from glue_lrs.viewers.canvas.live_view import LiveView
 
-#: Overlays to update at the end of the outermost `drawn_once` block; None outside such a block.
+_Artist = TypeVar("_Artist", bound=Artist)
+
+_overlays: weakref.WeakKeyDictionary[Figure, Overlay] = weakref.WeakKeyDictionary()
+
+#: Overlays to update at the end of the outermost `drawn_once` block, or None outside a block.
 _waiting: list[Overlay] | None = None
 
 
-def root_figure(axes: Any) -> Any:
-    """Return the figure, not the subfigure, that contains axes; None if the axes were removed."""
+def root_figure(axes: Axes) -> Any:
+    """Return the outermost figure that contains the axes, or None if the axes were removed."""
     return axes.get_figure(root=True)
 
 
 @contextmanager
 def drawn_once() -> Iterator[None]:
-    """Redraw each canvas only once, at the end of the block, however many changes it contains."""
+    """Postpone redrawing to the end of the block, so that each canvas is redrawn only once."""
     global _waiting
     if _waiting is not None:
         yield
@@ -50,7 +57,7 @@ def drawn_once() -> Iterator[None]:
 class Layer(Artist):
     """Artists of a view that are drawn together, above all other artists.
 
-    They are not children of the axes, so that autoscaling and legends ignore them.
+    The artists are not children of the axes, so that autoscaling and legends ignore them.
 
     Parameters
     ----------
@@ -60,37 +67,39 @@ class Layer(Artist):
 
     def __init__(self, axes: Axes) -> None:
         super().__init__()
-        #: The axes. Unlike the attribute `axes`, it keeps its value when the axes are cleared.
+        #: Axes to draw on. Matplotlib sets the attribute `axes`, but not this one, to None when
+        #: the axes are cleared.
         self.home = axes
-        self._parts: list[tuple[Any, bool]] = []
-        self._above: list[tuple[Any, bool]] = []
+        # `above`, the artist and `screen_only` from each call of `put`
+        self._parts: list[tuple[bool, Artist, bool]] = []
         self.set_zorder(30)
         self.set_in_layout(False)
         axes.add_artist(self)
 
     def put(
         self,
-        artist: Any,
+        artist: _Artist,
         *,
-        transform: Any = None,
+        transform: Transform | None = None,
         clip: bool = True,
         screen_only: bool = False,
         above: bool = False,
-    ) -> Any:
-        """Add an artist above the present artists, and return it.
+    ) -> _Artist:
+        """Add an artist in front of those that were added before, and return it.
 
         Parameters
         ----------
         artist : `~matplotlib.artist.Artist`
             Line, patch or text to add.
         transform : `~matplotlib.transforms.Transform`, optional
-            Transform to pixels of the canvas; that of data coordinates by default.
+            Transform from the coordinates of the artist to pixels of the canvas. By default, the
+            artist is in data coordinates.
         clip : bool
             Whether to clip the artist to the axes.
         screen_only : bool
             Whether to omit the artist in saved figures.
         above : bool
-            Whether to keep the artist above artists that are added later.
+            Whether to keep the artist in front of artists that are added later.
         """
         axes: Any = self.home
         artist.set_figure(axes.get_figure(root=False))
@@ -98,36 +107,33 @@ class Layer(Artist):
         artist.set_transform(axes.transData if transform is None else transform)
         if clip:
             artist.set_clip_path(axes.patch)
-        (self._above if above else self._parts).append((artist, screen_only))
+        self._parts.append((above, artist, screen_only))
+        self._parts.sort(key=itemgetter(0))
         return artist
 
-    def drop(self, artists: Iterable[Any]) -> None:
+    def drop(self, artists: tuple[Artist, ...]) -> None:
         """Remove artists from the layer."""
-        dropped = {id(artist) for artist in artists}
-        self._parts = [part for part in self._parts if id(part[0]) not in dropped]
+        self._parts = [part for part in self._parts if part[1] not in artists]
 
-    @property
-    def parts(self) -> list[Any]:
-        """Artists in drawing order."""
-        return [artist for artist, _ in (*self._parts, *self._above)]
-
-    def draw(self, renderer: Any) -> None:
+    def draw(self, renderer: RendererBase) -> None:
         """Draw the visible artists."""
         if not self.get_visible() or not self.home.get_visible():
             return
         saving = root_figure(self.home).canvas.is_saving()
-        for artist, screen_only in (*self._parts, *self._above):
+        for _, artist, screen_only in self._parts:
             if not (saving and screen_only):
                 artist.draw(renderer)
         self.stale = False
 
-    def contains(self, mouseevent: Any) -> tuple[bool, dict[str, Any]]:
-        """Return that no artist is hit, as views find what is under the pointer themselves."""
+    def contains(self, mouseevent: MouseEvent) -> tuple[bool, dict[Any, Any]]:
+        """Return False, because the views themselves determine what is under the pointer."""
         return False, {}
 
 
 class Overlay:
-    """Layers of a figure with a cached copy of the rest; obtain it with `Overlay.on_axes`.
+    """Layers of a figure, and a cached copy of the figure without the layers.
+
+    Use `Overlay.on_axes` to get the overlay of a figure.
 
     Parameters
     ----------
@@ -139,41 +145,24 @@ class Overlay:
         self._figure = weakref.ref(figure)
         # Weak references, because layers and views refer to the figure: with strong references,
         # `_overlays` would keep the figure in memory.
-        self._layers: list[weakref.ref[Layer]] = []
-        self._focus: weakref.ref[Any] | None = None
-        self._cursor_owner: weakref.ref[Any] | None = None
+        self._layers: weakref.WeakKeyDictionary[Layer, None] = weakref.WeakKeyDictionary()
+        #: The value for "focus" is the view that was clicked last, which receives key presses. The
+        #: value for "cursor" is the view that changed the mouse cursor last.
+        self.owners: weakref.WeakValueDictionary[str, LiveView] = weakref.WeakValueDictionary()
         self._background: Any = None
         self._size: tuple[float, ...] = ()
         self._redraw = False
-        #: Whether mouse motion events on this canvas state which buttons are pressed.
+        #: Whether mouse motion events on this canvas are known to list the pressed buttons.
         self.reports_buttons = False
         self.connection = figure.canvas.mpl_connect("draw_event", self._drawn)
 
     @classmethod
     def on_axes(cls, axes: Axes) -> Overlay:
-        """Return the overlay of the figure that contains axes, made at the first call."""
+        """Return the overlay of the figure that contains the axes. The first call creates it."""
         figure = root_figure(axes)
         if figure not in _overlays:
             _overlays[figure] = cls(figure)
         return _overlays[figure]
-
-    @property
-    def focus(self) -> Any:
-        """View that receives key presses on this canvas: the view that was clicked last."""
-        return None if self._focus is None else self._focus()
-
-    @focus.setter
-    def focus(self, view: Any) -> None:
-        self._focus = None if view is None else weakref.ref(view)
-
-    @property
-    def cursor_owner(self) -> Any:
-        """View that last changed the mouse cursor."""
-        return None if self._cursor_owner is None else self._cursor_owner()
-
-    @cursor_owner.setter
-    def cursor_owner(self, view: Any) -> None:
-        self._cursor_owner = None if view is None else weakref.ref(view)
 
     @property
     def canvas(self) -> Any:
@@ -190,29 +179,26 @@ class Overlay:
         return hasattr(canvas, "copy_from_bbox") and hasattr(canvas, "restore_region")
 
     def layer(self, axes: Axes) -> Layer:
-        """Make a layer on axes of the figure; the caller must keep a reference to it."""
+        """Make a layer on axes in the figure. The caller must keep a reference to the layer."""
         made = Layer(axes)
         made.set_animated(self.blits)
-        self._layers.append(weakref.ref(made))
+        self._layers[made] = None
         return made
 
     def remove(self, layer: Layer) -> None:
         """Remove a layer, whether or not its axes still exist."""
-        self._forget(layer)
+        self._layers.pop(layer, None)
         if layer.axes is not None and layer in layer.home.get_children():
             layer.remove()
         self.update()
 
-    def _forget(self, layer: Layer) -> None:
-        self._layers = [one for one in self._layers if one() not in (layer, None)]
-
     def redraw(self) -> None:
-        """Schedule a full draw of the figure, as needed after a change of ticks or limits."""
+        """Schedule a full draw of the figure, which is necessary after ticks or limits change."""
         self._redraw = True
         self.update()
 
     def update(self) -> None:
-        """Redraw the layers, and restore the rest of the figure from the copy."""
+        """Restore the figure from the cached copy, and draw the layers on top."""
         if _waiting is not None:
             if self not in _waiting:
                 _waiting.append(self)
@@ -234,11 +220,11 @@ class Overlay:
                 raise
             self._layers.clear()
 
-    def _drawn(self, event: Any) -> None:
+    def _drawn(self, event: DrawEvent) -> None:
         """Copy the pixels of the figure after a full draw, and draw the layers on top."""
         figure = self._figure()
         if figure is None or not self.blits or event.canvas.is_saving():
-            return  # the layers are drawn like any artist of the axes
+            return  # Matplotlib draws the layers like other artists
         if event.canvas is not figure.canvas or isinstance(
             vars(event.renderer).get("draw_path"), FunctionType
         ):
@@ -248,14 +234,10 @@ class Overlay:
         self._size = figure.bbox.bounds
         self._paint(event.renderer)
 
-    def _paint(self, renderer: Any) -> None:
-        for reference in list(self._layers):
-            layer = reference()
-            if layer is None:
-                self._layers.remove(reference)
-                continue
+    def _paint(self, renderer: RendererBase) -> None:
+        for layer in list(self._layers):
             if root_figure(layer.home) is not self._figure():
-                self._forget(layer)  # the axes of the layer were removed
+                del self._layers[layer]  # the axes of the layer were removed
                 continue
             if layer.axes is None:  # the axes of the layer were cleared
                 layer.home.add_artist(layer)

@@ -8,7 +8,7 @@ letter once and then copies its image.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
@@ -16,6 +16,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.typing import ColorType
 
 #: Distance between baselines relative to the font size.
 _LEADING = 1.3
@@ -25,9 +29,18 @@ _PADDING = 0.35
 
 _SAMPLE = "x"
 
+#: Position of the reference point for each alignment, as a fraction of the box size from the
+#: left or the bottom.
+_ALIGNMENTS = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
+
 
 class _Glyph(NamedTuple):
-    """Image of a letter over the height of a line (opacity, 0 to 255), its offset and its width."""
+    """Image of a letter.
+
+    ``coverage`` is the opacity (0 to 255) of the pixels in all rows of the line. ``left`` is the
+    first column relative to the start of the letter, and ``advance`` the distance in pixels to the
+    start of the next letter.
+    """
 
     coverage: NDArray[np.uint8]
     left: int
@@ -45,7 +58,7 @@ def _glyph(letter: str, font: FontProperties, dpi: float) -> _Glyph:
     context.set_foreground("black")
     renderer.draw_text(context, margin, height - below, letter, font, 0.0)
     coverage = np.array(renderer.buffer_rgba())[..., 3]
-    # The width is measured between two other letters, because a blank alone has no extent.
+    # Measure the width between two other letters, because a blank alone has no extent.
     width = renderer.get_text_width_height_descent
     padded = width(_SAMPLE + letter + _SAMPLE, font, False)[0]
     advance = padded - width(_SAMPLE + _SAMPLE, font, False)[0]
@@ -62,9 +75,9 @@ def _line(size: float) -> tuple[int, int]:
 
 
 class CachedText(Text):
-    """Text of one or more lines in a box that can be changed quickly.
+    """Text in a box, with one or more lines, that is redrawn quickly after a change.
 
-    The text is horizontal and has one colour; mathematical notation is not supported.
+    The text is horizontal and has one colour. Mathematical notation is not supported.
 
     Parameters
     ----------
@@ -74,11 +87,11 @@ class CachedText(Text):
         Colour of the edge of the box; no edge by default.
     """
 
-    def __init__(self, *args: Any, edge: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, edge: ColorType | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._edge = edge
         face = {"boxstyle": f"square,pad={_PADDING}", "fc": "white", "alpha": 0.9, "lw": 0.7}
-        # The box is drawn by Matplotlib on renderers other than Agg.
+        # On renderers other than Agg, Matplotlib draws the text and this box.
         self.set_bbox(face | {"ec": "none" if edge is None else edge})
 
     def size(self, dpi: float) -> tuple[int, int]:
@@ -86,7 +99,7 @@ class CachedText(Text):
         image = self._image(dpi)
         return image.shape[1], image.shape[0]
 
-    def draw(self, renderer: Any) -> None:
+    def draw(self, renderer: RendererBase) -> None:
         """Draw the box and the text."""
         if not self.get_visible() or not self.get_text():
             return
@@ -96,17 +109,15 @@ class CachedText(Text):
         image = self._image(renderer.dpi)
         height, width = image.shape[:2]
         x, y = self.get_transform().transform(self.get_unitless_position())
-        x -= {"left": 0.0, "center": 0.5, "right": 1.0}[self.get_horizontalalignment()] * width
-        y -= {"bottom": 0.0, "center": 0.5, "top": 1.0}.get(
-            self.get_verticalalignment(), 0
-        ) * height
+        x -= _ALIGNMENTS[self.get_horizontalalignment()] * width
+        y -= _ALIGNMENTS.get(self.get_verticalalignment(), 0.0) * height
         context = renderer.new_gc()
         renderer.draw_image(context, round(x), round(y), image)
         context.restore()
         self.stale = False
 
     def _image(self, dpi: float) -> NDArray[np.uint8]:
-        """Return the box and the text as an RGBA image, lowest row first."""
+        """Return the box and the text as an RGBA image, with the bottom row first."""
         font = self.get_fontproperties()
         size = font.get_size_in_points() * dpi / 72.0
         height, _ = _line(size)
@@ -123,11 +134,8 @@ class CachedText(Text):
                 x += glyph.advance
         ink = (coverage / 255.0)[..., np.newaxis]
         colour = np.array(to_rgba(self.get_color()))
-        paper = np.empty((*coverage.shape, 4))
-        paper[:] = (1.0, 1.0, 1.0, 0.9)
+        paper = np.full((*coverage.shape, 4), (1.0, 1.0, 1.0, 0.9))
         if self._edge is not None:
-            edge = to_rgba(self._edge)
-            paper[[0, -1]] = edge
-            paper[:, [0, -1]] = edge
+            paper[[0, -1]] = paper[:, [0, -1]] = to_rgba(self._edge)
         made = np.rint(255.0 * (paper + (colour - paper) * ink)).astype(np.uint8)
         return np.ascontiguousarray(made[::-1])

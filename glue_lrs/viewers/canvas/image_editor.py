@@ -2,96 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 
-from glue_lrs.plotting.style import GREEN, ORANGE
+from glue_lrs.plotting.style import ORANGE
 from glue_lrs.viewers.canvas.blitting import drawn_once
 from glue_lrs.viewers.canvas.region_editor import Drag, RegionEditor, has_shift
-from glue_lrs.viewers.canvas.region_geometry import REACH, Outline, RegionGeometry
-from glue_lrs.viewers.canvas.shapes import DASHES, bands
+from glue_lrs.viewers.canvas.region_geometry import REACH, Outline
+from glue_lrs.viewers.canvas.shapes import DASHES, RANGE_STYLE, bands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import MouseEvent
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Region
 
 
-class ImageGeometry(RegionGeometry):
-    """Positions of regions on axes with columns along x and rows along y."""
-
-    def row(self, y: float) -> float:
-        """Return the row of the image at the data coordinate y, which is y itself."""
-        return y
-
-    def _rows_used(self) -> tuple[float, float] | None:
-        """Return the limits of the extracted rows, half a row outside the first and the last."""
-        wavelength = self.view.wavelength
-        if wavelength.empty:
-            return None
-        first, last = wavelength.rows[0], wavelength.rows[-1]
-        # The pipeline applies ystart and ystop of the aperture to the background as well.
-        aperture = self.view.live.operator.aperture
-        if aperture.ystart is not None:
-            first = max(first, np.ceil(aperture.ystart))
-        if aperture.ystop is not None:
-            last = min(last, np.floor(aperture.ystop))
-        return (float(first) - 0.5, float(last) + 0.5) if last >= first else None
-
-    def extent(self) -> tuple[float, float] | None:
-        """Return the lowest and the highest row at which regions are visible."""
-        used = self._rows_used()
-        if used is None:
-            return None
-        bottom, top = sorted(self.view.axes.get_ylim())
-        low, high = max(used[0], bottom), min(used[1], top)
-        return (low, high) if high > low else None
-
-    def end_heights(self) -> tuple[float, float] | None:
-        """Return the rows of the handles at the ends of edges, away from the frame of the axes."""
-        extent = self.extent()
-        if extent is None:
-            return None
-        bottom, top = sorted(self.view.axes.get_ylim())
-        rows_per_point = (top - bottom) / max(self.view.axes.bbox.height, 1.0) * self.view.points
-        inset = min(1.6 * REACH * rows_per_point, 0.2 * (extent[1] - extent[0]))
-        low, high = extent[0] + inset, extent[1] - inset
-        return (low, high) if high - low > 1.0 else None
-
-    def handle_heights(self) -> tuple[float, float] | None:
-        """Return the rows of the handles of the edges, and the row of the handle of the body."""
-        extent = self.extent()
-        if extent is None:
-            return None
-        low, high = extent
-        return low + 0.5 * (high - low), low + 0.62 * (high - low)
-
-    def outline(self, region: Region) -> Outline | None:
-        """Return the outline of a region in the extracted rows."""
-        used = self._rows_used()
-        if used is None:
-            return None
-        heights = np.array(used)
-        if not region.straight:
-            inner = self.view.wavelength.rows
-            inner = inner[(inner > used[0]) & (inner < used[1])]
-            heights = np.concatenate([[used[0]], inner, [used[1]]])
-        return Outline(heights, *region.at(heights, self.view.wavelength.at(heights)))
-
-
 class ImageEditor(RegionEditor):
     """Editor for the aperture and the background regions on an image.
 
-    Regions and their edges can be dragged. Dragging the end of an edge tilts it; with Shift, the
-    same end of the opposite edge moves the other way, which tapers the region. A press outside all
-    regions moves the crosshair; with Shift, a drag outside all regions selects a range of rows, and
-    thus of wavelengths, in glue. Left and right arrow keys move the handle that was dragged last by
-    0.1 pixel, or with Shift by 1 pixel; up and down move the crosshair. Escape cancels a drag, and
-    Delete deletes the selected background region.
+    Regions and their edges can be dragged. Dragging the end of an edge tilts the edge. With Shift,
+    the same end of the opposite edge moves the other way, so that the region tapers. A press
+    outside all regions moves the crosshair. A drag with Shift outside all regions selects a range
+    of rows, and thus a range of wavelengths, in glue. The left and right arrow keys move the handle
+    that was dragged last by 0.1 pixel, or with Shift by 1 pixel. The up and down keys move the
+    crosshair. Escape cancels a drag, and Delete deletes the selected background region.
 
     Parameters
     ----------
@@ -110,20 +49,13 @@ class ImageEditor(RegionEditor):
         Whether the user is dragging something.
     """
 
-    geometry_class = ImageGeometry
-
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
         super().__init__(axes, live)
-        across = axes.get_yaxis_transform()
-        self.range_patch = self.layer.put(
-            PathPatch(bands([]), fc=GREEN, ec=GREEN, lw=1.0, alpha=0.16), transform=across
-        )
-        self.crosshair_casing = self.layer.put(
-            Line2D([], [], color="white", lw=2.6, alpha=0.6), transform=across
-        )
-        self.crosshair = self.layer.put(
-            Line2D([], [], color=ORANGE, lw=1.3, ls=DASHES), transform=across
-        )
+        put, across = self.layer.put, axes.get_yaxis_transform()
+        self.range_patch = put(PathPatch(bands([]), **RANGE_STYLE, alpha=0.16), transform=across)
+        casing = Line2D([], [], color="white", lw=2.6, alpha=0.6)
+        self.crosshair_casing = put(casing, transform=across)
+        self.crosshair = put(Line2D([], [], color=ORANGE, lw=1.3, ls=DASHES), transform=across)
         self._range: tuple[float, float] | None = None
         self.follow(self._sync, "operator", "selected")
         self.follow(self._marks_changed, "cursor_row", "wavelength_ranges")
@@ -133,32 +65,86 @@ class ImageEditor(RegionEditor):
             self._marks_changed()
             self.overlay.redraw()
 
-    def _rows_downwards(self) -> bool:
-        return bool(self.axes.yaxis_inverted())
+    # --- geometry ------------------------------------------------------------------------------
 
-    def _marks_changed(self, *_: Any) -> None:
+    def row(self, y: float) -> float:
+        """Return the row of the image at the data coordinate y, which is y itself."""
+        return y
+
+    def _rows_used(self) -> tuple[float, float] | None:
+        """Return the outer edges of the first and last extracted row; None without such rows."""
+        first, last = self.wavelength.rows[0], self.wavelength.rows[-1]
+        # The pipeline applies ystart and ystop of the aperture to the background as well.
+        aperture = self.live.operator.aperture
+        if aperture.ystart is not None:
+            first = max(first, np.ceil(aperture.ystart))
+        if aperture.ystop is not None:
+            last = min(last, np.floor(aperture.ystop))
+        return (float(first) - 0.5, float(last) + 0.5) if last >= first else None
+
+    def extent(self) -> tuple[float, float] | None:
+        """Return the lowest and the highest row at which regions are visible."""
+        used = self._rows_used()
+        if used is None:
+            return None
+        bottom, top = sorted(self.axes.get_ylim())
+        low, high = max(used[0], bottom), min(used[1], top)
+        return (low, high) if high > low else None
+
+    def end_heights(self) -> tuple[float, float] | None:
+        """Return the rows of the handles at the ends of edges, which stay clear of the frame."""
+        extent = self.extent()
+        if extent is None:
+            return None
+        bottom, top = sorted(self.axes.get_ylim())
+        rows_per_point = (top - bottom) / max(self.axes.bbox.height, 1.0) * self.points
+        inset = min(1.6 * REACH * rows_per_point, 0.2 * (extent[1] - extent[0]))
+        low, high = extent[0] + inset, extent[1] - inset
+        return (low, high) if high - low > 1.0 else None
+
+    def handle_heights(self) -> tuple[float, float] | None:
+        """Return the row of the handles of both edges, and the row of the handle of the body."""
+        extent = self.extent()
+        if extent is None:
+            return None
+        low, high = extent
+        return low + 0.5 * (high - low), low + 0.62 * (high - low)
+
+    def outline(self, region: Region) -> Outline | None:
+        """Return the outline of a region in the extracted rows."""
+        used = self._rows_used()
+        if used is None:
+            return None
+        heights = np.array(used)
+        if not region.straight:
+            inner = self.wavelength.rows
+            inner = inner[(inner > used[0]) & (inner < used[1])]
+            heights = np.concatenate([[used[0]], inner, [used[1]]])
+        return Outline(heights, *region.at(heights, self.wavelength.at(heights)))
+
+    # --- crosshair and range -------------------------------------------------------------------
+
+    def _marks_changed(self, *_: object) -> None:
         """Draw the crosshair and the selected range of rows."""
         if self.removed:
             return
-        row = self.live.cursor_row
         for line in (self.crosshair_casing, self.crosshair):
-            line.set_data([0, 1] if row is not None else [], [row, row] if row is not None else [])
+            line.set_data([0, 1], [self.live.cursor_row] * 2)
         spans = [] if self._range is None else [self._range]
-        if self._range is None and not self.wavelength.empty:
+        if self._range is None:
             for selected in self.live.wavelength_ranges:
                 first, last = sorted(self.wavelength.row(selected).tolist())
                 spans.append((first - 0.5, last + 0.5))
-        self.range_patch.set_visible(len(spans) > 0)
-        self.range_patch.set_path(bands(spans, along_y=True))
+        self.range_patch.set(visible=len(spans) > 0, path=bands(spans, along_y=True))
         self.overlay.update()
 
-    def _press_empty(self, event: Any, start: tuple[float, float]) -> None:
+    def _press_empty(self, event: MouseEvent, start: tuple[float, float]) -> None:
         shift = has_shift(event)
         self._dragged = Drag("range" if shift else "row", start)
         if not shift:
             self._set_row(start[1])
 
-    def _drag(self, event: Any) -> None:
+    def _drag(self, event: MouseEvent) -> None:
         assert self._dragged is not None
         y = self.data_at(event)[1]
         if self._dragged.kind == "row":
@@ -178,7 +164,7 @@ class ImageEditor(RegionEditor):
     def _drop(self) -> None:
         drag, span = self._dragged, self._range
         self._range = None
-        if drag is not None and drag.kind == "range" and not self.wavelength.empty:
+        if drag is not None and drag.kind == "range":
             rows = [0.0, 0.0] if span is None else [span[0] + 0.5, span[1] - 0.5]
             ends = sorted(self.wavelength.at(rows).tolist())
             if ends[1] > ends[0]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 #: Margins below and above the data, relative to the range of the data.
 _MARGINS = (0.08, 0.16)
 
-#: Height of the line of text in the upper corner in points (first value), and its maximum height as
-#: a fraction of the axes (second value). The text must not cover data.
-_TEXT_HEIGHT, _MAX_TEXT_FRACTION = 20.0, 0.35
+#: Height in points that is reserved for a line of text at the top, so that it does not cover data.
+_TEXT_HEIGHT = 20.0
 
-#: The limits shrink only if the data cover less than this fraction of the axes: normally (first
-#: value), and during a drag (second value).
-_SHRINK, _SHRINK_DRAGGING = 0.6, 0.2
+#: Maximum height that is reserved for the text, as a fraction of the height of the axes.
+_MAX_TEXT_FRACTION = 0.35
+
+#: The limits shrink only if the data cover less than this fraction of the axes.
+_SHRINK = 0.6
+
+#: The corresponding fraction during a drag.
+_SHRINK_DRAGGING = 0.2
 
 #: Margin, relative to the range of the data, on a side where the data leave the axes during a drag.
 #: The margin is wide because each change of the limits redraws the whole figure.
@@ -28,14 +32,16 @@ _DRAGGING_MARGIN = 0.7
 
 
 class Limits:
-    """Limits of the y axis that adapt to the data in steps, until a user sets the limits.
+    """Limits of the y axis that adapt to the data until a user sets the limits.
+
+    The limits change in steps, because each change redraws the whole figure.
 
     Parameters
     ----------
     axes : `~matplotlib.axes.Axes`
         Axes whose y limits are set.
     text : bool
-        Whether there is a line of text in the upper corner, for which to leave room.
+        Whether to leave room for a line of text in the upper corner.
     """
 
     def __init__(self, axes: Axes, *, text: bool = True) -> None:
@@ -85,12 +91,12 @@ class Limits:
         return True
 
     def _text_margin(self, below: float) -> float:
-        """Return the margin above the data that the text requires, relative to the data's range."""
-        figure = root_figure(self._axes)
-        height = 0.0 if figure is None else float(self._axes.bbox.height)
+        """Return the margin that the text requires above the data, relative to the data range."""
+        height = float(self._axes.bbox.height)
         if height <= 0.0 or not self._text:
             return 0.0
-        fraction = min(_TEXT_HEIGHT * float(figure.dpi) / 72.0 / height, _MAX_TEXT_FRACTION)
+        dpi = float(root_figure(self._axes).dpi)
+        fraction = min(_TEXT_HEIGHT * dpi / 72.0 / height, _MAX_TEXT_FRACTION)
         return (1.0 + below) * fraction / (1.0 - fraction)
 
     def release(self) -> None:
@@ -102,7 +108,7 @@ class Limits:
         self._axes.callbacks.disconnect(self._connection)
         self._canvas.mpl_disconnect(self._resize)
 
-    def _resized(self, *_: Any) -> None:
+    def _resized(self, *_: object) -> None:
         """Adapt the margin above the data to the new size of the canvas."""
         if self.follow and self._range is not None and root_figure(self._axes) is not None:
             self._applied = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from matplotlib.backend_bases import MouseButton
@@ -14,10 +14,12 @@ from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once, root_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import CloseEvent, KeyEvent, LocationEvent, MouseEvent
 
+    from glue_lrs.viewers.canvas.limits import Limits
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-_views: weakref.WeakKeyDictionary[Any, weakref.WeakSet[LiveView]] = weakref.WeakKeyDictionary()
+_views: WeakKeyDictionary[LiveExtraction, WeakSet[LiveView]] = WeakKeyDictionary()
 
 
 class RowWavelength:
@@ -31,34 +33,58 @@ class RowWavelength:
 
     def __init__(self, wavelength: NDArray[np.float64]) -> None:
         self.all = wavelength
-        self.rows = np.flatnonzero(np.isfinite(wavelength)).astype(float)
-        self.known = wavelength[np.isfinite(wavelength)]
+        known = np.isfinite(wavelength)
+        if known.any():
+            self.rows, self.known = np.flatnonzero(known).astype(float), wavelength[known]
+        else:  # every conversion returns NaN
+            self.rows = self.known = np.array([np.nan])
         order = np.argsort(self.known, kind="stable")
         self._ascending = self.known[order], self.rows[order]
 
     @property
-    def empty(self) -> bool:
-        """Whether no row has a wavelength."""
-        return self.rows.size == 0
+    def limits(self) -> tuple[float, float]:
+        """Shortest and longest wavelength in micron; NaN if no row has a wavelength."""
+        return float(self.known.min()), float(self.known.max())
 
     def at(self, row: ArrayLike) -> NDArray[np.float64]:
-        """Return the wavelengths at rows, or else at the closest row with a wavelength."""
-        if self.empty:
-            return np.full(np.shape(row), np.nan)
+        """Return the wavelength at each row, or at the closest row with a wavelength."""
         return np.asarray(np.interp(np.asarray(row, dtype=float), self.rows, self.known))
 
     def row(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """Return the rows at wavelengths; outside the image, its first or last row."""
-        if self.empty:
-            return np.full(np.shape(wavelength), np.nan)
+        """Return the row at each wavelength; beyond the image, its first or last row."""
         return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *self._ascending))
 
     def covers(self, row: float) -> bool:
-        """Return whether a row has a wavelength."""
-        return not self.empty and self.rows[0] - 0.5 <= row <= self.rows[-1] + 0.5
+        """Return whether a row is between the first and the last row with a wavelength."""
+        return bool(self.rows[0] - 0.5 <= row <= self.rows[-1] + 0.5)
+
+    def closest(self, row: float) -> float:
+        """Return the closest row with a wavelength, or `row` itself if no row has a wavelength."""
+        return float(min(max(row, self.rows[0]), self.rows[-1]))
 
 
-class LiveView:
+class Follower:
+    """Base class for objects that respond when properties of a live extraction change."""
+
+    live: LiveExtraction | None
+    _followed: tuple[tuple[str, Callable[..., None]], ...] = ()
+
+    def follow(self, function: Callable[..., None], *names: str) -> None:
+        """Call a function whenever one of the named properties of the extraction changes."""
+        assert self.live is not None
+        for name in names:
+            self.live.add_callback(name, function)
+            self._followed = (*self._followed, (name, function))
+
+    def unfollow(self) -> None:
+        """Disconnect all functions that `follow` has connected."""
+        assert self.live is not None
+        for name, function in self._followed:
+            self.live.remove_callback(name, function)
+        self._followed = ()
+
+
+class LiveView(Follower):
     """Base class for views that show a live extraction on Matplotlib axes.
 
     A view is redrawn when properties of the extraction change, and responds to mouse and keyboard.
@@ -72,6 +98,8 @@ class LiveView:
         Live extraction to show.
     """
 
+    live: LiveExtraction
+
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
         self.axes = axes
         self.live = live
@@ -81,8 +109,9 @@ class LiveView:
         self._wavelength: RowWavelength | None = None
         self.overlay = Overlay.on_axes(axes)
         self.layer = self.overlay.layer(axes)
-        self._followed: list[tuple[str, Callable[..., None]]] = []
         self._limit_connections: list[int] = []
+        #: Limits of the y axes that adapt to the data.
+        self.y_limits: list[Limits] = []
         canvas = root_figure(axes).canvas
         self._connections = [
             canvas.mpl_connect("button_press_event", self._press_event),
@@ -93,7 +122,7 @@ class LiveView:
             canvas.mpl_connect("close_event", self._close_event),
         ]
         self.follow(self._live_closed, "closed")
-        _views.setdefault(live, weakref.WeakSet()).add(self)
+        _views.setdefault(live, WeakSet()).add(self)
 
     @property
     def removed(self) -> bool:
@@ -117,14 +146,8 @@ class LiveView:
         """Whether the user is dragging something in any view of the same extraction."""
         return any(view.busy for view in _views.get(self.live, ()))
 
-    def follow(self, function: Callable[..., None], *names: str) -> None:
-        """Call a method whenever one of the named properties of the extraction changes."""
-        for name in names:
-            self.live.add_callback(name, function)
-            self._followed.append((name, function))
-
     def follow_limits(self, function: Callable[[Axes], None]) -> None:
-        """Call a method whenever the limits of the axes change."""
+        """Call a function whenever the x or y limits of the axes change."""
         connect = self.axes.callbacks.connect
         self._limit_connections += [connect(f"{name}lim_changed", function) for name in "xy"]
 
@@ -135,21 +158,30 @@ class LiveView:
         if self.busy:
             self._cancel()
         self.closed = True
+        for limits in self.y_limits:
+            limits.close()
         for connection in self._limit_connections:
             self.axes.callbacks.disconnect(connection)
-        for name, function in self._followed:
-            self.live.remove_callback(name, function)
+        self.unfollow()
         canvas = self.overlay.canvas
         if canvas is not None:
             for connection in self._connections:
                 canvas.mpl_disconnect(connection)
-        if self.overlay.focus is self:
-            self.overlay.focus = None
-        if self.overlay.cursor_owner is self:
-            self.overlay.cursor_owner = None
+        for name, view in list(self.overlay.owners.items()):
+            if view is self:
+                del self.overlay.owners[name]
         self.overlay.remove(self.layer)
 
-    def contains(self, event: Any) -> bool:
+    def reset_limits(self) -> None:
+        """Let the limits adapt to the data again after a user has set them."""
+        for limits in self.y_limits:
+            limits.release()
+        with drawn_once():
+            self._set_x_limits()
+            self._refresh()
+            self.overlay.redraw()
+
+    def contains(self, event: LocationEvent) -> bool:
         """Return whether a mouse event is on these axes, and not on other axes above them."""
         if not self.axes.bbox.contains(event.x, event.y):
             return False
@@ -157,16 +189,15 @@ class LiveView:
         return top is None or top is self.axes or top.bbox.bounds == self.axes.bbox.bounds
 
     def available(self) -> bool:
-        """Return whether the view may respond to the mouse, which no toolbar tool uses now."""
+        """Return whether the view may respond to the mouse; False while a tool is active."""
         canvas = self.overlay.canvas
         if self.removed or not self.active or self.live.closed or canvas is None:
             return False
-        if not self.axes.get_visible():
-            return False
         toolbar = getattr(canvas, "toolbar", None)
-        return not getattr(toolbar, "mode", "") and not canvas.widgetlock.locked()
+        free = not getattr(toolbar, "mode", "") and not canvas.widgetlock.locked()
+        return bool(free and self.axes.get_visible())
 
-    def data_at(self, event: Any) -> tuple[float, float]:
+    def data_at(self, event: MouseEvent) -> tuple[float, float]:
         """Return the position of a mouse event, on or off the axes, in data coordinates."""
         x, y = self.axes.transData.inverted().transform((event.x, event.y))
         return float(x), float(y)
@@ -178,10 +209,10 @@ class LiveView:
 
     # --- for subclasses ----------------------------------------------------------------------
 
-    def _press(self, event: Any) -> None:
-        """Handle a press of the left button on the axes; the view has the focus already."""
+    def _press(self, event: MouseEvent) -> None:
+        """Handle a press of the left button on the axes, which also gives the view the focus."""
 
-    def _drag(self, event: Any) -> None:
+    def _drag(self, event: MouseEvent) -> None:
         """Handle a motion of the mouse during a drag."""
 
     def _drop(self) -> None:
@@ -190,32 +221,35 @@ class LiveView:
     def _cancel(self) -> None:
         """Cancel a drag."""
 
-    def _hover(self, event: Any) -> None:
+    def _hover(self, event: MouseEvent | None) -> None:
         """Handle a mouse motion without a drag; `event` is None if the mouse is not on the axes."""
 
-    def _drag_ended(self) -> None:
-        """Handle the end of a drag in any view of the extraction."""
+    def _refresh(self) -> None:
+        """Draw the view again after a drag in any view has ended, or the limits were reset."""
 
-    def _key(self, key: str) -> None:
+    def _set_x_limits(self) -> None:
+        """Set the limits of the x axis so that all data are visible."""
+
+    def press_key(self, key: str) -> None:
         """Handle a key press."""
 
     # --- events ------------------------------------------------------------------------------
 
-    def _press_event(self, event: Any) -> None:
+    def _press_event(self, event: MouseEvent) -> None:
         if self.busy and event.button == MouseButton.LEFT:
             self._finish()  # Matplotlib did not report the release of the button
         if event.button != MouseButton.LEFT or not self.available():
             return
         if self.contains(event):
-            self.overlay.focus = self
+            self.overlay.owners["focus"] = self
             with drawn_once():
                 self._press(event)
-        elif self.overlay.focus is self:
-            self.overlay.focus = None
+        elif self.overlay.owners.get("focus") is self:
+            del self.overlay.owners["focus"]
             with drawn_once():
                 self._hover(None)
 
-    def _motion_event(self, event: Any) -> None:
+    def _motion_event(self, event: MouseEvent) -> None:
         buttons = getattr(event, "buttons", None)
         if buttons:
             self.overlay.reports_buttons = True
@@ -224,15 +258,14 @@ class LiveView:
         if self.busy:
             if self.live.closed or self.removed:
                 self._cancel()
-                return
-            with drawn_once():
-                self._drag(event)
-            return
-        if not self.removed:
+            else:
+                with drawn_once():
+                    self._drag(event)
+        elif not self.removed:
             inside = self.available() and self.contains(event)
             self._hover(event if inside else None)
 
-    def _release_event(self, event: Any) -> None:
+    def _release_event(self, event: MouseEvent) -> None:
         if self.busy and event.button == MouseButton.LEFT:
             with drawn_once():
                 if not (self.live.closed or self.removed):
@@ -250,29 +283,27 @@ class LiveView:
     def _notify_drag_ended(self) -> None:
         for view in list(_views.get(self.live, ())):
             if not view.removed:
-                view._drag_ended()
+                view._refresh()
 
-    def _key_event(self, event: Any) -> None:
+    def _key_event(self, event: KeyEvent) -> None:
         if event.key is None or not (self.busy or self.available()):
             return
-        focus = self.overlay.focus
-        if self.busy or focus is self or (focus is None and self._under(event)):
+        below = self if event.x is not None and self.contains(event) else None
+        focus = self.overlay.owners.get("focus", below)
+        if self.busy or focus is self:
             was_busy = self.busy
             with drawn_once():
-                self._key(event.key)
+                self.press_key(event.key)
                 if was_busy and not self.busy:
                     self._notify_drag_ended()
 
-    def _under(self, event: Any) -> bool:
-        return event.x is not None and self.contains(event)
-
-    def _leave_event(self, event: Any) -> None:
+    def _leave_event(self, event: LocationEvent) -> None:
         if not self.busy and not self.removed:
             self._hover(None)
 
-    def _live_closed(self, *_: Any) -> None:
+    def _live_closed(self, *_: object) -> None:
         if self.busy and self.live.closed:
             self._cancel()
 
-    def _close_event(self, event: Any) -> None:
+    def _close_event(self, event: CloseEvent) -> None:
         self.close()

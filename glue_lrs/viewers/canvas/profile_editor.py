@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.collections import PolyCollection
@@ -15,68 +14,30 @@ from glue_lrs.viewers.canvas.blitting import drawn_once
 from glue_lrs.viewers.canvas.cached_text import CachedText
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.region_editor import RegionEditor
-from glue_lrs.viewers.canvas.region_geometry import Outline, RegionGeometry
+from glue_lrs.viewers.canvas.region_geometry import Outline
 from glue_lrs.viewers.canvas.shapes import band_outlines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Region
 
-#: A peak that is only one column wide is shown completely if it exceeds the other columns by at
-#: most this many times their range. A real source is never cut off, because even the narrowest
-#: point source of MIRI spreads over several columns.
+#: Maximum height above the other columns of a peak that is only one column wide, as a multiple of
+#: the range of the other columns. Higher peaks are cut off. Sources are never cut off, because even
+#: the narrowest point source in MIRI images spreads over several columns.
 _MAX_PEAK = 5.0
 
-#: Room left above or below the other columns where a one-column peak is cut off, as a multiple of
+#: Margin beyond the other columns on the side where a one-column peak is cut off, as a multiple of
 #: the range of the other columns.
 _PEAK_ROOM = 1.0
 
 
-class ProfileGeometry(RegionGeometry):
-    """Positions of regions on axes with columns along x and surface brightness along y.
-
-    All regions are drawn as they are in a single row of the image, that of the crosshair.
-    """
-
-    def row(self, y: float) -> float:
-        """Return the row of the crosshair, or the closest row with a wavelength, for any y."""
-        row, wavelength = float(self.view.live.cursor_row), self.view.wavelength
-        if wavelength.empty:
-            return row
-        return float(min(max(row, wavelength.rows[0]), wavelength.rows[-1]))
-
-    def _height(self, fraction: float) -> float:
-        """Return the y in data coordinates at a fraction of the height of the axes."""
-        axes = self.view.axes
-        to_data = (axes.transAxes + axes.transData.inverted()).transform
-        return float(to_data((0.0, fraction))[1])
-
-    def extent(self) -> tuple[float, float] | None:
-        """Return the lower and the upper limit of the axes."""
-        low, high = sorted((self._height(0.0), self._height(1.0)))
-        return low, high
-
-    def end_heights(self) -> tuple[float, float] | None:
-        """Return None, because edges cannot be tilted in a single row."""
-        return None
-
-    def handle_heights(self) -> tuple[float, float] | None:
-        """Return the y of the handles of the edges, and the y of the handle of the body."""
-        return self._height(0.6), self._height(0.8)
-
-    def outline(self, region: Region) -> Outline | None:
-        """Return the edges as vertical lines; None if they have no position in this row."""
-        edges = self.edges_at(region, 0.0)
-        if not np.isfinite(edges).all():
-            return None
-        heights = np.array([self._height(0.0), self._height(1.0)])
-        return Outline(heights, *(np.full(2, edge) for edge in edges))
-
-
 class ProfileEditor(RegionEditor):
     """Cross-dispersion profile at the row of the crosshair, with the edges of the regions.
+
+    All regions are drawn where they are in the row of the crosshair.
 
     Parameters
     ----------
@@ -84,8 +45,6 @@ class ProfileEditor(RegionEditor):
         Axes with columns along x and surface brightness along y.
     live : LiveExtraction
         Live extraction to edit.
-    labels : bool
-        Whether to label the axes.
 
     Attributes
     ----------
@@ -94,26 +53,22 @@ class ProfileEditor(RegionEditor):
         undoes the user's choice.
     """
 
-    geometry_class = ProfileGeometry
     casing = False  # a white casing would hide the profile
 
-    def __init__(self, axes: Axes, live: LiveExtraction, *, labels: bool = True) -> None:
+    def __init__(self, axes: Axes, live: LiveExtraction) -> None:
         super().__init__(axes, live)
         self.limits = Limits(axes)
-        self._profile_of: Any = None
+        self.y_limits.append(self.limits)
+        self._profile_of: SlitImage | None = None
         put = self.layer.put
         self.band = put(PolyCollection([], fc="0.3", alpha=0.25, lw=0))
         self.line = put(Line2D([], [], color="black", lw=1.2, drawstyle="steps-mid"))
-        self.readout = put(
-            CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9),
-            transform=axes.transAxes,
-            above=True,
-        )
-        if labels:
-            axes.set_xlabel("column [pixel]")
-            axes.set_ylabel(f"brightness [{unit_label(live.image.unit)}]")
-            axes.grid(visible=True, alpha=0.25)
-        axes.set_xlim(-0.5, live.image.shape[1] - 0.5)
+        readout = CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9)
+        self.readout = put(readout, transform=axes.transAxes, above=True)
+        axes.set_xlabel("column [pixel]")
+        axes.set_ylabel(f"brightness [{unit_label(live.image.unit)}]")
+        axes.grid(visible=True, alpha=0.25)
+        self._set_x_limits()
         self.follow(self._sync, "operator", "selected")
         self.follow(self._profile_changed, "cursor_row", "rows_averaged", "integration")
         self.follow(self._image_changed, "extraction")
@@ -122,26 +77,42 @@ class ProfileEditor(RegionEditor):
             self._profile_changed()
             self.overlay.redraw()
 
-    def close(self) -> None:
-        """Cancel a drag in progress, disconnect all callbacks and remove the artists."""
-        if not self.closed:
-            self.limits.close()
-        super().close()
+    # --- geometry ------------------------------------------------------------------------------
 
-    def reset_limits(self) -> None:
-        """Let the limits adapt to the profile again after a user has set them."""
-        self.limits.release()
-        with drawn_once():
-            self.axes.set_xlim(-0.5, self.live.image.shape[1] - 0.5)
-            self._profile_changed()
-            self.overlay.redraw()
+    def row(self, y: float) -> float:
+        """Return the row of the crosshair, or the closest row with a wavelength; `y` is ignored."""
+        return self.wavelength.closest(self.live.cursor_row)
 
-    def _image_changed(self, *_: Any) -> None:
+    def _height(self, fraction: float) -> float:
+        """Return the y in data coordinates at a fraction of the height of the axes."""
+        to_data = self.axes.transAxes + self.axes.transData.inverted()
+        return float(to_data.transform((0.0, fraction))[1])
+
+    def extent(self) -> tuple[float, float] | None:
+        """Return the lower and the upper limit of the axes."""
+        low, high = sorted((self._height(0.0), self._height(1.0)))
+        return low, high
+
+    def handle_heights(self) -> tuple[float, float] | None:
+        """Return the y of the handles of both edges, and the y of the handle of the body."""
+        return self._height(0.6), self._height(0.8)
+
+    def outline(self, region: Region) -> Outline | None:
+        """Return the edges as vertical lines, or None if they have no position in this row."""
+        edges = self.edges_at(region, 0.0)
+        if not np.isfinite(edges).all():
+            return None
+        heights = np.array([self._height(0.0), self._height(1.0)])
+        return Outline(heights, *(np.full(2, edge) for edge in edges))
+
+    # --- drawing -------------------------------------------------------------------------------
+
+    def _image_changed(self, *_: object) -> None:
         """Redraw the profile if another image, such as another integration, is shown."""
         if self._profile_of is not self.live.shown:
             self._profile_changed()
 
-    def _profile_changed(self, *_: Any) -> None:
+    def _profile_changed(self, *_: object) -> None:
         """Draw the profile at the row of the crosshair."""
         if self.removed or self.live.closed:
             return
@@ -160,14 +131,16 @@ class ProfileEditor(RegionEditor):
         if changed:
             self.overlay.redraw()
 
-    def _drag_ended(self) -> None:
+    def _refresh(self) -> None:
         self._profile_changed()
 
+    def _set_x_limits(self) -> None:
+        self.axes.set_xlim(-0.5, self.live.image.shape[1] - 0.5)
 
-def _peak_limited_range(flux: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+
+def _peak_limited_range(flux: NDArray[np.float64]) -> tuple[float, float]:
     """Return the range of a profile, ignoring peaks that are too high and narrow for a source."""
-    values = np.asarray(flux, dtype=float)
-    values = values[np.isfinite(values)]
+    values = flux[np.isfinite(flux)]
     if values.size == 0:
         return np.nan, np.nan
     low, high = float(values.min()), float(values.max())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 _COLOURS = {"aperture": VERMILION, "background": BLUE}
 
-#: Sizes of handles in points: for any region, for the selected region, and under the pointer.
+#: Sizes in points of the handles of regions that are not selected, of the handles of the selected
+#: region, and of the handle under the pointer.
 _SIZES = (4.5, 7.0, 10.0)
 
-#: Index in `RegionArtists.handles` for each kind of handle. The last artist in that list draws the
-#: handle under the pointer.
+#: Index in `RegionArtists.handles` of the artist that draws each kind of handle.
 _HANDLE_ARTISTS = {"body": 0, "edge": 1, "end": 2}
 
+#: Index in `RegionArtists.handles` of the artist that draws the handle under the pointer.
 _HOVERED = 3
 
 
@@ -37,13 +38,14 @@ class RegionArtists:
 
     Parameters
     ----------
-    put : callable
-        Method `Layer.put` of the layer on which to draw.
+    layer : Layer
+        Layer on which to draw.
     casing : bool
         Whether edges have a white border, so that they are visible on dark and on light pixels.
     """
 
-    def __init__(self, put: Callable[..., Any], *, casing: bool = True) -> None:
+    def __init__(self, layer: Layer, *, casing: bool = True) -> None:
+        put = layer.put
         self.fill = put(Polygon(np.zeros((2, 2)), closed=True, lw=0))
         self.casing = put(Line2D([], [], color="white", alpha=0.75, solid_capstyle="butt"))
         self.edges = put(Line2D([], [], solid_capstyle="butt"))
@@ -53,11 +55,8 @@ class RegionArtists:
             for marker in ("s", "o", "D", "s")  # body, edge, end, under the pointer
         ]
         self._has_casing = casing
-
-    @property
-    def all(self) -> list[Any]:
-        """Artists in drawing order."""
-        return [self.fill, self.casing, self.edges, self.hovered_edge, *self.handles]
+        #: All artists of the region.
+        self.all = (self.fill, self.casing, self.edges, self.hovered_edge, *self.handles)
 
     def update(
         self,
@@ -90,36 +89,18 @@ class RegionArtists:
         heights, lower, upper = outline
         colour = _COLOURS[region.kind]
         body_hovered = hovered is not None and hovered.kind == "body"
-        self.fill.set_xy(
-            np.column_stack(
-                [np.concatenate([lower, upper[::-1]]), np.concatenate([heights, heights[::-1]])]
-            )
-        )
-        self.fill.set_facecolor(colour)
-        self.fill.set_alpha(0.26 if body_hovered else 0.18 if selected else 0.11)
-        gap = [np.nan]
-        x, y = np.concatenate([lower, gap, upper]), np.concatenate([heights, gap, heights])
-        self.casing.set_visible(self._has_casing)
+        around = np.column_stack([np.r_[lower, upper[::-1]], np.r_[heights, heights[::-1]]])
+        alpha = 0.26 if body_hovered else 0.18 if selected else 0.11
+        self.fill.set(xy=around, facecolor=colour, alpha=alpha)
+        both = np.r_[lower, np.nan, upper], np.r_[heights, np.nan, heights]
         width = 1.9 if selected else 1.3
-        for line, thickness in ((self.casing, width + 1.8), (self.edges, width)):
-            line.set_data(x, y)
-            line.set_linewidth(thickness)
-        self.edges.set_color(colour)
-        self.hovered_edge.set_visible(False)
-        if hovered is not None and not body_hovered:
-            self.hovered_edge.set_visible(True)
-            self.hovered_edge.set_data(lower if hovered.part == "lower" else upper, heights)
-            self.hovered_edge.set_color(colour)
-            self.hovered_edge.set_linewidth(width + 1.4)
-        self._update_handles(handles, selected or hovered is not None, hovered, colour)
-
-    def _update_handles(
-        self,
-        handles: Iterable[tuple[Handle, tuple[float, float]]],
-        large: bool,
-        hovered: Handle | None,
-        colour: str,
-    ) -> None:
+        self.casing.set(visible=self._has_casing, data=both, linewidth=width + 1.8)
+        self.edges.set(data=both, linewidth=width, color=colour)
+        self.hovered_edge.set_visible(hovered is not None and not body_hovered)
+        if hovered is not None:
+            edge = lower if hovered.part == "lower" else upper
+            self.hovered_edge.set(data=(edge, heights), color=colour, linewidth=width + 1.4)
+        large = selected or hovered is not None
         places: list[list[tuple[float, float]]] = [[] for _ in self.handles]
         marker = "s"
         for handle, place in handles:
@@ -127,16 +108,19 @@ class RegionArtists:
             if handle == hovered:
                 marker = str(self.handles[which].get_marker())
                 places[_HOVERED].append(place)
-            elif handle.kind != "end" or large:  # only the selected region has ends
+            elif handle.kind != "end" or large:
+                # Handles at the ends of edges are visible only on a selected or hovered region.
                 places[which].append(place)
         self.handles[_HOVERED].set_marker(marker)
         small, normal, big = _SIZES
         for which, (line, points) in enumerate(zip(self.handles, places, strict=True)):
             filled = which == _HOVERED
-            line.set_data([x for x, _ in points], [y for _, y in points])
-            line.set_markersize(big if filled else normal if large else small)
-            line.set_markerfacecolor(colour if filled else "white")
-            line.set_markeredgecolor("white" if filled else colour)
+            line.set(
+                data=([x for x, _ in points], [y for _, y in points]),
+                markersize=big if filled else normal if large else small,
+                markerfacecolor=colour if filled else "white",
+                markeredgecolor="white" if filled else colour,
+            )
 
 
 class RegionLabel:
@@ -155,22 +139,16 @@ class RegionLabel:
 
     def __init__(self, layer: Layer) -> None:
         self._axes = layer.home
-        self.text: CachedText = layer.put(
-            CachedText(0, 0, "", fontsize=9, edge="0.6", ha="left", va="bottom", visible=False),
-            transform=IdentityTransform(), clip=False, screen_only=True, above=True,
-        )  # fmt: skip
-
-    @property
-    def visible(self) -> bool:
-        """Whether the label is shown."""
-        return bool(self.text.get_visible())
+        text = CachedText(0, 0, "", fontsize=9, edge="0.6", ha="left", va="bottom", visible=False)
+        screen = IdentityTransform()
+        self.text = layer.put(text, transform=screen, clip=False, screen_only=True, above=True)
 
     def hide(self) -> None:
         """Hide the label."""
         self.text.set_visible(False)
 
     def show(self, region: Region, row: float, wavelength: float, at: tuple[float, float]) -> None:
-        """Write the limits that a region has in one row.
+        """Show the label with the limits of a region in one row.
 
         Parameters
         ----------
@@ -186,24 +164,18 @@ class RegionLabel:
         lines = [edges, f"({pixels})", f"width {_plain_number(upper - lower)}"]
         if not region.straight:
             lines.insert(0, f"at row {row:.0f}, {wavelength:.2f} µm")
-        self.text.set_text("\n".join(lines))
-        self.text.set_visible(True)
-        self.text.set_color(_COLOURS[region.kind])
+        self.text.set(text="\n".join(lines), visible=True, color=_COLOURS[region.kind])
         self._place(at)
 
     def _place(self, at: tuple[float, float]) -> None:
-        """Move the label next to the pointer, so that it is inside the figure and not covered."""
+        """Put the label inside the figure next to the pointer, but not under the pointer."""
         figure = root_figure(self._axes)
         points = float(figure.dpi) / 72.0
         box, gap, pad = self._axes.bbox, 14.0 * points, 3.0 * points
-        width, height = self.text.size(figure.dpi)
-        x, y = min(max(at[0], box.x0), box.x1) + gap, min(max(at[1], box.y0), box.y1) + gap
-        if x + width + pad > box.x1:
-            x = x - 2.0 * gap - width
-        if y + height + pad > box.y1:
-            y = y - 2.0 * gap - height
-        x = min(max(x, pad), max(figure.bbox.x1 - width - pad, pad))
-        y = min(max(y, pad), max(figure.bbox.y1 - height - pad, pad))
+        size = np.array(self.text.size(figure.dpi))
+        place = np.clip(at, box.min, box.max) + gap
+        place = np.where(place + size + pad > box.max, place - 2.0 * gap - size, place)
+        x, y = np.clip(place, pad, np.maximum(figure.bbox.max - size - pad, pad)).tolist()
         self.text.set_position((x, y))
 
 
@@ -220,16 +192,11 @@ def limits_text(lower: float, upper: float) -> tuple[str, str]:
     >>> limits_text(26.5, 34.5)
     ('edges 26.50 .. 34.50', 'pixels 27 to 34')
     """
-    first, last = (_plain_number(value) for value in (lower + 0.5, upper - 0.5))
-    return (
-        f"edges {_plain_number(lower, short=False)} .. {_plain_number(upper, short=False)}",
-        f"pixels {first} to {last}",
-    )
+    first, last = _plain_number(lower + 0.5), _plain_number(upper - 0.5)
+    # "z" replaces -0 by 0
+    return f"edges {lower:z.{DIGITS}f} .. {upper:z.{DIGITS}f}", f"pixels {first} to {last}"
 
 
-def _plain_number(value: float, *, short: bool = True) -> str:
-    """Format a number with two decimals, without trailing zeros if `short`, and without -0."""
-    text = f"{value + 0.0:.{DIGITS}f}"
-    if float(text) == 0:
-        text = text.lstrip("-")
-    return text.rstrip("0").rstrip(".") if short else text
+def _plain_number(value: float) -> str:
+    """Format a number with at most two decimals, without trailing zeros."""
+    return f"{value:z.{DIGITS}f}".rstrip("0").rstrip(".")

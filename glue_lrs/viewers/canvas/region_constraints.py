@@ -1,4 +1,4 @@
-"""Constraints for moving regions: the limits of the image and a minimum width."""
+"""Constraints on the movement of regions: the limits of the image and a minimum width."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.canvas.live_view import LiveView
     from glue_lrs.viewers.live.regions import Edge, End, Region
 
+_Array = NDArray[np.float64]
+
 #: Minimum width of a region, and minimum width of its part on the image, in columns.
 MIN_WIDTH = 1.0
 
@@ -20,36 +22,39 @@ MIN_WIDTH = 1.0
 class RegionConstraints:
     """Methods that move parts of regions as far as the image and the minimum width permit.
 
-    An edge stops `MIN_WIDTH` before the opposite edge, and at the limit of the image. A body stops
-    when only `MIN_WIDTH` of it is left on the image. A region that is off the image already may be
-    moved back.
+    An edge stops at a distance of `MIN_WIDTH` columns from the opposite edge, and at the limit of
+    the image. A body stops when only `MIN_WIDTH` columns of it are left on the image. A region that
+    is already outside the image may be moved back.
 
     Parameters
     ----------
     view : LiveView
-        The view, which provides the extraction and the wavelengths of the rows.
+        View whose extraction provides the image and the wavelengths of the rows.
     """
 
     def __init__(self, view: LiveView) -> None:
         self._view = view
-        self._sampled: tuple[Any, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
+        self._sampled: tuple[NDArray[Any], tuple[_Array, _Array]] | None = None
 
     @property
     def _columns(self) -> float:
         return float(self._view.live.image.shape[1])
 
     @property
-    def _samples(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Rows and wavelengths at which edges of a region have their extreme positions."""
+    def _samples(self) -> tuple[_Array, _Array]:
+        """Rows and wavelengths at which the edges of a region can have extreme positions."""
         image = self._view.live.image
         if self._sampled is None or self._sampled[0] is not image.wavelength:
             rows = np.tile(np.arange(image.shape[0], dtype=float), 3)
-            wave = np.concatenate([self._view.wavelength.all, *_extremes(image.wavelength)])
+            known = np.where(np.isfinite(image.wavelength), image.wavelength, np.nan)
+            # `fmin` and `fmax` return NaN only for rows without any wavelength
+            extremes = np.fmin.reduce(known, axis=1), np.fmax.reduce(known, axis=1)
+            wave = np.concatenate([self._view.wavelength.all, *extremes])
             self._sampled = image.wavelength, (rows, wave)
         return self._sampled[1]
 
     def move_body(self, region: Region, dx: float) -> Region:
-        """Move both edges of a region by up to `dx` columns."""
+        """Return a region with both edges moved by up to `dx` columns."""
         with np.errstate(invalid="ignore"):
             lower, upper = region.at(*self._samples)
         if not np.isfinite(lower).any():
@@ -60,22 +65,15 @@ class RegionConstraints:
         return region.moved(round(dx, DIGITS)).rounded()
 
     def move_edge(self, region: Region, edge: Edge, dx: float, row: float) -> Region:
-        """Move one edge, which was grabbed in `row`, by up to `dx` columns."""
+        """Return a region with one edge, grabbed in `row`, moved by up to `dx` columns."""
         position = region.at(row, self._view.wavelength.at(row))[0 if edge == "lower" else 1]
         dx = self._on_image(float(position), dx) - float(position)
         return region.with_edge(edge, round(dx, DIGITS), *self._samples).rounded()
 
     def move_end(
-        self,
-        region: Region,
-        edge: Edge,
-        end: End,
-        dx: float,
-        rows: NDArray[np.float64],
-        *,
-        mirrored: bool = False,
+        self, region: Region, edge: Edge, end: End, dx: float, rows: _Array, mirrored: bool
     ) -> Region:
-        """Move one end of an edge by up to `dx` columns.
+        """Return a region with one end of an edge moved by up to `dx` columns.
 
         Parameters
         ----------
@@ -86,7 +84,7 @@ class RegionConstraints:
         dx : float
             Number of columns to move by.
         rows : ndarray
-            Rows of both ends, ascending.
+            Row of the bottom end and row of the top end.
         mirrored : bool
             Whether the same end of the opposite edge moves by -`dx`.
         """
@@ -115,30 +113,19 @@ class RegionConstraints:
         return made if fraction >= 1.0 else tilted(fraction)
 
     def _on_image(self, old: float, dx: float) -> float:
-        """Return the position of a moved edge: on the image, or no farther off than before."""
+        """Return the position of an edge moved by up to `dx`, so that it stays on the image."""
         low, high = min(-0.5, old), max(self._columns - 0.5, old)
         return float(min(max(old + dx, low), high))
 
     def _permitted_fraction(self, region: Region, made: Region) -> float:
-        """Return the largest fraction of a change that keeps the minimum width in all rows."""
+        """Return the largest fraction of a change with which all rows keep the minimum width."""
         with np.errstate(invalid="ignore"):
-            before, after = (
-                upper - lower for lower, upper in (one.at(*self._samples) for one in (region, made))
-            )
+            before, after = (np.diff(one.at(*self._samples), axis=0)[0] for one in (region, made))
         tight = after < MIN_WIDTH
         if not tight.any():
             return 1.0
         closer = np.maximum(before[tight] - after[tight], 1e-12)
         fraction = float(np.min((before[tight] - MIN_WIDTH) / closer))
-        # Slightly less, because the pipeline rejects regions narrower than a pixel by rounding
-        # errors.
+        # Reduce the fraction slightly, because the pipeline rejects a region even if only a
+        # rounding error makes it narrower than a pixel.
         return max(fraction - 1e-6, 0.0)
-
-
-def _extremes(wavelength: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the shortest and the longest wavelength in each row; NaN if no pixel has one."""
-    known = np.isfinite(wavelength)
-    shortest = np.where(known, wavelength, np.inf).min(axis=1)
-    longest = np.where(known, wavelength, -np.inf).max(axis=1)
-    none = ~known.any(axis=1)
-    return np.where(none, np.nan, shortest), np.where(none, np.nan, longest)

@@ -1,41 +1,44 @@
 """Region editor: the aperture and the background regions, edited with mouse and keyboard.
 
-Every editor of an extraction draws the regions of its current `Extract1D` operator. During a drag
-only the regions are redrawn, not the whole figure.
+All editors of a live extraction draw the regions of its current `Extract1D` operator. During a
+drag, only the regions are redrawn, not the whole figure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from matplotlib.backend_tools import Cursors
 
 from glue_lrs.viewers.canvas.blitting import drawn_once
-from glue_lrs.viewers.canvas.live_view import LiveView
 from glue_lrs.viewers.canvas.region_artists import RegionArtists, RegionLabel
 from glue_lrs.viewers.canvas.region_constraints import MIN_WIDTH, RegionConstraints
-from glue_lrs.viewers.canvas.region_geometry import Handle
+from glue_lrs.viewers.canvas.region_geometry import Handle, RegionGeometry
 from glue_lrs.viewers.live.regions import DIGITS, Region
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import MouseEvent
 
-    from glue_lrs.viewers.canvas.region_geometry import RegionGeometry
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
+#: Number of columns by which each key moves a region or an edge.
 _NUDGES = {"left": -0.1, "right": 0.1, "shift+left": -1.0, "shift+right": 1.0}
 
+#: Number of rows by which each key moves the crosshair.
 _STEPS = {"down": -1.0, "up": 1.0, "shift+down": -10.0, "shift+up": 10.0}
 
-#: Mouse cursor and text of the status line for each kind of region part under the pointer.
+_NAMES = {"aperture": "the aperture", "background": "a background region"}
+
+#: Mouse cursor and text in the status line while the pointer is on a `Handle` of each kind.
 _HINTS = {
     None: (Cursors.POINTER, ""),
-    "body": (Cursors.MOVE, "Drag to move it; arrow keys nudge"),
-    "edge": (Cursors.RESIZE_HORIZONTAL, "Drag to move the edge; arrow keys nudge"),
-    "end": (Cursors.HAND, "Drag to tilt the edge, with Shift to taper"),
+    "body": (Cursors.MOVE, "Drag to move the region; arrow keys nudge it"),
+    "edge": (Cursors.RESIZE_HORIZONTAL, "Drag to move the edge; arrow keys nudge it"),
+    "end": (Cursors.HAND, "Drag to tilt the edge; with Shift, taper the region"),
 }
 
 
@@ -47,7 +50,7 @@ class Drag:
     ----------
     kind : {"handle", "add", "row", "range"}
         What is dragged: a part of a region ("handle"), a new background region ("add"), the
-        crosshair ("row"), or the limit of a range of wavelengths ("range").
+        crosshair ("row"), or one end of a range of rows ("range").
     start : (float, float)
         Position where the drag began, in data coordinates.
     regions : tuple of Region
@@ -68,7 +71,7 @@ class Drag:
     mirrored: bool = False
 
 
-class RegionEditor(LiveView):
+class RegionEditor(RegionGeometry):
     """Base class for editors of regions on axes with columns along x.
 
     Parameters
@@ -79,17 +82,12 @@ class RegionEditor(LiveView):
         Live extraction to edit.
     """
 
-    #: Class that computes the positions of regions on these axes.
-    geometry_class: ClassVar[type[RegionGeometry]]
-
     #: Whether edges are drawn with a white border, so that they are visible on any pixels.
     casing: ClassVar[bool] = True
 
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
         super().__init__(axes, live)
-        self.geometry = self.geometry_class(self)
         self._constraints = RegionConstraints(self)
-        self._regions: tuple[Region, ...] = ()
         self._dragged: Drag | None = None
         self._hovered: Handle | None = None
         self._focused: Handle | None = None
@@ -97,17 +95,12 @@ class RegionEditor(LiveView):
         self._cursor = Cursors.POINTER
         #: Called with the new value when `adding` changes.
         self.on_adding: Callable[[bool], None] | None = None
-        #: Called with a description of the drag that a press would begin, or with "" for none.
+        #: Called with a hint about the drag that a press would begin, or with "" if it begins none.
         self.on_hint: Callable[[str], None] | None = None
         self.artists: list[RegionArtists] = []
         self.label = RegionLabel(self.layer)
 
     # --- interface -----------------------------------------------------------------------------
-
-    @property
-    def regions(self) -> tuple[Region, ...]:
-        """Regions that are drawn, including a preview."""
-        return self._regions
 
     @property
     def busy(self) -> bool:
@@ -116,7 +109,7 @@ class RegionEditor(LiveView):
 
     @property
     def adding(self) -> bool:
-        """Whether the next drag adds a background region; False again after it has been added."""
+        """Whether the next drag adds a background region; False again once it is drawn."""
         return self._adding
 
     @adding.setter
@@ -129,76 +122,58 @@ class RegionEditor(LiveView):
         if self.on_adding is not None:
             self.on_adding(self._adding)
 
-    def wants(self, event: Any) -> bool:
+    def wants(self, event: MouseEvent) -> bool:
         """Return whether a press at the position of `event` would drag or add a region."""
-        if self.busy:
-            return True
-        if not (self.available() and self.contains(event)):
-            return False
+        if self.busy or not (self.available() and self.contains(event)):
+            return self.busy
         return self._adding or self.handle_at(event.x, event.y) is not None
 
-    def handle_at(self, x: float, y: float) -> Handle | None:
-        """Return the region part at a position in pixels from the canvas's lower left corner."""
-        return self.geometry.nearest(x, y, self._regions, self.live.selected)
+    def press_key(self, key: str) -> None:
+        """Handle a key press, including those that another widget has passed on."""
+        if key == "escape":
+            if self.busy:
+                self._cancel()
+            else:
+                self.adding = False
+        elif self.busy:
+            return
+        elif key in _NUDGES:
+            self._nudge(-_NUDGES[key] if self.axes.xaxis_inverted() else _NUDGES[key])
+        elif key in ("delete", "backspace"):
+            self._delete_selected()
+        elif key in _STEPS:
+            step = -_STEPS[key] if self.axes.yaxis_inverted() else _STEPS[key]
+            last = self.live.image.shape[0] - 1.0
+            self.live.cursor_row = min(max(self.live.cursor_row + step, 0.0), last)
 
-    def handles(self, index: int) -> list[tuple[Handle, tuple[float, float]]]:
-        """Return the handles of a region with their positions in data coordinates."""
-        return self.geometry.handles(index, self._regions[index])
-
-    def delete_selected(self) -> bool:
-        """Delete the selected region unless it is the only aperture; return whether it was."""
+    def _delete_selected(self) -> None:
+        """Delete the selected region unless it is the only aperture."""
         index = self._selected()
-        if index is None:
-            return False
         kinds = [region.kind for region in self._regions]
-        if kinds[index] == "aperture" and kinds.count("aperture") < 2:
-            return False
+        if index is None or (kinds[index] == "aperture" and kinds.count("aperture") < 2):
+            return
         with drawn_once():
             self._hovered = self._focused = None
-            deleted = bool(self.live.delete_region(index))
+            self.live.delete_region(index)
             self.live.selected = 0
-        return deleted
 
-    def nudge(self, dx: float) -> bool:
-        """Move the part of the selected region that was dragged last, or else the whole region.
-
-        Parameters
-        ----------
-        dx : float
-            Number of columns to move by.
-
-        Returns
-        -------
-        bool
-            Whether anything has moved.
-        """
+    def _nudge(self, dx: float) -> None:
+        """Move the part of the selected region that was dragged last, or by default its body."""
         index, regions = self._selected(), self._regions
         if index is None:
-            return False
+            return
         handle = self._focused
         if handle is None or handle.region != index:
             handle = Handle(index, "body")
         with drawn_once():
-            made = self._moved(regions[index], handle, dx)
+            made = self._moved(regions[index], handle, dx, None, False)
             if made == regions[index]:
-                return False
+                return
             self.live.preview((*regions[:index], made, *regions[index + 1 :]))
             self.live.commit(_command_label(handle, made.kind), step=("nudge", handle))
             if index < len(self._regions):
-                region = self._regions[index]
-                self._show_label(region, handle, self.geometry.position(handle, region))
+                self._show_label(self._regions[index], handle, self.position(handle))
             self.overlay.update()
-        return True
-
-    def press_key(self, key: str) -> None:
-        """Handle a key press that another widget has received.
-
-        Parameters
-        ----------
-        key : str
-            Name of the key in Matplotlib.
-        """
-        self._key(key)
 
     def _selected(self) -> int | None:
         """Return the index of the selected region; None if no region can be edited now."""
@@ -209,8 +184,8 @@ class RegionEditor(LiveView):
 
     # --- pointer -------------------------------------------------------------------------------
 
-    def _hover(self, event: Any) -> None:
-        label_visible = self.label.visible
+    def _hover(self, event: MouseEvent | None) -> None:
+        label_visible = self.label.text.get_visible()
         handle = None
         if event is not None and not self._adding:
             handle = self.handle_at(event.x, event.y)
@@ -235,12 +210,12 @@ class RegionEditor(LiveView):
             return
         self._cursor = cursor
         if cursor != Cursors.POINTER:
-            self.overlay.cursor_owner = self
-        elif self.overlay.cursor_owner is not self:
+            self.overlay.owners["cursor"] = self
+        elif self.overlay.owners.get("cursor") is not self:
             return  # another view on this canvas has set the cursor in the meantime
         canvas.set_cursor(cursor)
 
-    def _press(self, event: Any) -> None:
+    def _press(self, event: MouseEvent) -> None:
         start = self.data_at(event)
         if self._adding:
             self._dragged = Drag("add", start, self._regions)
@@ -255,10 +230,10 @@ class RegionEditor(LiveView):
         self._draw()
         self.overlay.update()
 
-    def _press_empty(self, event: Any, start: tuple[float, float]) -> None:
+    def _press_empty(self, event: MouseEvent, start: tuple[float, float]) -> None:
         """Handle a press outside all regions."""
 
-    def _drag(self, event: Any) -> None:
+    def _drag(self, event: MouseEvent) -> None:
         assert self._dragged is not None
         at = self.data_at(event)
         if not np.isfinite(at).all():
@@ -269,7 +244,7 @@ class RegionEditor(LiveView):
             self._drag_handle(self._dragged, self._dragged.handle, event, at[0])
         self.overlay.update()
 
-    def _drag_handle(self, drag: Drag, handle: Handle, event: Any, x: float) -> None:
+    def _drag_handle(self, drag: Drag, handle: Handle, event: MouseEvent, x: float) -> None:
         index = handle.region
         if index >= len(drag.regions):
             return
@@ -279,7 +254,7 @@ class RegionEditor(LiveView):
         mirrored = has_shift(event)
         made = drag.regions[index]
         if dx != 0.0:
-            made = self._moved(made, handle, dx, drag.start[1], mirrored=mirrored)
+            made = self._moved(made, handle, dx, drag.start[1], mirrored)
         self._dragged = replace(drag, moved=True, mirrored=mirrored)
         regions = (*drag.regions[:index], made, *drag.regions[index + 1 :])
         if regions != self._regions:
@@ -287,7 +262,7 @@ class RegionEditor(LiveView):
         if index < len(self._regions):
             self._show_label(self._regions[index], handle, (event.x, event.y))
 
-    def _drag_new_region(self, drag: Drag, event: Any, x: float) -> None:
+    def _drag_new_region(self, drag: Drag, event: MouseEvent, x: float) -> None:
         columns = self.live.image.shape[1]
         lower, upper = sorted(
             round(min(max(end, -0.5), columns - 0.5), DIGITS) for end in (drag.start[0], x)
@@ -305,31 +280,23 @@ class RegionEditor(LiveView):
         self._show_label(made, None, (event.x, event.y))
 
     def _moved(
-        self,
-        region: Region,
-        handle: Handle,
-        dx: float,
-        y: float | None = None,
-        *,
-        mirrored: bool = False,
+        self, region: Region, handle: Handle, dx: float, y: float | None, mirrored: bool
     ) -> Region:
-        """Return the region after moving one of its parts by `dx` columns, as far as possible.
+        """Return the region with one of its parts moved by `dx` columns, as far as possible.
 
-        `y` is the data coordinate at which an edge was grabbed; by default, that of its handle.
+        `y` is the data coordinate at which an edge was grabbed, or None for the edge's handle.
         """
         if handle.part == "body":
             return self._constraints.move_body(region, dx)
         if handle.end is not None:
-            rows = self.geometry.end_rows()
+            rows, move = self.end_rows(), self._constraints.move_end
             if rows is None:
                 return region
-            return self._constraints.move_end(
-                region, handle.part, handle.end, dx, rows, mirrored=mirrored
-            )
+            return move(region, handle.part, handle.end, dx, rows, mirrored)
         if y is None:
-            heights = self.geometry.handle_heights()
+            heights = self.handle_heights()
             y = 0.0 if heights is None else heights[0]
-        return self._constraints.move_edge(region, handle.part, dx, self.geometry.row(y))
+        return self._constraints.move_edge(region, handle.part, dx, self.row(y))
 
     def _drop(self) -> None:
         drag, self._dragged = self._dragged, None
@@ -341,7 +308,7 @@ class RegionEditor(LiveView):
                 self.live.commit(_command_label(drag.handle, kind, mirrored=drag.mirrored))
         elif drag.kind == "add" and drag.moved:
             # `commit` returns False if nothing can be extracted with the new region.
-            if self.live.commit(f"add {_name('background')}"):
+            if self.live.commit(f"add {_NAMES['background']}"):
                 self.live.selected = len(drag.regions)
                 self._focused = None
             self.adding = False
@@ -354,29 +321,9 @@ class RegionEditor(LiveView):
         self.label.hide()
         self._sync()
 
-    def _key(self, key: str) -> None:
-        if key == "escape":
-            if self.busy:
-                self._cancel()
-            else:
-                self.adding = False
-        elif self.busy:
-            return
-        elif key in _NUDGES:
-            self.nudge(-_NUDGES[key] if self.axes.xaxis_inverted() else _NUDGES[key])
-        elif key in ("delete", "backspace"):
-            self.delete_selected()
-        elif key in _STEPS and self.live.cursor_row is not None:
-            step = -_STEPS[key] if self._rows_downwards() else _STEPS[key]
-            last = self.live.image.shape[0] - 1.0
-            self.live.cursor_row = min(max(self.live.cursor_row + step, 0.0), last)
-
-    def _rows_downwards(self) -> bool:
-        return False
-
     # --- drawing -------------------------------------------------------------------------------
 
-    def _sync(self, *_: Any) -> None:
+    def _sync(self, *_: object) -> None:
         """Draw the current regions of the extraction."""
         if self.removed:
             return
@@ -387,21 +334,20 @@ class RegionEditor(LiveView):
         self._draw()
         self.overlay.update()
 
-    def _draw(self, *_: Any) -> None:
-        """Move the artists after a change of the regions or of the limits of the axes."""
+    def _draw(self, *_: object) -> None:
+        """Adapt the artists after a change of the regions or of the limits of the axes."""
         if self.removed:
             return
+        hovered = self._hovered
         while len(self.artists) < len(self._regions):
-            self.artists.append(RegionArtists(self.layer.put, casing=self.casing))
-        for artists in self.artists[len(self._regions) :]:
-            self.layer.drop(artists.all)
-        del self.artists[len(self._regions) :]
+            self.artists.append(RegionArtists(self.layer, casing=self.casing))
+        while len(self.artists) > len(self._regions):
+            self.layer.drop(self.artists.pop().all)
         for index, (region, artists) in enumerate(zip(self._regions, self.artists, strict=True)):
-            hovered = self._hovered
             artists.update(
                 region,
-                self.geometry.outline(region),
-                self.geometry.handles(index, region),
+                self.outline(region),
+                self.handles(index),
                 selected=index == self.live.selected,
                 hovered=hovered if hovered is not None and hovered.region == index else None,
             )
@@ -409,7 +355,7 @@ class RegionEditor(LiveView):
     def _show_label(
         self, region: Region, handle: Handle | None, at: tuple[float, float] | None
     ) -> None:
-        """Write the limits of a region next to a position; hide them if the position is None."""
+        """Write the limits of a region next to `at`, or hide the label if `at` is None."""
         if at is None:
             self.label.hide()
             return
@@ -419,27 +365,21 @@ class RegionEditor(LiveView):
     def _label_row(self, handle: Handle | None, at: tuple[float, float]) -> float:
         """Return the row for which the label gives the limits of the region."""
         if handle is not None and handle.end is not None:
-            rows = self.geometry.end_rows()
+            rows = self.end_rows()
             if rows is not None:
                 return float(rows[0] if handle.end == "bottom" else rows[1])
-        row = self.geometry.row(float(self.axes.transData.inverted().transform(at)[1]))
-        if self.wavelength.empty:
-            return row
-        return min(max(row, self.wavelength.rows[0]), self.wavelength.rows[-1])
+        y = float(self.axes.transData.inverted().transform(at)[1])
+        return self.wavelength.closest(self.row(y))
 
 
-def has_shift(event: Any) -> bool:
+def has_shift(event: MouseEvent) -> bool:
     """Return whether Shift is pressed during a mouse event."""
     return "shift" in (getattr(event, "modifiers", None) or ()) or event.key == "shift"
 
 
-def _name(kind: str) -> str:
-    return "the aperture" if kind == "aperture" else "a background region"
-
-
 def _command_label(handle: Handle, kind: str, *, mirrored: bool = False) -> str:
-    """Return the label that glue's undo menu shows for a change."""
-    if mirrored and handle.end is not None:
-        return f"taper {_name(kind)}"
+    """Return the label for glue's undo menu, such as "move the aperture"."""
     verb = {"body": "move", "edge": "move an edge of", "end": "tilt an edge of"}[handle.kind]
-    return f"{verb} {_name(kind)}"
+    if mirrored and handle.end is not None:
+        verb = "taper"
+    return f"{verb} {_NAMES[kind]}"

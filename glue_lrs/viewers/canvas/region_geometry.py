@@ -1,19 +1,24 @@
-"""Positions of regions on Matplotlib axes: outlines, handles, and what is under the pointer."""
+"""Positions of regions on Matplotlib axes: outlines, handles, and the part at the pointer."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glue_lrs.viewers.canvas.live_view import LiveView
+
 if TYPE_CHECKING:
-    from glue_lrs.viewers.canvas.live_view import LiveView
+    from matplotlib.axes import Axes
+
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Edge, End, Region
 
-#: Maximum distance in points between the pointer and a handle or an edge that it grabs.
+_ENDS: tuple[End | None, ...] = (None, "bottom", "top")
+
+#: Maximum distance in points from the pointer at which a press grabs a handle or an edge.
 REACH = 6.0
 
 
@@ -26,7 +31,7 @@ class Handle(NamedTuple):
 
     @property
     def kind(self) -> Literal["body", "edge", "end"]:
-        """Kind of the part: dragging it moves the region, moves an edge, or tilts an edge."""
+        """What a drag does: move the region ("body"), move an edge, or tilt an edge ("end")."""
         if self.part == "body":
             return "body"
         return "edge" if self.end is None else "end"
@@ -40,20 +45,21 @@ class Outline(NamedTuple):
     upper: NDArray[np.float64]
 
 
-class RegionGeometry(ABC):
-    """Positions of regions and of their handles on the axes of a view.
+class RegionGeometry(LiveView, ABC):
+    """Base class for views that draw regions on axes with columns along x.
 
-    The x coordinate of the axes is always the column. Subclasses define what y is: the row of the
-    image, or the surface brightness of a profile. All y are in data coordinates of the axes.
-
-    Parameters
-    ----------
-    view : LiveView
-        The view, which provides the axes, the extraction and the wavelengths of the rows.
+    Subclasses define the meaning of y: the row of the image, or the surface brightness of a
+    profile. All y are in data coordinates of the axes.
     """
 
-    def __init__(self, view: LiveView) -> None:
-        self.view = view
+    def __init__(self, axes: Axes, live: LiveExtraction) -> None:
+        super().__init__(axes, live)
+        self._regions: tuple[Region, ...] = ()
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """Regions that are drawn, including changes that are not committed yet."""
+        return self._regions
 
     @abstractmethod
     def row(self, y: float) -> float:
@@ -61,15 +67,15 @@ class RegionGeometry(ABC):
 
     @abstractmethod
     def extent(self) -> tuple[float, float] | None:
-        """Return the smallest and the largest y at which regions are visible; None if none is."""
+        """Return the range of y in which regions are visible; None if there are no rows."""
 
-    @abstractmethod
     def end_heights(self) -> tuple[float, float] | None:
-        """Return the y of the handles at both ends of the edges; None if there are none."""
+        """Return the y of the handles at both ends of edges; None if ends have no handles."""
+        return None
 
     @abstractmethod
     def handle_heights(self) -> tuple[float, float] | None:
-        """Return the y of the handles of the edges, and the y of the handle of the body."""
+        """Return the y of the handles of both edges, and the y of the handle of the body."""
 
     @abstractmethod
     def outline(self, region: Region) -> Outline | None:
@@ -78,45 +84,38 @@ class RegionGeometry(ABC):
     def edges_at(self, region: Region, y: float) -> tuple[float, float]:
         """Return the columns of both edges of a region at the data coordinate y."""
         row = self.row(y)
-        lower, upper = region.at(row, self.view.wavelength.at(row))
+        lower, upper = region.at(row, self.wavelength.at(row))
         return float(lower), float(upper)
 
     def end_rows(self) -> NDArray[np.float64] | None:
-        """Return the rows of the handles at the ends of edges, ascending, or None."""
+        """Return the rows of the handles at the ends of edges, sorted, or None without handles."""
         heights = self.end_heights()
         return None if heights is None else np.array(sorted(self.row(y) for y in heights))
 
-    def handles(self, index: int, region: Region) -> list[tuple[Handle, tuple[float, float]]]:
+    def handles(self, index: int) -> list[tuple[Handle, tuple[float, float]]]:
         """Return the handles of a region with their positions (x, y) in data coordinates."""
-        heights = self.handle_heights()
+        heights, region = self.handle_heights(), self._regions[index]
         if heights is None:
             return []
-        lower, upper = self.edges_at(region, heights[1])
-        made = [(Handle(index, "body"), ((lower + upper) / 2.0, heights[1]))]
-
-        def add(height: float, end: End | None) -> None:
+        edge_height, body_height = heights
+        lower, upper = self.edges_at(region, body_height)
+        made = [(Handle(index, "body"), ((lower + upper) / 2.0, body_height))]
+        end_heights = self.end_heights() or ()
+        for end, height in zip(_ENDS, (edge_height, *end_heights), strict=False):
             lower, upper = self.edges_at(region, height)
             made.append((Handle(index, "lower", end), (lower, height)))
             made.append((Handle(index, "upper", end), (upper, height)))
-
-        add(heights[0], None)
-        ends = self.end_heights()
-        if ends is not None:
-            add(ends[0], "bottom")
-            add(ends[1], "top")
         return made
 
-    def position(self, handle: Handle, region: Region) -> tuple[float, float] | None:
+    def position(self, handle: Handle) -> tuple[float, float] | None:
         """Return the position of a handle in pixels of the canvas; None if it is not drawn."""
-        for other, place in self.handles(handle.region, region):
-            if other == handle:
-                x, y = self.view.axes.transData.transform(place)
-                return float(x), float(y)
-        return None
+        place = dict(self.handles(handle.region)).get(handle)
+        if place is None:
+            return None
+        x, y = self.axes.transData.transform(place)
+        return float(x), float(y)
 
-    def nearest(
-        self, x: float, y: float, regions: Sequence[Region], selected: int | None
-    ) -> Handle | None:
+    def handle_at(self, x: float, y: float) -> Handle | None:
         """Return the part of a region that a press at a position on the canvas would grab.
 
         Handles take precedence over edges, and edges over bodies. Among parts of the same kind, the
@@ -126,22 +125,18 @@ class RegionGeometry(ABC):
         ----------
         x, y : float
             Position of the pointer in pixels from the lower left corner of the canvas.
-        regions : sequence of Region
-            Regions that are drawn.
-        selected : int or None
-            Index of the selected region.
         """
-        points, extent = self.view.points, self.extent()
+        points, extent = self.points, self.extent()
         if extent is None:
             return None
         reach = REACH * points
-        to_screen = self.view.axes.transData
+        to_screen = self.axes.transData
         height = float(to_screen.inverted().transform((x, y))[1])
         bottom, top = sorted(float(to_screen.transform((0.0, end))[1]) for end in extent)
         found: list[tuple[int, float, Handle]] = []
-        for index, region in enumerate(regions):
-            bonus = 2.0 * points if index == selected else 0.0
-            for handle, place in self.handles(index, region):
+        for index, region in enumerate(self._regions):
+            bonus = 2.0 * points if index == self.live.selected else 0.0
+            for handle, place in self.handles(index):
                 distance = float(np.hypot(*(to_screen.transform(place) - (x, y))))
                 if distance <= reach:
                     found.append((0, distance - bonus, handle))
@@ -152,8 +147,8 @@ class RegionGeometry(ABC):
             if not np.isfinite(ends).all():
                 continue
             inside = min(ends) <= x <= max(ends)
-            # Inside a narrow region the reach of the edges is reduced, so that its body can be
-            # grabbed.
+            # Reduce the reach of the edges inside a narrow region, so that a press can also grab
+            # the body.
             edge_reach = min(reach, 0.3 * abs(ends[1] - ends[0])) if inside else reach
             distances = [abs(end - x) for end in ends]
             closest = int(np.argmin(distances))

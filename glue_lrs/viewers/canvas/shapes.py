@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
+from glue_lrs.plotting.style import GREEN
+
 #: Line style of crosshairs.
 DASHES = (0, (6, 3))
+
+#: Style of the bands that show selected ranges.
+RANGE_STYLE: dict[str, Any] = {"fc": GREEN, "ec": GREEN, "lw": 1.0}
 
 
 def bands(spans: Iterable[tuple[float, float]], along_y: bool = False) -> Path:
@@ -20,14 +26,15 @@ def bands(spans: Iterable[tuple[float, float]], along_y: bool = False) -> Path:
     spans : iterable of (float, float)
         Lower and upper limit of each band.
     along_y : bool
-        Whether the limits are y coordinates, rather than x. Along the other axis, the bands reach
-        from 0 to 1.
+        Whether the limits are y coordinates rather than x coordinates. In the other coordinate,
+        the bands extend from 0 to 1.
     """
-    made = []
-    for low, high in spans:
-        corners = [(low, 0.0), (high, 0.0), (high, 1.0), (low, 1.0), (low, 0.0)]
-        made.append(Path([(y, x) if along_y else (x, y) for x, y in corners], closed=True))
-    return Path.make_compound_path(*made)
+    order = (1, 0) if along_y else (0, 1)
+    corners = (
+        np.array([(low, 0.0), (high, 0.0), (high, 1.0), (low, 1.0), (low, 0.0)])
+        for low, high in spans
+    )
+    return Path.make_compound_path(*(Path(one[:, order], closed=True) for one in corners))
 
 
 def band_outlines(
@@ -38,8 +45,8 @@ def band_outlines(
     Parameters
     ----------
     x, low, high : ndarray
-        Positions, and both lines at these positions. The area is interrupted where either line is
-        not finite.
+        x coordinates, and y coordinates of the lower and the upper line. The area is interrupted
+        where either line is not finite.
 
     Returns
     -------
@@ -48,21 +55,12 @@ def band_outlines(
         width.
     """
     outlines = []
-    for run in _runs(np.isfinite(low) & np.isfinite(high)):
+    # `clump_unmasked` returns a slice for each contiguous run of finite values
+    for run in np.ma.clump_unmasked(np.ma.masked_invalid(low + high)):  # type: ignore[no-untyped-call]
         where, bottom, top = x[run], low[run], high[run]
         if where.size == 1:  # draw a single point about as wide as its pixel
             pitch = np.abs(np.diff(x[max(run.start - 1, 0) : run.stop + 1]))
             half = 0.4 * float(np.min(pitch, initial=0.1))
             where, bottom, top = where + np.array([-half, half]), bottom.repeat(2), top.repeat(2)
-        outlines.append(
-            np.column_stack(
-                [np.concatenate([where, where[::-1]]), np.concatenate([bottom, top[::-1]])]
-            )
-        )
+        outlines.append(np.column_stack([np.r_[where, where[::-1]], np.r_[bottom, top[::-1]]]))
     return outlines
-
-
-def _runs(good: NDArray[np.bool_]) -> list[slice]:
-    """Return a slice for each contiguous run of True values."""
-    steps = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]]).astype(int)))
-    return [slice(first, stop) for first, stop in zip(steps[::2], steps[1::2], strict=True)]

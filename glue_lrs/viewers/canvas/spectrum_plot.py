@@ -14,45 +14,57 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from glue_lrs.plotting.spectra import flux_scale
-from glue_lrs.plotting.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, unit_label
+from glue_lrs.plotting.style import BLUE, ORANGE, PURPLE, VERMILION, unit_label
 from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once
 from glue_lrs.viewers.canvas.cached_text import CachedText
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.live_view import LiveView
-from glue_lrs.viewers.canvas.shapes import DASHES, band_outlines, bands
+from glue_lrs.viewers.canvas.shapes import DASHES, RANGE_STYLE, band_outlines, bands
 from glue_lrs.viewers.live.comparison import series
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import MouseEvent
 
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
+_COMPARISON: dict[str, Any] = {"color": VERMILION, "lw": 1.2, "ls": (0, (4, 1.5))}
+
+_MASKED_ROW: dict[str, Any] = {"color": PURPLE, "ls": "", "marker": "|", "ms": 8}
+
 _BOX = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85}
 
-#: Largest distance in points that the mouse may move during a press that counts as a click.
+#: A press is a click, not a drag, if the mouse moves by less than this distance in points.
 _CLICK = 3.0
 
-#: Rows without significant flux do not affect the limits if their error exceeds this many times the
-#: median error.
+#: Rows with a larger error, as a multiple of the median error, do not affect the limits unless
+#: their flux is significant.
 _LARGE_ERROR = 5.0
 
-#: Labels in the legend, apart from the label of the comparison.
+#: Legend labels for the extracted spectrum, its errors and masked rows.
 _EXTRACTED, _SIGMA, _MASKED = "extracted", "±1σ", "masked row"
 
-#: Font size of the legend in points (first value), and the width of a letter (second value) and of
-#: a legend symbol (third value) relative to the font size.
-_FONT_SIZE, _LETTER_WIDTH, _KEY_WIDTH = 8.3, 0.58, 3.6
+#: Font size of the legend in points.
+_FONT_SIZE = 8.3
 
-#: Minimum number of letters to which the label of the comparison is shortened.
+#: Width of a letter in the legend, relative to the font size.
+_LETTER_WIDTH = 0.58
+
+#: Width of a symbol in the legend with its spacing, relative to the font size.
+_KEY_WIDTH = 3.6
+
+#: The label of the comparison is not shortened to fewer letters than this.
 _MIN_LABEL = 9
 
-#: The unit is kept as long as the 90th percentile of the absolute flux is within this range.
+#: An automatically chosen unit is kept while the 90th percentile of the absolute flux in this
+#: unit is within this range.
 _KEEP_UNIT = (0.2, 2e3)
 
 
 class SpectrumPlot(LiveView):
-    """Spectrum of a live extraction: flux, errors, masked rows and a spectrum to compare with.
+    """Plot of a live spectrum: flux, errors, masked rows and a comparison spectrum.
 
     A click moves the crosshair. A drag selects a range of wavelengths in glue, and a double click
     or the Delete key clears this selection.
@@ -64,12 +76,10 @@ class SpectrumPlot(LiveView):
     live : LiveExtraction
         Live extraction whose spectrum is shown.
     ratio_axes : `~matplotlib.axes.Axes`, optional
-        Axes in the same figure that show the ratio of flux to comparison.
+        Axes in the same figure that show the ratio of the flux to the comparison spectrum.
     unit : str, optional
         Unit of the flux, such as ``"Jy"``. By default a unit is chosen in which the values are easy
-        to read. Ignored if the fluxes are not flux densities.
-    labels : bool
-        Whether to label the axes and to add a legend.
+        to read. Ignored if the flux cannot be converted to Jy.
 
     Attributes
     ----------
@@ -87,56 +97,50 @@ class SpectrumPlot(LiveView):
         *,
         ratio_axes: Axes | None = None,
         unit: str | None = None,
-        labels: bool = True,
     ) -> None:
         super().__init__(axes, live)
         self.ratio_axes = ratio_axes
         self._fixed_unit = unit
-        self._labels = labels
         self._unit: tuple[str | None, float, str] = (None, 1.0, "")
         self._start: tuple[float, float] | None = None
         self._dragged: tuple[float, float] | None = None
-        self._compared: tuple[NDArray[np.float64], NDArray[np.float64], Any] | None = None
+        self._compared: tuple[NDArray[np.float64], NDArray[np.float64], u.UnitBase] | None = None
         self._legend_entries: tuple[str, ...] | None = None
         self._has_masked = False
         self.limits = Limits(axes)
+        self.y_limits.append(self.limits)
         put, across = self.layer.put, axes.get_xaxis_transform()
-        self.range_patch = put(
-            PathPatch(bands([]), fc=GREEN, ec=GREEN, lw=1.0, alpha=0.18), transform=across
-        )
+        self.range_patch = put(PathPatch(bands([]), **RANGE_STYLE, alpha=0.18), transform=across)
         self.band = put(PolyCollection([], fc=BLUE, alpha=0.25, lw=0))
         self.line = put(Line2D([], [], color=BLUE, lw=1.3))
-        self.comparison_line = put(Line2D([], [], color=VERMILION, lw=1.2, ls=(0, (4, 1.5))))
+        self.comparison_line = put(Line2D([], [], **_COMPARISON))
         self.isolated = put(Line2D([], [], color=BLUE, ls="", marker="o", ms=3))
-        self.masked = put(Line2D([], [], color=PURPLE, ls="", marker="|", ms=8), transform=across)
+        self.masked = put(Line2D([], [], **_MASKED_ROW), transform=across)
         self.cursor = put(Line2D([], [], color=ORANGE, lw=1.2, ls=DASHES), transform=across)
-        corner = axes.transAxes
-        self.readout = put(
-            CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9),
-            transform=corner,
-            above=True,
-        )
-        self.note = put(
-            Text(0.5, 0.5, "", ha="center", va="center", fontsize=10, color="0.25", bbox=_BOX),
-            transform=corner,
-        )
+        readout = CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9)
+        self.readout = put(readout, transform=axes.transAxes, above=True)
+        note = Text(0.5, 0.5, "", ha="center", va="center", fontsize=10, color="0.25", bbox=_BOX)
+        self.note = put(note, transform=axes.transAxes)
+        self._marks = [(self.cursor, self.range_patch)]
         if ratio_axes is not None:
             self.ratio_limits = Limits(ratio_axes, text=False)
+            self.y_limits.append(self.ratio_limits)
             self.ratio_layer = Overlay.on_axes(ratio_axes).layer(ratio_axes)
-            across = ratio_axes.get_xaxis_transform()
-            self.ratio_range = self.ratio_layer.put(
-                PathPatch(bands([]), fc=GREEN, ec=GREEN, lw=1.0, alpha=0.18), transform=across
-            )
-            self.unity = self.ratio_layer.put(
-                Line2D([0, 1], [1, 1], color="0.4", lw=0.8),
-                transform=ratio_axes.get_yaxis_transform(),
-            )
-            self.ratio_line = self.ratio_layer.put(Line2D([], [], color=BLUE, lw=1.2))
-            self.ratio_cursor = self.ratio_layer.put(
-                Line2D([], [], color=ORANGE, lw=1.2, ls=DASHES), transform=across
-            )
+            put, across = self.ratio_layer.put, ratio_axes.get_xaxis_transform()
+            patch = PathPatch(bands([]), **RANGE_STYLE, alpha=0.18)
+            range_patch = put(patch, transform=across)
+            unity = Line2D([0, 1], [1, 1], color="0.4", lw=0.8)
+            put(unity, transform=ratio_axes.get_yaxis_transform())
+            self.ratio_line = put(Line2D([], [], color=BLUE, lw=1.2))
+            cursor = Line2D([], [], color=ORANGE, lw=1.2, ls=DASHES)
+            self._marks.append((put(cursor, transform=across), range_patch))
+            ratio_axes.set_ylabel("ratio")
         self._connections.append(self.overlay.canvas.mpl_connect("resize_event", self._resized))
-        self._set_up_axes()
+        self._all_axes = [axes] if ratio_axes is None else [axes, ratio_axes]
+        self._all_axes[-1].set_xlabel("wavelength [µm]")
+        for one in self._all_axes:
+            one.grid(visible=True, alpha=0.25)
+        self._set_x_limits()
         self.follow(self._extraction_changed, "extraction")
         self.follow(self._comparison_changed, "comparison", "comparison_label")
         self.follow(self._marks_changed, "cursor_row", "wavelength_ranges")
@@ -155,47 +159,24 @@ class SpectrumPlot(LiveView):
         """Whether a drag is in progress."""
         return self._start is not None
 
-    def reset_limits(self) -> None:
-        """Let the limits adapt to the data again after a user has set them."""
-        self.limits.release()
-        if self.ratio_axes is not None:
-            self.ratio_limits.release()
-        with drawn_once():
-            self._set_x_limits()
-            self._extraction_changed()
-            self.overlay.redraw()
-
     def close(self) -> None:
         """Disconnect all callbacks and remove the artists."""
         if self.closed:
             return
         super().close()
-        self.limits.close()
         if self.ratio_axes is not None:
-            self.ratio_limits.close()
             Overlay.on_axes(self.ratio_axes).remove(self.ratio_layer)
 
     # --- drawing -----------------------------------------------------------------------------
 
-    def _set_up_axes(self) -> None:
-        self._set_x_limits()
-        if self._labels:
-            for axes in filter(None, (self.axes, self.ratio_axes)):
-                axes.grid(visible=True, alpha=0.25)
-            below = self.axes if self.ratio_axes is None else self.ratio_axes
-            below.set_xlabel("wavelength [µm]")
-        if self.ratio_axes is not None and self._labels:
-            self.ratio_axes.set_ylabel("ratio")
-
     def _set_x_limits(self) -> None:
-        if self.wavelength.empty:
-            return
-        low, high = float(self.wavelength.known.min()), float(self.wavelength.known.max())
+        low, high = self.wavelength.limits
         margin = 0.02 * (high - low) or 0.1
-        for axes in filter(None, (self.axes, self.ratio_axes)):
-            axes.set_xlim(low - margin, high + margin)
+        if np.isfinite(margin):
+            for axes in self._all_axes:
+                axes.set_xlim(low - margin, high + margin)
 
-    def _extraction_changed(self, *_: Any) -> None:
+    def _extraction_changed(self, *_: object) -> None:
         """Draw the spectrum; redraw the whole figure only if limits or labels change."""
         if self.removed:
             return
@@ -217,7 +198,8 @@ class SpectrumPlot(LiveView):
         self.masked.set_data(wave[mask], np.full(int(mask.sum()), 0.02))
         self.note.set_text("" if (~mask).any() else "no row has a flux")
         comparison = self._comparison_values()
-        changed |= self._update_legend(has_masked=bool(mask.any()))
+        self._has_masked = bool(mask.any())
+        changed |= self._update_legend()
         low, high = _robust_range(flux, error, comparison)
         changed |= self.limits.include(low, high, dragging=self.dragging)
         changed |= self._draw_ratio()
@@ -227,7 +209,7 @@ class SpectrumPlot(LiveView):
         else:
             self.overlay.update()
 
-    def _drag_ended(self) -> None:
+    def _refresh(self) -> None:
         self._extraction_changed()
 
     def _draw_nothing(self) -> None:
@@ -237,7 +219,7 @@ class SpectrumPlot(LiveView):
         if self.ratio_axes is not None:
             self.ratio_line.set_data([], [])
         reason = self.live.message or "no spectrum"
-        letters = 0.9 * self.axes.bbox.width / (0.6 * self.note.get_fontsize() * self.points)
+        letters = 0.9 * self.axes.bbox.width / (0.6 * float(self.note.get_fontsize()) * self.points)
         self.note.set_text("\n".join(textwrap.wrap(reason, max(int(letters), 10))))
 
     def _choose_unit(self, flux: NDArray[np.float64], source: str | None) -> bool:
@@ -256,24 +238,21 @@ class SpectrumPlot(LiveView):
                 self._unit = (source, *flux_scale(flux, source))
         if self._unit == before:
             return False
-        if self._labels:
-            self.axes.set_ylabel(f"flux [{self._unit[2]}]")
+        self.axes.set_ylabel(f"flux [{self._unit[2]}]")
         if self.limits.follow:
             self.limits.release()
         self._comparison_in_unit()
         return True
 
-    def _comparison_changed(self, *_: Any) -> None:
+    def _comparison_changed(self, *_: object) -> None:
         if self.removed:
             return
         self._compared = None if self.live.comparison is None else series(self.live.comparison)
         self._comparison_in_unit()
-        with drawn_once():
-            self._extraction_changed()
-            self.overlay.update()
+        self._extraction_changed()
 
     def _comparison_in_unit(self) -> None:
-        """Draw the comparison in the unit of the spectrum; draw none if it cannot be converted."""
+        """Draw the comparison in the unit of the spectrum, if it can be converted."""
         line = self.comparison_line
         line.set_data([], [])
         if self._compared is None or self._unit[0] is None:
@@ -286,13 +265,10 @@ class SpectrumPlot(LiveView):
         line.set_data(wave, flux * factor)
 
     def _comparison_values(self) -> NDArray[np.float64]:
-        """Return the fluxes of the comparison at wavelengths within the range of the image."""
-        wave, flux = self.comparison_line.get_data()
-        wave, flux = np.asarray(wave, dtype=float), np.asarray(flux, dtype=float)
-        if wave.size == 0 or self.wavelength.empty:
-            return np.zeros(0)
-        known = self.wavelength.known
-        return flux[(wave >= known.min()) & (wave <= known.max())]
+        """Return the fluxes of the comparison within the wavelength range of the image."""
+        wave, flux = (np.asarray(one, dtype=float) for one in self.comparison_line.get_data())
+        low, high = self.wavelength.limits
+        return flux[(wave >= low) & (wave <= high)]
 
     def _draw_ratio(self) -> bool:
         if self.ratio_axes is None:
@@ -305,27 +281,23 @@ class SpectrumPlot(LiveView):
         low, high = (float(v) for v in np.percentile(finite, [5.0, 95.0]))
         return self.ratio_limits.include(min(low, 0.95), max(high, 1.05), dragging=self.dragging)
 
-    def _update_legend(self, *, has_masked: bool) -> bool:
+    def _update_legend(self) -> bool:
         """Draw the legend if its labels have changed; return whether they have."""
         label = self.live.comparison_label or "comparison"
         compared = np.size(self.comparison_line.get_xdata()) > 0
         remark = ""
         if self._compared is not None and not compared:
             remark = f": in {unit_label(self._compared[2])}, not comparable"
-        self._has_masked = has_masked
         entries = self._entries(label if compared or remark else "", remark)
-        if not self._labels or entries == self._legend_entries:
+        if entries == self._legend_entries:
             return False
         self._legend_entries = entries
-        known: dict[str, Any] = {
+        known: dict[str, Artist] = {
             _EXTRACTED: Line2D([], [], color=BLUE, lw=1.3),
             _SIGMA: Patch(color=BLUE, alpha=0.25, lw=0),
-            _MASKED: Line2D([], [], color=PURPLE, ls="", marker="|", ms=8),
+            _MASKED: Line2D([], [], **_MASKED_ROW),
         }
-        handles = [
-            known.get(name) or Line2D([], [], color=VERMILION, lw=1.2, ls=(0, (4, 1.5)))
-            for name in entries
-        ]
+        handles = [known.get(name, Line2D([], [], **_COMPARISON)) for name in entries]
         self.axes.legend(
             handles=handles, labels=entries, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4,
             frameon=False, fontsize=_FONT_SIZE, handlelength=1.6, columnspacing=1.2,
@@ -334,16 +306,16 @@ class SpectrumPlot(LiveView):
         return True
 
     def _entries(self, label: str, remark: str) -> tuple[str, ...]:
-        """Return the labels of the legend that fit above the axes.
+        """Return the legend labels for which there is room above the axes.
 
-        In a narrow window, labels that are easily guessed are omitted, and the label of the
+        In a narrow window, the labels for the extraction are omitted, and the label for the
         comparison is shortened in its middle.
         """
         width = float(self.axes.bbox.width) / (_FONT_SIZE * self.points)
         names = [_EXTRACTED, _SIGMA, *([_MASKED] if self._has_masked else [])]
 
         def letters_left() -> float:
-            """Return the number of letters for which there is room next to the names."""
+            """Return how many letters of the comparison's label fit next to the other labels."""
             taken = sum(_KEY_WIDTH + _LETTER_WIDTH * len(name) for name in names)
             return (width - taken - (_KEY_WIDTH if label else 0.0)) / _LETTER_WIDTH - len(remark)
 
@@ -357,42 +329,36 @@ class SpectrumPlot(LiveView):
             names.insert(len(names) - (_MASKED in names), label + remark)
         return tuple(names)
 
-    def _resized(self, *_: Any) -> None:
+    def _resized(self, *_: object) -> None:
         """Adapt the legend to the new width."""
         if not self.removed and self._legend_entries is not None:
-            self._update_legend(has_masked=self._has_masked)
+            self._update_legend()
 
-    def _marks_changed(self, *_: Any) -> None:
+    def _marks_changed(self, *_: object) -> None:
         """Draw the crosshair and the selected ranges of wavelength."""
         if self.removed:
             return
         row = self.live.cursor_row
-        covered = row is not None and self.wavelength.covers(row)
-        x = [float(self.wavelength.at(row))] * 2 if covered else []
-        self.cursor.set_data(x, [0, 1] if covered else [])
+        x = float(self.wavelength.at(row)) if self.wavelength.covers(row) else np.nan
         spans = self.live.wavelength_ranges if self._dragged is None else [self._dragged]
-        patches = [self.range_patch]
-        if self.ratio_axes is not None:
-            self.ratio_cursor.set_data(x, [0, 1] if covered else [])
-            patches.append(self.ratio_range)
-        for patch in patches:
-            patch.set_visible(len(spans) > 0)
-            patch.set_path(bands(spans))
+        for cursor, patch in self._marks:
+            cursor.set_data([x, x], [0, 1])
+            patch.set(visible=len(spans) > 0, path=bands(spans))
         self._update_readout()
         self.overlay.update()
 
     def _update_readout(self) -> None:
-        """Write the flux at the crosshair into the corner of the axes."""
+        """Write the flux at the crosshair in the corner of the axes."""
         row = self.live.cursor_row
-        if row is None or not self.wavelength.covers(row):
-            self.readout.set_visible(False)
+        self.readout.set_visible(self.wavelength.covers(row))
+        if not self.wavelength.covers(row):
             return
         at = float(self.wavelength.at(row))
         text = f"row {row:.0f}, {at:.3f} µm"
         extraction = self.live.extraction
         if extraction is not None:
             wave, flux, error, mask = _columns(extraction)
-            closest = int(np.argmin(np.abs(wave - at)))
+            closest = int(np.nanargmin(np.abs(wave - at)))
             within = abs(wave[closest] - at) < 0.1
             if within and mask[closest]:
                 text += ":  masked"
@@ -400,26 +366,23 @@ class SpectrumPlot(LiveView):
                 value, sigma = flux[closest] * self._unit[1], error[closest] * self._unit[1]
                 digits = _digits(sigma)
                 text += f":  {value:.{digits}f} ± {sigma:.{digits}f} {self._unit[2]}"
-        self.readout.set_visible(True)
         self.readout.set_text(text)
 
     # --- pointer -----------------------------------------------------------------------------
 
-    def _press(self, event: Any) -> None:
+    def _press(self, event: MouseEvent) -> None:
         if event.dblclick:
             self.live.deselect()
             return
         self._start = (float(event.x), self.data_at(event)[0])
 
-    def _drag(self, event: Any) -> None:
+    def _drag(self, event: MouseEvent) -> None:
         assert self._start is not None
         pixel, x = self._start
         if self._dragged is None and abs(event.x - pixel) < _CLICK * self.points:
             return
         low, high = sorted((x, self.data_at(event)[0]))
-        if not self.wavelength.empty:
-            ends = float(self.wavelength.known.min()), float(self.wavelength.known.max())
-            low, high = (min(max(end, ends[0]), ends[1]) for end in (low, high))
+        low, high = np.clip((low, high), *self.wavelength.limits).tolist()
         self._dragged = (low, high)
         self._marks_changed()
 
@@ -439,7 +402,8 @@ class SpectrumPlot(LiveView):
         self._start = self._dragged = None
         self._marks_changed()
 
-    def _key(self, key: str) -> None:
+    def press_key(self, key: str) -> None:
+        """Cancel a drag on Escape, or clear the selection on Delete."""
         if key == "escape" and self.busy:
             self._cancel()
         elif key in ("delete", "backspace") and not self.busy:
@@ -449,7 +413,7 @@ class SpectrumPlot(LiveView):
 def _columns(
     extraction: Extraction,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return wavelength, flux, error and mask; for a stack, those of the first spectrum."""
+    """Return wavelength, flux, error and mask of a spectrum, or of the first one in a stack."""
     pick: Any = 0 if extraction.is_stack else ...
     columns = extraction.columns
     flux = np.asarray(columns["FLUX"][pick], dtype=float)
@@ -461,7 +425,10 @@ def _columns(
 def _robust_range(
     flux: NDArray[np.float64], error: NDArray[np.float64], comparison: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return the range of fluxes with errors, ignoring outliers as at the ends of the LRS range."""
+    """Return the range of the fluxes with their error bars, and of the comparison.
+
+    Outliers, such as those at the ends of the LRS wavelength range, are excluded.
+    """
     good = np.isfinite(flux)
     bars = good & np.isfinite(error)
     ends = []
@@ -475,7 +442,7 @@ def _robust_range(
     for part in (flux[good], comparison[np.isfinite(comparison)]):
         if part.size:
             ends.append(np.percentile(part, [2.0, 98.0]))
-        if part.size >= 5:  # keep a steep rise over a few rows, but not outliers in single rows
+        if part.size >= 5:  # include steep rises over a few rows, but not outliers in single rows
             smooth = np.median(np.lib.stride_tricks.sliding_window_view(part, 5), axis=1)
             ends.append(np.percentile(smooth, [0.5, 99.5]))
     if not ends:
@@ -485,7 +452,7 @@ def _robust_range(
 
 
 def _isolated(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which points have no finite neighbour, so that a line through the data omits them."""
+    """Return a mask of finite points without a finite neighbour, which appear in no line."""
     padded = np.concatenate([[False], good, [False]])
     return good & ~padded[:-2] & ~padded[2:]
 

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from astropy import nddata
 from astropy import units as u
-from astropy.nddata import (
-    InverseVariance,
-    NDUncertainty,
-    StdDevUncertainty,
-    UnknownUncertainty,
-    VarianceUncertainty,
-)
 from glue.core import Data, Subset
 from glue.core.component_id import ComponentID
 from numpy.typing import NDArray
@@ -28,31 +21,20 @@ from glue_lrs.spectra.columns import ERROR_OF
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import spectrum_to_extraction
 from glue_lrs.spectra.provenance import Provenance
-from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates
+from glue_lrs.viewers.datasets import spectra
+from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates, integration_numbers
 from glue_lrs.viewers.datasets.images import is_lrs_image, slit_image
-from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, header_cards
-from glue_lrs.viewers.datasets.spectra import (
-    add_components,
-    component_name,
-    elements_of,
-    extraction_of,
-    is_as_extracted,
-    is_lrs_spectrum,
-    other_columns,
-)
+from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, session_meta
 
 #: Key in the ``meta`` of a dataset for those properties of a `Spectrum` that components cannot
 #: contain.
 _FORM = "lrs_spectrum"
 
-#: Components that are always taken from the spectrum itself, not from its extraction.
-_SPECTRUM_COMPONENTS = ("wavelength", "flux", "uncertainty", "masked")
-
-_UNCERTAINTIES: dict[str, type[NDUncertainty]] = {
-    "std": StdDevUncertainty,
-    "var": VarianceUncertainty,
-    "ivar": InverseVariance,
-    "unknown": UnknownUncertainty,
+_UNCERTAINTIES: dict[str, type[nddata.NDUncertainty]] = {
+    "std": nddata.StdDevUncertainty,
+    "var": nddata.VarianceUncertainty,
+    "ivar": nddata.InverseVariance,
+    "unknown": nddata.UnknownUncertainty,
 }
 
 _STATISTICS: dict[str, Callable[..., NDArray[np.float64]]] = {
@@ -122,7 +104,10 @@ def spectrum_to_data(spectrum: Spectrum, label: str | None = None) -> Data:
             f"the spectral axis is in {axis.unit}, expected something that corresponds to a "
             "wavelength"
         ) from None
-    coordinates = SpectrumCoordinates(axis, _integration_numbers(spectrum))
+    numbers = None
+    if flux.ndim == 2:
+        numbers = integration_numbers(spectrum.meta.get("times"), "INT_NUM", len(flux))
+    coordinates = SpectrumCoordinates(axis, numbers)
     unit = str(spectrum.unit)
     units = {"wavelength": "um", "flux": unit}
     form: dict[str, Any] = {"mask": spectrum.mask is not None}
@@ -137,26 +122,14 @@ def spectrum_to_data(spectrum: Spectrum, label: str | None = None) -> Data:
     if spectrum.radial_velocity is not None and spectrum.radial_velocity.to_value(u.km / u.s) != 0:
         form["radial_velocity"] = float(spectrum.radial_velocity.to_value(u.km / u.s))
     columns, column_units = _extraction_columns(spectrum, wavelength)
-    arrays |= {name: one for name, one in columns.items() if name not in _SPECTRUM_COMPONENTS}
-    data = Data(label=label or "LRS spectrum", coords=coordinates)
-    add_components(data, arrays, column_units | units)
-    coordinates.owner = weakref.ref(data)
-    header = spectrum.meta.get("header")
-    if header is not None:
-        data.meta.update(header_cards(header))
+    columns.pop("uncertainty", None)  # is taken from the spectrum, if at all
+    arrays = columns | arrays
+    units = column_units | units
+    data = spectra.make_data(label, coordinates, arrays, units, spectrum.meta.get("header"))
     data.meta["uncertainty_type"] = "std" if uncertainty is None else uncertainty.uncertainty_type
     data.meta[_FORM] = form
     data.meta[KEY] = SessionMeta(spectrum.meta)
     return data
-
-
-def _integration_numbers(spectrum: Spectrum) -> NDArray[Any] | None:
-    """Return the number of each integration in a stack; None for a single spectrum."""
-    if spectrum.flux.ndim == 1:
-        return None
-    times = spectrum.meta.get("times")
-    known = times is not None and "INT_NUM" in times.colnames and len(times) == len(spectrum.flux)
-    return np.asarray(times["INT_NUM"]) if known else np.arange(1, len(spectrum.flux) + 1)
 
 
 def _extraction_columns(
@@ -166,15 +139,23 @@ def _extraction_columns(
 
     They are empty if the spectrum no longer has the values of the extraction.
     """
-    if not isinstance(spectrum.meta.get("extraction"), Extraction):
-        return {}, {}
-    try:
-        return other_columns(spectrum_to_extraction(spectrum), wavelength, spectrum.flux.shape)
-    except LRSError:  # the spectrum cannot be an x1d file, but it can be displayed
-        return {}, {}
+    if isinstance(spectrum.meta.get("extraction"), Extraction):
+        try:
+            extraction = spectrum_to_extraction(spectrum)
+            return spectra.other_columns(extraction, wavelength, spectrum.flux.shape)
+        except LRSError:
+            pass  # the spectrum cannot be an x1d file, but it can be displayed
+    return {}, {}
 
 
 # --- from glue ------------------------------------------------------------------------------------
+
+
+def data_and_mask(data_or_subset: Data | Subset) -> tuple[Data, NDArray[np.bool_] | None]:
+    """Return a dataset, or the dataset and the mask of a subset, True where it selects values."""
+    if isinstance(data_or_subset, Subset):
+        return data_or_subset.data, data_or_subset.to_mask()
+    return data_or_subset, None
 
 
 def data_to_spectrum(
@@ -208,25 +189,19 @@ def data_to_spectrum(
     LRSError
         If there is no such component or statistic, or the dataset does not contain LRS data.
     """
-    if isinstance(data_or_subset, Subset):
-        data, state = data_or_subset.data, data_or_subset.subset_state
-    else:
-        data, state = data_or_subset, None
-    selected = None if state is None else data.get_mask(state)
+    data, selected = data_and_mask(data_or_subset)
     name = getattr(attribute, "label", attribute) or "flux"
     if is_lrs_image(data):
         return _image_to_spectrum(data, name, statistic, selected)
-    if not is_lrs_spectrum(data):
-        raise LRSError("is not a spectrum of LRS", subject=data.label)
+    extraction = _valid_extraction(data)
     if data.find_component_id(name) is None:
         known = ", ".join(cid.label for cid in data.main_components)
         raise LRSError(f"attribute is {name!r}, expected one of {known}", subject=data.label)
-    extraction = _valid_extraction(data)
     if name == "flux" and extraction is not None:
         spectrum = extraction.to_spectrum()
         spectrum.meta.update(_other_meta(data))
         if selected is not None:
-            elements, _ = elements_of(data, extraction)
+            elements, _ = spectra.elements_of(data, extraction)
             selected = selected[..., elements]
     else:
         spectrum = _component_to_spectrum(data, name)
@@ -238,28 +213,25 @@ def data_to_spectrum(
 
 def _valid_extraction(data: Data) -> Extraction | None:
     """Return the extraction in a dataset, if the dataset still has its values, else None."""
-    extraction = extraction_of(data)
-    if _FORM in data.meta or extraction is None or not is_as_extracted(data, extraction):
+    if not spectra.is_lrs_spectrum(data):
+        raise LRSError("is not an LRS spectrum", subject=data.label)
+    extraction = spectra.extraction_of(data)
+    if _FORM in data.meta or extraction is None or not spectra.is_as_extracted(data, extraction):
         return None
     return extraction
 
 
 def _other_meta(data: Data) -> dict[str, Any]:
-    session_meta = data.meta.get(KEY)
-    if not isinstance(session_meta, SessionMeta):
-        return {}
-    return {key: value for key, value in session_meta.items() if key != "extraction"}
+    return {key: value for key, value in session_meta(data).items() if key != "extraction"}
 
 
 def _component_to_spectrum(data: Data, name: str) -> Spectrum:
     """Make a spectrum from one component, with its uncertainty and the mask."""
     form = data.meta.get(_FORM, {})
-    if name == "flux":
-        error: str | None = "uncertainty"
-        kind = data.meta.get("uncertainty_type", "std")
-    else:
-        errors = {component_name(column): component_name(ERROR_OF[column]) for column in ERROR_OF}
-        error, kind = errors.get(name), "std"
+    name_of = spectra.component_name
+    errors = {name_of(column): name_of(one) for column, one in ERROR_OF.items()}
+    error = errors.get(name)
+    kind = data.meta.get("uncertainty_type", "std") if name == "flux" else "std"
     uncertainty = None
     if error is not None and data.find_component_id(error) is not None:
         unit = data.get_component(error).units
@@ -275,15 +247,14 @@ def _component_to_spectrum(data: Data, name: str) -> Spectrum:
         if not mask.any() and not form.get("mask"):
             mask = None
     velocity = form.get("radial_velocity")
-    session_meta = data.meta.get(KEY)
     return Spectrum(
         flux=u.Quantity(flux, u.Unit(data.get_component(name).units), copy=False),
         spectral_axis=data.coords.spectral_axis,
         spectral_axis_index=flux.ndim - 1,
         uncertainty=uncertainty,
         mask=mask,
-        meta=dict(session_meta) if isinstance(session_meta, SessionMeta) else {},
-        **({} if velocity is None else {"radial_velocity": velocity * u.km / u.s}),
+        meta=dict(session_meta(data)),
+        radial_velocity=None if velocity is None else velocity * u.km / u.s,
     )
 
 
@@ -295,16 +266,18 @@ def _image_to_spectrum(
             raise LRSError(
                 f"{key} is {found!r}, expected {expected!r} for an image", subject=data.label
             )
-    image = slit_image(data)
-    if selected is not None:
-        image = masked_outside(image, selected)
-    spectrum = image.to_spectrum()
+    spectrum = masked_outside(slit_image(data), selected).to_spectrum()
     spectrum.meta.update(_other_meta(data))
     return spectrum
 
 
-def masked_outside(image: SlitImage, selected: NDArray[np.bool_]) -> SlitImage:
-    """Return an image with DQ bit 0 (DO_NOT_USE) set in all pixels that are not selected."""
+def masked_outside(image: SlitImage, selected: NDArray[np.bool_] | None) -> SlitImage:
+    """Return an image with DQ bit 0 (DO_NOT_USE) set in all pixels that are not selected.
+
+    If `selected` is None, the image is returned unchanged.
+    """
+    if selected is None:
+        return image
     flags = np.zeros(image.data.shape, np.uint32) if image.dq is None else image.dq
     return replace(image, dq=flags | np.where(selected, 0, DO_NOT_USE).astype(np.uint32))
 
@@ -325,12 +298,12 @@ def _collapsed(spectrum: Spectrum, statistic: str) -> Spectrum:
     flux = _STATISTICS[statistic](values, axis=0)
     flux[empty] = np.nan
     uncertainty = None
-    if statistic in ("mean", "sum") and isinstance(spectrum.uncertainty, StdDevUncertainty):
+    if statistic in ("mean", "sum") and isinstance(spectrum.uncertainty, nddata.StdDevUncertainty):
         error = np.sqrt(np.where(bad, 0.0, spectrum.uncertainty.array**2).sum(axis=0))
         if statistic == "mean":
             error /= np.maximum(np.count_nonzero(~bad, axis=0), 1)
         error[empty] = np.nan
-        uncertainty = StdDevUncertainty(error, unit=spectrum.uncertainty.unit)
+        uncertainty = nddata.StdDevUncertainty(error, unit=spectrum.uncertainty.unit)
     return Spectrum(
         flux=u.Quantity(flux, spectrum.unit, copy=False),
         spectral_axis=spectrum.spectral_axis,
@@ -364,20 +337,17 @@ def data_to_extraction(
     LRSError
         If the dataset cannot be expressed as the columns of an x1d file.
     """
-    data = data_or_subset.data if isinstance(data_or_subset, Subset) else data_or_subset
-    if not is_lrs_spectrum(data):
-        raise LRSError("is not a spectrum of LRS", subject=data.label)
+    data, selected = data_and_mask(data_or_subset)
     extraction = _valid_extraction(data)
     if extraction is not None:
-        elements, order = elements_of(data, extraction)
+        elements, order = spectra.elements_of(data, extraction)
     else:
         extraction = spectrum_to_extraction(data_to_spectrum(data))
         elements = np.argsort(data["wavelength"].reshape(-1, data.shape[-1])[0], kind="stable")
         order = np.argsort(extraction.wavelength, kind="stable")
-    if isinstance(data_or_subset, Subset):
-        selected = data_or_subset.to_mask()[..., elements]
+    if selected is not None:
         inside = np.zeros(extraction.columns["FLUX"].shape, dtype=bool)
-        inside[..., order] = selected
+        inside[..., order] = selected[..., elements]
         kept = inside if inside.ndim == 1 else inside.any(axis=0)
         if not kept.any():
             raise LRSError(f"has no element of {data.label}", subject=data_or_subset.label)
@@ -392,11 +362,8 @@ def data_to_extraction(
     if components is None:
         return extraction
     chosen = {getattr(component, "label", component) for component in components}
-    names = [
-        name
-        for name in extraction.columns
-        if name in ("WAVELENGTH", "FLUX", "DQ") or component_name(name) in chosen
-    ]
+    chosen |= {"wavelength", "flux", "dq"}
+    names = [name for name in extraction.columns if spectra.component_name(name) in chosen]
     return replace(
         extraction,
         columns={name: extraction.columns[name] for name in names},

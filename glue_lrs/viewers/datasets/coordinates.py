@@ -9,10 +9,11 @@ in micron and the integration number.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeGuard, cast
 
 import numpy as np
 from astropy import units as u
+from glue.core import Data
 from glue.core.coordinates import Coordinates
 from numpy.typing import ArrayLike, NDArray
 
@@ -24,7 +25,9 @@ from glue_lrs.viewers.datasets.session_meta import data_from_file, file_referenc
 if TYPE_CHECKING:
     import weakref
 
-    from glue.core import Data
+    from astropy.table import Table
+    from glue.core.state import GlueSerializer, GlueUnSerializer
+    from gwcs.wcs import WCS
 
     from glue_lrs.image.slit_image import SlitImage
 
@@ -38,6 +41,13 @@ _ONE_AXIS_TOLERANCE = 1e-4
 #: on both pixel axes: maximum number of iterations (first value), and precision in pixels (second
 #: value).
 _ITERATIONS, _PRECISION = 50, 1e-10
+
+#: Names and physical types (UCD1+) of spectral axes for the physical types of their units.
+_SPECTRAL_AXES: dict[str, tuple[str, str | None]] = {
+    "length": ("Wavelength", "em.wl"),
+    "frequency": ("Frequency", "em.freq"),
+    "wavenumber": ("Wavenumber", None),
+}
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -55,13 +65,10 @@ class _Table:
     """
 
     def __init__(self, values: ArrayLike, first: int = 0) -> None:
-        self.values = np.array(values, dtype=float)
-        self.first = first
-        finite = self.values[np.isfinite(self.values)]
-        if finite.size == 0:
+        values = np.asarray(values, dtype=float)
+        if not np.isfinite(values).any():
             raise LRSError("the coordinates have no finite value")
-        if finite.size < self.values.size:
-            self.values = _filled(self.values)
+        self.values = _filled(values)
         position = np.arange(first, first + self.values.size, dtype=float)
         self._mean_slope = _mean_slope(self.values)
         step = np.diff(self.values) if self.values.size > 1 else np.array([self._mean_slope])
@@ -71,7 +78,8 @@ class _Table:
         self._ascending = slice(None, None, -1 if self._mean_slope < 0 else 1)
         self._rising = np.maximum.accumulate(self._known[self._ascending])
 
-    def __call__(self, position: ArrayLike) -> _Floats:
+    def __call__(self, position: ArrayLike, across: ArrayLike = 0.0) -> _Floats:
+        """Return the values at positions; `across` has no effect, in contrast to a `_Plane`."""
         position = np.asarray(position, dtype=float)
         return _interpolate(position, self._position, self._known, self._mean_slope)
 
@@ -119,48 +127,143 @@ class _Plane:
 
     Values between pixels are interpolated bilinearly. Outside the plane they are extrapolated as in
     a `_Table` along the main axis, and constant along the other axis.
+
+    Parameters
+    ----------
+    values : ndarray
+        Finite values. The first axis is the main axis.
+    first : (int, int)
+        Positions of the first value along both axes.
     """
 
-    def __init__(self, values: _Floats, first: tuple[int, int], main: int) -> None:
-        self.values, self.first, self.main = values, first, main
-        self._mean_slope = _mean_slope(np.median(values, axis=1 - main))
+    def __init__(self, values: _Floats, first: tuple[int, int]) -> None:
+        self._values, self._first = values, first
+        self._mean_slope = _mean_slope(np.median(values, axis=1))
+        self._middle = _Table(values[:, values.shape[1] // 2], first[0])
 
-    def at(self, row: _Floats, column: _Floats) -> tuple[_Floats, _Floats]:
-        """Return the values at positions, and their slopes along the main axis."""
-        cells, fractions = [], []
-        beyond: _Floats = np.zeros(())
-        for axis, position in enumerate((row, column)):
-            last = self.values.shape[axis] - 1
-            index = position - self.first[axis]
-            margin = 0.5 if axis == self.main else 0.0
-            inside = np.clip(index, -margin, last + margin)
-            if axis == self.main:
-                beyond = index - inside
-            cell = np.clip(np.floor(np.nan_to_num(inside)), 0, max(last - 1, 0)).astype(np.intp)
-            cells.append((cell, np.minimum(cell + 1, last)))
-            fractions.append(inside - cell)
-        (low, high), (left, right) = cells
-        up, across = fractions
-        values = self.values
-        if self.main == 0:
-            lower = values[low, left] * (1 - across) + values[low, right] * across
-            slope = values[high, left] * (1 - across) + values[high, right] * across - lower
-            return self._continued(lower + slope * up, slope, beyond)
-        lower = values[low, left] * (1 - up) + values[high, left] * up
-        slope = values[low, right] * (1 - up) + values[high, right] * up - lower
-        return self._continued(lower + slope * across, slope, beyond)
+    def __call__(self, along: _Floats, across: _Floats) -> _Floats:
+        """Return the values at positions along the main axis and across it."""
+        return self._with_slope(along, across)[0]
 
-    def _continued(
-        self, values: _Floats, slope: _Floats, beyond: _Floats
-    ) -> tuple[_Floats, _Floats]:
-        """Extrapolate with the mean slope, as in a `_Table`."""
-        return values + beyond * self._mean_slope, np.where(beyond == 0, slope, self._mean_slope)
+    def inverse(self, values: _Floats) -> _Floats:
+        """Return positions along the main axis for values in the middle of the other axis."""
+        return self._middle.inverse(values)
+
+    def step(self, values: _Floats, along: _Floats, across: _Floats) -> _Floats:
+        """Return a step of Newton's method along the main axis, towards the given values."""
+        found, slope = self._with_slope(along, across)
+        return np.divide(values - found, slope, out=np.zeros_like(found), where=slope != 0)
+
+    def _with_slope(self, along: _Floats, across: _Floats) -> tuple[_Floats, _Floats]:
+        """Return values, and their slopes along the main axis."""
+        low, high, up, beyond = self._cell(0, along, 0.5)
+        left, right, fraction, _ = self._cell(1, across, 0.0)
+        values = self._values
+        lower = values[low, left] * (1 - fraction) + values[low, right] * fraction
+        slope = values[high, left] * (1 - fraction) + values[high, right] * fraction - lower
+        found = lower + slope * up + beyond * self._mean_slope
+        return found, np.where(beyond == 0, slope, self._mean_slope)
+
+    def _cell(
+        self, axis: int, position: _Floats, margin: float
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], _Floats, _Floats]:
+        """Return the indices around positions, the fraction between them, and the excess.
+
+        The excess is the distance from the plane, extended by a margin on both sides.
+        """
+        last = self._values.shape[axis] - 1
+        index = position - self._first[axis]
+        inside = np.clip(index, -margin, last + margin)
+        cell = np.clip(np.floor(np.nan_to_num(inside)), 0, max(last - 1, 0)).astype(np.intp)
+        return cell, np.minimum(cell + 1, last), inside - cell, index - inside
+
+
+def integration_numbers(times: Table | None, column: str, number: int) -> _Floats:
+    """Return the numbers of integrations from a table of times, or from 1 if it has none.
+
+    Parameters
+    ----------
+    times : `~astropy.table.Table` or None
+        Table with one row for each integration.
+    column : str
+        Column of the table with the numbers.
+    number : int
+        Number of integrations.
+    """
+    if times is not None and column in times.colnames and len(times) == number:
+        return np.asarray(times[column], dtype=float)
+    return np.arange(1, number + 1, dtype=float)
+
+
+class _FileCoordinates(Coordinates):
+    """Coordinates that a session restores from the file of the dataset, if there is one.
+
+    Parameters
+    ----------
+    axes : list of (str, str, str or None)
+        Name, unit and physical type (UCD1+) of each world axis other than the integration, in the
+        order of astropy.
+    integrations : ndarray, optional
+        Number of each integration in a stack.
+    """
+
+    #: Dataset that has these coordinates. If it was loaded from a file, a session refers to the
+    #: file instead of saving the arrays.
+    owner: weakref.ref[Data] | None = None
+
+    def __init__(
+        self, axes: list[tuple[str, str, str | None]], integrations: ArrayLike | None
+    ) -> None:
+        self._integration = None if integrations is None else _Table(integrations)
+        self._axes = axes if integrations is None else [*axes, ("Integration", "", None)]
+        super().__init__(n_dim=len(self._axes))
+
+    @property
+    def world_axis_names(self) -> list[str]:
+        """Names of the axes, in astropy's order."""
+        return [name for name, _, _ in self._axes]
+
+    @property
+    def world_axis_units(self) -> list[str]:
+        """Units of the axes, in astropy's order."""
+        return [unit for _, unit, _ in self._axes]
+
+    @property
+    def world_axis_physical_types(self) -> list[str | None]:
+        """Physical types of the axes (UCD1+), in astropy's order."""
+        return [physical_type for _, _, physical_type in self._axes]
+
+    @property
+    def axis_correlation_matrix(self) -> NDArray[np.bool_]:
+        """Boolean matrix: whether a world axis (1st index) depends on a pixel axis (2nd index)."""
+        return np.identity(self.world_n_dim, dtype=bool)
+
+    def _arguments(self) -> dict[str, object]:
+        """Return the arguments of the class that yield equal coordinates."""
+        raise NotImplementedError
+
+    def __gluestate__(self, context: GlueSerializer) -> dict[str, object]:
+        return file_reference(self.owner, context) or {
+            key: value if isinstance(value, str) else context.do(value)
+            for key, value in self._arguments().items()
+        }
+
+    @classmethod
+    def __setgluestate__(cls, rec: dict[str, Any], context: GlueUnSerializer) -> Self:
+        if "log" in rec:
+            return cast(Self, data_from_file(rec, context).coords)
+        arguments: dict[str, Any] = {
+            key: value if isinstance(value, str) else context.object(value)
+            for key, value in rec.items()
+            if not key.startswith("_")
+        }
+        return cls(**arguments)
 
 
 # --- images ---------------------------------------------------------------------------------------
 
 
-class LRSCoordinates(Coordinates):
+class LRSCoordinates(_FileCoordinates):
     """World coordinates of an image, or of a stack of images.
 
     Parameters
@@ -182,10 +285,6 @@ class LRSCoordinates(Coordinates):
         If an array has no finite value.
     """
 
-    #: Dataset that has these coordinates. If it was loaded from a file, a session refers to the
-    #: file instead of saving the arrays.
-    owner: weakref.ref[Data] | None = None
-
     def __init__(
         self,
         wavelength: ArrayLike,
@@ -193,14 +292,14 @@ class LRSCoordinates(Coordinates):
         integrations: ArrayLike | None = None,
         origin: tuple[int, int] = (0, 0),
     ) -> None:
-        super().__init__(n_dim=2 if integrations is None else 3)
+        axes = [("Cross-dispersion", "arcsec", None), ("Wavelength", "um", "em.wl")]
+        super().__init__(axes, integrations)
         wavelength = np.array(wavelength, dtype=float)
         offset = np.array(offset, dtype=float)
         self._arrays = (wavelength, offset)
         self._origin = (int(origin[0]), int(origin[1]))
         self._wavelength = self._axis(wavelength, 0)
         self._offset = self._axis(offset, 1)
-        self._integration = None if integrations is None else _Table(integrations)
 
     def _axis(self, values: _Floats, main: int) -> _Table | _Plane:
         if values.ndim == 1:
@@ -210,124 +309,69 @@ class LRSCoordinates(Coordinates):
         if finite.size == 0:
             raise LRSError("the coordinates have no finite value")
         nearest = finite[np.abs(finite[:, np.newaxis] - np.arange(len(along))).argmin(axis=0)]
-        along = along[nearest]
-        return _Plane(along if main == 1 else along.T, self._origin, main)
-
-    # --- interface of glue
-
-    @property
-    def world_axis_names(self) -> list[str]:
-        """Names of the axes, in astropy's order."""
-        return ["Cross-dispersion", "Wavelength", "Integration"][: self.world_n_dim]
-
-    @property
-    def world_axis_units(self) -> list[str]:
-        """Units of the axes, in astropy's order."""
-        return ["arcsec", "um", ""][: self.world_n_dim]
-
-    @property
-    def world_axis_physical_types(self) -> list[str | None]:
-        """Physical types of the axes (UCD1+), in astropy's order."""
-        return [None, "em.wl", None][: self.world_n_dim]
+        origin = (self._origin[main], self._origin[1 - main])
+        return _Plane(along[nearest].T, origin)
 
     @property
     def axis_correlation_matrix(self) -> NDArray[np.bool_]:
         """Boolean matrix: whether a world axis (1st index) depends on a pixel axis (2nd index)."""
-        matrix = np.identity(self.world_n_dim, dtype=bool)
-        matrix[0, 1] = isinstance(self._offset, _Plane)
-        matrix[1, 0] = isinstance(self._wavelength, _Plane)
-        if matrix[0, 1] or matrix[1, 0]:  # the inverse needs both world coordinates
+        matrix = super().axis_correlation_matrix
+        if not self._separable:  # the inverse needs both world coordinates
             matrix[:2, :2] = True
         return matrix
 
+    @property
+    def _separable(self) -> bool:
+        """Whether each world axis depends on a single pixel axis."""
+        return isinstance(self._offset, _Table) and isinstance(self._wavelength, _Table)
+
     def pixel_to_world_values(self, *pixel_arrays: ArrayLike) -> tuple[_Floats, ...]:
         """Convert pixel to world coordinates: offset, wavelength and, for a stack, integration."""
-        column, row, *others = _floats(pixel_arrays)
-        world: tuple[_Floats, ...] = (
-            self._forward(self._offset, row, column),
-            self._forward(self._wavelength, row, column),
-        )
-        if self._integration is not None:
-            world += (self._integration(others[0]),)
-        return world
+        column, row, *others = (np.asarray(array, dtype=float) for array in pixel_arrays)
+        if not self._separable:
+            column, row = np.broadcast_arrays(column, row)
+        world = (self._offset(column, row), self._wavelength(row, column))
+        return world if self._integration is None else (*world, self._integration(others[0]))
 
     def world_to_pixel_values(self, *world_arrays: ArrayLike) -> tuple[_Floats, ...]:
         """Convert world to pixel coordinates: column, row and, for a stack, integration."""
-        offset, wavelength, *others = _floats(world_arrays)
-        found: tuple[_Floats, ...]
-        if isinstance(self._offset, _Table) and isinstance(self._wavelength, _Table):
-            found = (self._offset.inverse(offset), self._wavelength.inverse(wavelength))
-        else:
-            found = self._solve(*np.broadcast_arrays(offset, wavelength))
-        if self._integration is not None:
-            found += (self._integration.inverse(others[0]),)
-        return found
-
-    def _forward(self, axis: _Table | _Plane, row: _Floats, column: _Floats) -> _Floats:
-        if isinstance(axis, _Plane):
-            return axis.at(*np.broadcast_arrays(row, column))[0]
-        return axis(column if axis is self._offset else row)
-
-    def _solve(self, offset: _Floats, wavelength: _Floats) -> tuple[_Floats, _Floats]:
-        """Return column and row, found by Newton's method along one axis at a time.
-
-        This converges because the axes are nearly independent.
-        """
-        column = self._middle_table(self._offset, 1).inverse(offset)
-        row = self._middle_table(self._wavelength, 0).inverse(wavelength)
-        for _ in range(_ITERATIONS):
-            largest = 0.0
-            for axis, target in ((self._offset, offset), (self._wavelength, wavelength)):
-                if isinstance(axis, _Table):
-                    continue
-                found, slope = axis.at(row, column)
-                step = np.divide(target - found, slope, out=np.zeros_like(found), where=slope != 0)
-                if axis.main == 1:
-                    column = column + step
-                else:
-                    row = row + step
-                largest = max(largest, float(np.max(np.abs(np.nan_to_num(step)), initial=0.0)))
-            if largest < _PRECISION:
+        offset, wavelength, *others = (np.asarray(array, dtype=float) for array in world_arrays)
+        if not self._separable:
+            offset, wavelength = np.broadcast_arrays(offset, wavelength)
+        column, row = self._offset.inverse(offset), self._wavelength.inverse(wavelength)
+        # Newton's method along one axis at a time converges, because the axes are nearly
+        # independent.
+        for _ in range(0 if self._separable else _ITERATIONS):
+            steps = np.zeros((2, *column.shape))
+            if isinstance(self._offset, _Plane):
+                steps[0] = self._offset.step(offset, column, row)
+                column = column + steps[0]
+            if isinstance(self._wavelength, _Plane):
+                steps[1] = self._wavelength.step(wavelength, row, column)
+                row = row + steps[1]
+            if np.max(np.abs(np.nan_to_num(steps)), initial=0.0) < _PRECISION:
                 break
-        return column, row
+        pixel = (column, row)
+        return (
+            pixel if self._integration is None else (*pixel, self._integration.inverse(others[0]))
+        )
 
-    @staticmethod
-    def _middle_table(axis: _Table | _Plane, main: int) -> _Table:
-        """Return the table of values along the main axis, in the middle of the other axis."""
-        if isinstance(axis, _Table):
-            return axis
-        middle = axis.values.shape[1 - main] // 2
-        line = axis.values[middle] if main == 1 else axis.values[:, middle]
-        return _Table(line, axis.first[main])
-
-    # --- sessions
-
-    def __gluestate__(self, context: Any) -> dict[str, Any]:
-        reference = file_reference(self.owner, context)
-        if reference is not None:
-            return reference
-        integrations = None if self._integration is None else self._integration.values
+    def _arguments(self) -> dict[str, object]:
         return {
-            "wavelength": context.do(self._arrays[0]),
-            "offset": context.do(self._arrays[1]),
-            "integrations": None if integrations is None else context.do(integrations),
+            "wavelength": self._arrays[0],
+            "offset": self._arrays[1],
+            "integrations": None if self._integration is None else self._integration.values,
             "origin": list(self._origin),
         }
 
-    @classmethod
-    def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> LRSCoordinates:
-        if "log" in rec:
-            return data_from_file(rec, context).coords
-        return cls(
-            context.object(rec["wavelength"]),
-            context.object(rec["offset"]),
-            None if rec["integrations"] is None else context.object(rec["integrations"]),
-            tuple(rec["origin"]),
-        )
 
-
-def _floats(arrays: tuple[ArrayLike, ...]) -> list[_Floats]:
-    return [np.asarray(array, dtype=float) for array in arrays]
+def has_coordinates(data: object, kind: type[Coordinates]) -> TypeGuard[Data]:
+    """Return whether an object is a dataset with coordinates of a kind and a component flux."""
+    return (
+        isinstance(data, Data)
+        and isinstance(data.coords, kind)
+        and data.find_component_id("flux") is not None
+    )
 
 
 def image_coordinates(image: SlitImage) -> LRSCoordinates:
@@ -360,13 +404,15 @@ def image_coordinates(image: SlitImage) -> LRSCoordinates:
         raise LRSError("no pixel has a wavelength", subject=image.label)
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     offset = _sky_offset(image, box)
-    if offset is None:
-        offset = _pixel_offset(image)[box[1]]
+    if offset is None:  # there is no WCS: use the distance from the middle of the image
+        scale = PIXEL_SCALE
+        if image.pixel_area is not None and image.pixel_area > 0:
+            scale = float((np.sqrt(image.pixel_area) * u.rad).to_value(u.arcsec))
+        column = np.arange(image.shape[1], dtype=float)[box[1]]
+        offset = (column - (image.shape[1] - 1) / 2) * scale
     integrations = None
     if image.is_stack:
-        integrations = np.arange(1, len(image.data) + 1, dtype=float)
-        if image.times is not None and len(image.times) == len(image.data):
-            integrations = np.asarray(image.times["integration_number"], dtype=float)
+        integrations = integration_numbers(image.times, "integration_number", len(image.data))
     origin = int(rows[0]), int(columns[0])
     return LRSCoordinates(_one_axis(wave[box], 0), _one_axis(offset, 1), integrations, origin)
 
@@ -384,16 +430,6 @@ def _one_axis(values: _Floats, main: int) -> _Floats:
     steps = np.abs(np.diff(middle[known]))
     step = float(np.median(steps)) if steps.size else np.inf
     return middle if ((high - low)[known] <= _ONE_AXIS_TOLERANCE * step).all() else values
-
-
-def _pixel_offset(image: SlitImage) -> _Floats:
-    """Return the offset of each column from the middle of the image in arcsec, without a WCS."""
-    scale = PIXEL_SCALE
-    if image.pixel_area is not None and image.pixel_area > 0:
-        scale = float((np.sqrt(image.pixel_area) * u.rad).to_value(u.arcsec))
-    columns = np.arange(image.shape[1], dtype=float)
-    offset: _Floats = (columns - (image.shape[1] - 1) / 2) * scale
-    return offset
 
 
 def _sky_offset(image: SlitImage, box: tuple[slice, slice]) -> _Floats | None:
@@ -426,7 +462,7 @@ def _sky_offset(image: SlitImage, box: tuple[slice, slice]) -> _Floats | None:
     return offset if (steps[np.isfinite(steps)] > 0).all() else None
 
 
-def _sky_origin(image: SlitImage, wcs: Any) -> tuple[float, float] | None:
+def _sky_origin(image: SlitImage, wcs: WCS) -> tuple[float, float] | None:
     """Return the right ascension and declination where the offset is 0, in degrees, or None."""
     if isinstance(expected_position(image), SourcePosition):
         assert image.source_ra is not None  # the position was computed from it
@@ -441,17 +477,19 @@ def _sky_origin(image: SlitImage, wcs: Any) -> tuple[float, float] | None:
 # --- spectra --------------------------------------------------------------------------------------
 
 
-class SpectrumCoordinates(Coordinates):
+class SpectrumCoordinates(_FileCoordinates):
     """World coordinates of a spectrum, or of a stack of spectra with the same wavelengths.
 
     Parameters
     ----------
     values : ndarray or `~astropy.units.Quantity`
-        Spectral axis, ascending or descending; in micron if it has no unit.
+        Spectral axis, ascending or descending.
     integrations : ndarray, optional
         Number of each integration in a stack.
     base : ndarray, optional
         Wavelength of each bin in micron, used by `update_spectrum_data` where there is no spectrum.
+    unit : str
+        Unit of `values` if they are not a quantity.
 
     Raises
     ------
@@ -459,18 +497,17 @@ class SpectrumCoordinates(Coordinates):
         If `values` has no finite value.
     """
 
-    #: Dataset that has these coordinates; see `LRSCoordinates`.
-    owner: weakref.ref[Data] | None = None
-
     def __init__(
         self,
         values: ArrayLike | u.Quantity,
         integrations: ArrayLike | None = None,
         base: ArrayLike | None = None,
+        unit: str = "um",
     ) -> None:
-        super().__init__(n_dim=1 if integrations is None else 2)
-        self.unit: u.UnitBase = values.unit if isinstance(values, u.Quantity) else u.um
-        self._integration = None if integrations is None else _Table(integrations)
+        self.unit: u.UnitBase = values.unit if isinstance(values, u.Quantity) else u.Unit(unit)
+        known = [axis for kind, axis in _SPECTRAL_AXES.items() if kind in self.unit.physical_type]
+        name, ucd = known[0] if known else ("Spectral axis", None)
+        super().__init__([(name, self.unit.to_string(), ucd)], integrations)
         self.base = None if base is None else np.array(base, dtype=float)
         self.update(values.value if isinstance(values, u.Quantity) else values)
 
@@ -488,62 +525,24 @@ class SpectrumCoordinates(Coordinates):
         """Copy of the spectral axis."""
         return u.Quantity(self._spectral.values, self.unit)
 
-    @property
-    def world_axis_names(self) -> list[str]:
-        """Names of the axes, in astropy's order."""
-        names = {"length": "Wavelength", "frequency": "Frequency", "wavenumber": "Wavenumber"}
-        known = [kind for kind in names if kind in self.unit.physical_type]
-        return [names[known[0]] if known else "Spectral axis", "Integration"][: self.world_n_dim]
-
-    @property
-    def world_axis_units(self) -> list[str]:
-        """Units of the axes, in astropy's order."""
-        return [self.unit.to_string(), ""][: self.world_n_dim]
-
-    @property
-    def world_axis_physical_types(self) -> list[str | None]:
-        """Physical types of the axes (UCD1+), in astropy's order."""
-        kind = {"length": "em.wl", "frequency": "em.freq"}
-        known = [ucd for name, ucd in kind.items() if name in self.unit.physical_type]
-        return [known[0] if known else None, None][: self.world_n_dim]
-
-    @property
-    def axis_correlation_matrix(self) -> NDArray[np.bool_]:
-        """Boolean matrix: whether a world axis (1st index) depends on a pixel axis (2nd index)."""
-        return np.identity(self.world_n_dim, dtype=bool)
-
-    def pixel_to_world_values(self, *pixel_arrays: ArrayLike) -> Any:
+    def pixel_to_world_values(self, *pixel_arrays: ArrayLike) -> _Floats | tuple[_Floats, ...]:
         """Convert pixel to world coordinates: spectral axis and, for a stack, integration."""
-        found = [self._spectral(pixel_arrays[0])]
-        if self._integration is not None:
-            found.append(self._integration(pixel_arrays[1]))
-        return found[0] if len(found) == 1 else tuple(found)
+        spectral = self._spectral(pixel_arrays[0])
+        if self._integration is None:
+            return spectral
+        return spectral, self._integration(pixel_arrays[1])
 
-    def world_to_pixel_values(self, *world_arrays: ArrayLike) -> Any:
+    def world_to_pixel_values(self, *world_arrays: ArrayLike) -> _Floats | tuple[_Floats, ...]:
         """Convert world to pixel coordinates: wavelength bin and, for a stack, integration."""
-        found = [self._spectral.inverse(world_arrays[0])]
-        if self._integration is not None:
-            found.append(self._integration.inverse(world_arrays[1]))
-        return found[0] if len(found) == 1 else tuple(found)
+        bins = self._spectral.inverse(world_arrays[0])
+        if self._integration is None:
+            return bins
+        return bins, self._integration.inverse(world_arrays[1])
 
-    def __gluestate__(self, context: Any) -> dict[str, Any]:
-        reference = file_reference(self.owner, context)
-        if reference is not None:
-            return reference
-        arrays = {
+    def _arguments(self) -> dict[str, object]:
+        return {
             "values": self._spectral.values,
             "integrations": None if self._integration is None else self._integration.values,
             "base": self.base,
+            "unit": self.unit.to_string(),
         }
-        state = {key: None if one is None else context.do(one) for key, one in arrays.items()}
-        return state | {"unit": self.unit.to_string()}
-
-    @classmethod
-    def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> SpectrumCoordinates:
-        if "log" in rec:
-            return data_from_file(rec, context).coords
-        values, integrations, base = (
-            None if rec[key] is None else context.object(rec[key])
-            for key in ("values", "integrations", "base")
-        )
-        return cls(u.Quantity(values, u.Unit(rec["unit"])), integrations, base)

@@ -9,8 +9,8 @@ contain: headers, variances and the WCS.
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeGuard
 
 import numpy as np
 from glue.core import Data
@@ -22,25 +22,22 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.viewers.datasets.coordinates import (
     LRSCoordinates,
     SpectrumCoordinates,
+    has_coordinates,
     image_coordinates,
 )
 from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, file_label, header_cards
+
+_Planes = dict[str, NDArray[Any]]
 
 #: Names of the components, and the fields of `SlitImage` that they contain.
 _PLANES = {"flux": "data", "uncertainty": "err", "wavelength": "wavelength", "dq": "dq"}
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """Image from which a dataset was made, with the arrays that its components had at that time."""
-
-    image: SlitImage
-    arrays: dict[str, NDArray[Any]]
-
-
+# Images from which datasets were made, with the arrays that their components had at that time.
 # The keys are the flux components, not the datasets, because a session restores a dataset by
 # reading its file into a temporary dataset and taking the components from there.
-_sources: weakref.WeakKeyDictionary[Component, _Source] = weakref.WeakKeyDictionary()
+_sources: weakref.WeakKeyDictionary[Component, tuple[SlitImage, _Planes]]
+_sources = weakref.WeakKeyDictionary()
 
 
 def image_data(image: SlitImage, label: str | None = None) -> Data:
@@ -81,20 +78,16 @@ def image_data(image: SlitImage, label: str | None = None) -> Data:
     coordinates.owner = weakref.ref(data)
     data.meta.update(header_cards(image.header) | header_cards(image.sci_header))
     data.meta.update({"filename": image.path, "kind": image.kind})
-    _sources[data.get_component("flux")] = _Source(image, arrays)
+    _sources[data.get_component("flux")] = image, arrays
     return data
 
 
-def is_lrs_image(data: Any) -> bool:
+def is_lrs_image(data: object) -> TypeGuard[Data]:
     """Return whether an object is a dataset made by `image_data`, in this or an earlier session."""
-    return (
-        isinstance(data, Data)
-        and isinstance(data.coords, LRSCoordinates)
-        and data.find_component_id("flux") is not None
-    )
+    return has_coordinates(data, LRSCoordinates)
 
 
-def not_an_image(data: Any) -> str:
+def not_an_image(data: object) -> str:
     """Explain in one line why an object is not the dataset of an LRS image.
 
     Parameters
@@ -106,7 +99,7 @@ def not_an_image(data: Any) -> str:
     if RESIDUAL_KEY in getattr(data, "meta", {}):
         return f"{label}: is the residual of an LRS image, expected the image"
     ours = isinstance(getattr(data, "coords", None), LRSCoordinates | SpectrumCoordinates)
-    if ours and data.find_component_id("flux") is None:
+    if ours and isinstance(data, Data) and data.find_component_id("flux") is None:
         return (
             f"{label}: has no component flux, expected one image; if glue has merged several "
             "datasets into it, open the files again and do not merge them (glue-lrs combine adds "
@@ -140,29 +133,37 @@ def slit_image(data: Data) -> SlitImage:
     if not is_lrs_image(data):
         raise ProductError(not_an_image(data))
     component = data.get_component("flux")
-    source = _sources.get(component)
     arrays = {
         name: data.get_component(name).data
         for name in _PLANES
         if data.find_component_id(name) is not None
     }
-    if source is None:
-        image = _read_again(data)
-        source = _Source(image, _planes(image))
-    elif all(arrays.get(name) is values for name, values in source.arrays.items()):
-        return source.image
+    if component in _sources:
+        image, known = _sources[component]
+        if all(arrays.get(name) is values for name, values in known.items()):
+            return image
+    else:
+        path = data.meta.get("filename")
+        if not path:
+            raise ProductError(
+                "the image was not read from a file, so that the session contains only its pixels, "
+                "expected an image that was opened from a file (SlitImage.write makes one)",
+                subject=data.label,
+            )
+        image = SlitImage.read(path)
+        known = _planes(image)
     changed = {}
     for name, values in arrays.items():
-        known = source.arrays.get(name)
-        if known is None or not np.array_equal(values, known, equal_nan=name != "dq"):
+        same = name in known and np.array_equal(values, known[name], equal_nan=name != "dq")
+        if not same:
             one_plane = name == "wavelength" and data.ndim == 3
             changed[_PLANES[name]] = values[0] if one_plane else values
-    image = replace(source.image, **changed) if changed else source.image
-    _sources[component] = _Source(image, arrays)
+    image = replace(image, **changed) if changed else image
+    _sources[component] = image, arrays
     return image
 
 
-def _planes(image: SlitImage) -> dict[str, NDArray[Any]]:
+def _planes(image: SlitImage) -> _Planes:
     """Return the arrays of an image under the names of their components.
 
     The arrays are views, because glue makes the arrays of components read-only, but the arrays of
@@ -174,15 +175,3 @@ def _planes(image: SlitImage) -> dict[str, NDArray[Any]]:
         for name, values in planes.items()
         if values is not None
     }
-
-
-def _read_again(data: Data) -> SlitImage:
-    """Read the file from which a dataset was made."""
-    path = data.meta.get("filename")
-    if not path:
-        raise ProductError(
-            "the image was not read from a file, so that the session contains only "
-            "its pixels; expected one that was opened from a file (SlitImage.write makes one)",
-            subject=data.label,
-        )
-    return SlitImage.read(path)

@@ -8,10 +8,8 @@ x1d, x1dints and c1d files as spectra.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
 
 from astropy.io import fits
 from glue.config import data_exporter, data_factory
@@ -54,11 +52,14 @@ def open_image(path: str | os.PathLike[str]) -> Data:
     ProductError
         If the file is not such a product.
     """
-    with strictly():
+    token = _strict.set(True)
+    try:
         return load_data(os.path.expanduser(os.fspath(path)), factory=lrs_image)
+    finally:
+        _strict.reset(token)
 
 
-def is_image_file(filename: str, **kwargs: Any) -> bool:
+def is_image_file(filename: str, **kwargs: object) -> bool:
     """Return whether a file is a MIRI LRS s2d, cal or calints file, without raising errors.
 
     The result is False for images without wavelengths, such as rate files, so that glue's own FITS
@@ -73,19 +74,9 @@ def is_image_file(filename: str, **kwargs: Any) -> bool:
         return False
 
 
-def is_spectrum_file(filename: str, **kwargs: Any) -> bool:
+def is_spectrum_file(filename: str, **kwargs: object) -> bool:
     """Return whether a file is a MIRI LRS x1d, x1dints or c1d file, without raising errors."""
     return is_lrs_product(filename, ("x1d", "x1dints", "c1d"))
-
-
-@contextmanager
-def strictly() -> Iterator[None]:
-    """Make the data factories raise errors, instead of reading a file with glue's own reader."""
-    token = _strict.set(True)
-    try:
-        yield
-    finally:
-        _strict.reset(token)
 
 
 def _with_fallback(
@@ -181,7 +172,8 @@ def export_x1d(
         Dataset made by `glue_lrs.viewers.datasets.spectra.spectrum_data`, or a subset of such a
         dataset. Wavelength bins outside the subset get DQ 1.
     components : list of `~glue.core.component_id.ComponentID`, optional
-        Components to write in addition to wavelength, flux and DQ; all by default.
+        Components to write in addition to wavelength, flux and DQ. By default, all columns of an
+        x1d are written.
 
     Raises
     ------
@@ -195,7 +187,8 @@ def export_x1d(
             "x1d or extracted from an image",
             subject=dataset.label,
         )
-    data_to_extraction(data, components).write(filename, overwrite=True)
+    extraction = data_to_extraction(data, components)
+    extraction.write(filename, overwrite=True, all_columns=components is None)
 
 
 def register() -> None:

@@ -8,14 +8,17 @@ objects in the ``meta`` of a dataset, and can be saved.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import UserDict
+from collections.abc import Mapping
+from dataclasses import fields
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Column, Table
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import LRSError
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     import weakref
 
     from glue.core import Data
+    from glue.core.state import GlueSerializer, GlueUnSerializer
+    from numpy.typing import NDArray
 
 #: Key of the `SessionMeta` in the ``meta`` of a dataset.
 KEY = "lrs"
@@ -43,15 +48,13 @@ _STRUCTURAL_CARDS = (
 )
 
 
-def header_cards(header: fits.Header) -> dict[str, Any]:
+def header_cards(header: fits.Header) -> dict[str, str | float]:
     """Return the header cards, with values that a session can save, for glue's metadata viewer."""
-    cards: dict[str, Any] = {}
-    for card in header.cards:
-        if card.keyword and card.keyword not in _STRUCTURAL_CARDS:
-            value = card.value
-            plain = isinstance(value, str | bool | int | float)
-            cards[card.keyword] = value if plain else str(value)
-    return cards
+    return {
+        card.keyword: card.value if isinstance(card.value, bool | int | float) else str(card.value)
+        for card in header.cards
+        if card.keyword and card.keyword not in _STRUCTURAL_CARDS
+    }
 
 
 def file_label(filename: str | None) -> str | None:
@@ -59,8 +62,17 @@ def file_label(filename: str | None) -> str | None:
     return None if filename is None else Path(filename).name.partition(".fits")[0]
 
 
-def file_reference(owner: weakref.ref[Data] | None, context: Any) -> dict[str, Any] | None:
-    """Return a reference to a dataset's file, to be saved instead of an object of the dataset.
+def absolute_path(path: str | PathLike[str]) -> str:
+    """Return an absolute path, with ``~`` expanded."""
+    return str(Path(fspath(path)).expanduser().resolve())
+
+
+def file_reference(
+    owner: weakref.ref[Data] | None, context: GlueSerializer
+) -> dict[str, object] | None:
+    """Return a reference to the file of a dataset, for a session.
+
+    The session saves the reference instead of the coordinates or the metadata of the dataset.
 
     Parameters
     ----------
@@ -84,12 +96,12 @@ def file_reference(owner: weakref.ref[Data] | None, context: Any) -> dict[str, A
     return {"log": context.id(log), "item": [one is data for one in log.data].index(True)}
 
 
-def data_from_file(rec: Mapping[str, Any], context: Any) -> Data:
+def data_from_file(rec: Mapping[str, Any], context: GlueUnSerializer) -> Data:
     """Return the dataset to which a `file_reference` refers, which is read again from its file."""
     return context.object(rec["log"]).data[rec["item"]]
 
 
-class SessionMeta(Mapping[str, Any]):
+class SessionMeta(UserDict[str, Any]):
     """A mapping whose values can be saved in a session if their types are supported.
 
     Supported types are numbers, strings, lists and dicts of these, arrays, quantities, headers,
@@ -102,39 +114,30 @@ class SessionMeta(Mapping[str, Any]):
         Objects with their names.
     """
 
-    #: Dataset with this object in its ``meta``; its file is referred to if it was loaded from a
-    #: file.
+    #: Dataset whose ``meta`` contains this object. If it was loaded from a file, a session refers
+    #: to the file instead of saving the values.
     owner: weakref.ref[Data] | None = None
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
     def __repr__(self) -> str:
-        return f"<SessionMeta of {', '.join(self._values)}>"
+        return f"<SessionMeta of {', '.join(self)}>"
 
-    def __gluestate__(self, context: Any) -> dict[str, Any]:
-        reference = file_reference(self.owner, context)
-        if reference is not None:
-            return reference
-        return {"values": _pairs(self._values, context)}
+    def __gluestate__(self, context: GlueSerializer) -> dict[str, Any]:
+        return file_reference(self.owner, context) or {"values": _pairs(self, context)}
 
     @classmethod
-    def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> SessionMeta:
+    def __setgluestate__(cls, rec: dict[str, Any], context: GlueUnSerializer) -> SessionMeta:
         if "log" in rec:
             return data_from_file(rec, context).meta[KEY]
         return cls({key: _restored(state, context) for key, state in rec["values"]})
 
 
-def _pairs(values: Mapping[str, Any], context: Any) -> list[list[Any]]:
+def session_meta(data: Data) -> Mapping[str, Any]:
+    """Return the `SessionMeta` of a dataset, or an empty mapping if there is none."""
+    found = data.meta.get(KEY)
+    return found if isinstance(found, SessionMeta) else {}
+
+
+def _pairs(values: Mapping[str, Any], context: GlueSerializer) -> list[list[Any]]:
     """Return keys and serialised values as a list, as glue would change the order of a dict."""
     pairs = [
         [key, _serialised(value, context)] for key, value in values.items() if isinstance(key, str)
@@ -142,7 +145,7 @@ def _pairs(values: Mapping[str, Any], context: Any) -> list[list[Any]]:
     return [pair for pair in pairs if pair[1] is not None]
 
 
-def _serialised(value: Any, context: Any) -> dict[str, Any] | None:
+def _serialised(value: object, context: GlueSerializer) -> dict[str, Any] | None:
     """Convert a value for JSON, with its kind as the key; return None for unsupported types."""
     # The arrays are temporary, so `context.id` must not be used: it identifies objects by their
     # addresses. `context.do` saves a copy.
@@ -174,18 +177,9 @@ def _serialised_header(header: fits.Header) -> dict[str, Any] | None:
         return None  # an invalid card must not prevent the session from being saved
 
 
-def _serialised_extraction(extraction: Extraction, context: Any) -> dict[str, Any]:
-    parts: dict[str, Any] = {
-        "columns": extraction.columns,
-        "units": extraction.units,
-        "header": extraction.header,
-        "keywords": _keywords(extraction),
-        "times": extraction.times,
-        "int_times": extraction.int_times,
-        "provenance": extraction.provenance,
-        "filename": extraction.filename,
-        "aperture_weight": extraction.aperture_weight,
-    }
+def _serialised_extraction(extraction: Extraction, context: GlueSerializer) -> dict[str, Any]:
+    names = [one.name for one in fields(extraction) if one.name != "keywords_source"]
+    parts = {"keywords": _keywords(extraction)} | {n: getattr(extraction, n) for n in names}
     return {
         name: _pairs(value, context) if name in _MAPPINGS else _serialised(value, context)
         for name, value in parts.items()
@@ -200,16 +194,15 @@ def _keywords(extraction: Extraction) -> Mapping[str, Any]:
         return getattr(extraction.keywords_source, "cards", {})
 
 
-def _restored(state: Mapping[str, Any], context: Any) -> Any:
+def _restored(state: Mapping[str, Any], context: GlueUnSerializer) -> Any:
     ((kind, value),) = state.items()
     if kind == "array":
         return context.object(value)[()]  # converts 0-d arrays to scalars
     if kind == "quantity":
         return u.Quantity(context.object(value[0])[()], u.Unit(value[1]), copy=False)
-    if kind == "header":
-        return fits.Header.fromstring(value, sep="\n")
-    if kind == "lazy_header":
-        return LazyHeader.from_header(fits.Header.fromstring(value, sep="\n"))
+    if kind in ("header", "lazy_header"):
+        header = fits.Header.fromstring(value, sep="\n")
+        return LazyHeader.from_header(header) if kind == "lazy_header" else header
     if kind == "provenance":
         return Provenance.from_dict(json.loads(value))
     if kind == "table":
@@ -219,7 +212,7 @@ def _restored(state: Mapping[str, Any], context: Any) -> Any:
     return json.loads(value)
 
 
-def _restored_extraction(state: Mapping[str, Any], context: Any) -> Extraction:
+def _restored_extraction(state: Mapping[str, Any], context: GlueUnSerializer) -> Extraction:
     parts: dict[str, Any] = {}
     for name, value in state.items():
         if name in _MAPPINGS:
@@ -229,14 +222,14 @@ def _restored_extraction(state: Mapping[str, Any], context: Any) -> Extraction:
     return Extraction(keywords_source=parts.pop("keywords"), **parts)
 
 
-def _column(column: Any) -> Any:
+def _column(column: u.Quantity | Column) -> u.Quantity | NDArray[Any]:
     """Return a column of a table as an array, or as a quantity if it has a unit."""
     if isinstance(column, u.Quantity) or getattr(column, "unit", None) is None:
         return column if isinstance(column, u.Quantity) else np.asarray(column)
     return u.Quantity(np.asarray(column), column.unit, dtype=column.dtype)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Convert a value that JSON does not support."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
@@ -245,12 +238,10 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     """Return whether two values are equal and of the same type, also within lists and dicts."""
-    if isinstance(one, list):
-        return isinstance(other, list) and len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict):
-        if not isinstance(other, dict) or one.keys() != other.keys():
-            return False
-        return all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return _same([*one, *one.values()], [*other, *other.values()])
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
     return isinstance(other, type(one)) and bool(one == other or one != one)

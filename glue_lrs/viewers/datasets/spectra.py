@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from glue.core import Data
@@ -20,10 +20,17 @@ from numpy.typing import NDArray
 from glue_lrs.errors import LRSError
 from glue_lrs.spectra.columns import COLUMNS, column_units
 from glue_lrs.spectra.extraction import Extraction
-from glue_lrs.viewers.datasets.coordinates import SpectrumCoordinates
-from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta, file_label, header_cards
+from glue_lrs.spectra.to_specutils import ascending_rows
+from glue_lrs.viewers.datasets import session_meta as meta
+from glue_lrs.viewers.datasets.coordinates import (
+    SpectrumCoordinates,
+    has_coordinates,
+    integration_numbers,
+)
 
 if TYPE_CHECKING:
+    from astropy.io import fits
+
     from glue_lrs.image.slit_image import SlitImage
 
 #: Columns of an x1d file whose component is not named like the column in lower case.
@@ -75,6 +82,7 @@ def spectrum_data(
         if extraction is None:
             raise LRSError("the spectrum is None, expected one, or the image it will be made of")
         data = _extracted_rows(extraction, label)
+        _store_extraction(data, extraction)
     else:
         if extraction is not None and extraction.is_stack:
             raise LRSError(
@@ -83,10 +91,6 @@ def spectrum_data(
                 subject=image.label,
             )
         data = _all_rows(image, extraction, label)
-    data.coords.owner = weakref.ref(data)
-    if image is None:
-        _store_extraction(data, extraction)
-    else:
         update_spectrum_data(data, extraction)
     return data
 
@@ -96,16 +100,12 @@ def _extracted_rows(extraction: Extraction, label: str | None) -> Data:
     order = _ascending(extraction)
     integrations = None
     if extraction.is_stack:
-        integrations = np.arange(1, len(extraction.columns["FLUX"]) + 1, dtype=float)
-        if extraction.times is not None and "INT_NUM" in extraction.times.colnames:
-            integrations = np.asarray(extraction.times["INT_NUM"], dtype=float)
+        number = len(extraction.columns["FLUX"])
+        integrations = integration_numbers(extraction.times, "INT_NUM", number)
     coordinates = SpectrumCoordinates(extraction.wavelength[order], integrations)
-    label = label or file_label(extraction.filename) or "LRS spectrum"
-    data = Data(label=label, coords=coordinates)
     arrays, units = _ordered_components(extraction, order)
-    add_components(data, arrays, units)
-    data.meta.update(header_cards(extraction.header))
-    return data
+    label = label or meta.file_label(extraction.filename)
+    return make_data(label, coordinates, arrays, units, extraction.header)
 
 
 def _all_rows(image: SlitImage, extraction: Extraction | None, label: str | None) -> Data:
@@ -115,33 +115,33 @@ def _all_rows(image: SlitImage, extraction: Extraction | None, label: str | None
     arrays = _components(None, columns, slice(0), slice(0), (rows.size,))
     arrays["row"] = rows.astype(float)
     units = column_units(image.calibrated) if extraction is None else extraction.units
-    data = Data(
-        label=label or file_label(image.filename) or "LRS spectrum",
-        coords=SpectrumCoordinates(wavelength, base=wavelength),
-    )
-    add_components(data, arrays, {component_name(name): unit for name, unit in units.items()})
-    data.meta.update(header_cards(image.header))
+    units = {component_name(name): unit for name, unit in units.items()}
+    coordinates = SpectrumCoordinates(wavelength, base=wavelength)
+    label = label or meta.file_label(image.filename)
+    return make_data(label, coordinates, arrays, units, image.header)
+
+
+def make_data(
+    label: str | None,
+    coordinates: SpectrumCoordinates,
+    arrays: Mapping[str, NDArray[Any]],
+    units: Mapping[str, str],
+    header: fits.Header | None,
+) -> Data:
+    """Make the dataset of a spectrum, with components in the order in which glue shows them."""
+    data = Data(label=label or "LRS spectrum", coords=coordinates)
+    coordinates.owner = weakref.ref(data)
+    units = {"row": "pix", **units}
+    for name in dict.fromkeys((*(name for name in _FIRST if name in arrays), *arrays)):
+        data.add_component(Component(arrays[name], units=units.get(name)), name)
+    data.meta.update({} if header is None else meta.header_cards(header))
+    data.meta["uncertainty_type"] = "std"
     return data
 
 
-def add_components(
-    data: Data, arrays: Mapping[str, NDArray[Any]], units: Mapping[str, str]
-) -> None:
-    """Add the components of a spectrum to a dataset, in the order in which glue shows them."""
-    units = {"row": "pix", **units}
-    first = [name for name in _FIRST if name in arrays]
-    for name in (*first, *(name for name in arrays if name not in first)):
-        data.add_component(Component(arrays[name], units=units.get(name)), name)
-    data.meta["uncertainty_type"] = "std"
-
-
-def is_lrs_spectrum(data: Any) -> bool:
-    """Return whether an object is the dataset of an LRS spectrum, made in any session."""
-    return (
-        isinstance(data, Data)
-        and isinstance(data.coords, SpectrumCoordinates)
-        and data.find_component_id("flux") is not None
-    )
+def is_lrs_spectrum(data: object) -> TypeGuard[Data]:
+    """Return whether an object is the dataset of an LRS spectrum, from this or another session."""
+    return has_coordinates(data, SpectrumCoordinates)
 
 
 def update_spectrum_data(data: Data, extraction: Extraction | None) -> None:
@@ -197,18 +197,15 @@ def update_spectrum_data(data: Data, extraction: Extraction | None) -> None:
 
 def extraction_of(data: Data) -> Extraction | None:
     """Return the extraction whose values a dataset contains, or None."""
-    session_meta = data.meta.get(KEY)
-    extraction = session_meta.get("extraction") if isinstance(session_meta, SessionMeta) else None
+    extraction = meta.session_meta(data).get("extraction")
     return extraction if isinstance(extraction, Extraction) else None
 
 
 def _store_extraction(data: Data, extraction: Extraction | None) -> None:
-    if extraction is None:
-        data.meta.pop(KEY, None)
-    else:
-        session_meta = SessionMeta({"extraction": extraction})
-        session_meta.owner = data.coords.owner
-        data.meta[KEY] = session_meta
+    data.meta.pop(meta.KEY, None)
+    if extraction is not None:
+        data.meta[meta.KEY] = meta.SessionMeta(extraction=extraction)
+        data.meta[meta.KEY].owner = data.coords.owner
 
 
 def component_name(column: str) -> str:
@@ -281,13 +278,10 @@ def other_columns(
     if wavelength[0] > wavelength[-1]:
         order = order[::-1]
     known = extraction.wavelength[order]
-    if known.size != wavelength.size or not np.allclose(
+    same = (*extraction.columns["FLUX"].shape[:-1], known.size) == shape and np.allclose(
         known, wavelength, rtol=_WAVELENGTH_TOLERANCE, atol=0
-    ):
-        return {}, {}
-    if extraction.columns["FLUX"].shape[:-1] != shape[:-1]:
-        return {}, {}
-    return _ordered_components(extraction, order)
+    )
+    return _ordered_components(extraction, order) if same else ({}, {})
 
 
 def is_as_extracted(data: Data, extraction: Extraction) -> bool:
@@ -307,13 +301,7 @@ def is_as_extracted(data: Data, extraction: Extraction) -> bool:
 
 def _ascending(extraction: Extraction) -> NDArray[np.intp]:
     """Return the indices of rows with a finite wavelength, in ascending order of wavelength."""
-    wavelength = extraction.wavelength
-    finite = np.flatnonzero(np.isfinite(wavelength))
-    if finite.size == 0:
-        raise LRSError("the extraction has no row with a finite wavelength")
-    if wavelength[finite[0]] > wavelength[finite[-1]]:
-        finite = finite[::-1]
-    return finite[np.argsort(wavelength[finite], kind="stable")]
+    return np.arange(extraction.wavelength.size)[ascending_rows(extraction.wavelength)]
 
 
 def _ordered_components(
@@ -335,7 +323,11 @@ def _components(
     elements: NDArray[np.intp] | slice,
     shape: tuple[int, ...],
 ) -> dict[str, NDArray[Any]]:
-    """Return components of shape `shape`, with rows `order` of each column in bins `elements`."""
+    """Return the components for columns of an extraction.
+
+    The rows `order` of the extraction are copied to the wavelength bins `elements`. Other bins are
+    masked and NaN.
+    """
     components: dict[str, NDArray[Any]] = {}
     values: dict[str, NDArray[Any]] = {}
     if extraction is not None:
@@ -356,9 +348,7 @@ def _rows_with_wavelength(image: SlitImage) -> tuple[NDArray[np.intp], NDArray[n
     if rows.size == 0:
         raise LRSError("no pixel has a wavelength", subject=image.label)
     wavelength = np.nanmedian(plane[rows], axis=1)
-    order = np.argsort(wavelength, kind="stable")
-    if wavelength[0] > wavelength[-1]:
-        order = rows.size - 1 - np.argsort(wavelength[::-1], kind="stable")
+    order = ascending_rows(wavelength)
     return rows[order], wavelength[order]
 
 

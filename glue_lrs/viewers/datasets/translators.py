@@ -7,24 +7,18 @@ glue-astronomy, if it is installed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import specutils
 from glue.config import data_translator
 from glue.core import Data, Subset
-from glue.core.component_id import ComponentID
 from specutils import Spectrum
 
 from glue_lrs.errors import LRSError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.spectra.extraction import Extraction
-from glue_lrs.viewers.datasets.conversions import (
-    data_to_extraction,
-    data_to_spectrum,
-    is_convertible,
-    masked_outside,
-    spectrum_to_data,
-)
+from glue_lrs.viewers.datasets import conversions
 from glue_lrs.viewers.datasets.images import image_data, is_lrs_image, slit_image
 from glue_lrs.viewers.datasets.session_meta import KEY, SessionMeta
 from glue_lrs.viewers.datasets.spectra import is_lrs_spectrum, spectrum_data
@@ -54,18 +48,16 @@ class SpectrumTranslator:
             known = ("image", "header", "sci_header")
             data.meta[KEY] = SessionMeta({k: v for k, v in obj.meta.items() if k not in known})
             return data
-        if is_convertible(obj):
-            try:
-                return spectrum_to_data(obj)
-            except LRSError:
-                pass
+        with suppress(LRSError):
+            if conversions.is_convertible(obj):
+                return conversions.spectrum_to_data(obj)
         return self._next(obj).to_data(obj)
 
     def to_object(self, data_or_subset: Data | Subset, **options: Any) -> Spectrum:
         """Make a spectrum from a dataset or a subset."""
         data = data_or_subset.data if isinstance(data_or_subset, Subset) else data_or_subset
         if is_lrs_image(data) or is_lrs_spectrum(data):
-            return data_to_spectrum(data_or_subset, **options)
+            return conversions.data_to_spectrum(data_or_subset, **options)
         return self._next(self.target).to_object(data_or_subset, **options)
 
     def _next(self, obj: Any) -> Any:
@@ -82,7 +74,7 @@ class SpectrumTranslator:
         )
 
 
-class _Spectrum1DTranslator(SpectrumTranslator):
+class _Spectrum1D(SpectrumTranslator):
     """Translator for ``Spectrum1D``, the former name of `~specutils.Spectrum`."""
 
     target = getattr(specutils, "Spectrum1D", Spectrum)
@@ -93,44 +85,26 @@ class ImageTranslator:
 
     target: ClassVar[type] = SlitImage
 
-    def to_data(self, obj: SlitImage) -> Data:
-        """Make a glue dataset from an image."""
-        return image_data(obj)
+    to_data = staticmethod(image_data)
 
     def to_object(self, data_or_subset: Data | Subset) -> SlitImage:
         """Return the image of a dataset; for a subset, DQ bit 0 is set in all other pixels."""
-        if not isinstance(data_or_subset, Subset):
-            return slit_image(data_or_subset)
-        return masked_outside(slit_image(data_or_subset.data), data_or_subset.to_mask())
+        data, selected = conversions.data_and_mask(data_or_subset)
+        return conversions.masked_outside(slit_image(data), selected)
 
 
 class ExtractionTranslator:
-    """Translator between glue datasets and `Extraction`; see `data_to_extraction`."""
+    """Translator between glue datasets and `Extraction`."""
 
     target: ClassVar[type] = Extraction
 
-    def to_data(self, obj: Extraction) -> Data:
-        """Make a glue dataset from an extraction."""
-        return spectrum_data(obj)
-
-    def to_object(
-        self,
-        data_or_subset: Data | Subset,
-        components: list[ComponentID | str] | None = None,
-    ) -> Extraction:
-        """Make an extraction from a dataset or a subset."""
-        return data_to_extraction(data_or_subset, components)
+    to_data = staticmethod(spectrum_data)
+    to_object = staticmethod(conversions.data_to_extraction)
 
 
 def register() -> None:
     """Add the translators to glue's registry, if they are not in it yet."""
     known = {type(item.handler) for item in data_translator.members}
-    handlers: tuple[Any, ...] = (
-        SpectrumTranslator,
-        _Spectrum1DTranslator,
-        ImageTranslator,
-        ExtractionTranslator,
-    )
-    for handler in handlers:
+    for handler in (SpectrumTranslator, _Spectrum1D, ImageTranslator, ExtractionTranslator):
         if handler not in known:
             data_translator(handler.target, priority=_PRIORITY)(handler)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from echo import delay_callback
@@ -14,16 +15,17 @@ from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.source_position import SourcePosition, expected_position
-from glue_lrs.viewers.live.editing import with_article
-from glue_lrs.viewers.live.messages import joined, panel_text, without_warnings
-from glue_lrs.viewers.live.persistence import absolute_path
-from glue_lrs.viewers.live.regions import operator_with
+from glue_lrs.viewers.datasets.session_meta import absolute_path
+from glue_lrs.viewers.live.messages import joined, panel_text
+from glue_lrs.viewers.live.regions import WITH_ARTICLE, operator_with, shared_variable
 from glue_lrs.viewers.live.residual import fit_residual, residual_data
 from glue_lrs.viewers.live.source_measurement import centred
 from glue_lrs.viewers.live.subsets import regions_of_subset
 
 if TYPE_CHECKING:
     from glue.core import Data
+    from glue.core.subset import Subset, SubsetState
+    from glue.core.subset_group import SubsetGroup
 
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.image.slit_image import SlitImage
@@ -33,13 +35,16 @@ if TYPE_CHECKING:
 
 
 def default_operator(image: SlitImage, correction: ApertureCorrection | None) -> Extract1D:
-    """Return the `Extract1D` operator defined by the built-in EXTRACT1D reference file."""
-    with without_warnings():  # warnings that there is no aperture correction
+    """Return the operator defined by the built-in EXTRACT1D reference file."""
+    with warnings.catch_warnings(action="ignore"):  # the aperture correction may be missing
         return Extract1D.from_reference(None, image.exp_type, apcorr=correction)
 
 
 class Actions:
-    """Actions that a user starts in the viewers; see the methods of `LiveExtraction`.
+    """Actions with which a user changes a live extraction in the viewers.
+
+    Actions that return a bool commit a new `Extract1D` operator (see `Editing.set`), and return
+    whether it differs from the old operator.
 
     Parameters
     ----------
@@ -53,7 +58,11 @@ class Actions:
     # --- from the data ---------------------------------------------------------------------------
 
     def to_source(self) -> bool:
-        """Centre the aperture on the measured source, or else on the position from the header."""
+        """Centre the aperture on the measured source, keeping its width.
+
+        Background regions stay where they are. If no source can be measured, the position from the
+        header and the WCS is used. `message` says so, and reports if the two positions disagree.
+        """
         live = self._live
         if live.closed:
             return False
@@ -63,7 +72,7 @@ class Actions:
             return False
         try:
             measured = live.measure()
-            notes = list(measured.notes)
+            notes = measured.notes
             moved = centred(regions, measured.measurement.trace, live.row_wavelength)
         except LRSError as error:
             reason = panel_text(error, live.image)
@@ -74,17 +83,17 @@ class Actions:
             trace = np.full(live.rows.size, np.nan)
             trace[expected.row] = expected.column
             moved = centred(regions, trace, live.row_wavelength)
-            notes = [f"the source could not be measured, the header's position is used: {reason}"]
+            notes = (f"the source could not be measured, the header's position is used: {reason}",)
         return self._set_with_notes(moved, "move the aperture to the source", notes)
 
     def three_fwhm(self, n: float) -> bool:
-        """Make the aperture n times as wide as the measured FWHM."""
+        """Make the aperture n times as wide as the measured FWHM, around the source."""
         return self._set_measured(
             lambda measured: measured.measurement.tapered(n), f"make the aperture {n:g} × FWHM"
         )
 
     def best_width(self) -> bool:
-        """Give the aperture the width with the best signal to noise."""
+        """Centre an aperture with the width of best signal to noise on the source."""
         return self._set_measured(
             lambda measured: measured.measurement.box(measured.curve.best),
             "make the aperture that of best S/N",
@@ -120,19 +129,36 @@ class Actions:
         self, target: Extract1D | Sequence[Region], label: str, notes: Sequence[str]
     ) -> bool:
         """Set an operator or regions, and show notes before the message of the extraction."""
-        changed = self._live.set(target, label)
-        self._live.message = joined(*notes, self._live.message)
+        live = self._live
+        changed = live.set(target, label)
+        live.message = joined(*notes, live.message)
         return changed
 
     def residual(self) -> Data | None:
-        """Fit the source, and show the data minus the model."""
+        """Fit the source within the aperture, and show `shown` minus the model.
+
+        The model is that of an optimal extraction with the committed operator; see
+        `glue_lrs.extraction.factory.optimal_for`. The residual does not change with later edits,
+        and is hidden when another integration is shown.
+
+        Returns
+        -------
+        Data or None
+            `residual_data` of shape (row, column), with the components ``residual`` (data minus
+            model in the image's unit), ``sigma`` (residual over its 1-sigma error) and ``rejected``
+            (1 in rejected pixels, else 0). None if the extraction is closed.
+
+        Raises
+        ------
+        LRSError
+            If nothing can be fitted. Then the previous residual stays.
+        """
         live = self._live
         if live.closed:
             return None
         residual = fit_residual(live.extract, live.shown)
-        live.residual_data = residual_data(
-            live.session.data_collection, live.data, live.shown, residual
-        )
+        collection = live.session.data_collection
+        live.residual_data = residual_data(collection, live.data, live.shown, residual)
         with delay_callback(live, "residual_limit", "residual_shown", "message"):
             live.residual_limit = residual.limit
             live.residual_shown = True
@@ -142,28 +168,39 @@ class Actions:
     # --- from files ------------------------------------------------------------------------------
 
     def default(self) -> bool:
-        """Set the operator defined by the built-in reference file; keep the aperture correction."""
+        """Set the operator from the built-in reference file; keep the aperture correction."""
         live = self._live
-        correction = live.extract.aperture_correction
-        return live.set(default_operator(live.image, correction), "take the default aperture")
+        operator = default_operator(live.image, live.extract.aperture_correction)
+        return live.set(operator, "take the default aperture")
 
     def load_reference(self, path: str | PathLike[str]) -> bool:
-        """Set the aperture and background from an EXTRACT1D reference file."""
+        """Set the aperture and the background from an EXTRACT1D reference file.
+
+        Raises
+        ------
+        LRSError
+            If the file cannot be used.
+        """
         live = self._live
-        with without_warnings():
+        with warnings.catch_warnings(action="ignore"):
             operator = Extract1D.from_reference(
                 fspath(path), live.image.exp_type, apcorr=live.extract.aperture_correction
             )
         return live.editing.set_or_raise(operator, "load a reference")
 
     def load_apcorr(self, path: str | PathLike[str] | None) -> bool:
-        """Set the aperture correction from an APCORR reference file, or none."""
+        """Set the aperture correction from an APCORR reference file, or none.
+
+        Raises
+        ------
+        LRSError
+            If the file cannot be used, or not for this image.
+        """
         live = self._live
         correction = None
         if path is not None:
-            correction = ApertureCorrection.read(
-                str(absolute_path(path)), subarray=live.image.subarray or ""
-            )
+            subarray = live.image.subarray or ""
+            correction = ApertureCorrection.read(absolute_path(path), subarray=subarray)
         filename = None if correction is None else correction.filename
         references = dict(live.extract.references) | {"apcorr": filename}
         operator = replace(
@@ -173,12 +210,25 @@ class Actions:
 
     # --- from glue -------------------------------------------------------------------------------
 
-    def subset_to_region(self, subset: Any, kind: Kind) -> bool:
-        """Replace the aperture by a subset, or add a subset to the background regions."""
+    def subset_to_region(self, subset: Subset | SubsetGroup | SubsetState, kind: Kind) -> bool:
+        """Replace the aperture by a subset of the image, or add the subset to the background.
+
+        Parameters
+        ----------
+        subset : Subset, SubsetGroup or SubsetState
+            Selection of pixels; see `glue_lrs.viewers.live.subsets.regions_of_subset`.
+        kind : {"aperture", "background"}
+            Whether the subset becomes an aperture or a background region.
+
+        Raises
+        ------
+        LRSError
+            If the subset selects no pixels, or less than one pixel along the slit.
+        """
         live = self._live
         regions = live.regions_of(live.extract)
         kept = [one for one in regions if kind == "background" or one.kind != "aperture"]
-        variable = next((one.variable for one in kept if not one.straight), None)
+        variable = shared_variable(kept)
         new = regions_of_subset(subset, live.data, kind, live.row_wavelength, variable)
         target = [*kept, *new] if kind == "background" else [*new, *kept]
-        return live.editing.set_or_raise(target, f"make a subset {with_article(kind)}")
+        return live.editing.set_or_raise(target, f"make a subset {WITH_ARTICLE[kind]}")

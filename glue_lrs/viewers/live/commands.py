@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class SetOperator(Command):
     """Command that sets the `Extract1D` operator of a live extraction.
 
-    It refers to the dataset of the image by the uuid. The command stack therefore keeps no data in
-    memory, and a command remains valid if the extraction is closed and opened again.
+    It contains the uuid of the image's dataset, not the dataset. The command stack therefore keeps
+    no data in memory, and a command remains valid if the extraction is closed and opened again.
 
     Parameters
     ----------
@@ -28,16 +28,16 @@ class SetOperator(Command):
         The uuid of the image's dataset.
     old, new : Extract1D
         Operators before and after the command.
-    text : str
+    label : str
         Label in glue's undo menu.
     """
 
-    kwargs = ["uuid", "old", "new", "text"]  # noqa: RUF012 - glue's spelling
+    kwargs = ["uuid", "old", "new", "label"]  # noqa: RUF012 - glue's spelling
+    label = ""  # glue's class has a property with this name
 
     uuid: str
     old: Extract1D
     new: Extract1D
-    text: str
 
     def do(self, session: Session) -> None:
         """Set the new operator."""
@@ -47,14 +47,9 @@ class SetOperator(Command):
         """Set the old operator."""
         self._set(session, self.old)
 
-    @property
-    def label(self) -> str:
-        """Label in glue's undo menu."""
-        return self.text
-
     def _set(self, session: Session, operator: Extract1D) -> None:
         live = live_for(session, self.uuid)
-        if live is not None:  # it is None if the data have been removed since
+        if live is not None:  # None if the data were removed after the command
             live.accept(operator)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from specutils import Spectrum
 
 from glue_lrs.errors import LRSError
 from glue_lrs.io.spectra import read_spectra
+from glue_lrs.viewers.datasets.session_meta import absolute_path
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
@@ -31,8 +32,8 @@ class Comparison:
     label : str
         Name of the spectrum.
     source : dict
-        Item ``path`` with the path of the file, or ``uuid`` with the uuid of the glue dataset, from
-        which a session restores the comparison.
+        Either ``{"path": path of the file}`` or ``{"uuid": uuid of the glue dataset}``. A session
+        restores the comparison from this file or dataset.
     spectra : `~specutils.Spectrum`
         Flux of shape (n_wave,) or (integration, n_wave).
     """
@@ -48,14 +49,10 @@ class Comparison:
             return spectra
         if integration is not None and integration < spectra.flux.shape[0]:
             return spectra[integration]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings about wavelengths without finite flux
-            mask = None if spectra.mask is None else spectra.mask.all(axis=0)
-            return Spectrum(
-                flux=np.nanmedian(spectra.flux, axis=0),
-                spectral_axis=spectra.spectral_axis,
-                mask=mask,
-            )
+        mask = None if spectra.mask is None else spectra.mask.all(axis=0)
+        with warnings.catch_warnings(action="ignore"):  # about wavelengths without finite flux
+            flux = np.nanmedian(spectra.flux, axis=0)
+            return Spectrum(flux=flux, spectral_axis=spectra.spectral_axis, mask=mask)
 
 
 def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
@@ -78,16 +75,11 @@ def comparison_of(source: str | PathLike[str] | Data) -> Comparison:
     """
     if isinstance(source, Data):
         return Comparison(source.label, {"uuid": source.uuid}, _spectrum_of_data(source))
-    path = Path(fspath(source)).expanduser().resolve()
-    return Comparison(path.name, {"path": str(path)}, _read(str(path)).to_spectrum(fill="nan"))
-
-
-def _read(path: str) -> Extraction:
-    """Read the single spectrum in an x1d or c1d file, or the stack in an x1dints file."""
-    spectra = read_spectra(path)
+    path = absolute_path(source)
+    spectra = read_spectra(path)  # an x1dints file contains one stack
     if len(spectra) != 1:
         raise LRSError(f"has {len(spectra)} spectra, expected one to compare with", subject=path)
-    return spectra[0]
+    return Comparison(Path(path).name, {"path": path}, spectra[0].to_spectrum(fill="nan"))
 
 
 def _spectrum_of_data(data: Data) -> Spectrum:

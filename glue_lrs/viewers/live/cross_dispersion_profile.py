@@ -1,4 +1,4 @@
-"""Profile of an image across the slit."""
+"""Profile of an image along the slit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CrossDispersionProfile(NamedTuple):
 def cross_dispersion_profile(
     image: SlitImage, row: float, number: int = 11
 ) -> CrossDispersionProfile:
-    """Average rows of an image to a profile across the slit.
+    """Average rows of an image to a profile along the slit.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def cross_dispersion_profile(
     -------
     CrossDispersionProfile
         Column numbers, means in the unit of the image, and their 1-sigma errors. Pixels that are
-        flagged or not finite are excluded. Columns without any other pixels are NaN.
+        flagged or not finite are excluded. Columns without good pixels are NaN.
 
     Raises
     ------
@@ -55,26 +55,21 @@ def cross_dispersion_profile(
         raise LRSError(
             f"row is {row} and the number of rows {number}, expected a row and 1 or more"
         )
-    rows = image.shape[0]
-    first = round(row - (number - 1) / 2.0)
-    first = min(max(first, 0), rows - 1)
-    averaged = slice(first, min(max(round(row - (number - 1) / 2.0) + number, first + 1), rows))
-    values = np.asarray(image.data[averaged], dtype=float)
+    start = round(row - (number - 1) / 2.0)
+    first = int(np.clip(start, 0, image.shape[0] - 1))
+    averaged = slice(first, int(np.clip(start + number, first + 1, image.shape[0])))
     good = ~lost_pixels(image, averaged)
     count = good.sum(axis=0)
-    empty = np.full(image.shape[1], np.nan)
-    flux = np.divide(np.where(good, values, 0.0).sum(axis=0), count, out=empty, where=count > 0)
     variance = _variance(image, averaged)
-    error = np.full(image.shape[1], np.nan)
-    if variance is not None:
-        total = np.where(good, variance, 0.0).sum(axis=0)
-        np.divide(np.sqrt(total), count, out=error, where=count > 0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 in columns without good pixels
+        flux = np.where(good, image.data[averaged], 0.0).sum(axis=0, dtype=float) / count
+        error = np.sqrt(np.where(good, variance, 0.0).sum(axis=0)) / count
     return CrossDispersionProfile(np.arange(image.shape[1], dtype=float), flux, error)
 
 
-def _variance(image: SlitImage, averaged: slice) -> NDArray[np.float64] | None:
+def _variance(image: SlitImage, averaged: slice) -> NDArray[np.float64]:
     if image.err is not None:
         return np.asarray(image.err[averaged], dtype=float) ** 2
     planes = (image.var_poisson, image.var_rnoise, image.var_flat)
     parts = [np.asarray(plane[averaged], dtype=float) for plane in planes if plane is not None]
-    return np.sum(parts, axis=0) if parts else None
+    return np.sum(parts, axis=0) if parts else np.array(np.nan)

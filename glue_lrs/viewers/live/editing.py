@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from echo import delay_callback
 
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.viewers.live.commands import SetOperator
-from glue_lrs.viewers.live.messages import panel_text, without_warnings
-from glue_lrs.viewers.live.regions import Region, operator_with
+from glue_lrs.viewers.live.messages import panel_text
+from glue_lrs.viewers.live.regions import WITH_ARTICLE, Region, operator_with, shared_variable
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
@@ -39,12 +40,21 @@ class Editing:
         self._fixed: tuple[Extract1D, SlitImage, Extract1D] | None = None
 
     def preview(self, target: Extract1D | Sequence[Region]) -> None:
-        """Show an operator or regions without committing; see `LiveExtraction.preview`."""
+        """Show the result with an operator or with regions, without committing it.
+
+        If this fails, `extraction` is None and `message` gives the reason; nothing is raised.
+
+        Parameters
+        ----------
+        target : Extract1D or sequence of Region
+            An operator, or the complete list of regions. Limits of straight regions are rounded to
+            0.01 pixel, except for regions of the committed operator.
+        """
         live = self._live
         if live.closed:
             return
         try:
-            operator = self.operator_of(target)
+            operator = self._operator_of(target)
         except LRSError as error:
             with delay_callback(live, "extraction", "message"):
                 live.extraction = None
@@ -52,26 +62,22 @@ class Editing:
             return
         live.show(operator)
 
-    def operator_of(self, target: Extract1D | Sequence[Region]) -> Extract1D:
-        """Return an operator unchanged; for regions, the committed operator with these regions.
-
-        Raises
-        ------
-        LRSError
-            If the regions cannot form an operator.
-        """
+    def _operator_of(self, target: Extract1D | Sequence[Region]) -> Extract1D:
+        """Return an operator unchanged; for regions, the committed operator with these regions."""
+        live = self._live
         if isinstance(target, Extract1D):
             return target
-        live = self._live
         regions = tuple(target)
         committed = live.regions_of(live.extract)
         if regions == committed:
             return live.extract
         base = self._fixed_operator(committed)
         edited = [region if region in committed else region.rounded() for region in regions]
-        added = _n_background(edited) > _n_background(committed)
-        if added and base.subtract_background is False:
-            base = replace(base, subtract_background=None)  # a new region is meant to be subtracted
+        before, after = (
+            sum(region.kind == "background" for region in one) for one in (committed, edited)
+        )
+        if after > before and base.subtract_background is False:
+            base = replace(base, subtract_background=None)  # the user wants the region to be used
         return operator_with(base, live.image, edited, live.last_background)
 
     def _fixed_operator(self, regions: tuple[Region, ...]) -> Extract1D:
@@ -81,17 +87,29 @@ class Editing:
         is too slow for each step of a drag.
         """
         live = self._live
-        if (
-            self._fixed is None
-            or self._fixed[0] is not live.extract
-            or self._fixed[1] is not live.image
-        ):
+        known = self._fixed
+        if known is None or known[0] is not live.extract or known[1] is not live.image:
             fixed = operator_with(live.extract, live.image, regions)
-            self._fixed = (live.extract, live.image, fixed)
-        return self._fixed[2]
+            self._fixed = known = (live.extract, live.image, fixed)
+        return known[2]
 
     def commit(self, label: str, step: object = None) -> bool:
-        """Commit the operator that is shown; see `LiveExtraction.commit`."""
+        """Commit the operator that is shown, as a command on glue's command stack.
+
+        Parameters
+        ----------
+        label : str
+            Label of the command in glue's undo menu.
+        step : object, optional
+            Identifies a kind of small steps, such as presses of an arrow key. Successive calls with
+            equal `step`, each within a second of the previous call, form one command.
+
+        Returns
+        -------
+        bool
+            Whether the operator has changed and is committed. If nothing can be extracted with it,
+            the committed operator is shown again, and `message` gives the reason.
+        """
         live = self._live
         if live.closed:
             return False
@@ -103,10 +121,14 @@ class Editing:
             return False
         if live.operator == live.extract:
             return False
-        command = self._continued_command(step)
+        command = None
+        if step is not None and self._last_step is not None:
+            known, last, time = self._last_step
+            if known == step and last.new is live.extract and monotonic() - time < _STEP_TIMEOUT:
+                command = last
         if command is None:
             command = SetOperator(
-                uuid=live.data.uuid, old=live.extract, new=live.operator, text=label
+                uuid=live.data.uuid, old=live.extract, new=live.operator, label=label
             )
             live.session.command_stack.do(command)
         else:  # change the last command, so that undo restores the operator before the first step
@@ -115,29 +137,23 @@ class Editing:
         self._last_step = None if step is None else (step, command, monotonic())
         return True
 
-    def _continued_command(self, step: object) -> SetOperator | None:
-        """Return the command to which a step is added, or None if a new command is needed."""
-        if step is None or self._last_step is None:
-            return None
-        known, command, time = self._last_step
-        continued = (
-            known == step
-            and command.new is self._live.extract
-            and monotonic() - time < _STEP_TIMEOUT
-        )
-        return command if continued else None
-
-    def end_steps(self, *_: Any) -> None:
+    def end_steps(self, *_: object) -> None:
         """Make the next step a new command; called when glue's command stack changes."""
         self._last_step = None
 
     def cancel(self) -> None:
         """Discard the preview and show the committed operator again."""
-        if not self._live.closed:
-            self._live.show(self._live.extract)
+        live = self._live
+        if not live.closed:
+            live.show(live.extract)
 
-    def set(self, target: Extract1D | Sequence[Region], label: str, step: object = None) -> bool:
-        """Show and commit an operator or regions; see `LiveExtraction.set`."""
+    def set(
+        self,
+        target: Extract1D | Sequence[Region],
+        label: str,
+        step: object = None,
+    ) -> bool:
+        """Show and commit an operator or regions; see `preview` and `commit`."""
         self.preview(target)
         return self.commit(label, step)
 
@@ -149,40 +165,32 @@ class Editing:
         LRSError
             If nothing can be extracted.
         """
-        if self._live.closed:
+        live = self._live
+        if live.closed:
             return False
-        operator = self.operator_of(target)
-        with without_warnings():
-            operator.run(self._live.shown)
+        operator = self._operator_of(target)
+        with warnings.catch_warnings(action="ignore"):
+            operator.run(live.shown)
         return self.set(operator, label)
 
     def add_region(self, kind: Kind, lower: float, upper: float) -> bool:
-        """Add a straight region; see `LiveExtraction.add_region`."""
+        """Add a straight region between two positions; see `set`."""
         live = self._live
-        curved = [region.variable for region in live.regions if not region.straight]
+        variable = shared_variable(live.regions) or "wavelength"
         try:
-            region = Region(kind, (lower,), (upper,), curved[0] if curved else "wavelength")
+            region = Region(kind, (lower,), (upper,), variable)
         except LRSError as error:
             live.message = panel_text(error, live.image)
             return False
         regions = live.regions_of(live.extract)
-        return self.set([*regions, region], f"add {with_article(kind)}")
+        return self.set([*regions, region], f"add {WITH_ARTICLE[kind]}")
 
     def delete_region(self, index: int) -> bool:
-        """Delete a region; see `LiveExtraction.delete_region`."""
+        """Delete a region, unless it is the only aperture; see `set`."""
         live = self._live
         regions = live.regions_of(live.extract)
         if not 0 <= index < len(regions):
             live.message = f"region is {index}, expected 0 to {len(regions) - 1}"
             return False
         remaining = [*regions[:index], *regions[index + 1 :]]
-        return self.set(remaining, f"delete {with_article(regions[index].kind)}")
-
-
-def _n_background(regions: Sequence[Region]) -> int:
-    return sum(region.kind == "background" for region in regions)
-
-
-def with_article(kind: Kind) -> str:
-    """Return the name of a kind of region with an article, for the labels of commands."""
-    return "an aperture" if kind == "aperture" else "a background region"
+        return self.set(remaining, f"delete {WITH_ARTICLE[regions[index].kind]}")

@@ -1,9 +1,31 @@
-"""Links in glue between the dataset of an image and the dataset of its spectrum."""
+"""Relations in glue between the dataset of an image and the datasets derived from it."""
 
 from __future__ import annotations
 
 from glue.core import Data, DataCollection
 from glue.core.link_helpers import LinkSame
+
+#: Key in the ``meta`` of a spectrum, for the state of the live extraction.
+STATE_KEY = "glue_lrs"
+
+
+def image_uuid(data: object, key: str = STATE_KEY) -> str | None:
+    """Return the uuid of the image from which a dataset was derived, or None.
+
+    Parameters
+    ----------
+    data : object
+        Dataset that may be derived from an image.
+    key : str
+        Key in the ``meta`` of the dataset. By default, the key of spectra.
+    """
+    stored = getattr(data, "meta", {}).get(key)
+    return stored.get("image") if isinstance(stored, dict) else None
+
+
+def derived_data(collection: DataCollection, image: Data, key: str = STATE_KEY) -> Data | None:
+    """Return the dataset in a collection that was derived from an image, or None."""
+    return next((one for one in collection if image_uuid(one, key) == image.uuid), None)
 
 
 def link_image_and_spectrum(collection: DataCollection, image: Data, spectrum: Data) -> None:

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from echo import CallbackProperty, HasCallbackProperties, delay_callback
-from glue.core import Data
+from glue.core import Data, HubListener
+from glue.core import message as messages
 from glue.core.session import Session
 
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.plotting.files import save
 from glue_lrs.plotting.product import plot_product
-from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY
+from glue_lrs.viewers.datasets.images import slit_image
 from glue_lrs.viewers.datasets.spectra import spectrum_data, update_spectrum_data
 from glue_lrs.viewers.live.actions import Actions, default_operator
 from glue_lrs.viewers.live.comparison import comparison_of, flux_ratio
 from glue_lrs.viewers.live.cross_dispersion_profile import cross_dispersion_profile
 from glue_lrs.viewers.live.editing import Editing
-from glue_lrs.viewers.live.glue_listener import GlueListener
-from glue_lrs.viewers.live.links import link_image_and_spectrum
-from glue_lrs.viewers.live.live_image import LiveImage
-from glue_lrs.viewers.live.messages import (
-    collected_warnings,
-    joined,
-    panel_text,
-    without_warnings,
-)
-from glue_lrs.viewers.live.persistence import Persistence, restored_state, spectrum_of
-from glue_lrs.viewers.live.registry import forget
-from glue_lrs.viewers.live.residual import residual_of
+from glue_lrs.viewers.live.links import derived_data, link_image_and_spectrum
+from glue_lrs.viewers.live.messages import collected_warnings, joined, panel_text
+from glue_lrs.viewers.live.persistence import Persistence
+from glue_lrs.viewers.live.regions import regions_of, row_wavelength
+from glue_lrs.viewers.live.registry import registry_of
 from glue_lrs.viewers.live.script import python_lines
 from glue_lrs.viewers.live.selection import Selection
+from glue_lrs.viewers.live.source_measurement import Measured
 from glue_lrs.viewers.live.statistics import extraction_statistics, limits_text
 
 if TYPE_CHECKING:
+    from glue.core.subset import Subset, SubsetState
+    from glue.core.subset_group import SubsetGroup
     from numpy.typing import NDArray
     from specutils import Spectrum
 
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.comparison import Comparison
     from glue_lrs.viewers.live.cross_dispersion_profile import CrossDispersionProfile
     from glue_lrs.viewers.live.regions import Kind, Region
-    from glue_lrs.viewers.live.source_measurement import Measured
     from glue_lrs.viewers.live.statistics import ExtractionStatistics
 
 #: Priority of the extraction's own callbacks, which must run before the callbacks of viewers.
@@ -62,7 +60,16 @@ class LiveExtraction(HasCallbackProperties):
     Made by `open_extraction`. The committed operator is set by the last command on glue's undo
     stack; a drag previews another operator. ``live.add_callback(name, function)`` (see `echo`)
     calls a function when a property with a star changes, after `operator`, `extraction` and
-    `message` are set. `editing`, `actions`, `selection` and `persistence` implement the methods.
+    `message` are set. The parts, in the last attributes, contain what acts on this state.
+
+    Parameters
+    ----------
+    session : Session
+        Session in glue that contains the data.
+    data : Data
+        Dataset of the image.
+    image : SlitImage
+        Image, or stack of images, from which `data` was made.
 
     Attributes
     ----------
@@ -72,16 +79,17 @@ class LiveExtraction(HasCallbackProperties):
     message* : str
         Reason why there is no extraction, or notes about it, in one line; empty if there are none.
     integration* : int or None
-        Number, from 0, of the integration of a stack that is shown. None shows the median of all
-        (see `SlitImage.median`), and is the only value for a single image.
+        Number, from 0, of the integration of a stack that is shown. None selects the median of all
+        integrations (see `SlitImage.median`). It is always None for a single image.
     cursor_row*, rows_averaged* : float, int
         Row of the crosshair, and number of rows that the slit profile averages around it.
     wavelength_range* : (float, float) or None
         The selected range in micron. It follows the subset that was changed last in glue.
     wavelength_ranges* : tuple of (float, float)
-        Ascending parts of that range. There are several if glue's subset modes combine ranges.
+        Parts of `wavelength_range`, ascending. There are several if glue's subset modes combine
+        ranges.
     comparison*, comparison_label* : `~specutils.Spectrum` or None, str
-        Spectrum to compare with, wavelengths ascending, and its name.
+        Spectrum with which the extraction is compared, with ascending wavelengths, and its name.
     selected* : int or None
         Index in `regions` of the selected region.
     measured* : Measured or None
@@ -89,14 +97,27 @@ class LiveExtraction(HasCallbackProperties):
     residual_shown*, residual_limit* : bool, float
         Whether image viewers show `residual_data`, and the limit of its colour scale.
     closed* : bool
-        Whether the extraction has ended because its data were removed. It cannot be changed then.
+        Whether the extraction has ended because its data were removed. A closed extraction cannot
+        be changed.
+    image : SlitImage
+        Image, or stack of images, from which `data` was made.
+    rows, row_wavelength : ndarray
+        Number of each row of the image, and its wavelength in micron; NaN where it has none.
     data, spectrum_data, residual_data : Data
         Datasets of the image, of the spectrum with the committed operator, and of the residual (or
         None) in glue's collection.
     compared : Comparison or None
-        Spectrum to compare with, or stack of such spectra, with the file or dataset.
+        Spectrum or stack of spectra that was loaded by `load_comparison`.
     last_background : Background or None
-        Background that was removed last. Regions that are drawn later use its fit.
+        Background that was removed last. Its fit is used for background regions drawn later.
+    editing : Editing
+        Previews and commits operators and regions.
+    actions : Actions
+        Sets apertures and models from the data, from files or from glue's subsets.
+    selection : Selection
+        Connects the selected wavelengths with subsets in glue.
+    persistence : Persistence
+        Stores the state for sessions.
     """
 
     operator = CallbackProperty(None)
@@ -109,77 +130,73 @@ class LiveExtraction(HasCallbackProperties):
     wavelength_ranges = CallbackProperty(())
     comparison = CallbackProperty(None)
     comparison_label = CallbackProperty("")
-    selected = CallbackProperty(None)
+    selected = CallbackProperty(0)
     measured = CallbackProperty(None)
     residual_shown = CallbackProperty(False)
     residual_limit = CallbackProperty(1.0)
     closed = CallbackProperty(False)
 
+    spectrum_data: Data
+    residual_data: Data | None = None
+    compared: Comparison | None = None
+    last_background: Background | None = None
+
     def __init__(self, session: Session, data: Data, image: SlitImage) -> None:
         super().__init__()
         self.session = session
         self.data = data
-        self.compared: Comparison | None = None
-        self.last_background: Background | None = None
-        self._live_image = LiveImage(image)
         self.editing = Editing(self)
         self.actions = Actions(self)
         self.selection = Selection(self)
         self.persistence = Persistence(self)
-        self._listener = GlueListener(self)
+        self._listener = HubListener()
+        self._use(image)
 
-        collection = session.data_collection
-        spectrum = spectrum_of(collection, data)
-        stored = restored_state(spectrum, collection)
-        self._extract = stored.operator or default_operator(image, None)
-        self.integration = self._live_image.valid_integration(stored.integration)
-        self.rows_averaged = stored.rows_averaged
-        middle = self._live_image.middle_row
-        self.cursor_row = middle if stored.cursor_row is None else stored.cursor_row
-        self.selection.set_ranges(stored.wavelength_ranges)
-        self.selected = 0
+        self.add_callback("integration", self._valid_integration, validator=True)
+        spectrum = derived_data(session.data_collection, data)
+        operator, notes = self.persistence.restore(spectrum)
+        self._extract = operator or default_operator(image, None)
         self.show(self._extract)
         if spectrum is None:
             spectrum = spectrum_data(self.extraction, f"{data.label} spectrum", image=image)
         self.spectrum_data = spectrum
-        self.compared = stored.comparison
         self._update_comparison()
-        self.residual_data: Data | None = residual_of(collection, data)
-        if self.residual_data is not None:
-            self.residual_limit = float(self.residual_data.meta[RESIDUAL_KEY].get("limit", 1.0))
-            self.residual_shown = stored.residual_shown
-        if stored.notes:
-            self.message = joined(*stored.notes, self.message)
+        if notes:
+            self.message = joined(*notes, self.message)
         self._update_spectrum_data()
         self.add_spectrum()
         self.persistence.store()
+        self._connect()
 
-        self.add_callback("integration", self._valid_integration, validator=True)
+    def _connect(self) -> None:
+        """Follow changes of the state, and changes that are made in glue."""
         self.add_callback("integration", self._integration_changed, priority=_FIRST)
         self.add_callback("wavelength_range", self.selection.range_changed, priority=_FIRST)
         for name in ("rows_averaged", "cursor_row", "wavelength_ranges", "residual_shown"):
             self.add_callback(name, self.persistence.store_view)
-        self._listener.connect()
+        self.session.command_stack.add_callback(self.editing.end_steps)
+        for message, handler in (
+            (messages.DataCollectionDeleteMessage, self._data_removed),
+            (messages.NumericalDataChangedMessage, self._pixels_changed),
+            (messages.SubsetCreateMessage, self.selection.subset_changed),
+            (messages.SubsetUpdateMessage, self.selection.subset_changed),
+            (messages.SubsetDeleteMessage, self.selection.subset_removed),
+        ):
+            self.session.hub.subscribe(self._listener, message, handler=handler)
 
     def __repr__(self) -> str:
         return f"<LiveExtraction of {self.data.label}{', closed' if self.closed else ''}>"
 
     # --- state -----------------------------------------------------------------------------------
 
-    @property
-    def image(self) -> SlitImage:
-        """Image from which `data` was made."""
-        return self._live_image.image
-
-    @property
-    def rows(self) -> NDArray[np.float64]:
-        """Number of each row of the image."""
-        return self._live_image.rows
-
-    @property
-    def row_wavelength(self) -> NDArray[np.float64]:
-        """Wavelength of each row in micron; NaN where it has none."""
-        return self._live_image.row_wavelength
+    def _use(self, image: SlitImage) -> None:
+        """Set the image, and empty the caches, which contain results for the previous image."""
+        self.image = image
+        self.rows = np.arange(image.shape[0], dtype=float)
+        self.row_wavelength = row_wavelength(image)
+        self._images: dict[int | None, SlitImage] = {}
+        self._regions: list[tuple[Extract1D, tuple[Region, ...]]] = []
+        self._measured: dict[int | None, Measured] = {}
 
     @property
     def extract(self) -> Extract1D:
@@ -204,7 +221,7 @@ class LiveExtraction(HasCallbackProperties):
 
     @property
     def background(self) -> Background | None:
-        """The committed background. Setting it is a command, as for `aperture`."""
+        """The committed background. Setting it adds a command, as for `aperture`."""
         return self._extract.background
 
     @background.setter
@@ -215,7 +232,15 @@ class LiveExtraction(HasCallbackProperties):
     @property
     def shown(self) -> SlitImage:
         """The image that is shown: an integration, or the median of all integrations."""
-        return self._live_image.shown(self.integration)
+        if not self.image.is_stack:
+            return self.image
+        number = self.integration
+        if number not in self._images:
+            made = self.image.median() if number is None else self.image.integration(number)
+            for other in self._images.keys() - {None}:  # the median is kept, because it is slow
+                del self._images[other]
+            self._images[number] = made
+        return self._images[number]
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -223,16 +248,20 @@ class LiveExtraction(HasCallbackProperties):
         return self.regions_of(self.operator)
 
     def regions_of(self, operator: Extract1D) -> tuple[Region, ...]:
-        """Return the regions of an operator on the image; none if the trace is not known."""
-        return self._live_image.regions_of(operator, self._extract)
+        """Return the regions of an operator on the image; none if the trace is not known.
 
-    def set_image(self, image: SlitImage) -> None:
-        """Replace the image after its pixels were changed in glue, and extract again."""
-        self._live_image = LiveImage(image)
-        self.measured = None
-        self.hide_residual()
-        self.show(self._extract)
-        self._update_spectrum_data()
+        The regions of this and of the committed operator are cached, because they may need the WCS.
+        """
+        for known, regions in self._regions:
+            if known is operator:
+                return regions
+        try:
+            regions = regions_of(operator, self.image)
+        except LRSError:  # the extraction fails for the same reason and gives a message
+            regions = ()
+        kept = [one for one in self._regions if one[0] is self._extract]
+        self._regions = [*kept, (operator, regions)]
+        return regions
 
     def show(self, operator: Extract1D) -> None:
         """Extract `shown` with an operator; set `operator`, `extraction` and `message`."""
@@ -266,6 +295,14 @@ class LiveExtraction(HasCallbackProperties):
         self._update_spectrum_data()
         self.persistence.store()
 
+    def set_image(self, image: SlitImage) -> None:
+        """Replace the image after its pixels were changed in glue, and extract again."""
+        self._use(image)
+        self.measured = None
+        self.hide_residual()
+        self.show(self._extract)
+        self._update_spectrum_data()
+
     def add_spectrum(self) -> None:
         """Add `spectrum_data` to glue's collection, and link it to the image, if necessary."""
         collection = self.session.data_collection
@@ -277,8 +314,11 @@ class LiveExtraction(HasCallbackProperties):
         """End the extraction; its data stay in glue's collection."""
         if self.closed:
             return
-        self._listener.disconnect()
-        forget(self)
+        self.session.hub.unsubscribe_all(self._listener)
+        self.session.command_stack.remove_callback(self.editing.end_steps)
+        lives = registry_of(self.session).lives
+        if lives.get(self.data.uuid) is self:
+            del lives[self.data.uuid]
         self.hide_residual()
         self.closed = True
 
@@ -308,13 +348,31 @@ class LiveExtraction(HasCallbackProperties):
     def _committed_extraction(self) -> Extraction:
         if self.extraction is not None and self.operator == self._extract:
             return self.extraction
-        with without_warnings():
+        with warnings.catch_warnings(action="ignore"):
             return self._extract.run(self.shown)
+
+    def measure(self) -> Measured:
+        """Measure position and width of the source in `shown`, and the aperture with the best S/N.
+
+        The result is stored in `measured`. The first call for an integration takes some tenths of a
+        second. See `glue_lrs.measurement.curve_of_growth.measure_with_growth`.
+
+        Raises
+        ------
+        LRSError
+            If there is no source, or it cannot be measured.
+        """
+        if self.integration not in self._measured:
+            # `Measured.notes` has the same content as the warnings.
+            with warnings.catch_warnings(action="ignore", category=LRSWarning):
+                self._measured[self.integration] = Measured(*measure_with_growth(self.shown))
+        self.measured = self._measured[self.integration]
+        return self.measured
 
     def cross_dispersion_profile(
         self, row: float | None = None, number: int | None = None
     ) -> CrossDispersionProfile:
-        """Average rows of `shown` to a profile across the slit.
+        """Average rows of `shown` to a profile along the slit.
 
         By default, average `rows_averaged` rows around `cursor_row`. For the parameters see
         `glue_lrs.viewers.live.cross_dispersion_profile.cross_dispersion_profile`.
@@ -324,7 +382,10 @@ class LiveExtraction(HasCallbackProperties):
         return cross_dispersion_profile(self.shown, row, number)
 
     def ratio(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Divide flux by comparison; see `glue_lrs.viewers.live.comparison.flux_ratio`."""
+        """Divide the flux of `extraction` by the flux of `comparison`.
+
+        The result is described in `glue_lrs.viewers.live.comparison.flux_ratio`.
+        """
         return flux_ratio(self.extraction, self.comparison)
 
     def numbers(self) -> ExtractionStatistics:
@@ -333,38 +394,36 @@ class LiveExtraction(HasCallbackProperties):
         limits = limits_text(self.regions, row, float(self.row_wavelength[row]))
         return extraction_statistics(self.extraction, self.ratio(), self.wavelength_ranges, limits)
 
+    def load_comparison(self, source: str | PathLike[str] | Data | None) -> None:
+        """Set the spectrum with which to compare, or none.
+
+        Parameters
+        ----------
+        source : str, path-like, Data or None
+            An x1d or x1dints file, or the glue dataset of a spectrum. From a stack of spectra,
+            `integration` selects a spectrum or, if None, the median.
+
+        Raises
+        ------
+        LRSError
+            If `source` is not a spectrum.
+        """
+        self.compared = None if source is None else comparison_of(source)
+        self._update_comparison()
+        self.persistence.store()
+
+    def hide_residual(self) -> None:
+        """Hide the residual; its dataset stays in glue's collection."""
+        self.residual_shown = False
+
     # --- edits -----------------------------------------------------------------------------------
 
     def preview(self, target: Extract1D | Sequence[Region]) -> None:
-        """Show the result with an operator or with regions, without committing it.
-
-        If this fails, `extraction` is None and `message` gives the reason; nothing is raised.
-
-        Parameters
-        ----------
-        target : Extract1D or sequence of Region
-            An operator, or the complete list of regions. Limits of straight regions are rounded to
-            0.01 pixel, except for regions of the committed operator.
-        """
+        """Show the result with an operator or with regions; see `Editing.preview`."""
         self.editing.preview(target)
 
     def commit(self, label: str = "change the extraction", step: object = None) -> bool:
-        """Commit the operator that is shown, as a command on glue's command stack.
-
-        Parameters
-        ----------
-        label : str
-            Label of the command in glue's undo menu.
-        step : object, optional
-            Identifies a kind of small steps, such as presses of an arrow key. Successive calls with
-            equal `step`, each within a second of the previous call, form one command.
-
-        Returns
-        -------
-        bool
-            Whether the operator has changed and is committed. If nothing can be extracted with it,
-            the committed operator is shown again, and `message` gives the reason.
-        """
+        """Commit the operator that is shown; see `Editing.commit`."""
         return self.editing.commit(label, step)
 
     def cancel(self) -> None:
@@ -390,26 +449,8 @@ class LiveExtraction(HasCallbackProperties):
 
     # --- actions ---------------------------------------------------------------------------------
 
-    def measure(self) -> Measured:
-        """Measure position and width of the source in `shown`, and the aperture with the best S/N.
-
-        The result is stored in `measured`. The first call for an integration takes some tenths of a
-        second. See `glue_lrs.measurement.curve_of_growth.measure_with_growth`.
-
-        Raises
-        ------
-        LRSError
-            If there is no source.
-        """
-        self.measured = self._live_image.measure(self.integration)
-        return self.measured
-
     def to_source(self) -> bool:
-        """Centre the aperture on the measured source, keeping its width; see `set`.
-
-        Background regions stay where they are. If no source can be measured, the position from the
-        header and the WCS is used. `message` says so, and reports if the two positions disagree.
-        """
+        """Centre the aperture on the measured source; see `Actions.to_source`."""
         return self.actions.to_source()
 
     def three_fwhm(self, n: float = 3.0) -> bool:
@@ -421,104 +462,33 @@ class LiveExtraction(HasCallbackProperties):
         return self.actions.best_width()
 
     def residual(self) -> Data | None:
-        """Fit the source within the aperture, and show `shown` minus the model.
-
-        The model is that of an optimal extraction with the committed operator; see
-        `glue_lrs.extraction.factory.optimal_for`. The residual does not change with later edits,
-        and is hidden when another integration is shown.
-
-        Returns
-        -------
-        Data or None
-            `residual_data` of shape (row, column), with the components ``residual`` (data minus
-            model in the image's unit), ``sigma`` (residual over its 1-sigma error) and ``rejected``
-            (1 in rejected pixels, else 0). None if the extraction is closed.
-
-        Raises
-        ------
-        LRSError
-            If nothing can be fitted. Then the previous residual stays.
-        """
+        """Fit the source, and show `shown` minus the model; see `Actions.residual`."""
         return self.actions.residual()
-
-    def hide_residual(self) -> None:
-        """Hide the residual; its dataset stays in glue's collection."""
-        self.residual_shown = False
 
     def default(self) -> bool:
         """Set the operator from the built-in reference file; keep the aperture correction."""
         return self.actions.default()
 
     def load_reference(self, path: str | PathLike[str]) -> bool:
-        """Set the aperture and the background from an EXTRACT1D reference file; see `set`.
-
-        Raises
-        ------
-        LRSError
-            If the file cannot be used.
-        """
+        """Set aperture and background from a reference file; see `Actions.load_reference`."""
         return self.actions.load_reference(path)
 
     def load_apcorr(self, path: str | PathLike[str] | None) -> bool:
-        """Set the aperture correction from an APCORR reference file, or none; see `set`.
-
-        Raises
-        ------
-        LRSError
-            If the file cannot be used, or not for this image.
-        """
+        """Set the aperture correction from a file, or none; see `Actions.load_apcorr`."""
         return self.actions.load_apcorr(path)
 
-    def subset_to_region(self, subset: Any, kind: Kind) -> bool:
-        """Replace the aperture by a subset of the image, or add the subset to the background.
-
-        Parameters
-        ----------
-        subset : Subset, SubsetGroup or SubsetState
-            See `glue_lrs.viewers.live.subsets.regions_of_subset`.
-        kind : {"aperture", "background"}
-            Whether the subset becomes an aperture or a background region.
-
-        Raises
-        ------
-        LRSError
-            If the subset selects no pixels, or less than one pixel across the slit.
-        """
+    def subset_to_region(self, subset: Subset | SubsetGroup | SubsetState, kind: Kind) -> bool:
+        """Make a subset the aperture or a background region; see `Actions.subset_to_region`."""
         return self.actions.subset_to_region(subset, kind)
-
-    def load_comparison(self, source: str | PathLike[str] | Data | None) -> None:
-        """Set the spectrum with which to compare, or none.
-
-        Parameters
-        ----------
-        source : str, path-like, Data or None
-            An x1d or x1dints file, or the glue dataset of a spectrum. From a stack of spectra,
-            `integration` selects a spectrum or, if None, the median.
-
-        Raises
-        ------
-        LRSError
-            If `source` is not a spectrum.
-        """
-        self.compared = None if source is None else comparison_of(source)
-        self._update_comparison()
-        self.persistence.store()
 
     # --- selection -------------------------------------------------------------------------------
 
     def select(self, low: float, high: float) -> None:
-        """Select a range of wavelengths (micron) in glue, in the spectrum and in the image.
-
-        This is a command on glue's command stack. It changes the subset that is edited in glue, or
-        makes a new subset, according to glue's subset mode.
-        """
+        """Select a range of wavelengths (micron) in glue; see `Selection.select`."""
         self.selection.select(low, high)
 
     def deselect(self) -> None:
-        """Empty the subset that `wavelength_range` follows, so that this becomes None.
-
-        This is a command on glue's command stack. The empty subset is kept for the next range.
-        """
+        """Empty the subset that `wavelength_range` follows; see `Selection.deselect`."""
         self.selection.deselect()
 
     # --- files -----------------------------------------------------------------------------------
@@ -554,7 +524,9 @@ class LiveExtraction(HasCallbackProperties):
         LRSError
             If the extraction fails, or the file exists or cannot be written.
         """
-        title = self._live_image.title(self.integration)
+        title, number = self.image.label, self.integration
+        if self.image.is_stack:
+            title += ", median of all" if number is None else f", integration {number + 1}"
         figure = plot_product(self.shown, self._extract, self._committed_extraction(), title=title)
         save(figure, path, overwrite=overwrite)
 
@@ -570,15 +542,36 @@ class LiveExtraction(HasCallbackProperties):
 
     # --- callbacks -------------------------------------------------------------------------------
 
-    def _valid_integration(self, value: int | None) -> int | None:
-        return self._live_image.valid_integration(value)
+    def _data_removed(self, message: messages.DataCollectionDeleteMessage) -> None:
+        if message.data is self.data:
+            self.close()
+        elif message.data is self.residual_data:
+            self.hide_residual()
+            self.residual_data = None
 
-    def _integration_changed(self, *_: Any) -> None:
+    def _pixels_changed(self, message: messages.DataMessage) -> None:
+        if message.data is not self.data:
+            return
+        try:
+            image = slit_image(self.data)
+        except LRSError as error:
+            self.message = panel_text(error, self.image)
+            return
+        if image is not self.image:
+            self.set_image(image)
+
+    def _valid_integration(self, number: int | None) -> int | None:
+        """Return the nearest valid integration number; None for the median or a single image."""
+        if number is None or not self.image.is_stack:
+            return None
+        return int(np.clip(int(number), 0, self.image.data.shape[0] - 1))
+
+    def _integration_changed(self, *_: object) -> None:
         if self.closed:
             return
         self.show(self.operator)
-        self.measured = self._live_image.measured(self.integration)
-        self.hide_residual()  # it was made from another integration
+        self.measured = self._measured.get(self.integration)
+        self.hide_residual()  # the residual is that of another integration
         if self.operator is self._extract:
             self._update_spectrum_data()
         self._update_comparison()

@@ -7,21 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from glue_lrs.errors import LRSWarning, Message, Setting
+from glue_lrs.errors import LRSWarning, Message
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
 #: Parameters, and the controls of the panel that messages mention instead of the parameters.
 _CONTROLS = {"use_source_posn": "the button To source"}
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Ignore all warnings in a block."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextmanager
@@ -54,12 +46,7 @@ def panel_text(message: Warning | Exception | str, image: SlitImage | None = Non
     if not isinstance(message, Message):
         return str(message)
     about_image = image is not None and message.subject == image.label
-    return message.render(_control, with_subject=not about_image)
-
-
-def _control(setting: Setting) -> str | None:
-    """Return the control to mention instead of a parameter; None omits the hint."""
-    return _CONTROLS.get(setting.name)
+    return message.render(lambda setting: _CONTROLS.get(setting.name), with_subject=not about_image)
 
 
 def joined(*texts: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from os import PathLike, fspath
-from pathlib import Path
-from typing import Any
+from os import PathLike
 
 from glue.core import Data, DataCollection
 
@@ -12,13 +10,13 @@ from glue_lrs.errors import LRSError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.viewers.datasets.images import image_data, is_lrs_image, not_an_image, slit_image
 from glue_lrs.viewers.datasets.loaders import open_image
+from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, absolute_path
+from glue_lrs.viewers.live.links import image_uuid
 from glue_lrs.viewers.live.live_extraction import LiveExtraction
-from glue_lrs.viewers.live.persistence import image_uuid
 from glue_lrs.viewers.live.registry import registry_of, session_of
-from glue_lrs.viewers.live.residual import image_of_residual
 
 
-def open_extraction(where: Any, data: Any) -> LiveExtraction:
+def open_extraction(where: object, data: Data | SlitImage | str | PathLike[str]) -> LiveExtraction:
     """Open an image for extraction, or return the extraction that is open for it already.
 
     Parameters
@@ -42,42 +40,38 @@ def open_extraction(where: Any, data: Any) -> LiveExtraction:
     """
     session = session_of(where)
     collection = session.data_collection
-    registry = registry_of(collection, session)
+    lives = registry_of(collection).lives
     found = _image_dataset(collection, data)
     image = slit_image(found)  # raises an error, before anything changes, if the file has moved
     if found not in collection:
         collection.append(found)
-    live = registry.lives.get(found.uuid)
+    live = lives.get(found.uuid)
     if live is None or live.data is not found:
         live = LiveExtraction(session, found, image)
-        registry.lives[found.uuid] = live
+        lives[found.uuid] = live
     elif live.spectrum_data not in collection:  # the user has removed the spectrum
         live.add_spectrum()
     return live
 
 
-def _image_dataset(collection: DataCollection, source: Any) -> Data:
+def _image_dataset(collection: DataCollection, source: object) -> Data:
     """Return the dataset of an image, if possible from the collection."""
     if isinstance(source, Data):
-        uuid = image_uuid(source) or image_of_residual(source)
-        source = next((data for data in collection if data.uuid == uuid), source)
-        if not is_lrs_image(source):
-            raise LRSError(not_an_image(source))
-        return source
+        uuid = image_uuid(source) or image_uuid(source, RESIDUAL_KEY)
+        found: Data = next((data for data in collection if data.uuid == uuid), source)
+        if not is_lrs_image(found):
+            raise LRSError(not_an_image(found))
+        return found
     images = [data for data in collection if is_lrs_image(data)]
     if isinstance(source, SlitImage):
-        for data in images:
-            if slit_image(data) is source:
-                return data
-        return image_data(source)
+        known = [data for data in images if slit_image(data) is source]
+        return known[0] if known else image_data(source)
     if not isinstance(source, str | PathLike):
         raise LRSError(
             f"data is a {type(source).__name__}, expected a Data, a SlitImage or the path of an "
             "s2d, cal or calints file"
         )
-    path = Path(fspath(source)).expanduser().resolve()
-    for data in images:
-        name = data.meta.get("filename")
-        if name and Path(name).resolve() == path:
-            return data
-    return open_image(source)
+    path = absolute_path(source)
+    named = [data for data in images if data.meta.get("filename")]
+    known = [data for data in named if absolute_path(data.meta["filename"]) == path]
+    return known[0] if known else open_image(source)

@@ -8,10 +8,10 @@ operator with other regions.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.polynomial import Polynomial
@@ -21,16 +21,18 @@ from numpy.typing import ArrayLike, NDArray
 from glue_lrs._utils.validation import check_number
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background
-from glue_lrs.apertures.edges import check_variable
+from glue_lrs.apertures.edges import Coefficients, check_variable
 from glue_lrs.errors import ApertureError, ReferenceFileError
 from glue_lrs.reference.schema import IN_MEMORY
 
 if TYPE_CHECKING:
-    from glue_lrs.apertures.placement import Placement
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
 
 Kind = Literal["aperture", "background"]
+
+#: Names of the kinds of regions in the labels of commands.
+WITH_ARTICLE = {"aperture": "an aperture", "background": "a background region"}
 
 Edge = Literal["lower", "upper"]
 
@@ -111,40 +113,58 @@ class Region:
             Positions of both edges, with the broadcast shape of `rows` and `wavelength`. They are
             NaN where an edge depends on the wavelength but there is none.
         """
-        rows, wavelength = np.broadcast_arrays(
-            np.asarray(rows, dtype=float), np.asarray(wavelength, dtype=float)
-        )
-        x = rows if self.variable == "pixel" else wavelength
+        x = self._positions(rows, wavelength)[2]
         lower, upper = (
-            polyval(x, edge) if len(edge) > 1 else np.full(x.shape, edge[0])
+            np.asarray(polyval(x, edge), float) if len(edge) > 1 else np.full(x.shape, edge[0])
             for edge in (self.lower, self.upper)
         )
         return lower, upper
 
-    def moved(self, dx: float) -> Region:
-        """Return the region moved by `dx` columns."""
-        return replace(self, lower=_plus(self.lower, (dx,)), upper=_plus(self.upper, (dx,)))
+    def moved(self, dx: ArrayLike) -> Region:
+        """Return the region moved by `dx` columns, or by a polynomial with these coefficients."""
+        return self._moved(np.atleast_1d(dx), "lower", "upper")
+
+    def _moved(self, change: NDArray[np.float64], *edges: Edge) -> Region:
+        """Add a polynomial to some of the edges."""
+        lower = _plus(self.lower, change) if "lower" in edges else self.lower
+        upper = _plus(self.upper, change) if "upper" in edges else self.upper
+        return replace(self, lower=lower, upper=upper)
 
     def with_edge(
         self,
         edge: Edge,
-        dx: float,
+        dx: ArrayLike,
         rows: ArrayLike | None = None,
         wavelength: ArrayLike | None = None,
     ) -> Region:
-        """Return the region after moving one edge by `dx` columns.
+        """Return the region after moving one edge, at most until the region is a pixel wide.
 
         Parameters
         ----------
         edge : {"lower", "upper"}
             Edge to move.
-        dx : float
-            Number of columns to move by.
+        dx : float or array_like
+            Number of columns to move by, or the polynomial coefficients of this number. If the
+            region would become too narrow, the movement is scaled down.
         rows, wavelength : array_like, optional
-            Rows of the image and their wavelengths. They are needed to keep the region at least a
-            pixel wide if an edge is not straight.
+            Rows of the image and their wavelengths. They are needed to compute the width of the
+            region if an edge is not straight.
         """
-        return self._changed(edge, (dx,), rows, wavelength)
+        if edge not in ("lower", "upper"):
+            raise ReferenceFileError(f"edge is {edge!r}, expected 'lower' or 'upper'")
+        change = np.atleast_1d(dx)
+        region = self._moved(change, edge)
+        if rows is None or wavelength is None:
+            if not region.straight:
+                return region
+            rows, wavelength = np.zeros(1), np.zeros(1)
+        (lower, upper), (new_lower, new_upper) = (r.at(rows, wavelength) for r in (self, region))
+        width = upper - lower
+        decrease = width - (new_upper - new_lower)
+        narrower = decrease > 0
+        allowed = np.maximum(width[narrower] - _MIN_WIDTH, 0.0)
+        fraction = float(np.min(allowed / decrease[narrower], initial=1.0))
+        return region if fraction >= 1.0 else self._moved(fraction * change, edge)
 
     def with_end(
         self, edge: Edge, end: End, position: float, rows: ArrayLike, wavelength: ArrayLike
@@ -168,8 +188,7 @@ class Region:
             return self
         where, line = tilt
         old = self.at(*where)[0 if edge == "lower" else 1]
-        change = float(position - old)
-        return self._changed(edge, (line[0] * change, line[1] * change), rows, wavelength)
+        return self.with_edge(edge, line * float(position - old), rows, wavelength)
 
     def tapered(self, end: End, dx: float, rows: ArrayLike, wavelength: ArrayLike) -> Region:
         """Return the region after moving one end of both edges outwards by `dx` columns each.
@@ -190,8 +209,8 @@ class Region:
         lower, upper = self.at(*where)
         if dx < 0:
             dx = max(dx, min((_MIN_WIDTH - float(upper - lower)) / 2.0, 0.0))
-        region = self._changed("lower", (-line[0] * dx, -line[1] * dx), rows, wavelength)
-        return region._changed("upper", (line[0] * dx, line[1] * dx), rows, wavelength)
+        region = self.with_edge("lower", -line * dx, rows, wavelength)
+        return region.with_edge("upper", line * dx, rows, wavelength)
 
     def straightened(self, rows: ArrayLike, wavelength: ArrayLike) -> Region:
         """Return the region with straight edges at the mean position of each edge.
@@ -221,64 +240,42 @@ class Region:
             upper = max(upper, lower)
         return replace(self, lower=(lower - 0.5,), upper=(upper + 0.5,))
 
+    def _positions(self, rows: ArrayLike, wavelength: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+        """Return rows, wavelengths, and values of the variable of the edges, of equal shape."""
+        both = np.asarray(rows, dtype=float), np.asarray(wavelength, dtype=float)
+        rows, wavelength = np.broadcast_arrays(*both)
+        return rows, wavelength, rows if self.variable == "pixel" else wavelength
+
     def _tilt(
         self, end: End, rows: ArrayLike, wavelength: ArrayLike
-    ) -> tuple[tuple[float, float], tuple[float, float]] | None:
-        """Return the row and wavelength at an end of the edges, and a line.
+    ) -> tuple[tuple[float, float], NDArray[np.float64]] | None:
+        """Return the row and wavelength at an end of the edges, and the coefficients of a line.
 
-        The line is given by two polynomial coefficients; it is 1 at this end and 0 at the other
-        end. The result is None if fewer than two rows have a wavelength.
+        The line is 1 at this end and 0 at the other end. The result is None if fewer than two rows
+        have a wavelength.
         """
         if end not in ("bottom", "top"):
             raise ReferenceFileError(f"end is {end!r}, expected 'bottom' or 'top'")
-        rows, wavelength = np.broadcast_arrays(
-            np.asarray(rows, dtype=float), np.asarray(wavelength, dtype=float)
-        )
+        rows, wavelength, x = self._positions(rows, wavelength)
         known = np.flatnonzero(np.isfinite(wavelength))
         if known.size < 2:
             return None
         moved, fixed = (known[0], known[-1]) if end == "bottom" else (known[-1], known[0])
-        x = rows if self.variable == "pixel" else wavelength
         span = float(x[moved] - x[fixed])
         if span == 0.0:
             return None
         where = (float(rows[moved]), float(wavelength[moved]))
-        return where, (-float(x[fixed]) / span, 1.0 / span)
-
-    def _changed(
-        self,
-        edge: Edge,
-        change: tuple[float, ...],
-        rows: ArrayLike | None,
-        wavelength: ArrayLike | None,
-    ) -> Region:
-        """Add a polynomial to an edge, scaled down to keep the region at least a pixel wide."""
-        if edge not in ("lower", "upper"):
-            raise ReferenceFileError(f"edge is {edge!r}, expected 'lower' or 'upper'")
-        region = self._plus(edge, change)
-        if rows is None or wavelength is None:
-            if not region.straight:
-                return region
-            rows, wavelength = np.zeros(1), np.zeros(1)
-        (lower, upper), (new_lower, new_upper) = (r.at(rows, wavelength) for r in (self, region))
-        width = upper - lower
-        decrease = width - (new_upper - new_lower)
-        narrower = decrease > 0
-        allowed = np.maximum(width[narrower] - _MIN_WIDTH, 0.0)
-        fraction = float(np.min(allowed / decrease[narrower], initial=1.0))
-        if fraction >= 1.0:
-            return region
-        return self._plus(edge, [fraction * coefficient for coefficient in change])
-
-    def _plus(self, edge: Edge, change: Sequence[float]) -> Region:
-        if edge == "lower":
-            return replace(self, lower=_plus(self.lower, change))
-        return replace(self, upper=_plus(self.upper, change))
+        return where, np.array([-float(x[fixed]) / span, 1.0 / span])
 
 
-def _plus(edge: Sequence[float], change: Sequence[float]) -> tuple[float, ...]:
+def _plus(edge: Sequence[float], change: Iterable[float]) -> tuple[float, ...]:
     """Return the sum of two polynomials."""
-    return tuple(a + b for a, b in zip_longest(edge, change, fillvalue=0.0))
+    return tuple(float(a + b) for a, b in zip_longest(edge, change, fillvalue=0.0))
+
+
+def shared_variable(regions: Iterable[Region]) -> Variable | None:
+    """Return the variable of the first region that is not straight, or None if all are straight."""
+    return next((region.variable for region in regions if not region.straight), None)
 
 
 def row_wavelength(image: SlitImage) -> NDArray[np.float64]:
@@ -289,9 +286,7 @@ def row_wavelength(image: SlitImage) -> NDArray[np.float64]:
     return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
-def regions_of(
-    operator: Extract1D, image: SlitImage, placement: Placement | None = None
-) -> tuple[Region, ...]:
+def regions_of(operator: Extract1D, image: SlitImage) -> tuple[Region, ...]:
     """Return the regions of an operator at their positions on an image.
 
     Parameters
@@ -300,8 +295,6 @@ def regions_of(
         The `Extract1D` operator with the aperture and the background.
     image : SlitImage
         Image on which to place the regions. Its header gives the position of the source.
-    placement : Placement, optional
-        Result of ``operator.place(image)``, if it is known already.
 
     Returns
     -------
@@ -315,17 +308,14 @@ def regions_of(
     A reference file has only one variable for all regions. Straight regions therefore get the
     variable of the regions that are not straight, or the wavelength if all are straight.
     """
-    if placement is None:
-        placement = operator.place(image)
+    placement = operator.place(image)
     aperture, offset = operator.aperture, placement.offset
-    edges: list[tuple[Kind, tuple[float, ...], tuple[float, ...], Variable]] = []
     if aperture.src_coeff is not None:
         moved = aperture.shifted(offset).src_coeff or ()
-        edges += [("aperture", a, b, aperture.independent_var) for a, b in _pairs(moved)]
+        regions = _regions("aperture", moved, aperture.independent_var)
     elif aperture.extract_width is not None and placement.trace is not None:
-        half = aperture.extract_width / 2.0
-        middle = _trace_polynomial(placement.trace)
-        edges.append(("aperture", _plus(middle, (-half,)), _plus(middle, (half,)), "pixel"))
+        half, middle = aperture.extract_width / 2.0, _trace_polynomial(placement.trace)
+        regions = _regions("aperture", (_plus(middle, (-half,)), _plus(middle, (half,))), "pixel")
     else:
         start = 0.0 if aperture.xstart is None else aperture.xstart
         stop = image.shape[1] - 1.0 if aperture.xstop is None else aperture.xstop
@@ -333,17 +323,19 @@ def regions_of(
         if aperture.extract_width is not None:
             lower = (lower + upper) / 2.0 - (aperture.extract_width - 1.0) / 2.0
             upper = lower + aperture.extract_width - 1.0
-        edges.append(("aperture", (lower - 0.5,), (upper + 0.5,), "pixel"))
+        regions = _regions("aperture", ((lower - 0.5,), (upper + 0.5,)), "pixel")
     background = operator.background
     if background is not None:
         moved = background.shifted(placement.background_offset).bkg_coeff
-        edges += [("background", a, b, background.independent_var) for a, b in _pairs(moved)]
-    curved = [variable for _, a, b, variable in edges if len(a) > 1 or len(b) > 1]
-    shared = curved[0] if curved else "wavelength"
-    return tuple(
-        Region(kind, a, b, variable if len(a) > 1 or len(b) > 1 else shared)
-        for kind, a, b, variable in edges
-    )
+        regions += _regions("background", moved, background.independent_var)
+    shared = shared_variable(regions) or "wavelength"
+    return tuple(replace(one, variable=shared) if one.straight else one for one in regions)
+
+
+def _regions(kind: Kind, edges: Coefficients, variable: Variable) -> list[Region]:
+    """Return the regions between pairs of edges."""
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    return [Region(kind, lower, upper, variable) for lower, upper in pairs]
 
 
 def operator_with(
@@ -383,26 +375,21 @@ def operator_with(
     backgrounds = [region for region in regions if region.kind == "background"]
     if not apertures:
         raise ApertureError("no region is an aperture, expected at least one")
-    limits: dict[str, Any] = _rows(operator, image)
+    ystart, ystop = _rows(operator, image)
     if len(apertures) == 1 and apertures[0].straight:
-        (region,) = apertures
-        limits |= {
-            "xstart": _tidy(region.lower[0] + 0.5),
-            "xstop": _tidy(region.upper[0] - 0.5),
-        }
+        (lower,), (upper,) = apertures[0].lower, apertures[0].upper
+        aperture = Aperture(xstart=_tidy(lower + 0.5), xstop=_tidy(upper - 0.5))
     else:
-        limits |= {"src_coeff": _coefficients(apertures), "independent_var": _variable(apertures)}
+        coefficients, variable = _coefficients(apertures), _variable(apertures)
+        aperture = Aperture(src_coeff=coefficients, independent_var=variable)
     new_background = None
     if backgrounds:
         template = operator.background or background or Background(bkg_coeff=((-0.5,), (0.5,)))
-        new_background = replace(
-            template,
-            bkg_coeff=_coefficients(backgrounds),
-            independent_var=_variable(backgrounds),
-        )
+        coefficients, variable = _coefficients(backgrounds), _variable(backgrounds)
+        new_background = replace(template, bkg_coeff=coefficients, independent_var=variable)
     return replace(
         operator,
-        aperture=Aperture(**limits),
+        aperture=replace(aperture, ystart=ystart, ystop=ystop),
         background=new_background,
         use_source_posn=False,
         reference_source_posn=None,
@@ -417,31 +404,24 @@ def _tidy(value: float) -> float:
     return short if math.isclose(short, value, rel_tol=1e-14, abs_tol=1e-13) else value
 
 
-def _rows(operator: Extract1D, image: SlitImage) -> dict[str, float | None]:
+def _rows(operator: Extract1D, image: SlitImage) -> tuple[float | None, float | None]:
     """Return the row limits of an aperture; if it follows a trace, at most those of the trace."""
     aperture = operator.aperture
-    rows = {"ystart": aperture.ystart, "ystop": aperture.ystop}
+    ystart, ystop = aperture.ystart, aperture.ystop
     if aperture.extract_width is None or aperture.src_coeff is not None:
-        return rows
+        return ystart, ystop
     trace = operator.place(image).trace
-    if trace is None:
-        return rows
-    known = np.flatnonzero(np.isfinite(trace))
-    first, last = float(known[0]), float(known[-1])
-    if first > 0:
-        rows["ystart"] = first if aperture.ystart is None else max(first, aperture.ystart)
-    if last < image.shape[0] - 1:
-        rows["ystop"] = last if aperture.ystop is None else min(last, aperture.ystop)
-    return rows
+    if trace is not None:
+        known = np.flatnonzero(np.isfinite(trace))
+        first, last = float(known[0]), float(known[-1])
+        if first > 0:
+            ystart = first if ystart is None else max(first, ystart)
+        if last < image.shape[0] - 1:
+            ystop = last if ystop is None else min(last, ystop)
+    return ystart, ystop
 
 
-def _pairs(
-    coefficients: Sequence[tuple[float, ...]],
-) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
-    return list(zip(coefficients[::2], coefficients[1::2], strict=True))
-
-
-def _coefficients(regions: Sequence[Region]) -> tuple[tuple[float, ...], ...]:
+def _coefficients(regions: Sequence[Region]) -> Coefficients:
     return tuple(
         tuple(_tidy(value) for value in edge) if len(edge) == 1 else edge
         for region in regions
@@ -465,8 +445,21 @@ def _trace_polynomial(trace: NDArray[np.float64]) -> tuple[float, ...]:
     rows = np.flatnonzero(np.isfinite(trace))
     if rows.size == 0:
         raise ApertureError("the source's trace is not known in any row, expected one to follow")
-    for order in range(min(_MAX_TRACE_ORDER, rows.size - 1) + 1):
-        polynomial = Polynomial.fit(rows, trace[rows], order)
-        if np.abs(polynomial(rows) - trace[rows]).max() <= TRACE_TOLERANCE:
+    return fitted_polynomial(rows, trace[rows], TRACE_TOLERANCE, _MAX_TRACE_ORDER)
+
+
+def fitted_polynomial(
+    x: ArrayLike, y: NDArray[np.float64], tolerance: float, max_order: int
+) -> tuple[float, ...]:
+    """Return the polynomial of lowest order that deviates from `y` by at most a tolerance.
+
+    If there is no such polynomial, return the polynomial of the highest order.
+    """
+    x = np.asarray(x, dtype=float)
+    if np.ptp(x) == 0.0:  # NumPy before 2.3 cannot fit a single point
+        return (float(y.mean()),)
+    for order in range(min(max_order, x.size - 1) + 1):
+        polynomial = Polynomial.fit(x, y, order)
+        if np.abs(polynomial(x) - y).max() <= tolerance:
             break
     return tuple(float(value) for value in polynomial.convert().coef)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glue.core import Data, DataCollection
 from glue.core.session import Session
@@ -12,30 +12,28 @@ from glue_lrs.errors import LRSError
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-#: Attribute of a data collection for its registry, so that both have the same lifetime.
+#: Name of the attribute of a data collection that contains its registry. The registry therefore
+#: exists as long as the collection.
 _ATTRIBUTE = "_glue_lrs_extractions"
 
 
 class Registry:
     """Live extractions that are open in a data collection.
 
-    Parameters
-    ----------
-    session : Session
-        Session that contains the collection.
-
     Attributes
     ----------
+    session : Session or None
+        Session in which the first extraction was opened.
     lives : dict
         Live extractions, with the uuid of the image's dataset as the key.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self) -> None:
+        self.session: Session | None = None
         self.lives: dict[str, LiveExtraction] = {}
 
 
-def live_for(where: Any, data: Data | str) -> LiveExtraction | None:
+def live_for(where: object, data: Data | str) -> LiveExtraction | None:
     """Return the live extraction that is open for an image.
 
     Parameters
@@ -50,53 +48,33 @@ def live_for(where: Any, data: Data | str) -> LiveExtraction | None:
     LiveExtraction or None
         The live extraction; None if none is open for the image.
     """
-    registry = _existing_registry(_collection(where))
-    if registry is None:
-        return None
+    lives = registry_of(where).lives
     if isinstance(data, str):
-        return registry.lives.get(data)
-    for live in registry.lives.values():
+        return lives.get(data)
+    for live in lives.values():
         if data is live.data or data is live.spectrum_data:
             return live
     return None
 
 
-def forget(live: LiveExtraction) -> None:
-    """Remove an extraction that is closed from the registry."""
-    registry = _existing_registry(live.session.data_collection)
-    if registry is not None and registry.lives.get(live.data.uuid) is live:
-        del registry.lives[live.data.uuid]
-
-
-def session_of(where: Any) -> Session:
+def session_of(where: object) -> Session:
     """Return the session of an application or a collection; make a session if there is none."""
-    collection = _collection(where)
-    if isinstance(where, Session):
-        return where
-    session = getattr(where, "session", None)
-    if isinstance(session, Session):
-        return session
-    registry = _existing_registry(collection)
-    return Session(data_collection=collection) if registry is None else registry.session
+    registry = registry_of(where)
+    session = where if isinstance(where, Session) else getattr(where, "session", None)
+    if not isinstance(session, Session):
+        session = registry.session or Session(data_collection=_collection(where))
+    registry.session = registry.session or session
+    return session
 
 
-def registry_of(collection: DataCollection, session: Session) -> Registry:
+def registry_of(where: object) -> Registry:
     """Return the registry of a collection; make a registry if there is none."""
-    registry = _existing_registry(collection)
-    if registry is None:
-        registry = Registry(session)
-        setattr(collection, _ATTRIBUTE, registry)
+    registry: Registry = vars(_collection(where)).setdefault(_ATTRIBUTE, Registry())
     return registry
 
 
-def _existing_registry(collection: DataCollection) -> Registry | None:
-    return getattr(collection, _ATTRIBUTE, None)
-
-
-def _collection(where: Any) -> DataCollection:
-    if isinstance(where, DataCollection):
-        return where
-    collection = getattr(where, "data_collection", None)
+def _collection(where: object) -> DataCollection:
+    collection = getattr(where, "data_collection", where)
     if not isinstance(collection, DataCollection):
         raise LRSError(
             f"{type(where).__name__} has no data collection, expected a glue application, a "

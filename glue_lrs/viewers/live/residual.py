@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.viewers.datasets.coordinates import image_coordinates
 from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY
+from glue_lrs.viewers.live.links import derived_data
 from glue_lrs.viewers.live.messages import collected_warnings
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def residual_data(
     `~glue.core.data.Data`
         Dataset of shape (row, column) with the components ``residual``, ``sigma`` and ``rejected``.
     """
-    data = residual_of(collection, owner)
+    data = derived_data(collection, owner, RESIDUAL_KEY)
     if data is not None and data.shape != image.shape:
         collection.remove(data)  # the image was replaced by an image with another shape
         data = None
@@ -118,14 +119,3 @@ def residual_data(
         "limit": residual.limit,
     }
     return data
-
-
-def image_of_residual(data: Any) -> str | None:
-    """Return the uuid of the image's dataset if a dataset is a residual, else None."""
-    stored = getattr(data, "meta", {}).get(RESIDUAL_KEY)
-    return stored.get("image") if isinstance(stored, dict) else None
-
-
-def residual_of(collection: DataCollection, owner: Data) -> Data | None:
-    """Return the dataset with the residual of an image, or None."""
-    return next((one for one in collection if image_of_residual(one) == owner.uuid), None)

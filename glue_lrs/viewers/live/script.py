@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, fields
-from os import fspath
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.apertures.background import Background
 from glue_lrs.errors import LRSError
+from glue_lrs.viewers.datasets.session_meta import absolute_path
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
@@ -53,18 +52,18 @@ def python_lines(operator: Extract1D, image: SlitImage, integration: int | None 
         target += ".median()" if integration is None else f".integration({integration})"
         lines.append("# extract(image) gives a spectrum for each integration")
     lines.append(f"spectrum = extract({target})")
-    imports = [f"from glue_lrs import {', '.join(sorted(used))}"]
-    return "\n".join([*imports, "", *lines]) + "\n"
+    return "\n".join([f"from glue_lrs import {', '.join(sorted(used))}", "", *lines, ""])
 
 
-def _call(value: Any, used: set[str], indent: int) -> str:
+def _call(value: Extract1D | Aperture | Background, used: set[str], indent: int) -> str:
     """Return the call that makes a dataclass, with those arguments that are not the default."""
     name = type(value).__name__
     used.add(name)
     parts = [
-        f"{one.name}={_value(getattr(value, one.name), one.name, used, indent + 4)}"
+        f"{one.name}={_value(given, one.name, used, indent + 4)}"
         for one in fields(value)
-        if one.compare and not _is_default(getattr(value, one.name), one)
+        if one.compare
+        and (type(given := getattr(value, one.name)), given) != (type(one.default), one.default)
     ]
     line = f"{name}({', '.join(parts)})"
     if "\n" not in line and len(line) + indent < _WIDTH:
@@ -73,18 +72,14 @@ def _call(value: Any, used: set[str], indent: int) -> str:
     return f"{name}(\n" + "".join(f"{space}{part},\n" for part in parts) + " " * indent + ")"
 
 
-def _is_default(value: Any, one: Field[Any]) -> bool:
-    return one.default is not MISSING and type(value) is type(one.default) and value == one.default
-
-
-def _value(value: Any, key: str, used: set[str], indent: int) -> str:
+def _value(value: object, key: str, used: set[str], indent: int) -> str:
     if isinstance(value, Aperture | Background):
         return _call(value, used, indent)
     if isinstance(value, ApertureCorrection):
         if value.filename is None:
             raise LRSError("the aperture correction was not read from a file, expected one to read")
         used.add("ApertureCorrection")
-        path = str(Path(fspath(value.filename)).expanduser().resolve())
+        path = absolute_path(value.filename)
         return f"ApertureCorrection.read({path!r}, subarray={value.subarray!r})"
     if value is None or isinstance(value, bool | int | float | str | tuple):
         return repr(value)

@@ -28,7 +28,8 @@ class ExtractionStatistics:
     signal_to_noise : float
         Median of flux over error in the selected wavelength ranges; NaN if there is no flux.
     ratio : float
-        Median ratio of the flux to the comparison in these ranges; NaN without a comparison.
+        Median ratio of the flux to that of the comparison spectrum in these ranges; NaN if there
+        is none.
     rows : int
         Number of rows in these ranges that are not masked.
     rows_masked : int
@@ -106,13 +107,11 @@ def limits_text(regions: Sequence[Region], row: int, wavelength: float) -> tuple
         Wavelength in micron in this row.
     """
     apertures = [region for region in regions if region.kind == "aperture"]
-    limits, edges = [], []
-    for region in apertures:
-        lower, upper = (float(edge) for edge in region.at(row, wavelength))
-        limits.append(f"{lower + 0.5:.2f} to {upper - 0.5:.2f}")
-        edges.append(f"{lower:.2f} to {upper:.2f}")
+    edges = [[float(edge) for edge in region.at(row, wavelength)] for region in apertures]
+    limits = ", ".join(f"{lower + 0.5:.2f} to {upper - 0.5:.2f}" for lower, upper in edges)
+    positions = ", ".join(f"{lower:.2f} to {upper:.2f}" for lower, upper in edges)
     where = "" if all(region.straight for region in apertures) else f" in row {row}"
-    return ", ".join(limits) + where, ", ".join(edges) + where
+    return limits + where, positions + where
 
 
 def _within(wavelength: NDArray[np.float64], ranges: Ranges) -> NDArray[np.bool_]:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from math import inf
 from operator import and_, or_, xor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from glue.core import Data, Subset
-from glue.core.subset import (
-    AndState,
-    InvertState,
-    OrState,
-    RangeSubsetState,
-    RoiSubsetState,
-    SubsetState,
-    XorState,
-)
+from glue.core import subset as states
+from glue.core.component_id import ComponentID
 from glue.core.subset_group import SubsetGroup
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
@@ -46,13 +39,13 @@ Ranges = tuple[tuple[float, float], ...]
 _Sides = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def state_of(subset: Subset | SubsetGroup | SubsetState) -> SubsetState:
+def state_of(subset: Subset | SubsetGroup | states.SubsetState) -> states.SubsetState:
     """Return the state (the selection) of a subset or a subset group; return a state unchanged."""
-    return subset if isinstance(subset, SubsetState) else subset.subset_state
+    return subset if isinstance(subset, states.SubsetState) else subset.subset_state
 
 
 def regions_of_subset(
-    subset: Subset | SubsetGroup | SubsetState,
+    subset: Subset | SubsetGroup | states.SubsetState,
     data: Data,
     kind: Kind,
     wavelength: NDArray[np.float64],
@@ -81,13 +74,13 @@ def regions_of_subset(
         same edges. Other shapes are represented by polynomials of the lowest order, at most cubic,
         that agree with the left and the right side within 0.1 pixel. Rows in which the shape is
         narrower than half its median width are excluded from the fit. A combination of ranges or
-        shapes becomes one region for each part; parts narrower than a pixel are skipped if there
-        are other parts.
+        shapes becomes one region for each part. Parts narrower than a pixel are omitted if other
+        parts are wider.
 
     Raises
     ------
     ApertureError
-        If nothing is selected on the image, or less than a pixel across the slit.
+        If nothing is selected on the image, or less than a pixel along the slit.
     """
     regions: list[Region] = []
     first_error: ApertureError | None = None
@@ -107,16 +100,17 @@ def regions_of_subset(
     )
 
 
-def _parts(state: SubsetState, data: Data) -> list[_Sides]:
+def _parts(state: states.SubsetState, data: Data) -> list[_Sides]:
     """Return the left and right sides of each part of a selection, ordered from left to right."""
     rows = np.arange(data.shape[-2], dtype=float)
     row_axis, column_axis = data.pixel_component_ids[-2:]
     ranges = _ranges(state, column_axis)
     if ranges is not None:
-        if not isinstance(state, RangeSubsetState):
+        if not isinstance(state, states.RangeSubsetState):
             ranges = _on_image(ranges, data.shape[-1])
         return [(np.full(rows.size, low), np.full(rows.size, high)) for low, high in ranges]
-    if isinstance(state, RoiSubsetState) and {state.xatt, state.yatt} == {column_axis, row_axis}:
+    is_roi = isinstance(state, states.RoiSubsetState)
+    if is_roi and {state.xatt, state.yatt} == {column_axis, row_axis}:
         x, y = (np.asarray(vertices, dtype=float) for vertices in state.roi.to_polygon())
         if state.xatt is row_axis:
             x, y = y, x
@@ -126,14 +120,18 @@ def _parts(state: SubsetState, data: Data) -> list[_Sides]:
 
 def _on_image(ranges: Ranges, columns: int) -> Ranges:
     """Clip ranges to the image, and join ranges with less than a pixel between them."""
-    clipped: list[tuple[float, float]] = []
+    clipped = [(max(low, -0.5), min(high, columns - 0.5)) for low, high in ranges]
+    return _joined([(low, high) for low, high in clipped if low < high], _MIN_WIDTH)
+
+
+def _joined(ranges: Iterable[tuple[float, float]], gap: float = 0.0) -> Ranges:
+    """Join ascending ranges if the gap between them does not exceed `gap`."""
+    joined: list[tuple[float, float]] = []
     for low, high in ranges:
-        low, high = max(low, -0.5), min(high, columns - 0.5)
-        if low < high:
-            if clipped and low - clipped[-1][1] < _MIN_WIDTH:
-                low = clipped.pop()[0]
-            clipped.append((low, high))
-    return tuple(clipped)
+        if joined and low - joined[-1][1] <= gap:
+            low = joined.pop()[0]
+        joined.append((low, high))
+    return tuple(joined)
 
 
 def _region_between(
@@ -176,14 +174,14 @@ def _region_between(
     return region
 
 
-def _ranges(state: SubsetState, att: Any) -> Ranges | None:
+def _ranges(state: states.SubsetState, att: ComponentID) -> Ranges | None:
     """Return the ranges that a subset selects; None unless it consists of ranges of `att` only."""
-    if isinstance(state, RangeSubsetState) and state.att is att:
+    if isinstance(state, states.RangeSubsetState) and state.att is att:
         return ((float(min(state.lo, state.hi)), float(max(state.lo, state.hi))),)
-    if isinstance(state, InvertState):
+    if isinstance(state, states.InvertState):
         ranges = _ranges(state.state1, att)
         return None if ranges is None else _combined(ranges, (), lambda one, other: not one)
-    condition = {OrState: or_, AndState: and_, XorState: xor}.get(type(state))
+    condition = {states.OrState: or_, states.AndState: and_, states.XorState: xor}.get(type(state))
     if condition is None:
         return None
     first, second = _ranges(state.state1, att), _ranges(state.state2, att)
@@ -193,16 +191,16 @@ def _ranges(state: SubsetState, att: Any) -> Ranges | None:
 
 
 def _combined(first: Ranges, second: Ranges, condition: Callable[[bool, bool], bool]) -> Ranges:
-    """Combine two sets of ranges by a condition on whether a value is in each set."""
+    """Return the ranges of values that satisfy a condition.
+
+    The arguments of the condition are whether a value is in the first and in the second ranges.
+    """
     ends = sorted({-inf, inf, *(end for one in (*first, *second) for end in one)})
-    combined: list[tuple[float, float]] = []
-    for low, high in pairwise(ends):
-        within = [any(a <= low and high <= b for a, b in ranges) for ranges in (first, second)]
-        if condition(*within):
-            if combined and combined[-1][1] == low:
-                low = combined.pop()[0]
-            combined.append((low, high))
-    return tuple(combined)
+    return _joined(
+        (low, high)
+        for low, high in pairwise(ends)
+        if condition(*(any(a <= low and high <= b for a, b in one) for one in (first, second)))
+    )
 
 
 def _polygon_sides(
@@ -222,14 +220,14 @@ def _polygon_sides(
     return left, right
 
 
-def _mask_sides(state: SubsetState, data: Data) -> list[_Sides]:
+def _mask_sides(state: states.SubsetState, data: Data) -> list[_Sides]:
     """Return the outer edges of each part of a selection of pixels, for each row.
 
     The number of parts is the most frequent number of contiguous runs of pixels per row. Rows with
     another number of runs are not used.
     """
     try:
-        mask: NDArray[Any] = np.asarray(state.to_mask(data))
+        mask: NDArray[np.bool_] = np.asarray(state.to_mask(data))
     except Exception:  # errors from any package; see `wavelengths_of`
         raise ApertureError(
             f"the subset cannot be seen on {data.label}, expected one drawn on the image"
@@ -268,7 +266,7 @@ def _polynomial(x: NDArray[np.float64], side: NDArray[np.float64]) -> tuple[floa
     return tuple(float(value) for value in np.atleast_1d(polynomial.convert().coef))
 
 
-def wavelengths_of(subset: Subset | SubsetGroup | SubsetState, data: Data) -> Ranges:
+def wavelengths_of(subset: Subset | SubsetGroup | states.SubsetState, data: Data) -> Ranges:
     """Return the ranges of wavelength that a subset selects in a spectrum, ascending.
 
     Parameters
@@ -285,11 +283,11 @@ def wavelengths_of(subset: Subset | SubsetGroup | SubsetState, data: Data) -> Ra
         wavelength of each run of selected bins. Empty if nothing is selected.
     """
     state = state_of(subset)
-    if type(state) is SubsetState:  # empty; computing its mask would keep the data in memory
+    if type(state) is states.SubsetState:  # empty; computing its mask would keep the data in memory
         return ()
     component = data.find_component_id("wavelength")
-    if isinstance(state, RangeSubsetState) and state.att is component:
-        return ((float(min(state.lo, state.hi)), float(max(state.lo, state.hi))),)
+    if isinstance(state, states.RangeSubsetState) and state.att is component:
+        return _ranges(state, component) or ()
     try:
         mask = np.asarray(state.to_mask(data), dtype=bool)
     except Exception:  # any error here would keep glue from informing other listeners

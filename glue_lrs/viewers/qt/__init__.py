@@ -1,1 +1,1 @@
-"""The glue desktop in Qt: viewers, panel and tab. Importing this package alone imports nothing."""
+"""Viewers, extraction panel and tab for glue's Qt desktop. Only its modules import Qt."""

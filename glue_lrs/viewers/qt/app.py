@@ -21,7 +21,7 @@ def view(
     overwrite: bool = False,
     size: tuple[int, int] = SIZE,
 ) -> int:
-    """Start glue with LRS files and a tab for each image.
+    """Start glue with LRS files, and open a tab for each image.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def view(
         spectrum is compared with every image.
     screenshot : str or path-like, optional
         PNG file. If given, the window is drawn without a screen and saved to this file, and the
-        function returns. If the process has already started Qt on a screen, the window appears
-        there.
+        function returns. The window appears on the screen only if the process has already started
+        Qt there.
     overwrite : bool
         Whether `screenshot` may replace an existing file.
     size : (int, int)
@@ -80,14 +80,13 @@ def view(
 
 @contextmanager
 def _platform(name: str | None) -> Iterator[None]:
-    """Let Qt start on a platform in a block, and restore the environment afterwards."""
+    """Make Qt use a platform plugin, unless it is None; restore the environment afterwards."""
     before = os.environ.get(PLATFORM)
     if name is not None:
         os.environ[PLATFORM] = name
     try:
         yield
     finally:
-        if name is not None and before is None:
-            os.environ.pop(PLATFORM, None)
-        elif before is not None:
+        os.environ.pop(PLATFORM, None)
+        if before is not None:
             os.environ[PLATFORM] = before

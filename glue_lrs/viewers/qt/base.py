@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from glue.core import BaseData, Data
 from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError
+from glue_lrs.viewers.canvas.live_view import Follower
 from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
+from glue_lrs.viewers.live.links import image_uuid
 from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.open import open_extraction
-from glue_lrs.viewers.live.persistence import image_uuid
 from glue_lrs.viewers.live.registry import live_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from glue.core import Subset
+    from glue.core.session import Session
+    from glue.core.state import GlueUnSerializer
+    from glue_qt.viewers.matplotlib.widget import MplWidget
+    from qtpy import QtGui
 
     from glue_lrs.viewers.canvas.live_view import LiveView
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-#: Size of the icons of tools. They are small, because the window with the image is narrow.
-ICON_SIZE = QtCore.QSize(18, 18)
-#: Tools in each menu of the toolbar; the keys are the names of the menus.
-SUBTOOLS = {"save": ["mpl:save"], "window": ["window:movetab", "window:title"]}
-
-
-@contextmanager
-def busy() -> Iterator[None]:
-    """Show the cursor that indicates a busy program."""
-    QtWidgets.QApplication.setOverrideCursor(QtCore.Qt.WaitCursor)
-    try:
-        yield
-    finally:
-        QtWidgets.QApplication.restoreOverrideCursor()
+#: Tools at the beginning of the toolbar.
+PLOT_TOOLS = ("save", "mpl:home", "mpl:pan", "mpl:zoom")
+#: Font size of the labels of the axes.
+LABEL_SIZE = 9
 
 
 def settle(seconds: float = 0.5) -> None:
-    """Process pending events, such as changes of the layout and timers, for some seconds.
+    """Process events, such as changes of the layout and timers, for a given time.
 
-    An event loop is used instead of ``processEvents``, because every call of the latter in PySide6
-    6.12 loses a reference to None, which finally aborts the process.
+    An event loop is used instead of ``processEvents``, because in PySide6 6.12 every call of
+    ``processEvents`` decrements the reference count of None, until the process aborts.
 
     Parameters
     ----------
@@ -53,7 +49,7 @@ def settle(seconds: float = 0.5) -> None:
     (loop.exec if hasattr(loop, "exec") else loop.exec_)()
 
 
-def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | None:
+def live_of(session: Session, data: object, *, make: bool = False) -> LiveExtraction | None:
     """Return the live extraction for a dataset.
 
     Parameters
@@ -68,7 +64,7 @@ def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | 
     Returns
     -------
     LiveExtraction or None
-        The live extraction; None if there is none.
+        The live extraction, or None if the dataset has none.
     """
     if not isinstance(data, Data):
         return None
@@ -86,7 +82,25 @@ def live_of(session: Any, data: Any, *, make: bool = False) -> LiveExtraction | 
     return None
 
 
-class FollowsExtraction:
+class StateWithHome:
+    """Mixin for the state of a viewer whose limits can be reset by a function.
+
+    Attributes
+    ----------
+    home : callable or None
+        Function that resets the limits. If it is None, glue adapts the limits to the layers.
+    """
+
+    home: Callable[[], None] | None = None
+
+    def reset_limits(self) -> None:
+        """Reset the limits of the axes."""
+        reset = self.home or getattr(super(), "reset_limits", None)
+        if reset is not None:
+            reset()
+
+
+class FollowsExtraction(Follower):
     """Mixin for glue viewers that follow the live extraction of their data.
 
     Subclasses must call `find_live` after layers have been added, and override `attach` and
@@ -94,118 +108,134 @@ class FollowsExtraction:
     """
 
     live: LiveExtraction | None = None
-    _followed: list[tuple[str, Callable[..., None]]]
-
-    def initialize_toolbar(self) -> None:
-        """Make the toolbar with small icons."""
-        super().initialize_toolbar()  # type: ignore[misc]
-        self.toolbar.setIconSize(ICON_SIZE)  # type: ignore[attr-defined]
+    inherit_tools = False
+    tools: ClassVar[tuple[str, ...]] = ()
+    # attributes that glue's viewers set
+    session: Session
+    state: Any
+    toolbar: Any
+    axes: Any  # Matplotlib axes with additional attributes set by glue
+    mpl_widget: MplWidget
 
     def find_live(self, *, make: bool = True) -> None:
         """Attach the viewer to the extraction of the first layer that has one."""
         if self.live is not None:
             return
-        for layer in self.shown_data():
-            try:
-                live = live_of(self.session, layer, make=make)  # type: ignore[attr-defined]
-            except LRSError as error:
-                self.show_error(panel_text(error))
-                continue
+        for state in self.state.layers:
+            live = self.live_or_error(state.layer, make=make)
             if live is not None:
                 self.live = live
-                self._followed = []
                 self.attach(live)
-                self.follow("closed", self._live_closed)
+                self.follow(self._live_closed, "closed")
                 return
 
+    def live_or_error(self, data: BaseData, *, make: bool) -> LiveExtraction | None:
+        """Return the result of `live_of`; on an `LRSError`, show its message and return None."""
+        try:
+            return live_of(self.session, data, make=make)
+        except LRSError as error:
+            self.show_error(panel_text(error))
+            return None
+
     def show_error(self, text: str) -> None:
-        """Show an error message in one line."""
+        """Show an error message in the status line."""
         self.set_status(text)  # type: ignore[attr-defined]
 
     @classmethod
-    def __setgluestate__(cls, rec: dict[str, Any], context: Any) -> Any:
-        viewer = super().__setgluestate__(rec, context)  # type: ignore[misc]
+    def __setgluestate__(cls, rec: dict[str, Any], context: GlueUnSerializer) -> Self:
+        viewer: Self = super().__setgluestate__(rec, context)  # type: ignore[misc]
         viewer.find_live()
         return viewer
-
-    def shown_data(self) -> list[BaseData]:
-        """Return the datasets that are shown, without subsets."""
-        return [
-            state.layer
-            for state in self.state.layers  # type: ignore[attr-defined]
-            if isinstance(state.layer, BaseData)
-        ]
-
-    def follow(self, name: str, function: Callable[..., None]) -> None:
-        """Call a function whenever a property of the extraction changes."""
-        assert self.live is not None
-        self.live.add_callback(name, function)
-        self._followed.append((name, function))
 
     def attach(self, live: LiveExtraction) -> None:
         """Start to follow an extraction."""
         raise NotImplementedError
 
     def detach(self) -> None:
-        """Stop following the extraction; called once, before `live` becomes None."""
+        """Stop following the extraction. This is called once, before `live` becomes None."""
 
     def leave_live(self) -> None:
         """Disconnect the viewer from the extraction."""
-        if self.live is None:
-            return
-        for name, function in self._followed:
-            self.live.remove_callback(name, function)
-        self._followed = []
-        self.detach()
-        self.live = None
+        if self.live is not None:
+            self.unfollow()
+            self.detach()
+            self.live = None
 
     def _live_closed(self, closed: bool) -> None:
         if closed:
             self.leave_live()
 
-    def remove_data(self, data: Any) -> None:
+    def remove_data(self, data: BaseData) -> None:
         """Remove a dataset, and disconnect from the extraction that it belongs to."""
         if self.live is not None and data in (self.live.data, self.live.spectrum_data):
             self.leave_live()
         super().remove_data(data)  # type: ignore[misc]
 
-    def closeEvent(self, event: Any) -> None:  # noqa: N802
+    def closeEvent(self, event: QtGui.QCloseEvent) -> None:  # noqa: N802
         """Disconnect from the extraction before the canvas is deleted."""
         super().closeEvent(event)  # type: ignore[misc]
         if event.isAccepted():
             self.leave_live()
-            # glue's list of layers would stay subscribed after Qt has deleted it
+            # otherwise glue's list of layers stays subscribed after Qt has deleted it
             self.session.hub.unsubscribe_all(self._view.layer_list)  # type: ignore[attr-defined]
 
 
 class HasPointerView(FollowsExtraction):
     """Mixin for viewers with a plot that responds to the mouse while no tool of glue is active."""
 
+    #: Tools in each menu of the toolbar; the keys are the names of the menus.
+    subtools: ClassVar[dict[str, list[str]]] = {
+        "save": ["mpl:save"],
+        "window": ["window:movetab", "window:title"],
+    }
+    #: Minimum size of the canvas in pixels; glue fails on axes of zero size.
+    minimum_size = (240, 160)
+    #: Left, right, bottom and top margins of the axes in inches.
+    margins = (0.7, 0.12, 0.42, 0.12)
+    #: Name of the attribute that holds the plot, or None if there is no extraction.
+    pointer_view = "editor"
     _pointer_enabled = True
 
-    @property
-    def pointer_view(self) -> LiveView | None:
-        """Plot that responds to the mouse; None without an extraction."""
-        raise NotImplementedError
+    def __init__(
+        self, session: Session, parent: QtWidgets.QWidget | None = None, state: object = None
+    ) -> None:
+        super().__init__(session, parent=parent, state=state)  # type: ignore[call-arg]
+        self.restored = state is not None
+        self.mpl_widget.canvas.setMinimumSize(*self.minimum_size)
+        for name in ("x_axislabel", "y_axislabel", "x_ticklabel", "y_ticklabel"):
+            setattr(self.state, f"{name}_size", LABEL_SIZE)
+        self.axes.figure.canvas.mpl_connect("resize_event", self.resized)
+        self.axes.resizer.margins = list(self.margins)
+        self.axes.resizer.on_resize(None)
+
+    def resized(self, *_: object) -> None:
+        """Adapt the viewer to a new size of the canvas."""
 
     def initialize_toolbar(self) -> None:
         """Make the toolbar; while its tools are active, the plot does not respond to the mouse."""
-        super().initialize_toolbar()
-        toolbar = self.toolbar  # type: ignore[attr-defined]
-        toolbar.tool_activated.connect(lambda: self.enable_pointer(False))
-        toolbar.tool_deactivated.connect(lambda: self.enable_pointer(True))
+        super().initialize_toolbar()  # type: ignore[misc]
+        self.toolbar.setIconSize(QtCore.QSize(18, 18))  # small, because the windows are narrow
+        self.toolbar.tool_activated.connect(lambda: self.enable_pointer(False))
+        self.toolbar.tool_deactivated.connect(lambda: self.enable_pointer(True))
 
     def enable_pointer(self, enabled: bool | None = None) -> None:
         """Set whether the plot responds to the mouse; None applies the current setting again."""
         self._pointer_enabled = self._pointer_enabled if enabled is None else enabled
-        if self.pointer_view is not None:
-            self.pointer_view.active = self._pointer_enabled
+        view: LiveView | None = getattr(self, self.pointer_view)
+        if view is not None:  # the tool that adds a region needs the mouse events of the plot
+            view.active = self._pointer_enabled or getattr(view, "adding", False)
+
+    def detach(self) -> None:
+        """Remove the plot."""
+        self.state.home = None
+        getattr(self, self.pointer_view).close()
+        setattr(self, self.pointer_view, None)
 
 
 class ShowsOneImage(FollowsExtraction):
     """Mixin for viewers that show a single LRS image and no subsets."""
 
-    def add_data(self, data: Any) -> bool:
+    def add_data(self, data: BaseData) -> bool:
         """Add an LRS image, unless another image is shown already."""
         if not is_lrs_image(data):
             self.show_error(not_an_image(data))
@@ -219,6 +249,6 @@ class ShowsOneImage(FollowsExtraction):
             self.find_live()
         return added
 
-    def add_subset(self, subset: Any) -> bool:
+    def add_subset(self, subset: Subset) -> bool:
         """Return False, because subsets are not shown."""
         return False

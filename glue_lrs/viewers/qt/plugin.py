@@ -1,4 +1,4 @@
-"""Entry point for glue's plugin system, for the Qt desktop."""
+"""Plugin for the glue desktop application, which sets it up when it builds its menus."""
 
 from __future__ import annotations
 
@@ -9,38 +9,29 @@ DIVERGING = "Blue-Red"
 
 
 def setup() -> None:
-    """Register viewers, tools and menus; do nothing if glue-qt is not installed."""
-    try:
-        import glue_qt  # noqa: F401
-        import qtpy.QtWidgets  # noqa: F401
-    except ImportError:  # qtpy's own errors are ImportErrors as well
-        return
-
+    """Register loaders, translators, viewers, tools and menus; repeated calls have no effect."""
     import matplotlib
     from glue.config import colormaps
     from glue_qt.config import layer_action, menubar_plugin, qt_client, startup_action
 
+    from glue_lrs.viewers.plugin import register
     from glue_lrs.viewers.qt.image import LRSImageViewer
     from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
     from glue_lrs.viewers.qt.profile import SlitProfileViewer
     from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
     from glue_lrs.viewers.qt.tab import extract_layer, open_from_menu, open_startup
 
+    register()
     for viewer in (LRSImageViewer, LRSSpectrumViewer, SlitProfileViewer, ExtractionPanel):
         if viewer not in qt_client.members:
             qt_client.add(viewer)
     if all(label != DIVERGING for label, _ in colormaps.members):
-        colormaps.add(
-            DIVERGING, matplotlib.colormaps["RdBu_r"]
-        )  # positive residuals are red, as in the figures
+        # positive residuals are red, as in the figures
+        colormaps.add(DIVERGING, matplotlib.colormaps["RdBu_r"])
     if all(label != MENU_LABEL for label, _ in menubar_plugin.members):
         menubar_plugin.add(MENU_LABEL, open_from_menu)
     if "lrs" not in startup_action.members:
         startup_action.add("lrs", open_startup)
     if all(item.label != MENU_LABEL for item in layer_action.members):
-        layer_action(
-            MENU_LABEL,
-            tooltip="Draw the aperture on this image and watch its spectrum",
-            single=True,
-            data=True,
-        )(extract_layer)
+        tip = "Draw the aperture on this image and watch its spectrum"
+        layer_action(MENU_LABEL, tooltip=tip, single=True, data=True)(extract_layer)

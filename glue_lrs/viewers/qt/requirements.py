@@ -1,4 +1,4 @@
-"""Requirements of the desktop: Qt, glue-qt and a display."""
+"""Checks for what the desktop requires: Qt, glue-qt and a display."""
 
 from __future__ import annotations
 
@@ -15,29 +15,25 @@ PLATFORM = "QT_QPA_PLATFORM"
 
 _EXTRA = "expected glue's desktop: pip install 'glue-lrs[qt]'"
 
-#: Libraries that Qt needs but a minimal system lacks, and the Debian packages that contain them.
-_PACKAGES = {
-    "libEGL.so.1": "libegl1",
-    "libGL.so.1": "libgl1",
-    "libOpenGL.so.0": "libopengl0",
-    "libglib-2.0.so.0": "libglib2.0-0",
-    "libfontconfig.so.1": "libfontconfig1",
-    "libdbus-1.so.3": "libdbus-1-3",
-    "libxkbcommon.so.0": "libxkbcommon0",
-}
+#: Libraries that Qt needs and that are missing on a minimal system.
+_LIBRARIES = (
+    "libEGL.so.1",
+    "libGL.so.1",
+    "libOpenGL.so.0",
+    "libglib-2.0.so.0",
+    "libfontconfig.so.1",
+    "libdbus-1.so.3",
+    "libxkbcommon.so.0",
+)
+
+_XCB = {"cursor": 0, "icccm": 4, "image": 0, "keysyms": 1, "randr": 0, "render-util": 0, "shape": 0}
 
 #: Libraries that Qt's X11 plugin needs in addition. If any is missing, Qt aborts the process.
-_X11_PACKAGES = {
-    "libxcb-cursor.so.0": "libxcb-cursor0",
-    "libxcb-icccm.so.4": "libxcb-icccm4",
-    "libxcb-image.so.0": "libxcb-image0",
-    "libxcb-keysyms.so.1": "libxcb-keysyms1",
-    "libxcb-randr.so.0": "libxcb-randr0",
-    "libxcb-render-util.so.0": "libxcb-render-util0",
-    "libxcb-shape.so.0": "libxcb-shape0",
-    "libxcb-xkb.so.1": "libxcb-xkb1",
-    "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
-}
+_X11_LIBRARIES = (
+    *(f"libxcb-{name}.so.{version}" for name, version in _XCB.items()),
+    "libxcb-xkb.so.1",
+    "libxkbcommon-x11.so.0",
+)
 
 
 def require_qt() -> None:
@@ -46,39 +42,33 @@ def require_qt() -> None:
     Raises
     ------
     LRSError
-        If either cannot be imported. The message names the missing extra or system package.
+        If Qt or glue-qt cannot be imported. The message says which extra of this package or which
+        system package to install.
     """
-    try:
-        import_module("qtpy.QtWidgets")
-    except ImportError as error:
-        raise LRSError(f"view: {_reason(_binding_error() or error)}; {_EXTRA}") from None
-    try:
-        import_module("glue_qt")
-    except ImportError as error:
-        raise LRSError(f"view: {_reason(error)}; {_EXTRA}") from None
+    for name in ("qtpy.QtWidgets", "glue_qt"):
+        try:
+            import_module(name)
+        except ImportError as error:
+            cause = error if name == "glue_qt" else _binding_error() or error
+            raise LRSError(f"view: {_reason(cause)}; {_EXTRA}") from None
 
 
 def require_display() -> None:
-    """Check that a display and the libraries for it exist, as Qt would abort the process without.
+    """Check for a display and X11 libraries, because Qt aborts the process without them.
 
     Raises
     ------
     LRSError
         If the display or a library is missing.
     """
-    if not sys.platform.startswith("linux") or os.environ.get(PLATFORM):
-        return
-    if os.environ.get("WAYLAND_DISPLAY"):
+    other = os.environ.get(PLATFORM) or os.environ.get("WAYLAND_DISPLAY")
+    if other or not sys.platform.startswith("linux"):
         return
     if not os.environ.get("DISPLAY"):
         raise LRSError("view: there is no display, expected DISPLAY to be set, or --screenshot")
-    missing = [library for library in _X11_PACKAGES if not loads(library)]
+    missing = [library for library in _X11_LIBRARIES if not loads(library)]
     if missing:
-        packages = " ".join(_X11_PACKAGES[library] for library in missing)
-        raise LRSError(
-            f"view: Qt needs {', '.join(missing)}, which is missing (Debian and Ubuntu: apt "
-            f"install {packages})"
-        )
+        raise LRSError(f"view: {_missing(*missing)}")
 
 
 def loads(library: str) -> bool:
@@ -91,7 +81,7 @@ def loads(library: str) -> bool:
 
 
 def _binding_error() -> ImportError | None:
-    """Return the error from importing an installed Qt binding, which qtpy does not report."""
+    """Return the error, hidden by qtpy, from importing an installed Qt binding, or None."""
     for name in ("PyQt6", "PySide6"):
         if find_spec(name) is not None:
             try:
@@ -102,9 +92,25 @@ def _binding_error() -> ImportError | None:
 
 
 def _reason(error: BaseException) -> str:
+    """Return the message of an import error in one line, with packages to install if known."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if "cannot open shared object" in text:  # libEGL.so.1, libGL.so.1 ...
-        library = text.split(":")[0]
-        package = _PACKAGES.get(library, "the system package that has it")
-        return f"Qt needs {library}, which is missing (Debian and Ubuntu: apt install {package})"
+    if "cannot open shared object" in text:  # such as libEGL.so.1
+        return _missing(text.split(":")[0])
     return text
+
+
+def _missing(*libraries: str) -> str:
+    """Return a message with the names of missing libraries and of their Debian packages."""
+    packages = " ".join(_package(library) for library in libraries)
+    return (
+        f"Qt needs {', '.join(libraries)}, which is missing (Debian and Ubuntu: apt install "
+        f"{packages})"
+    )
+
+
+def _package(library: str) -> str:
+    """Return the Debian package that contains a library, named as in Debian Policy 8.1."""
+    if library not in _LIBRARIES + _X11_LIBRARIES:
+        return "the system package that contains it"
+    name, _, version = library.lower().replace("libglib-", "libglib").partition(".so.")
+    return f"{name}-{version}" if name[-1].isdigit() else f"{name}{version}"

@@ -1,57 +1,50 @@
-"""The spectrum viewer: flux with errors, updated live for the spectrum of an extraction."""
+"""The spectrum viewer: flux with errors, redrawn during edits of a live extraction."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from echo import delay_callback
 from glue.core import BaseData, Data, Subset
 from glue.core.units import UnitConverter
+from glue.utils import avoid_circular
 from glue.viewers.profile.layer_artist import ProfileLayerArtist
 from glue.viewers.profile.state import ProfileViewerState
 from glue_qt.viewers.profile import ProfileViewer
 from glue_qt.viewers.profile.layer_style_editor import ProfileLayerStyleEditor
 
-from glue_lrs.errors import LRSError
 from glue_lrs.viewers.canvas.spectrum_plot import SpectrumPlot
 from glue_lrs.viewers.datasets.images import is_lrs_image
-from glue_lrs.viewers.live.messages import panel_text
-from glue_lrs.viewers.qt.base import SUBTOOLS, HasPointerView, live_of
+from glue_lrs.viewers.qt.base import LABEL_SIZE, PLOT_TOOLS, HasPointerView, StateWithHome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from matplotlib.artist import Artist
+    from matplotlib.collections import PolyCollection
     from numpy.typing import NDArray
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-#: Left, right, bottom and top margins in inches.
-_MARGINS = (0.7, 0.12, 0.42, 0.3)
-_LABEL_SIZE = 9
-
 
 class SpectrumLayerArtist(ProfileLayerArtist):
-    """Line with an error band; both are hidden if a `SpectrumPlot` draws the same data."""
+    """Artist for a line with an error band, hidden while a `SpectrumPlot` draws the data."""
 
     #: glue-qt requires this attribute; it is always False, because no thread is used.
     is_computing = False
 
-    def __init__(
-        self, axes: Any, viewer_state: Any, layer_state: Any = None, layer: Any = None
-    ) -> None:
-        self.band: Any = None
-        self.mpl_artists: list[Any] = []
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        self.band: PolyCollection | None = None
+        self.mpl_artists: list[Artist] = []
         #: Whether a `SpectrumPlot` draws the data of this layer.
         self.drawn_elsewhere = False
-        super().__init__(axes, viewer_state, layer_state=layer_state, layer=layer)
+        super().__init__(*args, **kwargs)
 
     def update(self) -> None:
         """Redraw the layer, unless a `SpectrumPlot` draws its data."""
         if not self.drawn_elsewhere:
             super().update()
 
-    def _update_profile(self, force: bool = False, **kwargs: Any) -> None:
+    def _update_profile(self, force: bool = False, **kwargs: object) -> None:
         if not self.drawn_elsewhere:
             super()._update_profile(force=force, **kwargs)
 
@@ -66,15 +59,11 @@ class SpectrumLayerArtist(ProfileLayerArtist):
 
     def _calculate_profile_postthread(self) -> None:
         super()._calculate_profile_postthread()
-        self._draw_band()
-
-    def _draw_band(self) -> None:
         if self.band is not None:
             self.band.remove()
             self.mpl_artists.remove(self.band)
             self.band = None
-        error = self._error()
-        profile = self.state.profile if error is not None else None
+        error, profile = self._error(), self.state.profile
         if error is None or profile is None or len(profile[0]) != len(error):
             return
         x, y = profile
@@ -84,9 +73,9 @@ class SpectrumLayerArtist(ProfileLayerArtist):
         self._style_band()
 
     def _error(self) -> NDArray[np.float64] | None:
-        """Return the 1-sigma errors of a 1-D spectrum in the displayed unit, or None."""
+        """Return the 1-sigma errors in the displayed unit, or None if no errors can be drawn."""
         data = self.layer
-        if isinstance(data, Subset) or not isinstance(data, Data) or data.ndim != 1:
+        if not isinstance(data, Data) or data.ndim != 1:
             return None
         if self.state.attribute is not data.find_component_id("flux"):
             return None
@@ -114,18 +103,8 @@ class SpectrumLayerArtist(ProfileLayerArtist):
         self._style_band()
 
 
-class LRSSpectrumState(ProfileViewerState):
-    """State of the viewer, whose limits are reset by the plot of a live spectrum, if any."""
-
-    #: Function that resets the limits; if None, they are reset to the limits of the layers.
-    home: Callable[[], None] | None = None
-
-    def reset_limits(self) -> None:
-        """Reset the limits of the axes."""
-        if self.home is None:
-            super().reset_limits()
-        else:
-            self.home()
+class LRSSpectrumState(StateWithHome, ProfileViewerState):
+    """State of the viewer. The plot of a live spectrum resets the limits."""
 
 
 class LRSSpectrumViewer(HasPointerView, ProfileViewer):
@@ -136,46 +115,27 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
     _data_artist_cls = SpectrumLayerArtist
     _subset_artist_cls = SpectrumLayerArtist
     _layer_style_widget_cls = ProfileLayerStyleEditor
-    inherit_tools = False
-    tools: ClassVar[list[str]] = [
-        "save",
-        "mpl:home",
-        "mpl:pan",
-        "mpl:zoom",
-        "select:xrange",
-        "window",
-    ]
-    subtools: ClassVar[dict[str, list[str]]] = SUBTOOLS
+    tools = (*PLOT_TOOLS, "select:xrange", "window")
+    minimum_size = (240, 180)
+    margins = (0.7, 0.12, 0.42, 0.3)
+    pointer_view = "plot"
 
     plot: SpectrumPlot | None = None
-    _syncing = False
 
-    def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
-        super().__init__(session, parent=parent, state=state)
-        self.mpl_widget.canvas.setMinimumSize(240, 180)  # glue fails on axes of zero size
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
         self.ratio_axes = self.figure.add_axes([0.1, 0.1, 0.8, 0.2], sharex=self.axes)
         self.ratio_axes.set_visible(False)
-        self.figure.canvas.mpl_connect("resize_event", self._place_axes)
-        self.state.x_axislabel_size = self.state.y_axislabel_size = _LABEL_SIZE
-        self.state.x_ticklabel_size = self.state.y_ticklabel_size = _LABEL_SIZE
-        self._place_axes()
-
-    @property
-    def pointer_view(self) -> SpectrumPlot | None:
-        """Plot of the live spectrum, or None."""
-        return self.plot
 
     # --- layers ------------------------------------------------------------------------------
 
     def add_data(self, data: BaseData) -> bool:
         """Add a spectrum; for an LRS image, add the spectrum of its live extraction."""
         if is_lrs_image(data):
-            try:
-                live = live_of(self.session, data, make=True)
-            except LRSError as error:
-                self.show_error(panel_text(error))
+            live = self.live_or_error(data, make=True)
+            if live is None:
                 return False
-            data = live.spectrum_data  # type: ignore[union-attr]
+            data = live.spectrum_data
         added = super().add_data(data)
         if added:
             self._show_flux(data)
@@ -184,15 +144,15 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
                 self.fit_limits()
         return added
 
-    def add_subset(self, subset: Any) -> bool:
+    def add_subset(self, subset: Subset) -> bool:
         """Add a subset and show its flux."""
         added = super().add_subset(subset)
         self._show_flux(subset)
         return added
 
-    def _show_flux(self, layer: Any) -> None:
-        """Show the flux of a layer, if there is one, instead of its first component."""
-        data = getattr(layer, "data", layer)
+    def _show_flux(self, layer: Data | Subset) -> None:
+        """Show the flux of a layer, if it has one, instead of its first component."""
+        data = layer.data
         flux = data.find_component_id("flux")
         for state in self.state.layers:
             if state.layer is layer and flux is not None:
@@ -204,84 +164,63 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
 
     def attach(self, live: LiveExtraction) -> None:
         """Draw the live spectrum with a `SpectrumPlot`."""
-        for artist in self._live_artists(live):
-            artist.set_drawn_elsewhere(True)
+        self._draw_elsewhere(live, True)
         self._make_plot(None)
-        self.state.home = self._home
         self.state.add_callback("y_display_unit", self._unit_chosen)
         self.state.add_callback("x_display_unit", self._x_unit_chosen)
-        self.follow("extraction", self._sync_unit)
-        self.follow("comparison", self._show_ratio)
+        self.follow(self._sync_unit, "extraction")
+        self.follow(self._show_ratio, "comparison")
         self._show_ratio()
 
     def detach(self) -> None:
         """Remove the `SpectrumPlot`, so that the spectrum is drawn like any other layer."""
         assert self.live is not None
-        self.state.home = None
         self.state.remove_callback("y_display_unit", self._unit_chosen)
         self.state.remove_callback("x_display_unit", self._x_unit_chosen)
-        if self.plot is not None:
-            self.plot.close()
-            self.plot = None
+        super().detach()
         self.ratio_axes.set_visible(False)
         legend = self.axes.get_legend()
         if legend is not None:
             legend.remove()
-        for artist in self._live_artists(self.live):
-            artist.set_drawn_elsewhere(False)
+        self._draw_elsewhere(self.live, False)
 
     def _make_plot(self, unit: str | None) -> None:
         if self.plot is not None:
             self.plot.close()
         assert self.live is not None
         self.plot = SpectrumPlot(self.axes, self.live, ratio_axes=self.ratio_axes, unit=unit)
+        self.state.home = self.plot.reset_limits
         self.enable_pointer()
         self.plot.reset_limits()  # glue has changed the limits while the plot was made
         self._sync_unit()
 
-    def _live_artists(self, live: LiveExtraction) -> list[SpectrumLayerArtist]:
-        return [
-            artist
-            for artist in self.layers
-            if artist.layer is live.spectrum_data and isinstance(artist, SpectrumLayerArtist)
-        ]
-
-    def _home(self) -> None:
-        if self.plot is not None:
-            self.plot.reset_limits()
+    def _draw_elsewhere(self, live: LiveExtraction, on: bool) -> None:
+        for artist in self.layers:
+            if artist.layer is live.spectrum_data and isinstance(artist, SpectrumLayerArtist):
+                artist.set_drawn_elsewhere(on)
 
     # --- units -------------------------------------------------------------------------------
 
-    def _sync_unit(self, *_: Any) -> None:
+    @avoid_circular  # type: ignore[untyped-decorator]
+    def _sync_unit(self, *_: object) -> None:
         """Show the other layers in the unit of the live spectrum."""
-        if self.plot is None or self._syncing:
+        if self.plot is None:
             return
         unit = self.plot.unit.replace("µ", "u")
         if unit == (self.state.y_display_unit or "") and self.axes.get_ylabel():
             return
-        self._syncing = True
-        try:
-            choices = type(self.state).y_display_unit.get_choices(self.state)
-            if unit in choices and unit != self.state.y_display_unit:
-                self.state.y_display_unit = unit
-                self.plot.reset_limits()
-            self._update_axes()
-        finally:
-            self._syncing = False
+        choices = type(self.state).y_display_unit.get_choices(self.state)
+        if unit in choices and unit != self.state.y_display_unit:
+            self.state.y_display_unit = unit
+            self.plot.reset_limits()
+        self._update_axes()
 
+    @avoid_circular  # type: ignore[untyped-decorator]
     def _unit_chosen(self, unit: str | None) -> None:
         """Draw the live spectrum in the unit that was chosen in the options of the viewer."""
-        if self.plot is None or self._syncing or not unit:
-            return
-        if unit == self.plot.unit.replace("µ", "u"):
-            return
-        self._syncing = True
-        try:
+        if self.plot is not None and unit and unit != self.plot.unit.replace("µ", "u"):
             self._make_plot(unit)
-            self.plot.reset_limits()
             self._update_axes()
-        finally:
-            self._syncing = False
 
     def _x_unit_chosen(self, unit: str | None) -> None:
         """Reset the unit of the x axis, because a live spectrum is always drawn in micron."""
@@ -290,59 +229,52 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
             self.state.x_display_unit = "um"
             self.plot.reset_limits()
 
-    def _update_axes(self, *args: Any) -> None:
+    def _update_axes(self, *args: object) -> None:
         if self.plot is None:
             super()._update_axes(*args)
             unit = self.state.x_display_unit
             if self.state.x_att is not None and unit:
-                label = self.state.x_att.label.lower()
-                self.state.x_axislabel = f"{label} [{_pretty(unit)}]"
+                unit = "µm" if unit in ("um", "micron") else unit
+                self.state.x_axislabel = f"{self.state.x_att.label.lower()} [{unit}]"
             return
-        below = "" if self.ratio_axes.get_visible() else "wavelength [µm]"
-        self.state.x_axislabel = below
+        self.state.x_axislabel = "" if self.ratio_axes.get_visible() else "wavelength [µm]"
         self.state.y_axislabel = f"flux [{self.plot.unit}]"
         self.redraw()
 
-    def draw_legend(self, *args: Any) -> None:
-        """Draw glue's legend; if there is a live spectrum, only if the user has enabled it."""
+    def draw_legend(self, *args: object) -> None:
+        """Draw glue's legend, but for a live spectrum only if the user has enabled it."""
         if self.plot is None or self.state.legend.visible:
             super().draw_legend(*args)
 
     # --- axes --------------------------------------------------------------------------------
 
-    def _show_ratio(self, *_: Any) -> None:
-        """Show the ratio below the spectrum if there is a comparison, else hide it."""
-        if self.live is None:
-            return
-        shown = self.live.comparison is not None
+    def _show_ratio(self, *_: object) -> None:
+        """Show the ratio below the spectrum if there is a comparison, or else hide the ratio."""
+        shown = self.live is not None and self.live.comparison is not None
         self.ratio_axes.set_visible(shown)
         self.axes.tick_params(labelbottom=not shown)
-        self.ratio_axes.tick_params(labelsize=_LABEL_SIZE)
-        self.ratio_axes.set_xlabel("wavelength [µm]", size=_LABEL_SIZE)
-        self.ratio_axes.set_ylabel("ratio", size=_LABEL_SIZE)
+        self.ratio_axes.tick_params(labelsize=LABEL_SIZE)
+        self.ratio_axes.set_xlabel("wavelength [µm]", size=LABEL_SIZE)
+        self.ratio_axes.set_ylabel("ratio", size=LABEL_SIZE)
         self._update_axes()
-        self._place_axes()
-        if self.plot is not None:
-            self.plot.reset_limits()
+        self.resized()
+        self.state.reset_limits()
 
-    def _place_axes(self, *_: Any) -> None:
-        """Place the axes, with margins in inches and about a fifth of the height for the ratio."""
-        left, right, bottom, top = _MARGINS
+    def resized(self, *_: object) -> None:
+        """Set the positions of the axes; the ratio gets about a fifth of the height."""
+        left, right, bottom, top = self.margins
         width, height = self.figure.get_size_inches()
-        lower = 0.0
         if self.ratio_axes.get_visible():
             lower = max(0.22 * (height - bottom - top), 0.3)
-            wide, high = max(width - left - right, 0.1), lower
-            self.ratio_axes.set_position(
-                [left / width, bottom / height, wide / width, high / height]
-            )
-            lower += 0.12
-        self.axes.resizer.margins = [left, right, bottom + lower, top]
+            size = max(width - left - right, 0.1) / width, lower / height
+            self.ratio_axes.set_position((left / width, bottom / height, *size))
+            bottom += lower + 0.12
+        self.axes.resizer.margins = [left, right, bottom, top]
         self.axes.resizer.on_resize(None)
 
     def fit_limits(self) -> None:
         """Set the y limits to the range of the spectra without outliers."""
-        low, high = np.inf, -np.inf
+        ranges = []
         for layer in self.state.layers:
             try:
                 values = np.asarray(layer.profile[1], dtype=float)
@@ -350,13 +282,9 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
                 continue
             values = values[np.isfinite(values)]
             if values.size:
-                found = np.percentile(values, [2.0, 98.0])
-                low, high = min(low, float(found[0])), max(high, float(found[1]))
+                ranges.append(np.percentile(values, [2.0, 98.0]))
+        low, high = np.min(ranges, initial=np.inf), np.max(ranges, initial=-np.inf)
         if high > low:
             margin = 0.15 * (high - low)
             with delay_callback(self.state, "y_min", "y_max"):
-                self.state.y_min, self.state.y_max = low - margin, high + margin
-
-
-def _pretty(unit: str) -> str:
-    return "µm" if unit in ("um", "micron") else unit
+                self.state.y_min, self.state.y_max = float(low - margin), float(high + margin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING
 
 from qtpy import QtCore, QtWidgets
 
@@ -17,15 +17,20 @@ from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 
+if TYPE_CHECKING:
+    from glue.core import Data, DataCollection
+    from glue.core.session import Session
+    from glue_qt.app import GlueApplication
+
 #: Minimum and maximum width of the panel in pixels.
 _PANEL = (300, 350)
-#: Width of the image as a fraction of the width next to the panel.
+#: Width of the image as a fraction of the width that the panel leaves free.
 _IMAGE = 0.40
 #: Height of the spectrum as a fraction of the height of the tab.
 _SPECTRUM = 0.58
 
 
-def open_tab(app: Any, source: Any) -> LiveExtraction:
+def open_tab(app: GlueApplication | Session, source: object) -> LiveExtraction:
     """Open a tab for an image, with its spectrum, its slit profile and the extraction panel.
 
     Parameters
@@ -46,61 +51,41 @@ def open_tab(app: Any, source: Any) -> LiveExtraction:
         If the image cannot be extracted.
     """
     app = getattr(app, "application", app)
-    live = source
-    if not isinstance(source, LiveExtraction):
-        live = open_extraction(app.session, source)
+    live = source if isinstance(source, LiveExtraction) else open_extraction(app.session, source)
     _use_new_tab(app)
-    made = []
-    for viewer, data in (
-        (LRSImageViewer, live.data),
-        (LRSSpectrumViewer, live.spectrum_data),
-        (SlitProfileViewer, live.data),
-        (ExtractionPanel, live.data),
-    ):
-        made.append(app.new_data_viewer(viewer, data=data))
+    image = app.new_data_viewer(LRSImageViewer, data=live.data)
+    app.new_data_viewer(LRSSpectrumViewer, data=live.spectrum_data)
+    app.new_data_viewer(SlitProfileViewer, data=live.data)
+    app.new_data_viewer(ExtractionPanel, data=live.data)
     index = app.tab_widget.currentIndex()
     taken = {name for i, name in enumerate(app.tab_names) if i != index}
     name = f"LRS: {live.data.label}"
     names = itertools.chain([name], (f"{name} ({n})" for n in itertools.count(2)))
     app.tab_bar.rename_tab(index, next(one for one in names if one not in taken))
     page = app.tab(index)
-    lay_out(page)
-    if made[0] is not None:  # activate the image, so that its tools and options are visible
-        page.setActiveSubWindow(made[0]._mdi_wrapper)
+    (page.findChild(_Layout) or _Layout(page)).apply()
+    if image is not None:  # activate the image, so that its tools and options are visible
+        page.setActiveSubWindow(image._mdi_wrapper)
     return live
 
 
-def _use_new_tab(app: Any) -> None:
+def _use_new_tab(app: GlueApplication) -> None:
     """Open a new tab, unless the current tab is empty."""
     page = app.current_tab
     if not hasattr(page, "addSubWindow") or page.subWindowList():
         app.new_tab()
 
 
-def lay_out(page: QtWidgets.QMdiArea) -> None:
-    """Arrange the viewers in a tab: image, spectrum above slit profile, panel, from left to right.
-
-    Parameters
-    ----------
-    page : QMdiArea
-        Tab to arrange. It is arranged again when its size changes, until a user moves a window.
-    """
-    keeper = page.findChild(_Layout)
-    if keeper is None:
-        keeper = _Layout(page)
-    keeper.apply()
-
-
 class _Layout(QtCore.QObject):
-    """Arrangement of the windows in a tab, applied after resizing until a user moves a window."""
+    """Arrangement of the windows in a tab, kept on resizing until a user moves a window."""
 
     def __init__(self, page: QtWidgets.QMdiArea) -> None:
         super().__init__(page)
         self._page = page
-        self._placed: dict[Any, QtCore.QRect] = {}
+        self._placed: dict[QtWidgets.QMdiSubWindow, QtCore.QRect] = {}
         page.installEventFilter(self)
 
-    def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802
+    def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
         if event.type() == QtCore.QEvent.Resize and watched is self._page:
             QtCore.QTimer.singleShot(0, self._again)
         return False
@@ -115,10 +100,9 @@ class _Layout(QtCore.QObject):
 
     def apply(self) -> None:
         """Arrange the windows."""
-        kinds: dict[type, Any] = {}
-        for window in self._page.subWindowList():
-            kinds.setdefault(type(window.widget()), window)
-        area = self._page.contentsRect()  # includes the space of scroll bars, which disappear
+        windows = reversed(self._page.subWindowList())  # so that the first of each kind is used
+        kinds = {type(window.widget()): window for window in windows}
+        area = self._page.contentsRect()  # includes scroll bars, which will disappear
         width, height = area.width(), area.height()
         panel = min(max(width // 4, _PANEL[0]), _PANEL[1])
         if ExtractionPanel in kinds:
@@ -142,8 +126,11 @@ class _Layout(QtCore.QObject):
 # --- menus ---------------------------------------------------------------------------------
 
 
-def open_from_menu(session: Any, data_collection: Any) -> None:
-    """Open tabs from the Plugins menu: for the selected images, all images, or a file.
+def open_from_menu(session: Session, data_collection: DataCollection) -> None:
+    """Open tabs; called from the Plugins menu.
+
+    Tabs are opened for the selected images; by default, for the images that have no tab or, if all
+    have a tab, for all images. If the session has no images, the user chooses a file.
 
     Parameters
     ----------
@@ -153,7 +140,8 @@ def open_from_menu(session: Any, data_collection: Any) -> None:
         Data collection of the session.
     """
     app = session.application
-    images = [data for data in _selected(app) if is_lrs_image(data)]
+    selected = app._layer_widget.selected_layers()
+    images = [data for data in selected if is_lrs_image(data)]
     images = images or _not_shown(app, [data for data in data_collection if is_lrs_image(data)])
     if not images:
         path, _ = QtWidgets.QFileDialog.getOpenFileName(
@@ -164,13 +152,13 @@ def open_from_menu(session: Any, data_collection: Any) -> None:
         _open_or_warn(app, image)
 
 
-def open_startup(session: Any, data_collection: Any) -> None:
+def open_startup(session: Session, data_collection: DataCollection) -> None:
     """Open a tab for each LRS image; called by ``glue --startup=lrs``."""
     for image in [data for data in data_collection if is_lrs_image(data)]:
         _open_or_warn(session.application, image)
 
 
-def extract_layer(data: Any, data_collection: Any) -> None:
+def extract_layer(data: Data, data_collection: DataCollection) -> None:
     """Open a tab for a dataset; called from the context menu of the dataset."""
     app = _application_of(data_collection)
     if app is None:
@@ -181,29 +169,23 @@ def extract_layer(data: Any, data_collection: Any) -> None:
     _open_or_warn(app, data)
 
 
-def _open_or_warn(app: Any, image: Any) -> None:
+def _open_or_warn(app: GlueApplication, image: Data | str) -> None:
     try:
         open_tab(app, image)
     except LRSError as error:
         QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", panel_text(error))
 
 
-def _selected(app: Any) -> list[Any]:
-    """Return the datasets that are selected in glue's list."""
-    return [layer for layer in app._layer_widget.selected_layers() if hasattr(layer, "coords")]
-
-
-def _not_shown(app: Any, images: list[Any]) -> list[Any]:
+def _not_shown(app: GlueApplication, images: list[Data]) -> list[Data]:
     """Return the images that have no tab, or all images if each has a tab."""
     viewers = itertools.chain.from_iterable(app.viewers)
     shown = {id(v.live.data) for v in viewers if isinstance(v, LRSImageViewer) and v.live}
     return [image for image in images if id(image) not in shown] or images
 
 
-def _application_of(data_collection: Any) -> Any:
-    """Return the application that shows a collection, which glue does not pass to layer actions."""
+def _application_of(data_collection: DataCollection) -> GlueApplication | None:
+    """Return the application with a data collection, because layer actions get only the latter."""
     # The class is not compared, because importing it from `glue_qt.app` takes more than a second.
-    for widget in QtWidgets.QApplication.topLevelWidgets():
-        if getattr(widget, "data_collection", None) is data_collection:
-            return widget
-    return None
+    widgets = QtWidgets.QApplication.topLevelWidgets()
+    found = (one for one in widgets if getattr(one, "data_collection", None) is data_collection)
+    return next(found, None)

@@ -1,18 +1,21 @@
-"""Tool tips that both the panel and the tools of the image viewer use."""
+"""Texts and tool tips that both the panel and the tools of the image viewer use."""
 
 from __future__ import annotations
 
-TO_SOURCE_HINT = (
-    "Move the aperture, as wide as it is, to where the source is measured (or to the header's "
-    "position, where there is nothing to measure)"
+#: Actions that put the aperture on the source: method of the live extraction, text and tool tip.
+SOURCE_ACTIONS = (
+    (
+        "to_source",
+        "To the source",
+        "Move the aperture to the measured position of the source, without a change of its width. "
+        "If the source cannot be measured, the position in the header is used",
+    ),
+    ("three_fwhm", "3 × FWHM", "Centre an aperture on the source, 3 FWHM wide at each wavelength"),
+    ("best_width", "Best S/N", "Centre an aperture with the best signal to noise on the source"),
 )
 
-THREE_FWHM_HINT = "An aperture about the source, 3 times as wide as its FWHM at each wavelength"
-
-BEST_WIDTH_HINT = "An aperture about the source, of the width that has the best signal to noise"
-
 RESIDUAL_HINT = (
-    "Show the data less the model of an optimal extraction, as a layer of the image. It stays as "
-    "it is when the aperture changes: switch it off and on to fit again. Rejected pixels are 1 in "
-    "its component 'rejected'"
+    "Show the data minus the model of an optimal extraction, as a layer of the image. The residual "
+    "does not change with the aperture: switch it off and on to fit again. The component "
+    "'rejected' is 1 in rejected pixels"
 )

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from glue.main import load_plugins
 from glue_qt.app import GlueApplication
@@ -18,6 +17,7 @@ from qtpy import QtCore
 from glue_lrs.errors import LRSError, WriteError
 from glue_lrs.io.files import atomic_write
 from glue_lrs.io.spectra import is_spectrum
+from glue_lrs.viewers.qt import plugin
 from glue_lrs.viewers.qt.base import settle
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 from glue_lrs.viewers.qt.tab import open_tab
@@ -29,7 +29,7 @@ def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication
     Parameters
     ----------
     paths : sequence of str or path-like
-        Images and spectra, or a single session (.glu).
+        Files with images and spectra, or a single session (.glu).
 
     Returns
     -------
@@ -42,6 +42,7 @@ def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication
         If a file cannot be read, or a session is combined with other files.
     """
     load_plugins(require_qt_plugins=False)
+    plugin.setup()  # before the menus are built, because a session is restored before
     sessions = [path for path in paths if str(path).endswith(".glu")]
     if sessions:
         if len(paths) > 1:
@@ -110,8 +111,8 @@ def save_screenshot(
         If the file cannot be written.
     """
 
-    def print_message(kind: Any, context: Any, text: str) -> None:
-        # this message of Qt is expected, because offscreen windows cannot be raised
+    def print_message(kind: object, context: object, text: str) -> None:
+        # Qt prints this message, because offscreen windows cannot be raised; it can be ignored
         if not text.startswith("This plugin does not support"):
             print(text, file=sys.stderr)
 
@@ -128,7 +129,7 @@ def save_screenshot(
 
 
 def close(application: GlueApplication) -> None:
-    """Close the window and all viewers; PySide6 would abort on exit if a viewer stayed open.
+    """Close the window and all viewers, because PySide6 aborts on exit if a viewer is open.
 
     Parameters
     ----------

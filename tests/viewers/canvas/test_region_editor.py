@@ -388,7 +388,7 @@ def test_keys_go_to_the_view_that_was_clicked(live: LiveExtraction) -> None:
     pointer.key("right")
     assert straight(live) == (19.6, 27.6)  # once, not twice
     assert first.overlay is second.overlay
-    assert first.overlay.focus is first
+    assert first.overlay.owners["focus"] is first
 
 
 # --- robustness --------------------------------------------------------------------------------
@@ -620,7 +620,7 @@ def test_hints_describe_the_drag(editor: ImageEditor, pointer: Pointer) -> None:
     for at in ((23.5, 15), (19.5, 15), place(editor, Handle(0, "upper", "top")), (40, 15)):
         pointer.move(at, pressed=False)
     for hint, expected in zip(
-        hints, ("move it", "move the edge", "with Shift to taper"), strict=False
+        hints, ("move the region", "move the edge", "with Shift, taper"), strict=False
     ):
         assert expected in hint
     assert hints[3:] == [""]

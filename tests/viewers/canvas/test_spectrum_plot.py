@@ -190,12 +190,6 @@ def test_a_given_unit_is_used(live: LiveExtraction) -> None:
     assert plot.axes.get_ylabel() == "flux [Jy]"
 
 
-def test_without_labels_the_axes_are_unchanged(live: LiveExtraction) -> None:
-    ax = new_axes()[0]
-    SpectrumPlot(ax, live, labels=False)
-    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_legend()) == ("", "", None)
-
-
 # --- limits ------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ from glue_lrs.viewers.datasets.conversions import data_to_spectrum, spectrum_to_
 from glue_lrs.viewers.datasets.images import image_data, is_lrs_image
 from glue_lrs.viewers.datasets.session_meta import SessionMeta
 from glue_lrs.viewers.datasets.spectra import is_lrs_spectrum, spectrum_data
-from glue_lrs.viewers.plugin import setup
+from glue_lrs.viewers.plugin import register
 
 Make = Callable[..., SlitImage]
 
@@ -35,7 +35,7 @@ Make = Callable[..., SlitImage]
 @pytest.fixture(autouse=True)
 def translators(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the translators of this package are registered."""
-    setup()
+    register()
     mine = "glue_lrs.viewers.datasets.translators"
     ours = [item for item in data_translator.members if type(item.handler).__module__ == mine]
     monkeypatch.setattr(data_translator, "_members", ours)
@@ -398,7 +398,7 @@ def test_images_and_extractions_are_converted(image: SlitImage) -> None:
     np.testing.assert_array_equal(part.dq[:, :5], 1)
     np.testing.assert_array_equal(part.dq[:, 5:], 0)
     assert image.dq is None
-    with pytest.raises(LRSError, match=r"^image: is not a spectrum of LRS$"):
+    with pytest.raises(LRSError, match=r"^image: is not an LRS spectrum$"):
         collection["image"].get_object(cls=Extraction)
 
 
@@ -470,7 +470,7 @@ def test_other_spectra_are_an_error_without_glue_astronomy(image: SlitImage) -> 
     assert len(collection) == 0
     with pytest.raises(TypeError, match=message):
         Data(flux=np.ones(3)).get_object(cls=Spectrum)
-    with pytest.raises(LRSError, match="is not a spectrum of LRS"):
+    with pytest.raises(LRSError, match="is not an LRS spectrum"):
         data_to_spectrum(Data(flux=np.ones(3), label="x"))
 
 

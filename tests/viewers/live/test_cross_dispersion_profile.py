@@ -1,4 +1,4 @@
-"""Profiles across the slit."""
+"""Profiles along the slit."""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ from glue.core.subset import RangeSubsetState
 from glue_lrs import Background, LRSError, SlitImage
 from glue_lrs.viewers import LiveExtraction, live_for, open_extraction
 from glue_lrs.viewers.live.regions import Region
-from glue_lrs.viewers.plugin import setup
+from glue_lrs.viewers.plugin import register
 from tests.helpers.images import correction, saved, slit, stack
 from tests.helpers.live import assert_shows, masks
 
-setup()
+register()
 
 
 def restored(collection: DataCollection, include_data: bool = False) -> DataCollection:

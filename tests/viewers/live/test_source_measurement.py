@@ -23,13 +23,13 @@ from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.viewers import LiveExtraction, live_for, open_extraction
 from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
-from glue_lrs.viewers.live import actions, live_image
+from glue_lrs.viewers.live import actions, live_extraction
 from glue_lrs.viewers.live.regions import Region
-from glue_lrs.viewers.plugin import setup
+from glue_lrs.viewers.plugin import register
 from tests.helpers.images import COLUMNS, ROWS, SOURCE, saved, slit, stack
 from tests.helpers.live import assert_repeats, assert_shows
 
-setup()
+register()
 
 
 @pytest.fixture
@@ -347,7 +347,7 @@ def test_edits_do_not_update_the_residual(
     data = live.residual()
     live.measure()
     kept = data["residual"].copy()
-    for module, name in ((actions, "fit_residual"), (live_image, "measured_of")):
+    for module, name in ((actions, "fit_residual"), (live_extraction, "measure_with_growth")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("not requested"))
     live.preview([live.regions[0].moved(1)])
     live.preview([live.regions[0].moved(2)])

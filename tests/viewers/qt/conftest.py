@@ -22,8 +22,7 @@ from qtpy import QtWidgets
 
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.simulation.scene import Scene, demo_scene
-from glue_lrs.viewers import plugin
-from glue_lrs.viewers.qt import plugin as qt_plugin
+from glue_lrs.viewers.qt import plugin
 from glue_lrs.viewers.qt.tab import open_tab
 from glue_lrs.viewers.qt.window import close
 from tests.helpers.pointer import Tab, settle
@@ -49,7 +48,6 @@ def make_app(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     """Make applications, which are closed with their viewers after the test."""
     monkeypatch.setenv("GLUE_TESTING", "True")
     plugin.setup()
-    qt_plugin.setup()
     made: list[Any] = []
 
     def make(application: Any = None) -> Any:

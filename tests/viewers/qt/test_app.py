@@ -201,15 +201,13 @@ def test_other_data_are_refused(app: Any) -> None:
     assert viewer.editor is None
 
 
-def test_setup_twice_and_without_qt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setup_twice() -> None:
     from glue_qt.config import menubar_plugin, qt_client
 
     setup()
     setup()
     assert [label for label, _ in menubar_plugin.members].count(MENU_LABEL) == 1
     assert all(qt_client.members.count(kind) == 1 for kind in ALL)
-    monkeypatch.setitem(sys.modules, "glue_qt", None)
-    setup()  # quiet
 
 
 def test_layout(app: Any, products: dict[str, Path]) -> None:

@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from qtpy import QtCore, QtTest
 
 from glue_lrs.image.slit_image import SlitImage
-from glue_lrs.viewers.live import actions, live_image
+from glue_lrs.viewers.live import actions, live_extraction
 from glue_lrs.viewers.live.registry import live_for
 from glue_lrs.viewers.qt.tab import open_tab
 from tests.helpers.pointer import Tab, button, drag, settle
@@ -117,7 +117,7 @@ def test_dragging_measures_and_fits_nothing(
     click(panel, "Measure")
     click(panel, "Residual")
     calls: list[str] = []
-    for module, name in ((actions, "fit_residual"), (live_image, "measured_of")):
+    for module, name in ((actions, "fit_residual"), (live_extraction, "measure_with_growth")):
         monkeypatch.setattr(module, name, lambda *_, name=name: calls.append(name))
     kept = live.residual_data["residual"].copy()
     edge = live.regions[0].upper[0]

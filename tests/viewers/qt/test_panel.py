@@ -130,7 +130,7 @@ def test_numbers(live: Any, panel: Any, products: dict[str, Path]) -> None:
         np.median(signal[inside]), rel=0.005
     )
     assert panel.statistics.ratio.text() == "1.0000"
-    assert panel.comparison.label.full_text() == products["x1d"].name
+    assert panel.comparison.label.toolTip() == products["x1d"].name
     panel.regions.upper.setValue(panel.regions.upper.value() - 4)
     settle(0.1)
     assert float(panel.statistics.ratio.text()) < 0.99
@@ -181,7 +181,7 @@ def test_files(
     button(panel, "File…").click()
     assert np.all(live.extraction.columns["FLUX"] != kept)
     settle(0.1)
-    assert panel.position.apcorr.full_text() == "apcorr.fits"
+    assert panel.position.apcorr.toolTip() == "apcorr.fits"
     panel.position.no_apcorr_button.click()
     np.testing.assert_array_equal(live.extraction.columns["FLUX"], kept)
     # an invalid file: one line, and no change

@@ -127,8 +127,6 @@ NAMES = {
     "glue_lrs.viewers.qt.spectrum.LRSSpectrumViewer",
     "glue_lrs.viewers.qt.spectrum.SpectrumLayerArtist",
     "glue_lrs.viewers.datasets.loaders.lrs_image",
-    "glue_lrs.viewers.plugin",
-    "glue_lrs.viewers.qt.plugin",
 }
 
 

@@ -1,91 +1,73 @@
-"""Actions of the extraction panel, and the line that reports errors and warnings."""
+"""Base class of the extraction panel: calls of methods, file dialogs and a message line."""
 
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from qtpy import QtCore
+from glue_qt.utils import set_cursor_cm
+from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError, LRSWarning
-from glue_lrs.viewers.live.messages import panel_text
-from glue_lrs.viewers.qt.base import busy
+from glue_lrs.viewers.live.messages import joined, panel_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from qtpy import QtWidgets
+    from collections.abc import Callable
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-#: Delay in milliseconds from a change to the refresh of the panel. Several changes during a drag
-#: thus cause a single refresh, which does not slow the drag.
+#: Delay in milliseconds between a change and the refresh of the panel, so that many changes during
+#: a drag cause a single refresh and do not slow the drag.
 _DELAY = 30
 
 
-class PanelActions:
-    """Actions of the panel: methods of a live extraction, whose errors and warnings are reported.
+class PanelActions(QtWidgets.QWidget):
+    """Base class of the panel, which calls methods of a live extraction and reports errors.
 
     Parameters
     ----------
     live : LiveExtraction
         Live extraction whose methods are called.
-    message : QLabel
-        Line that shows errors and warnings.
-    refresh : callable
-        Function that refreshes the panel.
-    parent : QObject
-        Owner of the timer that delays the refresh.
+    parent : QWidget, optional
+        Parent widget.
 
     Attributes
     ----------
+    message : QLabel
+        Line for errors and warnings. It is not a child of the panel, so that it can be put where it
+        stays visible when the panel is scrolled.
     filling : bool
-        Whether the panel is filling its widgets with values, so that their signals must be ignored.
+        Whether the panel is setting the values of its widgets, whose signals must then be ignored.
     """
 
-    def __init__(
-        self,
-        live: LiveExtraction,
-        message: QtWidgets.QLabel,
-        refresh: Callable[[], None],
-        parent: QtCore.QObject,
-    ) -> None:
+    def __init__(self, live: LiveExtraction, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
         self.live = live
         self.filling = False
-        self._message = message
-        self._notes: list[str] = []
-        self._timer = QtCore.QTimer(parent)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DELAY)
-        self._timer.timeout.connect(refresh)
+        self.message = QtWidgets.QLabel(
+            wordWrap=True, margin=6, textInteractionFlags=QtCore.Qt.TextSelectableByMouse
+        )
+        self._notes = ""
+        self._timer = QtCore.QTimer(self, singleShot=True, interval=_DELAY, timeout=self.refresh)
 
-    @contextmanager
-    def filling_widgets(self) -> Iterator[None]:
-        """Ignore the signals from widgets while the panel fills them with values."""
-        self.filling = True
-        try:
-            yield
-        finally:
-            self.filling = False
+    def refresh(self) -> None:
+        """Show the current state of the extraction."""
+        raise NotImplementedError
 
-    def refresh_soon(self, *_: Any) -> None:
+    def refresh_soon(self, **_: object) -> None:
         """Schedule a refresh of the panel."""
         if not self._timer.isActive():
             self._timer.start()
 
-    def stop(self) -> None:
-        """Cancel a scheduled refresh."""
-        self._timer.stop()
-
     def report(self, text: str, *, error: bool = False) -> None:
         """Show a message, in red if it is an error."""
-        self._message.setText(text)
-        self._message.setToolTip(text)
-        self._message.setStyleSheet(f"color: {'#b00020' if error else '#7a5200'}" if text else "")
-        self._message.setVisible(bool(text))
+        self.message.setText(text)
+        self.message.setToolTip(text)
+        self.message.setStyleSheet(f"color: {'#b00020' if error else '#7a5200'}" if text else "")
+        self.message.setVisible(bool(text))
 
-    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+    def run(self, function: Callable[..., object], *args: object, **kwargs: object) -> bool:
         """Call a function, and report an `LRSError` or any `LRSWarning` from it.
 
         Returns
@@ -98,21 +80,93 @@ class PanelActions:
                 warnings.simplefilter("always")
                 function(*args, **kwargs)
         except LRSError as error:
-            self.stop()  # a scheduled refresh would replace the message
+            self._timer.stop()  # a scheduled refresh would replace the message
             self.report(panel_text(error), error=True)
             return False
-        notes = [panel_text(one.message) for one in caught if issubclass(one.category, LRSWarning)]
-        if notes:
-            self.report("; ".join(notes))
-        self._notes = notes
+        self._notes = "; ".join(
+            panel_text(one.message) for one in caught if issubclass(one.category, LRSWarning)
+        )
+        if self._notes:
+            self.report(self._notes)
         return True
 
-    def run_slow(self, function: Callable[[], Any]) -> bool:
-        """Call a function as `run` does, while the cursor indicates a busy program."""
-        with busy():
+    def run_slow(self, function: Callable[[], object]) -> bool:
+        """Call a function as `run` does, and show a wait cursor meanwhile."""
+        with set_cursor_cm(QtCore.Qt.WaitCursor):
             return self.run(function)
 
-    def write(self, function: Callable[..., Any], path: str) -> None:
-        """Write a file, replacing an existing file, and report its path; do nothing if it is ""."""
+    # --- files -----------------------------------------------------------------------------------
+
+    @property
+    def _folder(self) -> Path:
+        """Folder of the image, in which the dialogs open."""
+        path = self.live.image.path
+        return Path(path).resolve().parent if path else Path()
+
+    @property
+    def _stem(self) -> str:
+        """File name of the image without the product type and the extension."""
+        path = self.live.image.path or self.live.image.filename or self.live.data.label
+        name = Path(path).name.removesuffix(".gz").removesuffix(".fits")
+        for ending in ("_s2d", "_calints", "_cal"):
+            name = name.removesuffix(ending)
+        return name
+
+    def load(self, title: str, filters: str, function: Callable[[str], object]) -> None:
+        """Let the user choose a file, and call a function with the path of the file.
+
+        Parameters
+        ----------
+        title : str
+            Title of the dialog.
+        filters : str
+            Filters for file names in Qt's format.
+        function : callable
+            Function that reads the file. It is not called if the dialog was cancelled.
+        """
+        path, _ = QtWidgets.QFileDialog.getOpenFileName(
+            self, title, str(self._folder), f"{filters};;All files (*)"
+        )
+        if path:
+            self.run(function, path)
+
+    def save(
+        self, title: str, ending: str, extensions: tuple[str, ...], function: Callable[..., object]
+    ) -> None:
+        """Let the user choose the name of a file, write the file, and report the name.
+
+        Parameters
+        ----------
+        title : str
+            Title of the dialog.
+        ending : str
+            End of the proposed file name, which begins with the name of the image.
+        extensions : tuple of str
+            Valid extensions. The first extension is appended to a name that has none of them.
+        function : callable
+            Function that writes the file. It is called with the path and ``overwrite=True``, and is
+            not called if the dialog was cancelled.
+        """
+        path = self._choose_name(title, f"{self._stem}{ending}", extensions)
         if path and self.run(function, path, overwrite=True):
-            self.report("; ".join([f"wrote {path}", *self._notes]))
+            self.report(joined(f"wrote {path}", self._notes))
+
+    def _choose_name(self, title: str, name: str, extensions: tuple[str, ...]) -> str:
+        """Let the user choose the path of a file to write; return "" if the dialog is cancelled."""
+        filters = " ".join(f"*{extension}" for extension in extensions)
+        while True:
+            path, _ = QtWidgets.QFileDialog.getSaveFileName(
+                self, title, str(self._folder / name), filters
+            )
+            if not path or path.lower().endswith(extensions):
+                return str(path)
+            # The dialog has asked about replacing a file only for the name without the extension.
+            name = f"{path}{extensions[0]}"
+            if not Path(name).exists() or self._confirm_replacement(Path(name)):
+                return name
+
+    def _confirm_replacement(self, path: Path) -> bool:
+        box = QtWidgets.QMessageBox
+        text = f"{path.name} already exists.\nDo you want to replace it?"
+        answer = box.question(self, "Replace the file?", text, box.Yes | box.No, box.No)
+        return bool(answer == box.Yes)

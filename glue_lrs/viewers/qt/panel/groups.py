@@ -5,40 +5,39 @@ from __future__ import annotations
 import html
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy import QtGui, QtWidgets
 from qtpy.QtCore import Qt
 
-from glue_lrs.errors import LRSError
 from glue_lrs.image.source_position import SourcePosition, expected_position
-from glue_lrs.viewers.live.messages import panel_text
-from glue_lrs.viewers.qt.panel.widgets import (
-    ElidedLabel,
-    SmoothingBox,
-    number_box,
-    odd_length,
-    push_button,
-    show_value,
-)
-from glue_lrs.viewers.qt.tooltips import (
-    BEST_WIDTH_HINT,
-    RESIDUAL_HINT,
-    THREE_FWHM_HINT,
-    TO_SOURCE_HINT,
-)
+from glue_lrs.viewers.live.messages import joined
+from glue_lrs.viewers.qt.panel import widgets
+from glue_lrs.viewers.qt.panel.widgets import push_button, show_value
+from glue_lrs.viewers.qt.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qtpy import QtCore
+    from qtpy.QtWidgets import QWidget
+
+    from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
+    from glue_lrs.viewers.live.source_measurement import Measured
     from glue_lrs.viewers.qt.panel.actions import PanelActions
-    from glue_lrs.viewers.qt.panel.files import FileDialogs
 
 _FITS = (("polynomial", "poly"), ("median", "median"))
 
+_FITS_FILES = "FITS (*.fits *.fits.gz)"
+
 _FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".eps")
 
-_MEASURE_HINT = "Measure position and width of the source, and the aperture of best signal to noise"
+_MEASURE_HINT = (
+    "Measure position and width of the source, and the aperture with the best signal to noise"
+)
 
 
 class PanelGroup(QtWidgets.QGroupBox):
@@ -48,31 +47,42 @@ class PanelGroup(QtWidgets.QGroupBox):
     ----------
     title : str
         Title of the group.
-    actions : PanelActions
-        Object that calls methods of the extraction for the widgets.
+    panel : PanelActions
+        Panel that contains the group, and that calls methods of the extraction for the widgets.
     """
 
-    def __init__(self, title: str, actions: PanelActions) -> None:
+    def __init__(self, title: str, panel: PanelActions) -> None:
         super().__init__(title)
-        self.actions = actions
-        self.live: LiveExtraction = actions.live
-        self.column = QtWidgets.QVBoxLayout(self)
+        self.panel = panel
+        self.live: LiveExtraction = panel.live
+        self.column = QtWidgets.QVBoxLayout(self, spacing=4)
         self.column.setContentsMargins(6, 4, 6, 6)
-        self.column.setSpacing(4)
 
-    def add_row(
-        self,
-        *widgets: QtWidgets.QWidget,
-        wide: QtWidgets.QWidget | None = None,
-        stretch: bool = False,
-    ) -> None:
-        """Add a row of widgets; `wide`, or with `stretch` a blank, gets the free width."""
+    def add_row(self, *parts: QWidget, wide: QWidget | None = None, blank: bool = False) -> None:
+        """Add a row of widgets; free width goes to `wide`, or with `blank` to the row's end."""
         row = QtWidgets.QHBoxLayout()
-        for widget in widgets:
+        for widget in parts:
             row.addWidget(widget, int(widget is wide))
-        if stretch:
+        if blank:
             row.addStretch(1)
         self.column.addLayout(row)
+
+    def on_edit(self, signal: QtCore.SignalInstance, function: Callable[..., object]) -> None:
+        """Call a function when a signal reports a value that the user, not `refresh`, has set."""
+        signal.connect(lambda value: None if self.panel.filling else function(value))
+
+    def edit(
+        self, label: str, change: Callable[[Extract1D], Extract1D], step: object = None
+    ) -> None:
+        """Replace the operator by `change(operator)`; see `LiveExtraction.commit`."""
+        if self.panel.run(lambda: self.live.set(change(self.live.extract), label, step)):
+            self.panel.refresh_soon()
+
+    def load_button(
+        self, text: str, title: str, filters: str, function: Callable[[str], object]
+    ) -> QtWidgets.QPushButton:
+        """Make a button that calls a function with the path of a file that the user chooses."""
+        return push_button(text, partial(self.panel.load, title, filters, function), title)
 
     def refresh(self) -> None:
         """Show the current state of the extraction."""
@@ -81,35 +91,33 @@ class PanelGroup(QtWidgets.QGroupBox):
 class BackgroundGroup(PanelGroup):
     """Settings for the fit of the background."""
 
-    def __init__(self, actions: PanelActions) -> None:
-        super().__init__("Background", actions)
+    def __init__(self, panel: PanelActions) -> None:
+        super().__init__("Background", panel)
         self.subtract = QtWidgets.QCheckBox("subtract")
-        self.subtract.toggled.connect(self._set_subtract)
+        self.on_edit(self.subtract.toggled, self._set_subtract)
         self.fit = QtWidgets.QComboBox()
         for label, value in _FITS:
             self.fit.addItem(label, value)
-        self.fit.activated.connect(lambda _: self._set(bkg_fit=self.fit.currentData()))
-        self.order = QtWidgets.QSpinBox()
-        self.order.setRange(0, 9)
-        self.order.setPrefix("order ")
-        self.order.setToolTip("Order of the polynomial across the slit; 0 is the mean")
-        self.order.valueChanged.connect(lambda value: self._set(bkg_order=value))
-        self.add_row(self.subtract, self.fit, self.order, stretch=True)
-        self.smoothing = SmoothingBox()
-        self.smoothing.setToolTip("Rows of a running mean along the dispersion, before the fit")
-        self.smoothing.valueChanged.connect(
-            lambda value: self._set(smoothing_length=odd_length(value))
+        self.on_edit(self.fit.activated, lambda _: self._set(bkg_fit=self.fit.currentData()))
+        tip = "Order of the polynomial along the slit; 0 is the mean"
+        self.order = QtWidgets.QSpinBox(minimum=0, maximum=9, prefix="order ", toolTip=tip)
+        self.on_edit(self.order.valueChanged, lambda value: self._set(bkg_order=value))
+        self.add_row(self.subtract, self.fit, self.order, blank=True)
+        tip = "Number of rows of a running mean along the dispersion, before the fit"
+        self.smoothing = widgets.SmoothingBox(tip)
+        self.on_edit(
+            self.smoothing.valueChanged,
+            lambda value: self._set(smoothing_length=widgets.odd_length(value)),
         )
-        self.add_row(QtWidgets.QLabel("smoothing"), self.smoothing, stretch=True)
+        self.add_row(QtWidgets.QLabel("smoothing"), self.smoothing, blank=True)
 
     def refresh(self) -> None:
         """Show the settings of the background."""
         background = self.live.operator.background
         present = background is not None
-        self.subtract.setEnabled(present)
         self.subtract.setChecked(present and self.live.operator.subtract_background is not False)
         self.subtract.setToolTip("" if present else "There is no background region yet")
-        for widget in (self.fit, self.order, self.smoothing):
+        for widget in (self.subtract, self.fit, self.order, self.smoothing):
             widget.setEnabled(present)
         if background is not None:
             self.fit.setCurrentIndex(max(self.fit.findData(background.bkg_fit), 0))
@@ -118,67 +126,69 @@ class BackgroundGroup(PanelGroup):
             show_value(self.smoothing, background.smoothing_length)
 
     def _set_subtract(self, on: bool) -> None:
-        if not self.actions.filling:
-            operator = replace(self.live.extract, subtract_background=None if on else False)
-            self.actions.run(self.live.set, operator, "subtract the background")
+        subtract = None if on else False
+        self.edit("subtract the background", partial(replace, subtract_background=subtract))
 
     def _set(self, **changes: Any) -> None:
-        background = self.live.extract.background
-        if self.actions.filling or background is None:
-            return
-        try:
-            operator = replace(self.live.extract, background=replace(background, **changes))
-        except LRSError as error:
-            self.actions.report(panel_text(error), error=True)
-            return
-        self.actions.run(self.live.set, operator, "fit the background")
-        self.actions.refresh_soon()
+        def change(operator: Extract1D) -> Extract1D:
+            background = operator.background
+            return replace(operator, background=background and replace(background, **changes))
+
+        self.edit("fit the background", change)
 
 
 class PositionGroup(PanelGroup):
     """Position of the aperture, measurement of the source, and aperture correction."""
 
-    def __init__(self, actions: PanelActions, files: FileDialogs) -> None:
-        super().__init__("Position and correction", actions)
+    def __init__(self, panel: PanelActions) -> None:
+        super().__init__("Position and correction", panel)
         live = self.live
-        self._files = files
         self._expected = expected_position(live.image)
-        self._shown_measurement: tuple[Any, float] | None = None
-        self.offset = number_box(-500.0, 500.0, 0.1, 2)
-        self.offset.setToolTip("Columns that aperture and background are moved by")
-        self.offset.valueChanged.connect(self._set_offset)
-        self.add_row(QtWidgets.QLabel("offset [pixel]"), self.offset, stretch=True)
-        self.source_label = QtWidgets.QLabel()
-        self.source_label.setWordWrap(True)
-        self.source_label.setToolTip("Where the header and the WCS put the source")
+        self._shown_measurement: tuple[Measured | None, float] | None = None
+        self.offset = widgets.number_box(
+            -500.0, 500.0, "Number of columns by which aperture and background are moved"
+        )
+        self.on_edit(
+            self.offset.valueChanged,
+            lambda value: self.edit(
+                "move everything", partial(replace, position_offset=value), step="offset"
+            ),
+        )
+        self.add_row(QtWidgets.QLabel("offset [pixel]"), self.offset, blank=True)
+        self.source_label = QtWidgets.QLabel(
+            wordWrap=True, toolTip="Position of the source from the header and the WCS"
+        )
         self.column.addWidget(self.source_label)
-        self.measured_label = QtWidgets.QLabel()
-        self.measured_label.setWordWrap(True)
-        self.measured_label.setTextInteractionFlags(Qt.TextSelectableByMouse)
+        self.measured_label = QtWidgets.QLabel(
+            wordWrap=True, textInteractionFlags=Qt.TextSelectableByMouse
+        )
         self.measure_button = push_button("Measure", self._measure, _MEASURE_HINT)
         self.add_row(self.measured_label, self.measure_button, wide=self.measured_label)
         self.add_row(
-            push_button("To the source", lambda: actions.run_slow(live.to_source), TO_SOURCE_HINT),
-            push_button("3 × FWHM", lambda: actions.run_slow(live.three_fwhm), THREE_FWHM_HINT),
-            push_button("Best S/N", lambda: actions.run_slow(live.best_width), BEST_WIDTH_HINT),
+            *(
+                push_button(text, partial(panel.run_slow, getattr(live, method)), tip)
+                for method, text, tip in SOURCE_ACTIONS
+            )
         )
         self.residual_button = push_button("Residual", self._toggle_residual, RESIDUAL_HINT)
         self.residual_button.setCheckable(True)
         self.add_row(
             push_button(
                 "Default",
-                lambda: actions.run(live.default),
-                "The default aperture of this kind of file",
+                partial(panel.run, live.default),
+                "Default aperture for this type of file",
             ),
-            push_button("Load JSON…", self._load_reference, "Load an EXTRACT1D reference"),
+            self.load_button(
+                "Load JSON…", "Load an EXTRACT1D reference", "JSON (*.json)", live.load_reference
+            ),
             self.residual_button,
         )
-        self.apcorr = ElidedLabel()
-        self.no_apcorr_button = push_button("None", lambda: actions.run(live.load_apcorr, None))
+        self.apcorr = widgets.ElidedLabel()
+        self.no_apcorr_button = push_button("None", partial(panel.run, live.load_apcorr, None))
         self.add_row(
             QtWidgets.QLabel("apcorr"),
             self.apcorr,
-            push_button("File…", self._load_apcorr, "Load an APCORR reference"),
+            self.load_button("File…", "Load an APCORR reference", _FITS_FILES, live.load_apcorr),
             self.no_apcorr_button,
             wide=self.apcorr,
         )
@@ -197,7 +207,7 @@ class PositionGroup(PanelGroup):
         self.no_apcorr_button.setEnabled(correction is not None)
 
     def _show_expected_position(self) -> None:
-        """Show the position of the source from the header, and the aperture relative to it."""
+        """Show the source position from the header, and the aperture's offset from it."""
         found = self._expected
         apertures = [region for region in self.live.regions if region.kind == "aperture"]
         if not isinstance(found, SourcePosition) or not apertures:
@@ -205,13 +215,13 @@ class PositionGroup(PanelGroup):
             return
         at = self.live.rows[found.row], self.live.row_wavelength[found.row]
         lower, upper = (float(edge) for edge in apertures[0].at(*at))
-        offset = round((lower + upper) / 2.0 - found.column, 2) + 0.0  # changes -0.0 to 0.0
+        offset = round((lower + upper) / 2.0 - found.column, 2) + 0.0  # + 0.0 changes -0.0 to 0.0
         self.source_label.setText(
             f"header: column {found.column:.2f}, aperture {offset:+.2f} from it"
         )
 
     def _show_measurement(self) -> None:
-        """Show the measurement and the FWHM at the crosshair, if either has changed."""
+        """Show the measurement with the FWHM at the crosshair, if either has changed."""
         measured = self.live.measured
         wave = float(self.live.row_wavelength[cursor_row(self.live)])
         if self._shown_measurement == (measured, wave):
@@ -225,97 +235,73 @@ class PositionGroup(PanelGroup):
             text = f"{measured.measurement.report()}\n\n{measured.curve.report()}"
             self.measured_label.setToolTip(f"<pre>{html.escape(text)}</pre>")
 
-    def _set_offset(self, value: float) -> None:
-        if not self.actions.filling:
-            operator = replace(self.live.extract, position_offset=value)
-            self.actions.run(self.live.set, operator, "move everything", step="offset")
-            self.actions.refresh_soon()
-
     def _measure(self) -> None:
-        if self.actions.run_slow(self.live.measure) and self.live.measured is not None:
-            self.actions.report("; ".join(self.live.measured.notes))
+        if self.panel.run_slow(self.live.measure) and self.live.measured is not None:
+            self.panel.report(joined(*self.live.measured.notes))
 
     def _toggle_residual(self) -> None:
         if self.live.residual_shown:
             self.live.hide_residual()
         else:
-            self.actions.run_slow(self.live.residual)
+            self.panel.run_slow(self.live.residual)
         self.residual_button.setChecked(bool(self.live.residual_shown))
-
-    def _load_reference(self) -> None:
-        path = self._files.open_path("Load an EXTRACT1D reference", "JSON (*.json);;All files (*)")
-        if path:
-            self.actions.run(self.live.load_reference, path)
-
-    def _load_apcorr(self) -> None:
-        path = self._files.open_path(
-            "Load an APCORR reference", "FITS (*.fits *.fits.gz);;All files (*)"
-        )
-        if path:
-            self.actions.run(self.live.load_apcorr, path)
 
 
 class StackGroup(PanelGroup):
-    """Selection of the integration of a stack that is shown."""
+    """Selection of the integration to show from a stack."""
 
-    def __init__(self, actions: PanelActions) -> None:
-        count = actions.live.image.data.shape[0]
-        super().__init__(f"Integration (of {count})", actions)
-        self.slider = QtWidgets.QSlider(Qt.Horizontal)
-        self.slider.setRange(1, count)
-        self.slider.valueChanged.connect(self._set_integration)
-        self.integration = QtWidgets.QSpinBox()
-        self.integration.setRange(1, count)
-        self.integration.valueChanged.connect(self._set_integration)
+    def __init__(self, panel: PanelActions) -> None:
+        count = panel.live.image.data.shape[0]
+        super().__init__(f"Integration (of {count})", panel)
+        self.slider = QtWidgets.QSlider(Qt.Horizontal, minimum=1, maximum=count)
+        self.integration = QtWidgets.QSpinBox(minimum=1, maximum=count)
+        for widget in (self.slider, self.integration):
+            self.on_edit(widget.valueChanged, lambda number: self._set_integration(number - 1))
         self.add_row(self.slider, self.integration, wide=self.slider)
         self.median = QtWidgets.QCheckBox("median of all")
-        self.median.toggled.connect(self._set_median)
+        self.on_edit(
+            self.median.toggled,
+            lambda on: self._set_integration(None if on else self.slider.value() - 1),
+        )
         self.column.addWidget(self.median)
 
     def refresh(self) -> None:
-        """Show the number of the integration."""
+        """Show the number of the integration, or that the median is shown."""
         number = self.live.integration
         for widget in (self.slider, self.integration):
             show_value(widget, (number or 0) + 1)
             widget.setEnabled(number is not None)
         self.median.setChecked(number is None)
 
-    def _set_integration(self, number: int) -> None:
-        if not self.actions.filling:
-            self.live.integration = number - 1
-
-    def _set_median(self, on: bool) -> None:
-        if not self.actions.filling:
-            self.live.integration = None if on else self.slider.value() - 1
+    def _set_integration(self, number: int | None) -> None:
+        self.live.integration = number
 
 
 class StatisticsGroup(PanelGroup):
     """Statistics of the spectrum in the selected ranges of wavelength."""
 
-    def __init__(self, actions: PanelActions) -> None:
-        super().__init__("Numbers", actions)
-        form = QtWidgets.QFormLayout()
+    def __init__(self, panel: PanelActions) -> None:
+        super().__init__("Numbers", panel)
+        form = QtWidgets.QFormLayout(verticalSpacing=2)
         form.setContentsMargins(0, 0, 0, 0)
-        form.setVerticalSpacing(2)
-        self.range, self.signal_to_noise, self.ratio, self.lost = (
-            QtWidgets.QLabel() for _ in range(4)
-        )
-        self.range.setWordWrap(True)
-        self.lost.setWordWrap(True)
-        for text, label, tip in (
-            ("range", self.range, "Select a range of wavelengths in the spectrum, or of rows"),
-            ("median S/N", self.signal_to_noise, "Flux over error, median in the range"),
-            ("flux / comparison", self.ratio, "Median in the range"),
-            ("lost pixels", self.lost, "What bad pixels took from the aperture in the range"),
-        ):
-            label.setTextInteractionFlags(Qt.TextSelectableByMouse)
-            label.setToolTip(tip)
+
+        def add(text: str, tip: str, *, wrap: bool = False) -> QtWidgets.QLabel:
+            label = QtWidgets.QLabel(
+                wordWrap=wrap, toolTip=tip, textInteractionFlags=Qt.TextSelectableByMouse
+            )
             form.addRow(text, label)
-        self.rows_averaged = QtWidgets.QSpinBox()
-        self.rows_averaged.setRange(1, self.live.image.shape[0])
-        self.rows_averaged.setSingleStep(2)
-        self.rows_averaged.setToolTip("Rows about the cursor that the slit profile averages")
-        self.rows_averaged.valueChanged.connect(self._set_rows_averaged)
+            return label
+
+        tip = "Select a range of wavelengths in the spectrum, or a range of rows in the image"
+        self.range = add("range", tip, wrap=True)
+        self.signal_to_noise = add("median S/N", "Median ratio of flux to error in the range")
+        self.ratio = add("flux / comparison", "Median ratio in the range")
+        tip = "Rows in the range with bad pixels in the aperture, and largest lost fraction"
+        self.lost = add("lost pixels", tip, wrap=True)
+        tip = "Number of rows around the crosshair over which the slit profile is averaged"
+        count = self.live.image.shape[0]
+        self.rows_averaged = QtWidgets.QSpinBox(minimum=1, maximum=count, singleStep=2, toolTip=tip)
+        self.on_edit(self.rows_averaged.valueChanged, partial(setattr, self.live, "rows_averaged"))
         form.addRow("profile rows", self.rows_averaged)
         self.column.addLayout(form)
 
@@ -337,22 +323,18 @@ class StatisticsGroup(PanelGroup):
             lost += f"; {numbers.rows_masked} masked"
         self.lost.setText(lost)
 
-    def _set_rows_averaged(self, number: int) -> None:
-        if not self.actions.filling:
-            self.live.rows_averaged = number
-
 
 class ComparisonGroup(PanelGroup):
     """Selection of a spectrum with which to compare the extraction."""
 
-    def __init__(self, actions: PanelActions, files: FileDialogs) -> None:
-        super().__init__("Compare with", actions)
-        self._files = files
-        self.label = ElidedLabel()
-        self.none_button = push_button("None", lambda: actions.run(self.live.load_comparison, None))
+    def __init__(self, panel: PanelActions) -> None:
+        super().__init__("Compare with", panel)
+        self.label = widgets.ElidedLabel()
+        live = self.live
+        self.none_button = push_button("None", partial(panel.run, live.load_comparison, None))
         self.add_row(
             self.label,
-            push_button("x1d…", self._load, "Overlay a spectrum of the pipeline"),
+            self.load_button("x1d…", "Compare with a spectrum", _FITS_FILES, live.load_comparison),
             self.none_button,
             wide=self.label,
         )
@@ -362,55 +344,40 @@ class ComparisonGroup(PanelGroup):
         self.label.setText(self.live.comparison_label or "nothing")
         self.none_button.setEnabled(self.live.comparison is not None)
 
-    def _load(self) -> None:
-        path = self._files.open_path(
-            "Compare with a spectrum", "x1d (*.fits *.fits.gz);;All files (*)"
-        )
-        if path:
-            self.actions.run(self.live.load_comparison, path)
-
 
 class OutputGroup(PanelGroup):
     """Buttons that save the extraction."""
 
-    def __init__(self, actions: PanelActions, files: FileDialogs) -> None:
-        super().__init__("Save", actions)
-        self._files = files
-        grid = QtWidgets.QGridLayout()
-        grid.setSpacing(4)
+    def __init__(self, panel: PanelActions) -> None:
+        super().__init__("Save", panel)
+        grid = QtWidgets.QGridLayout(spacing=4)
         for at, (text, function, tip) in enumerate(
             (
                 ("JSON…", self._save_reference, "EXTRACT1D reference, for override_extract1d"),
-                ("x1d…", self._save_spectrum, "The spectrum (of a stack: of all integrations)"),
-                ("Figure…", self._save_figure, "A picture of image and spectrum"),
-                ("Copy Python", self._copy_python, "The lines that repeat it, to the clipboard"),
+                ("x1d…", self._save_spectrum, "Spectrum, or spectra of all integrations"),
+                ("Figure…", self._save_figure, "Figure with the image and the spectrum"),
+                ("Copy Python", self._copy_python, "Copy a script that repeats the extraction"),
             )
         ):
             grid.addWidget(push_button(text, function, tip), at // 2, at % 2)
         self.column.addLayout(grid)
 
     def _save_reference(self) -> None:
-        path = self._files.save_path("Save an EXTRACT1D reference", "_extract1d.json", (".json",))
-        self.actions.write(self.live.save_reference, path)
+        title, extensions = "Save an EXTRACT1D reference", (".json",)
+        self.panel.save(title, "_extract1d.json", extensions, self.live.save_reference)
 
     def _save_spectrum(self) -> None:
         ending = "_x1dints.fits" if self.live.image.is_stack else "_x1d.fits"
-        path = self._files.save_path("Save the spectrum", ending, (".fits", ".fits.gz"))
-        self.actions.write(self.live.save_spectrum, path)
+        extensions = (".fits", ".fits.gz")
+        self.panel.save("Save the spectrum", ending, extensions, self.live.save_spectrum)
 
     def _save_figure(self) -> None:
-        path = self._files.save_path("Save a figure", ".png", _FIGURES)
-        self.actions.write(self.live.save_figure, path)
+        self.panel.save("Save a figure", ".png", _FIGURES, self.live.save_figure)
 
     def _copy_python(self) -> None:
-        """Copy a script that reproduces the extraction to the clipboard."""
-        try:
-            text = self.live.python()
-        except LRSError as error:
-            self.actions.report(panel_text(error), error=True)
-            return
-        QtGui.QGuiApplication.clipboard().setText(text)
-        self.actions.report("the lines that repeat this extraction are on the clipboard")
+        """Copy to the clipboard a script that repeats the extraction."""
+        if self.panel.run(lambda: QtGui.QGuiApplication.clipboard().setText(self.live.python())):
+            self.panel.report("a script that repeats the extraction was copied to the clipboard")
 
 
 def cursor_row(live: LiveExtraction) -> int:

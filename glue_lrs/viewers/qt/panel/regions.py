@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy import QtWidgets
@@ -13,6 +14,10 @@ from glue_lrs.viewers.qt.panel.groups import PanelGroup, cursor_row
 from glue_lrs.viewers.qt.panel.widgets import number_box, push_button, show_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from glue.core.subset_group import SubsetGroup
+
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Edge, Kind, Region
     from glue_lrs.viewers.qt.panel.actions import PanelActions
@@ -21,35 +26,34 @@ if TYPE_CHECKING:
 _MIN_BACKGROUND = 2
 
 _LIMITS_HINT = (
-    "Pixel i reaches from i − ½ to i + ½. The edges are positions on the image, as in src_coeff "
-    "and bkg_coeff; xstart and xstop name the first and last pixel that are summed: edges at 26.5 "
-    "and 34.5 are xstart 27, xstop 34."
+    "Pixel i extends from i − ½ to i + ½. Edges are positions on the image, as in src_coeff and "
+    "bkg_coeff. xstart and xstop are the first and the last pixel that are summed: edges at 26.5 "
+    "and 34.5 correspond to xstart 27 and xstop 34."
 )
 
 
 class RegionsGroup(PanelGroup):
     """Table of the regions, input fields for their edges, and buttons that change them."""
 
-    def __init__(self, actions: PanelActions) -> None:
-        super().__init__("Aperture and background regions", actions)
+    def __init__(self, panel: PanelActions) -> None:
+        super().__init__("Aperture and background regions", panel)
         self.table = self._make_table()
         self.column.addWidget(self.table)
-        self.lower, self.upper = (number_box(-50.0, 2000.0, 0.1, 2) for _ in range(2))
         self.edges_label = QtWidgets.QLabel("edges")
-        for spin, edge in ((self.lower, "lower"), (self.upper, "upper")):
-            spin.setToolTip(f"Position of the {edge} edge of the selected region, in pixels")
-            spin.valueChanged.connect(lambda value, edge=edge: self._set_edge(edge, value))
-        self.add_row(self.edges_label, self.lower, self.upper, stretch=True)
+        self.lower = self._make_edge_box("lower")
+        self.upper = self._make_edge_box("upper")
+        self.add_row(self.edges_label, self.lower, self.upper, blank=True)
         self.add_button = push_button("Add background", self._add_background)
         self.delete_button = push_button("Delete", self._delete, "Delete the selected region")
         self.straighten_button = push_button(
             "Straighten", self._straighten, "Make the edges straight again"
         )
         self.add_row(self.add_button, self.delete_button, self.straighten_button)
-        self.subset = QtWidgets.QComboBox()
-        self.subset.setToolTip("A range or polygon drawn as a glue subset")
-        self.subset.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
-        self.subset.setMinimumContentsLength(6)
+        self.subset = QtWidgets.QComboBox(
+            toolTip="A range or polygon drawn as a glue subset",
+            sizeAdjustPolicy=QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon,
+            minimumContentsLength=6,
+        )
         self.to_aperture = push_button("→ aperture", lambda: self._use_subset("aperture"))
         self.to_background = push_button("→ background", lambda: self._use_subset("background"))
         self.subset_row = QtWidgets.QWidget()
@@ -61,21 +65,25 @@ class RegionsGroup(PanelGroup):
         self.column.addWidget(self.subset_row)
 
     def _make_table(self) -> QtWidgets.QTableWidget:
-        table = QtWidgets.QTableWidget(0, 3)
-        table.setHorizontalHeaderLabels(["", "edges [pixel]", "in the JSON"])
-        table.setToolTip(_LIMITS_HINT)
-        table.verticalHeader().hide()
-        table.setSelectionBehavior(QtWidgets.QAbstractItemView.SelectRows)
-        table.setSelectionMode(QtWidgets.QAbstractItemView.SingleSelection)
-        table.setEditTriggers(QtWidgets.QAbstractItemView.NoEditTriggers)
-        table.setFocusPolicy(Qt.NoFocus)
+        view, resizing = QtWidgets.QAbstractItemView, QtWidgets.QHeaderView
+        table = QtWidgets.QTableWidget(0, 3, toolTip=_LIMITS_HINT, focusPolicy=Qt.NoFocus)
+        table.setSelectionBehavior(view.SelectRows)
+        table.setSelectionMode(view.SingleSelection)
+        table.setEditTriggers(view.NoEditTriggers)
         table.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        header = table.horizontalHeader()
-        header.setSectionResizeMode(0, QtWidgets.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(1, QtWidgets.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(2, QtWidgets.QHeaderView.Stretch)
+        table.setHorizontalHeaderLabels(["", "edges [pixel]", "in the JSON"])
+        table.horizontalHeader().setSectionResizeMode(resizing.ResizeToContents)
+        table.horizontalHeader().setSectionResizeMode(2, resizing.Stretch)
+        table.verticalHeader().hide()
         table.itemSelectionChanged.connect(self._row_selected)
         return table
+
+    def _make_edge_box(self, edge: Edge) -> QtWidgets.QDoubleSpinBox:
+        """Make the input field for an edge of the selected region."""
+        tip = f"Position of the {edge} edge of the selected region, in pixels"
+        box = number_box(-50.0, 2000.0, tip)
+        self.on_edit(box.valueChanged, lambda value: self._set_edge(edge, value))
+        return box
 
     # --- refresh -------------------------------------------------------------------------------
 
@@ -88,10 +96,10 @@ class RegionsGroup(PanelGroup):
         elif self.table.currentRow() != selected or not self.table.selectedItems():
             self.table.selectRow(selected)
         region = None if selected is None else regions[selected]
-        for widget in (self.lower, self.upper):
-            widget.setEnabled(region is not None)
         self.delete_button.setEnabled(region is not None and region.kind == "background")
         self.straighten_button.setEnabled(region is not None and not region.straight)
+        for widget in (self.lower, self.upper):
+            widget.setEnabled(region is not None)
         if region is not None:
             lower, upper = _edges_at_cursor(self.live, region)
             show_value(self.lower, lower)
@@ -130,65 +138,64 @@ class RegionsGroup(PanelGroup):
         number = self.live.selected
         return number if number is not None and 0 <= number < len(self.live.regions) else None
 
-    def _subset_groups(self) -> list[Any]:
+    def _subset_groups(self) -> list[SubsetGroup]:
         return list(self.live.session.data_collection.subset_groups)
 
     # --- actions -------------------------------------------------------------------------------
 
     def _row_selected(self) -> None:
         rows = self.table.selectionModel().selectedRows()
-        if not self.actions.filling and rows:
+        if not self.panel.filling and rows:
             self.live.selected = rows[0].row()
 
-    def _set_edge(self, edge: Edge, value: float) -> None:
+    def _replace_selected(
+        self, change: Callable[[Region], Region], label: str, step: object = None
+    ) -> None:
+        """Replace the selected region by `change(region)`, as a command that can be undone."""
         selected = self._selected()
-        if self.actions.filling or selected is None:
-            return
-        regions = list(self.live.regions)
-        region = regions[selected]
-        old = _edges_at_cursor(self.live, region)[0 if edge == "lower" else 1]
-        regions[selected] = region.with_edge(
-            edge, value - old, self.live.rows, self.live.row_wavelength
+        if selected is not None:
+            regions = list(self.live.regions)
+            regions[selected] = change(regions[selected])
+            self.panel.run(self.live.set, regions, label, step=step)
+            self.panel.refresh_soon()
+
+    def _set_edge(self, edge: Edge, value: float) -> None:
+        def moved(region: Region) -> Region:
+            old = _edges_at_cursor(self.live, region)[0 if edge == "lower" else 1]
+            return region.with_edge(edge, value - old, self.live.rows, self.live.row_wavelength)
+
+        self._replace_selected(moved, f"move the {edge} edge", (edge, self._selected()))
+
+    def _straighten(self) -> None:
+        self._replace_selected(
+            lambda region: region.straightened(self.live.rows, self.live.row_wavelength),
+            "straighten a region",
         )
-        self.actions.run(self.live.set, regions, f"move the {edge} edge", step=(edge, selected))
-        self.actions.refresh_soon()
 
     def _add_background(self) -> None:
         """Add a background region to the widest gap between regions, a third as wide as the gap."""
         (left, right), _ = self.live.image.bounding_box
         left, right = math.ceil(left) - 0.5 + 1.0, math.floor(right) + 0.5 - 1.0
         taken = sorted(_edges_at_cursor(self.live, region) for region in self.live.regions)
-        gaps, at = [], left
-        for lower, upper in taken:
-            gaps.append((lower - at, at, lower))
-            at = max(at, upper)
-        gaps.append((right - at, at, right))
-        room, start, stop = max(gaps)
+        starts = itertools.accumulate((upper for _, upper in taken), max, initial=left)
+        stops = [*(lower for lower, _ in taken), right]
+        gaps = zip(starts, stops, strict=True)
+        room, start, stop = max((stop - start, start, stop) for start, stop in gaps)
         width = max(round(room / 3.0), _MIN_BACKGROUND)
         if room < width + 1.0:
-            self.actions.report(
-                "no background region was added: there is no room between the other regions",
-                error=True,
-            )
+            problem = "no background region was added: there is no room between the other regions"
+            self.panel.report(problem, error=True)
             return
-        # put the region at the side of the gap that is farther from the source
+        # put the region on the side of the gap that is farther from the source
         middle = (taken[0][0] + taken[0][1]) / 2.0 if taken else start
         lower = start + 1.0 if start + stop < 2 * middle else stop - 1.0 - width
-        self.actions.run(self.live.add_region, "background", lower, lower + width)
+        self.panel.run(self.live.add_region, "background", lower, lower + width)
         self.live.selected = len(self.live.regions) - 1
 
     def _delete(self) -> None:
         selected = self._selected()
-        if selected is not None and self.actions.run(self.live.delete_region, selected):
+        if selected is not None and self.panel.run(self.live.delete_region, selected):
             self.live.selected = min(selected, len(self.live.regions) - 1)
-
-    def _straighten(self) -> None:
-        selected = self._selected()
-        if selected is not None:
-            regions = list(self.live.regions)
-            wave = self.live.row_wavelength
-            regions[selected] = regions[selected].straightened(self.live.rows, wave)
-            self.actions.run(self.live.set, regions, "straighten a region")
 
     def _use_subset(self, kind: Kind) -> None:
         groups, index = self._subset_groups(), self.subset.currentIndex()
@@ -196,22 +203,22 @@ class RegionsGroup(PanelGroup):
             return
         for subset in groups[index].subsets:
             if subset.data is self.live.data:
-                self.actions.run(self.live.subset_to_region, subset, kind)
+                self.panel.run(self.live.subset_to_region, subset, kind)
 
 
 def _edges_at_cursor(live: LiveExtraction, region: Region) -> tuple[float, float]:
     """Return the edges of a region in the row of the crosshair, or the closest row with edges."""
     row, wave = cursor_row(live), live.row_wavelength
-    edges = region.at(live.rows[row], wave[row])
-    if np.isnan(edges).any():
+    lower, upper = region.at(live.rows[row], wave[row])
+    if np.isnan([lower, upper]).any():
         known = np.flatnonzero(np.isfinite(wave))
         row = int(known[np.abs(known - row).argmin()])
-        edges = region.at(live.rows[row], wave[row])
-    return float(edges[0]), float(edges[1])
+        lower, upper = region.at(live.rows[row], wave[row])
+    return float(lower), float(upper)
 
 
 def _reference_text(region: Region) -> str:
-    """Format a region with the keywords of an EXTRACT1D reference file."""
+    """Format the edges of a region as keywords of an EXTRACT1D reference file."""
     if region.kind == "aperture" and region.straight:
         return f"xstart {region.lower[0] + 0.5:.2f}\nxstop {region.upper[0] - 0.5:.2f}"
     key = "src_coeff" if region.kind == "aperture" else "bkg_coeff"

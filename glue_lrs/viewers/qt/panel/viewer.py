@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import itertools
+from typing import TYPE_CHECKING
 
 from glue.core.message import SubsetCreateMessage, SubsetDeleteMessage, SubsetUpdateMessage
 from glue.viewers.common.layer_artist import LayerArtist
@@ -15,36 +16,28 @@ from glue_lrs.viewers.qt.base import ShowsOneImage
 from glue_lrs.viewers.qt.panel.panel import Panel
 
 if TYPE_CHECKING:
+    from glue.core import Hub
+    from glue.core.message import SubsetMessage
+    from qtpy import QtGui
+
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 
 class PanelLayerArtist(LayerArtist):
-    """Artist for the layer of the image whose extraction the panel shows; it draws nothing."""
+    """Artist that draws nothing. glue requires an artist for the layer of the image."""
 
     def update(self) -> None:
         """Do nothing."""
 
-    def clear(self) -> None:
-        """Do nothing."""
-
-    def redraw(self) -> None:
-        """Do nothing."""
-
-    def remove(self) -> None:
-        """Do nothing."""
+    clear = redraw = remove = update
 
 
 _ARROWS = ("left", "right", "up", "down")
 
-#: Names in Matplotlib of the keys that the image editor handles.
+#: Matplotlib's names for the keys that the image editor handles.
 _KEYS = {
-    QtCore.Qt.Key_Left: "left",
-    QtCore.Qt.Key_Right: "right",
-    QtCore.Qt.Key_Up: "up",
-    QtCore.Qt.Key_Down: "down",
-    QtCore.Qt.Key_Delete: "delete",
-    QtCore.Qt.Key_Backspace: "backspace",
-    QtCore.Qt.Key_Escape: "escape",
+    getattr(QtCore.Qt, f"Key_{name.capitalize()}"): name
+    for name in (*_ARROWS, "delete", "backspace", "escape")
 }
 
 
@@ -55,22 +48,20 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
     _state_cls = ViewerState
     _data_artist_cls = PanelLayerArtist
     _subset_artist_cls = PanelLayerArtist
-    inherit_tools = False
-    tools: ClassVar[list[str]] = []
 
     panel: Panel | None = None
 
-    def __init__(self, session: Any, parent: Any = None, state: Any = None) -> None:
-        super().__init__(session, state=state, parent=parent)
-        self.scroll = QtWidgets.QScrollArea()
-        self.scroll.setWidgetResizable(True)
-        self.scroll.setFrameShape(QtWidgets.QFrame.NoFrame)
-        self.scroll.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarAlwaysOff)
-        self.scroll.setFocusPolicy(QtCore.Qt.NoFocus)  # arrow keys must not scroll the panel
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.scroll = QtWidgets.QScrollArea(
+            widgetResizable=True,
+            frameShape=QtWidgets.QFrame.NoFrame,
+            horizontalScrollBarPolicy=QtCore.Qt.ScrollBarAlwaysOff,
+            focusPolicy=QtCore.Qt.NoFocus,  # arrow keys must not scroll the panel
+        )
         central = QtWidgets.QWidget()
-        self._layout = QtWidgets.QVBoxLayout(central)
+        self._layout = QtWidgets.QVBoxLayout(central, spacing=0)
         self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(0)
         self._layout.addWidget(self.scroll, 1)
         self.setCentralWidget(central)
         self.statusBar().hide()
@@ -80,20 +71,16 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         """Do nothing, because the panel has no toolbar."""
 
     def show_error(self, text: str) -> None:
-        """Show an error message; if there is no panel, show it in place of the panel."""
+        """Show an error message in the panel, or in place of the panel if there is none."""
         if self.panel is not None:
             self.panel.report(text, error=True)
             return
-        label = QtWidgets.QLabel(text)
-        label.setWordWrap(True)
-        label.setMargin(8)
-        label.setStyleSheet("color: #b00020")
-        self.scroll.setWidget(label)
+        style = "color: #b00020"
+        self.scroll.setWidget(QtWidgets.QLabel(text, wordWrap=True, margin=8, styleSheet=style))
 
-    def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's
-        """Pass arrow keys, Delete and Escape on to the image, unless a widget has handled them."""
-        name = _KEYS.get(event.key())
-        editor = self._region_editor() if name is not None else None
+    def keyPressEvent(self, event: QtGui.QKeyEvent) -> None:  # noqa: N802 - Qt's
+        """Pass arrow keys, Delete and Escape that no widget has handled on to the image editor."""
+        name, editor = _KEYS.get(event.key()), self._region_editor()
         if name is None or editor is None:
             super().keyPressEvent(event)
             return
@@ -101,21 +88,19 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         editor.press_key(f"shift+{name}" if shift and name in _ARROWS else name)
 
     def _region_editor(self) -> RegionEditor | None:
-        """Return the first region editor for the same extraction, normally that of the image."""
-        for viewers in self.session.application.viewers:
-            for viewer in viewers:
-                editor = getattr(viewer, "editor", None)
-                if isinstance(editor, RegionEditor) and editor.live is self.live:
-                    return editor
-        return None
+        """Return the first editor for the same extraction, normally the one on the image."""
+        viewers = itertools.chain.from_iterable(self.session.application.viewers)
+        editors = (getattr(viewer, "editor", None) for viewer in viewers)
+        found = (one for one in editors if isinstance(one, RegionEditor) and one.live is self.live)
+        return next(found, None)
 
-    def register_to_hub(self, hub: Any) -> None:
+    def register_to_hub(self, hub: Hub) -> None:
         """Subscribe to messages about subsets."""
         super().register_to_hub(hub)
         for message in (SubsetCreateMessage, SubsetUpdateMessage, SubsetDeleteMessage):
             hub.subscribe(self, message, handler=self._subsets_changed)
 
-    def _subsets_changed(self, message: Any) -> None:
+    def _subsets_changed(self, message: SubsetMessage) -> None:
         if self.panel is not None:
             self.panel.refresh_soon()
 

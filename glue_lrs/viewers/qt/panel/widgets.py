@@ -2,59 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy import QtCore, QtWidgets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qtpy import QtGui
+
 
 class ElidedLabel(QtWidgets.QLabel):
     """Line of text that is shortened in its middle to fit; its tool tip is the full text."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._full = ""
-        self.setMinimumWidth(40)
+        super().__init__(minimumWidth=40)
 
     def setText(self, text: str) -> None:  # noqa: N802
-        """Show a text."""
-        self._full = text
+        """Show a text, shortened if necessary."""
         self.setToolTip(text)
         self._fit()
 
-    def full_text(self) -> str:
-        """Return the full text."""
-        return self._full
-
-    def resizeEvent(self, event: Any) -> None:  # noqa: N802
+    def resizeEvent(self, event: QtGui.QResizeEvent) -> None:  # noqa: N802
         """Shorten the text to the new width."""
         super().resizeEvent(event)
         self._fit()
 
     def _fit(self) -> None:
-        metrics = self.fontMetrics()
-        super().setText(metrics.elidedText(self._full, QtCore.Qt.ElideMiddle, self.width() - 2))
+        full, elided = self.toolTip(), self.fontMetrics().elidedText
+        super().setText(elided(full, QtCore.Qt.ElideMiddle, self.width() - 2))
 
 
 class SmoothingBox(QtWidgets.QSpinBox):
     """Spin box for smoothing_length, whose values are 0 or an odd number of at least 3."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.setRange(0, 399)
-        self.setSingleStep(2)
+    def __init__(self, tip: str) -> None:
+        super().__init__(maximum=399, singleStep=2, suffix=" rows", toolTip=tip)
         self.setSpecialValueText("none")
-        self.setSuffix(" rows")
 
     def stepBy(self, steps: int) -> None:  # noqa: N802
-        """Change the value by steps, skipping 1 and even numbers."""
-        value = self.value()
-        for _ in range(abs(steps)):
-            up = steps > 0
-            value = odd_length(value + 2) if up else (0 if value <= 3 else value - 2)
-        self.setValue(value)
+        """Change the value by 2 for each step, skipping the values 1 and 2."""
+        value = self.value() + 2 * steps
+        self.setValue(odd_length(value) if steps > 0 or value >= 3 else 0)
 
 
 def odd_length(rows: int) -> int:
@@ -62,28 +51,22 @@ def odd_length(rows: int) -> int:
     return 0 if rows == 0 else max(rows + (rows + 1) % 2, 3)
 
 
-def push_button(text: str, function: Callable[..., Any], tip: str = "") -> QtWidgets.QPushButton:
-    """Make a button that calls a function without arguments, and does not take the focus."""
-    button = QtWidgets.QPushButton(text)
-    button.setToolTip(tip)
-    button.setFocusPolicy(QtCore.Qt.TabFocus)
-    button.clicked.connect(lambda *_: function())
-    return button
+def push_button(text: str, function: Callable[[], object], tip: str = "") -> QtWidgets.QPushButton:
+    """Make a button that calls a function. A click does not give the button the focus."""
+    return QtWidgets.QPushButton(
+        text, toolTip=tip, focusPolicy=QtCore.Qt.TabFocus, clicked=lambda *_: function()
+    )
 
 
-def number_box(low: float, high: float, step: float, digits: int) -> QtWidgets.QDoubleSpinBox:
+def number_box(low: float, high: float, tip: str) -> QtWidgets.QDoubleSpinBox:
     """Make a spin box that reports a typed value only once the user has completed it."""
-    spin = QtWidgets.QDoubleSpinBox()
-    spin.setRange(low, high)
-    spin.setSingleStep(step)
-    spin.setDecimals(digits)
-    spin.setKeyboardTracking(False)
-    return spin
+    return QtWidgets.QDoubleSpinBox(
+        minimum=low, maximum=high, singleStep=0.1, decimals=2, keyboardTracking=False, toolTip=tip
+    )
 
 
-def show_value(widget: Any, value: float) -> None:
+def show_value(widget: QtWidgets.QAbstractSpinBox | QtWidgets.QSlider, value: float) -> None:
     """Show a value in a spin box or slider, unless the user is typing into it."""
     editing = getattr(widget, "lineEdit", None)
-    if editing is not None and editing().isModified() and widget.hasFocus():
-        return
-    widget.setValue(value)
+    if editing is None or not (editing().isModified() and widget.hasFocus()):
+        widget.setValue(value)

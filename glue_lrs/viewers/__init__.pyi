@@ -1,0 +1,6 @@
+from .live.live_extraction import LiveExtraction
+from .live.open import open_extraction
+from .live.registry import live_for
+from .plugin import register
+
+__all__ = ["LiveExtraction", "live_for", "open_extraction", "register"]
