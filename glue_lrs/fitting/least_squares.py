@@ -291,56 +291,70 @@ def gauss_newton(
 
 
 def common_normal(
-    blocks: list[tuple[Array, Array]],
-    basis: list[Array],
-    weight: Array,
-    residual: Array,
-    inverse: Array,
-) -> tuple[Array, Array]:
-    """Return the normal equations for parameters that are common to all rows.
+    blocks: Sequence[tuple[Array, Array]], basis: Sequence[Array], weight: Array, inverse: Array
+) -> Array:
+    """Return the normal matrix of parameters that are common to all rows.
 
     Parameters
     ----------
-    blocks : list of (ndarray, ndarray)
+    blocks : sequence of (ndarray, ndarray)
         Derivatives of the model: fields on the pixels, shape (row, field, column), and terms along
         the rows, shape (row, term). The derivative with respect to each parameter is the product of
         a field and a term; the parameters are sorted by field, then by term.
-    basis : list of ndarray
+    basis : sequence of ndarray
         Terms of the model with free coefficients in each row, each of shape (row, column). They are
         projected out (Kaufman 1975).
-    weight, residual : ndarray
-        Weights of the pixels, and data minus the fit of the basis, shape (row, column).
+    weight : ndarray
+        Weights of the pixels, shape (row, column).
     inverse : ndarray
         Inverse normal matrices of the basis, shape (row, term, term).
 
     Returns
     -------
-    matrix, gradient : ndarray
-        Normal matrix (n, n) and right-hand side (n,).
+    ndarray
+        Normal matrix, shape (n, n).
     """
-    blocks = [block for block in blocks if block[1].shape[1]]
     root = np.sqrt(weight)[:, np.newaxis]
     fields = np.concatenate([block[0] for block in blocks], axis=1) * root
     terms = np.stack(basis, axis=1) * root
     across = np.matmul(fields, np.swapaxes(terms, 1, 2))
     gram = np.matmul(fields, np.swapaxes(fields, 1, 2))
     gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
-    vector = np.matmul(fields, (residual * root[:, 0])[..., np.newaxis])[..., 0]
     ends = np.cumsum([0, *(block[0].shape[1] for block in blocks)])
-    rows, gradient, matrix = len(weight), [], []
+    rows, matrix = len(weight), []
     for i, (_, along) in enumerate(blocks):
-        part = slice(ends[i], ends[i + 1])
-        gradient.append((vector[:, part].T @ along).ravel())
         line = []
         for j, (_, other) in enumerate(blocks):
-            products = gram[:, part, ends[j] : ends[j + 1]]
+            products = gram[:, ends[i] : ends[i + 1], ends[j] : ends[j + 1]]
             size = products.shape[1:]
             pairs = along[:, :, np.newaxis] * other[:, np.newaxis, :]
             total = products.reshape(rows, -1).T @ pairs.reshape(rows, -1)
             total = total.reshape(*size, along.shape[1], other.shape[1]).transpose(0, 2, 1, 3)
             line.append(total.reshape(size[0] * along.shape[1], -1))
         matrix.append(np.concatenate(line, axis=1))
-    return np.concatenate(matrix), np.concatenate(gradient)
+    return np.concatenate(matrix)
+
+
+def common_gradient(
+    blocks: Sequence[tuple[Array, Array]], weight: Array, residual: Array
+) -> Array:
+    """Return half the negative gradient of chi-square for the parameters of `common_normal`.
+
+    Parameters
+    ----------
+    blocks, weight
+        See `common_normal`.
+    residual : ndarray
+        Data minus the fit of the basis, shape (row, column).
+
+    Returns
+    -------
+    ndarray
+        Right-hand side of the normal equations, shape (n,).
+    """
+    weighted = (weight * residual)[..., np.newaxis]
+    parts = [(np.matmul(field, weighted)[..., 0].T @ along).ravel() for field, along in blocks]
+    return np.concatenate(parts)
 
 
 def parameter_errors(covariance: Array) -> Array:

@@ -39,6 +39,10 @@ _LEAST_VARIANCE = 1e-2
 #: Residuals that can only be explained by a larger model error are outliers.
 _MAX_MODEL_ERROR = 0.004
 
+#: Largest model error as a fraction of the peak, per change of the logarithm of the wavelength
+#: between rows. Where it changes fast, at the blue end, few rows determine the profile.
+_MAX_MODEL_CHANGE = 0.2
+
 #: Smallest model error, in standard deviations of a pixel.
 _MIN_MODEL_ERROR = 0.3
 
@@ -164,7 +168,9 @@ def model_variance(
     # Fluxes are clipped so that a cosmic ray does not increase the largest model error in its row.
     flux = np.abs(coefficients[:, 0])
     flux = np.minimum(flux, 3.0 * median_filter(flux, 9, mode="nearest"))
-    ceiling = (_MAX_MODEL_ERROR * images[0].max(axis=1) * flux)[:, np.newaxis] ** 2
+    change = np.abs(np.gradient(np.log(np.nan_to_num(mean.pixels.wavelength, nan=8.0))))
+    largest = np.maximum(_MAX_MODEL_ERROR, _MAX_MODEL_CHANGE * change)
+    ceiling = (largest * images[0].max(axis=1) * flux)[:, np.newaxis] ** 2
     error = ModelError(total * excess, np.broadcast_to(ceiling, total.shape), excess, number)
     return variance, error, error.squared(residual, used)
 

@@ -90,12 +90,19 @@ def differs_from_neighbours(deviation: Array, good: Mask, threshold: float) -> M
     middle = np.clip(row, half, len(deviation) - 1 - half)
     rows = middle[:, np.newaxis] + np.arange(-half, half + 1)
     others = np.where(good, deviation, np.nan)[rows, column[:, np.newaxis]]
-    center = np.nanmedian(others, axis=1)
-    scatter = 1.4826 * np.nanmedian(np.abs(others - center[:, np.newaxis]), axis=1)
+    center = _median(others)
+    scatter = 1.4826 * _median(np.abs(others - center[:, np.newaxis]))
     unlike = np.abs(deviation[row, column] - center) > threshold * np.maximum(scatter, 1.0)
     out = np.zeros(deviation.shape, dtype=bool)
     out[row[unlike], column[unlike]] = True
     return out
+
+
+def _median(values: Array) -> Array:
+    """Return the (lower) median of each row, ignoring NaN. This is faster than NumPy's function."""
+    ordered = np.sort(values, axis=1)
+    middle = (np.isfinite(ordered).sum(axis=1) - 1) // 2
+    return np.asarray(ordered[np.arange(len(ordered)), middle])
 
 
 # --- after a fit ---------------------------------------------------------------------------------

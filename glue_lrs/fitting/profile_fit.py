@@ -10,17 +10,24 @@ prior on the modes is chosen by the data: it maximises the evidence (MacKay 1992
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 
 from glue_lrs._utils.statistics import running_mean
-from glue_lrs._utils.typing import Array
+from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.errors import ProfileError
 from glue_lrs.fitting.cutout import PixelPlanes
-from glue_lrs.fitting.least_squares import background_basis, common_normal, fit_rows, residuals
+from glue_lrs.fitting.least_squares import (
+    background_basis,
+    common_gradient,
+    common_normal,
+    fit_rows,
+    residuals,
+)
 from glue_lrs.fitting.noise_model import nod_variance
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import differs_from_neighbours, reject_spikes
@@ -36,9 +43,9 @@ from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.profiles.empirical import EmpiricalProfile
 from glue_lrs.profiles.shape_modes import WING_FRACTION, shape_modes
 
-#: Number of Legendre terms in the logarithm of the wavelength for the width, the wings and the
-#: modes.
-_WIDTH_TERMS, _WING_TERMS, _MODE_TERMS = 5, 2, 8
+#: Number of Legendre terms in the logarithm of the wavelength for the width, the wings, the modes
+#: of the core and those of the wings.
+_WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 5, 2, 8, 3
 
 #: Standard deviation of the prior on the logarithm of the width. It is divided by the number of
 #: each term, as is that on the coefficients of the modes, so that smooth functions are preferred.
@@ -102,10 +109,7 @@ def fit_profile(
     """
     fit = _ProfileFit(pixels, traces, options, positives, row_step)
     fit.fit_positions()
-    if options.profile is not None:
-        fit.reject(_FIRST_CLIP)
-        fit.fit_positions()
-    else:
+    if options.profile is None:
         fit.fit_width(with_wings=options.spline)
         if options.spline:
             fit.fit_modes()
@@ -136,11 +140,27 @@ class _Parameters:
         first = sum(self.sizes[:kind])
         return slice(first, first + self.sizes[kind])
 
+    @property
+    def modes(self) -> Array:
+        """Coefficients of the modes, for each term that `_fitted_terms` selects."""
+        return self.values[-(self.sizes[_CORE_MODES] + self.sizes[_WING_MODES]) :]
+
+    @property
+    def penalty(self) -> float:
+        """Sum of the squared differences from the prior mean in standard deviations."""
+        return float((((self.values - self.mean) / self.deviation) ** 2).sum())
+
     def __getitem__(self, kind: int) -> Array:
         return self.values[self.slice(kind)]
 
 
-_POSITIONS, _TRACE, _WIDTH, _WINGS, _MODES = range(5)
+_POSITIONS, _TRACE, _WIDTH, _WINGS, _CORE_MODES, _WING_MODES = range(6)
+
+
+def _fitted_terms() -> Mask:
+    """Return which Legendre terms of each mode are fitted, shape (mode, term)."""
+    number = np.where(shape_modes().core, _CORE_TERMS, _WING_MODE_TERMS)
+    return np.arange(_CORE_TERMS) < number[:, np.newaxis]
 
 
 @dataclass(eq=False)
@@ -157,8 +177,8 @@ class _Evaluation:
         Fluxes and background (row, term), and inverse normal matrices (row, term, term).
     residual : ndarray
         Data minus model, shape (row, column).
-    objective : float
-        Chi-square plus the terms of the prior.
+    chi2 : float
+        Chi-square.
     """
 
     offsets: list[Array]
@@ -166,7 +186,7 @@ class _Evaluation:
     coefficients: Array
     inverse: Array
     residual: Array
-    objective: float = field(default=np.inf)
+    chi2: float
 
 
 class _ProfileFit:
@@ -185,7 +205,7 @@ class _ProfileFit:
             domain=pixels.domain,
             width=(0.0,) * _WIDTH_TERMS,
             wings=(WING_FRACTION if options.spline else 0.0,) + (0.0,) * (_WING_TERMS - 1),
-            coefficients=np.zeros((shape_modes().number, _MODE_TERMS)),
+            coefficients=np.zeros((shape_modes().number, _CORE_TERMS)),
             reach=max(min(options.reach, pixels.columns.size), 4),
         )
         self.matrix = position_matrix(self.count, self.positives)
@@ -197,19 +217,21 @@ class _ProfileFit:
         deviations = [np.full(len(self.matrix), 10.0), trace_prior]
         if isinstance(self.profile, EmpiricalProfile):
             profile = self.profile
-            shape = profile.coefficients.shape
-            parts += [np.array(profile.width), np.array(profile.wings), np.zeros(shape).ravel()]
-            decreasing = 1.0 / np.arange(1, shape[1] + 1)
             # Asymmetric modes would compete with the positions of blended sources.
-            used = shape_modes().even | (not several)
+            used, core = shape_modes().even | (not several), shape_modes().core
+            modes = [
+                np.where(used[part][:, np.newaxis], 1.0 / np.arange(1, terms + 1), 1e-6).ravel()
+                for part, terms in ((core, _CORE_TERMS), (~core, _WING_MODE_TERMS))
+            ]
+            parts += [np.array(profile.width), np.array(profile.wings), *map(np.zeros_like, modes)]
             deviations += [
                 _WIDTH_PRIOR / np.arange(1, len(profile.width) + 1),
                 WING_FRACTION / np.arange(1, len(profile.wings) + 1) ** 2,
-                np.where(used[:, np.newaxis], decreasing, 1e-6).ravel(),
+                *modes,
             ]
         else:
-            parts += [np.zeros(0)] * 3
-            deviations += [np.zeros(0)] * 3
+            parts += [np.zeros(0)] * 4
+            deviations += [np.zeros(0)] * 4
         values = np.concatenate(parts)
         self.parameters = _Parameters(
             values, values.copy(), np.concatenate(deviations), tuple(p.size for p in parts)
@@ -235,27 +257,28 @@ class _ProfileFit:
         coordinate = np.linspace(-1.0, 1.0, rows)
         self.powers = legendre.legvander(coordinate, self.parameters.sizes[_TRACE])[:, 1:]
         self.variance = pixels.variance
+        self.state = self._evaluate(self.parameters)
 
     # --- stages ------------------------------------------------------------------------------
 
     def fit_positions(self) -> None:
         """Fit the positions, and with a given profile also the trace polynomial."""
-        self._iterate([_POSITIONS], steps=2)
+        self._iterate([_POSITIONS], steps=3)
         self.reject(_FIRST_CLIP)
-        self._iterate([_POSITIONS], steps=2)
         self._measure_signal()
         if not isinstance(self.profile, EmpiricalProfile):
-            self._iterate([_POSITIONS, self._trace_kind()])
+            for _ in range(2):
+                self._iterate([_POSITIONS, self._trace_kind()])
+                self.reject(_FIRST_CLIP)
             self._drop_insignificant_trace()
 
     def fit_width(self, with_wings: bool) -> None:
         """Fit positions, trace polynomial, width and wings."""
-        kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *([_WINGS] if with_wings else [])]
-        self._iterate(kinds, steps=4)
+        wings = [_WINGS] if with_wings else []
+        self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings], steps=5)
         self.reject(_FIRST_CLIP)
         self._measure_signal()
-        self._trace_kind()
-        self._iterate(kinds)
+        self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings], frozen=True)
         self._drop_insignificant_trace()
 
     def fit_modes(self) -> None:
@@ -263,19 +286,18 @@ class _ProfileFit:
         step = 1 + count_passed(self.signal_to_noise, _ROW_STEP_SNR)
         if step != self.row_step:
             self._choose_rows(step)
-        kinds = [_WINGS, _MODES]
-        if self.positives > 1:
-            kinds = [_POSITIONS, self._trace_kind(), *kinds]
+        blended = self.positives > 1
+        kinds = [*([_POSITIONS, self._trace_kind()] if blended else []), _WINGS, _CORE_MODES, _WING_MODES]
         self.reject(_FIRST_CLIP)
-        self._iterate(kinds, evidence=True)
+        self._iterate(kinds, frozen=not blended, evidence=2)
         used = self.used
         self.reject(_CLIP)
         if (self.used != used).any():
-            self._iterate(kinds)
+            self._iterate(kinds, frozen=not blended)
 
     def reject(self, threshold: float) -> None:
         """Reject outliers, and include the error of the negative traces in the variance."""
-        state = self._evaluate(self.parameters)
+        state = self.state
         self.used = self.good & ~differs_from_neighbours(
             state.residual / np.sqrt(self.pixels.variance), self.good, threshold
         )
@@ -283,6 +305,7 @@ class _ProfileFit:
         for s in range(self.positives, self.count):
             negative = state.coefficients[:, s, np.newaxis] * state.images[s]
             self.variance += nod_variance(negative, state.offsets[s])
+        self.state = self._evaluate(self.parameters)
 
     def result(self) -> SourceFit:
         """Return the fitted profile and traces."""
@@ -321,7 +344,7 @@ class _ProfileFit:
 
     def _measure_signal(self) -> None:
         """Measure the signal-to-noise ratio of the first source, for all rows together."""
-        state = self._evaluate(self.parameters)
+        state = self.state
         power = np.einsum("rc,rc->r", state.images[0] ** 2, self.used / self.pixels.variance)
         signal = self.row_step * (np.maximum(state.coefficients[:, 0], 0.0) ** 2 * power).sum()
         self.signal_to_noise = float(np.sqrt(signal))
@@ -331,11 +354,13 @@ class _ProfileFit:
     def _profile(self, parameters: _Parameters) -> SpatialProfile:
         if not isinstance(self.profile, EmpiricalProfile):
             return self.profile
+        coefficients = np.zeros(self.profile.coefficients.shape)
+        coefficients[_fitted_terms()] = parameters.modes
         return replace(
             self.profile,
             width=tuple(parameters[_WIDTH]),
             wings=tuple(parameters[_WINGS]),
-            coefficients=parameters[_MODES].reshape(self.profile.coefficients.shape),
+            coefficients=coefficients,
         )
 
     def _evaluate(self, parameters: _Parameters) -> _Evaluation:
@@ -349,9 +374,8 @@ class _ProfileFit:
         basis, weight = [*images, *self.background], self.used / self.variance
         coefficients, inverse = fit_rows(basis, weight, pixels.data)
         residual = residuals(pixels.data, basis, coefficients)
-        deviation = (parameters.values - parameters.mean) / parameters.deviation
-        objective = float((weight * residual**2).sum() + (deviation**2).sum())
-        return _Evaluation(offsets, images, coefficients, inverse, residual, objective)
+        chi2 = float((weight * residual**2).sum())
+        return _Evaluation(offsets, images, coefficients, inverse, residual, chi2)
 
     def _derivatives(self, state: _Evaluation, kinds: list[int]) -> list[tuple[Array, Array]]:
         """Return the derivatives of the model for each kind of parameters.
@@ -368,17 +392,24 @@ class _ProfileFit:
         parts = [light.derivatives(offset) for offset in state.offsets]
         if _POSITIONS in kinds:
             out += self._trace_derivatives(kinds, flux, [-part.d_offset() for part in parts])
-        for kind, name, number in (
-            (_WIDTH, "d_width", len(profile.width)),
-            (_WINGS, "d_wings", len(profile.wings)),
-            (_MODES, "d_modes", profile.coefficients.shape[1]),
-        ):
-            if kind in kinds:
-                total: Array | float = 0.0
-                for f, part in zip(flux.T, parts, strict=True):
-                    total = total + f[:, np.newaxis, np.newaxis] * getattr(part, name)()
-                terms = legendre.legvander(profile.unit(self.wave), number - 1)
-                out.append((np.asarray(total), terms))
+        terms = legendre.legvander(profile.unit(self.wave), _CORE_TERMS - 1)
+
+        def add(name: str, *groups: tuple[slice, int]) -> None:
+            total = np.asarray(
+                sum(
+                    f[:, np.newaxis, np.newaxis] * getattr(part, name)()
+                    for f, part in zip(flux.T, parts, strict=True)
+                )
+            )
+            out.extend((total[:, fields], terms[:, :number]) for fields, number in groups)
+
+        if _WIDTH in kinds:
+            add("d_width", (slice(None), _WIDTH_TERMS))
+        if _WINGS in kinds:
+            add("d_wings", (slice(None), _WING_TERMS))
+        if _CORE_MODES in kinds:
+            n_core = int(shape_modes().core.sum())
+            add("d_modes", (slice(n_core), _CORE_TERMS), (slice(n_core, None), _WING_MODE_TERMS))
         return out
 
     def _trace_derivatives(
@@ -408,42 +439,55 @@ class _ProfileFit:
 
     # --- steps -------------------------------------------------------------------------------
 
-    def _iterate(self, kinds: list[int], steps: int = _STEPS, evidence: bool = False) -> None:
-        """Make Gauss-Newton steps, each halved until the objective decreases."""
-        state = self._evaluate(self.parameters)
+    def _iterate(
+        self, kinds: list[int], steps: int = _STEPS, *, frozen: bool = False, evidence: int = 0
+    ) -> None:
+        """Make Gauss-Newton steps, each halved until the objective decreases.
+
+        Parameters
+        ----------
+        kinds : list of int
+            Kinds of parameters to fit.
+        steps : int
+            Largest number of steps.
+        frozen : bool
+            Whether the derivatives are computed for the first step only. This is sufficient if the
+            model is nearly linear in the parameters.
+        evidence : int
+            Number of steps in which the prior on the modes is chosen.
+        """
+        free = np.concatenate([np.r_[self.parameters.slice(kind)] for kind in kinds])
+        state, weight = self.state, self.used / self.variance
         for step in range(steps):
-            blocks = self._derivatives(state, kinds)
-            matrix, gradient = common_normal(
-                blocks, [*state.images, *self.background], self.used / self.variance,
-                state.residual, state.inverse,
-            )  # fmt: skip
-            free = np.concatenate(
-                [np.arange(self.parameters.values.size)[self.parameters.slice(k)] for k in kinds]
-            )
-            if evidence and step < 2:
-                self._choose_prior(matrix, gradient, free)
-                state.objective = self._evaluate(self.parameters).objective
+            if step == 0 or not frozen:
+                blocks = self._derivatives(state, kinds)
+                basis = [*state.images, *self.background]
+                matrix = common_normal(blocks, basis, weight, state.inverse)
             parameters = self.parameters
+            gradient = common_gradient(blocks, weight, state.residual)
+            if step < evidence:
+                self._choose_prior(matrix, gradient, free)
             precision = parameters.deviation[free] ** -2.0
-            gradient = gradient - precision * (parameters.values - parameters.mean)[free]
-            regular = matrix + np.diag(precision)
-            change = np.linalg.solve(regular, gradient)
-            predicted = float(change @ gradient)
-            if predicted < _CONVERGED and not (evidence and step < 2):
+            gradient -= precision * (parameters.values - parameters.mean)[free]
+            factor = cho_factor(matrix + np.diag(precision))
+            change = cho_solve(factor, gradient)
+            if float(change @ gradient) < _CONVERGED and step >= evidence:
                 break
             damping = self._damping(change, kinds)
-            for _ in range(6):
+            before = state.chi2 + parameters.penalty
+            for _ in range(3):
                 values = parameters.values.copy()
                 values[free] += damping * change
                 trial = replace(parameters, values=values)
                 new = self._evaluate(trial)
-                if new.objective < state.objective:
+                if new.chi2 + trial.penalty < before:
                     self.parameters, state = trial, new
                     break
                 damping *= 0.5
             else:
                 break
-        self._store_errors(np.linalg.inv(regular), kinds)
+        self.state = state
+        self._store_errors(cho_solve(factor, np.eye(free.size)), kinds)
 
     def _damping(self, change: Array, kinds: list[int]) -> float:
         """Return the factor that limits a step of positions and width."""
@@ -464,16 +508,15 @@ class _ProfileFit:
         """
         parameters = self.parameters
         core = np.zeros(parameters.values.size, dtype=bool)
-        modes = shape_modes()
-        core[parameters.slice(_MODES)] = np.repeat(modes.core, _MODE_TERMS)
+        core[parameters.slice(_CORE_MODES)] = True
         core &= parameters.deviation > 1e-5
         inside = core[free]
         for _ in range(2):
             precision = parameters.deviation[free] ** -2.0
-            covariance = np.linalg.inv(matrix + np.diag(precision))
-            values = parameters.values[free] + covariance @ (
-                gradient - precision * (parameters.values - parameters.mean)[free]
-            )
+            factor = cho_factor(matrix + np.diag(precision))
+            covariance = cho_solve(factor, np.eye(free.size))
+            off = parameters.values[free] - parameters.mean[free]
+            values = parameters.values[free] + covariance @ (gradient - precision * off)
             determined = 1.0 - np.diag(covariance) * precision
             scale = np.sqrt((values**2 * precision)[inside].sum() / determined[inside].sum())
             parameters.deviation[core] *= float(np.clip(scale, 0.03, 30.0))
@@ -489,5 +532,9 @@ class _ProfileFit:
                 self.position_error = np.sqrt(variance)
             elif kind == _TRACE:
                 self.trace_covariance = covariance[part, part]
-            elif kind == _MODES:
-                self.covariance = covariance[part, part]
+        if _CORE_MODES in kinds:
+            fitted = np.flatnonzero(_fitted_terms())
+            size = _fitted_terms().size
+            self.covariance = np.zeros((size, size))
+            modes = slice(-fitted.size, None)
+            self.covariance[np.ix_(fitted, fitted)] = covariance[modes, modes]

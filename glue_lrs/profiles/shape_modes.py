@@ -42,7 +42,7 @@ _LENGTH = 1.0
 WING_FRACTION, WING_WIDTH, _WING_RATIO = 0.04, 4.0, 0.3
 
 #: Eigenvalues below this fraction of the largest are dropped, for the core and for the wings.
-_DROPPED_CORE, _DROPPED_WINGS = 3e-6, 1e-2
+_DROPPED_CORE, _DROPPED_WINGS = 2e-5, 1e-2
 
 #: Largest |u| at which the correction is not 0, apart from the wings of the expected shape.
 _LIMIT = 16.0
