@@ -19,6 +19,9 @@ SLITLESS = "MIR_LRS-SLITLESS"
 #: Pixel scale along the slit in arcsec per column.
 PIXEL_SCALE = 0.11
 
+#: Width in columns of the apertures in the pipeline's EXTRACT1D references.
+APERTURE_WIDTH = 8
+
 #: Expected full width at half maximum of the LRS PSF, as wavelengths in micron (first tuple) and
 #: FWHM in arcsec (second tuple).
 EXPECTED_FWHM = ((5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42))

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs._utils.typing import Array
+    from glue_lrs.apertures.aperture_correction import ApertureCorrection
     from glue_lrs.fitting.cutout import MeanCutout
     from glue_lrs.fitting.initial_sources import InitialSources
     from glue_lrs.fitting.source_fit import SourceFit
@@ -106,10 +107,13 @@ class OptimalExtractor:
     fit_shift : bool
         Whether the shift of each integration is fitted if the image is a stack.
     reach : int
-        Largest distance from the source, in columns, to which a fitted profile extends. Flux
-        farther out is not included in the spectrum.
+        Distance from the source, in columns, within which a fitted profile is normalised to 1.
     spline : bool
         Whether a fitted profile may differ from a Gaussian.
+    aperture_correction : ApertureCorrection, optional
+        Aperture correction that defines the flux scale. The flux is that of the profile within 8
+        columns, the aperture of the pipeline's references, multiplied by the correction for this
+        width. Without it, the flux is that within `reach`.
     max_lost : float, optional
         Largest fraction of the profile that bad pixels may remove. Rows that lose more are masked
         (DQ bit 0).
@@ -122,8 +126,7 @@ class OptimalExtractor:
     Notes
     -----
     The method follows Horne (1986, PASP 98, 609) and, for curved traces, Marsh (1989, PASP 101,
-    1032). No aperture correction is applied because the profile is normalised to 1 over the columns
-    to which it extends.
+    1032).
     """
 
     profile: SpatialProfile | None = None
@@ -136,6 +139,7 @@ class OptimalExtractor:
     fit_shift: bool = True
     reach: int = REACH
     spline: bool = True
+    aperture_correction: ApertureCorrection | None = None
     max_lost: float | None = None
 
     def __post_init__(self) -> None:
@@ -230,6 +234,8 @@ class OptimalExtractor:
         """
         image = SlitImage.from_any(image)
         scale = jansky_per_sum(image)
+        if self.aperture_correction is not None:
+            self.aperture_correction.check(image.subarray, image.label)
         cutout = Cutout.from_image(image)
         options = self._fit_options(image)
         mean = cutout.mean()
@@ -253,6 +259,8 @@ class OptimalExtractor:
         """All parameters as JSON values, with the profile represented by its class name."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         options["profile"] = None if self.profile is None else type(self.profile).__name__
+        correction = options.pop("aperture_correction")
+        options["aperture_correction"] = None if correction is None else correction.filename
         if self.position is not None:
             options["position"] = list(options["position"])
         return {"reference": {}, "step": {"extraction_type": "optimal"}, "options": options}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from glue_lrs.errors import LRSWarning, ProductError
 from glue_lrs.extraction.base import NO_PIXELS, assemble_extraction, complete_columns
 from glue_lrs.image.pixels import PLANES, lost_pixels
-from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.instrument import APERTURE_WIDTH, DO_NOT_USE
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class OptimalResult:
     rejected : tuple of ndarray
         Row and column numbers of the pixels that were rejected as outliers, in the format of
         `numpy.nonzero`. For a stack, the integration numbers come first.
+    corrected : bool
+        Whether the aperture correction defines the flux scale.
     """
 
     extractions: tuple[Extraction, ...]
@@ -72,6 +74,7 @@ class OptimalResult:
     rejected: PixelIndices
     fitter: RowFitter
     coefficients: Array
+    corrected: bool = False
 
     @classmethod
     def from_fit(
@@ -147,7 +150,7 @@ class OptimalResult:
             Covariance matrix of the ratios of fitted to true flux, shape (row, row), for the rows
             of the spectrum. None if the profile was given, or was fitted to several sources.
         """
-        found = self.fitter.profile_covariance()
+        found = self.fitter.profile_covariance(self.corrected)
         if found is None:
             return None
         rows = self.fitter.rows(0)
@@ -215,6 +218,7 @@ def with_extractions(
     source_fit, first_row = fitter.source_fit, fitter.cutout.rows.start
     middle = (first_row + fitter.cutout.rows.stop - 1) // 2
     extractions = []
+    corrected = extractor.aperture_correction is not None and image.is_point_source
     for s in range(fitter.options.n_requested):
         rows = fitter.rows(s)
         if rows.size == 0:
@@ -244,7 +248,7 @@ def with_extractions(
                 references={"psf": getattr(extractor.profile, "filename", None)},
             )
         )
-    return replace(result, extractions=tuple(extractions))
+    return replace(result, extractions=tuple(extractions), corrected=corrected)
 
 
 def _columns(
@@ -288,6 +292,14 @@ def _columns(
     weight = np.where(fitter.has_wavelength, np.maximum(profile, 0.0), 0.0)[rows]
     wave = image.wavelength[fitter.cutout.rows, fitter.columns][rows]
     complete_columns(image, columns, empty, wave, weight)
+    if extractor.aperture_correction is not None and image.is_point_source:
+        wavelength = columns["WAVELENGTH"][0]
+        factor = extractor.aperture_correction(wavelength, APERTURE_WIDTH)
+        factor *= fitter.source_fit.profile.light_within(wavelength, APERTURE_WIDTH)
+        for name in ("FLUX", "FLUX_ERROR"):
+            columns[name] *= factor
+        for component in COMPONENTS:
+            columns[f"FLUX_VAR_{component}"] *= factor**2
     if extractor.max_lost is not None:
         lost = pixels < weight_of_all * (1.0 - extractor.max_lost)
         columns["DQ"][lost] |= np.uint32(DO_NOT_USE)

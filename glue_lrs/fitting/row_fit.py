@@ -22,6 +22,7 @@ from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import MAX_LEVERAGE, NO_PIXELS, FittedRows, PixelIndex
 from glue_lrs.fitting.position_fit import refine_positions
 from glue_lrs.fitting.source_fit import SourceFit
+from glue_lrs.instrument import APERTURE_WIDTH
 from glue_lrs.profiles.empirical import EmpiricalProfile
 from glue_lrs.profiles.psf import PSFProfile
 
@@ -429,8 +430,13 @@ class RowFitter:
 
     # --- covariance --------------------------------------------------------------------------
 
-    def profile_covariance(self) -> Array | None:
+    def profile_covariance(self, corrected: bool) -> Array | None:
         """Return the covariance between rows that the noise of an empirical profile causes.
+
+        Parameters
+        ----------
+        corrected : bool
+            Whether the flux is that in an aperture, multiplied by an aperture correction.
 
         Returns
         -------
@@ -448,7 +454,13 @@ class RowFitter:
         wave = np.nan_to_num(self.cutout.wavelength, nan=profile.domain[0])
         columns = np.arange(self.columns.start, self.columns.stop)
         offset = columns - _finite(self.source_fit.traces[0])[:, np.newaxis] + profile.center
-        change = np.einsum("rc,rkc->rk", response, profile.at(wave).derivatives(offset).d_modes())
+        light = profile.at(wave)
+        change = np.einsum("rc,rkc->rk", response, light.derivatives(offset).d_modes())
+        if corrected:
+            inside = np.arange(APERTURE_WIDTH) - (APERTURE_WIDTH - 1) / 2.0 + profile.center
+            inside = np.broadcast_to(inside, (wave.size, APERTURE_WIDTH))
+            in_aperture = light.derivatives(inside).d_modes().sum(axis=2)
+            change -= in_aperture / profile.light_within(wave, APERTURE_WIDTH)[:, np.newaxis]
         terms = profile.terms(wave)
         along = (change[:, :, np.newaxis] * terms[:, np.newaxis]).reshape(len(change), -1)
         return np.asarray(along @ covariance @ along.T)
