@@ -22,32 +22,8 @@ PIXEL_SCALE = 0.11
 #: Width in columns of the apertures in the pipeline's EXTRACT1D references.
 APERTURE_WIDTH = 8
 
-#: Expected full width at half maximum of the LRS PSF, as wavelengths in micron (first tuple) and
-#: FWHM in arcsec (second tuple).
-EXPECTED_FWHM = ((5.0, 7.5, 10.0, 12.0), (0.29, 0.30, 0.36, 0.42))
-
-#: The table `EXPECTED_FWHM`, extended to 0 and 100 micron by linear extrapolation.
-_EXTENDED = ((0.0, *EXPECTED_FWHM[0], 100.0), (0.27, *EXPECTED_FWHM[1], 3.06))
-
 #: FWHM of a Gaussian with a standard deviation of 1.
 FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
-
-
-def expected_fwhm(wavelength: ArrayLike) -> NDArray[np.float64]:
-    """Return the expected full width at half maximum of the LRS PSF.
-
-    Parameters
-    ----------
-    wavelength : array_like
-        Wavelengths in micron.
-
-    Returns
-    -------
-    ndarray
-        FWHM in arcsec. It is interpolated and extrapolated linearly from 0.29, 0.30, 0.36 and 0.42
-        arcsec at 5, 7.5, 10 and 12 micron, the values in STScI's LRS extraction notebook.
-    """
-    return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *_EXTENDED))
 
 
 #: Width of the PSF along the slit: its smallest value in columns, its increase with wavelength at
@@ -70,3 +46,20 @@ def psf_width(wavelength: ArrayLike) -> NDArray[np.float64]:
     wave = np.asarray(wavelength, dtype=float)
     rise = np.logaddexp(0.0, (wave - _WIDTH_ONSET) / _WIDTH_RANGE)
     return np.asarray(_WIDTH + _WIDTH_SLOPE * _WIDTH_RANGE * rise)
+
+
+def expected_fwhm(wavelength: ArrayLike) -> NDArray[np.float64]:
+    """Return the expected full width at half maximum of the LRS PSF on the detector.
+
+    Parameters
+    ----------
+    wavelength : array_like
+        Wavelengths in micron.
+
+    Returns
+    -------
+    ndarray
+        FWHM in arcsec of a Gaussian with the standard deviation `psf_width`. It is up to 13%
+        smaller than the widths in STScI's LRS extraction notebook, which are not measured.
+    """
+    return FWHM * PIXEL_SCALE * psf_width(wavelength)

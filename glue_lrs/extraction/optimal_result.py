@@ -118,7 +118,7 @@ class OptimalResult:
 
     @property
     def remarks(self) -> list[str]:
-        """Texts about the number of rejected pixels and about other sources that were fitted."""
+        """Texts about rejected pixels, other sources that were fitted, and the flux scale."""
         places = [middle_row_value(trace) for trace in self.fitter.source_fit.traces]
         count, positives = self.number_rejected, self.fitter.positives
         remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
@@ -135,6 +135,8 @@ class OptimalResult:
             if columns:
                 noun = one if len(columns) == 1 else f"{len(columns)} {several}"
                 remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
+        if not self.corrected and self.image.is_point_source:
+            remarks.append("no aperture correction: flux beyond the fitted profile is not counted")
         return remarks
 
     def profile_covariance(self) -> Array | None:
@@ -219,6 +221,7 @@ def with_extractions(
     middle = (first_row + fitter.cutout.rows.stop - 1) // 2
     extractions = []
     corrected = extractor.aperture_correction is not None and image.is_point_source
+    result = replace(result, corrected=corrected)
     for s in range(fitter.options.n_requested):
         rows = fitter.rows(s)
         if rows.size == 0:
@@ -248,7 +251,7 @@ def with_extractions(
                 references={"psf": getattr(extractor.profile, "filename", None)},
             )
         )
-    return replace(result, extractions=tuple(extractions), corrected=corrected)
+    return replace(result, extractions=tuple(extractions))
 
 
 def _columns(
