@@ -5,7 +5,15 @@ the best accuracy that an extraction from these images can reach.
 """
 
 from glue_lrs.simulation.bounds import LinearBound, TrueProfile, best_box_error
-from glue_lrs.simulation.optics import PSF, SceneError
+from glue_lrs.simulation.optics import PSF, PSFLaw, SceneError
+from glue_lrs.simulation.psf_laws import (
+    LAWS,
+    Asymmetric,
+    Diffraction,
+    Gaussian,
+    Moffat,
+    Scattered,
+)
 from glue_lrs.simulation.scene import Scene, demo_scene
 from glue_lrs.simulation.spectra import (
     BlackBody,
@@ -17,9 +25,16 @@ from glue_lrs.simulation.spectra import (
 from glue_lrs.simulation.truth import Simulated, Truth
 
 __all__ = [
+    "LAWS",
     "PSF",
+    "Asymmetric",
     "BlackBody",
+    "Diffraction",
+    "Gaussian",
     "LinearBound",
+    "Moffat",
+    "PSFLaw",
+    "Scattered",
     "Scene",
     "SceneError",
     "Simulated",

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glue_lrs.profiles.base import SpatialProfile
-from glue_lrs.simulation.optics import JY_PER_PIXEL, PSF
+from glue_lrs.simulation.optics import JY_PER_PIXEL
 from glue_lrs.simulation.truth import Truth
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.simulation.optics import PSFLaw
 
 
 class TrueProfile(SpatialProfile):
@@ -25,13 +26,13 @@ class TrueProfile(SpatialProfile):
 
     Parameters
     ----------
-    psf : PSF
+    psf : PSFLaw
         Point spread function of the scene.
     halo : float
         Fraction of the source's flux in the halo.
     """
 
-    def __init__(self, psf: PSF, halo: float) -> None:
+    def __init__(self, psf: PSFLaw, halo: float) -> None:
         self.psf, self.halo = psf, halo
 
     def __call__(self, offset: Array, wavelength: Array) -> Array:

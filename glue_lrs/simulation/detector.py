@@ -6,7 +6,7 @@ flat-field error. The variance planes are estimated from the noisy data, as in t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,6 +28,9 @@ OUTSIDE_SLIT = _DO_NOT_USE | _NON_SCIENCE
 
 #: DQ flags that do not exclude a pixel: JUMP_DET, and a flag in bit 23.
 _HARMLESS = (4, 1 << 23)
+
+#: Mean of two columns, in electrons, to which `Scene.brighter_fatter` refers.
+_BRIGHT = 1e5
 
 #: Number of integrations of a stack that are simulated at once, to limit the memory use.
 _BLOCK = 16
@@ -71,19 +74,117 @@ def observe(
         None, no exposure is subtracted.
     """
     electrons, noise = _electrons(scene, geometry), _noise_map(scene, geometry, rng)
+    strength = charge_strength(scene, geometry)
+    sources = moved_charge(sources, strength)
     drift, signals, background = scene.background_drift, [sources + sky], sky
     if nod_sources is not None:
-        signals, background = [sources + sky * (1.0 + drift), nod_sources + sky], drift * sky
-    exposures = [_expose(rng, signal, electrons, noise) for signal in signals]
+        signals = [sources + sky * (1.0 + drift), moved_charge(nod_sources, strength) + sky]
+        background = drift * sky
+    exposures = [_expose(rng, signal, electrons, noise, scene) for signal in signals]
     flat = 1.0 + scene.flat_error * rng.standard_normal(geometry.shape)
-    rnoise = len(signals) * (noise / electrons) ** 2
+    observed, true = (
+        _difference(scene, images[0], images[1:], electrons, noise, gain, is_true)
+        for images, gain, is_true in ((exposures, flat, False), (signals, 1.0, True))
+    )
+    return Observation(observed, true, background)
 
-    def planes(images: Sequence[Array], flat: Array | float) -> Array:
-        data = (images[0] - sum(images[1:])) * flat
-        poisson = sum(np.maximum(image, 0.0) / electrons for image in images)
-        return np.array([data, poisson, rnoise, (scene.flat_error * data) ** 2])
 
-    return Observation(planes(exposures, flat), planes(signals, 1.0), background)
+def observe_nods(
+    scene: Scene,
+    rng: np.random.Generator,
+    geometry: Geometry,
+    sources: Sequence[Array],
+    sky: Array,
+    number: int,
+) -> list[Observation]:
+    """Simulate several exposures at each of two nods, minus the mean of those at the other nod.
+
+    Parameters
+    ----------
+    scene, rng, geometry, sky
+        Same parameters as in `observe`.
+    sources : sequence of ndarray
+        Surface brightness of the sources in the exposures at each nod.
+    number : int
+        Number of exposures at each nod.
+
+    Returns
+    -------
+    list of Observation
+        The exposures at the first nod, followed by those at the second.
+    """
+    electrons, noise = _electrons(scene, geometry), _noise_map(scene, geometry, rng)
+    strength = charge_strength(scene, geometry)
+    drift = scene.background_drift
+    signals = [
+        moved_charge(image, strength) + sky * level
+        for image, level in zip(sources, (1.0 + drift, 1.0), strict=True)
+    ]
+    exposures = [
+        [_expose(rng, signal, electrons, noise, scene) for _ in range(number)] for signal in signals
+    ]
+    flat = 1.0 + scene.flat_error * rng.standard_normal(geometry.shape)
+    made = []
+    for nod, other, background in ((0, 1, drift * sky), (1, 0, -drift * sky)):
+        subtracted = [signals[other]] * number
+        true = _difference(scene, signals[nod], subtracted, electrons, noise, 1.0, True)
+        for one in exposures[nod]:
+            observed = _difference(scene, one, exposures[other], electrons, noise, flat, False)
+            made.append(Observation(observed, true.copy(), background))
+    return made
+
+
+def _difference(
+    scene: Scene,
+    image: Array,
+    subtracted: Sequence[Array],
+    electrons: Array,
+    noise: Array,
+    flat: Array | float,
+    is_true: bool,
+) -> Array:
+    """Return the planes of an image minus the mean of others: data and three variances.
+
+    The variances of the others are omitted from the observed planes if the scene says so. The noise
+    that pixels have in common is included in the true planes only.
+    """
+    mean = sum(subtracted) / len(subtracted) if subtracted else 0.0
+    data = (image - mean) * flat
+    poisson = np.maximum(image, 0.0) / electrons
+    rnoise = (noise / electrons) ** 2
+    if is_true:
+        rnoise = rnoise + 2.0 * (scene.common_noise * scene.read_noise / electrons) ** 2
+    if subtracted and (is_true or scene.nod_variance):
+        number = len(subtracted)
+        poisson = poisson + sum(np.maximum(one, 0.0) for one in subtracted) / electrons / number**2
+        rnoise = rnoise * (1.0 + 1.0 / number)
+    return np.array([data, poisson, rnoise, (scene.flat_error * data) ** 2])
+
+
+def charge_strength(scene: Scene, geometry: Geometry) -> Array:
+    """Return the strength of the brighter-fatter effect for `moved_charge`, shape (row, 1)."""
+    return scene.brighter_fatter / _BRIGHT * _electrons(scene, geometry)
+
+
+def moved_charge(image: Array, strength: Array) -> Array:
+    """Return an image after the brighter-fatter effect, which conserves the sum of each row.
+
+    Parameters
+    ----------
+    image : ndarray
+        Surface brightness in MJy/sr, shape (..., row, column).
+    strength : ndarray
+        Fraction of the difference between two columns that moves, per MJy/sr of their mean, shape
+        (row, 1).
+    """
+    if not strength.any():
+        return image
+    left, right = image[..., :-1], image[..., 1:]
+    moved = strength * (left + right) / 2.0 * (left - right)
+    result = image.copy()
+    result[..., :-1] -= moved
+    result[..., 1:] += moved
+    return result
 
 
 def observe_stack(
@@ -111,28 +212,35 @@ def observe_stack(
     """
     electrons, noise = _electrons(scene, geometry), _noise_map(scene, geometry, rng)
     flat = 1.0 + scene.flat_error * rng.standard_normal(geometry.shape)
+    strength = charge_strength(scene, geometry)
     rnoise = (noise / electrons) ** 2
     planes = np.empty((4, factors.size, *geometry.shape), dtype=np.float32)
     planes[2] = rnoise
     for start in range(0, factors.size, _BLOCK):
         block = slice(start, start + _BLOCK)
-        signal = sources * factors[block, np.newaxis, np.newaxis] + sky
-        data = _expose(rng, signal, electrons, noise)
+        signal = moved_charge(sources * factors[block, np.newaxis, np.newaxis], strength) + sky
+        data = _expose(rng, signal, electrons, noise, scene)
         planes[1, block] = np.maximum(data, 0.0) / electrons
         data *= flat
         planes[0, block] = data
         planes[3, block] = (scene.flat_error * data) ** 2
-    true = sources + sky
-    true_planes = np.array([true, true / electrons, rnoise, (scene.flat_error * true) ** 2])
-    return Observation(planes, true_planes, sky)
+    true = _difference(
+        scene, moved_charge(sources, strength) + sky, [], electrons, noise, 1.0, True
+    )
+    return Observation(planes, true, sky)
 
 
 def with_bad_pixels(
-    scene: Scene, rng: np.random.Generator, planes: NDArray[np.floating], resampled: bool
+    scene: Scene,
+    rng: np.random.Generator,
+    planes: NDArray[np.floating],
+    resampled: bool,
+    reference: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32] | None]:
     """Return the planes in single precision with bad pixels, and the DQ plane.
 
-    If the image is resampled, all bad pixels are NaN, and the DQ plane is None.
+    If the image is resampled, all bad pixels are NaN, and the DQ plane is None. `reference` is the
+    column of the reference point.
     """
     planes = planes.astype(np.float32)
     shape, frame, fraction = planes.shape[1:], planes.shape[-2:], scene.bad_fraction
@@ -142,6 +250,8 @@ def with_bad_pixels(
     bad = np.broadcast_to(rng.random(frame) < fraction, shape).copy()
     if stack and fraction:
         bad |= rng.random(shape, dtype=np.float32) < fraction
+    for column in defect_columns(scene.dead_columns, reference, frame[1]):
+        bad[..., column] = True
     if resampled:
         planes[:, bad] = np.nan
         return planes, None
@@ -169,7 +279,22 @@ def _noise_map(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> Ar
     return scene.read_noise * (1.0 + 0.05 * deviates)
 
 
-def _expose(rng: np.random.Generator, signal: Array, electrons: Array, noise: Array) -> Array:
+def defect_columns(columns: Iterable[int], reference: float, width: int) -> list[int]:
+    """Return the columns of an image that `Scene.hot_columns` or `Scene.dead_columns` names.
+
+    Columns beyond the image, whose width is `width`, are an error.
+    """
+    found = [round(reference) + column for column in columns]
+    if any(not 0 <= column < width for column in found):
+        raise SceneError(
+            f"hot or dead columns are {found}, expected columns of the image (0 to {width - 1})"
+        )
+    return found
+
+
+def _expose(
+    rng: np.random.Generator, signal: Array, electrons: Array, noise: Array, scene: Scene
+) -> Array:
     """Return a surface brightness with Poisson noise and read noise added.
 
     `electrons` is the number of electrons for 1 MJy/sr, and `noise` is the standard deviation of
@@ -179,5 +304,9 @@ def _expose(rng: np.random.Generator, signal: Array, electrons: Array, noise: Ar
         raise SceneError("flux and background add up to less than 0 in some pixels")
     counts = rng.poisson(signal * electrons).astype(float)
     counts += noise * rng.standard_normal(signal.shape)
+    if scene.common_noise:
+        *stack, rows, columns = signal.shape
+        for shape in ((*stack, rows, 1), (*stack, 1, columns)):
+            counts += scene.common_noise * scene.read_noise * rng.standard_normal(shape)
     counts /= electrons
     return counts

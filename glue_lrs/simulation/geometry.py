@@ -49,6 +49,9 @@ class Geometry:
         intermediate frame V2, V3.
     start : (int, int)
         Detector row and detector column of the image's first pixel, counted from 1.
+    trace_error : tuple of float
+        Distance in columns from the trace of the WCS to the true trace: coefficients, constant term
+        first, of a polynomial in the row, which is scaled to the range from -1 to 1 within `box`.
     """
 
     dispersion: Dispersion
@@ -58,6 +61,7 @@ class Geometry:
     box: tuple[tuple[float, float], tuple[float, float]]
     resampled: bool = False
     start: tuple[int, int] = (1, 1)
+    trace_error: tuple[float, ...] = ()
 
     @classmethod
     def rectified(cls, shape: tuple[int, int], column: float) -> Geometry:
@@ -119,17 +123,22 @@ class Geometry:
         return (columns >= self.box[0][0]) & (columns <= self.box[0][1])
 
     def trace(self, position: float) -> Array:
-        """Return the trace of a point at a slit position in arcsec from the reference point.
+        """Return the true trace of a point at a slit position in arcsec from the reference point.
 
         The trace is NaN in rows without a wavelength.
         """
-        column = self.column_at(position, np.arange(self.shape[0], dtype=float))
+        rows = np.arange(self.shape[0], dtype=float)
+        column = np.asarray(self.column_at(position, rows))
+        if self.trace_error:
+            bottom, top = self.box[1]
+            scaled = (2.0 * rows - bottom - top) / (top - bottom)
+            column = column + np.polynomial.polynomial.polyval(scaled, self.trace_error)
         return np.where(np.isfinite(self.wavelength), column, np.nan)
 
     def column_at(self, position: float, row: Array | float) -> Array | float:
-        """Return the column in a row, which may be fractional, of a point at a slit position.
+        """Return the column in a row, which may be fractional, of a point according to the WCS.
 
-        The position is in arcsec from the reference point.
+        The slit position of the point is in arcsec from the reference point.
         """
         column = self.column + position / PIXEL_SCALE
         return column if self.resampled else column + self.dispersion.shift(row - self.row)

@@ -6,6 +6,7 @@ would not find an error that the simulation shares.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -115,59 +116,43 @@ PRISM = Dispersion(
 # fmt: on
 
 
-@dataclass(frozen=True)
-class PSF:
-    """Point spread function in cross-dispersion direction: a Gaussian core and a finite halo.
+#: Half width of the halo, a raised cosine, in arcsec per micron of wavelength.
+_HALO_WIDTH = 0.09
 
-    Parameters
-    ----------
-    wavelengths : tuple of float
-        Wavelengths in micron at which `fwhm` is given, in ascending order.
-    fwhm : tuple of float
-        Full width at half maximum of the core in arcsec at these wavelengths. It is interpolated by
-        a natural cubic spline, because the width of a diffraction pattern is smooth, and
-        extrapolated linearly.
-    halo_width : float
-        Half width of the halo, a raised cosine, in arcsec per micron of wavelength. The halo is 0
-        at larger distances from the centre.
 
-    Raises
-    ------
-    SceneError
-        If the wavelengths do not ascend, a width is not positive, or `wavelengths` and `fwhm` have
-        different lengths.
+class PSFLaw(ABC):
+    """Point spread function in cross-dispersion direction: a core, and a finite halo.
+
+    Subclasses define the core. The fraction of the flux in the halo is a property of each source;
+    the halo is 0 at distances of more than `halo_width` arcsec per micron of wavelength.
+
+    ``law(offset, wavelength)`` returns the fraction of the flux of a source without a halo in each
+    pixel.
     """
 
-    wavelengths: tuple[float, ...] = (5.0, 7.5, 10.0, 12.0)
-    fwhm: tuple[float, ...] = (0.29, 0.30, 0.36, 0.42)
-    halo_width: float = 0.09
+    #: Half width of the halo, a raised cosine, in arcsec per micron of wavelength.
+    halo_width: float = _HALO_WIDTH
 
-    def __post_init__(self) -> None:
-        if len(self.wavelengths) != len(self.fwhm) or len(self.fwhm) < 2:
-            raise SceneError(
-                f"fwhm has {len(self.fwhm)} values for {len(self.wavelengths)} wavelengths, "
-                "expected the same number, at least 2"
-            )
-        if not (np.diff(self.wavelengths) > 0).all():
-            raise SceneError("wavelengths of the FWHM do not ascend")
-        if min(self.fwhm) <= 0 or self.halo_width <= 0:
-            raise SceneError("fwhm and halo_width must be greater than 0")
+    @abstractmethod
+    def core(self, x: Array, wavelength: Array) -> Array:
+        """Compute the fraction of the core's flux at positions below a given position.
 
-    def width(self, wavelength: ArrayLike) -> Array:
-        """Return the FWHM of the core in arcsec at wavelengths in micron.
+        Parameters
+        ----------
+        x : ndarray
+            Position in arcsec from the centroid of the source.
+        wavelength : ndarray
+            Wavelength in micron. It must broadcast against `x`.
 
-        It is at least 0.1 arcsec, even where the extrapolated value is smaller.
+        Returns
+        -------
+        ndarray
+            Fractions, with the broadcast shape of `x` and `wavelength`.
         """
-        wave = np.asarray(wavelength, dtype=float)
-        first, last = self.wavelengths[0], self.wavelengths[-1]
-        inside = np.clip(wave, first, last)
-        slope = self._spline(inside, 1) * (wave - inside)
-        return np.maximum(self._spline(inside) + slope, 0.1)
 
-    @cached_property
-    def _spline(self) -> CubicSpline:
-        """Width as a function of the wavelength."""
-        return CubicSpline(self.wavelengths, self.fwhm, bc_type="natural")
+    def __call__(self, offset: Array, wavelength: Array) -> Array:
+        """Return the fraction of the core's flux in each pixel, as in `pixel_fractions`."""
+        return self.pixel_fractions(offset, wavelength, 0.0)
 
     def cumulative(self, x: ArrayLike, wavelength: ArrayLike, halo: float) -> Array:
         """Compute the fraction of a source's flux at positions below a given position.
@@ -187,8 +172,7 @@ class PSF:
             Fractions, with the broadcast shape of `x` and `wavelength`.
         """
         where, wave = np.asarray(x, dtype=float), np.asarray(wavelength, dtype=float)
-        # For a Gaussian, 1 / (sqrt(2) sigma) equals 2 sqrt(ln 2) / FWHM.
-        core = 0.5 * (1.0 + erf(where * (2.0 * np.sqrt(np.log(2.0))) / self.width(wave)))
+        core = self.core(where, wave)
         t = np.clip(where / (self.halo_width * wave), -1.0, 1.0)
         wing = 0.5 * (1.0 + t + np.sin(np.pi * t) / np.pi)
         return (1.0 - halo) * core + halo * wing
@@ -223,3 +207,64 @@ class PSF:
         """
         lower, upper = ((offset + half) * PIXEL_SCALE for half in (-0.5, 0.5))
         return np.nan_to_num(self.enclosed(lower, upper, wavelength[:, np.newaxis], halo))
+
+
+@dataclass(frozen=True)
+class PSF(PSFLaw):
+    """Point spread function in cross-dispersion direction: a Gaussian core and a finite halo.
+
+    Parameters
+    ----------
+    wavelengths : tuple of float
+        Wavelengths in micron at which `fwhm` is given, in ascending order.
+    fwhm : tuple of float
+        Full width at half maximum of the core in arcsec at these wavelengths. It is interpolated by
+        a natural cubic spline, because the width of a diffraction pattern is smooth, and
+        extrapolated linearly.
+    halo_width : float
+        Half width of the halo, a raised cosine, in arcsec per micron of wavelength. The halo is 0
+        at larger distances from the centre.
+
+    Raises
+    ------
+    SceneError
+        If the wavelengths do not ascend, a width is not positive, or `wavelengths` and `fwhm` have
+        different lengths.
+    """
+
+    wavelengths: tuple[float, ...] = (5.0, 7.5, 10.0, 12.0)
+    fwhm: tuple[float, ...] = (0.29, 0.30, 0.36, 0.42)
+    halo_width: float = _HALO_WIDTH
+
+    def __post_init__(self) -> None:
+        if len(self.wavelengths) != len(self.fwhm) or len(self.fwhm) < 2:
+            raise SceneError(
+                f"fwhm has {len(self.fwhm)} values for {len(self.wavelengths)} wavelengths, "
+                "expected the same number, at least 2"
+            )
+        if not (np.diff(self.wavelengths) > 0).all():
+            raise SceneError("wavelengths of the FWHM do not ascend")
+        if min(self.fwhm) <= 0 or self.halo_width <= 0:
+            raise SceneError("fwhm and halo_width must be greater than 0")
+
+    def width(self, wavelength: ArrayLike) -> Array:
+        """Return the FWHM of the core in arcsec at wavelengths in micron.
+
+        It is at least 0.1 arcsec, even where the extrapolated value is smaller.
+        """
+        wave = np.asarray(wavelength, dtype=float)
+        first, last = self.wavelengths[0], self.wavelengths[-1]
+        inside = np.clip(wave, first, last)
+        slope = self._spline(inside, 1) * (wave - inside)
+        return np.maximum(self._spline(inside) + slope, 0.1)
+
+    @cached_property
+    def _spline(self) -> CubicSpline:
+        """Width as a function of the wavelength."""
+        return CubicSpline(self.wavelengths, self.fwhm, bc_type="natural")
+
+    def core(self, x: Array, wavelength: Array) -> Array:  # noqa: D102 - inherited
+        # For a Gaussian, 1 / (sqrt(2) sigma) equals 2 sqrt(ln 2) / FWHM.
+        return np.asarray(
+            0.5 * (1.0 + erf(x * (2.0 * np.sqrt(np.log(2.0))) / self.width(wavelength)))
+        )

@@ -14,7 +14,10 @@ from glue_lrs.simulation import optics
 from glue_lrs.simulation.detector import (
     OUTSIDE_SLIT,
     Observation,
+    charge_strength,
+    defect_columns,
     observe,
+    observe_nods,
     observe_stack,
     with_bad_pixels,
 )
@@ -133,6 +136,30 @@ def combined_nods(scene: Scene, product: Product) -> Simulated:
     return _assemble(scene, product, Observation(*means), rng)
 
 
+def nod_exposures(scene: Scene, product: Product, number: int) -> list[Simulated]:
+    """Simulate several exposures at each nod, as described in `Scene.nods`."""
+    if number < 1:
+        raise optics.SceneError(f"n_exposures is {number}, expected at least 1")
+    rng, geometry = _generator(scene, "nods", number), product.geometry
+    positions = (-scene.nod_throw / 2.0, scene.nod_throw / 2.0)
+    sources = [_source_image(scene, geometry, position) for position in positions]
+    sky = _background_image(scene, geometry)
+    shift = scene.sources[0].position + scene.pointing_error
+    made = []
+    for index, observation in enumerate(observe_nods(scene, rng, geometry, sources, sky, number)):
+        nod, position = index // number + 1, positions[index // number]
+        cards = _pattern_cards("ALONG-SLIT-NOD", nod, position, True)
+        cards |= {"EXPOSURE": f"{index + 1:05d}", "S_RESAMP": "COMPLETE", "NDRIZ": 1}
+        one = replace(
+            product,
+            position=position,
+            negative=(geometry.trace(shift - position),),
+            cards=cards,
+        )
+        made.append(_assemble(scene, one, observation, rng))
+    return made
+
+
 def integration_stack(
     scene: Scene,
     product: Product,
@@ -204,7 +231,9 @@ def _source_image(scene: Scene, geometry: Geometry, position: float) -> Array:
 
 
 def _background_image(scene: Scene, geometry: Geometry, middle: float | None = None) -> Array:
-    """Compute the surface brightness of the background in MJy/sr, shape (row, column).
+    """Compute the surface brightness of background and hot columns in MJy/sr.
+
+    The shape of the image is (row, column).
 
     Rows without a wavelength have the background of the nearest row with a wavelength.
 
@@ -226,7 +255,11 @@ def _background_image(scene: Scene, geometry: Geometry, middle: float | None = N
     level = evaluate(scene.background, geometry.filled_wavelength, "background")
     middle = geometry.column if middle is None else middle
     distance = (np.arange(geometry.shape[1]) - middle) * optics.PIXEL_SCALE
-    return level[:, np.newaxis] * (1.0 + scene.background_slope * distance)
+    image = level[:, np.newaxis] * (1.0 + scene.background_slope * distance)
+    hot = defect_columns(scene.hot_columns, geometry.column, geometry.shape[1])
+    for column, signal in zip(hot, scene.hot_columns.values(), strict=True):
+        image[:, column] += signal
+    return image
 
 
 def _generator(scene: Scene, *product: str | int) -> np.random.Generator:
@@ -266,7 +299,8 @@ def _assemble(
             planes[0] *= factor
             planes[1:] *= factor**2
     resampled = product.kind == "s2d"
-    arrays, dq = with_bad_pixels(scene, rng, observed, resampled)
+    reference = cut_to_box(geometry).column
+    arrays, dq = with_bad_pixels(scene, rng, observed, resampled, reference)
     missing = np.zeros(true[0].shape, dtype=bool)
     if product.edges:
         missing[[0, -1]] = True
@@ -324,6 +358,9 @@ def _truth(scene: Scene, product: Product, planes: Array) -> Truth:
     flux[known] = evaluate(source.flux, geometry.wavelength[known], "flux")
     if not product.calibrated:
         flux *= 1.0 / optics.MJYSR_PER_DN / optics.JY_PER_PIXEL
+    # A source that is not calibrated has the same number of electrons.
+    janskys = flux * (1.0 if product.calibrated else optics.MJYSR_PER_DN * optics.JY_PER_PIXEL)
+    charge = charge_strength(scene, geometry)[:, 0] * janskys / optics.JY_PER_PIXEL
     return Truth(
         wavelength=geometry.wavelength,
         flux=flux,
@@ -336,6 +373,7 @@ def _truth(scene: Scene, product: Product, planes: Array) -> Truth:
         var_rnoise=var_rnoise,
         var_flat=var_flat,
         psf=scene.psf,
+        charge=charge if scene.brighter_fatter else None,
         halo=source.halo,
         factors=product.factors,
     )

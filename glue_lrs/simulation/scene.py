@@ -10,6 +10,7 @@ The pixels are simulated in these steps:
 - A point spread function (a Gaussian core and a halo) distributes the flux of a source over the
   columns. It is integrated exactly over each pixel, so that the noise-free sum over a row equals
   the source's flux.
+- The brighter-fatter effect, if there is one, moves light to fainter neighbours.
 - Electrons are drawn from a Poisson distribution, read noise is added, the other nod is subtracted,
   and each pixel is multiplied by a random flat-field error.
 - The variances are estimated from these noisy data, as in the pipeline.
@@ -19,16 +20,25 @@ The true values are computed from the scene alone, without an extraction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
+from glue_lrs.profiles.psf import PSFProfile
+from glue_lrs.simulation.bounds import TrueProfile
 from glue_lrs.simulation.geometry import DETECTOR, Geometry, cut_to_box, slitless
-from glue_lrs.simulation.optics import PIXEL_SCALE, PSF, SLITLESS, SceneError
-from glue_lrs.simulation.products import Product, combined_nods, integration_stack, single_nod
+from glue_lrs.simulation.optics import PIXEL_SCALE, PSF, SLITLESS, PSFLaw, SceneError
+from glue_lrs.simulation.products import (
+    Product,
+    combined_nods,
+    integration_stack,
+    nod_exposures,
+    single_nod,
+)
 from glue_lrs.simulation.spectra import Source, Spectral, Supernova, sensitivity, thermal_background
 from glue_lrs.simulation.truth import Simulated
 
@@ -49,8 +59,14 @@ class Scene:
     background_drift : float
         Relative difference between the background in an exposure and the background in the exposure
         that is subtracted (ratio minus 1).
-    psf : PSF
-        Point spread function along the slit.
+    psf : PSFLaw
+        Point spread function along the slit, such as one of `glue_lrs.simulation.LAWS`.
+    brighter_fatter : float
+        Strength of the brighter-fatter effect: fraction of the difference between two neighbouring
+        columns that moves to the fainter one, if their mean is 1e5 electrons.
+    trace_error : tuple of float
+        Displacement of the true traces from those of the WCS in columns: coefficients of a
+        polynomial in the row (shift, tilt, bow, ...). The row is scaled to the range from -1 to 1.
     nod_throw : float
         Distance between the two nod positions along the slit in arcsec.
     pointing_error : float
@@ -64,6 +80,18 @@ class Scene:
     read_noise : float
         Standard deviation of the read noise in an exposure or integration, in electrons. It varies
         by 5% between pixels.
+    common_noise : float
+        Standard deviation, as a fraction of `read_noise`, of an additional noise that all pixels in
+        a row have in common, and of another that all pixels in a column have in common. As in real
+        products, the variances in the image do not include it; the variances of the truth do.
+    hot_columns : mapping of int to float
+        Columns with a dark signal, and the signal in MJy/sr. Columns are counted from the column of
+        the reference point, rounded to an integer.
+    dead_columns : tuple of int
+        Columns in which all pixels are bad, counted as in `hot_columns`.
+    nod_variance : bool
+        Whether the variances in the image include those of the exposures that were subtracted. If
+        False, they do not, as in the pipeline, so that the errors of spectra are too small.
     flat_error : float
         Relative standard deviation of the flat-field error. The error is drawn once for each pixel
         of a product, so that it is the same in all integrations of a stack.
@@ -101,12 +129,18 @@ class Scene:
     background: Spectral = thermal_background
     background_slope: float = 0.0
     background_drift: float = 0.0
-    psf: PSF = field(default_factory=PSF)
+    psf: PSFLaw = field(default_factory=PSF)
+    brighter_fatter: float = 0.0
+    trace_error: tuple[float, ...] = ()
     nod_throw: float = 1.97
     pointing_error: float = 0.0
     exposure_time: float = 332.0
     sensitivity: Spectral = sensitivity
     read_noise: float = 20.0
+    common_noise: float = 0.0
+    hot_columns: Mapping[int, float] = field(default_factory=dict)
+    dead_columns: tuple[int, ...] = ()
+    nod_variance: bool = True
     flat_error: float = 0.003
     bad_fraction: float = 0.0
     source_type: str = "POINT"
@@ -122,7 +156,9 @@ class Scene:
         for key in ("exposure_time", "nod_throw"):
             if not getattr(self, key) > 0:
                 raise SceneError(f"{key} is {getattr(self, key)}, expected more than 0")
-        for key in ("read_noise", "flat_error", "bad_fraction"):
+        object.__setattr__(self, "trace_error", tuple(self.trace_error))
+        keys = ("read_noise", "flat_error", "bad_fraction", "common_noise", "brighter_fatter")
+        for key in keys:
             if not getattr(self, key) >= 0:
                 raise SceneError(f"{key} is {getattr(self, key)}, expected 0 or more")
         if self.bad_fraction >= 1:
@@ -169,8 +205,44 @@ class Scene:
         SceneError
             If a parameter is out of range, or flux and background add up to less than 0.
         """
-        product = Product("s2d", Geometry.rectified(shape, column), calibrated, edges)
+        geometry = self._distorted(Geometry.rectified(shape, column))
+        product = Product("s2d", geometry, calibrated, edges)
         return single_nod(self, product, nod, subtract_nod)
+
+    def nods(
+        self,
+        n_exposures: int = 1,
+        *,
+        calibrated: bool = True,
+        edges: bool = True,
+        shape: tuple[int, int] = (387, 45),
+        column: float = 22.0,
+    ) -> list[Simulated]:
+        """Simulate the level-2b s2d of all exposures at both nods.
+
+        From each exposure, the mean of all exposures at the other nod is subtracted, as in the
+        pipeline. The noise of the subtracted mean is thus common to all exposures at a nod.
+
+        Parameters
+        ----------
+        n_exposures : int
+            Number of exposures at each nod.
+        calibrated, edges, shape, column
+            Same parameters as in `s2d`.
+
+        Returns
+        -------
+        list of Simulated
+            The exposures at nod 1, followed by those at nod 2. The flat-field error is the same in
+            all exposures.
+
+        Raises
+        ------
+        SceneError
+            If a parameter is out of range, or flux and background add up to less than 0.
+        """
+        geometry = self._distorted(Geometry.rectified(shape, column))
+        return nod_exposures(self, Product("s2d", geometry, calibrated, edges), n_exposures)
 
     def cal(
         self,
@@ -205,7 +277,7 @@ class Scene:
         SceneError
             If a parameter is out of range, or flux and background add up to less than 0.
         """
-        geometry = DETECTOR if full_frame else cut_to_box(DETECTOR)
+        geometry = self._distorted(DETECTOR if full_frame else cut_to_box(DETECTOR))
         product = Product("cal", geometry, calibrated, datamodel=datamodel)
         return single_nod(self, product, nod, subtract_nod)
 
@@ -240,7 +312,8 @@ class Scene:
         SceneError
             If a parameter is out of range, or flux and background add up to less than 0.
         """
-        product = Product("s2d", Geometry.rectified(shape, column), calibrated, edges)
+        geometry = self._distorted(Geometry.rectified(shape, column))
+        product = Product("s2d", geometry, calibrated, edges)
         return combined_nods(self, product)
 
     def calints(
@@ -287,7 +360,8 @@ class Scene:
         SceneError
             If a parameter is out of range, or flux and background add up to less than 0.
         """
-        product = Product("calints", slitless(column), calibrated, False, SLITLESS, datamodel)
+        geometry = self._distorted(slitless(column))
+        product = Product("calints", geometry, calibrated, False, SLITLESS, datamodel)
         return integration_stack(self, product, n_int, factors, first, segment, n_total)
 
     def slit_calints(
@@ -305,7 +379,8 @@ class Scene:
 
         The parameters are those of `calints`. The source is in the middle of the slit.
         """
-        product = Product("calints", cut_to_box(DETECTOR), calibrated, datamodel=datamodel)
+        geometry = self._distorted(cut_to_box(DETECTOR))
+        product = Product("calints", geometry, calibrated, datamodel=datamodel)
         return integration_stack(self, product, n_int, factors, first, segment, n_total)
 
     def aperture_correction(
@@ -348,6 +423,30 @@ class Scene:
         return ApertureCorrection(
             wavelength=waves, size=sizes, factor=1.0 / inside, subarray=subarray
         )
+
+    def psf_reference(
+        self, *, wavelength: ArrayLike | None = None, subpix: float = 20.0, reach: float = 30.0
+    ) -> PSFProfile:
+        """Tabulate the true profile of the first source, as in a PSF reference file.
+
+        The brighter-fatter effect is not included.
+
+        Parameters
+        ----------
+        wavelength : array_like, optional
+            Wavelengths in micron. The default is 2.8 to 14.2 in steps of 0.1.
+        subpix : float
+            Number of columns in the table per detector column.
+        reach : float
+            Distance in detector columns from the source at which the table ends.
+        """
+        waves = np.arange(2.8, 14.25, 0.1) if wavelength is None else wavelength
+        profile = TrueProfile(self.psf, self.sources[0].halo)
+        return PSFProfile.sampled(profile, waves, subpix=subpix, reach=reach)
+
+    def _distorted(self, geometry: Geometry) -> Geometry:
+        """Return the geometry with the trace error of this scene."""
+        return replace(geometry, trace_error=self.trace_error)
 
 
 def demo_scene(seed: int = 1) -> Scene:

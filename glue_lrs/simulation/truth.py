@@ -14,7 +14,7 @@ from glue_lrs.simulation.optics import PIXEL_SCALE
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
     from glue_lrs.image.slit_image import SlitImage
-    from glue_lrs.simulation.optics import PSF
+    from glue_lrs.simulation.optics import PSFLaw
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,9 +45,14 @@ class Truth:
         True variances of the noise, shape (row, column).
     factors : ndarray, optional
         Factor that multiplies the flux of all sources in each integration of a stack, shape
-        (integration,).
-    psf : PSF
-        Point spread function.
+        (integration,). The brighter-fatter effect in `pixel_fractions` and `enclosed` is that of an
+        integration with a factor of 1.
+    charge : ndarray, optional
+        Strength of the brighter-fatter effect on the first source: fraction of the difference
+        between two columns that moves to the fainter one, if their mean is the source's flux. Its
+        shape is (row,). None if there is no such effect.
+    psf : PSFLaw
+        Point spread function, without the brighter-fatter effect.
     halo : float
         Fraction of the first source's flux in the halo.
     """
@@ -62,9 +67,10 @@ class Truth:
     var_poisson: Array
     var_rnoise: Array
     var_flat: Array
-    psf: PSF
+    psf: PSFLaw
     halo: float
     factors: Array | None = None
+    charge: Array | None = None
 
     @property
     def variance(self) -> Array:
@@ -86,7 +92,22 @@ class Truth:
         """
         columns = np.arange(self.data.shape[1]) - offset
         distance = columns - self.column[:, np.newaxis]
-        return self.psf.pixel_fractions(distance, self.wavelength, self.halo)
+        fractions = self.psf.pixel_fractions(distance, self.wavelength, self.halo)
+        if self.charge is not None:
+            moved = self._moved(fractions)
+            fractions[:, :-1] -= moved
+            fractions[:, 1:] += moved
+        return fractions
+
+    def _moved(self, fractions: Array) -> Array:
+        """Return the fraction of the flux that moves across the right edge of each column.
+
+        `fractions` are the fractions of the flux in each column without the brighter-fatter effect.
+        """
+        assert self.charge is not None
+        left, right = fractions[:, :-1], fractions[:, 1:]
+        strength = np.nan_to_num(self.charge)[:, np.newaxis]
+        return np.asarray(strength * (left + right) / 2.0 * (left - right))
 
     def enclosed(self, lower: ArrayLike, upper: ArrayLike) -> Array:
         """Compute the fraction of the first source's flux in each row between two edges.
@@ -105,7 +126,18 @@ class Truth:
         below, above = (
             (np.asarray(edge, dtype=float) - self.column) * PIXEL_SCALE for edge in (lower, upper)
         )
-        return self.psf.enclosed(below, above, self.wavelength, self.halo)
+        inside = self.psf.enclosed(below, above, self.wavelength, self.halo)
+        if self.charge is None:
+            return inside
+        columns = np.arange(self.data.shape[1])
+        distance = columns - self.column[:, np.newaxis]
+        moved = self._moved(self.psf.pixel_fractions(distance, self.wavelength, self.halo))
+        edges = columns[:-1] + 0.5
+        below, above = (np.broadcast_to(edge, inside.shape) for edge in (lower, upper))
+        for row, flow in enumerate(moved):
+            # Within a pixel, the moved light is interpolated linearly.
+            inside[row] += np.interp(below[row], edges, flow) - np.interp(above[row], edges, flow)
+        return inside
 
 
 @dataclass(frozen=True, eq=False)
