@@ -303,6 +303,7 @@ def _columns(
             columns[name] *= factor
         for component in COMPONENTS:
             columns[f"FLUX_VAR_{component}"] *= factor**2
+    columns["DQ"][raw["doubtful"][:, s][:, rows]] |= np.uint32(DO_NOT_USE)
     if extractor.max_lost is not None:
         lost = pixels < weight_of_all * (1.0 - extractor.max_lost)
         columns["DQ"][lost] |= np.uint32(DO_NOT_USE)

@@ -45,15 +45,12 @@ MAX_LEVERAGE = 0.9
 # --- before a fit --------------------------------------------------------------------------------
 
 
-def reject_spikes(pixels: PixelPlanes, row_step: int = 1) -> PixelPlanes:
-    """Select every `row_step`-th row, and reject pixels that deviate from neighbouring rows.
+def reject_spikes(pixels: PixelPlanes, half: int = 3) -> PixelPlanes:
+    """Reject pixels that deviate from the median of `half` rows to either side.
 
-    A pixel is compared with the median of seven rows, or of three rows if rows are skipped. This is
-    suitable for fits of profiles and positions but not of fluxes, because narrow emission lines may
-    be rejected too.
+    This is suitable for fits of profiles and positions but not of fluxes, because narrow emission
+    lines may be rejected too.
     """
-    pixels = pixels.part(slice(None), row_step)
-    half = 3 if row_step == 1 else 1
     values = np.where(pixels.good, pixels.data, np.nan)
     padded = np.pad(values, ((half, half), (0, 0)), constant_values=np.nan)
     stacked = np.sort(sliding_window_view(padded, 2 * half + 1, axis=0), axis=-1)

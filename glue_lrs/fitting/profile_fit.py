@@ -16,6 +16,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from scipy.ndimage import median_filter
 
 from glue_lrs._utils.statistics import running_mean
 from glue_lrs._utils.typing import Array, Mask
@@ -28,7 +29,7 @@ from glue_lrs.fitting.least_squares import (
     fit_rows,
     residuals,
 )
-from glue_lrs.fitting.noise_model import nod_variance
+from glue_lrs.fitting.noise_model import model_change, nod_variance
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import differs_from_neighbours, reject_spikes
 from glue_lrs.fitting.source_fit import SourceFit
@@ -45,7 +46,7 @@ from glue_lrs.profiles.shape_modes import WING_FRACTION, shape_modes
 
 #: Number of Legendre terms in the logarithm of the wavelength for the width, the wings, the modes
 #: of the core and those of the wings.
-_WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 5, 2, 8, 3
+_WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 8, 4, 8, 3
 
 #: Standard deviation of the prior on the logarithm of the width. It is divided by the number of
 #: each term, as is that on the coefficients of the modes, so that smooth functions are preferred.
@@ -226,7 +227,7 @@ class _ProfileFit:
             parts += [np.array(profile.width), np.array(profile.wings), *map(np.zeros_like, modes)]
             deviations += [
                 _WIDTH_PRIOR / np.arange(1, len(profile.width) + 1),
-                WING_FRACTION / np.arange(1, len(profile.wings) + 1) ** 2,
+                WING_FRACTION / np.arange(1, len(profile.wings) + 1),
                 *modes,
             ]
         else:
@@ -243,8 +244,10 @@ class _ProfileFit:
 
     def _choose_rows(self, step: int) -> None:
         """Select the rows to fit, and reset the rejected pixels."""
-        traces = self.all_traces[:, ::step]
-        self.pixels = pixels = reject_spikes(self.all_pixels, step)
+        chosen = self.all_pixels.every(step)
+        traces = self.all_traces[:, chosen]
+        thinned = self.all_pixels.part(slice(None), chosen)
+        self.pixels = pixels = reject_spikes(thinned, 3 if step == 1 else 1)
         known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
         self.start = np.where(known, traces, 0.0)
         self.wave = np.where(known, pixels.wavelength, 8.0)
@@ -254,7 +257,7 @@ class _ProfileFit:
         self.used = self.good
         rows, self.row_step = len(self.start[0]), step
         self.background = background_basis(pixels.columns, self.order, rows)
-        coordinate = np.linspace(-1.0, 1.0, rows)
+        coordinate = np.linspace(-1.0, 1.0, self.all_traces.shape[1])[chosen]
         self.powers = legendre.legvander(coordinate, self.parameters.sizes[_TRACE])[:, 1:]
         self.variance = pixels.variance
         self.state = self._evaluate(self.parameters)
@@ -298,8 +301,11 @@ class _ProfileFit:
     def reject(self, threshold: float) -> None:
         """Reject outliers, and include the error of the negative traces in the variance."""
         state = self.state
+        peak = np.abs(state.coefficients[:, 0]) * state.images[0].max(axis=1)
+        change = model_change(self.wave) * median_filter(peak, 9, mode="nearest")
+        variance = self.pixels.variance + change[:, np.newaxis] ** 2
         self.used = self.good & ~differs_from_neighbours(
-            state.residual / np.sqrt(self.pixels.variance), self.good, threshold
+            state.residual / np.sqrt(variance), self.good, threshold
         )
         self.variance = self.pixels.variance.copy()
         for s in range(self.positives, self.count):

@@ -51,6 +51,11 @@ _NO_TRACE = -1e3
 #: A row belongs to the spectrum if more than this fraction of the source's flux is on the image.
 _ON_IMAGE = 0.05
 
+#: A row is doubtful if more than this fraction of the flux (first value) or more than this number
+#: of pixels on the source (second value) are rejected. Cosmic rays hit fewer pixels. A pixel is on
+#: the source if it has more than the third value of the flux.
+_MOST_REJECTED, _MANY_REJECTED, _ON_SOURCE = 0.45, 3, 0.005
+
 
 def _products(fields: Array) -> tuple[NDArray[np.intp], Array]:
     """Multiply all pairs of fields, shape (row, field, column).
@@ -293,7 +298,8 @@ class RowFitter:
         columns : dict of ndarray
             ``coefficients``, shape (integration, row, term): fluxes of all sources and coefficients
             of the background; ``good``, shape (integration, source, row): fraction of the flux on
-            pixels that were fitted; ``flux_variance`` and, if there is a background,
+            pixels that were fitted; ``doubtful``, with the same shape: whether so many pixels of a
+            row were rejected that the profile is probably wrong there; ``flux_variance`` and, if there is a background,
             ``background_variance``, shape (3, integration, source, row): variance from Poisson
             noise, read noise and flat field.
         shifts : ndarray or None
@@ -307,6 +313,7 @@ class RowFitter:
         out = {
             "coefficients": np.empty((number, rows, self.n_terms)),
             "good": np.empty((number, sources, rows)),
+            "doubtful": np.empty((number, sources, rows), dtype=bool),
             "flux_variance": np.zeros((3, number, sources, rows)),
         }
         if self.background_basis:
@@ -368,8 +375,10 @@ class RowFitter:
         bad = np.nonzero(~good)
         for s, profile in enumerate(self.profile_images[: self.positives]):
             lost = np.bincount(bad[0], profile[bad], len(data)).astype(float)
-            lost += np.bincount(rejected[0], profile[rejected], len(data))
-            out["good"][i, s] = self.light[s] - lost
+            light = np.bincount(rejected[0], profile[rejected], len(data))
+            hits = np.bincount(rejected[0], profile[rejected] > _ON_SOURCE, len(data))
+            out["good"][i, s] = self.light[s] - lost - light
+            out["doubtful"][i, s] = (light > _MOST_REJECTED) | (hits > _MANY_REJECTED)
         return shift, rejected
 
     def _sums(self, planes: Array, number: NDArray[np.intp], products: Array) -> Array:

@@ -31,9 +31,9 @@ _SCALED_FROM = 5.0
 #: and standard deviation in columns of the Gaussian that confines it to the core (second value).
 _CORE, _CORE_WIDTH = 0.05, 1.6
 
-#: Correlation length of the prior in columns. The profile on pixels of one column is smooth on this
-#: scale.
-_LENGTH = 1.0
+#: Correlation length of the prior in columns, for the core and the wings. The profile on pixels of
+#: one column is smooth on this scale.
+_CORE_LENGTH, _WING_LENGTH = 1.0, 2.0
 
 #: Expected wings: the fraction of the flux in them and their half width at half maximum in columns.
 #: Their decrease with the inverse square of the distance is that of a diffraction pattern that the
@@ -58,17 +58,17 @@ def scale_at(wavelength: Array) -> Array:
 
 def wing(u: Array) -> Array:
     """Return the expected shape of the wings, normalised to an integral of 1."""
-    return 0.5 / WING_WIDTH * (1.0 + (u / WING_WIDTH) ** 2) ** -1.5
+    return 1.0 / (np.pi * WING_WIDTH * (1.0 + (u / WING_WIDTH) ** 2))
 
 
 def d_wing(u: Array) -> Array:
     """Return the derivative of `wing`."""
-    return -1.5 / WING_WIDTH**3 * u * (1.0 + (u / WING_WIDTH) ** 2) ** -2.5
+    return -2.0 / (np.pi * WING_WIDTH**3) * u * (1.0 + (u / WING_WIDTH) ** 2) ** -2
 
 
 def wing_light(u: Array) -> Array:
     """Return the integral of `wing` from -u to u."""
-    return u / np.hypot(u, WING_WIDTH)
+    return 2.0 / np.pi * np.arctan(u / WING_WIDTH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +117,8 @@ def shape_modes() -> ShapeModes:
     wings = _WING_RATIO * WING_FRACTION * wing(u)
     taper = np.clip((_LIMIT - np.abs(u)) / 3.0, 0.0, 1.0)
     parts = [
-        _eigenmodes(u, core * taper, _DROPPED_CORE),
-        _eigenmodes(u, wings * taper, _DROPPED_WINGS),
+        _eigenmodes(u, core * taper, _CORE_LENGTH, _DROPPED_CORE),
+        _eigenmodes(u, wings * taper, _WING_LENGTH, _DROPPED_WINGS),
     ]
     modes = np.concatenate(parts, axis=1)
     splines = spline_filter1d(modes, order=3, axis=0, mode="mirror")
@@ -136,8 +136,8 @@ def shape_modes() -> ShapeModes:
     )
 
 
-def _eigenmodes(u: Array, deviation: Array, dropped: float) -> Array:
-    correlation = np.exp(-0.5 * ((u[:, np.newaxis] - u) / _LENGTH) ** 2)
+def _eigenmodes(u: Array, deviation: Array, length: float, dropped: float) -> Array:
+    correlation = np.exp(-0.5 * ((u[:, np.newaxis] - u) / length) ** 2)
     covariance = correlation * np.outer(deviation, deviation)
     values, vectors = np.linalg.eigh(covariance)
     kept = values > dropped * values[-1]

@@ -7,6 +7,7 @@ import pytest
 
 from glue_lrs.fitting.least_squares import (
     background_basis,
+    common_gradient,
     common_normal,
     fit_rows,
     invert_ridge,
@@ -27,7 +28,8 @@ def test_common_parameters_equal_a_plain_least_squares(order: int | None) -> Non
     ]
     coefficients, inverse = fit_rows(basis, weight, data)
     residual = residuals(data, basis, coefficients)
-    matrix, gradient = common_normal(blocks, basis, weight, residual, inverse)
+    matrix = common_normal(blocks, basis, weight, inverse)
+    gradient = common_gradient(blocks, weight, residual)
     plain = [np.einsum("rnc,rm->rcnm", *block).reshape(rows * 33, -1) for block in blocks]
     in_rows = np.zeros((rows, 33, rows, len(basis)))
     for i, field in enumerate(basis):

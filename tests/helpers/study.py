@@ -230,6 +230,7 @@ def study(
             true = truth.flux[rows] * f
             least = bound.error[rows]
             known = np.isfinite(flux[i]) & np.isfinite(least)
+            known &= np.atleast_2d(extraction.columns["DQ"])[i] == 0
             # Exclude rows that lost nearly all of their pixels.
             known &= np.where(known, error[i] < 5 * np.nanmedian(error[i]), False)
             difference = (flux[i] - true)[known]
