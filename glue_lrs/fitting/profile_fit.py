@@ -320,7 +320,7 @@ class _ProfileFit:
         powers = legendre.legvander(coordinate, parameters.sizes[_TRACE])[:, 1:]
         shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
         traces = traces + shift + powers @ parameters[_TRACE]
-        if self.signal_to_noise <= 0 or not np.isfinite(traces).any():
+        if not np.isfinite(traces).any():
             raise ProfileError("the source has no light to fit a profile to")
         covariance = self.covariance if self.positives == 1 and self.covariance.size else None
         return SourceFit(
@@ -426,7 +426,7 @@ class _ProfileFit:
             [f[:, np.newaxis] * d for f, d in zip(flux.T, d_trace, strict=True)], axis=1
         )
         out = [(np.matmul(self.matrix, pushed), np.ones((len(flux), 1)))]
-        if _TRACE in kinds:
+        if _TRACE in kinds and self.powers.shape[1]:
             out.append((pushed.sum(axis=1, keepdims=True), self.powers))
         return out
 
