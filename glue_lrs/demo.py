@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from glue_lrs.errors import LRSWarning, WriteError
+from glue_lrs.errors import LRSWarning
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.apcorr import write_apcorr
+from glue_lrs.io.files import already_exists
 from glue_lrs.plotting import plot_comparison, plot_product, plot_stack, plot_width, save
 from glue_lrs.simulation.optics import PIXEL_SCALE
 from glue_lrs.simulation.scene import Scene, demo_scene
@@ -211,9 +212,7 @@ def run_demo(
     files = {key: folder / f"demo_{name}" for key, name in _file_names().items()}
     for path in files.values():
         if path.exists() and not overwrite:
-            raise WriteError(
-                "exists, expected a new folder (--output-dir) or --overwrite", subject=path
-            )
+            raise already_exists(path)
     folder.mkdir(parents=True, exist_ok=True)
     # The source must be so faint that the example without background subtraction fails.
     scene = replace(demo_scene(), sources=(Source(flux=Supernova(level=_LEVEL)),))

@@ -135,7 +135,7 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
         line = f"{self.text} ({hint})" if hint else self.text
         return f"{self.subject}: {line}" if self.subject and with_subject else line
 
-    def about(self, subject: str) -> Self:
+    def about(self, subject: str | None) -> Self:
         """Return a copy of the message with a subject, unless it already has a subject."""
         return type(self)(self.text, subject=self.subject or subject, hint=self.hint)
 
@@ -193,36 +193,135 @@ class SourceError(LRSError):
     """Error for an image without a source, or without a source at the requested position."""
 
 
+class NoiseError(LRSError):
+    """Error for an image in which the noise cannot be determined as requested."""
+
+
 class WriteError(LRSError):
     """Error for an output file that cannot be written."""
 
 
 class LRSWarning(Message, UserWarning):
-    """Base class of warnings about results that are valid but have limitations."""
+    """Base class of warnings about results that are valid but have limitations.
+
+    Attributes
+    ----------
+    severity : {"warning", "error"}
+        ``"error"`` for the warning of a finding that makes a result wrong.
+    """
+
+    severity = "warning"
 
 
 class LostPixelsWarning(LRSWarning):
     """Warning that bad pixels reduce the effective aperture."""
 
 
+class UncorrectedPixelsWarning(LRSWarning):
+    """Warning that the flux on bad pixels of some rows could not be restored."""
+
+
 class NoApertureCorrectionWarning(LRSWarning):
     """Warning that no aperture correction is applied, so that flux outside the aperture is lost."""
 
 
+class NoiseWarning(LRSWarning):
+    """Warning that the noise of an image exceeds its errors."""
+
+
+class OffCentreCorrectionWarning(LRSWarning):
+    """Warning that an aperture correction is applied to an aperture off the source."""
+
+
+class CorrectionRangeWarning(LRSWarning):
+    """Warning that an aperture correction is applied beyond the ends of its table."""
+
+
 class NoVariancesWarning(LRSWarning):
-    """Warning that the image has no variances, so that the errors of spectra are 0."""
+    """Warning that the image has no variances, so that the errors of spectra are unknown."""
+
+
+class InvalidVariancesWarning(LRSWarning):
+    """Warning that negative variances leave fluxes without an error."""
+
+
+class NoBackgroundWarning(LRSWarning):
+    """Warning that the columns beside the aperture contain a background that stays in the flux."""
+
+
+class RowsWithoutBackgroundWarning(LRSWarning):
+    """Warning that rows have too few background pixels."""
+
+
+class OffImageWarning(LRSWarning):
+    """Warning that the aperture or a background region extends beyond the image."""
+
+
+class BackgroundRegionWarning(LRSWarning):
+    """Warning that a background region overlaps the aperture, or a source or negative trace."""
+
+
+class PositionWarning(LRSWarning):
+    """Warning that the aperture does not follow the source, whose position is unknown."""
+
+
+class ApertureOffSourceWarning(LRSWarning):
+    """Warning that the source is not centred in the aperture, or outside of it."""
+
+
+class NegativeTraceWarning(LRSWarning):
+    """Warning that the aperture contains the negative trace of another nod."""
+
+
+class NegativeFluxWarning(LRSWarning):
+    """Warning that the mean flux is negative."""
+
+
+class NoSourceWarning(LRSWarning):
+    """Warning that the image has no source."""
+
+
+class TraceWarning(LRSWarning):
+    """Warning that the trace does not have the shape that the WCS gives."""
+
+
+class FitWarning(LRSWarning):
+    """Warning that the fit of an optimal extraction is doubtful."""
+
+
+class UnusedOptionWarning(LRSWarning):
+    """Warning that a parameter has no effect."""
+
+
+class DifferentTargetsWarning(LRSWarning):
+    """Warning that combined spectra are, or may be, those of different targets."""
+
+
+class DifferentSpectraWarning(LRSWarning):
+    """Warning that combined spectra contradict each other."""
+
+
+class RepeatedSpectraWarning(LRSWarning):
+    """Warning that data are combined twice."""
+
+
+class UnusedSpectraWarning(LRSWarning):
+    """Warning that spectra, or the clipping of spectra, are left out of a combination."""
 
 
 #: Prefixes of the names of modules that a warning must not report as its location. The location is
 #: the line that called these modules.
-_SKIPPED = ("glue_lrs.", "astropy.io.registry.", "specutils.io.", "specutils.spectra.")
+_SKIPPED = (
+    "glue_lrs.", "astropy.io.registry.", "astropy.nddata.", "specutils.io.", "specutils.spectra.",
+    "contextlib.", "copy.", "dataclasses.", "functools.",
+)  # fmt: skip
 
 
 def warn(warning: LRSWarning) -> None:
     """Issue a warning whose reported location is in the user's code.
 
-    The location is the innermost calling line outside this package and outside the I/O code of
-    astropy and specutils.
+    The location is the innermost calling line outside this package, outside the I/O code of astropy
+    and specutils, and outside the wrappers of the standard library.
     """
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(_SKIPPED):

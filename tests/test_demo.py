@@ -170,5 +170,5 @@ def test_existing_files_are_kept(demo: tuple[Path, Result]) -> None:
     result = CliRunner().invoke(main, ["demo", "--output-dir", str(folder)])
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
-    assert "exists, expected a new folder (--output-dir) or --overwrite" in result.stderr
+    assert "exists, expected a new name (--overwrite replaces it)" in result.stderr
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before

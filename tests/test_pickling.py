@@ -38,6 +38,7 @@ from glue_lrs.reference.reference import ReferenceIssue
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import BlackBody, Source, Supernova
 from glue_lrs.simulation.truth import Simulated
+from glue_lrs.spectra.findings import Finding
 from glue_lrs.spectra.provenance import CombinationProvenance, Provenance
 from glue_lrs.spectra.to_specutils import Meta
 from tests.helpers.content import assert_same_content, returned
@@ -74,6 +75,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "issue": ReferenceIssue("warning", "an issue"),
         "error": ProductError("text", subject="f.fits", hint=Hint.to("set {}", "column", row=3)),
         "warning": LRSWarning("text", subject="f.fits", hint=Hint.to("set {}", "column")),
+        "finding": Finding("lost_pixels", "text", {"rows": 3}, Hint.to("set {}", "column")),
         "optimal": OptimalExtractor(),
         "extraction": EXTRACT.run(image),
         "stack of spectra": PLAIN.run(stack),
@@ -83,7 +85,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "curve of growth": glue_lrs.curve_of_growth(image),
     }
     inputs = [EXTRACT.run(one.image) for one in simulated]
-    made["combination"] = glue_lrs.combine(inputs)
+    made["combination"] = glue_lrs.combine(inputs, allow_opposite=True)  # nod 2 at nod 1
     made["combination of a stack"] = glue_lrs.combine([stack], extract=PLAIN, sigma_clip=4)
     made["input"] = made["combination"].inputs[0]
     made |= PROFILES

@@ -83,6 +83,12 @@ def one_of(*words: str) -> Callable[[str, object], str]:
     return check
 
 
+def one_of_any_case(*words: str) -> Callable[[str, object], str]:
+    """Return a validator as `one_of` for words in capitals, which accepts small letters as well."""
+    check = one_of(*words)
+    return lambda key, value: check(key, value.upper() if isinstance(value, str) else value)
+
+
 def check_fraction(key: str, value: object) -> float:
     """Return a number between 0 and 1, or raise `ReferenceFileError` for any other value."""
     number = check_number(key, value)

@@ -10,10 +10,15 @@ from astropy.io import registry
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs._utils.registry import unified_io
+from glue_lrs.errors import CorrectionError
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
-from glue_lrs.errors import CorrectionError
+
+#: Distance from the table in micron or pixels that changes no factor by 1%, and fraction of the
+#: rows beyond it that is reported: the ends of spectra, which have little flux, may be outside.
+_MARGIN, _REPORTED_OUTSIDE = 0.01, 0.1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -113,6 +118,36 @@ class ApertureCorrection:
                 f"is for SUBARRAY {self.subarray}, expected {subarray} as {label}",
                 subject=self._label,
             )
+
+    def range_findings(self, wavelength: ArrayLike, size: ArrayLike) -> list[Finding]:
+        """Return findings if many wavelengths or sizes are outside the table.
+
+        Their factors are those of the nearest value in the table, as in the pipeline. A few
+        wavelengths at the ends of a spectrum cause none.
+
+        Parameters
+        ----------
+        wavelength, size : array_like
+            Wavelengths in micron, and aperture sizes in pixels.
+        """
+        findings = []
+        for name, unit, axis, values in (
+            ("wavelengths", "um", self.wavelength, np.asarray(wavelength, dtype=float)),
+            ("aperture sizes", "pixels", self.size, np.asarray(size, dtype=float)),
+        ):
+            known = values[np.isfinite(values)]
+            outside = (known < axis[0] - _MARGIN) | (known > axis[-1] + _MARGIN)
+            if known.size and outside.mean() > _REPORTED_OUTSIDE:
+                findings.append(
+                    Finding(
+                        "correction_range",
+                        f"{outside.mean():.0%} of the {name} ({known.min():.4g} to "
+                        f"{known.max():.4g} {unit}) are outside the aperture correction, which "
+                        f"has {axis[0]:.4g} to {axis[-1]:.4g}; its nearest factors are applied",
+                        {"outside": float(outside.mean())},
+                    )
+                )
+        return findings
 
     @property
     def _label(self) -> str:

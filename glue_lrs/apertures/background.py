@@ -20,6 +20,7 @@ from glue_lrs.apertures.edges import (
 )
 from glue_lrs.apertures.weights import Weights, region_weights, union
 from glue_lrs.errors import ApertureError, Hint, LRSWarning, ReferenceFileError, warn
+from glue_lrs.spectra.findings import Finding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +91,22 @@ class Background:
         """
         return cls(bkg_coeff=tuple((float(e),) for pair in edges for e in pair), **kwargs)
 
+    @property
+    def order(self) -> int:
+        """Order of the polynomial that is fitted along the slit, 0 for a median."""
+        return self.bkg_order if self.bkg_fit == "poly" else 0
+
     def shifted(self, offset: float) -> Background:
         """Return the background with its regions shifted by `offset` columns."""
         moved = shift_coefficients(self.bkg_coeff, offset)
         return replace(self, bkg_coeff=moved)  # type: ignore[arg-type]
 
-    def weights(self, wavelength: NDArray[Any], offset: float = 0.0) -> Weights:
+    def weights(
+        self,
+        wavelength: NDArray[Any],
+        offset: float = 0.0,
+        findings: list[Finding] | None = None,
+    ) -> Weights:
         """Return the pixel weights of the regions on an image.
 
         If regions overlap, the weight of a pixel is the maximum over the regions.
@@ -106,6 +117,9 @@ class Background:
             Wavelength of each pixel in micron, shape (row, column).
         offset : float
             Shift of the regions in columns.
+        findings : list of Finding, optional
+            List to which findings about regions that are not completely on the image are appended.
+            If None, they are issued as warnings.
 
         Returns
         -------
@@ -119,7 +133,7 @@ class Background:
 
         Warns
         -----
-        LRSWarning
+        OffImageWarning
             If a region has no pixel on the image although another region has, or if a region
             extends beyond the image.
         """
@@ -130,6 +144,7 @@ class Background:
         each = [region_weights(region, wavelength.shape, partial) for region in regions]
         weights = union(each)
         columns = wavelength.shape[1]
+        found = []
         for one, region in zip(each, regions, strict=True):
             span = f"{one.lower:.2f} to {one.upper:.2f}"
             if weights.empty:
@@ -147,12 +162,19 @@ class Background:
             high = region.upper.max(where=reached, initial=0.0)
             if empty or low < -1 or high > columns:
                 how = "has no pixel on" if empty else "reaches beyond"
-                warn(
-                    LRSWarning(
+                found.append(
+                    Finding(
+                        "off_image",
                         f"the background region {span} {how} the image, whose columns are 0 to "
-                        f"{columns - 1}"
+                        f"{columns - 1}",
+                        {"lower": one.lower, "upper": one.upper, "columns": columns},
                     )
                 )
+        if findings is None:
+            for one_finding in found:
+                warn(one_finding.message)
+        else:
+            findings += found
         return weights
 
     def fit(

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from glue_lrs._utils.validation import check_number, optional_bool
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.weights import Weights
-from glue_lrs.errors import ApertureError, LRSWarning
+from glue_lrs.errors import ApertureError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.image.trace import expected_trace
 from glue_lrs.instrument import FIXED_SLIT
+from glue_lrs.spectra.findings import Finding
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class PlacementRule:
         return image.exp_type == FIXED_SLIT
 
     def place(
-        self, aperture: Aperture, image: SlitImage, notes: list[LRSWarning] | None = None
+        self, aperture: Aperture, image: SlitImage, findings: list[Finding] | None = None
     ) -> Placement:
         """Return the placement of an aperture on an image.
 
@@ -97,35 +98,36 @@ class PlacementRule:
             Aperture to be placed.
         image : SlitImage
             Image on which the aperture is placed.
-        notes : list of LRSWarning, optional
-            List to which warnings about the placement are appended.
+        findings : list of Finding, optional
+            List to which findings about the placement are appended.
 
         Returns
         -------
         Placement
             Offsets and trace that define the position of the aperture.
         """
-        notes = [] if notes is None else notes
+        findings = [] if findings is None else findings
         offset = self.position_offset
         position, trace = None, None
         if self.follows_source(image):
             found = expected_position(image)
             if isinstance(found, SourcePosition):
                 position = found
-                offset += found.column - _nominal_column(aperture, image, found.row, notes)
+                offset += found.column - _nominal_column(aperture, image, found.row, findings)
                 if aperture.extract_width is not None and aperture.src_coeff is None:
                     trace = expected_trace(image) + self.position_offset
             else:
-                notes.append(LRSWarning(f"the aperture stays where it is: {found}"))
+                text = f"the aperture stays where it is: {found}"
+                findings.append(Finding("position_unknown", text))
         return Placement(position, offset, 0.0 if self.fixed_background else offset, trace)
 
 
 def _nominal_column(
-    aperture: Aperture, image: SlitImage, row: int, notes: list[LRSWarning]
+    aperture: Aperture, image: SlitImage, row: int, findings: list[Finding]
 ) -> float:
     """Return the weighted mean column of the aperture in a given row before it is shifted.
 
-    If the aperture has no pixel in this row, a warning is appended to `notes`, and the middle
+    If the aperture has no pixel in this row, a finding is appended to `findings`, and the middle
     column of the image is returned.
     """
     weights = aperture.weights(image.wavelength)
@@ -134,10 +136,11 @@ def _nominal_column(
     if inside:
         at_row = weights.values[0 if weights.uniform else row - weights.rows.start]
     if not at_row.any():
-        notes.append(
-            LRSWarning(
+        findings.append(
+            Finding(
+                "position_unknown",
                 f"the aperture has no pixel in row {row}, where the source's position is "
-                "measured; the offset counts from the middle of the image, as in the pipeline"
+                "measured; the offset counts from the middle of the image, as in the pipeline",
             )
         )
         return (image.shape[1] - 1) / 2.0

@@ -204,3 +204,38 @@ def weighted_sum(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[
     if weights.shape[0] == 1:
         return double @ weights[0]
     return np.einsum("...c,...c->...", double, weights)
+
+
+def mean_wavelength(
+    wavelength: NDArray[Any], weights: NDArray[np.float64], total: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the weighted mean wavelength of each row.
+
+    If all weighted pixels of a row have the same wavelength, as in a resampled image, the mean is
+    exactly this wavelength for any weights, without the rounding errors of a sum.
+
+    Parameters
+    ----------
+    wavelength : ndarray
+        Wavelength of each pixel, finite also where the weight is 0, shape (row, column).
+    weights : ndarray
+        Weights of 0 or more, shape (row, column), or (1, column) if all rows have the same weights.
+    total : ndarray
+        Sum of the weights in each row, shape (row,). Where it is 0, the mean is 1.
+
+    Returns
+    -------
+    ndarray
+        Mean in each row, shape (row,).
+    """
+    weighted = weights > 0
+    reference = wavelength[np.arange(len(wavelength)), weighted.argmax(axis=1)]
+    differs = wavelength != reference[:, np.newaxis]
+    if not weighted.all():
+        differs &= weighted
+    if not differs.any() and total.all():
+        return reference.astype(float)
+    mean = np.ones_like(total)
+    np.divide(weighted_sum(wavelength, weights), total, out=mean, where=total > 0)
+    np.copyto(mean, reference, where=(total > 0) & ~differs.any(axis=1))
+    return mean

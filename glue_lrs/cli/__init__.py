@@ -6,7 +6,17 @@ from importlib import import_module as _import_module
 
 from glue_lrs.cli.program import main
 
-for _command in ("extract", "measure", "combine", "info", "reference", "plot", "view", "demo"):
+for _command in (
+    "extract",
+    "measure",
+    "combine",
+    "info",
+    "export",
+    "reference",
+    "plot",
+    "view",
+    "demo",
+):
     _import_module(f"glue_lrs.cli.{_command}")  # registers the command with `main`
 
 __all__ = ["main"]

@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.program import main
+from glue_lrs.errors import LRSWarning
+
+if TYPE_CHECKING:
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.extraction import Extraction
 
 
 @main.command(short_help="Combine nods or exposures into one spectrum.")
@@ -40,6 +48,15 @@ from glue_lrs.cli.program import main
     "--plot", "plotted", is_flag=True,
     help="Plot the combined spectrum and its inputs (PNG next to the output).",
 )  # fmt: skip
+@click.option("--scale", is_flag=True, help="Scale the spectra to the mean of their fluxes.")
+@click.option(
+    "--keep-incomplete", is_flag=True,
+    help="Keep values that lost pixels where other spectra have complete ones.",
+)  # fmt: skip
+@click.option(
+    "--allow-opposite", is_flag=True, help="Combine spectra with mean fluxes of opposite signs."
+)
+@options.reporting_options
 @options.recipe_options
 def combine(
     files: tuple[str, ...],
@@ -49,7 +66,11 @@ def combine(
     sigma_clip: float | None,
     pipeline: bool,
     plotted: bool,
+    scale: bool,
+    keep_incomplete: bool,
+    allow_opposite: bool,
     recipe: options.RecipeOptions,
+    reporting: console.Reporting,
 ) -> int:
     """Combine nods or exposures into one spectrum.
 
@@ -71,13 +92,34 @@ def combine(
 
     targets = [output, f"{tasks.base_name(output)}.png"][: 2 if plotted else 1]
     tasks.check_inputs_kept(targets, [*files, *recipe.files])
+    tasks.check_folders(targets)
+    notes: list[console.Note] = []
+    with console.collect_warnings(notes):
+        inputs = read_inputs(files)
+    operators = {
+        number: tasks.operator_from_options(one, recipe)
+        for number, one in enumerate(inputs)
+        if isinstance(one, SlitImage)
+    }
     tasks.check_outputs(targets, overwrite)
-    spectra = [
-        tasks.operator_from_options(one, recipe).run(one) if isinstance(one, SlitImage) else one
-        for one in read_inputs(files)
-    ]
+    reporter = console.Reporter(reporting)
+    reporter.report(console.Outcome(output, notes=notes))
+    spectra = _extracted(inputs, operators, reporter)
     mode = "pipeline" if pipeline else "default"
-    combination = combine_spectra(spectra, weights=weights, sigma_clip=sigma_clip, mode=mode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)  # its findings are printed below
+        combination = combine_spectra(
+            spectra,
+            weights=weights,
+            sigma_clip=sigma_clip,
+            mode=mode,
+            incomplete="keep" if keep_incomplete else "reject",
+            scale=scale,
+            allow_opposite=allow_opposite,
+        )
+    notes = console.finding_notes(combination.findings)
+    reporter.report(console.Outcome(output, notes=notes))
+    reporter.close()
     figure = None
     if plotted:
         labelled = [
@@ -85,10 +127,9 @@ def combine(
             for i, one in enumerate(spectra, start=1)
         ]
         figure = tasks.plot_spectra([(output, combination.to_extraction()), *labelled])
-    with tasks.created_folder(Path(output).parent):
-        combination.write(output, overwrite=overwrite)
-        if figure is not None:
-            save(figure, targets[1], overwrite=overwrite)
+    combination.write(output, overwrite=overwrite)
+    if figure is not None:
+        save(figure, targets[1], overwrite=overwrite)
     rows = [
         {
             "input": one.label,
@@ -100,4 +141,25 @@ def combine(
     console.echo(console.table_text(rows))
     kind = "spectrum" if len(rows) == 1 else "spectra"
     console.echo(f"{output}: {combination.wavelength.size} rows of {len(rows)} {kind}")
-    return console.OK
+    return reporter.exit_code(1, 1)
+
+
+def _extracted(
+    inputs: Sequence[Extraction | SlitImage],
+    operators: Mapping[int, Extract1D],
+    reporter: console.Reporter,
+) -> list[Extraction]:
+    """Extract the images, for which there are operators, and report the findings of all inputs."""
+    spectra: list[Extraction] = []
+    for number, one in enumerate(inputs):
+        if number in operators:
+            image = cast("SlitImage", one)
+            spectrum = tasks.extract_and_check(operators[number], image)[0]
+            found = tasks.new_findings(image, spectrum.findings)
+        else:
+            spectrum = cast("Extraction", one)
+            found = spectrum.findings
+        spectra.append(spectrum)
+        label = one.filename or str(one.header.get("FILENAME") or f"spectrum {number + 1}")
+        reporter.report(console.Outcome(label, notes=console.finding_notes(found)))
+    return spectra

@@ -10,16 +10,22 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import EllipsisType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import click
 
 from glue_lrs._utils.interrupt import EXIT_CODE, leave
 from glue_lrs._utils.validation import plain
 from glue_lrs.errors import LRSError, LRSWarning, Setting
+
+if TYPE_CHECKING:
+    from glue_lrs.spectra.findings import Finding
+
+#: Severities of warnings and findings, worst first.
+SEVERITIES = ("error", "warning", "info")
 
 #: Exit codes: OK if all files were processed, SOME_FAILED if some files failed, and FAILED if all
 #: files failed or the usage is wrong.
@@ -112,7 +118,7 @@ _COLOURS = {"error": "red", "warning": "yellow"}
 
 
 def say(kind: str, text: str) -> None:
-    """Print a message to stderr, with its kind ("error" or "warning") as a coloured label."""
+    """Print a message to stderr, with its kind (such as "error") as a coloured label."""
     label = click.style(kind, fg=_COLOURS[kind])
     echo(f"glue-lrs: {label}: {' '.join(text.split())}", err=True)
 
@@ -190,15 +196,35 @@ def _one_line_warnings() -> Iterator[None]:
         yield
 
 
+#: Severity and text of a warning or finding.
+Note: TypeAlias = tuple[str, str]
+
+
+def finding_notes(findings: Iterable[Finding]) -> list[Note]:
+    """Return the severity and the text, in the syntax of the command line, of each finding."""
+    return [
+        (one.severity, one.message.render(option, with_subject=one.subject is not None))
+        for one in findings
+    ]
+
+
+def is_serious(note: Note) -> bool:
+    """Return whether a note is a warning or an error, which fails a command with --strict."""
+    return note[0] != "info"
+
+
 @contextlib.contextmanager
-def collect_warnings(texts: list[str]) -> Iterator[None]:
-    """Append the texts of the warnings that a block issues to a list, without repetitions."""
+def collect_warnings(notes: list[Note]) -> Iterator[None]:
+    """Append the warnings that a block issues to a list, without repetitions."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LRSWarning)
         try:
             yield
         finally:
-            texts += dict.fromkeys(_warning_text(w.message, w.category) for w in caught)
+            notes += dict.fromkeys(
+                (getattr(w.message, "severity", "warning"), _warning_text(w.message, w.category))
+                for w in caught
+            )
 
 
 def _warning_text(message: Warning | str, category: type[Warning]) -> str:
@@ -219,15 +245,22 @@ def error_text(error: BaseException) -> str:
 
 #: Parameters that have their own command-line option. All others are set with --set.
 _OPTIONS = {
+    "allow_opposite": "--allow-opposite",
     "apcorr": "--apcorr FITS",
     "image": "--image FILE",
+    "nods": "--nods FITS",
     "overwrite": "--overwrite",
     "psf": "--psf FITS",
+    "scale": "--scale",
+    "units": "--units WAVELENGTH,FLUX",
 }
 
 
 def option(setting: Setting) -> str | None:
-    """Return a setting as a command-line option, or None if the command lacks the option."""
+    """Return a setting as a command-line option.
+
+    Return None if the command lacks the option, or the setting has been given already.
+    """
     # The processes of `glue-lrs extract --jobs` have no click context, but have all the options.
     context = click.get_current_context(silent=True)
     own = _OPTIONS.get(setting.name)
@@ -236,7 +269,18 @@ def option(setting: Setting) -> str | None:
     if own is not None:
         return own
     value = "..." if isinstance(setting.value, EllipsisType) else plain(setting.value)
+    given = dict((context.params.get("settings") if context is not None else None) or ())
+    if setting.name in given and given[setting.name] == value:  # it would change nothing
+        return None
     return f"--set {setting.name}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """Options --strict and --quiet: warnings and errors fail the command, and are not printed."""
+
+    strict: bool = False
+    quiet: bool = False
 
 
 Argument = TypeVar("Argument")
@@ -245,14 +289,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """Result of processing a file, and the texts of the warnings.
+    """Result of processing a file, and the warnings and findings.
 
     If an error occurred, `result` is None, and `error` and `trace` are the text and the traceback.
     """
 
     path: str
     result: Result | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     error: str | None = None
     trace: str = ""
 
@@ -261,7 +305,7 @@ def attempt(
     path: str, process: Callable[[Argument], Result], argument: Argument
 ) -> Outcome[Result]:
     """Call `process` on an argument for the file `path`, and return the result or the error."""
-    notes: list[str] = []
+    notes: list[Note] = []
     try:
         with collect_warnings(notes):
             result = process(argument)
@@ -276,14 +320,23 @@ class Reporter:
     """Printer for warnings and errors about several files.
 
     A message that repeats for several files is printed once, and its repetitions are counted.
+
+    Parameters
+    ----------
+    reporting : Reporting
+        Whether to print warnings and findings, and whether they fail the command.
     """
 
-    def __init__(self) -> None:
-        self._repeats: dict[tuple[str, str], int] = {}
+    def __init__(self, reporting: Reporting | None = None) -> None:
+        self._reporting = reporting or Reporting()
+        self._repeats: dict[Note, int] = {}
+        self._serious = False
 
     def report(self, outcome: Outcome[Any]) -> None:
-        """Print the messages about a file, except those already printed for another file."""
-        messages = [("warning", note) for note in outcome.notes]
+        """Print warnings and errors about a file, worst first, except those already printed."""
+        self._serious |= any(map(is_serious, outcome.notes))
+        ordered = sorted(outcome.notes, key=lambda note: SEVERITIES.index(note[0]))
+        messages = [] if self._reporting.quiet else list(filter(is_serious, ordered))
         if outcome.error is not None:
             say_traceback(outcome.trace)
             messages.append(("error", outcome.error))
@@ -293,15 +346,27 @@ class Reporter:
             if repeats is None:
                 say(kind, text if outcome.path in text else f"{outcome.path}: {text}")
 
+    def judge(self, findings: Iterable[Mapping[str, Any]]) -> None:
+        """Let findings, as in `Finding.to_dict`, fail a strict command without printing them."""
+        self._serious |= any(one["severity"] != "info" for one in findings)
+
     def close(self) -> None:
         """Print each repeated message with the number of further files to which it applies."""
         for (kind, text), repeats in self._repeats.items():
             if repeats:
                 say(kind, f"the same for {repeats} more file{'s' * (repeats > 1)}: {text}")
 
+    def exit_code(self, n_done: int, n_requested: int) -> int:
+        """Return the exit code if `n_done` of `n_requested` files were processed without error."""
+        failed = self._reporting.strict and self._serious
+        return exit_code(n_done, n_requested) or (SOME_FAILED if failed else OK)
+
 
 def describe_each(
-    paths: Sequence[str], describe: Callable[[str], tuple[dict[str, Any], str]], as_json: bool
+    paths: Sequence[str],
+    describe: Callable[[str], tuple[dict[str, Any], str]],
+    as_json: bool,
+    reporting: Reporting | None = None,
 ) -> int:
     """Print a description of each file. If a file fails, print the error and continue.
 
@@ -313,13 +378,16 @@ def describe_each(
         Function that returns the facts about a file twice: as a dict for JSON, and as text.
     as_json : bool
         Whether to print the facts about all files as JSON instead of the text.
+    reporting : Reporting, optional
+        Whether to print warnings, and whether they and the item "findings" of the facts fail the
+        command.
 
     Returns
     -------
     int
         Exit code.
     """
-    reporter = Reporter()
+    reporter = Reporter(reporting)
     found: list[dict[str, Any]] = []
     for path in paths:
         outcome = attempt(path, describe, path)
@@ -329,10 +397,11 @@ def describe_each(
             if not as_json:
                 echo(("\n" if found else "") + text)
             found.append(facts)
+            reporter.judge(facts.get("findings", ()))
     reporter.close()
     if as_json and found:
         echo(json.dumps(found, indent=2))
-    return exit_code(len(found), len(paths))
+    return reporter.exit_code(len(found), len(paths))
 
 
 def exit_code(n_done: int, n_requested: int) -> int:

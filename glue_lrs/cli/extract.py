@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import click
 
@@ -38,8 +38,16 @@ class _Job:
     overwrite: bool
 
 
-#: Outcome of a file, whose result is a row of the summary table and a list of remarks on the fit.
-_Outcome: TypeAlias = console.Outcome[tuple[dict[str, str], list[str]]]
+class _Extracted(NamedTuple):
+    """Row of the summary table, remarks on the fit, and findings."""
+
+    row: dict[str, str]
+    remarks: list[str]
+    findings: list[console.Note]
+
+
+#: Outcome of a file. Its notes include the findings.
+_Outcome: TypeAlias = console.Outcome[_Extracted]
 
 
 @main.command(short_help="Extract spectra from s2d, cal and calints files.")
@@ -70,6 +78,7 @@ _Outcome: TypeAlias = console.Outcome[tuple[dict[str, str], list[str]]]
     "-j", "--jobs", default=1, show_default=True, metavar="N",
     help="Number of processes; -1 for the number of processors.",
 )  # fmt: skip
+@options.reporting_options
 def extract(
     files: tuple[str, ...],
     recipe: options.RecipeOptions,
@@ -79,6 +88,7 @@ def extract(
     overwrite: bool,
     plotted: bool,
     jobs: int,
+    reporting: console.Reporting,
 ) -> int:
     """Extract spectra from s2d, cal and calints files.
 
@@ -88,8 +98,8 @@ def extract(
 
     The table at the end lists for each file the aperture (first and last column, inclusive, counted
     from 0, averaged over the rows), the shift of the aperture in columns, the number of rows
-    without a usable flux, and the number of warnings. For an optimal extraction, further lines list
-    the sources fitted simultaneously and the number of rejected pixels.
+    without a usable flux, and the number of warnings and errors. For an optimal extraction, further
+    lines list the sources fitted simultaneously and the number of rejected pixels.
 
     Without --extract1d, the built-in reference is used. In the slit, its aperture for a point
     source is moved to the source position in the header. The background regions are moved by the
@@ -97,13 +107,21 @@ def extract(
     more than a tenth of the aperture to bad pixels. --set bad_pixels=profile restores the flux in
     bad pixels from the spatial profile.
 
+    --set noise=nod adds the noise of the other nods, which the pipeline subtracts without including
+    its variance in the errors. --nods names their files; without them, the noise is derived from
+    columns without sources.
+
     --set extraction_type=optimal weights the pixels with the spatial profile of a point source,
     which is fitted to the image. With a PSF reference (--psf or --crds), it reproduces the optimal
     extraction of the pipeline. --set optimal_mode=psf also uses the profile from the PSF reference,
     but improves on the fit of the pipeline.
 
+    Each spectrum is checked: is the aperture on the source, is the background subtracted, are
+    pixels missing? Warnings and errors are printed, and all findings recorded in the output.
+
     \b
-    Exit code: 0 if all files are extracted, 1 if some fail, 2 if all fail or for wrong usage.
+    Exit code: 0 if all files are extracted, 1 if some fail, 2 if all fail or for wrong usage. With
+    --strict, 1 also if there are warnings or errors.
 
     \b
     Examples:
@@ -119,6 +137,7 @@ def extract(
         raise click.UsageError("--output and --output-dir exclude each other")
     if jobs == 0 or jobs < -1:
         raise click.UsageError(f"--jobs is {jobs}, expected at least 1, or -1")
+    tasks.check_folders([output])
     planned = []
     for path in files:
         target = output or _output_name(path, output_dir)
@@ -127,17 +146,18 @@ def extract(
     _check_targets(planned, [*files, *recipe.files])
     rows: list[dict[str, str]] = []
     lines: list[str] = []
-    for job, outcome in zip(planned, _run_all(planned, jobs), strict=True):
+    reporter = console.Reporter(reporting)
+    for job, outcome in zip(planned, _run_all(planned, jobs, reporter), strict=True):
         if outcome.result is not None:
-            row, remarks = outcome.result
-            count = str(len(outcome.notes) or "-")
+            row, remarks, _ = outcome.result
+            count = str(sum(map(console.is_serious, outcome.notes)) or "-")
             rows.append({**row, "warnings": count, "output": job.output})
             lines += [f"{row['file']}: {remark}" for remark in remarks]
     if rows:
         console.echo("\n".join([console.table_text(rows), *lines]))
     if len(rows) < len(files) > 1:
         console.echo(f"{len(files) - len(rows)} of {len(files)} files failed", err=True)
-    return console.exit_code(len(rows), len(files))
+    return reporter.exit_code(len(rows), len(files))
 
 
 def _output_name(path: str, folder: str | None) -> str:
@@ -165,12 +185,11 @@ def _check_targets(jobs: Sequence[_Job], inputs: Sequence[str]) -> None:
             sources[real] = job.path
 
 
-def _run_all(planned: Sequence[_Job], jobs: int) -> list[_Outcome]:
+def _run_all(planned: Sequence[_Job], jobs: int, reporter: console.Reporter) -> list[_Outcome]:
     """Extract all files in one or several processes, and print the messages of each file."""
     from tqdm import tqdm
 
     outcomes: list[_Outcome] = []
-    reporter = console.Reporter()
     # With None, tqdm shows a progress bar only if stderr is a terminal.
     hide = True if len(planned) == 1 else None
     with tqdm(total=len(planned), disable=hide, unit="file", leave=False) as bar:
@@ -187,7 +206,7 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
     """Extract all files in `jobs` processes, and yield the outcome for each file in order."""
     if jobs == 1 or len(planned) == 1:
         for job in planned:
-            yield console.attempt(job.path, _extract, job)
+            yield _attempt(job)
         return
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
@@ -254,7 +273,7 @@ class _Worker:
             return console.Outcome(job.path, error="interrupted")
         cls.working = True
         try:
-            return console.attempt(job.path, _extract, job)
+            return _attempt(job)
         finally:
             cls.working = False
             if cls.terminations > 1:  # another signal arrived while the extraction was aborted
@@ -277,19 +296,23 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _extract(job: _Job) -> tuple[dict[str, str], list[str]]:
+def _attempt(job: _Job) -> _Outcome:
+    """Extract an image, and return the result or the error, with findings among the notes."""
+    outcome = console.attempt(job.path, _extract, job)
+    found = [] if outcome.result is None else outcome.result.findings
+    return replace(outcome, notes=[*outcome.notes, *found])
+
+
+def _extract(job: _Job) -> _Extracted:
     """Extract an image, write and plot the spectrum, and return a table row and remarks."""
     from glue_lrs.cli.summary import summarize
-    from glue_lrs.extraction.advice import advice
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.plotting import save
 
-    tasks.check_outputs((job.output, job.plot), job.overwrite)
     image = SlitImage.read(job.path)
     operator = tasks.operator_from_options(image, _with_best_references(job))
-    extraction, result = tasks.extract_with_model(operator, image)
-    for note in advice(image, operator):
-        warn(note)
+    tasks.check_outputs((job.output, job.plot), job.overwrite)
+    extraction, result = tasks.extract_and_check(operator, image)
     figure, output = None, Path(job.output)
     if job.plot is not None:
         figure = tasks.plot_extracted(image, operator, extraction, result, title=output.name)
@@ -297,8 +320,9 @@ def _extract(job: _Job) -> tuple[dict[str, str], list[str]]:
         extraction.write(job.output, overwrite=job.overwrite)
         if figure is not None and job.plot is not None:
             save(figure, job.plot, overwrite=job.overwrite)
-    remarks = [] if result is None else result.remarks
-    return {"file": Path(job.path).name, **summarize(extraction)}, remarks
+    row = {"file": Path(job.path).name, **summarize(extraction)}
+    findings = console.finding_notes(tasks.new_findings(image, extraction.findings))
+    return _Extracted(row, [] if result is None else result.remarks, findings)
 
 
 def _with_best_references(job: _Job) -> options.RecipeOptions:

@@ -77,7 +77,8 @@ def measure(
 
     With --reference, the aperture and a background that avoids other traces are written to an
     EXTRACT1D reference, for glue-lrs extract --extract1d and for the pipeline. The columns in the
-    reference are valid for this image only.
+    reference are valid for this image only. If the background has been subtracted (S_BKDSUB), or
+    there is no room, the reference has no background, and the output says so.
 
     Columns are counted from 0. The flux outside the aperture is corrected for with the measured
     profile, or with the APCORR reference from --apcorr.
@@ -97,10 +98,12 @@ def measure(
     if not no_plot:
         names = [output or f"{Path(name).stem}_measured.png" for name in plot_names(files)]
         plots = dict(zip(files, names, strict=True))
-    tasks.check_outputs((*plots.values(), reference), overwrite)
+    tasks.check_folders((output, reference))
+    tasks.check_outputs([reference], overwrite)
 
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.io.files import already_exists
     from glue_lrs.measurement.curve_of_growth import measure_with_growth
     from glue_lrs.plotting import plot_measurement, save
 
@@ -111,9 +114,10 @@ def measure(
             image, aperture_correction=None if isinstance(table, str) else table
         )
         lines = [found.report(), growth.report()]
-        document, figure = None, None
+        document, figure, subtracted = None, None, False
         if reference is not None:
-            aperture, background = _regions(found, growth, background, width)
+            subtracted = image.header.get("S_BKDSUB") == "COMPLETE"
+            aperture, background = _regions(found, growth, background, width, subtracted)
             operator = Extract1D(
                 aperture=aperture, background=background, use_source_posn=False, id=image.exp_type
             )
@@ -126,11 +130,21 @@ def measure(
             lines.append(f"wrote {plots[path]}")
         if document is not None and reference is not None:
             document.write(reference, overwrite=overwrite)
+            if subtracted:
+                lines.append("the reference has no background, as S_BKDSUB is COMPLETE")
             lines.append(f"wrote {reference}")
         facts = {"file": path, "measurement": found.to_dict(), "growth": growth.to_dict()}
         return facts, "\n".join(lines)
 
-    return console.describe_each(files, process, as_json)
+    # Existing plots are errors, but do not hide the measurement.
+    kept = {path: name for path, name in plots.items() if not overwrite and Path(name).exists()}
+    for path in kept:
+        del plots[path]
+    code = console.describe_each(files, process, as_json)
+    for name in kept.values():
+        console.say("error", console.error_text(already_exists(name)))
+    written = console.exit_code(len(files) - len(kept), len(files))
+    return max(code, written)
 
 
 def _regions(
@@ -138,8 +152,12 @@ def _regions(
     growth: CurveOfGrowth,
     background: Background | None,
     width: tuple[str, float],
+    subtracted: bool,
 ) -> tuple[Aperture, Background | None]:
     """Return the aperture with the width from --width, and background regions outside it.
+
+    There are no regions if the background is subtracted already, or, with a warning, if there is no
+    room for them.
 
     The regions also avoid the other sources. Their edges have the same independent variable as the
     aperture, because an EXTRACT1D reference has one independent variable for both.
@@ -156,15 +174,17 @@ def _regions(
         text = f"an aperture of {columns:.1f} columns touches another trace or the image's edge"
         warn(LRSWarning(f"{text}, expected at most {growth.free_width:.1f} columns"))
     aperture = found.tapered(number) if kind == "fwhm" else found.box(columns)
-    if background is None:
+    if subtracted:
         return aperture, None
     # Keep a distance of 1 column, because all pixels that a region touches belong to the region.
     distance = (columns / 2.0 + 1.0) / widest
-    regions = found.background(
-        distance=None if distance < 1.6 else max(distance, 2.5),
-        independent_var=aperture.independent_var,
-        bkg_fit=background.bkg_fit,
-    )
+    regions = None
+    if background is not None:
+        regions = found.background(
+            distance=None if distance < 1.6 else max(distance, 2.5),
+            independent_var=aperture.independent_var,
+            bkg_fit=background.bkg_fit,
+        )
     if regions is None:
         text = f"there is no room for background regions outside an aperture of {columns:.1f}"
         warn(LRSWarning(f"{text} columns: the reference has none"))

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import click
 
+from glue_lrs.cli.console import Reporting
 from glue_lrs.cli.tasks import base_name
 
 
@@ -75,6 +76,18 @@ def context_name(ctx: click.Context, param: click.Parameter, value: str | None) 
     raise click.BadParameter(f"{value!r}, {expected}")
 
 
+def unit_pair(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[str, str] | None:
+    """Return the units of wavelength and flux in a value such as "um,mJy", or reject it."""
+    if value is None:
+        return None
+    wave, comma, flux = value.partition(",")
+    if not comma or not wave.strip() or not flux.strip():
+        raise click.BadParameter(f"{value!r}, expected two units, such as um,mJy")
+    return wave.strip(), flux.strip()
+
+
 SETTINGS = click.option(
     "--set", "settings", type=_Setting(), multiple=True, metavar="KEY=VALUE",
     help="Set a key of the reference or a step parameter; may be repeated. "
@@ -95,6 +108,11 @@ PSF = click.option(
     help="PSF reference, for --set extraction_type=optimal and --set bad_pixels=profile.",
 )  # fmt: skip
 
+NODS = click.option(
+    "--nods", type=FILE, multiple=True, metavar="FITS",
+    help="Exposure at another nod, for --set noise=nod; repeat the option for each file.",
+)  # fmt: skip
+
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
 JSON = click.option(
@@ -110,7 +128,7 @@ Settings: TypeAlias = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """Values of the options --extract1d, --apcorr, --psf and --set, which define an extraction."""
+    """Values of the options --extract1d, --apcorr, --psf, --nods and --set, for an extraction."""
 
     extract1d: str | None
     apcorr: str | None
@@ -120,11 +138,17 @@ class RecipeOptions:
     @property
     def files(self) -> list[str]:
         """Reference files that were given."""
-        return [path for path in (self.extract1d, self.apcorr, self.psf) if path is not None]
+        references = (self.extract1d, self.apcorr, self.psf)
+        return [path for path in references if path is not None] + self.nods
+
+    @property
+    def nods(self) -> list[str]:
+        """Exposures at other nods that were given by --nods."""
+        return list(self.settings.get("nods", ()))
 
 
 def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add --extract1d, --apcorr, --psf and --set to a command.
+    """Add --extract1d, --apcorr, --psf, --nods and --set to a command.
 
     The command receives their values as the argument `recipe`, a `RecipeOptions` object.
     """
@@ -132,6 +156,22 @@ def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
     @wraps(command)
     def wrapped(*, settings: Settings, **values: Any) -> int:
         references = {name: values.pop(name) for name in ("extract1d", "apcorr", "psf")}
-        return command(recipe=RecipeOptions(**references, settings=dict(settings)), **values)
+        nods = values.pop("nods")
+        chosen = dict(settings) | ({"nods": list(nods)} if nods else {})
+        return command(recipe=RecipeOptions(**references, settings=chosen), **values)
 
-    return EXTRACT1D(APCORR(PSF(SETTINGS(wrapped))))
+    return EXTRACT1D(APCORR(PSF(NODS(SETTINGS(wrapped)))))
+
+
+def reporting_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options --strict and --quiet, as the argument `reporting` of the command."""
+
+    @click.option(
+        "--strict", is_flag=True, help="Exit with code 1 if there are warnings or errors."
+    )
+    @click.option("-q", "--quiet", is_flag=True, help="Print no warnings and findings.")
+    @wraps(command)
+    def wrapped(*args: Any, strict: bool, quiet: bool, **kwargs: Any) -> int:
+        return command(*args, reporting=Reporting(strict, quiet), **kwargs)
+
+    return wrapped

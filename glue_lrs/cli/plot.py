@@ -18,6 +18,10 @@ from glue_lrs.errors import LRSError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Largest number of characters in the name of a plot of several spectra, without the suffix.
+#: File systems allow 255 bytes.
+_LONGEST_NAME = 100
+
 
 @main.command(short_help="Plot images with their apertures, or compare spectra.")
 @options.FILES
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
 @click.option("--show", is_flag=True, help="Open a window; a file is written only with --output.")
 @click.option("--column", default="FLUX", show_default=True, help="Column of spectra to plot.")
 @click.option("--integration", type=int, metavar="N", help="Integration of a stack, from 1.")
+@click.option(
+    "--units", callback=options.unit_pair, metavar="WAVELENGTH,FLUX",
+    help="Units of the columns of text files that have none, such as um,mJy.",
+)  # fmt: skip
 @options.recipe_options
 def plot(
     files: tuple[str, ...],
@@ -37,6 +45,7 @@ def plot(
     show: bool,
     column: str,
     integration: int | None,
+    units: tuple[str, str] | None,
     recipe: options.RecipeOptions,
 ) -> int:
     """Plot images with their apertures, or compare spectra.
@@ -48,17 +57,23 @@ def plot(
     the first spectrum. For an x1dints, it shows the median spectrum, the variation with time, and
     the light curve.
 
+    Spectra in text files (CSV, ECSV, MRT, columns with names such as wave, flux and error) are
+    drawn beside them. Units are those of the file, or in the names of its columns, as in
+    flux[mJy], or from --units.
+
     \b
     Examples:
       glue-lrs plot x_s2d.fits --set 'bkg_coeff=[[0.5],[4.5]]' --set fixed_background=true
       glue-lrs plot mine_x1d.fits pipeline_x1d.fits -o compared.png
+      glue-lrs plot mine_x1d.fits published.csv --units um,mJy
       glue-lrs plot x_x1d.fits --column SURF_BRIGHT --show
     """
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.io.spectra import is_spectrum, read_spectra
+    from glue_lrs.io.text import is_text, read_text
     from glue_lrs.plotting import save
 
-    kinds = {is_spectrum(path): path for path in reversed(files)}
+    kinds = {is_text(path) or is_spectrum(path): path for path in reversed(files)}
     if len(kinds) > 1:
         raise click.UsageError(
             f"{kinds[False]} is an image and {kinds[True]} a spectrum, expected one kind"
@@ -72,23 +87,38 @@ def plot(
         raise click.UsageError(
             "--extract1d, --apcorr, --psf and --set are for images, not for spectra"
         )
+    if units is not None and not any(map(is_text, files)):
+        raise click.UsageError("--units is for text files, but there are none")
     targets: list[str | None] = [None] * len(files)
     if not show or output is not None:
-        plotted = files[:1] if spectra else files
-        targets[: len(plotted)] = [output] if output is not None else plot_names(plotted)
+        if output is not None:
+            names = [output]
+        elif spectra:
+            names = [_comparison_name(plot_names([*dict.fromkeys(files)]))]
+        else:
+            names = plot_names(files)
+        targets[: len(names)] = names
+    tasks.check_folders(targets)
+    images = [] if spectra else [SlitImage.read(path) for path in files]
+    if recipe.apcorr is None:  # avoid the warning; the plot needs no aperture correction
+        recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
+    operators = [tasks.operator_from_options(image, recipe) for image in images]
     tasks.check_outputs(targets, overwrite)
     figures: list[Figure] = []
     if spectra:
-        found = [(path, one) for path in files for one in read_spectra(path)]
+        found = [
+            (path, one)
+            for path in files
+            for one in ([read_text(path, units)] if is_text(path) else read_spectra(path))
+        ]
+        reporter = console.Reporter()
+        for path, one in found:
+            reporter.report(console.Outcome(path, notes=console.finding_notes(one.findings)))
         shapes = [(path, one.columns["FLUX"].shape[:-1]) for path, one in found]
         tasks.check_integration(integration, shapes)
         figures.append(tasks.plot_spectra(found, column, integration, empty_figure(show)))
     else:
-        if recipe.apcorr is None:  # avoid the warning; the plot needs no aperture correction
-            recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
-        for path in files:
-            image = SlitImage.read(path)
-            operator = tasks.operator_from_options(image, recipe)
+        for path, image, operator in zip(files, images, operators, strict=True):
             tasks.check_integration(integration, [(path, image.data.shape[:-2])])
             figure = tasks.plot_extracted(
                 image,
@@ -108,6 +138,17 @@ def plot(
 
         pyplot.show()
     return console.OK
+
+
+def _comparison_name(names: Sequence[str]) -> str:
+    """Return the name of the plot of several spectra, which consists of the names of all of them.
+
+    If it is too long for a file, the name of the first spectrum is followed by their number.
+    """
+    joined = "_".join(Path(name).stem for name in names)
+    if len(joined) > _LONGEST_NAME:
+        joined = f"{Path(names[0]).stem}_and_{len(names) - 1}_more"
+    return f"{joined}.png"
 
 
 def plot_names(paths: Sequence[str]) -> list[str]:

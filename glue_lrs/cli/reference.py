@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import click
 
 from glue_lrs.cli import console, options
 from glue_lrs.cli.program import main
-from glue_lrs.errors import LRSError, NoApertureCorrectionWarning, ReferenceFileError
+from glue_lrs.errors import LRSError, ReferenceFileError
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
@@ -146,6 +145,7 @@ def _edited(
     from the source position, the image is required.
     """
     from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.reference import schema
     from glue_lrs.reference.reference import Reference
 
     ids = [str(entry["id"]) for entry in found.document["apertures"]]
@@ -157,7 +157,10 @@ def _edited(
     old = found.entry(exp_type)
     index = found.document["apertures"].index(old)
     step_only = {key: value for key, value in settings.items() if key in _STEP_ONLY}
-    new = {**old, **{key: value for key, value in settings.items() if key not in step_only}}
+    changes = {key: value for key, value in settings.items() if key not in step_only}
+    # A value that is invalid by itself is not an error of the reference.
+    schema.check_entry({key: one for key, one in changes.items() if one is not None}, None)
+    new = {**old, **changes}
     new = {key: value for key, value in new.items() if value is not None or key == "bkg_fit"}
 
     def replaced(entry: dict[str, Any]) -> Reference:
@@ -167,9 +170,7 @@ def _edited(
 
     changed = replaced(new)
     if step_only:
-        with warnings.catch_warnings():  # a reference has no aperture correction
-            warnings.simplefilter("ignore", NoApertureCorrectionWarning)
-            operator = Extract1D.from_reference(changed, exp_type, **step_only)
+        operator = Extract1D.from_reference(changed, exp_type, **step_only)
         kept = {key: new[key] for key in new if key not in _CONVERTED}
         changed = replaced({**kept, **operator.to_reference(image).document["apertures"][0]})
     return changed
@@ -231,10 +232,10 @@ def _check_on_image(
     image.
     """
     from glue_lrs.cli.summary import summarize
-    from glue_lrs.extraction.advice import advice
     from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.extraction.regions import region_findings
 
-    notes: list[str] = []
+    notes: list[console.Note] = []
     errors: list[str] = []
     operator = None
     with console.collect_warnings(notes):
@@ -242,13 +243,14 @@ def _check_on_image(
             operator = Extract1D.from_reference(
                 found, exp_type or image.exp_type, apply_apcorr=False
             )
-            extraction = operator.run(image)
+            extraction = operator.run(image, check=False)
         except LRSError as error:
             errors = [error.render(console.option), *_region_errors(image, operator)]
     if errors or operator is None:
         failed = [("error", error) for error in dict.fromkeys(errors)]
-        return [*(("warning", note) for note in notes), *failed]
-    notes += (note.about(image.label).render(console.option) for note in advice(image, operator))
+        return [*notes, *failed]
+    found_there = (one.about(image.label) for one in region_findings(image, operator))
+    notes += console.finding_notes(found_there)
     cards, placement = extraction.keywords, operator.place(image)
     where = (
         f"{image.label}: columns {cards['EXTRXSTR'] - 1:.2f} to {cards['EXTRXSTP'] - 1:.2f}, rows "
@@ -261,7 +263,7 @@ def _check_on_image(
         where += f" to the source at column {at.column:.2f} in row {at.row}"
     summary = summarize(extraction)
     where += f"; median S/N {summary['median S/N']}, {summary['lost']} rows lost"
-    return [("note", where), *(("warning", note) for note in notes)]
+    return [("note", where), *notes]
 
 
 def _region_errors(image: SlitImage, operator: Extract1D | None) -> list[str]:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from glue_lrs.cli.console import option
-from glue_lrs.errors import LRSWarning, warn
-from glue_lrs.extraction.advice import advice
+from glue_lrs.errors import LRSError, LRSWarning, warn
+from glue_lrs.extraction.base import new_findings
 from glue_lrs.extraction.extract1d import Extract1D
-from glue_lrs.image.pixels import lost_pixels
+from glue_lrs.image.pixels import lost_by_plane, lost_pixels, lost_text
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import source_position
-from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.io.spectra import is_spectrum, read_combined
 from glue_lrs.io.x1d_reader import read_x1d
+from glue_lrs.spectra.findings import Finding, worst_first
 
 if TYPE_CHECKING:
     from glue_lrs.combination.combination import Combination
@@ -64,28 +65,28 @@ def describe_file(path: str) -> tuple[dict[str, Any], str]:
     Warns
     -----
     LRSWarning
-        If the source position is not known.
+        If the file has no variances.
     """
     if not is_spectrum(path):
         facts = _image_facts(path, SlitImage.read(path))
-        lines, notes = _image_lines(facts), facts["advice"]
+        lines = _image_lines(facts)
     else:
         combined = read_combined(path)
         if combined is None:
             facts = _spectrum_facts(path, read_x1d(path))
         else:
             facts = _combined_facts(path, combined)
-        lines, notes = _spectrum_lines(facts), (facts.get("made_by_glue_lrs") or {}).get("notes")
+        lines = _spectrum_lines(facts)
     names = (f"{key}={value}" for key, value in facts["references"].items())
     references = " ".join(names).replace("crds://", "") or "none named in the header"
     every = chain(
-        _product_lines(facts), lines, (("note", note) for note in notes or ()),
+        _product_lines(facts), lines, _finding_lines(facts),
         [("references", references)],
     )  # fmt: skip
     text = [path]
     for label, *parts in every:
         text += textwrap.wrap(
-            ", ".join(str(part) for part in parts if part not in (None, "")), 110,
+            ", ".join(str(part) for part in parts if part not in (None, "")), 100,
             initial_indent=f"  {label:<18}", subsequent_indent=" " * 20,
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
@@ -142,16 +143,11 @@ def _references(header: Any) -> dict[str, str]:
 def _default_aperture(image: SlitImage) -> dict[str, Any]:
     """Return facts about the default aperture, the expected source position and bad pixels."""
     operator = Extract1D.from_reference(None, image.exp_type, apply_apcorr=False)
-    notes: list[LRSWarning] = []
-    placement = operator.place(image, notes)
-    for note in notes:
-        warn(note)
+    placement = operator.place(image)
     weights = operator.aperture.weights(image.wavelength, placement.trace, placement.offset)
     bad = lost_pixels(image)
     inside = (weights.full(image.shape) > 0) & np.isfinite(image.wavelength)
     pixels = {
-        "nan": np.isnan(image.data).sum(),
-        **({} if image.dq is None else {"do_not_use": ((image.dq & DO_NOT_USE) != 0).sum()}),
         "bad": bad.sum(),
         "bad_in_aperture": (bad & inside).sum(),
         "in_aperture": np.broadcast_to(inside, image.data.shape).sum(),
@@ -171,7 +167,18 @@ def _default_aperture(image: SlitImage) -> dict[str, Any]:
             "wavelength_um": source.wavelength,
         }
     found["pixels"] = {key: int(number) for key, number in pixels.items()}
-    return found | {"advice": [note.render(option) for note in advice(image, operator)]}
+    found["pixels"]["by_plane"] = lost_by_plane(image)
+    try:
+        findings = new_findings(image, operator.check(image))
+    except LRSError as error:
+        findings = (Finding("not_extracted", f"cannot be extracted: {error.text}"),)
+    return found | {"findings": [one.to_dict() for one in findings]}
+
+
+def _finding_lines(facts: dict[str, Any]) -> Iterator[Line]:
+    """Yield a line for each finding."""
+    for stored in facts["findings"]:
+        yield stored["severity"], Finding.from_dict(stored).message.render(option)
 
 
 def _limits(lower: float, upper: float, first: int, last: int) -> dict[str, Any]:
@@ -209,22 +216,40 @@ def _spectrum_facts(path: str, spectra: list[Extraction]) -> dict[str, Any]:
         "lost_rows": [int(one.mask.sum()) for one in spectra],
         "columns": {name: first.units.get(name, "") for name in first.columns},
         "references": _references(first.header),
+        "findings": [one.to_dict() for one in _findings_of(spectra)],
     }
-    if first.provenance is not None:
-        facts["made_by_glue_lrs"] = dict(first.provenance)
-    return facts
+    keys = [key for key in first.provenance or () if key != "findings"]
+    return facts | _record(first.provenance, path, keys)
 
 
 def _combined_facts(path: str, combined: Combination) -> dict[str, Any]:
     facts = _spectrum_facts(path, [combined.to_extraction()])
     facts["product"] = "c1d"
     facts["columns"] = {name: combined.units.get(name, "") for name in combined.columns}
-    if combined.provenance is not None:
-        facts["made_by_glue_lrs"] = {
-            key: combined.provenance[key]
-            for key in ("parameters", "inputs", "notes", "versions", "date")
-        }
-    return facts
+    facts["findings"] = [one.to_dict() for one in combined.findings]
+    keys = ("parameters", "inputs", "versions", "date")
+    return facts | _record(combined.provenance, path, keys)
+
+
+def _record(provenance: Mapping[str, Any] | None, path: str, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the facts about how a spectrum was made, or warn if the record cannot be read."""
+    try:
+        found = provenance and {key: provenance[key] for key in keys}
+    except LRSError as error:
+        warn(LRSWarning(f"{error.text}; how the spectrum was made is unknown", subject=path))
+        return {}
+    return {"made_by_glue_lrs": found} if found else {}
+
+
+def _findings_of(spectra: list[Extraction]) -> tuple[Finding, ...]:
+    """Return the findings about all spectra of a file, which may be about one of them."""
+    if len(spectra) == 1:
+        return spectra[0].findings
+    return worst_first(
+        one if spectra[0].provenance is not None else replace(one, text=f"#{number}: {one.text}")
+        for number, spectrum in enumerate(spectra, start=1)
+        for one in spectrum.findings
+    )
 
 
 def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -280,8 +305,8 @@ def _image_lines(facts: dict[str, Any]) -> Iterator[Line]:
         f"moved by {aperture['moved_by']:+.2f}" if aperture["moved_by"] else "not moved",
     )
     yield "", "which is {:.2f} to {:.2f} (edges: src_coeff)".format(*aperture["edges"])
-    flagged = f", {pixels['do_not_use']} with DQ DO_NOT_USE" if "do_not_use" in pixels else ""
-    yield "bad pixels", "{bad} of {all}: {nan} NaN".format(**pixels) + flagged
+    planes = lost_text(pixels["by_plane"])
+    yield "bad pixels", "{bad} of {all}".format(**pixels) + (f": {planes}" if planes else "")
     yield "", "{bad_in_aperture} of the {in_aperture} in the default aperture".format(**pixels)
     times = facts.get("times")
     if times is not None:
@@ -323,12 +348,18 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
     yield "made by", f"glue_lrs {version or ''}".strip(), made.get("date")
     parameters = made.get("parameters") or {}
     if "inputs" in made:
-        for number, one in enumerate(made["inputs"]):
-            used = f"{one['rows_used']} rows used, {one['rows_clipped']} clipped"
-            yield "" if number else "from", one["label"], used
+        for number, one in enumerate(made["inputs"] or ()):
+            used = f"{one.get('rows_used')} rows used, {one.get('rows_clipped')} clipped"
+            yield "" if number else "from", one.get("label"), used
         parameters = {"combined by": parameters}
     else:
-        yield "from", (made.get("input") or {}).get("filename") or "an image in memory"
+        read = made.get("input") or {}
+        changed = ", ".join(read.get("changed") or ())
+        yield (
+            "from",
+            read.get("filename") or "an image in memory",
+            changed and f"changed in memory ({changed})",
+        )
     for part, values in parameters.items():
         yield (part, *(f"{key}={json.dumps(value)}" for key, value in values.items()))
 

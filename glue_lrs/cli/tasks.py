@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from glue_lrs.errors import LRSError, WriteError
+from glue_lrs.errors import LRSError, LRSWarning, WriteError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.optimal_result import OptimalResult
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.findings import Finding
 
 
 def operator_from_options(image: SlitImage, recipe: RecipeOptions) -> Extract1D:
@@ -43,7 +45,10 @@ def read_correction(
 ) -> ApertureCorrection | str | None:
     """Read the aperture correction for an image, or return the file name if it is not needed."""
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
+    from glue_lrs.reference import schema
 
+    source_type = schema.OPTIONS["source_type"]("source_type", settings.get("source_type"))
+    image = image.as_source_type(source_type)
     applied = settings.get("apply_apcorr") is not False
     applied = applied and settings.get("extraction_type") != "optimal"
     if apcorr is None or image.subarray is None or not image.is_point_source or not applied:
@@ -62,6 +67,26 @@ def extract_with_model(
         result = operator.fit(image)
         return result.extractions[0], result
     return operator.run(image), None
+
+
+def extract_and_check(
+    operator: Extract1D, image: SlitImage
+) -> tuple[Extraction, OptimalResult | None]:
+    """Extract an image as `extract_with_model`, and record the findings of all checks.
+
+    The findings are not issued as warnings.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        extraction, result = extract_with_model(operator, image)
+    return extraction.with_findings(operator.check(image, extraction)), result
+
+
+def new_findings(image: SlitImage, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return the findings of which reading the image has not warned."""
+    from glue_lrs.extraction import base
+
+    return base.new_findings(image, findings)
 
 
 def plot_extracted(
@@ -125,11 +150,21 @@ def _labels(paths: Sequence[str]) -> list[str]:
 def check_outputs(targets: Iterable[str | None], overwrite: bool) -> None:
     """Raise `WriteError` if an output file exists and `overwrite` is False.
 
-    Commands call this before they compute results.
+    Commands call this before they compute results, but after they have checked the settings.
     """
+    from glue_lrs.io.files import already_exists
+
     for target in targets:
         if target is not None and Path(target).exists() and not overwrite:
-            raise WriteError("exists, expected a new name or --overwrite", subject=target)
+            raise already_exists(target)
+
+
+def check_folders(targets: Iterable[str | None]) -> None:
+    """Raise `WriteError` if the folder of a file that the user has named does not exist."""
+    for target in targets:
+        folder = None if target is None else Path(target).expanduser().parent
+        if folder is not None and not folder.is_dir():
+            raise WriteError(f"the folder {folder} does not exist", subject=target)
 
 
 def check_inputs_kept(targets: Iterable[str], inputs: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int
     image, its spectrum is compared with that of the image. If only spectra are given, they open in
     a viewer for spectra. A glue session (.glu) opens as it was saved.
 
-    This command requires glue's desktop application: pip install 'glue-lrs[qt]'.
+    This command requires glue's desktop application: pip install glue-qt qtpy PyQt6.
 
     \b
     Examples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,17 +12,19 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from astropy import units as u
 from astropy.io import fits, registry
 from astropy.table import QTable
 from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
+from glue_lrs._utils.source_file import SourceFile
 from glue_lrs._utils.validation import check_choice
+from glue_lrs.errors import LRSError
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import file_record
+from glue_lrs.spectra.tables import column_table
 from glue_lrs.spectra.to_specutils import to_spectrum
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.io.files import Source
+    from glue_lrs.spectra.findings import Finding
     from glue_lrs.spectra.provenance import CombinationProvenance
 
 #: Names of the columns in a c1d table, in the order in the file.
@@ -49,11 +53,14 @@ class InputFile:
 
     def __init__(self, name: str | None, provenance: Mapping[str, Any] | None) -> None:
         # The path must be absolute because the working directory may change later.
-        self._path = os.path.abspath(name) if name is not None and os.path.exists(name) else name
+        self._path = name
+        if name is not None and os.path.exists(name):
+            file = name if isinstance(name, SourceFile) else SourceFile.from_path(name)
+            self._path = file.absolute()
         self._provenance = provenance
 
     @cached_property
-    def record(self) -> dict[str, str | None]:
+    def record(self) -> dict[str, Any]:
         """File name and SHA-256 checksum as a dictionary, in which unknown values are None."""
         known = self._path is not None
         found = file_record(self._path) if known else (self._provenance or {}).get("input")
@@ -204,6 +211,14 @@ class Combination:
         return tuple(source() if callable(source) else source)
 
     @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks of the inputs, worst first; none if they cannot be read."""
+        if self.provenance is not None:
+            with suppress(LRSError):  # the record in the file is damaged
+                return self.provenance.findings
+        return ()
+
+    @property
     def wavelength(self) -> Floats:
         """Wavelength in micron, ascending, shape (n_wave,)."""
         return self.columns["WAVELENGTH"]
@@ -215,13 +230,8 @@ class Combination:
 
     @cached_property
     def table(self) -> QTable:
-        """Table of all columns with their units."""
-        table = QTable()
-        for name, values in self.columns.items():
-            unit = self.units.get(name)
-            table[name] = np.array(values) if unit is None else u.Quantity(values, u.Unit(unit))
-        table.meta = {"header": LazyHeader.from_header(self.header), "glue_lrs": self.provenance}
-        return table
+        """Table of all columns with their units, as described in `Extraction.table`."""
+        return column_table(self.columns, self.units, self.header, self.provenance)
 
     def to_spectrum(
         self,

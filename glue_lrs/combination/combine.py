@@ -11,18 +11,23 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 
-from glue_lrs._utils.validation import check_choice
+from glue_lrs._utils.validation import check_bool, check_choice
+from glue_lrs.combination.checks import (
+    check_compatible,
+    contradictions,
+    scaled,
+    zero_errors,
+)
 from glue_lrs.combination.combination import COLUMNS, Combination, CombineInput, InputFile
 from glue_lrs.combination.inputs import (
     TIME_CARDS,
-    check_compatible,
     exposure_times,
     input_blocks,
-    zero_error_notes,
 )
 from glue_lrs.combination.pipeline import pipeline_mean
 from glue_lrs.combination.weighted_mean import weighted_mean
-from glue_lrs.errors import LRSError, LRSWarning, warn
+from glue_lrs.errors import LRSError
+from glue_lrs.spectra.findings import emit, worst_first
 from glue_lrs.spectra.provenance import CombinationProvenance, package_versions
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from glue_lrs.combination.weighted_mean import CombinedColumns
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.findings import Finding
     from glue_lrs.spectra.provenance import Provenance
 
 #: Accepted values of the parameter `weights`.
@@ -47,6 +53,9 @@ def combine(
     weights: str = "exposure_time",
     sigma_clip: float | None = None,
     mode: str = "default",
+    incomplete: str = "reject",
+    scale: bool = False,
+    allow_opposite: bool = False,
     extract: Extract | Sequence[Extract] | None = None,
 ) -> Combination:
     """Combine spectra of one target, for example from different nods, without resampling.
@@ -67,6 +76,14 @@ def combine(
     mode : {"default", "pipeline"}
         ``"pipeline"`` reproduces the numbers of the pipeline's combine_1d step, including its
         deficiencies (see Notes). It does not support ``"inverse_variance"``.
+    incomplete : {"reject", "keep"}
+        Whether values that lost more than half a pixel of the aperture, according to NPIXELS, are
+        rejected where another input has a complete value. ``"pipeline"`` always keeps them.
+    scale : bool
+        Whether the spectra are first scaled to the mean of their fluxes.
+    allow_opposite : bool
+        Whether to combine spectra whose weighted mean fluxes have opposite signs, each by more than
+        5 errors. They are probably those of a source and of its negative trace.
     extract : Extract1D, callable, or a sequence of them, optional
         Operator with a method ``run``, or function of an image, with which each `SlitImage` is
         extracted. If it is a sequence, it must have one item for each image. Otherwise all images
@@ -81,13 +98,14 @@ def combine(
     ------
     LRSError
         If spectra have different units or modes (EXP_TYPE), no spectrum has a usable flux, a time
-        or error that the weights require is missing, or a parameter is invalid.
+        or error that the weights require is missing, mean fluxes have opposite signs, or a
+        parameter is invalid.
 
     Warns
     -----
     LRSWarning
-        If spectra have different targets, two spectra are the same, a spectrum has no usable flux,
-        or `sigma_clip` is given for fewer than three spectra.
+        For each of the `Combination.findings` that is a warning or an error, of a class of its
+        own: for example, if spectra have different targets or fluxes, or two are the same.
 
     Notes
     -----
@@ -101,7 +119,9 @@ def combine(
     sum(w f) / sum(w) and its error is sqrt(sum(w^2 s^2)) / sum(w). The integrations of a stack are
     measured with the same pixels, so that their flat-field error is the same and is not reduced by
     averaging. For stacks, s^2 is therefore FLUX_ERROR^2 - FLUX_VAR_FLAT, and for each stack the
-    square of sum(w sqrt(FLUX_VAR_FLAT)) is added to sum(w^2 s^2).
+    square of sum(w sqrt(FLUX_VAR_FLAT)) is added to sum(w^2 s^2). From all exposures at a nod, the
+    pipeline subtracts the same background. If the spectra were extracted with ``noise="nod"``, its
+    variance (FLUX_VAR_NOD) is treated in the same way for all exposures at a nod.
 
     The default mode differs from the pipeline's step (jwst 3.0) as follows:
 
@@ -135,6 +155,11 @@ def combine(
     """
     check_choice("weights", weights, WEIGHTS)
     check_choice("mode", mode, ("default", "pipeline"))
+    check_choice("incomplete", incomplete, ("reject", "keep"))
+    for key, value in (("scale", scale), ("allow_opposite", allow_opposite)):
+        check_bool(key, value)
+    if mode == "pipeline" and scale:
+        raise LRSError("scale is True, which the pipeline does not know: expected mode='default'")
     if mode == "pipeline" and weights == "inverse_variance":
         raise LRSError(
             "weights is 'inverse_variance', which the pipeline does not know: expected "
@@ -146,16 +171,29 @@ def combine(
             raise LRSError(f"sigma_clip is {sigma_clip!r}, expected a number above 0, or None")
         sigma_clip = float(sigma_clip)
     blocks = input_blocks(spectra, extract)
-    notes = check_compatible(blocks)
+    findings = check_compatible(blocks)
     if weights != "inverse_variance":
-        notes += zero_error_notes(blocks)
+        findings += zero_errors(blocks)
+    if scale:
+        blocks, factors = scaled(blocks)
+        findings += factors
+    findings += contradictions(blocks, allow_opposite)
     times = exposure_times(blocks, weights, mode)
-    mean = pipeline_mean if mode == "pipeline" else weighted_mean
-    combined = mean(blocks, times, weights, sigma_clip, notes)
-    for note in notes:
-        warn(LRSWarning(note))
+    if mode == "pipeline":
+        combined = pipeline_mean(blocks, times, weights, sigma_clip, findings)
+    else:
+        combined = weighted_mean(blocks, times, weights, sigma_clip, findings, incomplete)
+    found = worst_first(findings)
+    emit(found, "")
     inputs, known = _inputs(blocks, combined), blocks[0].extraction.keywords
-    parameters = {"weights": weights, "sigma_clip": sigma_clip, "mode": mode}
+    parameters = {
+        "weights": weights,
+        "sigma_clip": sigma_clip,
+        "mode": mode,
+        "incomplete": incomplete,
+        "scale": scale,
+        "allow_opposite": allow_opposite,
+    }
     return Combination(
         columns={name: combined.columns[name] for name in COLUMNS},
         units=_units(blocks, weights),
@@ -163,7 +201,7 @@ def combine(
         header=_header(blocks[0], inputs, mode),
         keywords={name: known[name] for name in _KEYWORDS if known.get(name) is not None},
         inputs_source=inputs,
-        provenance=_provenance(parameters, inputs, blocks, notes),
+        provenance=_provenance(parameters, inputs, blocks, found),
     )
 
 
@@ -193,7 +231,7 @@ def _provenance(
     parameters: Mapping[str, object],
     inputs: Sequence[CombineInput],
     blocks: Sequence[InputBlock],
-    notes: Sequence[str],
+    findings: Sequence[Finding],
 ) -> CombinationProvenance:
     """Return the provenance of a combination. Its values are computed when first accessed."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -201,14 +239,14 @@ def _provenance(
     provenances = [block.extraction.provenance for block in blocks]
 
     # A partial of a function of the module can be pickled.
-    return CombinationProvenance(partial(_record, parameters, inputs, provenances, notes, now))
+    return CombinationProvenance(partial(_record, parameters, inputs, provenances, findings, now))
 
 
 def _record(
     parameters: Mapping[str, object],
     inputs: Sequence[CombineInput],
     provenances: Sequence[Provenance | None],
-    notes: Sequence[str],
+    findings: Sequence[Finding],
     date: str,
 ) -> dict[str, Any]:
     """Return the values of the record of a combination."""
@@ -216,7 +254,7 @@ def _record(
         "parameters": parameters,
         "inputs": [one.to_dict() for one in inputs],
         "extractions": [None if one is None else dict(one) for one in provenances],
-        "notes": list(notes),
+        "findings": [one.to_dict() for one in findings],
         "versions": package_versions(),
         "date": date,
     }

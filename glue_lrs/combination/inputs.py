@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from astropy import units as u
 from numpy.typing import NDArray
 
 from glue_lrs.combination.combination import Combination
 from glue_lrs.errors import LRSError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.column_checks import REPORTED_LOSS, incomplete
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import spectrum_to_extraction
+from glue_lrs.uncertainty.added_variance import nod_key
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -34,6 +35,9 @@ TIME_CARDS = {"exposure_time": "EFFEXPTM", "integration_time": "EFFINTTM"}
 #: Header cards that together identify an exposure and a segment of the exposure.
 _EXPOSURE_CARDS = ("EXPSTART", "OBSERVTN", "EXPOSURE", "PATT_NUM", "EXSEGNUM", "INTSTART")
 
+#: Columns of the times of the integrations that identify an integration.
+_TIMES = ("SEGMENT", "INT_NUM", "MJD-BEG")
+
 
 @dataclass(frozen=True, eq=False)
 class InputBlock:
@@ -45,10 +49,13 @@ class InputBlock:
         Spectrum or stack to combine.
     label : str
         Name of the input in messages.
+    rejected : ndarray of bool, optional
+        Mask of values that are not used, shape (integration, n_wave).
     """
 
     extraction: Extraction
     label: str
+    rejected: Bools | None = None
 
     @cached_property
     def order(self) -> NDArray[np.intp]:
@@ -65,7 +72,32 @@ class InputBlock:
     @cached_property
     def usable(self) -> Bools:
         """Mask of the usable fluxes, shape (integration, n_wave)."""
-        return np.isfinite(self.column("FLUX")) & ((self.dq() & DO_NOT_USE) == 0)
+        usable: Bools = np.isfinite(self.column("FLUX")) & ((self.dq() & DO_NOT_USE) == 0)
+        return usable if self.rejected is None else usable & ~self.rejected
+
+    @cached_property
+    def incomplete(self) -> Bools:
+        """Mask of the usable fluxes that lack pixels of the aperture, shape (integration, n_wave).
+
+        An optimal extraction, whose surface brightness is 0, makes up for lost pixels.
+        """
+        extraction = self.extraction
+        bright = extraction.columns.get("SURF_BRIGHT")
+        if bright is not None and not np.nan_to_num(bright).any():
+            return np.zeros_like(self.usable)
+        if extraction.aperture_weight is not None and "NPIXELS" in extraction.columns:
+            short = extraction.columns["NPIXELS"] < extraction.aperture_weight - REPORTED_LOSS
+        else:
+            short = incomplete(extraction.columns)
+        return self.usable & np.atleast_2d(short)[:, self.order]
+
+    def scaled(self, factor: float) -> InputBlock:
+        """Return the input with all fluxes and surface brightnesses multiplied by a factor."""
+        columns = dict(self.extraction.columns)
+        for name, values in columns.items():
+            if name.startswith(("FLUX", "SURF", "SB_")):
+                columns[name] = values * (factor**2 if "_VAR_" in name else factor)
+        return replace(self, extraction=replace(self.extraction, columns=columns))
 
     def __len__(self) -> int:
         return len(np.atleast_2d(self.extraction.columns["FLUX"]))
@@ -111,11 +143,21 @@ class InputBlock:
 
     @property
     def exposure(self) -> tuple[object, ...] | None:
-        """Header values that identify the exposure and its segment, or None if unknown."""
-        header = self.extraction.header
+        """Values that identify the exposure and its integrations, or None if unknown.
+
+        Besides header values, these are the number and the time of the first integration, because
+        the segments of an exposure may be in the same file and have the same header.
+        """
+        header, times = self.extraction.header, self.extraction.times
         if header.get("EXPSTART") is None or not self.usable.any():
             return None
-        return tuple(header.get(card) for card in _EXPOSURE_CARDS)
+        first = () if times is None else tuple(times[0][n] for n in _TIMES if n in times.colnames)
+        return (*(header.get(card) for card in _EXPOSURE_CARDS), *map(str, first))
+
+    @property
+    def nod(self) -> tuple[object, ...]:
+        """Header values that exposures at the same nod have in common."""
+        return nod_key(self.extraction.header)
 
     def time(self, card: str) -> float | None:
         """Return the time in seconds from a header card, or None if it is missing or invalid."""
@@ -203,102 +245,6 @@ def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
             raise LRSError(str(error), subject=label) from None
     name = one.filename or one.header.get("FILENAME")
     return InputBlock(one, f"{label} ({os.path.basename(name)})" if name else label)
-
-
-def check_compatible(blocks: Sequence[InputBlock]) -> list[str]:
-    """Raise an error if the inputs cannot be combined, and return notes about probable mistakes.
-
-    Raises
-    ------
-    LRSError
-        If inputs have different units or modes (EXP_TYPE).
-    """
-    for name in ("FLUX", "SURF_BRIGHT"):
-        units = [block.extraction.units.get(name) for block in blocks]
-        _check_same(blocks, f"{name} is in", units, u.Unit)
-    modes = [block.extraction.header.get("EXP_TYPE") for block in blocks]
-    _check_same(blocks, "EXP_TYPE is", modes, str)
-    notes = [note for block in blocks[1:] for note in _difference_notes(block, blocks[0])]
-    return notes + _repeated_notes(blocks)
-
-
-def _check_same(
-    blocks: Sequence[InputBlock],
-    text: str,
-    values: Sequence[str | None],
-    parse: Callable[[str], object],
-) -> None:
-    """Raise `LRSError` if the inputs have different values. Values of None are ignored.
-
-    `parse` converts a value before the comparison.
-    """
-    known = [(b, value) for b, value in zip(blocks, values, strict=True) if value is not None]
-    for block, value in known[1:]:
-        first, expected = known[0]
-        if parse(value) != parse(expected):
-            raise LRSError(
-                f"{text} {value}, expected {expected} as in {first.label}", subject=block.label
-            )
-
-
-def _difference_notes(block: InputBlock, first: InputBlock) -> list[str]:
-    """Return notes about differences between an input and the first input that may be a mistake.
-
-    The names of the targets, the source types and the aperture corrections are compared.
-    """
-    notes = []
-    for what, name in (("target", "target"), ("source", "source_type")):
-        own, other = getattr(block, name), getattr(first, name)
-        if None not in (own, other) and own != other:
-            notes.append(f"{block.label}: the {what} is {own}, that of {first.label} is {other}")
-    if {block.has_total_flux, first.has_total_flux} == {True, False}:
-        partial, total = (block, first) if first.has_total_flux else (first, block)
-        notes.append(
-            f"{partial.label} has no aperture correction, {total.label} has all of the flux"
-        )
-    return notes
-
-
-def _repeated_notes(blocks: Sequence[InputBlock]) -> list[str]:
-    """Return notes about inputs from the same exposure, and about spectra with identical fluxes."""
-    twice = "data that are combined twice give errors that are too small"
-    exposures = [(block.exposure, block.label) for block in blocks if block.exposure is not None]
-    fluxes = [
-        (flux.tobytes(), block.name(number))
-        for block in blocks
-        for number, flux in enumerate(block.column("FLUX"))
-        if block.usable[number].any()
-    ]
-    notes = [f"{name} has the same flux as {first}: {twice}" for name, first in _repeated(fluxes)]
-    repeated = _repeated(exposures)
-    if repeated:
-        label, first = repeated[0]
-        others = "" if len(repeated) == 1 else f" (and {len(repeated) - 1} more)"
-        notes.insert(0, f"{label} is of the same exposure as {first}{others}: {twice}")
-    return notes
-
-
-def _repeated(named: Sequence[tuple[Hashable, str]]) -> list[tuple[str, str]]:
-    """Return the names of repeated items, each with the name of the first equal item.
-
-    `named` contains the key by which items are compared and the name of each item.
-    """
-    first: dict[Hashable, str] = {}
-    return [(name, first[key]) for key, name in named if first.setdefault(key, name) != name]
-
-
-def zero_error_notes(blocks: Sequence[InputBlock]) -> list[str]:
-    """Return notes about spectra whose errors are all 0 because the image had no variances."""
-    notes = []
-    for block in blocks:
-        error = block.column("FLUX_ERROR")[block.usable]
-        error = error[np.isfinite(error)]
-        if error.size and not (error > 0).any():
-            notes.append(
-                f"{block.label} has errors of 0, expected positive errors: the errors of the "
-                "combination are too small"
-            )
-    return notes
 
 
 def exposure_times(blocks: Sequence[InputBlock], weights: str, mode: str) -> list[float]:

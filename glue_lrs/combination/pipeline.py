@@ -13,6 +13,7 @@ from scipy.interpolate import interpn
 from glue_lrs.combination.weighted_mean import CombinedColumns
 from glue_lrs.errors import LRSError
 from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
@@ -27,13 +28,13 @@ def pipeline_mean(
     times: Sequence[float],
     weights: str,
     sigma_clip: float | None,
-    notes: list[str],
+    findings: list[Finding],
 ) -> CombinedColumns:
     """Combine the inputs like the pipeline's combine_1d step (jwst 3.0, combine_1d/combine1d.py).
 
-    The parameters are the same as for `weighted_mean`. Texts of warnings are appended to `notes`.
+    The parameters are the same as for `weighted_mean`. Findings are appended to `findings`.
     """
-    inputs = _usable_inputs(blocks, times, notes)
+    inputs = _usable_inputs(blocks, times, findings)
     total = sum(len(block) for block in blocks)
     if not inputs:
         raise LRSError(f"none of the {total} spectra can be used in mode='pipeline'")
@@ -78,20 +79,20 @@ def pipeline_mean(
     if kept.size == 0:
         raise LRSError(f"no spectrum has a usable flux, expected one of the {total} to have some")
     if kept.size < grid.size:
-        notes.append(
-            f"{grid.size - kept.size} of {grid.size} wavelength bins have no input and are removed"
-        )
+        number = grid.size - kept.size
+        text = f"{number} of {grid.size} wavelength bins have no input and are removed"
+        findings.append(Finding("empty_bins", text, {"bins": number}))
     return CombinedColumns(
         {name: column[kept] for name, column in columns.items()}, used & ~clipped, clipped, kept
     )
 
 
 def _usable_inputs(
-    blocks: Sequence[InputBlock], times: Sequence[float], notes: list[str]
+    blocks: Sequence[InputBlock], times: Sequence[float], findings: list[Finding]
 ) -> list[tuple[int, InputBlock, int, float]]:
     """Return the index, block, integration and weight of each spectrum that the step uses.
 
-    Notes about the spectra that the step skips are appended to `notes`.
+    Findings about the spectra that the step skips are appended to `findings`.
     """
     inputs = []
     number = 0
@@ -105,7 +106,8 @@ def _usable_inputs(
                 inputs.append((number, block, integration, time))
             else:
                 reason = "wavelengths that are not monotonic" if usable else "no usable flux"
-                notes.append(f"{block.name(integration)} has {reason} and is skipped")
+                text = f"has {reason} and is skipped"
+                findings.append(Finding("unused_spectra", text, subject=block.name(integration)))
             number += 1
     return inputs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from scipy.ndimage import median_filter
 
 from glue_lrs.errors import LRSError
 from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.columns import NOD_VARIANCE
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
@@ -71,32 +74,40 @@ def weighted_mean(
     times: Sequence[float],
     weights: str,
     sigma_clip: float | None,
-    notes: list[str],
+    findings: list[Finding],
+    incomplete: str,
 ) -> CombinedColumns:
     """Combine the inputs as in the default mode of `combine`.
 
     `times` contains the weight of the spectra in each block, as returned by `exposure_times`. It is
-    not used if `weights` is ``"inverse_variance"``. Texts of warnings are appended to `notes`.
+    not used if `weights` is ``"inverse_variance"``. `incomplete` says whether to "reject" or "keep"
+    values that lack pixels of the aperture. Findings are appended to `findings`.
     """
     inverse = weights == "inverse_variance"
     filled = [block for block in blocks if block.usable.any()]
     for block in blocks:
         empty = np.flatnonzero(~block.usable.any(axis=1))
         if empty.size:
-            notes.append(f"{block.name(int(empty[0]))} has no usable flux{_more(empty.size)}")
+            text = f"has no usable flux{_more(empty.size)}"
+            findings.append(Finding("unused_spectra", text, subject=block.name(int(empty[0]))))
     if not filled:
         raise LRSError(
             f"no spectrum has a usable flux, expected one of the {len(blocks)} to have some"
         )
     grid = _common_grid([block.wave for block in filled])
+    if incomplete == "reject":
+        blocks = _without_incomplete(blocks, grid, findings)
     gridded = [_gridded(block, grid, inverse) for block in blocks]
     every = {name: np.concatenate([one[name] for one in gridded]) for name in gridded[0]}
     dq, flux, variance, bright = (every[name] for name in ("dq", "flux", "variance", "bright"))
     usable = every["count"] > 0
     group = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
+    nod = _nod_groups(blocks)
+    shared = [(every["flat"], group), (every["nod"], nod)]
+    bright_shared = [(every["bright_flat"], group), (every["bright_nod"], nod)]
     if inverse:
-        notes += _without_variance_notes(blocks, usable)
-    clipped = _clipped(flux, variance, usable, sigma_clip, notes)
+        findings += _without_variances(blocks, usable)
+    clipped = _clipped(flux, variance, usable, sigma_clip, findings)
     used = usable & ~clipped
     if inverse:
         weight = _inverse_variance(variance, used)
@@ -116,9 +127,9 @@ def weighted_mean(
     columns = {
         "WAVELENGTH": grid + mean_offset,
         "FLUX": _mean(flux, weight),
-        "ERROR": _error(variance, every["flat"], weight, group),
+        "ERROR": _error(variance, shared, weight),
         "SURF_BRIGHT": _mean(bright, bright_weight),
-        "SB_ERROR": _error(every["bright_variance"], every["bright_flat"], bright_weight, group),
+        "SB_ERROR": _error(every["bright_variance"], bright_shared, bright_weight),
         "DQ": np.where(has_input, flags, unused_flags).astype(np.uint32),
         "WEIGHT": weight.sum(axis=0),
         "N_INPUT": used.sum(axis=0).astype(float),
@@ -126,16 +137,47 @@ def weighted_mean(
     return CombinedColumns(columns, used, clipped, slice(None))
 
 
-def _more(number: int) -> str:
-    """Return the end of a note about one integration that also applies to others in the stack.
+def _without_incomplete(
+    blocks: Sequence[InputBlock], grid: Floats, findings: list[Finding]
+) -> list[InputBlock]:
+    """Return the inputs without values that lack pixels, where other values are complete.
 
-    `number` is the total number of integrations to which the note applies.
+    Findings about the rejected values, and about bins in which no value is complete, are appended
+    to `findings`.
+    """
+    complete, every = np.zeros(grid.size, dtype=bool), np.zeros(grid.size, dtype=bool)
+    indices = [_nearest(grid, block.wave) for block in blocks]
+    for block, index in zip(blocks, indices, strict=True):
+        complete[index[(block.usable & ~block.incomplete).any(axis=0)]] = True
+        every[index[block.usable.any(axis=0)]] = True
+    kept = []
+    number = 0
+    for block, index in zip(blocks, indices, strict=True):
+        rejected = block.incomplete & complete[index]
+        number += int(rejected.sum())
+        kept.append(replace(block, rejected=rejected) if rejected.any() else block)
+    if number:
+        text = f"{number} values that lost pixels were rejected"
+        findings.append(Finding("rejected_elements", text, {"values": number}))
+    if short := int((every & ~complete).sum()):
+        text = (
+            f"{short} of {grid.size} wavelength bins have no value without lost pixels: the flux "
+            "is too low there"
+        )
+        findings.append(Finding("short_spectra", text, {"bins": short}))
+    return kept
+
+
+def _more(number: int) -> str:
+    """Return the end of a text about one integration that also applies to others in the stack.
+
+    `number` is the total number of integrations to which the text applies.
     """
     return "" if number == 1 else f", nor have {number - 1} more of them"
 
 
-def _without_variance_notes(blocks: Sequence[InputBlock], usable: Bools) -> list[str]:
-    """Return notes about spectra with fluxes but without the errors that the weights require.
+def _without_variances(blocks: Sequence[InputBlock], usable: Bools) -> list[Finding]:
+    """Return findings about spectra with fluxes but without the errors that the weights require.
 
     `usable` is the mask of the values that have a flux and an error, shape (n_input, n_grid).
     """
@@ -144,32 +186,31 @@ def _without_variance_notes(blocks: Sequence[InputBlock], usable: Bools) -> list
             "no spectrum has an error, expected some for weights='inverse_variance' "
             "(weights='unit' needs none)"
         )
-    notes = []
+    findings = []
     ends = np.cumsum([len(block) for block in blocks])
     for block, own in zip(blocks, np.split(usable, ends[:-1]), strict=True):
         lost = np.flatnonzero(block.usable.any(axis=1) & ~own.any(axis=1))
         if lost.size:
-            name = block.name(int(lost[0]))
-            notes.append(f"{name} has no usable error{_more(lost.size)}: skipped")
-    return notes
+            text = f"has no usable error{_more(lost.size)}: skipped"
+            findings.append(Finding("unused_spectra", text, subject=block.name(int(lost[0]))))
+    return findings
 
 
 def _clipped(
-    flux: Floats, variance: Floats, usable: Bools, sigma_clip: float | None, notes: list[str]
+    flux: Floats, variance: Floats, usable: Bools, sigma_clip: float | None, findings: list[Finding]
 ) -> Bools:
     """Return the mask of the values that differ too much from the median of the inputs.
 
     Values are clipped only in bins with at least three inputs. If there are fewer than three
-    spectra, a note is appended to `notes`.
+    spectra, a finding is appended to `findings`.
     """
     clipped = np.zeros(usable.shape, dtype=bool)
     if sigma_clip is None:
         return clipped
     if len(flux) < 3:
-        notes.append(
-            f"sigma_clip: {'one spectrum is' if len(flux) == 1 else 'two spectra are'} not "
-            "clipped, as outliers cannot be identified; expected at least 3 spectra"
-        )
+        number = "one spectrum is" if len(flux) == 1 else "two spectra are"
+        text = f"{number} not clipped, as outliers cannot be identified; expected at least 3"
+        findings.append(Finding("unused_option", text, subject="sigma_clip"))
         return clipped
     if not (variance[usable] > 0).any():
         raise LRSError("sigma_clip needs errors, expected spectra that have some")
@@ -241,7 +282,9 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
     dict of ndarray
         Arrays of shape (integration, n_grid). ``count`` is the number of usable values in a bin.
         ``dq`` combines the flags of the usable values, or of all values if none is usable. ``flat``
-        and ``bright_flat`` are the flat-field variances, which the integrations share. ``offset``
+        and ``bright_flat`` are the flat-field variances, which the integrations share, ``nod`` and
+        ``bright_nod`` the variances of the subtracted background, which exposures at a nod share.
+        ``offset``
         is the mean wavelength of the usable values minus the wavelength of the bin. ``any_offset``
         is the mean wavelength of all values minus the wavelength of the bin. The other arrays are
         means of the usable values and variances of these means.
@@ -279,6 +322,8 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
         "flux": mean(block.column("FLUX")),
         "variance": mean(variance, 2),
         "flat": mean(_shared_variance(block, "FLUX_VAR_FLAT"), 2),
+        "nod": mean(_nod_variance(block, "FLUX_ERROR"), 2),
+        "bright_nod": mean(_nod_variance(block, "SB_ERROR"), 2),
         "bright": mean(block.column("SURF_BRIGHT")),
         "bright_variance": mean(block.column("SB_ERROR") ** 2, 2),
         "bright_flat": mean(_shared_variance(block, "SB_VAR_FLAT"), 2),
@@ -300,26 +345,50 @@ def _mean(values: Floats, weight: Floats) -> Floats:
         return np.sum(np.where(weight > 0, values, 0.0) * weight, axis=0) / weight.sum(axis=0)
 
 
-def _error(variance: Floats, flat: Floats, weight: Floats, group: NDArray[np.intp]) -> Floats:
+def _nod_variance(block: InputBlock, error: str) -> Floats:
+    """Return the variance of the subtracted background, which exposures at the same nod share.
+
+    It is a part of the square of the column `error`, and 0 if it is not known.
+    """
+    part = block.column(NOD_VARIANCE, missing=0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = part / block.column("FLUX_ERROR") ** 2
+    return np.nan_to_num(ratio * block.column(error) ** 2, nan=0.0, posinf=0.0)
+
+
+def _nod_groups(blocks: Sequence[InputBlock]) -> NDArray[np.intp]:
+    """Return a number for each spectrum, which is the same for exposures at the same nod."""
+    keys: dict[tuple[object, ...], int] = {}
+    numbers = [keys.setdefault(block.nod, len(keys)) for block in blocks]
+    return np.repeat(np.array(numbers, dtype=np.intp), [len(block) for block in blocks])
+
+
+def _error(
+    variance: Floats, shared: Sequence[tuple[Floats, NDArray[np.intp]]], weight: Floats
+) -> Floats:
     """Return the error of the weighted mean over the inputs, shape (n_grid,).
 
     Parameters
     ----------
     variance : ndarray
         Variance of each value, shape (n_input, n_grid).
-    flat : ndarray
-        Part of the variance that is due to an error common to all inputs in a group.
+    shared : sequence of (ndarray, ndarray of int)
+        Parts of the variance that are due to errors that all inputs in a group have in common, and
+        the number of the group to which each input belongs, shape (n_input,).
     weight : ndarray
         Weight of each value, 0 if it is not used.
-    group : ndarray of int
-        Number of the group (the stack) to which each input belongs, ascending, shape (n_input,).
     """
     used = weight > 0
-    independent = np.sum(np.where(used, variance - flat, 0.0) * weight**2, axis=0)
-    shared = np.where(used, np.sqrt(flat), 0.0) * weight
-    groups = np.add.reduceat(shared, np.flatnonzero(np.diff(group, prepend=-1)), axis=0)
+    total = np.sum(
+        np.where(used, variance - sum(part for part, _ in shared), 0.0) * weight**2, axis=0
+    )
+    for part, group in shared:
+        common = np.where(used, np.sqrt(part), 0.0) * weight
+        sums = np.zeros((group.max() + 1, weight.shape[1]))
+        np.add.at(sums, group, common)
+        total = total + np.sum(sums**2, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.sqrt(independent + np.sum(groups**2, axis=0)) / weight.sum(axis=0)
+        return np.asarray(np.sqrt(total) / weight.sum(axis=0))
 
 
 def _inverse_variance(variance: Floats, used: Bools) -> Floats:

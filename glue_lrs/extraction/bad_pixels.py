@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.apertures.placement import aperture_weights
-from glue_lrs.errors import LostPixelsWarning, LRSWarning, warn
-from glue_lrs.extraction.base import NO_PIXELS, jansky_per_sum
+from glue_lrs.errors import LostPixelsWarning
+from glue_lrs.extraction.base import NO_PIXELS, emit_findings, jansky_per_sum
 from glue_lrs.fitting.least_squares import inverse_normal, normal
 from glue_lrs.image.pixels import read_pixels
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.columns import COMPONENTS
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
@@ -57,13 +58,15 @@ class CorrectedBoxExtractor:
     box: BoxExtractor
     optimal: OptimalExtractor
 
-    def run(self, image: SlitImage) -> Extraction:
+    def run(self, image: SlitImage, *, check: bool = True) -> Extraction:
         """Extract all columns of the spectrum.
 
         Parameters
         ----------
         image : SlitImage
             Image or stack of integrations to extract.
+        check : bool
+            Whether to make the checks of `BoxExtractor.run`.
 
         Returns
         -------
@@ -79,7 +82,7 @@ class CorrectedBoxExtractor:
         """
         issued: set[str] = set()
         with _each_once(issued):
-            box = self.box.run(image)
+            box = self.box.run(image, check=check)
         assert box.aperture_weight is not None
         assert box.provenance is not None
         pixels = np.atleast_2d(box.columns["NPIXELS"])
@@ -96,23 +99,26 @@ class CorrectedBoxExtractor:
             corrected, uncorrectable = corrected + done, uncorrectable + failed
         if not image.is_stack:
             columns = {name: values[0] for name, values in columns.items()}
-        notes = []
+        findings = [one for one in box.provenance.findings if one.kind != "lost_pixels"]
         if corrected:
-            notes.append(
-                LRSWarning(
+            findings.append(
+                Finding(
+                    "restored_pixels",
                     "the flux of bad pixels was restored from the profile in "
-                    f"{corrected} of {pixels.size} rows"
+                    f"{corrected} of {pixels.size} rows",
+                    {"rows": corrected, "all": pixels.size},
                 )
             )
         if uncorrectable:
-            note = LRSWarning(
+            failed_rows = Finding(
+                "uncorrected_pixels",
                 f"{uncorrectable} of {pixels.size} rows have too few good pixels for the profile "
-                "correction and are masked"
+                "correction and are masked",
+                {"rows": uncorrectable, "all": pixels.size},
             )
-            notes.append(note)
-            warn(note.about(image.label))
-        kept = [m for m in box.provenance.messages if not isinstance(m, LostPixelsWarning)]
-        provenance = box.provenance.changed(notes=[*kept, *notes])
+            findings.append(failed_rows)
+            emit_findings(image, [failed_rows])
+        provenance = box.provenance.changed(findings=findings)
         return replace(box, columns=columns, provenance=provenance)
 
 

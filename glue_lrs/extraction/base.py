@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.errors import LRSWarning, NoVariancesWarning, ProductError, warn
+from glue_lrs._utils.lazy_header import LazyHeader
+from glue_lrs.apertures.weights import mean_wavelength
+from glue_lrs.errors import ProductError
 from glue_lrs.extraction.keywords import SpectrumKeywords, integration_times
+from glue_lrs.spectra.column_checks import flux_findings
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS, column_units
 from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.spectra.findings import Finding, emit, worst_first
 from glue_lrs.spectra.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -32,26 +36,56 @@ _MEGA = 1e6
 class Extractor(Protocol):
     """Protocol for extractors. They do not depend on the `Extract1D` operator."""
 
-    def run(self, image: SlitImage) -> Extraction:
-        """Extract all columns of the spectrum."""
+    def run(self, image: SlitImage, *, check: bool = True) -> Extraction:
+        """Extract all columns of the spectrum.
+
+        Parameters
+        ----------
+        image : SlitImage
+            Image or stack of integrations to extract.
+        check : bool
+            Whether to make the checks that need additional sums, and to issue warnings.
+        """
 
 
-def no_variances(image: SlitImage) -> list[LRSWarning]:
-    """Return a list with a warning if the image has no variances, else an empty list."""
-    if image.has_variances:
-        return []
-    return [
-        NoVariancesWarning(
-            "there are no variances (VAR_POISSON, VAR_RNOISE, VAR_FLAT): the errors are 0"
+def image_findings(image: SlitImage) -> list[Finding]:
+    """Return findings about missing variances and a missing photometric calibration."""
+    findings = []
+    if not image.has_variances:
+        findings.append(
+            Finding(
+                "no_variances",
+                "there are no variances (VAR_POISSON, VAR_RNOISE, VAR_FLAT): the errors are "
+                "unknown, and written as 0, as in the pipeline",
+            )
         )
-    ]
+    if not image.calibrated:
+        stated = LazyHeader.view(image.header).get("S_PHOTOM") or "missing"
+        unit = image.unit.to_string().replace(" ", "")
+        findings.append(
+            Finding(
+                "uncalibrated",
+                f"not photometrically calibrated (S_PHOTOM is {stated}): the spectrum is in "
+                f"{unit}, not in Jy",
+            )
+        )
+    return findings
 
 
-def emit_notes(image: SlitImage, notes: Sequence[LRSWarning]) -> None:
-    """Issue warnings, except those that were already issued when the image's file was read."""
-    for note in notes:
-        if image.path is None or not isinstance(note, NoVariancesWarning):
-            warn(note.about(image.label))
+def flux_sign(image: SlitImage, columns: Columns) -> list[Finding]:
+    """Return a finding if the mean flux of a spectrum is significantly negative."""
+    return flux_findings(columns, column_units(image.calibrated)["FLUX"])
+
+
+def new_findings(image: SlitImage, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return the findings, worst first, without those of which reading the image's file warns."""
+    read = image.path is not None and not image.changed
+    return worst_first(one for one in findings if not (read and one.kind == "no_variances"))
+
+
+def emit_findings(image: SlitImage, findings: Sequence[Finding]) -> None:
+    """Issue warnings, worst first, except those that were issued when the image's file was read."""
+    emit(new_findings(image, findings), image.label)
 
 
 def jansky_per_sum(image: SlitImage) -> float:
@@ -106,8 +140,8 @@ def complete_columns(
     if missing.all():
         raise ProductError("every pixel of the profile is NaN or flagged", subject=image.label)
     columns["DQ"] = missing.astype(np.uint32)
-    wavelength = (np.where(weight > 0, wave, 0.0).astype(float) * weight).sum(axis=1)
-    columns["WAVELENGTH"] = np.broadcast_to(wavelength / weight.sum(axis=1), missing.shape)
+    wavelength = mean_wavelength(np.where(weight > 0, wave, 0.0), weight, weight.sum(axis=1))
+    columns["WAVELENGTH"] = np.broadcast_to(wavelength, missing.shape)
     for name in ("FLUX", "SB", "BKGD"):
         variances = [columns[f"{name}_VAR_{component}"] for component in COMPONENTS]
         for values in variances:
@@ -124,7 +158,7 @@ def assemble_extraction(
     centroid: tuple[float, float] | Callable[[], tuple[float, float]],
     aperture_weight: Array,
     position: dict[str, Any],
-    notes: Sequence[LRSWarning],
+    findings: Sequence[Finding],
     parameters: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
     references: dict[str, str | None] | None = None,
 ) -> Extraction:
@@ -142,8 +176,8 @@ def assemble_extraction(
         Sum of the weights in each row, including lost pixels, shape (n_wave,).
     position : dict
         Position of the source, to be recorded in the provenance.
-    notes : sequence of LRSWarning
-        Warnings to be recorded in the provenance.
+    findings : sequence of Finding
+        Findings to be recorded in the provenance.
     parameters, references
         Parameters and reference files for the provenance, as described in `Provenance`. An
         `Extract1D` operator that runs the extraction replaces them with its own.
@@ -156,7 +190,12 @@ def assemble_extraction(
         times=integration_times(image),
         int_times=None if image.times is None else image.times.copy(),
         provenance=Provenance(
-            parameters or {}, image.path or image.filename, references, position, notes
+            parameters or {},
+            image.path or image.filename,
+            references,
+            position,
+            findings,
+            changed=image.changed,
         ),
         aperture_weight=aperture_weight,
     )

@@ -10,24 +10,23 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.validation import check_fraction
 from glue_lrs.apertures.placement import PlacementRule, aperture_weights
-from glue_lrs.errors import (
-    Hint,
-    LostPixelsWarning,
-    LRSWarning,
-    NoApertureCorrectionWarning,
-    ProductError,
-)
+from glue_lrs.errors import Hint, ProductError
 from glue_lrs.extraction.base import (
     NO_PIXELS,
     assemble_extraction,
-    emit_notes,
+    emit_findings,
+    flux_sign,
+    image_findings,
     jansky_per_sum,
-    no_variances,
 )
 from glue_lrs.extraction.box_plan import BoxPlan
 from glue_lrs.extraction.box_sums import sum_box
+from glue_lrs.extraction.checks import background_left, background_level
 from glue_lrs.extraction.keywords import position_record
+from glue_lrs.image.pixels import lost_by_plane, lost_text
 from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.column_checks import REPORTED_LOSS
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
@@ -36,11 +35,6 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.placement import Placement
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
-
-#: If `max_lost` is None, a warning is given for rows in which bad pixels reduce the sum of the
-#: aperture weights by more than this value (pixels). Half a pixel at the peak of the trace contains
-#: a tenth of the flux.
-_REPORTED_LOSS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +78,7 @@ class BoxExtractor:
         if self.max_lost is not None:
             check_fraction("max_lost", self.max_lost)
 
-    def run(self, image: SlitImage) -> Extraction:
+    def run(self, image: SlitImage, *, check: bool = True) -> Extraction:
         """Extract all columns of the spectrum.
 
         The result and the errors are described in `Extract1D.run`.
@@ -93,31 +87,36 @@ class BoxExtractor:
         ----------
         image : SlitImage
             Image or stack of integrations to extract.
+        check : bool
+            Whether to check the sign of the flux and the columns beside the aperture.
         """
-        notes: list[LRSWarning] = []
+        findings: list[Finding] = []
         scale = jansky_per_sum(image)
-        placement = self.placement.place(self.aperture, image, notes)
-        plan = self.plan(image, placement)
-        if plan.limits[0] < -0.5 or plan.limits[1] > image.shape[1] - 0.5:
-            notes.append(
-                LRSWarning(
-                    f"the aperture ({plan.limits[0]:.2f} to {plan.limits[1]:.2f}) reaches beyond "
-                    f"the image, whose columns are 0 to {image.shape[1] - 1}"
-                )
-            )
+        placement = self.placement.place(self.aperture, image, findings)
+        plan = self.plan(image, placement, findings)
+        level = background_level(image, plan) if check else None
         columns, rows_without_background = sum_box(image, plan, scale)
+        findings += [] if level is None else background_left(plan, level, columns)
         total, wavelength = plan.total, plan.wavelength
         if plan.kept is not None:
             columns = {name: values[..., plan.kept] for name, values in columns.items()}
             total, wavelength = total[plan.kept], wavelength[plan.kept]
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
-        notes += self._inspect(columns, total, image, rows_without_background)
-        notes += no_variances(image)
-        emit_notes(image, notes)
+        findings += self._inspect(columns, total, image, rows_without_background)
+        findings += image_findings(image)
+        findings += flux_sign(image, columns) if check else []
+        if plan.correction is not None:
+            findings += plan.correction.range_findings(wavelength, total)
         if plan.correction is None and image.is_point_source:
-            # This warning is recorded but not issued, because it was already issued when the
-            # operator was created from a reference.
-            notes.append(NoApertureCorrectionWarning("no aperture correction was applied"))
+            findings.append(
+                Finding(
+                    "no_aperture_correction",
+                    "no aperture correction was applied: the flux of a point source outside the "
+                    "aperture is missing",
+                    hint=Hint.to("give {}", "apcorr"),
+                )
+            )
+        emit_findings(image, findings)
         return assemble_extraction(
             image,
             columns,
@@ -126,11 +125,15 @@ class BoxExtractor:
             centroid=plan.centroid_source(),
             aperture_weight=total,
             position=position_record(placement),
-            notes=notes,
+            findings=findings,
         )
 
-    def plan(self, image: SlitImage, placement: Placement) -> BoxPlan:
+    def plan(
+        self, image: SlitImage, placement: Placement, findings: list[Finding] | None = None
+    ) -> BoxPlan:
         """Return the rows, weights and corrections for extracting an image.
+
+        Findings about regions that extend beyond the image are appended to `findings`.
 
         Raises
         ------
@@ -142,10 +145,25 @@ class BoxExtractor:
             If no pixel of the aperture has a wavelength.
         """
         weights = aperture_weights(self.aperture, image, placement)
-        correction = self.correction_for(image)
-        return BoxPlan.from_weights(
-            image, weights, self.background, placement.background_offset, correction
+        plan = BoxPlan.from_weights(
+            image,
+            weights,
+            self.background,
+            placement.background_offset,
+            self.correction_for(image),
+            findings,
         )
+        lower, upper = plan.limits
+        if findings is not None and (lower < -0.5 or upper > image.shape[1] - 0.5):
+            findings.append(
+                Finding(
+                    "off_image",
+                    f"the aperture ({lower:.2f} to {upper:.2f}) reaches beyond the image, whose "
+                    f"columns are 0 to {image.shape[1] - 1}",
+                    {"lower": lower, "upper": upper, "columns": image.shape[1]},
+                )
+            )
+        return plan
 
     def correction_for(self, image: SlitImage) -> ApertureCorrection | None:
         """Return the aperture correction if the source is a point source, else None."""
@@ -160,10 +178,10 @@ class BoxExtractor:
         total: NDArray[np.float64],
         image: SlitImage,
         rows_without_background: int,
-    ) -> list[LRSWarning]:
-        """Mask rows according to `max_lost`, and return warnings about the extracted rows.
+    ) -> list[Finding]:
+        """Mask rows according to `max_lost`, and return findings about the extracted rows.
 
-        The warnings are about lost pixels, fluxes without errors, and rows without background.
+        The findings are about lost pixels, fluxes without errors, and rows without background.
 
         Raises
         ------
@@ -172,34 +190,45 @@ class BoxExtractor:
         """
         pixels = columns["NPIXELS"]
         if not (pixels > NO_PIXELS).any():
-            raise ProductError("every pixel of the aperture is NaN or flagged", subject=image.label)
-        notes = self._mask_lost(columns, total)
+            raise ProductError(
+                f"every pixel of the aperture is bad: {self._why_bad(image)}", subject=image.label
+            )
+        findings = self._mask_lost(columns, total, image)
         without_error = np.isnan(columns["FLUX_ERROR"]) & (columns["DQ"] == 0)
         number = int(np.count_nonzero(without_error))
         if number:
-            notes.append(
-                LRSWarning(
+            findings.append(
+                Finding(
+                    "invalid_variances",
                     f"{number} of {pixels.size} rows have a flux and no error: their variances "
-                    "(VAR_POISSON, VAR_RNOISE, VAR_FLAT) are negative, expected 0 or more"
+                    "(VAR_POISSON, VAR_RNOISE, VAR_FLAT) are negative, expected 0 or more",
+                    {"rows": number, "all": pixels.size},
                 )
             )
         if rows_without_background:
             median = self.background is not None and self.background.bkg_fit == "median"
             consequence = "they have no flux" if median else "nothing was subtracted there"
-            notes.append(
-                LRSWarning(
+            findings.append(
+                Finding(
+                    "rows_without_background",
                     f"{rows_without_background} of {pixels.size} rows have too few pixels in the "
-                    f"background regions; {consequence}"
+                    f"background regions; {consequence}",
+                    {"rows": rows_without_background, "all": pixels.size},
                 )
             )
-        return notes
+        return findings
+
+    def _why_bad(self, image: SlitImage) -> str:
+        """Return the text about the planes that exclude the pixels of the aperture."""
+        weights = aperture_weights(self.aperture, image, self.placement.place(self.aperture, image))
+        return lost_text(lost_by_plane(image, (..., weights.rows, weights.columns)))
 
     def _mask_lost(
-        self, columns: dict[str, NDArray[Any]], total: NDArray[np.float64]
-    ) -> list[LRSWarning]:
-        """Mask rows according to `max_lost`, and return at most one warning about lost pixels."""
+        self, columns: dict[str, NDArray[Any]], total: NDArray[np.float64], image: SlitImage
+    ) -> list[Finding]:
+        """Mask rows according to `max_lost`, and return at most one finding about lost pixels."""
         pixels = columns["NPIXELS"]
-        allowed = _REPORTED_LOSS if self.max_lost is None else self.max_lost * total
+        allowed = REPORTED_LOSS if self.max_lost is None else self.max_lost * total
         affected = pixels < total - allowed - NO_PIXELS  # NO_PIXELS allows for rounding errors
         if not affected.any():
             return []
@@ -212,12 +241,17 @@ class BoxExtractor:
         lost = np.where(affected, total - pixels, 0.0)
         worst = np.unravel_index(int(lost.argmax()), lost.shape)
         masked = self.max_lost is not None
+        hint = None if masked else Hint.to("{} masks these rows", max_lost=0)
+        if hint is not None and image.is_point_source:
+            hint = Hint.to("{} restores the flux", bad_pixels="profile").joined(hint)
         return [
-            LostPixelsWarning(
+            Finding(
+                "lost_pixels",
                 f"bad pixels reduce the aperture in {number} of {pixels.size} rows, by at most "
                 f"{lost[worst]:.1f} of {total[worst[-1]]:.1f} pixels at "
                 f"{columns['WAVELENGTH'][worst]:.2f} um; "
                 + ("these rows are masked" if masked else "the flux is too low there"),
-                hint=None if masked else Hint.to("{} masks these rows", max_lost=0),
+                {"rows": number, "all": pixels.size, "lost": float(lost[worst])},
+                hint,
             )
         ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.apertures.weights import weighted_sum
+from glue_lrs.apertures.weights import mean_wavelength
 from glue_lrs.errors import ProductError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.background import Background
     from glue_lrs.apertures.weights import Weights
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.findings import Finding
 
 #: Maximum number of pixels in a block. It is small enough for the processor's cache, and large
 #: enough for the overhead of the function calls to be negligible.
@@ -196,14 +197,12 @@ def align_rows(
         values = part.weights(inner)
     if part.uniform and finite.all():
         total = np.full(len(window), values.sum())
-        return within, part, total, weighted_sum(window, values) / values.sum()
+        return within, part, total, mean_wavelength(window, values, total)
     if part.uniform or not finite.all():
         values = values * finite
     total = values.sum(axis=1)
     np.copyto(window, 0, where=~finite)
-    sums = weighted_sum(window, values)
-    mean = np.divide(sums, total, out=np.ones_like(total), where=total > 0)
-    return within, replace(part, values=values), total, mean
+    return within, replace(part, values=values), total, mean_wavelength(window, values, total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +247,7 @@ class BoxPlan:
         background: Background | None,
         background_offset: float,
         correction: ApertureCorrection | None,
+        findings: list[Finding] | None = None,
     ) -> BoxPlan:
         """Return the plan for extracting an image with given aperture weights.
 
@@ -263,6 +263,8 @@ class BoxPlan:
             Shift of the background regions in columns.
         correction : ApertureCorrection, optional
             Aperture correction to apply.
+        findings : list of Finding, optional
+            List to which findings about the background regions are appended.
 
         Raises
         ------
@@ -278,7 +280,7 @@ class BoxPlan:
             raise ProductError("no pixel of the aperture has a wavelength", subject=image.label)
         region = None
         if background is not None:
-            found = background.weights(wavelength, background_offset)
+            found = background.weights(wavelength, background_offset, findings)
             region = WeightedColumns.from_weights(found, rows)
         return cls(
             rows=rows,

@@ -271,7 +271,7 @@ def _fit_background(
     assert plan.background is not None
     assert plan.region is not None
     split = plan.source.width
-    order = plan.background.bkg_order if plan.background.bkg_fit == "poly" else 0
+    order = plan.background.order
     return plan.background.fit(
         data[..., split:],
         plan.region.weights(block) != 0,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
 from glue_lrs._utils.validation import check_fraction, optional_bool
@@ -13,23 +14,35 @@ from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.apertures.background import Background
 from glue_lrs.apertures.placement import Placement, PlacementRule, aperture_weights
-from glue_lrs.errors import LRSWarning, ReferenceFileError, warn
-from glue_lrs.extraction.base import emit_notes
+from glue_lrs.errors import ReferenceFileError, warn
+from glue_lrs.extraction.base import emit_findings
 from glue_lrs.extraction.factory import extractor_for, named_as_in_operator, optimal_for
-from glue_lrs.extraction.options import check_profile_options, unused_options
+from glue_lrs.extraction.noise import (
+    Noise,
+    check_noise_options,
+    noise_parameters,
+    with_excess_reported,
+)
+from glue_lrs.extraction.options import check_profile_options, inexpressible, unused_options
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.reference.export import export_reference
 from glue_lrs.reference.overrides import arguments_from_parameters, arguments_from_reference
-from glue_lrs.reference.schema import IN_MEMORY, entry_of, extraction_mode
+from glue_lrs.reference.schema import IN_MEMORY, OPTIONS, entry_of, extraction_mode
 
 if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs.apertures.weights import Weights
     from glue_lrs.extraction.optimal_result import OptimalResult
+    from glue_lrs.image.slit_image import ImageSource
     from glue_lrs.profiles.psf import PSFProfile
     from glue_lrs.reference.reference import Reference
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.findings import Finding
+
+#: Function that `Extract1D.check` calls. It belongs to a higher layer, because it measures the
+#: source, and is therefore imported by name at the first call.
+_CHECK = "glue_lrs.findings:check"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +99,21 @@ class Extract1D:
         With ``"profile"``, a box extraction estimates the flux on bad pixels from `psf` or, if it
         is None, from a fitted profile. This option departs from the pipeline. An optimal extraction
         always corrects for bad pixels.
+    source_type : {"POINT", "EXTENDED"}, optional
+        Type of the source, which replaces SRCTYPE from the header, in capitals or small letters.
+        An aperture correction and, by default, the shift to the source position are applied to
+        point sources only. This option departs from the pipeline, where the step ``srctype`` sets
+        the type.
+    noise : {"propagated", "nod", "empirical"}
+        Noise in the errors. ``"propagated"`` is that of the variances in the image. ``"nod"`` adds
+        the variance of the background that the pipeline subtracted, which it omits
+        (`glue_lrs.uncertainty.nod_variance`). ``"empirical"`` adds the variance by which the noise
+        of source-free columns exceeds the variances (`glue_lrs.uncertainty.empirical_variance`).
+        The last two depart from the pipeline.
+    nods : sequence of str, path-like or SlitImage
+        Exposures that the pipeline subtracted, for ``noise="nod"``: those at the other nods (those
+        at the nod of the image are ignored), or a dedicated background. If there are none, the
+        variance is derived from the source-free columns of the image.
     id : str, optional
         EXP_TYPE or slit name of the aperture in the EXTRACT1D reference file.
     references : tuple of (str, str or None)
@@ -114,6 +142,9 @@ class Extract1D:
     model_nod_pair: bool = True
     optimize_psf_location: bool = True
     bad_pixels: Literal["profile"] | None = None
+    source_type: str | None = None
+    noise: Literal["propagated", "nod", "empirical"] = "propagated"
+    nods: Sequence[str | PathLike[str] | SlitImage] = ()
     id: str | None = None
     references: tuple[tuple[str, str | None], ...] = field(default=(), compare=False)
 
@@ -125,6 +156,10 @@ class Extract1D:
         for key in ("subtract_background", "apply_apcorr"):
             optional_bool(key, getattr(self, key))
         check_profile_options(self)
+        source_type = OPTIONS["source_type"]("source_type", self.source_type)
+        object.__setattr__(self, "source_type", source_type)
+        check_noise_options(self)
+        object.__setattr__(self, "nods", tuple(self.nods))
         # The recorded names must be those of the references that are actually used.
         recorded = dict(self.references)
         for key, used in (("apcorr", self.aperture_correction), ("psf", self.psf)):
@@ -168,9 +203,10 @@ class Extract1D:
             ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
             the same names. If they are None, the reference file applies. Unlike in the pipeline,
             ``use_source_posn`` also applies to extended sources, and ``bkg_fit`` may be "mean".
-            ``fixed_background``, ``max_lost``, ``optimal_mode`` and ``bad_pixels`` are parameters
-            of `Extract1D`. All other overrides must be keys of an EXTRACT1D aperture. They replace
-            the values in the reference file, or remove the keys if they are None.
+            ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels``, ``source_type``,
+            ``noise`` and ``nods`` are parameters of `Extract1D`. All other overrides must be keys
+            of an EXTRACT1D aperture. They replace the values in the reference file, or remove the
+            keys if they are None.
 
         Returns
         -------
@@ -190,8 +226,7 @@ class Extract1D:
         Warns
         -----
         LRSWarning
-            If there is no aperture correction (unless ``apply_apcorr=False``), or if background
-            parameters are given but the reference file has no background.
+            If background parameters are given but the reference file has no background.
         """
         arguments, warnings = arguments_from_reference(reference, exp_type, apcorr, psf, overrides)
         operator = cls(**arguments)
@@ -274,39 +309,20 @@ class Extract1D:
             self.aperture,
             self.subtracted_background,
             self.placement_rule,
-            image,
+            None if image is None else self._image(image),
             id=self.id,
-            inexpressible=self._inexpressible(image),
+            inexpressible=inexpressible(self, image),
             strict=strict,
         )
 
-    def _inexpressible(self, image: SlitImage | None) -> list[str]:
-        """List the parameters that no reference can express, and warn if `max_lost` is set."""
-        found = []
-        if not self.apply_apcorr and (image is None or image.is_point_source):
-            found.append("apply_apcorr=False (run the step with --apply_apcorr=false)")
-        if self.mode == "pipeline":
-            found.append("extraction_type='optimal' (run the step with --extraction_type=optimal)")
-        elif self.mode != "box":
-            found.append(
-                f"optimal_mode={self.mode!r}, which the pipeline does not have (its algorithm is "
-                "optimal_mode='pipeline')"
-            )
-        if self.bad_pixels is not None:
-            found.append(f"bad_pixels={self.bad_pixels!r}, which the pipeline does not have")
-        if self.max_lost is not None:
-            warn(
-                LRSWarning("max_lost is omitted: the pipeline does not mask rows with lost pixels")
-            )
-        return found
-
-    def __call__(self, image: SlitImage | Spectrum) -> Spectrum:
+    def __call__(self, image: ImageSource) -> Spectrum:
         """Extract a spectrum.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
+            s2d, cal or calints file.
 
         Returns
         -------
@@ -322,13 +338,18 @@ class Extract1D:
         """
         return self.run(image).to_spectrum()
 
-    def run(self, image: SlitImage | Spectrum) -> Extraction:
+    def run(self, image: ImageSource, *, check: bool = True) -> Extraction:
         """Extract all columns of the spectrum.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
+            s2d, cal or calints file.
+        check : bool
+            Whether to make the checks that need additional sums, of the sign of the flux, of the
+            background beside the aperture and of the noise. They take less than half the time of
+            the extraction.
 
         Returns
         -------
@@ -347,26 +368,62 @@ class Extract1D:
             are NaN.
         ProfileError
             If a profile must be fitted, but the source is too faint for this.
+        NoiseError
+            If the noise that `noise` requests cannot be derived.
 
         Warns
         -----
         LRSWarning
-            If the source position is not known, bad pixels reduce the aperture of a row, or a row
-            has no background to subtract.
+            For each of the `Extraction.findings` that is a warning or an error, of a class of its
+            own: if, for example, bad pixels reduce the aperture of a row (`LostPixelsWarning`).
         """
-        image = SlitImage.from_any(image)
-        if self.extraction_type == "optimal":
-            emit_notes(image, unused_options(self, image))
+        image = self._image(image)
+        unused = self._unused_options(image)
         with named_as_in_operator(self, image):
-            return self._recorded(extractor_for(self, image).run(image))
+            noise = Noise.for_operator(self, image)
+            extraction = extractor_for(self, noise.image).run(noise.image, check=check)
+            return self._recorded(noise, extraction, unused, check)
 
-    def fit(self, image: SlitImage | Spectrum) -> OptimalResult:
+    def _unused_options(self, image: SlitImage) -> list[Finding]:
+        """Return findings about parameters without effect, after issuing them as warnings."""
+        unused = unused_options(self, image) if self.extraction_type == "optimal" else []
+        emit_findings(image, unused)
+        return unused
+
+    def check(
+        self, image: ImageSource, extraction: Extraction | None = None
+    ) -> tuple[Finding, ...]:
+        """Measure the source, and check whether aperture and background are where they belong.
+
+        Unlike the checks of `run`, these need a fit, which takes about a second.
+
+        Parameters
+        ----------
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image to be extracted, as for `run`.
+        extraction : Extraction, optional
+            Result of `run` for this image, if there is one already.
+
+        Returns
+        -------
+        tuple of Finding
+            All findings, including those of `run`, worst first. They are not issued as warnings.
+
+        Raises
+        ------
+        LRSError
+            Under the same conditions as in `run`.
+        """
+        return resolve_name(_CHECK)(self, image, extraction)
+
+    def fit(self, image: ImageSource) -> OptimalResult:
         """Run an optimal extraction, and return the fitted model as well.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
+            s2d, cal or calints file.
 
         Returns
         -------
@@ -386,19 +443,20 @@ class Extract1D:
                 f"the extraction is of the kind {self.mode!r}, expected an optimal one with a "
                 "model: extraction_type='optimal' and optimal_mode='psf' or 'learned'"
             )
-        image = SlitImage.from_any(image)
-        emit_notes(image, unused_options(self, image))
-        result = self.fit_model(image)
+        image = self._image(image)
+        unused = self._unused_options(image)
+        noise = Noise.for_operator(self, image)
+        result = self.fit_model(noise.image)
         first, *others = result.extractions
-        return replace(result, extractions=(self._recorded(first), *others))
+        return replace(result, extractions=(self._recorded(noise, first, unused, True), *others))
 
-    def fit_model(self, image: SlitImage | Spectrum) -> OptimalResult:
+    def fit_model(self, image: ImageSource) -> OptimalResult:
         """Fit a model to the extracted source, even if ``extraction_type`` is ``"box"``.
 
         Parameters
         ----------
-        image : SlitImage
-            Image or stack of integrations to fit.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image to fit, as for `run`.
 
         Returns
         -------
@@ -411,15 +469,31 @@ class Extract1D:
             If the fit fails, as described in
             `glue_lrs.extraction.optimal.OptimalExtractor.fit`.
         """
-        image = SlitImage.from_any(image)
+        image = self._image(image)
         with named_as_in_operator(self, image):
             return optimal_for(self, image).fit(image)
 
-    def _recorded(self, extraction: Extraction) -> Extraction:
-        """Return the extraction with the parameters of this operator in its provenance."""
+    def _image(self, image: ImageSource) -> SlitImage:
+        """Return the image with the source type of this operator."""
+        return SlitImage.from_any(image).as_source_type(self.source_type)
+
+    def _recorded(
+        self, noise: Noise, extraction: Extraction, unused: list[Finding], check: bool
+    ) -> Extraction:
+        """Return the extraction with noise and parameters of this operator in its provenance.
+
+        `unused` contains the findings that are to be added to those of the extractor. `check` says
+        whether the noise is compared with the errors.
+        """
+        extraction = noise.recorded(extraction)
+        if check and self.noise == "propagated":
+            extraction = with_excess_reported(noise.image, extraction)
         assert extraction.provenance is not None  # all extractors record it
         provenance = extraction.provenance.changed(
-            partial(getattr, self, "parameters"), dict(self.references)
+            partial(getattr, self, "parameters"),
+            dict(self.references),
+            [*extraction.provenance.findings, *unused],
+            extraction.columns,
         )
         return replace(extraction, provenance=provenance)
 
@@ -455,8 +529,11 @@ class Extract1D:
             options["optimal_mode"] = self.mode
         if self.bad_pixels is not None:
             options["bad_pixels"] = self.bad_pixels
+        if self.source_type is not None:
+            options["source_type"] = self.source_type
         if self.extraction_type == "optimal" or self.bad_pixels is not None:
             steps += ["model_nod_pair", "optimize_psf_location"]
+        options |= noise_parameters(self)
         if self.psf is not None:
             options["psf_name"] = self.psf.name
         step = {key: getattr(self, key) for key in steps}
@@ -481,24 +558,24 @@ class Extract1D:
 
     def positions(self, image: SlitImage) -> bool:
         """Return whether the aperture is moved to the source on this image."""
-        return self.placement_rule.follows_source(image)
+        return self.placement_rule.follows_source(self._image(image))
 
-    def place(self, image: SlitImage, notes: list[LRSWarning] | None = None) -> Placement:
+    def place(self, image: SlitImage, findings: list[Finding] | None = None) -> Placement:
         """Return the position of the aperture on an image.
 
         Parameters
         ----------
         image : SlitImage
             Image on which the aperture is placed.
-        notes : list of LRSWarning, optional
-            List to which warnings about the placement are appended.
+        findings : list of Finding, optional
+            List to which findings about the placement are appended.
 
         Returns
         -------
         Placement
             Offsets and trace that define the position of the aperture.
         """
-        return self.placement_rule.place(self.aperture, image, notes)
+        return self.placement_rule.place(self.aperture, self._image(image), findings)
 
     def weights(self, image: SlitImage, placement: Placement) -> Weights:
         """Return the pixel weights of the aperture.

@@ -122,7 +122,7 @@ def _background_order(operator: Extract1D) -> int | Literal["auto"] | None:
         return None
     if operator.background is None:
         return 0 if operator.subtract_background else "auto"
-    return operator.background.bkg_order if operator.background.bkg_fit == "poly" else 0
+    return operator.background.order
 
 
 def _position(operator: Extract1D, image: SlitImage) -> tuple[float] | None:

@@ -44,6 +44,11 @@ _SLIT_CARDS = (
     "SRCDEC",
     "WAVECOR",
     "PTHLOSS",
+    "BARSHDW",
+    "SHUTSTA",
+    "MSAQUAD",
+    "SLTXSCL",
+    "SLTYSCL",
     "PA_APER",
 )
 
@@ -72,6 +77,7 @@ def integration_times(image: SlitImage) -> Table | None:
     times = image.times if image.times is not None and len(image.times) == number else None
     numbers = np.arange(1, number + 1) if times is None else times["integration_number"]
     segment = LazyHeader.view(image.header).get("EXSEGNUM", 1)
+    segment = segment if isinstance(segment, int) else 1
     table = Table()
     table["INT_NUM"] = np.asarray(numbers, dtype=np.int32)
     table["SEGMENT"] = np.full(number, segment, dtype=np.int32)

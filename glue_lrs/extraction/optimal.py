@@ -21,8 +21,8 @@ import numpy as np
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_bool, check_fraction, check_number
-from glue_lrs.errors import Hint, LRSWarning, ProfileError, ReferenceFileError, SourceError
-from glue_lrs.extraction.base import emit_notes, jansky_per_sum, no_variances
+from glue_lrs.errors import Hint, ProfileError, ReferenceFileError, SourceError
+from glue_lrs.extraction.base import emit_findings, image_findings, jansky_per_sum
 from glue_lrs.extraction.optimal_result import OptimalResult, middle_row_value, with_extractions
 from glue_lrs.fitting.cutout import Cutout
 from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
@@ -32,6 +32,7 @@ from glue_lrs.fitting.row_fit import SHIFT_LIMIT, RowFitter
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.profiles.empirical import REACH
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from glue_lrs.fitting.cutout import MeanCutout
     from glue_lrs.fitting.initial_sources import InitialSources
     from glue_lrs.fitting.source_fit import SourceFit
+    from glue_lrs.image.slit_image import ImageSource
     from glue_lrs.spectra.extraction import Extraction
 
 #: Largest accepted distance (columns) between a fitted source and the requested position.
@@ -177,23 +179,25 @@ class OptimalExtractor:
         if self.max_lost is not None:
             check_fraction("max_lost", self.max_lost)
 
-    def __call__(self, image: SlitImage | Spectrum) -> Spectrum:
+    def __call__(self, image: ImageSource) -> Spectrum:
         """Extract the first source with `run`, and return its spectrum.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
         """
         return self.run(image).to_spectrum()
 
-    def run(self, image: SlitImage | Spectrum) -> Extraction:
+    def run(self, image: ImageSource, *, check: bool = True) -> Extraction:
         """Extract all columns of the first source's spectrum with `fit`.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
+        check : bool
+            Whether to check the sign of the flux.
 
         Returns
         -------
@@ -203,15 +207,17 @@ class OptimalExtractor:
             sum P / sum P^2, and ``lost_fraction`` is the fraction of this number that bad and
             rejected pixels remove.
         """
-        return self.fit(image).extractions[0]
+        return self.fit(image, check=check).extractions[0]
 
-    def fit(self, image: SlitImage | Spectrum) -> OptimalResult:
+    def fit(self, image: ImageSource, *, check: bool = True) -> OptimalResult:
         """Extract all sources, and return the fitted model as well.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image or stack of integrations to extract.
+        check : bool
+            Whether to check the sign of the flux.
 
         Returns
         -------
@@ -249,9 +255,10 @@ class OptimalExtractor:
                 initial = careful
                 result, raw = _fit_rows(cutout, mean, options, initial, source_fit)
         texts = (*initial.notes, *_notes(self, initial, result))
-        notes = [*map(LRSWarning, texts), *no_variances(image)]
-        result = with_extractions(result, self, raw, scale, notes)
-        emit_notes(image, notes)
+        findings = [*(Finding("fit", text) for text in texts), *image_findings(image)]
+        result = with_extractions(result, self, raw, scale, findings, check)
+        assert result.extractions[0].provenance is not None
+        emit_findings(image, result.extractions[0].provenance.findings)
         return result
 
     @property

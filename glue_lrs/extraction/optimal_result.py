@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.errors import LRSWarning, ProductError
-from glue_lrs.extraction.base import NO_PIXELS, assemble_extraction, complete_columns
+from glue_lrs.errors import ProductError
+from glue_lrs.extraction.base import (
+    NO_PIXELS,
+    assemble_extraction,
+    complete_columns,
+    flux_sign,
+)
 from glue_lrs.image.pixels import PLANES, lost_pixels
 from glue_lrs.instrument import APERTURE_WIDTH, DO_NOT_USE
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
@@ -210,11 +216,13 @@ def with_extractions(
     extractor: OptimalExtractor,
     raw: Mapping[str, Array],
     scale: float,
-    notes: list[LRSWarning],
+    findings: list[Finding],
+    check: bool,
 ) -> OptimalResult:
     """Return the result of a fit with the extraction of each requested source.
 
     `raw` is the first result of `RowFitter.run`, and `scale` converts a sum over pixels to a flux.
+    `check` says whether to check the sign of the flux.
     """
     image, fitter = result.image, result.fitter
     source_fit, first_row = fitter.source_fit, fitter.cutout.rows.start
@@ -246,7 +254,11 @@ def with_extractions(
                     "column_error": error if np.isfinite(error) else None,
                     "row": middle,
                 },
-                notes=[*notes, *map(LRSWarning, remarks)],
+                findings=[
+                    *findings,
+                    *(Finding("fitted", remark) for remark in remarks),
+                    *(flux_sign(image, columns) if check else []),
+                ],
                 parameters=partial(getattr, extractor, "parameters"),
                 references={"psf": getattr(extractor.profile, "filename", None)},
             )

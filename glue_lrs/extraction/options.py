@@ -1,13 +1,14 @@
-"""Validation of profile options, and warnings about options without effect."""
+"""Validation of profile options, and options without effect or without a place in a reference."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from glue_lrs._utils.validation import check_bool, one_of
-from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError
+from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, warn
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.schema import EXTRACTION_TYPES, OPTIONS
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
@@ -49,10 +50,10 @@ def check_profile_options(operator: Extract1D) -> None:
         )
 
 
-def unused_options(operator: Extract1D, image: SlitImage) -> list[LRSWarning]:
-    """Return warnings about parameters that have no effect on an optimal extraction.
+def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
+    """Return findings about parameters that have no effect on an optimal extraction.
 
-    A warning is also returned if the source is extended.
+    A finding is also returned if the source is extended.
 
     Parameters
     ----------
@@ -82,7 +83,44 @@ def unused_options(operator: Extract1D, image: SlitImage) -> list[LRSWarning]:
         )
     if operator.max_lost is not None and operator.mode == "pipeline":
         notes.append("max_lost has no effect in the pipeline's optimal extraction")
-    return [LRSWarning(text) for text in notes]
+    return [Finding("unused_option", text) for text in notes]
+
+
+def inexpressible(operator: Extract1D, image: SlitImage | None) -> list[str]:
+    """Return texts about the parameters that no EXTRACT1D reference can express.
+
+    If `max_lost` is set, a warning is issued.
+
+    Parameters
+    ----------
+    operator : Extract1D
+        Operator to be written to a reference.
+    image : SlitImage, optional
+        Image to which the reference will be applied.
+    """
+    found = []
+    source_type, typed = operator.source_type, image and image.as_source_type(operator.source_type)
+    if source_type is not None and (image is None or typed is not image):
+        found.append(
+            f"source_type={source_type!r} (run the pipeline's step srctype with "
+            f"--source_type={source_type})"
+        )
+    if not operator.apply_apcorr and (typed is None or typed.is_point_source):
+        found.append("apply_apcorr=False (run the step with --apply_apcorr=false)")
+    if operator.mode == "pipeline":
+        found.append("extraction_type='optimal' (run the step with --extraction_type=optimal)")
+    elif operator.mode != "box":
+        found.append(
+            f"optimal_mode={operator.mode!r}, which the pipeline does not have (its algorithm is "
+            "optimal_mode='pipeline')"
+        )
+    if operator.bad_pixels is not None:
+        found.append(f"bad_pixels={operator.bad_pixels!r}, which the pipeline does not have")
+    if operator.noise != "propagated":
+        found.append(f"noise={operator.noise!r}, which the pipeline does not have")
+    if operator.max_lost is not None:
+        warn(LRSWarning("max_lost is omitted: the pipeline does not mask rows with lost pixels"))
+    return found
 
 
 def _subjects(names: list[str]) -> str:

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.apertures.placement import PlacementRule
-from glue_lrs.errors import LRSWarning, ProductError
+from glue_lrs.errors import ProductError
 from glue_lrs.extraction import base, psf_location
 from glue_lrs.fitting.least_squares import invert_symmetric, normal
 from glue_lrs.image.pixels import read_pixels
 from glue_lrs.image.source_position import nod_column
 from glue_lrs.image.trace import expected_trace, slit_centre_trace
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
@@ -81,13 +82,15 @@ class PipelineOptimalExtractor:
     model_nod_pair: bool = True
     optimize_psf_location: bool = True
 
-    def run(self, image: SlitImage) -> Extraction:
+    def run(self, image: SlitImage, *, check: bool = True) -> Extraction:
         """Extract a spectrum, or one spectrum per integration of a stack.
 
         Parameters
         ----------
         image : SlitImage
             Image or stack of integrations to extract.
+        check : bool
+            Whether to check the sign of the flux.
 
         Returns
         -------
@@ -105,16 +108,16 @@ class PipelineOptimalExtractor:
         LRSWarning
             If the position of the source is unknown.
         """
-        notes = base.no_variances(image)
+        findings = base.image_findings(image)
         scale = base.jansky_per_sum(image)
-        placement = self.placement.place(self.aperture, image, notes)
-        location = self.locate(image, placement, notes)
+        placement = self.placement.place(self.aperture, image, findings)
+        location = self.locate(image, placement, findings)
         profile = location.profiles[0]
         on_source = (profile > 0) & ~np.isnan(image.wavelength)
         rows = np.flatnonzero(on_source.any(axis=1))
         if rows.size == 0:
             raise ProductError("the PSF profile has no flux on the image", subject=image.label)
-        columns = self._columns(image, placement, location, rows)
+        columns = self._columns(image, placement, location, rows, findings)
         empty = ~(np.abs(columns["NPIXELS"]) > base.NO_PIXELS)
         pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)
         columns["FLUX"] *= scale
@@ -124,7 +127,8 @@ class PipelineOptimalExtractor:
             columns[f"BKGD_VAR_{component}"] /= pixels**2
         weight = np.where(on_source, profile, 0.0)[rows]
         base.complete_columns(image, columns, empty, image.wavelength[rows], weight)
-        base.emit_notes(image, notes)
+        findings += base.flux_sign(image, columns) if check else []
+        base.emit_findings(image, findings)
         positive = np.maximum(profile, 0.0)
         in_rows, in_columns = positive.sum(axis=1), positive.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -145,7 +149,7 @@ class PipelineOptimalExtractor:
                 "shift": location.shift,
                 "nod_offset": location.nod_offset,
             },
-            notes=notes,
+            findings=findings,
         )
 
     def trace(self, image: SlitImage, placement: Placement) -> Array | None:
@@ -159,7 +163,7 @@ class PipelineOptimalExtractor:
         return slit_centre_trace(image)
 
     def locate(
-        self, image: SlitImage, placement: Placement, notes: list[LRSWarning] | None = None
+        self, image: SlitImage, placement: Placement, findings: list[Finding] | None = None
     ) -> psf_location.PSFLocation:
         """Find the position of the profile on an image.
 
@@ -169,8 +173,8 @@ class PipelineOptimalExtractor:
             Image on which the profile is located.
         placement : Placement
             Placement of the aperture, which includes the position of the source.
-        notes : list of LRSWarning, optional
-            List to which warnings about the negative trace are appended.
+        findings : list of Finding, optional
+            List to which findings about the negative trace are appended.
 
         Returns
         -------
@@ -182,7 +186,7 @@ class PipelineOptimalExtractor:
         ProductError
             If the position is to be fitted and the image has no VAR_RNOISE.
         """
-        notes = [] if notes is None else notes
+        findings = [] if findings is None else findings
         (left, right), (bottom, top) = psf_location.box_bounds(image)
         cut = slice(bottom, top), slice(left, right)
         edge, middle_row = image.bounding_box[0][0], sum(image.bounding_box[1]) / 2.0
@@ -191,7 +195,7 @@ class PipelineOptimalExtractor:
         if trace is None:
             trace = self.middle_trace(image)
         elif self.model_nod_pair:
-            nod_offset = self._nod_offset(image, float(trace[round(middle_row)]), notes)
+            nod_offset = self._nod_offset(image, float(trace[round(middle_row)]), findings)
         wavelength = np.asarray(image.wavelength[cut], dtype=float)
         read = psf_location.profile_reader(self.psf, wavelength)
         place = np.arange(right - left) - (trace[bottom:top] - edge)[:, np.newaxis]
@@ -213,7 +217,7 @@ class PipelineOptimalExtractor:
         return psf_location.PSFLocation(trace, shift, nod_offset, tuple(full))
 
     def _nod_offset(
-        self, image: SlitImage, location: float, notes: list[LRSWarning]
+        self, image: SlitImage, location: float, findings: list[Finding]
     ) -> float | None:
         """Return the number of columns from the negative trace to the source.
 
@@ -225,10 +229,11 @@ class PipelineOptimalExtractor:
         column = nod_column(image)
         if column is not None and abs(location - column) >= _MIN_NOD_SEPARATION:
             return location - column
-        notes.append(
-            LRSWarning(
+        findings.append(
+            Finding(
+                "fit",
                 "a negative trace is not modelled: the WCS does not give the position of the "
-                "other nod"
+                "other nod",
             )
         )
         return None
@@ -239,6 +244,7 @@ class PipelineOptimalExtractor:
         placement: Placement,
         location: psf_location.PSFLocation,
         rows: NDArray[np.intp],
+        findings: list[Finding],
     ) -> base.Columns:
         """Return the table columns in the units of the image.
 
@@ -249,7 +255,9 @@ class PipelineOptimalExtractor:
         used = np.zeros(image.shape, dtype=bool)
         if self.background is not None:
             order = self.background.bkg_order
-            weights = self.background.weights(image.wavelength, placement.background_offset)
+            weights = self.background.weights(
+                image.wavelength, placement.background_offset, findings
+            )
             used = weights.full(image.shape) != 0
         known = np.isfinite(image.wavelength)
         fields = [np.where(known, profile, 0.0) for profile in location.profiles]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,11 +17,16 @@ from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.schema import IN_MEMORY
+from glue_lrs.spectra.provenance import check_record, column_sums
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
 
 _T = TypeVar("_T")
+
+#: Largest relative difference of a sum over a column between an extraction and its repetition.
+#: Rounding gives less in other environments, and a single lost pixel gives more.
+_TOLERANCE = 1e-6
 
 
 def rerun(
@@ -53,19 +59,31 @@ def rerun(
     Raises
     ------
     LRSError
-        If a file is missing or has changed, or if the image was not read from a file.
+        If a file is missing or has changed, if the image was not read from a file or was changed in
+        memory, or if the result differs from the recorded one.
     """
     if not isinstance(provenance, Mapping):
         raise LRSError(
             f"provenance is a {type(provenance).__name__}, expected that of a spectrum, such as "
             "Extraction.read(path).provenance"
         )
-    recorded = provenance["input"]
-    records: Mapping[str, Any] = provenance["references"] or {}
+    check_record(provenance)
+    recorded = provenance.get("input")
+    records: Mapping[str, Any] = provenance.get("references") or {}
+    parameters = {key: part or {} for key, part in (provenance.get("parameters") or {}).items()}
+    if "reference" not in parameters:
+        raise LRSError("the provenance has no parameters of an extraction, which are needed")
     if recorded is None and input is None:
         raise LRSError("the spectrum was made from an image in memory, expected one from a file")
+    changed = (recorded or {}).get("changed")
+    if changed:
+        raise LRSError(
+            f"the image was changed in memory after it was read ({', '.join(changed)}), expected "
+            "one with the content of its file (SlitImage.write makes a file of a changed image)",
+            subject=(recorded or {}).get("filename"),
+        )
     image = SlitImage.read(_same_file(recorded, input, "the image"))
-    options = provenance["parameters"].get("options", {})
+    options = parameters.get("options", {})
     if "bkg_order" in options:
         raise LRSError(
             "the spectrum was made by OptimalExtractor, whose profile is not recorded; expected "
@@ -75,12 +93,22 @@ def rerun(
     read_apcorr = partial(ApertureCorrection.read, **subarray)
     read_psf = partial(PSFProfile.read, name=options.get("psf_name", image.slit_name))
     operator = Extract1D.from_parameters(
-        provenance["parameters"],
+        parameters,
         apcorr=_same_reference("apcorr", "the aperture correction", records, apcorr, read_apcorr),
         psf=_same_reference("psf", "the PSF profile", records, psf, read_psf),
-        references={key: record and record["filename"] for key, record in records.items()},
+        references={key: record and record.get("filename") for key, record in records.items()},
     )
-    return operator.run(image)
+    made = operator.run(image)
+    sums = column_sums(made.columns)
+    for name, recorded_sum in (provenance.get("result") or {}).items():
+        if not math.isclose(sums.get(name, math.nan), recorded_sum, rel_tol=_TOLERANCE):
+            raise LRSError(
+                f"the repeated extraction has a sum of {name} of {sums.get(name):.6g}, expected "
+                f"{recorded_sum:.6g}: the image was changed in memory before it was extracted, or "
+                "another version of the package extracted it",
+                subject=image.label,
+            )
+    return made
 
 
 def _same_reference(
@@ -96,7 +124,7 @@ def _same_reference(
         return None
     if given is not None and not isinstance(given, str | PathLike):
         return given
-    if given is None and record is not None and record["filename"] == IN_MEMORY:
+    if given is None and record is not None and record.get("filename") == IN_MEMORY:
         raise LRSError(f"{noun} was not read from a file, expected it as {key}=")
     return read(_same_file(record, given, f"the {key.upper()} reference"))
 
@@ -105,12 +133,15 @@ def _same_file(
     record: Mapping[str, Any] | None, given: str | PathLike[str] | None, what: str
 ) -> str:
     """Return the given path or else the recorded path, after checking the file's checksum."""
-    path = os.fspath(given) if given is not None else (record or {})["filename"]
+    path = os.fspath(given) if given is not None else (record or {}).get("filename")
+    if path is None:
+        raise LRSError(f"{what} has no recorded file name, expected it as an argument")
     try:
         with Path(path).open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise LRSError(f"{what} cannot be read: {error.strerror or error}", subject=path) from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise LRSError(f"{what} cannot be read: {reason}", subject=path) from None
     expected = None if record is None else record.get("sha256")
     if expected is None:
         text = f"no checksum was recorded, {what} may differ from the original file"

@@ -11,7 +11,7 @@ not replace them, because the box extraction already includes their flux.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -126,6 +126,39 @@ def lost_pixels(image: SlitImage, where: Index = ...) -> Mask:
     """
     others = [_part(image, name, where) for name in ("err", *PLANES)]
     return _lost_mask(np.asarray(image.data[where]), others, _part(image, "dq", where))
+
+
+def lost_by_plane(image: SlitImage, where: Index = ...) -> dict[str, int]:
+    """Return the number of pixels that are lost because of each plane.
+
+    A pixel that several planes exclude is counted for each of them.
+
+    Parameters
+    ----------
+    image, where
+        As for `lost_pixels`.
+
+    Returns
+    -------
+    dict of int
+        Number of pixels that are not finite in SCI, NaN in ERR, VAR_POISSON, VAR_RNOISE and
+        VAR_FLAT, and flagged with bit 0 in DQ. Planes without such pixels are omitted.
+    """
+    counts = {"SCI": int((~np.isfinite(image.data[where])).sum())}
+    for name in DATA_PLANES:
+        plane = _part(image, name, where)
+        if plane is not None:
+            bad: Mask = (plane & DO_NOT_USE) != 0 if name == "dq" else np.isnan(plane)
+            counts[name.upper()] = int(bad.sum())
+    return {name: number for name, number in counts.items() if number}
+
+
+def lost_text(counts: Mapping[str, int]) -> str:
+    """Return the result of `lost_by_plane` as text, such as "3 NaN in SCI and 5 flagged in DQ"."""
+    return " and ".join(
+        f"{number} {'flagged' if plane == 'DQ' else 'NaN'} in {plane}"
+        for plane, number in counts.items()
+    )
 
 
 def good_pixels(image: SlitImage, where: Index = ...) -> Mask:

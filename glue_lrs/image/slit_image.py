@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from astropy import units as u
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
-from glue_lrs.errors import LRSError, ProductError
+from glue_lrs._utils.source_file import SourceFile, is_mapped
+from glue_lrs.errors import LRSError, LRSWarning, ProductError, warn
 from glue_lrs.image.pixels import DATA_PLANES, PLANES
 from glue_lrs.image.specutils2d import image_to_spectrum, spectrum_changes
 from glue_lrs.image.stack import integration_planes, median_planes
@@ -27,6 +29,20 @@ if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs.io.files import Source
+
+    #: Image, or object that `SlitImage.from_any` converts to an image.
+    ImageSource: TypeAlias = "SlitImage | Spectrum | str | PathLike[str]"
+
+
+#: Parameters of `SlitImage` that affect a spectrum, apart from the headers, which are copied.
+_CONTENT = (
+    "data", "wavelength", *DATA_PLANES, "unit", "exp_type", "calibrated", "pixel_area",
+    "source_type", "subarray", "name", "spectral_order", "source_ra", "source_dec", "times",
+    "wcs_source",
+)  # fmt: skip
+#: Largest difference in rows between WAVELENGTH and the WCS of one image. The pipeline computes
+#: WAVELENGTH from the WCS, so that they agree to 1e-4 rows.
+_ROWS_APART = 1.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -85,6 +101,8 @@ class SlitImage:
         WCS that converts column and row to right ascension and declination in degrees and
         wavelength in micron, or a function without arguments that returns such a WCS. The function
         is called when `wcs` is first accessed.
+    as_read : mapping, optional
+        Values of the other parameters when the image was read from `path` (see `changed`).
 
     Raises
     ------
@@ -117,6 +135,7 @@ class SlitImage:
     path: str | None = None
     kind: str = "s2d"
     wcs_source: WCS | Callable[[], WCS | None] | None = None
+    as_read: Mapping[str, object] | None = None
 
     @unified_io("lrs")
     @classmethod
@@ -157,6 +176,7 @@ class SlitImage:
         WriteError
             If the file exists or cannot be written.
         """
+        self.check_file()
         registry.write(self, path, overwrite=overwrite, **options)
 
     def __post_init__(self) -> None:
@@ -219,6 +239,63 @@ class SlitImage:
         """Whether SRCTYPE is EXTENDED."""
         return (self.source_type or "").upper() == "EXTENDED"
 
+    def as_source_type(self, source_type: str | None) -> SlitImage:
+        """Return the image with another SRCTYPE.
+
+        The new image is kept, so that its WCS is not loaded at each call. `changed` does not list
+        `source_type`, because the parameters of the extraction contain it.
+
+        Parameters
+        ----------
+        source_type : str, optional
+            ``"POINT"`` or ``"EXTENDED"``, or None to return the image unchanged.
+        """
+        if source_type in (None, self.source_type):
+            return self
+        if source_type not in self._by_source_type:
+            image = self.derived(source_type=source_type)
+            if image.as_read is not None:
+                image = replace(image, as_read={**image.as_read, "source_type": source_type})
+            self._by_source_type[source_type] = image
+        return self._by_source_type[source_type]
+
+    def derived(self, **values: Any) -> SlitImage:
+        """Return an image with other values, which follow from parameters of an extraction.
+
+        `changed` lists a replaced parameter only if it was changed before. The WCS is not loaded
+        again.
+
+        Parameters
+        ----------
+        **values
+            Parameters of `SlitImage`.
+        """
+        values["wcs_source"] = self.loaded_wcs_source
+        known = self.as_read
+        if known is not None:
+            kept = [name for name in values if _same(getattr(self, name), known[name])]
+            values["as_read"] = {**known, **{name: values[name] for name in kept}}
+        return replace(self, **values)
+
+    @cached_property
+    def _by_source_type(self) -> dict[str, SlitImage]:
+        """Images that `as_source_type` returned."""
+        return {}
+
+    def with_record(self) -> SlitImage:
+        """Return a copy in which `as_read` contains the current values."""
+        return replace(self, as_read={name: getattr(self, name) for name in _CONTENT})
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the parameters that were replaced after the image was read from `path`.
+
+        An image that was not read from a file has none. Arrays are compared by identity, so that
+        this takes no time, and values that are assigned to elements of an array are not noticed.
+        """
+        known = self.as_read or {}
+        return tuple(name for name in known if not _same(getattr(self, name), known[name]))
+
     @property
     def loaded_wcs_source(self) -> WCS | Callable[[], WCS | None] | None:
         """Value of `wcs_source` for a new image, which avoids loading the WCS twice.
@@ -234,8 +311,37 @@ class SlitImage:
 
     @cached_property
     def wcs(self) -> WCS | None:
-        """WCS that converts column and row to RA and Dec in degrees and wavelength in micron."""
-        return load_wcs(self.wcs_source)
+        """WCS that converts column and row to RA and Dec in degrees and wavelength in micron.
+
+        At the first access, `LRSWarning` is issued if its wavelengths are not those of
+        `wavelength`.
+        """
+        wcs = load_wcs(self.wcs_source, self.label)
+        if wcs is not None and (difference := self._wavelength_difference(wcs)) > _ROWS_APART:
+            warn(
+                LRSWarning(
+                    f"WAVELENGTH and the WCS differ by {difference:.1f} rows, expected less than "
+                    "one: one of them is of another image",
+                    subject=self.label,
+                )
+            )
+        return wcs
+
+    def _wavelength_difference(self, wcs: WCS) -> float:
+        """Return the median difference between `wavelength` and a WCS in rows, 0 if unknown."""
+        known = np.flatnonzero(np.isfinite(self.wavelength[self.shape[0] // 2]))
+        if not known.size:
+            return 0.0
+        column = known[known.size // 2]
+        rows = np.linspace(0, self.shape[0] - 1, 9).round()[1:-1]
+        plane = np.asarray(self.wavelength[:, column], dtype=float)
+        with contextlib.suppress(Exception), np.errstate(all="ignore"):  # reported when it is used
+            found = np.asarray(wcs(np.full(rows.size, float(column)), rows)[2], dtype=float)
+            difference = np.abs(found - plane[rows.astype(int)])
+            difference /= np.abs(np.gradient(plane))[rows.astype(int)]
+            if np.isfinite(difference).any():
+                return float(np.median(difference[np.isfinite(difference)]))
+        return 0.0
 
     @property
     def bounding_box(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -247,39 +353,56 @@ class SlitImage:
         if box is None:
             rows, columns = self.shape
             return (-0.5, columns - 0.5), (-0.5, rows - 0.5)
-        if hasattr(box, "bounding_box"):  # astropy's ModelBoundingBox, possibly in C order
-            box = box.bounding_box(order="F")
-        (left, right), (bottom, top) = box
-        return (float(left), float(right)), (float(bottom), float(top))
+        return _edges(box)
 
     @classmethod
-    def from_any(cls, image: SlitImage | Spectrum) -> SlitImage:
-        """Convert a two-dimensional spectrum to an image, or return an image unchanged.
+    def from_any(cls, image: ImageSource) -> SlitImage:
+        """Read an image, convert a two-dimensional spectrum, or return an image unchanged.
 
         Parameters
         ----------
-        image : SlitImage or `~specutils.Spectrum`
-            Image, or spectrum read with ``format="lrs-s2d"``.
+        image : SlitImage, `~specutils.Spectrum`, str or path-like
+            Image, spectrum read with ``format="lrs-s2d"``, or path of an s2d, cal or calints file.
 
         Returns
         -------
         SlitImage
-            The same image, or the image that was made from the spectrum.
+            The same image, or the image that was read or made from the spectrum.
 
         Raises
         ------
         ProductError
-            If `image` is neither a `SlitImage` nor a spectrum.
+            If `image` is neither a `SlitImage` nor a spectrum nor a path, or the file cannot be
+            read or was overwritten.
         LRSError
             If the spectrum cannot be converted, as described in `from_spectrum`.
         """
         if isinstance(image, SlitImage):
+            image.check_file()
             return image
+        if isinstance(image, str | PathLike):
+            return cls.read(image)
         if not hasattr(image, "spectral_axis"):
             raise ProductError(
-                f"the image is a {type(image).__name__}, expected a SlitImage or a Spectrum"
+                f"the image is a {type(image).__name__}, expected a SlitImage or a Spectrum, or "
+                "the path of a file"
             )
         return cls.from_spectrum(image)
+
+    def check_file(self) -> None:
+        """Raise `ProductError` if the file of a memory-mapped image was overwritten or cut off.
+
+        The pixels would be other ones or, where the file is cut off, would end the program.
+        """
+        if (
+            isinstance(self.path, SourceFile)
+            and self.path.is_overwritten
+            and any(is_mapped(getattr(self, name)) for name in ("data", *DATA_PLANES, "wavelength"))
+        ):
+            raise ProductError(
+                "was overwritten since it was read, expected the same file; read it again",
+                subject=self.label,
+            )
 
     @classmethod
     def from_spectrum(cls, spectrum: Spectrum) -> SlitImage:
@@ -375,6 +498,11 @@ class SlitImage:
             for values in [getattr(self, name)]
         }
         copied |= {name: deepcopy(getattr(self, name), memo) for name in ("times", "wcs_source")}
+        if self.as_read is not None:
+            copied["as_read"] = {
+                name: ... if name in self.changed else copied.get(name, getattr(self, name))
+                for name in self.as_read
+            }
         made = replace(self, **copied)  # `__post_init__` copies the headers
         memo[id(self)] = made
         return made
@@ -384,8 +512,38 @@ class SlitImage:
         return f"<SlitImage {self.kind} {self.exp_type} {shape} {self.unit} {self.filename or ''}>"
 
 
-def load_wcs(source: WCS | Callable[[], WCS | None] | None) -> WCS | None:
-    """Return the WCS for a value of `SlitImage.wcs_source`, and load it if necessary."""
-    if source is None or hasattr(source, "forward_transform"):  # a WCS is callable, too
-        return source
-    return source()
+def _same(value: object, other: object) -> bool:
+    """Return whether two values are the same object, or equal numbers or texts."""
+    plain = isinstance(value, str | float | int | u.UnitBase)
+    return value is other or (plain and bool(value == other))
+
+
+def _edges(box: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the edges ((left, right), (bottom, top)) of the bounding box of a WCS."""
+    if hasattr(box, "bounding_box"):  # astropy's ModelBoundingBox, possibly in C order
+        box = box.bounding_box(order="F")
+    (left, right), (bottom, top) = box
+    return (float(left), float(right)), (float(bottom), float(top))
+
+
+def load_wcs(source: WCS | Callable[[], WCS | None] | None, label: str | None = None) -> WCS | None:
+    """Return the WCS for a value of `SlitImage.wcs_source`, and load it if necessary.
+
+    A bounding box without a finite area, in which the WCS would give only NaN, is ignored.
+
+    Warns
+    -----
+    LRSWarning
+        If the bounding box is ignored. `label` is the name of the image in the message.
+    """
+    wcs: Any = source
+    if source is not None and not hasattr(source, "forward_transform"):  # a WCS is callable, too
+        wcs = source()
+    box = None if wcs is None else wcs.bounding_box
+    if box is None or all(-np.inf < low < high < np.inf for low, high in _edges(box)):
+        return wcs
+    text = f"the bounding box of the WCS is {_edges(box)}, expected ascending edges; it is ignored"
+    warn(LRSWarning(text, subject=label))
+    wcs = deepcopy(wcs)
+    wcs.bounding_box = None
+    return wcs

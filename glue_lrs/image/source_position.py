@@ -70,8 +70,9 @@ def nod_column(image: SlitImage) -> float | None:
         angle, v2, v3, parity = (float(science[key]) for key in keys)
     except (KeyError, TypeError, ValueError):
         return None
-    # Convert the offset of the other nod from the ideal frame of the aperture to V2, V3. The x
-    # offset has the opposite sign in the other nod.
+    # Convert the offset of the other nod from the ideal frame of the aperture to V2, V3. Only the
+    # offset along x, which is the direction of the slit, has the opposite sign in the other nod, as
+    # in the pipeline (``_nod_pair_from_dither``).
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     v2 += parity * x * cosine + y * sine
     v3 += -parity * x * sine + y * cosine

@@ -10,10 +10,11 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
-from glue_lrs.errors import CorrectionError
+from glue_lrs.errors import CorrectionError, warn
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.files import Source, atomic_write, opened
 from glue_lrs.io.headers import check_names, check_reference, reference_header
+from glue_lrs.io.plausibility import check_factors
 
 #: Required columns of the table.
 _COLUMNS = ("subarray", "wavelength", "nelem_wl", "size", "nelem_size", "apcorr")
@@ -47,8 +48,13 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
     Raises
     ------
     CorrectionError
-        If the file is not an APCORR reference file for MIRI LRS, its sizes are not in pixels, or
-        the table has no row or several rows for this SUBARRAY.
+        If the file is not an APCORR reference file for MIRI LRS, its sizes are not in pixels, the
+        table has no row or several rows for this SUBARRAY, or a factor is not plausible.
+
+    Warns
+    -----
+    LRSWarning
+        If a factor is unusual.
     """
     if not isinstance(subarray, str):
         raise CorrectionError(f"subarray is {subarray!r}, expected a word such as 'FULL'")
@@ -79,10 +85,14 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
         for name, count, length in zip(("NELEM_WL", "NELEM_SIZE"), counts, lengths, strict=True):
             if not 2 <= count <= length:
                 raise CorrectionError(f"{name} is {count}, expected 2 to {length}")
+        factor = factor[: counts[0], : counts[1]]
+        if np.isfinite(factor).all():
+            for note in check_factors(factor):
+                warn(note.about(label))
     return ApertureCorrection(
         wavelength=wavelength[: counts[0]],
         size=size[: counts[1]],
-        factor=factor[: counts[0], : counts[1]],
+        factor=factor,
         subarray=names[rows[0]],
         filename=label if isinstance(path, str | PathLike) else None,
     )

@@ -11,12 +11,14 @@ import numpy as np
 from astropy.io import fits
 
 from glue_lrs.combination.combination import COLUMNS, Combination, CombineInput
-from glue_lrs.errors import ProductError
+from glue_lrs.errors import ProductError, warn
 from glue_lrs.io import tables
 from glue_lrs.io.files import Source, asdf_hdu, atomic_write, opened
 from glue_lrs.io.headers import check_exp_type, product_header, set_card, without_structure
-from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree, stored_provenance
-from glue_lrs.spectra.provenance import CombinationProvenance
+from glue_lrs.io.plausibility import check_spectrum
+from glue_lrs.io.provenance import PROVENANCE_KEY, stored_provenance
+from glue_lrs.spectra.columns import column_units
+from glue_lrs.spectra.provenance import CombinationProvenance, json_tree
 
 #: Name of the extension with the combined spectrum.
 EXTENSION = "COMBINE1D"
@@ -59,7 +61,9 @@ def read_c1d(source: Source) -> Combination:
                 f"the table {EXTENSION} has no column {missing[0]}, found "
                 f"{', '.join(hdu.columns.names) or 'none'}"
             )
-        columns = tables.read_columns(hdu, {name: names[name] for name in COLUMNS})
+        units = {name: hdu.columns[names[name]].unit for name in COLUMNS}
+        units = {name: unit for name, unit in units.items() if unit} | _units(units["FLUX"])
+        columns = tables.read_columns(hdu, {name: names[name] for name in COLUMNS}, units)
         shape = columns["FLUX"].shape
         if len(shape) != 1 or shape[0] == 0:
             raise ProductError(f"FLUX has the shape {shape}, expected that of a spectrum with rows")
@@ -68,12 +72,13 @@ def read_c1d(source: Source) -> Combination:
             raise ProductError(
                 f"{CLIPPED} has the shape {clipped.shape}, expected (input, {shape[0]})"
             )
-        units = {name: hdu.columns[names[name]].unit for name in COLUMNS}
         stored = stored_provenance(hdulist, label)
         provenance = None if stored is None else CombinationProvenance(stored)
+        for note in check_spectrum(columns):
+            warn(note.about(label))
         return Combination(
             columns=columns,
-            units={name: unit for name, unit in units.items() if unit},
+            units=units,
             clipped=clipped,
             header=without_structure(header),
             keywords={name: hdu.header[name] for name in _CARDS if name in hdu.header},
@@ -81,6 +86,14 @@ def read_c1d(source: Source) -> Combination:
             provenance=provenance,
             filename=label,
         )
+
+
+def _units(flux: str | None) -> dict[str, str]:
+    """Return the units of the columns other than WEIGHT, for the unit of the flux in the file."""
+    units = column_units("DN" not in str(flux))
+    names = {"WAVELENGTH": "WAVELENGTH", "FLUX": "FLUX", "ERROR": "FLUX_ERROR"}
+    names |= {"SURF_BRIGHT": "SURF_BRIGHT", "SB_ERROR": "SB_ERROR"}
+    return {name: units[column] for name, column in names.items()}
 
 
 def _inputs(provenance: CombinationProvenance) -> list[CombineInput]:
@@ -137,5 +150,5 @@ def _tree(combination: Combination) -> dict[str, Any]:
     ra, dec = (float(header.get(card) or 0.0) for card in ("TARG_RA", "TARG_DEC"))
     tree: dict[str, Any] = {"meta": {"wcs": tables.spectral_wcs(ra, dec, combination.wavelength)}}
     if combination.provenance is not None:
-        tree[PROVENANCE_KEY] = provenance_tree(combination.provenance)
+        tree[PROVENANCE_KEY] = json_tree(combination.provenance)
     return tree

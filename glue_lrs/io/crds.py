@@ -75,7 +75,7 @@ def best_references(
     except ImportError:
         raise LRSError(
             "the package crds is not installed, but is required for reference files from CRDS: "
-            "pip install 'glue-lrs[crds]'"
+            "pip install crds"
         ) from None
     return {kind: _find(crds, kind, parameters, context) for kind in REFERENCES}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import os
 import secrets
@@ -12,6 +11,7 @@ import warnings
 from collections import UserList
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, TypeAlias
 
 import asdf
@@ -20,9 +20,15 @@ from asdf.lazy_nodes import AsdfDictNode, AsdfListNode
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from glue_lrs.errors import Hint, LRSError, ProductError, WriteError, naming
+from glue_lrs._utils.source_file import SourceFile
+from glue_lrs.errors import Hint, LRSError, LRSWarning, ProductError, WriteError, naming, warn
+from glue_lrs.io.structure import check_structure, decompressed, remove_unreadable_cards
+from glue_lrs.io.trees import check_blocks, check_tree
 
 _COLUMN = "ASDF_METADATA"
+
+#: Longest text of an error of another package in a message, in characters: two lines of a terminal.
+_LONGEST_REASON = 160
 
 #: FITS file, given as a path, an open binary file, or an HDU list.
 Source: TypeAlias = str | os.PathLike[str] | io.IOBase | fits.HDUList
@@ -67,7 +73,7 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
                 shutil.copymode(target, temporary)
             _move(temporary, target, overwrite)
         except FileExistsError as error:
-            raise _exists() from error
+            raise already_exists() from error
         except OSError as error:
             raise WriteError(f"cannot be written, {one_line(error)}") from error
         finally:
@@ -84,7 +90,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise WriteError("is a directory, expected the name of a file")
     if target.exists():
         if not overwrite:
-            raise _exists()
+            raise already_exists()
         if not target.is_file():  # such as /dev/null, which must not be replaced
             raise WriteError("is not a regular file, expected a regular file or a new name")
         if not os.access(target, os.W_OK):
@@ -95,15 +101,21 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise WriteError(f"cannot be written, no permission to write to {target.parent}")
 
 
-def _exists() -> WriteError:
+def already_exists(path: str | os.PathLike[str] | None = None) -> WriteError:
+    """Return the error for a file that exists and must not be replaced."""
     hint = Hint.to("{} replaces it", overwrite=True)
-    return WriteError("exists, expected a new name", hint=hint)
+    return WriteError("exists, expected a new name", subject=path, hint=hint)
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of an error on one line, or its class name if it has no text."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
+    """Return the text of an error on one line of limited length, or its class name without a text.
+
+    A `KeyError` has only the key as its text, so that its class is named, too.
+    """
+    text = getattr(error, "strerror", None) or str(error)
+    if not text or isinstance(error, KeyError):
+        text = f"{type(error).__name__} {text}"
+    return shorten(" ".join(str(text).split()), _LONGEST_REASON, placeholder="...")
 
 
 def _move(temporary: Path, target: Path, overwrite: bool) -> None:
@@ -137,8 +149,9 @@ def opened(
     Yields
     ------
     `~astropy.io.fits.HDUList`, str
-        HDU list, and name of the file for messages. After the block, a file or HDU list that was
-        passed open remains open. Arrays from the HDU list remain valid when the file is closed.
+        HDU list, and name of the file, a `SourceFile` if `source` is a path. After the block, a
+        file or HDU list that was passed open remains open. Arrays from the HDU list remain valid
+        when the file is closed.
 
     Raises
     ------
@@ -154,12 +167,39 @@ def opened(
     with naming(label):
         hdulist = source if isinstance(source, fits.HDUList) else _open(source, label, error)
         try:
-            yield hdulist, label
-        except (OSError, ValueError, TypeError, KeyError, fits.VerifyError) as reason:
-            raise error(f"cannot be read, {one_line(reason)}") from reason
+            with reading(error=error):
+                yield hdulist, label
         finally:
             if hdulist is not source:
                 hdulist.close(closed=isinstance(source, str | os.PathLike))
+
+
+@contextlib.contextmanager
+def reading(part: str = "", error: type[LRSError] = ProductError) -> Iterator[None]:
+    """Convert any error in a block to one line, and drop the warnings of other packages.
+
+    The content of a file may make astropy, asdf, gwcs and numpy raise errors and issue warnings of
+    any type. Errors and warnings of this package pass.
+
+    Parameters
+    ----------
+    part : str
+        Part of the file that is read, for the message.
+    error : type
+        Class of the exceptions to raise.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except LRSError:
+            raise
+        except Exception as reason:
+            text = f"{part} cannot be read, {one_line(reason)}"
+            raise error(text.lstrip()) from reason
+    for warning in caught:
+        if isinstance(warning.message, LRSWarning):
+            warn(warning.message)
 
 
 def _reopened(hdulist: fits.HDUList, error: type[LRSError]) -> fits.HDUList | str:
@@ -178,7 +218,7 @@ def _reopened(hdulist: fits.HDUList, error: type[LRSError]) -> fits.HDUList | st
 def _label(source: object, error: type[LRSError]) -> str:
     """Return the name of a file for messages, or raise `error` if `source` is not a file."""
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
+        return SourceFile.from_path(os.fspath(source))
     if isinstance(source, fits.HDUList):
         return source.filename() or "file"
     if hasattr(source, "read") and hasattr(source, "seek"):
@@ -197,18 +237,14 @@ def _open(
     named = isinstance(source, str | os.PathLike)
     hdulist = None
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            content = _content(os.path.expanduser(label) if named else source, error)
+        content, doubtful = _content(os.path.expanduser(label) if named else source, error)
+        with reading(error=error):
             hdulist = fits.open(content, memmap=None if named else False)
-            number = len(hdulist)  # reads every header
-        for warning in caught:
-            text = str(warning.message)
-            if "truncated" in text:
-                raise error(f"is truncated, {text.split(': ', 1)[-1]}")
-            if "Error validating header" in text:
-                raise error(f"is damaged or truncated, extension {number} has no valid header")
-    except Exception as reason:  # the parser of astropy may raise any error
+            for number, hdu in enumerate(hdulist):  # reads every header
+                note = number in doubtful and remove_unreadable_cards(hdu.header, hdu.name)
+                if note:
+                    warn(note.about(label))
+    except Exception as reason:  # the operating system and the decompression may raise any error
         if hdulist is not None:
             hdulist.close(closed=named)
         if isinstance(reason, LRSError):
@@ -217,18 +253,19 @@ def _open(
     return hdulist
 
 
-def _content(source: Any, error: type[LRSError]) -> Any:
-    """Return the path or open file, or the decompressed content of a file compressed with gzip.
+def _content(source: Any, error: type[LRSError]) -> tuple[Any, set[int]]:
+    """Return the path or open file, or the content of a compressed file, after checking it.
 
-    The file is opened here, because astropy would not detect that a compressed file is truncated,
-    and would download a file whose name looks like a URL.
+    The second item contains the indices of the HDUs whose cards may be damaged. The file is opened
+    here, because astropy would not detect that a compressed file is truncated, and would download a
+    file whose name looks like a URL.
     """
     if isinstance(source, str):
         if os.path.isdir(source):
             raise error("is a directory, expected a FITS file")
         with open(source, "rb") if os.stat(source).st_size else io.BytesIO() as stream:
-            content = _content(stream, error)
-        return source if content is stream else content
+            content, doubtful = _content(stream, error)
+        return source if content is stream else content, doubtful
     source.seek(0)
     start = source.read(2)
     source.seek(0)
@@ -236,12 +273,8 @@ def _content(source: Any, error: type[LRSError]) -> Any:
         raise error("is open as text, expected binary (mode 'rb')")
     if not start:
         raise error("is empty, expected a FITS file")
-    if start != b"\x1f\x8b":
-        return source
-    with gzip.open(source) as packed:
-        content = io.BytesIO(packed.read())
-    source.seek(0)
-    return content
+    content = decompressed(source, error)
+    return content, check_structure(content, error)
 
 
 def _open_problem(reason: Exception) -> str:
@@ -251,12 +284,7 @@ def _open_problem(reason: Exception) -> str:
         return "cannot be read, permission denied"
     if isinstance(reason, EOFError):
         return "is truncated, the compressed data end too early"
-    text = one_line(reason)
-    if "SIMPLE" in text or "does not appear to be a valid FITS" in text:
-        return "is not a FITS file"
-    if "END card" in text or "Empty or corrupt" in text:
-        return "is truncated or not a FITS file, a header has no end"
-    return f"cannot be read as FITS, {text}"
+    return f"cannot be read as FITS, {one_line(reason)}"
 
 
 def native(values: NDArray[Any]) -> NDArray[Any]:
@@ -288,29 +316,6 @@ def asdf_hdu(tree: dict[str, Any]) -> fits.BinTableHDU:
     return fits.BinTableHDU.from_columns([column], name="ASDF")
 
 
-def load_asdf(hdulist: fits.HDUList) -> dict[str, Any] | None:
-    """Read the tree from the ASDF extension of a pipeline file.
-
-    Parameters
-    ----------
-    hdulist : `~astropy.io.fits.HDUList`
-        Open FITS file.
-
-    Returns
-    -------
-    dict or None
-        Tree without the references to other extensions, or None if the file has no ASDF extension.
-        The tree remains valid when the file is closed.
-
-    Raises
-    ------
-    ProductError
-        If the extension cannot be read.
-    """
-    raw = asdf_bytes(hdulist)
-    return None if raw is None else parse_asdf(raw)
-
-
 def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any]) -> bytes | None:
     """Return the content of the ASDF extension of a pipeline file as bytes.
 
@@ -337,8 +342,25 @@ def asdf_bytes(hdus: fits.HDUList | Mapping[str, Any]) -> bytes | None:
 
 
 def parse_asdf(raw: bytes) -> dict[str, Any]:
-    """Read the tree from the bytes of an ASDF extension. The tree is described in `load_asdf`."""
-    # The YAML parser and the converters may raise any error.
+    """Read the tree from the bytes of an ASDF extension.
+
+    Parameters
+    ----------
+    raw : bytes
+        Content of an ASDF file, such as from `asdf_bytes`.
+
+    Returns
+    -------
+    dict
+        Tree without references to other extensions, files and hosts, from which nothing is read.
+
+    Raises
+    ------
+    ProductError
+        If the content cannot be read, or expands to an implausible size.
+    """
+    check_tree(raw, "the ASDF extension")
+    check_blocks(raw, "the ASDF extension")
     with reading("the ASDF extension"), asdf.config_context() as config:
         # Files of older pipeline versions may violate the current schemas, which is harmless.
         config.validate_on_read = False
@@ -354,15 +376,6 @@ def parse_asdf(raw: bytes) -> dict[str, Any]:
         ) as file:
             _remove_references(file.tree.data.data, set())
             return {key: _converted(file.tree[key]) for key in file.tree}
-
-
-@contextlib.contextmanager
-def reading(part: str) -> Iterator[None]:
-    """Convert any error in a block to a `ProductError`, which names the part that was read."""
-    try:
-        yield
-    except Exception as reason:
-        raise ProductError(f"{part} cannot be read, {one_line(reason)}") from reason
 
 
 def _remove_references(node: Any, seen: set[int]) -> None:
@@ -387,8 +400,10 @@ def _remove_references(node: Any, seen: set[int]) -> None:
 
 
 def _is_reference(value: object) -> bool:
-    source = value.get("source") if hasattr(value, "get") else None
-    return isinstance(source, str) and source.startswith("fits:")
+    """Return whether a node refers to another HDU, file or host, from which nothing is read."""
+    if not hasattr(value, "get"):
+        return False
+    return isinstance(value.get("source"), str) or value.get("$ref") is not None
 
 
 def _converted(node: Any) -> Any:

@@ -9,16 +9,19 @@ over the JWST readers of specutils.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from astropy.io import registry
+from astropy.io import fits, registry
 from specutils import Spectrum, SpectrumList
 from specutils.io.registers import custom_writer, data_loader
 
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.combination.combination import Combination
+from glue_lrs.errors import LRSError, WriteError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.specutils2d import image_to_spectrum
 from glue_lrs.io.apcorr import read_apcorr
@@ -56,15 +59,17 @@ def register() -> None:
         if writer is not None:
             registry.register_writer(name, kind, writer, force=True)
     options: dict[str, Any] = {"extensions": ["fits"], "priority": _PRIORITY, "force": True}
-    data_loader("lrs-s2d", identifier=identify_s2d, dtype=Spectrum, **options)(_read_s2d)
     for name, identifier, read, read_list in (
+        ("lrs-s2d", identify_s2d, _read_s2d, _read_s2d_list),
         ("lrs-x1d", identify_x1d, _read_x1d, _read_x1d_list),
         ("lrs-c1d", identify_c1d, _read_c1d, _read_c1d_list),
     ):
         options["identifier"] = identifier
         data_loader(name, dtype=Spectrum, autogenerate_spectrumlist=False, **options)(read)
-        data_loader(name, dtype=SpectrumList, **options)(read_list)
+        options["identifier"] = partial(_identify_each, identifier)
+        data_loader(name, dtype=SpectrumList, **options)(partial(_read_each, read_list))
     custom_writer("lrs-x1d", dtype=Spectrum, priority=_PRIORITY, force=True)(_write_x1d)
+    custom_writer("lrs-x1d", dtype=SpectrumList, priority=_PRIORITY, force=True)(_write_x1d_list)
 
 
 # --- identifiers -------------------------------------------------------------------------------
@@ -86,12 +91,51 @@ def _identify(kinds: tuple[str, ...], origin: str, *args: Any, **kwargs: Any) ->
     return origin == "read" and is_lrs_product(source, kinds)
 
 
+def _identify_each(identifier: Callable[..., bool], origin: str, *args: Any, **kwargs: Any) -> bool:
+    """Return whether a file, or each file of a sequence, is identified by `identifier`."""
+    source = next((arg for arg in args[:3] if arg is not None), None)
+    if not _is_sequence(source):
+        return identifier(origin, *args, **kwargs)
+    return len(source) > 0 and all(identifier(origin, one) for one in source)
+
+
+def _is_sequence(source: object) -> TypeGuard[Sequence[Source]]:
+    """Return whether an object is a sequence of sources (an HDU list is a single source)."""
+    return isinstance(source, list | tuple) and not isinstance(source, fits.HDUList)
+
+
 identify_s2d = partial(_identify, IMAGE_KINDS)
 identify_x1d = partial(_identify, ("x1d", "x1dints"))
 identify_c1d = partial(_identify, ("c1d",))
 
 
 # --- readers and writers of specutils ----------------------------------------------------------
+
+
+def _read_each(
+    read: Callable[..., list[Spectrum]], source: Source | Sequence[Source], **options: Any
+) -> SpectrumList:
+    """Read the spectra from a file, from each file of a sequence, or from files with wildcards.
+
+    Files that a pattern such as ``"*_x1d.fits"`` matches are read in the order of their names.
+
+    Raises
+    ------
+    LRSError
+        If the sequence is empty, or no file matches the pattern.
+    """
+    sources: Sequence[Source] = [source] if not _is_sequence(source) else source
+    if isinstance(source, str) and glob.has_magic(source) and not os.path.exists(source):
+        sources = sorted(glob.glob(os.path.expanduser(source)))
+    if not sources:
+        subject = source if isinstance(source, str) else None
+        raise LRSError("there are no files, expected at least one", subject=subject)
+    return SpectrumList([spectrum for one in sources for spectrum in read(one, **options)])
+
+
+def _read_s2d_list(source: Source) -> list[Spectrum]:
+    """Read an image as a list that contains a single spectrum."""
+    return [_read_s2d(source)]
 
 
 def _read_s2d(source: Source) -> Spectrum:
@@ -120,10 +164,10 @@ def _read_x1d(source: Source, column: str = "FLUX", **options: Any) -> Spectrum:
     return read_single(_by_path(source)).to_spectrum(column, **options)
 
 
-def _read_x1d_list(source: Source, column: str = "FLUX", **options: Any) -> SpectrumList:
+def _read_x1d_list(source: Source, column: str = "FLUX", **options: Any) -> list[Spectrum]:
     """Read a spectrum from each extension of an x1d, or from each integration of an x1dints."""
     spectra = [one for found in read_x1d(_by_path(source)) for one in integrations(found)]
-    return SpectrumList([spectrum.to_spectrum(column, **options) for spectrum in spectra])
+    return [spectrum.to_spectrum(column, **options) for spectrum in spectra]
 
 
 def _write_x1d(
@@ -131,6 +175,19 @@ def _write_x1d(
 ) -> None:
     """Convert a spectrum with `spectrum_to_extraction`, and write it with `write_x1d`."""
     write_x1d(spectrum_to_extraction(spectrum), path, overwrite, **options)
+
+
+def _write_x1d_list(
+    spectra: SpectrumList, path: str | os.PathLike[str], overwrite: bool = False, **options: Any
+) -> None:
+    """Write the only spectrum of a list, because an x1d has one spectrum."""
+    if len(spectra) != 1:
+        raise WriteError(
+            f"a SpectrumList of {len(spectra)} spectra is no x1d, expected one spectrum: write "
+            "each to a file of its own with spectrum.write(path, format='lrs-x1d')",
+            subject=os.fspath(path),
+        )
+    _write_x1d(spectra[0], path, overwrite, **options)
 
 
 def _read_c1d(source: Source, column: str = "FLUX", **options: Any) -> Spectrum:
@@ -141,6 +198,6 @@ def _read_c1d(source: Source, column: str = "FLUX", **options: Any) -> Spectrum:
     return read_c1d(source).to_spectrum(column, **options)  # type: ignore[arg-type]
 
 
-def _read_c1d_list(source: Source, column: str = "FLUX", **options: Any) -> SpectrumList:
+def _read_c1d_list(source: Source, column: str = "FLUX", **options: Any) -> list[Spectrum]:
     """Read a c1d as a list that contains a single spectrum."""
-    return SpectrumList([_read_c1d(source, column, **options)])
+    return [_read_c1d(source, column, **options)]

@@ -14,6 +14,7 @@ from glue_lrs.errors import ProductError
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.files import asdf_bytes, opened
 from glue_lrs.io.headers import header_value
+from glue_lrs.io.structure import primary_header
 
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
@@ -83,13 +84,9 @@ def is_lrs_product(source: Source, kinds: Iterable[str]) -> bool:
             if not isinstance(source, fits.HDUList):
                 stack.callback(source.seek, source.tell())
                 source.seek(0)
-                start = source.read(6)
-                if start != b"SIMPLE" and start[:2] != b"\x1f\x8b":  # FITS or gzip
-                    return False
-                source.seek(0)
-                source = fits.open(source, memmap=False)
-            _check_mode(source[0].header)  # before the other headers, whose reading takes time
-            return identify_kind(hdu_by_name(source)) in kinds
+                _check_mode(primary_header(source))  # before the other headers, which takes time
+            with opened(source) as (hdulist, _):
+                return identify_kind(hdu_by_name(hdulist)) in kinds
     except Exception:  # not a product of MIRI LRS
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,15 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from glue_lrs._utils.source_file import SourceFile
 from glue_lrs.errors import Hint, LRSWarning, NoVariancesWarning, ProductError, naming, warn
-from glue_lrs.image.slit_image import SlitImage
-from glue_lrs.io.files import asdf_bytes, load_asdf, native, opened, parse_asdf
+from glue_lrs.image.pixels import DATA_PLANES
+from glue_lrs.image.slit_image import SlitImage, load_wcs
+from glue_lrs.io.files import asdf_bytes, native, opened, parse_asdf, reading
 from glue_lrs.io.headers import BUNIT, header_integer, header_number, header_text
 from glue_lrs.io.identify import IMAGE_KINDS, SPECTRUM_KINDS, hdu_by_name, identify_kind
+from glue_lrs.io.plausibility import check_plane, check_wavelength
+from glue_lrs.io.x1d_layout import INT_TIMES
 
 if TYPE_CHECKING:
     from gwcs.wcs import WCS
@@ -25,9 +30,6 @@ if TYPE_CHECKING:
     from glue_lrs.io.identify import HDULookup
 
 _SOURCE_TYPES = ("POINT", "EXTENDED", "UNKNOWN")
-
-#: Limits of plausible wavelengths in micron (LRS covers 3 to 15 micron).
-_PLAUSIBLE = (1e-3, 1e3)
 
 
 def read_image(path: Source) -> SlitImage:
@@ -55,7 +57,9 @@ def read_image(path: Source) -> SlitImage:
     -----
     LRSWarning
         If BUNIT contradicts S_PHOTOM (S_PHOTOM is used), if SRCTYPE is not a value that the
-        pipeline writes (it is ignored), or if variances are missing (errors are 0 or too small).
+        pipeline writes (it is ignored), if variances are missing (errors are 0 or too small) or DQ
+        is missing, if INT_TIMES lacks rows or columns (times are missing), or if values are such
+        as no image has.
     """
     notes: list[LRSWarning] = []
     with opened(path) as (hdulist, label):
@@ -84,15 +88,15 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
         raise ProductError("SCI is empty, expected an image")
     calibrated = str(primary.get("S_PHOTOM")).upper() == "COMPLETE"
     _check_unit(science.get("BUNIT"), calibrated, notes)
-    path = os.path.abspath(os.path.expanduser(label)) if named else None
+    path = label.absolute() if named and isinstance(label, SourceFile) else None
+    # The file may be closed or replaced when the WCS is accessed.
+    content = asdf_bytes(hdulist)
     wcs_source: WCS | partial[WCS | None] | None = None
-    if "ASDF" in hdus and path is not None:
-        wcs_source = partial(_read_wcs, path)
-    elif "ASDF" in hdus:  # the file may be closed when the WCS is accessed
-        wcs_source = partial(_parse_wcs, asdf_bytes(hdulist) or b"", label)
+    if content is not None:
+        wcs_source = partial(_parse_wcs, content, label)
     wavelength = _wavelength_plane(hdus)
     if wavelength is None or _all_zero(wavelength):
-        wcs_source = _wcs_of(hdulist)
+        wcs_source = None if content is None else load_wcs(_parse_wcs(content, label), label)
         if wcs_source is None:
             state = "is missing" if wavelength is None else "is all zero"
             raise ProductError(
@@ -101,14 +105,17 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
         rows, columns = np.indices(data.shape[-2:], dtype=float)
         # The wavelength is NaN outside the bounding box of the WCS.
         wavelength = np.asarray(wcs_source(columns, rows)[2], dtype=float)
-        _check_wavelength(wavelength, "the wavelength of the WCS")
+        notes += _check_wavelength(wavelength, "the wavelength of the WCS")
+    else:
+        notes += _check_wavelength(wavelength, "WAVELENGTH")
     order = header_integer("SPORDER", science)
     names = ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+    planes: dict[str, Any] = {name.lower(): _plane(hdus, name) for name in names}
     # As in the pipeline, the name of the slit is used only in files with a multi-slit data model.
     multislit = str(primary.get("DATAMODL")).startswith("Multi")
     image = SlitImage(
         data=data,
-        **{name.lower(): _plane(hdus, name) for name in names},
+        **planes,
         wavelength=wavelength,
         unit=u.Unit(BUNIT[calibrated]),
         exp_type=primary["EXP_TYPE"],
@@ -121,7 +128,7 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
         spectral_order=1 if order is None else order,
         source_ra=header_number("DITH_RA", primary),
         source_dec=header_number("DITH_DEC", primary),
-        times=_times(hdus, primary, data.shape),
+        times=_times(hdus, primary, data.shape, notes),
         header=primary,
         sci_header=science,
         filename=label if named else None,
@@ -129,16 +136,16 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
         kind=kind,
         wcs_source=wcs_source,
     )
-    if _all_nan(data):
-        raise ProductError("SCI holds nothing but NaN")
-    _check_variances(image, notes)
-    return image
+    notes += _check_values(image)
+    _check_planes(image, primary, notes)
+    return image.with_record() if named else image
 
 
-def _check_variances(image: SlitImage, notes: list[LRSWarning]) -> None:
-    """Append a warning to `notes` if variances are missing."""
-    # A missing VAR_FLAT causes no warning, because only the pipeline's flat-field step adds it.
+def _check_planes(image: SlitImage, primary: fits.Header, notes: list[LRSWarning]) -> None:
+    """Append warnings to `notes` if planes that the product should have are missing."""
     names = {"VAR_POISSON": image.var_poisson, "VAR_RNOISE": image.var_rnoise}
+    if primary.get("S_FLAT") == "COMPLETE":  # only this step adds VAR_FLAT
+        names["VAR_FLAT"] = image.var_flat
     missing = [name for name, plane in names.items() if plane is None]
     if not image.has_variances:
         where = "" if image.err is None else "beside ERR "
@@ -150,6 +157,9 @@ def _check_variances(image: SlitImage, notes: list[LRSWarning]) -> None:
         )
     elif missing:
         text = f"has no {' and '.join(missing)}, so that the errors will be too small"
+        notes.append(LRSWarning(text))
+    if image.dq is None and image.kind != "s2d" and primary.get("CAL_VER"):
+        text = "has no DQ, so that bad pixels are recognised only if they are NaN"
         notes.append(LRSWarning(text))
 
 
@@ -187,21 +197,16 @@ def _wavelength_plane(hdus: HDULookup) -> NDArray[Any] | None:
         factor = unit.to(u.um)
         if factor != 1.0:
             plane = plane.astype(float) * factor  # not in place, as the plane may be memory-mapped
-    if not _all_zero(plane):
-        _check_wavelength(plane, "WAVELENGTH")
     return plane
 
 
-def _check_wavelength(wavelength: NDArray[Any], name: str) -> None:
-    """Raise `ProductError` if the wavelengths are obviously not in micron."""
-    positive = wavelength[wavelength.shape[0] // 2]
-    positive = positive[np.isfinite(positive) & (positive > 0)]
-    if not positive.size:  # a rare case, in which all rows must be read
-        positive = wavelength[np.isfinite(wavelength) & (wavelength > 0)]
-    if positive.size and not _PLAUSIBLE[0] < positive.max() < _PLAUSIBLE[1]:
-        raise ProductError(
-            f"{name} is {positive.max():.4g}, expected micron (3 to 15 for LRS), or a unit (BUNIT)"
-        )
+def _check_wavelength(wavelength: NDArray[Any], name: str) -> list[LRSWarning]:
+    """Check the wavelengths in one column, as described in `check_wavelength`."""
+    middle = np.flatnonzero(np.isfinite(wavelength[wavelength.shape[0] // 2]))
+    if not middle.size:  # a rare case, in which all rows must be read
+        middle = np.flatnonzero(np.isfinite(wavelength).any(axis=0))
+    column = middle[middle.size // 2] if middle.size else 0
+    return check_wavelength(wavelength[:, column], name, "rows")
 
 
 def _all_zero(wavelength: NDArray[Any]) -> bool:
@@ -216,12 +221,35 @@ def _all_zero(wavelength: NDArray[Any]) -> bool:
     return finite.size > 0 and not finite.any()
 
 
-def _all_nan(data: NDArray[Any]) -> bool:
-    planes = data if data.ndim == 3 else data[np.newaxis]
-    return not any(
-        np.isfinite(plane[plane.shape[0] // 2]).any() or np.isfinite(plane).any()
-        for plane in planes
-    )
+def _check_values(image: SlitImage) -> list[LRSWarning]:
+    """Return warnings about implausible values in the middle row of each plane.
+
+    Of a stack, the first integration is checked, as reading all of them takes time.
+
+    Raises
+    ------
+    ProductError
+        If all values are NaN or infinite.
+    """
+    notes = []
+    planes = image.data if image.is_stack else image.data[np.newaxis]
+    middle = image.shape[0] // 2
+    empty = [
+        number
+        for number, plane in enumerate(planes, start=1)
+        if not np.isfinite(plane[middle]).any() and not np.isfinite(plane).any()
+    ]
+    if len(empty) == len(planes):
+        raise ProductError("SCI holds nothing but NaN")
+    if empty:
+        listed = ", ".join(map(str, empty[:10])) + ", ..." * (len(empty) > 10)
+        notes.append(LRSWarning(f"SCI is NaN throughout in the integrations {listed}"))
+    for name in ("data", *DATA_PLANES):
+        values = getattr(image, name)
+        if values is not None and name != "dq":
+            label = "SCI" if name == "data" else name.upper()
+            notes += check_plane((values[0] if image.is_stack else values)[middle], label)
+    return notes
 
 
 def _source_type(notes: list[LRSWarning], *headers: fits.Header) -> str | None:
@@ -253,57 +281,104 @@ def _check_unit(found: object, calibrated: bool, notes: list[LRSWarning]) -> Non
     )
 
 
-def _times(hdus: HDULookup, primary: fits.Header, shape: tuple[int, ...]) -> Table | None:
+def _times(
+    hdus: HDULookup, primary: fits.Header, shape: tuple[int, ...], notes: list[LRSWarning]
+) -> Table | None:
     """Return the rows of the INT_TIMES table for the integrations in the file.
+
+    If the table is damaged, append a warning to `notes` and return None.
 
     As in the pipeline (``populate_time_keywords``), the table is used only for a time series
     (TSOVISIT) with two or more integrations (NINTS), and only if it has all rows from INTSTART to
-    INTEND. A table without rows is returned as it is, because the pipeline passes it on.
+    INTEND. A table without rows is returned as it is, because the pipeline passes it on. Columns
+    that the table lacks are NaN. A warning is appended to `notes` if rows or columns are missing.
     """
     hdu = hdus.get("INT_TIMES", [None])[0]
     total = header_integer("NINTS", primary)
     time_series = primary.get("TSOVISIT") is True and (total is None or total >= 2)
     if hdu is None or len(shape) != 3 or not time_series:
         return None
-    if not hdu.header.get("NAXIS2") and hdu.header.get("TFIELDS"):
-        return Table({name: native(hdu.data[name]) for name in hdu.columns.names})
-    if hdu.header.get("NAXIS2", 0) < shape[0]:
+    try:
+        with reading("INT_TIMES"):
+            columns = _time_columns(hdu)
+            rows = len(columns.get("integration_number", ()))
+            if not rows and hdu.header.get("TFIELDS") and not hdu.header.get("NAXIS2"):
+                return Table({name: native(hdu.data[name]) for name in hdu.columns.names})
+    except ProductError as error:  # the image itself is intact
+        notes.append(LRSWarning(f"{error.text}; the times of the integrations are unknown"))
         return None
-    number = np.asarray(hdu.data["integration_number"])
     first = header_integer("INTSTART", primary)
     last = header_integer("INTEND", primary)
     first = 1 if first is None else first
     last = (total if total is not None else first + shape[0] - 1) if last is None else last
+    number = columns["integration_number"] if rows else np.zeros(1)
     offset = first - int(number[0])
-    if offset < 0 or last > number[-1] or offset + shape[0] > len(number):
+    if offset < 0 or last > number[-1] or offset + shape[0] > rows:
+        span = f"integrations {number[0]:g} to {number[-1]:g} in {rows} rows"
+        notes.append(
+            LRSWarning(
+                f"INT_TIMES has {span if rows else 'no column of integration numbers'}, expected "
+                f"rows for the {shape[0]} integrations from {first} to {last}; as in the pipeline, "
+                "the integrations have no times"
+            )
+        )
         return None
-    rows = hdu.data[offset : offset + shape[0]]
-    return Table({name: native(rows[name]) for name in rows.names})
+    missing = [name for name in INT_TIMES if name not in columns]
+    if missing:
+        text = f"INT_TIMES has no numbers in {', '.join(missing)}, so that these times are NaN"
+        notes.append(LRSWarning(text))
+    here = slice(offset, offset + shape[0])
+    used = number[here]
+    if (np.diff(used) != 1).any():
+        notes.append(
+            LRSWarning(
+                f"INT_TIMES has the integrations {used[0]:g} to {used[-1]:g} in {len(used)} rows, "
+                "expected one row for each in ascending order; the rows are used in their order, "
+                "as in the pipeline"
+            )
+        )
+    nothing = np.full(rows, np.nan)
+    return Table({name: columns.get(name, nothing)[here] for name in INT_TIMES})
+
+
+def _time_columns(hdu: Any) -> dict[str, NDArray[Any]]:
+    """Return the columns of an INT_TIMES extension that contain one number per row."""
+    if not isinstance(hdu, fits.BinTableHDU) or hdu.data is None:
+        return {}
+    found = {name: native(hdu.data[name]) for name in hdu.columns.names if name in INT_TIMES}
+    return {
+        name: values
+        for name, values in found.items()
+        if values.ndim == 1 and values.dtype.kind in "iuf"
+        and (name != "integration_number" or np.isfinite(values).all())
+    }  # fmt: skip
 
 
 # --- WCS ---------------------------------------------------------------------------------------
 
 
-def _read_wcs(path: str) -> WCS | None:
-    with opened(path) as (hdulist, _):
-        return _wcs_of(hdulist)
-
-
 def _parse_wcs(raw: bytes, label: str) -> WCS | None:
-    """Return the WCS from the bytes of an ASDF extension. `label` names the file in errors."""
+    """Return the WCS from the bytes of an ASDF extension. `label` names the file in errors.
+
+    The WCS is evaluated once, because a damaged one raises errors only then.
+    """
     with naming(label):
-        return _wcs_in(parse_asdf(raw))
-
-
-def _wcs_of(hdulist: fits.HDUList) -> WCS | None:
-    tree = load_asdf(hdulist)
-    return None if tree is None else _wcs_in(tree)
+        wcs = _wcs_in(parse_asdf(raw))
+        if wcs is not None:
+            with reading("the WCS in the ASDF extension"), np.errstate(all="ignore"):
+                world = [float(value) for value in wcs(0.0, 0.0)]
+                if len(world) != 3:
+                    raise ProductError(f"the WCS has {len(world)} outputs, expected 3")
+                with contextlib.suppress(NotImplementedError):  # it has no inverse
+                    wcs.backward_transform(*world)
+    return wcs
 
 
 def _wcs_in(tree: dict[str, Any]) -> WCS | None:
     """Return the WCS from the tree of an ASDF extension, for a multi-slit model the first WCS."""
-    slits = tree.get("slits")
-    wcs = (slits[0] if slits else tree).get("meta", {}).get("wcs")
+    with reading("meta.wcs (ASDF extension)"):
+        slits = tree.get("slits")
+        wcs = (slits[0] if slits else tree).get("meta", {}).get("wcs")
     if wcs is not None and not hasattr(wcs, "forward_transform"):
         raise ProductError(
             f"meta.wcs (ASDF extension) is a {type(wcs).__name__}, expected a gwcs WCS"

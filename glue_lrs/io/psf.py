@@ -8,10 +8,11 @@ from os import PathLike
 import numpy as np
 from astropy.io import fits
 
-from glue_lrs.errors import ProfileError
+from glue_lrs.errors import ProfileError, warn
 from glue_lrs.instrument import FIXED_SLIT
 from glue_lrs.io.files import atomic_write, opened
 from glue_lrs.io.headers import check_names, check_reference, header_value, reference_header
+from glue_lrs.io.plausibility import check_profile, check_wavelength
 from glue_lrs.profiles.psf import PSFProfile
 
 #: Values of APERTURE with which a profile applies to every slit.
@@ -39,7 +40,14 @@ def read_psf(path: str | PathLike[str], name: str | None = None) -> PSFProfile:
     Raises
     ------
     ProfileError
-        If the file is not a PSF reference file for MIRI LRS, or has no profile for the slit.
+        If the file is not a PSF reference file for MIRI LRS, has no profile for the slit, or the
+        profile has its flux elsewhere than at the source.
+
+    Warns
+    -----
+    LRSWarning
+        If the profile is narrower than the diffraction limit or not centred, or its wavelengths are
+        not those of LRS.
     """
     slit = str(name or "NONE").strip().upper()
     found = []
@@ -65,7 +73,7 @@ def read_psf(path: str | PathLike[str], name: str | None = None) -> PSFProfile:
                     "(wavelength, column) and (wavelength,), dispersion along rows"
                 )
             known = np.isfinite(wave)
-            return PSFProfile(
+            profile = PSFProfile(
                 data=data[known],
                 wave=wave[known],
                 subpix=_number("SUBPIX", hdu, primary),
@@ -73,6 +81,10 @@ def read_psf(path: str | PathLike[str], name: str | None = None) -> PSFProfile:
                 name=aperture,
                 filename=label,
             )
+            notes = check_wavelength(profile.wave, "WAVE", "wavelengths")
+            for note in notes + check_profile(profile.data, profile.subpix, profile.center):
+                warn(note.about(label))
+            return profile
         raise ProfileError(f"found no aperture {slit}; there are {', '.join(found) or 'none'}")
 
 

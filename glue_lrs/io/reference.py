@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
+from glue_lrs._utils.source_file import SourceFile
 from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError, naming, warn
 from glue_lrs.io.files import atomic_write, one_line
 from glue_lrs.reference.reference import Reference
@@ -38,7 +39,7 @@ def read_reference(path: str | PathLike[str]) -> Reference:
         If a JSON object has several values for the same key. The last value is used, as in the
         pipeline.
     """
-    label = os.fspath(path)
+    label = SourceFile.from_path(os.fspath(path))
     with naming(label):
         try:
             raw = Path(label).expanduser().read_bytes()

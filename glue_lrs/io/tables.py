@@ -18,6 +18,9 @@ from glue_lrs.errors import ProductError
 from glue_lrs.io.headers import set_card
 from glue_lrs.io.x1d_layout import CARD_COMMENTS
 
+#: Spelling of units before pipeline version 1.3, and their current spelling.
+_OLD_UNITS = {"(MJy/sr)^2": "MJy^2 / sr^2"}
+
 #: Offset with which FITS stores unsigned integers of 32 bits.
 _UNSIGNED = 1 << 31
 
@@ -56,7 +59,9 @@ def named(
     return tables
 
 
-def read_columns(hdu: fits.BinTableHDU, names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+def read_columns(
+    hdu: fits.BinTableHDU, names: Mapping[str, str], units: Mapping[str, str]
+) -> dict[str, NDArray[Any]]:
     """Read columns of a table, DQ as unsigned integers and the others in double precision.
 
     Parameters
@@ -66,12 +71,35 @@ def read_columns(hdu: fits.BinTableHDU, names: Mapping[str, str]) -> dict[str, N
     names : mapping
         Columns to read: the keys are the names in the returned dict, and the values are the names
         in the table.
+    units : mapping
+        Units to which the columns are converted from those in the header (TUNIT). A column whose
+        header states no unit must be in this unit. Other columns must have no unit.
+
+    Raises
+    ------
+    ProductError
+        If a unit cannot be converted.
     """
     data = hdu.data
-    return {
+    columns = {
         name: np.array(data[stored], dtype=np.uint32 if name == "DQ" else float)
         for name, stored in names.items()
     }
+    for name, stored in names.items():
+        factor = _unit_factor(name, hdu.columns[stored].unit, units.get(name))
+        if factor != 1.0:
+            columns[name] *= factor
+    return columns
+
+
+def _unit_factor(name: str, stated: str | None, expected: str | None) -> float:
+    """Return the factor that converts a column from the stated to the expected unit."""
+    if not stated or stated == expected or expected is None:
+        return 1.0
+    unit = u.Unit(_OLD_UNITS.get(stated, stated), parse_strict="silent")
+    if not unit.is_equivalent(expected):
+        raise ProductError(f"{name} is in {stated!r}, expected {expected!r} (TUNIT)")
+    return float(unit.to(expected))
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -66,6 +66,11 @@ CARD_COMMENTS = {
     "TDB-END": "TDB at end of integration [MJD]",
     "WAVECOR": "Wavelength corrected (T/F)",
     "PTHLOSS": "Type of pathloss correction applied",
+    "BARSHDW": "Barshadow corrected (T/F)",
+    "SHUTSTA": "All (open and close) shutters in a slit",
+    "MSAQUAD": "MSA quadrant for slit",
+    "SLTXSCL": "Scale open to full MSA slit coordinates (X dir)",
+    "SLTYSCL": "Scale open to full MSA slit coordinates (Y dir)",
     "S_REGION": "Spatial footprint of the observation",
     "PA_APER": "[deg] Position angle of aperture used",
 }

@@ -10,14 +10,15 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from glue_lrs.errors import ProductError
+from glue_lrs.errors import LRSWarning, ProductError, warn
 from glue_lrs.instrument import SLITLESS
 from glue_lrs.io import tables
 from glue_lrs.io.files import native, opened
 from glue_lrs.io.headers import check_exp_type, without_structure
+from glue_lrs.io.plausibility import check_spectrum
 from glue_lrs.io.provenance import stored_provenance
 from glue_lrs.io.x1d_layout import EXTENSION, TIME_COLUMNS
-from glue_lrs.spectra.columns import COLUMNS, column_units
+from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS, column_units
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import integrations
 from glue_lrs.spectra.provenance import Provenance
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 #: Names that columns had before pipeline version 1.3, and their current names.
 _OLD_NAMES = {"ERROR": "FLUX_ERROR", "BERROR": "BKGD_ERROR"}
 
-#: Spelling of units before pipeline version 1.3, and their current spelling.
-_OLD_UNITS = {"(MJy/sr)^2": "MJy^2 / sr^2"}
-
 
 def read_x1d(source: Source) -> list[Extraction]:
     """Read the spectra from an x1d or x1dints file.
@@ -38,7 +36,8 @@ def read_x1d(source: Source) -> list[Extraction]:
     Parameters
     ----------
     source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        A MIRI LRS file, written by the pipeline (1.3 or later) or this package.
+        A MIRI LRS file, written by the pipeline (1.3 or later) or this package. Columns in other
+        units than those of the pipeline are converted.
 
     Returns
     -------
@@ -52,7 +51,13 @@ def read_x1d(source: Source) -> list[Extraction]:
     Raises
     ------
     ProductError
-        If the file is not an x1d or x1dints, or is damaged.
+        If the file is not an x1d or x1dints, is damaged, or its wavelengths cannot be those of a
+        spectrum.
+
+    Warns
+    -----
+    LRSWarning
+        If fluxes, errors or wavelengths have values that no spectrum has.
     """
     with opened(source) as (hdulist, label):
         header = hdulist[0].header
@@ -62,12 +67,14 @@ def read_x1d(source: Source) -> list[Extraction]:
         provenance = None if stored is None else Provenance.from_dict(stored)
         int_times = _int_times(hdulist)
         spectra: list[Extraction] = []
+        notes: list[LRSWarning] = []
         for hdu in tables.named(hdulist, EXTENSION, f"an x1d with an {EXTENSION} extension"):
             columns, units, times = _read_table(hdu)
             cards = without_structure(hdu.header).cards
             keywords = {card.keyword: card.value for card in cards if card.keyword}
             if columns["WAVELENGTH"].ndim == 1 and "INT_NUM" in keywords:
                 times = _times_from_cards([keywords])
+            notes += check_spectrum(columns)
             extraction = Extraction(
                 columns=columns,
                 units=units,
@@ -79,6 +86,8 @@ def read_x1d(source: Source) -> list[Extraction]:
                 filename=label,
             )
             spectra.extend(_split_by_wavelength(extraction))
+    for note in notes:
+        warn(note.about(label))
     return _stacked(spectra)
 
 
@@ -124,10 +133,17 @@ def _read_table(
     data = hdu.data
     if len(data) == 0 or data[names["WAVELENGTH"]].size == 0:
         raise ProductError(f"the table {EXTENSION} has no rows")
-    columns = tables.read_columns(hdu, {name: names[name] for name in COLUMNS if name in names})
+    units = column_units("DN" not in str(hdu.columns[names["FLUX"]].unit))
+    units |= dict.fromkeys(OPTIONAL_COLUMNS, units["FLUX_VAR_RNOISE"])
+    known = (*COLUMNS, *OPTIONAL_COLUMNS)
+    stored_names = {name: names[name] for name in known if name in names}
+    columns = tables.read_columns(hdu, stored_names, units)
     times = None
     if columns["WAVELENGTH"].ndim == 2:
         stored = {name: native(data[names[name]]) for name in TIME_COLUMNS if name in names}
+        odd = next((name for name, values in stored.items() if values.ndim != 1), None)
+        if odd is not None:
+            raise ProductError(f"{odd} has the shape {stored[odd].shape}, expected ({len(data)},)")
         times = _times_table(stored)
         if "N_ALONGDISP" in names:  # values after the first N_ALONGDISP are padding
             length = int(np.max(data[names["N_ALONGDISP"]]))
@@ -140,12 +156,7 @@ def _read_table(
         )
     if "DQ" not in columns:
         columns["DQ"] = np.zeros(shape, dtype=np.uint32)
-    columns = {name: columns[name] for name in COLUMNS if name in columns}
-    units = column_units("DN" not in str(hdu.columns[names["FLUX"]].unit))
-    for name in columns.keys() & names.keys():
-        unit = hdu.columns[names[name]].unit
-        if unit:
-            units[name] = _OLD_UNITS.get(unit, unit)
+    columns = {name: columns[name] for name in known if name in columns}
     return columns, {name: units[name] for name in columns if name in units}, times
 
 

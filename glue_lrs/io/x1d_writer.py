@@ -17,8 +17,9 @@ from glue_lrs.io import x1d_layout as layout
 from glue_lrs.io.files import asdf_hdu, atomic_write
 from glue_lrs.io.headers import product_header, set_card
 from glue_lrs.io.image_writer import times_hdu
-from glue_lrs.io.provenance import PROVENANCE_KEY, provenance_tree
-from glue_lrs.spectra.columns import COLUMNS, column_units
+from glue_lrs.io.provenance import PROVENANCE_KEY
+from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS, column_units
+from glue_lrs.spectra.provenance import json_tree
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
@@ -72,7 +73,9 @@ def _with_all_columns(extraction: Extraction) -> Extraction:
     empty: dict[str, NDArray[Any]] = dict.fromkeys(COLUMNS, np.full(shape, np.nan))
     empty["DQ"] = np.zeros(shape, dtype=np.uint32)
     calibrated = "DN" not in extraction.units.get("FLUX", "")
-    columns = {name: extraction.columns.get(name, empty[name]) for name in COLUMNS}
+    columns = extraction.columns | {
+        name: extraction.columns.get(name, empty[name]) for name in COLUMNS
+    }
     return replace(extraction, columns=columns, units=column_units(calibrated) | extraction.units)
 
 
@@ -120,6 +123,11 @@ def _table_hdus(extraction: Extraction) -> list[fits.BinTableHDU]:
         # The pipeline cannot open files in which INT_TIMES lacks columns.
         if times is not None and set(layout.INT_TIMES) <= set(times.colnames):
             hdus.append(times_hdu(times[list(layout.INT_TIMES)]))
+    table_columns += [
+        tables.value_column(name, extraction.columns[name], extraction.units.get(name))
+        for name in OPTIONAL_COLUMNS
+        if name in extraction.columns
+    ]
     return [*hdus, tables.new_table(table_columns, layout.EXTENSION, _keywords(extraction))]
 
 
@@ -168,5 +176,5 @@ def _tree(extraction: Extraction) -> dict[str, Any]:
         provenance = extraction.provenance
         files = {key: {"name": _reference_name(provenance, key)} for key in layout.REFERENCE_CARDS}
         tree["meta"] = {"ref_file": files}
-        tree[PROVENANCE_KEY] = provenance_tree(extraction.provenance)
+        tree[PROVENANCE_KEY] = json_tree(extraction.provenance)
     return tree

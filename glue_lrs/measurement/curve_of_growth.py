@@ -26,11 +26,10 @@ from glue_lrs.measurement.measure import measure
 from glue_lrs.measurement.report import growth_dict, growth_report, growth_table
 
 if TYPE_CHECKING:
-    from specutils import Spectrum
-
     from glue_lrs._utils.typing import Array
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
     from glue_lrs.apertures.background import Background
+    from glue_lrs.image.slit_image import ImageSource
     from glue_lrs.measurement.measurement import DetectedSource, Measurement
     from glue_lrs.spectra.extraction import Extraction
 
@@ -129,7 +128,7 @@ class CurveOfGrowth:
 
 
 def curve_of_growth(
-    image: SlitImage | Spectrum,
+    image: ImageSource,
     measurement: Measurement | None = None,
     *,
     widths: ArrayLike | None = None,
@@ -141,7 +140,7 @@ def curve_of_growth(
 
     Parameters
     ----------
-    image : SlitImage or `~specutils.Spectrum`
+    image : SlitImage, `~specutils.Spectrum`, str or path-like
         Image to extract. The values extracted from a stack are averaged over the integrations.
     measurement : Measurement, optional
         Result of `measure` for this image. By default, the image is measured.
@@ -244,7 +243,7 @@ def curve_of_growth(
 
 
 def measure_with_growth(
-    image: SlitImage | Spectrum,
+    image: ImageSource,
     *,
     background: Background | Literal["auto"] | None = "auto",
     aperture_correction: ApertureCorrection | None = None,
@@ -255,7 +254,7 @@ def measure_with_growth(
 
     Parameters
     ----------
-    image : SlitImage or `~specutils.Spectrum`
+    image : SlitImage, `~specutils.Spectrum`, str or path-like
         Image to measure.
     background : Background, "auto" or None
         Background to subtract for the curve of growth. With ``"auto"``, the mean in the regions

@@ -23,11 +23,10 @@ from glue_lrs.measurement.measurement import DetectedSource, Measurement
 from glue_lrs.profiles.diffraction import profile_fwhm
 
 if TYPE_CHECKING:
-    from specutils import Spectrum
-
     from glue_lrs._utils.typing import Array
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.fitting.engine import SlitFit
+    from glue_lrs.image.slit_image import ImageSource
 
 #: Minimum flux of the target, relative to the brightest source in the same blend, and relative to
 #: the brightest source in the slit.
@@ -38,7 +37,7 @@ _MIN_TARGET, _MIN_BRIGHTEST = (
 
 
 def measure(
-    image: SlitImage | Spectrum,
+    image: ImageSource,
     *,
     bands: int = 12,
     max_sources: int = 6,
@@ -50,7 +49,7 @@ def measure(
 
     Parameters
     ----------
-    image : SlitImage or `~specutils.Spectrum`
+    image : SlitImage, `~specutils.Spectrum`, str or path-like
         Image to measure: an s2d, a cal (whose trace may be curved), or a stack of integrations,
         whose mean is measured.
     bands : int
@@ -91,12 +90,12 @@ def measure(
     return _Evaluation(image, model, fit, tolerance).measurement(bands, integrations)
 
 
-def aperture_at_source(image: SlitImage | Spectrum, width: float) -> Aperture:
+def aperture_at_source(image: ImageSource, width: float) -> Aperture:
     """Return an aperture that is centred on the measured source in an image.
 
     Parameters
     ----------
-    image : SlitImage or `~specutils.Spectrum`
+    image : SlitImage, `~specutils.Spectrum`, str or path-like
         Image whose source is measured with `measure`.
     width : float
         Width of the aperture in columns, at least 1.

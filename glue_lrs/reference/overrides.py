@@ -10,10 +10,8 @@ from typing import Any, TypeVar
 from glue_lrs._utils.validation import checked, excerpt, plain
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import (
-    Hint,
     LRSError,
     LRSWarning,
-    NoApertureCorrectionWarning,
     ReferenceFileError,
     nearest,
 )
@@ -67,7 +65,9 @@ def arguments_from_reference(
     entry, notes = _overridden_entry(source, exp_type, keys)
     references = {"extract1d": source.name, "apcorr": None}  # `Extract1D` adds the other names
     arguments = _arguments(entry, step, options, apcorr, psf, exp_type, references)
-    where = f"{source.name}: aperture {entry['id']!r}"
+    where = source.where(entry)
+    obsolete = schema.obsolete_keys(entry)
+    notes += [LRSWarning(text, subject=where) for _, key, text in remarks(entry) if key in obsolete]
     return arguments, [*notes, *_ineffective(arguments, where, step, entry)]
 
 
@@ -92,9 +92,11 @@ def _overridden_entry(
         )
     if not keys:
         return entry, []
-    schema.check_entry(entry, f"{source.name}: aperture {entry.get('id')!r} with {', '.join(keys)}")
+    # A value that is invalid by itself is not an error of the reference.
+    schema.check_entry({key: keys[key] for key in keys if key not in removed}, None)
+    schema.check_entry(entry, f"{source.where(entry)} with {', '.join(keys)}")
     notes = [
-        LRSWarning(text, subject=source.name)
+        LRSWarning(text)
         for level, key, text in remarks(entry)
         if level == "warning" and key in keys
     ]
@@ -104,15 +106,9 @@ def _overridden_entry(
 def _ineffective(
     arguments: Mapping[str, Any], where: str, step: Mapping[str, Any], entry: Mapping[str, Any]
 ) -> Iterator[LRSWarning]:
-    """Yield warnings about a missing aperture correction and about parameters without effect."""
+    """Yield warnings about parameters without effect."""
     psf, optimal_mode = arguments["psf"], arguments.get("optimal_mode")
     mode = schema.extraction_mode(arguments["extraction_type"], optimal_mode, psf is not None)
-    correction, applied = arguments["aperture_correction"], step.get("apply_apcorr", True)
-    if correction is None and applied and mode == "box":
-        yield NoApertureCorrectionWarning(
-            "no aperture correction: the flux of a point source outside the aperture is missing",
-            hint=Hint.to("give {}, or {}", "apcorr", apply_apcorr=False),
-        )
     if arguments["background"] is None and step.get("subtract_background") is not False:
         fitted = mode in ("psf", "learned")
         requested = [
@@ -260,6 +256,10 @@ def arguments_from_parameters(
         raise ReferenceFileError(
             "'reference' is missing, expected keys of an aperture", subject=where
         )
+    for key in known:
+        if not isinstance(parameters.get(key, {}), Mapping):
+            text = f"{key} is {excerpt(parameters[key])}, expected a mapping"
+            raise ReferenceFileError(text, subject=where)
     entry, step, options = ({**parameters.get(key, {})} for key in known)
     schema.check_entry(entry, where)
     for part, values in (("step", step), ("options", options)):

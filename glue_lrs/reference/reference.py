@@ -149,7 +149,7 @@ class Reference:
                     f"{FIXED_SLIT!r}, or 'ANY'{hint}"
                 )
             if not _other_mode(entry["id"]):
-                schema.check_entry(entry, self._where(entry))
+                schema.check_entry(entry, self.where(entry))
 
     def _error(self, text: str) -> ReferenceFileError:
         """Return an error about this reference."""
@@ -267,7 +267,7 @@ class Reference:
         if instrument != "MIRI":
             yield "warning", f"{self.name}: instrument is {instrument!r}, expected 'MIRI'"
         for number, entry in enumerate(entries):
-            where = self._where(entry)
+            where = self.where(entry)
             for level, _, text in remarks(entry):
                 yield level, f"{where}: {text}"
             if exp_type is None and entry["id"] not in (FIXED_SLIT, SLITLESS, schema.ANY):
@@ -293,8 +293,10 @@ class Reference:
         ]
         return Reference(document, self.filename)
 
-    def _where(self, entry: Mapping[str, Any]) -> str:
+    def where(self, entry: Mapping[str, Any]) -> str:
         """Return the subject for messages about an aperture."""
+        if self.filename == schema.BUILT_IN:
+            return "the built-in reference"
         return f"{self.name}: aperture {entry['id']!r}"
 
 
@@ -364,7 +366,11 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
             word = json.dumps(value)
             text = f"{key} {word} is not accepted by the pipeline; it is rewritten"
             yield "note", key, text
-    kept = [key for key in entry if key not in schema.KEYS]
+    obsolete = schema.obsolete_keys(entry)
+    for key in obsolete:
+        text = f"{key} has no effect: it is a key of older references, which the pipeline ignores"
+        yield "warning", key, text
+    kept = [key for key in entry if key not in (*schema.KEYS, *obsolete)]
     if kept:
         yield "note", kept[0], f"{', '.join(kept)}: kept, without effect"
 

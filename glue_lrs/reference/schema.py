@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from os import PathLike
 from typing import Any, Literal, TypeAlias
 
 from glue_lrs._utils import validation
@@ -10,6 +12,7 @@ from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background, check_fit
 from glue_lrs.apertures.edges import check_coefficients, check_variable
 from glue_lrs.errors import ReferenceFileError, nearest
+from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 
 #: Name of the built-in reference in messages and in the provenance.
@@ -26,6 +29,10 @@ EXTRACTION_TYPES = ("box", "optimal")
 
 #: Allowed values of `optimal_mode`.
 OPTIMAL_MODES = ("pipeline", "psf", "learned")
+
+
+#: Allowed values of `source_type`, in small letters as well.
+SOURCE_TYPES = ("POINT", "EXTENDED")
 
 
 def extraction_mode(
@@ -134,22 +141,47 @@ STEP: dict[str, _Check] = {
     "optimize_psf_location": validation.check_bool,
 }
 
+
+def _check_nods(key: str, value: object) -> tuple[str | PathLike[str] | SlitImage, ...]:
+    """Return a sequence of paths or images as a tuple, or raise an error for another value."""
+    if isinstance(value, list | tuple):
+        items = [one for one in value if isinstance(one, str | PathLike | SlitImage)]
+        if len(items) == len(value):
+            return tuple(items)
+    raise ReferenceFileError(f"{key} is {value!r}, expected a list of files")
+
+
+#: Allowed values of `noise`.
+NOISES = ("propagated", "nod", "empirical")
+
 #: Validators for options that the pipeline does not have.
 OPTIONS: dict[str, _Check] = {
     "fixed_background": validation.check_bool,
     "max_lost": validation.or_null(validation.check_fraction),
     "bad_pixels": validation.or_null(validation.one_of("profile")),
     "optimal_mode": validation.or_null(validation.one_of(*OPTIMAL_MODES)),
+    "source_type": validation.or_null(validation.one_of_any_case(*SOURCE_TYPES)),
+    "noise": validation.one_of(*NOISES),
+    "nods": _check_nods,
 }
 
 
-def check_entry(entry: Mapping[str, Any], where: str) -> None:
+#: Keys of older references for nods that the pipeline ignores.
+_OBSOLETE = re.compile(r"nod\d*_(offset|correction)|position_correction")
+
+
+def obsolete_keys(entry: Mapping[str, Any]) -> list[str]:
+    """Return the keys of an aperture that older references carry and that have no effect."""
+    return [key for key in entry if _OBSOLETE.fullmatch(key)]
+
+
+def check_entry(entry: Mapping[str, Any], where: str | None) -> None:
     """Raise `ReferenceFileError` if an aperture is invalid. `where` names it in the message."""
     try:
         for key, value in entry.items():
             if key in KEYS:
                 validation.checked(KEYS[key], key, value)
-            elif key not in _REMARKS and not key.startswith("_"):
+            elif not (key in _REMARKS or key.startswith("_") or _OBSOLETE.fullmatch(key)):
                 raise ReferenceFileError(
                     f"{unknown_key(key)}, expected a key of an EXTRACT1D aperture"
                 )
@@ -167,6 +199,8 @@ def unknown_key(key: str) -> str:
         return f"{key!r} is a key of the integral field units"
     if key in STEP:
         return f"{key!r} is a parameter of the step, not a key"
+    if key in OPTIONS:
+        return f"{key!r} is an option of the extraction, which the pipeline does not have"
     return f"unknown key {key!r}{nearest(key, KEYS)}"
 
 

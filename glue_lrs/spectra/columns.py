@@ -24,6 +24,14 @@ COLUMNS = (
     "NPIXELS",
 )
 
+#: Name of the column with the part of FLUX_VAR_POISSON and FLUX_VAR_RNOISE that is due to the
+#: subtracted background, which exposures at the same nod have in common.
+NOD_VARIANCE = "FLUX_VAR_NOD"
+
+#: Names of columns that only some extractions have. The pipeline does not have them. They are the
+#: last columns of an x1d table, and `column_units` does not contain them.
+OPTIONAL_COLUMNS = (NOD_VARIANCE,)
+
 #: Variance components. The name of a variance column ends with the name of its component.
 COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +11,6 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from astropy import units as u
 from astropy.io import fits, registry
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import LRSError
-from glue_lrs.spectra.columns import COLUMNS
+from glue_lrs.spectra.column_checks import column_findings
+from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS
+from glue_lrs.spectra.findings import Finding, worst_first
+from glue_lrs.spectra.tables import column_table
 from glue_lrs.spectra.to_specutils import to_spectrum
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ class Extraction:
     ----------
     columns : dict of ndarray
         Columns with the names `COLUMNS`, shape (n_wave,), or (integration, n_wave) for a stack of
-        integrations. The rows are in the order of the file. Error and variance columns are NaN
+        integrations, and possibly some of `glue_lrs.spectra.columns.OPTIONAL_COLUMNS`. The rows
+        are in the order of the file. Error and variance columns are NaN
         where the flux is NaN.
     units : dict of str
         Units, with the names of the columns as keys. Columns without a unit are omitted.
@@ -130,6 +134,35 @@ class Extraction:
         return ((self.columns["DQ"] & 1) != 0) | np.isnan(self.columns["FLUX"])
 
     @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks, worst first.
+
+        They are those that the extraction has recorded. For a spectrum without a record that can be
+        read, such as one of the pipeline, the columns are checked.
+        """
+        if self.provenance is not None:
+            with suppress(LRSError):  # the record in the file is damaged
+                return self.provenance.findings
+        return worst_first(column_findings(self.columns, self.units.get("FLUX", "")))
+
+    def with_findings(self, findings: Iterable[Finding]) -> Extraction:
+        """Return a copy of the extraction that records other findings, for example more of them.
+
+        Parameters
+        ----------
+        findings : iterable of Finding
+            Findings to record, such as those of `Extract1D.check`.
+
+        Raises
+        ------
+        LRSError
+            If the extraction has no provenance, in which findings are recorded.
+        """
+        if self.provenance is None:
+            raise LRSError("the spectrum has no provenance, in which findings are recorded")
+        return replace(self, provenance=self.provenance.changed(findings=tuple(findings)))
+
+    @cached_property
     def keywords(self) -> dict[str, Any]:
         """Header cards for the EXTRACT1D extension, such as SLTNAME, defined as in the pipeline."""
         source = self.keywords_source
@@ -152,20 +185,18 @@ class Extraction:
 
     @cached_property
     def table(self) -> QTable:
-        """Table with all columns and their units.
+        """Table with all columns and their units, to be written in a format of astropy.
 
-        For a stack, the table has one row per integration, and each value is an array.
+        For a stack, the table has one row per integration, and each value is an array. DQ is a
+        signed integer because VOTable has no unsigned ones. ``meta["header"]`` is a dict of the
+        header cards, and ``meta["glue_lrs"]`` a dict of the provenance, or None; the values of both
+        are those of JSON. The checksums in the provenance are computed at the first access.
         """
         times = {} if self.times is None else dict(self.times.columns)
-        table = QTable()
-        for name in ("INT_NUM", *COLUMNS, *times):
-            if name in self.columns:
-                unit, values = self.units.get(name), np.array(self.columns[name])
-                table[name] = values if unit is None else u.Quantity(values, unit, copy=False)
-            elif name in times and name not in table.colnames:
-                table[name] = times[name]
-        table.meta = {"header": LazyHeader.from_header(self.header), "glue_lrs": self.provenance}
-        return table
+        known = times | self.columns
+        names = dict.fromkeys(("INT_NUM", *COLUMNS, *OPTIONAL_COLUMNS, *times))
+        columns = {name: known[name] for name in names if name in known}
+        return column_table(columns, self.units, self.header, self.provenance)
 
     def to_spectrum(
         self,

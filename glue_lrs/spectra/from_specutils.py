@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from glue_lrs.errors import LRSError
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.spectra.findings import Finding
 from glue_lrs.spectra.provenance import Provenance
 from glue_lrs.spectra.to_specutils import Index, SpectrumArrays, ascending_rows, spectrum_arrays
 
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 #: differ by 1e-3, and converting a wavelength to another unit and back changes it by 1e-15.
 _SAME = 1e-10
 
-#: Text that is added to the notes in the provenance if the spectrum was modified.
-_CHANGED = "the spectrum was changed after the extraction; columns that no longer apply are omitted"
+#: Finding that is added to the provenance if the spectrum was modified.
+_CHANGED = Finding(
+    "changed",
+    "the spectrum was changed after the extraction; columns that no longer apply have no values",
+)
 
 
 def integrations(extraction: Extraction) -> list[Extraction]:
@@ -296,8 +300,8 @@ def _changed(
         return made
     provenance = original.provenance
     if provenance is not None:
-        notes = [*(provenance["notes"] or []), _CHANGED]
-        provenance = Provenance.from_dict(dict(provenance) | {"notes": notes})
+        findings = [one.to_dict() for one in (*provenance.findings, _CHANGED)]
+        provenance = Provenance.from_dict(dict(provenance) | {"findings": findings})
     number = len(flux) if flux.ndim == 2 else 1
     known = [one for one in (spectrum.meta.get("times"), original.times) if one is not None]
     times = next((one for one in known if len(one) == number), None)

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias
 
-from glue_lrs.errors import LRSWarning
+import numpy as np
+from numpy.typing import NDArray
+
+from glue_lrs._utils.source_file import SourceFile, file_digest
+from glue_lrs.errors import LRSError, LRSWarning, warn
+from glue_lrs.spectra.findings import Finding, worst_first
+
+#: Columns whose sums are recorded.
+SUMMED = ("WAVELENGTH", "FLUX", "FLUX_ERROR")
 
 #: Mapping with the values of a record, or a function that returns such a mapping.
 Source: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+
+
+#: Types of the values of a provenance. The schema of a mapping has the schemas of its values, with
+#: Ellipsis as the key for all others, and that of a list has one item. Each value may also be None.
+_FILE = {"filename": str, "sha256": str}
+_FINDING = {"kind": str, "severity": str, "text": str, "values": dict, "subject": str}
+_COMMON = {"findings": [_FINDING], "versions": {...: str}, "date": str}
+_EXTRACTION = _COMMON | {
+    "parameters": {...: dict},
+    "references": {...: _FILE},
+    "input": _FILE,
+    "position": dict,
+}
+_INPUT = _FILE | {"label": str, "integration": int, "rows_used": int, "rows_clipped": int}
+_COMBINATION = _COMMON | {"parameters": dict, "inputs": [_INPUT], "extractions": list}
 
 
 class ProvenanceRecord(Mapping[str, Any]):
@@ -56,8 +79,9 @@ class Provenance(ProvenanceRecord):
     The keys are ``parameters`` (``reference``, ``step`` and ``options`` as described in
     `Extract1D.parameters`), ``references`` (names and checksums of the reference files), ``input``
     (name and checksum of the image file), ``position`` (position of the source and shifts of the
-    aperture), ``notes`` (texts of the warnings), ``versions`` (of packages) and ``date``. Checksums
-    are computed at the first access.
+    aperture), ``result`` (sums of the absolute values of the columns `SUMMED`, by which a
+    repetition is verified), ``findings`` (list of dicts, as in `Finding.to_dict`), ``versions`` (of
+    packages) and ``date``. Checksums and sums are computed at the first access.
 
     Parameters
     ----------
@@ -69,11 +93,18 @@ class Provenance(ProvenanceRecord):
         Path of the reference file of each type, or None if no file of this type was used.
     position : dict
         Position of the source and shifts of the aperture.
-    notes : sequence of LRSWarning
-        Warnings that were issued during the extraction.
+    findings : sequence of Finding
+        Findings of the checks of the extraction.
+    changed : sequence of str
+        Names of the parameters of the image that were replaced after it was read from the file.
+        They are recorded in ``input`` with the key ``changed``, unless there are none.
+    columns : mapping, optional
+        Extracted columns.
     """
 
-    _keys = ("parameters", "references", "input", "position", "notes", "versions", "date")
+    _keys = (
+        "parameters", "references", "input", "position", "result", "findings", "versions", "date",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -81,14 +112,18 @@ class Provenance(ProvenanceRecord):
         input: str | None = None,
         references: dict[str, str | None] | None = None,
         position: dict[str, Any] | None = None,
-        notes: Sequence[LRSWarning] = (),
+        findings: Sequence[Finding] = (),
+        changed: Sequence[str] = (),
+        columns: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         super().__init__(None)
         self._parameters_source = parameters
         self._input = input
         self._references = references or {}
         self._position = position or {}
-        self._notes = tuple(notes)
+        self._findings = worst_first(findings)
+        self._changed = tuple(changed)
+        self._columns = columns or {}
         self._date = datetime.now(UTC)
 
     @classmethod
@@ -115,12 +150,19 @@ class Provenance(ProvenanceRecord):
         return {
             "parameters": self._parameters,
             "references": {key: file_record(path) for key, path in self._references.items()},
-            "input": file_record(self._input),
+            "input": self._input_record(),
             "position": self._position,
-            "notes": self.notes,
+            "result": column_sums(self._columns),
+            "findings": [one.to_dict() for one in self._findings],
             "versions": package_versions(),
             "date": self._date.isoformat(timespec="seconds"),
         }
+
+    def _input_record(self) -> dict[str, Any] | None:
+        record = file_record(self._input)
+        if record is None or not self._changed:
+            return record
+        return {**record, "changed": list(self._changed)}
 
     def __getitem__(self, key: str) -> Any:
         if key == "parameters" and self._stored is None:
@@ -131,7 +173,8 @@ class Provenance(ProvenanceRecord):
         self,
         parameters: Callable[[], dict[str, Any]] | None = None,
         references: Mapping[str, str | None] | None = None,
-        notes: Sequence[LRSWarning] | None = None,
+        findings: Sequence[Finding] | None = None,
+        columns: Mapping[str, NDArray[Any]] | None = None,
     ) -> Provenance:
         """Return a copy of the provenance with some values replaced, without computing checksums.
 
@@ -143,8 +186,10 @@ class Provenance(ProvenanceRecord):
             Function that returns the new parameters.
         references : mapping, optional
             Path of the reference file of each type.
-        notes : sequence of LRSWarning, optional
-            Warnings that were issued during the extraction.
+        findings : sequence of Finding, optional
+            Findings of the checks of the extraction.
+        columns : mapping, optional
+            Extracted columns.
 
         Returns
         -------
@@ -156,20 +201,17 @@ class Provenance(ProvenanceRecord):
             self._input,
             self._references if references is None else dict(references),
             self._position,
-            self.messages if notes is None else notes,
+            self.findings if findings is None else findings,
+            self._changed,
+            self._columns if columns is None else columns,
         )
 
     @property
-    def messages(self) -> tuple[LRSWarning, ...]:
-        """Warnings that the extraction issued. Those read from a file have only a text."""
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks of the extraction, worst first."""
         if self._stored is not None:
-            return tuple(LRSWarning(text) for text in self["notes"] or ())
-        return self._notes
-
-    @property
-    def notes(self) -> list[str]:
-        """Texts of the warnings that the extraction issued, without computing checksums."""
-        return [note.render(with_subject=False) for note in self.messages]
+            return recorded_findings(self)
+        return self._findings
 
     def has_reference(self, key: str) -> bool:
         """Return whether a reference file of a type, such as ``"apcorr"``, was used.
@@ -190,7 +232,8 @@ class CombinationProvenance(ProvenanceRecord):
 
     The keys are ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
     spectrum, as described in `CombineInput`), ``extractions`` (the `Provenance` of each object that
-    was passed to `combine`, or None), ``notes`` (texts of the warnings), ``versions`` and ``date``.
+    was passed to `combine`, or None), ``findings`` (list of dicts, as in `Finding.to_dict`),
+    ``versions`` and ``date``.
 
     Parameters
     ----------
@@ -199,10 +242,41 @@ class CombinationProvenance(ProvenanceRecord):
         checksums, which takes time.
     """
 
-    _keys = ("parameters", "inputs", "extractions", "notes", "versions", "date")
+    _keys = ("parameters", "inputs", "extractions", "findings", "versions", "date")
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of the checks of the combination, worst first."""
+        return recorded_findings(self)
 
     def __repr__(self) -> str:
         return "<Provenance of a combination>"
+
+
+def json_tree(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    r"""Convert a provenance to a tree of JSON types.
+
+    In file names that are not UTF-8, the invalid bytes are written as the text ``\udc..``, because
+    YAML cannot encode them.
+    """
+    text = json.dumps(dict(provenance), default=_json_value, ensure_ascii=False)
+    tree: dict[str, Any] = json.loads(
+        re.sub("[\ud800-\udfff]", lambda match: rf"\\u{ord(match[0]):04x}", text)
+    )
+    return tree
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)
+
+
+def recorded_findings(provenance: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Return the findings that a provenance contains, worst first."""
+    return worst_first(Finding.from_dict(stored or {}) for stored in provenance["findings"] or ())
 
 
 def package_versions() -> dict[str, str]:
@@ -213,16 +287,73 @@ def package_versions() -> dict[str, str]:
     }
 
 
-def file_record(path: str | None) -> dict[str, str | None] | None:
+def column_sums(columns: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """Return the sum of the absolute values of each of the columns `SUMMED`, ignoring NaN."""
+    return {
+        name: float(np.nansum(np.abs(columns[name]), dtype=float))
+        for name in SUMMED
+        if name in columns
+    }
+
+
+def file_record(path: str | None) -> dict[str, Any] | None:
     """Return the path and the SHA-256 checksum of a file, or None if `path` is None.
 
-    The checksum is None if the file cannot be read.
+    The checksum is None if the file cannot be read, or is no longer the one that was read.
+
+    Parameters
+    ----------
+    path : str, optional
+        Path of the file, a `SourceFile` if its state when it was read is known.
+
+    Warns
+    -----
+    LRSWarning
+        If the file has changed since it was read.
     """
     if path is None:
         return None
-    try:
-        with Path(path).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        digest = None
-    return {"filename": path, "sha256": digest}
+    if not isinstance(path, SourceFile):
+        return {"filename": path, "sha256": file_digest(path)}
+    digest = path.sha256()
+    if digest is None and path.was_read:
+        warn(
+            LRSWarning(
+                "has changed or was removed since it was read; no checksum of it is recorded",
+                subject=path,
+            )
+        )
+    return {"filename": str(path), "sha256": digest}
+
+
+def check_record(stored: object) -> None:
+    """Raise `LRSError` if a stored provenance has values of other types than those written.
+
+    Parameters
+    ----------
+    stored : object
+        Record of an extraction or of a combination, such as from a file. Values may be missing.
+    """
+    if not isinstance(stored, Mapping):
+        raise LRSError(f"the provenance is a {type(stored).__name__}, expected a mapping")
+    schema = _COMBINATION if "inputs" in stored else _EXTRACTION
+    for key, value in stored.items():
+        if not _conforms(value, schema.get(key, object)):
+            raise LRSError(f"the provenance has an invalid value of {str(key)[:40]!r}")
+    for one in stored.get("findings") or ():
+        try:
+            str(Finding.from_dict(one or {}))
+        except Exception as error:  # a hint may have any structure
+            raise LRSError("the provenance has an invalid value of 'findings'") from error
+
+
+def _conforms(value: object, schema: Any) -> bool:
+    """Return whether a value is None or of a type, and its items are as in the schema."""
+    if value is None:
+        return True
+    if isinstance(schema, list):
+        return isinstance(value, list) and all(_conforms(one, schema[0]) for one in value)
+    if isinstance(schema, dict) and isinstance(value, Mapping):
+        every = schema.get(..., object)
+        return all(_conforms(one, schema.get(key, every)) for key, one in value.items())
+    return not isinstance(schema, dict) and isinstance(value, schema)

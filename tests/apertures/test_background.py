@@ -162,3 +162,11 @@ def test_smoothing_lengths_that_the_pipeline_changes_warn(requested: float, used
 def test_mean_is_a_polynomial_of_order_0() -> None:
     background = Background.from_edges((0.5, 4.5), bkg_fit="mean", bkg_order=3)
     assert (background.bkg_fit, background.bkg_order) == ("poly", 0)
+
+
+def test_order() -> None:
+    """Only a polynomial has an order."""
+    edges = ((1.0,), (5.0,))
+    assert Background(bkg_coeff=edges, bkg_order=2).order == 2
+    assert Background(bkg_coeff=edges, bkg_order=2, bkg_fit="median").order == 0
+    assert Background(bkg_coeff=edges, bkg_fit="mean").order == 0  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ from glue_lrs import (
     SlitImage,
 )
 from glue_lrs.cli.program import main
-from glue_lrs.extraction.advice import advice
+from glue_lrs.extraction.regions import region_findings as advice
 from glue_lrs.extraction.rerun import rerun
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.apcorr import write_apcorr
@@ -45,6 +45,7 @@ from glue_lrs.simulation.scene import Scene
 
 FIXED = ["--set", "use_source_posn=false"]
 QUIET = ["--set", "apply_apcorr=false"]  # no warning about a missing correction
+SKY = ["--set", "bkg_coeff=[[8.5],[18.5],[52.5],[62.5]]"]  # of slitless images
 
 
 def run(*args: object) -> Result:
@@ -191,12 +192,9 @@ def test_jobs_print_and_write_the_same(made: Path, here: Path, jobs: int) -> Non
     assert result.exit_code == 1
     warnings = [line for line in result.stderr.splitlines() if "warning" in line]
     # Reported once with the number of files, each on one line.
-    assert len(warnings) == 3
-    assert "a_s2d.fits: no aperture correction" in warnings[0]
-    assert "a_s2d.fits: the aperture (columns 27.00 to 34.00) misses the source" in warnings[1]
-    assert "the same for 1 more file: no aperture correction" in warnings[2]
-    assert all("(give --apcorr FITS, or --set" in warnings[i] for i in (0, 2))
-    for name, number in (("a", "2"), ("b", "1")):  # b's is the nod that the aperture is for
+    assert len(warnings) == 0
+    assert "a_s2d.fits: the mean flux is negative" in result.stderr
+    for name, number in (("a", "3"), ("b", "-")):  # b's is the nod that the aperture is for
         (line,) = (x for x in result.stdout.splitlines() if x.startswith(name))
         assert cells_of(result.stdout.splitlines()[0], line)["warnings"] == number
     assert "none_s2d.fits: does not exist" in result.stderr
@@ -237,7 +235,8 @@ def test_outputs_must_differ(made: Path, here: Path) -> None:
 def test_plot_beside_the_spectrum(made: Path, here: Path) -> None:
     result = run("extract", made / "a_s2d.fits", made / "c_calints.fits", "--plot", *QUIET)
     assert result.exit_code == 0, result.stderr
-    assert result.stderr == ""
+    (line,) = result.stderr.splitlines()
+    assert "c_calints.fits: no background was subtracted" in line
     names = ["a_x1d.fits", "a_x1d.png", "c_x1dints.fits", "c_x1dints.png"]
     assert sorted(tree(here)) == names
     for name in names[1::2]:
@@ -477,10 +476,10 @@ def test_advice_is_printed(made: Path, here: Path) -> None:
     result = run("extract", made / "a_s2d.fits", *QUIET, *FIXED, *regions)
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
-    assert "a_s2d.fits: the aperture (columns 27.00 to 34.00) misses the source" in lines[0]
-    assert "(--set use_source_posn=true moves it there)" in lines[0]
-    assert "the background region (columns 34.00 to 38.00) overlaps the aperture" in lines[1]
-    assert cells_of(*result.stdout.splitlines())["warnings"] == "2"
+    (line,) = (x for x in lines if "does not contain the source" in x)
+    assert "(--set use_source_posn=true moves it where the header puts the source)" in line
+    assert "the background region (columns 34.00 to 38.00) overlaps the aperture" in result.stderr
+    assert cells_of(*result.stdout.splitlines())["warnings"] == str(len(lines))
     result = run("extract", made / "a_s2d.fits", *QUIET, "-o", "moved.fits")
     image = SlitImage.read(made / "a_s2d.fits")
     moved = operator().place(image).offset
@@ -493,9 +492,10 @@ def test_advice_is_printed(made: Path, here: Path) -> None:
         hdulist["SCI"].header["SRCTYPE"] = "EXTENDED"  # then the default aperture stays
         hdulist.writeto(source)
     text = run("info", source).stdout
-    assert "note              the aperture (columns 27.00 to 34.00) misses the source" in text
+    assert "warning           the aperture (columns 27.00 to 34.00) misses the source" in text
     (found,) = json.loads(run("info", "--json", source).stdout)
-    assert found["advice"][0].endswith(" in row 193")  # info has no --set for a hint
+    kinds = {one["kind"]: one["text"] for one in found["findings"]}
+    assert kinds["aperture_off_header"].endswith(" in row 193")
     (here / "r.json").write_text(json.dumps({"apertures": [{"id": "ANY", "use_source_posn": False,
                                  "xstart": 20, "xstop": 28}]}))  # fmt: skip
     result = run("reference", "check", "r.json", "--image", made / "a_s2d.fits")
@@ -510,10 +510,10 @@ def test_uncalibrated_images(made: Path, here: Path) -> None:
         hdulist.writeto(source)
     note = "not photometrically calibrated (S_PHOTOM is SKIPPED): the spectrum is in DN/s"
     result = run("extract", source, made / "b_s2d.fits", *QUIET)
-    assert result.stderr == f"glue-lrs: warning: {source}: {note}, not in Jy\n"
+    assert result.stderr == ""  # an info
     head, first, second = result.stdout.splitlines()
     assert [cells_of(head, line)["unit"] for line in (first, second)] == ["DN/s", "Jy"]
-    assert f"note              {note}" in run("info", source).stdout
+    assert f"info              {note}" in run("info", source).stdout
 
 
 def test_the_correction_is_that_of_the_subarray(made: Path, here: Path) -> None:
@@ -551,13 +551,14 @@ def test_warnings_use_the_syntax_of_the_command_line(made: Path, here: Path) -> 
         hdulist["SCI"].header["SRCTYPE"] = "BANANA"
         hdulist.writeto("x_s2d.fits")
     result = run("extract", "x_s2d.fits", "--set", "use_source_posn=true")
-    assert "(give --apcorr FITS, or --set apply_apcorr=false)" in result.stderr
     assert "(--set max_lost=0 masks these rows)" in result.stderr
+    assert "moves it to the source" not in result.stderr  # it was given
+    result = run("extract", "x_s2d.fits", "--set", "use_source_posn=false", "-o", "y.fits")
     assert "(--set use_source_posn=true moves it to the source)" in result.stderr
     assert not re.search("=(True|False|None)", result.stderr)
-    assert "(max_lost=0 masks" in " ".join(read_single("x_x1d.fits").provenance["notes"])
+    assert "(max_lost=0 masks" in " ".join(map(str, read_single("x_x1d.fits").findings))
     text = " ".join(run("info", "x_x1d.fits").stdout.split())
-    assert "(max_lost=0 masks these rows)" in text  # recorded notes are shown as recorded
+    assert "the flux is too low there" in text
     assert "options fixed_background=false, max_lost=null" in text  # no words of ours: as stored
     edit = ["reference", "edit", "--exp-type", FIXED_SLIT]
     line = refused(*edit, "--set", "position_offset=1.5")
@@ -727,7 +728,7 @@ def program(here: Path, name: str, slow: bool, *args: object) -> subprocess.Pope
 
 
 @pytest.mark.parametrize(
-    "name", ["specutils", "glue_lrs.extraction.extract1d", "glue_lrs.extraction.advice"]
+    "name", ["specutils", "glue_lrs.extraction.extract1d", "glue_lrs.extraction.regions"]
 )
 def test_interrupted_while_it_is_imported(made: Path, here: Path, name: str) -> None:
     """Of the package's imports, the command's own ones, and those in the middle of a file."""
@@ -771,7 +772,7 @@ def test_info_of_an_image(made: Path, here: Path) -> None:
     assert "3 integrations of 416 rows (dispersion) x 72 columns" in text
     assert "columns 30.00 to 41.00 (inclusive limits: xstart, xstop), not moved" in text
     assert "which is 29.50 to 41.50 (edges: src_coeff)" in text
-    assert "9 of 89856: 5 NaN, 4 with DQ DO_NOT_USE" in text
+    assert "9 of 89856: 5 NaN in SCI and 4 flagged in DQ" in text
     assert "2 of the 13968 in the default aperture" in text  # 388 rows of 12 columns, 3 times
     assert "integrations 1 to 3, MJD 60994.6" in text
     assert "R_FLAT=jwst_miri_flat_0001.fits" in text
@@ -796,7 +797,7 @@ def test_info_as_json(made: Path, here: Path) -> None:
         assert spectrum["aperture"][key] == pytest.approx(placed[key])
     cards = fits.getheader("a_x1d.fits", "EXTRACT1D")
     assert cards["EXTRXSTR"] == pytest.approx(placed["limits"][0] + 1)
-    assert image["advice"] == []
+    assert [one["kind"] for one in image["findings"] if one["severity"] != "info"] == []
     assert spectrum["made_by_glue_lrs"]["parameters"]["reference"]["xstart"] == 27
     assert spectrum["made_by_glue_lrs"]["input"]["filename"].endswith("a_s2d.fits")
     found = read_single("a_x1d.fits")
@@ -947,15 +948,16 @@ def test_reference_check_reports_all_errors(here: Path) -> None:
 def test_plot_images_and_spectra(made: Path, here: Path) -> None:
     for name in "ab":
         run("extract", made / f"{name}_s2d.fits", *QUIET)
-    run("extract", made / "c_calints.fits", *QUIET)
+    run("extract", made / "c_calints.fits", *QUIET, *SKY)
     for name in ("a_x1d.fits", "b_x1d.fits", "c_x1dints.fits"):
         assert (here / name).exists()
     for args, name in (
-        ([made / "a_s2d.fits", "--set", "bkg_coeff=[[0.5],[4.5]]", *FIXED], "a_s2d.png"),
-        ([made / "c_calints.fits", "--integration", "2"], "c_calints.png"),
+        ([made / "b_s2d.fits", "--set", "bkg_coeff=[[0.5],[4.5]]", *FIXED], "b_s2d.png"),
+        ([made / "c_calints.fits", "--integration", "2", *SKY], "c_calints.png"),
         (["a_x1d.fits"], "a_x1d.png"),
         (["a_x1d.fits", "b_x1d.fits", "-o", "ab.svg"], "ab.svg"),
         (["c_x1dints.fits"], "c_x1dints.png"),
+        (["a_x1d.fits", "b_x1d.fits"], "a_x1d_b_x1d.png"),
         (
             ["c_x1dints.fits", "--column", "background", "--integration", "3", "-o", "3.png"],
             "3.png",
@@ -993,6 +995,69 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
     before = (here / "a_x1d.png").read_bytes()
     assert run("plot", "a_x1d.fits", "--overwrite", "--column", "NPIXELS").exit_code == 0
     assert (here / "a_x1d.png").read_bytes() != before
+
+
+def test_plot_published_spectra_beside_an_x1d(made: Path, here: Path) -> None:
+    run("extract", made / "a_s2d.fits", *QUIET)
+    Path("with.csv").write_text("wavelength[um],flux[mJy],error[mJy]\n5,3,1\n7,2,1\n9,1,1\n")
+    Path("without.txt").write_text("wave flux\n5 3\n7 2\n9 1\n")
+    result = run("plot", "a_x1d.fits", "with.csv", "-o", "with.svg")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "wrote with.svg\n", "")
+    svg = (here / "with.svg").read_text()
+    assert "with.csv" in svg
+    assert "a_x1d.fits: interpolated linearly" in svg
+    units = ["--units", "um,mJy"]
+    result = run("plot", "a_x1d.fits", "without.txt", "with.csv", *units, "-o", "all.png")
+    assert (result.exit_code, result.stderr) == (0, "")
+    before = tree(here)
+    for args, message in (
+        (["a_x1d.fits", "without.txt"], "no unit, expected a name such as 'wave[UNIT]' (--units"),
+        (["a_x1d.fits", "without.txt", "--units", "um"], "expected two units"),
+        (["a_x1d.fits", "without.txt", "--units", "um,m"], "without.txt: the flux is in m"),
+        (["a_x1d.fits", *units], "--units is for text files"),
+        ([made / "a_s2d.fits", "with.csv"], "with.csv a spectrum"),
+        (["a_x1d.fits", "with.csv", "--column", "BACKGROUND"], "expected one of FLUX"),
+    ):
+        assert message in refused("plot", *args, "-o", "x.png")
+    assert tree(here) == before
+
+
+# --- export ------------------------------------------------------------------------------------
+
+
+def test_export(made: Path, here: Path) -> None:
+    run("extract", made / "a_s2d.fits", made / "c_calints.fits", *QUIET)
+    files = ["a_x1d.fits", "c_x1dints.fits"]
+    for form in ("ecsv", "csv", "txt"):
+        result = run("export", *files, "--to", form, "--output-dir", "tables")
+        names = [f"tables/a_x1d.{form}", f"tables/c_x1dints.{form}"]
+        lines = "".join(f"wrote {name}\n" for name in names)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, lines, "")
+        for name in names:
+            assert run("plot", name, "-o", f"{name}.png").exit_code == 0
+    assert run("export", "a_x1d.fits", "--to", "csv", "-o", "one.csv").exit_code == 0
+    assert Path("one.csv").read_bytes() == Path("tables/a_x1d.csv").read_bytes()
+    before = tree(here)
+    (here / "b").mkdir()
+    for args, message in (
+        (["a_x1d.fits", "--to", "csv", "-o", "one.csv"], "one.csv: exists"),
+        ([*files, "--to", "csv", "-o", "x.csv"], "there are 2"),
+        (["a_x1d.fits", "--to", "csv", "-o", "x", "--output-dir", "y"], "exclude each other"),
+        (["a_x1d.fits", "b/a_x1d.fits", "--to", "csv"], "several files give a_x1d.csv"),
+        (["a_x1d.fits", "--to", "csv", "-o", "a_x1d.fits"], "would replace the input"),
+        (["a_x1d.fits", "--to", "csv", "-o", "new/x.csv"], "new does not exist"),
+        ([made / "a_s2d.fits", "--to", "csv", "--output-dir", "new"], "EXTRACT1D"),
+        (["a_x1d.fits"], "--to"),
+        (["a_x1d.fits", "--to", "fits"], "'fits' is not one of"),
+        ([made / "a_s2d.fits", "--to", "csv"], "EXTRACT1D"),
+    ):
+        assert message in refused("export", *args)
+    (here / "b").rmdir()
+    assert tree(here) == before
+    assert not (here / "new").exists()
+    result = run("export", "a_x1d.fits", made / "a_s2d.fits", "--to", "csv")
+    assert result.exit_code == 1
+    assert Path("a_x1d.csv").exists()
 
 
 def test_plots_of_files_of_the_same_name(made: Path, here: Path) -> None:
@@ -1047,13 +1112,16 @@ def test_as_a_program(made: Path, here: Path) -> None:
         command = [sys.executable, "-c", code, *map(str, args)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    result = program("extract", made / "b_s2d.fits", "none_s2d.fits", *FIXED)
+    result = program("extract", made / "a_s2d.fits", "none_s2d.fits", *FIXED)
     assert result.returncode == 1
-    warning, error, count = result.stderr.splitlines()
-    assert warning.startswith("glue-lrs: warning: ")
+    *warnings, error, count = result.stderr.splitlines()
+    assert warnings
+    for line in warnings:
+        assert line.startswith(("glue-lrs: error: /", "glue-lrs: warning: /"))
+        assert "a_s2d.fits: " in line
     assert error == "glue-lrs: error: none_s2d.fits: does not exist"
     assert count == "1 of 2 files failed"
-    assert list(tree(here)) == ["b_x1d.fits"]
+    assert list(tree(here)) == ["a_x1d.fits"]
 
 
 # --- combine -------------------------------------------------------------------------------------
@@ -1070,6 +1138,9 @@ def test_combine_takes_images_and_spectra(made: Path, here: Path) -> None:
         assert run("extract", made / f"{name}_s2d.fits", *QUIET).exit_code == 0
     files = ["a_x1d.fits", "b_x1d.fits"]
     options = ["--weights", "inverse_variance", "--plot"]
+    missing = refused("combine", *files, *options, "-o", "new/ab_c1d.fits")
+    assert "new/ab_c1d.fits: the folder new does not exist" in missing
+    (here / "new").mkdir()
     two = run("combine", *files, *options, "-o", "new/ab_c1d.fits")
     assert two.exit_code == 0, two.stderr
     assert (here / "new/ab_c1d.png").read_bytes().startswith(b"\x89PNG")
@@ -1140,7 +1211,7 @@ def test_combine_of_invalid_inputs(made: Path, here: Path) -> None:
     assert "old_c1d.fits: exists" in refused("combine", *nods, *QUIET, "-o", "old_c1d.fits")
     (here / "y.png").write_text("mine")
     assert "y.png: exists" in refused("combine", *nods, *QUIET, "--plot", "-o", "y.fits")
-    text = refused("combine", nods[0], made / "c_calints.fits", *QUIET, "-o", "x.fits")
+    text = refused("combine", nods[0], made / "c_calints.fits", "--quiet", "-o", "x.fits")
     assert "expected MIR_LRS-FIXEDSLIT" in text
     assert "EXTRACT" in refused("combine", *nods, "--set", "xstrt=3", "-o", "x.fits")
     assert "slit.fits" in refused("combine", nods[0], made / "slit.fits", *QUIET, "-o", "x.fits")
@@ -1224,7 +1295,10 @@ def test_measure_prints_and_plots(made: Path, here: Path) -> None:
     assert f"{found.report()}\n{curve.report()}" in result.stdout
     assert result.stdout.endswith("wrote a_s2d_measured.png\n")
     assert (here / "a_s2d_measured.png").read_bytes().startswith(b"\x89PNG")
+    before = tree(here)
     assert "a_s2d_measured.png: exists" in refused("measure", made / "a_s2d.fits")
+    assert f"{found.report()}\n{curve.report()}" in run("measure", made / "a_s2d.fits").stdout
+    assert tree(here) == before
     both = run("measure", made / "a_s2d.fits", made / "c_calints.fits", "--no-plot", "--json")
     facts = json.loads(both.stdout)
     assert facts[0]["measurement"] == json.loads(json.dumps(found.to_dict()))
@@ -1305,5 +1379,63 @@ def test_view_without_qt(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("PyQt6", "PySide6", "PyQt5", "PySide2", "qtpy"):
         monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.setitem(sys.modules, f"{name}.QtWidgets", None)
-    assert "pip install 'glue-lrs[qt]'" in refused("view", image, "--screenshot", "new.png")
+    assert "pip install glue-qt qtpy PyQt6" in refused("view", image, "--screenshot", "new.png")
     assert tree(here) == {"old.png": b"mine"}
+
+
+def test_settings_are_checked_before_the_output(made: Path, here: Path) -> None:
+    """An error in a setting is reported, although the output exists."""
+    image, wrong = made / "a_s2d.fits", ["--set", "xstat=3"]
+    for command, name in (
+        (["extract", image, *QUIET, "-o"], "a_x1d.fits"),
+        (["combine", image, *QUIET, "-o"], "a_c1d.fits"),
+        (["plot", image, "-o"], "a.png"),
+    ):
+        assert run(*command, name).exit_code == 0
+        assert "unknown parameter 'xstat'" in refused(*command, name, *wrong)
+        exists = refused(*command, name)
+        assert exists.endswith(f"{name}: exists, expected a new name (--overwrite replaces it)")
+        missing = refused(*command, f"no/{name}")
+        assert missing.endswith(f"no/{name}: the folder no does not exist")
+        assert not (here / "no").exists()
+    for command, name in ((["measure", image, "-o"], "b.png"), (["measure", image, "--reference"],
+                                                                "b.json")):  # fmt: skip
+        assert "the folder no does not exist" in refused(*command, f"no/{name}")
+    assert run("extract", image, *QUIET, "--output-dir", "new/sub").exit_code == 0
+
+
+def test_hints_do_not_repeat_what_was_given(made: Path, here: Path) -> None:
+    with fits.open(made / "a_s2d.fits") as hdulist:
+        hdulist["SCI"].data[100:200, 12:15] = np.nan
+        hdulist.writeto("x_s2d.fits")
+    text = run("extract", "x_s2d.fits", *QUIET).stderr
+    assert "(--set bad_pixels=profile restores the flux; --set max_lost=0 masks these rows)" in text
+    fixed = run("extract", "x_s2d.fits", *QUIET, "--set", "bad_pixels=profile", "-o", "y.fits")
+    assert fixed.exit_code == 0
+    assert "bad_pixels" not in fixed.stderr
+
+
+def test_edited_values_are_not_errors_of_the_reference(here: Path) -> None:
+    edit = ["reference", "edit", "--exp-type", FIXED_SLIT]
+    for setting, message in (
+        ("extract_width=0.5", "error: extract_width is 0.5, expected at least 1 pixel"),
+        ("source_type=point", "error: 'source_type' is an option of the extraction"),
+        ("xstop=20", "error: the built-in reference: xstop is 20, expected at least xstart"),
+    ):
+        assert message in refused(*edit, "--set", setting)
+
+
+def test_many_spectra_have_a_short_name(made: Path, here: Path) -> None:
+    assert run("extract", made / "a_s2d.fits", *QUIET).exit_code == 0
+    names = [f"{'long' * 8}{letter}_x1d.fits" for letter in "abcd"]
+    for name in names:
+        (here / name).write_bytes((here / "a_x1d.fits").read_bytes())
+    assert run("plot", *names).stdout == f"wrote {'long' * 8}a_x1d_and_3_more.png\n"
+
+
+def test_lines_of_info_have_at_most_100_characters(made: Path, here: Path) -> None:
+    for name in ("a_s2d", "c_calints"):
+        assert run("extract", made / f"{name}.fits", *QUIET).exit_code == 0
+    for path in (made / "a_s2d.fits", made / "c_calints.fits", "a_x1d.fits", "c_x1dints.fits"):
+        lines = run("info", path).stdout.splitlines()[1:]  # the first line is the path
+        assert max(map(len, lines)) <= 100

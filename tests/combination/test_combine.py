@@ -492,7 +492,7 @@ def test_integrations_share_the_error_of_the_flat_field() -> None:
             replace(extraction, columns={k: v[i] for k, v in extraction.columns.items()})
             for i in range(24)
         ]
-        with pytest.warns(LRSWarning, match="spectrum 2 is of the same exposure as spectrum 1"):
+        with pytest.warns(LRSWarning, match="spectrum 2: is of the same exposure as spectrum 1"):
             apart = combine(separate)
         without.append(difference / apart.columns["ERROR"][good])
     assert 0.95 < np.concatenate(found).std() < 1.05
@@ -580,9 +580,11 @@ def test_the_spectrum_for_specutils() -> None:
     assert found.meta["header"]["TARGNAME"] == "SN"
     assert found.meta["combination"] is made
     record = found.meta["glue_lrs"]
-    assert record["parameters"] == {"weights": "unit", "sigma_clip": None, "mode": "default"}
+    chosen = {"weights": "unit", "sigma_clip": None, "mode": "default"}
+    kept = {"incomplete": "reject", "scale": False, "allow_opposite": False}
+    assert record["parameters"] == chosen | kept
     assert len(record["inputs"]) == 2
-    assert record["extractions"][0]["notes"] == ["as measured"]
+    assert record["extractions"][0]["findings"][0]["text"] == "as measured"
     json.dumps(dict(record))
     assert combine(given[:1]).to_spectrum(fill="nan").meta["column"] == "FLUX"
     assert copy.deepcopy(found).meta["combination"] is made
@@ -719,7 +721,7 @@ def test_no_usable_flux_is_an_error() -> None:
         combine([empty, empty])
     with pytest.raises(LRSError, match="none of the 1 spectra can be used"):
         combine([empty], mode="pipeline")
-    with pytest.warns(LRSWarning, match="spectrum 2 has no usable flux"):
+    with pytest.warns(LRSWarning, match="spectrum 2: has no usable flux"):
         made = combine([spectrum(), empty])
     assert made.inputs[1].rows_used == 0
     assert made.header["EFFEXPTM"] == 332.0
@@ -730,8 +732,8 @@ def test_other_targets_and_repeated_spectra_give_a_warning() -> None:
     with pytest.warns(LRSWarning, match="spectrum 2: the target is GALAXY, that of spectrum 1 is"):
         made = combine([a, b])
     assert made.provenance is not None
-    assert "GALAXY" in made.provenance["notes"][0]
-    with pytest.warns(LRSWarning, match="spectrum 2 has the same flux as spectrum 1"):
+    assert "GALAXY" in made.findings[0].text
+    with pytest.warns(LRSWarning, match="spectrum 2: has the same flux as spectrum 1"):
         combine([a, replace(a)])
 
 
@@ -762,12 +764,12 @@ def without_errors(one: Extraction) -> Extraction:
 
 def test_errors_of_0_give_a_warning() -> None:
     first, second = spectra_of_nods()
-    with pytest.warns(LRSWarning, match=r"spectrum 1.* has errors of 0, expected positive"):
+    with pytest.warns(LRSWarning, match=r"spectrum 1.* has errors of 0, which are unknown"):
         made = combine([without_errors(first), second])
     assert np.nanmedian(made.columns["ERROR"]) == pytest.approx(
         0.5 * np.nanmedian(second.columns["FLUX_ERROR"]), rel=0.05
     )
-    with pytest.warns(LRSWarning, match=r"spectrum 1.* has no usable error: skipped"):
+    with pytest.warns(LRSWarning, match=r"spectrum 1.*: has no usable error: skipped"):
         made = combine([without_errors(first), second], weights="inverse_variance")
     assert made.columns["N_INPUT"].max() == 1
     third = spectra_of_nods(seed=2)[0]
@@ -795,7 +797,7 @@ def test_inputs_that_differ_give_a_warning() -> None:
     with pytest.warns(LRSWarning, match=r"has no aperture correction, .* has all of the flux"):
         combine([first, total])
     wider = replace(box, aperture=Aperture(xstart=8, xstop=18)).run(images[0])
-    with pytest.warns(LRSWarning, match=r"spectrum 3.* is of the same exposure as spectrum 1"):
+    with pytest.warns(LRSWarning, match=r"spectrum 3.*: is of the same exposure as spectrum 1"):
         combine([first, second, wider])
     extended = replace(images[1], source_type="EXTENDED")
     with pytest.warns(LRSWarning, match=r"the source is EXTENDED, that of spectrum 1.* is POINT"):

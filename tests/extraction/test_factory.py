@@ -142,7 +142,7 @@ def test_flux_lost_to_bad_pixels_is_restored(nod: Simulated) -> None:
     assert (lost.columns["FLUX"][at] / complete.columns["FLUX"][at] < 0.95).all()
     assert abs(ratio.mean() - 1) < 0.01
     assert (made.columns["FLUX_ERROR"][at] > complete.columns["FLUX_ERROR"][at]).all()
-    assert "restored from the profile" in made.provenance["notes"][-1]
+    assert "restored from the profile" in made.findings[-1].text
 
 
 def test_the_aperture_selects_the_source(psf: PSFProfile) -> None:

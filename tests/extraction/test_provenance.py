@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 
 from glue_lrs import Extract1D, LRSError, LRSWarning, SlitImage
+from glue_lrs.cli.summary import describe_file
+from glue_lrs.errors import NoVariancesWarning
 from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.extraction.rerun import rerun
 from glue_lrs.instrument import FIXED_SLIT
@@ -21,6 +25,7 @@ from glue_lrs.reference.schema import IN_MEMORY
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.viewers.live.script import python_lines
 
 WAVES = np.linspace(2.5, 14.6, 60)
 #: For tests that do not check warnings.
@@ -143,7 +148,9 @@ def test_an_image_without_variances(changes: dict[str, Any], psf: Path) -> None:
     # The pipeline's fit of the position needs VAR_RNOISE.
     fits = changes.get("optimal_mode") != "pipeline"
     operator = make(optimize_psf_location=fits, **changes)
-    with pytest.warns(LRSWarning, match="there are no variances .* the errors are 0") as caught:
+    with pytest.warns(
+        LRSWarning, match="there are no variances .* the errors are unknown"
+    ) as caught:
         made = operator.run(image)
     assert sum("no variances" in str(one.message) for one in caught) == 1
     error = made.columns["FLUX_ERROR"]
@@ -184,3 +191,97 @@ def test_parameters_without_effect_warn(psf: Path) -> None:
 def test_only_a_provenance_is_repeated(given: str | None) -> None:
     with pytest.raises(LRSError, match=r"provenance is a .*, expected that of a spectrum"):
         rerun(given)  # type: ignore[arg-type]
+
+
+def _other_wcs(image: SlitImage) -> Any:
+    return SCENE.s2d(2).image.wcs_source
+
+
+#: Changes of an image in memory.
+CHANGES: dict[str, Any] = {
+    "data": lambda image: image.data - 1.0,
+    "dq": lambda image: np.full(image.data.shape, 4, np.uint32),
+    "wavelength": lambda image: np.asarray(image.wavelength) + 0.01,
+    "var_rnoise": lambda image: None,
+    "source_type": lambda image: "EXTENDED",
+    "source_dec": lambda image: image.source_dec + 1e-5,
+    "pixel_area": lambda image: 2.0 * image.pixel_area,
+    "wcs_source": _other_wcs,
+}
+
+
+@QUIET
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_image_is_not_that_of_its_file(name: str, s2d: Path, tmp_path: Path) -> None:
+    image = SlitImage.read(s2d)
+    assert image.changed == ()
+    other = replace(image, **{name: CHANGES[name](image)})
+    assert other.changed == (name,)
+    assert pickle.loads(pickle.dumps(other)).changed == (name,)
+    assert copy.deepcopy(other).changed == (name,)
+    made = make().run(other)
+    with pytest.raises(LRSError, match=rf"changed in memory after it was read \({name}\)"):
+        again(made, tmp_path)
+    described = " ".join(describe_file(str(tmp_path / "a_x1d.fits"))[1].split())
+    assert f"changed in memory ({name})" in described
+    with pytest.raises(LRSError, match="changed in memory"):
+        python_lines(make(), other)
+    other.write(tmp_path / "other_s2d.fits")  # an image in a file of its own can be repeated
+    again(make().run(SlitImage.read(tmp_path / "other_s2d.fits")), tmp_path)
+
+
+@QUIET
+@pytest.mark.parametrize("copied", [False, True])
+def test_values_assigned_to_pixels_are_noticed(copied: bool, s2d: Path, tmp_path: Path) -> None:
+    image = SlitImage.read(s2d)
+    image = copy.deepcopy(image) if copied else image
+    equal(again(make().run(image), tmp_path), make().run(image))
+    image.data[200] += 5.0
+    with pytest.raises(LRSError, match="changed in memory before it was extracted"):
+        again(make().run(image), tmp_path)
+
+
+@QUIET
+def test_a_part_of_a_stack_is_not_its_file(tmp_path: Path) -> None:
+    SCENE.calints(3).image.write(tmp_path / "a_calints.fits")
+    stack = SlitImage.read(tmp_path / "a_calints.fits")
+    operator = Extract1D.from_reference(None, stack.exp_type, apply_apcorr=False)
+    equal(again(operator.run(stack), tmp_path), operator.run(stack))
+    for part in (stack.integration(1), stack.median()):
+        with pytest.raises(LRSError, match=r"changed in memory after it was read \(data"):
+            again(operator.run(part), tmp_path)
+
+
+def test_missing_variances_are_reported_for_a_changed_image(s2d: Path) -> None:
+    """The reader reported none, because the file has them."""
+    image = replace(SlitImage.read(s2d), var_poisson=None, var_rnoise=None, var_flat=None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make().run(image)
+    assert any(issubclass(one.category, NoVariancesWarning) for one in caught)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameters": None}, "the provenance has no parameters of an extraction"),
+        ({"parameters": {"reference": 3}}, "the provenance has an invalid value of 'parameters'"),
+        ({"references": {"apcorr": 1.5}}, "the provenance has an invalid value of 'references'"),
+        ({"input": {"filename": 3}}, "the provenance has an invalid value of 'input'"),
+        ({"input": {}}, "the image has no recorded file name"),
+        ({"findings": "text"}, "the provenance has an invalid value of 'findings'"),
+        ({"findings": [{"kind": 3}]}, "the provenance has an invalid value of 'findings'"),
+        ({"findings": [{"hints": [3]}]}, "the provenance has an invalid value of 'findings'"),
+        (
+            {"findings": [{"hints": [["give {}", []]]}]},
+            "the provenance has an invalid value of 'findings'",
+        ),
+    ],
+)
+def test_records_of_a_wrong_type_are_refused_in_one_line(
+    change: dict[str, Any], message: str
+) -> None:
+    record = {"parameters": {"reference": {"id": "ANY"}}, "references": {}, "input": None}
+    with pytest.raises(LRSError, match=message) as caught:
+        rerun(record | change)
+    assert "\n" not in str(caught.value)

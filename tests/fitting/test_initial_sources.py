@@ -169,7 +169,7 @@ def test_a_broad_source_causes_a_warning() -> None:
     with pytest.warns(LRSWarning, match=text):
         result = OptimalExtractor().fit(image)
     assert result.positive.tolist() == [True, False]
-    assert any("1.4" in note for note in result.extractions[0].provenance["notes"])
+    assert any("1.4" in one.text for one in result.extractions[0].findings)
 
 
 def test_an_asymmetric_profile_causes_a_warning() -> None:

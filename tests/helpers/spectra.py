@@ -9,12 +9,12 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from glue_lrs.errors import LRSWarning
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source, Supernova
 from glue_lrs.simulation.truth import Simulated
 from glue_lrs.spectra.columns import COLUMNS, column_units
 from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.spectra.findings import Finding
 from glue_lrs.spectra.provenance import Provenance
 
 #: Wavelengths of `spectrum`.
@@ -55,7 +55,7 @@ def make_extraction(
         header=header,
         keywords_source={"SLTNAME": "slit", "SRCTYPE": "POINT", "EXTRXSTR": 27.5},
         times=times,
-        provenance=Provenance({"step": {}}, notes=[LRSWarning("as measured")]),
+        provenance=Provenance({"step": {}}, findings=[Finding("changed", "as measured")]),
     )
 
 
@@ -92,7 +92,7 @@ def spectrum(
         units={name: units[name] for name in columns if name in units},
         header=header,
         keywords_source={"SRCTYPE": "POINT", "SPORDER": 1, "EXTRXSTR": 3.0},
-        provenance=Provenance({"step": {}}, notes=[LRSWarning("as measured")]),
+        provenance=Provenance({"step": {}}, findings=[Finding("changed", "as measured")]),
     )
 
 

@@ -200,8 +200,7 @@ def test_rerun_gives_the_same_again(folder: Path) -> None:
         assert again.provenance["parameters"] == stored["parameters"]
         assert again.provenance["references"] == stored["references"]
         assert again.provenance["input"] == stored["input"]
-    with pytest.warns(LRSWarning, match="no aperture correction"):
-        uncorrected = extraction(folder, apcorr=None)  # the factors are not all 1
+    uncorrected = extraction(folder, apcorr=None)  # the factors are not all 1
     assert not np.allclose(uncorrected.columns["FLUX"], first.columns["FLUX"], equal_nan=True)
 
 

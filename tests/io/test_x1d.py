@@ -23,13 +23,14 @@ from specutils import SpectralRegion, Spectrum, Spectrum1D, SpectrumList
 from specutils.manipulation import FluxConservingResampler, extract_region
 
 import glue_lrs
-from glue_lrs.errors import LRSError, LRSWarning, ProductError, WriteError
+from glue_lrs.errors import LRSError, ProductError, WriteError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.io.formats import identify_s2d, identify_x1d
 from glue_lrs.io.x1d_reader import read_single, read_x1d
 from glue_lrs.io.x1d_writer import write_x1d
 from glue_lrs.spectra.columns import COLUMNS, ERROR_OF
 from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.spectra.findings import Finding
 from glue_lrs.spectra.provenance import Provenance
 from tests.helpers.images import marked
 from tests.helpers.spectra import make_extraction
@@ -223,7 +224,7 @@ def test_provenance_round_trip(extraction: Extraction, tmp_path: Path) -> None:
         "options": {},
     }
     provenance = Provenance(
-        parameters, str(source), {"extract1d": None}, {"column": 1.5}, [LRSWarning("a: b")]
+        parameters, str(source), {"extract1d": None}, {"column": 1.5}, [Finding("changed", "a: b")]
     )
     replace(extraction, provenance=provenance).write(tmp_path / "x.fits")
     stored = read_single(tmp_path / "x.fits").provenance
@@ -676,7 +677,7 @@ def test_old_class_name_works(x1d: Path) -> None:
     assert type(spectrum) is Spectrum1D
     assert spectrum.mask.sum() == 2
     assert spectrum.unit == u.Jy
-    assert spectrum.meta["glue_lrs"]["notes"] == ["as measured"]
+    assert [one["text"] for one in spectrum.meta["glue_lrs"]["findings"]] == ["as measured"]
     assert isinstance(spectrum.uncertainty, StdDevUncertainty)
 
 

@@ -538,5 +538,7 @@ def test_a_spectrum_of_two_axes_is_an_image() -> None:
         OptimalExtractor().run,
         lambda x: aperture_at_source(x, 8.0),
     ):
-        with pytest.raises(ProductError, match="the image is a str, expected a SlitImage or a"):
-            call("image_s2d.fits")  # type: ignore[operator]
+        with pytest.raises(
+            ProductError, match="the image is a int, expected a SlitImage or a Spectrum, or"
+        ):
+            call(3)  # type: ignore[operator]

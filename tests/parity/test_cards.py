@@ -33,6 +33,11 @@ SLIT: dict[str, Any] = {
     "SRCDEC": -27.9,
     "WAVECOR": True,
     "PTHLOSS": "POINT",
+    "BARSHDW": True,
+    "SHUTSTA": "x1",
+    "MSAQUAD": 2,
+    "SLTXSCL": 0.5,
+    "SLTYSCL": 0.25,
 }
 
 

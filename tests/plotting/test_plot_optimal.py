@@ -70,7 +70,8 @@ def test_trace_of_a_neighbour() -> None:
     expected = " and ".join(f"column {column:.2f}" for column in columns[2:])
     assert negative == f"fitted together with 2 negative traces at {expected}"
     assert scale.startswith("no aperture correction")
-    assert result.extractions[0].provenance["notes"] == result.remarks[1:]
+    found = [one.text for one in result.extractions[0].findings if one.kind == "fitted"]
+    assert found == result.remarks[1:]
     image, *_ = plot_optimal(result).axes
     styles = [line.get_linestyle() for line in image.lines if len(line.get_xdata()) > 300]
     assert styles == ["-.", "-.", ":", ":"]

@@ -449,11 +449,9 @@ def a_correction(subarray: str = "FULL") -> ApertureCorrection:
     )
 
 
-def test_a_missing_aperture_correction_warns_once_and_is_recorded() -> None:
-    with pytest.warns(LRSWarning, match="no aperture correction") as caught:
-        operator = Extract1D.from_reference(None, FIXED_SLIT)
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
+def test_the_aperture_correction_is_recorded() -> None:
+    """Without one, there is no warning (see tests/findings)."""
+    operator = Extract1D.from_reference(None, FIXED_SLIT)
     assert dict(operator.references) == {"extract1d": "<built-in>", "apcorr": None}
     with_table = Extract1D.from_reference(None, FIXED_SLIT, apcorr=a_correction())
     assert dict(with_table.references)["apcorr"] == "<in memory>"
@@ -760,3 +758,23 @@ def test_export_without_an_image() -> None:
         None, SLITLESS, apcorr=a_correction("SLITLESSPRISM"), position_offset=1.0
     )
     assert slitless.to_reference().entry(SLITLESS)["xstart"] == 31
+
+
+@pytest.mark.parametrize(
+    "key", ["nod2_offset", "nod3_offset", "nod_offset", "nod_correction", "position_correction"]
+)
+def test_keys_of_older_references_have_no_effect(key: str, tmp_path: Path) -> None:
+    """The pipeline ignores them; they are reported, and the extraction goes on."""
+    entry = {"id": FIXED_SLIT, "xstart": 3, "xstop": 9}
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({"apertures": [{**entry, key: 4.5}]}))
+    message = f"old.json: aperture '{FIXED_SLIT}': {key} has no effect: it is a key of older"
+    with pytest.warns(LRSWarning, match=message) as caught:
+        operator = Extract1D.from_reference(path, FIXED_SLIT, apply_apcorr=False)
+    assert [one.filename for one in caught] == [__file__]
+    expected = Extract1D.from_reference({"apertures": [entry]}, FIXED_SLIT, apply_apcorr=False)
+    assert operator == expected
+    issues = Reference.read(path).check()
+    assert [(issue.level, key in issue) for issue in issues] == [("warning", True)]
+    with pytest.raises(ReferenceFileError, match=f"unknown parameter {key!r}"):
+        Extract1D.from_reference(None, FIXED_SLIT, **{key: 4.5})

@@ -384,8 +384,8 @@ def test_changed_spectrum_keeps_only_its_own_columns(
     if change == "masked":
         assert back.columns["DQ"].sum() == len(bad) + 1  # the user's row keeps its number
     assert back.provenance is not None
-    assert back.provenance["notes"][0] == "as measured"
-    assert "changed after the extraction" in back.provenance["notes"][1]
+    assert back.findings[0].text == "as measured"
+    assert "changed after the extraction" in back.findings[1].text
     assert back.keywords == extraction.keywords
 
 

@@ -365,7 +365,8 @@ class SpectrumPlot(LiveView):
             elif within:
                 value, sigma = flux[closest] * self._unit[1], error[closest] * self._unit[1]
                 digits = _digits(sigma)
-                text += f":  {value:.{digits}f} ± {sigma:.{digits}f} {self._unit[2]}"
+                known = f"± {sigma:.{digits}f}" if sigma > 0 else "(error unknown)"
+                text += f":  {value:.{digits}f} {known} {self._unit[2]}"
         self.readout.set_text(text)
 
     # --- pointer -----------------------------------------------------------------------------

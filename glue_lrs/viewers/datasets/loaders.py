@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from astropy.io import fits
 from glue.config import data_exporter, data_factory
 from glue.core import Data, Subset
 from glue.core.component_id import ComponentID
@@ -20,6 +19,7 @@ from glue.core.data_factories.fits import fits_reader
 
 from glue_lrs.errors import LRSError, LRSWarning, WriteError, warn
 from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.io.files import opened
 from glue_lrs.io.identify import IMAGE_KINDS, is_lrs_product
 from glue_lrs.io.spectra import read_spectra
 from glue_lrs.viewers.datasets.conversions import data_to_extraction
@@ -68,9 +68,9 @@ def is_image_file(filename: str, **kwargs: object) -> bool:
     if not is_lrs_product(filename, IMAGE_KINDS):
         return False
     try:
-        with fits.open(filename) as hdulist:
+        with opened(filename) as (hdulist, _):
             return "WAVELENGTH" in hdulist or hdulist[0].header.get("S_WCS") == "COMPLETE"
-    except Exception:  # the file may be invalid in any way
+    except LRSError:
         return False
 
 

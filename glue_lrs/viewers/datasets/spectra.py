@@ -18,7 +18,7 @@ from glue.core.component import Component
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
-from glue_lrs.spectra.columns import COLUMNS, column_units
+from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS, column_units
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.to_specutils import ascending_rows
 from glue_lrs.viewers.datasets import session_meta as meta
@@ -173,7 +173,7 @@ def update_spectrum_data(data: Data, extraction: Extraction | None) -> None:
             "name; the dataset is not kept up to date",
             subject=data.label,
         )
-    columns = [name for name in COLUMNS if component_name(name) in components]
+    columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if component_name(name) in components]
     shape = data.shape
     if extraction is not None and extraction.is_stack != (len(shape) == 2):
         raise LRSError(

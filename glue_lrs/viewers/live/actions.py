@@ -184,7 +184,10 @@ class Actions:
         live = self._live
         with warnings.catch_warnings(action="ignore"):
             operator = Extract1D.from_reference(
-                fspath(path), live.image.exp_type, apcorr=live.extract.aperture_correction
+                fspath(path),
+                live.image.exp_type,
+                apcorr=live.extract.aperture_correction,
+                source_type=live.extract.source_type,
             )
         return live.editing.set_or_raise(operator, "load a reference")
 

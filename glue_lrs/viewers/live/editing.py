@@ -39,7 +39,7 @@ class Editing:
         self._last_step: tuple[object, SetOperator, float] | None = None
         self._fixed: tuple[Extract1D, SlitImage, Extract1D] | None = None
 
-    def preview(self, target: Extract1D | Sequence[Region]) -> None:
+    def preview(self, target: Extract1D | Sequence[Region], check: bool = False) -> None:
         """Show the result with an operator or with regions, without committing it.
 
         If this fails, `extraction` is None and `message` gives the reason; nothing is raised.
@@ -49,6 +49,8 @@ class Editing:
         target : Extract1D or sequence of Region
             An operator, or the complete list of regions. Limits of straight regions are rounded to
             0.01 pixel, except for regions of the committed operator.
+        check : bool
+            Whether to make the checks of `Extract1D.run`, which are omitted during a drag.
         """
         live = self._live
         if live.closed:
@@ -57,10 +59,10 @@ class Editing:
             operator = self._operator_of(target)
         except LRSError as error:
             with delay_callback(live, "extraction", "message"):
-                live.extraction = None
+                live.extraction, live.findings = None, ()
                 live.message = panel_text(error, live.image)
             return
-        live.show(operator)
+        live.show(operator, check)
 
     def _operator_of(self, target: Extract1D | Sequence[Region]) -> Extract1D:
         """Return an operator unchanged; for regions, the committed operator with these regions."""
@@ -120,6 +122,7 @@ class Editing:
                 live.message = f"not kept: {reason}"
             return False
         if live.operator == live.extract:
+            live.accept(live.extract)  # makes the checks that a preview has omitted
             return False
         command = None
         if step is not None and self._last_step is not None:
@@ -154,7 +157,7 @@ class Editing:
         step: object = None,
     ) -> bool:
         """Show and commit an operator or regions; see `preview` and `commit`."""
-        self.preview(target)
+        self.preview(target, check=True)
         return self.commit(label, step)
 
     def set_or_raise(self, target: Extract1D | Sequence[Region], label: str) -> bool:

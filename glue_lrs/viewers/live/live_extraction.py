@@ -15,6 +15,7 @@ from glue.core import message as messages
 from glue.core.session import Session
 
 from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.findings import check
 from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.plotting.files import save
 from glue_lrs.plotting.product import plot_product
@@ -25,7 +26,7 @@ from glue_lrs.viewers.live.comparison import comparison_of, flux_ratio
 from glue_lrs.viewers.live.cross_dispersion_profile import cross_dispersion_profile
 from glue_lrs.viewers.live.editing import Editing
 from glue_lrs.viewers.live.links import derived_data, link_image_and_spectrum
-from glue_lrs.viewers.live.messages import collected_warnings, joined, panel_text
+from glue_lrs.viewers.live.messages import findings_text, joined, panel_text
 from glue_lrs.viewers.live.persistence import Persistence
 from glue_lrs.viewers.live.regions import regions_of, row_wavelength
 from glue_lrs.viewers.live.registry import registry_of
@@ -76,8 +77,8 @@ class LiveExtraction(HasCallbackProperties):
     operator*, extraction* : Extract1D, Extraction or None
         The operator that is shown, either the committed operator or a preview, and the extraction
         of `shown` with it, or None if it fails.
-    message* : str
-        Reason why there is no extraction, or notes about it, in one line; empty if there are none.
+    message*, findings* : str, tuple of Finding
+        Reason why there is no extraction, or the warnings about it; and its findings.
     integration* : int or None
         Number, from 0, of the integration of a stack that is shown. None selects the median of all
         integrations (see `SlitImage.median`). It is always None for a single image.
@@ -123,6 +124,7 @@ class LiveExtraction(HasCallbackProperties):
     operator = CallbackProperty(None)
     extraction = CallbackProperty(None)
     message = CallbackProperty("")
+    findings = CallbackProperty(())
     integration = CallbackProperty(None)
     rows_averaged = CallbackProperty(11)
     cursor_row = CallbackProperty(0.0)
@@ -154,8 +156,8 @@ class LiveExtraction(HasCallbackProperties):
 
         self.add_callback("integration", self._valid_integration, validator=True)
         spectrum = derived_data(session.data_collection, data)
-        operator, notes = self.persistence.restore(spectrum)
-        self._extract = operator or default_operator(image, None)
+        restored, notes = self.persistence.restore(spectrum)
+        self._extract = restored or default_operator(image, None)
         self.show(self._extract)
         if spectrum is None:
             spectrum = spectrum_data(self.extraction, f"{data.label} spectrum", image=image)
@@ -263,19 +265,20 @@ class LiveExtraction(HasCallbackProperties):
         self._regions = [*kept, (operator, regions)]
         return regions
 
-    def show(self, operator: Extract1D) -> None:
-        """Extract `shown` with an operator; set `operator`, `extraction` and `message`."""
+    def show(self, operator: Extract1D, check: bool = True) -> None:
+        """Run an operator on `shown`; set `operator`, `extraction`, `findings` and `message`."""
         extraction = None
         try:
-            with collected_warnings(self.image) as notes:
-                extraction = operator.run(self.shown)
-            message = joined(*notes)
+            with warnings.catch_warnings(action="ignore"):
+                extraction = operator.run(self.shown, check=check)
+            message = findings_text(extraction.findings, self.image)
         except LRSError as error:
             message = panel_text(error, self.image)
-        with delay_callback(self, "operator", "extraction", "message", "selected"):
-            self.operator = operator
-            self.extraction = extraction
+        self._checked = check
+        with delay_callback(self, "operator", "extraction", "message", "findings", "selected"):
+            self.operator, self.extraction = operator, extraction
             self.message = message
+            self.findings = () if extraction is None else extraction.findings
             if self.selected is not None and self.selected >= len(self.regions):
                 self.selected = None
 
@@ -286,7 +289,7 @@ class LiveExtraction(HasCallbackProperties):
         if operator.background is None and self._extract.background is not None:
             self.last_background = self._extract.background
         self._extract = operator
-        if self.operator != operator or self.extraction is None:
+        if self.operator != operator or self.extraction is None or not self._checked:
             self.show(operator)
         else:
             self.operator = operator
@@ -302,6 +305,12 @@ class LiveExtraction(HasCallbackProperties):
         self.hide_residual()
         self.show(self._extract)
         self._update_spectrum_data()
+
+    def check(self) -> None:
+        """Measure the source, and set `findings` and `message` to those of `Extract1D.check`."""
+        if self.extraction is not None:
+            self.findings = check(self.operator, self.shown, self.extraction)
+            self.message = findings_text(self.findings, self.image)
 
     def add_spectrum(self) -> None:
         """Add `spectrum_data` to glue's collection, and link it to the image, if necessary."""
@@ -346,7 +355,7 @@ class LiveExtraction(HasCallbackProperties):
         return self._extract.run(self.image)
 
     def _committed_extraction(self) -> Extraction:
-        if self.extraction is not None and self.operator == self._extract:
+        if self.extraction is not None and self.operator == self._extract and self._checked:
             return self.extraction
         with warnings.catch_warnings(action="ignore"):
             return self._extract.run(self.shown)
@@ -378,8 +387,7 @@ class LiveExtraction(HasCallbackProperties):
         `glue_lrs.viewers.live.cross_dispersion_profile.cross_dispersion_profile`.
         """
         row = self.cursor_row if row is None else row
-        number = self.rows_averaged if number is None else number
-        return cross_dispersion_profile(self.shown, row, number)
+        return cross_dispersion_profile(self.shown, row, number or self.rows_averaged)
 
     def ratio(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Divide the flux of `extraction` by the flux of `comparison`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from glue_lrs.errors import LRSWarning, Message
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.findings import Finding
 
 #: Parameters, and the controls of the panel that messages mention instead of the parameters.
 _CONTROLS = {"use_source_posn": "the button To source"}
@@ -47,6 +48,18 @@ def panel_text(message: Warning | Exception | str, image: SlitImage | None = Non
         return str(message)
     about_image = image is not None and message.subject == image.label
     return message.render(lambda setting: _CONTROLS.get(setting.name), with_subject=not about_image)
+
+
+def findings_text(findings: Iterable[Finding], image: SlitImage, *severities: str) -> str:
+    """Join the findings of some severities, by default warnings and errors, to one line."""
+    chosen = severities or ("error", "warning")
+    return joined(
+        *(
+            panel_text(one.about(image.label).message, image)
+            for one in findings
+            if one.severity in chosen
+        )
+    )
 
 
 def joined(*texts: str) -> str:

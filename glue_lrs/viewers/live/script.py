@@ -38,11 +38,17 @@ def python_lines(operator: Extract1D, image: SlitImage, integration: int | None 
     Raises
     ------
     LRSError
-        If the image or the aperture correction does not come from a file.
+        If the image or the aperture correction does not come from a file, or the image was changed.
     """
     if image.path is None:
         raise LRSError(
             "was not read from a file, expected one that a script can read", subject=image.label
+        )
+    if image.changed:
+        raise LRSError(
+            f"was changed in memory after it was read ({', '.join(image.changed)}), expected an "
+            "image with the content of its file",
+            subject=image.label,
         )
     used = {"Extract1D", "SlitImage"}
     call = _call(operator, used, 0)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from glue_lrs.errors import Hint, LRSError, WriteError
+from glue_lrs.errors import LRSError, WriteError
+from glue_lrs.io.files import already_exists
 from glue_lrs.viewers.qt.requirements import PLATFORM, require_display, require_qt
 
 #: Default width and height of a screenshot in pixels.
@@ -53,11 +54,7 @@ def view(
         if target.suffix.lower() != ".png":
             raise WriteError(f"ends in {target.suffix!r}, expected '.png'", subject=target)
         if target.exists() and not overwrite:
-            raise WriteError(
-                "exists, expected a new name",
-                subject=str(target),
-                hint=Hint.to("{} replaces it", overwrite=True),
-            )
+            raise already_exists(target)
     for path in paths:
         if not Path(path).exists():
             raise LRSError("no such file", subject=os.fspath(path))

@@ -13,7 +13,7 @@ from glue_lrs.errors import LRSError
 #: Environment variable with the name of Qt's platform plugin.
 PLATFORM = "QT_QPA_PLATFORM"
 
-_EXTRA = "expected glue's desktop: pip install 'glue-lrs[qt]'"
+_EXTRA = "expected glue's desktop: pip install glue-qt qtpy PyQt6"
 
 #: Libraries that Qt needs and that are missing on a minimal system.
 _LIBRARIES = (
@@ -42,8 +42,7 @@ def require_qt() -> None:
     Raises
     ------
     LRSError
-        If Qt or glue-qt cannot be imported. The message says which extra of this package or which
-        system package to install.
+        If Qt or glue-qt cannot be imported. The message says which packages to install.
     """
     for name in ("qtpy.QtWidgets", "glue_qt"):
         try:

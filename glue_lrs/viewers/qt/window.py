@@ -15,8 +15,9 @@ from glue_qt.viewers.profile import ProfileViewer
 from qtpy import QtCore
 
 from glue_lrs.errors import LRSError, WriteError
-from glue_lrs.io.files import atomic_write
+from glue_lrs.io.files import atomic_write, one_line
 from glue_lrs.io.spectra import is_spectrum
+from glue_lrs.viewers.datasets.session_check import check_session
 from glue_lrs.viewers.qt import plugin
 from glue_lrs.viewers.qt.base import settle
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
@@ -47,7 +48,7 @@ def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication
     if sessions:
         if len(paths) > 1:
             raise LRSError("is a session, expected no other files", subject=os.fspath(sessions[0]))
-        return GlueApplication.restore_session(os.fspath(sessions[0]), show=False)
+        return _restored(os.fspath(sessions[0]))
     application = GlueApplication()
     try:
         fill(application, paths)
@@ -55,6 +56,18 @@ def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication
         close(application)
         raise
     return application
+
+
+def _restored(path: str) -> GlueApplication:
+    """Restore a session after checking that it runs no foreign code."""
+    check_session(path)
+    try:
+        return GlueApplication.restore_session(path, show=False)
+    except LRSError:
+        raise
+    except Exception as error:  # glue may raise any error for an invalid session
+        text = f"the session cannot be restored, {one_line(error)}"
+        raise LRSError(text, subject=path) from error
 
 
 def fill(application: GlueApplication, paths: Sequence[str | os.PathLike[str]]) -> None:

@@ -117,7 +117,7 @@ def test_an_image_whose_default_fails_opens_and_can_be_edited(session: Session) 
     data[:, 20:] = np.nan
     live = open_extraction(session, replace(image, data=data, source_ra=None))
     assert live.extraction is None
-    assert "every pixel of the aperture is NaN" in live.message
+    assert "every pixel of the aperture is bad" in live.message
     assert np.isnan(live.spectrum_data["flux"]).all()
     assert live.set([Region("aperture", (8.0,), (16.0,))])
     assert live.extraction is not None

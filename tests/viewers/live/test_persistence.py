@@ -17,6 +17,7 @@ from glue.core.state import GlueSerializer, GlueUnSerializer
 from glue.core.subset import RangeSubsetState
 
 from glue_lrs import Background, LRSError, SlitImage
+from glue_lrs.errors import LRSWarning
 from glue_lrs.viewers import LiveExtraction, live_for, open_extraction
 from glue_lrs.viewers.live.regions import Region
 from glue_lrs.viewers.plugin import register
@@ -196,7 +197,8 @@ def test_a_moved_aperture_correction_is_reported(path: Path, apcorr: Path) -> No
     collection = DataCollection()
     old = edited(collection, path, apcorr)
     apcorr.unlink()
-    other = restored(collection)
+    with pytest.warns(LRSWarning, match=r"apcorr\.fits: has changed or was removed since"):
+        other = restored(collection)
     new = open_extraction(other, image_of(other))
     kept, had = new.extract.aperture_correction, old.extract.aperture_correction
     np.testing.assert_array_equal(kept.factor, had.factor)

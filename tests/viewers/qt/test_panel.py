@@ -401,3 +401,20 @@ def test_follows_until_closed(live: Any, tab: Tab, panel: Any) -> None:
     settle()
     live.rows_averaged = 7  # the closed panel ignores it
     settle(0.1)
+
+
+def test_source_type(app: Any, live: Any, panel: Any) -> None:
+    """The type of the source is chosen, recorded, kept by a session's parameters, and undone."""
+    default = live.extract
+    box = panel.position.source_type
+    assert [box.itemText(i) for i in range(3)] == ["as in the header (POINT)", "point", "extended"]
+    box.setCurrentIndex(2)
+    box.activated.emit(2)
+    assert live.extract.source_type == "EXTENDED"
+    assert live.extraction.keywords["SRCTYPE"] == "EXTENDED"
+    parameters = live.extract.parameters
+    assert Extract1D.from_parameters(parameters).source_type == "EXTENDED"
+    app._actions["undo"].trigger()
+    settle(0.1)
+    assert live.extract == default
+    assert box.currentIndex() == 0

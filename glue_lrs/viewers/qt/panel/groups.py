@@ -13,7 +13,7 @@ from qtpy import QtGui, QtWidgets
 from qtpy.QtCore import Qt
 
 from glue_lrs.image.source_position import SourcePosition, expected_position
-from glue_lrs.viewers.live.messages import joined
+from glue_lrs.viewers.live.messages import findings_text, joined
 from glue_lrs.viewers.qt.panel import widgets
 from glue_lrs.viewers.qt.panel.widgets import push_button, show_value
 from glue_lrs.viewers.qt.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.qt.panel.actions import PanelActions
 
 _FITS = (("polynomial", "poly"), ("median", "median"))
+
+#: Labels and values of the source types. The label of None contains SRCTYPE from the header.
+_SOURCE_TYPES = (("as in the header", None), ("point", "POINT"), ("extended", "EXTENDED"))
 
 _FITS_FILES = "FITS (*.fits *.fits.gz)"
 
@@ -155,6 +158,15 @@ class PositionGroup(PanelGroup):
             ),
         )
         self.add_row(QtWidgets.QLabel("offset [pixel]"), self.offset, blank=True)
+        self.source_type = QtWidgets.QComboBox(
+            toolTip="Only a point source has an aperture correction and, by default, an aperture "
+            "that moves to the source position"
+        )
+        for label, value in _SOURCE_TYPES:
+            known = f" ({live.image.source_type or 'none'})" if value is None else ""
+            self.source_type.addItem(label + known, value)
+        self.on_edit(self.source_type.activated, lambda _: self._set_source_type())
+        self.add_row(QtWidgets.QLabel("source type"), self.source_type, blank=True)
         self.source_label = QtWidgets.QLabel(
             wordWrap=True, toolTip="Position of the source from the header and the WCS"
         )
@@ -192,10 +204,17 @@ class PositionGroup(PanelGroup):
             self.no_apcorr_button,
             wide=self.apcorr,
         )
+        self.limits_label = QtWidgets.QLabel(
+            wordWrap=True, toolTip="Known limitations of the spectrum"
+        )
+        self.column.addWidget(self.limits_label)
 
     def refresh(self) -> None:
         """Show the offset, the positions of the source and the aperture correction."""
         show_value(self.offset, self.live.operator.position_offset)
+        self.source_type.setCurrentIndex(
+            max(self.source_type.findData(self.live.operator.source_type), 0)
+        )
         self._show_expected_position()
         self._show_measurement()
         self.residual_button.setChecked(bool(self.live.residual_shown))
@@ -205,6 +224,13 @@ class PositionGroup(PanelGroup):
             filename = Path(str(correction.filename)).name if correction.filename else "given"
         self.apcorr.setText(filename)
         self.no_apcorr_button.setEnabled(correction is not None)
+        limits = findings_text(self.live.findings, self.live.image, "info")
+        self.limits_label.setText(limits)
+        self.limits_label.setVisible(bool(limits))
+
+    def _set_source_type(self) -> None:
+        value = self.source_type.currentData()
+        self.edit("change the source type", partial(replace, source_type=value))
 
     def _show_expected_position(self) -> None:
         """Show the source position from the header, and the aperture's offset from it."""

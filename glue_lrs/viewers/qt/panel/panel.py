@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy import QtWidgets
+from qtpy import QtCore, QtWidgets
 
 from glue_lrs.viewers.qt.panel import groups
 from glue_lrs.viewers.qt.panel.actions import PanelActions
@@ -12,6 +12,9 @@ from glue_lrs.viewers.qt.panel.regions import RegionsGroup
 
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
+
+#: Delay in milliseconds between the last change and the checks that measure the source.
+_CHECK_DELAY = 400
 
 
 class Panel(PanelActions):
@@ -45,12 +48,17 @@ class Panel(PanelActions):
         for group in self._groups:
             layout.addWidget(group)
         layout.addStretch(1)
+        self._check_timer = QtCore.QTimer(
+            self, singleShot=True, interval=_CHECK_DELAY, timeout=self._check
+        )
+        self._unchecked: object = None
         live.add_global_callback(self.refresh_soon)
         self.refresh()
 
     def close_panel(self) -> None:
         """Disconnect the panel from the extraction."""
         self._timer.stop()
+        self._check_timer.stop()
         self.live.remove_global_callback(self.refresh_soon)
 
     def refresh(self) -> None:
@@ -63,4 +71,13 @@ class Panel(PanelActions):
                 group.refresh()
         finally:
             self.filling = False
-        self.report(self.live.message, error=self.live.extraction is None)
+        wrong = any(one.severity == "error" for one in self.live.findings)
+        self.report(self.live.message, error=wrong or self.live.extraction is None)
+        if self.live.extraction is not self._unchecked:
+            self._unchecked = self.live.extraction
+            self._check_timer.start()  # again, if it was running
+
+    def _check(self) -> None:
+        """Make all checks, unless the user is dragging a region."""
+        if not self.live.closed and self.live.operator is self.live.extract:
+            self.live.check()

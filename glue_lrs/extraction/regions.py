@@ -1,4 +1,4 @@
-"""Warnings about extraction settings that are valid but probably unintended."""
+"""Checks of where aperture and background are on the image, according to its header."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.apertures.weights import region_weights
-from glue_lrs.errors import Hint, LRSWarning
+from glue_lrs.errors import Hint
 from glue_lrs.image.source_position import source_position
+from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs.apertures.edges import Limits
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 _OVERLAP_TOLERANCE = 0.01
 
 
-def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
-    """Return warnings about valid but probably unintended properties of an extraction.
+def region_findings(image: SlitImage, operator: Extract1D) -> list[Finding]:
+    """Return findings about the positions of the aperture and the background regions.
 
     Parameters
     ----------
@@ -35,11 +36,11 @@ def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
 
     Returns
     -------
-    list of LRSWarning
-        A warning is given if the image is not photometrically calibrated, if the aperture does not
-        follow the source and does not include its expected column, and for each background region
-        that overlaps the aperture or includes the source. The columns in the messages are
-        inclusive pixel numbers, counted from 0.
+    list of Finding
+        A finding is given if the aperture does not follow the source and does not include its
+        expected column, and for each background region that overlaps the aperture or includes the
+        expected column of the source. The columns in the messages are inclusive pixel numbers,
+        counted from 0.
 
     Raises
     ------
@@ -50,17 +51,11 @@ def advice(image: SlitImage, operator: Extract1D) -> list[LRSWarning]:
     -----
     This function is slower than the extraction because it loads the WCS of the image.
     """
-    return list(_advice(image, operator))
+    return list(_findings(image, operator))
 
 
-def _advice(image: SlitImage, operator: Extract1D) -> Iterator[LRSWarning]:
-    """Yield the warnings that `advice` returns."""
-    if not image.calibrated:
-        stated = image.header.get("S_PHOTOM")
-        yield LRSWarning(
-            f"not photometrically calibrated (S_PHOTOM is {stated or 'missing'}): the spectrum "
-            f"is in {image.unit.to_string().replace(' ', '')}, not in Jy"
-        )
+def _findings(image: SlitImage, operator: Extract1D) -> Iterator[Finding]:
+    """Yield the findings that `region_findings` returns."""
     placement = operator.place(image)
     source = placement.position or source_position(image)
     where = ""
@@ -73,9 +68,11 @@ def _advice(image: SlitImage, operator: Extract1D) -> Iterator[LRSWarning]:
         lower, upper = min(span[0] for span in spans), max(span[1] for span in spans)
         # The limits are NaN if the aperture does not cover this row.
         if abs(source.column - (lower + upper) / 2.0) > (upper - lower + 1.0) / 2.0:
-            yield LRSWarning(
+            yield Finding(
+                "aperture_off_header",
                 f"the aperture ({_columns(lower, upper)}) misses the source, {where}",
-                hint=Hint.to("{} moves it there", use_source_posn=True),
+                {"lower": lower, "upper": upper, "column": source.column},
+                Hint.to("{} moves it there", use_source_posn=True),
             )
     background = operator.subtracted_background
     if background is None:
@@ -98,14 +95,20 @@ def _advice(image: SlitImage, operator: Extract1D) -> Iterator[LRSWarning]:
         number = int(shared.any(axis=1).sum())
         if number:
             part = "" if number == rows.sum() else f" in {number} of {rows.sum()} rows"
-            yield LRSWarning(
+            yield Finding(
+                "region_overlap",
                 f"{name} overlaps the aperture ({_columns(weights.lower, weights.upper)}){part}: "
-                "pixels in both are subtracted as background"
+                "pixels in both are subtracted as background",
+                {"lower": region.lower, "upper": region.upper, "rows": number},
             )
         elif source is not None:
             lower, upper = _at(limits, image, source)
             if lower - 0.5 <= source.column <= upper + 0.5:
-                yield LRSWarning(f"{name} lies on the source, {where}")
+                yield Finding(
+                    "region_on_header",
+                    f"{name} lies on the source, {where}",
+                    {"lower": lower, "upper": upper, "column": source.column},
+                )
 
 
 def _at(limits: Limits, image: SlitImage, source: SourcePosition) -> tuple[float, float]:

@@ -1,0 +1,243 @@
+"""Checks of the inputs of a combination: units, targets, repetitions, contradictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy import units as u
+
+from glue_lrs.errors import Hint, LRSError
+from glue_lrs.spectra.column_checks import BLOCK, mean_flux
+from glue_lrs.spectra.findings import SIGNIFICANT, Finding
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Floats
+    from glue_lrs.combination.inputs import InputBlock
+
+#: Multiple of their errors beyond which weighted mean fluxes of opposite signs are refused.
+_OPPOSITE = 5.0
+
+#: Largest accepted relative difference between the mean fluxes of two inputs. The slit losses of
+#: two nods of one target, and the fluxes of two visits, differ by some per cent.
+_SAME_FLUX = 0.05
+
+
+def check_compatible(blocks: Sequence[InputBlock]) -> list[Finding]:
+    """Raise an error if the inputs cannot be combined, and return findings about probable mistakes.
+
+    Raises
+    ------
+    LRSError
+        If inputs have different units or modes (EXP_TYPE).
+    """
+    for name in ("FLUX", "SURF_BRIGHT"):
+        units = [block.extraction.units.get(name) for block in blocks]
+        _check_same(blocks, f"{name} is in", units, u.Unit)
+    modes = [block.extraction.header.get("EXP_TYPE") for block in blocks]
+    _check_same(blocks, "EXP_TYPE is", modes, str)
+    found = [one for block in blocks[1:] for one in _differences(block, blocks[0])]
+    unknown = [block.label for block in blocks if block.target is None]
+    if unknown and len(blocks) > 1:
+        others = "" if len(unknown) == 1 else f" (and {len(unknown) - 1} more)"
+        text = f"has no TARGNAME{others}: the target may be another one"
+        found.append(Finding("unknown_target", text, subject=unknown[0]))
+    return found + _repetitions(blocks)
+
+
+def _check_same(
+    blocks: Sequence[InputBlock],
+    text: str,
+    values: Sequence[str | None],
+    parse: Callable[[str], object],
+) -> None:
+    """Raise `LRSError` if the inputs have different values. Values of None are ignored.
+
+    `parse` converts a value before the comparison.
+    """
+    known = [(b, value) for b, value in zip(blocks, values, strict=True) if value is not None]
+    for block, value in known[1:]:
+        first, expected = known[0]
+        if parse(value) != parse(expected):
+            raise LRSError(
+                f"{text} {value}, expected {expected} as in {first.label}", subject=block.label
+            )
+
+
+def _differences(block: InputBlock, first: InputBlock) -> list[Finding]:
+    """Return findings about differences between an input and the first input that may be a mistake.
+
+    The names of the targets, the source types and the aperture corrections are compared.
+    """
+    found = []
+    for what, name in (("target", "target"), ("source", "source_type")):
+        own, other = getattr(block, name), getattr(first, name)
+        if None not in (own, other) and own != other:
+            kind = "different_targets" if name == "target" else "different_spectra"
+            text = f"the {what} is {own}, that of {first.label} is {other}"
+            found.append(Finding(kind, text, subject=block.label))
+    if {block.has_total_flux, first.has_total_flux} == {True, False}:
+        partial, total = (block, first) if first.has_total_flux else (first, block)
+        text = f"has no aperture correction, {total.label} has all of the flux"
+        found.append(Finding("different_spectra", text, subject=partial.label))
+    return found
+
+
+def _repetitions(blocks: Sequence[InputBlock]) -> list[Finding]:
+    """Return findings about inputs of the same exposure, and about spectra of equal flux."""
+    twice = "data that are combined twice give errors that are too small"
+    exposures = [(block.exposure, block.label) for block in blocks if block.exposure is not None]
+    fluxes = [
+        (flux.tobytes(), block.name(number))
+        for block in blocks
+        for number, flux in enumerate(block.column("FLUX"))
+        if block.usable[number].any()
+    ]
+    found = [
+        Finding("repeated", f"has the same flux as {first}: {twice}", subject=name)
+        for name, first in _repeated(fluxes)
+    ]
+    repeated = _repeated(exposures)
+    if repeated:
+        label, first = repeated[0]
+        others = "" if len(repeated) == 1 else f" (and {len(repeated) - 1} more)"
+        text = f"is of the same exposure as {first}{others}: {twice}"
+        found.insert(0, Finding("repeated", text, subject=label))
+    return found
+
+
+def _repeated(named: Sequence[tuple[Hashable, str]]) -> list[tuple[str, str]]:
+    """Return the names of repeated items, each with the name of the first equal item.
+
+    `named` contains the key by which items are compared and the name of each item.
+    """
+    first: dict[Hashable, str] = {}
+    return [(name, first[key]) for key, name in named if first.setdefault(key, name) != name]
+
+
+def zero_errors(blocks: Sequence[InputBlock]) -> list[Finding]:
+    """Return findings about spectra whose errors are all 0 because the image had no variances."""
+    found = []
+    for block in blocks:
+        error = block.column("FLUX_ERROR")[block.usable]
+        error = error[np.isfinite(error)]
+        if error.size and not (error > 0).any():
+            text = "has errors of 0, which are unknown: the errors of the combination are too small"
+            found.append(Finding("no_variances", text, subject=block.label))
+    return found
+
+
+def mean_spectrum(block: InputBlock) -> tuple[Floats, Floats, Floats]:
+    """Return the wavelengths, the mean over the integrations and its variance of an input.
+
+    Wavelengths without a usable flux and error are omitted.
+    """
+    variance = block.column("FLUX_ERROR") ** 2
+    used = block.usable & np.isfinite(variance) & (variance > 0)
+    count = used.sum(axis=0)
+    known = count > 0
+    flux, variance = (
+        np.where(used, column, 0.0).sum(axis=0)[known]
+        for column in (block.column("FLUX"), variance)
+    )
+    return block.wave[known], flux / count[known], variance / count[known] ** 2
+
+
+def flux_ratio(block: InputBlock, reference: InputBlock) -> tuple[float, float] | None:
+    """Return the ratio of the fluxes of two inputs at common wavelengths, and its error.
+
+    Both mean fluxes have the same weights, the inverses of the sums of both variances, averaged
+    over blocks of elements. None is returned if one of them is not significant.
+    """
+    wave, flux, variance = mean_spectrum(block)
+    other_wave, other_flux, other_variance = mean_spectrum(reference)
+    if wave.size == 0 or other_wave.size == 0:
+        return None
+    common = (wave >= other_wave[0]) & (wave <= other_wave[-1])
+    wave, flux, variance = wave[common], flux[common], variance[common]
+    other_flux = np.interp(wave, other_wave, other_flux)
+    other_variance = np.interp(wave, other_wave, other_variance)
+    if wave.size < BLOCK:
+        return None
+    starts = np.arange(0, wave.size, BLOCK)
+    number = np.diff(starts, append=wave.size)
+    weight = np.repeat(number / np.add.reduceat(variance + other_variance, starts), number)
+    own, other = float(weight @ flux), float(weight @ other_flux)
+    error, other_error = (float(np.sqrt(weight**2 @ v)) for v in (variance, other_variance))
+    if own < SIGNIFICANT * error or other < SIGNIFICANT * other_error:
+        return None
+    ratio = own / other
+    return ratio, ratio * float(np.hypot(error / own, other_error / other))
+
+
+def contradictions(blocks: Sequence[InputBlock], allow_opposite: bool) -> list[Finding]:
+    """Return findings about inputs whose fluxes contradict each other.
+
+    Raises
+    ------
+    LRSError
+        If mean fluxes have opposite signs, each by more than 5 errors, unless `allow_opposite`.
+    """
+    found = []
+    means = []
+    for block in blocks:
+        flux = np.where(block.usable, block.column("FLUX"), np.nan)
+        mean = mean_flux({"FLUX": flux, "FLUX_ERROR": block.column("FLUX_ERROR")})
+        means.append(0.0 if mean is None else mean[0] / mean[1])
+    low, high = int(np.argmin(means)), int(np.argmax(means))
+    if means[low] < -_OPPOSITE and means[high] > _OPPOSITE:
+        text = (
+            f"the mean flux is negative by {-means[low]:.3g} errors, that of {blocks[high].label} "
+            f"is positive by {means[high]:.3g} errors: they would cancel each other"
+        )
+        if not allow_opposite:
+            hint = Hint.to("{} combines them all the same", allow_opposite=True)
+            raise LRSError(text, subject=blocks[low].label, hint=hint)
+        found.append(
+            Finding(
+                "opposite_signs",
+                text,
+                {"lowest": means[low], "highest": means[high]},
+                subject=blocks[low].label,
+            )
+        )
+    for block in blocks[1:]:
+        ratio = flux_ratio(block, blocks[0])
+        if ratio is not None and abs(ratio[0] - 1.0) > max(_SAME_FLUX, SIGNIFICANT * ratio[1]):
+            found.append(
+                Finding(
+                    "different_flux",
+                    f"the flux is {ratio[0]:.3f} +- {ratio[1]:.3f} times that of {blocks[0].label}",
+                    {"ratio": ratio[0], "error": ratio[1]},
+                    Hint.to("{} scales them to their mean", scale=True),
+                    block.label,
+                )
+            )
+    return found
+
+
+def scaled(blocks: Sequence[InputBlock]) -> tuple[list[InputBlock], list[Finding]]:
+    """Return the inputs, scaled to the mean of their fluxes, and findings with the factors.
+
+    Raises
+    ------
+    LRSError
+        If an input has no flux in common with the first.
+    """
+    ratios = [1.0]
+    for block in blocks[1:]:
+        ratio = flux_ratio(block, blocks[0])
+        if ratio is None:
+            raise LRSError(
+                f"cannot be scaled to {blocks[0].label}: expected significant fluxes at common "
+                "wavelengths",
+                subject=block.label,
+            )
+        ratios.append(ratio[0])
+    factors = [sum(ratios) / len(ratios) / ratio for ratio in ratios]
+    found = []
+    for block, factor in zip(blocks, factors, strict=True):
+        text = f"the flux was multiplied by {factor:.4f}"
+        found.append(Finding("scaled", text, {"factor": factor}, subject=block.label))
+    return [block.scaled(factor) for block, factor in zip(blocks, factors, strict=True)], found

@@ -1,0 +1,191 @@
+"""Checks of a box extraction that need sums over the image, but no fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glue_lrs._utils.lazy_header import LazyHeader
+from glue_lrs.errors import Hint
+from glue_lrs.extraction.box_plan import column_numbers
+from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.findings import SIGNIFICANT, Finding
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
+    from glue_lrs.extraction.box_plan import BoxPlan
+    from glue_lrs.image.slit_image import SlitImage
+
+#: Number of ranges of rows in which the columns beside the aperture are compared with it.
+_RANGES = 8
+
+#: Number of columns beside the aperture that a fit of a level and of wings needs.
+_MIN_COLUMNS = 6
+
+#: Background that is too low to be reported, as a fraction of the flux. The absolute flux
+#: calibration of LRS is known to a few per cent.
+_NEGLIGIBLE = 0.01
+
+#: Median absolute deviation of a normal distribution, in units of the standard deviation.
+_MAD = 0.6745
+
+#: Number of pixels of which the background is a sample: regularly spaced integrations and rows.
+#: Reading all pixels of a stack would take longer than the extraction.
+_SAMPLE = 4096
+
+#: Maximum number of integrations in the sample.
+_INTEGRATIONS = 4
+
+
+class BackgroundLevel(NamedTuple):
+    """First row, level of the columns beside the aperture and its error, in each range of rows.
+
+    Level and error are NaN if there are too few columns.
+    """
+
+    starts: NDArray[np.intp]
+    level: Array
+    error: Array
+
+
+def background_level(image: SlitImage, plan: BoxPlan) -> BackgroundLevel | None:
+    """Return the level of the columns beside the aperture, if no background is to be subtracted.
+
+    In several ranges of rows, the sum of a constant and of the wings of the source, which decrease
+    with the square of the distance, is fitted to the columns.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Image or stack of integrations that is extracted.
+    plan : BoxPlan
+        Rows and weights of the extraction.
+    """
+    subtracted = LazyHeader.view(image.header).get("S_BKDSUB") == "COMPLETE"
+    if plan.background is not None or subtracted or image.is_extended_source:
+        return None
+    ranges = min(_RANGES, plan.n_rows)
+    starts = np.arange(ranges) * (plan.n_rows // ranges)
+    return BackgroundLevel(starts, *_levels(image, plan, starts))
+
+
+def background_left(
+    plan: BoxPlan, found: BackgroundLevel, columns: dict[str, NDArray[Any]]
+) -> list[Finding]:
+    """Return a finding if the level beside the aperture is part of what was extracted.
+
+    Parameters
+    ----------
+    plan : BoxPlan
+        Rows and weights of the extraction.
+    found : BackgroundLevel
+        Result of `background_level`.
+    columns : dict of ndarray
+        Column SURF_BRIGHT of the spectrum for all rows of the plan.
+    """
+    starts, level, error = found
+    bright = columns["SURF_BRIGHT"]
+    if plan.correction is not None:
+        bright = bright / plan.correction(plan.wavelength, plan.total)
+    bright = np.where(np.isfinite(bright), bright, 0.0).reshape(-1, plan.n_rows).mean(axis=0)
+    number = np.diff(np.append(starts, plan.n_rows))
+    extracted = np.add.reduceat(bright, starts) / number
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fraction = level / extracted
+        left = (level > SIGNIFICANT * error) & ~(fraction < _NEGLIGIBLE)
+    if not left.any():
+        return []
+    middle = plan.wavelength[np.minimum(starts + number // 2, plan.n_rows - 1)]
+    order = np.where(left, level / np.abs(extracted), np.nan)
+    low, high = int(np.nanargmin(order)), int(np.nanargmax(order))
+    text = f"{order[high]:.0%} of what was extracted at {middle[high]:.1f} um"
+    if low != high:
+        text = f"{order[low]:.0%} at {middle[low]:.1f} um and {text}"
+    return [
+        Finding(
+            "background_left",
+            "no background was subtracted (S_BKDSUB is not COMPLETE), and the columns beside the "
+            f"aperture are at {text}",
+            {"lowest": float(order[low]), "highest": float(order[high])},
+            Hint.to("regions without a source in {} subtract it", "bkg_coeff"),
+        )
+    ]
+
+
+def _levels(image: SlitImage, plan: BoxPlan, starts: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Return the level beside the aperture and its error in each range of rows.
+
+    The error is estimated from the scatter of the columns. Both are NaN if there are too few.
+    """
+    inside = column_numbers(plan.source.runs)
+    total, count = _column_sums(image, plan, starts.size)
+    usable = (2 * count >= count.max(axis=1, keepdims=True)).all(axis=0)
+    usable[max(inside[0] - 1, 0) : inside[-1] + 2] = False  # with a margin of one column
+    columns = usable.nonzero()[0]
+    weights = plan.source.values.sum(axis=0)
+    distance = columns - float(weights @ inside / weights.sum())
+    mean: Array = total[:, columns] / np.maximum(count[:, columns], 1)
+    level, error, residual = _fit_level(mean, distance)
+    if columns.size >= _MIN_COLUMNS:
+        deviation = np.abs(residual.sum(axis=0))
+        kept = deviation <= SIGNIFICANT / _MAD * np.sort(deviation)[columns.size // 2]
+        if not kept.all():  # other sources or bad pixels are there
+            level, error, _ = _fit_level(mean[:, kept], distance[kept])
+    return level, error
+
+
+def _column_sums(image: SlitImage, plan: BoxPlan, ranges: int) -> tuple[Array, NDArray[np.intp]]:
+    """Return the sum and the number of the pixels in a sample of each range of rows.
+
+    The ranges have equal numbers of rows. Both results have the shape (range, column).
+    """
+    length, columns = plan.n_rows // ranges, image.shape[1]
+    step = -(-len(image.data) // _INTEGRATIONS) if image.is_stack else 1
+    number = -(-len(image.data) // step) if image.is_stack else 1
+    row_step = min(max(number * plan.n_rows * columns // _SAMPLE, 1), length)
+
+    def sample(plane: NDArray[Any]) -> NDArray[Any]:
+        rows = slice(plan.rows.start, plan.rows.start + ranges * length)
+        part = plane[::step, rows] if image.is_stack else plane[np.newaxis, rows]
+        return part.reshape(-1, ranges, length, columns)[:, :, ::row_step]
+
+    data = np.array(sample(image.data))
+    good = np.isfinite(data)
+    if image.dq is not None:
+        good &= (sample(image.dq) & DO_NOT_USE) == 0
+    if not good.all():
+        data[~good] = 0.0
+    return data.sum(axis=(0, 2), dtype=float), good.sum(axis=(0, 2))
+
+
+def _fit_level(mean: Array, distance: NDArray[Any]) -> tuple[Array, Array, Array]:
+    """Fit a level and wings that decrease with the square of the distance to means of columns.
+
+    Parameters
+    ----------
+    mean : ndarray
+        Mean of each column in each range of rows, shape (range, column).
+    distance : ndarray
+        Distance of each column from the source, shape (column,).
+
+    Returns
+    -------
+    level, error, residual : ndarray
+        Level and its error, shape (range,), which are NaN if there are too few columns, and the
+        residual, shape (range, column).
+    """
+    number = distance.size
+    if number < _MIN_COLUMNS:
+        unknown = np.full(len(mean), np.nan)
+        return unknown, unknown, np.zeros_like(mean)
+    wings = distance**-2.0
+    middle = float(wings.sum()) / number
+    contrast = wings - middle
+    power = float(contrast @ contrast)
+    slope, average = mean @ contrast / power, mean.sum(axis=1) / number
+    residual = mean - average[:, np.newaxis] - slope[:, np.newaxis] * contrast
+    variance = np.einsum("bc,bc->b", residual, residual) / (number - 2)
+    error = np.sqrt(variance * (1.0 / number + middle**2 / power))
+    return average - slope * middle, error, residual

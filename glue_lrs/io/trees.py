@@ -1,0 +1,88 @@
+"""Limits of the YAML trees and binary blocks in ASDF extensions, checked before asdf reads them.
+
+asdf and the conversion to dicts visit each node as often as it is referenced, so that a few aliases
+of aliases would take all time and memory.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from typing import Any
+
+from asdf.util import load_yaml
+
+from glue_lrs.errors import ProductError
+from glue_lrs.io.structure import check_expansion
+
+#: Largest number of nodes of a tree, if each alias counts as a copy. Trees of the pipeline have
+#: less than 10,000.
+_MOST_NODES = 1_000_000
+#: Largest depth of a tree. Trees of the pipeline have less than 30 levels.
+_DEEPEST = 200
+#: Largest number of elements of an array. A WCS holds no array larger than an image, 1e6 pixels.
+_MOST_ELEMENTS = 100_000_000
+
+_BLOCK_MAGIC = b"\xd3BLK"
+#: Fields of the header of a block: flags, compression, allocated size, used size, size of the data.
+_BLOCK_HEADER = struct.Struct(">I4sQQQ")
+
+
+def check_tree(raw: bytes, part: str) -> Any:
+    """Parse the YAML tree of an ASDF file without converting its tags, and check its size.
+
+    Parameters
+    ----------
+    raw : bytes
+        Content of an ASDF file.
+    part : str
+        Name of the content for messages.
+
+    Returns
+    -------
+    dict
+        Tree of dicts, lists and strings.
+
+    Raises
+    ------
+    ProductError
+        If the content has no tree, is not valid YAML, or is too large.
+    """
+    try:
+        tree = load_yaml(io.BytesIO(raw))
+        nodes = _count(tree, {}, 0)
+    except Exception as error:  # the parser may raise any error
+        text = " ".join(str(error).split())[:120]
+        raise ProductError(f"{part} cannot be read, {text}") from error
+    if nodes > _MOST_NODES:
+        raise ProductError(f"{part} expands to {nodes:.3g} nodes, expected at most {_MOST_NODES}")
+    return tree
+
+
+def _count(node: Any, known: dict[int, int], depth: int) -> int:
+    """Return the number of nodes of a tree, in which each alias counts as a copy."""
+    if not isinstance(node, dict | list):
+        return 1
+    if id(node) in known:
+        return known[id(node)]
+    if depth > _DEEPEST:
+        raise ValueError(f"it is nested in more than {_DEEPEST} levels")
+    known[id(node)] = 1  # within a cycle
+    if isinstance(node, dict) and isinstance(shape := node.get("shape"), list):
+        number = math.prod(int(n) for n in shape if str(n).isdecimal())
+        if number > _MOST_ELEMENTS:
+            raise ValueError(f"an array has {number:.3g} elements, expected less")
+    children = node.values() if isinstance(node, dict) else node
+    known[id(node)] = 1 + sum(_count(child, known, depth + 1) for child in children)
+    return known[id(node)]
+
+
+def check_blocks(raw: bytes, part: str) -> None:
+    """Raise `ProductError` if a compressed block of an ASDF file expands to an implausible size."""
+    place = raw.find(_BLOCK_MAGIC)
+    while place >= 0 and len(raw) >= (start := place + 6) + _BLOCK_HEADER.size:
+        _, compression, allocated, used, size = _BLOCK_HEADER.unpack_from(raw, start)
+        if compression.strip(b"\0"):
+            check_expansion(size, used, ProductError)
+        place = raw.find(_BLOCK_MAGIC, start + min(allocated, len(raw)))

@@ -1,0 +1,25 @@
+"""Noise that the errors of an image lack, and its comparison with source-free columns."""
+
+from glue_lrs.uncertainty.added_variance import (
+    AddedVariance,
+    empirical_variance,
+    nod_key,
+    nod_variance,
+)
+from glue_lrs.uncertainty.source_free import (
+    Comparison,
+    SourceFreeNoise,
+    excess_noise,
+    is_subtracted,
+)
+
+__all__ = [
+    "AddedVariance",
+    "Comparison",
+    "SourceFreeNoise",
+    "empirical_variance",
+    "excess_noise",
+    "is_subtracted",
+    "nod_key",
+    "nod_variance",
+]

@@ -1,0 +1,292 @@
+"""Noise in the source-free pixels of an image, compared with the errors of these pixels.
+
+The noise is measured along the wavelength: the second difference of three rows contains the noise
+of the pixels, but neither the background nor the wings of the sources, which are smooth.
+Resampling hardly correlates rows, because the rows of an LRS s2d are detector rows. It does
+correlate neighbouring columns, so that the noise of a sum over columns is not the sum of the
+variances. Products of the noise of two columns are therefore measured, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Self
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from glue_lrs._utils.lazy_header import LazyHeader
+from glue_lrs.errors import Hint
+from glue_lrs.image.pixels import PLANES, good_pixels
+from glue_lrs.spectra.findings import Finding
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.image.slit_image import SlitImage
+
+#: Number of rows in which the sources are detected together. The sources must be in the same
+#: columns in these rows, and the median of their pixels must have a low noise (0.18 for 48 rows).
+_DETECTION_ROWS = 48
+
+#: Surface brightness, relative to its error in a pixel, above which a pixel is not source-free. The
+#: Poisson noise of fainter light is small: for a variance of 400 electrons^2, it is 5% of it at the
+#: lower limit, and less in most of the pixels. The higher limit holds where fewer than
+#: `_FEWEST_COLUMNS` columns are below the lower one. There, the source is so bright that the noise
+#: of the background matters little.
+_FAINT, _FAINTEST_FEW, _FEWEST_COLUMNS = 1.0, 3.0, 8
+
+#: Number of columns at either end of the slit that are not compared. Resampling averages pixels
+#: less there than elsewhere, so that their noise is larger.
+_EDGE = 2
+
+#: Outliers are excluded above this number of standard deviations. In normal noise, this reduces the
+#: variance by less than 1e-4.
+_CLIP = 5.0
+
+#: Distance in columns from which the covariance of two pixels is assumed to be the same, as for
+#: noise that is common to a row. Drizzle correlates only neighbouring columns.
+_LAGS = 2
+
+#: Number of rows in each part of the image that is left out to compute the error of the comparison.
+_JACKKNIFE_ROWS = 16
+
+#: Median absolute deviation of a normal distribution, in units of the standard deviation.
+_MAD = 0.6745
+
+#: Excess of the noise in an aperture over the error that is reported, and number of its own errors
+#: by which the noise must exceed it.
+_REPORTED, _SIGNIFICANT = 1.05, 3.0
+
+
+class Comparison(NamedTuple):
+    """Noise of a sum over an aperture in source-free columns, divided by its propagated error.
+
+    Parameters
+    ----------
+    factor : float
+        Ratio of the noise to the error.
+    error : float
+        Standard deviation of `factor`. It is infinite if there are too few source-free pixels.
+    """
+
+    factor: float
+    error: float
+
+    @property
+    def is_excess(self) -> bool:
+        """Whether the noise exceeds the error by more than 5%, significantly."""
+        return self.factor - _SIGNIFICANT * self.error > _REPORTED
+
+
+@dataclass(frozen=True, eq=False)
+class SourceFreeNoise:
+    """Noise of the source-free pixels of an image, in units of their errors.
+
+    Parameters
+    ----------
+    free : ndarray of bool
+        Mask of the source-free pixels, shape (row, column).
+    products : ndarray
+        Sum of the products of the noise of two pixels in each row, at distances of 0, 1, and 2
+        or more columns, shape (row, 3).
+    pairs : ndarray
+        Number of products in these sums.
+    """
+
+    free: Mask
+    products: Array
+    pairs: Array
+    _means: dict[bytes, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def from_image(cls, image: SlitImage) -> Self:
+        """Measure the noise in an image. The result is kept as long as the image exists.
+
+        Parameters
+        ----------
+        image : SlitImage
+            Image of shape (row, column) with variances.
+        """
+        known = _KNOWN.get(image)
+        if known is None:
+            known = _KNOWN[image] = cls._measured(image)
+        assert isinstance(known, cls)
+        return known
+
+    @classmethod
+    def _measured(cls, image: SlitImage) -> Self:
+        good = good_pixels(image) & np.isfinite(image.wavelength)
+        planes = (getattr(image, name) for name in PLANES)
+        variance = sum(np.where(good, plane, 0.0) for plane in planes if plane is not None)
+        pulls = np.where(good, image.data, 0.0) / np.sqrt(np.where(good, variance, 1.0))
+        free = source_free(pulls, good)
+        noise = np.zeros(pulls.shape)
+        noise[1:-1] = (2.0 * pulls[1:-1] - pulls[:-2] - pulls[2:]) / np.sqrt(6.0)
+        known = np.zeros(pulls.shape, dtype=bool)
+        known[1:-1] = free[1:-1] & free[:-2] & free[2:]
+        if known.any():
+            known &= np.abs(noise) < _CLIP / _MAD * np.median(np.abs(noise[known]))
+        noise = np.where(known, noise, 0.0)
+        return cls(free, _products(noise), _products(known.astype(float)))
+
+    def compare(self, weights: Array, *, common: bool = True) -> Comparison:
+        """Compare the noise of a sum over an aperture with its propagated error.
+
+        Parameters
+        ----------
+        weights : ndarray
+            Weights of the pixels in the aperture, shape (column,).
+        common : bool
+            Whether noise that is common to distant columns of a row is included. Without it, the
+            comparison is more accurate. Neighbouring columns are then taken as independent unless
+            they are significantly correlated.
+        """
+        counts = _counts(weights)
+        if not common:
+            counts[_LAGS:] = 0.0
+            neighbours, error = self._mean(np.eye(_LAGS + 1)[1])
+            if not neighbours > _SIGNIFICANT * error:
+                counts[1] = 0.0
+        square, error = self._mean(counts)
+        if not square > 0:
+            return Comparison(np.nan, np.inf)
+        factor = float(np.sqrt(square))
+        return Comparison(factor, error / (2.0 * factor))
+
+    def _mean(self, counts: Array) -> tuple[float, float]:
+        """Return the mean square of the noise of all rows for `_square`, and its jackknife error.
+
+        The error is infinite if there are too few source-free pixels. The result is kept, because
+        the same aperture is often extracted again.
+        """
+        key = counts.tobytes()
+        if key not in self._means:
+            self._means[key] = self._jackknife(counts)
+        return self._means[key]
+
+    def _jackknife(self, counts: Array) -> tuple[float, float]:
+        """Return the result of `_mean`."""
+        starts = np.arange(0, len(self.pairs), _JACKKNIFE_ROWS)
+        products, pairs = (
+            np.add.reduceat(sums, starts, axis=0) for sums in (self.products, self.pairs)
+        )
+        all_products, all_pairs = products.sum(axis=0), pairs.sum(axis=0)
+        square = float(_square(all_products, all_pairs, counts))
+        without = _square(all_products - products, all_pairs - pairs, counts)
+        number = len(starts)
+        spread = np.sum((without - without.mean()) ** 2) * (number - 1) / number
+        return square, float(np.sqrt(spread)) if number > 1 and np.isfinite(spread) else np.inf
+
+    def local_square(self, weights: Array, rows: int) -> Array:
+        """Return the square of the factor of `compare` from the neighbourhood of each row.
+
+        Parameters
+        ----------
+        weights : ndarray
+            Weights of the pixels in the aperture, shape (column,).
+        rows : int
+            Standard deviation, in rows, of the Gaussian weights of the neighbouring rows.
+        """
+        index = np.arange(len(self.pairs))
+        near = np.exp(-0.5 * ((index[:, np.newaxis] - index) / rows) ** 2)
+        return _square(near @ self.products, near @ self.pairs, _counts(weights))
+
+
+#: Noise of images that was already measured.
+_KNOWN: WeakKeyDictionary[SlitImage, SourceFreeNoise] = WeakKeyDictionary()
+
+
+def source_free(pulls: Array, good: Mask) -> Mask:
+    """Return the mask of the pixels without light of a source, shape (row, column).
+
+    Parameters
+    ----------
+    pulls : ndarray
+        Data divided by their errors, 0 in bad pixels.
+    good : ndarray of bool
+        Mask of the good pixels.
+    """
+    free = np.zeros(good.shape, dtype=bool)
+    for rows in np.array_split(np.arange(len(pulls)), max(len(pulls) // _DETECTION_ROWS, 1)):
+        part, known = pulls[rows], good[rows]
+        use = known.any(axis=0)
+        if not use.any():
+            continue
+        # Median of the good pixels in each column, which are sorted before the bad ones.
+        ordered = np.sort(np.where(known, part, np.inf), axis=0)
+        number = known.sum(axis=0)
+        middle = np.stack([np.maximum(number - 1, 0) // 2, np.minimum(number // 2, len(rows) - 1)])
+        with np.errstate(invalid="ignore"):
+            brightness = np.take_along_axis(ordered, middle, axis=0).mean(axis=0)
+        brightness = np.abs(np.where(use, brightness - np.median(brightness[use]), np.inf))
+        faintest = np.sort(brightness)[min(_FEWEST_COLUMNS, use.size) - 1]
+        bright = use & (brightness > np.clip(faintest, _FAINT, _FAINTEST_FEW))
+        # The light of a source extends to the neighbouring columns.
+        bright[1:] |= bright[:-1].copy()
+        bright[:-1] |= bright[1:].copy()
+        columns = np.flatnonzero(use)
+        inside = slice(columns[0] + _EDGE, max(columns[-1] + 1 - _EDGE, 0))
+        free[rows, inside] = (known & ~bright)[:, inside]
+    return free
+
+
+def _products(values: Array) -> Array:
+    """Return the sums over the columns of products of values at distances 0, 1, and more."""
+    sums = [(values**2).sum(axis=1)]
+    sums += [(values[:, :-lag] * values[:, lag:]).sum(axis=1) for lag in range(1, _LAGS)]
+    far = (values.sum(axis=1) ** 2 - sums[0]) / 2.0 - sum(sums[1:])
+    return np.stack([*sums, far], axis=1)
+
+
+def _counts(weights: Array) -> Array:
+    """Return the weight of each distance in the square of a weighted sum, divided by sum w^2."""
+    counts = _products(weights[np.newaxis])[0]
+    counts[1:] *= 2.0
+    return counts / counts[0]
+
+
+def _square(products: Array, pairs: Array, counts: Array) -> Array:
+    """Return the variance of a weighted sum divided by the sum of the variances.
+
+    The last axis of `products` and `pairs` is the distance.
+    """
+    needed = counts > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        covariance = np.where(needed, products / pairs, 0.0)
+    return np.asarray(covariance @ counts)
+
+
+def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
+    """Return a finding if the noise of a nod-subtracted image exceeds its errors, else None.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Image that is extracted.
+    weights : ndarray
+        Weights of the pixels in the aperture, averaged over the rows, shape (column,).
+
+    Notes
+    -----
+    The pipeline subtracts the mean of the exposures at the other nods, and leaves the errors as
+    they are. The errors are then too small by a factor of up to 1.4. The factor applies to faint
+    sources; the relative excess is less for bright sources, because it is additive.
+    """
+    if image.is_stack or not image.has_variances or not is_subtracted(image):
+        return None
+    found = SourceFreeNoise.from_image(image).compare(weights)
+    if not found.is_excess:
+        return None
+    return Finding(
+        "noise_excess",
+        f"the noise of the source-free columns is {found.factor:.2f} +- {found.error:.2f} times "
+        f"their error in an aperture of {weights.sum():.3g} columns: a background was subtracted, "
+        "whose noise is not in the errors",
+        {"factor": found.factor, "error": found.error},
+        Hint.to("{} adds it", noise="nod"),
+    )
+
+
+def is_subtracted(image: SlitImage) -> bool:
+    """Return whether the pipeline subtracted a background (S_BKDSUB is COMPLETE)."""
+    return bool(LazyHeader.view(image.header).get("S_BKDSUB") == "COMPLETE")

@@ -1,0 +1,198 @@
+"""Findings: each appears where it should, with the right value, and not in clean scenes."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from glue_lrs import Extract1D, Extraction, LRSError, LRSWarning, SlitImage, combine, errors
+from glue_lrs.cli import main
+from glue_lrs.simulation import Scene, Source
+from glue_lrs.spectra.findings import KINDS, Finding, worst_first
+
+SLIT, SLITLESS = "MIR_LRS-FIXEDSLIT", "MIR_LRS-SLITLESS"
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def nod() -> SlitImage:
+    """Image of nod 1, with the source at column 13.05 and a negative trace at 30.95."""
+    return Scene(seed=1).s2d(nod=1).image
+
+
+def at(column: float, width: float = 8.0, **keys: object) -> Extract1D:
+    """A box around a column."""
+    half = width / 2.0 - 0.5
+    return Extract1D.from_reference(
+        None, SLIT, xstart=column - half, xstop=column + half, use_source_posn=False, **keys
+    )
+
+
+def serious(findings: tuple[Finding, ...]) -> dict[str, Finding]:
+    return {one.kind: one for one in findings if one.severity != "info"}
+
+
+def test_a_clean_nod_has_infos_only(nod: SlitImage) -> None:
+    operator = Extract1D.from_reference(None, SLIT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extraction = operator.run(nod)
+        found = operator.check(nod)
+    assert [one.kind for one in extraction.findings] == ["no_aperture_correction"]
+    assert [one.kind for one in found] == ["flux_outside"]
+    # the profile of the simulation has 5.8% of its flux beyond 4 columns at 13.5 um
+    assert found[0].values["longest"] == pytest.approx(0.05, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clean_scenes_give_no_warning(seed: int) -> None:
+    """`docs/checks.rst` gives the result for more scenes."""
+    slit = Scene(seed=seed, sources=(Source(flux=3e-4),)).s2d(nod=1 + seed % 2).image
+    assert serious(Extract1D.from_reference(None, SLIT).check(slit)) == {}
+    stack = Scene(seed=seed, sources=(Source(flux=3e-3),)).calints(n_int=2).image
+    subtracted = Extract1D.from_reference(None, SLITLESS, bkg_coeff=[[8.5], [18.5], [52.5], [62.5]])
+    assert serious(subtracted.check(stack)) == {}
+    none = Scene(seed=seed, background=0.0).calints(n_int=2).image
+    assert serious(Extract1D.from_reference(None, SLITLESS).run(none).findings) == {}
+
+
+def test_the_background_that_is_left_is_measured() -> None:
+    made = Scene(seed=1).calints(n_int=2)
+    operator = Extract1D.from_reference(None, SLITLESS, xstart=30, xstop=41)
+    with pytest.warns(errors.NoBackgroundWarning, match="columns beside the aperture are at"):
+        extraction = operator.run(made.image)
+    found = serious(extraction.findings)["background_left"]
+    assert made.image.pixel_area is not None
+    sky = (
+        made.truth.background[0, :, 20]
+        if made.truth.background.ndim == 3
+        else (made.truth.background[:, 20])
+    )
+    row = int(np.nanargmin(np.abs(made.truth.wavelength - 13.7)))
+    extracted = np.interp(
+        13.7, extraction.wavelength[::-1], extraction.columns["FLUX"].mean(axis=0)[::-1]
+    )
+    share = sky[row] * 12 * made.image.pixel_area * 1e6 / extracted
+    assert found.values["highest"] == pytest.approx(share, rel=0.15)
+    assert operator.run(made.image, check=False).findings[0].kind == "no_aperture_correction"
+
+
+def test_a_negative_trace_is_an_error(nod: SlitImage) -> None:
+    with pytest.warns(errors.NegativeFluxWarning, match="the mean flux is negative") as caught:
+        extraction = at(30.95).run(nod)
+    assert caught[0].filename == __file__
+    assert extraction.findings[0].values["mean"] < 0
+    found = serious(at(30.95).check(nod, extraction))
+    assert set(found) == {"negative_flux", "source_outside", "negative_trace"}
+    assert found["negative_trace"].values["ratio"] == pytest.approx(-1.0, abs=0.02)
+    assert found["negative_trace"].values["column"] == pytest.approx(30.95, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("off", "kind"), [(0.4, None), (3.0, "off_centre"), (6.0, "source_outside")]
+)
+def test_the_source_is_off_the_aperture(nod: SlitImage, off: float, kind: str | None) -> None:
+    found = serious(at(13.05 + off).check(nod))
+    assert set(found) == (set() if kind is None else {kind})
+    if kind is not None:
+        assert found[kind].values["distance"] == pytest.approx(-off, abs=0.05)
+
+
+def test_a_background_region_on_the_other_nod(nod: SlitImage) -> None:
+    clear = at(13.05, bkg_coeff=[[20.5], [24.5]])
+    assert serious(clear.check(nod)) == {}
+    found = serious(at(13.05, bkg_coeff=[[27.5], [34.5]]).check(nod))["region_on_trace"]
+    wrong = at(13.05, bkg_coeff=[[27.5], [34.5]]).run(nod).columns["FLUX"]
+    change = np.nanmean(wrong) / np.nanmean(at(13.05).run(nod).columns["FLUX"]) - 1.0
+    assert found.values["change"] == pytest.approx(change, rel=0.1)
+
+
+def test_no_variances_are_unknown_errors(nod: SlitImage) -> None:
+    image = replace(nod, var_poisson=None, var_rnoise=None, var_flat=None)
+    with pytest.warns(errors.NoVariancesWarning, match="the errors are unknown"):
+        assert "no_variances" in serious(at(13.05).run(image).findings)
+
+
+def test_bad_pixels_are_counted_by_plane(nod: SlitImage) -> None:
+    assert nod.var_flat is not None
+    image = replace(nod, var_flat=np.full_like(nod.var_flat, np.nan))
+    with pytest.raises(LRSError, match=r"NaN in VAR_FLAT"):
+        at(13.05).run(image)
+
+
+def test_findings_are_recorded_and_shown(nod: SlitImage, tmp_path: Path) -> None:
+    path = tmp_path / "n_s2d.fits"
+    nod.write(path)
+    out = tmp_path / "n_x1d.fits"
+    settings = ("--set", "xstart=27", "--set", "xstop=34", "--set", "use_source_posn=false")
+    run = CliRunner().invoke(main, ["extract", str(path), *settings, "-o", str(out), "--strict"])
+    lines = run.stderr.splitlines()
+    assert run.exit_code == 1
+    assert "the mean flux is negative" in lines[0]
+    assert not any("aperture correction" in line for line in lines)  # this is an info
+    found = Extraction.read(out).findings
+    assert [one.kind for one in found][:3] == ["negative_flux", "source_outside", "negative_trace"]
+    assert found[1].hint is not None
+    assert found[0].values["mean"] < 0
+    shown = CliRunner().invoke(main, ["info", str(out), "--strict"])
+    assert shown.exit_code == 1
+    assert "the mean flux is negative" in shown.stdout
+    quiet = CliRunner().invoke(
+        main, ["extract", str(path), *settings, "-o", str(out), "--overwrite", "--quiet"]
+    )
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
+
+
+def test_a_finding_survives_its_record() -> None:
+    hint = errors.Hint.to("give {}, or {}", "apcorr", max_lost=0)
+    one = Finding("lost_pixels", "text", {"rows": 3}, hint.joined(errors.Hint.to("x")), "a.fits")
+    assert Finding.from_dict(one.to_dict()) == one
+    info = Finding("scaled", "less")
+    assert worst_first([info, one, info]) == (one, info)
+
+
+def test_opposite_signs_are_refused(nod: SlitImage) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        spectra = [at(13.05).run(nod), at(30.95).run(nod)]
+        with pytest.raises(LRSError, match="they would cancel each other"):
+            combine(spectra)
+        assert combine(spectra, allow_opposite=True).findings[0].kind == "opposite_signs"
+
+
+def test_nods_are_scaled_and_short_values_rejected() -> None:
+    nods = [Scene(seed=1).s2d(nod=n).image for n in (1, 2)]
+    operator = Extract1D.from_reference(None, SLIT)
+    full = combine(nods, extract=operator)
+    assert serious(full.findings) == {}
+    first, second = (operator.run(one) for one in nods)
+    dimmed = replace(
+        second,
+        columns=second.columns
+        | {name: 0.8 * second.columns[name] for name in ("FLUX", "FLUX_ERROR", "SURF_BRIGHT")},
+    )
+    with pytest.warns(errors.DifferentSpectraWarning, match=r"0\.\d+ \+- "):
+        found = combine([first, dimmed]).findings
+    assert serious(found)["different_flux"].values["ratio"] == pytest.approx(0.8, abs=0.005)
+    scaled = combine([first, dimmed], scale=True)
+    assert serious(scaled.findings) == {}
+    factors = [one.values["factor"] for one in scaled.findings if one.kind == "scaled"]
+    assert factors[1] / factors[0] == pytest.approx(1.25, abs=0.01)
+    data = nods[1].data.copy()
+    data[200, 30:32] = np.nan
+    with pytest.warns(errors.LostPixelsWarning):
+        short = operator.run(replace(nods[1], data=data))
+    made, kept = (combine([first, short], incomplete=how) for how in ("reject", "keep"))
+    at_row = int(np.abs(made.wavelength - second.wavelength[200]).argmin())
+    assert made.columns["N_INPUT"][at_row] == 1
+    assert kept.columns["FLUX"][at_row] < 0.9 * made.columns["FLUX"][at_row]
+
+
+def test_all_kinds_are_documented() -> None:
+    page = (DOCS / "checks.rst").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"``{kind}``" not in page] == []
