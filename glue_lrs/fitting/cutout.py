@@ -36,9 +36,8 @@ from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.image.trace import sky_trace, sky_trace_curve
 from glue_lrs.profiles.diffraction import expected_core
 
-
-#: Change of the logarithm of the wavelength from row to row above which a row is always used. There,
-#: at the blue end, the profile changes fast.
+#: Change of the logarithm of the wavelength from row to row above which a row is always used. At
+#: these short wavelengths, the profile changes quickly.
 _FAST_CHANGE = 0.01
 
 

@@ -335,9 +335,7 @@ def common_normal(
     return np.concatenate(matrix)
 
 
-def common_gradient(
-    blocks: Sequence[tuple[Array, Array]], weight: Array, residual: Array
-) -> Array:
+def common_gradient(blocks: Sequence[tuple[Array, Array]], weight: Array, residual: Array) -> Array:
     """Return half the negative gradient of chi-square for the parameters of `common_normal`.
 
     Parameters

@@ -258,7 +258,9 @@ class _ProfileFit:
         rows, self.row_step = len(self.start[0]), step
         self.background = background_basis(pixels.columns, self.order, rows)
         coordinate = np.linspace(-1.0, 1.0, self.all_traces.shape[1])[chosen]
-        self.powers = legendre.legvander(coordinate, self.parameters.sizes[_TRACE])[:, 1:]
+        self.powers: Array = np.asarray(
+            legendre.legvander(coordinate, self.parameters.sizes[_TRACE])[:, 1:], dtype=float
+        )
         self.variance = pixels.variance
         self.state = self._evaluate(self.parameters)
 
@@ -290,7 +292,9 @@ class _ProfileFit:
         if step != self.row_step:
             self._choose_rows(step)
         blended = self.positives > 1
-        kinds = [*([_POSITIONS, self._trace_kind()] if blended else []), _WINGS, _CORE_MODES, _WING_MODES]
+        kinds = [_WINGS, _CORE_MODES, _WING_MODES]
+        if blended:
+            kinds = [_POSITIONS, self._trace_kind(), *kinds]
         self.reject(_FIRST_CLIP)
         self._iterate(kinds, frozen=not blended, evidence=2)
         used = self.used
@@ -398,7 +402,9 @@ class _ProfileFit:
         parts = [light.derivatives(offset) for offset in state.offsets]
         if _POSITIONS in kinds:
             out += self._trace_derivatives(kinds, flux, [-part.d_offset() for part in parts])
-        terms = legendre.legvander(profile.unit(self.wave), _CORE_TERMS - 1)
+        terms = np.asarray(
+            legendre.legvander(profile.unit(self.wave), _CORE_TERMS - 1), dtype=float
+        )
 
         def add(name: str, *groups: tuple[slice, int]) -> None:
             total = np.asarray(
@@ -425,7 +431,8 @@ class _ProfileFit:
         pushed = np.stack(
             [f[:, np.newaxis] * d for f, d in zip(flux.T, d_trace, strict=True)], axis=1
         )
-        out = [(np.matmul(self.matrix, pushed), np.ones((len(flux), 1)))]
+        ones: Array = np.ones((len(flux), 1))
+        out = [(np.asarray(self.matrix @ pushed), ones)]
         if _TRACE in kinds and self.powers.shape[1]:
             out.append((pushed.sum(axis=1, keepdims=True), self.powers))
         return out

@@ -299,9 +299,9 @@ class RowFitter:
             ``coefficients``, shape (integration, row, term): fluxes of all sources and coefficients
             of the background; ``good``, shape (integration, source, row): fraction of the flux on
             pixels that were fitted; ``doubtful``, with the same shape: whether so many pixels of a
-            row were rejected that the profile is probably wrong there; ``flux_variance`` and, if there is a background,
-            ``background_variance``, shape (3, integration, source, row): variance from Poisson
-            noise, read noise and flat field.
+            row were rejected that the profile is probably wrong there; ``flux_variance`` and, if
+            there is a background, ``background_variance``, shape (3, integration, source, row):
+            variance from Poisson noise, read noise and flat field.
         shifts : ndarray or None
             Shift of each integration in columns, or None for a single image.
         rejected : tuple of ndarray
@@ -466,7 +466,8 @@ class RowFitter:
         light = profile.at(wave)
         change = np.einsum("rc,rkc->rk", response, light.derivatives(offset).d_modes())
         if corrected:
-            inside = np.arange(APERTURE_WIDTH) - (APERTURE_WIDTH - 1) / 2.0 + profile.center
+            half = (APERTURE_WIDTH - 1) / 2.0
+            inside = np.linspace(-half, half, APERTURE_WIDTH) + profile.center
             inside = np.broadcast_to(inside, (wave.size, APERTURE_WIDTH))
             in_aperture = light.derivatives(inside).d_modes().sum(axis=2)
             change -= in_aperture / profile.light_within(wave, APERTURE_WIDTH)[:, np.newaxis]

@@ -92,7 +92,8 @@ class EmpiricalProfile(SpatialProfile):
     def terms(self, wavelength: Array) -> Array:
         """Return the Legendre polynomials at the wavelength of each row, shape (row, term)."""
         count = self.coefficients.shape[1]
-        return np.asarray(legendre.legvander(self.unit(wavelength), max(count, 1) - 1))[:, :count]
+        terms = legendre.legvander(self.unit(wavelength), max(count, 1) - 1)
+        return np.asarray(terms[:, :count], dtype=float)
 
     def unit(self, wavelength: Array) -> Array:
         """Return the logarithm of the wavelength, scaled to the range from -1 to 1."""

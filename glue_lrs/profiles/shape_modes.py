@@ -106,7 +106,7 @@ _FINE = 25  # points of the table between two knots
 
 def _grid(step: float) -> Array:
     number = round(_LIMIT / step)
-    return np.arange(-number, number + 1) * step
+    return np.linspace(-number, number, 2 * number + 1) * step
 
 
 @cache
@@ -147,7 +147,7 @@ def _eigenmodes(u: Array, deviation: Array, length: float, dropped: float) -> Ar
 def _evaluate(splines: Array, u: Array) -> Array:
     low, parts = spline_weights(u)
     padded = pad(splines, 0)
-    return sum(part[:, np.newaxis] * padded[low + j] for j, part in enumerate(parts))
+    return np.asarray(sum(part[:, np.newaxis] * padded[low + j] for j, part in enumerate(parts)))
 
 
 def pad(splines: Array, axis: int) -> Array:
