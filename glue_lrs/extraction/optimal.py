@@ -25,7 +25,7 @@ from glue_lrs.errors import Hint, ProfileError, ReferenceFileError, SourceError
 from glue_lrs.extraction.base import emit_findings, image_findings, jansky_per_sum
 from glue_lrs.extraction.optimal_result import OptimalResult, middle_row_value, with_extractions
 from glue_lrs.fitting.cutout import Cutout
-from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
+from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources, is_separate
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.profile_fit import fit_profile
 from glue_lrs.fitting.row_fit import SHIFT_LIMIT, RowFitter
@@ -319,14 +319,14 @@ def _fit_sources(
     `careful` is described in `initial_sources`.
     """
     initial = initial_sources(options, cutout, mean, careful=careful)
-    source_fit = _fit_profile(cutout, mean, options, initial)
+    initial, source_fit = _fit_profile(cutout, mean, options, initial)
     if options.profile is None and initial.positives == 1:
         blend = BlendDiagnostics.from_fit(source_fit)
         # The flux of an unresolved neighbour would be attributed to the source.
         if not initial.careful and blend.looks_blended:
             again = initial_sources(options, cutout, mean, careful=True)
             if again.positives > 1 or len(again.traces) != len(initial.traces):
-                initial, source_fit = again, _fit_profile(cutout, mean, options, again)
+                initial, source_fit = _fit_profile(cutout, mean, options, again)
                 blend = BlendDiagnostics.from_fit(source_fit)
         if initial.positives == 1 and blend.warning is not None:
             initial = replace(initial, notes=(*initial.notes, blend.warning))
@@ -338,12 +338,31 @@ def _fit_sources(
 
 def _fit_profile(
     cutout: Cutout, mean: MeanCutout, options: FitOptions, initial: InitialSources
-) -> SourceFit:
-    """Fit the profile and the traces, or only the traces if the profile is given."""
-    try:
+) -> tuple[InitialSources, SourceFit]:
+    """Fit the profile and the traces, or only the traces if the profile is given.
+
+    Doubtful sources are dropped if they cannot be told from a shoulder of the profile.
+    """
+
+    def fitted(sources: InitialSources) -> SourceFit:
         return fit_profile(
-            mean.pixels, initial.traces, options, initial.positives, initial.row_step
+            mean.pixels, sources.traces, options, sources.positives, sources.row_step
         )
+
+    try:
+        found = fitted(initial)
+        if not initial.doubtful:
+            return initial, found
+        less = initial.without_doubtful()
+        alone = fitted(less)
+        if is_separate(alone, found):
+            return initial, found
+        places = ", ".join(f"{middle_row_value(found.traces[i]):.2f}" for i in initial.doubtful)
+        text = (
+            f"another source at column {places} cannot be told from a shoulder of the profile, and "
+            "its flux is included: expected position to name both if there are two"
+        )
+        return replace(less, notes=(*less.notes, text)), alone
     except ProfileError as error:
         column = middle_row_value(initial.traces[0])
         raise ProfileError(
@@ -396,7 +415,8 @@ def _notes(
         )
     ratios = result.relative_flux
     for s in range(fitter.positives, len(fitter.profile_images), fitter.positives):
-        if -ratios[s] > _NEGATIVE_RATIO and source_fit.signal_to_noise > _SIGNIFICANT:
+        significant = source_fit.signal_to_noise > _SIGNIFICANT and not initial.position_fixed
+        if -ratios[s] > _NEGATIVE_RATIO and significant:
             notes.append(
                 f"the negative trace at column {middle_row_value(source_fit.traces[s]):.2f} has "
                 f"{-ratios[s]:.1f} times the source's flux, expected as much or less: another "

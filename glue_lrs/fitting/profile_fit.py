@@ -10,6 +10,7 @@ prior on the modes is chosen by the data: it maximises the evidence (MacKay 1992
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,8 +41,8 @@ from glue_lrs.fitting.trace_parameters import (
     is_significant,
     position_matrix,
 )
-from glue_lrs.profiles.base import SpatialProfile
-from glue_lrs.profiles.empirical import EmpiricalProfile
+from glue_lrs.profiles.base import Light, SpatialProfile
+from glue_lrs.profiles.empirical import EmpiricalLight, EmpiricalProfile
 from glue_lrs.profiles.shape_modes import WING_FRACTION, shape_modes
 
 #: Number of Legendre terms in the logarithm of the wavelength for the width, the wings, the modes
@@ -63,9 +64,17 @@ _MAX_SHIFT, _MAX_WIDENING = 1.0, 0.5
 #: which a stage has converged (second value).
 _STEPS, _CONVERGED = 12, 0.5
 
+#: First damping of a step that does not decrease the objective, as a fraction of the diagonal of the
+#: normal matrix, and largest number of trials, in each of which it is ten times as large.
+_DAMPING, _TRIALS = 1e-4, 5
+
 #: Number of standard deviations above which a pixel is an outlier after the second stage, when the
 #: model is approximate, and after the last stage.
 _FIRST_CLIP, _CLIP = 8.0, 5.0
+
+#: Number of standard deviations of chi-square above its expected value at which the position and
+#: the width are fitted again, together with the modes.
+_MISFIT = 5.0
 
 #: Signal-to-noise ratio of the flux in a row above which fluxes are not averaged over rows.
 _FLUX_SNR = 60.0
@@ -170,6 +179,8 @@ class _Evaluation:
 
     Parameters
     ----------
+    light : Light
+        Profile at the wavelengths of the rows.
     offsets : list of ndarray
         Distance of each pixel from each trace in columns, each of shape (row, column).
     images : list of ndarray
@@ -182,6 +193,7 @@ class _Evaluation:
         Chi-square.
     """
 
+    light: Light
     offsets: list[Array]
     images: list[Array]
     coefficients: Array
@@ -261,7 +273,7 @@ class _ProfileFit:
         self.powers: Array = np.asarray(
             legendre.legvander(coordinate, self.parameters.sizes[_TRACE])[:, 1:], dtype=float
         )
-        self.variance = pixels.variance
+        self.variance, self.light = pixels.variance, self.profile.at(self.wave)
         self.state = self._evaluate(self.parameters)
 
     # --- stages ------------------------------------------------------------------------------
@@ -301,6 +313,11 @@ class _ProfileFit:
         self.reject(_CLIP)
         if (self.used != used).any():
             self._iterate(kinds, frozen=not blended)
+        chi2, freedom = self._misfit()
+        if chi2 > freedom + _MISFIT * np.sqrt(2.0 * freedom):
+            kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *kinds[-3:]]
+            self._iterate(kinds, steps=3 * _STEPS, evidence=2)
+            self.reject(_CLIP)
 
     def reject(self, threshold: float) -> None:
         """Reject outliers, and include the error of the negative traces in the variance."""
@@ -315,7 +332,7 @@ class _ProfileFit:
         for s in range(self.positives, self.count):
             negative = state.coefficients[:, s, np.newaxis] * state.images[s]
             self.variance += nod_variance(negative, state.offsets[s])
-        self.state = self._evaluate(self.parameters)
+        self.state = self._fit_rows(state.light, state.offsets, state.images)
 
     def result(self) -> SourceFit:
         """Return the fitted profile and traces."""
@@ -324,12 +341,23 @@ class _ProfileFit:
         powers = legendre.legvander(coordinate, parameters.sizes[_TRACE])[:, 1:]
         shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
         traces = traces + shift + powers @ parameters[_TRACE]
-        if not np.isfinite(traces).any():
+        if not (np.isfinite(traces).any() and self.signal_to_noise > 0):
             raise ProfileError("the source has no light to fit a profile to")
-        covariance = self.covariance if self.positives == 1 and self.covariance.size else None
+        chi2, freedom = self._misfit()
         return SourceFit(
-            self._profile(parameters), traces, self.signal_to_noise, self.position_error, covariance
+            profile=self._profile(parameters),
+            traces=traces,
+            signal_to_noise=self.signal_to_noise,
+            chi2=chi2,
+            freedom=freedom,
+            shift_error=self.position_error,
+            covariance=self.covariance if self.positives == 1 and self.covariance.size else None,
         )
+
+    def _misfit(self) -> tuple[float, float]:
+        """Return chi-square and the number of degrees of freedom, as in `SourceFit`."""
+        fluxes = self.used.any(axis=1).sum() * self.state.coefficients.shape[1]
+        return self.state.chi2, float(max(self.used.sum() - fluxes, 1))
 
     # --- trace and signal --------------------------------------------------------------------
 
@@ -361,6 +389,12 @@ class _ProfileFit:
 
     # --- model -------------------------------------------------------------------------------
 
+    def _light(self, parameters: _Parameters) -> Light:
+        profile = self._profile(parameters)
+        if isinstance(self.light, EmpiricalLight) and isinstance(profile, EmpiricalProfile):
+            return self.light.changed(profile)
+        return self.light
+
     def _profile(self, parameters: _Parameters) -> SpatialProfile:
         if not isinstance(self.profile, EmpiricalProfile):
             return self.profile
@@ -378,14 +412,18 @@ class _ProfileFit:
         pixels = self.pixels
         shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
         traces = self.start + shift + self.powers @ parameters[_TRACE]
-        light = self._profile(parameters).at(self.wave)
+        light = self._light(parameters)
         offsets = list(pixels.offsets(traces))
-        images = [light(offset) for offset in offsets]
+        return self._fit_rows(light, offsets, [light(offset) for offset in offsets])
+
+    def _fit_rows(self, light: Light, offsets: list[Array], images: list[Array]) -> _Evaluation:
+        """Fit the fluxes and the background of each row."""
+        pixels = self.pixels
         basis, weight = [*images, *self.background], self.used / self.variance
         coefficients, inverse = fit_rows(basis, weight, pixels.data)
         residual = residuals(pixels.data, basis, coefficients)
         chi2 = float((weight * residual**2).sum())
-        return _Evaluation(offsets, images, coefficients, inverse, residual, chi2)
+        return _Evaluation(light, offsets, images, coefficients, inverse, residual, chi2)
 
     def _derivatives(self, state: _Evaluation, kinds: list[int]) -> list[tuple[Array, Array]]:
         """Return the derivatives of the model for each kind of parameters.
@@ -394,34 +432,30 @@ class _ProfileFit:
         terms along the rows, shape (row, term).
         """
         flux = self._smooth_fluxes(state.coefficients[:, : self.count])
-        profile, out = self._profile(self.parameters), []
-        if not isinstance(profile, EmpiricalProfile):
-            pushed = [-profile.derivative(offset, self.wave) for offset in state.offsets]
+        light, out = state.light, []
+        if not isinstance(light, EmpiricalLight):
+            pushed = [-self.profile.derivative(offset, self.wave) for offset in state.offsets]
             return self._trace_derivatives(kinds, flux, pushed)
-        light = profile.at(self.wave)
         parts = [light.derivatives(offset) for offset in state.offsets]
         if _POSITIONS in kinds:
             out += self._trace_derivatives(kinds, flux, [-part.d_offset() for part in parts])
-        terms = np.asarray(
-            legendre.legvander(profile.unit(self.wave), _CORE_TERMS - 1), dtype=float
-        )
+        terms = light.rows.terms(_CORE_TERMS)
 
-        def add(name: str, *groups: tuple[slice, int]) -> None:
-            total = np.asarray(
-                sum(
-                    f[:, np.newaxis, np.newaxis] * getattr(part, name)()
-                    for f, part in zip(flux.T, parts, strict=True)
-                )
-            )
-            out.extend((total[:, fields], terms[:, :number]) for fields, number in groups)
+        def total(fields: Iterable[Array]) -> Array:
+            return np.asarray(sum(f * field for f, field in zip(by_row, fields, strict=True)))
 
+        by_row = flux.T[..., np.newaxis, np.newaxis]
         if _WIDTH in kinds:
-            add("d_width", (slice(None), _WIDTH_TERMS))
+            out.append((total(part.d_width() for part in parts), terms[:, :_WIDTH_TERMS]))
         if _WINGS in kinds:
-            add("d_wings", (slice(None), _WING_TERMS))
+            out.append((total(part.d_wings() for part in parts), terms[:, :_WING_TERMS]))
         if _CORE_MODES in kinds:
+            modes = parts[0].d_modes(flux[:, 0])
+            for f, part in zip(flux.T[1:], parts[1:], strict=True):
+                modes += part.d_modes(f)
             n_core = int(shape_modes().core.sum())
-            add("d_modes", (slice(n_core), _CORE_TERMS), (slice(n_core, None), _WING_MODE_TERMS))
+            out.append((modes[:, :n_core], terms[:, :_CORE_TERMS]))
+            out.append((modes[:, n_core:], terms[:, :_WING_MODE_TERMS]))
         return out
 
     def _trace_derivatives(
@@ -455,7 +489,7 @@ class _ProfileFit:
     def _iterate(
         self, kinds: list[int], steps: int = _STEPS, *, frozen: bool = False, evidence: int = 0
     ) -> None:
-        """Make Gauss-Newton steps, each halved until the objective decreases.
+        """Make Gauss-Newton steps, damped so that the objective decreases (Marquardt 1963).
 
         Parameters
         ----------
@@ -470,7 +504,7 @@ class _ProfileFit:
             Number of steps in which the prior on the modes is chosen.
         """
         free = np.concatenate([np.r_[self.parameters.slice(kind)] for kind in kinds])
-        state, weight = self.state, self.used / self.variance
+        state, weight, damping = self.state, self.used / self.variance, 0.0
         for step in range(steps):
             if step == 0 or not frozen:
                 blocks = self._derivatives(state, kinds)
@@ -486,23 +520,26 @@ class _ProfileFit:
             change = cho_solve(factor, gradient)
             if float(change @ gradient) < _CONVERGED and step >= evidence:
                 break
-            damping = self._damping(change, kinds)
             before = state.chi2 + parameters.penalty
-            for _ in range(3):
+            for _ in range(_TRIALS):
+                if damping:
+                    damped = matrix + np.diag(precision + damping * np.diag(matrix))
+                    change = cho_solve(cho_factor(damped), gradient)
                 values = parameters.values.copy()
-                values[free] += damping * change
+                values[free] += self._limit(change, kinds) * change
                 trial = replace(parameters, values=values)
                 new = self._evaluate(trial)
                 if new.chi2 + trial.penalty < before:
                     self.parameters, state = trial, new
+                    damping = 0.1 * damping if damping > _DAMPING else 0.0
                     break
-                damping *= 0.5
+                damping = max(10.0 * damping, _DAMPING)
             else:
                 break
         self.state = state
         self._store_errors(cho_solve(factor, np.eye(free.size)), kinds)
 
-    def _damping(self, change: Array, kinds: list[int]) -> float:
+    def _limit(self, change: Array, kinds: list[int]) -> float:
         """Return the factor that limits a step of positions and width."""
         largest, first = 1.0, 0
         for kind in kinds:

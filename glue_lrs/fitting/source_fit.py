@@ -21,6 +21,9 @@ class SourceFit:
         without a trace.
     signal_to_noise : float
         Signal-to-noise ratio of the first source, for all rows together.
+    chi2, freedom : float
+        Chi-square of the fit, and number of fitted pixels minus number of fluxes and background
+        terms.
     shift_error : ndarray
         1-sigma error in columns of the position of each source, but not of negative traces, shape
         (source,).
@@ -32,6 +35,8 @@ class SourceFit:
     profile: SpatialProfile
     traces: Array
     signal_to_noise: float
+    chi2: float
+    freedom: float
     shift_error: Array
     covariance: Array | None = None
 

@@ -77,12 +77,11 @@ class EmpiricalProfile(SpatialProfile):
 
     def gaussian_fwhm(self, wavelength: Array) -> Array:
         """Return the FWHM of the Gaussian in columns, before its integration over the pixels."""
-        sigma = psf_width(wavelength) * np.exp(legendre.legval(self.unit(wavelength), self.width))
-        return FWHM * np.sqrt(np.maximum(sigma**2 - 1.0 / 12.0, _MIN_VARIANCE))
+        return FWHM * ProfileRows(self, wavelength).gaussian_sigma(self.width)
 
     def wing_fraction(self, wavelength: Array) -> Array:
         """Return the fraction of the flux in the wings of the expected shape."""
-        return np.asarray(legendre.legval(self.unit(wavelength), self.wings), dtype=float)
+        return ProfileRows(self, wavelength).polynomial(self.wings)
 
     def symmetric(self) -> EmpiricalProfile:
         """Return the symmetric part of the profile about the middle of the Gaussian."""
@@ -91,13 +90,55 @@ class EmpiricalProfile(SpatialProfile):
 
     def terms(self, wavelength: Array) -> Array:
         """Return the Legendre polynomials at the wavelength of each row, shape (row, term)."""
-        count = self.coefficients.shape[1]
-        terms = legendre.legvander(self.unit(wavelength), max(count, 1) - 1)
-        return np.asarray(terms[:, :count], dtype=float)
+        return ProfileRows(self, wavelength).terms(self.coefficients.shape[1])
 
-    def unit(self, wavelength: Array) -> Array:
-        """Return the logarithm of the wavelength, scaled to the range from -1 to 1."""
-        return log_unit(wavelength, self.domain)
+
+class ProfileRows:
+    """Functions of the wavelength of each row that all profiles of a domain and reach share.
+
+    Parameters
+    ----------
+    profile : EmpiricalProfile
+        Profile that defines the domain and the reach.
+    wavelength : ndarray
+        Wavelength in micron of each row, shape (row,).
+    """
+
+    def __init__(self, profile: EmpiricalProfile, wavelength: Array) -> None:
+        self.wavelength, self.reach = wavelength, profile.reach
+        self.unit = log_unit(wavelength, profile.domain)
+        self.scale = scale_at(wavelength)[:, np.newaxis]
+        self._terms: Array = np.ones((wavelength.size, 1))
+
+    def terms(self, number: int) -> Array:
+        """Return the Legendre polynomials at the wavelength of each row, shape (row, term)."""
+        if number > self._terms.shape[1]:
+            self._terms = np.asarray(legendre.legvander(self.unit, number - 1), dtype=float)
+        return self._terms[:, :number]
+
+    def polynomial(self, coefficients: tuple[float, ...]) -> Array:
+        """Return a Legendre series at the wavelength of each row, shape (row,)."""
+        return self.terms(len(coefficients)) @ np.array(coefficients)
+
+    def gaussian_sigma(self, width: tuple[float, ...]) -> Array:
+        """Return the standard deviation in columns before the integration over the pixels."""
+        square = (self.psf_width * np.exp(self.polynomial(width))) ** 2
+        return np.sqrt(np.maximum(square - 1.0 / 12.0, _MIN_VARIANCE))
+
+    @cached_property
+    def psf_width(self) -> Array:
+        """Expected width of each row in columns, shape (row,)."""
+        return psf_width(self.wavelength)
+
+    @cached_property
+    def wings_within(self) -> Array:
+        """Fraction of the wings within the reach of the profile, shape (row, 1)."""
+        return wing_light(self.reach * self.scale)
+
+    @cached_property
+    def modes_within(self) -> Array:
+        """Integral of each mode over the reach of the profile, shape (row, mode)."""
+        return light_within(np.nan_to_num(self.reach * self.scale[:, 0]))
 
 
 class EmpiricalLight:
@@ -112,28 +153,26 @@ class EmpiricalLight:
     """
 
     def __init__(self, profile: EmpiricalProfile, wavelength: Array) -> None:
-        self.profile, self.wavelength = profile, wavelength
-        self.sigma = profile.gaussian_fwhm(wavelength)[:, np.newaxis] / FWHM
-        self.scale = scale_at(wavelength)[:, np.newaxis]
-        self.wings = profile.wing_fraction(wavelength)[:, np.newaxis]
-        self.core = 1.0 - self.wings * self.wings_within
+        self._set(profile, ProfileRows(profile, wavelength))
+
+    def changed(self, profile: EmpiricalProfile) -> EmpiricalLight:
+        """Return another profile with the same domain and reach at the same wavelengths."""
+        light = object.__new__(EmpiricalLight)
+        light._set(profile, self.rows)
+        return light
+
+    def _set(self, profile: EmpiricalProfile, rows: ProfileRows) -> None:
+        self.profile, self.rows, self.scale = profile, rows, rows.scale
+        self.sigma = rows.gaussian_sigma(profile.width)[:, np.newaxis]
+        self.wings = rows.polynomial(profile.wings)[:, np.newaxis]
+        self.core = 1.0 - self.wings * rows.wings_within
         self.splines: Array | None = None
         if profile.coefficients.any():
-            correction = profile.terms(wavelength) @ profile.coefficients.T
-            inside = np.einsum("rk,rk->r", correction, self.modes_within)
+            correction = rows.terms(profile.coefficients.shape[1]) @ profile.coefficients.T
+            inside = np.einsum("rk,rk->r", correction, rows.modes_within)
             self.core -= inside[:, np.newaxis]
             self.splines = pad(correction @ shape_modes().splines.T, 1)
             self.splines *= self.scale
-
-    @cached_property
-    def wings_within(self) -> Array:
-        """Fraction of the wings within the reach of the profile, shape (row, 1)."""
-        return wing_light(self.profile.reach * self.scale)
-
-    @cached_property
-    def modes_within(self) -> Array:
-        """Integral of each mode over the reach of the profile, shape (row, mode)."""
-        return light_within(np.nan_to_num(self.profile.reach * self.scale[:, 0]))
 
     def __call__(self, offset: Array) -> Array:
         """Return the fraction of the flux on each pixel, shape (row, column)."""
@@ -205,24 +244,32 @@ class LightDerivatives:
         return out
 
     def d_width(self) -> Array:
-        """Return the derivative with respect to the logarithm of the width, (row, 1, column).
-
-        The width is that of the Gaussian before its integration over the pixels.
-        """
-        return -np.diff(self._density * self._edges, axis=1)[:, np.newaxis]
+        """Return the derivative with respect to the logarithm of the width, (row, 1, column)."""
+        light = self.light
+        # The width includes the integration over the pixels, unlike that of the Gaussian.
+        factor = -light.core * (1.0 + 1.0 / (12.0 * light.sigma**2))
+        return np.asarray((factor * np.diff(self._density * self._edges, axis=1))[:, np.newaxis])
 
     def d_wings(self) -> Array:
         """Return the derivative with respect to the fraction in the wings, (row, 1, column)."""
         light = self.light
-        change = light.scale * wing(self.offset * light.scale) - light.wings_within * self._gaussian
+        change = light.scale * wing(self.offset * light.scale)
+        change -= light.rows.wings_within * self._gaussian
         return np.asarray(change[:, np.newaxis])
 
-    def d_modes(self) -> Array:
-        """Return the derivatives with respect to the modes, shape (row, mode, column)."""
+    def d_modes(self, factor: Array | None = None) -> Array:
+        """Return the derivatives with respect to the modes, shape (row, mode, column).
+
+        They are multiplied by a factor for each row, shape (row,), if one is given.
+        """
         light = self.light
+        scale, gaussian = light.scale, self._gaussian
+        if factor is not None:
+            scale = scale * factor[:, np.newaxis]
+            gaussian = gaussian * factor[:, np.newaxis]
         change = shape_modes().table.take(table_index(self.offset * light.scale), axis=0)
-        change *= light.scale[..., np.newaxis]
-        change -= self._gaussian[..., np.newaxis] * light.modes_within[:, np.newaxis]
+        change *= scale[..., np.newaxis]
+        change -= gaussian[..., np.newaxis] * light.rows.modes_within[:, np.newaxis]
         return np.swapaxes(change, 1, 2)
 
 
