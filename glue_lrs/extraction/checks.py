@@ -11,7 +11,7 @@ from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import Hint
 from glue_lrs.extraction.box_plan import column_numbers
 from glue_lrs.instrument import DO_NOT_USE
-from glue_lrs.spectra.findings import SIGNIFICANT, Finding
+from glue_lrs.spectra.findings import NEGLIGIBLE, SIGNIFICANT, Finding
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
@@ -23,10 +23,6 @@ _RANGES = 8
 
 #: Number of columns beside the aperture that a fit of a level and of wings needs.
 _MIN_COLUMNS = 6
-
-#: Background that is too low to be reported, as a fraction of the flux. The absolute flux
-#: calibration of LRS is known to a few per cent.
-_NEGLIGIBLE = 0.01
 
 #: Median absolute deviation of a normal distribution, in units of the standard deviation.
 _MAD = 0.6745
@@ -94,7 +90,7 @@ def background_left(
     extracted = np.add.reduceat(bright, starts) / number
     with np.errstate(invalid="ignore", divide="ignore"):
         fraction = level / extracted
-        left = (level > SIGNIFICANT * error) & ~(fraction < _NEGLIGIBLE)
+        left = (level > SIGNIFICANT * error) & ~(fraction < NEGLIGIBLE)
     if not left.any():
         return []
     middle = plan.wavelength[np.minimum(starts + number // 2, plan.n_rows - 1)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glue_lrs.errors import Hint
-from glue_lrs.spectra.findings import SIGNIFICANT, Finding
+from glue_lrs.spectra.findings import NEGLIGIBLE, SIGNIFICANT, Finding
 
 if TYPE_CHECKING:
     from glue_lrs.findings.case import Case
@@ -20,10 +20,6 @@ _OFFSET = 0.5
 #: Largest accepted deviation (columns, peak to peak) of the shape of the trace from that of the
 #: WCS, with which the ends of the trace deviate from its middle by half as much.
 _LEAN = 0.5
-
-#: Flux that is too little to be reported, as a fraction. The absolute flux calibration of LRS is
-#: known to a few per cent.
-_NEGLIGIBLE = 0.01
 
 
 def position_findings(case: Case) -> Iterator[Finding]:
@@ -121,10 +117,13 @@ def flux_findings(case: Case) -> Iterator[Finding]:
         )
         return
     distance, error = abs(case.distance(case.source)), case.source.column_error
-    centred = case.measurement.point_spread.enclosed(case.width, wave)
-    missing = 1.0 - float((case.enclosed / centred).mean())
+    profile, half = case.measurement.point_spread, case.width / 2.0
+    off = case.distances(case.source)
+    # Both integrals are exact, so that they do not differ by the effect of partial pixels.
+    enclosed = profile.cumulative(half - off, wave) - profile.cumulative(-half - off, wave)
+    missing = 1.0 - float((enclosed / profile.enclosed(case.width, wave)).mean())
     # The missing flux increases with the square of the distance.
-    if missing > max(_NEGLIGIBLE, SIGNIFICANT * missing * 2.0 * error / max(distance, error)):
+    if missing > max(NEGLIGIBLE, SIGNIFICANT * missing * 2.0 * error / max(distance, error)):
         yield Finding(
             "correction_off_centre",
             f"the aperture correction is for a source in the middle of the aperture; the source is "

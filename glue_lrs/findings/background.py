@@ -9,7 +9,7 @@ import numpy as np
 
 from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.apertures.weights import region_weights
-from glue_lrs.spectra.findings import SIGNIFICANT, Finding
+from glue_lrs.spectra.findings import NEGLIGIBLE, SIGNIFICANT, Finding
 
 if TYPE_CHECKING:
     from glue_lrs.findings.case import Case
@@ -48,6 +48,8 @@ def background_findings(case: Case) -> Iterator[Finding]:
             level = light / np.maximum(every[known].sum(axis=1), 1)
             change = -float((level * case.width).mean()) * source.flux_ratio
             change /= case.source.flux_ratio
+            if abs(change) < NEGLIGIBLE:
+                continue
             part = "" if touched.all() else f" in {int(touched.sum())} of {known.size} rows"
             yield Finding(
                 "region_on_trace",

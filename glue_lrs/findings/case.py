@@ -66,9 +66,14 @@ class Case:
         covered = (self.weights[self.rows] > 0).astype(int)
         return bool((np.abs(np.diff(covered, axis=1, prepend=0, append=0)).sum(axis=1) == 2).all())
 
+    def distances(self, source: DetectedSource) -> Array:
+        """Return the columns from the centre of the aperture to a source in each of the `rows`."""
+        distances: Array = source.trace[self.rows] - self.centre
+        return distances
+
     def distance(self, source: DetectedSource) -> float:
-        """Return the mean distance of a source from the centre of the aperture in columns."""
-        return float((source.trace[self.rows] - self.centre).mean())
+        """Return the mean of `distances`."""
+        return float(self.distances(source).mean())
 
     def inside(self, source: DetectedSource) -> bool:
         """Return whether a source is inside the aperture."""

@@ -26,6 +26,9 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 #: in one of 16,000 cases.
 SIGNIFICANT = 4.0
 
+#: A change of the flux that is too small to be reported, as a fraction of the flux. The absolute
+#: flux calibration of LRS is known to a few per cent.
+NEGLIGIBLE = 0.01
 
 #: Stored value of a setting in a hint whose value the user must choose.
 _ANY = "..."

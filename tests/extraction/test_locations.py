@@ -73,6 +73,9 @@ def _nan_box() -> SlitImage:
     return replace(image, wcs_source=lambda: wcs)
 
 
+#: Entry of a reference with a key that has no effect.
+OLD_ENTRY = {"id": FIXED_SLIT, "xstart": 3, "xstop": 9, "nod2_offset": 4.5}
+
 #: Functions that warn.
 WARNINGS: dict[str, Callable[[], object]] = {
     "run": lambda: make().run(_without_variances()),
@@ -82,7 +85,7 @@ WARNINGS: dict[str, Callable[[], object]] = {
     "bad pixels": lambda: make(bad_pixels="profile").run(_without_variances()),
     "combine": lambda: glue_lrs.combine([_without_variances()], extract=make()),
     "combine by a function": lambda: glue_lrs.combine([_without_variances()], extract=make().run),
-    "from_reference": lambda: Extract1D.from_reference(None, FIXED_SLIT),
+    "from_reference": lambda: Extract1D.from_reference({"apertures": [OLD_ENTRY]}, FIXED_SLIT),
     "Background": lambda: Background(bkg_coeff=((1.0,), (5.0,)), smoothing_length=4),
     "replace": lambda: replace(Background(bkg_coeff=((1.0,), (5.0,))), smoothing_length=4),
     "to_reference": lambda: replace(make(), apply_apcorr=True, max_lost=0.1).to_reference(),

@@ -182,7 +182,7 @@ def ours(case: Case, **changes: Any) -> tuple[Combination, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         made = combine(case.spectra, **options | changes)
-    return made, [str(one.message) for one in caught if one.category is LRSWarning]
+    return made, [str(one.message) for one in caught if issubclass(one.category, LRSWarning)]
 
 
 def compare(case: Case) -> list[str]:

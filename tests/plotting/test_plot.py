@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
 from matplotlib import image as pictures
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -210,7 +211,7 @@ def test_comparison_of_invalid_spectra(make_image: Maker) -> None:
         plot_comparison({})
     with pytest.raises(LRSError, match=r"column is 'FLIX' \(did you mean 'flux'\?\)"):
         plot_comparison({"a": found}, column="FLIX")
-    counts = run(make_image(unit="DN/s", calibrated=False))
+    counts = run(make_image(unit=u.Unit("DN/s"), calibrated=False))
     for column in ("FLUX", "flux"):
         with pytest.raises(LRSError, match=r"different units of FLUX \(DN/s, Jy\)"):
             plot_comparison({"a": found, "b": counts}, column=column)
