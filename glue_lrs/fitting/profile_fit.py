@@ -64,8 +64,8 @@ _MAX_SHIFT, _MAX_WIDENING = 1.0, 0.5
 #: which a stage has converged (second value).
 _STEPS, _CONVERGED = 12, 0.5
 
-#: First damping of a step that does not decrease the objective, as a fraction of the diagonal of the
-#: normal matrix, and largest number of trials, in each of which it is ten times as large.
+#: Damping of a step whose predecessor did not decrease the objective, as a fraction of the normal
+#: matrix's diagonal, and largest number of trials, in each of which it is ten times as large.
 _DAMPING, _TRIALS = 1e-4, 5
 
 #: Number of standard deviations above which a pixel is an outlier after the second stage, when the
@@ -75,6 +75,10 @@ _FIRST_CLIP, _CLIP = 8.0, 5.0
 #: Number of standard deviations of chi-square above its expected value at which the position and
 #: the width are fitted again, together with the modes.
 _MISFIT = 5.0
+
+#: Smallest fraction of good pixels (first value) within a distance in columns of the source (second
+#: value). With fewer, most rows have less than two pixels in the core of the profile.
+_FEWEST_GOOD, _NEAR = 0.25, 4.0
 
 #: Signal-to-noise ratio of the flux in a row above which fluxes are not averaged over rows.
 _FLUX_SNR = 60.0
@@ -124,6 +128,21 @@ def fit_profile(
         if options.spline:
             fit.fit_modes()
     return fit.result()
+
+
+def _no_profile() -> ProfileError:
+    return ProfileError(
+        "no profile can be fitted, expected more good pixels and fewer outliers; give a profile "
+        "fitted to another image"
+    )
+
+
+def _factor(matrix: Array) -> tuple[Array, bool]:
+    """Return the Cholesky factor of a matrix for `scipy.linalg.cho_solve`."""
+    try:
+        return cho_factor(matrix)
+    except (np.linalg.LinAlgError, ValueError):  # ValueError: values that are not finite
+        raise _no_profile() from None
 
 
 @dataclass(frozen=True)
@@ -266,6 +285,9 @@ class _ProfileFit:
         self.good = pixels.good & known[:, np.newaxis]
         if not self.good.any():
             raise ProfileError("no pixel near the source is good")
+        near = np.abs(pixels.offsets(self.start[0])) < _NEAR
+        if self.good[near].mean() < _FEWEST_GOOD and isinstance(self.profile, EmpiricalProfile):
+            raise _no_profile()
         self.used = self.good
         rows, self.row_step = len(self.start[0]), step
         self.background = background_basis(pixels.columns, self.order, rows)
@@ -299,14 +321,14 @@ class _ProfileFit:
         self._drop_insignificant_trace()
 
     def fit_modes(self) -> None:
-        """Fit the modes, with the positions of blended sources."""
+        """Fit the modes, with the positions and the width if there are several sources."""
         step = 1 + count_passed(self.signal_to_noise, _ROW_STEP_SNR)
         if step != self.row_step:
             self._choose_rows(step)
         blended = self.positives > 1
         kinds = [_WINGS, _CORE_MODES, _WING_MODES]
         if blended:
-            kinds = [_POSITIONS, self._trace_kind(), *kinds]
+            kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *kinds]
         self.reject(_FIRST_CLIP)
         self._iterate(kinds, frozen=not blended, evidence=2)
         used = self.used
@@ -315,7 +337,8 @@ class _ProfileFit:
             self._iterate(kinds, frozen=not blended)
         chi2, freedom = self._misfit()
         if chi2 > freedom + _MISFIT * np.sqrt(2.0 * freedom):
-            kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *kinds[-3:]]
+            if not blended:
+                kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *kinds]
             self._iterate(kinds, steps=3 * _STEPS, evidence=2)
             self.reject(_CLIP)
 
@@ -516,7 +539,7 @@ class _ProfileFit:
                 self._choose_prior(matrix, gradient, free)
             precision = parameters.deviation[free] ** -2.0
             gradient -= precision * (parameters.values - parameters.mean)[free]
-            factor = cho_factor(matrix + np.diag(precision))
+            factor = _factor(matrix + np.diag(precision))
             change = cho_solve(factor, gradient)
             if float(change @ gradient) < _CONVERGED and step >= evidence:
                 break
@@ -524,7 +547,7 @@ class _ProfileFit:
             for _ in range(_TRIALS):
                 if damping:
                     damped = matrix + np.diag(precision + damping * np.diag(matrix))
-                    change = cho_solve(cho_factor(damped), gradient)
+                    change = cho_solve(_factor(damped), gradient)
                 values = parameters.values.copy()
                 values[free] += self._limit(change, kinds) * change
                 trial = replace(parameters, values=values)
@@ -563,7 +586,7 @@ class _ProfileFit:
         inside = core[free]
         for _ in range(2):
             precision = parameters.deviation[free] ** -2.0
-            factor = cho_factor(matrix + np.diag(precision))
+            factor = _factor(matrix + np.diag(precision))
             covariance = cho_solve(factor, np.eye(free.size))
             off = parameters.values[free] - parameters.mean[free]
             values = parameters.values[free] + covariance @ (gradient - precision * off)
