@@ -415,7 +415,8 @@ def _notes(
         )
     ratios = result.relative_flux
     for s in range(fitter.positives, len(fitter.profile_images), fitter.positives):
-        significant = source_fit.signal_to_noise > _SIGNIFICANT and not initial.position_fixed
+        fitted = extractor.fit_position and not initial.position_fixed
+        significant = source_fit.signal_to_noise > _SIGNIFICANT and fitted
         if -ratios[s] > _NEGATIVE_RATIO and significant:
             notes.append(
                 f"the negative trace at column {middle_row_value(source_fit.traces[s]):.2f} has "

@@ -345,9 +345,11 @@ class _ProfileFit:
     def reject(self, threshold: float) -> None:
         """Reject outliers, and include the error of the negative traces in the variance."""
         state = self.state
-        peak = np.abs(state.coefficients[:, 0]) * state.images[0].max(axis=1)
-        change = model_change(self.wave) * median_filter(peak, 9, mode="nearest")
-        variance = self.pixels.variance + change[:, np.newaxis] ** 2
+        variance = self.pixels.variance
+        if threshold > _CLIP:  # the model is approximate
+            peak = np.abs(state.coefficients[:, 0]) * state.images[0].max(axis=1)
+            change = model_change(self.wave) * median_filter(peak, 9, mode="nearest")
+            variance = variance + change[:, np.newaxis] ** 2
         self.used = self.good & ~differs_from_neighbours(
             state.residual / np.sqrt(variance), self.good, threshold
         )

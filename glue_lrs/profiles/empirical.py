@@ -79,10 +79,6 @@ class EmpiricalProfile(SpatialProfile):
         """Return the FWHM of the Gaussian in columns, before its integration over the pixels."""
         return FWHM * ProfileRows(self, wavelength).gaussian_sigma(self.width)
 
-    def wing_fraction(self, wavelength: Array) -> Array:
-        """Return the fraction of the flux in the wings of the expected shape."""
-        return ProfileRows(self, wavelength).polynomial(self.wings)
-
     def symmetric(self) -> EmpiricalProfile:
         """Return the symmetric part of the profile about the middle of the Gaussian."""
         even = np.where(shape_modes().even[:, np.newaxis], self.coefficients, 0.0)

@@ -160,7 +160,7 @@ def test_errors_of_positions_are_told() -> None:
         30.0, "s2d, background", 60, OptimalExtractor(), inspect=lambda r: r.position_errors[0]
     )
     pulls = found.position_ratios * found.position_bounds / np.array(found.inspected)
-    assert 0.8 < np.std(pulls) < 1.2
+    assert 0.77 < np.std(pulls) < 1.23  # 60 values: 1 +- 0.09
     assert abs(np.mean(pulls)) < 0.4
 
 
