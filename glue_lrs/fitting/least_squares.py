@@ -17,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.linalg import cho_factor
 
 from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.apertures.background_fit import MAX_CONDITION
+from glue_lrs.errors import ProfileError
 
 #: Ridge that is added to the diagonal of a normal matrix, as a fraction of the largest diagonal
 #: entry. A source without a good pixel in a row gets a flux near 0 there, and the fluxes of the
@@ -353,6 +355,28 @@ def common_gradient(blocks: Sequence[tuple[Array, Array]], weight: Array, residu
     weighted = (weight * residual)[..., np.newaxis]
     parts = [(np.matmul(field, weighted)[..., 0].T @ along).ravel() for field, along in blocks]
     return np.concatenate(parts)
+
+
+def no_profile() -> ProfileError:
+    """Return the error that the pixels are too few or too bad for a profile."""
+    return ProfileError(
+        "no profile can be fitted, expected more good pixels and fewer outliers; give a profile "
+        "fitted to another image"
+    )
+
+
+def cholesky(matrix: Array) -> tuple[Array, bool]:
+    """Return the Cholesky factor of a normal matrix for `scipy.linalg.cho_solve`.
+
+    Raises
+    ------
+    ProfileError
+        If the matrix is not positive definite, or not finite.
+    """
+    try:
+        return cho_factor(matrix)
+    except (np.linalg.LinAlgError, ValueError):
+        raise no_profile() from None
 
 
 def parameter_errors(covariance: Array) -> Array:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_solve
 from scipy.ndimage import median_filter
 
 from glue_lrs._utils.statistics import running_mean
@@ -25,9 +25,11 @@ from glue_lrs.errors import ProfileError
 from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.least_squares import (
     background_basis,
+    cholesky,
     common_gradient,
     common_normal,
     fit_rows,
+    no_profile,
     residuals,
 )
 from glue_lrs.fitting.noise_model import model_change, nod_variance
@@ -130,21 +132,6 @@ def fit_profile(
     return fit.result()
 
 
-def _no_profile() -> ProfileError:
-    return ProfileError(
-        "no profile can be fitted, expected more good pixels and fewer outliers; give a profile "
-        "fitted to another image"
-    )
-
-
-def _factor(matrix: Array) -> tuple[Array, bool]:
-    """Return the Cholesky factor of a matrix for `scipy.linalg.cho_solve`."""
-    try:
-        return cho_factor(matrix)
-    except (np.linalg.LinAlgError, ValueError):  # ValueError: values that are not finite
-        raise _no_profile() from None
-
-
 @dataclass(frozen=True)
 class _Parameters:
     """Parameters that are common to all rows, and their prior.
@@ -222,7 +209,7 @@ class _Evaluation:
 
 
 class _ProfileFit:
-    """State of the fits by `fit_profile` and `fit_traces`, which describe the arguments."""
+    """State of the fit by `fit_profile`, which describes the arguments."""
 
     def __init__(
         self, pixels: PixelPlanes, traces: Array, options: FitOptions, positives: int, row_step: int
@@ -287,7 +274,7 @@ class _ProfileFit:
             raise ProfileError("no pixel near the source is good")
         near = np.abs(pixels.offsets(self.start[0])) < _NEAR
         if self.good[near].mean() < _FEWEST_GOOD and isinstance(self.profile, EmpiricalProfile):
-            raise _no_profile()
+            raise no_profile()
         self.used = self.good
         rows, self.row_step = len(self.start[0]), step
         self.background = background_basis(pixels.columns, self.order, rows)
@@ -505,9 +492,7 @@ class _ProfileFit:
         rows = max(int(self.good.any(axis=1).sum()) * self.row_step, 1)
         in_row = self.signal_to_noise / np.sqrt(rows)
         half = int(np.clip(0.5 * (_FLUX_SNR / max(in_row, 1e-3)) ** 2, 0, 12))
-        if not half:
-            return flux
-        return running_mean(flux, np.ones(flux.shape, dtype=bool), half)
+        return running_mean(flux, np.ones(flux.shape, dtype=bool), half) if half else flux
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -541,7 +526,7 @@ class _ProfileFit:
                 self._choose_prior(matrix, gradient, free)
             precision = parameters.deviation[free] ** -2.0
             gradient -= precision * (parameters.values - parameters.mean)[free]
-            factor = _factor(matrix + np.diag(precision))
+            factor = cholesky(matrix + np.diag(precision))
             change = cho_solve(factor, gradient)
             if float(change @ gradient) < _CONVERGED and step >= evidence:
                 break
@@ -549,7 +534,7 @@ class _ProfileFit:
             for _ in range(_TRIALS):
                 if damping:
                     damped = matrix + np.diag(precision + damping * np.diag(matrix))
-                    change = cho_solve(_factor(damped), gradient)
+                    change = cho_solve(cholesky(damped), gradient)
                 values = parameters.values.copy()
                 values[free] += self._limit(change, kinds) * change
                 trial = replace(parameters, values=values)
@@ -588,7 +573,7 @@ class _ProfileFit:
         inside = core[free]
         for _ in range(2):
             precision = parameters.deviation[free] ** -2.0
-            factor = _factor(matrix + np.diag(precision))
+            factor = cholesky(matrix + np.diag(precision))
             covariance = cho_solve(factor, np.eye(free.size))
             off = parameters.values[free] - parameters.mean[free]
             values = parameters.values[free] + covariance @ (gradient - precision * off)
