@@ -74,9 +74,9 @@ _DAMPING, _TRIALS = 1e-4, 5
 #: model is approximate, and after the last stage.
 _FIRST_CLIP, _CLIP = 8.0, 5.0
 
-#: Number of standard deviations of chi-square above its expected value at which the position and
-#: the width are fitted again, together with the modes.
-_MISFIT = 5.0
+#: Relative change of chi-square by rejected outliers above which the modes are fitted again, and
+#: its standard deviations above the expected value at which position and width are fitted as well.
+_CHANGED, _MISFIT = 0.02, 5.0
 
 #: Smallest fraction of good pixels (first value) within a distance in columns of the source (second
 #: value). With fewer, most rows have less than two pixels in the core of the profile.
@@ -318,9 +318,9 @@ class _ProfileFit:
             kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *kinds]
         self.reject(_FIRST_CLIP)
         self._iterate(kinds, frozen=not blended, evidence=2)
-        used = self.used
+        before = self.state.chi2
         self.reject(_CLIP)
-        if (self.used != used).any():
+        if abs(self.state.chi2 - before) > _CHANGED * before:  # other pixels or variances
             self._iterate(kinds, frozen=not blended)
         chi2, freedom = self._misfit()
         if chi2 > freedom + _MISFIT * np.sqrt(2.0 * freedom):
