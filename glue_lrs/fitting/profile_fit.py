@@ -74,9 +74,9 @@ _DAMPING, _TRIALS = 1e-4, 5
 #: model is approximate, and after the last stage.
 _FIRST_CLIP, _CLIP = 8.0, 5.0
 
-#: Relative change of chi-square by rejected outliers above which the modes are fitted again, and
-#: its standard deviations above the expected value at which position and width are fitted as well.
-_CHANGED, _MISFIT = 0.02, 5.0
+#: Relative change of chi-square by rejection above which the modes are fitted again; its standard
+#: deviations above expectation, and the fraction of accepted pixels, for fitting the width again.
+_CHANGED, _MISFIT, _CLEAN = 0.02, 5.0, 0.95
 
 #: Smallest fraction of good pixels (first value) within a distance in columns of the source (second
 #: value). With fewer, most rows have less than two pixels in the core of the profile.
@@ -266,6 +266,7 @@ class _ProfileFit:
         traces = self.all_traces[:, chosen]
         thinned = self.all_pixels.part(slice(None), chosen)
         self.pixels = pixels = reject_spikes(thinned, 3 if step == 1 else 1)
+        self.number = thinned.good.sum()
         known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
         self.start = np.where(known, traces, 0.0)
         self.wave = np.where(known, pixels.wavelength, 8.0)
@@ -323,7 +324,8 @@ class _ProfileFit:
         if abs(self.state.chi2 - before) > _CHANGED * before:  # other pixels or variances
             self._iterate(kinds, frozen=not blended)
         chi2, freedom = self._misfit()
-        if chi2 > freedom + _MISFIT * np.sqrt(2.0 * freedom):
+        clean = self.used.sum() > _CLEAN * self.number  # otherwise, outliers may be the cause
+        if clean and chi2 > freedom + _MISFIT * np.sqrt(2.0 * freedom):
             if not blended:
                 kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *kinds]
             self._iterate(kinds, steps=3 * _STEPS, evidence=2)
@@ -421,19 +423,17 @@ class _ProfileFit:
 
     def _evaluate(self, parameters: _Parameters) -> _Evaluation:
         """Evaluate the model, and fit the fluxes and the background of each row."""
-        pixels = self.pixels
         shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
         traces = self.start + shift + self.powers @ parameters[_TRACE]
         light = self._light(parameters)
-        offsets = list(pixels.offsets(traces))
+        offsets = list(self.pixels.offsets(traces))
         return self._fit_rows(light, offsets, [light(offset) for offset in offsets])
 
     def _fit_rows(self, light: Light, offsets: list[Array], images: list[Array]) -> _Evaluation:
         """Fit the fluxes and the background of each row."""
-        pixels = self.pixels
         basis, weight = [*images, *self.background], self.used / self.variance
-        coefficients, inverse = fit_rows(basis, weight, pixels.data)
-        residual = residuals(pixels.data, basis, coefficients)
+        coefficients, inverse = fit_rows(basis, weight, self.pixels.data)
+        residual = residuals(self.pixels.data, basis, coefficients)
         chi2 = float((weight * residual**2).sum())
         return _Evaluation(light, offsets, images, coefficients, inverse, residual, chi2)
 

@@ -270,7 +270,7 @@ def test_cosmic_rays_on_the_brightest_sources(product: str) -> None:
     assert 0.95 - chance < found.spread < 1.05 + chance
     assert found.efficiency > 0.96 - chance
     assert np.abs(found.pulls).max() < 8.0
-    assert found.position < 1.5
+    assert found.position < 2.0  # the bound is 6e-5 columns
 
 
 @pytest.mark.parametrize(("ratio", "seed"), [(300.0, 345_002), (1000.0, 800_005)])
@@ -422,7 +422,9 @@ def test_blends(apart: float, given: bool) -> None:
     check(found)
     if given:
         assert found.position < 1.6  # of 8 scenes: 1.2 +- 0.3
-    assert abs(other) < max(0.003, 3.0 * error)
+    # A fitted profile is uncertain for sources that are 2 columns apart.
+    least = 0.008 if apart < 3.0 and not given else 0.003
+    assert abs(other) < max(least, 3.0 * error)
 
 
 @pytest.mark.parametrize(("apart", "given"), [(2.0, True), (2.0, False), (3.0, False)])
