@@ -35,7 +35,7 @@ from glue_lrs.apertures.edges import (
 )
 from glue_lrs.apertures.weights import Weights, cut_rows, region_weights, union
 from glue_lrs.errors import ApertureError, ReferenceFileError
-from glue_lrs.instrument import EXPECTED_FWHM
+from glue_lrs.instrument import expected_fwhm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +155,7 @@ class Aperture:
         fwhm : float, (array_like, array_like) or None
             Full width at half maximum in arcsec: one value for all wavelengths, or a tuple of
             wavelengths in micron and the values at these wavelengths. If None, the FWHM expected
-            for LRS is used (`glue_lrs.instrument.EXPECTED_FWHM`). For a measured FWHM, use
+            for LRS is used (`glue_lrs.instrument.expected_fwhm`). For a measured FWHM, use
             `glue_lrs.measurement.measurement.Measurement.tapered`.
         n : float
             Width of the aperture in units of the FWHM.
@@ -198,7 +198,8 @@ class Aperture:
         if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
             raise ReferenceFileError(f"order is {order!r}, expected a whole number of 0 or more")
         if fwhm is None:
-            fwhm = EXPECTED_FWHM
+            waves = np.linspace(5.0, 14.0, 19)  # the range in which the width was measured
+            fwhm = waves, expected_fwhm(waves)
         if isinstance(fwhm, tuple | list) and len(fwhm) == 2:
             waves, widths = (np.asarray(values, dtype=float).ravel() for values in fwhm)
         else:

@@ -51,7 +51,8 @@ def extractor_for(operator: Extract1D, image: SlitImage) -> Extractor:
             optimize_psf_location=operator.optimize_psf_location,
         )
     if operator.mode != "box":
-        return optimal_for(operator, image)
+        correction = operator.aperture_correction if operator.apply_apcorr else None
+        return replace(optimal_for(operator, image), aperture_correction=correction)
     box = BoxExtractor(
         aperture=operator.aperture,
         placement=operator.placement_rule,

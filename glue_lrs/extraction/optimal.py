@@ -25,7 +25,7 @@ from glue_lrs.errors import Hint, ProfileError, ReferenceFileError, SourceError
 from glue_lrs.extraction.base import emit_findings, image_findings, jansky_per_sum
 from glue_lrs.extraction.optimal_result import OptimalResult, middle_row_value, with_extractions
 from glue_lrs.fitting.cutout import Cutout
-from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources
+from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources, is_separate
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.profile_fit import fit_profile
 from glue_lrs.fitting.row_fit import SHIFT_LIMIT, RowFitter
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from specutils import Spectrum
 
     from glue_lrs._utils.typing import Array
+    from glue_lrs.apertures.aperture_correction import ApertureCorrection
     from glue_lrs.fitting.cutout import MeanCutout
     from glue_lrs.fitting.initial_sources import InitialSources
     from glue_lrs.fitting.source_fit import SourceFit
@@ -108,10 +109,13 @@ class OptimalExtractor:
     fit_shift : bool
         Whether the shift of each integration is fitted if the image is a stack.
     reach : int
-        Largest distance from the source, in columns, to which a fitted profile extends. Flux
-        farther out is not included in the spectrum.
+        Distance from the source, in columns, within which a fitted profile is normalised to 1.
     spline : bool
         Whether a fitted profile may differ from a Gaussian.
+    aperture_correction : ApertureCorrection, optional
+        Aperture correction that defines the flux scale. The flux is that of the profile within 8
+        columns, the aperture of the pipeline's references, multiplied by the correction for this
+        width. Without it, the flux is that within `reach`.
     max_lost : float, optional
         Largest fraction of the profile that bad pixels may remove. Rows that lose more are masked
         (DQ bit 0).
@@ -124,8 +128,7 @@ class OptimalExtractor:
     Notes
     -----
     The method follows Horne (1986, PASP 98, 609) and, for curved traces, Marsh (1989, PASP 101,
-    1032). No aperture correction is applied because the profile is normalised to 1 over the columns
-    to which it extends.
+    1032).
     """
 
     profile: SpatialProfile | None = None
@@ -138,6 +141,7 @@ class OptimalExtractor:
     fit_shift: bool = True
     reach: int = REACH
     spline: bool = True
+    aperture_correction: ApertureCorrection | None = None
     max_lost: float | None = None
 
     def __post_init__(self) -> None:
@@ -236,6 +240,8 @@ class OptimalExtractor:
         """
         image = SlitImage.from_any(image)
         scale = jansky_per_sum(image)
+        if self.aperture_correction is not None:
+            self.aperture_correction.check(image.subarray, image.label)
         cutout = Cutout.from_image(image)
         options = self._fit_options(image)
         mean = cutout.mean()
@@ -260,6 +266,8 @@ class OptimalExtractor:
         """All parameters as JSON values, with the profile represented by its class name."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         options["profile"] = None if self.profile is None else type(self.profile).__name__
+        correction = options.pop("aperture_correction")
+        options["aperture_correction"] = None if correction is None else correction.filename
         if self.position is not None:
             options["position"] = list(options["position"])
         return {"reference": {}, "step": {"extraction_type": "optimal"}, "options": options}
@@ -311,14 +319,14 @@ def _fit_sources(
     `careful` is described in `initial_sources`.
     """
     initial = initial_sources(options, cutout, mean, careful=careful)
-    source_fit = _fit_profile(cutout, mean, options, initial)
+    initial, source_fit = _fit_profile(cutout, mean, options, initial)
     if options.profile is None and initial.positives == 1:
         blend = BlendDiagnostics.from_fit(source_fit)
         # The flux of an unresolved neighbour would be attributed to the source.
         if not initial.careful and blend.looks_blended:
             again = initial_sources(options, cutout, mean, careful=True)
             if again.positives > 1 or len(again.traces) != len(initial.traces):
-                initial, source_fit = again, _fit_profile(cutout, mean, options, again)
+                initial, source_fit = _fit_profile(cutout, mean, options, again)
                 blend = BlendDiagnostics.from_fit(source_fit)
         if initial.positives == 1 and blend.warning is not None:
             initial = replace(initial, notes=(*initial.notes, blend.warning))
@@ -330,12 +338,31 @@ def _fit_sources(
 
 def _fit_profile(
     cutout: Cutout, mean: MeanCutout, options: FitOptions, initial: InitialSources
-) -> SourceFit:
-    """Fit the profile and the traces, or only the traces if the profile is given."""
-    try:
+) -> tuple[InitialSources, SourceFit]:
+    """Fit the profile and the traces, or only the traces if the profile is given.
+
+    Doubtful sources are dropped if they cannot be told from a shoulder of the profile.
+    """
+
+    def fitted(sources: InitialSources) -> SourceFit:
         return fit_profile(
-            mean.pixels, initial.traces, options, initial.positives, initial.row_step
+            mean.pixels, sources.traces, options, sources.positives, sources.row_step
         )
+
+    try:
+        found = fitted(initial)
+        if not initial.doubtful:
+            return initial, found
+        less = initial.without_doubtful()
+        alone = fitted(less)
+        if is_separate(alone, found):
+            return initial, found
+        places = ", ".join(f"{middle_row_value(found.traces[i]):.2f}" for i in initial.doubtful)
+        text = (
+            f"another source at column {places} cannot be told from a shoulder of the profile, and "
+            "its flux is included: expected position to name both if there are two"
+        )
+        return replace(less, notes=(*less.notes, text)), alone
     except ProfileError as error:
         column = middle_row_value(initial.traces[0])
         raise ProfileError(
@@ -388,7 +415,9 @@ def _notes(
         )
     ratios = result.relative_flux
     for s in range(fitter.positives, len(fitter.profile_images), fitter.positives):
-        if -ratios[s] > _NEGATIVE_RATIO and source_fit.signal_to_noise > _SIGNIFICANT:
+        fitted = extractor.fit_position and not initial.position_fixed
+        significant = source_fit.signal_to_noise > _SIGNIFICANT and fitted
+        if -ratios[s] > _NEGATIVE_RATIO and significant:
             notes.append(
                 f"the negative trace at column {middle_row_value(source_fit.traces[s]):.2f} has "
                 f"{-ratios[s]:.1f} times the source's flux, expected as much or less: another "

@@ -19,7 +19,7 @@ from glue_lrs.extraction.base import (
     flux_sign,
 )
 from glue_lrs.image.pixels import PLANES, lost_pixels
-from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.instrument import APERTURE_WIDTH, DO_NOT_USE
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 from glue_lrs.spectra.findings import Finding
 
@@ -68,6 +68,8 @@ class OptimalResult:
     rejected : tuple of ndarray
         Row and column numbers of the pixels that were rejected as outliers, in the format of
         `numpy.nonzero`. For a stack, the integration numbers come first.
+    corrected : bool
+        Whether the aperture correction defines the flux scale.
     """
 
     extractions: tuple[Extraction, ...]
@@ -79,6 +81,7 @@ class OptimalResult:
     rejected: PixelIndices
     fitter: RowFitter
     coefficients: Array
+    corrected: bool = False
 
     @classmethod
     def from_fit(
@@ -122,7 +125,7 @@ class OptimalResult:
 
     @property
     def remarks(self) -> list[str]:
-        """Texts about the number of rejected pixels and about other sources that were fitted."""
+        """Texts about rejected pixels, other sources that were fitted, and the flux scale."""
         places = [middle_row_value(trace) for trace in self.fitter.source_fit.traces]
         count, positives = self.number_rejected, self.fitter.positives
         remarks = [f"{count or 'no'} pixel{'s were' if count > 1 else ' was'} rejected"]
@@ -139,6 +142,8 @@ class OptimalResult:
             if columns:
                 noun = one if len(columns) == 1 else f"{len(columns)} {several}"
                 remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
+        if not self.corrected and self.image.is_point_source:
+            remarks.append("no aperture correction: flux beyond the fitted profile is not counted")
         return remarks
 
     def profile_covariance(self) -> Array | None:
@@ -154,7 +159,7 @@ class OptimalResult:
             Covariance matrix of the ratios of fitted to true flux, shape (row, row), for the rows
             of the spectrum. None if the profile was given, or was fitted to several sources.
         """
-        found = self.fitter.profile_covariance()
+        found = self.fitter.profile_covariance(self.corrected)
         if found is None:
             return None
         rows = self.fitter.rows(0)
@@ -224,6 +229,8 @@ def with_extractions(
     source_fit, first_row = fitter.source_fit, fitter.cutout.rows.start
     middle = (first_row + fitter.cutout.rows.stop - 1) // 2
     extractions = []
+    corrected = extractor.aperture_correction is not None and image.is_point_source
+    result = replace(result, corrected=corrected)
     for s in range(fitter.options.n_requested):
         rows = fitter.rows(s)
         if rows.size == 0:
@@ -316,6 +323,15 @@ def _columns(
     weight = np.where(fitter.has_wavelength, np.maximum(profile, 0.0), 0.0)[rows]
     wave = image.wavelength[fitter.cutout.rows, fitter.columns][rows]
     complete_columns(image, columns, empty, wave, weight)
+    if extractor.aperture_correction is not None and image.is_point_source:
+        wavelength = columns["WAVELENGTH"][0]
+        factor = extractor.aperture_correction(wavelength, APERTURE_WIDTH)
+        factor *= fitter.source_fit.profile.light_within(wavelength, APERTURE_WIDTH)
+        for name in ("FLUX", "FLUX_ERROR"):
+            columns[name] *= factor
+        for component in COMPONENTS:
+            columns[f"FLUX_VAR_{component}"] *= factor**2
+    columns["DQ"][raw["doubtful"][:, s][:, rows]] |= np.uint32(DO_NOT_USE)
     if extractor.max_lost is not None:
         lost = pixels < weight_of_all * (1.0 - extractor.max_lost)
         columns["DQ"][lost] |= np.uint32(DO_NOT_USE)

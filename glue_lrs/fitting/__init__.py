@@ -17,15 +17,13 @@ module                   content                                                
 =======================  ===========================================================  ============
 ``row_fit``              `RowFitter`: fluxes of each integration, outliers, errors    extraction
 ``initial_sources``      initial positions of sources and negative traces             extraction
-``profile_fit``          `fit_profile`, `refine_positions`                            extraction
-``blend_fit``            joint fit of profile and positions of several sources        extraction
-``spline_correction``    correction of a Gaussian profile                             extraction
+``profile_fit``          `fit_profile`: profile and traces of all sources             extraction
+``position_fit``         `refine_positions`: positions with a known profile           extraction
 ``source_search``        `search_residuals`: detection, blends                        both
 ``engine``               Gauss-Newton fit of positions, width and shape               both
 ``source_model``         `SourceModel`: fluxes, variances and outliers row by row     both
 ``peaks``                `find_peaks`: extrema of the mean profile                    extraction
 ``trace_parameters``     positions, nods and trace polynomial                         extraction
-``profile_derivatives``  profiles evaluated on pixels, with derivatives               extraction
 ``outliers``             outlier rejection                                            extraction
 ``noise_model``          variances for the weights, model error                       both
 ``least_squares``        linear least squares row by row, Gauss-Newton step           both

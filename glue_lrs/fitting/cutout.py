@@ -36,6 +36,10 @@ from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.image.trace import sky_trace, sky_trace_curve
 from glue_lrs.profiles.diffraction import expected_core
 
+#: Change of the logarithm of the wavelength from row to row above which a row is always used. At
+#: these short wavelengths, the profile changes quickly.
+_FAST_CHANGE = 0.01
+
 
 @dataclass(frozen=True, eq=False)
 class PixelPlanes:
@@ -76,15 +80,22 @@ class PixelPlanes:
         """Return the part with the image columns from `first` to `last`, inclusive."""
         return self.part(self.columns_between(first, last))
 
-    def part(self, columns: slice, row_step: int = 1) -> PixelPlanes:
-        """Return the part with a slice of columns and every `row_step`-th row."""
+    def part(self, columns: slice, rows: NDArray[np.intp] | None = None) -> PixelPlanes:
+        """Return the part with a slice of columns and, unless `rows` is None, with these rows."""
+        chosen: NDArray[np.intp] | slice = slice(None) if rows is None else rows
         return PixelPlanes(
-            self.data[::row_step, columns],
-            self.variance[::row_step, columns],
-            self.good[::row_step, columns],
-            self.wavelength[::row_step],
+            self.data[chosen, columns],
+            self.variance[chosen, columns],
+            self.good[chosen, columns],
+            self.wavelength[chosen],
             self.columns[columns],
         )
+
+    def every(self, step: int) -> NDArray[np.intp]:
+        """Return the numbers of every `step`-th row, and of rows where the wavelength jumps."""
+        number = np.arange(self.wavelength.size)
+        change = np.abs(np.gradient(np.log(np.nan_to_num(self.wavelength, nan=8.0))))
+        return np.flatnonzero((number % step == 0) | (change > _FAST_CHANGE))
 
     @property
     def domain(self) -> tuple[float, float]:

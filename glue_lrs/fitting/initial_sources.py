@@ -9,7 +9,7 @@ so broad or asymmetric that it indicates an unresolved blend (`BlendDiagnostics`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from glue_lrs.fitting.source_fit import SourceFit
 from glue_lrs.fitting.source_model import SourceModel
 from glue_lrs.fitting.source_search import search_residuals
 from glue_lrs.image.source_position import header_column
-from glue_lrs.instrument import FIXED_SLIT, PIXEL_SCALE
+from glue_lrs.instrument import FIXED_SLIT, PIXEL_SCALE, expected_fwhm
 from glue_lrs.profiles.empirical import EmpiricalProfile
 
 #: Detection: signal-to-noise ratio above which a peak is a source (first value), and fraction of
@@ -56,6 +56,15 @@ _NEIGHBOUR_LIGHT, _MAX_NEIGHBOURS = 0.003, 4
 #: also be below this fraction of the fainter peak (second value).
 _FAST_DISTANCE, _FAST_DIP, _CAREFUL_DISTANCE = 4.0, 0.5, 0.5
 
+#: A neighbour may be a shoulder of the target's profile if it is less than this number of columns
+#: away (the width of the profile, first value) and has less than this fraction of the target's flux
+#: (second value). A brighter one would be a second maximum.
+_SHOULDER_DISTANCE, _SHOULDER_LIGHT = 3.2, 0.4
+
+#: Such a neighbour is a source if this is better by this number of standard deviations of
+#: chi-square than a profile with a shoulder.
+_SEPARATE = 5.0
+
 #: Negative traces: smallest distance from their source in columns (first value), largest deviation
 #: in columns from the position predicted from the sources (second value), and largest number of
 #: nods (third value).
@@ -71,12 +80,12 @@ _CLOSE_PAIR = 2.5
 #: Blend diagnostics: ratio of the width to the expected width (first value) and asymmetry (second
 #: value; see `BlendDiagnostics`) above which the careful search is made. For faint sources, the
 #: asymmetry must also exceed the third value divided by the signal-to-noise ratio.
-_BROAD, _ASYMMETRIC, _NOISE = 1.15, 0.007, 8.0
+_BROAD, _ASYMMETRIC, _NOISE = 1.25, 0.007, 8.0
 
 #: Blend diagnostics: ratio of the width to the expected width (first value) and asymmetry (second
 #: value) above which a warning is issued if no other source is found. Real sources observed in the
-#: slitless mode are up to 1.2 times as wide as expected.
-_WARN_BROAD, _WARN_ASYMMETRIC = 1.3, 0.05
+#: slitless mode are up to 1.35 times as wide as expected.
+_WARN_BROAD, _WARN_ASYMMETRIC = 1.5, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +112,8 @@ class InitialSources:
         this position.
     notes : tuple of str
         Messages to the user.
+    doubtful : tuple of int
+        Sources (indices) that may be a shoulder of the target's profile.
     """
 
     traces: Array
@@ -113,6 +124,14 @@ class InitialSources:
     position_fixed: bool
     header_position: float | None
     notes: tuple[str, ...]
+    doubtful: tuple[int, ...] = ()
+
+    def without_doubtful(self) -> InitialSources:
+        """Return the sources and negative traces without those that are doubtful."""
+        source = np.arange(len(self.traces)) % self.positives
+        traces = self.traces[~np.isin(source, self.doubtful)]
+        left = self.positives - len(self.doubtful)
+        return replace(self, traces=traces, positives=left, doubtful=())
 
 
 def initial_sources(
@@ -153,8 +172,17 @@ def initial_sources(
     if options.position is not None and options.fit_position:
         _check_requested(cutout, columns, sources)
     target_found = all(any(abs(s.column - c) < _SAME_SOURCE for s in sources) for c in columns)
+    doubtful: tuple[int, ...] = ()
     if not position_fixed:
-        columns += _neighbours(maxima, columns, 2.0 * options.reach, careful)
+        others = _neighbours(maxima, columns, 2.0 * options.reach, careful)
+        target = max((p.light for p in maxima if abs(p.column - columns[0]) < 1.0), default=0.0)
+        doubtful = tuple(
+            i
+            for i, peak in enumerate(others, len(columns))
+            if abs(peak.column - columns[0]) < _SHOULDER_DISTANCE
+            and peak.light < _SHOULDER_LIGHT * target
+        )
+        columns += [peak.column for peak in others]
     all_columns = list(columns)
     if nodded:
         all_columns += [c + nod for nod in _nods(columns, peaks, mean) for c in columns]
@@ -169,6 +197,7 @@ def initial_sources(
         position_fixed=position_fixed,
         header_position=header_position,
         notes=tuple(notes),
+        doubtful=doubtful if options.profile is None else (),
     )
 
 
@@ -301,8 +330,8 @@ def _source_at(sources: list[Peak], expected: float) -> float | None:
 
 def _neighbours(
     maxima: list[Peak], columns: list[float], reach: float, careful: bool
-) -> list[float]:
-    """Return the columns of other sources to be fitted because they overlap the requested sources.
+) -> list[Peak]:
+    """Return other sources to be fitted because they overlap the requested sources.
 
     Parameters
     ----------
@@ -326,7 +355,7 @@ def _neighbours(
             separate = peak.ratio > 2.0 * _FOUND and distance > _FAST_DISTANCE
             separate = separate and peak.dip < _FAST_DIP
         if separate and peak.light > least and distance < reach:
-            others.append(peak.column)
+            others.append(peak)
     return others[:_MAX_NEIGHBOURS]
 
 
@@ -376,6 +405,22 @@ def _nods(columns: list[float], peaks: list[Peak], mean: MeanCutout) -> list[flo
     return nods
 
 
+# --- shoulders -----------------------------------------------------------------------------------
+
+
+def is_separate(alone: SourceFit, fit: SourceFit) -> bool:
+    """Return whether doubtful sources are separate, and not a shoulder of the profile (F-test).
+
+    Parameters
+    ----------
+    alone, fit : SourceFit
+        Fit of a profile without and with the doubtful sources.
+    """
+    expected, found = alone.chi2 / alone.freedom, fit.chi2 / fit.freedom
+    gain = (expected - found) * fit.freedom / max(found, 1.0)
+    return bool(gain > _SEPARATE * np.sqrt(2.0 * abs(alone.freedom - fit.freedom)))
+
+
 # --- diagnostics ---------------------------------------------------------------------------------
 
 
@@ -407,14 +452,13 @@ class BlendDiagnostics:
         profile, ratio = fit.profile, max(fit.signal_to_noise, 1e-9)
         if not isinstance(profile, EmpiricalProfile):
             return cls(1.0, 0.0, ratio)
-        first, last = profile.base.domain
-        wave = np.linspace(first, last, 7)[1:-1]
-        half = max(profile.coefficients.shape[0] // 2, 4)
+        wave = np.linspace(*profile.domain, 7)[1:-1]
+        half = max(profile.reach - 2, 4)
         offset = np.broadcast_to(np.arange(-half, half + 1.0), (wave.size, 2 * half + 1))
         light = profile(offset, wave)
         difference = (light - light[:, ::-1]).mean(axis=0)
         asymmetry = np.abs(np.convolve(difference, np.ones(3), "same"))
-        width = np.median(profile.base.fwhm(wave) / type(profile.base)().fwhm(wave))
+        width = np.median(profile.gaussian_fwhm(wave) * PIXEL_SCALE / expected_fwhm(wave))
         return cls(float(width), float(asymmetry[: half - 1].max()), ratio)
 
     @property

@@ -17,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.linalg import cho_factor
 
 from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.apertures.background_fit import MAX_CONDITION
+from glue_lrs.errors import ProfileError
 
 #: Ridge that is added to the diagonal of a normal matrix, as a fraction of the largest diagonal
 #: entry. A source without a good pixel in a row gets a flux near 0 there, and the fluxes of the
@@ -288,6 +290,93 @@ def gauss_newton(
     matrix.reshape(-1)[:: len(matrix) + 1] += 1e-12 * np.trace(matrix) + 1e-300 + precision
     covariance = np.linalg.inv(matrix)
     return covariance @ (right - values * precision), covariance
+
+
+def common_normal(
+    blocks: Sequence[tuple[Array, Array]], basis: Sequence[Array], weight: Array, inverse: Array
+) -> Array:
+    """Return the normal matrix of parameters that are common to all rows.
+
+    Parameters
+    ----------
+    blocks : sequence of (ndarray, ndarray)
+        Derivatives of the model: fields on the pixels, shape (row, field, column), and terms along
+        the rows, shape (row, term). The derivative with respect to each parameter is the product of
+        a field and a term; the parameters are sorted by field, then by term.
+    basis : sequence of ndarray
+        Terms of the model with free coefficients in each row, each of shape (row, column). They are
+        projected out (Kaufman 1975).
+    weight : ndarray
+        Weights of the pixels, shape (row, column).
+    inverse : ndarray
+        Inverse normal matrices of the basis, shape (row, term, term).
+
+    Returns
+    -------
+    ndarray
+        Normal matrix, shape (n, n).
+    """
+    root = np.sqrt(weight)[:, np.newaxis]
+    fields = np.concatenate([block[0] for block in blocks], axis=1) * root
+    terms = np.stack(basis, axis=1) * root
+    across = np.matmul(fields, np.swapaxes(terms, 1, 2))
+    gram = np.matmul(fields, np.swapaxes(fields, 1, 2))
+    gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
+    ends = np.cumsum([0, *(block[0].shape[1] for block in blocks)])
+    rows, matrix = len(weight), []
+    for i, (_, along) in enumerate(blocks):
+        line = []
+        for j, (_, other) in enumerate(blocks):
+            products = gram[:, ends[i] : ends[i + 1], ends[j] : ends[j + 1]]
+            size = products.shape[1:]
+            pairs = along[:, :, np.newaxis] * other[:, np.newaxis, :]
+            total = products.reshape(rows, -1).T @ pairs.reshape(rows, -1)
+            total = total.reshape(*size, along.shape[1], other.shape[1]).transpose(0, 2, 1, 3)
+            line.append(total.reshape(size[0] * along.shape[1], -1))
+        matrix.append(np.concatenate(line, axis=1))
+    return np.concatenate(matrix)
+
+
+def common_gradient(blocks: Sequence[tuple[Array, Array]], weight: Array, residual: Array) -> Array:
+    """Return half the negative gradient of chi-square for the parameters of `common_normal`.
+
+    Parameters
+    ----------
+    blocks, weight
+        See `common_normal`.
+    residual : ndarray
+        Data minus the fit of the basis, shape (row, column).
+
+    Returns
+    -------
+    ndarray
+        Right-hand side of the normal equations, shape (n,).
+    """
+    weighted = (weight * residual)[..., np.newaxis]
+    parts = [(np.matmul(field, weighted)[..., 0].T @ along).ravel() for field, along in blocks]
+    return np.concatenate(parts)
+
+
+def no_profile() -> ProfileError:
+    """Return the error that the pixels are too few or too bad for a profile."""
+    return ProfileError(
+        "no profile can be fitted, expected more good pixels and fewer outliers; give a profile "
+        "fitted to another image"
+    )
+
+
+def cholesky(matrix: Array) -> tuple[Array, bool]:
+    """Return the Cholesky factor of a normal matrix for `scipy.linalg.cho_solve`.
+
+    Raises
+    ------
+    ProfileError
+        If the matrix is not positive definite, or not finite.
+    """
+    try:
+        return cho_factor(matrix)
+    except (np.linalg.LinAlgError, ValueError):
+        raise no_profile() from None
 
 
 def parameter_errors(covariance: Array) -> Array:

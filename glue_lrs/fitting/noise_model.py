@@ -39,6 +39,11 @@ _LEAST_VARIANCE = 1e-2
 #: Residuals that can only be explained by a larger model error are outliers.
 _MAX_MODEL_ERROR = 0.004
 
+#: Largest model error as a fraction of the peak, per change of the logarithm of the wavelength
+#: between rows. Where it changes fast, at the blue end, few rows determine the profile, whose width
+#: changes at most in proportion to the wavelength.
+_MAX_MODEL_CHANGE = 0.5
+
 #: Smallest model error, in standard deviations of a pixel.
 _MIN_MODEL_ERROR = 0.3
 
@@ -85,6 +90,14 @@ def peak_light(flux: Array, images: Array) -> Array:
         Profile of each source, shape (source, row, column).
     """
     return (np.abs(flux) * images.max(axis=2, keepdims=True)).max(axis=0)
+
+
+def model_change(wavelength: Array) -> Array:
+    """Return the largest difference between the profiles of neighbouring rows, shape (row,).
+
+    It is given as a fraction of the peak. `wavelength` has the shape (row,).
+    """
+    return _MAX_MODEL_CHANGE * np.abs(np.gradient(np.log(np.nan_to_num(wavelength, nan=8.0))))
 
 
 def nod_variance(negative: Array, offset: Array) -> Array:
@@ -164,7 +177,8 @@ def model_variance(
     # Fluxes are clipped so that a cosmic ray does not increase the largest model error in its row.
     flux = np.abs(coefficients[:, 0])
     flux = np.minimum(flux, 3.0 * median_filter(flux, 9, mode="nearest"))
-    ceiling = (_MAX_MODEL_ERROR * images[0].max(axis=1) * flux)[:, np.newaxis] ** 2
+    largest = np.maximum(_MAX_MODEL_ERROR, model_change(mean.pixels.wavelength))
+    ceiling = (largest * images[0].max(axis=1) * flux)[:, np.newaxis] ** 2
     error = ModelError(total * excess, np.broadcast_to(ceiling, total.shape), excess, number)
     return variance, error, error.squared(residual, used)
 

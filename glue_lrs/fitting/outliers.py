@@ -45,15 +45,12 @@ MAX_LEVERAGE = 0.9
 # --- before a fit --------------------------------------------------------------------------------
 
 
-def reject_spikes(pixels: PixelPlanes, row_step: int = 1) -> PixelPlanes:
-    """Select every `row_step`-th row, and reject pixels that deviate from neighbouring rows.
+def reject_spikes(pixels: PixelPlanes, half: int = 3) -> PixelPlanes:
+    """Reject pixels that deviate from the median of `half` rows to either side.
 
-    A pixel is compared with the median of seven rows, or of three rows if rows are skipped. This is
-    suitable for fits of profiles and positions but not of fluxes, because narrow emission lines may
-    be rejected too.
+    This is suitable for fits of profiles and positions but not of fluxes, because narrow emission
+    lines may be rejected too.
     """
-    pixels = pixels.part(slice(None), row_step)
-    half = 3 if row_step == 1 else 1
     values = np.where(pixels.good, pixels.data, np.nan)
     padded = np.pad(values, ((half, half), (0, 0)), constant_values=np.nan)
     stacked = np.sort(sliding_window_view(padded, 2 * half + 1, axis=0), axis=-1)
@@ -63,6 +60,46 @@ def reject_spikes(pixels: PixelPlanes, row_step: int = 1) -> PixelPlanes:
     limit = _SPIKE * np.sqrt(pixels.variance) + _SPIKE_FRACTION * np.abs(middle)
     good = pixels.good & ~(np.abs(pixels.data - middle) > limit)
     return replace(pixels, good=good, data=np.where(good, pixels.data, 0.0))
+
+
+#: Number of rows to each side with which a residual is compared.
+_COMPARED_ROWS = 6
+
+
+def differs_from_neighbours(deviation: Array, good: Mask, threshold: float) -> Mask:
+    """Return which residuals are unlike those in the neighbouring rows of the same column.
+
+    The residuals of a model that is wrong are alike in many rows, in contrast to those of cosmic
+    rays and bad pixels.
+
+    Parameters
+    ----------
+    deviation : ndarray
+        Residuals in standard deviations, shape (row, column).
+    good : ndarray of bool
+        Pixels that take part in the fit, shape (row, column).
+    threshold : float
+        Smallest difference from the median of the neighbours, in standard deviations or, if this
+        is larger, in units of the scatter of the neighbours.
+    """
+    row, column = np.nonzero(good & (np.abs(deviation) > 0.8 * threshold))
+    half = min(_COMPARED_ROWS, (len(deviation) - 1) // 2)
+    middle = np.clip(row, half, len(deviation) - 1 - half)
+    rows = middle[:, np.newaxis] + np.arange(-half, half + 1)
+    others = np.where(good, deviation, np.nan)[rows, column[:, np.newaxis]]
+    center = _median(others)
+    scatter = 1.4826 * _median(np.abs(others - center[:, np.newaxis]))
+    unlike = np.abs(deviation[row, column] - center) > threshold * np.maximum(scatter, 1.0)
+    out = np.zeros(deviation.shape, dtype=bool)
+    out[row[unlike], column[unlike]] = True
+    return out
+
+
+def _median(values: Array) -> Array:
+    """Return the (lower) median of each row, ignoring NaN. This is faster than NumPy's function."""
+    ordered = np.sort(values, axis=1)
+    middle = (np.isfinite(ordered).sum(axis=1) - 1) // 2
+    return np.asarray(ordered[np.arange(len(ordered)), middle])
 
 
 # --- after a fit ---------------------------------------------------------------------------------

@@ -1,73 +1,93 @@
-"""Fit of profile and positions for optimal extraction.
+"""Fit of the profile and the traces of all sources in an image.
 
-`fit_profile` fits an empirical profile and the traces of the sources, or only the traces if the
-profile is given. `refine_positions` improves the positions when the profile is known.
+The model of a row is sum_s F_s P(c - t_s) + background. The profile P (`EmpiricalProfile`) and the
+traces t_s have parameters that are common to all rows. The fluxes F_s and the background of each
+row are linear, and are projected out (variable projection, Kaufman 1975). The common parameters
+have Gaussian priors, and are fitted by Gauss-Newton steps in three stages: first the positions,
+then also the width and the wings, and finally the modes of the correction. The strength of the
+prior on the modes is chosen by the data: it maximises the evidence (MacKay 1992).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.polynomial import legendre
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve
+from scipy.ndimage import median_filter
 
-from glue_lrs._utils.typing import Array
+from glue_lrs._utils.statistics import running_mean
+from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.errors import ProfileError
-from glue_lrs.fitting import trace_parameters
-from glue_lrs.fitting.blend_fit import BlendFit
 from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.least_squares import (
     background_basis,
+    cholesky,
+    common_gradient,
+    common_normal,
     fit_rows,
-    gauss_newton,
-    parameter_errors,
+    no_profile,
     residuals,
 )
-from glue_lrs.fitting.noise_model import peak_light
+from glue_lrs.fitting.noise_model import model_change, nod_variance
 from glue_lrs.fitting.options import FitOptions
-from glue_lrs.fitting.outliers import reject_spikes
-from glue_lrs.fitting.profile_derivatives import profile_images, widen
+from glue_lrs.fitting.outliers import differs_from_neighbours, reject_spikes
 from glue_lrs.fitting.source_fit import SourceFit
-from glue_lrs.fitting.spline_correction import CLIP, UNCONVERGED_ERROR, correct_profile
-from glue_lrs.profiles.base import unit
-from glue_lrs.profiles.empirical import EmpiricalProfile
-from glue_lrs.profiles.gaussian import GaussianProfile
+from glue_lrs.fitting.trace_parameters import (
+    TRACE_PRIOR,
+    TRACE_SNR,
+    count_passed,
+    is_significant,
+    position_matrix,
+)
+from glue_lrs.profiles.base import Light, SpatialProfile
+from glue_lrs.profiles.empirical import EmpiricalLight, EmpiricalProfile
+from glue_lrs.profiles.shape_modes import WING_FRACTION, shape_modes
 
-#: Distance in columns from the traces up to which pixels are fitted. It includes the profile and a
-#: strip of background.
-_MARGIN = 9.0
+#: Number of Legendre terms in the logarithm of the wavelength for the width, the wings, the modes
+#: of the core and those of the wings.
+_WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 8, 4, 8, 3
 
-#: Smallest model error that is assumed for a Gaussian, as a fraction of the peak. Without it, the
-#: wings of bright sources, which are not Gaussian, would determine the fit.
-_GAUSSIAN_FLOOR = 0.02
+#: Standard deviation of the prior on the logarithm of the width. It is divided by the number of
+#: each term, as is that on the coefficients of the modes, so that smooth functions are preferred.
+_WIDTH_PRIOR = 0.15
 
-#: Change of the positions in columns, and of the width as a fraction of the width, below which the
-#: fit has converged. The first value is used if a spline correction and `refine_positions` follow,
-#: the second value otherwise.
-_CLOSE, _CONVERGED = 0.02, 1e-3
+#: Standard deviation in columns of the prior on the coefficients of the trace polynomial for a
+#: single source; see `TRACE_PRIOR` for several.
+_SINGLE_TRACE_PRIOR = 0.5
 
-#: Largest number of iterations of the fit of traces (first value), and numbers of the iterations in
-#: which outliers are rejected, because the model is good enough by then (second value).
-_STEPS, _REJECTING_STEPS = 9, (2, 4)
+#: Largest change in a step of the positions in columns, and of the logarithm of the width.
+_MAX_SHIFT, _MAX_WIDENING = 1.0, 0.5
 
-#: Largest change in a step of the positions in columns (first value), and of the logarithm of the
-#: width (second value).
-_MAX_SHIFT, _MAX_WIDENING = 1.0, 0.3
+#: Largest number of steps in a stage (first value), and decrease of chi-square in a step below
+#: which a stage has converged (second value).
+_STEPS, _CONVERGED = 12, 0.5
 
-#: Refinement of positions: distance in columns from each source up to which pixels are fitted.
-#: Pixels farther away do not constrain the position, and may belong to a different source.
-_REFINED_COLUMNS = 6.0
+#: Damping of a step whose predecessor did not decrease the objective, as a fraction of the normal
+#: matrix's diagonal, and largest number of trials, in each of which it is ten times as large.
+_DAMPING, _TRIALS = 1e-4, 5
 
-#: Refinement of positions: largest number of steps. For faint blended sources, each step reduces
-#: the error of the position by a factor of only about 2.
-_REFINEMENTS = 8
+#: Number of standard deviations above which a pixel is an outlier after the second stage, when the
+#: model is approximate, and after the last stage.
+_FIRST_CLIP, _CLIP = 8.0, 5.0
 
-#: Refinement of positions: change as a fraction of the 1-sigma error below which the fit has
-#: converged.
-_REFINED = 0.1
+#: Relative change of chi-square by rejection above which the modes are fitted again; its standard
+#: deviations above expectation, and the fraction of accepted pixels, for fitting the width again.
+_CHANGED, _MISFIT, _CLEAN = 0.02, 5.0, 0.95
 
-#: Refinement of positions: step in columns to each side for numerical derivatives of the profile.
-_DERIVATIVE_STEP = 0.05
+#: Smallest fraction of good pixels (first value) within a distance in columns of the source (second
+#: value). With fewer, most rows have less than two pixels in the core of the profile.
+_FEWEST_GOOD, _NEAR = 0.25, 4.0
+
+#: Signal-to-noise ratio of the flux in a row above which fluxes are not averaged over rows.
+_FLUX_SNR = 60.0
+
+#: Signal-to-noise ratios of the source above which only every second and third row is used to fit
+#: the modes.
+_ROW_STEP_SNR = (4000.0, 8000.0)
 
 
 def fit_profile(
@@ -102,233 +122,479 @@ def fit_profile(
     ------
     ProfileError
         If there is too little flux to fit a profile.
-
-    Notes
-    -----
-    Traces and width are fitted by Gauss-Newton steps, with the fluxes and the background of each
-    row projected out (Kaufman 1975). For a single source, linear least-squares fits of the spline
-    correction alternate with fits of the fluxes. For several sources, the spline correction is
-    fitted together with the positions (`BlendFit`).
     """
-    if options.profile is not None:
-        return _TraceFit(pixels, traces, options, positives, row_step).run(_CONVERGED)
-    options = replace(options, reach=max(min(options.reach, pixels.columns.size), 4))
-    blended = positives > 1
-    first = replace(options, trace_order=options.trace_order or 0) if blended else options
-    fit = _TraceFit(pixels, traces, first, positives, row_step)
-    found = fit.run(_CLOSE if options.spline else _CONVERGED)
-    if blended:
-        return BlendFit(pixels, found, options).run()
-    return correct_profile(pixels, found, options) if options.spline else found
+    fit = _ProfileFit(pixels, traces, options, positives, row_step)
+    fit.fit_positions()
+    if options.profile is None:
+        fit.fit_width(with_wings=options.spline)
+        if options.spline:
+            fit.fit_modes()
+    return fit.result()
 
 
-class _TraceFit:
-    """Gauss-Newton fit of traces with a given profile, or of traces and width of a Gaussian.
+@dataclass(frozen=True)
+class _Parameters:
+    """Parameters that are common to all rows, and their prior.
 
-    The parameters are described in `fit_profile`.
+    Parameters
+    ----------
+    values, mean, deviation : ndarray
+        Values of the parameters, and mean and standard deviation of their Gaussian prior, shape
+        (n,): the positions and distances of nods (`position_matrix`), the trace polynomial, the
+        width, the wings, and the modes (mode by mode).
+    sizes : tuple of int
+        Number of each of these five kinds of parameters.
     """
+
+    values: Array
+    mean: Array
+    deviation: Array
+    sizes: tuple[int, ...]
+
+    def slice(self, kind: int) -> slice:
+        """Return the slice of a kind of parameters."""
+        first = sum(self.sizes[:kind])
+        return slice(first, first + self.sizes[kind])
+
+    @property
+    def modes(self) -> Array:
+        """Coefficients of the modes, for each term that `_fitted_terms` selects."""
+        return self.values[-(self.sizes[_CORE_MODES] + self.sizes[_WING_MODES]) :]
+
+    @property
+    def penalty(self) -> float:
+        """Sum of the squared differences from the prior mean in standard deviations."""
+        return float((((self.values - self.mean) / self.deviation) ** 2).sum())
+
+    def __getitem__(self, kind: int) -> Array:
+        return self.values[self.slice(kind)]
+
+
+_POSITIONS, _TRACE, _WIDTH, _WINGS, _CORE_MODES, _WING_MODES = range(6)
+
+
+def _fitted_terms() -> Mask:
+    """Return which Legendre terms of each mode are fitted, shape (mode, term)."""
+    number = np.where(shape_modes().core, _CORE_TERMS, _WING_MODE_TERMS)
+    return np.arange(_CORE_TERMS) < number[:, np.newaxis]
+
+
+@dataclass(eq=False)
+class _Evaluation:
+    """Model for a set of parameters, fitted to each row.
+
+    Parameters
+    ----------
+    light : Light
+        Profile at the wavelengths of the rows.
+    offsets : list of ndarray
+        Distance of each pixel from each trace in columns, each of shape (row, column).
+    images : list of ndarray
+        Profile of each source and negative trace, each of shape (row, column).
+    coefficients, inverse : ndarray
+        Fluxes and background (row, term), and inverse normal matrices (row, term, term).
+    residual : ndarray
+        Data minus model, shape (row, column).
+    chi2 : float
+        Chi-square.
+    """
+
+    light: Light
+    offsets: list[Array]
+    images: list[Array]
+    coefficients: Array
+    inverse: Array
+    residual: Array
+    chi2: float
+
+
+class _ProfileFit:
+    """State of the fit by `fit_profile`, which describes the arguments."""
 
     def __init__(
         self, pixels: PixelPlanes, traces: Array, options: FitOptions, positives: int, row_step: int
     ) -> None:
-        self.known = np.isfinite(traces)
-        if not self.known.any():
+        known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
+        if not known.any():
             raise ProfileError("no row has a trace to start from")
-        part = pixels.cut(np.nanmin(traces) - _MARGIN, np.nanmax(traces) + _MARGIN)
-        self.pixels = reject_spikes(part, row_step)
-        self.start = np.where(self.known, traces, 0.0)
-        usable = (self.known.all(axis=0) & np.isfinite(pixels.wavelength))[::row_step]
-        #: Pixels that are used in the fit. Outliers are removed from it during the iterations.
-        self.used = self.pixels.good & usable[:, np.newaxis]
-        if not self.used.any():
-            raise ProfileError("no pixel near the source is good")
-        self.positives, self.row_step, self.options = positives, row_step, options
-        self.profile = options.profile or GaussianProfile(domain=pixels.domain)
-        self.matrix = trace_parameters.position_matrix(len(traces), positives)
-        most = max(3, options.trace_order or 0)
-        self.row_coordinate = np.linspace(-1.0, 1.0, pixels.data.shape[0])
-        self.powers = trace_parameters.powers(self.row_coordinate[::row_step], most)
-        wave = np.where(np.isfinite(self.pixels.wavelength), self.pixels.wavelength, 0.0)
-        self.wave_coordinate = unit(wave, pixels.domain)
-        rows = self.pixels.data.shape[0]
-        self.background = background_basis(self.pixels.columns, options.background_order, rows)
-        #: Parameters of the traces: changes of positions and of distances between nods, and
-        #: coefficients of the polynomial that is added to all traces.
-        self.positions, self.polynomial = np.zeros(len(self.matrix)), np.zeros(most)
-        self.orders = (0, 0)  # orders of the trace and width polynomials
-        self.floor = np.zeros((rows, 1))
-        self.signal_to_noise = 0.0
-        self.error = np.full(positives, np.nan)
-
-    def run(self, convergence: float) -> SourceFit:
-        """Iterate until all changes are below `convergence`, and return the fit.
-
-        Changes of positions are in columns, changes of the width are fractions.
-        """
-        for step in range(_STEPS):
-            change = self._step(step)
-            if step > _REJECTING_STEPS[0] and change < convergence:
-                break
-        shift = (self.positions @ self.matrix)[:, np.newaxis]
-        curve = trace_parameters.powers(self.row_coordinate, self.polynomial.size) @ self.polynomial
-        traces = self.start + shift + curve
-        if self.signal_to_noise <= 0 or not np.isfinite(traces).all():
-            raise ProfileError("the source has no light to fit a profile to")
-        traces = np.where(self.known, traces, np.nan)
-        return SourceFit(self.profile, traces, self.signal_to_noise, self.error)
-
-    def _step(self, step: int) -> float:
-        """Fit the rows, change the parameters, and return the largest change."""
-        pixels, count = self.pixels, len(self.start)
-        shift = (self.positions @ self.matrix)[:, np.newaxis] + self.powers @ self.polynomial
-        offsets = pixels.offsets(self.start[:, :: self.row_step] + shift)
-        light, d_offset, d_width = profile_images(self.profile, offsets, pixels.wavelength)
-        weight = self.used / (pixels.variance + self.floor)
-        basis = [*light, *self.background]
-        coefficients, inverse = fit_rows(basis, weight, pixels.data)
-        flux = coefficients[:, :count].T[:, :, np.newaxis]
-        self.floor = (_GAUSSIAN_FLOOR * peak_light(flux, light)) ** 2
-        residual = residuals(pixels.data, basis, coefficients)
-        rejecting = step in _REJECTING_STEPS
-        if rejecting:  # with a tolerance for the errors of a model that has not converged
-            model = (np.abs(flux) * light).sum(axis=0)
-            peak = model.max(axis=1, keepdims=True)
-            limit = CLIP * np.sqrt(pixels.variance) + UNCONVERGED_ERROR * peak + 0.1 * model
-            self.used = self.used & ~(np.abs(residual) > limit)
-            weight = np.where(self.used, weight, 0.0)
-        power = np.einsum("rc,rc->r", light[0] ** 2, self.used / pixels.variance)
-        signal = self.row_step * (np.maximum(flux[0, :, 0], 0.0) ** 2 * power).sum()
-        self.signal_to_noise = float(np.sqrt(signal))
-        if step == 1:
-            snr = self.signal_to_noise
-            self.orders = (
-                trace_parameters.count_passed(snr, trace_parameters.TRACE_SNR),
-                trace_parameters.count_passed(snr, trace_parameters.WIDTH_SNR),
-            )
-        n_trace, n_width = self._numbers_of_terms(step)
-        pushed = d_offset * -flux
-        fields = trace_parameters.position_derivatives(pushed, self.matrix)
-        along = [np.ones((len(weight), 1))] * len(fields)
-        if n_trace:
-            fields.append(pushed.sum(axis=0))
-            along.append(self.powers[:, :n_trace])
-        if n_width:
-            fields.append((d_width * flux).sum(axis=0))
-            along.append(np.vander(self.wave_coordinate, n_width, increasing=True))
-        prior = np.zeros((2, sum(part.shape[1] for part in along)))
-        polynomial = slice(len(self.matrix), len(self.matrix) + n_trace)
-        if self.positives > 1:
-            prior[:, polynomial] = (
-                self.polynomial[:n_trace],
-                [trace_parameters.TRACE_PRIOR**-2] * n_trace,
-            )
-        usable = prior[0], prior[1], None if rejecting else inverse
-        change, covariance = gauss_newton(fields, along, basis, weight, residual, *usable)
-        self.error = parameter_errors(covariance)[: self.positives]
-        biggest = self._apply(change, n_trace, n_width)
-        if step == 2 and n_trace and self.options.trace_order is None:
-            terms = self.polynomial[:n_trace]
-            if not trace_parameters.is_significant(terms, covariance[polynomial, polynomial]):
-                self.polynomial[:], self.orders = 0.0, (0, self.orders[1])
-        return biggest
-
-    def _numbers_of_terms(self, step: int) -> tuple[int, int]:
-        """Return how many terms of the trace and width polynomials are fitted in a step.
-
-        The first step fits only positions, because they may be wrong by several columns.
-        """
-        if step == 0:
-            return 0, 0
-        given = self.options.trace_order
-        n_trace = self.orders[0] if given is None else given
-        if self.options.profile is not None:
-            return n_trace, 0
-        return n_trace, (self.orders[1] if step > 1 else 0) + 1
-
-    def _apply(self, change: Array, n_trace: int, n_width: int) -> float:
-        """Change the parameters by a damped step, and return the size of the undamped step."""
-        positions, polynomial, wider = np.split(
-            change, np.cumsum([len(self.matrix), n_trace]).tolist()
+        self.all_pixels, self.all_traces = pixels, traces
+        self.order, self.trace_order = options.background_order, options.trace_order
+        self.count, self.positives = len(traces), positives
+        self.profile = options.profile or EmpiricalProfile(
+            domain=pixels.domain,
+            width=(0.0,) * _WIDTH_TERMS,
+            wings=(WING_FRACTION if options.spline else 0.0,) + (0.0,) * (_WING_TERMS - 1),
+            coefficients=np.zeros((shape_modes().number, _CORE_TERMS)),
+            reach=max(min(options.reach, pixels.columns.size), 4),
         )
-        biggest = float(np.abs(positions).max() + np.abs(polynomial).sum())
-        damping = min(1.0, _MAX_SHIFT / max(biggest, 1e-12))
-        self.positions = self.positions + positions * damping
-        self.polynomial[:n_trace] += polynomial * damping
-        if n_width:
-            total = float(np.abs(wider).sum())
-            wider = wider * min(1.0, _MAX_WIDENING / max(total, 1e-12))
-            assert isinstance(self.profile, GaussianProfile)
-            self.profile = widen(self.profile, wider)
-            biggest = max(biggest, total)
-        return biggest
+        self.matrix = position_matrix(self.count, self.positives)
+        size = len(TRACE_SNR) if options.trace_order is None else options.trace_order
+        several = self.positives > 1
+        number = np.arange(1, size + 1)
+        trace_prior = np.full(size, TRACE_PRIOR) if several else _SINGLE_TRACE_PRIOR / number
+        parts = [np.zeros(len(self.matrix)), np.zeros(size)]
+        deviations = [np.full(len(self.matrix), 10.0), trace_prior]
+        if isinstance(self.profile, EmpiricalProfile):
+            profile = self.profile
+            # Asymmetric modes would compete with the positions of blended sources.
+            used, core = shape_modes().even | (not several), shape_modes().core
+            modes = [
+                np.where(used[part][:, np.newaxis], 1.0 / np.arange(1, terms + 1), 1e-6).ravel()
+                for part, terms in ((core, _CORE_TERMS), (~core, _WING_MODE_TERMS))
+            ]
+            parts += [np.array(profile.width), np.array(profile.wings), *map(np.zeros_like, modes)]
+            deviations += [
+                _WIDTH_PRIOR / np.arange(1, len(profile.width) + 1),
+                WING_FRACTION / np.arange(1, len(profile.wings) + 1),
+                *modes,
+            ]
+        else:
+            parts += [np.zeros(0)] * 4
+            deviations += [np.zeros(0)] * 4
+        values = np.concatenate(parts)
+        self.parameters = _Parameters(
+            values, values.copy(), np.concatenate(deviations), tuple(p.size for p in parts)
+        )
+        self.covariance = np.zeros((0, 0))
+        self.position_error = np.full(self.positives, np.nan)
+        self.signal_to_noise = 0.0
+        self._choose_rows(row_step)
 
+    def _choose_rows(self, step: int) -> None:
+        """Select the rows to fit, and reset the rejected pixels."""
+        chosen = self.all_pixels.every(step)
+        traces = self.all_traces[:, chosen]
+        thinned = self.all_pixels.part(slice(None), chosen)
+        self.pixels = pixels = reject_spikes(thinned, 3 if step == 1 else 1)
+        self.number = thinned.good.sum()
+        known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
+        self.start = np.where(known, traces, 0.0)
+        self.wave = np.where(known, pixels.wavelength, 8.0)
+        self.good = pixels.good & known[:, np.newaxis]
+        if not self.good.any():
+            raise ProfileError("no pixel near the source is good")
+        near = np.abs(pixels.offsets(self.start[0])) < _NEAR
+        if self.good[near].mean() < _FEWEST_GOOD and isinstance(self.profile, EmpiricalProfile):
+            raise no_profile()
+        self.used = self.good
+        rows, self.row_step = len(self.start[0]), step
+        self.background = background_basis(pixels.columns, self.order, rows)
+        coordinate = np.linspace(-1.0, 1.0, self.all_traces.shape[1])[chosen]
+        self.powers: Array = np.asarray(
+            legendre.legvander(coordinate, self.parameters.sizes[_TRACE])[:, 1:], dtype=float
+        )
+        self.variance, self.light = pixels.variance, self.profile.at(self.wave)
+        self.state = self._evaluate(self.parameters)
 
-def refine_positions(
-    pixels: PixelPlanes,
-    variance: Array,
-    found: SourceFit,
-    background: Sequence[Array],
-    own_profile: bool,
-) -> SourceFit:
-    """Refine positions with a known profile, using all rows and the final variances.
+    # --- stages ------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    pixels : PixelPlanes
-        Image from which the models of the negative traces are subtracted.
-    variance : ndarray
-        Smooth variances of the pixels, shape (row, column).
-    found : SourceFit
-        Profile and traces, accurate to some tenths of a column.
-    background : sequence of ndarray
-        Terms of the background, each of shape (row, column).
-    own_profile : bool
-        Whether the profile was fitted to this image, relative to these traces. In this case the
-        data do not define the centre of the profile, and the position is defined as the point about
-        which the profile is most symmetric.
+    def fit_positions(self) -> None:
+        """Fit the positions, and with a given profile also the trace polynomial."""
+        self._iterate([_POSITIONS], steps=3)
+        self.reject(_FIRST_CLIP)
+        self._measure_signal()
+        if not isinstance(self.profile, EmpiricalProfile):
+            for _ in range(2):
+                self._iterate([_POSITIONS, self._trace_kind()])
+                self.reject(_FIRST_CLIP)
+            self._drop_insignificant_trace()
 
-    Returns
-    -------
-    SourceFit
-        Fit with shifted traces and errors of their positions. If the profile was fitted to this
-        image, its `center` is set to the shift of the first trace, so that the model of the first
-        source does not change.
-    """
-    profile, traces, positives = found.profile, found.traces, found.positives
-    own = profile if own_profile and isinstance(profile, EmpiricalProfile) else None
-    shape = profile if own is None else own.symmetric()
-    known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
-    start = np.where(known, traces, 0.0)[:positives]
-    first = np.nanmin(traces[:positives]) - _REFINED_COLUMNS
-    last = np.nanmax(traces[:positives]) + _REFINED_COLUMNS
-    part = pixels.columns_between(first, last)
-    pixels, background = pixels.part(part), [field[:, part] for field in background]
-    within = (np.abs(pixels.offsets(start)) <= _REFINED_COLUMNS).any(axis=0)
-    used = pixels.good & within & known[:, np.newaxis]
-    weight = np.where(used, 1.0 / variance[:, part], 0.0)
-    shift, error = np.zeros((len(traces), 1)), found.shift_error
-    light = shape.at(pixels.wavelength)
-    for _ in range(_REFINEMENTS):
-        images, derivatives = [], []
-        for offset in pixels.offsets(start + shift[:positives]):
-            right, left = light(offset + _DERIVATIVE_STEP), light(offset - _DERIVATIVE_STEP)
-            # The mean of `right` and `left` saves time, but it is slightly too broad, which would
-            # bias the positions of blended sources.
-            images.append(light(offset) if positives > 1 else 0.5 * (right + left))
-            derivatives.append((left - right) / (2.0 * _DERIVATIVE_STEP))
-        basis = [*images, *background]
-        coefficients, inverse = fit_rows(basis, weight, pixels.data)
-        residual = residuals(pixels.data, basis, coefficients)
-        fields = [f[:, np.newaxis] * d for f, d in zip(coefficients.T, derivatives, strict=False)]
-        along = [np.ones((known.size, 1))] * positives
-        change, covariance = gauss_newton(fields, along, basis, weight, residual, inverse=inverse)
-        error = parameter_errors(covariance)
-        shift[:positives, 0] += np.clip(change, -0.5, 0.5)
-        # Convergence is quadratic for a single source, but linear for blends.
-        remaining = change**2 if positives == 1 else np.abs(change)
-        if (remaining < _REFINED * error).all():
-            break
-    if own is not None:
-        shift[positives:] = shift[0]
-        profile = replace(own, center=float(shift[0, 0]))
-    return replace(found, profile=profile, traces=traces + shift, shift_error=error)
+    def fit_width(self, with_wings: bool) -> None:
+        """Fit positions, trace polynomial, width and wings."""
+        wings = [_WINGS] if with_wings else []
+        self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings], steps=5)
+        self.reject(_FIRST_CLIP)
+        self._measure_signal()
+        self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings], frozen=True)
+        self._drop_insignificant_trace()
+
+    def fit_modes(self) -> None:
+        """Fit the modes, with the positions and the width if there are several sources."""
+        step = 1 + count_passed(self.signal_to_noise, _ROW_STEP_SNR)
+        if step != self.row_step:
+            self._choose_rows(step)
+        blended = self.positives > 1
+        kinds = [_WINGS, _CORE_MODES, _WING_MODES]
+        if blended:
+            kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *kinds]
+        self.reject(_FIRST_CLIP)
+        self._iterate(kinds, frozen=not blended, evidence=2)
+        before = self.state.chi2
+        self.reject(_CLIP)
+        if abs(self.state.chi2 - before) > _CHANGED * before:  # other pixels or variances
+            self._iterate(kinds, frozen=not blended)
+        chi2, freedom = self._misfit()
+        clean = self.used.sum() > _CLEAN * self.number  # otherwise, outliers may be the cause
+        if clean and chi2 > freedom + _MISFIT * np.sqrt(2.0 * freedom):
+            if not blended:
+                kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *kinds]
+            self._iterate(kinds, steps=3 * _STEPS, evidence=2)
+            self.reject(_CLIP)
+
+    def reject(self, threshold: float) -> None:
+        """Reject outliers, and include the error of the negative traces in the variance."""
+        state = self.state
+        variance = self.pixels.variance
+        if threshold > _CLIP:  # the model is approximate
+            peak = np.abs(state.coefficients[:, 0]) * state.images[0].max(axis=1)
+            change = model_change(self.wave) * median_filter(peak, 9, mode="nearest")
+            variance = variance + change[:, np.newaxis] ** 2
+        self.used = self.good & ~differs_from_neighbours(
+            state.residual / np.sqrt(variance), self.good, threshold
+        )
+        self.variance = self.pixels.variance.copy()
+        for s in range(self.positives, self.count):
+            negative = state.coefficients[:, s, np.newaxis] * state.images[s]
+            self.variance += nod_variance(negative, state.offsets[s])
+        self.state = self._fit_rows(state.light, state.offsets, state.images)
+
+    def result(self) -> SourceFit:
+        """Return the fitted profile and traces."""
+        traces, parameters = self.all_traces, self.parameters
+        coordinate = np.linspace(-1.0, 1.0, traces.shape[1])
+        powers = legendre.legvander(coordinate, parameters.sizes[_TRACE])[:, 1:]
+        shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
+        traces = traces + shift + powers @ parameters[_TRACE]
+        if not (np.isfinite(traces).any() and self.signal_to_noise > 0):
+            raise ProfileError("the source has no light to fit a profile to")
+        chi2, freedom = self._misfit()
+        return SourceFit(
+            profile=self._profile(parameters),
+            traces=traces,
+            signal_to_noise=self.signal_to_noise,
+            chi2=chi2,
+            freedom=freedom,
+            shift_error=self.position_error,
+            covariance=self.covariance if self.positives == 1 and self.covariance.size else None,
+        )
+
+    def _misfit(self) -> tuple[float, float]:
+        """Return chi-square and the number of degrees of freedom, as in `SourceFit`."""
+        fluxes = self.used.any(axis=1).sum() * self.state.coefficients.shape[1]
+        return self.state.chi2, float(max(self.used.sum() - fluxes, 1))
+
+    # --- trace and signal --------------------------------------------------------------------
+
+    def _trace_kind(self) -> int:
+        """Return the kind of parameters of the trace, whose prior allows as many as are useful."""
+        if self.trace_order is None:
+            order = count_passed(self.signal_to_noise, TRACE_SNR)
+            unused = self.parameters.slice(_TRACE)
+            self.parameters.deviation[unused][order:] = 1e-9
+        return _TRACE
+
+    def _drop_insignificant_trace(self) -> None:
+        """Set the trace polynomial to 0 if it is not significant and was not asked for."""
+        part, parameters = self.parameters.slice(_TRACE), self.parameters
+        free = np.flatnonzero(parameters.deviation[part] > 1e-6) + part.start
+        if self.trace_order is not None or not free.size:
+            return
+        covariance = self.trace_covariance[np.ix_(free - part.start, free - part.start)]
+        if not is_significant(parameters.values[free], covariance):
+            parameters.values[part] = 0.0
+            parameters.deviation[part] = 1e-9
+
+    def _measure_signal(self) -> None:
+        """Measure the signal-to-noise ratio of the first source, for all rows together."""
+        state = self.state
+        power = np.einsum("rc,rc->r", state.images[0] ** 2, self.used / self.pixels.variance)
+        signal = self.row_step * (np.maximum(state.coefficients[:, 0], 0.0) ** 2 * power).sum()
+        self.signal_to_noise = float(np.sqrt(signal))
+
+    # --- model -------------------------------------------------------------------------------
+
+    def _light(self, parameters: _Parameters) -> Light:
+        profile = self._profile(parameters)
+        if isinstance(self.light, EmpiricalLight) and isinstance(profile, EmpiricalProfile):
+            return self.light.changed(profile)
+        return self.light
+
+    def _profile(self, parameters: _Parameters) -> SpatialProfile:
+        if not isinstance(self.profile, EmpiricalProfile):
+            return self.profile
+        coefficients = np.zeros(self.profile.coefficients.shape)
+        coefficients[_fitted_terms()] = parameters.modes
+        return replace(
+            self.profile,
+            width=tuple(parameters[_WIDTH]),
+            wings=tuple(parameters[_WINGS]),
+            coefficients=coefficients,
+        )
+
+    def _evaluate(self, parameters: _Parameters) -> _Evaluation:
+        """Evaluate the model, and fit the fluxes and the background of each row."""
+        shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
+        traces = self.start + shift + self.powers @ parameters[_TRACE]
+        light = self._light(parameters)
+        offsets = list(self.pixels.offsets(traces))
+        return self._fit_rows(light, offsets, [light(offset) for offset in offsets])
+
+    def _fit_rows(self, light: Light, offsets: list[Array], images: list[Array]) -> _Evaluation:
+        """Fit the fluxes and the background of each row."""
+        basis, weight = [*images, *self.background], self.used / self.variance
+        coefficients, inverse = fit_rows(basis, weight, self.pixels.data)
+        residual = residuals(self.pixels.data, basis, coefficients)
+        chi2 = float((weight * residual**2).sum())
+        return _Evaluation(light, offsets, images, coefficients, inverse, residual, chi2)
+
+    def _derivatives(self, state: _Evaluation, kinds: list[int]) -> list[tuple[Array, Array]]:
+        """Return the derivatives of the model for each kind of parameters.
+
+        Each derivative is the product of fields on the pixels, shape (row, field, column), and of
+        terms along the rows, shape (row, term).
+        """
+        flux = self._smooth_fluxes(state.coefficients[:, : self.count])
+        light, out = state.light, []
+        if not isinstance(light, EmpiricalLight):
+            pushed = [-self.profile.derivative(offset, self.wave) for offset in state.offsets]
+            return self._trace_derivatives(kinds, flux, pushed)
+        parts = [light.derivatives(offset) for offset in state.offsets]
+        if _POSITIONS in kinds:
+            out += self._trace_derivatives(kinds, flux, [-part.d_offset() for part in parts])
+        terms = light.rows.terms(_CORE_TERMS)
+
+        def total(fields: Iterable[Array]) -> Array:
+            return np.asarray(sum(f * field for f, field in zip(by_row, fields, strict=True)))
+
+        by_row = flux.T[..., np.newaxis, np.newaxis]
+        if _WIDTH in kinds:
+            out.append((total(part.d_width() for part in parts), terms[:, :_WIDTH_TERMS]))
+        if _WINGS in kinds:
+            out.append((total(part.d_wings() for part in parts), terms[:, :_WING_TERMS]))
+        if _CORE_MODES in kinds:
+            modes = parts[0].d_modes(flux[:, 0])
+            for f, part in zip(flux.T[1:], parts[1:], strict=True):
+                modes += part.d_modes(f)
+            n_core = int(shape_modes().core.sum())
+            out.append((modes[:, :n_core], terms[:, :_CORE_TERMS]))
+            out.append((modes[:, n_core:], terms[:, :_WING_MODE_TERMS]))
+        return out
+
+    def _trace_derivatives(
+        self, kinds: list[int], flux: Array, d_trace: list[Array]
+    ) -> list[tuple[Array, Array]]:
+        """Return the derivatives with respect to positions and trace polynomial."""
+        pushed = np.stack(
+            [f[:, np.newaxis] * d for f, d in zip(flux.T, d_trace, strict=True)], axis=1
+        )
+        ones: Array = np.ones((len(flux), 1))
+        out = [(np.asarray(self.matrix @ pushed), ones)]
+        if _TRACE in kinds and self.powers.shape[1]:
+            out.append((pushed.sum(axis=1, keepdims=True), self.powers))
+        return out
+
+    def _smooth_fluxes(self, flux: Array) -> Array:
+        """Average the fluxes of faint sources over rows.
+
+        The errors of flux and background in a row are correlated with its residuals, and would
+        otherwise bias the profile.
+        """
+        rows = max(int(self.good.any(axis=1).sum()) * self.row_step, 1)
+        in_row = self.signal_to_noise / np.sqrt(rows)
+        half = int(np.clip(0.5 * (_FLUX_SNR / max(in_row, 1e-3)) ** 2, 0, 12))
+        return running_mean(flux, np.ones(flux.shape, dtype=bool), half) if half else flux
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def _iterate(
+        self, kinds: list[int], steps: int = _STEPS, *, frozen: bool = False, evidence: int = 0
+    ) -> None:
+        """Make Gauss-Newton steps, damped so that the objective decreases (Marquardt 1963).
+
+        Parameters
+        ----------
+        kinds : list of int
+            Kinds of parameters to fit.
+        steps : int
+            Largest number of steps.
+        frozen : bool
+            Whether the derivatives are computed for the first step only. This is sufficient if the
+            model is nearly linear in the parameters.
+        evidence : int
+            Number of steps in which the prior on the modes is chosen.
+        """
+        free = np.concatenate([np.r_[self.parameters.slice(kind)] for kind in kinds])
+        state, weight, damping = self.state, self.used / self.variance, 0.0
+        for step in range(steps):
+            if step == 0 or not frozen:
+                blocks = self._derivatives(state, kinds)
+                basis = [*state.images, *self.background]
+                matrix = common_normal(blocks, basis, weight, state.inverse)
+            parameters = self.parameters
+            gradient = common_gradient(blocks, weight, state.residual)
+            if step < evidence:
+                self._choose_prior(matrix, gradient, free)
+            precision = parameters.deviation[free] ** -2.0
+            gradient -= precision * (parameters.values - parameters.mean)[free]
+            factor = cholesky(matrix + np.diag(precision))
+            change = cho_solve(factor, gradient)
+            if float(change @ gradient) < _CONVERGED and step >= evidence:
+                break
+            before = state.chi2 + parameters.penalty
+            for _ in range(_TRIALS):
+                if damping:
+                    damped = matrix + np.diag(precision + damping * np.diag(matrix))
+                    change = cho_solve(cholesky(damped), gradient)
+                values = parameters.values.copy()
+                values[free] += self._limit(change, kinds) * change
+                trial = replace(parameters, values=values)
+                new = self._evaluate(trial)
+                if new.chi2 + trial.penalty < before:
+                    self.parameters, state = trial, new
+                    damping = 0.1 * damping if damping > _DAMPING else 0.0
+                    break
+                damping = max(10.0 * damping, _DAMPING)
+            else:
+                break
+        self.state = state
+        self._store_errors(cho_solve(factor, np.eye(free.size)), kinds)
+
+    def _limit(self, change: Array, kinds: list[int]) -> float:
+        """Return the factor that limits a step of positions and width."""
+        largest, first = 1.0, 0
+        for kind in kinds:
+            part = change[first : first + self.parameters.sizes[kind]]
+            first += part.size
+            limit = {_POSITIONS: _MAX_SHIFT, _WIDTH: _MAX_WIDENING}.get(kind)
+            if limit is not None:
+                largest = max(largest, float(np.abs(part).max()) / limit)
+        return 1.0 / largest
+
+    def _choose_prior(self, matrix: Array, gradient: Array, free: NDArray[np.intp]) -> None:
+        """Scale the prior on the modes of the core to maximise the evidence.
+
+        The squared scale is the mean square of the coefficients, in units of their prior, divided
+        by the number of coefficients that the data determine (MacKay 1992, eq. 28 and 32).
+        """
+        parameters = self.parameters
+        core = np.zeros(parameters.values.size, dtype=bool)
+        core[parameters.slice(_CORE_MODES)] = True
+        core &= parameters.deviation > 1e-5
+        inside = core[free]
+        for _ in range(2):
+            precision = parameters.deviation[free] ** -2.0
+            factor = cholesky(matrix + np.diag(precision))
+            covariance = cho_solve(factor, np.eye(free.size))
+            off = parameters.values[free] - parameters.mean[free]
+            values = parameters.values[free] + covariance @ (gradient - precision * off)
+            determined = 1.0 - np.diag(covariance) * precision
+            scale = np.sqrt((values**2 * precision)[inside].sum() / determined[inside].sum())
+            parameters.deviation[core] *= float(np.clip(scale, 0.03, 30.0))
+
+    def _store_errors(self, covariance: Array, kinds: list[int]) -> None:
+        """Store the covariances of positions, trace polynomial and modes."""
+        first = 0
+        for kind in kinds:
+            part = slice(first, first + self.parameters.sizes[kind])
+            first = part.stop
+            if kind == _POSITIONS:
+                variance = np.diag(covariance)[part][: self.positives]
+                self.position_error = np.sqrt(variance)
+            elif kind == _TRACE:
+                self.trace_covariance = covariance[part, part]
+        if _CORE_MODES in kinds:
+            fitted = np.flatnonzero(_fitted_terms())
+            size = _fitted_terms().size
+            self.covariance = np.zeros((size, size))
+            modes = slice(-fitted.size, None)
+            self.covariance[np.ix_(fitted, fitted)] = covariance[modes, modes]

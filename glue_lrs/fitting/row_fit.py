@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
 
 from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.fitting.cutout import Cutout, MeanCutout
@@ -21,9 +20,10 @@ from glue_lrs.fitting.least_squares import (
 from glue_lrs.fitting.noise_model import ModelError, model_variance
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import MAX_LEVERAGE, NO_PIXELS, FittedRows, PixelIndex
-from glue_lrs.fitting.profile_fit import refine_positions
+from glue_lrs.fitting.position_fit import refine_positions
 from glue_lrs.fitting.source_fit import SourceFit
-from glue_lrs.profiles.empirical import EmpiricalProfile, splines
+from glue_lrs.instrument import APERTURE_WIDTH
+from glue_lrs.profiles.empirical import EmpiricalProfile
 from glue_lrs.profiles.psf import PSFProfile
 
 #: Largest shift of an integration in columns, up to which the second-order Taylor expansion of the
@@ -50,6 +50,11 @@ _NO_TRACE = -1e3
 
 #: A row belongs to the spectrum if more than this fraction of the source's flux is on the image.
 _ON_IMAGE = 0.05
+
+#: A row is doubtful if more than this fraction of the flux (first value) or more than this number
+#: of pixels on the source (second value) are rejected. Cosmic rays hit fewer pixels. A pixel is on
+#: the source if it has more than the third value of the flux.
+_MOST_REJECTED, _MANY_REJECTED, _ON_SOURCE = 0.45, 3, 0.005
 
 
 def _products(fields: Array) -> tuple[NDArray[np.intp], Array]:
@@ -293,9 +298,10 @@ class RowFitter:
         columns : dict of ndarray
             ``coefficients``, shape (integration, row, term): fluxes of all sources and coefficients
             of the background; ``good``, shape (integration, source, row): fraction of the flux on
-            pixels that were fitted; ``flux_variance`` and, if there is a background,
-            ``background_variance``, shape (3, integration, source, row): variance from Poisson
-            noise, read noise and flat field.
+            pixels that were fitted; ``doubtful``, with the same shape: whether so many pixels of a
+            row were rejected that the profile is probably wrong there; ``flux_variance`` and, if
+            there is a background, ``background_variance``, shape (3, integration, source, row):
+            variance from Poisson noise, read noise and flat field.
         shifts : ndarray or None
             Shift of each integration in columns, or None for a single image.
         rejected : tuple of ndarray
@@ -307,6 +313,7 @@ class RowFitter:
         out = {
             "coefficients": np.empty((number, rows, self.n_terms)),
             "good": np.empty((number, sources, rows)),
+            "doubtful": np.empty((number, sources, rows), dtype=bool),
             "flux_variance": np.zeros((3, number, sources, rows)),
         }
         if self.background_basis:
@@ -368,8 +375,10 @@ class RowFitter:
         bad = np.nonzero(~good)
         for s, profile in enumerate(self.profile_images[: self.positives]):
             lost = np.bincount(bad[0], profile[bad], len(data)).astype(float)
-            lost += np.bincount(rejected[0], profile[rejected], len(data))
-            out["good"][i, s] = self.light[s] - lost
+            light = np.bincount(rejected[0], profile[rejected], len(data))
+            hits = np.bincount(rejected[0], profile[rejected] > _ON_SOURCE, len(data))
+            out["good"][i, s] = self.light[s] - lost - light
+            out["doubtful"][i, s] = (light > _MOST_REJECTED) | (hits > _MANY_REJECTED)
         return shift, rejected
 
     def _sums(self, planes: Array, number: NDArray[np.intp], products: Array) -> Array:
@@ -430,8 +439,13 @@ class RowFitter:
 
     # --- covariance --------------------------------------------------------------------------
 
-    def profile_covariance(self) -> Array | None:
+    def profile_covariance(self, corrected: bool) -> Array | None:
         """Return the covariance between rows that the noise of an empirical profile causes.
+
+        Parameters
+        ----------
+        corrected : bool
+            Whether the flux is that in an aperture, multiplied by an aperture correction.
 
         Returns
         -------
@@ -440,28 +454,26 @@ class RowFitter:
             (row, row), computed as if all pixels were good. None unless the profile is an empirical
             profile that was fitted to a single source.
         """
-        profile, factor = self.source_fit.profile, self.source_fit.factor
-        if factor is None or not isinstance(profile, EmpiricalProfile):
+        profile, covariance = self.source_fit.profile, self.source_fit.covariance
+        if covariance is None or not isinstance(profile, EmpiricalProfile):
             return None
         basis = self.basis()
         inverse = inverse_normal(normal(basis, [field * self.inverse for field in basis]))
         response = self.inverse * np.einsum("rj,jrc->rc", inverse[:, 0], np.stack(basis))
-        trace = _finite(self.source_fit.traces[0])
+        wave = np.nan_to_num(self.cutout.wavelength, nan=profile.domain[0])
         columns = np.arange(self.columns.start, self.columns.stop)
-        knots, rows = profile.coefficients.shape[0], len(trace)
-        first, parts = splines(columns - trace[:, np.newaxis] + profile.center, knots)
-        first += (np.arange(rows) * (knots + 8))[:, np.newaxis]
-        sums = np.zeros(rows * (knots + 8))
-        for j, part in enumerate(parts):
-            weights = (response * part).ravel()
-            sums += np.bincount((first + j).ravel(), weights=weights, minlength=sums.size)
-        # The profile is normalised to 1, so that an increase of one coefficient decreases the
-        # profile everywhere else.
-        change = sums.reshape(rows, -1)[:, 4:-4] - 1.0
-        terms = profile.terms(np.nan_to_num(self.cutout.wavelength))
-        change /= 1.0 + (terms @ profile.coefficients.T).sum(axis=1)[:, np.newaxis]
-        along = (change[:, :, np.newaxis] * terms[:, np.newaxis]).reshape(rows, -1)
-        return np.asarray(along @ cho_solve(factor, along.T, check_finite=False))
+        offset = columns - _finite(self.source_fit.traces[0])[:, np.newaxis] + profile.center
+        light = profile.at(wave)
+        change = np.einsum("rc,rkc->rk", response, light.derivatives(offset).d_modes())
+        if corrected:
+            half = (APERTURE_WIDTH - 1) / 2.0
+            inside = np.linspace(-half, half, APERTURE_WIDTH) + profile.center
+            inside = np.broadcast_to(inside, (wave.size, APERTURE_WIDTH))
+            in_aperture = light.derivatives(inside).d_modes().sum(axis=2)
+            change -= in_aperture / profile.light_within(wave, APERTURE_WIDTH)[:, np.newaxis]
+        terms = profile.terms(wave)
+        along = (change[:, :, np.newaxis] * terms[:, np.newaxis]).reshape(len(change), -1)
+        return np.asarray(along @ covariance @ along.T)
 
 
 def _finite(traces: Array) -> Array:

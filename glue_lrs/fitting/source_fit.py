@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from glue_lrs._utils.typing import Array
 from glue_lrs.profiles.base import SpatialProfile
 
@@ -24,20 +21,24 @@ class SourceFit:
         without a trace.
     signal_to_noise : float
         Signal-to-noise ratio of the first source, for all rows together.
+    chi2, freedom : float
+        Chi-square of the fit, and number of fitted pixels minus number of fluxes and background
+        terms.
     shift_error : ndarray
         1-sigma error in columns of the position of each source, but not of negative traces, shape
         (source,).
-    factor : tuple or None
-        Cholesky factor, from `scipy.linalg.cho_factor`, of the inverse covariance of the
-        coefficients of an empirical profile. None unless such a profile was fitted to a single
-        source.
+    covariance : ndarray or None
+        Covariance matrix of the coefficients of an empirical profile, mode by mode. None unless
+        such a profile was fitted to a single source.
     """
 
     profile: SpatialProfile
     traces: Array
     signal_to_noise: float
+    chi2: float
+    freedom: float
     shift_error: Array
-    factor: tuple[NDArray[np.float64], bool] | None = None
+    covariance: Array | None = None
 
     @property
     def positives(self) -> int:

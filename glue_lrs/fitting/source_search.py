@@ -53,7 +53,7 @@ _INSEPARABLE = 0.35
 
 #: Blends: limits on the ratio of the FWHM to the expected FWHM.
 _BROAD, _NARROW = (
-    1.15,  # if the ratio is larger, a source may be a blend of two
+    1.25,  # if the ratio is larger, a source may be a blend of two
     0.75,  # if the ratio is smaller after a source was split, the split is not plausible
 )
 

@@ -18,9 +18,8 @@ from glue_lrs._utils.typing import Array
 #: of the WCS must be preferred.
 TRACE_PRIOR = 0.05
 
-#: Signal-to-noise ratios of the source above which the trace polynomial (first tuple) and the width
-#: polynomial (second tuple) have an additional term.
-TRACE_SNR, WIDTH_SNR = (60.0, 200.0, 3000.0), (60.0, 300.0)
+#: Signal-to-noise ratios of the source above which the trace polynomial has an additional term.
+TRACE_SNR = (60.0, 200.0, 3000.0)
 
 #: Squared signal-to-noise ratio of a trace polynomial, divided by its number of coefficients, above
 #: which the polynomial is significant.
@@ -34,11 +33,6 @@ def count_passed(value: float, limits: Sequence[float]) -> int:
     which the polynomial has an additional term.
     """
     return sum(value > limit for limit in limits)
-
-
-def powers(coordinate: Array, order: int) -> Array:
-    """Return the powers 1 to `order` of a coordinate (row,), shape (row, order)."""
-    return np.vander(coordinate, order + 1, increasing=True)[:, 1:]
 
 
 def is_significant(terms: Array, covariance: Array) -> bool:
@@ -80,17 +74,3 @@ def position_matrix(count: int, positives: int) -> Array:
         if nod:
             matrix[positives + nod - 1, traces] = 1.0
     return matrix
-
-
-def position_derivatives(derivatives: Array, matrix: Array) -> list[Array]:
-    """Return derivatives of the model with respect to the parameters in `position_matrix`.
-
-    Parameters
-    ----------
-    derivatives : ndarray
-        Derivative of the model with respect to the position of each trace, shape
-        (trace, row, column).
-    matrix : ndarray
-        Matrix from `position_matrix`, shape (parameter, trace).
-    """
-    return [derivatives[part > 0].sum(axis=0) for part in matrix]

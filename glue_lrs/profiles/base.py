@@ -49,6 +49,19 @@ class SpatialProfile(ABC):
         """
         return partial(self, wavelength=wavelength)
 
+    def light_within(self, wavelength: Array, width: int) -> Array:
+        """Return the fraction of the flux in an aperture that is centred on the source.
+
+        Parameters
+        ----------
+        wavelength : ndarray
+            Wavelength in micron, shape (row,).
+        width : int
+            Width of the aperture in columns.
+        """
+        offset = np.arange(width) - (width - 1) / 2.0
+        return self(np.broadcast_to(offset, (wavelength.size, width)), wavelength).sum(axis=1)
+
     def derivative(self, offset: Array, wavelength: Array, step: float = 0.05) -> Array:
         """Return the derivative of the fractions with respect to the offset, per column.
 

@@ -32,7 +32,7 @@ SHAPES = 1 + WING_TERMS
 
 #: Number of terms in the width polynomial, a polynomial in wavelength whose value is the logarithm
 #: of the ratio of the core width to the expected width.
-WIDTH_KNOTS = 4
+WIDTH_KNOTS = 8
 
 #: Constants (micron) in the variable of the width polynomial, which is
 #: (wavelength - `_WAVE_CENTER`) / `_WAVE_SCALE`. It is between about -1 and 1 in the range of LRS.

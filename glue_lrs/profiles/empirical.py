@@ -1,138 +1,275 @@
-"""EmpiricalProfile: a Gaussian with a spline correction, fitted to an image."""
+"""EmpiricalProfile: a Gaussian with wings and a smooth correction, fitted to an image."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.polynomial import legendre
-from numpy.typing import NDArray
+from scipy.special import ndtr
 
-from glue_lrs._utils.typing import Array
-from glue_lrs.profiles.base import Light, SpatialProfile, unit
-from glue_lrs.profiles.gaussian import GaussianProfile, gaussian, shared_edges
+from glue_lrs.instrument import FWHM, psf_width
+from glue_lrs.profiles.base import SpatialProfile
+from glue_lrs.profiles.gaussian import gaussian
+from glue_lrs.profiles.shape_modes import (
+    d_wing,
+    light_within,
+    pad,
+    scale_at,
+    shape_modes,
+    spline_weights,
+    table_index,
+    wing,
+    wing_light,
+)
 
-#: Distance in columns from the source beyond which an empirical profile is 0.
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array
+
+#: Default distance in columns from the source within which the flux is counted.
 REACH = 14
+
+#: Smallest variance in columns squared of the Gaussian before its integration over the pixels.
+_MIN_VARIANCE = 0.04
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EmpiricalProfile(SpatialProfile):
-    """A profile that is fitted to data: a Gaussian plus a spline correction.
+    """A profile that is fitted to data.
+
+    The profile is (1 - h) G(x) + w W(x) + sum_k c_k M_k(x) at the distance x from the source, where
+    G is a Gaussian that is integrated over the pixels, W are wings of the expected shape, and M_k
+    are the modes of a smooth correction (`glue_lrs.profiles.shape_modes`). The width of G, w and
+    the c_k are polynomials in the logarithm of the wavelength. The flux h in wings and correction
+    is taken from the Gaussian, so that the profile is normalised to 1 within `reach`.
 
     Parameters
     ----------
-    base : GaussianProfile
-        Gaussian to which the correction is added.
+    domain : (float, float)
+        First and last wavelength in micron to which the profile was fitted.
+    width : tuple of float
+        Legendre coefficients of the logarithm of the ratio of the Gaussian's width to
+        `glue_lrs.instrument.psf_width`.
+    wings : tuple of float
+        Legendre coefficients of the fraction w of the flux in the wings.
     coefficients : ndarray
-        Coefficients of the correction, shape (knot, term). The correction is a sum of products of
-        cubic B-splines along the slit and Legendre polynomials in the wavelength. The knots are
-        one column apart, from ``-(knots // 2)`` to ``knots // 2`` columns from the source. If there
-        are no knots, there is no correction.
+        Legendre coefficients of c_k, shape (mode, term).
+    reach : int
+        Distance in columns from the source within which the flux is counted.
     center : float
-        Position of the source in columns, relative to the middle of Gaussian and knots.
-
-    Notes
-    -----
-    Because the knots are one column apart, the sum of a B-spline over the pixels of a row does not
-    depend on the position of the source within its pixel. It is therefore constant along a curved
-    trace.
+        Position of the source in columns, relative to the middle of the Gaussian.
     """
 
-    base: GaussianProfile
+    domain: tuple[float, float]
+    width: tuple[float, ...] = (0.0,)
+    wings: tuple[float, ...] = (0.0,)
     coefficients: Array
+    reach: int = REACH
     center: float = 0.0
 
     def __call__(self, offset: Array, wavelength: Array) -> Array:  # noqa: D102 - inherited
         return self.at(wavelength)(offset)
 
-    def at(self, wavelength: Array) -> Light:  # noqa: D102 - inherited
-        knots = self.coefficients.shape[0]
-        if knots == 0:
-            return self.base.at(wavelength)
-        fwhm, along = self.base.fwhm(wavelength), self.along(wavelength)
-        padded = np.zeros((along.shape[0], knots + 8))
-        padded[:, 4:-4] = along
-        row = np.arange(along.shape[0])[:, np.newaxis]
-        total = (1.0 + along.sum(axis=1))[:, np.newaxis]
+    def at(self, wavelength: Array) -> EmpiricalLight:  # noqa: D102 - inherited
+        return EmpiricalLight(self, wavelength)
 
-        def light(offset: Array) -> Array:
-            if self.center:
-                offset = offset + self.center
-            value = gaussian(offset, fwhm)
-            reached = np.flatnonzero((np.abs(offset) < knots // 2 + 2.0).any(axis=0))
-            if reached.size:
-                columns = slice(int(reached[0]), int(reached[-1]) + 1)
-                part = np.where(np.isnan(offset[:, columns]), 1e3, offset[:, columns])
-                # Knots are one column apart. If the offsets are too, all pixels of a row are
-                # equally far from the knot to their left: one evaluation per row suffices.
-                if shared_edges(part):
-                    knot = np.floor(part[:, :1])
-                    _, heights = splines(part[:, :1] - knot, knots)
-                    size = padded.shape[1] - 3
-                    sums = sum(h * padded[:, j : j + size] for j, h in enumerate(heights))
-                    low = knot.astype(np.intp) + (knots // 2 + 3) + np.arange(part.shape[1])
-                    low = np.clip(low, 0, size - 1) + row * size
-                    value[:, columns] += np.ravel(sums).take(low)
-                else:
-                    low, heights = splines(part, knots)
-                    low += row * padded.shape[1]
-                    for j, height in enumerate(heights):
-                        value[:, columns] += height * padded.take(low + j)
-            value /= total
-            value[np.isnan(value)] = 0.0
-            return value
-
-        return light
+    def gaussian_fwhm(self, wavelength: Array) -> Array:
+        """Return the FWHM of the Gaussian in columns, before its integration over the pixels."""
+        return FWHM * ProfileRows(self, wavelength).gaussian_sigma(self.width)
 
     def symmetric(self) -> EmpiricalProfile:
-        """Return the symmetric part of the profile about the middle of Gaussian and knots."""
-        even = 0.5 * (self.coefficients + self.coefficients[::-1])
-        return EmpiricalProfile(base=self.base, coefficients=even)
-
-    def along(self, wavelength: Array) -> Array:
-        """Return the coefficients of the splines at the wavelength of each row, (row, knot)."""
-        return self.terms(wavelength) @ self.coefficients.T
+        """Return the symmetric part of the profile about the middle of the Gaussian."""
+        even = np.where(shape_modes().even[:, np.newaxis], self.coefficients, 0.0)
+        return replace(self, coefficients=even, center=0.0)
 
     def terms(self, wavelength: Array) -> Array:
         """Return the Legendre polynomials at the wavelength of each row, shape (row, term)."""
-        count = max(self.coefficients.shape[1], 1)
-        return np.asarray(
-            legendre.legvander(unit(wavelength, self.base.domain), count - 1), dtype=np.float64
-        )
+        return ProfileRows(self, wavelength).terms(self.coefficients.shape[1])
 
 
-def splines(offset: Array, knots: int) -> tuple[NDArray[np.intp], list[Array]]:
-    """Evaluate cubic B-splines whose knots are a distance of 1 apart.
-
-    At each point, only four of the splines are not 0, and only these are returned.
+class ProfileRows:
+    """Functions of the wavelength of each row that all profiles of a domain and reach share.
 
     Parameters
     ----------
-    offset : ndarray
-        Points at which the splines are evaluated.
-    knots : int
-        Number of knots, which are at the integers from ``-(knots // 2)`` to ``knots // 2``.
-
-    Returns
-    -------
-    first : ndarray of int
-        Index of the first of the four splines at each point. The spline at the first knot has the
-        index 4, so that arrays of coefficients must be padded with four zeros at each end for
-        points beyond the knots.
-    parts : list of ndarray
-        Values of the four splines, each of the same shape as `offset`.
+    profile : EmpiricalProfile
+        Profile that defines the domain and the reach.
+    wavelength : ndarray
+        Wavelength in micron of each row, shape (row,).
     """
-    half = knots // 2
-    clipped = np.clip(offset, -half - 2.5, half + 2.5)
-    low = np.floor(clipped)
-    part = clipped - low
-    low += half + 3
-    left, square = 1.0 - part, part**2
-    cube = square * part
-    return low.astype(np.intp), [
-        left * left * left / 6.0,
-        (4.0 - 6.0 * square + 3.0 * cube) / 6.0,
-        (1.0 + 3.0 * part + 3.0 * square - 3.0 * cube) / 6.0,
-        cube / 6.0,
-    ]
+
+    def __init__(self, profile: EmpiricalProfile, wavelength: Array) -> None:
+        self.wavelength, self.reach = wavelength, profile.reach
+        self.unit = log_unit(wavelength, profile.domain)
+        self.scale = scale_at(wavelength)[:, np.newaxis]
+        self._terms: Array = np.ones((wavelength.size, 1))
+
+    def terms(self, number: int) -> Array:
+        """Return the Legendre polynomials at the wavelength of each row, shape (row, term)."""
+        if number > self._terms.shape[1]:
+            self._terms = np.asarray(legendre.legvander(self.unit, number - 1), dtype=float)
+        return self._terms[:, :number]
+
+    def polynomial(self, coefficients: tuple[float, ...]) -> Array:
+        """Return a Legendre series at the wavelength of each row, shape (row,)."""
+        return self.terms(len(coefficients)) @ np.array(coefficients)
+
+    def gaussian_sigma(self, width: tuple[float, ...]) -> Array:
+        """Return the standard deviation in columns before the integration over the pixels."""
+        square = (self.psf_width * np.exp(self.polynomial(width))) ** 2
+        return np.sqrt(np.maximum(square - 1.0 / 12.0, _MIN_VARIANCE))
+
+    @cached_property
+    def psf_width(self) -> Array:
+        """Expected width of each row in columns, shape (row,)."""
+        return psf_width(self.wavelength)
+
+    @cached_property
+    def wings_within(self) -> Array:
+        """Fraction of the wings within the reach of the profile, shape (row, 1)."""
+        return wing_light(self.reach * self.scale)
+
+    @cached_property
+    def modes_within(self) -> Array:
+        """Integral of each mode over the reach of the profile, shape (row, mode)."""
+        return light_within(np.nan_to_num(self.reach * self.scale[:, 0]))
+
+
+class EmpiricalLight:
+    """An `EmpiricalProfile` at given wavelengths, as a function of offsets, with its derivatives.
+
+    Parameters
+    ----------
+    profile : EmpiricalProfile
+        Profile to evaluate.
+    wavelength : ndarray
+        Wavelength in micron of each row, shape (row,).
+    """
+
+    def __init__(self, profile: EmpiricalProfile, wavelength: Array) -> None:
+        self._set(profile, ProfileRows(profile, wavelength))
+
+    def changed(self, profile: EmpiricalProfile) -> EmpiricalLight:
+        """Return another profile with the same domain and reach at the same wavelengths."""
+        light = object.__new__(EmpiricalLight)
+        light._set(profile, self.rows)
+        return light
+
+    def _set(self, profile: EmpiricalProfile, rows: ProfileRows) -> None:
+        self.profile, self.rows, self.scale = profile, rows, rows.scale
+        self.sigma = rows.gaussian_sigma(profile.width)[:, np.newaxis]
+        self.wings = rows.polynomial(profile.wings)[:, np.newaxis]
+        self.core = 1.0 - self.wings * rows.wings_within
+        self.splines: Array | None = None
+        if profile.coefficients.any():
+            correction = rows.terms(profile.coefficients.shape[1]) @ profile.coefficients.T
+            inside = np.einsum("rk,rk->r", correction, rows.modes_within)
+            self.core -= inside[:, np.newaxis]
+            self.splines = pad(correction @ shape_modes().splines.T, 1)
+            self.splines *= self.scale
+
+    def __call__(self, offset: Array) -> Array:
+        """Return the fraction of the flux on each pixel, shape (row, column)."""
+        if self.profile.center:
+            offset = offset + self.profile.center
+        value = self.core * gaussian(offset, self.sigma[:, 0] * FWHM)
+        if any(self.profile.wings):
+            value += self.wings * self.scale * wing(offset * self.scale)
+        if self.splines is not None:
+            value += self.correction(offset, 0)
+        value[np.isnan(value)] = 0.0
+        return value
+
+    def correction(self, offset: Array, derivative: int) -> Array:
+        """Return the correction or its derivative with respect to the offset."""
+        assert self.splines is not None
+        u = np.nan_to_num(offset * self.scale, nan=1e3)
+        first, parts = spline_weights(u, derivative)
+        first += np.arange(len(first))[:, np.newaxis] * self.splines.shape[1]
+        total = sum(part * self.splines.take(first + j) for j, part in enumerate(parts))
+        return np.asarray(total * self.scale if derivative else total)
+
+    def derivatives(self, offset: Array) -> LightDerivatives:
+        """Return the derivatives on pixels that are one column apart."""
+        return LightDerivatives(self, offset)
+
+
+@dataclass(frozen=True, eq=False)
+class LightDerivatives:
+    """Derivatives of an `EmpiricalProfile` on pixels that are one column apart.
+
+    Parameters
+    ----------
+    light : EmpiricalLight
+        Profile at the wavelengths of the rows.
+    offset : ndarray
+        Distance in columns from the source to the centre of each pixel, shape (row, column).
+    """
+
+    light: EmpiricalLight
+    offset: Array
+
+    @cached_property
+    def _edges(self) -> Array:
+        """Positions of the pixels' edges in standard deviations of the Gaussian."""
+        edges = np.empty((self.offset.shape[0], self.offset.shape[1] + 1))
+        edges[:, :-1] = self.offset - 0.5
+        edges[:, -1] = self.offset[:, -1] + 0.5
+        edges /= self.light.sigma
+        return edges
+
+    @cached_property
+    def _density(self) -> Array:
+        return np.exp(-0.5 * self._edges**2) / np.sqrt(2.0 * np.pi)
+
+    @cached_property
+    def _gaussian(self) -> Array:
+        return np.diff(ndtr(self._edges), axis=1)
+
+    def d_offset(self) -> Array:
+        """Return the derivative with respect to the offset, shape (row, column)."""
+        light = self.light
+        out = light.core / light.sigma * np.diff(self._density, axis=1)
+        u = self.offset * light.scale
+        if any(light.profile.wings):
+            out += light.wings * light.scale**2 * d_wing(u)
+        if light.splines is not None:
+            out += light.correction(self.offset, 1)
+        return out
+
+    def d_width(self) -> Array:
+        """Return the derivative with respect to the logarithm of the width, (row, 1, column)."""
+        light = self.light
+        # The width includes the integration over the pixels, unlike that of the Gaussian.
+        factor = -light.core * (1.0 + 1.0 / (12.0 * light.sigma**2))
+        return np.asarray((factor * np.diff(self._density * self._edges, axis=1))[:, np.newaxis])
+
+    def d_wings(self) -> Array:
+        """Return the derivative with respect to the fraction in the wings, (row, 1, column)."""
+        light = self.light
+        change = light.scale * wing(self.offset * light.scale)
+        change -= light.rows.wings_within * self._gaussian
+        return np.asarray(change[:, np.newaxis])
+
+    def d_modes(self, factor: Array | None = None) -> Array:
+        """Return the derivatives with respect to the modes, shape (row, mode, column).
+
+        They are multiplied by a factor for each row, shape (row,), if one is given.
+        """
+        light = self.light
+        scale, gaussian = light.scale, self._gaussian
+        if factor is not None:
+            scale = scale * factor[:, np.newaxis]
+            gaussian = gaussian * factor[:, np.newaxis]
+        change = shape_modes().table.take(table_index(self.offset * light.scale), axis=0)
+        change *= scale[..., np.newaxis]
+        change -= gaussian[..., np.newaxis] * light.rows.modes_within[:, np.newaxis]
+        return np.swapaxes(change, 1, 2)
+
+
+def log_unit(wavelength: Array, domain: tuple[float, float]) -> Array:
+    """Return the logarithm of wavelengths, scaled from `domain` to [-1, 1], and clipped."""
+    first, last = np.log(domain)
+    return np.clip((2.0 * np.log(wavelength) - (first + last)) / (last - first), -1.0, 1.0)

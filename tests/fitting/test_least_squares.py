@@ -1,4 +1,4 @@
-"""Least squares row by row, and the sums of the spline correction, against plain ones."""
+"""Least squares row by row, and for parameters common to all rows, against plain ones."""
 
 from __future__ import annotations
 
@@ -7,42 +7,39 @@ import pytest
 
 from glue_lrs.fitting.least_squares import (
     background_basis,
+    common_gradient,
+    common_normal,
     fit_rows,
     invert_ridge,
     invert_symmetric,
+    residuals,
 )
-from glue_lrs.fitting.spline_correction import fit_spline, spline_prior
-from glue_lrs.profiles.empirical import splines
 
 
 @pytest.mark.parametrize("order", [None, 0, 1])
-def test_bands_of_the_normal_matrix_equal_a_plain_least_squares(order: int | None) -> None:
+def test_common_parameters_equal_a_plain_least_squares(order: int | None) -> None:
+    """The plain fit has the fluxes and the background of each row among its unknowns."""
     rng = np.random.default_rng(1)
-    rows, knots, terms = 40, 21, 3
-    columns = np.arange(2.0, 35.0)
-    residual, weight = rng.normal(size=(rows, 33)), rng.random((rows, 33))
-    bands = np.polynomial.legendre.legvander(np.linspace(-1, 1, rows), terms - 1)
-    background = background_basis(columns, order, rows)
-    for count in (1, 2, 3):
-        traces = 5 + 18 * rng.random((count, 1)) + 0.05 * np.arange(rows)
-        flux = rng.normal(3, 1, (count, rows))
-        found, _ = fit_spline(residual, weight, traces, flux, columns, bands, knots, background)
-        design = np.zeros((rows, 33, knots + 8))
-        for trace, f in zip(traces, flux, strict=True):
-            first, parts = splines(columns - trace[:, None], knots)
-            for j, part in enumerate(parts):
-                design[np.arange(rows)[:, None], np.arange(33), first + j] += part * f[:, None]
-        plain = np.einsum("rck,rm->rckm", design[:, :, 4:-4], bands).reshape(-1, knots * terms)
-        # The background of each row is free.
-        levels = np.zeros((rows, 33, rows, len(background)))
-        for i, field in enumerate(background):
-            levels[np.arange(rows), :, np.arange(rows), i] = field
-        plain = np.concatenate([plain, levels.reshape(rows * 33, -1)], axis=1)
-        matrix = (plain * weight.reshape(-1, 1)).T @ plain
-        spline = np.arange(knots * terms)
-        matrix[spline, spline] += np.repeat(spline_prior(knots), terms) ** -2
-        expected = np.linalg.solve(matrix, plain.T @ (weight * residual).ravel())
-        np.testing.assert_allclose(found.ravel(), expected[: spline.size], atol=1e-12)
+    rows, columns = 40, np.arange(2.0, 35.0)
+    data, weight = rng.normal(size=(rows, 33)), rng.random((rows, 33))
+    basis = [rng.random((rows, 33)), *background_basis(columns, order, rows)]
+    blocks = [
+        (rng.normal(size=(rows, n, 33)), rng.normal(size=(rows, m))) for n, m in ((2, 1), (3, 4))
+    ]
+    coefficients, inverse = fit_rows(basis, weight, data)
+    residual = residuals(data, basis, coefficients)
+    matrix = common_normal(blocks, basis, weight, inverse)
+    gradient = common_gradient(blocks, weight, residual)
+    plain = [np.einsum("rnc,rm->rcnm", *block).reshape(rows * 33, -1) for block in blocks]
+    in_rows = np.zeros((rows, 33, rows, len(basis)))
+    for i, field in enumerate(basis):
+        in_rows[np.arange(rows), :, np.arange(rows), i] = field
+    design = np.concatenate([*plain, in_rows.reshape(rows * 33, -1)], axis=1)
+    root = np.sqrt(weight.reshape(-1, 1))
+    expected = np.linalg.lstsq(design * root, (data.reshape(-1, 1) * root)[:, 0], rcond=None)[0]
+    np.testing.assert_allclose(
+        np.linalg.solve(matrix, gradient), expected[: len(gradient)], atol=1e-9
+    )
 
 
 def test_systems_without_a_solution_give_zero() -> None:

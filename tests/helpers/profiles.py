@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.profiles import EmpiricalProfile, GaussianProfile, PSFProfile, SpatialProfile
+from glue_lrs.profiles.shape_modes import shape_modes
 
 WAVE = np.linspace(13.8, 4.2, 200)
 COLUMNS = np.arange(45.0)
@@ -29,6 +30,9 @@ PROFILES: dict[str, SpatialProfile] = {
     "lop-sided": LopSided(),
     "psf": PSFProfile.sampled(LopSided(), np.linspace(3.0, 15.0, 40), subpix=20.0),
     "empirical": EmpiricalProfile(
-        base=GaussianProfile(), coefficients=np.random.default_rng(1).normal(0, 0.01, (21, 3))
+        domain=(4.0, 14.0),
+        width=(0.1, 0.05),
+        wings=(0.03,),
+        coefficients=np.random.default_rng(1).normal(0, 0.2, (shape_modes().number, 3)),
     ),
 }

@@ -187,7 +187,8 @@ def study(
     make : callable
         Makes the product of a scene.
     operator : OptimalExtractor
-        The extractor.
+        The extractor. If it fits the profile, its flux scale is that of the aperture correction
+        of each scene.
     order : int, optional
         Order of the background of the best linear estimate.
     cosmic_rays : bool
@@ -207,6 +208,9 @@ def study(
         if cosmic_rays:
             image, hit = add_cosmic_rays(simulated, made.seed)
             good &= ~hit
+        if operator.profile is None:
+            correction = made.aperture_correction(image.subarray or "FULL")
+            operator = replace(operator, aperture_correction=correction)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LRSWarning)
             result = operator.fit(image)
@@ -226,6 +230,7 @@ def study(
             true = truth.flux[rows] * f
             least = bound.error[rows]
             known = np.isfinite(flux[i]) & np.isfinite(least)
+            known &= np.atleast_2d(extraction.columns["DQ"])[i] == 0
             # Exclude rows that lost nearly all of their pixels.
             known &= np.where(known, error[i] < 5 * np.nanmedian(error[i]), False)
             difference = (flux[i] - true)[known]

@@ -114,7 +114,8 @@ def test_flux_is_the_truth_at_every_width() -> None:
     for n, (low, high) in enumerate(growth.bands):
         rows = (truth.wavelength >= low) & (truth.wavelength < high)
         flux = np.mean(truth.flux[rows])
-        assert growth.wavelength[n] == pytest.approx(truth.wavelength[rows].mean(), abs=0.05)
+        # Rows with lost pixels are excluded.
+        assert growth.wavelength[n] == pytest.approx(truth.wavelength[rows].mean(), abs=0.1)
         # Few rows are excluded, and the flux changes by 1% over a band.
         np.testing.assert_allclose(growth.corrected[n], flux, rtol=0.015)
         assert np.all(np.diff(growth.correction[n]) < 1e-4)

@@ -60,7 +60,7 @@ def test_trace_of_a_neighbour() -> None:
     result = OptimalExtractor().fit(Scene(seed=5, sources=sources).s2d(1).image)
     assert result.positive.tolist() == [True, True, False, False]
     np.testing.assert_allclose(result.relative_flux, [1.0, 0.4, -1.0, -0.4], atol=0.01)
-    rejected, neighbour, negative = result.remarks
+    rejected, neighbour, negative, scale = result.remarks
     assert rejected == "no pixel was rejected"
     columns = result.traces[:, 193]
     assert (
@@ -69,6 +69,7 @@ def test_trace_of_a_neighbour() -> None:
     )
     expected = " and ".join(f"column {column:.2f}" for column in columns[2:])
     assert negative == f"fitted together with 2 negative traces at {expected}"
+    assert scale.startswith("no aperture correction")
     found = [one.text for one in result.extractions[0].findings if one.kind == "fitted"]
     assert found == result.remarks[1:]
     image, *_ = plot_optimal(result).axes
