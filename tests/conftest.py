@@ -26,17 +26,20 @@ from glue_lrs.instrument import FIXED_SLIT
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
-#: Markers of whole folders; single tests elsewhere that need jwst are marked one by one.
+#: Markers of whole folders; single tests elsewhere that need jwst are marked one by one. All tests
+#: with these markers are also marked as slow, because the fast subset needs neither jwst nor Qt.
 _MARKERS = {"parity": "parity", "truth": "truth", "viewers/qt": "desktop"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of a folder."""
+    """Mark the tests of a folder, and those outside the fast subset."""
     here = Path(__file__).parent
     for item in items:
         for folder, marker in _MARKERS.items():
             if item.path.is_relative_to(here / folder):
                 item.add_marker(marker)
+        if any(item.get_closest_marker(marker) for marker in _MARKERS.values()):
+            item.add_marker("slow")
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from glue_lrs.demo import EXAMPLES, FWHM, FWHM_WAVELENGTH, TAPER
 from glue_lrs.io.x1d_reader import read_single
 from glue_lrs.simulation.spectra import Supernova
 
+pytestmark = pytest.mark.slow
+
 SPECTRA = {
     one.name: f"demo_{one.name}_x1d{'ints' * one.product.endswith('ints')}.fits" for one in EXAMPLES
 }

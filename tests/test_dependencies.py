@@ -55,6 +55,7 @@ def test_each_imported_package_is_declared_and_no_other() -> None:
     assert imported("glue_lrs") == declared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     ["glue_jupyter", "ipympl", "crds", *(pytest.param(m, marks=pytest.mark.desktop) for m in QT)],
@@ -65,6 +66,7 @@ def test_what_an_extra_promises_is_imported(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_without_glue_all_but_the_viewers_is_imported() -> None:
     graph = grimp.build_graph("glue_lrs", cache_dir=None)
     modules = sorted(m for m in graph.modules if not m.startswith("glue_lrs.viewers"))

@@ -50,6 +50,7 @@ def test_no_module_imports_itself_through_others() -> None:
     assert [one for one in circles if len(one) > 1] == []
 
 
+@pytest.mark.slow
 def test_no_private_name_of_another_module_is_imported() -> None:
     """Ruff's PLC2701 does not look at imports within the own package."""
     found = []

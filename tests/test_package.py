@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import pytest
 from click.testing import CliRunner
 
 import glue_lrs
@@ -16,6 +17,7 @@ def run(code: str) -> str:
     ).stdout.strip()
 
 
+@pytest.mark.slow
 def test_importing_the_package_brings_in_nothing_heavy() -> None:
     """Beyond specutils: no toolkit, no glue, no pipeline, none of our own rooms on the right."""
     code = (
@@ -32,6 +34,7 @@ def test_importing_the_package_brings_in_nothing_heavy() -> None:
     assert not set(added.split()) & {"matplotlib", "click", "tqdm", "joblib", "pandas", "ndcube"}
 
 
+@pytest.mark.slow
 def test_the_formats_are_registered_on_import() -> None:
     code = (
         "import glue_lrs; from specutils import Spectrum; from astropy.io import registry;"
@@ -46,6 +49,7 @@ def test_version_is_that_of_the_installation() -> None:
     assert glue_lrs.__version__ == version("glue-lrs")
 
 
+@pytest.mark.slow
 def test_the_package_is_run_like_the_command() -> None:
     def shown(*args: str) -> str:
         command = [sys.executable, "-m", "glue_lrs", *args]

@@ -129,6 +129,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_copies_have_the_same_content(way: str, objects: dict[str, Any]) -> None:
     for name, value in objects.items():
@@ -149,6 +150,7 @@ def test_no_public_class_is_left_out(objects: dict[str, Any]) -> None:
         assert pickle.loads(pickle.dumps(one)) is one
 
 
+@pytest.mark.slow
 def test_objects_pass_through_a_spawned_process(objects: dict[str, Any]) -> None:
     made = objects
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:

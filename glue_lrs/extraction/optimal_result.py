@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 #: Row and column numbers of pixels, after their integration numbers for a stack.
 PixelIndices: TypeAlias = tuple[NDArray[np.intp], ...]
 
+#: Remark if there is no aperture correction, and the kinds of the findings about remarks that are
+#: not about the fit.
+_UNCORRECTED = "no aperture correction: flux beyond the fitted profile is not counted"
+_KINDS = {_UNCORRECTED: "no_aperture_correction"}
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OptimalResult:
@@ -143,7 +148,7 @@ class OptimalResult:
                 noun = one if len(columns) == 1 else f"{len(columns)} {several}"
                 remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
         if not self.corrected and self.image.is_point_source:
-            remarks.append("no aperture correction: flux beyond the fitted profile is not counted")
+            remarks.append(_UNCORRECTED)
         return remarks
 
     def profile_covariance(self) -> Array | None:
@@ -261,7 +266,7 @@ def with_extractions(
                 },
                 findings=[
                     *findings,
-                    *(Finding("fitted", remark) for remark in remarks),
+                    *(Finding(_KINDS.get(remark, "fitted"), remark) for remark in remarks),
                     *sums,
                 ],
                 parameters=partial(getattr, extractor, "parameters"),

@@ -156,6 +156,7 @@ def test_names_of_spectra(made: Path, here: Path, name: str, spectrum: str) -> N
     assert list(tree(here)) == [spectrum]
 
 
+@pytest.mark.slow
 def test_output_and_output_dir(made: Path, here: Path) -> None:
     assert run("extract", made / "a_s2d.fits", *QUIET, "--output", "mine.fits").exit_code == 0
     files = [made / "a_s2d.fits", made / "c_calints.fits"]
@@ -185,6 +186,7 @@ def test_a_failing_file_does_not_stop_the_others(made: Path, here: Path) -> None
     assert run("extract", "bad_s2d.fits", "none_s2d.fits").exit_code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_jobs_print_and_write_the_same(made: Path, here: Path, jobs: int) -> None:
     files = [made / "a_s2d.fits", made / "b_s2d.fits", here / "none_s2d.fits"]
@@ -232,6 +234,7 @@ def test_outputs_must_differ(made: Path, here: Path) -> None:
     assert tree(here) == before
 
 
+@pytest.mark.slow
 def test_plot_beside_the_spectrum(made: Path, here: Path) -> None:
     result = run("extract", made / "a_s2d.fits", made / "c_calints.fits", "--plot", *QUIET)
     assert result.exit_code == 0, result.stderr
@@ -248,6 +251,7 @@ def test_plot_beside_the_spectrum(made: Path, here: Path) -> None:
     assert tree(here) == before
 
 
+@pytest.mark.slow
 def test_references_of_crds(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("reference", "edit", "--exp-type", FIXED_SLIT, "--set", "xstart=9", "--set",
                "xstop=20", *FIXED, "-o", "crds.json").exit_code == 0  # fmt: skip
@@ -471,6 +475,7 @@ def test_advice_of_background_regions(made: Path, keys: dict[str, Any], found: l
         assert part in text
 
 
+@pytest.mark.slow
 def test_advice_is_printed(made: Path, here: Path) -> None:
     regions = ["--set", "bkg_coeff=[[0.5],[4.5],[33.5],[38.5]]"]
     result = run("extract", made / "a_s2d.fits", *QUIET, *FIXED, *regions)
@@ -502,6 +507,7 @@ def test_advice_is_printed(made: Path, here: Path) -> None:
     assert "a_s2d.fits: the aperture (columns 20.00 to 28.00) misses" in result.stderr
 
 
+@pytest.mark.slow
 def test_uncalibrated_images(made: Path, here: Path) -> None:
     source = here.parent / "x_s2d.fits"
     with fits.open(made / "a_s2d.fits") as hdulist:
@@ -516,6 +522,7 @@ def test_uncalibrated_images(made: Path, here: Path) -> None:
     assert f"info              {note}" in run("info", source).stdout
 
 
+@pytest.mark.slow
 def test_the_correction_is_that_of_the_subarray(made: Path, here: Path) -> None:
     table = ApertureCorrection.read(made / "slit.fits")
     others = [
@@ -545,6 +552,7 @@ def test_the_correction_is_that_of_the_subarray(made: Path, here: Path) -> None:
 # --- words -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_warnings_use_the_syntax_of_the_command_line(made: Path, here: Path) -> None:
     with fits.open(made / "a_s2d.fits") as hdulist:
         hdulist["SCI"].data[100:200, 12:15] = np.nan
@@ -569,6 +577,7 @@ def test_warnings_use_the_syntax_of_the_command_line(made: Path, here: Path) -> 
     assert "error: max_lost=0.json: does not exist" in line
 
 
+@pytest.mark.slow
 def test_hints_name_only_options_of_the_command(made: Path, here: Path) -> None:
     with fits.open(made / "a_s2d.fits") as hdulist:
         hdulist["SCI"].header["SRCTYPE"] = "BANANA"
@@ -611,6 +620,7 @@ def test_empty_names(made: Path, here: Path, args: list[str]) -> None:
     assert list(tree(here)) == ["a_s2d.fits"]
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8(made: Path, here: Path) -> None:
     """They are neither text nor valid YAML, and "$" starts mathematical text in a figure."""
     name = os.fsdecode(b"odd\xff$x^$_s2d.fits")
@@ -651,6 +661,7 @@ def terminal() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("swallowed", [False, True, None])
 def test_interrupted_while_writing(
@@ -727,6 +738,7 @@ def program(here: Path, name: str, slow: bool, *args: object) -> subprocess.Pope
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["specutils", "glue_lrs.extraction.extract1d", "glue_lrs.extraction.regions"]
 )
@@ -738,6 +750,7 @@ def test_interrupted_while_it_is_imported(made: Path, here: Path, name: str) -> 
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [True, False])
 def test_interrupted_while_processes_write(made: Path, here: Path, group: bool) -> None:
     files = [made / "a_s2d.fits", made / "b_s2d.fits", made / "c_calints.fits"]
@@ -778,6 +791,7 @@ def test_info_of_an_image(made: Path, here: Path) -> None:
     assert "R_FLAT=jwst_miri_flat_0001.fits" in text
 
 
+@pytest.mark.slow
 def test_info_as_json(made: Path, here: Path) -> None:
     run("extract", made / "a_s2d.fits", *QUIET)
     result = run("info", "--json", made / "a_s2d.fits", "a_x1d.fits", "c_calints.fits")
@@ -824,6 +838,7 @@ def test_reference_show(here: Path) -> None:
     assert "no aperture has the id 'x'" in refused("reference", "show", "--exp-type", "x")
 
 
+@pytest.mark.slow
 def test_reference_edit(made: Path, here: Path) -> None:
     edit = ["reference", "edit", "--exp-type", FIXED_SLIT]
     result = run(*edit, "--set", "xstart=25", "--set", "bkg_order=null", *FIXED, "-o", "new.json")
@@ -945,6 +960,7 @@ def test_reference_check_reports_all_errors(here: Path) -> None:
 # --- plot --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_plot_images_and_spectra(made: Path, here: Path) -> None:
     for name in "ab":
         run("extract", made / f"{name}_s2d.fits", *QUIET)
@@ -997,6 +1013,7 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
     assert (here / "a_x1d.png").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_plot_published_spectra_beside_an_x1d(made: Path, here: Path) -> None:
     run("extract", made / "a_s2d.fits", *QUIET)
     Path("with.csv").write_text("wavelength[um],flux[mJy],error[mJy]\n5,3,1\n7,2,1\n9,1,1\n")
@@ -1025,6 +1042,7 @@ def test_plot_published_spectra_beside_an_x1d(made: Path, here: Path) -> None:
 # --- export ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_export(made: Path, here: Path) -> None:
     run("extract", made / "a_s2d.fits", made / "c_calints.fits", *QUIET)
     files = ["a_x1d.fits", "c_x1dints.fits"]
@@ -1060,6 +1078,7 @@ def test_export(made: Path, here: Path) -> None:
     assert Path("a_x1d.csv").exists()
 
 
+@pytest.mark.slow
 def test_plots_of_files_of_the_same_name(made: Path, here: Path) -> None:
     for folder, name in (("a", "a"), ("b", "b"), ("c/b", "a")):
         (here / folder).mkdir(parents=True)
@@ -1105,6 +1124,7 @@ def test_help_has_an_example(command: list[str]) -> None:
     assert run(*command, "-h").stdout == result.stdout
 
 
+@pytest.mark.slow
 def test_as_a_program(made: Path, here: Path) -> None:
     code = "from glue_lrs.cli import main; main()"
 
@@ -1127,6 +1147,7 @@ def test_as_a_program(made: Path, here: Path) -> None:
 # --- combine -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_combine_takes_images_and_spectra(made: Path, here: Path) -> None:
     from glue_lrs.combination.combination import Combination
     from glue_lrs.combination.combine import combine
@@ -1158,6 +1179,7 @@ def test_combine_takes_images_and_spectra(made: Path, here: Path) -> None:
         np.testing.assert_array_equal(found.columns["FLUX"], expected.columns["FLUX"])
 
 
+@pytest.mark.slow
 def test_combine_draws_integrations_and_keeps_its_inputs(made: Path, here: Path) -> None:
     stack = made / "c_calints.fits"
     assert run("extract", stack, *QUIET, "-o", "c_x1dints.fits").exit_code == 0
@@ -1170,6 +1192,7 @@ def test_combine_draws_integrations_and_keeps_its_inputs(made: Path, here: Path)
     assert tree(here) == before
 
 
+@pytest.mark.slow
 def test_combine_as_the_pipeline_does(made: Path, here: Path) -> None:
     from glue_lrs.combination.combination import Combination
     from glue_lrs.combination.combine import combine
@@ -1185,6 +1208,7 @@ def test_combine_as_the_pipeline_does(made: Path, here: Path) -> None:
     np.testing.assert_array_equal(found.columns["FLUX"], expected.columns["FLUX"])
 
 
+@pytest.mark.slow
 def test_info_and_plot_of_a_combined_spectrum(made: Path, here: Path) -> None:
     paths = [made / "a_s2d.fits", made / "b_s2d.fits"]
     assert run("combine", *paths, *QUIET, "-o", "ab_c1d.fits").exit_code == 0
@@ -1205,6 +1229,7 @@ def test_info_and_plot_of_a_combined_spectrum(made: Path, here: Path) -> None:
     assert refused("extract", "ab_c1d.fits").endswith(expected)
 
 
+@pytest.mark.slow
 def test_combine_of_invalid_inputs(made: Path, here: Path) -> None:
     (here / "old_c1d.fits").write_text("mine")
     nods = [made / "a_s2d.fits", made / "b_s2d.fits"]
@@ -1221,6 +1246,7 @@ def test_combine_of_invalid_inputs(made: Path, here: Path) -> None:
 # --- optimal extraction --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_extract_optimally(made: Path, here: Path) -> None:
     image = made / "a_s2d.fits"
     optimal = ["--set", "extraction_type=optimal"]
@@ -1288,6 +1314,7 @@ def test_psf_of_crds(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) ->
 # --- measure -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_measure_prints_and_plots(made: Path, here: Path) -> None:
     result = run("measure", made / "a_s2d.fits")
     assert result.exit_code == 0, result.stderr
@@ -1306,6 +1333,7 @@ def test_measure_prints_and_plots(made: Path, here: Path) -> None:
     assert set(tree(here)) == {"a_s2d_measured.png"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "columns"), [("8", 8.0), ("best", None), ("3fwhm", None)])
 def test_measure_writes_a_reference(
     made: Path, here: Path, width: str, columns: float | None
@@ -1328,6 +1356,7 @@ def test_measure_writes_a_reference(
     assert run("extract", image, "--extract1d", "my.json", *QUIET).exit_code == 0
 
 
+@pytest.mark.slow
 def test_measure_writes_a_reference_where_the_trace_bends(made: Path, here: Path) -> None:
     """A tapered aperture is a polynomial of the wavelength, so the background must be one too."""
     stack = made / "c_calints.fits"
@@ -1383,6 +1412,7 @@ def test_view_without_qt(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch
     assert tree(here) == {"old.png": b"mine"}
 
 
+@pytest.mark.slow
 def test_settings_are_checked_before_the_output(made: Path, here: Path) -> None:
     """An error in a setting is reported, although the output exists."""
     image, wrong = made / "a_s2d.fits", ["--set", "xstat=3"]
@@ -1404,6 +1434,7 @@ def test_settings_are_checked_before_the_output(made: Path, here: Path) -> None:
     assert run("extract", image, *QUIET, "--output-dir", "new/sub").exit_code == 0
 
 
+@pytest.mark.slow
 def test_hints_do_not_repeat_what_was_given(made: Path, here: Path) -> None:
     with fits.open(made / "a_s2d.fits") as hdulist:
         hdulist["SCI"].data[100:200, 12:15] = np.nan
@@ -1433,6 +1464,7 @@ def test_many_spectra_have_a_short_name(made: Path, here: Path) -> None:
     assert run("plot", *names).stdout == f"wrote {'long' * 8}a_x1d_and_3_more.png\n"
 
 
+@pytest.mark.slow
 def test_lines_of_info_have_at_most_100_characters(made: Path, here: Path) -> None:
     for name in ("a_s2d", "c_calints"):
         assert run("extract", made / f"{name}.fits", *QUIET).exit_code == 0

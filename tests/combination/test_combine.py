@@ -353,6 +353,7 @@ def test_the_weight_of_an_element_is_independent_of_its_noise() -> None:
     assert not np.array_equal(after, before)  # those of others depend on it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "mean"), [(2, 9), (4, 9), (4, 25), (2, 100)])
 def test_poisson_noise_does_not_bias_the_mean(number: int, mean: int) -> None:
     """Poisson noise, S/N 3 to 10; unsmoothed inverse variances bias the mean by up to 9%."""
@@ -434,6 +435,7 @@ def pulls_and_bias(
     return np.concatenate(found), float(np.mean(sums)), error, float(np.median(signal))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["exposure_time", "inverse_variance"])
 @pytest.mark.parametrize("level", [3e-6, 1.5e-4, 1e-2])
 def test_nods_give_the_true_flux_within_their_errors(level: float, weights: str) -> None:
@@ -444,6 +446,7 @@ def test_nods_give_the_true_flux_within_their_errors(level: float, weights: str)
     assert {3e-6: 4, 1.5e-4: 100, 1e-2: 1000}[level] < signal < 3000
 
 
+@pytest.mark.slow
 def test_variances_from_few_photons_do_not_bias_the_flux() -> None:
     """Faint background: the noise is that of the source, as is the variance estimated from it."""
     scene = {"background": 0.002, "read_noise": 0.2, "exposure_time": 4.0}
@@ -469,6 +472,7 @@ def test_variances_from_few_photons_do_not_bias_the_flux() -> None:
     assert np.mean(low) < -0.006
 
 
+@pytest.mark.slow
 def test_integrations_share_the_error_of_the_flat_field() -> None:
     found, without = [], []
     for seed in range(10):

@@ -98,6 +98,7 @@ def test_parameters_round_trip(nod: Simulated, psf: PSFProfile) -> None:
         assert replace(again, optimal_mode=operator.optimal_mode) == operator
 
 
+@pytest.mark.slow
 def test_an_extraction_can_be_repeated_from_its_file(
     nod: Simulated, psf: PSFProfile, tmp_path: Path
 ) -> None:
@@ -146,6 +147,7 @@ def test_flux_lost_to_bad_pixels_is_restored(nod: Simulated) -> None:
     assert "restored from the profile" in made.findings[-1].text
 
 
+@pytest.mark.slow
 def test_the_aperture_selects_the_source(psf: PSFProfile) -> None:
     """The fainter of two sources; the header points to the brighter one."""
     sources = (Source(flux=2e-3, halo=0.0), Source(flux=5e-4, position=1.2, halo=0.0))
@@ -166,6 +168,7 @@ def test_the_aperture_selects_the_source(psf: PSFProfile) -> None:
         assert np.nanmedian(brighter.columns["FLUX"]) == pytest.approx(2e-3, rel=0.03)
 
 
+@pytest.mark.slow
 def test_an_offset_is_relative_to_the_position_in_the_header() -> None:
     sources = (Source(flux=2e-3, halo=0.0), Source(flux=1e-3, position=1.1, halo=0.0))
     made = Scene(seed=6, sources=sources).s2d(1)
@@ -208,6 +211,7 @@ def test_parameters_without_effect_warn(nod: Simulated, psf: PSFProfile) -> None
     make(extraction_type="optimal", bkg_order=1, **regions).run(nod.image)  # without a warning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["s2d", "cal", "calints"])
 def test_wavelengths_are_those_of_their_rows(kind: str, psf: PSFProfile) -> None:
     """Negative wings of a fitted profile do not affect the mean wavelength."""

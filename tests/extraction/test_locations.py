@@ -37,6 +37,7 @@ def make(**changes: Any) -> Extract1D:
     return Extract1D.from_reference(None, FIXED_SLIT, apply_apcorr=False, **changes)
 
 
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize("as_path", [str, Path])
 def test_a_path_in_place_of_an_image(as_path: Callable[[Path], Any], s2d: Path) -> None:

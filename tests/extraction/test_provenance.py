@@ -101,6 +101,7 @@ def test_a_replaced_profile(changes: dict[str, Any], s2d: Path, psf: Path, tmp_p
     equal(again(memory, tmp_path, psf=profile), made)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*of the pixels on the source were rejected")
 def test_the_profile_of_another_slit(s2d: Path, psf: Path, tmp_path: Path) -> None:
     image = SlitImage.read(s2d)

@@ -17,6 +17,8 @@ from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 from tests.helpers.study import PRODUCTS, StudyResult, flux_of, scene, study
 
+pytestmark = pytest.mark.slow
+
 PRODUCT = "s2d, nod subtracted"
 
 

@@ -121,7 +121,7 @@ def test_an_extended_source_needs_no_aperture_correction() -> None:
 def test_a_reference_cannot_hold_it() -> None:
     image = SCENE.s2d(1).image
     operator = make(source_type="EXTENDED")
-    message = r"source_type='EXTENDED' .*step srctype with --source_type=EXTENDED"
+    message = r"source_type 'EXTENDED' .*step srctype with --source_type=EXTENDED"
     for one in (None, image):
         with pytest.raises(LRSError, match=message):
             operator.to_reference(one)

@@ -21,6 +21,8 @@ from glue_lrs.simulation import Scene, Source
 from glue_lrs.spectra.findings import KINDS, Finding
 from glue_lrs.viewers import open_extraction
 
+pytestmark = pytest.mark.slow
+
 #: Column of the source in nod 1. The negative trace is at column 30.95.
 SOURCE = 13.05
 

@@ -49,6 +49,7 @@ def test_a_clean_nod_has_infos_only(nod: SlitImage) -> None:
     assert found[0].values["longest"] == pytest.approx(0.05, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_clean_scenes_give_no_warning(seed: int) -> None:
     """`docs/checks.rst` gives the result for more scenes."""
@@ -129,6 +130,7 @@ def test_bad_pixels_are_counted_by_plane(nod: SlitImage) -> None:
         at(13.05).run(image)
 
 
+@pytest.mark.slow
 def test_findings_are_recorded_and_shown(nod: SlitImage, tmp_path: Path) -> None:
     path = tmp_path / "n_s2d.fits"
     nod.write(path)

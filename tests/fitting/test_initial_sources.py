@@ -66,6 +66,7 @@ def test_negative_traces_of_like_sources(apart: float, seed: int) -> None:
     assert abs(bias(result, simulated)) < 0.003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("apart", "flux"), [(2.0, 1.0), (3.0, 0.5), (5.0, 1.0), (6.0, 0.03), (8.0, 10.0), (10.0, 0.09)]
 )
@@ -82,6 +83,7 @@ def test_sources_that_are_not_requested(apart: float, flux: float) -> None:
     assert np.nanstd(residual) < 1.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["cal", "calints", "combined"])
 def test_a_neighbour_in_other_products(how: str) -> None:
     products: dict[str, Callable[[Scene], Simulated]] = {
@@ -130,6 +132,7 @@ def test_a_fixed_position_is_that_of_the_header() -> None:
     assert asked.traces[0, 190] == 20.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flux", "others", "seed"),
     [
@@ -154,6 +157,7 @@ def test_bright_blends_are_measured(flux: float, others: dict[float, float], see
     np.testing.assert_allclose(np.sort(columns), np.sort(true), atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stretch", [1.0, 1.2])
 def test_a_point_source_causes_no_warning(stretch: float) -> None:
     psf = PSF(fwhm=tuple(stretch * width for width in PSF().fwhm))
@@ -162,6 +166,7 @@ def test_a_point_source_causes_no_warning(stretch: float) -> None:
         OptimalExtractor().fit(image)  # a warning is an error in the tests
 
 
+@pytest.mark.slow
 def test_a_broad_source_causes_a_warning() -> None:
     psf = PSF(fwhm=tuple(1.4 * width for width in PSF().fwhm))
     image = Scene(psf=psf, sources=(Source(flux=2e-3),), seed=3).s2d(1).image
@@ -214,6 +219,7 @@ def test_pixels_of_negative_variance_do_not_count() -> None:
         OptimalExtractor().run(replace(simulated.image, var_rnoise=np.full_like(variance, -1e9)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [0.25, 0.3, 0.36])
 def test_a_companion_of_one_image_alone_is_found(fraction: float) -> None:
     """Two columns away, and without a negative trace: many pixels disagree with one source."""

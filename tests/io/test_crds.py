@@ -129,6 +129,7 @@ def ask(path: Path, *questions: tuple[dict[str, Any], str | None]) -> list[dict[
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_references_from_the_cache(cache: Path) -> None:
     folder = cache / "references/jwst/miri"
     fetched, unknown, missing, slitless, nonsense = ask(
@@ -154,6 +155,7 @@ def test_references_from_the_cache(cache: Path) -> None:
         assert "\n" not in answer["error"]
 
 
+@pytest.mark.slow
 def test_without_a_server_and_a_cache(tmp_path: Path) -> None:
     (empty,) = ask(tmp_path / "empty", ({}, None))
     assert "expected a server that can be reached (CRDS_SERVER_URL is not set" in empty["error"]

@@ -630,6 +630,7 @@ def base_of(array: Any) -> Any:
     return array
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_planes_are_mapped_and_outlive_the_file(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
@@ -645,6 +646,7 @@ def test_planes_are_mapped_and_outlive_the_file(kind: str, tmp_path: Path) -> No
     assert same(image.data, make(kind).data)
 
 
+@pytest.mark.slow
 def test_no_handle_stays_open(s2d: Path) -> None:
     def handles() -> int:
         gc.collect()

@@ -140,6 +140,7 @@ def test_a_table_of_corrections_is_used() -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_background_is_subtracted() -> None:
     simulated = made(BRIGHT, seed=4, background=30.0).s2d(nod=1, subtract_nod=False)
     found, growth, background = measure_with_growth(simulated.image)
@@ -227,6 +228,7 @@ def test_another_source_is_reported() -> None:
     assert growth.corrected[0, -1] > 1.2 * growth.corrected[0, 4]
 
 
+@pytest.mark.slow
 def test_a_contaminated_aperture_is_reported() -> None:
     sources = tuple(
         Source(flux=lambda wave: BRIGHT * (wave / 7.0) ** -1, position=apart * PIXEL_SCALE)
@@ -248,6 +250,7 @@ def test_along_a_curved_trace() -> None:
     np.testing.assert_allclose(growth.corrected[:, 1], expected, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_a_stack_is_its_mean() -> None:
     simulated = made(BRIGHT, seed=7, sources=(Source(flux=lambda wave: 5e-3 + 0 * wave),)).calints(
         4

@@ -29,6 +29,8 @@ from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 from glue_lrs.simulation.truth import Simulated, Truth
 
+pytestmark = pytest.mark.slow
+
 #: Signal to noise of the median row of a nod-subtracted s2d, and the flux in Jy that gives it.
 FLUX = {3: 3.8e-6, 30: 4.42e-5, 300: 1.245e-3}
 #: The same for the small images, which have long wavelengths only.

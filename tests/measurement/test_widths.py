@@ -10,6 +10,8 @@ from glue_lrs.simulation.psf_laws import LAWS, Gaussian, straight_width, telesco
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 
+pytestmark = pytest.mark.slow
+
 WAVES = np.array([5.5, 6.0, 6.5, 7.0, 7.5, 8.0, 9.0, 10.0, 12.0])
 WIDTHS = {
     "constant": np.full(WAVES.size, 0.31),

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["files", "documents"])
 def test_mutated_files_raise_no_foreign_error(kind: str) -> None:
     """In a process of its own, whose memory is measured. By hand: ``.ci/mutate``."""

@@ -250,6 +250,7 @@ def test_width() -> None:
     np.testing.assert_allclose(right.get_ylim(), np.array(ax.get_ylim()) * 0.11 / 1.5)
 
 
+@pytest.mark.slow
 def test_texts_do_not_overlap(make_image: Maker) -> None:
     image = Scene().combined().image  # whose wavelengths crowd at the short end
     stack = make_image((3, 400, 63))
@@ -272,6 +273,7 @@ def test_texts_do_not_overlap(make_image: Maker) -> None:
         assert overlapping(figure) == []
 
 
+@pytest.mark.slow
 def test_product_and_its_cuts(make_image: Maker) -> None:
     image = make_image()
     extract = Extract1D(aperture=Aperture(xstart=7, xstop=10, ystart=10, ystop=18))
@@ -317,6 +319,7 @@ def test_no_figure_is_left_with_pyplot(make_image: Maker) -> None:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
 
 
+@pytest.mark.slow
 def test_names_are_not_mathematical_text(make_image: Maker, tmp_path: Path) -> None:
     """File names are drawn literally, with "$" and characters that cannot be encoded escaped."""
     image = make_image()

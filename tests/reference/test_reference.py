@@ -533,6 +533,7 @@ def operators(draw: Any) -> Extract1D:
     )
 
 
+@pytest.mark.slow
 @given(operators())
 def test_parameters_make_the_same_operator_again(operator: Extract1D) -> None:
     stored = json.dumps(operator.parameters, allow_nan=False)

@@ -59,6 +59,7 @@ def test_information_is_that_of_one_free_position() -> None:
     np.testing.assert_allclose(bound.information, expected, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_no_box_is_better_than_the_bound() -> None:
     truth = scene(sources=(Source(flux=3e-6, halo=0.0),), background=30.0).s2d(1).truth
     error = LinearBound.from_truth(truth, None).error

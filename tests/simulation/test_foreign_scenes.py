@@ -99,6 +99,7 @@ def test_parameters_of_the_laws() -> None:
             make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAWS)
 def test_aperture_correction_and_reference_are_those_of_the_law(name: str) -> None:
     made = scene(psf=LAWS[name], sources=(Source(flux=2e-3, halo=0.03),))

@@ -217,6 +217,7 @@ def test_pixels_of_a_stack_are_independent_but_for_the_flat() -> None:
     assert np.std(residual / np.sqrt(sim.truth.var_flat[300:390])) == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIXED)
 def test_extraction_recovers_the_truth(name: str) -> None:
     kwargs = {} if name in ("combined", "slit calints") else {"subtract_nod": False}
@@ -243,6 +244,7 @@ def test_extraction_recovers_the_truth(name: str) -> None:
 # --- frames and headers ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_same_seed_same_noise() -> None:
     for make in MAKERS.values():
         one, same, other = (make(demo_scene(seed)).image.data for seed in (5, 5, 6))

@@ -54,6 +54,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Extraction | 
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_tables_come_back_from_each_format(
     kind: str, results: dict[str, Extraction | Combination], tmp_path: Path

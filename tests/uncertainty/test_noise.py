@@ -65,6 +65,7 @@ def spread(pulls: list[NDArray[np.float64]]) -> float:
 # --- comparison --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [3, 8, 15])
 def test_comparison_with_errors(width: int) -> None:
     for included, expected in ((True, 1.0), (False, np.sqrt(2.0))):
@@ -182,6 +183,7 @@ def test_pulls_of_combinations(number: int, files: bool) -> None:
     assert spread(propagated) > 1.3
 
 
+@pytest.mark.slow
 def test_nothing_is_added_where_the_variance_is_there() -> None:
     ratios = []
     for seed in range(8):
@@ -225,6 +227,7 @@ def test_files_give_the_variance_of_their_mean() -> None:
         assert_allclose(getattr(added, name), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_other_modes_and_products() -> None:
     image = nods(0, flux=1e-4)[0].image
     found = operator(extraction_type="optimal", noise="nod").run(image)

@@ -37,6 +37,7 @@ def operator(files: list[str]) -> Extract1D:
     return Extract1D(aperture=aperture, use_source_posn=True, noise="nod", nods=files)
 
 
+@pytest.mark.slow
 def test_column_is_written_read_and_combined(files: list[str], tmp_path: Path) -> None:
     made = [operator(files).run(SlitImage.read(path)) for path in files]
     read = []
@@ -63,6 +64,7 @@ def test_column_is_written_read_and_combined(files: list[str], tmp_path: Path) -
     assert np.nanmedian(ratio) == pytest.approx(np.sqrt((0.5 + 0.5) / 0.75), abs=0.05)
 
 
+@pytest.mark.slow
 def test_rerun_and_parameters(files: list[str], tmp_path: Path) -> None:
     made = operator(files).run(SlitImage.read(files[0]))
     stored = json.loads(json.dumps(dict(made.provenance)))
@@ -78,6 +80,7 @@ def test_rerun_and_parameters(files: list[str], tmp_path: Path) -> None:
         rerun(made.provenance)
 
 
+@pytest.mark.slow
 def test_command_line(files: list[str], tmp_path: Path) -> None:
     output, common = str(tmp_path / "x1d.fits"), ["--set", "apply_apcorr=false"]
     given = [text for path in files for text in ("--nods", path)]

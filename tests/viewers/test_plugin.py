@@ -79,6 +79,7 @@ def loaded_with(tmp_path: Path, *blocked: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_another_application_is_not_changed(tmp_path: Path) -> None:
     """Neither the registries of glue, nor by importing glue_lrs those of specutils."""
     toolkits = ("glue_qt", "qtpy", "PyQt6", "PySide6", "glue_jupyter", "glue_astronomy")

@@ -379,6 +379,7 @@ def test_right_is_right_where_the_columns_run_left(
     assert editor.handle_at(*editor.axes.transData.transform(at)) == Handle(0, "upper", "top")
 
 
+@pytest.mark.slow
 def test_keys_go_to_the_view_that_was_clicked(live: LiveExtraction) -> None:
     left, right = new_axes(2)
     first, second = show(left, live), ProfileEditor(right, live)
@@ -396,6 +397,7 @@ def test_keys_go_to_the_view_that_was_clicked(live: LiveExtraction) -> None:
 places = st.tuples(st.floats(-20, 70), st.floats(-30, 90))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     st.lists(
@@ -562,6 +564,7 @@ def test_a_closed_figure(live: LiveExtraction, editor: ImageEditor, pointer: Poi
     assert live.operator == live.extract
 
 
+@pytest.mark.slow
 def test_an_editor_without_references_is_deleted(live: LiveExtraction) -> None:
     ax = new_axes()[0]
     reference = weakref.ref(show(ax, live))
@@ -861,6 +864,7 @@ def test_the_top_of_a_narrow_source_is_seen(make_image: Maker, fwhm: float, at: 
     assert editor.axes.get_ylim()[1] > np.nanmax(live.cross_dispersion_profile().flux)
 
 
+@pytest.mark.slow
 def test_a_figure_is_not_kept_alive(live: LiveExtraction) -> None:
     """Neither by an open view nor by one that has received events."""
     ax = new_axes()[0]

@@ -392,6 +392,7 @@ def test_the_few_rows_of_a_steep_rise_are_seen(make_image: Maker) -> None:
     assert plot.axes.get_ylim()[1] > peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("escape", [False, True])
 def test_a_long_drag_changes_the_limits_seldom_and_leaves_them_tight(
     live: LiveExtraction, escape: bool

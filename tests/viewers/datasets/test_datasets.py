@@ -372,6 +372,7 @@ def test_the_axes_can_be_drawn(kind: str, request: pytest.FixtureRequest) -> Non
     assert shown == pytest.approx(image.wavelength[row, column], abs=0.006)
 
 
+@pytest.mark.slow
 def test_coordinates_outside_the_slit_are_finite(cal: SlitImage) -> None:
     """astropy cannot draw axes if all values of a coordinate are NaN."""
     data = image_data(cal)
@@ -563,6 +564,7 @@ def test_glue_opens_products_of_lrs_with_the_loaders(
         np.testing.assert_array_equal(np.sort(data["flux"]), np.sort(flux))
 
 
+@pytest.mark.slow
 def test_cal_and_slit_time_series_are_loaded(scene: Scene, tmp_path: Path) -> None:
     scene.cal(nod=2).image.write(tmp_path / "x_cal.fits")
     scene.slit_calints(2).image.write(tmp_path / "y_calints.fits")
@@ -572,6 +574,7 @@ def test_cal_and_slit_time_series_are_loaded(scene: Scene, tmp_path: Path) -> No
     assert load_data(str(tmp_path / "y_calints.fits")).ndim == 3
 
 
+@pytest.mark.slow
 def test_gzip_files_are_loaded(folder: Path, tmp_path: Path) -> None:
     import gzip
 
@@ -641,6 +644,7 @@ def test_an_x1d_of_several_spectra_becomes_several_datasets(folder: Path, tmp_pa
 # --- sessions -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("include_data", [False, True])
 def test_a_session_restores_all_data(folder: Path, tmp_path: Path, include_data: bool) -> None:
     names = ("a_s2d.fits", "b_calints.fits", "a_x1d.fits", "b_x1dints.fits")
@@ -890,6 +894,7 @@ def test_the_plugin_registers_once() -> None:
     assert [len(registry.members) for registry in registries] == before
 
 
+@pytest.mark.slow
 def test_no_toolkit_is_imported(folder: Path) -> None:
     code = f"""
 import sys

@@ -175,6 +175,7 @@ def test_an_extraction_along_the_trace_is_edited(session: Session, tmp_path: Pat
     assert_shows(live, followed)
 
 
+@pytest.mark.slow
 def test_rounding_does_not_accumulate_in_a_drag(live) -> None:
     (region,) = live.regions
     for step in range(1, 1001):

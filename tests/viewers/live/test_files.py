@@ -119,6 +119,7 @@ def test_a_figure_of_the_median_is_written(stacked, tmp_path) -> None:
     assert (tmp_path / "mine.png").stat().st_size > 10000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "name"),
     [
@@ -144,6 +145,7 @@ def test_a_file_is_overwritten_on_request_only(live, tmp_path, method, name) -> 
 # --- Python --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", NAMES)
 def test_python_reproduces_the_spectrum(live, apcorr, edit) -> None:
     assert_repeats(live)

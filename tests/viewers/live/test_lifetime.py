@@ -101,6 +101,7 @@ def test_changed_pixels_are_extracted(live: LiveExtraction) -> None:
     assert_shows(live, live.extract)
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_alive(path: Path) -> None:
     collection = DataCollection()
     live = open_extraction(collection, path)

@@ -76,6 +76,7 @@ def test_the_default_is_extracted_where_the_source_is(live: LiveExtraction) -> N
     assert live.spectrum_data.label == "nod1_s2d spectrum"
 
 
+@pytest.mark.slow
 def test_no_toolkit_is_imported(path: Path) -> None:
     code = (
         "import sys; from glue.core import DataCollection\n"

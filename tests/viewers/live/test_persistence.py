@@ -162,6 +162,7 @@ def test_an_aperture_correction_in_memory_is_restored(path: Path) -> None:
     assert_restored(old, open_extraction(other, image_of(other)))
 
 
+@pytest.mark.slow
 def test_the_comparison_is_restored(tmp_path: Path, path: Path) -> None:
     collection = DataCollection()
     old = open_extraction(collection, path)

@@ -66,6 +66,7 @@ def blank(**changes: Any) -> SlitImage:
 # --- measuring ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_image_that_is_shown_is_measured(live: LiveExtraction) -> None:
     assert live.measured is None
     seen: list[Any] = []
@@ -95,6 +96,7 @@ def test_the_summary_has_column_width_and_best_width(live: LiveExtraction) -> No
     assert "FWHM" not in found.line(float("nan"))
 
 
+@pytest.mark.slow
 def test_each_integration_is_measured_separately(stacked: LiveExtraction) -> None:
     columns = {}
     for number in (0, 2, None):
@@ -108,6 +110,7 @@ def test_each_integration_is_measured_separately(stacked: LiveExtraction) -> Non
     assert stacked.measured.measurement.column == columns[2]
 
 
+@pytest.mark.slow
 def test_changed_pixels_are_measured_again(live: LiveExtraction) -> None:
     first = live.measure()
     live.residual()
@@ -186,6 +189,7 @@ def test_without_any_position_a_message_gives_the_reasons(session: Session) -> N
     assert live.extract == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["pixel", "wavelength"])
 @pytest.mark.parametrize("tapered", [False, True])
 def test_the_middle_follows_a_curved_trace(session, curved, variable, tapered) -> None:
@@ -215,6 +219,7 @@ def test_several_regions_move_together(live: LiveExtraction) -> None:
 # --- 3 x FWHM, best S/N ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["s2d", "calints", "cal"])
 @pytest.mark.parametrize("which", ["three_fwhm", "best_width"])
 def test_apertures_are_those_of_the_measurement(live, stacked, session, curved, kind, which):
@@ -247,6 +252,7 @@ def test_apertures_are_those_of_the_measurement(live, stacked, session, curved, 
     assert live.aperture == expected
 
 
+@pytest.mark.slow
 def test_the_width_is_n_times_the_fwhm(live: LiveExtraction) -> None:
     assert live.three_fwhm(2.0)
     fwhm = live.measure().measurement.width(live.row_wavelength)[0] / 0.11
@@ -257,6 +263,7 @@ def test_the_width_is_n_times_the_fwhm(live: LiveExtraction) -> None:
     assert "n is -1.0, expected a number greater than 0" in live.message
 
 
+@pytest.mark.slow
 def test_the_rows_of_the_aperture_are_kept(live: LiveExtraction) -> None:
     live.aperture = Aperture(xstart=20, xstop=27, ystart=4, ystop=30)
     for which in ("best_width", "three_fwhm", "to_source"):
@@ -265,6 +272,7 @@ def test_the_rows_of_the_aperture_are_kept(live: LiveExtraction) -> None:
         assert live.extraction.wavelength.size == 27
 
 
+@pytest.mark.slow
 def test_a_measured_aperture_replaces_a_default_that_fails(session: Session) -> None:
     """The header's position is outside the image."""
     image = slit()
@@ -275,6 +283,7 @@ def test_a_measured_aperture_replaces_a_default_that_fails(session: Session) -> 
     np.testing.assert_allclose(middle(live), SOURCE, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["to_source", "three_fwhm", "best_width"])
 def test_python_contains_the_measured_values(live: LiveExtraction, which: str) -> None:
     live.set([live.regions[0].moved(2), Region("background", (30.0,), (36.0,))])
@@ -385,6 +394,7 @@ def test_a_residual_that_fails_is_one_line_and_changes_nothing(live: LiveExtract
     np.testing.assert_array_equal(data["residual"], kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("integration", [0, 2, None])
 def test_the_residual_of_a_stack_is_that_of_the_image_shown(stacked, integration) -> None:
     stacked.integration = integration
@@ -447,6 +457,7 @@ def test_two_files_have_separate_residuals(live: LiveExtraction, session, tmp_pa
 # --- sessions ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["s2d", "calints"])
 @pytest.mark.parametrize("shown", [True, False])
 @pytest.mark.parametrize("include_data", [True, False])
