@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from astropy.convolution import convolve
+from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from glue_lrs._utils.validation import check_number
 from glue_lrs.apertures.background_fit import BackgroundFit, fit_median, fit_polynomial
@@ -235,17 +237,17 @@ class Background:
         ndarray
             Smoothed pixels with the same shape and dtype, NaN where all averaged pixels are NaN.
         """
-        kernel = np.ones(self.smoothing_length)
-        missing = np.isnan(data)
-        values = data.copy()
-        np.copyto(values, 0, where=missing)
-        total = ndimage.correlate1d(values, kernel, axis=-2, mode="nearest")
-        np.logical_not(missing, out=missing)
-        values[...] = missing
-        count = ndimage.correlate1d(values, kernel, axis=-2, mode="nearest")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            total /= np.round(count, out=count)
-        return total
+        length = self.smoothing_length
+        kernel = np.ones((1,) * (data.ndim - 2) + (length, 1)) / length
+        # If there are NaN anywhere in the image, astropy also sums the kernel and divides by it.
+        # The pipeline smooths the whole image, which has NaN at the edges of the slit.
+        nan = np.full((*data.shape[:-1], 1), np.nan, dtype=data.dtype)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyUserWarning)  # NaN remain in the added column
+            smoothed: NDArray[Any] = convolve(
+                np.concatenate([data, nan], axis=-1), kernel, boundary="extend"
+            )
+        return smoothed[..., :-1]
 
 
 def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], int]:

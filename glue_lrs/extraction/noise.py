@@ -122,7 +122,7 @@ def with_excess_reported(image: SlitImage, extraction: Extraction) -> Extraction
     extraction : Extraction
         Result. The comparison is for its number of pixels.
     """
-    if extraction.aperture_weight is None or image.is_stack:
+    if extraction.aperture_weight is None or image.is_stack or not is_subtracted(image):
         return extraction
     width = float(np.median(extraction.aperture_weight))
     # Weights of an aperture of this width, whose last pixel is partial.
