@@ -13,12 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.coordinates import angular_separation
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.instrument import FIXED_SLIT
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
+
+
+#: Largest distance in arcsec of the source from the position that the WCS gives for its column. The
+#: slit is 0.51 arcsec wide.
+_OFF_SLIT = 2.0
 
 
 def source_position(image: SlitImage) -> SourcePosition | None:
@@ -95,7 +101,8 @@ def header_column(image: SlitImage) -> float | None:
     wavelength = float(known.mean())
     found = image.wcs.backward_transform(image.source_ra, image.source_dec, wavelength)
     column = float(found[0])
-    return column if -0.5 <= column <= image.shape[1] - 0.5 else None
+    inside = -0.5 <= column <= image.shape[1] - 0.5
+    return column if inside and _off_slit(image, column, row) is None else None
 
 
 @dataclass(frozen=True)
@@ -153,4 +160,21 @@ def expected_position(image: SlitImage) -> SourcePosition | str:
             f"the WCS puts the source at column {column:.2f}, outside the bounding box "
             f"({left:g} to {right:g})"
         )
-    return SourcePosition(int(np.round(middle)), wavelength, column)
+    off_slit = _off_slit(image, column, middle)
+    return off_slit or SourcePosition(int(np.round(middle)), wavelength, column)
+
+
+def _off_slit(image: SlitImage, column: float, row: float) -> str | None:
+    """Return a text if the source is not in the slit, at the column that the WCS gives for it.
+
+    The inverse of the WCS drops the distance from the slit.
+    """
+    assert image.wcs is not None
+    assert image.source_ra is not None
+    assert image.source_dec is not None
+    ra, dec = image.wcs(column, row)[:2]
+    there = angular_separation(*np.radians([ra, dec, image.source_ra, image.source_dec]))
+    distance = float(np.degrees(there)) * 3600.0
+    if not distance > _OFF_SLIT:  # NaN outside the bounding box
+        return None
+    return f"DITH_RA, DITH_DEC is {distance:.3g} arcsec from the slit"
