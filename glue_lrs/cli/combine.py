@@ -96,14 +96,17 @@ def combine(
     notes: list[console.Note] = []
     with console.collect_warnings(notes):
         inputs = read_inputs(files)
-    operators = {
-        number: tasks.operator_from_options(one, recipe)
-        for number, one in enumerate(inputs)
-        if isinstance(one, SlitImage)
-    }
+        operators = {
+            number: tasks.operator_from_options(one, recipe)
+            for number, one in enumerate(inputs)
+            if isinstance(one, SlitImage)
+        }
+    if recipe.given and not operators:
+        text = f"{', '.join(recipe.given)}: no effect, because the files contain spectra"
+        notes.append(("warning", text))
     tasks.check_outputs(targets, overwrite)
     reporter = console.Reporter(reporting)
-    reporter.report(console.Outcome(output, notes=notes))
+    reporter.report(console.Outcome("", notes=notes))  # the notes name the files
     spectra = _extracted(inputs, operators, reporter)
     mode = "pipeline" if pipeline else "default"
     with warnings.catch_warnings():

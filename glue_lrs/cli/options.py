@@ -142,6 +142,17 @@ class RecipeOptions:
         return [path for path in references if path is not None] + self.nods
 
     @property
+    def given(self) -> list[str]:
+        """Names of the options that were given, as on the command line."""
+        references = {"extract1d": self.extract1d, "apcorr": self.apcorr, "psf": self.psf}
+        names = [f"--{name}" for name, value in references.items() if value is not None]
+        return (
+            names
+            + [f"--set {name}" for name in self.settings if name != "nods"]
+            + (["--nods"] if self.nods else [])
+        )
+
+    @property
     def nods(self) -> list[str]:
         """Exposures at other nods that were given by --nods."""
         return list(self.settings.get("nods", ()))

@@ -138,8 +138,11 @@ class InputBlock:
         if provenance is None or self.source_type != "POINT":
             return None
         step = provenance["parameters"].get("step", {})
-        corrected = provenance.has_reference("apcorr") and step.get("apply_apcorr", True)
-        return bool(step.get("extraction_type") == "optimal" or corrected)
+        if provenance.has_reference("apcorr") and step.get("apply_apcorr", True):
+            return True
+        # A fitted profile ends some columns from the source; that of a PSF reference does not.
+        mode = provenance["parameters"].get("options", {}).get("optimal_mode")
+        return step.get("extraction_type") == "optimal" and mode != "learned"
 
     @property
     def exposure(self) -> tuple[object, ...] | None:

@@ -85,12 +85,17 @@ def background_left(
     bright = columns["SURF_BRIGHT"]
     if plan.correction is not None:
         bright = bright / plan.correction(plan.wavelength, plan.total)
-    bright = np.where(np.isfinite(bright), bright, 0.0).reshape(-1, plan.n_rows).mean(axis=0)
+    bright = bright.reshape(-1, plan.n_rows)
+    known = np.isfinite(bright)
     number = np.diff(np.append(starts, plan.n_rows))
-    extracted = np.add.reduceat(bright, starts) / number
+    total, count = (
+        np.add.reduceat(values.sum(axis=0), starts)
+        for values in (np.where(known, bright, 0.0), known)
+    )
+    extracted = total / np.maximum(count, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         fraction = level / extracted
-        left = (level > SIGNIFICANT * error) & ~(fraction < NEGLIGIBLE)
+        left = (level > SIGNIFICANT * error) & ~(fraction < NEGLIGIBLE) & (count > 0)
     if not left.any():
         return []
     middle = plan.wavelength[np.minimum(starts + number // 2, plan.n_rows - 1)]

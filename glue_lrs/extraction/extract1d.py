@@ -354,8 +354,8 @@ class Extract1D:
             Image, stack of integrations, spectrum read with ``format="lrs-s2d"``, or path of an
             s2d, cal or calints file.
         check : bool
-            Whether to check the result. The checks take less than half the time of the
-            extraction. Without them, a box extraction issues no warnings and has no findings.
+            Whether to check the result. Without the checks, only findings about parameters and
+            about the fit of an optimal extraction are made.
 
         Returns
         -------

@@ -51,8 +51,7 @@ def extractor_for(operator: Extract1D, image: SlitImage) -> Extractor:
             optimize_psf_location=operator.optimize_psf_location,
         )
     if operator.mode != "box":
-        correction = operator.aperture_correction if operator.apply_apcorr else None
-        return replace(optimal_for(operator, image), aperture_correction=correction)
+        return optimal_for(operator, image)
     box = BoxExtractor(
         aperture=operator.aperture,
         placement=operator.placement_rule,
@@ -83,8 +82,9 @@ def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:
     OptimalExtractor
         Extractor with the operator's profile or, in mode "learned", a profile that is fitted to the
         image. Instead of the operator's background, a polynomial is fitted together with the
-        source.
+        source. The flux is not corrected if the operator is one for a box extraction.
     """
+    corrected = operator.mode != "box" and operator.apply_apcorr
     return OptimalExtractor(
         profile=None if operator.mode == "learned" else operator.psf,
         position=_position(operator, image),
@@ -92,6 +92,7 @@ def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:
         bkg_order=_background_order(operator),
         fit_position=operator.optimize_psf_location,
         max_lost=operator.max_lost,
+        aperture_correction=operator.aperture_correction if corrected else None,
     )
 
 

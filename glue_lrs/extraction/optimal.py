@@ -240,7 +240,7 @@ class OptimalExtractor:
         """
         image = SlitImage.from_any(image)
         scale = jansky_per_sum(image)
-        if self.aperture_correction is not None:
+        if self.aperture_correction is not None and image.is_point_source:
             self.aperture_correction.check(image.subarray, image.label)
         cutout = Cutout.from_image(image)
         options = self._fit_options(image)

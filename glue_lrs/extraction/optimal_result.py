@@ -20,6 +20,7 @@ from glue_lrs.extraction.base import (
 )
 from glue_lrs.image.pixels import PLANES, lost_pixels
 from glue_lrs.instrument import APERTURE_WIDTH, DO_NOT_USE
+from glue_lrs.profiles.empirical import EmpiricalProfile
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 from glue_lrs.spectra.findings import Finding
 
@@ -147,7 +148,9 @@ class OptimalResult:
             if columns:
                 noun = one if len(columns) == 1 else f"{len(columns)} {several}"
                 remarks.append(f"fitted together with {noun} at {' and '.join(columns)}")
-        if not self.corrected and self.image.is_point_source:
+        given = self.fitter.options.profile
+        beyond = given is None or isinstance(given, EmpiricalProfile)
+        if beyond and not self.corrected and self.image.is_point_source:
             remarks.append(_UNCORRECTED)
         return remarks
 
@@ -243,6 +246,9 @@ def with_extractions(
         columns, weight_of_all = _columns(extractor, fitter, raw, s, rows, scale)
         remarks = [] if s else result.remarks[0 if result.number_rejected else 1 :]
         sums = flux_sign(image, columns) if check else []
+        if extractor.aperture_correction is not None and corrected:
+            width = np.full(columns["WAVELENGTH"].shape[-1], float(APERTURE_WIDTH))
+            sums += extractor.aperture_correction.range_findings(columns["WAVELENGTH"], width)
         if check and not image.is_stack:
             at, wave = rows + first_row, columns["WAVELENGTH"]
             sums += filled_findings(image, at, _pixel_weights(result, s)[at], wave)

@@ -36,20 +36,21 @@ def position_findings(case: Case) -> Iterator[Finding]:
         "width": 2.0 * half,
     }
     hint = None
-    if not case.operator.positions(case.image):
+    if measured.expected is not None and not case.operator.positions(case.image):
         hint = Hint.to("{} moves it where the header puts the source", use_source_posn=True)
     if abs(distance) - half > SIGNIFICANT * source.column_error:
         text = f"{span} does not contain the source: {where}"
         yield Finding("source_outside", text, values, hint)
     elif abs(distance) > max(_OFFSET, SIGNIFICANT * source.column_error):
         lost = max(1.0 - float(case.enclosed.mean()), 0.0)
-        yield Finding(
-            "off_centre",
-            f"{where}, {distance:+.2f} columns from the middle of {span}, which misses "
-            f"{lost:.0%} of its flux",
-            values | {"outside": lost},
-            hint,
-        )
+        if lost > NEGLIGIBLE:
+            yield Finding(
+                "off_centre",
+                f"{where}, {distance:+.2f} columns from the middle of {span}, which misses "
+                f"{lost:.0%} of its flux",
+                values | {"outside": lost},
+                hint,
+            )
     if source is not measured.target:
         yield Finding(
             "other_source",
@@ -139,6 +140,6 @@ def flux_findings(case: Case) -> Iterator[Finding]:
             "correction_narrow",
             f"the aperture is narrower than the source in {int(narrow.sum())} of {narrow.size} "
             f"rows ({case.width[worst]:.1f} columns for a FWHM of {fwhm[worst]:.1f} at "
-            f"{wave[worst]:.1f} um): the aperture correction is more than the flux it corrects",
+            f"{wave[worst]:.1f} um): the aperture correction depends on the exact profile",
             {"rows": int(narrow.sum()), "width": float(case.width[worst])},
         )

@@ -37,7 +37,7 @@ _MEASUREMENTS: WeakKeyDictionary[SlitImage, Measurement] = WeakKeyDictionary()
 
 #: Findings that are left out if there are others that replace them.
 _REPLACED = {
-    "aperture_off_header": ("source_outside", "off_centre", "header_off"),
+    "aperture_off_header": ("source_outside", "off_centre", "other_source", "header_off"),
     "region_on_header": ("region_on_trace", "header_off"),
     "no_aperture_correction": ("flux_outside",),
 }

@@ -43,7 +43,7 @@ from glue_lrs.fitting.trace_parameters import (
     is_significant,
     position_matrix,
 )
-from glue_lrs.profiles.base import Light, SpatialProfile
+from glue_lrs.profiles.base import Light
 from glue_lrs.profiles.empirical import EmpiricalLight, EmpiricalProfile
 from glue_lrs.profiles.shape_modes import WING_FRACTION, shape_modes
 
@@ -74,8 +74,9 @@ _DAMPING, _TRIALS = 1e-4, 5
 #: model is approximate, and after the last stage.
 _FIRST_CLIP, _CLIP = 8.0, 5.0
 
-#: Relative change of chi-square by rejection above which the modes are fitted again; its standard
-#: deviations above expectation, and the fraction of accepted pixels, for fitting the width again.
+#: Relative change of chi-square by rejection above which the modes are fitted again. The width is
+#: fitted again if chi-square is also `_MISFIT` standard deviations too large, although at least the
+#: fraction `_CLEAN` of the pixels was accepted.
 _CHANGED, _MISFIT, _CLEAN = 0.02, 5.0, 0.95
 
 #: Smallest fraction of good pixels (first value) within a distance in columns of the source (second
@@ -139,11 +140,10 @@ class _Parameters:
     Parameters
     ----------
     values, mean, deviation : ndarray
-        Values of the parameters, and mean and standard deviation of their Gaussian prior, shape
-        (n,): the positions and distances of nods (`position_matrix`), the trace polynomial, the
-        width, the wings, and the modes (mode by mode).
+        Values, and mean and standard deviation of their Gaussian prior, shape (n,): positions and
+        distances of nods (`position_matrix`), trace polynomial, width, wings, and modes.
     sizes : tuple of int
-        Number of each of these five kinds of parameters.
+        Number of each of these six kinds of parameters.
     """
 
     values: Array
@@ -217,10 +217,10 @@ class _ProfileFit:
         known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
         if not known.any():
             raise ProfileError("no row has a trace to start from")
-        self.all_pixels, self.all_traces = pixels, traces
+        self.all_pixels, self.all_traces, self.given = pixels, traces, options.profile
         self.order, self.trace_order = options.background_order, options.trace_order
         self.count, self.positives = len(traces), positives
-        self.profile = options.profile or EmpiricalProfile(
+        self.start_profile = EmpiricalProfile(
             domain=pixels.domain,
             width=(0.0,) * _WIDTH_TERMS,
             wings=(WING_FRACTION if options.spline else 0.0,) + (0.0,) * (_WING_TERMS - 1),
@@ -234,8 +234,8 @@ class _ProfileFit:
         trace_prior = np.full(size, TRACE_PRIOR) if several else _SINGLE_TRACE_PRIOR / number
         parts = [np.zeros(len(self.matrix)), np.zeros(size)]
         deviations = [np.full(len(self.matrix), 10.0), trace_prior]
-        if isinstance(self.profile, EmpiricalProfile):
-            profile = self.profile
+        if self.given is None:
+            profile = self.start_profile
             # Asymmetric modes would compete with the positions of blended sources.
             used, core = shape_modes().even | (not several), shape_modes().core
             modes = [
@@ -274,7 +274,7 @@ class _ProfileFit:
         if not self.good.any():
             raise ProfileError("no pixel near the source is good")
         near = np.abs(pixels.offsets(self.start[0])) < _NEAR
-        if self.good[near].mean() < _FEWEST_GOOD and isinstance(self.profile, EmpiricalProfile):
+        if self.good[near].mean() < _FEWEST_GOOD and self.given is None:
             raise no_profile()
         self.used = self.good
         rows, self.row_step = len(self.start[0]), step
@@ -283,7 +283,8 @@ class _ProfileFit:
         self.powers: Array = np.asarray(
             legendre.legvander(coordinate, self.parameters.sizes[_TRACE])[:, 1:], dtype=float
         )
-        self.variance, self.light = pixels.variance, self.profile.at(self.wave)
+        self.variance = pixels.variance
+        self.light = (self.given or self.start_profile).at(self.wave)
         self.state = self._evaluate(self.parameters)
 
     # --- stages ------------------------------------------------------------------------------
@@ -293,7 +294,7 @@ class _ProfileFit:
         self._iterate([_POSITIONS], steps=3)
         self.reject(_FIRST_CLIP)
         self._measure_signal()
-        if not isinstance(self.profile, EmpiricalProfile):
+        if self.given is not None:
             for _ in range(2):
                 self._iterate([_POSITIONS, self._trace_kind()])
                 self.reject(_FIRST_CLIP)
@@ -359,7 +360,7 @@ class _ProfileFit:
             raise ProfileError("the source has no light to fit a profile to")
         chi2, freedom = self._misfit()
         return SourceFit(
-            profile=self._profile(parameters),
+            profile=self.given or self._fitted(parameters),
             traces=traces,
             signal_to_noise=self.signal_to_noise,
             chi2=chi2,
@@ -404,18 +405,16 @@ class _ProfileFit:
     # --- model -------------------------------------------------------------------------------
 
     def _light(self, parameters: _Parameters) -> Light:
-        profile = self._profile(parameters)
-        if isinstance(self.light, EmpiricalLight) and isinstance(profile, EmpiricalProfile):
-            return self.light.changed(profile)
-        return self.light
+        if self.given is not None:
+            return self.light
+        assert isinstance(self.light, EmpiricalLight)
+        return self.light.changed(self._fitted(parameters))
 
-    def _profile(self, parameters: _Parameters) -> SpatialProfile:
-        if not isinstance(self.profile, EmpiricalProfile):
-            return self.profile
-        coefficients = np.zeros(self.profile.coefficients.shape)
+    def _fitted(self, parameters: _Parameters) -> EmpiricalProfile:
+        coefficients = np.zeros(self.start_profile.coefficients.shape)
         coefficients[_fitted_terms()] = parameters.modes
         return replace(
-            self.profile,
+            self.start_profile,
             width=tuple(parameters[_WIDTH]),
             wings=tuple(parameters[_WINGS]),
             coefficients=coefficients,
@@ -445,9 +444,10 @@ class _ProfileFit:
         """
         flux = self._smooth_fluxes(state.coefficients[:, : self.count])
         light, out = state.light, []
-        if not isinstance(light, EmpiricalLight):
-            pushed = [-self.profile.derivative(offset, self.wave) for offset in state.offsets]
+        if self.given is not None:
+            pushed = [-self.given.derivative(offset, self.wave) for offset in state.offsets]
             return self._trace_derivatives(kinds, flux, pushed)
+        assert isinstance(light, EmpiricalLight)
         parts = [light.derivatives(offset) for offset in state.offsets]
         if _POSITIONS in kinds:
             out += self._trace_derivatives(kinds, flux, [-part.d_offset() for part in parts])

@@ -795,7 +795,8 @@ def test_a_masked_spectrum_is_an_error(mode: str) -> None:
 def test_inputs_that_differ_give_a_warning() -> None:
     images = [one.image for one in nods()]
     box = Extract1D(aperture=Aperture(xstart=9, xstop=17), use_source_posn=True)
-    optimal = replace(box, extraction_type="optimal")
+    corrected = {"extraction_type": "optimal", "apcorr": Scene().aperture_correction()}
+    optimal = Extract1D.from_reference(None, images[0].exp_type, **corrected)
     first, second = (box.run(image) for image in images)
     total = optimal.run(images[1])
     with pytest.warns(LRSWarning, match=r"has no aperture correction, .* has all of the flux"):

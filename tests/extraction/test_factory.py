@@ -285,3 +285,33 @@ def test_an_aperture_off_the_image_is_an_error(keys: dict[str, Any]) -> None:
     operator = Extract1D.from_reference(None, image.exp_type, extraction_type="optimal", **keys)
     with pytest.raises(ApertureError, match="has no pixel on the image"):
         operator.run(image)
+
+
+def test_the_fit_is_on_the_scale_of_the_aperture_correction() -> None:
+    """`fit` and `run` give the same flux, also with an aperture correction."""
+    made = Scene(seed=3, sources=(Source(flux=1e-3),))
+    image = made.s2d(1).image
+    correction = made.aperture_correction()
+    operator = Extract1D.from_reference(
+        None, FIXED_SLIT, extraction_type="optimal", apcorr=correction
+    )
+    run, fit = operator.run(image), operator.fit(image)
+    assert fit.corrected
+    for name in ("FLUX", "FLUX_ERROR"):
+        np.testing.assert_array_equal(fit.extractions[0].columns[name], run.columns[name])
+    extended = replace(operator, source_type="EXTENDED", use_source_posn=True)
+    other = replace(extended, aperture_correction=made.aperture_correction("SLITLESSPRISM"))
+    with pytest.warns(LRSWarning, match="assumes a point source"):
+        other.run(image)  # the correction is not applied
+
+
+def test_a_fitted_profile_extracts_the_same_flux_again() -> None:
+    """All of the profile is used, and the trace is fitted."""
+    image = Scene(seed=3, sources=(Source(flux=2e-3),), trace_error=(0.0, 0.3)).s2d(1).image
+    learned = OptimalExtractor().fit(image)
+    again = OptimalExtractor(profile=learned.profile).fit(image)
+    first, second = (one.extractions[0].columns["FLUX"] for one in (learned, again))
+    good = np.isfinite(first) & np.isfinite(second)
+    np.testing.assert_allclose(second[good], first[good], rtol=1e-3)
+    np.testing.assert_allclose(again.traces[0][5:-5], learned.traces[0][5:-5], atol=0.01)
+    assert np.abs(learned.profile.coefficients).max() > 0.1  # type: ignore[attr-defined]
