@@ -1483,3 +1483,17 @@ def test_messages_name_options_of_the_command_line(tmp_path: Path) -> None:
     assert run.exit_code == 2
     assert "(--weights unit needs none)" in run.stderr
     assert "='" not in run.stderr
+
+
+def test_extraction_options_for_spectra_have_no_effect(tmp_path: Path) -> None:
+    paths = []
+    for nod in (1, 2):
+        paths.append(str(tmp_path / f"nod{nod}_x1d.fits"))
+        image = Scene(seed=1).s2d(nod=nod).image
+        Extract1D.from_reference(None, image.exp_type).run(image).write(paths[-1])
+    command = ["combine", *paths, "-o", str(tmp_path / "c1d.fits"), "--set", "xstart=25"]
+    run = CliRunner().invoke(main, [*command, "--strict"])
+    assert run.exit_code == 1
+    assert "warning: --set xstart: no effect, because the files contain spectra" in run.stderr
+    quiet = CliRunner().invoke(main, [*command, "--overwrite", "--quiet"])
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
