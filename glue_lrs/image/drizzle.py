@@ -15,10 +15,11 @@ the slit, are therefore of no consequence, and columns that are bad in all rows 
 
 A bad pixel is shared by two columns, whose missing fractions add up to 1. In the mean of N
 exposures, one of which has the bad pixel, they add up to 1 / N. The other exposures have a value
-there, so that the pixel is not reported.
+there, so that the pixel is not reported, unless neighbouring columns are bad in one of two
+exposures.
 
 Not found are bad pixels that the pipeline replaced before resampling (step ``pixel_replace``),
-clusters of more than three columns, and pixels at the ends of the slit.
+clusters of three or more columns, and pixels at the ends of the slit.
 """
 
 from __future__ import annotations

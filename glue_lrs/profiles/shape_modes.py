@@ -79,8 +79,8 @@ class ShapeModes:
     ----------
     splines : ndarray
         Coefficients of uniform cubic B-splines for each mode, shape (knot, mode).
-    table, d_table : ndarray
-        Values and derivatives of the modes at the knots and between them, shape (point, mode).
+    table : ndarray
+        Values of the modes at the knots and between them, shape (point, mode).
     light : ndarray
         Integral of each mode from -u to u for each point with u >= 0, shape (point, mode).
     even : ndarray of bool
@@ -192,7 +192,7 @@ def table_index(u: Array) -> NDArray[np.intp]:
 
 
 def light_within(u: Array) -> Array:
-    """Return the integral of each mode from -u to u, shape (..., mode), by interpolation."""
+    """Return the integral of each mode from -u to u, shape (..., mode), at the nearest point."""
     modes = shape_modes()
     return modes.light.take(
         np.rint(np.clip(u, 0, _LIMIT) / (_KNOT / _FINE)).astype(np.intp), axis=0
