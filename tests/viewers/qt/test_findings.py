@@ -1,0 +1,35 @@
+"""The panel shows the findings about an extraction, those of the source once it is measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glue_lrs.viewers.live.regions import Region
+
+
+def test_findings_in_the_panel(live: Any, panel: Any, qtbot: Any) -> None:
+    """The demo's nod 1 has its source at column 13, and a negative trace at column 31."""
+
+    def kinds() -> set[str]:
+        return {one.kind for one in live.findings if one.severity != "info"} - {"lost_pixels"}
+
+    def checked(*expected: str) -> None:
+        qtbot.waitUntil(lambda: set(expected) <= kinds(), timeout=20_000)
+        qtbot.waitUntil(lambda: panel.message.text() == live.message, timeout=2_000)
+
+    live.set([Region("aperture", (27.0,), (35.0,))])
+    checked("negative_flux", "source_outside", "negative_trace")
+    assert "does not contain the source" in panel.message.text()
+    assert "use_source_posn" not in panel.message.text()  # it names the button
+    assert "#b00020" in panel.message.styleSheet()
+    live.set([Region("aperture", (11.0,), (19.0,))])
+    checked("off_centre")
+    assert kinds() == {"off_centre"}
+    assert "#7a5200" in panel.message.styleSheet()
+    live.set([Region("aperture", (9.0,), (17.0,))])
+    qtbot.waitUntil(
+        lambda: any(one.kind == "flux_outside" for one in live.findings), timeout=20_000
+    )
+    qtbot.waitUntil(lambda: panel.message.text() == live.message, timeout=2_000)
+    assert kinds() == set()
+    assert "is outside the aperture" in panel.position.limits_label.text()
