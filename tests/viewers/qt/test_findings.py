@@ -32,4 +32,5 @@ def test_findings_in_the_panel(live: Any, panel: Any, qtbot: Any) -> None:
     )
     qtbot.waitUntil(lambda: panel.message.text() == live.message, timeout=2_000)
     assert kinds() == set()
-    assert "is outside the aperture" in panel.position.limits_label.text()
+    limits = panel.position.limits_label
+    qtbot.waitUntil(lambda: "is outside the aperture" in limits.text(), timeout=2_000)
