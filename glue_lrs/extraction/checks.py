@@ -101,14 +101,14 @@ def background_left(
     middle = plan.wavelength[np.minimum(starts + number // 2, plan.n_rows - 1)]
     order = np.where(left, level / np.abs(extracted), np.nan)
     low, high = int(np.nanargmin(order)), int(np.nanargmax(order))
-    text = f"{order[high]:.0%} of what was extracted at {middle[high]:.1f} um"
+    text = f"{order[high]:.0%} (at {middle[high]:.1f} um)"
     if low != high:
-        text = f"{order[low]:.0%} at {middle[low]:.1f} um and {text}"
+        text = f"{order[low]:.0%} (at {middle[low]:.1f} um) to {text}"
     return [
         Finding(
             "background_left",
-            "no background was subtracted (S_BKDSUB is not COMPLETE), and the columns beside the "
-            f"aperture are at {text}",
+            "no background was subtracted (S_BKDSUB is not COMPLETE), and the level of the columns "
+            f"beside the aperture is {text} of what was extracted",
             {"lowest": float(order[low]), "highest": float(order[high])},
             Hint.to("regions without a source in {} subtract it", "bkg_coeff"),
         )

@@ -72,7 +72,7 @@ def test_the_default_is_extracted_where_the_source_is(live: LiveExtraction) -> N
     assert live.spectrum.flux.unit == u.Jy
     # The background of 2 MJy/sr is not subtracted: 16 of 207 in the aperture.
     assert live.message.startswith("no background was subtracted")
-    assert live.message.endswith("are at 7% at 13.3 um and 8% of what was extracted at 7.6 um")
+    assert live.message.endswith("is 7% (at 13.3 um) to 8% (at 7.6 um) of what was extracted")
     assert live.spectrum_data.label == "nod1_s2d spectrum"
 
 
