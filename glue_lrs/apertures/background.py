@@ -241,13 +241,14 @@ class Background:
         kernel = np.ones((1,) * (data.ndim - 2) + (length, 1)) / length
         # If there are NaN anywhere in the image, astropy also sums the kernel and divides by it.
         # The pipeline smooths the whole image, which has NaN at the edges of the slit.
-        nan = np.full((*data.shape[:-1], 1), np.nan, dtype=data.dtype)
+        pair = np.full((*data.shape[:-1], 2), np.nan, dtype=data.dtype)
+        smoothed = np.empty_like(data)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyUserWarning)  # NaN remain in the added column
-            smoothed: NDArray[Any] = convolve(
-                np.concatenate([data, nan], axis=-1), kernel, boundary="extend"
-            )
-        return smoothed[..., :-1]
+            warnings.simplefilter("ignore", AstropyUserWarning)  # NaN remain in the second column
+            for column in range(data.shape[-1]):  # one by one, because astropy needs much memory
+                pair[..., 0] = data[..., column]
+                smoothed[..., column] = convolve(pair, kernel, boundary="extend")[..., 0]
+        return smoothed
 
 
 def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], int]:

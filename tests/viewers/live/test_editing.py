@@ -332,7 +332,7 @@ def test_all_nan_columns_are_a_message(session: Session) -> None:
     live.preview([Region("aperture", (21.0,), (29.0,))])
     assert live.extraction is None
     assert "every pixel of the aperture is bad" in live.message
-    live.preview([Region("aperture", (17.0,), (25.0,))])
+    live.set([Region("aperture", (17.0,), (25.0,))])
     assert live.extraction is not None
     assert "bad pixels reduce the aperture" in live.message
     assert live.numbers().most_lost == pytest.approx(5.5 / 8)
