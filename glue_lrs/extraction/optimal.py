@@ -414,9 +414,9 @@ def _notes(
             "fitted profile: expected a profile from another image (fit(star).profile)"
         )
     ratios = result.relative_flux
+    fitted = extractor.fit_position and not initial.position_fixed
+    significant = source_fit.signal_to_noise > _SIGNIFICANT and fitted
     for s in range(fitter.positives, len(fitter.profile_images), fitter.positives):
-        fitted = extractor.fit_position and not initial.position_fixed
-        significant = source_fit.signal_to_noise > _SIGNIFICANT and fitted
         if -ratios[s] > _NEGATIVE_RATIO and significant:
             notes.append(
                 f"the negative trace at column {middle_row_value(source_fit.traces[s]):.2f} has "

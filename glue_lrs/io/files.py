@@ -194,7 +194,7 @@ def reading(part: str = "", error: type[LRSError] = ProductError) -> Iterator[No
             yield
         except LRSError:
             raise
-        except Exception as reason:
+        except Exception as reason:  # astropy, asdf and gwcs may raise any error for a broken file
             text = f"{part} cannot be read, {one_line(reason)}"
             raise error(text.lstrip()) from reason
     for warning in caught:

@@ -90,7 +90,7 @@ def _with_fallback(
             raise
         try:
             plain: Data | list[Data] = fits_reader(filename)
-        except Exception:
+        except Exception:  # glue cannot read it either: our reason is the one to be shown
             raise error from None
         warn(LRSWarning(f"{error}; it is opened as a plain FITS file, without extraction"))
         return plain
