@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy import QtCore, QtGui, QtWidgets
@@ -45,6 +45,18 @@ def settle(seconds: float = 0.05) -> None:
         QtWidgets.QApplication.processEvents()
         time.sleep(0.005)
         rounds += 1
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    """Process events until a condition holds, and fail after a number of seconds.
+
+    Unlike ``qtbot.waitUntil``, it works after a test has quit the application, as the end of
+    ``glue-lrs view`` does: event loops then return at once and process nothing.
+    """
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"not so within {timeout} s"
+        settle()
 
 
 def on_canvas(viewer: Any, x: float, y: float) -> QtCore.QPointF:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from glue_lrs.viewers.live.regions import Region
+from tests.helpers.pointer import wait_until
 
 
-def test_findings_in_the_panel(live: Any, panel: Any, qtbot: Any) -> None:
+def test_findings_in_the_panel(live: Any, panel: Any) -> None:
     """The demo's nod 1 has its source at column 13, and a negative trace at column 31."""
 
     def kinds() -> set[str]:
         return {one.kind for one in live.findings if one.severity != "info"} - {"lost_pixels"}
 
     def checked(*expected: str) -> None:
-        qtbot.waitUntil(lambda: set(expected) <= kinds(), timeout=20_000)
-        qtbot.waitUntil(lambda: panel.message.text() == live.message, timeout=2_000)
+        wait_until(lambda: set(expected) <= kinds())
+        wait_until(lambda: panel.message.text() == live.message)
 
     live.set([Region("aperture", (27.0,), (35.0,))])
     checked("negative_flux", "source_outside", "negative_trace")
@@ -27,10 +28,8 @@ def test_findings_in_the_panel(live: Any, panel: Any, qtbot: Any) -> None:
     assert kinds() == {"off_centre"}
     assert "#7a5200" in panel.message.styleSheet()
     live.set([Region("aperture", (9.0,), (17.0,))])
-    qtbot.waitUntil(
-        lambda: any(one.kind == "flux_outside" for one in live.findings), timeout=20_000
-    )
-    qtbot.waitUntil(lambda: panel.message.text() == live.message, timeout=2_000)
+    wait_until(lambda: any(one.kind == "flux_outside" for one in live.findings))
+    wait_until(lambda: panel.message.text() == live.message)
     assert kinds() == set()
     limits = panel.position.limits_label
-    qtbot.waitUntil(lambda: "is outside the aperture" in limits.text(), timeout=2_000)
+    wait_until(lambda: "is outside the aperture" in limits.text())
