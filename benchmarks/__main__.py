@@ -5,7 +5,7 @@
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
 it changes it, and the copying is not timed. Images and operators change from one repetition to the
-next. Figures are medians.
+next, and ours and jwst run in turn. Figures are medians.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from benchmarks.timing import repeated, show, timed
+from benchmarks.timing import repeated, show, side_by_side, timed
 from glue_lrs import Extract1D, SlitImage
 from glue_lrs.io.apcorr import write_apcorr
 from glue_lrs.reference.reference import Reference
@@ -79,8 +79,10 @@ def cut_out(image: SlitImage, columns: int) -> SlitImage:
     return replace(image, **cut)
 
 
-def pipeline_time(path: Path, reference: Path, apcorr: Path, number: int, **step: Any) -> float:
-    """Median duration of the pipeline's run_extract1d, each on a fresh copy of the open model."""
+def pipeline_calls(
+    path: Path, reference: Path, apcorr: Path, number: int, **step: Any
+) -> list[Callable[[], Any]]:
+    """Calls of the pipeline's run_extract1d, each on a fresh copy of the open model."""
     from jwst.extract_1d.extract import run_extract1d
     from stdatamodels.jwst import datamodels
 
@@ -90,12 +92,10 @@ def pipeline_time(path: Path, reference: Path, apcorr: Path, number: int, **step
         for copy in copies:
             copy.data, copy.meta.wcs.bounding_box  # noqa: B018 - loaded before it is timed
         run_extract1d(copies.pop(), str(reference), str(apcorr), **step)
-        return timed(
-            [
-                lambda copy=copy: run_extract1d(copy, str(reference), str(apcorr), **step)
-                for copy in copies
-            ]
-        )
+        return [
+            lambda copy=copy: run_extract1d(copy, str(reference), str(apcorr), **step)
+            for copy in copies
+        ]
 
 
 def specreduce_boxcar(image: SlitImage) -> Callable[[], Any]:
@@ -139,7 +139,10 @@ def benchmark_s2d(folder: Path, number: int) -> None:
     ).write(reference)
     pairs = list(zip(made, images, strict=True))
 
-    ours = repeated(lambda extract, image: extract.run(image, check=False), pairs, 10 * number)
+    ours, jwst = side_by_side(
+        [lambda e=e, i=i: e.run(i, check=False) for _ in range(2 * number) for e, i in pairs],
+        pipeline_calls(paths[0], reference, apcorr, number),
+    )
     checked = repeated(lambda extract, image: extract.run(image), pairs, 10 * number)
     spectrum = repeated(lambda extract, image: extract(image), pairs, 10 * number)
     fresh = [SlitImage.read(path) for path in paths]
@@ -173,7 +176,6 @@ def benchmark_s2d(folder: Path, number: int) -> None:
     reading = repeated(lambda path: SlitImage.read(path), [(path,) for path in paths], number)
     raw_planes = repeated(raw, [(path,) for path in paths], number)
     fits_planes = repeated(planes, [(path,) for path in paths], number)
-    jwst = pipeline_time(paths[0], reference, apcorr, number)
     boxcars = [specreduce_boxcar(image) for image in images]
     boxcar = repeated(lambda call: call(), [(call,) for call in boxcars], number)
 
@@ -233,9 +235,11 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
         entry = {"id": image.exp_type, "xstart": 30, "xstop": 41, **background}
         Reference({"apertures": [entry]}).write(reference)
         each = [(extract,) for extract in made]
-        ours = repeated(lambda e: e.run(image, check=False), each, max(number, 5))
+        ours, jwst = side_by_side(
+            [lambda e=e: e.run(image, check=False) for e in made],
+            pipeline_calls(short, reference, apcorr, 3),
+        )
         checked = repeated(lambda e: e.run(image), each, max(number, 5))
-        jwst = pipeline_time(short, reference, apcorr, 2)
         rows += [
             (f"run(check=False), {name}", ours / integrations, None),
             (f"run with the checks, {name}", checked / integrations, ours / integrations),
