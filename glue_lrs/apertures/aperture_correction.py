@@ -16,8 +16,9 @@ from glue_lrs.spectra.findings import Finding
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
 
-#: Distance from the table in micron or pixels that changes no factor by 1%, and fraction of the
-#: rows beyond it that is reported: the ends of spectra, which have little flux, may be outside.
+#: Wavelengths and sizes within `_MARGIN` (micron or pixels) of the ends of the table count as
+#: inside, because no factor changes by 1% over it. Values outside are reported if they are more
+#: than the fraction `_REPORTED_OUTSIDE` of the rows: the ends of spectra have little flux.
 _MARGIN, _REPORTED_OUTSIDE = 0.01, 0.1
 
 

@@ -260,7 +260,7 @@ _OPTIONS = {
 def option(setting: Setting) -> str | None:
     """Return a setting as a command-line option.
 
-    Return None if the command lacks the option, or the setting has been given already.
+    Return None if the command lacks the option, or if it was given with this value already.
     """
     # The processes of `glue-lrs extract --jobs` have no click context, but have all the options.
     context = click.get_current_context(silent=True)

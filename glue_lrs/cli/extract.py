@@ -137,7 +137,7 @@ def extract(
     if output is not None and output_dir is not None:
         raise click.UsageError("--output and --output-dir exclude each other")
     if jobs == 0 or jobs < -1:
-        raise click.UsageError(f"--jobs is {jobs}, expected at least 1, or -1")
+        raise click.UsageError(f"--jobs is {jobs}, expected 1 or more, or -1 for all processors")
     tasks.check_folders([output])
     planned = []
     for path in files:
@@ -218,7 +218,7 @@ def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
     context = get_context("spawn")  # a fork would copy locks that threads hold
     executor = ProcessPoolExecutor(workers, context, _Worker.start)
     try:
-        with _without_interrupts():  # the new processes inherit the blocked signal
+        with _without_interrupts():  # the new processes inherit the blocked SIGINT
             futures = [executor.submit(_Worker.extract, job) for job in planned]
         for job, future in zip(planned, futures, strict=True):
             try:

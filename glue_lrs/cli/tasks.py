@@ -126,7 +126,7 @@ def plot_spectra(
         only, title = spectra[0][1], Path(paths[0]).name
         if only.is_stack and index is None and only.columns["FLUX"].shape[0] > 1:
             return plot_stack(only, column=column, figure=figure, title=title)
-        pixels = only.columns.get("NPIXELS")  # NaN if the spectrum was changed
+        pixels = only.columns.get("NPIXELS")  # NaN if the spectrum was changed after extraction
         if column.upper() == "FLUX" and pixels is not None and (pixels >= 0).any():
             return plot_extraction(only, integration=index or 0, figure=figure, title=title)
     labelled = dict(zip(_labels(paths), (one for _, one in spectra), strict=True))

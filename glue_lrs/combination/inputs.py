@@ -159,7 +159,7 @@ class InputBlock:
 
     @property
     def nod(self) -> tuple[object, ...]:
-        """Header values that exposures at the same nod have in common."""
+        """Header values that identify the nod."""
         return nod_key(self.extraction.header)
 
     def time(self, card: str) -> float | None:

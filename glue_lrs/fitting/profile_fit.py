@@ -582,7 +582,7 @@ class _ProfileFit:
             parameters.deviation[core] *= float(np.clip(scale, 0.03, 30.0))
 
     def _store_errors(self, covariance: Array, kinds: list[int]) -> None:
-        """Store the covariances of positions, trace polynomial and modes."""
+        """Store the errors of positions, and the covariances of trace polynomial and modes."""
         first = 0
         for kind in kinds:
             part = slice(first, first + self.parameters.sizes[kind])

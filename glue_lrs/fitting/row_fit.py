@@ -51,9 +51,8 @@ _NO_TRACE = -1e3
 #: A row belongs to the spectrum if more than this fraction of the source's flux is on the image.
 _ON_IMAGE = 0.05
 
-#: A row is doubtful if more than this fraction of the flux (first value) or more than this number
-#: of pixels on the source (second value) are rejected. Cosmic rays hit fewer pixels. A pixel is on
-#: the source if it has more than the third value of the flux.
+#: A row is doubtful if the rejected pixels hold more than `_MOST_REJECTED` of the flux, or if more
+#: than `_MANY_REJECTED` of them hold more than `_ON_SOURCE` of it each. Cosmic rays hit fewer.
 _MOST_REJECTED, _MANY_REJECTED, _ON_SOURCE = 0.45, 3, 0.005
 
 
@@ -232,12 +231,12 @@ class RowFitter:
 
     @cached_property
     def pairs(self) -> tuple[NDArray[np.intp], Array]:
-        """Products of all pairs of fields, see `_products`."""
+        """Products of each pair of `fields` (profiles, background terms, derivatives)."""
         return _products(self.fields)
 
     @cached_property
     def pairs_at_rest(self) -> tuple[NDArray[np.intp], Array]:
-        """Products of all pairs of fields, without the derivatives."""
+        """Products of each pair of profiles and background terms, enough for a small shift."""
         return _products(self.fields[:, : self.n_terms]) if len(self.d_shift) else self.pairs
 
     @cached_property

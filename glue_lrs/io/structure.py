@@ -26,8 +26,8 @@ _BLOCK, _CARD, _LARGEST_NUMBER = 2880, 80, 999
 _LONGEST_HEADER = 2000
 #: Compressed files may always expand to this size in bytes (an s2d has 2 MB).
 _EXPANSION = 1 << 28
-#: Factor by which a larger compressed file may expand. Images with noise expand by less than 10,
-#: zeros compressed with gzip by 1000.
+#: Factor by which a compressed file may expand beyond `_EXPANSION`. Images with noise expand by
+#: less than 10, zeros compressed with gzip by 1000.
 _EXPANSION_FACTOR = 50
 _PIECE = 1 << 22
 

@@ -377,7 +377,7 @@ def _data(image: SlitImage, integration: int) -> Floats:
 
 
 def _error(image: SlitImage, integration: int) -> Floats:
-    """Return the errors of an integration, or compute errors from the variances."""
+    """Return the errors of an integration, from the variances if the image has no ERR plane."""
     single = _single(image, integration)
     if single.err is not None:
         error = np.asarray(single.err, dtype=float)

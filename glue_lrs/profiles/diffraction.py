@@ -75,7 +75,7 @@ class DiffractionProfile:
 
     @property
     def halo(self) -> float:
-        """Fraction of the flux in the wings."""
+        """Fraction of the flux in the halo, the sum of the wings."""
         return float(self.wings.sum())
 
     def cumulative(self, x: ArrayLike, wavelength: ArrayLike) -> Array:

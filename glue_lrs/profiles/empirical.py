@@ -123,7 +123,10 @@ class ProfileRows:
 
     @cached_property
     def psf_width(self) -> Array:
-        """Expected width of each row in columns, shape (row,)."""
+        """Expected standard deviation of the PSF in columns at each wavelength, shape (row,).
+
+        It includes the integration over the pixels.
+        """
         return psf_width(self.wavelength)
 
     @cached_property
@@ -242,7 +245,7 @@ class LightDerivatives:
     def d_width(self) -> Array:
         """Return the derivative with respect to the logarithm of the width, (row, 1, column)."""
         light = self.light
-        # The width includes the integration over the pixels, unlike that of the Gaussian.
+        # The width includes the integration over the pixels, but sigma of the Gaussian does not.
         factor = -light.core * (1.0 + 1.0 / (12.0 * light.sigma**2))
         return np.asarray((factor * np.diff(self._density * self._edges, axis=1))[:, np.newaxis])
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 #: Wavelength in micron above which the profile scales with the wavelength.
 _SCALED_FROM = 5.0
 
-#: Standard deviation of the prior in the core, as a fraction of the flux per column (first value),
-#: and standard deviation in columns of the Gaussian that confines it to the core (second value).
+#: Standard deviation of the prior in the core, as a fraction of the flux per column, and standard
+#: deviation in columns of the Gaussian that confines the prior to the core.
 _CORE, _CORE_WIDTH = 0.05, 1.6
 
 #: Correlation length of the prior in columns, for the core and the wings. The profile on pixels of
@@ -101,7 +101,7 @@ class ShapeModes:
         return self.even.size
 
 
-_FINE = 25  # points of the table between two knots
+_FINE = 25  # steps of the table from one knot to the next
 
 
 def _grid(step: float) -> Array:

@@ -170,7 +170,7 @@ class Geometry:
     def _to_v2v3(self, pointing: Pointing) -> Model:
         """Make the transform from column and row to V2, V3 in arcsec and wavelength in micron."""
         scale, at = PIXEL_SCALE, -self.row
-        c0, c1, c2 = self.dispersion.curve  # polynomial of the row minus the reference row
+        c0, c1, c2 = self.dispersion.curve  # coefficients in powers of (row - reference row)
         shift = models.Polynomial1D(2, c0=c0 + c1 * at + c2 * at**2, c1=c1 + 2.0 * c2 * at, c2=c2)
         wave = models.Tabular1D(
             self.nodes, self.node_wavelength, bounds_error=False, fill_value=np.nan

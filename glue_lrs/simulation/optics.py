@@ -121,13 +121,13 @@ _HALO_WIDTH = 0.09
 
 
 class PSFLaw(ABC):
-    """Point spread function in cross-dispersion direction: a core, and a finite halo.
+    """Point spread function in the cross-dispersion direction: a core, and a finite halo.
 
     Subclasses define the core. The fraction of the flux in the halo is a property of each source;
     the halo is 0 at distances of more than `halo_width` arcsec per micron of wavelength.
 
-    ``law(offset, wavelength)`` returns the fraction of the flux of a source without a halo in each
-    pixel.
+    For a source without a halo, ``law(offset, wavelength)`` returns the fraction of the flux in
+    each pixel.
     """
 
     #: Half width of the halo, a raised cosine, in arcsec per micron of wavelength.
@@ -211,7 +211,7 @@ class PSFLaw(ABC):
 
 @dataclass(frozen=True)
 class PSF(PSFLaw):
-    """Point spread function in cross-dispersion direction: a Gaussian core and a finite halo.
+    """Point spread function in the cross-dispersion direction: a Gaussian core and a finite halo.
 
     Parameters
     ----------

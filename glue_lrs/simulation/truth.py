@@ -48,9 +48,9 @@ class Truth:
         (integration,). The brighter-fatter effect in `pixel_fractions` and `enclosed` is that of an
         integration with a factor of 1.
     charge : ndarray, optional
-        Strength of the brighter-fatter effect on the first source: fraction of the difference
-        between two columns that moves to the fainter one, if their mean is the source's flux. Its
-        shape is (row,). None if there is no such effect.
+        Strength of the brighter-fatter effect on the first source, shape (row,). If neighbouring
+        columns contain the fractions a > b of its flux, ``charge * (a + b) / 2 * (a - b)`` moves
+        from the first to the second. None if there is no such effect.
     psf : PSFLaw
         Point spread function, without the brighter-fatter effect.
     halo : float

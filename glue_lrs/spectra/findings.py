@@ -142,7 +142,7 @@ class Finding:
         return str(self.message)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON values, of which none is null."""
+        """Return the finding as a dictionary for JSON, without null values."""
         stored: dict[str, Any] = {
             "kind": self.kind,
             "severity": self.severity,

@@ -1,4 +1,4 @@
-"""Noise that the errors of an image lack, and its comparison with source-free columns."""
+"""Comparison of errors with the noise of source-free columns, and noise missing from errors."""
 
 from glue_lrs.uncertainty.added_variance import (
     AddedVariance,

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
     from glue_lrs.image.slit_image import SlitImage
 
-#: Largest relative error of `Comparison.factor` with which the missing variance is derived from the
-#: image. The error of faint spectra is then known to 10%.
+#: Largest relative error of `Comparison.factor` for which the missing variance is derived from the
+#: image; above it, a `NoiseError` is raised. The error of faint spectra is thus known to 10%.
 _LARGEST_ERROR = 0.1
 
 #: A variance is added if it exceeds this number of its own errors. The limit is low, because the

@@ -39,8 +39,8 @@ _FAINT, _FAINTEST_FEW, _FEWEST_COLUMNS = 1.0, 3.0, 8
 #: less there than elsewhere, so that their noise is larger.
 _EDGE = 2
 
-#: Outliers are excluded above this number of standard deviations. In normal noise, this reduces the
-#: variance by less than 1e-4.
+#: Outliers are excluded above this number of standard deviations. For Gaussian noise, this reduces
+#: the variance by less than 1e-4.
 _CLIP = 5.0
 
 #: Distance in columns from which the covariance of two pixels is assumed to be the same, as for

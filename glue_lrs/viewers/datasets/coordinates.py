@@ -38,8 +38,7 @@ _Floats = NDArray[np.float64]
 _ONE_AXIS_TOLERANCE = 1e-4
 
 #: Limits for the iterative conversion from world to pixel coordinates, if each world axis depends
-#: on both pixel axes: maximum number of iterations (first value), and precision in pixels (second
-#: value).
+#: on both pixel axes: maximum number of iterations, and precision in pixels.
 _ITERATIONS, _PRECISION = 50, 1e-10
 
 #: Names and physical types (UCD1+) of spectral axes for the physical types of their units.

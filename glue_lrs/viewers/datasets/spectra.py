@@ -238,7 +238,7 @@ def elements_of(data: Data, extraction: Extraction) -> tuple[NDArray[np.intp], N
             )
         return np.arange(size), order
     rows = _extracted_row_numbers(extraction)
-    if rows is None:  # with gaps, only wavelengths identify the rows
+    if rows is None:  # without row numbers, the wavelengths identify the rows
         position = np.interp(extraction.wavelength[order], base, np.arange(size))
         elements = np.rint(position).astype(int)
     else:

@@ -69,8 +69,8 @@ class SpectrumTranslator:
             ):
                 return item.handler
         raise TypeError(
-            "the Spectrum is not of MIRI LRS (glue_lrs), and no other translator for it is "
-            "registered: install glue-astronomy"
+            "the Spectrum is not from MIRI LRS, and glue has no other translator for it: install "
+            "glue-astronomy"
         )
 
 

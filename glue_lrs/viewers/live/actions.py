@@ -61,7 +61,8 @@ class Actions:
         """Centre the aperture on the measured source, keeping its width.
 
         Background regions stay where they are. If no source can be measured, the position from the
-        header and the WCS is used. `message` says so, and reports if the two positions disagree.
+        header and the WCS is used. `LiveExtraction.message` reports this, and any disagreement of
+        the measured position with the header.
         """
         live = self._live
         if live.closed:

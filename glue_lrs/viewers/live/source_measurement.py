@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from glue_lrs.measurement.measurement import Measurement
     from glue_lrs.viewers.live.regions import Region
 
-#: Largest deviation in columns between a trace and the polynomial that represents it (first value),
-#: and the highest degree of the polynomial (second value).
+#: A trace is represented by a polynomial of at most `_MAX_DEGREE`, which deviates from it by at
+#: most `_TOLERANCE` in columns.
 _TOLERANCE, _MAX_DEGREE = 2e-3, 5
 
 

@@ -22,12 +22,12 @@ from glue_lrs.viewers.live.regions import Region
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.regions import Kind, Variable
 
-#: Largest deviation in pixels between the side of a drawn polygon and the polynomial that
-#: represents it (first value), and the highest order of the polynomial (second value).
+#: The side of a drawn polygon is represented by a polynomial of at most `_MAX_ORDER`, which
+#: deviates from it by at most `_TOLERANCE` in pixels.
 _TOLERANCE, _MAX_ORDER = 0.1, 3
 
-#: Fraction of rows that must agree within the tolerance (first value), and number of iterations in
-#: which outliers are rejected (second value).
+#: Fraction of the rows that must agree within the tolerance, and number of iterations in which
+#: outliers are rejected.
 _MIN_FRACTION, _ITERATIONS = 0.85, 5
 
 #: Minimum width of a region in pixels, reduced by the size of rounding errors.

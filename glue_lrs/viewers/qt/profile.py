@@ -27,7 +27,7 @@ class SlitProfileLayerArtist(MatplotlibLayerArtist):
     is_computing = False
 
     def update(self) -> None:
-        """Do nothing, because the editor follows the extraction itself."""
+        """Do nothing, because the editor redraws the profile when the extraction changes."""
 
 
 class SlitProfileState(StateWithHome, MatplotlibDataViewerState):

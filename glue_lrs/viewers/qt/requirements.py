@@ -28,7 +28,7 @@ _LIBRARIES = (
 
 _XCB = {"cursor": 0, "icccm": 4, "image": 0, "keysyms": 1, "randr": 0, "render-util": 0, "shape": 0}
 
-#: Libraries that Qt's X11 plugin needs in addition. If any is missing, Qt aborts the process.
+#: Further libraries, which only Qt's X11 plugin needs. If any is missing, Qt aborts the process.
 _X11_LIBRARIES = (
     *(f"libxcb-{name}.so.{version}" for name, version in _XCB.items()),
     "libxcb-xkb.so.1",
