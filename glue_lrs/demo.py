@@ -214,7 +214,7 @@ def run_demo(
         if path.exists() and not overwrite:
             raise already_exists(path)
     folder.mkdir(parents=True, exist_ok=True)
-    # The source must be so faint that the example without background subtraction fails.
+    # The source is so faint that the background is conspicuous where it is not subtracted.
     scene = replace(demo_scene(), sources=(Source(flux=Supernova(level=_LEVEL)),))
 
     report("simulating: two nods, both combined, a slitless time series ...")

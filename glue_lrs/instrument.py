@@ -26,9 +26,8 @@ APERTURE_WIDTH = 8
 FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
 
 
-#: Width of the PSF along the slit: its smallest value in columns, its increase with wavelength at
-#: long wavelengths in columns per micron, and the wavelength and the range in micron in which the
-#: increase sets in.
+#: Standard deviation of the PSF along the slit: smallest value in columns, slope at long
+#: wavelengths in columns per micron, and middle and width in micron of the transition.
 _WIDTH, _WIDTH_SLOPE, _WIDTH_ONSET, _WIDTH_RANGE = 0.97, 0.137, 8.5, 1.2
 
 

@@ -154,8 +154,9 @@ def fit_polynomial(
 ) -> BackgroundFit:
     """Fit the background in each row by a least-squares polynomial through the used pixels.
 
-    The parameters are described in `Background.fit`, except that `used` is the mask of the pixels
-    to fit, with the shape of `values`.
+    `values` are the pixels, smoothed or not, `used` is the mask of those to fit, with the same
+    shape, and `order` is the order of the polynomial. `x` and `aperture` are as in
+    `Background.fit`.
     """
     target = values.astype(float)
     np.copyto(target, 0.0, where=~used)

@@ -162,8 +162,8 @@ def combine(
         raise LRSError("scale is given, which the pipeline does not have: expected mode 'default'")
     if mode == "pipeline" and weights == "inverse_variance":
         raise LRSError(
-            "weights is 'inverse_variance', which the pipeline does not have: expected the mode "
-            "'default', or another weight"
+            "weights is 'inverse_variance' with mode 'pipeline', which does not have it: expected "
+            "mode 'default' or other weights"
         )
     if sigma_clip is not None:
         number = isinstance(sigma_clip, int | float | np.number)

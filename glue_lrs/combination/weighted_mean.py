@@ -35,7 +35,7 @@ _JUMP, _JUMP_SCATTER = (
     6.0,  # limit on the logarithm of this factor, in units of the scatter of the logarithms
 )
 
-#: Window length, in wavelength bins, of the running medians of the differences between inputs.
+#: Window length, in wavelength bins, of the running medians by which inputs are compared.
 _DIFFERENCE_WINDOW = 51
 
 #: Running median of the signal-to-noise ratio per bin above which an input is scaled to the median

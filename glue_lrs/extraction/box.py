@@ -257,7 +257,7 @@ class BoxExtractor:
     def _correction_findings(
         self, plan: BoxPlan, wavelength: Array, total: Array, image: SlitImage
     ) -> list[Finding]:
-        """Return findings about the range of the aperture correction, or that there is none."""
+        """Return findings that the aperture correction is missing, or used outside its table."""
         if plan.correction is not None:
             return plan.correction.range_findings(wavelength, total)
         if not image.is_point_source:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 #: largest accepted difference from the position in the header, as in `measure`.
 _OFFSET = 0.5
 
-#: Largest accepted deviation (columns, peak to peak) of the shape of the trace from that of the
-#: WCS, with which the ends of the trace deviate from its middle by half as much.
+#: Largest accepted difference in shape between the measured trace and that of the WCS: maximum
+#: minus minimum of their distance, in columns. At this limit, the ends of a tilted trace are
+#: displaced by half of it.
 _LEAN = 0.5
 
 

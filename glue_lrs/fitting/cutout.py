@@ -122,7 +122,7 @@ _CLIP, _CLIP_FRACTION = (
 #: Mean of a stack: limits on the bright pixels of the source in an integration.
 _BRIGHT_PIXELS, _AGREEING = (
     20,  # the brightness of the integration is measured if the number of pixels is larger
-    0.7,  # it is then excluded if a smaller fraction of them agrees with the scaled median
+    0.7,  # the integration is then excluded if fewer of them agree with the scaled median
 )
 
 #: Number of rows to either side over which the variances are averaged.

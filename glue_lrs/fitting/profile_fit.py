@@ -112,7 +112,7 @@ def fit_profile(
     positives : int
         Number of sources, not counting negative traces.
     row_step : int
-        Step in rows of the fit of positions and width. Steps above 1 save time for bright sources.
+        Use every `row_step`-th row for positions and width, to save time for bright sources.
 
     Returns
     -------
@@ -511,7 +511,7 @@ class _ProfileFit:
             Whether the derivatives are computed for the first step only. This is sufficient if the
             model is nearly linear in the parameters.
         evidence : int
-            Number of steps in which the prior on the modes is chosen.
+            Number of first steps that rescale the prior on the modes, to maximise the evidence.
         """
         free = np.concatenate([np.r_[self.parameters.slice(kind)] for kind in kinds])
         state, weight, damping = self.state, self.used / self.variance, 0.0

@@ -176,10 +176,10 @@ def opened(
 
 @contextlib.contextmanager
 def reading(part: str = "", error: type[LRSError] = ProductError) -> Iterator[None]:
-    """Convert any error in a block to one line, and drop the warnings of other packages.
+    """Convert any error in a block to an `error` of one line, and drop warnings of other packages.
 
     The content of a file may make astropy, asdf, gwcs and numpy raise errors and issue warnings of
-    any type. Errors and warnings of this package pass.
+    any type. Errors and warnings of this package are passed on unchanged.
 
     Parameters
     ----------

@@ -83,8 +83,7 @@ def combine_files(
     extract : Extract1D, callable, or a sequence of them, optional
         Extraction of the images, as in `glue_lrs.combination.combine.combine`.
     **options
-        Parameters ``weights``, ``sigma_clip`` and ``mode`` of
-        `glue_lrs.combination.combine.combine`.
+        Other keyword parameters of `glue_lrs.combination.combine.combine`.
 
     Returns
     -------

@@ -94,7 +94,7 @@ def export_spectrum(
 
 
 def _long(table: QTable) -> QTable:
-    """Return a table with a row for each wavelength, instead of arrays in the rows of a stack."""
+    """Return the table of a stack with a row for each integration and wavelength."""
     shape = table["WAVELENGTH"].shape
     if len(shape) == 1:
         return table
@@ -252,7 +252,9 @@ def _extraction(
     order = np.argsort(wave)
     order = order[np.isfinite(wave[order])]
     if order.size < 2 or (np.diff(wave[order]) == 0).any():
-        raise ProductError("has no or repeated wavelengths, expected a different one in each row")
+        raise ProductError(
+            "has repeated or fewer than two wavelengths, expected a different one in each row"
+        )
     if wave[order[0]] <= 0:
         raise ProductError("has wavelengths that are not positive, expected positive ones")
     spectrum = Spectrum(

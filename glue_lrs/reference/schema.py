@@ -167,7 +167,7 @@ OPTIONS: dict[str, _Check] = {
 }
 
 
-#: Keys of older references for nods that the pipeline ignores.
+#: Keys about nods in older references, all of which the pipeline ignores.
 _OBSOLETE = re.compile(r"nod\d*_(offset|correction)|position_correction")
 
 

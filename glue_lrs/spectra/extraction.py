@@ -137,8 +137,8 @@ class Extraction:
     def findings(self) -> tuple[Finding, ...]:
         """Findings of the checks, worst first.
 
-        They are those that the extraction has recorded. For a spectrum without a record that can be
-        read, such as one of the pipeline, the columns are checked.
+        These are the findings recorded in the provenance. If there is no readable record, as in a
+        spectrum from the pipeline, they are the findings of a check of the columns.
         """
         if self.provenance is not None:
             with suppress(LRSError):  # the record in the file is damaged

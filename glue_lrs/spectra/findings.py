@@ -16,7 +16,7 @@ from glue_lrs import errors
 from glue_lrs.errors import Hint, LRSWarning, Setting
 
 #: Severity of a finding. ``"info"``: a known limitation. ``"warning"``: the flux is probably not
-#: the one that was meant. ``"error"``: the flux is wrong.
+#: what the user intended to measure. ``"error"``: the flux is wrong.
 Severity: TypeAlias = Literal["info", "warning", "error"]
 
 #: Severities, worst first.

@@ -205,8 +205,8 @@ def check_image(image: SlitImage) -> None:
         )
     if not (_read_noise(image) > 0).any():
         raise ProductError(
-            "VAR_RNOISE is missing or 0, expected the variance of the read noise to derive the "
-            "missing noise from it",
+            "VAR_RNOISE is missing or 0, expected the variance of the read noise, from "
+            "which the variance to add is computed",
             subject=image.label,
         )
 

@@ -47,7 +47,8 @@ _CLIP = 5.0
 #: noise that is common to a row. Drizzle correlates only neighbouring columns.
 _LAGS = 2
 
-#: Number of rows in each part of the image that is left out to compute the error of the comparison.
+#: Number of rows in the blocks that are left out in turn (jackknife) to estimate the error of the
+#: comparison.
 _JACKKNIFE_ROWS = 16
 
 #: Median absolute deviation of a normal distribution, in units of the standard deviation.
@@ -270,7 +271,8 @@ def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
     -----
     The pipeline subtracts the mean of the exposures at the other nods, and leaves the errors as
     they are. The errors are then too small by a factor of up to 1.4. The factor applies to faint
-    sources; the relative excess is less for bright sources, because it is additive.
+    sources. It is smaller for bright ones, because the missing variance, that of the background,
+    does not increase with the flux of the source.
     """
     if image.is_stack or not image.has_variances or not is_subtracted(image):
         return None

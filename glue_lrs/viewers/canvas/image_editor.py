@@ -72,7 +72,7 @@ class ImageEditor(RegionEditor):
         return y
 
     def _rows_used(self) -> tuple[float, float] | None:
-        """Return the outer edges of the first and last extracted row; None without such rows."""
+        """Return the outer edges of the first and last extracted row, or None if there are none."""
         first, last = self.wavelength.rows[0], self.wavelength.rows[-1]
         # The pipeline applies ystart and ystop of the aperture to the background as well.
         aperture = self.live.operator.aperture

@@ -166,9 +166,10 @@ class _Plane:
     def _cell(
         self, axis: int, position: _Floats, margin: float
     ) -> tuple[NDArray[np.intp], NDArray[np.intp], _Floats, _Floats]:
-        """Return the indices around positions, the fraction between them, and the excess.
+        """Return the indices on both sides of positions, the fractions between, and the excess.
 
-        The excess is the distance from the plane, extended by a margin on both sides.
+        The excess is the signed distance from the plane extended by `margin` at both ends, or 0
+        inside.
         """
         last = self._values.shape[axis] - 1
         index = position - self._first[axis]

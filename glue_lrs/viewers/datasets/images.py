@@ -43,9 +43,9 @@ _sources = weakref.WeakKeyDictionary()
 def image_data(image: SlitImage, label: str | None = None) -> Data:
     """Make a glue dataset from an image.
 
-    To open a file, use `glue_lrs.viewers.datasets.loaders.open_image` or glue's own ways. A session
-    then saves only the name of the file, whereas it saves all pixels for datasets made by this
-    function.
+    To open a file, use `glue_lrs.viewers.datasets.loaders.open_image`, or open it in glue. A
+    session then saves only the name of the file, whereas it saves all pixels for datasets made by
+    this function.
 
     Parameters
     ----------

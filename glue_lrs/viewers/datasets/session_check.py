@@ -142,7 +142,7 @@ def _class(name: Any) -> type | None:
 
 
 def _is_function(name: Any, functions: set[Any]) -> bool:
-    """Return whether a name is that of an operator, a registered function or a link function."""
+    """Return whether a name is in `_NAMED_FUNCTIONS`, or is a registered or a link function."""
     if name in _NAMED_FUNCTIONS:
         return True
     found = _object(name, _PACKAGES)

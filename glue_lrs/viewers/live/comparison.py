@@ -95,8 +95,14 @@ def _spectrum_of_data(data: Data) -> Spectrum:
     axis = wavelength if wavelength.ndim == 1 else wavelength[0]
     finite = np.isfinite(axis)
     same = data.ndim == 1 or (data.ndim == 2 and bool((wavelength == axis).all()))
-    if not same or not finite.any():
-        raise LRSError(f"has shape {data.shape}, expected a spectrum", subject=data.label)
+    if not same:
+        raise LRSError(
+            f"has shape {data.shape}, expected one spectrum, or one row for each integration with "
+            "the same wavelengths",
+            subject=data.label,
+        )
+    if not finite.any():
+        raise LRSError("has no finite wavelength, expected a spectrum", subject=data.label)
     order = np.flatnonzero(finite)[np.argsort(axis[finite])]
     unit = data.get_component("flux").units or ""
     error, mask = None, None

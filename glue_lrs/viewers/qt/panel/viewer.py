@@ -88,7 +88,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
         editor.press_key(f"shift+{name}" if shift and name in _ARROWS else name)
 
     def _region_editor(self) -> RegionEditor | None:
-        """Return the first editor for the same extraction, normally the one on the image."""
+        """Return the first editor of the panel's extraction, normally that of the image viewer."""
         viewers = itertools.chain.from_iterable(self.session.application.viewers)
         editors = (getattr(viewer, "editor", None) for viewer in viewers)
         found = (one for one in editors if isinstance(one, RegionEditor) and one.live is self.live)
