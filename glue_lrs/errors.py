@@ -193,6 +193,10 @@ class SourceError(LRSError):
     """Error for an image without a source, or without a source at the requested position."""
 
 
+class MeasurementError(LRSError):
+    """Error for an image with too few rows, columns or good pixels to search it for a source."""
+
+
 class NoiseError(LRSError):
     """Error for an image in which the noise cannot be determined as requested."""
 

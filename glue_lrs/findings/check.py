@@ -32,8 +32,9 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     background_findings,
 )
 
-#: Measurements of the images that exist, which are not repeated when an operator is edited.
-_MEASUREMENTS: WeakKeyDictionary[SlitImage, Measurement] = WeakKeyDictionary()
+#: Measurements of the images that exist, or findings that say why there is none. They are not
+#: repeated when an operator is edited.
+_MEASUREMENTS: WeakKeyDictionary[SlitImage, Measurement | Finding] = WeakKeyDictionary()
 
 #: Findings that are left out if there are others that replace them.
 _REPLACED = {
@@ -84,17 +85,24 @@ def check(
 
 def _measured(image: SlitImage, operator: Extract1D) -> list[Finding]:
     """Return the findings that need a measurement of the source."""
-    try:
-        if image not in _MEASUREMENTS:
-            _MEASUREMENTS[image] = measure(image, integrations=False)
-        measurement = _MEASUREMENTS[image]
-    except SourceError as error:
-        text = f"{error.text}: the spectrum is probably that of the background"
-        return [Finding("no_source", f"no source was found in the image: {text}")]
-    except LRSError as error:
-        return [Finding("not_measured", f"the source could not be measured: {error.text}")]
+    if image not in _MEASUREMENTS:
+        _MEASUREMENTS[image] = _measurement(image)
+    measurement = _MEASUREMENTS[image]
+    if isinstance(measurement, Finding):
+        return [measurement]
     case = Case(image, operator, measurement)
     if not case.rows.any() or not case.is_one_box:
         text = "the aperture is not a single range of columns: its position was not checked"
         return [Finding("not_measured", text)]
     return [finding for one_check in CHECKS for finding in one_check(case)]
+
+
+def _measurement(image: SlitImage) -> Measurement | Finding:
+    """Return the sources in an image, or a finding that there are none or they are not measured."""
+    try:
+        return measure(image, integrations=False)
+    except SourceError as error:
+        text = f"{error.text}: the spectrum is probably that of the background"
+        return Finding("no_source", f"no source was found in the image: {text}")
+    except LRSError as error:
+        return Finding("not_measured", f"the source could not be measured: {error.text}")

@@ -22,11 +22,14 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.statistics import median, nanmedian, row_level, running_mean
 from glue_lrs._utils.typing import Array, Mask
-from glue_lrs.errors import ProductError, ProfileError, SourceError
+from glue_lrs.errors import MeasurementError, ProductError, ProfileError
 from glue_lrs.image.pixels import (
     PLANES,
     Variances,
     good_pixels,
+    lost_by_plane,
+    lost_pixels,
+    lost_text,
     read_pixels,
     set_zero,
     unweighted_mask,
@@ -420,7 +423,7 @@ class SlitCutout:
 
         Raises
         ------
-        SourceError
+        MeasurementError
             If there are too few rows or columns with data.
         """
         wavelength = np.asarray(image.wavelength, dtype=float)
@@ -431,7 +434,7 @@ class SlitCutout:
         inside &= (column_index >= left) & (column_index <= right)
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         if rows.size < 3 or columns.size < 5:
-            raise SourceError(
+            raise MeasurementError(
                 f"{rows.size} rows and {columns.size} columns have a wavelength, "
                 "expected at least 3 and 5",
                 subject=image.label,
@@ -444,12 +447,15 @@ class SlitCutout:
         # Exclude empty rows and columns.
         columns_used = np.flatnonzero(good.mean(axis=0) > _FEWEST_GOOD)
         if columns_used.size < 5:
-            raise SourceError("fewer than 5 columns hold data", subject=image.label)
+            raise MeasurementError(
+                f"fewer than 5 columns hold data{_why_bad(image, window)}", subject=image.label
+            )
         cut = slice(columns_used[0], columns_used[-1] + 1)
         used = np.flatnonzero(good[:, cut].sum(axis=1) >= 5)
         if used.size < 3:
-            raise SourceError(
-                f"{used.size} rows hold data, expected at least 3", subject=image.label
+            raise MeasurementError(
+                f"{used.size} rows hold data, expected at least 3{_why_bad(image, window)}",
+                subject=image.label,
             )
         wave = np.nanmean(np.where(inside, wavelength, np.nan)[rows[used]], axis=1)
         position = expected_position(image)
@@ -490,6 +496,19 @@ class SlitCutout:
         `background_basis` computes the same coordinate, but with different rounding errors.
         """
         return np.linspace(-1.0, 1.0, self.columns.size)
+
+
+def _why_bad(image: SlitImage, window: tuple[slice, slice]) -> str:
+    """Return the text about the planes that exclude the pixels of a part of an image."""
+    where = (..., *window)
+    unweighted = unweighted_mask(
+        [None if plane is None else plane[where] for plane in (getattr(image, n) for n in PLANES)]
+    )
+    counts = lost_text(lost_by_plane(image, where))
+    number = 0 if unweighted is None else int((unweighted & ~lost_pixels(image, where)).sum())
+    without = f"{number} without a positive variance" if number else ""
+    found = " and ".join(filter(None, [counts, without]))
+    return f": {found} of {image.data[where].size} pixels" if found else ""
 
 
 def _clipped_mean(image: SlitImage, window: tuple[slice, slice]) -> tuple[Array, Mask, Array]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.typing import Array
-from glue_lrs.errors import Hint, ProductError, SourceError
+from glue_lrs.errors import Hint, MeasurementError, ProductError, SourceError
 from glue_lrs.fitting.cutout import Cutout, MeanCutout, SlitCutout
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.peaks import Peak, find_peaks
@@ -225,7 +225,7 @@ def _search_carefully(cutout: Cutout) -> list[Peak]:
     try:
         slit = SlitCutout.from_image(cutout.image, PIXEL_SCALE)
         fit = search_residuals(SourceModel(slit), _MAX_SOURCES)
-    except SourceError:
+    except (MeasurementError, SourceError):
         return []
     trace_shape = np.zeros(cutout.image.shape[0])
     trace_shape[cutout.rows] = cutout.trace_shape

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from scipy.special import erf
 
 from glue_lrs._utils.statistics import running_median, smooth_flux
@@ -44,6 +44,11 @@ _SPIKE, _SPIKE_FRACTION, _SPIKE_ROWS = (
     0.3,  # second term as a fraction of the median
     7,  # window length of the running median in rows
 )
+
+#: Outlier rejection before the first fit: largest accepted difference between a pixel and the
+#: running median over half of the rows, in units of the largest value of this median there. The
+#: continuum of a source varies less along so many rows; emission lines may be brighter.
+_GROUP = 10.0
 
 #: Outlier rejection: window length in rows of the running median of the residuals. Over this number
 #: of rows, residuals due to a misfit of the profile are similar, unlike those due to cosmic rays.
@@ -141,6 +146,9 @@ class SourceModel:
         Pixels to fit.
     good : ndarray of bool
         Mask of the pixels that are used in the fit, without outliers, shape (row, column).
+    groups : ndarray of bool
+        Mask of the pixels that are rejected because they exceed a large part of their column, same
+        shape.
     variance : ndarray
         Smooth variance of each pixel, shape (row, column).
     """
@@ -159,6 +167,13 @@ class SourceModel:
         allowed = _SPIKE * np.sqrt(self.variance) + _SPIKE_FRACTION * np.abs(middle)
         with np.errstate(invalid="ignore"):
             self.good &= ~(np.abs(slit.data - middle) > allowed)
+        # Groups of bad pixels that are longer than half of the first window.
+        length = slit.rows.size // 2
+        middle = np.nan_to_num(running_median(slit.data, slit.good, length))
+        largest = maximum_filter1d(np.abs(middle), max(length, 1), axis=0)
+        excess = np.abs(slit.data - middle)
+        self.groups = self.good & (excess > _SPIKE * np.sqrt(self.variance) + _GROUP * largest)
+        self.good &= ~self.groups
 
     @property
     def rejected(self) -> int:

@@ -75,6 +75,8 @@ def measure(
     ------
     SourceError
         If there is no source, or only negative traces.
+    MeasurementError
+        If there are too few rows, columns or good pixels to search for a source.
     LRSError
         If a parameter is out of range.
     """

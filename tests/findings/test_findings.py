@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from glue_lrs import Extract1D, Extraction, LRSError, LRSWarning, SlitImage, combine, errors
+from glue_lrs import (
+    Extract1D,
+    Extraction,
+    LRSError,
+    LRSWarning,
+    SlitImage,
+    combine,
+    errors,
+    measure,
+)
 from glue_lrs.cli import main
+from glue_lrs.measurement import Measurement
 from glue_lrs.simulation import Scene, Source
 from glue_lrs.spectra.findings import KINDS, Finding, worst_first
 
@@ -128,6 +141,57 @@ def test_bad_pixels_are_counted_by_plane(nod: SlitImage) -> None:
     image = replace(nod, var_flat=np.full_like(nod.var_flat, np.nan))
     with pytest.raises(LRSError, match=r"NaN in VAR_FLAT"):
         at(13.05).run(image)
+
+
+def without_variance(image: SlitImage) -> SlitImage:
+    zero = np.zeros_like(image.data)
+    return replace(image, var_poisson=zero, var_rnoise=zero, var_flat=zero)
+
+
+def rows(image: SlitImage, first: int, last: int) -> SlitImage:
+    part = slice(first, last)
+    names = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat", "wavelength")
+    planes = {name: getattr(image, name) for name in names}
+    return replace(image, **{name: v[part] for name, v in planes.items() if v is not None})
+
+
+def masked(image: SlitImage) -> SlitImage:
+    data = image.data.copy()
+    data[:, :12] = data[:, 16:] = np.nan
+    return replace(image, data=data)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (without_variance, "16555 without a positive variance of 17415"),
+        (lambda image: rows(image, 200, 201), "1 rows and 45 columns have a wavelength"),
+        (masked, "fewer than 5 columns hold data: 15875 NaN in SCI"),
+    ],
+)
+def test_an_image_that_cannot_be_measured_is_not_one_without_a_source(
+    nod: SlitImage, change: Callable[[SlitImage], SlitImage], reason: str
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        found = Extract1D.from_reference(None, SLIT).check(change(nod))
+    kinds = {one.kind: one for one in found}
+    assert "no_source" not in kinds
+    assert reason in kinds["not_measured"].text
+
+
+def test_a_measurement_that_failed_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = Scene(seed=1, sources=(Source(flux=1e-9),)).s2d(nod=1).image
+    calls = []
+
+    def counted(*args: Any, **kwargs: Any) -> Measurement:
+        calls.append(args)
+        return measure(*args, **kwargs)
+
+    monkeypatch.setattr(sys.modules["glue_lrs.findings.check"], "measure", counted)
+    found = [at(column).check(empty) for column in (13.05, 14.05)]
+    assert all("no_source" in serious(one) for one in found)
+    assert len(calls) == 1
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import pytest
 from scipy.optimize import brentq
 
 from glue_lrs import Aperture, Extract1D, LRSError
-from glue_lrs.errors import ProductError, ReferenceFileError, SourceError
+from glue_lrs.errors import MeasurementError, ProductError, ReferenceFileError, SourceError
 from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import expected_fwhm
@@ -401,9 +401,9 @@ def test_parameters_are_checked(
 
 
 def test_an_image_without_data_is_an_error(make_image: Callable[..., SlitImage]) -> None:
-    with pytest.raises(SourceError, match="fewer than 5 columns hold data"):
+    with pytest.raises(MeasurementError, match="5 columns hold data: 600 NaN in SCI of 600 pixels"):
         measure(make_image(data=np.full((30, 20), np.nan)))
-    with pytest.raises(SourceError, match="0 rows and 0 columns have a wavelength"):
+    with pytest.raises(MeasurementError, match="0 rows and 0 columns have a wavelength"):
         measure(make_image(wavelength=np.full((30, 20), np.nan, dtype=np.float32)))
 
 
