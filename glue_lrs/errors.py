@@ -12,10 +12,18 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from os import PathLike, fspath
-from typing import Self
+from typing import Literal, Self, TypeAlias
+
+#: Severity of a message. ``"info"``: a known limitation. ``"warning"``: the flux is probably not
+#: the one that was meant. ``"error"``: the flux is wrong.
+Severity: TypeAlias = Literal["info", "warning", "error"]
+
+#: Severities, worst first.
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,9 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
 
     def about(self, subject: str | None) -> Self:
         """Return a copy of the message with a subject, unless it already has a subject."""
-        return type(self)(self.text, subject=self.subject or subject, hint=self.hint)
+        made = copy(self)
+        made.subject = self.subject or subject
+        return made
 
     def __str__(self) -> str:
         return self.render()
@@ -210,11 +220,11 @@ class LRSWarning(Message, UserWarning):
 
     Attributes
     ----------
-    severity : {"warning", "error"}
+    severity : Severity
         ``"error"`` for the warning of a finding that makes a result wrong.
     """
 
-    severity = "warning"
+    severity: Severity = "warning"
 
 
 class LostPixelsWarning(LRSWarning):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, TypeVar
@@ -13,12 +14,17 @@ from glue_lrs.errors import LRSError, ReferenceFileError, nearest
 T = TypeVar("T")
 
 
+def shown(value: object) -> str:
+    """Return a value as in messages: true, false and null as in a reference file, else its repr."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
 def check_number(key: str, value: object) -> float:
     """Return a finite number as float, or raise `ReferenceFileError` for any other value."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ReferenceFileError(f"{key} is {value!r}, expected a number")
+        raise ReferenceFileError(f"{key} is {shown(value)}, expected a number")
     if not np.isfinite(float(value)):
-        raise ReferenceFileError(f"{key} is {value!r}, expected a finite number")
+        raise ReferenceFileError(f"{key} is {shown(value)}, expected a finite number")
     return float(value)
 
 
@@ -55,13 +61,13 @@ def check_flag(key: str, value: object) -> bool | None:
 def optional_bool(key: str, value: object) -> None:
     """Raise `ReferenceFileError` if the value is not True, False or None."""
     if value is not None:
-        check_bool(key, value, "True, False or None")
+        check_bool(key, value, "true, false or null")
 
 
 def check_bool(key: str, value: object, expected: str = "true or false") -> bool:
     """Return a value that is True or False, or raise `ReferenceFileError` for any other value."""
     if not isinstance(value, bool):
-        raise ReferenceFileError(f"{key} is {value!r}, expected {expected}")
+        raise ReferenceFileError(f"{key} is {shown(value)}, expected {expected}")
     return value
 
 
@@ -77,7 +83,7 @@ def one_of(*words: str) -> Callable[[str, object], str]:
         if value not in words:
             hint = nearest(value, words) if isinstance(value, str) else ""
             expected = " or ".join(map(repr, words))
-            raise ReferenceFileError(f"{key} is {value!r}{hint}, expected {expected}")
+            raise ReferenceFileError(f"{key} is {shown(value)}{hint}, expected {expected}")
         return str(value)
 
     return check
@@ -93,7 +99,7 @@ def check_fraction(key: str, value: object) -> float:
     """Return a number between 0 and 1, or raise `ReferenceFileError` for any other value."""
     number = check_number(key, value)
     if not 0 <= number <= 1:
-        raise ReferenceFileError(f"{key} is {value!r}, expected a fraction between 0 and 1")
+        raise ReferenceFileError(f"{key} is {shown(value)}, expected a fraction between 0 and 1")
     return number
 
 
@@ -125,6 +131,6 @@ def plain(value: Any) -> Any:
 
 
 def excerpt(value: object) -> str:
-    """Return the repr of a value, shortened to at most 40 characters."""
-    text = repr(value)
+    """Return a value as `shown`, shortened to at most 40 characters."""
+    text = shown(value)
     return text if len(text) <= 40 else text[:37] + "..."

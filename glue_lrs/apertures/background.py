@@ -11,7 +11,7 @@ from astropy.convolution import convolve
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from glue_lrs._utils.validation import check_number
+from glue_lrs._utils.validation import check_number, shown
 from glue_lrs.apertures.background_fit import BackgroundFit, fit_median, fit_polynomial
 from glue_lrs.apertures.edges import (
     Coefficients,
@@ -257,10 +257,14 @@ def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], in
     ``"mean"``, which the pipeline does not have, is replaced by ``"poly"`` with the order 0.
     """
     if fit not in ("poly", "median", "mean"):
-        raise ReferenceFileError(f"bkg_fit is {fit!r}, expected 'mean', 'median', 'poly' or null")
+        raise ReferenceFileError(
+            f"bkg_fit is {shown(fit)}, expected 'mean', 'median', 'poly' or null"
+        )
     number = check_number("bkg_order", order)
     if number != int(number) or number < 0:
-        raise ReferenceFileError(f"bkg_order is {order!r}, expected a whole number of 0 or more")
+        raise ReferenceFileError(
+            f"bkg_order is {shown(order)}, expected a whole number of 0 or more"
+        )
     if fit == "mean":
         return "poly", 0
     return fit, int(number)  # type: ignore[return-value]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.findings import Finding
 
 
 @main.command(short_help="Combine nods or exposures into one spectrum.")
@@ -105,9 +106,7 @@ def combine(
         text = f"{', '.join(recipe.given)}: no effect, because the files contain spectra"
         notes.append(("warning", text))
     tasks.check_outputs(targets, overwrite)
-    reporter = console.Reporter(reporting)
-    reporter.report(console.Outcome("", notes=notes))  # the notes name the files
-    spectra = _extracted(inputs, operators, reporter)
+    spectra = _extracted(inputs, operators)
     mode = "pipeline" if pipeline else "default"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)  # its findings are printed below
@@ -120,6 +119,9 @@ def combine(
             scale=scale,
             allow_opposite=allow_opposite,
         )
+    reporter = console.Reporter(reporting)
+    reporter.report(console.Outcome("", notes=notes))  # the notes name the files
+    _report_inputs(inputs, spectra, reporter, rejected=not keep_incomplete and not pipeline)
     notes = console.finding_notes(combination.findings)
     reporter.report(console.Outcome(output, notes=notes))
     reporter.close()
@@ -148,21 +150,32 @@ def combine(
 
 
 def _extracted(
-    inputs: Sequence[Extraction | SlitImage],
-    operators: Mapping[int, Extract1D],
-    reporter: console.Reporter,
+    inputs: Sequence[Extraction | SlitImage], operators: Mapping[int, Extract1D]
 ) -> list[Extraction]:
-    """Extract the images, for which there are operators, and report the findings of all inputs."""
-    spectra: list[Extraction] = []
-    for number, one in enumerate(inputs):
-        if number in operators:
-            image = cast("SlitImage", one)
-            spectrum = tasks.extract_and_check(operators[number], image)[0]
-            found = tasks.new_findings(image, spectrum.findings)
-        else:
-            spectrum = cast("Extraction", one)
-            found = spectrum.findings
-        spectra.append(spectrum)
+    """Extract the images, for which there are operators, and return all spectra."""
+    return [
+        tasks.extract_and_check(operators[number], cast("SlitImage", one))[0]
+        if number in operators
+        else cast("Extraction", one)
+        for number, one in enumerate(inputs)
+    ]
+
+
+def _report_inputs(
+    inputs: Sequence[Extraction | SlitImage],
+    spectra: Sequence[Extraction],
+    reporter: console.Reporter,
+    rejected: bool,
+) -> None:
+    """Report the findings of the inputs, without those about pixels whose values are rejected."""
+    from glue_lrs.combination.inputs import InputBlock
+    from glue_lrs.image.slit_image import SlitImage
+
+    for number, (one, spectrum) in enumerate(zip(inputs, spectra, strict=True)):
+        found: Sequence[Finding] = spectrum.findings
+        if isinstance(one, SlitImage):
+            found = tasks.new_findings(one, found)
         label = one.filename or str(one.header.get("FILENAME") or f"spectrum {number + 1}")
+        if rejected:
+            found = InputBlock(spectrum, label).remaining_findings(found)
         reporter.report(console.Outcome(label, notes=console.finding_notes(found)))
-    return spectra

@@ -19,13 +19,10 @@ import click
 
 from glue_lrs._utils.interrupt import EXIT_CODE, leave
 from glue_lrs._utils.validation import plain
-from glue_lrs.errors import LRSError, LRSWarning, Setting
+from glue_lrs.errors import SEVERITIES, LRSError, LRSWarning, Setting
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.findings import Finding
-
-#: Severities of warnings and findings, worst first.
-SEVERITIES = ("error", "warning", "info")
 
 #: Exit codes: OK if all files were processed, SOME_FAILED if some files failed, and FAILED if all
 #: files failed or the usage is wrong.

@@ -154,8 +154,16 @@ class RecipeOptions:
 
     @property
     def nods(self) -> list[str]:
-        """Exposures at other nods that were given by --nods."""
-        return list(self.settings.get("nods", ()))
+        """Files of exposures at other nods.
+
+        Raises
+        ------
+        ReferenceFileError
+            If the value given by --set is not a list of files.
+        """
+        from glue_lrs.reference import schema
+
+        return list(schema.OPTIONS["nods"]("nods", self.settings.get("nods", [])))
 
 
 def recipe_options(command: Callable[..., int]) -> Callable[..., int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +39,7 @@ def check_compatible(blocks: Sequence[InputBlock]) -> list[Finding]:
         _check_same(blocks, f"{name} is in", units, u.Unit)
     modes = [block.extraction.header.get("EXP_TYPE") for block in blocks]
     _check_same(blocks, "EXP_TYPE is", modes, str)
-    found = [one for block in blocks[1:] for one in _differences(block, blocks[0])]
+    found = _differences(blocks)
     unknown = [block.label for block in blocks if block.target is None]
     if unknown and len(blocks) > 1:
         others = "" if len(unknown) == 1 else f" (and {len(unknown) - 1} more)"
@@ -65,22 +67,27 @@ def _check_same(
             )
 
 
-def _differences(block: InputBlock, first: InputBlock) -> list[Finding]:
-    """Return findings about differences between an input and the first input that may be a mistake.
+def _differences(blocks: Sequence[InputBlock]) -> list[Finding]:
+    """Return findings about differences between the inputs that may be a mistake.
 
-    The names of the targets, the source types and the aperture corrections are compared.
+    The names of the targets, the source types and the aperture corrections are compared with those
+    of the first input in which they are known.
     """
     found = []
     for what, name in (("target", "target"), ("source", "source_type")):
-        own, other = getattr(block, name), getattr(first, name)
-        if None not in (own, other) and own != other:
-            kind = "different_targets" if name == "target" else "different_spectra"
-            text = f"the {what} is {own}, that of {first.label} is {other}"
-            found.append(Finding(kind, text, subject=block.label))
-    if {block.has_total_flux, first.has_total_flux} == {True, False}:
-        partial, total = (block, first) if first.has_total_flux else (first, block)
-        text = f"has no aperture correction, {total.label} has all of the flux"
-        found.append(Finding("different_spectra", text, subject=partial.label))
+        known = [(block.label, getattr(block, name)) for block in blocks]
+        known = [(label, value) for label, value in known if value is not None]
+        for label, value in known[1:]:
+            first, expected = known[0]
+            if value != expected:
+                kind = "different_targets" if name == "target" else "different_spectra"
+                text = f"the {what} is {value}, that of {first} is {expected}"
+                found.append(Finding(kind, text, subject=label))
+    total = [block.label for block in blocks if block.has_total_flux]
+    if total:
+        text = f"has no aperture correction, {total[0]} has all of the flux"
+        partial = [block.label for block in blocks if block.has_total_flux is False]
+        found += [Finding("different_spectra", text, subject=label) for label in partial]
     return found
 
 
@@ -144,14 +151,17 @@ def mean_spectrum(block: InputBlock) -> tuple[Floats, Floats, Floats]:
     return block.wave[known], flux / count[known], variance / count[known] ** 2
 
 
-def flux_ratio(block: InputBlock, reference: InputBlock) -> tuple[float, float] | None:
+def flux_ratio(
+    mean: tuple[Floats, Floats, Floats], reference: tuple[Floats, Floats, Floats]
+) -> tuple[float, float] | None:
     """Return the ratio of the fluxes of two inputs at common wavelengths, and its error.
 
-    Both mean fluxes have the same weights, the inverses of the sums of both variances, averaged
-    over blocks of elements. None is returned if one of them is not significant.
+    The arguments are results of `mean_spectrum`. Both mean fluxes have the same weights, the
+    inverses of the sums of both variances, averaged over blocks of elements. None is returned if
+    one of them is not significant.
     """
-    wave, flux, variance = mean_spectrum(block)
-    other_wave, other_flux, other_variance = mean_spectrum(reference)
+    wave, flux, variance = mean
+    other_wave, other_flux, other_variance = reference
     if wave.size == 0 or other_wave.size == 0:
         return None
     common = (wave >= other_wave[0]) & (wave <= other_wave[-1])
@@ -202,42 +212,75 @@ def contradictions(blocks: Sequence[InputBlock], allow_opposite: bool) -> list[F
                 subject=blocks[low].label,
             )
         )
-    for block in blocks[1:]:
-        ratio = flux_ratio(block, blocks[0])
-        if ratio is not None and abs(ratio[0] - 1.0) > max(_SAME_FLUX, SIGNIFICANT * ratio[1]):
-            found.append(
-                Finding(
-                    "different_flux",
-                    f"the flux is {ratio[0]:.3f} +- {ratio[1]:.3f} times that of {blocks[0].label}",
-                    {"ratio": ratio[0], "error": ratio[1]},
-                    Hint.to("{} scales them to their mean", scale=True),
-                    block.label,
-                )
-            )
-    return found
+    return found + _different_fluxes(blocks)
+
+
+def _flux_ratios(blocks: Sequence[InputBlock]) -> dict[tuple[int, int], tuple[float, float]]:
+    """Return the ratio of the fluxes of each two inputs, and its error, where it is known."""
+    means = [mean_spectrum(block) for block in blocks]
+    pairs = permutations(range(len(blocks)), 2)
+    found = {(i, j): flux_ratio(means[i], means[j]) for i, j in pairs}
+    return {pair: ratio for pair, ratio in found.items() if ratio is not None}
+
+
+def _different_fluxes(blocks: Sequence[InputBlock]) -> list[Finding]:
+    """Return a finding about each input whose flux differs from that of other inputs.
+
+    Every two inputs are compared. Those that contradict the fewest others are accepted first, and
+    an input is reported if it contradicts an accepted one.
+    """
+    different = {
+        pair: (ratio, error)
+        for pair, (ratio, error) in _flux_ratios(blocks).items()
+        if abs(ratio - 1.0) > max(_SAME_FLUX, SIGNIFICANT * error)
+    }
+    contradicted = Counter(i for i, _ in different)
+    accepted: list[int] = []
+    found = {}
+    for i in sorted(range(len(blocks)), key=lambda i: contradicted[i]):
+        other = next((j for j in accepted if (i, j) in different), None)
+        if other is None:
+            accepted.append(i)
+            continue
+        ratio, error = different[i, other]
+        found[i] = Finding(
+            "different_flux",
+            f"the flux is {ratio:.3f} +- {error:.3f} times that of {blocks[other].label}",
+            {"ratio": ratio, "error": error},
+            Hint.to("{} scales them to their mean", scale=True),
+            blocks[i].label,
+        )
+    return [found[i] for i in sorted(found)]
 
 
 def scaled(blocks: Sequence[InputBlock]) -> tuple[list[InputBlock], list[Finding]]:
     """Return the inputs, scaled to the mean of their fluxes, and findings with the factors.
 
+    The inputs are compared with the one that can be compared with the most others. Inputs without a
+    usable flux are returned unchanged.
+
     Raises
     ------
     LRSError
-        If an input has no flux in common with the first.
+        If an input has no significant flux in common with that input.
     """
-    ratios = [1.0]
-    for block in blocks[1:]:
-        ratio = flux_ratio(block, blocks[0])
-        if ratio is None:
+    ratios = _flux_ratios(blocks)
+    filled = [i for i, block in enumerate(blocks) if block.usable.any()]
+    known = Counter(j for _, j in ratios)
+    reference = max(filled, key=lambda j: known[j], default=0)
+    relative = {}
+    for i in filled:
+        if i != reference and (i, reference) not in ratios:
             raise LRSError(
-                f"cannot be scaled to {blocks[0].label}: expected significant fluxes at common "
-                "wavelengths",
-                subject=block.label,
+                f"cannot be scaled to {blocks[reference].label}: expected significant fluxes at "
+                "common wavelengths",
+                subject=blocks[i].label,
             )
-        ratios.append(ratio[0])
-    factors = [sum(ratios) / len(ratios) / ratio for ratio in ratios]
-    found = []
-    for block, factor in zip(blocks, factors, strict=True):
+        relative[i] = 1.0 if i == reference else ratios[i, reference][0]
+    made, found = list(blocks), []
+    for i, ratio in relative.items():
+        factor = sum(relative.values()) / len(relative) / ratio
+        made[i] = blocks[i].scaled(factor)
         text = f"the flux was multiplied by {factor:.4f}"
-        found.append(Finding("scaled", text, {"factor": factor}, subject=block.label))
-    return [block.scaled(factor) for block, factor in zip(blocks, factors, strict=True)], found
+        found.append(Finding("scaled", text, {"factor": factor}, subject=blocks[i].label))
+    return made, found

@@ -159,11 +159,11 @@ def combine(
     for key, value in (("scale", scale), ("allow_opposite", allow_opposite)):
         check_bool(key, value)
     if mode == "pipeline" and scale:
-        raise LRSError("scale is given, which the pipeline does not have: expected mode 'default'")
+        raise LRSError("scale is set, which the pipeline does not have: expected the default mode")
     if mode == "pipeline" and weights == "inverse_variance":
         raise LRSError(
-            "weights is 'inverse_variance' with mode 'pipeline', which does not have it: expected "
-            "mode 'default' or other weights"
+            "weights is 'inverse_variance', which the pipeline does not have: expected the default "
+            "mode, or other weights"
         )
     if sigma_clip is not None:
         number = isinstance(sigma_clip, int | float | np.number)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.extraction.base import Extractor
+    from glue_lrs.spectra.findings import Finding
 
 #: Type of an operator such as `Extract1D`, or function, that extracts a spectrum from an image.
 Extract: TypeAlias = "Extractor | Callable[[SlitImage], Extraction]"
@@ -76,8 +77,8 @@ class InputBlock:
         return usable if self.rejected is None else usable & ~self.rejected
 
     @cached_property
-    def incomplete(self) -> Bools:
-        """Mask of the usable fluxes that lack pixels of the aperture, shape (integration, n_wave).
+    def short(self) -> Bools:
+        """Mask of the fluxes that lack pixels of the aperture, shape (integration, n_wave).
 
         An optimal extraction, whose surface brightness is 0, makes up for lost pixels.
         """
@@ -89,7 +90,27 @@ class InputBlock:
             short = extraction.columns["NPIXELS"] < extraction.aperture_weight - REPORTED_LOSS
         else:
             short = incomplete(extraction.columns)
-        return self.usable & np.atleast_2d(short)[:, self.order]
+        return np.atleast_2d(short)[:, self.order]
+
+    @property
+    def incomplete(self) -> Bools:
+        """Mask of the usable fluxes that lack pixels of the aperture, shape (integration, n_wave).
+
+        They are rejected where another input has a complete value, and reported elsewhere.
+        """
+        return self.usable & self.short
+
+    def remaining_findings(self, findings: Iterable[Finding]) -> list[Finding]:
+        """Return findings about the spectrum without those about lost pixels, which are rejected.
+
+        A finding about lost pixels is kept if it is about more rows than are `short`.
+        """
+        number = int(self.short.sum())
+        return [
+            one
+            for one in findings
+            if one.kind != "lost_pixels" or one.values.get("rows", np.inf) > number
+        ]
 
     def scaled(self, factor: float) -> InputBlock:
         """Return the input with all fluxes and surface brightnesses multiplied by a factor."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glue_lrs.errors import NoiseError, ReferenceFileError
+from glue_lrs.errors import Hint, NoiseError, ReferenceFileError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.reference.schema import IN_MEMORY, OPTIONS
 from glue_lrs.spectra.columns import NOD_VARIANCE
@@ -140,7 +140,8 @@ def check_noise_options(operator: Extract1D) -> None:
     OPTIONS["nods"]("nods", operator.nods)
     if operator.nods and operator.noise != "nod":
         raise ReferenceFileError(
-            f"noise is {operator.noise!r}, expected 'nod' with the files of nods"
+            f"noise is {operator.noise!r}, expected 'nod' with files of other nods",
+            hint=Hint.to("give {}", noise="nod"),
         )
 
 

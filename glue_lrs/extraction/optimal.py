@@ -411,7 +411,7 @@ def _notes(
     if missing > _OFF_IMAGE and extractor.profile is None:
         notes.append(
             f"{missing:.0%} of the source's flux is off the image and was extrapolated with the "
-            "fitted profile: expected a profile from another image (fit(star).profile)"
+            "fitted profile: expected the profile of another image or of a PSF reference"
         )
     ratios = result.relative_flux
     fitted = extractor.fit_position and not initial.position_fixed

@@ -269,7 +269,7 @@ def _targets(options: FitOptions, cutout: Cutout, peaks: list[Peak], careful: bo
         if options.profile is None and distance < _CLOSE_PAIR:
             notes.append(
                 f"two sources are {distance:.1f} columns apart, which is close for fitting "
-                "their profile; give one, such as that of a star (fit(star).profile)"
+                "their profile: expected the profile of another image or of a PSF reference"
             )
         if careful and options.fit_position and len(columns) == 1:
             columns = [_source_at(sources, columns[0]) or columns[0]]

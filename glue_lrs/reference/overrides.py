@@ -7,7 +7,7 @@ from functools import partial
 from os import PathLike
 from typing import Any, TypeVar
 
-from glue_lrs._utils.validation import checked, excerpt, plain
+from glue_lrs._utils.validation import checked, excerpt, plain, shown
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import (
     LRSError,
@@ -83,12 +83,12 @@ def _overridden_entry(
     for key, only in (("region_type", "target"), ("dispaxis", 2), ("disp_axis", 2)):
         value = keys.pop(key, None)
         if value not in (None, only):
-            raise ReferenceFileError(f"{key} is {value!r}, expected {only!r} for MIRI LRS")
+            raise ReferenceFileError(f"{key} is {shown(value)}, expected {only!r} for MIRI LRS")
     removed = [key for key, value in keys.items() if value is None and key != "bkg_fit"]
     entry = {key: value for key, value in (entry | keys).items() if key not in removed}
     if keys.get("id", exp_type) not in (exp_type, schema.ANY):
         raise ReferenceFileError(
-            f"id is {keys['id']!r}, expected {exp_type!r} (the exp_type) or 'ANY'"
+            f"id is {shown(keys['id'])}, expected {exp_type!r} (the exp_type) or 'ANY'"
         )
     if not keys:
         return entry, []
@@ -188,7 +188,7 @@ def _sort_overrides(
                 "aperture or a step parameter"
             )
     if keys.get("id", "") is None:
-        raise ReferenceFileError("id is None, expected an EXP_TYPE")
+        raise ReferenceFileError("id is null, expected an EXP_TYPE")
     return keys, step, options
 
 

@@ -153,7 +153,7 @@ class Reference:
 
     def _error(self, text: str) -> ReferenceFileError:
         """Return an error about this reference."""
-        return ReferenceFileError(text, subject=self.name)
+        return ReferenceFileError(text, subject=self.label)
 
     @classmethod
     def default(cls) -> Reference:
@@ -173,6 +173,11 @@ class Reference:
     def name(self) -> str:
         """Path of the file, or ``"<built-in>"`` or ``"<in memory>"`` if there is no file."""
         return self.filename or schema.IN_MEMORY
+
+    @property
+    def label(self) -> str:
+        """Name of the reference in messages."""
+        return "the built-in reference" if self.filename == schema.BUILT_IN else self.name
 
     def entry(self, exp_type: str, spectral_order: int = 1) -> dict[str, Any]:
         """Return the aperture for an exposure type, selected as in the pipeline.
@@ -262,10 +267,10 @@ class Reference:
                 return
         elif not any(_matches(entry, mode) for entry in entries for mode in (FIXED_SLIT, SLITLESS)):
             ids = ", ".join(str(entry["id"]) for entry in self.document["apertures"])
-            yield "warning", f"{self.name}: no aperture is for MIRI LRS, found {ids}"
+            yield "warning", f"{self.label}: no aperture is for MIRI LRS, found {ids}"
         instrument = self.document.get("instrument", "MIRI")
         if instrument != "MIRI":
-            yield "warning", f"{self.name}: instrument is {instrument!r}, expected 'MIRI'"
+            yield "warning", f"{self.label}: instrument is {instrument!r}, expected 'MIRI'"
         for number, entry in enumerate(entries):
             where = self.where(entry)
             for level, _, text in remarks(entry):
@@ -296,8 +301,8 @@ class Reference:
     def where(self, entry: Mapping[str, Any]) -> str:
         """Return the subject for messages about an aperture."""
         if self.filename == schema.BUILT_IN:
-            return "the built-in reference"
-        return f"{self.name}: aperture {entry['id']!r}"
+            return self.label
+        return f"{self.label}: aperture {entry['id']!r}"
 
 
 def _other_mode(name: object) -> bool:

@@ -52,7 +52,7 @@ def extraction_mode(
 
 def _check_text(key: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ReferenceFileError(f"{key} is {value!r}, expected a word")
+        raise ReferenceFileError(f"{key} is {validation.shown(value)}, expected a word")
     return value
 
 
@@ -61,13 +61,17 @@ def _check_order(key: str, value: object) -> int | str:
         return ANY
     number = validation.check_number(key, value)
     if number != int(number):
-        raise ReferenceFileError(f"{key} is {value!r}, expected a whole number or 'ANY'")
+        raise ReferenceFileError(
+            f"{key} is {validation.shown(value)}, expected a whole number or 'ANY'"
+        )
     return int(number)
 
 
 def _check_axis(key: str, value: object) -> int:
     if isinstance(value, bool) or value not in (1, 2):
-        raise ReferenceFileError(f"{key} is {value!r}, expected 1 (along x) or 2 (along y)")
+        raise ReferenceFileError(
+            f"{key} is {validation.shown(value)}, expected 1 (along x) or 2 (along y)"
+        )
     return int(value)
 
 
@@ -148,7 +152,7 @@ def _check_nods(key: str, value: object) -> tuple[str | PathLike[str] | SlitImag
         items = [one for one in value if isinstance(one, str | PathLike | SlitImage)]
         if len(items) == len(value):
             return tuple(items)
-    raise ReferenceFileError(f"{key} is {value!r}, expected a list of files")
+    raise ReferenceFileError(f"{key} is {validation.shown(value)}, expected a list of files")
 
 
 #: Allowed values of `noise`.

@@ -10,17 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self
 
 from glue_lrs import errors
-from glue_lrs.errors import Hint, LRSWarning, Setting
-
-#: Severity of a finding. ``"info"``: a known limitation. ``"warning"``: the flux is probably not
-#: what the user intended to measure. ``"error"``: the flux is wrong.
-Severity: TypeAlias = Literal["info", "warning", "error"]
-
-#: Severities, worst first.
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+from glue_lrs.errors import SEVERITIES, Hint, LRSWarning, Setting, Severity
 
 #: A statistic is significant if it exceeds this multiple of its own error. At random, this happens
 #: in one of 16,000 cases.
@@ -113,6 +106,8 @@ class Finding:
         Proposal for how the user can solve the problem.
     subject : str, optional
         File or spectrum that the finding is about.
+    recorded : Severity
+        Severity of a kind that is not in `KINDS`, as in a file of a newer version.
     """
 
     kind: str
@@ -120,11 +115,12 @@ class Finding:
     values: Mapping[str, Any] = field(default_factory=dict, hash=False)
     hint: Hint | None = field(default=None, hash=False)
     subject: str | None = None
+    recorded: Severity = "warning"
 
     @property
     def severity(self) -> Severity:
-        """Severity of findings of this kind. Unknown kinds are warnings."""
-        return KINDS[self.kind].severity if self.kind in KINDS else "warning"
+        """Severity of findings of this kind, or the recorded severity of an unknown kind."""
+        return KINDS[self.kind].severity if self.kind in KINDS else self.recorded
 
     @property
     def message(self) -> LRSWarning:
@@ -170,8 +166,12 @@ class Finding:
             for template, settings in stored.get("hints") or ()
         ]
         hint = replace(hints[0], others=tuple(hints[1:])) if hints else None
+        kind, text = str(stored.get("kind")), str(stored.get("text"))
         values, subject = dict(stored.get("values") or {}), stored.get("subject")
-        return cls(str(stored.get("kind")), str(stored.get("text")), values, hint, subject)
+        known = SEVERITIES if kind not in KINDS else ()
+        recorded: Severity = "warning"
+        recorded = next((one for one in known if one == stored.get("severity")), recorded)
+        return cls(kind, text, values, hint, subject, recorded)
 
 
 def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:

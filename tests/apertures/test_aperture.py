@@ -141,7 +141,7 @@ def test_no_partial_pixels_for_a_median() -> None:
     ("values", "message"),
     [
         ({"xstart": "27"}, "xstart is '27', expected a number"),
-        ({"xstart": True}, "xstart is True, expected a number"),
+        ({"xstart": True}, "xstart is true, expected a number"),
         ({"xstart": float("nan")}, "xstart is nan, expected a finite number"),
         ({"xstart": 30, "xstop": 20}, "xstop is 20, expected at least xstart"),
         ({"xstart": 10.4, "xstop": 9.9}, "xstop is 9.9, expected at least xstart"),

@@ -143,7 +143,7 @@ def test_a_taper_beyond_the_image_warns_even_without_wavelengths() -> None:
         ({"bkg_order": -1}, "bkg_order is -1, expected a whole number of 0 or more"),
         ({"bkg_order": 1.5}, "bkg_order is 1.5, expected a whole number of 0 or more"),
         ({"bkg_order": "1"}, "bkg_order is '1', expected a number"),
-        ({"smoothing_length": None}, "smoothing_length is None, expected a number"),
+        ({"smoothing_length": None}, "smoothing_length is null, expected a number"),
         ({"bkg_coeff": None}, "bkg_coeff is missing"),
         ({"bkg_coeff": [[4.5], [4.9]]}, "bkg_coeff region 1 goes from 4.5 to 4.9"),
     ],

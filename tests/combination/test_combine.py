@@ -689,7 +689,7 @@ def test_inputs_are_not_changed() -> None:
         (
             [spectrum()],
             {"mode": "pipeline", "weights": "inverse_variance"},
-            "does not have",
+            "which the pipeline does not have",
         ),
         ([spectrum(EFFEXPTM=0.0)], {}, r"spectrum 1: EFFEXPTM is 0.0, expected seconds"),
         ([spectrum(wave=np.array([5.0]))], {}, "no spectrum has more than one wavelength"),

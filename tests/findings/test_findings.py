@@ -222,6 +222,13 @@ def test_a_finding_survives_its_record() -> None:
     hint = errors.Hint.to("give {}, or {}", "apcorr", max_lost=0)
     one = Finding("lost_pixels", "text", {"rows": 3}, hint.joined(errors.Hint.to("x")), "a.fits")
     assert Finding.from_dict(one.to_dict()) == one
+    for severity in ("error", "warning", "info"):  # of a newer version
+        newer = Finding("unheard_of", "text", recorded=severity)
+        assert Finding.from_dict(newer.to_dict()) == newer
+        assert (newer.severity, newer.message.about("b").severity) == (severity, severity)
+    damaged = Finding.from_dict({"kind": "unheard_of", "severity": 3, "text": "text"})
+    assert damaged.severity == "warning"
+    assert Finding.from_dict(one.to_dict() | {"severity": "info"}).severity == "warning"
     info = Finding("scaled", "less")
     assert worst_first([info, one, info]) == (one, info)
 
