@@ -21,7 +21,7 @@ from glue_lrs.apertures.edges import (
     shift_coefficients,
 )
 from glue_lrs.apertures.weights import Weights, region_weights, union
-from glue_lrs.errors import ApertureError, Hint, LRSWarning, ReferenceFileError, warn
+from glue_lrs.errors import ApertureError, Hint, LRSWarning, ReferenceFileError, quoted, warn
 from glue_lrs.spectra.findings import Finding
 
 
@@ -257,10 +257,14 @@ def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], in
     ``"mean"``, which the pipeline does not have, is replaced by ``"poly"`` with the order 0.
     """
     if fit not in ("poly", "median", "mean"):
-        raise ReferenceFileError(f"bkg_fit is {fit!r}, expected 'mean', 'median', 'poly' or null")
+        raise ReferenceFileError(
+            f"bkg_fit is {quoted(fit)}, expected 'mean', 'median', 'poly' or null"
+        )
     number = check_number("bkg_order", order)
     if number != int(number) or number < 0:
-        raise ReferenceFileError(f"bkg_order is {order!r}, expected a whole number of 0 or more")
+        raise ReferenceFileError(
+            f"bkg_order is {quoted(order)}, expected a whole number of 0 or more"
+        )
     if fit == "mean":
         return "poly", 0
     return fit, int(number)  # type: ignore[return-value]
