@@ -8,6 +8,7 @@ to render it in their own syntax.
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -16,14 +17,72 @@ from copy import copy
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from os import PathLike, fspath
+from reprlib import Repr
 from typing import Literal, Self, TypeAlias
 
 #: Severity of a message. ``"info"``: a known limitation. ``"warning"``: the flux is probably not
-#: the one that was meant. ``"error"``: the flux is wrong.
+#: what the user intended to measure. ``"error"``: the flux is wrong.
 Severity: TypeAlias = Literal["info", "warning", "error"]
 
 #: Severities, worst first.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+#: Largest number of characters of a value that a message quotes, a line of a terminal.
+LONGEST_VALUE = 80
+
+#: Representation of values of any size and depth, in a time that does not depend on them.
+_REPR = Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 4 * LONGEST_VALUE
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = LONGEST_VALUE // 2
+
+
+def quoted(value: object) -> str:
+    """Return the repr of a value for a message, on one line of at most `LONGEST_VALUE` characters.
+
+    The words true, false and null are those of a reference file. Numbers of thousands of digits
+    have no repr, and are replaced by a text.
+    """
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    try:
+        text = " ".join(_REPR.repr(value).split())
+    except ValueError:
+        text = "a number with too many digits"
+    return _cut(text)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names from a file, separated by commas, for a message: ten of them at most."""
+    every = [*names]
+    rest = f" and {len(every) - 10} more" * (len(every) > 10)
+    return ", ".join(map(_cut, every[:10])) + rest
+
+
+def _escape(character: str) -> str:
+    return r"\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """Escape the characters of a text that a terminal or window would not show as they are.
+
+    These are control characters such as ESC and newline, marks that change the direction of the
+    text, and bytes of file names that are not valid in their encoding. The escapes are those of
+    JSON, so that JSON remains JSON.
+
+    Parameters
+    ----------
+    text : str
+        Text, for example from a file.
+    keep : str
+        Characters to keep.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in keep else _escape(one) for one in text)
 
 
 @dataclass(frozen=True)
@@ -130,7 +189,7 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
     def render(
         self, syntax: Callable[[Setting], str | None] = str, *, with_subject: bool = True
     ) -> str:
-        """Return the message as one line.
+        """Return the message as one line, in which other characters than printable are escaped.
 
         Parameters
         ----------
@@ -141,7 +200,7 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
         """
         hint = "" if self.hint is None else self.hint.render(syntax)
         line = f"{self.text} ({hint})" if hint else self.text
-        return f"{self.subject}: {line}" if self.subject and with_subject else line
+        return escaped(f"{self.subject}: {line}" if self.subject and with_subject else line)
 
     def about(self, subject: str | None) -> Self:
         """Return a copy of the message with a subject, unless it already has a subject."""

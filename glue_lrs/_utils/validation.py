@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
 
-from glue_lrs.errors import LRSError, ReferenceFileError, nearest
+from glue_lrs.errors import LRSError, ReferenceFileError, nearest, quoted
 
 T = TypeVar("T")
-
-
-def shown(value: object) -> str:
-    """Return a value as in messages: true, false and null as in a reference file, else its repr."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def check_number(key: str, value: object) -> float:
     """Return a finite number as float, or raise `ReferenceFileError` for any other value."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ReferenceFileError(f"{key} is {shown(value)}, expected a number")
+        raise ReferenceFileError(f"{key} is {quoted(value)}, expected a number")
     if not np.isfinite(float(value)):
-        raise ReferenceFileError(f"{key} is {shown(value)}, expected a finite number")
+        raise ReferenceFileError(f"{key} is {quoted(value)}, expected a finite number")
     return float(value)
 
 
@@ -32,7 +26,7 @@ def check_choice(name: str, value: object, known: Sequence[str]) -> None:
     """Raise `LRSError` about the parameter `name` if its value is not one of the known values."""
     if value not in known:
         raise LRSError(
-            f"found {value!r}{nearest(str(value), known)}, "
+            f"found {quoted(value)}{nearest(str(value), known)}, "
             f"expected {', '.join(map(repr, known[:-1]))} or {known[-1]!r}",
             subject=name,
         )
@@ -67,7 +61,7 @@ def optional_bool(key: str, value: object) -> None:
 def check_bool(key: str, value: object, expected: str = "true or false") -> bool:
     """Return a value that is True or False, or raise `ReferenceFileError` for any other value."""
     if not isinstance(value, bool):
-        raise ReferenceFileError(f"{key} is {shown(value)}, expected {expected}")
+        raise ReferenceFileError(f"{key} is {quoted(value)}, expected {expected}")
     return value
 
 
@@ -83,7 +77,7 @@ def one_of(*words: str) -> Callable[[str, object], str]:
         if value not in words:
             hint = nearest(value, words) if isinstance(value, str) else ""
             expected = " or ".join(map(repr, words))
-            raise ReferenceFileError(f"{key} is {shown(value)}{hint}, expected {expected}")
+            raise ReferenceFileError(f"{key} is {quoted(value)}{hint}, expected {expected}")
         return str(value)
 
     return check
@@ -99,7 +93,7 @@ def check_fraction(key: str, value: object) -> float:
     """Return a number between 0 and 1, or raise `ReferenceFileError` for any other value."""
     number = check_number(key, value)
     if not 0 <= number <= 1:
-        raise ReferenceFileError(f"{key} is {shown(value)}, expected a fraction between 0 and 1")
+        raise ReferenceFileError(f"{key} is {quoted(value)}, expected a fraction between 0 and 1")
     return number
 
 
@@ -128,9 +122,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
-
-
-def excerpt(value: object) -> str:
-    """Return a value as `shown`, shortened to at most 40 characters."""
-    text = shown(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -21,7 +21,7 @@ from numpy.polynomial.polynomial import polyadd, polyfit, polysub
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs._utils.polynomials import trace_terms
-from glue_lrs._utils.validation import check_number, shown
+from glue_lrs._utils.validation import check_number
 from glue_lrs.apertures.edges import (
     ROUNDING,
     BoxedLimits,
@@ -34,7 +34,7 @@ from glue_lrs.apertures.edges import (
     shift_coefficients,
 )
 from glue_lrs.apertures.weights import Weights, cut_rows, region_weights, union
-from glue_lrs.errors import ApertureError, ReferenceFileError
+from glue_lrs.errors import ApertureError, ReferenceFileError, quoted
 from glue_lrs.instrument import expected_fwhm
 
 
@@ -195,11 +195,11 @@ class Aperture:
         for key, value in (("n", n), ("pixel_scale", pixel_scale)):
             if check_number(key, value) <= 0:
                 raise ReferenceFileError(
-                    f"{key} is {shown(value)}, expected a number greater than 0"
+                    f"{key} is {quoted(value)}, expected a number greater than 0"
                 )
         if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
             raise ReferenceFileError(
-                f"order is {shown(order)}, expected a whole number of 0 or more"
+                f"order is {quoted(order)}, expected a whole number of 0 or more"
             )
         if fwhm is None:
             waves = np.linspace(5.0, 14.0, 19)  # the range in which the width was measured

@@ -11,7 +11,7 @@ from astropy.convolution import convolve
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from glue_lrs._utils.validation import check_number, shown
+from glue_lrs._utils.validation import check_number
 from glue_lrs.apertures.background_fit import BackgroundFit, fit_median, fit_polynomial
 from glue_lrs.apertures.edges import (
     Coefficients,
@@ -21,7 +21,7 @@ from glue_lrs.apertures.edges import (
     shift_coefficients,
 )
 from glue_lrs.apertures.weights import Weights, region_weights, union
-from glue_lrs.errors import ApertureError, Hint, LRSWarning, ReferenceFileError, warn
+from glue_lrs.errors import ApertureError, Hint, LRSWarning, ReferenceFileError, quoted, warn
 from glue_lrs.spectra.findings import Finding
 
 
@@ -258,12 +258,12 @@ def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], in
     """
     if fit not in ("poly", "median", "mean"):
         raise ReferenceFileError(
-            f"bkg_fit is {shown(fit)}, expected 'mean', 'median', 'poly' or null"
+            f"bkg_fit is {quoted(fit)}, expected 'mean', 'median', 'poly' or null"
         )
     number = check_number("bkg_order", order)
     if number != int(number) or number < 0:
         raise ReferenceFileError(
-            f"bkg_order is {shown(order)}, expected a whole number of 0 or more"
+            f"bkg_order is {quoted(order)}, expected a whole number of 0 or more"
         )
     if fit == "mean":
         return "poly", 0

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
-from glue_lrs._utils.validation import check_number, shown
-from glue_lrs.errors import ApertureError, ReferenceFileError
+from glue_lrs._utils.validation import check_number
+from glue_lrs.errors import ApertureError, ReferenceFileError, quoted
 
 #: Polynomial coefficients of each edge, constant term first. The edges are ordered lower, upper,
 #: lower, upper, ...
@@ -176,14 +176,14 @@ def check_coefficients(key: str, value: object) -> Coefficients | None:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ReferenceFileError(f"{key} is {shown(value)}, expected {form}")
+        raise ReferenceFileError(f"{key} is {quoted(value)}, expected {form}")
     if len(value) == 0 or len(value) % 2:
         raise ReferenceFileError(f"{key} has {len(value)} edges, expected pairs: {form}")
     edges = []
     for number, edge in enumerate(value):
         if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) == 0:
             raise ReferenceFileError(
-                f"{key}[{number}] is {shown(edge)}, expected a list of coefficients"
+                f"{key}[{number}] is {quoted(edge)}, expected a list of coefficients"
             )
         edges.append(tuple(check_number(f"{key}[{number}]", item) for item in edge))
     for number, (lower, upper) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
@@ -205,7 +205,9 @@ def check_variable(value: object) -> Literal["pixel", "wavelength"]:
             return "wavelength"
         if value.lower() == "pixel":
             return "pixel"
-    raise ReferenceFileError(f"independent_var is {shown(value)}, expected 'pixel' or 'wavelength'")
+    raise ReferenceFileError(
+        f"independent_var is {quoted(value)}, expected 'pixel' or 'wavelength'"
+    )
 
 
 def is_constant(coefficients: Coefficients | None) -> bool:

@@ -143,7 +143,7 @@ def combine(
         }
         for one in combination.inputs
     ]
-    console.echo(console.table_text(rows))
+    console.echo(console.table_text(rows), lines=True)
     kind = "spectrum" if len(rows) == 1 else "spectra"
     console.echo(f"{output}: {combination.wavelength.size} rows of {len(rows)} {kind}")
     return reporter.exit_code(1, 1)

@@ -19,7 +19,7 @@ import click
 
 from glue_lrs._utils.interrupt import EXIT_CODE, leave
 from glue_lrs._utils.validation import plain
-from glue_lrs.errors import SEVERITIES, LRSError, LRSWarning, Setting
+from glue_lrs.errors import SEVERITIES, LRSError, LRSWarning, Setting, escaped
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.findings import Finding
@@ -117,23 +117,27 @@ _COLOURS = {"error": "red", "warning": "yellow"}
 def say(kind: str, text: str) -> None:
     """Print a message to stderr, with its kind (such as "error") as a coloured label."""
     label = click.style(kind, fg=_COLOURS[kind])
-    echo(f"glue-lrs: {label}: {' '.join(text.split())}", err=True)
+    click.echo(f"glue-lrs: {label}: {_encodable(escaped(' '.join(text.split())), True)}", err=True)
 
 
 def say_traceback(text: str) -> None:
     """Print a traceback to stderr if the option --traceback was given."""
     if click.get_current_context().find_root().params.get("show_traceback"):
-        echo(text, err=True, nl=False)
+        echo(text, err=True, nl=False, lines=True)
 
 
-def echo(text: str, err: bool = False, nl: bool = True) -> None:
-    """Print a text, in which characters that the stream cannot encode are escaped."""
+def echo(text: str, err: bool = False, nl: bool = True, lines: bool = False) -> None:
+    """Print a text, in which characters that are not printable are escaped.
+
+    Everything but the messages of `say` is printed here. Line ends are kept only if the text is one
+    of several `lines`, so that a name from a file cannot imitate a line of the program.
+    """
+    click.echo(_encodable(escaped(text, keep="\n" if lines else ""), err), err=err, nl=nl)
+
+
+def _encodable(text: str, err: bool) -> str:
+    """Escape characters that the encoding of a stream does not have."""
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
-    click.echo(printable(text, encoding), err=err, nl=nl)
-
-
-def printable(text: str, encoding: str = "utf-8") -> str:
-    """Escape characters that `encoding` does not have, such as those of invalid file names."""
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
@@ -342,7 +346,7 @@ class Reporter:
             repeats = self._repeats.get((kind, text))
             self._repeats[kind, text] = 0 if repeats is None else repeats + 1
             if repeats is None:
-                say(kind, text if outcome.path in text else f"{outcome.path}: {text}")
+                say(kind, text if escaped(outcome.path) in text else f"{outcome.path}: {text}")
 
     def judge(self, findings: Iterable[Mapping[str, Any]]) -> None:
         """Let findings, as in `Finding.to_dict`, fail a strict command without printing them."""
@@ -393,12 +397,12 @@ def describe_each(
         if outcome.result is not None:
             facts, text = outcome.result
             if not as_json:
-                echo(("\n" if found else "") + text)
+                echo(("\n" if found else "") + text, lines=True)
             found.append(facts)
             reporter.judge(facts.get("findings", ()))
     reporter.close()
     if as_json and found:
-        echo(json.dumps(found, indent=2))
+        echo(json.dumps(found, indent=2), lines=True)
     return reporter.exit_code(len(found), len(paths))
 
 
@@ -409,7 +413,7 @@ def exit_code(n_done: int, n_requested: int) -> int:
 
 def table_text(rows: Sequence[dict[str, str]]) -> str:
     """Format a table, whose rows are dicts with the column headings as keys, as aligned text."""
-    rows = [{key: printable(value) for key, value in row.items()} for row in rows]
+    rows = [{key: escaped(value) for key, value in row.items()} for row in rows]
     head = {key: key for key in rows[0]}
     width = {key: max(len(row[key]) for row in (head, *rows)) for key in head}
     numbers = {key for key in head if all(re.fullmatch(r"[-\d.+%]*", row[key]) for row in rows)}

@@ -37,4 +37,4 @@ def demo(output_dir: str, overwrite: bool) -> None:
     with tasks.created_folder(Path(output_dir)):
         result = run_demo(output_dir, overwrite=overwrite, report=report)
     text = "between 5 and 12 um; fluxes with a bad pixel in the aperture are counted and excluded"
-    console.echo(f"{console.table_text(result.table)}\n{text}\n\n{result.advice}")
+    console.echo(f"{console.table_text(result.table)}\n{text}\n\n{result.advice}", lines=True)

@@ -17,7 +17,7 @@ import click
 from glue_lrs._utils.interrupt import EXIT_CODE
 from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.program import main
-from glue_lrs.errors import LRSWarning, warn
+from glue_lrs.errors import LRSWarning, escaped, warn
 
 #: Suffixes of pipeline products, and the suffixes of the spectra that are extracted from them.
 _SUFFIXES = {
@@ -155,7 +155,7 @@ def extract(
             rows.append({**row, "warnings": count, "output": job.output})
             lines += [f"{row['file']}: {remark}" for remark in remarks]
     if rows:
-        console.echo("\n".join([console.table_text(rows), *lines]))
+        console.echo("\n".join([console.table_text(rows), *map(escaped, lines)]), lines=True)
     if len(rows) < len(files) > 1:
         console.echo(f"{len(files) - len(rows)} of {len(files)} files failed", err=True)
     return reporter.exit_code(len(rows), len(files))

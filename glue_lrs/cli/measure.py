@@ -13,7 +13,7 @@ import numpy as np
 from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.plot import plot_names
 from glue_lrs.cli.program import main
-from glue_lrs.errors import LRSError, LRSWarning, warn
+from glue_lrs.errors import LRSError, LRSWarning, escaped, quoted, warn
 
 if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
@@ -36,7 +36,7 @@ class _Width(click.ParamType):  # type: ignore[type-arg]
             return "best", 0.0
         match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(fwhm|x ?fwhm)?", text)
         if match is None or float(match[1]) <= 0:
-            self.fail(f"{value!r}, expected best, columns such as 8, or 3fwhm", param, ctx)
+            self.fail(f"{quoted(value)}, expected best, columns such as 8, or 3fwhm", param, ctx)
         return ("fwhm" if match[2] else "columns"), float(match[1])
 
 
@@ -127,12 +127,12 @@ def measure(
         # Write no file unless all results could be computed.
         if figure is not None:
             save(figure, plots[path], overwrite=overwrite)
-            lines.append(f"wrote {plots[path]}")
+            lines.append(escaped(f"wrote {plots[path]}"))
         if document is not None and reference is not None:
             document.write(reference, overwrite=overwrite)
             if subtracted:
                 lines.append("the reference has no background, as S_BKDSUB is COMPLETE")
-            lines.append(f"wrote {reference}")
+            lines.append(escaped(f"wrote {reference}"))
         facts = {"file": path, "measurement": found.to_dict(), "growth": growth.to_dict()}
         return facts, "\n".join(lines)
 

@@ -13,6 +13,7 @@ import click
 
 from glue_lrs.cli.console import Reporting
 from glue_lrs.cli.tasks import base_name
+from glue_lrs.errors import quoted
 
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
@@ -38,7 +39,7 @@ class _FitsName(_Name):
         """Return the name, or reject it if it has no FITS suffix."""
         name = super().convert(value, param, ctx)
         if base_name(name) == name:
-            self.fail(f"{name!r}, expected a name that ends in .fits or .fits.gz", param, ctx)
+            self.fail(f"{quoted(name)}, expected a name that ends in .fits or .fits.gz", param, ctx)
         return name
 
 
@@ -56,7 +57,7 @@ class _Setting(click.ParamType):  # type: ignore[type-arg]
         """Return the key before the first "=" and the parsed value after it."""
         key, equals, text = value.partition("=")
         if not equals or not key.strip():
-            self.fail(f"{value!r}, expected KEY=VALUE, such as bkg_fit=median", param, ctx)
+            self.fail(f"{quoted(value)}, expected KEY=VALUE, such as bkg_fit=median", param, ctx)
         return key.strip(), _value(text.strip())
 
 
@@ -73,7 +74,7 @@ def context_name(ctx: click.Context, param: click.Parameter, value: str | None) 
     if not value or re.fullmatch(r"[\w.-]+\.pmap|[\w-]*latest[\w-]*|[\w-]*edit", value):
         return value
     expected = "expected a context such as jwst_1322.pmap, or nothing: put --crds after the files"
-    raise click.BadParameter(f"{value!r}, {expected}")
+    raise click.BadParameter(f"{quoted(value)}, {expected}")
 
 
 def unit_pair(
@@ -84,7 +85,7 @@ def unit_pair(
         return None
     wave, comma, flux = value.partition(",")
     if not comma or not wave.strip() or not flux.strip():
-        raise click.BadParameter(f"{value!r}, expected two units, such as um,mJy")
+        raise click.BadParameter(f"{quoted(value)}, expected two units, such as um,mJy")
     return wave.strip(), flux.strip()
 
 

@@ -11,7 +11,7 @@ import click
 
 from glue_lrs.cli import console, options
 from glue_lrs.cli.program import main
-from glue_lrs.errors import LRSError, ReferenceFileError
+from glue_lrs.errors import LRSError, ReferenceFileError, listed
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
@@ -55,7 +55,7 @@ def show(json_file: str | None, exp_type: str | None) -> None:
     found = _read_reference(json_file)
     if exp_type is not None:
         found = Reference({**found.document, "apertures": [found.entry(exp_type)]}, found.filename)
-    console.echo(format_reference(found.for_pipeline()), nl=False)
+    console.echo(format_reference(found.for_pipeline()), nl=False, lines=True)
 
 
 @reference.command()
@@ -106,7 +106,7 @@ def edit(
     slit_image, exp_type = _read_image(image, exp_type)
     changed = _edited(_read_reference(json_file), exp_type, dict(settings), slit_image)
     if output is None:
-        console.echo(format_reference(changed.for_pipeline()), nl=False)
+        console.echo(format_reference(changed.for_pipeline()), nl=False, lines=True)
         return
     changed.write(output, overwrite=overwrite)
     console.echo(f"wrote {output}")
@@ -151,7 +151,7 @@ def _edited(
     ids = [str(entry["id"]) for entry in found.document["apertures"]]
     if exp_type is None and len(ids) > 1:
         raise click.UsageError(
-            f"there are several apertures, expected --exp-type with one of {', '.join(ids)}"
+            f"there are several apertures, expected --exp-type with one of {listed(ids)}"
         )
     exp_type = exp_type or ids[0]
     old = found.entry(exp_type)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from glue_lrs.cli.console import option
-from glue_lrs.errors import LRSError, LRSWarning, warn
+from glue_lrs.errors import LRSError, LRSWarning, escaped, warn
 from glue_lrs.extraction.base import new_findings
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.drizzle import filled_fraction
@@ -84,7 +84,7 @@ def describe_file(path: str) -> tuple[dict[str, Any], str]:
         _product_lines(facts), lines, _finding_lines(facts),
         [("references", references)],
     )  # fmt: skip
-    text = [path]
+    text = [escaped(path)]
     for label, *parts in every:
         text += textwrap.wrap(
             ", ".join(str(part) for part in parts if part not in (None, "")), 100,

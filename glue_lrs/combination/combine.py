@@ -26,7 +26,7 @@ from glue_lrs.combination.inputs import (
 )
 from glue_lrs.combination.pipeline import pipeline_mean
 from glue_lrs.combination.weighted_mean import weighted_mean
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import LRSError, quoted
 from glue_lrs.spectra.findings import emit, worst_first
 from glue_lrs.spectra.provenance import CombinationProvenance, package_versions
 
@@ -168,7 +168,9 @@ def combine(
     if sigma_clip is not None:
         number = isinstance(sigma_clip, int | float | np.number)
         if not number or isinstance(sigma_clip, bool) or not 0 < sigma_clip < np.inf:
-            raise LRSError(f"sigma_clip is {sigma_clip!r}, expected a number above 0, or None")
+            raise LRSError(
+                f"sigma_clip is {quoted(sigma_clip)}, expected a number above 0, or None"
+            )
         sigma_clip = float(sigma_clip)
     blocks = input_blocks(spectra, extract)
     findings = check_compatible(blocks)

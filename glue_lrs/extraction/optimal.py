@@ -21,7 +21,7 @@ import numpy as np
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_bool, check_fraction, check_number
-from glue_lrs.errors import Hint, ProfileError, ReferenceFileError, SourceError
+from glue_lrs.errors import Hint, ProfileError, ReferenceFileError, SourceError, quoted
 from glue_lrs.extraction.base import emit_findings, image_findings, jansky_per_sum
 from glue_lrs.extraction.optimal_result import OptimalResult, middle_row_value, with_extractions
 from glue_lrs.fitting.cutout import Cutout
@@ -172,10 +172,10 @@ class OptimalExtractor:
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not (whole and value >= least) and value not in others:
                 raise ReferenceFileError(
-                    f"{key} is {value!r}, expected a whole number of {least} or more"
+                    f"{key} is {quoted(value)}, expected a whole number of {least} or more"
                 )
         if self.threshold is not None and not check_number("threshold", self.threshold) > 0:
-            raise ReferenceFileError(f"threshold is {self.threshold!r}, expected more than 0")
+            raise ReferenceFileError(f"threshold is {quoted(self.threshold)}, expected more than 0")
         if self.max_lost is not None:
             check_fraction("max_lost", self.max_lost)
 

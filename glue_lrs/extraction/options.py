@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glue_lrs._utils.validation import check_bool, one_of
-from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, warn
+from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, quoted, warn
 from glue_lrs.image.drizzle import filled_fraction, without_filled_pixels
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.psf import PSFProfile
@@ -52,11 +52,11 @@ def check_profile_options(operator: Extract1D) -> None:
     mode = operator.optimal_mode
     if mode is not None and operator.extraction_type != "optimal":
         raise ReferenceFileError(
-            f"optimal_mode is {mode!r}, expected extraction_type 'optimal' with it"
+            f"optimal_mode is {quoted(mode)}, expected extraction_type 'optimal' with it"
         )
     if mode in ("pipeline", "psf") and operator.psf is None:
         raise ReferenceFileError(
-            f"optimal_mode is {mode!r}, which needs a PSF reference",
+            f"optimal_mode is {quoted(mode)}, which needs a PSF reference",
             hint=Hint.to("give {}", "psf"),
         )
     if operator.bad_pixels is not None and operator.extraction_type == "optimal":
@@ -131,7 +131,7 @@ def inexpressible(operator: Extract1D, image: SlitImage | None) -> list[str]:
     source_type, typed = operator.source_type, image and image.as_source_type(operator.source_type)
     if source_type is not None and (image is None or typed is not image):
         found.append(
-            f"source_type {source_type!r} (run the pipeline's step srctype with "
+            f"source_type {quoted(source_type)} (run the pipeline's step srctype with "
             f"--source_type={source_type})"
         )
     if not operator.apply_apcorr and (typed is None or typed.is_point_source):

@@ -10,7 +10,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
-from glue_lrs.errors import CorrectionError, warn
+from glue_lrs.errors import CorrectionError, listed, quoted, warn
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.files import Source, atomic_write, opened
 from glue_lrs.io.headers import check_names, check_reference, reference_header
@@ -57,19 +57,19 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
         If a factor is unusual.
     """
     if not isinstance(subarray, str):
-        raise CorrectionError(f"subarray is {subarray!r}, expected a word such as 'FULL'")
+        raise CorrectionError(f"subarray is {quoted(subarray)}, expected a word such as 'FULL'")
     with opened(path, CorrectionError) as (hdulist, label):
         hdu = _table(hdulist)
         unit = str(hdu.header.get("SIZEUNIT", "pixels")).strip().lower()
         if unit not in ("pixel", "pixels", "pix", ""):
-            raise CorrectionError(f"SIZEUNIT is {unit!r}, expected 'pixels'")
+            raise CorrectionError(f"SIZEUNIT is {quoted(unit)}, expected 'pixels'")
         names = [str(name).strip() for name in hdu.data["subarray"]]
         rows = [i for i, name in enumerate(names) if name.upper() == subarray.strip().upper()]
         if len(rows) != 1:
             found = "no row" if not rows else f"{len(rows)} rows"
             raise CorrectionError(
                 f"found {found} for SUBARRAY {subarray}, expected one; there are "
-                f"{', '.join(names) or 'none'}"
+                f"{listed(names) or 'none'}"
             )
         row = hdu.data[rows[0]]
         wavelength, size, factor = (
@@ -149,7 +149,7 @@ def write_apcorr(
         check_names(names, "aperture correction", "SUBARRAY", CorrectionError)
         for name in names:
             if not 0 < len(name) <= 17 or not name.isascii():
-                raise CorrectionError(f"SUBARRAY is {name!r}, expected 1 to 17 characters")
+                raise CorrectionError(f"SUBARRAY is {quoted(name)}, expected 1 to 17 characters")
         exp_type = FIXED_SLIT if "FULL" in names else SLITLESS
         description = "Aperture correction written by glue_lrs"
         header = reference_header("APCORR", "MirLrsApcorrModel", description, exp_type)

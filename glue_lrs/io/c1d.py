@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from glue_lrs.combination.combination import COLUMNS, Combination, CombineInput
-from glue_lrs.errors import ProductError, warn
+from glue_lrs.errors import ProductError, listed, warn
 from glue_lrs.io import tables
 from glue_lrs.io.files import Source, asdf_hdu, atomic_write, opened
 from glue_lrs.io.headers import check_exp_type, product_header, set_card, without_structure
@@ -59,7 +59,7 @@ def read_c1d(source: Source) -> Combination:
         if missing:
             raise ProductError(
                 f"the table {EXTENSION} has no column {missing[0]}, found "
-                f"{', '.join(hdu.columns.names) or 'none'}"
+                f"{listed(hdu.columns.names) or 'none'}"
             )
         units = {name: hdu.columns[names[name]].unit for name in COLUMNS}
         units = {name: unit for name, unit in units.items() if unit} | _units(units["FLUX"])

@@ -17,7 +17,7 @@ from typing import Any
 
 from astropy.io import fits
 
-from glue_lrs.errors import LRSError, ProductError
+from glue_lrs.errors import LRSError, ProductError, quoted
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.files import one_line, opened
 
@@ -117,7 +117,7 @@ def _find(
             return None
         raise LRSError(f"CRDS has no {kind} reference for this file: {one_line(error)}") from None
     except AssertionError as error:  # raised by argument checks in the client
-        raise LRSError(f"CRDS context {context!r}: {one_line(error)}") from None
+        raise LRSError(f"CRDS context {quoted(context)}: {one_line(error)}") from None
     # The client raises SystemExit if there is neither a server nor a cache.
     except (exceptions.CrdsError, OSError, SystemExit) as error:
         server = os.environ.get("CRDS_SERVER_URL") or "not set"

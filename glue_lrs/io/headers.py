@@ -8,7 +8,7 @@ from typing import Any
 
 from astropy.io import fits
 
-from glue_lrs.errors import LRSError, ProductError
+from glue_lrs.errors import LRSError, ProductError, listed, quoted
 
 #: BUNIT of images. The keys state whether the image is photometrically calibrated.
 BUNIT = {True: "MJy/sr", False: "DN/s"}
@@ -45,8 +45,16 @@ def header_number(key: str, *headers: fits.Header) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ProductError(f"{key} is {value!r}, expected a number")
+        raise ProductError(f"{key} is {quoted(value)}, expected a number")
     return float(value)
+
+
+def printable_ascii(text: str) -> str:
+    """Replace the characters of a text that a FITS header cannot hold by question marks.
+
+    Headers hold printable ASCII.
+    """
+    return "".join(one if one.isascii() and one.isprintable() else "?" for one in text)
 
 
 def header_integer(key: str, *headers: fits.Header) -> int | None:
@@ -63,7 +71,7 @@ def header_integer(key: str, *headers: fits.Header) -> int | None:
 def set_card(header: fits.Header, name: str, value: object, comment: str) -> None:
     """Set a header card. Insert a new S_* or R_* card after the other cards with this prefix."""
     if isinstance(value, str):
-        value = value.encode("ascii", "replace").decode()  # FITS headers are ASCII
+        value = printable_ascii(value)
     room = 80 - len(fits.Card(name, value).image.rstrip()) - len(" / ")
     card = fits.Card(name, value, comment[: max(room, 0)])
     if name in header:
@@ -136,7 +144,7 @@ def check_reference(
     if reftype not in (extension, *reftypes):
         raise error(f"REFTYPE is {reftype}, {expected}")
     if extension not in hdulist:
-        found = ", ".join(hdu.name for hdu in hdulist[1:]) or "none"
+        found = listed(hdu.name for hdu in hdulist[1:]) or "none"
         raise error(f"has no extension {extension} (there are: {found}), {expected}")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from astropy.io import fits
 
-from glue_lrs.errors import ProductError
+from glue_lrs.errors import ProductError, listed, quoted
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.files import asdf_bytes, opened
 from glue_lrs.io.headers import header_value
@@ -127,7 +127,7 @@ def identify_kind(hdus: HDULookup) -> str:
         return "x1dints" if several else "x1d"
     if "COMBINE1D" in hdus:
         return "c1d"
-    raise ProductError(f"has no SCI extension, found {', '.join(hdus)}")
+    raise ProductError(f"has no SCI extension, found {listed(hdus)}")
 
 
 def _is_rate(hdus: HDULookup, primary: fits.Header) -> bool:
@@ -150,5 +150,5 @@ def _check_mode(primary: fits.Header) -> None:
     for key, values in expected.items():
         value = primary.get(key)
         if value not in values:
-            found = "is missing" if value is None else f"is {value!r}"
+            found = "is missing" if value is None else f"is {quoted(value)}"
             raise ProductError(f"{key} {found}, expected {' or '.join(map(repr, values))}")

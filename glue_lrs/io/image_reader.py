@@ -14,7 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from glue_lrs._utils.source_file import SourceFile
-from glue_lrs.errors import Hint, LRSWarning, NoVariancesWarning, ProductError, naming, warn
+from glue_lrs.errors import Hint, LRSWarning, NoVariancesWarning, ProductError, naming, quoted, warn
 from glue_lrs.image.pixels import PLANES
 from glue_lrs.image.slit_image import SlitImage, load_wcs
 from glue_lrs.io.files import asdf_bytes, native, opened, parse_asdf, reading
@@ -210,7 +210,7 @@ def _wavelength_plane(hdus: HDULookup) -> NDArray[Any] | None:
     if stated is not None:
         unit = u.Unit(stated, parse_strict="silent")
         if not unit.is_equivalent(u.um):
-            raise ProductError(f"WAVELENGTH is in {stated!r}, expected 'um'")
+            raise ProductError(f"WAVELENGTH is in {quoted(stated)}, expected 'um'")
         factor = unit.to(u.um)
         if factor != 1.0:
             plane = plane.astype(float) * factor  # not in place, as the plane may be memory-mapped
@@ -276,8 +276,9 @@ def _source_type(notes: list[LRSWarning], *headers: fits.Header) -> str | None:
         return found
     notes.append(
         LRSWarning(
-            f"SRCTYPE is {found!r}, expected 'POINT', 'EXTENDED' or 'UNKNOWN'; as in the pipeline, "
-            "no aperture correction is applied, and the aperture is not moved to the source",
+            f"SRCTYPE is {quoted(found)}, expected 'POINT', 'EXTENDED' or 'UNKNOWN'; as in the "
+            "pipeline, no aperture correction is applied, and the aperture is not moved to the "
+            "source",
             hint=Hint.to("{} moves it to the source", use_source_posn=True),
         )
     )
@@ -292,8 +293,8 @@ def _check_unit(found: object, calibrated: bool, notes: list[LRSWarning]) -> Non
     state = "COMPLETE" if calibrated else "not COMPLETE"
     notes.append(
         LRSWarning(
-            f"BUNIT is {found!r}, expected {expected!r} as S_PHOTOM is {state}; the values are "
-            f"read as {expected}"
+            f"BUNIT is {quoted(found)}, expected {expected!r} as S_PHOTOM is {state}; the values "
+            f"are read as {expected}"
         )
     )
 

@@ -12,7 +12,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from glue_lrs.io.files import asdf_hdu, atomic_write
-from glue_lrs.io.headers import BUNIT, current_date, header_value
+from glue_lrs.io.headers import BUNIT, current_date, header_value, printable_ascii
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
@@ -121,7 +121,7 @@ def _primary(image: SlitImage, model: str, filename: str) -> fits.Header:
     elif str(header.get("S_PHOTOM", "COMPLETE")).upper() == "COMPLETE":
         header["S_PHOTOM"] = "SKIPPED"
     header["DATAMODL"] = model
-    header["FILENAME"] = filename.encode("ascii", "replace").decode()  # headers are ASCII
+    header["FILENAME"] = printable_ascii(filename)
     header["EXP_TYPE"] = image.exp_type
     _set(header, "SUBARRAY", image.subarray)
     _set(header, "DITH_RA", image.source_ra)

@@ -8,7 +8,7 @@ from os import PathLike
 import numpy as np
 from astropy.io import fits
 
-from glue_lrs.errors import ProfileError, warn
+from glue_lrs.errors import ProfileError, listed, quoted, warn
 from glue_lrs.instrument import FIXED_SLIT
 from glue_lrs.io.files import atomic_write, opened
 from glue_lrs.io.headers import check_names, check_reference, header_value, reference_header
@@ -85,13 +85,13 @@ def read_psf(path: str | PathLike[str], name: str | None = None) -> PSFProfile:
             for note in notes + check_profile(profile.data, profile.subpix, profile.center):
                 warn(note.about(label))
             return profile
-        raise ProfileError(f"found no aperture {slit}; there are {', '.join(found) or 'none'}")
+        raise ProfileError(f"found no aperture {slit}; there are {listed(found) or 'none'}")
 
 
 def _number(key: str, hdu: fits.ImageHDU, primary: fits.Header) -> float:
     value = header_value(key, hdu.header, primary)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        state = "is missing" if value is None else f"is {value!r}"
+        state = "is missing" if value is None else f"is {quoted(value)}"
         raise ProfileError(f"{key} of PSF,{hdu.ver} {state}, expected a number")
     return float(value)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from glue_lrs._utils.source_file import SourceFile
-from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError, naming, warn
+from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError, listed, naming, warn
 from glue_lrs.io.files import atomic_write, one_line
 from glue_lrs.reference.reference import Reference
 
@@ -50,7 +50,7 @@ def read_reference(path: str | PathLike[str]) -> Reference:
             raise ReferenceFileError(f"cannot be read: {one_line(error)}") from None
         document, duplicates = _parse(raw)
     if duplicates:
-        text = f"{', '.join(duplicates)}: given more than once, the last value is used"
+        text = f"{listed(duplicates)}: given more than once, the last value is used"
         warn(LRSWarning(text, subject=label))
     return Reference(document, label)
 

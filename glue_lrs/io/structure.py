@@ -18,7 +18,7 @@ from typing import Any
 
 from astropy.io import fits
 
-from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.errors import LRSError, LRSWarning, quoted
 
 #: Sizes of a block and of a card in bytes, and largest NAXIS and TFIELDS (FITS standard 4.0).
 _BLOCK, _CARD, _LARGEST_NUMBER = 2880, 80, 999
@@ -188,7 +188,7 @@ def _data_size(sizes: dict[str, str], number: int, error: type[LRSError]) -> int
     def integer(key: str, low: float, high: float, default: str = "") -> int:
         text = sizes.get(key, default)
         if not re.fullmatch(r"[+-]?\d{1,18}", text) or not low <= int(text) <= high:
-            found = f"is {text[:20]!r}" if text else "is missing or empty"
+            found = f"is {quoted(text)}" if text else "is missing or empty"
             expected = f"{low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g}"
             raise error(f"{key} of extension {number} {found}, expected {expected}")
         return int(text)
@@ -222,7 +222,7 @@ def _check_columns(
     for name, form in forms.items():
         match = _TFORM.fullmatch(form)
         if match is None:
-            raise error(f"{name} of extension {number} is {form[:20]!r}, expected one like '10D'")
+            raise error(f"{name} of extension {number} is {quoted(form)}, expected one like '10D'")
         width += math.ceil(int(match[1] or 1) * _WIDTHS[match[2]])
     if width != int(sizes["NAXIS1"]):
         raise error(

@@ -14,7 +14,7 @@ from astropy.modeling.models import Mapping as AxisMapping
 from gwcs import WCS, coordinate_frames
 from numpy.typing import NDArray
 
-from glue_lrs.errors import ProductError
+from glue_lrs.errors import ProductError, listed, quoted
 from glue_lrs.io.headers import set_card
 from glue_lrs.io.x1d_layout import CARD_COMMENTS
 
@@ -52,7 +52,7 @@ def named(
     """
     tables = [hdu for hdu in hdulist if hdu.name == name]
     if not tables or (single and len(tables) > 1):
-        found = ", ".join(hdu.name for hdu in hdulist[1:] if hdu.name) or "no extension"
+        found = listed(hdu.name for hdu in hdulist[1:] if hdu.name) or "no extension"
         raise ProductError(f"found {found}, expected {expected}")
     if not all(isinstance(hdu, fits.BinTableHDU) for hdu in tables):
         raise ProductError(f"{name} is an image, expected a table")
@@ -98,7 +98,7 @@ def _unit_factor(name: str, stated: str | None, expected: str | None) -> float:
         return 1.0
     unit = u.Unit(_OLD_UNITS.get(stated, stated), parse_strict="silent")
     if not unit.is_equivalent(expected):
-        raise ProductError(f"{name} is in {stated!r}, expected {expected!r} (TUNIT)")
+        raise ProductError(f"{name} is in {quoted(stated)}, expected {expected!r} (TUNIT)")
     return float(unit.to(expected))
 
 

@@ -17,7 +17,7 @@ from astropy.nddata import StdDevUncertainty
 from astropy.table import QTable, Table
 from specutils import Spectrum
 
-from glue_lrs.errors import Hint, ProductError, naming
+from glue_lrs.errors import Hint, ProductError, listed, naming, quoted
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.io.files import atomic_write, one_line
 from glue_lrs.io.spectra import read_combined
@@ -194,7 +194,7 @@ def _find_columns(table: Table) -> dict[str, str]:
         if name is not None:
             found[content] = name
         elif content in ("wavelength", "flux"):
-            names = ", ".join(table.colnames[:10])
+            names = listed(table.colnames)
             expected = f"expected a name such as {content!r}"
             raise ProductError(f"has no column for the {content}, found {names}, {expected}")
     return found
@@ -215,19 +215,25 @@ def _quantity(
     unit = table[name].unit or (in_name and in_name["unit"]) or default
     if unit is None:
         raise ProductError(
-            f"the column {name!r} has no unit, expected a name such as '{name}[UNIT]'",
+            f"the column {quoted(name)} has no unit, expected a name such as "
+            f"{quoted(f'{name}[UNIT]')}",
             hint=Hint.to("{} sets it", "units"),
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about several slashes
         parsed = u.Unit(unit, parse_strict="silent")
     if isinstance(parsed, u.UnrecognizedUnit):
-        raise ProductError(f"the column {name!r} is in {unit}, expected a unit such as um or mJy")
+        raise ProductError(
+            f"the column {quoted(name)} is in {listed([str(unit)])}, expected a unit such as um "
+            "or mJy"
+        )
     try:
         quantity = u.Quantity(_values(table, name), parsed)
         return quantity if wanted is None else quantity.to(wanted, list(equivalencies))
     except (TypeError, ValueError) as error:
-        raise ProductError(f"the column {name!r} cannot be used, {one_line(error)}") from error
+        raise ProductError(
+            f"the column {quoted(name)} cannot be used, {one_line(error)}"
+        ) from error
 
 
 def _values(table: Table, name: str) -> Floats:
@@ -235,7 +241,9 @@ def _values(table: Table, name: str) -> Floats:
     try:
         return np.ma.filled(np.ma.asarray(table[name], dtype=float), np.nan)
     except (TypeError, ValueError) as error:
-        raise ProductError(f"the column {name!r} cannot be used, {one_line(error)}") from error
+        raise ProductError(
+            f"the column {quoted(name)} cannot be used, {one_line(error)}"
+        ) from error
 
 
 def _stacked(values: u.Quantity, count: int) -> u.Quantity:

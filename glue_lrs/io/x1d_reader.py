@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from glue_lrs.errors import LRSWarning, ProductError, warn
+from glue_lrs.errors import LRSWarning, ProductError, listed, warn
 from glue_lrs.instrument import SLITLESS
 from glue_lrs.io import tables
 from glue_lrs.io.files import native, opened
@@ -125,7 +125,7 @@ def _read_table(
     """Return the columns and units, with their current names, and the times of a stack."""
     names = {_OLD_NAMES.get(name.upper(), name.upper()): name for name in hdu.columns.names}
     if "WAVELENGTH" not in names or "FLUX" not in names:
-        found = ", ".join(hdu.columns.names) or "none"
+        found = listed(hdu.columns.names) or "none"
         raise ProductError(
             f"the table {EXTENSION} has the columns {found}, expected WAVELENGTH, FLUX "
             "and others of an x1d"

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs._utils.statistics import smooth_flux
 from glue_lrs.apertures.edges import polynomial_regions
-from glue_lrs.errors import LRSError, LRSWarning, warn
+from glue_lrs.errors import LRSError, LRSWarning, quoted, warn
 from glue_lrs.extraction.base import jansky_per_sum
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
@@ -281,7 +281,9 @@ def measure_with_growth(
     measurement = measure(image, **kwargs)
     if isinstance(background, str):
         if background != "auto":
-            raise LRSError(f"background is {background!r}, expected a Background, 'auto' or None")
+            raise LRSError(
+                f"background is {quoted(background)}, expected a Background, 'auto' or None"
+            )
         subtracted = image.header.get("S_BKDSUB") == "COMPLETE"
         background = None if subtracted else measurement.background(bkg_fit="mean")
     curve = curve_of_growth(

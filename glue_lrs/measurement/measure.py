@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from glue_lrs._utils.validation import check_number
-from glue_lrs.errors import LRSError, ReferenceFileError, SourceError
+from glue_lrs.errors import LRSError, ReferenceFileError, SourceError, quoted
 from glue_lrs.fitting.cutout import SlitCutout
 from glue_lrs.fitting.engine import correlation, trace_basis, typical_width
 from glue_lrs.fitting.source_model import SourceModel
@@ -82,10 +82,10 @@ def measure(
     """
     for key, value in (("bands", bands), ("max_sources", max_sources)):
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise LRSError(f"{key} is {value!r}, expected a whole number of 1 or more")
+            raise LRSError(f"{key} is {quoted(value)}, expected a whole number of 1 or more")
     for key, number in (("tolerance", tolerance), ("pixel_scale", pixel_scale)):
         if not (np.isfinite(number) and number > 0):
-            raise LRSError(f"{key} is {number!r}, expected a number greater than 0")
+            raise LRSError(f"{key} is {quoted(number)}, expected a number greater than 0")
     image = SlitImage.from_any(image)
     model = SourceModel(SlitCutout.from_image(image, pixel_scale))
     fit = search_residuals(model, max_sources)
@@ -116,7 +116,7 @@ def aperture_at_source(image: ImageSource, width: float) -> Aperture:
         If the width is less than 1.
     """
     if check_number("width", width) < 1:
-        raise ReferenceFileError(f"width is {width!r}, expected at least 1 pixel")
+        raise ReferenceFileError(f"width is {quoted(width)}, expected at least 1 pixel")
     return measure(image, integrations=False).box(width)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from glue_lrs.errors import escaped
 from glue_lrs.instrument import expected_fwhm
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def source_table(measurement: Measurement) -> QTable:
 def measurement_report(measurement: Measurement) -> str:
     """Return a text with all results of a measurement."""
     m = measurement
-    lines = [m.label, f"sources (columns at row {m.row}, {m.row_wavelength:.2f} um):"]
+    lines = [escaped(m.label), f"sources (columns at row {m.row}, {m.row_wavelength:.2f} um):"]
     for source in m.sources:
         ratio = "" if source is m.target else f", {source.flux_ratio:+.3f} of the target's flux"
         lines.append(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glue_lrs.errors import LRSError, nearest
+from glue_lrs.errors import LRSError, nearest, quoted
 from glue_lrs.plotting import style
 from glue_lrs.spectra.columns import COLUMNS, ERROR_OF
 
@@ -387,8 +387,8 @@ def _column(extraction: Extraction, column: str) -> Floats:
     if name not in extraction.columns or name == "WAVELENGTH":
         known = [c for c in COLUMNS[1:] if c in extraction.columns]
         raise LRSError(
-            f"column is {column!r}{nearest(column, [c.lower() for c in known])}, expected one of "
-            f"{', '.join(known)}"
+            f"column is {quoted(column)}{nearest(column, [c.lower() for c in known])}, "
+            f"expected one of {', '.join(known)}"
         )
     return np.asarray(extraction.columns[name], dtype=float)
 

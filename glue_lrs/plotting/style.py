@@ -11,6 +11,8 @@ import numpy as np
 from astropy import units as u
 from matplotlib.figure import Figure
 
+from glue_lrs.errors import escaped
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -98,8 +100,8 @@ def no_nan_warnings() -> Iterator[None]:
 
 
 def plain_text(text: str) -> str:
-    r"""Escape "$", which begins a formula in Matplotlib, and characters invalid in UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
+    r"""Escape "$", which begins a formula in Matplotlib, and characters that no font has."""
+    return escaped(text).replace("$", r"\$")
 
 
 def unit_label(unit: str | u.UnitBase | None) -> str:

@@ -10,7 +10,7 @@ from astropy.io import registry
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs._utils.registry import unified_io
-from glue_lrs.errors import ProfileError
+from glue_lrs.errors import ProfileError, quoted
 from glue_lrs.profiles.base import SpatialProfile
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class PSFProfile(SpatialProfile):
             value = getattr(self, key)
             if not np.isfinite(value) or (key == "subpix" and value <= 0):
                 expected = "a number above 0" if key == "subpix" else "a finite number"
-                raise ProfileError(f"{key} is {value!r}, expected {expected}", subject=where)
+                raise ProfileError(f"{key} is {quoted(value)}, expected {expected}", subject=where)
             object.__setattr__(self, key, float(value))
         object.__setattr__(self, "data", np.ascontiguousarray(data))
         object.__setattr__(self, "wave", np.ascontiguousarray(wave))

@@ -7,13 +7,14 @@ from functools import partial
 from os import PathLike
 from typing import Any, TypeVar
 
-from glue_lrs._utils.validation import checked, excerpt, plain, shown
+from glue_lrs._utils.validation import checked, plain
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import (
     LRSError,
     LRSWarning,
     ReferenceFileError,
     nearest,
+    quoted,
 )
 from glue_lrs.instrument import SLITLESS
 from glue_lrs.profiles.psf import PSFProfile
@@ -33,7 +34,7 @@ _OPERATOR_STEP_PARAMETERS = (
 def _check_name(key: str, value: object) -> str:
     """Return the value if it is a string, else raise `ReferenceFileError`."""
     if not isinstance(value, str):
-        raise ReferenceFileError(f"{key} is {excerpt(value)}, expected a name")
+        raise ReferenceFileError(f"{key} is {quoted(value)}, expected a name")
     return value
 
 
@@ -83,12 +84,12 @@ def _overridden_entry(
     for key, only in (("region_type", "target"), ("dispaxis", 2), ("disp_axis", 2)):
         value = keys.pop(key, None)
         if value not in (None, only):
-            raise ReferenceFileError(f"{key} is {shown(value)}, expected {only!r} for MIRI LRS")
+            raise ReferenceFileError(f"{key} is {quoted(value)}, expected {only!r} for MIRI LRS")
     removed = [key for key, value in keys.items() if value is None and key != "bkg_fit"]
     entry = {key: value for key, value in (entry | keys).items() if key not in removed}
     if keys.get("id", exp_type) not in (exp_type, schema.ANY):
         raise ReferenceFileError(
-            f"id is {shown(keys['id'])}, expected {exp_type!r} (the exp_type) or 'ANY'"
+            f"id is {quoted(keys['id'])}, expected {quoted(exp_type)} (the exp_type) or 'ANY'"
         )
     if not keys:
         return entry, []
@@ -184,8 +185,8 @@ def _sort_overrides(
         else:
             known = [*schema.KEYS, *schema.STEP, *schema.OPTIONS]
             raise ReferenceFileError(
-                f"unknown parameter {key!r}{nearest(key, known)}, expected a key of an EXTRACT1D "
-                "aperture or a step parameter"
+                f"unknown parameter {quoted(key)}{nearest(key, known)}, expected a key of an "
+                "EXTRACT1D aperture or a step parameter"
             )
     if keys.get("id", "") is None:
         raise ReferenceFileError("id is null, expected an EXP_TYPE")
@@ -244,12 +245,12 @@ def arguments_from_parameters(
     """
     where = "parameters"
     if not isinstance(parameters, Mapping):
-        raise ReferenceFileError(f"{where} is {excerpt(parameters)}, expected a mapping")
+        raise ReferenceFileError(f"{where} is {quoted(parameters)}, expected a mapping")
     known = ("reference", "step", "options")
     for key in parameters:
         if key not in known:
             raise ReferenceFileError(
-                f"unknown key {key!r}{nearest(key, known)}, expected {', '.join(known)}",
+                f"unknown key {quoted(key)}{nearest(key, known)}, expected {', '.join(known)}",
                 subject=where,
             )
     if "reference" not in parameters:
@@ -258,7 +259,7 @@ def arguments_from_parameters(
         )
     for key in known:
         if not isinstance(parameters.get(key, {}), Mapping):
-            text = f"{key} is {excerpt(parameters[key])}, expected a mapping"
+            text = f"{key} is {quoted(parameters[key])}, expected a mapping"
             raise ReferenceFileError(text, subject=where)
     entry, step, options = ({**parameters.get(key, {})} for key in known)
     schema.check_entry(entry, where)
@@ -266,7 +267,7 @@ def arguments_from_parameters(
         checkers = _RECORDED[part]
         for key, value in values.items():
             if key not in checkers:
-                text = f"unknown {part} {key!r}{nearest(key, checkers)}"
+                text = f"unknown {part} {quoted(key)}{nearest(key, checkers)}"
                 raise ReferenceFileError(text, subject=where)
             values[key] = checked(checkers[key], key, value)
     return _arguments(entry, step, options, apcorr, psf, entry.get("id"), references or {})

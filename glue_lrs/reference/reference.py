@@ -19,9 +19,9 @@ import numpy as np
 from astropy.io import registry
 
 from glue_lrs._utils.registry import unified_io
-from glue_lrs._utils.validation import excerpt, plain
+from glue_lrs._utils.validation import plain
 from glue_lrs.apertures.edges import check_variable, is_constant
-from glue_lrs.errors import ReferenceFileError, nearest
+from glue_lrs.errors import ReferenceFileError, listed, nearest, quoted
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.reference import schema
 
@@ -131,16 +131,16 @@ class Reference:
         object.__setattr__(self, "document", document)
         if "apertures" not in document:
             hint = next(filter(None, (nearest(key, ["apertures"]) for key in document)), "")
-            found = ", ".join(map(repr, document)) or "nothing"
+            found = listed(map(quoted, document)) or "nothing"
             raise self._error(f"found {found}, expected a key 'apertures'{hint}")
         entries = document["apertures"]
         if not isinstance(entries, list) or not entries:
             raise self._error(
-                f"apertures is {excerpt(entries)}, expected a list of one or more objects"
+                f"apertures is {quoted(entries)}, expected a list of one or more objects"
             )
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                raise self._error(f"apertures[{number}] is {excerpt(entry)}, expected an object")
+                raise self._error(f"apertures[{number}] is {quoted(entry)}, expected an object")
             if "id" not in entry:
                 similar = (schema.unknown_key(key) for key in entry if nearest(key, ["id"]))
                 hint = next((f": {text}" for text in similar), "")
@@ -205,7 +205,7 @@ class Reference:
         """
         if not isinstance(exp_type, str):
             raise ReferenceFileError(
-                f"exp_type is {exp_type!r}, expected a word such as {FIXED_SLIT!r}"
+                f"exp_type is {quoted(exp_type)}, expected a word such as {FIXED_SLIT!r}"
             )
         entries = self.document["apertures"]
         orders = []
@@ -218,18 +218,18 @@ class Reference:
             orders.append(str(order))
         if orders:
             raise self._error(
-                f"aperture {exp_type!r} is for spectral_order {', '.join(orders)}, expected "
+                f"aperture {quoted(exp_type)} is for spectral_order {listed(orders)}, expected "
                 f"{spectral_order}"
             )
         available = [
-            repr(entry["id"])
-            + ("" if _is_target(entry) else f" (region_type {entry['region_type']!r})")
+            quoted(entry["id"])
+            + ("" if _is_target(entry) else f" (region_type {quoted(entry['region_type'])})")
             for entry in entries
         ]
         upper = [str(entry["id"]).upper() for entry in entries if entry["id"] != exp_type]
         case = " (upper and lower case differ)" if exp_type.upper() in upper else ""
         raise self._error(
-            f"no aperture has the id {exp_type!r}, found {', '.join(available)}{case}"
+            f"no aperture has the id {quoted(exp_type)}, found {listed(available)}{case}"
         )
 
     def check(
@@ -266,11 +266,11 @@ class Reference:
                 yield "error", str(error)
                 return
         elif not any(_matches(entry, mode) for entry in entries for mode in (FIXED_SLIT, SLITLESS)):
-            ids = ", ".join(str(entry["id"]) for entry in self.document["apertures"])
+            ids = listed(str(entry["id"]) for entry in self.document["apertures"])
             yield "warning", f"{self.label}: no aperture is for MIRI LRS, found {ids}"
         instrument = self.document.get("instrument", "MIRI")
         if instrument != "MIRI":
-            yield "warning", f"{self.label}: instrument is {instrument!r}, expected 'MIRI'"
+            yield "warning", f"{self.label}: instrument is {quoted(instrument)}, expected 'MIRI'"
         for number, entry in enumerate(entries):
             where = self.where(entry)
             for level, _, text in remarks(entry):
@@ -302,7 +302,7 @@ class Reference:
         """Return the subject for messages about an aperture."""
         if self.filename == schema.BUILT_IN:
             return self.label
-        return f"{self.label}: aperture {entry['id']!r}"
+        return f"{self.label}: aperture {quoted(entry['id'])}"
 
 
 def _other_mode(name: object) -> bool:
@@ -341,7 +341,7 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
     """
     source, regions = entry.get("src_coeff"), entry.get("bkg_coeff")
     if not _is_target(entry):
-        text = f"never used: region_type is {entry['region_type']!r}, expected 'target'"
+        text = f"never used: region_type is {quoted(entry['region_type'])}, expected 'target'"
         yield "warning", "region_type", text
     for key in ("xstart", "xstop", "extract_width"):
         if source is not None and entry.get(key) is not None:
@@ -354,7 +354,7 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
         if fit is None:
             yield "warning", "bkg_fit", "bkg_fit is null, so bkg_coeff has no effect"
         elif fit != "poly" and entry.get("bkg_order"):
-            yield "warning", "bkg_order", f"bkg_order has no effect with bkg_fit {fit!r}"
+            yield "warning", "bkg_order", f"bkg_order has no effect with bkg_fit {quoted(fit)}"
         length = entry.get("smoothing_length", 0)
         if length != 0 and (length < 3 or length % 2 != 1):
             expected = "expected an odd whole number of at least 3, or 0"
@@ -377,7 +377,7 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
         yield "warning", key, text
     kept = [key for key in entry if key not in (*schema.KEYS, *obsolete)]
     if kept:
-        yield "note", kept[0], f"{', '.join(kept)}: kept, without effect"
+        yield "note", kept[0], f"{listed(kept)}: kept, without effect"
 
 
 def _on_image(entry: Mapping[str, Any], shape: tuple[int, int]) -> Iterator[tuple[Level, str]]:

@@ -11,7 +11,7 @@ from glue_lrs._utils import validation
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background, check_fit
 from glue_lrs.apertures.edges import check_coefficients, check_variable
-from glue_lrs.errors import ReferenceFileError, nearest
+from glue_lrs.errors import ReferenceFileError, nearest, quoted
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 
@@ -52,7 +52,7 @@ def extraction_mode(
 
 def _check_text(key: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ReferenceFileError(f"{key} is {validation.shown(value)}, expected a word")
+        raise ReferenceFileError(f"{key} is {quoted(value)}, expected a word")
     return value
 
 
@@ -61,17 +61,13 @@ def _check_order(key: str, value: object) -> int | str:
         return ANY
     number = validation.check_number(key, value)
     if number != int(number):
-        raise ReferenceFileError(
-            f"{key} is {validation.shown(value)}, expected a whole number or 'ANY'"
-        )
+        raise ReferenceFileError(f"{key} is {quoted(value)}, expected a whole number or 'ANY'")
     return int(number)
 
 
 def _check_axis(key: str, value: object) -> int:
     if isinstance(value, bool) or value not in (1, 2):
-        raise ReferenceFileError(
-            f"{key} is {validation.shown(value)}, expected 1 (along x) or 2 (along y)"
-        )
+        raise ReferenceFileError(f"{key} is {quoted(value)}, expected 1 (along x) or 2 (along y)")
     return int(value)
 
 
@@ -152,7 +148,7 @@ def _check_nods(key: str, value: object) -> tuple[str | PathLike[str] | SlitImag
         items = [one for one in value if isinstance(one, str | PathLike | SlitImage)]
         if len(items) == len(value):
             return tuple(items)
-    raise ReferenceFileError(f"{key} is {validation.shown(value)}, expected a list of files")
+    raise ReferenceFileError(f"{key} is {quoted(value)}, expected a list of files")
 
 
 #: Allowed values of `noise`.
@@ -201,12 +197,12 @@ def check_entry(entry: Mapping[str, Any], where: str | None) -> None:
 def unknown_key(key: str) -> str:
     """Return the part of a message that explains why a key is not allowed."""
     if key in _IFU_KEYS:
-        return f"{key!r} is a key of the integral field units"
+        return f"{quoted(key)} is a key of the integral field units"
     if key in STEP:
-        return f"{key!r} is a parameter of the step, not a key"
+        return f"{quoted(key)} is a parameter of the step, not a key"
     if key in OPTIONS:
-        return f"{key!r} is an option of the extraction, which the pipeline does not have"
-    return f"unknown key {key!r}{nearest(key, KEYS)}"
+        return f"{quoted(key)} is an option of the extraction, which the pipeline does not have"
+    return f"unknown key {quoted(key)}{nearest(key, KEYS)}"
 
 
 def aperture_of(entry: Mapping[str, Any]) -> Aperture:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from glue_lrs.errors import ReferenceFileError
+from glue_lrs.errors import ReferenceFileError, quoted
 from glue_lrs.reference.reference import Reference
 from glue_lrs.reference.schema import check_entry
 
@@ -38,7 +38,7 @@ def reference_errors(document: object, name: str) -> list[str]:
             single: list[Any] = [{"id": "dummy"}] * number + [entry]
             found += _errors(Reference, {"apertures": single}, name)
         elif _errors(Reference, {"apertures": [entry]}, name):  # not if for a mode other than LRS
-            found += _entry_errors(entry, f"{name}: aperture {entry['id']!r}")
+            found += _entry_errors(entry, f"{name}: aperture {quoted(entry['id'])}")
     return found or whole
 
 

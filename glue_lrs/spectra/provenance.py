@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs._utils.source_file import SourceFile, file_digest
-from glue_lrs.errors import LRSError, LRSWarning, warn
+from glue_lrs.errors import LRSError, LRSWarning, quoted, warn
 from glue_lrs.spectra.findings import Finding, worst_first
 
 #: Columns whose sums are recorded.
@@ -339,7 +339,7 @@ def check_record(stored: object) -> None:
     schema = _COMBINATION if "inputs" in stored else _EXTRACTION
     for key, value in stored.items():
         if not _conforms(value, schema.get(key, object)):
-            raise LRSError(f"the provenance has an invalid value of {str(key)[:40]!r}")
+            raise LRSError(f"the provenance has an invalid value of {quoted(str(key))}")
     for one in stored.get("findings") or ():
         try:
             str(Finding.from_dict(one or {}))

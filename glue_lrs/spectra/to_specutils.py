@@ -39,7 +39,7 @@ from specutils.utils.wcs_utils import SpectralGWCS
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_choice
-from glue_lrs.errors import LRSError, nearest
+from glue_lrs.errors import LRSError, nearest, quoted
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.columns import ERROR_OF
 
@@ -159,7 +159,7 @@ def to_spectrum(
         known = [name for name in extraction.columns if name != "WAVELENGTH"]
         hint = nearest(str(column), known)
         raise LRSError(
-            f"found {column!r}{hint}, expected one of {', '.join(known)}", subject="column"
+            f"found {quoted(column)}{hint}, expected one of {', '.join(known)}", subject="column"
         )
     rows = ascending_rows(extraction.wavelength)
     arrays = spectrum_arrays(extraction, column, fill, rows)

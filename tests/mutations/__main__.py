@@ -23,12 +23,9 @@ def main() -> int:
         folder = Path(options.keep or name)
         folder.mkdir(parents=True, exist_ok=True)
         seeds = range(options.first, options.first + options.number)
-        paths = {
-            kind: path
-            for kind, path in make_products(Path(name)).items()
-            if (kind in DOCUMENTS) == (options.kind == "documents")
-        }
-        report = run_cases(paths, seeds, folder, keep=bool(options.keep))
+        valid = make_products(Path(name))
+        kinds = [one for one in valid if (one in DOCUMENTS) == (options.kind == "documents")]
+        report = run_cases(valid, kinds, seeds, folder, keep=bool(options.keep))
     for fault in report.faults:
         print(fault, file=sys.stderr)
     print(report)

@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,18 @@ from glue_lrs.io.c1d import read_c1d
 from glue_lrs.io.identify import IMAGE_KINDS, SPECTRUM_KINDS, identify_product, is_lrs_product
 from glue_lrs.io.psf import read_psf
 from glue_lrs.io.reference import read_reference
+from glue_lrs.io.text import read_text
 from glue_lrs.io.x1d_reader import read_x1d
 from glue_lrs.viewers.datasets.session_check import check_session
 from tests.helpers.images import slit
-from tests.mutations.mutators import FITS_MUTATORS, JSON_MUTATORS
+from tests.mutations.commands import run_command
+from tests.mutations.mutators import FITS_MUTATORS, JSON_MUTATORS, TEXT_MUTATORS
 from tests.mutations.products import DOCUMENTS, REFERENCE
 
 #: Longest duration of a case in seconds, and largest additional memory in bytes.
 SECONDS, BYTES = 20, 1 << 30
+#: A command is run on one of so many files, because commands take longer than readers.
+EVERY = 3
 #: Outcomes that are faults of the package.
 FAULTS = ("raw error", "several lines", "foreign warning", "hang", "memory")
 
@@ -53,16 +57,24 @@ class Outcome:
 
 @contextlib.contextmanager
 def _time_limit() -> Iterator[None]:
+    """Raise `Hang` after SECONDS of computation, or six times as long of waiting.
+
+    On a machine that others load, a case may wait for the processor.
+    """
+
     def stop(*_: object) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    before = [signal.signal(number, stop) for number in (signal.SIGALRM, signal.SIGPROF)]
+    signal.alarm(6 * SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        for number, handler in zip((signal.SIGALRM, signal.SIGPROF), before, strict=True):
+            signal.signal(number, handler)
 
 
 def _memory(key: str) -> int:
@@ -127,6 +139,10 @@ def _read_reference(path: str) -> list[Any]:
     return list(operator.run(slit()).columns.values())
 
 
+def _read_text(path: str) -> list[Any]:
+    return list(read_text(path).columns.values())
+
+
 def _read_session(path: str) -> list[Any]:
     """Only the check of the package is called, because glue raises errors of its own."""
     check_session(path)
@@ -149,16 +165,25 @@ CALLS: dict[str, list[Callable[[str], Any]]] = {
     "psf": [_read_profile],
     "extract1d": [_read_reference],
     "session": [_read_session],
+    "text": [_read_text],
 }
 
 
-def run_case(kind: str, path: Path, expected: list[Any] | None = None) -> Outcome:
-    """Read a file in each way, and classify what happens."""
+def run_case(
+    kind: str, path: Path, expected: list[Any], valid: dict[str, Path], seed: int
+) -> Outcome:
+    """Read a file in each way, run one of the commands on it, and classify what happens."""
     numbers: list[Any] | None = None
     refused = warned = False
     _reset_peak()
     before = _memory("VmRSS")
-    for call in CALLS[kind]:
+
+    def command(_: str) -> None:
+        nonlocal warned
+        warned |= run_command(kind, path, valid, seed)
+
+    commands = [command] * (seed % EVERY == 0)
+    for call in [*commands, *CALLS[kind]]:
         numbers = None
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -183,7 +208,7 @@ def run_case(kind: str, path: Path, expected: list[Any] | None = None) -> Outcom
         return Outcome("memory", f"{_memory('VmHWM') - before:.3g} bytes")
     if numbers is None:
         return Outcome("refused")
-    if expected is not None and not _same(numbers, expected):
+    if not _same(numbers, expected):
         return Outcome("other numbers, warned" if warned else "other numbers")
     return Outcome("partly refused" if refused else "warned" if warned else "same numbers")
 
@@ -203,15 +228,25 @@ def mutate(paths: dict[str, Path], seed: int) -> tuple[str, str, bytes]:
     """Return the kind of file, the kind of mutation, and the mutated content of a case."""
     rng = random.Random(seed)
     kind = rng.choice(list(paths))
-    known = JSON_MUTATORS if kind in DOCUMENTS else FITS_MUTATORS
+    known = (
+        TEXT_MUTATORS if kind == "text" else JSON_MUTATORS if kind in DOCUMENTS else FITS_MUTATORS
+    )
     name = rng.choices(list(known), [weight for _, weight in known.values()])[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return kind, name, known[name][0](paths[kind].read_bytes(), rng)
 
 
-def run_cases(paths: dict[str, Path], seeds: range, folder: Path, *, keep: bool = False) -> Report:
-    """Run one case for each seed."""
+def run_cases(
+    valid: dict[str, Path],
+    kinds: Collection[str],
+    seeds: range,
+    folder: Path,
+    *,
+    keep: bool = False,
+) -> Report:
+    """Run one case for each seed, with a mutation of one of the valid files of certain kinds."""
+    paths = {kind: path for kind, path in valid.items() if kind in kinds}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = {kind: CALLS[kind][-1](str(path)) for kind, path in paths.items()}
@@ -221,7 +256,7 @@ def run_cases(paths: dict[str, Path], seeds: range, folder: Path, *, keep: bool 
         path = folder / f"case{seed}{paths[kind].suffix}"
         path.write_bytes(content)
         start = time.perf_counter()
-        outcome = run_case(kind, path, expected[kind])
+        outcome = run_case(kind, path, expected[kind], valid, seed)
         report.slowest = max(report.slowest, time.perf_counter() - start)
         report.outcomes[outcome.kind] += 1
         report.mutations[name, outcome.kind] += 1

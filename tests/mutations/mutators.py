@@ -40,6 +40,11 @@ _JSON_VALUES: list[object] = [
     None, True, -1, 0, 1e308, 10**30, "", "abc", "\x1b[31m", [], {}, [[]], [[1.0], [2.0, 3.0]],
     [["1.5"]], {"a": {}}, "x" * 5000, [1e9] * 50, -0.5, [[[1.0]]], 1e-320,
 ]  # fmt: skip
+#: Words that may stand in a table of text.
+_WORDS = [
+    b"", b"nan", b"-1", b"1e400", b"x" * 5000, b"'", b'"', b"\x1b[31m", b"flux[furlong/??]",
+    b"wave", b"flux[m]", b"dq", b"1,2,3", b"# a", b"% \xff", b"9" * 5000, b"$x$", b"int_num",
+]  # fmt: skip
 #: Values that an element of an array or column may become.
 _NUMBERS = [np.nan, np.inf, -np.inf, 0.0, -1.0, 1e30, -1e30, 1e-30]
 
@@ -287,6 +292,28 @@ def json_tree(raw: bytes, rng: random.Random) -> bytes:
     return json.dumps(document).encode()
 
 
+def text(raw: bytes, rng: random.Random) -> bytes:
+    """Change bytes, words or lines of a text file."""
+    kind = rng.randrange(5)
+    if kind == 0:
+        changed = bytearray(raw)
+        changed[rng.randrange(len(changed))] = rng.randrange(256)
+        return bytes(changed)
+    if kind == 1:
+        return raw[: rng.randrange(len(raw))]
+    lines = raw.splitlines()
+    place = rng.randrange(len(lines)) if rng.random() < 0.5 else 0
+    if kind == 2:
+        lines[place:place] = [lines[place]] * rng.choice([1, 3, 1000])
+    elif kind == 3:
+        del lines[place]
+    else:
+        words = lines[place].split(b",")
+        words[rng.randrange(len(words))] = rng.choice(_WORDS)
+        lines[place] = b",".join(words)
+    return b"\n".join(lines)
+
+
 def _nodes(node: object) -> list[tuple[object, object]]:
     items = node.items() if isinstance(node, dict) else enumerate(node)  # type: ignore[arg-type]
     found: list[tuple[object, object]] = []
@@ -310,3 +337,5 @@ FITS_MUTATORS: dict[str, tuple[Mutator, int]] = {
 }
 #: Mutations of JSON documents.
 JSON_MUTATORS: dict[str, tuple[Mutator, int]] = {"JSON": (json_tree, 1)}
+#: Mutations of text files with spectra.
+TEXT_MUTATORS: dict[str, tuple[Mutator, int]] = {"text": (text, 1)}

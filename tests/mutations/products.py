@@ -18,6 +18,7 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
 from glue_lrs.io.apcorr import write_apcorr
 from glue_lrs.io.psf import write_psf
+from glue_lrs.io.text import export_spectrum
 from glue_lrs.profiles import GaussianProfile, PSFProfile
 from glue_lrs.viewers.datasets.loaders import open_image
 from glue_lrs.viewers.plugin import register
@@ -26,8 +27,8 @@ from tests.helpers.images import correction, slit, stack
 #: Cards that identify a product of MIRI LRS.
 _CARDS = {"TELESCOP": "JWST", "INSTRUME": "MIRI", "FILTER": "P750L", "TARGNAME": "HD 1"}
 _CARDS |= {"EFFEXPTM": 100.0, "EFFINTTM": 10.0}  # type: ignore[dict-item]
-#: Kinds of files that are JSON documents rather than FITS files.
-DOCUMENTS = ("extract1d", "session")
+#: Kinds of files that are text rather than FITS files: JSON documents, and a spectrum in CSV.
+DOCUMENTS = ("extract1d", "session", "text")
 REFERENCE = {
     "reftype": "EXTRACT1D",
     "instrument": "MIRI",
@@ -75,6 +76,8 @@ def make_products(folder: Path) -> dict[str, Path]:
     spectrum = wide.run(image)
     other = {**spectrum.columns, "FLUX": spectrum.columns["FLUX"] * 1.01}
     combine([spectrum, replace(spectrum, columns=other)]).write(paths["c1d"])
+    paths["text"] = folder / "spectrum.csv"
+    export_spectrum(str(paths["x1d"]), paths["text"], "csv")
     register()
     collection = DataCollection([open_image(paths["s2d"]), Data(a=[1.0, 2.0], label="plain")])
     collection.new_subset_group("bright", collection[1].id["a"] > 1.5)

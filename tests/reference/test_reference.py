@@ -289,7 +289,7 @@ def test_a_missing_id_lists_the_available_ones() -> None:
         reference.entry(FIXED_SLIT)
     with pytest.raises(ReferenceFileError, match="for spectral_order 2, expected 1"):
         Reference.from_dict(one(spectral_order=2)).entry(FIXED_SLIT)
-    with pytest.raises(ReferenceFileError, match="exp_type is None"):
+    with pytest.raises(ReferenceFileError, match="exp_type is null"):
         reference.entry(None)  # type: ignore[arg-type]
 
 

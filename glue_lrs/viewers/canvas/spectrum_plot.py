@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from glue_lrs.plotting.spectra import flux_scale
-from glue_lrs.plotting.style import BLUE, ORANGE, PURPLE, VERMILION, unit_label
+from glue_lrs.plotting.style import BLUE, ORANGE, PURPLE, VERMILION, plain_text, unit_label
 from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once
 from glue_lrs.viewers.canvas.cached_text import CachedText
 from glue_lrs.viewers.canvas.limits import Limits
@@ -220,7 +220,7 @@ class SpectrumPlot(LiveView):
             self.ratio_line.set_data([], [])
         reason = self.live.message or "no spectrum"
         letters = 0.9 * self.axes.bbox.width / (0.6 * float(self.note.get_fontsize()) * self.points)
-        self.note.set_text("\n".join(textwrap.wrap(reason, max(int(letters), 10))))
+        self.note.set_text("\n".join(textwrap.wrap(plain_text(reason), max(int(letters), 10))))
 
     def _choose_unit(self, flux: NDArray[np.float64], source: str | None) -> bool:
         """Choose the unit of the flux; return whether it has changed."""
@@ -299,9 +299,9 @@ class SpectrumPlot(LiveView):
         }
         handles = [known.get(name, Line2D([], [], **_COMPARISON)) for name in entries]
         self.axes.legend(
-            handles=handles, labels=entries, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4,
-            frameon=False, fontsize=_FONT_SIZE, handlelength=1.6, columnspacing=1.2,
-            borderaxespad=0.1,
+            handles=handles, labels=[*map(plain_text, entries)], loc="lower left",
+            bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False, fontsize=_FONT_SIZE,
+            handlelength=1.6, columnspacing=1.2, borderaxespad=0.1,
         )  # fmt: skip
         return True
 

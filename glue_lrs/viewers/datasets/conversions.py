@@ -14,7 +14,7 @@ from glue.core.component_id import ComponentID
 from numpy.typing import NDArray
 from specutils import Spectrum
 
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import LRSError, quoted
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.columns import ERROR_OF
@@ -196,7 +196,7 @@ def data_to_spectrum(
     extraction = _valid_extraction(data)
     if data.find_component_id(name) is None:
         known = ", ".join(cid.label for cid in data.main_components)
-        raise LRSError(f"attribute is {name!r}, expected one of {known}", subject=data.label)
+        raise LRSError(f"attribute is {quoted(name)}, expected one of {known}", subject=data.label)
     if name == "flux" and extraction is not None:
         spectrum = extraction.to_spectrum()
         spectrum.meta.update(_other_meta(data))
@@ -264,7 +264,7 @@ def _image_to_spectrum(
     for key, found, expected in (("attribute", name, "flux"), ("statistic", statistic, None)):
         if found != expected:
             raise LRSError(
-                f"{key} is {found!r}, expected {expected!r} for an image", subject=data.label
+                f"{key} is {quoted(found)}, expected {expected!r} for an image", subject=data.label
             )
     spectrum = masked_outside(slit_image(data), selected).to_spectrum()
     spectrum.meta.update(_other_meta(data))
@@ -285,7 +285,9 @@ def masked_outside(image: SlitImage, selected: NDArray[np.bool_] | None) -> Slit
 def _collapsed(spectrum: Spectrum, statistic: str) -> Spectrum:
     """Compute a statistic over the integrations of a stack of spectra."""
     if statistic not in _STATISTICS:
-        raise LRSError(f"statistic is {statistic!r}, expected one of {', '.join(_STATISTICS)}")
+        raise LRSError(
+            f"statistic is {quoted(statistic)}, expected one of {', '.join(_STATISTICS)}"
+        )
     if spectrum.flux.ndim == 1:
         return spectrum
     bad = np.zeros(spectrum.flux.shape, dtype=bool) if spectrum.mask is None else spectrum.mask

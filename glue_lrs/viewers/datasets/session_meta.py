@@ -21,7 +21,7 @@ from astropy.io import fits
 from astropy.table import Column, Table
 
 from glue_lrs._utils.lazy_header import LazyHeader
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import LRSError, escaped
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import Provenance
 
@@ -59,7 +59,7 @@ def header_cards(header: fits.Header) -> dict[str, str | float]:
 
 def file_label(filename: str | None) -> str | None:
     """Return the name of a file without folder and suffix, to be used as the label of a dataset."""
-    return None if filename is None else Path(filename).name.partition(".fits")[0]
+    return None if filename is None else escaped(Path(filename).name.partition(".fits")[0])
 
 
 def absolute_path(path: str | PathLike[str]) -> str:

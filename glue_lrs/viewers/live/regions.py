@@ -22,7 +22,7 @@ from glue_lrs._utils.validation import check_number
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background
 from glue_lrs.apertures.edges import Coefficients, check_variable
-from glue_lrs.errors import ApertureError, ReferenceFileError
+from glue_lrs.errors import ApertureError, ReferenceFileError, quoted
 from glue_lrs.reference.schema import IN_MEMORY
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ class Region:
 
     def __post_init__(self) -> None:
         if self.kind not in ("aperture", "background"):
-            raise ReferenceFileError(f"kind is {self.kind!r}, expected 'aperture' or 'background'")
+            raise ReferenceFileError(
+                f"kind is {quoted(self.kind)}, expected 'aperture' or 'background'"
+            )
         for name in ("lower", "upper"):
             values = np.atleast_1d(np.asarray(getattr(self, name), dtype=float)).tolist()
             if not values:
@@ -151,7 +153,7 @@ class Region:
             region if an edge is not straight.
         """
         if edge not in ("lower", "upper"):
-            raise ReferenceFileError(f"edge is {edge!r}, expected 'lower' or 'upper'")
+            raise ReferenceFileError(f"edge is {quoted(edge)}, expected 'lower' or 'upper'")
         change = np.atleast_1d(dx)
         region = self._moved(change, edge)
         if rows is None or wavelength is None:
@@ -255,7 +257,7 @@ class Region:
         have a wavelength.
         """
         if end not in ("bottom", "top"):
-            raise ReferenceFileError(f"end is {end!r}, expected 'bottom' or 'top'")
+            raise ReferenceFileError(f"end is {quoted(end)}, expected 'bottom' or 'top'")
         rows, wavelength, x = self._positions(rows, wavelength)
         known = np.flatnonzero(np.isfinite(wavelength))
         if known.size < 2:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from glue_lrs.errors import LRSError, WriteError
+from glue_lrs.errors import LRSError, WriteError, quoted
 from glue_lrs.io.files import already_exists
 from glue_lrs.viewers.qt.requirements import PLATFORM, require_display, require_qt
 
@@ -52,7 +52,7 @@ def view(
     if screenshot is not None:
         target = Path(screenshot)
         if target.suffix.lower() != ".png":
-            raise WriteError(f"ends in {target.suffix!r}, expected '.png'", subject=target)
+            raise WriteError(f"ends in {quoted(target.suffix)}, expected '.png'", subject=target)
         if target.exists() and not overwrite:
             raise already_exists(target)
     for path in paths:

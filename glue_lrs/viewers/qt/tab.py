@@ -14,6 +14,7 @@ from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.open import open_extraction
 from glue_lrs.viewers.qt.image import LRSImageViewer
 from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
+from glue_lrs.viewers.qt.panel.widgets import plain
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 
@@ -164,7 +165,7 @@ def extract_layer(data: Data, data_collection: DataCollection) -> None:
     if app is None:
         return
     if not is_lrs_image(data):
-        QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", not_an_image(data))
+        QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", plain(not_an_image(data)))
         return
     _open_or_warn(app, data)
 
@@ -173,7 +174,7 @@ def _open_or_warn(app: GlueApplication, image: Data | str) -> None:
     try:
         open_tab(app, image)
     except LRSError as error:
-        QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", panel_text(error))
+        QtWidgets.QMessageBox.warning(app, "MIRI LRS extraction", plain(panel_text(error)))
 
 
 def _not_shown(app: GlueApplication, images: list[Data]) -> list[Data]:

@@ -11,6 +11,7 @@ from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.viewers.live.messages import joined, panel_text
+from glue_lrs.viewers.qt.panel.widgets import PlainLabel, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ class PanelActions(QtWidgets.QWidget):
         super().__init__(parent)
         self.live = live
         self.filling = False
-        self.message = QtWidgets.QLabel(
+        self.message = PlainLabel(
             wordWrap=True, margin=6, textInteractionFlags=QtCore.Qt.TextSelectableByMouse
         )
         self._notes = ""
@@ -63,7 +64,7 @@ class PanelActions(QtWidgets.QWidget):
     def report(self, text: str, *, error: bool = False) -> None:
         """Show a message, in red if it is an error."""
         self.message.setText(text)
-        self.message.setToolTip(text)
+        self.message.setToolTip(plain(text))
         self.message.setStyleSheet(f"color: {'#b00020' if error else '#7a5200'}" if text else "")
         self.message.setVisible(bool(text))
 
@@ -168,5 +169,5 @@ class PanelActions(QtWidgets.QWidget):
     def _confirm_replacement(self, path: Path) -> bool:
         box = QtWidgets.QMessageBox
         text = f"{path.name} already exists.\nDo you want to replace it?"
-        answer = box.question(self, "Replace the file?", text, box.Yes | box.No, box.No)
+        answer = box.question(self, "Replace the file?", plain(text), box.Yes | box.No, box.No)
         return bool(answer == box.Yes)

@@ -167,11 +167,11 @@ class PositionGroup(PanelGroup):
             self.source_type.addItem(label + known, value)
         self.on_edit(self.source_type.activated, lambda _: self._set_source_type())
         self.add_row(QtWidgets.QLabel("source type"), self.source_type, blank=True)
-        self.source_label = QtWidgets.QLabel(
+        self.source_label = widgets.PlainLabel(
             wordWrap=True, toolTip="Position of the source from the header and the WCS"
         )
         self.column.addWidget(self.source_label)
-        self.measured_label = QtWidgets.QLabel(
+        self.measured_label = widgets.PlainLabel(
             wordWrap=True, textInteractionFlags=Qt.TextSelectableByMouse
         )
         self.measure_button = push_button("Measure", self._measure, _MEASURE_HINT)
@@ -204,7 +204,7 @@ class PositionGroup(PanelGroup):
             self.no_apcorr_button,
             wide=self.apcorr,
         )
-        self.limits_label = QtWidgets.QLabel(
+        self.limits_label = widgets.PlainLabel(
             wordWrap=True, toolTip="Known limitations of the spectrum"
         )
         self.column.addWidget(self.limits_label)
@@ -312,7 +312,7 @@ class StatisticsGroup(PanelGroup):
         form.setContentsMargins(0, 0, 0, 0)
 
         def add(text: str, tip: str, *, wrap: bool = False) -> QtWidgets.QLabel:
-            label = QtWidgets.QLabel(
+            label = widgets.PlainLabel(
                 wordWrap=wrap, toolTip=tip, textInteractionFlags=Qt.TextSelectableByMouse
             )
             form.addRow(text, label)

@@ -14,6 +14,7 @@ from qtpy import QtCore, QtWidgets
 from glue_lrs.viewers.canvas.region_editor import RegionEditor
 from glue_lrs.viewers.qt.base import ShowsOneImage
 from glue_lrs.viewers.qt.panel.panel import Panel
+from glue_lrs.viewers.qt.panel.widgets import PlainLabel
 
 if TYPE_CHECKING:
     from glue.core import Hub
@@ -76,7 +77,7 @@ class ExtractionPanel(ShowsOneImage, DataViewer):
             self.panel.report(text, error=True)
             return
         style = "color: #b00020"
-        self.scroll.setWidget(QtWidgets.QLabel(text, wordWrap=True, margin=8, styleSheet=style))
+        self.scroll.setWidget(PlainLabel(text, wordWrap=True, margin=8, styleSheet=style))
 
     def keyPressEvent(self, event: QtGui.QKeyEvent) -> None:  # noqa: N802 - Qt's
         """Pass arrow keys, Delete and Escape that no widget has handled on to the image editor."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import html
+from typing import TYPE_CHECKING, Any
 
 from qtpy import QtCore, QtWidgets
 
@@ -12,15 +13,29 @@ if TYPE_CHECKING:
     from qtpy import QtGui
 
 
-class ElidedLabel(QtWidgets.QLabel):
+def plain(text: str) -> str:
+    """Return a text that tool tips and message boxes show as it is, even if it looks like HTML."""
+    return f"<qt>{html.escape(text)}</qt>" if "<" in text else text
+
+
+class PlainLabel(QtWidgets.QLabel):
+    """Label that shows its text as it is, even if it looks like HTML."""
+
+    def __init__(self, text: str = "", **options: Any) -> None:
+        super().__init__(text, textFormat=QtCore.Qt.PlainText, **options)
+
+
+class ElidedLabel(PlainLabel):
     """Line of text that is shortened in its middle to fit; its tool tip is the full text."""
 
     def __init__(self) -> None:
+        self._full = ""
         super().__init__(minimumWidth=40)
 
     def setText(self, text: str) -> None:  # noqa: N802
         """Show a text, shortened if necessary."""
-        self.setToolTip(text)
+        self._full = text
+        self.setToolTip(plain(text))
         self._fit()
 
     def resizeEvent(self, event: QtGui.QResizeEvent) -> None:  # noqa: N802
@@ -29,8 +44,8 @@ class ElidedLabel(QtWidgets.QLabel):
         self._fit()
 
     def _fit(self) -> None:
-        full, elided = self.toolTip(), self.fontMetrics().elidedText
-        super().setText(elided(full, QtCore.Qt.ElideMiddle, self.width() - 2))
+        elided = self.fontMetrics().elidedText
+        super().setText(elided(self._full, QtCore.Qt.ElideMiddle, self.width() - 2))
 
 
 class SmoothingBox(QtWidgets.QSpinBox):
