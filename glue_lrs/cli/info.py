@@ -16,7 +16,8 @@ def info(files: tuple[str, ...], as_json: bool, reporting: console.Reporting) ->
 
     For an s2d, cal or calints, the output lists exposure, axes, wavelengths, bounding box, source,
     the default aperture on this image, bad pixels, and the reference files that the pipeline used.
-    For an x1d, x1dints or c1d, it lists columns, signal-to-noise ratio, and how the file was made.
+    For an x1d, x1dints or c1d, it lists columns, signal-to-noise ratio, the number of
+    values with each quality bit, and how the file was made.
     The last lines are the findings of the checks (see "What is checked" in the documentation), for
     an image those of an extraction with the default aperture.
 

@@ -22,7 +22,9 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import source_position
 from glue_lrs.io.spectra import is_spectrum, read_combined
 from glue_lrs.io.x1d_reader import read_x1d
+from glue_lrs.spectra.columns import QUALITY
 from glue_lrs.spectra.findings import Finding, worst_first
+from glue_lrs.spectra.quality import quality_counts
 
 if TYPE_CHECKING:
     from glue_lrs.combination.combination import Combination
@@ -219,12 +221,19 @@ def _spectrum_facts(path: str, spectra: list[Extraction]) -> dict[str, Any]:
         "aperture": _aperture_of(keywords),
         "median_sn": [signal_to_noise(one) for one in spectra],
         "lost_rows": [int(one.mask.sum()) for one in spectra],
+        "quality": _quality(spectra),
         "columns": {name: first.units.get(name, "") for name in first.columns},
         "references": _references(first.header),
         "findings": [one.to_dict() for one in _findings_of(spectra)],
     }
     keys = [key for key in first.provenance or () if key != "findings"]
     return facts | _record(first.provenance, path, keys)
+
+
+def _quality(spectra: list[Extraction]) -> dict[str, int] | None:
+    """Return the number of values with each quality bit, or None if the bits are unknown."""
+    bits = [one.columns[QUALITY].ravel() for one in spectra if QUALITY in one.columns]
+    return quality_counts(np.concatenate(bits)) if bits else None
 
 
 def _combined_facts(path: str, combined: Combination) -> dict[str, Any]:
@@ -338,8 +347,14 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
         facts["shape"], facts["median_sn"], facts["lost_rows"], strict=True
     ):
         size = " integrations x ".join(map(str, shape)) + " wavelengths"
-        quality = None if ratio is None else f"median S/N {ratio:.1f}"
-        yield "spectrum", size, quality, f"{lost} without a usable flux"
+        median = None if ratio is None else f"median S/N {ratio:.1f}"
+        yield "spectrum", size, median, f"{lost} without a usable flux"
+    quality = facts["quality"]
+    if quality is not None:
+        yield (
+            "quality",
+            *(f"{name} {number}" for name, number in quality.items() or [("no", "bits")]),
+        )
     yield "wavelength", _span(facts)
     aperture = facts["aperture"]
     yield (

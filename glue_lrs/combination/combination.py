@@ -130,9 +130,9 @@ class Combination:
     Parameters
     ----------
     columns : dict of ndarray
-        The columns named in `COLUMNS`, shape (n_wave,), in ascending order of wavelength. At
-        wavelengths without a usable flux in any input, FLUX and ERROR are NaN, DQ bit 0 is set and
-        N_INPUT is 0.
+        The columns named in `COLUMNS`, shape (n_wave,), in ascending order of wavelength, and
+        QUALITY (`glue_lrs.spectra.quality`) unless no input has it. At wavelengths without a
+        usable flux in any input, FLUX and ERROR are NaN, DQ bit 0 is set and N_INPUT is 0.
     units : dict of str
         Units of the columns. Columns without a unit are omitted.
     clipped : ndarray of bool, optional
@@ -263,9 +263,11 @@ class Combination:
         """
         check_choice("column", column, ("FLUX", "SURF_BRIGHT"))
         spectrum = to_spectrum(self.to_extraction(), column, fill=fill)
+        quality = {key: one for key, one in spectrum.meta.items() if key == "quality"}
         spectrum.meta.clear()
         spectrum.meta.update(
-            {
+            quality
+            | {
                 "header": LazyHeader.from_header(self.header),
                 "glue_lrs": self.provenance,
                 "combination": self,
@@ -281,9 +283,9 @@ class Combination:
         -------
         Extraction
             Extraction with the columns WAVELENGTH (ascending), FLUX, FLUX_ERROR, SURF_BRIGHT,
-            SB_ERROR and DQ, and without provenance.
+            SB_ERROR, DQ and, if known, QUALITY, and without provenance.
         """
-        names = {name: name for name in COLUMNS if name not in ("WEIGHT", "N_INPUT")}
+        names = {name: name for name in self.columns if name not in ("WEIGHT", "N_INPUT")}
         names["ERROR"] = "FLUX_ERROR"  # name of the column in an x1d
         return Extraction(
             columns={new: self.columns[name] for name, new in names.items()},

@@ -27,6 +27,7 @@ from glue_lrs.combination.inputs import (
 from glue_lrs.combination.pipeline import pipeline_mean
 from glue_lrs.combination.weighted_mean import weighted_mean
 from glue_lrs.errors import LRSError, quoted
+from glue_lrs.spectra.columns import QUALITY
 from glue_lrs.spectra.findings import emit, worst_first
 from glue_lrs.spectra.provenance import CombinationProvenance, package_versions
 
@@ -123,6 +124,9 @@ def combine(
     pipeline subtracts the same background. If the spectra were extracted with ``noise="nod"``, its
     variance (FLUX_VAR_NOD) is treated in the same way for all exposures at a nod.
 
+    Bits of DQ and QUALITY are set in a bin if they are set in any value that is used there. Inputs
+    without QUALITY, which another program extracted, have no bits.
+
     The default mode differs from the pipeline's step (jwst 3.0) as follows:
 
     - If several values of an input are in the same bin, they are averaged. The step uses only the
@@ -188,6 +192,8 @@ def combine(
     found = worst_first(findings)
     emit(found, "")
     inputs, known = _inputs(blocks, combined), blocks[0].extraction.keywords
+    has_quality = any(QUALITY in block.extraction.columns for block in blocks)
+    names = (*COLUMNS, QUALITY) if has_quality else COLUMNS
     parameters = {
         "weights": weights,
         "sigma_clip": sigma_clip,
@@ -197,7 +203,7 @@ def combine(
         "allow_opposite": allow_opposite,
     }
     return Combination(
-        columns={name: combined.columns[name] for name in COLUMNS},
+        columns={name: combined.columns[name] for name in names},
         units=_units(blocks, weights),
         clipped=combined.clipped[:, combined.kept],
         header=_header(blocks[0], inputs, mode),

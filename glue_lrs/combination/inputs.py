@@ -16,6 +16,7 @@ from glue_lrs.errors import Hint, LRSError
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.column_checks import REPORTED_LOSS, incomplete
+from glue_lrs.spectra.columns import QUALITY
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import spectrum_to_extraction
 from glue_lrs.uncertainty.added_variance import nod_key
@@ -132,6 +133,10 @@ class InputBlock:
     def dq(self) -> NDArray[np.uint32]:
         """Return the DQ column, shape (integration, n_wave), filled with 0 if it is absent."""
         return self.column("DQ", missing=0.0).astype(np.uint32)
+
+    def quality(self) -> NDArray[np.uint32]:
+        """Return the quality bits, shape (integration, n_wave), filled with 0 if unknown."""
+        return self.column(QUALITY, missing=0.0).astype(np.uint32)
 
     def name(self, integration: int) -> str:
         """Return the name of the spectrum from an integration, for messages."""

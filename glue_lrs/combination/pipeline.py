@@ -13,6 +13,7 @@ from scipy.interpolate import interpn
 from glue_lrs.combination.weighted_mean import CombinedColumns
 from glue_lrs.errors import LRSError
 from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.columns import QUALITY
 from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def pipeline_mean(
     shape = (total, grid.size)
     values = {name: np.zeros(shape) for name in _AVERAGED}
     weight, count = np.zeros(shape), np.zeros(shape)
-    dq = np.zeros(grid.size, dtype=np.uint32)
+    dq, quality = (np.zeros(grid.size, dtype=np.uint32) for _ in range(2))
     for number, block, integration, time in inputs:
         rows = {
             name: np.atleast_2d(column)[integration]
@@ -53,6 +54,8 @@ def pipeline_mean(
         good = ((flags & DO_NOT_USE) == 0) & ~np.isnan(rows["FLUX"]) & ~np.isnan(position)
         index = np.rint(position[good]).astype(int)
         np.bitwise_or.at(dq, index, flags[good])
+        if QUALITY in rows:
+            np.bitwise_or.at(quality, index, rows[QUALITY][good].astype(np.uint32))
         # If several values are in the same bin, the last value overwrites the others.
         for name, target in values.items():
             target[number, index] = rows[name][good] if name in rows else np.nan
@@ -74,7 +77,8 @@ def pipeline_mean(
             columns[name] = np.nansum(weighted, axis=0) / divisor
         if any(source not in block.extraction.columns for _, block, *_ in inputs):
             columns[name] = np.full(grid.size, np.nan)  # without a column, the step has no result
-    columns |= {"DQ": dq, "WEIGHT": weight.sum(axis=0), "N_INPUT": count.sum(axis=0)}
+    columns |= {"DQ": dq, QUALITY: quality}
+    columns |= {"WEIGHT": weight.sum(axis=0), "N_INPUT": count.sum(axis=0)}
     kept = np.flatnonzero(columns["N_INPUT"] > 0)
     if kept.size == 0:
         raise LRSError(f"no spectrum has a usable flux, expected one of the {total} to have some")

@@ -13,7 +13,7 @@ from scipy.ndimage import median_filter
 
 from glue_lrs.errors import Hint, LRSError
 from glue_lrs.instrument import DO_NOT_USE
-from glue_lrs.spectra.columns import NOD_VARIANCE
+from glue_lrs.spectra.columns import NOD_VARIANCE, QUALITY
 from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ def weighted_mean(
     mean_offset = np.where(
         has_input, _mean(every["offset"], weight), np.nanmean(any_offset, axis=0)
     )
-    flags = np.bitwise_or.reduce(np.where(used, dq, np.uint32(0)), axis=0)
-    unused_flags = np.bitwise_or.reduce(dq, axis=0) | np.uint32(DO_NOT_USE)
+    flags = _flags(dq, used) | np.where(has_input, 0, DO_NOT_USE).astype(np.uint32)
     bright_weight = np.where(np.isfinite(bright), weight, 0.0)
     columns = {
         "WAVELENGTH": grid + mean_offset,
@@ -130,11 +129,18 @@ def weighted_mean(
         "ERROR": _error(variance, shared, weight),
         "SURF_BRIGHT": _mean(bright, bright_weight),
         "SB_ERROR": _error(every["bright_variance"], bright_shared, bright_weight),
-        "DQ": np.where(has_input, flags, unused_flags).astype(np.uint32),
+        "DQ": flags,
+        QUALITY: _flags(every["quality"], used),
         "WEIGHT": weight.sum(axis=0),
         "N_INPUT": used.sum(axis=0).astype(float),
     }
     return CombinedColumns(columns, used, clipped, slice(None))
+
+
+def _flags(bits: NDArray[np.uint32], used: Bools) -> NDArray[np.uint32]:
+    """Return the bits of the used values in each bin, or of all values if none is used."""
+    chosen = np.where(used.any(axis=0) & ~used, np.uint32(0), bits)
+    return np.asarray(np.bitwise_or.reduce(chosen, axis=0), dtype=np.uint32)
 
 
 def _without_incomplete(
@@ -281,7 +287,8 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
     -------
     dict of ndarray
         Arrays of shape (integration, n_grid). ``count`` is the number of usable values in a bin.
-        ``dq`` combines the flags of the usable values, or of all values if none is usable. ``flat``
+        ``dq`` and ``quality`` combine the bits of the usable values, or of all values if none is
+        usable. ``flat``
         and ``bright_flat`` are the flat-field variances, which the integrations share, ``nod`` and
         ``bright_nod`` the variances of the subtracted background, which exposures at a nod share.
         ``offset``
@@ -315,8 +322,11 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
     offset = np.broadcast_to(block.wave - grid[index], usable.shape)
     with np.errstate(invalid="ignore", divide="ignore"):
         any_offset = gather(np.add, offset) / gather(np.add, np.ones(usable.shape))
-    dq = block.dq()
-    used_dq = gather(np.bitwise_or, np.where(usable, dq, np.uint32(0)))
+
+    def combined(bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        used = gather(np.bitwise_or, np.where(usable, bits, np.uint32(0)))
+        return np.where(count > 0, used, gather(np.bitwise_or, bits))
+
     return {
         "count": count,
         "flux": mean(block.column("FLUX")),
@@ -327,7 +337,8 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
         "bright": mean(block.column("SURF_BRIGHT")),
         "bright_variance": mean(block.column("SB_ERROR") ** 2, 2),
         "bright_flat": mean(_shared_variance(block, "SB_VAR_FLAT"), 2),
-        "dq": np.where(count > 0, used_dq, gather(np.bitwise_or, dq)),
+        "dq": combined(block.dq()),
+        "quality": combined(block.quality()),
         "offset": mean(offset),
         "any_offset": any_offset,
     }

@@ -17,8 +17,9 @@ from glue_lrs.extraction.base import NO_PIXELS, emit_findings, jansky_per_sum
 from glue_lrs.fitting.least_squares import inverse_normal, normal
 from glue_lrs.image.pixels import read_pixels
 from glue_lrs.instrument import DO_NOT_USE
-from glue_lrs.spectra.columns import COMPONENTS
+from glue_lrs.spectra.columns import COMPONENTS, QUALITY
 from glue_lrs.spectra.findings import Finding
+from glue_lrs.spectra.quality import QUALITY_BITS
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
@@ -188,8 +189,7 @@ class _Correction:
         cutout = self.model.fitter.cutout
         at = self.rows[which]
         fitted = (at >= cutout.rows.start) & (at < cutout.rows.stop)
-        failed = int((columns["NPIXELS"][i, which[~fitted]] > NO_PIXELS).sum())
-        columns["DQ"][i, which[~fitted]] |= np.uint32(DO_NOT_USE)
+        failed = self._mask(i, which[~fitted], columns)
         which, at = which[fitted], at[fitted]
         response, light, flux, able, variances = self._response(i, at)
         pixels = columns["NPIXELS"][i, which].copy()
@@ -199,7 +199,10 @@ class _Correction:
         done = which[able]
         columns["FLUX"][i, done] = (found * self.scale * new)[able]
         columns["SURF_BRIGHT"][i, done] = (found * new / total)[able]
+        failed += self._mask(i, which[~able], columns)
         columns["NPIXELS"][i, done] = total[able]
+        columns[QUALITY][i, done] &= ~np.uint32(QUALITY_BITS["lost"].value)
+        columns[QUALITY][i, done] |= np.uint32(QUALITY_BITS["restored"].value)
         if self.box.max_lost is None:
             columns["DQ"][i, done] &= ~np.uint32(DO_NOT_USE)
         sums = np.zeros((2, which.size))
@@ -215,10 +218,17 @@ class _Correction:
         with np.errstate(invalid="ignore"):  # negative variances give NaN
             columns["FLUX_ERROR"][i, done] = np.sqrt(sums[0][able])
             columns["SB_ERROR"][i, done] = np.sqrt(sums[1][able])
-        columns["DQ"][i, which[~able]] |= np.uint32(DO_NOT_USE)
-        # Rows without any good pixel are not counted, because their flux is NaN anyway.
-        failed += int((~able & (pixels > NO_PIXELS)).sum())
         return int(able.sum()), failed
+
+    @staticmethod
+    def _mask(i: int, rows: NDArray[np.intp], columns: Columns) -> int:
+        """Mask rows of integration `i` that cannot be corrected, and return their number.
+
+        Rows without any good pixel are not counted, because their flux is NaN anyway.
+        """
+        columns["DQ"][i, rows] |= np.uint32(DO_NOT_USE)
+        columns[QUALITY][i, rows] |= np.uint32(QUALITY_BITS["uncorrected"].value)
+        return int((columns["NPIXELS"][i, rows] > NO_PIXELS).sum())
 
     def _response(
         self, i: int, at: NDArray[np.intp]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -14,10 +14,11 @@ from glue_lrs.errors import Hint, ProductError
 from glue_lrs.extraction.keywords import SpectrumKeywords, integration_times
 from glue_lrs.image.drizzle import filled_fraction
 from glue_lrs.spectra.column_checks import REPORTED_LOSS, flux_findings
-from glue_lrs.spectra.columns import COLUMNS, COMPONENTS, column_units
+from glue_lrs.spectra.columns import COLUMNS, COMPONENTS, QUALITY, column_units
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.findings import Finding, emit, worst_first
 from glue_lrs.spectra.provenance import Provenance
+from glue_lrs.spectra.quality import quality_bits
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 #: A row is treated as empty if the sum of the aperture weights of its good pixels is at most this
 #: value. The value is the tolerance of `numpy.isclose`, by which the pipeline identifies such rows.
 NO_PIXELS = 1e-8
+
+#: Fraction of the flux of a source beyond the image above which a fit of its profile is doubtful.
+OFF_IMAGE = 0.05
 
 #: Type of the columns of a spectrum by name. DQ is uint32, the other columns are float64.
 Columns: TypeAlias = dict[str, NDArray[Any]]
@@ -78,10 +82,8 @@ def flux_sign(image: SlitImage, columns: Columns) -> list[Finding]:
     return flux_findings(columns, column_units(image.calibrated)["FLUX"])
 
 
-def filled_findings(
-    image: SlitImage, rows: slice | NDArray[np.intp], weights: Array, wave: Array
-) -> list[Finding]:
-    """Return a finding if drizzle filled in a part of the aperture, else an empty list.
+def filled_pixels(image: SlitImage, rows: slice | NDArray[np.intp], weights: Array) -> Array:
+    """Return the number of pixels of the aperture that drizzle filled in, in each row.
 
     Parameters
     ----------
@@ -92,19 +94,34 @@ def filled_findings(
     weights : ndarray
         Weights of the pixels in NPIXELS, shape (row, column) with all columns of the image, or
         (1, column) if they are the same in all rows.
-    wave : ndarray
-        Wavelength of each row in micron, shape (row,).
+
+    Returns
+    -------
+    ndarray
+        Weighted number of pixels, shape (row,), which is 0 if it is not known.
     """
     fraction = filled_fraction(image)
     if fraction is None or not fraction.any():
-        return []
+        return np.zeros(image.wavelength[rows].shape[0])
     part = fraction[rows]
-    filled = np.einsum("rc,rc->r", part, np.broadcast_to(weights, part.shape))
+    return np.einsum("rc,rc->r", part, np.broadcast_to(weights, part.shape))
+
+
+def filled_findings(image: SlitImage, filled: Array, total: Array, wave: Array) -> list[Finding]:
+    """Return a finding if drizzle filled in a part of the aperture, else an empty list.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Image that is extracted.
+    filled, total, wave : ndarray
+        Result of `filled_pixels`, sum of the weights, and wavelength in micron of each row, shape
+        (row,).
+    """
     affected = filled > REPORTED_LOSS
     if not affected.any():
         return []
     worst, number = int(filled.argmax()), int(affected.sum())
-    total = weights[worst if len(weights) > 1 else 0].sum()
     hint = Hint.to("{} treats them as lost pixels", filled_pixels="lost")
     if image.is_point_source:
         hint = hint.joined(Hint.to("with {}, a box then restores the flux", bad_pixels="profile"))
@@ -112,7 +129,7 @@ def filled_findings(
         Finding(
             "filled_pixels",
             f"drizzle filled in bad pixels of the aperture from their neighbours in {number} of "
-            f"{filled.size} rows, at most {filled[worst]:.1f} of {total:.1f} pixels at "
+            f"{filled.size} rows, at most {filled[worst]:.1f} of {total[worst]:.1f} pixels at "
             f"{wave[worst]:.2f} um; these pixels contain the flux of the next columns",
             {"rows": number, "all": filled.size, "filled": float(filled[worst])},
             hint,
@@ -202,6 +219,7 @@ def assemble_extraction(
     aperture_weight: Array,
     position: dict[str, Any],
     findings: Sequence[Finding],
+    quality: Mapping[str, Mask],
     parameters: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
     references: dict[str, str | None] | None = None,
 ) -> Extraction:
@@ -212,7 +230,7 @@ def assemble_extraction(
     image : SlitImage
         Image that was extracted. It provides the header, the times and the units.
     columns : dict of ndarray
-        The 18 columns, in any order.
+        The 18 columns of the pipeline, in any order.
     limits, rows, centroid
         Extent and centroid of the aperture, as described in `SpectrumKeywords.from_image`.
     aperture_weight : ndarray
@@ -221,12 +239,17 @@ def assemble_extraction(
         Position of the source, to be recorded in the provenance.
     findings : sequence of Finding
         Findings to be recorded in the provenance.
+    quality : mapping of str to ndarray of bool
+        Mask of the values with each quality bit, as in `glue_lrs.spectra.quality.quality_bits`.
     parameters, references
         Parameters and reference files for the provenance, as described in `Provenance`. An
         `Extract1D` operator that runs the extraction replaces them with its own.
     """
+    flux = columns["FLUX"]
+    masks = {"no_error": np.isfinite(flux) & np.isnan(columns["FLUX_ERROR"]), **quality}
+    bits = quality_bits(flux.shape, masks)
     return Extraction(
-        columns={name: columns[name] for name in COLUMNS},
+        columns={name: columns[name] for name in COLUMNS} | {QUALITY: bits},
         units=column_units(image.calibrated),
         header=image.header,
         keywords_source=SpectrumKeywords.from_image(image, limits, rows, centroid),

@@ -16,11 +16,12 @@ from glue_lrs.extraction.base import (
     assemble_extraction,
     emit_findings,
     filled_findings,
+    filled_pixels,
     flux_sign,
     image_findings,
     jansky_per_sum,
 )
-from glue_lrs.extraction.box_plan import BoxPlan
+from glue_lrs.extraction.box_plan import BoxPlan, column_numbers
 from glue_lrs.extraction.box_sums import sum_box
 from glue_lrs.extraction.checks import background_left, background_level
 from glue_lrs.extraction.keywords import position_record
@@ -97,22 +98,23 @@ class BoxExtractor:
         placement = self.placement.place(self.aperture, image, findings)
         plan = self.plan(image, placement, findings)
         level = background_level(image, plan) if check else None
-        columns, rows_without_background = sum_box(image, plan, scale)
+        columns, without_background = sum_box(image, plan, scale)
         if findings is not None and level is not None:
             findings += background_left(plan, level, columns)
         total, wavelength = plan.total, plan.wavelength
+        filled = filled_pixels(image, plan.rows, plan.source.in_all_columns(image.shape[1]))
         if plan.kept is not None:
             columns = {name: values[..., plan.kept] for name, values in columns.items()}
             total, wavelength = total[plan.kept], wavelength[plan.kept]
+            without_background, filled = without_background[..., plan.kept], filled[plan.kept]
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
         lost = self._mask_lost(columns["NPIXELS"], columns["DQ"], total, image)
         if findings is not None:
             findings += self._lost_pixels(columns, lost, total, image)
-            findings += self._row_findings(columns, rows_without_background)
+            findings += self._row_findings(columns, int(without_background.sum()))
             findings += image_findings(image)
             findings += flux_sign(image, columns)
-            weights = plan.source.in_all_columns(image.shape[1])
-            findings += filled_findings(image, plan.rows, weights, plan.wavelength)
+            findings += filled_findings(image, filled, total, wavelength)
             findings += self._correction_findings(plan, wavelength, total, image)
             emit_findings(image, findings)
         return assemble_extraction(
@@ -124,6 +126,12 @@ class BoxExtractor:
             aperture_weight=total,
             position=position_record(placement),
             findings=findings or [],
+            quality={
+                "lost": columns["NPIXELS"] < total - REPORTED_LOSS,
+                "filled": filled > REPORTED_LOSS,
+                "edge": self._beyond_edge(image, placement, plan),
+                "no_background": without_background,
+            },
         )
 
     def plan(
@@ -169,6 +177,20 @@ class BoxExtractor:
             return None
         self.aperture_correction.check(image.subarray, image.label)
         return self.aperture_correction
+
+    def _beyond_edge(self, image: SlitImage, placement: Placement, plan: BoxPlan) -> Mask:
+        """Return the mask of the rows in which a part of the aperture has no pixels."""
+        columns = np.flatnonzero(np.isfinite(image.wavelength[plan.rows]).any(axis=0))
+        inside = column_numbers(plan.source.runs)
+        missing = np.zeros(plan.n_rows, dtype=bool)
+        if inside[0] <= columns[0] or inside[-1] >= columns[-1]:  # this is rare
+            limits = self.aperture.regions(image.wavelength, placement.trace, placement.offset)
+            width = np.zeros(plan.n_rows)
+            for lower, upper in limits:
+                size = np.asarray(upper - lower + 1.0)
+                width += size if size.ndim == 0 else np.nanmean(size, axis=1)[plan.rows]
+            missing = plan.total < width - REPORTED_LOSS
+        return missing if plan.kept is None else missing[plan.kept]
 
     def _mask_lost(
         self, pixels: Array, flags: NDArray[Any], total: Array, image: SlitImage

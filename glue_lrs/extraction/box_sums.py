@@ -23,6 +23,7 @@ from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.columns import COLUMNS
 
 if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Mask
     from glue_lrs.apertures.background_fit import BackgroundFit
     from glue_lrs.extraction.box_plan import BoxPlan, ColumnRuns, WeightedColumns
     from glue_lrs.image.slit_image import SlitImage
@@ -34,7 +35,7 @@ _VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 _FLOAT_COLUMNS = tuple(name for name in COLUMNS if name not in ("WAVELENGTH", "DQ"))
 
 
-def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, NDArray[Any]], int]:
+def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, NDArray[Any]], Mask]:
     """Sum the pixels of an aperture in each row.
 
     Parameters
@@ -50,8 +51,8 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
     -------
     columns : dict of ndarray
         All columns of the spectrum except WAVELENGTH.
-    rows_without_background : int
-        Number of rows without a background.
+    without_background : ndarray of bool
+        Mask of the values with a flux, but without a background that was to be subtracted.
     """
     planes = {
         name: np.asarray(plane)  # slicing a memory map is slower than slicing an array
@@ -64,19 +65,21 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
     shape = (number, rows) if image.is_stack else (rows,)
     step, row_step = block_steps(image, plan)
     sums = np.empty((N_SUMS, *shape))
-    rows_without_background = 0
+    without_background = np.zeros(shape, dtype=bool)
     for first in range(0, number, step):
         at = (slice(first, min(first + step, number)),) if image.is_stack else ()
         part = sums[(slice(None), *at)]
         for start in range(0, rows, row_step):
             block = slice(start, min(start + row_step, rows))
-            rows_without_background += _sum_block(image, planes, plan, part[..., block], at, block)
+            without_background[(*at, block)] = _sum_block(
+                image, planes, plan, part[..., block], at, block
+            )
         factor = _factor(plan, part[PIXEL_SUM])
         if first == 0:  # allocated only after the first sums, to reduce the peak memory
             bright, flags = np.empty((5, *shape)), np.empty(shape, dtype=np.uint32)
         _scale(scale, factor, part, bright[(slice(None), *at)], flags[at])
     numbers = (*sums[FLUX_SUMS], *bright, *sums[BACKGROUND_SUMS], sums[PIXEL_SUM])
-    return dict(zip(_FLOAT_COLUMNS, numbers, strict=True)) | {"DQ": flags}, rows_without_background
+    return dict(zip(_FLOAT_COLUMNS, numbers, strict=True)) | {"DQ": flags}, without_background
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +154,8 @@ def _sum_block(
     sums: NDArray[np.float64],
     at: tuple[slice, ...],
     block: slice,
-) -> int:
-    """Sum a block of rows, and return the number of its rows without a background.
+) -> Mask | bool:
+    """Sum a block of rows, and return the mask of its values without a background.
 
     The results are written to `sums`: the sum of the weights, the flux (data minus background) with
     its variances from the pixels in the aperture, and the background with its variances. Arrays are
@@ -183,12 +186,10 @@ def _sum_block(
         del smoothed, invalid
     del infinite
     source = data[..., :split]
-    rows_without_background = 0
+    without_background: Mask | bool = False
     if fit is not None and np.count_nonzero(fit.empty):
-        # Rows without a valid pixel in the aperture are not counted because they have no flux.
-        rows_without_background = int(
-            np.count_nonzero(fit.empty & np.isfinite(source).any(axis=-1))
-        )
+        # Rows without a valid pixel in the aperture are not included because they have no flux.
+        without_background = fit.empty & np.isfinite(source).any(axis=-1)
     if fit is not None and fit.level is not None:
         with np.errstate(invalid="ignore"):
             source -= fit.level[..., np.newaxis]
@@ -228,7 +229,7 @@ def _sum_block(
         squared_response = np.square(fit.response)
         del fit
     _sum_variances(window, inner, excluded, weights, squared_response, sums)
-    return rows_without_background
+    return without_background
 
 
 def _sum_variances(

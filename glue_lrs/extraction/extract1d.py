@@ -360,7 +360,7 @@ class Extract1D:
         Returns
         -------
         Extraction
-            The 18 columns, shape (n_wave,), or (integration, n_wave) for a stack. Rows without a
+            The columns, shape (n_wave,), or (integration, n_wave) for a stack. Rows without a
             wavelength or without any pixel of the aperture are omitted.
 
         Raises

@@ -22,7 +22,7 @@ import numpy as np
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_bool, check_fraction, check_number
 from glue_lrs.errors import Hint, ProfileError, ReferenceFileError, SourceError, quoted
-from glue_lrs.extraction.base import emit_findings, image_findings, jansky_per_sum
+from glue_lrs.extraction.base import OFF_IMAGE, emit_findings, image_findings, jansky_per_sum
 from glue_lrs.extraction.optimal_result import OptimalResult, middle_row_value, with_extractions
 from glue_lrs.fitting.cutout import Cutout
 from glue_lrs.fitting.initial_sources import BlendDiagnostics, initial_sources, is_separate
@@ -60,9 +60,6 @@ _MANY_REJECTED = 0.05
 
 #: A pixel belongs to the source if the profile, normalised to 1 in each row, is above this value.
 _ON_SOURCE = 0.02
-
-#: A warning is given if more than this fraction of the source's flux is outside the image.
-_OFF_IMAGE = 0.05
 
 #: A warning about a negative trace is given if both ratios are above these limits.
 _NEGATIVE_RATIO, _SIGNIFICANT = (
@@ -408,7 +405,7 @@ def _notes(
         )
     rows = fitter.rows(0)
     missing = 1.0 - float(np.median(fitter.light_with_wavelength[0][rows])) if rows.size else 0.0
-    if missing > _OFF_IMAGE and extractor.profile is None:
+    if missing > OFF_IMAGE and extractor.profile is None:
         notes.append(
             f"{missing:.0%} of the source's flux is off the image and was extrapolated with the "
             "fitted profile: expected the profile of another image or of a PSF reference"

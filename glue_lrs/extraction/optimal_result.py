@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from glue_lrs.errors import ProductError
 from glue_lrs.extraction.base import (
     NO_PIXELS,
+    OFF_IMAGE,
     assemble_extraction,
     complete_columns,
     filled_findings,
+    filled_pixels,
     flux_sign,
 )
 from glue_lrs.image.pixels import PLANES, lost_pixels
 from glue_lrs.instrument import APERTURE_WIDTH, DO_NOT_USE
 from glue_lrs.profiles.empirical import EmpiricalProfile
+from glue_lrs.spectra.column_checks import REPORTED_LOSS
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 from glue_lrs.spectra.findings import Finding
 
@@ -249,9 +252,11 @@ def with_extractions(
         if extractor.aperture_correction is not None and corrected:
             width = np.full(columns["WAVELENGTH"].shape[-1], float(APERTURE_WIDTH))
             sums += extractor.aperture_correction.range_findings(columns["WAVELENGTH"], width)
-        if check and not image.is_stack:
-            at, wave = rows + first_row, columns["WAVELENGTH"]
-            sums += filled_findings(image, at, _pixel_weights(result, s)[at], wave)
+        at, wave = rows + first_row, np.atleast_2d(columns["WAVELENGTH"])[0]
+        filled = filled_pixels(image, at, _pixel_weights(result, s)[at])
+        sums += filled_findings(image, filled, weight_of_all, wave) if check else []
+        rejected = _rejected_pixels(result, s)[..., rows]
+        doubtful = raw["doubtful"][:, s][:, rows] != 0
         trace, error = source_fit.traces[s], float(source_fit.shift_error[s])
         column = middle_row_value(trace)
         extractions.append(
@@ -275,6 +280,13 @@ def with_extractions(
                     *(Finding(_KINDS.get(remark, "fitted"), remark) for remark in remarks),
                     *sums,
                 ],
+                quality={
+                    "lost": columns["NPIXELS"] + rejected < weight_of_all - REPORTED_LOSS,
+                    "filled": filled > REPORTED_LOSS,
+                    "rejected": rejected > REPORTED_LOSS,
+                    "misfit": doubtful if image.is_stack else doubtful[0],
+                    "edge": fitter.light_with_wavelength[s][rows] < 1.0 - OFF_IMAGE,
+                },
                 parameters=partial(getattr, extractor, "parameters"),
                 references={"psf": getattr(extractor.profile, "filename", None)},
             )
@@ -289,8 +301,22 @@ def _pixel_weights(result: OptimalResult, s: int) -> Array:
     weights = np.zeros(result.image.shape)
     with np.errstate(invalid="ignore", divide="ignore"):
         weights[result.fitter.cutout.rows, result.fitter.columns] = profile / square
-    weights[result.rejected] = 0.0
+    if not result.image.is_stack:  # no stack is resampled
+        weights[result.rejected] = 0.0
     return weights
+
+
+def _rejected_pixels(result: OptimalResult, s: int) -> Array:
+    """Return the effective number of rejected pixels of source `s`, shape (..., fitted row)."""
+    fitter = result.fitter
+    profile = fitter.profile_images[s]
+    *integration, row, column = result.rejected
+    row = row - fitter.cutout.rows.start
+    number: Array = np.zeros((*result.coefficients.shape[:-2], len(profile)))
+    light = profile[row, column - fitter.columns.start]
+    np.add.at(number, (*integration, row), light)
+    square = (profile**2).sum(axis=1)
+    return np.asarray(number / np.where(square > 0, square, 1.0))
 
 
 def _columns(

@@ -22,6 +22,7 @@ from glue_lrs.fitting.least_squares import invert_symmetric, normal
 from glue_lrs.image.pixels import read_pixels
 from glue_lrs.image.source_position import nod_column
 from glue_lrs.image.trace import expected_trace, slit_centre_trace
+from glue_lrs.spectra.column_checks import REPORTED_LOSS
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 from glue_lrs.spectra.findings import Finding
 
@@ -131,10 +132,11 @@ class PipelineOptimalExtractor:
         with np.errstate(invalid="ignore", divide="ignore"):
             effective_pixels = profile[rows].sum(axis=1) / square
             weight = profile[rows] / square[:, np.newaxis]
+        filled = base.filled_pixels(image, rows, weight)
         if check:
             findings += base.flux_sign(image, columns)
             wave = np.atleast_2d(columns["WAVELENGTH"])[0]
-            findings += base.filled_findings(image, rows, weight, wave)
+            findings += base.filled_findings(image, filled, effective_pixels, wave)
         base.emit_findings(image, findings)
         positive = np.maximum(profile, 0.0)
         in_rows, in_columns = positive.sum(axis=1), positive.sum(axis=0)
@@ -155,7 +157,25 @@ class PipelineOptimalExtractor:
                 "nod_offset": location.nod_offset,
             },
             findings=findings,
+            quality={
+                "lost": columns["NPIXELS"] < effective_pixels - REPORTED_LOSS,
+                "filled": filled > REPORTED_LOSS,
+                "edge": self._light(image, location, rows) < 1.0 - base.OFF_IMAGE,
+            },
         )
+
+    def _light(
+        self, image: SlitImage, location: psf_location.PSFLocation, rows: NDArray[np.intp]
+    ) -> Array:
+        """Return the fraction of the flux on the image in each of the rows.
+
+        The profiles of the pipeline are normalised, so that their sum is 1 in any case.
+        """
+        wave = np.where(np.isfinite(image.wavelength), image.wavelength, 0.0)[rows]
+        known = wave > 0
+        offset = np.arange(image.shape[1]) - location.trace[rows, np.newaxis] + location.shift
+        light = self.psf(offset, wave.sum(axis=1) / known.sum(axis=1))
+        return np.asarray((light * known).sum(axis=1))
 
     def trace(self, image: SlitImage, placement: Placement) -> Array | None:
         """Return the expected column of the source in each row, or None if unknown."""

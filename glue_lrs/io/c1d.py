@@ -17,7 +17,7 @@ from glue_lrs.io.files import Source, asdf_hdu, atomic_write, opened
 from glue_lrs.io.headers import check_exp_type, product_header, set_card, without_structure
 from glue_lrs.io.plausibility import check_spectrum
 from glue_lrs.io.provenance import PROVENANCE_KEY, stored_provenance
-from glue_lrs.spectra.columns import column_units
+from glue_lrs.spectra.columns import QUALITY, column_units
 from glue_lrs.spectra.provenance import CombinationProvenance, json_tree
 
 #: Name of the extension with the combined spectrum.
@@ -63,7 +63,8 @@ def read_c1d(source: Source) -> Combination:
             )
         units = {name: hdu.columns[names[name]].unit for name in COLUMNS}
         units = {name: unit for name, unit in units.items() if unit} | _units(units["FLUX"])
-        columns = tables.read_columns(hdu, {name: names[name] for name in COLUMNS}, units)
+        known = [name for name in (*COLUMNS, QUALITY) if name in names]
+        columns = tables.read_columns(hdu, {name: names[name] for name in known}, units)
         shape = columns["FLUX"].shape
         if len(shape) != 1 or shape[0] == 0:
             raise ProductError(f"FLUX has the shape {shape}, expected that of a spectrum with rows")
@@ -134,7 +135,7 @@ def write_c1d(
         set_card(header, "S_COMB1D", "COMPLETE", "1-D Spectral Combination")
         columns = [
             tables.value_column(name, combination.columns[name], combination.units.get(name))
-            for name in COLUMNS
+            for name in combination.columns
         ]
         table = tables.new_table(columns, EXTENSION, combination.keywords)
         hdulist = fits.HDUList([fits.PrimaryHDU(header=header), table])

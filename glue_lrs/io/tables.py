@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from glue_lrs.errors import ProductError, listed, quoted
 from glue_lrs.io.headers import set_card
 from glue_lrs.io.x1d_layout import CARD_COMMENTS
+from glue_lrs.spectra.columns import FLAGS
 
 #: Spelling of units before pipeline version 1.3, and their current spelling.
 _OLD_UNITS = {"(MJy/sr)^2": "MJy^2 / sr^2"}
@@ -62,7 +63,7 @@ def named(
 def read_columns(
     hdu: fits.BinTableHDU, names: Mapping[str, str], units: Mapping[str, str]
 ) -> dict[str, NDArray[Any]]:
-    """Read columns of a table, DQ as unsigned integers and the others in double precision.
+    """Read columns of a table, flags as unsigned integers and the others in double precision.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def read_columns(
     """
     data = hdu.data
     columns = {
-        name: np.array(data[stored], dtype=np.uint32 if name == "DQ" else float)
+        name: np.array(data[stored], dtype=np.uint32 if name in FLAGS else float)
         for name, stored in names.items()
     }
     for name, stored in names.items():
@@ -108,7 +109,7 @@ def _unit_factor(name: str, stated: str | None, expected: str | None) -> float:
 def value_column(
     name: str, values: NDArray[Any], unit: str | None = None, unsigned: bool = True
 ) -> fits.Column:
-    """Make a column: 32-bit integers for DQ and N_ALONGDISP, double precision for other names.
+    """Make a column: 32-bit integers for flags and N_ALONGDISP, double precision for other names.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ def value_column(
     """
     form = "D"
     options: dict[str, Any] = {}
-    if name in ("DQ", "N_ALONGDISP"):
+    if name in (*FLAGS, "N_ALONGDISP"):
         form = "J"
         if unsigned:
             options["bzero"] = _UNSIGNED

@@ -18,7 +18,7 @@ from glue_lrs.io.headers import check_exp_type, without_structure
 from glue_lrs.io.plausibility import check_spectrum
 from glue_lrs.io.provenance import stored_provenance
 from glue_lrs.io.x1d_layout import EXTENSION, TIME_COLUMNS
-from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS, column_units
+from glue_lrs.spectra.columns import COLUMNS, NOD_VARIANCE, OPTIONAL_COLUMNS, column_units
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import integrations
 from glue_lrs.spectra.provenance import Provenance
@@ -134,7 +134,7 @@ def _read_table(
     if len(data) == 0 or data[names["WAVELENGTH"]].size == 0:
         raise ProductError(f"the table {EXTENSION} has no rows")
     units = column_units("DN" not in str(hdu.columns[names["FLUX"]].unit))
-    units |= dict.fromkeys(OPTIONAL_COLUMNS, units["FLUX_VAR_RNOISE"])
+    units[NOD_VARIANCE] = units["FLUX_VAR_RNOISE"]
     known = (*COLUMNS, *OPTIONAL_COLUMNS)
     stored_names = {name: names[name] for name in known if name in names}
     columns = tables.read_columns(hdu, stored_names, units)

@@ -124,7 +124,9 @@ def _table_hdus(extraction: Extraction) -> list[fits.BinTableHDU]:
         if times is not None and set(layout.INT_TIMES) <= set(times.colnames):
             hdus.append(times_hdu(times[list(layout.INT_TIMES)]))
     table_columns += [
-        tables.value_column(name, extraction.columns[name], extraction.units.get(name))
+        tables.value_column(
+            name, extraction.columns[name], extraction.units.get(name), unsigned=complete
+        )
         for name in OPTIONAL_COLUMNS
         if name in extraction.columns
     ]

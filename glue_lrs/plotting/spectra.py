@@ -7,11 +7,12 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.errors import LRSError, nearest, quoted
 from glue_lrs.plotting import style
-from glue_lrs.spectra.columns import COLUMNS, ERROR_OF
+from glue_lrs.spectra.columns import COLUMNS, ERROR_OF, QUALITY
+from glue_lrs.spectra.quality import bit_names
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -34,6 +35,8 @@ def plot_extraction(
     title: str | None = None,
 ) -> Figure:
     """Draw a spectrum with its errors, its background and the number of pixels used.
+
+    Marks below the spectrum are rows that are masked, and others that have quality bits.
 
     Parameters
     ----------
@@ -73,6 +76,14 @@ def plot_extraction(
         top.plot(
             wave[mask], np.full(int(mask.sum()), 0.02), "|", color=style.BAD_PIXEL, ms=8,
             label="masked", transform=top.get_xaxis_transform(),
+        )  # fmt: skip
+    bits = _flags(extraction, integration)
+    flagged = (bits != 0) & ~mask
+    if flagged.any():
+        names = bit_names(int(np.bitwise_or.reduce(bits[flagged])))
+        top.plot(
+            wave[flagged], np.full(int(flagged.sum()), 0.05), "|", color=style.FLAGGED, ms=5,
+            label=f"quality: {', '.join(names)}", transform=top.get_xaxis_transform(),
         )  # fmt: skip
     style.add_legend(top, ncols=3)
     level = series(extraction, "BACKGROUND", integration)
@@ -391,6 +402,14 @@ def _column(extraction: Extraction, column: str) -> Floats:
             f"expected one of {', '.join(known)}"
         )
     return np.asarray(extraction.columns[name], dtype=float)
+
+
+def _flags(extraction: Extraction, integration: int) -> NDArray[np.uint32]:
+    """Return the quality bits of a spectrum or of an integration, 0 if they are unknown."""
+    bits = extraction.columns.get(QUALITY)
+    if bits is None:
+        return np.zeros(extraction.wavelength.shape, dtype=np.uint32)
+    return np.asarray(bits[integration] if extraction.is_stack else bits)
 
 
 def _draw_series(

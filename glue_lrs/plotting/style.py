@@ -29,6 +29,9 @@ SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#666666")
 
 APERTURE, BACKGROUND, BOX, BAD_PIXEL = VERMILION, BLUE, GREEN, PURPLE
 
+#: Colour of the marks of values with quality bits.
+FLAGGED = "0.45"
+
 #: Background colour of images, visible where there are no data.
 NO_DATA = "#E8E8E8"
 

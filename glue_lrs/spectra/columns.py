@@ -28,9 +28,15 @@ COLUMNS = (
 #: subtracted background, which exposures at the same nod have in common.
 NOD_VARIANCE = "FLUX_VAR_NOD"
 
-#: Names of columns that only some extractions have. The pipeline does not have them. They are the
-#: last columns of an x1d table, and `column_units` does not contain them.
-OPTIONAL_COLUMNS = (NOD_VARIANCE,)
+#: Name of the column with the quality bits (`glue_lrs.spectra.quality`).
+QUALITY = "QUALITY"
+
+#: Names of columns that the pipeline does not have, and that spectra from its files lack. They are
+#: the last columns of an x1d table, and `column_units` does not contain them.
+OPTIONAL_COLUMNS = (QUALITY, NOD_VARIANCE)
+
+#: Columns with flags, which are unsigned integers of 32 bits.
+FLAGS = ("DQ", QUALITY)
 
 #: Variance components. The name of a variance column ends with the name of its component.
 COMPONENTS = ("POISSON", "RNOISE", "FLAT")

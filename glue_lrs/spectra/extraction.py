@@ -1,8 +1,8 @@
-"""Extraction: the 18 columns of an extracted spectrum or of a stack of spectra."""
+"""Extraction: the columns of an extracted spectrum or of a stack of spectra."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -19,8 +19,9 @@ from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import LRSError
 from glue_lrs.spectra.column_checks import column_findings
-from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS
+from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS, QUALITY
 from glue_lrs.spectra.findings import Finding, worst_first
+from glue_lrs.spectra.quality import has_bits
 from glue_lrs.spectra.tables import column_table
 from glue_lrs.spectra.to_specutils import to_spectrum
 
@@ -39,9 +40,9 @@ class Extraction:
     ----------
     columns : dict of ndarray
         Columns with the names `COLUMNS`, shape (n_wave,), or (integration, n_wave) for a stack of
-        integrations, and possibly some of `glue_lrs.spectra.columns.OPTIONAL_COLUMNS`. The rows
-        are in the order of the file. Error and variance columns are NaN
-        where the flux is NaN.
+        integrations, and possibly some of `glue_lrs.spectra.columns.OPTIONAL_COLUMNS`. QUALITY is
+        in all extractions of this package. The rows are in the order of the file. Error and
+        variance columns are NaN where the flux is NaN.
     units : dict of str
         Units, with the names of the columns as keys. Columns without a unit are omitted.
     header : `~astropy.io.fits.Header`
@@ -145,6 +146,24 @@ class Extraction:
                 return self.provenance.findings
         return worst_first(column_findings(self.columns, self.units.get("FLUX", "")))
 
+    def quality_mask(self, *names: str) -> NDArray[np.bool_]:
+        """Return the mask of the values that have any of the named quality bits.
+
+        Parameters
+        ----------
+        *names : str
+            Keys of `glue_lrs.spectra.quality.QUALITY_BITS`, such as ``"filled"``.
+
+        Raises
+        ------
+        LRSError
+            If there is no bit with a name, or if the spectrum has no column QUALITY, because
+            another program extracted it.
+        """
+        if names and QUALITY not in self.columns:
+            raise LRSError("the spectrum has no column QUALITY, which this package writes")
+        return has_bits(self.columns.get(QUALITY, self.columns["DQ"]), names)
+
     def with_findings(self, findings: Iterable[Finding]) -> Extraction:
         """Return a copy of the extraction that records other findings, for example more of them.
 
@@ -187,10 +206,11 @@ class Extraction:
     def table(self) -> QTable:
         """Table with all columns and their units, to be written in a format of astropy.
 
-        For a stack, the table has one row per integration, and each value is an array. DQ is a
-        signed integer because VOTable has no unsigned ones. ``meta["header"]`` is a dict of the
-        header cards, and ``meta["glue_lrs"]`` a dict of the provenance, or None; the values of both
-        are those of JSON. The checksums in the provenance are computed at the first access.
+        For a stack, the table has one row per integration, and each value is an array. DQ and
+        QUALITY are signed integers because VOTable has no unsigned ones. ``meta["header"]`` is a
+        dict of the header cards, and ``meta["glue_lrs"]`` a dict of the provenance, or None; the
+        values of both are those of JSON. The checksums in the provenance are computed at the first
+        access.
         """
         times = {} if self.times is None else dict(self.times.columns)
         known = times | self.columns
@@ -204,6 +224,7 @@ class Extraction:
         *,
         order: Literal["ascending", "file"] = "ascending",
         fill: Literal["interpolate", "nan"] = "interpolate",
+        mask_quality: Sequence[str] = (),
     ) -> Spectrum:
         """Convert a column and its error to a specutils `~specutils.Spectrum`.
 
@@ -221,6 +242,9 @@ class Extraction:
             linearly between the valid neighbours, or copied from the nearest valid row at the ends.
             With "nan", they are NaN, which several functions in `specutils.analysis` do not
             support.
+        mask_quality : sequence of str
+            Names of quality bits (`glue_lrs.spectra.quality.QUALITY_BITS`) whose rows are masked,
+            besides those with DQ bit 0.
 
         Returns
         -------
@@ -228,14 +252,15 @@ class Extraction:
             Spectrum with a flux of shape (n_wave,) or (integration, n_wave), wavelengths in micron,
             and errors as `~astropy.nddata.StdDevUncertainty`. The mask is None if no row is masked.
             ``meta["header"]`` is a copy of the header, ``meta["glue_lrs"]`` is the `Provenance`,
-            and ``meta["extraction"]`` is this object (see `glue_lrs.spectra.to_specutils.Meta`).
+            ``meta["quality"]`` has the quality bits and their wavelengths in micron, and
+            ``meta["extraction"]`` is this object (see `glue_lrs.spectra.to_specutils.Meta`).
 
         Raises
         ------
         LRSError
-            If there is no column with this name.
+            If there is no column or quality bit with this name.
         """
-        return to_spectrum(self, column, order=order, fill=fill)
+        return to_spectrum(self, column, order=order, fill=fill, mask_quality=mask_quality)
 
     def __repr__(self) -> str:
         wave = self.wavelength

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
 from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.columns import FLAGS
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.findings import Finding
 from glue_lrs.spectra.provenance import Provenance
@@ -64,10 +66,10 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
     Extraction
         If the spectrum is unmodified, all columns of the original extraction, restricted to the
         rows of the spectrum. Otherwise WAVELENGTH, FLUX, FLUX_ERROR and DQ, which are made from the
-        wavelength, flux, uncertainty and mask of the spectrum. The flux is converted to Jy if
-        possible. Bit 0 of DQ is set in rows that are masked or without a flux; the other bits are
-        those of the original if the wavelengths are. Interpolated values in masked rows are
-        replaced by NaN.
+        wavelength, flux, uncertainty and mask of the spectrum, and QUALITY. The flux is converted
+        to Jy if possible. Bit 0 of DQ is set in rows that are masked or without a flux; its other
+        bits and QUALITY are those of the original if the wavelengths are. Interpolated values in
+        masked rows are replaced by NaN.
 
     Raises
     ------
@@ -90,7 +92,8 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
         index = np.arange(known.size)[rows][place]
         keep = np.argsort(index)
         origin = index[keep]
-        kept = _unchanged(original, column, rows, place, arrays)
+        chosen = spectrum.meta.get("mask_quality", ())
+        kept = _unchanged(original, column, rows, place, arrays, chosen)
         if kept is not None:
             weight = kept.aperture_weight
             return replace(
@@ -107,12 +110,12 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
             "no other column can replace the flux of an x1d"
         )
     arrays = arrays.select(keep)
-    flags = None
+    flags: dict[str, NDArray[np.uint32]] = {}
     if place is not None:
         # Use the original wavelengths, which have no rounding errors from unit conversions.
         arrays = arrays._replace(wave=known[origin])
-        masked = original.mask[..., origin]
-        flags = original.columns["DQ"][..., origin]
+        masked = (original.mask | original.quality_mask(*chosen))[..., origin]
+        flags = {n: original.columns[n][..., origin] for n in FLAGS if n in original.columns}
         if arrays.mask is not None and masked.shape == arrays.flux.shape:
             filled = arrays.mask & masked  # rows in which `to_spectrum` interpolated the values
             arrays.flux[filled] = np.nan
@@ -206,7 +209,12 @@ def matching_rows(known: NDArray[np.float64], wave: NDArray[np.float64]) -> NDAr
 
 
 def _unchanged(
-    original: Extraction, column: str, rows: Index, place: NDArray[np.intp], arrays: SpectrumArrays
+    original: Extraction,
+    column: str,
+    rows: Index,
+    place: NDArray[np.intp],
+    arrays: SpectrumArrays,
+    mask_quality: Sequence[str],
 ) -> Extraction | None:
     """Return the original extraction, or None if the values of the spectrum were modified.
 
@@ -215,13 +223,13 @@ def _unchanged(
     shape = arrays.flux.shape
     for fill in ("interpolate", "nan"):
         found = original
-        known = spectrum_arrays(original, column, fill, rows).select(place)
+        known = spectrum_arrays(original, column, fill, rows, mask_quality).select(place)
         if known.flux.shape != shape:
             part = _which_integrations(known.flux, arrays.flux)
             if part is None:
                 continue
             found = _select(original, part if len(shape) == 2 else part.start)
-            known = spectrum_arrays(found, column, fill, rows).select(place)
+            known = spectrum_arrays(found, column, fill, rows, mask_quality).select(place)
         if (
             known.unit == arrays.unit
             and equal_values(known.flux, arrays.flux)
@@ -264,13 +272,14 @@ def _changed(
     spectrum: Spectrum,
     arrays: SpectrumArrays,
     original: Extraction | None,
-    flags: NDArray[np.uint32] | None = None,
+    flags: Mapping[str, NDArray[np.uint32]] | None = None,
 ) -> Extraction:
     """Make an extraction from the values of a modified spectrum.
 
     Times, header cards and provenance are copied from the original extraction if there is one, and
-    all bits of its DQ except bit 0 if `flags`, its DQ in the rows of the spectrum, is given. Times
-    in the meta of the spectrum have priority if there is one row for each integration.
+    all bits of its DQ except bit 0, and QUALITY, from `flags`, the columns with flags in the rows
+    of the spectrum. Times in the meta of the spectrum have priority if there is one row for each
+    integration.
     """
     wave, flux, unit, error, mask = arrays
     if unit != u.Jy:
@@ -293,8 +302,10 @@ def _changed(
     if error is not None:
         columns["FLUX_ERROR"], units["FLUX_ERROR"] = np.asarray(error, float), text
     columns["DQ"] = (bad if mask is None else bad | mask).astype(np.uint32)
-    if flags is not None and flags.shape == flux.shape:
-        columns["DQ"] |= flags & ~np.uint32(DO_NOT_USE)
+    for name, bits in (flags or {}).items():
+        if bits.shape == flux.shape:
+            kept = bits & ~np.uint32(DO_NOT_USE) if name == "DQ" else bits
+            columns[name] = columns.get(name, np.uint32(0)) | kept
     made = Extraction(columns=columns, units=units, header=spectrum_header(spectrum))
     if original is None:
         return made

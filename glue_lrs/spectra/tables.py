@@ -12,6 +12,7 @@ from astropy.table import Column, QTable
 from numpy.typing import NDArray
 
 from glue_lrs._utils.lazy_header import LazyHeader
+from glue_lrs.spectra.columns import FLAGS
 from glue_lrs.spectra.provenance import ProvenanceRecord, json_tree
 
 
@@ -42,7 +43,7 @@ def column_table(
             table[name] = u.Quantity(values, units[name])
         else:
             # VOTable has no unsigned integers of 32 bits.
-            table[name] = np.array(values, dtype=np.int64 if name == "DQ" else None)
+            table[name] = np.array(values, dtype=np.int64 if name in FLAGS else None)
     table.meta = {
         "header": _cards(header),
         "glue_lrs": None if provenance is None else json_tree(provenance),

@@ -23,6 +23,7 @@ Otherwise it uses the values of the spectrum, and omits columns that no longer a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -41,7 +42,7 @@ from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_choice
 from glue_lrs.errors import LRSError, nearest, quoted
 from glue_lrs.instrument import DO_NOT_USE
-from glue_lrs.spectra.columns import ERROR_OF
+from glue_lrs.spectra.columns import ERROR_OF, FLAGS, QUALITY
 
 if TYPE_CHECKING:
     from gwcs.wcs import WCS as GWCS
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 Index: TypeAlias = slice | NDArray[np.intp]
 
 #: Columns with flags and counts, which must not be interpolated.
-_COUNTS = ("DQ", "NPIXELS")
+_COUNTS = (*FLAGS, "NPIXELS")
 
 
 class Meta(dict[str, Any]):
@@ -126,6 +127,7 @@ def to_spectrum(
     column: str = "FLUX",
     order: str = "ascending",
     fill: str = "interpolate",
+    mask_quality: Sequence[str] = (),
 ) -> Spectrum:
     """Convert a column and its error to a specutils spectrum, as in `Extraction.to_spectrum`.
 
@@ -139,7 +141,9 @@ def to_spectrum(
         Order of the wavelengths.
     fill : {"interpolate", "nan"}
         Whether flux and error in masked rows are interpolated or NaN. In integrations without a
-        valid row they are always NaN. DQ and NPIXELS are not changed.
+        valid row they are always NaN. DQ, QUALITY and NPIXELS are not changed.
+    mask_quality : sequence of str
+        Names of quality bits whose rows are masked, besides those with DQ bit 0.
 
     Returns
     -------
@@ -151,7 +155,7 @@ def to_spectrum(
     Raises
     ------
     LRSError
-        If there is no column with this name, or if `order` or `fill` is invalid.
+        If there is no column or quality bit with this name, or if `order` or `fill` is invalid.
     """
     check_choice("order", order, ("ascending", "file"))
     check_choice("fill", fill, ("interpolate", "nan"))
@@ -162,9 +166,13 @@ def to_spectrum(
             f"found {quoted(column)}{hint}, expected one of {', '.join(known)}", subject="column"
         )
     rows = ascending_rows(extraction.wavelength)
-    arrays = spectrum_arrays(extraction, column, fill, rows)
+    mask_quality = [mask_quality] if isinstance(mask_quality, str) else list(mask_quality)
+    arrays = spectrum_arrays(extraction, column, fill, rows, mask_quality)
+    bits = extraction.columns.get(QUALITY)
+    bits = None if bits is None else bits[..., rows]
     if order == "file":
-        arrays = arrays.select(_file_order(extraction, rows))
+        in_file = _file_order(extraction, rows)
+        arrays, bits = arrays.select(in_file), None if bits is None else bits[..., in_file]
     wave, flux, unit, error, mask = arrays
     meta = Meta(
         header=LazyHeader.from_header(extraction.header),
@@ -172,6 +180,11 @@ def to_spectrum(
         extraction=extraction,
         column=column,
     )
+    if bits is not None:
+        # Slices and functions of specutils keep the meta, so that the bits need wavelengths.
+        meta["quality"] = {"WAVELENGTH": wave.copy(), QUALITY: bits.copy()}
+    if mask_quality:
+        meta["mask_quality"] = mask_quality
     if extraction.times is not None:
         meta["times"] = extraction.times.copy()
     axis = SpectralAxis(u.Quantity(wave, u.um, copy=False))
@@ -272,7 +285,9 @@ def _file_order(extraction: Extraction, rows: Index) -> Index:
     return in_file
 
 
-def spectrum_arrays(extraction: Extraction, column: str, fill: str, rows: Index) -> SpectrumArrays:
+def spectrum_arrays(
+    extraction: Extraction, column: str, fill: str, rows: Index, mask_quality: Sequence[str] = ()
+) -> SpectrumArrays:
     """Return copies of the values, errors and mask of a column in the selected rows.
 
     Parameters
@@ -285,6 +300,8 @@ def spectrum_arrays(extraction: Extraction, column: str, fill: str, rows: Index)
         Whether values and errors in masked rows are interpolated or NaN.
     rows : slice or ndarray
         Index that selects the rows and puts them into the order of ascending wavelength.
+    mask_quality : sequence of str
+        Names of quality bits whose rows are masked.
     """
     columns = extraction.columns
     wave = np.array(extraction.wavelength[rows], dtype=float)
@@ -294,6 +311,8 @@ def spectrum_arrays(extraction: Extraction, column: str, fill: str, rows: Index)
         bad |= np.isnan(columns["FLUX"][..., rows])
     if "DQ" in columns:
         bad |= (columns["DQ"][..., rows] & DO_NOT_USE) != 0
+    if mask_quality:
+        bad |= extraction.quality_mask(*mask_quality)[..., rows]
     name = ERROR_OF.get(column)
     error = None
     if name is not None and name in columns:

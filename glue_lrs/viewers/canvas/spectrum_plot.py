@@ -14,7 +14,17 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from glue_lrs.plotting.spectra import flux_scale
-from glue_lrs.plotting.style import BLUE, ORANGE, PURPLE, VERMILION, plain_text, unit_label
+from glue_lrs.plotting.style import (
+    BLUE,
+    FLAGGED,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    plain_text,
+    unit_label,
+)
+from glue_lrs.spectra.columns import QUALITY
+from glue_lrs.spectra.quality import bit_names
 from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once
 from glue_lrs.viewers.canvas.cached_text import CachedText
 from glue_lrs.viewers.canvas.limits import Limits
@@ -34,6 +44,8 @@ _COMPARISON: dict[str, Any] = {"color": VERMILION, "lw": 1.2, "ls": (0, (4, 1.5)
 
 _MASKED_ROW: dict[str, Any] = {"color": PURPLE, "ls": "", "marker": "|", "ms": 8}
 
+_FLAGGED_ROW: dict[str, Any] = {"color": FLAGGED, "ls": "", "marker": "|", "ms": 5}
+
 _BOX = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85}
 
 #: A press is a click, not a drag, if the mouse moves by less than this distance in points.
@@ -43,8 +55,8 @@ _CLICK = 3.0
 #: their flux is significant.
 _LARGE_ERROR = 5.0
 
-#: Legend labels for the extracted spectrum, its errors and masked rows.
-_EXTRACTED, _SIGMA, _MASKED = "extracted", "±1σ", "masked row"
+#: Legend labels for the extracted spectrum, its errors, masked rows and rows with quality bits.
+_EXTRACTED, _SIGMA, _MASKED, _FLAGGED = "extracted", "±1σ", "masked row", "quality bits"
 
 #: Font size of the legend in points.
 _FONT_SIZE = 8.3
@@ -64,7 +76,7 @@ _KEEP_UNIT = (0.2, 2e3)
 
 
 class SpectrumPlot(LiveView):
-    """Plot of a live spectrum: flux, errors, masked rows and a comparison spectrum.
+    """Plot of a live spectrum: flux, errors, masked and flagged rows, and a comparison spectrum.
 
     A click moves the crosshair. A drag selects a range of wavelengths in glue, and a double click
     or the Delete key clears this selection.
@@ -106,7 +118,7 @@ class SpectrumPlot(LiveView):
         self._dragged: tuple[float, float] | None = None
         self._compared: tuple[NDArray[np.float64], NDArray[np.float64], u.UnitBase] | None = None
         self._legend_entries: tuple[str, ...] | None = None
-        self._has_masked = False
+        self._marked: tuple[str, ...] = ()
         self.limits = Limits(axes)
         self.y_limits.append(self.limits)
         put, across = self.layer.put, axes.get_xaxis_transform()
@@ -116,6 +128,7 @@ class SpectrumPlot(LiveView):
         self.comparison_line = put(Line2D([], [], **_COMPARISON))
         self.isolated = put(Line2D([], [], color=BLUE, ls="", marker="o", ms=3))
         self.masked = put(Line2D([], [], **_MASKED_ROW), transform=across)
+        self.flagged = put(Line2D([], [], **_FLAGGED_ROW), transform=across)
         self.cursor = put(Line2D([], [], color=ORANGE, lw=1.2, ls=DASHES), transform=across)
         readout = CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9)
         self.readout = put(readout, transform=axes.transAxes, above=True)
@@ -186,7 +199,7 @@ class SpectrumPlot(LiveView):
             self._update_readout()
             self.overlay.update()
             return
-        wave, flux, error, mask = _columns(extraction)
+        wave, flux, error, mask, bits = _columns(extraction)
         source = extraction.units.get("FLUX")
         changed = self._choose_unit(flux[~mask], source)
         factor = self._unit[1]
@@ -198,7 +211,10 @@ class SpectrumPlot(LiveView):
         self.masked.set_data(wave[mask], np.full(int(mask.sum()), 0.02))
         self.note.set_text("" if (~mask).any() else "no row has a flux")
         comparison = self._comparison_values()
-        self._has_masked = bool(mask.any())
+        flagged = (bits != 0) & ~mask
+        self.flagged.set_data(wave[flagged], np.full(int(flagged.sum()), 0.05))
+        marks = {_MASKED: mask, _FLAGGED: flagged}
+        self._marked = tuple(name for name, rows in marks.items() if rows.any())
         changed |= self._update_legend()
         low, high = _robust_range(flux, error, comparison)
         changed |= self.limits.include(low, high, dragging=self.dragging)
@@ -213,7 +229,7 @@ class SpectrumPlot(LiveView):
         self._extraction_changed()
 
     def _draw_nothing(self) -> None:
-        for line in (self.line, self.isolated, self.masked):
+        for line in (self.line, self.isolated, self.masked, self.flagged):
             line.set_data([], [])
         self.band.set_verts([])
         if self.ratio_axes is not None:
@@ -296,11 +312,12 @@ class SpectrumPlot(LiveView):
             _EXTRACTED: Line2D([], [], color=BLUE, lw=1.3),
             _SIGMA: Patch(color=BLUE, alpha=0.25, lw=0),
             _MASKED: Line2D([], [], **_MASKED_ROW),
+            _FLAGGED: Line2D([], [], **_FLAGGED_ROW),
         }
         handles = [known.get(name, Line2D([], [], **_COMPARISON)) for name in entries]
         self.axes.legend(
             handles=handles, labels=[*map(plain_text, entries)], loc="lower left",
-            bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False, fontsize=_FONT_SIZE,
+            bbox_to_anchor=(0.0, 1.0), ncols=5, frameon=False, fontsize=_FONT_SIZE,
             handlelength=1.6, columnspacing=1.2, borderaxespad=0.1,
         )  # fmt: skip
         return True
@@ -312,21 +329,22 @@ class SpectrumPlot(LiveView):
         comparison is shortened in its middle.
         """
         width = float(self.axes.bbox.width) / (_FONT_SIZE * self.points)
-        names = [_EXTRACTED, _SIGMA, *([_MASKED] if self._has_masked else [])]
+        names = [_EXTRACTED, _SIGMA, *self._marked]
 
         def letters_left() -> float:
             """Return how many letters of the comparison's label fit next to the other labels."""
             taken = sum(_KEY_WIDTH + _LETTER_WIDTH * len(name) for name in names)
             return (width - taken - (_KEY_WIDTH if label else 0.0)) / _LETTER_WIDTH - len(remark)
 
-        for name in (_SIGMA, _MASKED, _EXTRACTED):
+        for name in (_FLAGGED, _SIGMA, _MASKED, _EXTRACTED):
             if letters_left() < min(len(label), _MIN_LABEL) and name in names:
                 names.remove(name)
         most = max(int(letters_left()), _MIN_LABEL)
         if len(label) > most:
             label = f"{label[: most // 2]}…{label[len(label) - (most - most // 2 - 1) :]}"
         if label:
-            names.insert(len(names) - (_MASKED in names), label + remark)
+            marks = sum(name in self._marked for name in names)
+            names.insert(len(names) - marks, label + remark)
         return tuple(names)
 
     def _resized(self, *_: object) -> None:
@@ -357,7 +375,7 @@ class SpectrumPlot(LiveView):
         text = f"row {row:.0f}, {at:.3f} µm"
         extraction = self.live.extraction
         if extraction is not None:
-            wave, flux, error, mask = _columns(extraction)
+            wave, flux, error, mask, bits = _columns(extraction)
             closest = int(np.nanargmin(np.abs(wave - at)))
             within = abs(wave[closest] - at) < 0.1
             if within and mask[closest]:
@@ -367,6 +385,8 @@ class SpectrumPlot(LiveView):
                 digits = _digits(sigma)
                 known = f"± {sigma:.{digits}f}" if sigma > 0 else "(error unknown)"
                 text += f":  {value:.{digits}f} {known} {self._unit[2]}"
+            if within and bits[closest]:
+                text += f" ({', '.join(bit_names(int(bits[closest])))})"
         self.readout.set_text(text)
 
     # --- pointer -----------------------------------------------------------------------------
@@ -413,14 +433,22 @@ class SpectrumPlot(LiveView):
 
 def _columns(
     extraction: Extraction,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return wavelength, flux, error and mask of a spectrum, or of the first one in a stack."""
+) -> tuple[
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.bool_],
+    NDArray[np.uint32],
+]:
+    """Return wavelength, flux, error, mask and quality bits, of the first spectrum in a stack."""
     pick: Any = 0 if extraction.is_stack else ...
     columns = extraction.columns
     flux = np.asarray(columns["FLUX"][pick], dtype=float)
     error = columns.get("FLUX_ERROR")
     width = np.full(flux.shape, np.nan) if error is None else np.asarray(error[pick], dtype=float)
-    return extraction.wavelength, flux, width, np.asarray(extraction.mask[pick])
+    bits = columns.get(QUALITY)
+    flags = np.zeros(flux.shape, dtype=np.uint32) if bits is None else bits[pick]
+    return extraction.wavelength, flux, width, np.asarray(extraction.mask[pick]), flags
 
 
 def _robust_range(

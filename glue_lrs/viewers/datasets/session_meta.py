@@ -104,8 +104,8 @@ def data_from_file(rec: Mapping[str, Any], context: GlueUnSerializer) -> Data:
 class SessionMeta(UserDict[str, Any]):
     """A mapping whose values can be saved in a session if their types are supported.
 
-    Supported types are numbers, strings, lists and dicts of these, arrays, quantities, headers,
-    tables, `Provenance` and `Extraction`; other values are omitted from the session. For tables,
+    Supported types are numbers, strings, lists and dicts of these, arrays, dicts of arrays,
+    quantities, headers, tables, `Provenance` and `Extraction`; other values are omitted from the session. For tables,
     only the columns and their units are saved.
 
     Parameters
@@ -157,6 +157,8 @@ def _serialised(value: object, context: GlueSerializer) -> dict[str, Any] | None
         return _serialised_header(value)
     if isinstance(value, Table):
         return {"table": _pairs({name: _column(value[name]) for name in value.colnames}, context)}
+    if isinstance(value, dict) and any(isinstance(one, np.ndarray) for one in value.values()):
+        return {"arrays": _pairs(value, context)}
     if isinstance(value, u.Quantity):
         return {"quantity": [context.do(np.array(value.value)), value.unit.to_string()]}
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufcSU":
@@ -207,6 +209,8 @@ def _restored(state: Mapping[str, Any], context: GlueUnSerializer) -> Any:
         return Provenance.from_dict(json.loads(value))
     if kind == "table":
         return Table({name: _restored(column, context) for name, column in value})
+    if kind == "arrays":
+        return {name: _restored(array, context) for name, array in value}
     if kind == "extraction":
         return _restored_extraction(value, context)
     return json.loads(value)

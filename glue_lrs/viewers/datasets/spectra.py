@@ -18,7 +18,7 @@ from glue.core.component import Component
 from numpy.typing import NDArray
 
 from glue_lrs.errors import LRSError
-from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS, column_units
+from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS, QUALITY, column_units
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.to_specutils import ascending_rows
 from glue_lrs.viewers.datasets import session_meta as meta
@@ -40,7 +40,9 @@ _COMPONENTS = {"FLUX_ERROR": "uncertainty"}
 _FIRST = ("flux", "uncertainty", "wavelength", "row", "masked")
 
 #: Type of columns that contain integers, and their value where there is no spectrum.
-_INTEGER_COLUMNS: dict[str, tuple[type, int]] = {"DQ": (np.uint32, 1), "MASKED": (np.uint8, 1)}
+_INTEGER_COLUMNS: dict[str, tuple[type, int]] = {
+    "DQ": (np.uint32, 1), "QUALITY": (np.uint32, 0), "MASKED": (np.uint8, 1),
+}  # fmt: skip
 
 #: Largest relative difference between wavelengths that are considered equal.
 _WAVELENGTH_TOLERANCE = 1e-10
@@ -111,7 +113,7 @@ def _extracted_rows(extraction: Extraction, label: str | None) -> Data:
 def _all_rows(image: SlitImage, extraction: Extraction | None, label: str | None) -> Data:
     """Make an empty dataset with one bin for each row of an image that has a wavelength."""
     rows, wavelength = _rows_with_wavelength(image)
-    columns = COLUMNS if extraction is None else tuple(extraction.columns)
+    columns = (*COLUMNS, QUALITY) if extraction is None else tuple(extraction.columns)
     arrays = _components(None, columns, slice(0), slice(0), (rows.size,))
     arrays["row"] = rows.astype(float)
     units = column_units(image.calibrated) if extraction is None else extraction.units

@@ -119,6 +119,21 @@ def test_masked_rows_are_marked(live: LiveExtraction, plot: SpectrumPlot) -> Non
     assert texts == ["extracted", "±1σ", "masked row"]
 
 
+def test_rows_with_quality_bits_are_marked(make_image: Maker) -> None:
+    image = source(make_image)
+    data = np.array(image.data)
+    data[30, 23] = np.nan
+    plot = SpectrumPlot(new_axes()[0], opened(replace(image, data=data)))
+    live = plot.live
+    assert list(plot.flagged.get_xdata()) == [live.row_wavelength[30]]
+    texts = [text.get_text() for text in plot.axes.get_legend().get_texts()]
+    assert texts == ["extracted", "±1σ", "masked row", "quality bits"]
+    live.cursor_row = 30.0
+    assert plot.readout.get_text().endswith("Jy (lost)")
+    live.preview(Extract1D(aperture=Aperture(xstart=10, xstop=15)))
+    assert list(plot.flagged.get_xdata()) == []
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=30))
 def test_a_band_covers_all_finite_points(good: list[bool]) -> None:
     x = np.arange(len(good), dtype=float)
@@ -157,7 +172,7 @@ def test_the_readout_is_the_flux_at_the_crosshair(live: LiveExtraction, plot: Sp
         live.extraction.columns["FLUX_ERROR"][30] * factor, rel=0.06
     )
     live.cursor_row = 10.0
-    assert plot.readout.get_text().endswith("masked")
+    assert plot.readout.get_text().endswith("masked (lost)")
 
 
 def test_a_failed_extraction_shows_the_reason(live: LiveExtraction, plot: SpectrumPlot) -> None:

@@ -225,7 +225,9 @@ def test_meta_of_all_kinds_are_restored_if_supported(image: SlitImage, tmp_path:
     now, later = through_glue(spectrum, tmp_path)
     assert now.meta["object"] is strange
     assert now.meta["inside"]["x"] is strange
-    assert later.meta.keys() == {"header", "glue_lrs", "extraction", "column", *kept}
+    assert later.meta.keys() == {*("header", "glue_lrs", "extraction", "column", "quality"), *kept}
+    for name, values in spectrum.meta["quality"].items():
+        np.testing.assert_array_equal(later.meta["quality"][name], values)
     assert list(later.meta["nested"]) == ["list", "empty"]
     for key, value in kept.items():
         found = later.meta[key]
