@@ -27,9 +27,11 @@ from glue_lrs.image.source_position import header_column
 from glue_lrs.instrument import FIXED_SLIT, PIXEL_SCALE, expected_fwhm
 from glue_lrs.profiles.empirical import EmpiricalProfile
 
-#: Detection: signal-to-noise ratio above which a peak is a source (first value), and fraction of
-#: the flux of the brightest peak below which a peak is ignored (second value).
-_FOUND, _FAINT = 5.0, 0.005
+#: Signal-to-noise ratio above which a peak is a source.
+_FOUND = 5.0
+
+#: Fraction of the flux of the brightest peak below which a peak is ignored.
+_FAINT = 0.005
 
 #: Careful search: largest number of sources and negative traces.
 _MAX_SOURCES = 10
@@ -38,36 +40,34 @@ _MAX_SOURCES = 10
 #: to fit the position, which is then precise enough.
 _ROW_STEP_SNR = (200.0, 400.0, 800.0)
 
-#: Identification of the source at an expected position: largest distance of a peak in columns
-#: (first value). If there are several peaks, the nearest one is chosen whose flux is at least this
-#: fraction of the flux of the brightest (second value).
+#: Largest distance in columns of the peak of a source from its expected position. Of several peaks,
+#: the nearest one is chosen whose flux is at least `_COMPARABLE` times that of the brightest.
 _SAME_SOURCE, _COMPARABLE = 3.0, 0.3
 
 #: Largest distance in columns of a requested position from the nearest source. Positions farther
 #: away are an error, because the fit would move to a different source.
 _FARTHEST = 6.0
 
-#: Neighbours of the target that are fitted too: smallest flux as a fraction of the target's flux
-#: (first value), and largest number of neighbours (second value).
+#: Smallest flux of the neighbours that are fitted with the target, as a fraction of its flux, and
+#: largest number of such neighbours.
 _NEIGHBOUR_LIGHT, _MAX_NEIGHBOURS = 0.003, 4
 
-#: Neighbours of the target: smallest distance in columns for the fast search (first value) and for
-#: the careful search (third value). For the fast search, the minimum between the two peaks must
-#: also be below this fraction of the fainter peak (second value).
+#: Smallest distance in columns of a neighbour from the target in the fast and the careful search.
+#: In the fast search, the minimum between the two peaks must also be below `_FAST_DIP` times the
+#: fainter peak.
 _FAST_DISTANCE, _FAST_DIP, _CAREFUL_DISTANCE = 4.0, 0.5, 0.5
 
-#: A neighbour may be a shoulder of the target's profile if it is less than this number of columns
-#: away (the width of the profile, first value) and has less than this fraction of the target's flux
-#: (second value). A brighter one would be a second maximum.
+#: A neighbour may be a shoulder of the target's profile if it is less than `_SHOULDER_DISTANCE`
+#: columns away, the width of the profile, and has less than `_SHOULDER_LIGHT` of the target's flux.
+#: A brighter one would be a second maximum.
 _SHOULDER_DISTANCE, _SHOULDER_LIGHT = 3.2, 0.4
 
 #: Such a neighbour is a source if this is better by this number of standard deviations of
 #: chi-square than a profile with a shoulder.
 _SEPARATE = 5.0
 
-#: Negative traces: smallest distance from their source in columns (first value), largest deviation
-#: in columns from the position predicted from the sources (second value), and largest number of
-#: nods (third value).
+#: Smallest distance in columns of a negative trace from its source, largest deviation in columns
+#: from the position predicted from the sources, and largest number of nods.
 _NOD_DISTANCE, _NOD_DEVIATION, _MAX_NODS = 6.0, 2.5, 2
 
 #: A source is resolved if there is a peak within this distance in columns. Otherwise it is part of
@@ -77,14 +77,12 @@ _RESOLVED = 1.0
 #: Distance between two requested sources in columns below which an empirical profile is uncertain.
 _CLOSE_PAIR = 2.5
 
-#: Blend diagnostics: ratio of the width to the expected width (first value) and asymmetry (second
-#: value; see `BlendDiagnostics`) above which the careful search is made. For faint sources, the
-#: asymmetry must also exceed the third value divided by the signal-to-noise ratio.
+#: Ratio of the width to the expected width, and asymmetry (see `BlendDiagnostics`), above which the
+#: careful search is made. The asymmetry must also exceed `_NOISE` / signal-to-noise ratio.
 _BROAD, _ASYMMETRIC, _NOISE = 1.25, 0.007, 8.0
 
-#: Blend diagnostics: ratio of the width to the expected width (first value) and asymmetry (second
-#: value) above which a warning is issued if no other source is found. Real sources observed in the
-#: slitless mode are up to 1.35 times as wide as expected.
+#: Ratio of the width to the expected width, and asymmetry, above which a warning is issued if no
+#: other source is found. Real sources in slitless mode are up to 1.35 times as wide as expected.
 _WARN_BROAD, _WARN_ASYMMETRIC = 1.5, 0.05
 
 

@@ -24,9 +24,9 @@ PixelIndex = tuple[NDArray[np.intp], NDArray[np.intp]]
 #: Index that selects no pixels.
 NO_PIXELS: PixelIndex = (np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp))
 
-#: Spikes: largest difference from the median of neighbouring rows. It is the sum of a number of
-#: standard deviations (first value) and a fraction of the median, which allows for gradients of the
-#: spectrum (second value).
+#: Largest difference of a row from the median of neighbouring rows: the sum of `_SPIKE` standard
+#: deviations and the fraction `_SPIKE_FRACTION` of the median, which allows for gradients of the
+#: spectrum.
 _SPIKE, _SPIKE_FRACTION = 8.0, 0.5
 
 #: Largest number of pixels that are rejected in each row of the image, one after the other.

@@ -62,8 +62,8 @@ _SINGLE_TRACE_PRIOR = 0.5
 #: Largest change in a step of the positions in columns, and of the logarithm of the width.
 _MAX_SHIFT, _MAX_WIDENING = 1.0, 0.5
 
-#: Largest number of steps in a stage (first value), and decrease of chi-square in a step below
-#: which a stage has converged (second value).
+#: Largest number of steps in a stage, and decrease of chi-square in a step below which a stage has
+#: converged.
 _STEPS, _CONVERGED = 12, 0.5
 
 #: Damping of a step whose predecessor did not decrease the objective, as a fraction of the normal
@@ -79,8 +79,8 @@ _FIRST_CLIP, _CLIP = 8.0, 5.0
 #: fraction `_CLEAN` of the pixels was accepted.
 _CHANGED, _MISFIT, _CLEAN = 0.02, 5.0, 0.95
 
-#: Smallest fraction of good pixels (first value) within a distance in columns of the source (second
-#: value). With fewer, most rows have less than two pixels in the core of the profile.
+#: Smallest fraction of good pixels within `_NEAR` columns of the source. With fewer, most rows have
+#: less than two pixels in the core of the profile.
 _FEWEST_GOOD, _NEAR = 0.25, 4.0
 
 #: Signal-to-noise ratio of the flux in a row above which fluxes are not averaged over rows.

@@ -34,8 +34,8 @@ SHIFT_LIMIT = 0.5
 #: that are fitted to faint sources. The value of 0.02 arcsec is well above the pointing jitter.
 _SHIFT_PRIOR = 0.2
 
-#: Shift of an integration: change in columns below which its fit has converged (first value), and
-#: shift in columns below which the errors of the fluxes are computed without it (second value).
+#: Change of an integration's shift in columns below which its fit has converged, and shift in
+#: columns below which the errors of the fluxes are computed without it.
 _SHIFT_CONVERGED, _SMALL_SHIFT = 0.02, 0.05
 
 #: Step in columns to each side for numerical derivatives of the profile.
