@@ -39,8 +39,8 @@ _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = LONGEST_VALUE //
 def quoted(value: object) -> str:
     """Return the repr of a value for a message, on one line of at most `LONGEST_VALUE` characters.
 
-    The words true, false and null are those of a reference file. Numbers of thousands of digits
-    have no repr, and are replaced by a text.
+    True, False and None become true, false and null, as in a reference file. Numbers of thousands
+    of digits, which have no repr, are replaced by a text.
     """
     if value is None or isinstance(value, bool):
         return json.dumps(value)

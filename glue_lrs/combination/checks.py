@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Floats
     from glue_lrs.combination.inputs import InputBlock
 
-#: Multiple of their errors beyond which weighted mean fluxes of opposite signs are refused.
+#: Inputs are refused if their weighted mean fluxes have opposite signs, and each exceeds this
+#: multiple of its error.
 _OPPOSITE = 5.0
 
 #: Largest accepted relative difference between the mean fluxes of two inputs. The slit losses of
@@ -156,9 +157,9 @@ def flux_ratio(
 ) -> tuple[float, float] | None:
     """Return the ratio of the fluxes of two inputs at common wavelengths, and its error.
 
-    The arguments are results of `mean_spectrum`. Both mean fluxes have the same weights, the
-    inverses of the sums of both variances, averaged over blocks of elements. None is returned if
-    one of them is not significant.
+    The arguments are results of `mean_spectrum`. Both mean fluxes have the same weights: the
+    inverse of the sum of both variances, after this sum is averaged over blocks of `BLOCK` values.
+    Returns None if a mean flux is not significant, or fewer wavelengths are common.
     """
     wave, flux, variance = mean
     other_wave, other_flux, other_variance = reference

@@ -146,7 +146,7 @@ def _flags(bits: NDArray[np.uint32], used: Bools) -> NDArray[np.uint32]:
 def _without_incomplete(
     blocks: Sequence[InputBlock], grid: Floats, findings: list[Finding]
 ) -> list[InputBlock]:
-    """Return the inputs without values that lack pixels, where other values are complete.
+    """Return the inputs, with incomplete values rejected in bins with a complete value.
 
     Findings about the rejected values, and about bins in which no value is complete, are appended
     to `findings`.

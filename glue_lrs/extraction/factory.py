@@ -127,10 +127,10 @@ def _background_order(operator: Extract1D) -> int | Literal["auto"] | None:
 
 
 def _position(operator: Extract1D, image: SlitImage) -> tuple[float] | None:
-    """Return the mean column of the aperture in the middle row with a wavelength.
+    """Return the mean column of the aperture, in the middle one of the rows with a wavelength.
 
-    Returns None if the source position from the header is used instead, or if the aperture has no
-    pixel there.
+    Returns None if the extraction uses the source position from the header, or if the aperture has
+    no pixel in that row.
     """
     if operator.positions(image) and operator.position_offset == 0.0:
         return None

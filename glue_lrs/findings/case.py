@@ -45,7 +45,7 @@ class Case:
 
     @cached_property
     def rows(self) -> Mask:
-        """Mask of the rows in which aperture and traces are known, shape (row,)."""
+        """Mask of the rows with pixels in the aperture and a defined trace, shape (row,)."""
         return self.weights.any(axis=1) & np.isfinite(self.measurement.trace)
 
     @cached_property

@@ -115,8 +115,8 @@ class PixelPlanes:
 #: integration is compared.
 _PILOTS = 9
 
-#: Mean of a stack: largest accepted difference between a pixel and the scaled median. It is the sum
-#: of two terms.
+#: Mean of a stack: largest accepted difference between a pixel and the median, which is scaled to
+#: the brightness of the integration. It is the sum of two terms.
 _CLIP, _CLIP_FRACTION = (
     8.0,  # first term in standard deviations for one integration
     0.3,  # second term as a fraction of the scaled median

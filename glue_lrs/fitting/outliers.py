@@ -62,7 +62,7 @@ def reject_spikes(pixels: PixelPlanes, half: int = 3) -> PixelPlanes:
     return replace(pixels, good=good, data=np.where(good, pixels.data, 0.0))
 
 
-#: Number of rows to each side with which a residual is compared.
+#: Number of rows on either side in which a residual is compared with its column.
 _COMPARED_ROWS = 6
 
 

@@ -40,7 +40,7 @@ def refine_positions(
     Parameters
     ----------
     pixels : PixelPlanes
-        Image from which the models of the negative traces are subtracted.
+        Image from which the models of the negative traces have already been subtracted.
     variance : ndarray
         Smooth variances of the pixels, shape (row, column).
     found : SourceFit
@@ -56,8 +56,8 @@ def refine_positions(
     -------
     SourceFit
         Fit with shifted traces and errors of their positions. If the profile was fitted to this
-        image, its `center` is set to the shift of the first trace, so that the model of the first
-        source does not change.
+        image, the `center` of the profile is set to the shift of the first trace, so that the model
+        of the first source does not change.
     """
     profile, traces, positives = found.profile, found.traces, found.positives
     own = profile if own_profile and isinstance(profile, EmpiricalProfile) else None

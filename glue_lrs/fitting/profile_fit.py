@@ -62,8 +62,8 @@ _SINGLE_TRACE_PRIOR = 0.5
 #: Largest change in a step of the positions in columns, and of the logarithm of the width.
 _MAX_SHIFT, _MAX_WIDENING = 1.0, 0.5
 
-#: Largest number of steps in a stage, and decrease of chi-square in a step below which a stage has
-#: converged.
+#: Largest number of steps in a stage, and predicted decrease of the objective in the next step
+#: below which a stage has converged.
 _STEPS, _CONVERGED = 12, 0.5
 
 #: Damping of a step whose predecessor did not decrease the objective, as a fraction of the normal
@@ -140,10 +140,10 @@ class _Parameters:
     Parameters
     ----------
     values, mean, deviation : ndarray
-        Values, and mean and standard deviation of their Gaussian prior, shape (n,): positions and
-        distances of nods (`position_matrix`), trace polynomial, width, wings, and modes.
+        Values, and mean and standard deviation of their Gaussian prior, shape (n,): positions with
+        distances of nods (`position_matrix`), trace polynomial, width, wings, core and wing modes.
     sizes : tuple of int
-        Number of each of these six kinds of parameters.
+        Number of parameters of each of these six kinds.
     """
 
     values: Array
@@ -511,7 +511,7 @@ class _ProfileFit:
             Whether the derivatives are computed for the first step only. This is sufficient if the
             model is nearly linear in the parameters.
         evidence : int
-            Number of first steps that rescale the prior on the modes, to maximise the evidence.
+            Number of first steps before which the prior on the core's modes maximises the evidence.
         """
         free = np.concatenate([np.r_[self.parameters.slice(kind)] for kind in kinds])
         state, weight, damping = self.state, self.used / self.variance, 0.0

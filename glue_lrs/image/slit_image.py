@@ -225,7 +225,7 @@ class SlitImage:
 
     @property
     def slit_name(self) -> str:
-        """Name of the slit or EXP_TYPE, which the ``id`` of an EXTRACT1D aperture must match."""
+        """Name of the slit, else EXP_TYPE. The ``id`` of an EXTRACT1D aperture must match it."""
         return self.name or self.exp_type
 
     @property
@@ -302,9 +302,9 @@ class SlitImage:
 
     @property
     def loaded_wcs_source(self) -> WCS | Callable[[], WCS | None] | None:
-        """Value of `wcs_source` for a new image, which avoids loading the WCS twice.
+        """The WCS if it has already been loaded, else `wcs_source`.
 
-        This is the WCS if it has already been loaded, else `wcs_source`.
+        It is passed on as `wcs_source` of derived images, so that the WCS is not loaded twice.
         """
         return self.__dict__.get("wcs", self.wcs_source)
 

@@ -207,9 +207,10 @@ def _quantity(
     wanted: u.UnitBase | None = None,
     equivalencies: Sequence[Any] = (),
 ) -> u.Quantity:
-    """Return a column in the wanted unit, by default its own; masked values become NaN.
+    """Return a column in the wanted unit, by default in its own; masked values become NaN.
 
-    Its own unit is that of the format of the file, that in the name of the column, or `default`.
+    Its own unit is the one that the file format gives, else the one in the column name, else
+    `default`.
     """
     in_name = _UNIT.search(name)
     unit = table[name].unit or (in_name and in_name["unit"]) or default

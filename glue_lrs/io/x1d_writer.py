@@ -82,7 +82,9 @@ def _with_all_columns(extraction: Extraction) -> Extraction:
 def _primary_hdu(extraction: Extraction, filename: str) -> fits.PrimaryHDU:
     model = "TSOMultiSpecModel" if extraction.is_stack else "MultiSpecModel"
     header = product_header(extraction.header, filename, model)
-    if not extraction.keywords_source:  # specutils' JWST reader merges all headers into one
+    # A spectrum from specutils' JWST reader has the cards of all extensions in its header; those of
+    # EXTRACT1D do not belong in the primary header.
+    if not extraction.keywords_source:
         for name in layout.CARD_COMMENTS:
             if name != "DETECTOR":
                 header.remove(name, ignore_missing=True)

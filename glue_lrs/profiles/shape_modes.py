@@ -47,7 +47,7 @@ _DROPPED_CORE, _DROPPED_WINGS = 2e-5, 1e-2
 #: Largest |u| at which the correction is not 0, apart from the wings of the expected shape.
 _LIMIT = 16.0
 
-#: Distance between the knots of the cubic splines that represent the modes.
+#: Distance in u between the knots of the cubic splines that represent the modes.
 _KNOT = 0.25
 
 

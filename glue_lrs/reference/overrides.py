@@ -204,8 +204,8 @@ def _arguments(
 ) -> dict[str, Any]:
     """Return the arguments of `Extract1D` for an aperture, step parameters and options.
 
-    Step parameters that are not None override keys of the aperture with the same names. From files
-    `apcorr` and `psf`, the correction and the profile for `exp_type` are read.
+    Step parameters that are not None override keys of the aperture with the same names. If
+    `apcorr` or `psf` is a file, the correction or the profile for `exp_type` is read from it.
     """
     # The SUBARRAY of the image is unknown here, but each LRS mode normally uses only one subarray.
     subarray = "SLITLESSPRISM" if exp_type == SLITLESS else "FULL"

@@ -140,7 +140,7 @@ class Source:
         if not 0.0 <= self.halo < 1.0:
             raise SceneError(f"halo is {self.halo}, expected a fraction of 0 or more, below 1")
         if not np.isfinite(self.position):
-            raise SceneError(f"position is {self.position}, expected arcsec")
+            raise SceneError(f"position is {self.position}, expected a finite number of arcsec")
 
 
 def evaluate(value: Spectral, wavelength: Array, name: str) -> Array:

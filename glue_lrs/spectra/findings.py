@@ -15,15 +15,15 @@ from typing import Any, NamedTuple, Self
 from glue_lrs import errors
 from glue_lrs.errors import SEVERITIES, Hint, LRSWarning, Setting, Severity
 
-#: A statistic is significant if it exceeds this multiple of its own error. At random, this happens
-#: in one of 16,000 cases.
+#: A statistic is significant if it exceeds this multiple of its own error. For Gaussian noise,
+#: this happens by chance in one of 16,000 cases.
 SIGNIFICANT = 4.0
 
 #: A change of the flux that is too small to be reported, as a fraction of the flux. The absolute
 #: flux calibration of LRS is known to a few per cent.
 NEGLIGIBLE = 0.01
 
-#: Stored value of a setting in a hint whose value the user must choose.
+#: Value that is stored for a setting of a hint if the user must choose the value.
 _ANY = "..."
 
 

@@ -17,7 +17,7 @@ from glue_lrs._utils.source_file import SourceFile, file_digest
 from glue_lrs.errors import LRSError, LRSWarning, quoted, warn
 from glue_lrs.spectra.findings import Finding, worst_first
 
-#: Columns whose sums are recorded.
+#: Columns of which the sum of the absolute values is recorded.
 SUMMED = ("WAVELENGTH", "FLUX", "FLUX_ERROR")
 
 #: Mapping with the values of a record, or a function that returns such a mapping.

@@ -248,8 +248,8 @@ def _of_other_nods(image: SlitImage, exposures: Sequence[SlitImage]) -> list[Sli
         found, expected = (one.data.shape, str(one.unit)), (image.data.shape, str(image.unit))
         if found != expected:
             raise NoiseError(
-                f"has shape {found[0]} in {found[1]}, expected {expected[0]} in {expected[1]} as "
-                f"in {image.label}, from which it was subtracted",
+                f"has shape {found[0]} and unit {found[1]}, expected {expected[0]} and "
+                f"{expected[1]} as in {image.label}, from which it was subtracted",
                 subject=one.label,
             )
         check_image(one)

@@ -54,8 +54,8 @@ _JACKKNIFE_ROWS = 16
 #: Median absolute deviation of a normal distribution, in units of the standard deviation.
 _MAD = 0.6745
 
-#: Excess of the noise in an aperture over the error that is reported, and number of its own errors
-#: by which the noise must exceed it.
+#: A finding is made if the ratio of the noise in an aperture to its error exceeds the first number,
+#: by more than the second number of standard deviations of the ratio.
 _REPORTED, _SIGNIFICANT = 1.05, 3.0
 
 
@@ -281,8 +281,8 @@ def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
         return None
     return Finding(
         "noise_excess",
-        f"the noise of the source-free columns is {found.factor:.2f} +- {found.error:.2f} times "
-        f"their error in an aperture of {weights.sum():.3g} columns: a background was subtracted, "
+        f"in source-free columns, the noise of a sum over {weights.sum():.3g} columns is "
+        f"{found.factor:.2f} +- {found.error:.2f} times its error: a background was subtracted, "
         "whose noise is not in the errors",
         {"factor": found.factor, "error": found.error},
         Hint.to("{} adds it", noise="nod"),

@@ -282,9 +282,9 @@ class RegionEditor(RegionGeometry):
     def _moved(
         self, region: Region, handle: Handle, dx: float, y: float | None, mirrored: bool
     ) -> Region:
-        """Return the region with one of its parts moved by `dx` columns, as far as possible.
+        """Return the region with a part moved by `dx` columns, or less if the limits require it.
 
-        `y` is the data coordinate at which an edge was grabbed, or None for the edge's handle.
+        `y` is the data coordinate at which an edge was grabbed, or None for that of its handle.
         """
         if handle.part == "body":
             return self._constraints.move_body(region, dx)

@@ -73,8 +73,8 @@ def _restored(path: str) -> GlueApplication:
 def fill(application: GlueApplication, paths: Sequence[str | os.PathLike[str]]) -> None:
     """Open files in an application.
 
-    Each image opens in a tab of its own. Spectra are compared with all images; if there are no
-    images, they open in viewers.
+    Each image opens in a tab of its own, in which the spectrum is shown for comparison. If there
+    are no images, the spectra open in viewers.
 
     Parameters
     ----------
@@ -86,9 +86,14 @@ def fill(application: GlueApplication, paths: Sequence[str | os.PathLike[str]]) 
     Raises
     ------
     LRSError
-        If a file cannot be read.
+        If a file cannot be read, or there are images and more than one spectrum.
     """
     spectra = [path for path in paths if is_spectrum(os.fspath(path))]
+    if 1 < len(spectra) < len(paths):
+        raise LRSError(
+            f"is one of {len(spectra)} spectra, expected one spectrum to compare with the images",
+            subject=os.fspath(spectra[1]),
+        )
     lives = [open_tab(application, path) for path in paths if path not in spectra]
     for spectrum in spectra:
         for live in lives:

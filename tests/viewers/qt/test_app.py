@@ -338,6 +338,7 @@ def test_view_reports_errors_in_a_line(
     for paths, what in (
         ([tmp_path / "none.fits"], "none.fits: no such file"),
         ([products["s2d"], tmp_path], str(tmp_path)),
+        ([products["s2d"], products["x1d"], products["x1d"]], "is one of 2 spectra, expected one"),
     ):
         with pytest.raises(LRSError) as caught:
             shell.view(paths, out)
