@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from glue_lrs.apertures.placement import aperture_weights
 from glue_lrs.errors import LostPixelsWarning
-from glue_lrs.extraction.base import NO_PIXELS, emit_findings, jansky_per_sum
+from glue_lrs.extraction.base import emit_findings, jansky_per_sum
 from glue_lrs.fitting.least_squares import inverse_normal, normal
 from glue_lrs.image.pixels import read_pixels
 from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.column_checks import NO_PIXELS, empty_rows
 from glue_lrs.spectra.columns import COMPONENTS, QUALITY
 from glue_lrs.spectra.findings import Finding
 from glue_lrs.spectra.quality import QUALITY_BITS
@@ -100,7 +101,8 @@ class CorrectedBoxExtractor:
             corrected, uncorrectable = corrected + done, uncorrectable + failed
         if not image.is_stack:
             columns = {name: values[0] for name, values in columns.items()}
-        findings = [one for one in box.provenance.findings if one.kind != "lost_pixels"]
+        replaced = ("lost_pixels", "empty_rows")
+        findings = [one for one in box.provenance.findings if one.kind not in replaced]
         if corrected:
             findings.append(
                 Finding(
@@ -119,7 +121,9 @@ class CorrectedBoxExtractor:
             )
             findings.append(failed_rows)
             emit_findings(image, [failed_rows])
-        provenance = box.provenance.changed(findings=findings)
+        empty = empty_rows(columns) if check else []
+        emit_findings(image, empty)
+        provenance = box.provenance.changed(findings=[*findings, *empty])
         return replace(box, columns=columns, provenance=provenance)
 
 

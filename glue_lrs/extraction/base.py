@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.image.slit_image import SlitImage
 
-#: A row is treated as empty if the sum of the aperture weights of its good pixels is at most this
-#: value. The value is the tolerance of `numpy.isclose`, by which the pipeline identifies such rows.
-NO_PIXELS = 1e-8
-
 #: Fraction of the flux of a source beyond the image above which a fit of its profile is doubtful.
 OFF_IMAGE = 0.05
 
@@ -53,15 +49,25 @@ class Extractor(Protocol):
         """
 
 
-def image_findings(image: SlitImage) -> list[Finding]:
-    """Return findings about missing variances and a missing photometric calibration."""
+def image_findings(image: SlitImage, error: Array | None = None) -> list[Finding]:
+    """Return findings about missing variances and a missing photometric calibration.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Image that was extracted.
+    error : ndarray, optional
+        Errors of the flux, which are all 0 if the variances are.
+    """
     findings = []
-    if not image.has_variances:
+    zero = error is not None and np.isfinite(error).any() and not (error > 0).any()
+    if zero or not image.has_variances:
+        found = "the variances are 0" if image.has_variances else "there are no variances"
         findings.append(
             Finding(
                 "no_variances",
-                "there are no variances (VAR_POISSON, VAR_RNOISE, VAR_FLAT): the errors are "
-                "unknown, and written as 0, as in the pipeline",
+                f"{found} (VAR_POISSON, VAR_RNOISE, VAR_FLAT): the errors are unknown, and written "
+                "as 0, as in the pipeline",
             )
         )
     if not image.calibrated:
@@ -139,7 +145,7 @@ def filled_findings(image: SlitImage, filled: Array, total: Array, wave: Array) 
 
 def new_findings(image: SlitImage, findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return the findings, worst first, without those of which reading the image's file warns."""
-    read = image.path is not None and not image.changed
+    read = image.path is not None and not image.changed and not image.has_variances
     return worst_first(one for one in findings if not (read and one.kind == "no_variances"))
 
 

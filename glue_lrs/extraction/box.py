@@ -12,7 +12,6 @@ from glue_lrs._utils.validation import check_fraction
 from glue_lrs.apertures.placement import PlacementRule, aperture_weights
 from glue_lrs.errors import Hint, ProductError
 from glue_lrs.extraction.base import (
-    NO_PIXELS,
     assemble_extraction,
     emit_findings,
     filled_findings,
@@ -25,9 +24,9 @@ from glue_lrs.extraction.box_plan import BoxPlan, column_numbers
 from glue_lrs.extraction.box_sums import sum_box
 from glue_lrs.extraction.checks import background_left, background_level
 from glue_lrs.extraction.keywords import position_record
-from glue_lrs.image.pixels import lost_by_plane, lost_text
+from glue_lrs.image.pixels import beyond_data, lost_by_plane, lost_text
 from glue_lrs.instrument import DO_NOT_USE
-from glue_lrs.spectra.column_checks import REPORTED_LOSS
+from glue_lrs.spectra.column_checks import NO_PIXELS, REPORTED_LOSS, empty_rows
 from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
@@ -110,9 +109,14 @@ class BoxExtractor:
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
         lost = self._mask_lost(columns["NPIXELS"], columns["DQ"], total, image)
         if findings is not None:
-            findings += self._lost_pixels(columns, lost, total, image)
+            if lost is not None:
+                beyond = self._beyond_data(plan, image)
+                if beyond.any():
+                    findings += self._off_data(plan, beyond, findings, image)
+                findings += self._lost_pixels(columns, lost, total - beyond, image)
+            findings += empty_rows(columns)
             findings += self._row_findings(columns, int(without_background.sum()))
-            findings += image_findings(image)
+            findings += image_findings(image, columns["FLUX_ERROR"])
             findings += flux_sign(image, columns)
             findings += filled_findings(image, filled, total, wavelength)
             findings += self._correction_findings(plan, wavelength, total, image)
@@ -221,15 +225,20 @@ class BoxExtractor:
     def _lost_pixels(
         self,
         columns: dict[str, NDArray[Any]],
-        affected: Mask | None,
+        affected: Mask,
         total: Array,
         image: SlitImage,
     ) -> list[Finding]:
-        """Return at most one finding about the rows that lost pixels."""
-        if affected is None or not affected.any():
-            return []
-        number = int(affected.sum())
+        """Return at most one finding about the rows that lost pixels.
+
+        `total` is the sum of the weights in each row, without pixels beyond the data.
+        """
         pixels = columns["NPIXELS"]
+        if self.max_lost is None:
+            affected = affected & (pixels < total - REPORTED_LOSS - NO_PIXELS)
+        number = int(affected.sum())
+        if number == 0:
+            return []
         lost = np.where(affected, total - pixels, 0.0)
         worst = np.unravel_index(int(lost.argmax()), lost.shape)
         masked = self.max_lost is not None
@@ -248,18 +257,46 @@ class BoxExtractor:
             )
         ]
 
+    @staticmethod
+    def _beyond_data(plan: BoxPlan, image: SlitImage) -> Array:
+        """Return the sum of the weights beyond the columns with data in each row, shape (row,)."""
+        weights = plan.source.in_all_columns(image.shape[1])
+        beyond: Array = (weights * beyond_data(image, plan.rows)).sum(axis=1)
+        return beyond if plan.kept is None else beyond[plan.kept]
+
+    @staticmethod
+    def _off_data(
+        plan: BoxPlan, beyond: Array, findings: list[Finding], image: SlitImage
+    ) -> list[Finding]:
+        """Return a finding if the aperture reaches beyond the data but not beyond the image."""
+        number = int((beyond > REPORTED_LOSS).sum())
+        lower, upper = plan.limits
+        known = [one.values["lower"] for one in findings if one.kind == "off_image"]
+        if number == 0 or lower in known:
+            return []
+        return [
+            Finding(
+                "off_image",
+                f"the aperture ({lower:.2f} to {upper:.2f}) reaches beyond the columns with data "
+                f"in {number} of {beyond.size} rows, by at most {beyond.max():.1f} pixels",
+                {"lower": lower, "upper": upper, "columns": image.shape[1], "rows": number},
+            )
+        ]
+
     def _row_findings(
         self, columns: dict[str, NDArray[Any]], rows_without_background: int
     ) -> list[Finding]:
         """Return findings about rows without an error, and about rows without background."""
         findings, size = [], columns["FLUX"].size
-        number = int(np.count_nonzero(np.isnan(columns["FLUX_ERROR"]) & (columns["DQ"] == 0)))
+        error = columns["FLUX_ERROR"]
+        missing = np.isnan(error) | ((error == 0) & (error > 0).any())
+        number = int(np.count_nonzero(missing & (columns["DQ"] == 0)))
         if number:
             findings.append(
                 Finding(
                     "invalid_variances",
                     f"{number} of {size} rows have a flux and no error: their variances "
-                    "(VAR_POISSON, VAR_RNOISE, VAR_FLAT) are negative, expected 0 or more",
+                    "(VAR_POISSON, VAR_RNOISE, VAR_FLAT) are negative or 0",
                     {"rows": number, "all": size},
                 )
             )

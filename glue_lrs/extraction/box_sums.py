@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from glue_lrs.apertures.background_fit import spread
 from glue_lrs.apertures.weights import weighted_sum
-from glue_lrs.extraction.base import NO_PIXELS
 from glue_lrs.extraction.box_plan import (
     BACKGROUND_SUMS,
     FLUX_SUMS,
@@ -20,6 +19,7 @@ from glue_lrs.extraction.box_plan import (
     column_numbers,
 )
 from glue_lrs.instrument import DO_NOT_USE
+from glue_lrs.spectra.column_checks import NO_PIXELS
 from glue_lrs.spectra.columns import COLUMNS
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import ProductError
 from glue_lrs.extraction.base import (
-    NO_PIXELS,
     OFF_IMAGE,
     assemble_extraction,
     complete_columns,
@@ -23,7 +22,7 @@ from glue_lrs.extraction.base import (
 from glue_lrs.image.pixels import PLANES, lost_pixels
 from glue_lrs.instrument import APERTURE_WIDTH, DO_NOT_USE
 from glue_lrs.profiles.empirical import EmpiricalProfile
-from glue_lrs.spectra.column_checks import REPORTED_LOSS
+from glue_lrs.spectra.column_checks import NO_PIXELS, REPORTED_LOSS
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 from glue_lrs.spectra.findings import Finding
 

@@ -22,7 +22,7 @@ from glue_lrs.fitting.least_squares import invert_symmetric, normal
 from glue_lrs.image.pixels import read_pixels
 from glue_lrs.image.source_position import nod_column
 from glue_lrs.image.trace import expected_trace, slit_centre_trace
-from glue_lrs.spectra.column_checks import REPORTED_LOSS
+from glue_lrs.spectra.column_checks import NO_PIXELS, REPORTED_LOSS
 from glue_lrs.spectra.columns import COLUMNS, COMPONENTS
 from glue_lrs.spectra.findings import Finding
 
@@ -109,7 +109,7 @@ class PipelineOptimalExtractor:
         LRSWarning
             If the position of the source is unknown.
         """
-        findings = base.image_findings(image)
+        findings: list[Finding] = []
         scale = base.jansky_per_sum(image)
         placement = self.placement.place(self.aperture, image, findings)
         location = self.locate(image, placement, findings)
@@ -119,7 +119,7 @@ class PipelineOptimalExtractor:
         if rows.size == 0:
             raise ProductError("the PSF profile has no flux on the image", subject=image.label)
         columns = self._columns(image, placement, location, rows, findings)
-        empty = ~(np.abs(columns["NPIXELS"]) > base.NO_PIXELS)
+        empty = ~(np.abs(columns["NPIXELS"]) > NO_PIXELS)
         pixels = np.where(columns["NPIXELS"] > 0, columns["NPIXELS"], 1.0)
         columns["FLUX"] *= scale
         columns["BACKGROUND"] /= pixels
@@ -128,6 +128,7 @@ class PipelineOptimalExtractor:
             columns[f"BKGD_VAR_{component}"] /= pixels**2
         weight = np.where(on_source, profile, 0.0)[rows]
         base.complete_columns(image, columns, empty, image.wavelength[rows], weight)
+        findings += base.image_findings(image, columns["FLUX_ERROR"])
         square = (profile[rows] ** 2).sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             effective_pixels = profile[rows].sum(axis=1) / square

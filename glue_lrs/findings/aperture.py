@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glue_lrs.errors import Hint
+from glue_lrs.image.pixels import lost_share
+from glue_lrs.spectra.column_checks import REPORTED_LOSS
 from glue_lrs.spectra.findings import NEGLIGIBLE, SIGNIFICANT, Finding
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ _OFFSET = 0.5
 #: minus minimum of their distance, in columns. At this limit, the ends of a tilted trace are
 #: displaced by half of it.
 _LEAN = 0.5
+
+#: Fraction of the flux in a centred aperture above which the missing flux is an error. It is
+#: several times the uncertainty of the absolute flux calibration.
+_WRONG = 0.2
 
 
 def position_findings(case: Case) -> Iterator[Finding]:
@@ -36,9 +42,10 @@ def position_findings(case: Case) -> Iterator[Finding]:
         "column": source.column,
         "width": 2.0 * half,
     }
-    hint = None
+    hint = Hint.to("give {} along the measured trace, from measure --reference", "src_coeff")
     if measured.expected is not None and not case.operator.positions(case.image):
-        hint = Hint.to("{} moves it where the header puts the source", use_source_posn=True)
+        moved = Hint.to("{} moves it where the header puts the source", use_source_posn=True)
+        hint = moved.joined(hint)
     if abs(distance) - half > SIGNIFICANT * source.column_error:
         text = f"{span} does not contain the source: {where}"
         yield Finding("source_outside", text, values, hint)
@@ -46,10 +53,10 @@ def position_findings(case: Case) -> Iterator[Finding]:
         lost = max(1.0 - float(case.enclosed.mean()), 0.0)
         if lost > NEGLIGIBLE:
             yield Finding(
-                "off_centre",
+                "far_off_centre" if case.missing > _WRONG else "off_centre",
                 f"{where}, {distance:+.2f} columns from the middle of {span}, which misses "
                 f"{lost:.0%} of its flux",
-                values | {"outside": lost},
+                values | {"outside": lost, "missing": case.missing},
                 hint,
             )
     if source is not measured.target:
@@ -99,6 +106,34 @@ def trace_findings(case: Case) -> Iterator[Finding]:
         )
 
 
+def lost_flux(case: Case, found: Finding) -> Finding:
+    """Return a finding about lost pixels with the flux that is missing because of them.
+
+    Parameters
+    ----------
+    case : Case
+        Extraction that lost pixels in some rows.
+    found : Finding
+        Finding ``lost_pixels``.
+    """
+    lost = case.weights * lost_share(case.image)
+    light = case.profile(case.source)
+    short = (lost.sum(axis=1) > REPORTED_LOSS)[case.rows]
+    share = ((lost * light).sum(axis=1)[case.rows] / np.maximum(case.enclosed, 1e-300))[short]
+    wave = case.measurement.wavelength[case.rows][short]
+    known = share < 1.0  # the other rows have no flux
+    if not case.inside(case.source) or not known.any():
+        return found
+    mean, worst = float(share[known].mean()), int(np.where(known, share, -1.0).argmax())
+    return Finding(
+        "flux_lost",
+        f"{found.text}, by about {mean:.0%} on average and {share[worst]:.0%} at "
+        f"{wave[worst]:.2f} um, according to the measured profile",
+        {**found.values, "mean": mean, "highest": float(share[worst])},
+        found.hint,
+    )
+
+
 def flux_findings(case: Case) -> Iterator[Finding]:
     """Yield findings about the flux outside the aperture, and about the aperture correction."""
     if not case.image.is_point_source or not case.inside(case.source):
@@ -119,11 +154,7 @@ def flux_findings(case: Case) -> Iterator[Finding]:
         )
         return
     distance, error = abs(case.distance(case.source)), case.source.column_error
-    profile, half = case.measurement.point_spread, case.width / 2.0
-    off = case.distances(case.source)
-    # Both integrals are exact, so that they do not differ by the effect of partial pixels.
-    enclosed = profile.cumulative(half - off, wave) - profile.cumulative(-half - off, wave)
-    missing = 1.0 - float((enclosed / profile.enclosed(case.width, wave)).mean())
+    missing = case.missing
     # The missing flux increases with the square of the distance.
     if missing > max(NEGLIGIBLE, SIGNIFICANT * missing * 2.0 * error / max(distance, error)):
         yield Finding(

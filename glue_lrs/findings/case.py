@@ -91,6 +91,15 @@ class Case:
         return self.measurement.model(replace(source, flux=unit))
 
     @cached_property
+    def missing(self) -> float:
+        """Fraction of the flux in a centred aperture that is missing because it is off centre."""
+        wave, off = self.measurement.wavelength[self.rows], self.distances(self.source)
+        profile, half = self.measurement.point_spread, self.width / 2.0
+        # Both integrals are exact, so that they do not differ by the effect of partial pixels.
+        enclosed = profile.cumulative(half - off, wave) - profile.cumulative(-half - off, wave)
+        return 1.0 - float((enclosed / profile.enclosed(self.width, wave)).mean())
+
+    @cached_property
     def enclosed(self) -> Array:
         """Fraction of the flux of `source` inside the aperture in each of the `rows`."""
         light: Array = (self.weights * self.profile(self.source)).sum(axis=1)[self.rows]

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from glue_lrs.errors import LRSError, LRSWarning, SourceError
 from glue_lrs.extraction.options import prepared_image
 from glue_lrs.extraction.regions import region_findings
-from glue_lrs.findings.aperture import flux_findings, position_findings, trace_findings
+from glue_lrs.findings.aperture import flux_findings, lost_flux, position_findings, trace_findings
 from glue_lrs.findings.background import background_findings
 from glue_lrs.findings.case import Case
 from glue_lrs.image.slit_image import SlitImage
@@ -41,6 +41,7 @@ _REPLACED = {
     "aperture_off_header": ("source_outside", "off_centre", "other_source", "header_off"),
     "region_on_header": ("region_on_trace", "header_off"),
     "no_aperture_correction": ("flux_outside",),
+    "lost_pixels": ("flux_lost",),
 }
 
 
@@ -78,13 +79,16 @@ def check(
             extraction = operator.run(image)
     found = [*extraction.findings, *region_findings(image, operator)]
     if operator.mode == "box" and not image.is_extended_source:
-        found += _measured(image, operator)
+        found += _measured(image, operator, found)
     kinds = {one.kind for one in found}
     return worst_first(one for one in found if kinds.isdisjoint(_REPLACED.get(one.kind, ())))
 
 
-def _measured(image: SlitImage, operator: Extract1D) -> list[Finding]:
-    """Return the findings that need a measurement of the source."""
+def _measured(image: SlitImage, operator: Extract1D, known: list[Finding]) -> list[Finding]:
+    """Return the findings that need a measurement of the source.
+
+    `known` contains the findings that do not need it.
+    """
     if image not in _MEASUREMENTS:
         _MEASUREMENTS[image] = _measurement(image)
     measurement = _MEASUREMENTS[image]
@@ -94,7 +98,10 @@ def _measured(image: SlitImage, operator: Extract1D) -> list[Finding]:
     if not case.rows.any() or not case.is_one_box:
         text = "the aperture is not a single range of columns: its position was not checked"
         return [Finding("not_measured", text)]
-    return [finding for one_check in CHECKS for finding in one_check(case)]
+    found = [finding for one_check in CHECKS for finding in one_check(case)]
+    if operator.max_lost is None:  # otherwise the rows are masked
+        found += [lost_flux(case, one) for one in known if one.kind == "lost_pixels"]
+    return found
 
 
 def _measurement(image: SlitImage) -> Measurement | Finding:

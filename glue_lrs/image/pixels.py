@@ -131,6 +131,27 @@ def lost_pixels(image: SlitImage, where: Index = ...) -> Mask:
     return _lost_mask(np.asarray(image.data[where]), others, _part(image, "dq", where))
 
 
+def lost_share(image: SlitImage) -> Array:
+    """Return the fraction of the integrations in which a pixel is lost, shape (row, column)."""
+    if not image.is_stack:
+        return lost_pixels(image).astype(float)
+    share = np.zeros(image.shape)
+    for integration in range(len(image.data)):  # a mask of the whole stack would need much memory
+        share += lost_pixels(image, integration)
+    return share / len(image.data)
+
+
+def beyond_data(image: SlitImage, rows: slice) -> Mask:
+    """Return the mask of the pixels beyond the first or last pixel of their row with a value.
+
+    Of a stack, the first integration is examined. In rows without any value, the mask is False.
+    """
+    good = ~lost_pixels(image, (0, rows) if image.is_stack else rows)
+    inside = np.logical_or.accumulate(good, axis=1)
+    inside &= np.logical_or.accumulate(good[:, ::-1], axis=1)[:, ::-1]
+    return ~inside & good.any(axis=1, keepdims=True)
+
+
 def lost_by_plane(image: SlitImage, where: Index = ...) -> dict[str, int]:
     """Return the number of pixels that are lost because of each plane.
 

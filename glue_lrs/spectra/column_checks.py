@@ -23,6 +23,10 @@ BLOCK = 16
 #: trace contains a tenth of the flux.
 REPORTED_LOSS = 0.5
 
+#: A row is treated as empty if the sum of the aperture weights of its good pixels is at most this
+#: value. The value is the tolerance of `numpy.isclose`, by which the pipeline identifies such rows.
+NO_PIXELS = 1e-8
+
 #: Number of rows of the running median of NPIXELS, which is the size of the complete aperture.
 _SIZE_WINDOW = 31
 
@@ -98,6 +102,35 @@ def incomplete(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
     return (pixels > 0) & (pixels < size - REPORTED_LOSS)
 
 
+def empty_rows(columns: Mapping[str, NDArray[Any]]) -> list[Finding]:
+    """Return a finding if rows between the first and the last with data have no pixels.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray
+        Columns NPIXELS and WAVELENGTH, shape (n_wave,) or (integration, n_wave).
+    """
+    present = np.atleast_2d(columns["NPIXELS"] > NO_PIXELS)
+    known = np.flatnonzero(present.any(axis=0))
+    if known.size == 0:
+        return []
+    inner = slice(known[0], known[-1] + 1)
+    empty = ~present[:, inner]
+    if not empty.any():
+        return []
+    wave = np.atleast_2d(columns["WAVELENGTH"])[:, inner][empty]
+    low, high, number = float(wave.min()), float(wave.max()), int(empty.sum())
+    where = f"{low:.2f} um" if number == 1 else f"{low:.2f} to {high:.2f} um"
+    return [
+        Finding(
+            "empty_rows",
+            f"{number} of {present.size} rows have no flux, as every pixel of the aperture is bad "
+            f"there (at {where})",
+            {"rows": number, "all": present.size, "shortest": low, "longest": high},
+        )
+    ]
+
+
 def column_findings(columns: Mapping[str, NDArray[Any]], unit: str) -> list[Finding]:
     """Return the findings about a spectrum of unknown origin: its sign, pixels and errors."""
     findings = flux_findings(columns, unit)
@@ -115,6 +148,7 @@ def column_findings(columns: Mapping[str, NDArray[Any]], unit: str) -> list[Find
                 {"rows": number, "all": short.size, "lost": float(lost[worst])},
             )
         )
+        findings += empty_rows(columns)
     error = columns.get("FLUX_ERROR")
     if error is not None and np.isfinite(error).any() and not (error > 0).any():
         text = "the errors are 0, because the image had no variances: they are unknown"

@@ -36,11 +36,11 @@ def nod(**values: Any) -> Callable[[], SlitImage]:
     return lambda: Scene(seed=1, **values).s2d(nod=1).image
 
 
-def damaged(plane: str, pixels: Any, value: float) -> Callable[[], SlitImage]:
+def damaged(plane: str, pixels: Any, value: float, **values: Any) -> Callable[[], SlitImage]:
     """A nod in which some pixels of a plane have another value."""
 
     def make() -> SlitImage:
-        image = nod()()
+        image = nod(**values)()
         changed = getattr(image, plane).copy()
         changed[pixels] = value
         return replace(image, **{plane: changed})
@@ -50,6 +50,12 @@ def damaged(plane: str, pixels: Any, value: float) -> Callable[[], SlitImage]:
 
 def no_variances() -> SlitImage:
     return replace(nod()(), var_poisson=None, var_rnoise=None, var_flat=None)
+
+
+def zero_variances() -> SlitImage:
+    image = nod()()
+    zero = np.zeros_like(image.data)
+    return replace(image, var_poisson=zero, var_rnoise=zero, var_flat=zero)
 
 
 def drizzled() -> SlitImage:
@@ -104,7 +110,8 @@ OPTIMAL = {"extraction_type": "optimal"}
 REGION = [[20.5], [24.5]]
 SLITLESS_REGIONS = [[8.5], [18.5], [52.5], [62.5]]
 SHORT_TABLE = replace(CORRECTION, wavelength=CORRECTION.wavelength / 2.0)
-FAINT = nod(sources=(Source(flux=1e-9),))
+EMPTY = (Source(flux=1e-9),)
+FAINT = nod(sources=EMPTY)
 NEIGHBOUR = nod(sources=(Source(), Source(flux=3e-4, position=1.1)))
 
 CASES = [
@@ -116,8 +123,26 @@ CASES = [
         box(SOURCE, bkg_coeff=REGION),
         {"rows": 10},
     ),
-    Case("lost_pixels", damaged("data", PEAK, np.nan), box(SOURCE), {"rows": 10, "lost": 1.0}),
-    Case("lost_pixels", damaged("var_flat", PEAK, np.nan), box(SOURCE), {"rows": 10}),
+    Case(
+        "lost_pixels",
+        damaged("data", PEAK, np.nan, sources=EMPTY),
+        box(SOURCE),
+        {"rows": 10, "lost": 1.0},
+    ),
+    Case(
+        "flux_lost",
+        damaged("data", PEAK, np.nan),
+        box(SOURCE),
+        {"rows": 10, "lost": 1.0, "mean": pytest.approx(0.24, abs=0.03)},
+    ),
+    Case("flux_lost", damaged("var_flat", PEAK, np.nan), box(SOURCE), {"rows": 10}),
+    Case(
+        "empty_rows",
+        damaged("data", (slice(100, 105), slice(5, 25)), np.nan),
+        box(SOURCE),
+        {"rows": 5, "shortest": pytest.approx(12.45, abs=0.01)},
+        damaged("data", (slice(0, 5), slice(5, 25)), np.nan),
+    ),
     Case(
         "restored_pixels",
         damaged("data", PEAK, np.nan),
@@ -138,6 +163,7 @@ CASES = [
         {"filled_pixels": "lost"},
     ),
     Case("no_variances", no_variances, box(SOURCE)),
+    Case("no_variances", zero_variances, box(SOURCE)),
     Case("invalid_variances", damaged("var_rnoise", PEAK, -1e3), box(SOURCE), {"rows": 10}),
     Case("no_aperture_correction", FAINT, box(SOURCE), twin={"apcorr": CORRECTION}),
     Case("flux_outside", nod(), box(SOURCE), twin={"apcorr": CORRECTION}),
@@ -155,6 +181,7 @@ CASES = [
     ),
     Case("uncalibrated", lambda: Scene(seed=1).s2d(nod=1, calibrated=False).image, box(SOURCE)),
     Case("off_image", nod(), box(1.0), {"lower": -2.5, "columns": 45}, box(SOURCE)),
+    Case("off_image", nod(), box(3.5), {"lower": 0.0, "rows": 385}, box(4.5)),
     Case(
         "position_unknown",
         lambda: replace(nod()(), source_ra=None, source_dec=None),
@@ -195,6 +222,13 @@ CASES = [
         box(15.05),
         {"distance": pytest.approx(-2.0, abs=0.02), "outside": pytest.approx(0.10, abs=0.04)},
         box(SOURCE),
+    ),
+    Case(
+        "far_off_centre",
+        nod(),
+        box(16.05),
+        {"distance": pytest.approx(-3.0, abs=0.02), "missing": pytest.approx(0.25, abs=0.04)},
+        box(15.05),
     ),
     Case(
         "negative_trace", nod(), box(30.95), {"ratio": pytest.approx(-1.0, abs=0.02)}, box(SOURCE)
@@ -264,7 +298,7 @@ CASES = [
 ]
 
 #: Text of the warning when the file is read, in place of the finding's text.
-READ = {"no_variances": "has no VAR_POISSON"}
+READ = {"there are no variances": "has no VAR_POISSON"}
 
 every = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -313,7 +347,8 @@ def test_command_line(case: Case, tmp_path: Path) -> None:
     (finding,) = named(case.operator(image).check(image), case.kind)
     serious = finding.severity != "info"
     assert run.exit_code == 1 or not serious
-    beginning = READ.get(case.kind, " ".join(finding.text.split()[:7]))
+    words = finding.text.split()
+    beginning = READ.get(" ".join(words[:4]), " ".join(words[:7]))
     lines = [line for line in run.stderr.splitlines() if beginning in line]
     assert (len(lines) == 1) is serious
     assert all(f"glue-lrs: {finding.severity}: " in line for line in lines)

@@ -112,7 +112,8 @@ def test_a_negative_trace_is_an_error(nod: SlitImage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("off", "kind"), [(0.4, None), (3.0, "off_centre"), (6.0, "source_outside")]
+    ("off", "kind"),
+    [(0.4, None), (2.0, "off_centre"), (3.0, "far_off_centre"), (6.0, "source_outside")],
 )
 def test_the_source_is_off_the_aperture(nod: SlitImage, off: float, kind: str | None) -> None:
     found = serious(at(13.05 + off).check(nod))
@@ -141,6 +142,29 @@ def test_bad_pixels_are_counted_by_plane(nod: SlitImage) -> None:
     image = replace(nod, var_flat=np.full_like(nod.var_flat, np.nan))
     with pytest.raises(LRSError, match=r"NaN in VAR_FLAT"):
         at(13.05).run(image)
+
+
+def test_columns_without_data_are_not_bad_pixels(nod: SlitImage) -> None:
+    """Column 0 has no data: one finding says so. The source is elsewhere."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        assert set(serious(at(3.5).run(nod).findings)) == {"off_image"}
+        assert set(serious(at(1.0).run(nod).findings)) == {"off_image"}
+
+
+def test_the_hint_of_an_aperture_off_the_source_can_be_followed(
+    nod: SlitImage, tmp_path: Path
+) -> None:
+    (found,) = (one for one in at(16.05).check(nod) if one.kind == "far_off_centre")
+    assert found.hint is not None
+    assert "src_coeff=... along the measured trace, from measure --reference" in str(found.message)
+    path, reference = tmp_path / "n_s2d.fits", tmp_path / "n.json"
+    nod.write(path)
+    run = CliRunner().invoke(
+        main, ["measure", str(path), "--no-plot", "--reference", str(reference)]
+    )
+    assert run.exit_code == 0
+    assert serious(Extract1D.from_reference(reference, SLIT).check(path)) == {}
 
 
 def without_variance(image: SlitImage) -> SlitImage:
