@@ -105,8 +105,8 @@ class SessionMeta(UserDict[str, Any]):
     """A mapping whose values can be saved in a session if their types are supported.
 
     Supported types are numbers, strings, lists and dicts of these, arrays, dicts of arrays,
-    quantities, headers, tables, `Provenance` and `Extraction`; other values are omitted from the session. For tables,
-    only the columns and their units are saved.
+    quantities, headers, tables, `Provenance` and `Extraction`; other values are omitted from the
+    session. For tables, only the columns and their units are saved.
 
     Parameters
     ----------
