@@ -106,7 +106,9 @@ def extract(
     same amount, except with --set fixed_background=true. --set max_lost=0.1 masks rows that lose
     more than a tenth of the aperture to bad pixels. --set bad_pixels=profile restores the flux in
     bad pixels from the spatial profile. --set filled_pixels=lost also treats those as bad that the
-    pipeline filled in from their neighbours when it resampled the image.
+    pipeline filled in from their neighbours when it resampled the image. --set correction=profile
+    derives the aperture correction of a point source from its profile and position in the image,
+    and scales it to --apcorr.
 
     --set noise=nod adds the noise of the other nods, which the pipeline subtracts without including
     its variance in the errors. --nods names their files; without them, the noise is derived from
@@ -329,7 +331,11 @@ def _extract(job: _Job) -> _Extracted:
 def _with_best_references(job: _Job) -> options.RecipeOptions:
     """Return the options of a job, completed with the best references from CRDS if requested."""
     recipe, settings = job.recipe, job.recipe.settings
-    fitted = settings.get("extraction_type") == "optimal" or settings.get("bad_pixels") is not None
+    fitted = (
+        settings.get("extraction_type") == "optimal"
+        or settings.get("bad_pixels") is not None
+        or settings.get("correction") == "profile"
+    )
     needs_psf = recipe.psf is None and fitted
     if job.crds is None or not (needs_psf or recipe.extract1d is None or recipe.apcorr is None):
         return recipe

@@ -106,7 +106,8 @@ APCORR = click.option(
 
 PSF = click.option(
     "--psf", type=FILE, metavar="FITS",
-    help="PSF reference, for --set extraction_type=optimal and --set bad_pixels=profile.",
+    help="PSF reference, for --set extraction_type=optimal, --set bad_pixels=profile and "
+    "--set correction=profile.",
 )  # fmt: skip
 
 NODS = click.option(

@@ -83,7 +83,7 @@ class CorrectedBoxExtractor:
             Under the same conditions as in `BoxExtractor.run` and `OptimalExtractor.fit`.
         """
         issued: set[str] = set()
-        with _each_once(issued):
+        with each_once(issued):
             box = self.box.run(image, check=check)
         assert box.aperture_weight is not None
         assert box.provenance is not None
@@ -91,7 +91,7 @@ class CorrectedBoxExtractor:
         lost = pixels < box.aperture_weight - NO_PIXELS
         if not lost.any():
             return box
-        with _each_once(issued):
+        with each_once(issued):
             model = self.optimal.fit(image)
         columns = {name: np.array(np.atleast_2d(values)) for name, values in box.columns.items()}
         correction = _Correction(self.box, image, model, box)
@@ -128,7 +128,7 @@ class CorrectedBoxExtractor:
 
 
 @contextlib.contextmanager
-def _each_once(issued: set[str]) -> Iterator[None]:
+def each_once(issued: set[str]) -> Iterator[None]:
     """Issue each warning only once, and suppress `LostPixelsWarning`.
 
     `LostPixelsWarning` is suppressed because the lost pixels are corrected afterwards. Warnings

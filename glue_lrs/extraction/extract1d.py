@@ -17,21 +17,17 @@ from glue_lrs.apertures.placement import Placement, PlacementRule, aperture_weig
 from glue_lrs.errors import ReferenceFileError, warn
 from glue_lrs.extraction.base import emit_findings
 from glue_lrs.extraction.factory import extractor_for, named_as_in_operator, optimal_for
-from glue_lrs.extraction.noise import (
-    Noise,
-    check_noise_options,
-    noise_parameters,
-    with_excess_reported,
-)
+from glue_lrs.extraction.noise import Noise, check_noise_options, with_excess_reported
 from glue_lrs.extraction.options import (
     check_profile_options,
     inexpressible,
     prepared_image,
     unused_options,
 )
+from glue_lrs.extraction.parameters import operator_parameters
 from glue_lrs.reference.export import export_reference
 from glue_lrs.reference.overrides import arguments_from_parameters, arguments_from_reference
-from glue_lrs.reference.schema import IN_MEMORY, OPTIONS, entry_of, extraction_mode
+from glue_lrs.reference.schema import IN_MEMORY, OPTIONS, extraction_mode
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -75,6 +71,10 @@ class Extract1D:
         Whether `background` is subtracted. If None, it is subtracted if it is given.
     apply_apcorr : bool
         Whether `aperture_correction` is applied.
+    correction : {"table", "profile"}
+        Whether `aperture_correction` is read for the size of the aperture, as in the pipeline, or
+        follows from the profile (`psf`, or fitted) at the measured position of a point source and
+        is scaled to `aperture_correction` (`glue_lrs.extraction.profile_correction`).
     fixed_background : bool
         Whether the background regions keep their columns when the aperture moves. This option
         departs from the pipeline, which moves the regions with the aperture, even off the image.
@@ -86,7 +86,7 @@ class Extract1D:
         fitted ("optimal"). An optimal extraction uses the aperture only to select the source, and
         applies no aperture correction.
     psf : PSFProfile, optional
-        Profile from a PSF reference file, for optimal extraction or `bad_pixels`.
+        Profile from a PSF reference, for optimal extraction, `bad_pixels` or `correction`.
     optimal_mode : {"pipeline", "psf", "learned"}, optional
         Algorithm for an optimal extraction. ``"pipeline"`` is the algorithm of the pipeline with
         its defects (`~glue_lrs.extraction.pipeline_optimal.PipelineOptimalExtractor`). The other
@@ -140,6 +140,7 @@ class Extract1D:
     position_offset: float = 0.0
     subtract_background: bool | None = None
     apply_apcorr: bool = True
+    correction: Literal["table", "profile"] = "table"
     fixed_background: bool = False
     max_lost: float | None = None
     extraction_type: Literal["box", "optimal"] = "box"
@@ -210,7 +211,7 @@ class Extract1D:
             ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
             the same names. If they are None, the reference file applies. Unlike in the pipeline,
             ``use_source_posn`` also applies to extended sources, and ``bkg_fit`` may be "mean".
-            ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels``,
+            ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels``, ``correction``,
             ``filled_pixels``, ``source_type``, ``noise`` and ``nods`` are parameters of
             `Extract1D`. All other overrides must be keys of an EXTRACT1D aperture. They replace the
             values in the reference file, or remove the keys if they are None.
@@ -512,31 +513,13 @@ class Extract1D:
         PSF references are not included, except for the name of the profile in the PSF reference.
         Writing the numbers to JSON and reading them back does not change them.
         """
-        aperture, background = self.aperture, self.background
-        entry: dict[str, Any] = {} if self.id is None else {"id": self.id}
-        entry |= entry_of(aperture, background)
-        if self.reference_source_posn is not None:
-            entry["use_source_posn"] = self.reference_source_posn
-        steps = ["subtract_background", "apply_apcorr", "use_source_posn", "position_offset"]
-        options: dict[str, Any] = {
-            "fixed_background": self.fixed_background,
-            "max_lost": None if self.max_lost is None else float(self.max_lost),
-        }
-        if background is not None and background.independent_var != aperture.independent_var:
-            # An EXTRACT1D aperture has only one `independent_var`, for aperture and background.
-            options["background_independent_var"] = background.independent_var
-        if self.extraction_type == "optimal":
-            steps.append("extraction_type")
-            options["optimal_mode"] = self.mode
-        chosen = {key: getattr(self, key) for key in ("bad_pixels", "filled_pixels", "source_type")}
-        options |= {key: value for key, value in chosen.items() if value not in (None, "keep")}
-        if self.extraction_type == "optimal" or self.bad_pixels is not None:
-            steps += ["model_nod_pair", "optimize_psf_location"]
-        options |= noise_parameters(self)
-        if self.psf is not None:
-            options["psf_name"] = self.psf.name
-        step = {key: getattr(self, key) for key in steps}
-        return {"reference": entry, "step": step, "options": options}
+        return operator_parameters(self)
+
+    @property
+    def fits_profile(self) -> bool:
+        """Whether the extraction fits a spatial profile."""
+        profile = self.bad_pixels is not None or self.correction == "profile"
+        return self.extraction_type == "optimal" or profile
 
     @property
     def subtracted_background(self) -> Background | None:

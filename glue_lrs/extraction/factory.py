@@ -15,6 +15,7 @@ from glue_lrs.extraction.bad_pixels import CorrectedBoxExtractor
 from glue_lrs.extraction.box import BoxExtractor
 from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.extraction.pipeline_optimal import PipelineOptimalExtractor
+from glue_lrs.extraction.profile_correction import ProfileCorrectedBoxExtractor
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.base import Extractor
@@ -34,7 +35,7 @@ def extractor_for(operator: Extract1D, image: SlitImage) -> Extractor:
 
     Returns
     -------
-    BoxExtractor, CorrectedBoxExtractor, OptimalExtractor or PipelineOptimalExtractor
+    Extractor
         Extractor that can be run on this image.
     """
     if operator.mode == "pipeline":
@@ -59,9 +60,11 @@ def extractor_for(operator: Extract1D, image: SlitImage) -> Extractor:
         aperture_correction=operator.aperture_correction if operator.apply_apcorr else None,
         max_lost=operator.max_lost,
     )
-    if operator.bad_pixels is None:
-        return box
-    return CorrectedBoxExtractor(box=box, optimal=optimal_for(operator, image))
+    if operator.bad_pixels is not None:
+        return CorrectedBoxExtractor(box=box, optimal=optimal_for(operator, image))
+    if operator.correction == "profile" and operator.apply_apcorr:
+        return ProfileCorrectedBoxExtractor(box=box, optimal=optimal_for(operator, image))
+    return box
 
 
 def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:

@@ -28,6 +28,7 @@ from glue_lrs.spectra.findings import Finding
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.apertures.aperture_correction import ApertureCorrection
     from glue_lrs.extraction.base import Columns
     from glue_lrs.extraction.optimal import OptimalExtractor
     from glue_lrs.fitting.row_fit import RowFitter
@@ -40,8 +41,8 @@ PixelIndices: TypeAlias = tuple[NDArray[np.intp], ...]
 
 #: Remark if there is no aperture correction, and the kinds of the findings about remarks that are
 #: not about the fit.
-_UNCORRECTED = "no aperture correction: flux beyond the fitted profile is not counted"
-_KINDS = {_UNCORRECTED: "no_aperture_correction"}
+UNCORRECTED = "no aperture correction: flux beyond the fitted profile is not counted"
+_KINDS = {UNCORRECTED: "no_aperture_correction"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -153,7 +154,7 @@ class OptimalResult:
         given = self.fitter.options.profile
         beyond = given is None or isinstance(given, EmpiricalProfile)
         if beyond and not self.corrected and self.image.is_point_source:
-            remarks.append(_UNCORRECTED)
+            remarks.append(UNCORRECTED)
         return remarks
 
     def profile_covariance(self) -> Array | None:
@@ -361,8 +362,9 @@ def _columns(
     complete_columns(image, columns, empty, wave, weight)
     if extractor.aperture_correction is not None and image.is_point_source:
         wavelength = columns["WAVELENGTH"][0]
-        factor = extractor.aperture_correction(wavelength, APERTURE_WIDTH)
-        factor *= fitter.source_fit.profile.light_within(wavelength, APERTURE_WIDTH)
+        factor = scale_of_aperture(
+            extractor.aperture_correction, fitter.source_fit.profile, wavelength
+        )
         for name in ("FLUX", "FLUX_ERROR"):
             columns[name] *= factor
         for component in COMPONENTS:
@@ -374,6 +376,26 @@ def _columns(
     if not image.is_stack:
         columns = {name: values[0] for name, values in columns.items()}
     return columns, weight_of_all
+
+
+def scale_of_aperture(
+    correction: ApertureCorrection | None, profile: SpatialProfile, wavelength: Array
+) -> Array:
+    """Return the factor from the flux of a profile to the scale of an aperture correction.
+
+    Parameters
+    ----------
+    correction : ApertureCorrection or None
+        Aperture correction. Without it, the factor is 1.
+    profile : SpatialProfile
+        Spatial profile of the source.
+    wavelength : ndarray
+        Wavelength in micron of each row, shape (row,).
+    """
+    if correction is None:
+        return np.ones(wavelength.shape)
+    light = profile.light_within(wavelength, APERTURE_WIDTH)
+    return np.asarray(correction(wavelength, APERTURE_WIDTH) * light)
 
 
 def flux_ratios(coefficients: Array, sources: int) -> Array:

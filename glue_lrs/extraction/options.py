@@ -40,7 +40,7 @@ def check_profile_options(operator: Extract1D) -> None:
         Operator whose parameters are checked.
     """
     one_of(*EXTRACTION_TYPES)("extraction_type", operator.extraction_type)
-    for key in ("optimal_mode", "bad_pixels", "filled_pixels"):
+    for key in ("optimal_mode", "bad_pixels", "filled_pixels", "correction"):
         OPTIONS[key](key, getattr(operator, key))
     for key in ("model_nod_pair", "optimize_psf_location"):
         check_bool(key, getattr(operator, key))
@@ -64,6 +64,16 @@ def check_profile_options(operator: Extract1D) -> None:
             "bad_pixels is 'profile', expected extraction_type 'box' with it: an optimal "
             "extraction always corrects for bad pixels"
         )
+    if operator.correction == "profile" and operator.extraction_type == "optimal":
+        raise ReferenceFileError(
+            "correction is 'profile', expected extraction_type 'box' with it: an optimal "
+            "extraction always uses the profile"
+        )
+    if operator.correction == "profile" and operator.bad_pixels is not None:
+        raise ReferenceFileError(
+            "bad_pixels is 'profile', expected correction 'table' with it: the correction "
+            "'profile' includes bad pixels"
+        )
 
 
 def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
@@ -84,6 +94,8 @@ def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
             "filled_pixels 'lost' has no effect: the image has no drizzle weights (WHT with "
             "VAR_RNOISE), so that the pixels that drizzle filled in are unknown"
         )
+    if operator.correction == "profile" and not operator.apply_apcorr:
+        notes.append("correction 'profile' has no effect, as apply_apcorr is False")
     if operator.extraction_type == "optimal":
         notes += _unused_in_fit(operator, image)
     return [Finding("unused_option", text) for text in notes]
@@ -145,6 +157,8 @@ def inexpressible(operator: Extract1D, image: SlitImage | None) -> list[str]:
         )
     if operator.bad_pixels is not None:
         found.append(f"bad_pixels {operator.bad_pixels!r}, which the pipeline does not have")
+    if operator.correction == "profile" and operator.apply_apcorr:
+        found.append("correction 'profile', which the pipeline does not have")
     if operator.filled_pixels == "lost" and (
         image is None or without_filled_pixels(image) is not image
     ):

@@ -49,7 +49,7 @@ def position_findings(case: Case) -> Iterator[Finding]:
     if abs(distance) - half > SIGNIFICANT * source.column_error:
         text = f"{span} does not contain the source: {where}"
         yield Finding("source_outside", text, values, hint)
-    elif abs(distance) > max(_OFFSET, SIGNIFICANT * source.column_error):
+    elif not _by_profile(case) and abs(distance) > max(_OFFSET, SIGNIFICANT * source.column_error):
         lost = max(1.0 - float(case.enclosed.mean()), 0.0)
         if lost > NEGLIGIBLE:
             yield Finding(
@@ -75,6 +75,11 @@ def position_findings(case: Case) -> Iterator[Finding]:
             "header puts it",
             {"offset": offset, "error": measured.column_error},
         )
+
+
+def _by_profile(case: Case) -> bool:
+    """Return whether the profile at the measured position corrects the flux."""
+    return case.operator.correction == "profile" and case.operator.apply_apcorr
 
 
 def trace_findings(case: Case) -> Iterator[Finding]:
@@ -136,7 +141,7 @@ def lost_flux(case: Case, found: Finding) -> Finding:
 
 def flux_findings(case: Case) -> Iterator[Finding]:
     """Yield findings about the flux outside the aperture, and about the aperture correction."""
-    if not case.image.is_point_source or not case.inside(case.source):
+    if not case.image.is_point_source or not case.inside(case.source) or _by_profile(case):
         return
     wave = case.measurement.wavelength[case.rows]
     correction = case.operator.aperture_correction

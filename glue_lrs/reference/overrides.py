@@ -128,10 +128,11 @@ def _ineffective(
             yield LRSWarning(
                 f"{instead}, as {why}; {', '.join(requested)} {verb} no effect", subject=where
             )
-    if psf is not None and mode == "box" and arguments.get("bad_pixels") is None:
+    used = arguments.get("bad_pixels") is not None or arguments.get("correction") == "profile"
+    if psf is not None and mode == "box" and not used:
         yield LRSWarning(
-            "a PSF reference has no effect on a box, expected extraction_type 'optimal' or "
-            "bad_pixels 'profile' with it",
+            "a PSF reference has no effect on a box, expected extraction_type 'optimal', "
+            "bad_pixels 'profile' or correction 'profile' with it",
             subject=psf.filename or schema.IN_MEMORY,
         )
 

@@ -159,6 +159,7 @@ OPTIONS: dict[str, _Check] = {
     "fixed_background": validation.check_bool,
     "max_lost": validation.or_null(validation.check_fraction),
     "bad_pixels": validation.or_null(validation.one_of("profile")),
+    "correction": validation.one_of("table", "profile"),
     "filled_pixels": validation.one_of("keep", "lost"),
     "optimal_mode": validation.or_null(validation.one_of(*OPTIMAL_MODES)),
     "source_type": validation.or_null(validation.one_of_any_case(*SOURCE_TYPES)),
