@@ -10,13 +10,14 @@ from scipy.ndimage import uniform_filter1d
 
 from glue_lrs.apertures.placement import aperture_weights
 from glue_lrs.extraction.bad_pixels import each_once
-from glue_lrs.extraction.base import NO_PIXELS, emit_findings
+from glue_lrs.extraction.base import emit_findings
 from glue_lrs.extraction.optimal_result import UNCORRECTED, scale_of_aperture
 from glue_lrs.fitting.least_squares import fit_rows, residuals
 from glue_lrs.image.pixels import lost_pixels
 from glue_lrs.instrument import APERTURE_WIDTH, DO_NOT_USE
 from glue_lrs.profiles.drizzled import DrizzledProfile, broadening
 from glue_lrs.profiles.psf import PSFProfile
+from glue_lrs.spectra.column_checks import NO_PIXELS
 from glue_lrs.spectra.columns import COMPONENTS, QUALITY
 from glue_lrs.spectra.findings import Finding
 from glue_lrs.spectra.quality import QUALITY_BITS
