@@ -263,8 +263,13 @@ class Measurement:
 
     @property
     def width_ratio(self) -> tuple[float, float]:
-        """Mean ratio of the measured to the expected FWHM in the bands, and its 1-sigma error."""
-        good = np.isfinite(self.fwhm) & (self.fwhm_error > 0)
+        """Mean ratio of the measured to the expected FWHM in the bands, and its 1-sigma error.
+
+        Both are NaN if no band has a width with a finite error.
+        """
+        good = np.isfinite(self.fwhm) & np.isfinite(self.fwhm_error) & (self.fwhm_error > 0)
+        if not good.any():
+            return math.nan, math.nan
         expected = expected_fwhm(self.bands[good])
         weight = (expected / self.fwhm_error[good]) ** 2
         mean = float(np.average(self.fwhm[good] / expected, weights=weight))

@@ -24,6 +24,7 @@ from glue_lrs.instrument import expected_fwhm
 from glue_lrs.measurement.curve_of_growth import curve_of_growth, measure_with_growth
 from glue_lrs.measurement.measure import aperture_at_source, measure
 from glue_lrs.measurement.measurement import Measurement
+from glue_lrs.measurement.report import measurement_dict, measurement_report
 from glue_lrs.simulation.optics import PIXEL_AREA, PIXEL_SCALE, PSF
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
@@ -285,6 +286,15 @@ def test_a_broad_source_is_no_blend(snr: int) -> None:
     mean = np.average(true, weights=(expected / found.fwhm_error[good]) ** 2)
     assert found.width_ratio[0] == pytest.approx(mean, abs=0.02)
     assert any("times as wide as a point source" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("error", [np.inf, np.nan, 0.0])
+def test_widths_without_errors_have_no_mean(error: float) -> None:
+    found = measure(made(300, 6).s2d(nod=1, subtract_nod=False).image)
+    unknown = replace(found, fwhm_error=np.full_like(found.fwhm, error))
+    assert np.isnan(unknown.width_ratio).all()
+    assert measurement_dict(unknown)["width"] == {"ratio": None, "ratio_error": None}
+    assert "width: nan times the expected one" in measurement_report(unknown)
 
 
 @pytest.mark.parametrize("off", [0.4, 1.2])
