@@ -113,7 +113,8 @@ class ProfileCorrectedBoxExtractor:
         has_flux, short = pixels > NO_PIXELS, pixels < total - NO_PIXELS
         able = has_flux & (present > _MIN_LIGHT)
         restored = able & short
-        factor = np.where(able, scale_of_aperture(correction, profile, wave) / present, 1.0)
+        scale = scale_of_aperture(correction, profile, wave)
+        factor = np.divide(scale, present, out=np.ones(present.shape), where=able)
         filled = np.where(able, pixels / total, 1.0)
         _multiply(columns, factor, factor * filled)
         columns["NPIXELS"] = np.where(restored, total, pixels)

@@ -126,6 +126,20 @@ def test_a_bad_pixel_at_the_peak(profile: str) -> None:
     assert (combine([found]).columns["N_INPUT"][1:-1] == 1).all()
 
 
+def test_rows_without_good_pixels_have_no_flux() -> None:
+    made = exposure("s2d")
+    data = np.array(made.image.data)
+    data[[100, 200]] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", LRSWarning)
+        image = replace(made.image, data=data)
+        found = operator(aperture(8, 0, made)).run(image)
+        table = operator(aperture(8, 0, made), correction="table").run(image)
+    assert_array_equal(found.mask, table.mask)
+    assert found.mask[[100, 200]].all()
+
+
 def test_errors_are_scaled_and_the_background_is_not() -> None:
     made = exposure("s2d")
     given = operator(aperture(6, 1, made))
