@@ -10,7 +10,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("QT_API", "pyqt6")
 os.environ["PYTEST_QT_API"] = os.environ["QT_API"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(marker)
         if any(item.get_closest_marker(marker) for marker in _MARKERS.values()):
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def numpy_warns() -> Iterator[None]:
+    """Warn of invalid operations as on the command line: glue, where it is imported, does not."""
+    with np.errstate(divide="warn", over="warn", invalid="warn"):
+        yield
 
 
 @pytest.fixture
