@@ -19,7 +19,7 @@ from glue_lrs.extraction.base import (
     image_findings,
     jansky_per_sum,
 )
-from glue_lrs.extraction.box_plan import BoxPlan
+from glue_lrs.extraction.box_plan import BoxPlan, column_numbers
 from glue_lrs.extraction.box_sums import sum_box
 from glue_lrs.extraction.checks import background_left, background_level
 from glue_lrs.extraction.keywords import position_record
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.placement import Placement
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
+
+
+#: Number of rows that are searched at a time for pixels beyond the data.
+_ROWS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,8 +242,12 @@ class BoxExtractor:
     @staticmethod
     def _beyond_data(plan: BoxPlan, image: SlitImage) -> Array:
         """Return the sum of the weights beyond the columns with data in each row, shape (row,)."""
-        weights = plan.source.in_all_columns(image.shape[1])
-        beyond: Array = (weights * beyond_data(image, plan.rows)).sum(axis=1)
+        columns, first = column_numbers(plan.source.runs), plan.rows.start
+        beyond = np.empty(plan.n_rows)
+        for start in range(0, plan.n_rows, _ROWS):  # the masks of all rows would need much memory
+            block = slice(start, min(start + _ROWS, plan.n_rows))
+            outside = beyond_data(image, slice(first + block.start, first + block.stop))
+            beyond[block] = (plan.source.weights(block) * outside[:, columns]).sum(axis=1)
         return beyond if plan.kept is None else beyond[plan.kept]
 
     @staticmethod
