@@ -111,8 +111,10 @@ class BoxExtractor:
         lost = self._mask_lost(columns["NPIXELS"], columns["DQ"], total, image)
         if findings is not None:
             if lost is not None:
-                beyond = self._beyond_data(plan, image)
-                if beyond.any():
+                beyond = np.zeros_like(total)
+                most = np.atleast_2d(columns["NPIXELS"]).max(axis=0)
+                if (most < total - REPORTED_LOSS).any():  # in every integration
+                    beyond = self._beyond_data(plan, image)
                     findings += self._off_data(plan, beyond, findings, image)
                 findings += self._lost_pixels(columns, lost, total - beyond, image)
             findings += empty_rows(columns)
