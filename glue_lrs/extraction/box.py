@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
 
 
+#: Number of rows that are searched at a time for pixels beyond the data.
+_ROWS = 32
+
+
 @dataclass(frozen=True, kw_only=True)
 class BoxExtractor:
     """Box extraction, which sums the weighted pixels in an aperture in each row.
@@ -110,8 +114,10 @@ class BoxExtractor:
         lost = self._mask_lost(columns["NPIXELS"], columns["DQ"], total, image)
         if findings is not None:
             if lost is not None:
-                beyond = self._beyond_data(plan, image)
-                if beyond.any():
+                beyond = np.zeros_like(total)
+                most = np.atleast_2d(columns["NPIXELS"]).max(axis=0)
+                if (most < total - REPORTED_LOSS).any():  # in every integration
+                    beyond = self._beyond_data(plan, image)
                     findings += self._off_data(plan, beyond, findings, image)
                 findings += self._lost_pixels(columns, lost, total - beyond, image)
             findings += empty_rows(columns)
@@ -260,8 +266,12 @@ class BoxExtractor:
     @staticmethod
     def _beyond_data(plan: BoxPlan, image: SlitImage) -> Array:
         """Return the sum of the weights beyond the columns with data in each row, shape (row,)."""
-        weights = plan.source.in_all_columns(image.shape[1])
-        beyond: Array = (weights * beyond_data(image, plan.rows)).sum(axis=1)
+        columns, first = column_numbers(plan.source.runs), plan.rows.start
+        beyond = np.empty(plan.n_rows)
+        for start in range(0, plan.n_rows, _ROWS):  # the masks of all rows would need much memory
+            block = slice(start, min(start + _ROWS, plan.n_rows))
+            outside = beyond_data(image, slice(first + block.start, first + block.stop))
+            beyond[block] = (plan.source.weights(block) * outside[:, columns]).sum(axis=1)
         return beyond if plan.kept is None else beyond[plan.kept]
 
     @staticmethod

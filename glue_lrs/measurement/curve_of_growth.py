@@ -20,6 +20,7 @@ from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.errors import LRSError, LRSWarning, quoted, warn
 from glue_lrs.extraction.base import jansky_per_sum
 from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.image.pixels import lost_share
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import FWHM
 from glue_lrs.measurement.measure import measure
@@ -43,6 +44,10 @@ _CLEAR = 1.5
 #: Rows with lost pixels are excluded from a band if at least this fraction of the rows in the band
 #: has no lost pixels.
 _ENOUGH = 0.2
+
+#: Fraction of the flux in an aperture on lost pixels above which a note is given. The highest
+#: signal-to-noise ratio changes by less from width to width.
+_SHORT = 0.1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -172,14 +177,16 @@ def curve_of_growth(
     Warns
     -----
     LRSWarning
-        If background regions touch the source, another trace or the edge of the image, or if the
-        aperture with the highest signal-to-noise ratio touches another trace or the edge.
+        If lost pixels contain more than 10% of the flux in an aperture, if background regions touch
+        the source, another trace or the edge of the image, or if the aperture with the highest
+        signal-to-noise ratio touches another trace or the edge.
 
     Notes
     -----
     The same rows are used for all widths. Rows with a lost (bad) pixel in the widest uncontaminated
     aperture are excluded if enough other rows remain in the band. Otherwise all rows are used, and
-    the flux on the lost pixels is missing from the result.
+    the flux on the lost pixels is missing from flux and signal-to-noise ratio at each width. The
+    correction from the measured profile includes it.
     """
     image = SlitImage.from_any(image)
     if measurement is None:
@@ -208,13 +215,21 @@ def curve_of_growth(
             f"no row with a flux in the bands {list(map(tuple, bands))} micron", subject=image.label
         )
     limits, *averages = zip(*found, strict=True)
-    wavelength, number, flux, error, correction, snr = (np.array(values) for values in averages)
+    wavelength, number, flux, error, correction, snr, missing = map(np.array, averages)
     correction_source = "measured profile"
     if aperture_correction is not None:
         correction = np.array([aperture_correction(wave, grid) for wave in wavelength])
         correction_source = aperture_correction.filename or "table"
     snr = snr / measurement.noise_factor
     best = np.array([_maximum(grid, line) for line in snr])
+    short = missing > _SHORT
+    if short.any():
+        affected = grid[short.any(axis=0)]
+        notes.append(
+            f"bad pixels contain {missing[short].min():.0%} to {missing[short].max():.0%} of the "
+            f"flux in apertures of {affected[0]:.1f} to {affected[-1]:.1f} columns: their "
+            "signal-to-noise ratios are those of the remaining pixels"
+        )
     if best.max() > free:
         notes.append(
             f"apertures wider than {free:.1f} columns touch another trace or the image's edge, and "
@@ -348,12 +363,13 @@ class _RowValues(NamedTuple):
     flux: Array
     error: Array
     model_flux: Array  # flux extracted from the noise-free model of the target
+    present_flux: Array  # the same without the flux on lost pixels
     lost: Array  # fraction of the aperture that consists of lost pixels
 
 
 def _average(
     values: _RowValues, total: Array, wavelength: Array, limits: tuple[float, float], reference: int
-) -> tuple[tuple[float, float], float, int, Array, Array, Array, Array] | None:
+) -> tuple[tuple[float, float], float, int, Array, Array, Array, Array, Array] | None:
     """Average the values over the rows in a band. Returns None if there are no usable rows.
 
     Rows with lost pixels in the aperture whose width has the index `reference` are excluded if
@@ -376,7 +392,8 @@ def _average(
     -------
     tuple or None
         Limits of the band, mean wavelength and number of the rows, and flux, error, aperture
-        correction and signal-to-noise ratio for each aperture width, shape (width,).
+        correction, signal-to-noise ratio and fraction of the flux on lost pixels for each aperture
+        width, shape (width,).
     """
     low, high = limits
     inside = (wavelength >= low) & (wavelength < high)
@@ -387,7 +404,7 @@ def _average(
     complete = inside & (values.lost[reference] < 1e-6)
     use = complete if complete.sum() >= max(3, _ENOUGH * inside.sum()) else inside
     number = int(use.sum())
-    error, model_flux = values.error[:, use], values.model_flux[:, use]
+    error, model_flux = values.error[:, use], values.present_flux[:, use]
     return (
         (float(low), float(high)),
         float(wavelength[use].mean()),
@@ -396,6 +413,7 @@ def _average(
         np.sqrt((error**2).sum(axis=1)) / number,
         1.0 / (model_flux.sum(axis=1) / total[use].sum()),
         np.sqrt(((model_flux / error) ** 2).sum(axis=1)),
+        1.0 - model_flux.sum(axis=1) / values.model_flux[:, use].sum(axis=1),
     )
 
 
@@ -417,6 +435,7 @@ def _extract_widths(
         source_type=None,
         kind="s2d" if image.kind == "calints" else image.kind,
     )
+    present = replace(source, data=source.data * (1.0 - lost_share(image)))
     number = image.shape[0]
     has_wavelength = np.isfinite(np.asarray(image.wavelength, dtype=float)).any(axis=1)
     values = []
@@ -425,13 +444,16 @@ def _extract_widths(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LRSWarning)  # the caller warns once for all widths
             extraction = extract.run(image)
-            model = Extract1D(aperture=extract.aperture).run(source)
+            model, short = (
+                Extract1D(aperture=extract.aperture).run(one) for one in (source, present)
+            )
         rows, model_rows = (_image_rows(one, has_wavelength) for one in (extraction, model))
         values.append(
             (
                 _in_rows(extraction.columns["FLUX"], rows, number),
                 _in_rows(extraction.columns["FLUX_ERROR"], rows, number, error=True),
                 _in_rows(model.columns["FLUX"], model_rows, number),
+                _in_rows(short.columns["FLUX"], model_rows, number),
                 _in_rows(extraction.lost_fraction, rows, number),
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -303,3 +304,23 @@ def test_the_curve_is_the_extraction_at_each_width(nod: tuple[Any, Measurement])
     assert growth.flux[0, 0] == pytest.approx(extraction.columns["FLUX"][use].mean(), rel=1e-9)
     error = np.sqrt((extraction.columns["FLUX_ERROR"][use] ** 2).sum()) / use.sum()
     assert growth.flux_error[0, 0] == pytest.approx(error, rel=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("column", "share"), [(13, "22% to 59%"), (15, "10% to 15%"), (19, None)])
+def test_bad_columns_do_not_make_narrow_apertures_better(column: int, share: str | None) -> None:
+    """The source is at column 13.05."""
+    image = Scene(seed=1).s2d(nod=1).image
+    data = image.data.copy()
+    data[:, column] = np.nan
+    widths = np.arange(2.0, 20.0)
+    clean = curve_of_growth(image, widths=widths)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = curve_of_growth(replace(image, data=data), widths=widths)
+    assert found.best == pytest.approx(clean.best, abs=0.5)
+    assert (found.snr <= 1.01 * clean.snr).all()
+    assert found.corrected == pytest.approx(clean.corrected, rel=0.02)
+    texts = [str(one.message) for one in caught]
+    assert len(texts) == (share is not None)
+    assert share is None or f"bad pixels contain {share} of the flux" in texts[0]
