@@ -836,7 +836,7 @@ def test_the_spectrum_goes_the_usual_way() -> None:
     spectrum = OptimalExtractor()(image)
     assert spectrum.flux.unit == "Jy"
     assert (np.diff(spectrum.spectral_axis.value) > 0).all()
-    assert set(spectrum.meta["extraction"].columns) == set(COLUMNS)
+    assert set(spectrum.meta["extraction"].columns) == {*COLUMNS, "QUALITY"}
     np.testing.assert_array_equal(image.data, before)
     again = OptimalExtractor().run(image.to_spectrum())
     np.testing.assert_array_equal(

@@ -47,7 +47,7 @@ def test_column_is_written_read_and_combined(files: list[str], tmp_path: Path) -
         read.append(read_single(path))
         (found,) = [one for one in read[-1].findings if one.kind == "noise_added"]
         assert found.text.startswith("noise 'nod': ")
-        assert list(read[-1].columns) == [*COLUMNS, "FLUX_VAR_NOD"]
+        assert list(read[-1].columns) == [*COLUMNS, "QUALITY", "FLUX_VAR_NOD"]
         assert read[-1].units["FLUX_VAR_NOD"] == "Jy^2"
         assert read[-1].table["FLUX_VAR_NOD"].unit == "Jy2"
         assert_array_equal(read[-1].columns["FLUX_VAR_NOD"], extraction.columns["FLUX_VAR_NOD"])
