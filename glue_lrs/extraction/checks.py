@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,12 @@ _SAMPLE = 4096
 
 #: Maximum number of integrations in the sample.
 _INTEGRATIONS = 4
+
+
+#: Sums of the columns of each image, and the position of the aperture, for which the level beside
+#: the aperture was fitted last, and the result.
+_LEVELS: WeakKeyDictionary[SlitImage, tuple[tuple[object, ...], tuple[Array, Array]]]
+_LEVELS = WeakKeyDictionary()
 
 
 class BackgroundLevel(NamedTuple):
@@ -87,20 +94,18 @@ def background_left(
         bright = bright / plan.correction(plan.wavelength, plan.total)
     bright = bright.reshape(-1, plan.n_rows)
     known = np.isfinite(bright)
-    number = np.diff(np.append(starts, plan.n_rows))
-    total, count = (
-        np.add.reduceat(values.sum(axis=0), starts)
-        for values in (np.where(known, bright, 0.0), known)
-    )
-    extracted = total / np.maximum(count, 1)
+    total = np.add.reduceat(np.where(known, bright, 0.0).sum(axis=0), starts)
+    count = np.add.reduceat(known.sum(axis=0), starts)
     with np.errstate(invalid="ignore", divide="ignore"):
-        fraction = level / extracted
-        left = (level > SIGNIFICANT * error) & ~(fraction < NEGLIGIBLE) & (count > 0)
-    if not left.any():
+        fraction = level * count / total
+    significant = (level > SIGNIFICANT * error) & (count > 0)
+    left = (significant & ~(fraction < NEGLIGIBLE)).nonzero()[0]
+    if left.size == 0:
         return []
-    middle = plan.wavelength[np.minimum(starts + number // 2, plan.n_rows - 1)]
-    order = np.where(left, level / np.abs(extracted), np.nan)
-    low, high = int(np.nanargmin(order)), int(np.nanargmax(order))
+    order = np.abs(fraction[left])
+    ends = np.append(starts[1:], plan.n_rows)
+    middle = plan.wavelength[(starts + ends)[left] // 2]
+    low, high = int(order.argmin()), int(order.argmax())
     text = f"{order[high]:.0%} (at {middle[high]:.1f} um)"
     if low != high:
         text = f"{order[low]:.0%} (at {middle[low]:.1f} um) to {text}"
@@ -122,18 +127,29 @@ def _levels(image: SlitImage, plan: BoxPlan, starts: NDArray[np.intp]) -> tuple[
     """
     inside = column_numbers(plan.source.runs)
     total, count = _column_sums(image, plan, starts.size)
-    usable = (2 * count >= count.max(axis=1, keepdims=True)).all(axis=0)
-    usable[max(inside[0] - 1, 0) : inside[-1] + 2] = False  # with a margin of one column
-    columns = usable.nonzero()[0]
     weights = plan.source.values.sum(axis=0)
-    distance = columns - float(weights @ inside / weights.sum())
-    mean: Array = total[:, columns] / np.maximum(count[:, columns], 1)
-    level, error, residual = _fit_level(mean, distance)
-    if columns.size >= _MIN_COLUMNS:
-        deviation = np.abs(residual.sum(axis=0))
-        kept = deviation <= SIGNIFICANT / _MAD * np.sort(deviation)[columns.size // 2]
+    centre = float(weights @ inside / weights.sum())
+    # Equal sums, as in a repeated extraction, have the result that was kept.
+    key = (total.tobytes(), count.tobytes(), inside[0], inside[-1], centre)
+    known = _LEVELS.get(image)
+    if known is None or known[0] != key:
+        usable = (2 * count >= count.max(axis=1, keepdims=True)).all(axis=0)
+        usable[max(inside[0] - 1, 0) : inside[-1] + 2] = False  # with a margin of one column
+        columns = usable.nonzero()[0]
+        mean = total[:, columns] / np.maximum(count[:, columns], 1)
+        known = _LEVELS[image] = key, _robust_level(mean, columns - centre)
+    return known[1]
+
+
+def _robust_level(mean: Array, distance: Array) -> tuple[Array, Array]:
+    """Return the result of `_fit_level` without columns that contain other light."""
+    if distance.size >= _MIN_COLUMNS:
+        _, _, residual = _fit_level(mean.sum(axis=0), distance)
+        deviation = np.abs(residual)
+        kept = deviation <= SIGNIFICANT / _MAD * np.sort(deviation)[distance.size // 2]
         if not kept.all():  # other sources or bad pixels are there
-            level, error, _ = _fit_level(mean[:, kept], distance[kept])
+            mean, distance = mean[:, kept], distance[kept]
+    level, error, _ = _fit_level(mean, distance)
     return level, error
 
 
@@ -152,13 +168,14 @@ def _column_sums(image: SlitImage, plan: BoxPlan, ranges: int) -> tuple[Array, N
         part = plane[::step, rows] if image.is_stack else plane[np.newaxis, rows]
         return part.reshape(-1, ranges, length, columns)[:, :, ::row_step]
 
-    data = np.array(sample(image.data))
+    data = sample(image.data)
     good = np.isfinite(data)
     if image.dq is not None:
         good &= (sample(image.dq) & DO_NOT_USE) == 0
-    if not good.all():
-        data[~good] = 0.0
-    return data.sum(axis=(0, 2), dtype=float), good.sum(axis=(0, 2))
+    if good.all():
+        count = np.full((ranges, columns), data.shape[0] * data.shape[2])
+        return data.sum(axis=(0, 2), dtype=float), count
+    return np.where(good, data, 0.0).sum(axis=(0, 2), dtype=float), good.sum(axis=(0, 2))
 
 
 def _fit_level(mean: Array, distance: NDArray[Any]) -> tuple[Array, Array, Array]:
@@ -167,26 +184,27 @@ def _fit_level(mean: Array, distance: NDArray[Any]) -> tuple[Array, Array, Array
     Parameters
     ----------
     mean : ndarray
-        Mean of each column in each range of rows, shape (range, column).
+        Mean of each column, shape (column,) or, for each range of rows, (range, column).
     distance : ndarray
         Distance of each column from the source, shape (column,).
 
     Returns
     -------
     level, error, residual : ndarray
-        Level and its error, shape (range,), which are NaN if there are too few columns, and the
-        residual, shape (range, column).
+        Level and its error, which are NaN if there are too few columns, and the residual of each
+        column.
     """
     number = distance.size
     if number < _MIN_COLUMNS:
-        unknown = np.full(len(mean), np.nan)
+        unknown = np.full(mean.shape[:-1], np.nan)
         return unknown, unknown, np.zeros_like(mean)
-    wings = distance**-2.0
+    wings = 1.0 / distance**2
     middle = float(wings.sum()) / number
     contrast = wings - middle
     power = float(contrast @ contrast)
-    slope, average = mean @ contrast / power, mean.sum(axis=1) / number
-    residual = mean - average[:, np.newaxis] - slope[:, np.newaxis] * contrast
-    variance = np.einsum("bc,bc->b", residual, residual) / (number - 2)
+    slope, average = mean @ contrast / power, mean.sum(axis=-1) / number
+    residual = mean - np.asarray(average)[..., np.newaxis]
+    residual -= np.asarray(slope)[..., np.newaxis] * contrast
+    variance = np.square(residual).sum(axis=-1) / (number - 2)
     error = np.sqrt(variance * (1.0 / number + middle**2 / power))
     return average - slope * middle, error, residual

@@ -262,7 +262,9 @@ class _Evaluation:
                 f"only negative traces (columns {columns}), expected a source",
                 subject=self.image.label,
             )
-        target = positive[0]
+        # Light of a source beyond the edge, or of hot columns there, may be the brightest.
+        last = self.image.shape[1] - 1
+        target = next((s for s in positive if 0.0 <= shift[s] <= last), positive[0])
         if self.expected is not None:
             distance = np.abs(shift - self.expected.column)
             candidates = [s for s in positive if distance[s] < typical_width(self.slit)]

@@ -50,14 +50,14 @@ def mean_flux(columns: Mapping[str, NDArray[Any]]) -> tuple[float, float] | None
         good &= (columns["DQ"] & DO_NOT_USE) == 0
     if not good.any():
         return None
-    total, variance, count = np.where(good, flux, 0.0), np.where(good, error, 0.0) ** 2, good
+    total, variance, used = np.where(good, flux, 0.0), np.where(good, error, 0.0) ** 2, good
     if flux.ndim == 2:
-        total, variance, count = (values.sum(axis=0) for values in (total, variance, count))
-    used = (count > 0).astype(float)
-    count = np.maximum(count, 1)
+        count = np.maximum(good.sum(axis=0), 1)
+        total, variance = total.sum(axis=0) / count, variance.sum(axis=0) / count**2
+        used = good.any(axis=0)
     starts = np.arange(0, flux.shape[-1], BLOCK)
     total, variance, number = (
-        np.add.reduceat(values, starts) for values in (total / count, variance / count**2, used)
+        np.add.reduceat(values, starts, dtype=float) for values in (total, variance, used)
     )
     weight = number / np.where(number > 0, variance, 1.0)  # the inverse of the mean variance
     norm = float(weight @ number)

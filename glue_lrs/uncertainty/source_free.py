@@ -58,6 +58,11 @@ _MAD = 0.6745
 #: by more than the second number of standard deviations of the ratio.
 _REPORTED, _SIGNIFICANT = 1.05, 3.0
 
+#: Number of source-free pixels below which no excess is reported. Fewer remain where the wings of a
+#: bright source cover the slit. Structure in the wings is then taken for noise that is common to
+#: distant columns, and so few parts of the image are left that the jackknife error is too small.
+_FEWEST_PIXELS = 1000
+
 
 class Comparison(NamedTuple):
     """Noise of a sum over an aperture in source-free columns, divided by its propagated error.
@@ -276,8 +281,9 @@ def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
     """
     if image.is_stack or not image.has_variances or not is_subtracted(image):
         return None
-    found = SourceFreeNoise.from_image(image).compare(weights)
-    if not found.is_excess:
+    noise = SourceFreeNoise.from_image(image)
+    found = noise.compare(weights)
+    if noise.pairs[:, 0].sum() < _FEWEST_PIXELS or not found.is_excess:
         return None
     return Finding(
         "noise_excess",

@@ -122,6 +122,19 @@ def test_the_source_is_off_the_aperture(nod: SlitImage, off: float, kind: str | 
         assert found[kind].values["distance"] == pytest.approx(-off, abs=0.05)
 
 
+@pytest.mark.slow
+def test_light_of_hot_columns_at_the_edge_is_not_the_target() -> None:
+    """As in real slitless pixels: dark reference columns, and hot ones that are not flagged."""
+    image = Scene(seed=1, sources=(Source(flux=3e-3),)).calints(n_int=1).image.integration(0)
+    data = image.data.copy()
+    data[:, :4] *= 0.07
+    data[:, 4] *= 36.0
+    data[:, 5] *= 2.5
+    operator = Extract1D.from_reference(None, SLITLESS, bkg_coeff=[[14.5], [22.5], [50.5], [62.5]])
+    found = serious(operator.check(replace(image, data=data)))
+    assert not {"other_source", "source_outside"} & set(found)
+
+
 def test_a_background_region_on_the_other_nod(nod: SlitImage) -> None:
     clear = at(13.05, bkg_coeff=[[20.5], [24.5]])
     assert serious(clear.check(nod)) == {}

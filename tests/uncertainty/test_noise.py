@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from glue_lrs import Aperture, Extract1D, combine
 from glue_lrs.errors import LRSError, NoiseError, NoiseWarning, UnusedOptionWarning
 from glue_lrs.image.slit_image import SlitImage
+from glue_lrs.simulation import LAWS
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 from glue_lrs.simulation.truth import Simulated
@@ -138,6 +139,25 @@ def test_excess_is_reported_in_extractions() -> None:
             header["S_BKDSUB"] = status
         assert excess_noise(replace(image, header=header), BOX) is None
     assert excess_noise(Scene().calints(2).image, BOX) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [43, 52])
+def test_structure_in_the_wings_is_no_excess(number: int) -> None:
+    """A bright source with spikes, whose wings leave few columns without light."""
+    flux = 10.0 ** np.random.default_rng(number).uniform(-5.0, -2.0)
+    scene = Scene(seed=number, psf=LAWS["cross"], sources=(Source(flux=flux),))
+    image = scene.cal(nod=1 + number % 2).image
+    assert excess_noise(image, np.ones(8)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", ["telescope", "cross", "moffat"])
+def test_excess_is_reported_with_any_wings(law: str) -> None:
+    scene = Scene(seed=3, psf=LAWS[law], sources=(Source(flux=1e-4),), nod_variance=False)
+    finding = excess_noise(scene.cal(nod=1).image, np.ones(8))
+    assert finding is not None
+    assert finding.values["factor"] == pytest.approx(np.sqrt(2.0), abs=0.2)
 
 
 # --- variance ----------------------------------------------------------------------------------
