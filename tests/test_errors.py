@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from glue_lrs import Aperture, Background, Extract1D, Reference
+from glue_lrs.cli.program import main
 from glue_lrs.errors import LONGEST_VALUE, LRSError, escaped, listed, quoted
 from glue_lrs.instrument import FIXED_SLIT
+from glue_lrs.reference.validation import reference_errors
 
 HOSTILE = "a\x1b[2J\x07\r\nb‮c\x7f\x9b\u2028"
 
@@ -77,3 +82,18 @@ def test_errors_quote_little_of_a_value(name: str) -> None:
         function(*first, **given)
     assert len(str(caught.value)) < 500
     assert LONG[:100] not in str(caught.value)
+
+
+@pytest.mark.parametrize("depth", [60, 400, 900, 100_000])
+def test_deep_nesting_is_one_line(tmp_path: Path, depth: int) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text('{"apertures": [{"id": "ANY", "comment": ' + "[" * depth + "]" * depth + "}]}")
+    for read in (Reference.read, lambda name: Extract1D.from_reference(name, FIXED_SLIT)):
+        with pytest.raises(LRSError, match=r"deep\.json: "):
+            read(path)
+    text = "[" * depth + "]" * depth
+    done = CliRunner().invoke(main, ["plot", "no.fits", "--set", f"xstart={text}"])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("glue-lrs: error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert reference_errors(json.loads(text) if depth < 500 else [], "deep.json")

@@ -13,12 +13,18 @@ from glue_lrs.errors import LRSError, ReferenceFileError, nearest, quoted
 T = TypeVar("T")
 
 
+#: Largest absolute value of a number. Beyond 2 ** 53, about 1e16, pixels cannot be told apart.
+_LARGEST = 1e15
+
+
 def check_number(key: str, value: object) -> float:
     """Return a finite number as float, or raise `ReferenceFileError` for any other value."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ReferenceFileError(f"{key} is {quoted(value)}, expected a number")
     if not np.isfinite(float(value)):
         raise ReferenceFileError(f"{key} is {quoted(value)}, expected a finite number")
+    if abs(float(value)) > _LARGEST:
+        raise ReferenceFileError(f"{key} is {float(value):.3g}, expected at most {_LARGEST:g}")
     return float(value)
 
 
@@ -106,8 +112,21 @@ def checked(check: Callable[[str, object], T], key: str, value: object) -> T:
         return check(key, value)
     except OverflowError:
         raise ReferenceFileError(
-            f"{key} has too many digits, expected a number below 1e308"
+            f"{key} has too many digits, expected a number below {_LARGEST:g}"
         ) from None
+
+
+def is_deeper(value: object, levels: int) -> bool:
+    """Return whether mappings, lists and tuples are nested in more than a number of levels."""
+    found: list[object] = [value]
+    for _ in range(levels + 1):
+        nested = [one for one in found if isinstance(one, Mapping | list | tuple)]
+        if not nested:
+            return False
+        found = [
+            item for one in nested for item in (one.values() if isinstance(one, Mapping) else one)
+        ]
+    return True
 
 
 def plain(value: Any) -> Any:

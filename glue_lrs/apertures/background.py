@@ -24,6 +24,13 @@ from glue_lrs.apertures.weights import Weights, region_weights, union
 from glue_lrs.errors import ApertureError, Hint, LRSWarning, ReferenceFileError, quoted, warn
 from glue_lrs.spectra.findings import Finding
 
+#: Largest `bkg_order`. Polynomials of order 15 and higher are ill-conditioned on all columns of the
+#: detector, so that nothing is subtracted, as in the pipeline.
+HIGHEST_ORDER = 100
+
+#: Largest `smoothing_length`: a running mean over all 1024 rows of the detector in every row.
+_LONGEST_SMOOTHING = 2047
+
 
 @dataclass(frozen=True, kw_only=True)
 class Background:
@@ -38,10 +45,11 @@ class Background:
         Background in a row: polynomial along the slit that is fitted by unweighted least squares,
         median of the pixels, or mean of the pixels (a polynomial of order 0).
     bkg_order : int
-        Order of the polynomial.
+        Order of the polynomial, at most 100.
     smoothing_length : int
         Number of rows in the running mean that is applied along the dispersion before the fit. It
-        must be odd and at least 3, or 0 for no smoothing.
+        must be odd and at least 3, or 0 for no smoothing, and less than twice the number of rows of
+        the image.
     independent_var : {"pixel", "wavelength"}
         Independent variable of the edge polynomials: the row number, or the wavelength in micron.
 
@@ -131,7 +139,8 @@ class Background:
         Raises
         ------
         ApertureError
-            If no region has a pixel on the image, or the edges of a region cross.
+            If no region has a pixel on the image, the edges of a region cross, or
+            `smoothing_length` is twice the number of rows or more.
 
         Warns
         -----
@@ -139,6 +148,12 @@ class Background:
             If a region has no pixel on the image although another region has, or if a region
             extends beyond the image.
         """
+        rows = wavelength.shape[0]
+        if self.smoothing_length >= 2 * rows > 2:
+            raise ApertureError(
+                f"smoothing_length is {self.smoothing_length}, expected at most {2 * rows - 1} for "
+                f"an image of {rows} rows"
+            )
         partial = self.bkg_fit != "median"
         regions = boxed_regions(
             "bkg_coeff", self.bkg_coeff, self.independent_var, wavelength, offset
@@ -265,6 +280,8 @@ def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], in
         raise ReferenceFileError(
             f"bkg_order is {quoted(order)}, expected a whole number of 0 or more"
         )
+    if number > HIGHEST_ORDER:
+        raise ReferenceFileError(f"bkg_order is {quoted(order)}, expected at most {HIGHEST_ORDER}")
     if fit == "mean":
         return "poly", 0
     return fit, int(number)  # type: ignore[return-value]
@@ -279,6 +296,10 @@ def check_smoothing(length: object) -> int:
         If this length differs from the requested length.
     """
     number = check_number("smoothing_length", length)
+    if number > _LONGEST_SMOOTHING:
+        raise ReferenceFileError(
+            f"smoothing_length is {quoted(length)}, expected at most {_LONGEST_SMOOTHING}"
+        )
     rounded = round(number)
     used = 0 if rounded < 3 else rounded - (rounded % 2 == 0)
     if used != number:

@@ -16,6 +16,10 @@ from glue_lrs.errors import ApertureError, ReferenceFileError, quoted
 #: lower, upper, ...
 Coefficients = tuple[tuple[float, ...], ...]
 
+#: Largest number of regions, and of coefficients of an edge. A row number of 1000 to a higher power
+#: overflows.
+_MOST_REGIONS, MOST_COEFFICIENTS = 1000, 101
+
 #: Largest difference (columns) by which a lower limit may exceed the upper limit, to allow for
 #: rounding errors.
 ROUNDING = 1e-9
@@ -129,7 +133,7 @@ def boxed_regions(
             row = f" at row {first + at[0]}" if at.size else ""
             width = float((limits.upper - limits.lower)[tuple(at)]) + 1.0
             raise ApertureError(
-                f"{key} {list(lower)} to {list(upper)} is {width:.3g} pixels wide{row}, "
+                f"{key} {quoted([*lower])} to {quoted([*upper])} is {width:.3g} pixels wide{row}, "
                 "expected at least 1 (lower edge first)"
             )
         regions.append(limits if box is None else BoxedLimits(*limits, *box))
@@ -179,11 +183,20 @@ def check_coefficients(key: str, value: object) -> Coefficients | None:
         raise ReferenceFileError(f"{key} is {quoted(value)}, expected {form}")
     if len(value) == 0 or len(value) % 2:
         raise ReferenceFileError(f"{key} has {len(value)} edges, expected pairs: {form}")
+    if len(value) > 2 * _MOST_REGIONS:
+        raise ReferenceFileError(
+            f"{key} has {len(value)} edges, expected at most {2 * _MOST_REGIONS}"
+        )
     edges = []
     for number, edge in enumerate(value):
         if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) == 0:
             raise ReferenceFileError(
                 f"{key}[{number}] is {quoted(edge)}, expected a list of coefficients"
+            )
+        if len(edge) > MOST_COEFFICIENTS:
+            raise ReferenceFileError(
+                f"{key}[{number}] has {len(edge)} coefficients, expected at most "
+                f"{MOST_COEFFICIENTS}"
             )
         edges.append(tuple(check_number(f"{key}[{number}]", item) for item in edge))
     for number, (lower, upper) in enumerate(zip(edges[::2], edges[1::2], strict=True)):

@@ -67,8 +67,9 @@ class Program(click.Group):
             except KeyboardInterrupt:
                 code = EXIT_CODE
             if interrupted() or code == EXIT_CODE:  # a library may have caught KeyboardInterrupt
-                code = EXIT_CODE
-                say("error", "interrupted")
+                number = _received[0] if _received else signal.SIGINT
+                code = 128 + number  # the convention of shells
+                say("error", "interrupted" if number == signal.SIGINT else "terminated")
         if standalone_mode:
             sys.exit(code)
         return code
@@ -141,29 +142,39 @@ def _encodable(text: str, err: bool) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-#: List with one item for each time that Ctrl-C was pressed. It is needed because libraries may
+#: Numbers of the signals received, such as that of Ctrl-C. The list is needed because libraries may
 #: suppress KeyboardInterrupt or convert it to another error.
-_pressed: list[bool] = []
+_received: list[int] = []
+
+#: Signals that end the program as Ctrl-C does: from `kill`, and from a terminal that is closed.
+TERMINATIONS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def interrupted() -> bool:
-    """Return whether Ctrl-C was pressed."""
-    return bool(_pressed)
+    """Return whether Ctrl-C was pressed or the program is to be terminated."""
+    return bool(_received)
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Record Ctrl-C during a block, and raise KeyboardInterrupt to remove partial files."""
-    _pressed.clear()
-    before = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread()
-    if not main or before not in (leave, signal.default_int_handler):
-        yield  # another handler is installed
+    """Record Ctrl-C and terminations, and raise KeyboardInterrupt to remove partial files.
+
+    A handler that is installed already remains: the program that started this one, such as nohup,
+    may ignore a signal.
+    """
+    _received.clear()
+    handled: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        handled = {one: signal.getsignal(one) for one in (signal.SIGINT, *TERMINATIONS)}
+    ours = (leave, signal.default_int_handler, signal.SIG_DFL)
+    handled = {one: before for one, before in handled.items() if before in ours}
+    if not handled:
+        yield
         return
     hook = sys.unraisablehook
 
-    def press(*_: Any) -> None:
-        _pressed.append(True)
+    def press(number: int, _: Any) -> None:
+        _received.append(number)
         raise KeyboardInterrupt
 
     def unraisable(info: Any) -> None:
@@ -171,12 +182,14 @@ def _interruptible() -> Iterator[None]:
             hook(info)
 
     sys.unraisablehook = unraisable
-    signal.signal(signal.SIGINT, press)
+    for number in handled:
+        signal.signal(number, press)
     try:
         yield
     finally:
-        # Ignore a second Ctrl-C while the program ends.
-        signal.signal(signal.SIGINT, signal.SIG_IGN if _pressed and before is leave else before)
+        for number, before in handled.items():
+            # Ignore a second Ctrl-C while the program ends.
+            signal.signal(number, signal.SIG_IGN if _received and before is leave else before)
         sys.unraisablehook = hook
 
 

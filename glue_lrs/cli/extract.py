@@ -7,6 +7,8 @@ import contextlib
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +19,19 @@ import click
 from glue_lrs._utils.interrupt import EXIT_CODE
 from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.program import main
-from glue_lrs.errors import LRSWarning, escaped, warn
+from glue_lrs.errors import LRSWarning, escaped, quoted, warn
 
 #: Suffixes of pipeline products, and the suffixes of the spectra that are extracted from them.
 _SUFFIXES = {
     "s2d": "x1d", "cal": "x1d", "crf": "x1d", "bsub": "x1d",
     "calints": "x1dints", "crfints": "x1dints", "bsubints": "x1dints",
 }  # fmt: skip
+
+#: Time in seconds in which a process whose parent has ended may remove its temporary file.
+_GRACE = 10.0
+
+#: Largest number of processes. Each takes about 200 MB of memory.
+_MOST_JOBS = 1024
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,8 @@ def extract(
         raise click.UsageError("--output and --output-dir exclude each other")
     if jobs == 0 or jobs < -1:
         raise click.UsageError(f"--jobs is {jobs}, expected 1 or more, or -1 for all processors")
+    if jobs > _MOST_JOBS:
+        raise click.UsageError(f"--jobs is {quoted(jobs)}, expected at most {_MOST_JOBS}")
     tasks.check_folders([output])
     planned = []
     for path in files:
@@ -253,12 +263,34 @@ class _Worker:
 
     @classmethod
     def start(cls) -> None:
-        """Install the signal handlers.
+        """Install the signal handlers, and end this process when its parent has ended.
 
-        Ctrl-C is ignored, because the parent process handles it. SIGTERM is handled by `end`.
+        Ctrl-C and SIGHUP are ignored, because the parent process handles them. SIGTERM is handled
+        by `end`.
         """
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in {signal.SIGINT, *console.TERMINATIONS} - {signal.SIGTERM}:
+            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, cls.end)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        threading.Thread(target=cls.follow_parent, daemon=True).start()
+
+    @classmethod
+    def follow_parent(cls) -> None:
+        """Wait for the end of the parent process, even if it was killed, and end this one."""
+        from multiprocessing import parent_process
+
+        parent = parent_process()
+        if parent is None:
+            return
+        parent.join()
+        main_thread = threading.main_thread().ident
+        if cls.working and main_thread is not None and hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(main_thread, signal.SIGTERM)  # see `end`
+            end = time.monotonic() + _GRACE
+            while cls.working and time.monotonic() < end:
+                time.sleep(0.1)
+        os._exit(EXIT_CODE)
 
     @classmethod
     def end(cls, *_: Any) -> None:
@@ -285,14 +317,15 @@ class _Worker:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Defer Ctrl-C to the end of a block, and block it in processes that the block starts."""
+    """Defer Ctrl-C and terminations to the end of a block, and in processes that it starts."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()  # starting it inside the block would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signals = {signal.SIGINT, *console.TERMINATIONS}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:

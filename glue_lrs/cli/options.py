@@ -65,7 +65,7 @@ def _value(text: str) -> Any:
     """Parse a JSON value, or Python's True, False or None; return other texts unchanged."""
     try:
         return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

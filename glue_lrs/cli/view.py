@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import click
 
 from glue_lrs.cli import console, options
@@ -33,6 +35,9 @@ def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int
       glue-lrs view x_s2d.fits x_x1d.fits
       glue-lrs view x_s2d.fits --screenshot view.png
     """
+    for number in console.TERMINATIONS:  # Qt would not call a handler in Python
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     from glue_lrs.viewers.qt.app import view as start
 
     code = start(files, screenshot, overwrite=overwrite)

@@ -21,6 +21,7 @@ import numpy as np
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_bool, check_fraction, check_number
+from glue_lrs.apertures.background import HIGHEST_ORDER
 from glue_lrs.errors import Hint, ProfileError, ReferenceFileError, SourceError, quoted
 from glue_lrs.extraction.base import OFF_IMAGE, emit_findings, image_findings, jansky_per_sum
 from glue_lrs.extraction.optimal_result import OptimalResult, middle_row_value, with_extractions
@@ -66,6 +67,9 @@ _NEGATIVE_RATIO, _SIGNIFICANT = (
     1.5,  # ratio of the flux of the negative trace to the flux of the source
     30.0,  # signal-to-noise ratio of the source
 )
+
+#: Largest reach: the number of columns of the detector.
+_MOST_COLUMNS = 1032
 
 #: A warning is given if the order of the background polynomial is higher than this, because such a
 #: polynomial can fit the source.
@@ -154,22 +158,22 @@ class OptimalExtractor:
                 raise ReferenceFileError("position is empty, expected a column or several")
             if len(columns) > 1 and np.diff(np.sort(columns)).min() < _MIN_SEPARATION:
                 raise ReferenceFileError(
-                    f"position is {list(columns)}, expected columns at least {_MIN_SEPARATION:g} "
-                    "apart"
+                    f"position is {quoted(list(columns))}, expected columns at least "
+                    f"{_MIN_SEPARATION:g} apart"
                 )
             object.__setattr__(self, "position", columns)
         for key in ("nods", "fit_position", "fit_shift", "spline"):
             check_bool(key, getattr(self, key))
-        for key, least, others in (
-            ("bkg_order", 0, (None, "auto")),
-            ("trace_order", 0, (None,)),
-            ("reach", 4, ()),
+        for key, least, most, others in (
+            ("bkg_order", 0, HIGHEST_ORDER, (None, "auto")),
+            ("trace_order", 0, HIGHEST_ORDER, (None,)),
+            ("reach", 4, _MOST_COLUMNS, ()),
         ):
             value = getattr(self, key)
             whole = isinstance(value, int) and not isinstance(value, bool)
-            if not (whole and value >= least) and value not in others:
+            if not (whole and least <= value <= most) and value not in others:
                 raise ReferenceFileError(
-                    f"{key} is {quoted(value)}, expected a whole number of {least} or more"
+                    f"{key} is {quoted(value)}, expected a whole number of {least} to {most}"
                 )
         if self.threshold is not None and not check_number("threshold", self.threshold) > 0:
             raise ReferenceFileError(f"threshold is {quoted(self.threshold)}, expected more than 0")

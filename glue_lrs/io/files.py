@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
+import platform
+import re
 import secrets
 import shutil
 import warnings
+import zlib
 from collections import UserList
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -38,7 +42,9 @@ Source: TypeAlias = str | os.PathLike[str] | io.IOBase | fits.HDUList
 def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
     """Write a file atomically.
 
-    After an error there is no partial file, and a file that existed before is unchanged.
+    After an error there is no partial file, and a file that existed before is unchanged. Of two
+    processes that write the same file, one wins, with a complete file. If a process is killed, its
+    temporary file remains until the next file is written to the same folder.
 
     Parameters
     ----------
@@ -64,10 +70,11 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
         raise WriteError(f"found {found}, expected the path of the file to write")
     label = os.fspath(path)
     target = Path(os.path.realpath(os.path.expanduser(label)))
-    temporary = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
+    temporary = target.with_name(f"{_temporary_start()}{secrets.token_hex(8)}{target.suffix}")
     with naming(label):
         try:
             _check_target(target, overwrite)
+            _remove_remains(target.parent)
             yield temporary
             if target.exists() and overwrite:
                 shutil.copymode(target, temporary)
@@ -79,6 +86,45 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def _temporary_start(process: int | str | None = None) -> str:
+    """Return the start of the names of temporary files of a process, by default of this one.
+
+    The computer is a part of the name, because several may share a folder.
+    """
+    computer = zlib.crc32(platform.node().encode())
+    return f".glue-lrs-{computer:08x}-{process or os.getpid()}-"
+
+
+@functools.cache
+def _remove_remains(folder: Path) -> None:
+    """Remove temporary files of processes that were killed, once for each folder.
+
+    Files of other users, of other computers and of processes that are running are kept.
+    """
+    if os.name != "posix":
+        return
+    pattern = re.compile(_temporary_start(r"(\d{1,9})").replace(".", r"\.", 1) + "[0-9a-f]{16}")
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = pattern.match(entry.name)
+            if match is None or _is_running(int(match[1])):
+                continue
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_uid == os.getuid():
+                    os.unlink(entry.path)
+
+
+def _is_running(process: int) -> bool:
+    """Return whether a process exists, perhaps that of another user."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
@@ -123,9 +169,10 @@ def _move(temporary: Path, target: Path, overwrite: bool) -> None:
         # Unlike a rename, a hard link never replaces a file that was created in the meantime.
         try:
             os.link(temporary, target)
-        except OSError:  # the file exists, or the file system has no hard links
-            if target.exists():
-                raise FileExistsError(str(target)) from None
+        except FileExistsError:
+            raise
+        except OSError:  # the file system has no hard links: reserve the name
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         else:
             return
     os.replace(temporary, target)

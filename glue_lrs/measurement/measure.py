@@ -35,6 +35,9 @@ _MIN_TARGET, _MIN_BRIGHTEST = (
     0.5,  # a note is added if the target is fainter
 )
 
+#: Largest number of bands, and of sources: an image has about 1000 rows and columns.
+_MOST = 1000
+
 
 def measure(
     image: ImageSource,
@@ -83,6 +86,8 @@ def measure(
     for key, value in (("bands", bands), ("max_sources", max_sources)):
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
             raise LRSError(f"{key} is {quoted(value)}, expected a whole number of 1 or more")
+        if value > _MOST:
+            raise LRSError(f"{key} is {quoted(value)}, expected at most {_MOST}")
     for key, number in (("tolerance", tolerance), ("pixel_scale", pixel_scale)):
         if not (np.isfinite(number) and number > 0):
             raise LRSError(f"{key} is {quoted(number)}, expected a number greater than 0")

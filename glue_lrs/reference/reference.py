@@ -19,7 +19,7 @@ import numpy as np
 from astropy.io import registry
 
 from glue_lrs._utils.registry import unified_io
-from glue_lrs._utils.validation import plain
+from glue_lrs._utils.validation import is_deeper, plain
 from glue_lrs.apertures.edges import check_variable, is_constant
 from glue_lrs.errors import ReferenceFileError, listed, nearest, quoted
 from glue_lrs.instrument import FIXED_SLIT, SLITLESS
@@ -27,6 +27,10 @@ from glue_lrs.reference import schema
 
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
+
+#: Largest depth of a document. Comments may have any form, and functions that visit them
+#: recursively would fail at some hundred levels.
+_DEEPEST = 50
 
 Level = Literal["error", "warning", "note"]
 
@@ -127,6 +131,8 @@ class Reference:
         if not isinstance(self.document, Mapping):
             found = type(self.document).__name__
             raise self._error(f"is a {found}, expected an object with the key 'apertures'")
+        if is_deeper(self.document, _DEEPEST):
+            raise self._error(f"is nested in more than {_DEEPEST} levels, expected at most five")
         document = plain(self.document)
         object.__setattr__(self, "document", document)
         if "apertures" not in document:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +12,10 @@ from astropy.utils.exceptions import AstropyUserWarning
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glue_lrs import Background, LRSError, LRSWarning
+from glue_lrs import Aperture, Background, Extract1D, LRSError, LRSWarning
 from glue_lrs.apertures.background import check_smoothing
+from glue_lrs.errors import ApertureError, ReferenceFileError
+from tests.helpers.images import slit
 
 COLUMNS = 24
 X = np.linspace(-1.0, 1.0, COLUMNS)
@@ -170,3 +175,47 @@ def test_order() -> None:
     assert Background(bkg_coeff=edges, bkg_order=2).order == 2
     assert Background(bkg_coeff=edges, bkg_order=2, bkg_fit="median").order == 0
     assert Background(bkg_coeff=edges, bkg_fit="mean").order == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"bkg_order": 101}, "bkg_order is 101, expected at most 100"),
+        ({"bkg_order": 10**7}, "bkg_order is 10000000, expected at most 100"),
+        ({"smoothing_length": 10**9 + 1}, "smoothing_length is 1000000001, expected at most 2047"),
+        ({"bkg_coeff": [[1.0], [3.0]] * 1001}, "bkg_coeff has 2002 edges, expected at most 2000"),
+        (
+            {"bkg_coeff": [[1.0] * 102, [3.0]]},
+            r"bkg_coeff\[0\] has 102 coefficients, expected at most 101",
+        ),
+        ({"bkg_coeff": [[1e16], [3e16]]}, r"bkg_coeff\[0\] is 1e\+16, expected at most 1e\+15"),
+    ],
+)
+def test_values_that_would_take_all_time_or_memory(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ReferenceFileError, match=message):
+        Background(**{"bkg_coeff": [[1.0], [3.0]], **keys})
+
+
+def test_smoothing_over_more_rows_than_an_image_has() -> None:
+    wavelength = np.broadcast_to(np.linspace(5.0, 14.0, 20)[:, np.newaxis], (20, 30))
+    regions = Background.from_edges((1.5, 5.5), smoothing_length=39)
+    assert not regions.weights(wavelength).empty
+    longer = replace(regions, smoothing_length=41)
+    with pytest.raises(ApertureError, match="is 41, expected at most 39 for an image of 20 rows"):
+        longer.weights(wavelength)
+
+
+def test_the_largest_values_that_are_accepted_are_fast() -> None:
+    image = slit()
+    regions = [[20.5] + [0.0] * 100, [24.5]] * 1000
+    start = time.process_time()
+    for keys in ({"bkg_order": 100}, {"bkg_coeff": regions}, {"smoothing_length": 79}):
+        operator = Extract1D(
+            aperture=Aperture(xstart=9, xstop=16),
+            background=Background(**{"bkg_coeff": [[20.5], [28.5]], **keys}),
+            use_source_posn=False,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert np.isfinite(operator.run(image).columns["FLUX"]).any()
+    assert time.process_time() - start < 20.0

@@ -696,6 +696,31 @@ def test_interrupted_while_writing(
         assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_terminated_while_writing(
+    made: Path, here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    number = getattr(signal, name)
+
+    def half(self: fits.HDUList, name: Path, *args: Any, **kwargs: Any) -> None:
+        Path(name).write_bytes(b"half of it")
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    monkeypatch.setattr(fits.HDUList, "writeto", half)
+    before = signal.signal(number, signal.SIG_DFL), signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        result = run("extract", made / "a_s2d.fits", *QUIET, "--output-dir", "new")
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    assert result.exit_code == 128 + number
+    assert result.stderr == "glue-lrs: error: terminated\n"
+    assert list(here.iterdir()) == []
+
+
 def test_interrupted_while_parsing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt

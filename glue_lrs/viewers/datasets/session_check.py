@@ -22,7 +22,7 @@ from glue.core.data_factories.helpers import LoadLog
 from glue.core.layer_artist import LayerArtistBase
 from glue.core.state import PATH_PATCHES, GlueSerializer, GlueUnSerializer
 
-from glue_lrs.errors import LRSError, naming
+from glue_lrs.errors import LRSError, naming, quoted
 
 #: Packages with code to restore objects, and packages whose classes glue restores by its own code.
 _PACKAGES = ("glue", "glue_qt", "glue_lrs")
@@ -92,15 +92,15 @@ def _check_record(record: dict[str, Any], functions: set[Any]) -> None:
     kind = record["_type"]
     if kind in _FUNCTIONS:
         if "pickle" in record or not _is_function(record.get("function"), functions):
-            raise _refused(f"the function {record.get('function')!r:.80}")
+            raise _refused(f"the function {quoted(record.get('function'))}")
         return
     found = _class(kind)
     if found is None:
-        raise _refused(f"the type {kind!r:.80}")
+        raise _refused(f"the type {quoted(kind)}")
     if issubclass(found, parse.ParsedCommand) and not _is_arithmetic(record.get("cmd")):
-        raise _refused(f"the expression {record.get('cmd')!r:.80}")
+        raise _refused(f"the expression {quoted(record.get('cmd'))}")
     if issubclass(found, LoadLog) and "://" in str(record.get("path")):
-        raise _refused(f"the address {record['path']!r:.80}")
+        raise _refused(f"the address {quoted(record['path'])}")
 
 
 def _refused(what: str) -> LRSError:
