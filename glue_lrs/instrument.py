@@ -43,7 +43,8 @@ def psf_width(wavelength: ArrayLike) -> NDArray[np.float64]:
         Wavelengths in micron.
     """
     wave = np.asarray(wavelength, dtype=float)
-    rise = np.logaddexp(0.0, (wave - _WIDTH_ONSET) / _WIDTH_RANGE)
+    with np.errstate(invalid="ignore"):  # rows without a wavelength
+        rise = np.logaddexp(0.0, (wave - _WIDTH_ONSET) / _WIDTH_RANGE)
     return np.asarray(_WIDTH + _WIDTH_SLOPE * _WIDTH_RANGE * rise)
 
 

@@ -363,8 +363,8 @@ def _nod_variance(block: InputBlock, error: str) -> Floats:
     """
     part = block.column(NOD_VARIANCE, missing=0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = part / block.column("FLUX_ERROR") ** 2
-    return np.nan_to_num(ratio * block.column(error) ** 2, nan=0.0, posinf=0.0)
+        variance = part / block.column("FLUX_ERROR") ** 2 * block.column(error) ** 2
+    return np.nan_to_num(variance, nan=0.0, posinf=0.0)
 
 
 def _nod_groups(blocks: Sequence[InputBlock]) -> NDArray[np.intp]:

@@ -684,7 +684,7 @@ def test_inputs_are_not_changed() -> None:
         ([spectrum()], {"mode": "jwst"}, "mode: found 'jwst'"),
         ([spectrum()], {"sigma_clip": 0}, "sigma_clip is 0, expected a number above 0"),
         ([spectrum()], {"sigma_clip": np.nan}, "sigma_clip is nan"),
-        ([spectrum()], {"sigma_clip": True}, "sigma_clip is True"),
+        ([spectrum()], {"sigma_clip": True}, "sigma_clip is true"),
         ([spectrum()], {"sigma_clip": "3"}, "sigma_clip is '3'"),
         (
             [spectrum()],

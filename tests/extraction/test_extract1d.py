@@ -331,7 +331,7 @@ def test_planes_must_have_the_same_shape(
     [
         ({"position_offset": "1"}, "position_offset is '1', expected a number"),
         ({"max_lost": 1.5}, "max_lost is 1.5, expected a fraction between 0 and 1"),
-        ({"use_source_posn": "no"}, "use_source_posn is 'no', expected True, False or None"),
+        ({"use_source_posn": "no"}, "use_source_posn is 'no', expected true, false or null"),
     ],
 )
 def test_errors_name_the_parameter(values: dict[str, Any], message: str) -> None:

@@ -231,5 +231,5 @@ def test_every_kind_of_source(tmp_path: Path) -> None:
     for source in (None, 3):
         with pytest.raises(CorrectionError, match="expected the path of a FITS file"):
             ApertureCorrection.read(source)
-    with pytest.raises(CorrectionError, match="subarray is None, expected a word"):
+    with pytest.raises(CorrectionError, match="subarray is null, expected a word"):
         ApertureCorrection.read(path, subarray=None)

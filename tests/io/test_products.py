@@ -761,7 +761,7 @@ NAN = np.full((40, 20), np.nan, dtype=np.float32)
         (card("DISPAXIS", 1, "SCI"), "DISPAXIS is 1, expected 2"),
         (card("DISPAXIS", 1.5, "SCI"), "DISPAXIS is 1.5, expected a whole number"),
         (card("PIXAR_SR", "small", "SCI"), "PIXAR_SR is 'small', expected a number"),
-        (card("DITH_RA", True), "DITH_RA is True, expected a number"),
+        (card("DITH_RA", True), "DITH_RA is true, expected a number"),
     ],
 )
 def test_bad_product(change: Any, message: str, s2d: Path) -> None:

@@ -118,7 +118,7 @@ def test_sources_and_their_negatives_are_not_source_free(flux: float) -> None:
 
 
 def test_excess_is_reported_in_extractions() -> None:
-    with pytest.warns(NoiseWarning, match=r"1\.4\d \+- 0\.0\d times their error") as record:
+    with pytest.warns(NoiseWarning, match=r"1\.4\d \+- 0\.0\d times its error") as record:
         found = operator().run(nods(0)[0].image)
     assert len(record) == 1
     assert "noise='nod'" in str(record[0].message)
