@@ -782,9 +782,12 @@ def test_interrupted_while_processes_write(made: Path, here: Path, group: bool) 
     process = program(
         here, "none", True, "extract", *files, *QUIET, "--jobs", 2, "--output-dir", "new"
     )
-    end = time.monotonic() + 100
+    end = time.monotonic() + 150
     while not (here / "begun").exists() and time.monotonic() < end:
         time.sleep(0.05)
+    if not (here / "begun").exists():
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail(f"nothing was written: {process.communicate()}")
     assert list((here / "new").iterdir())  # half of it
     if group:  # as a terminal does
         os.killpg(process.pid, signal.SIGINT)

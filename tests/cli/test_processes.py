@@ -48,7 +48,9 @@ def started(folder: Path, jobs: int) -> tuple[subprocess.Popen[str], list[int]]:
     end = time.monotonic() + PATIENCE
     while len(list(marks.iterdir())) < jobs and time.monotonic() < end:
         time.sleep(0.1)
-    assert left(folder), process.poll()
+    if not left(folder):
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail(f"nothing was written: {process.communicate()}")
     return process, [int(mark.name.removeprefix("begun")) for mark in marks.iterdir()]
 
 
@@ -93,7 +95,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     process, workers = started(tmp_path, 2)
     assert len(workers) == 2
     process.kill()
-    process.wait(timeout=PATIENCE)
+    process.communicate(timeout=PATIENCE)
     wait_for_end(workers)
     assert not left(tmp_path)
 
@@ -103,7 +105,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 def test_files_of_killed_processes_are_removed_later(tmp_path: Path) -> None:
     process, _ = started(tmp_path, 1)
     process.kill()
-    process.wait(timeout=PATIENCE)
+    process.communicate(timeout=PATIENCE)
     (remains,) = left(tmp_path)
     assert remains.read_bytes() == b"half of it"
     running = remains.with_name(remains.name.replace(f"-{process.pid}-", f"-{os.getpid()}-"))

@@ -85,7 +85,7 @@ def path(address: str) -> Callable[[dict[str, Any]], None]:
         (factory("glue.utils.misc.lookup_class"), "the function 'glue.utils.misc.lookup_class'"),
         (factory("numpy.load"), "the function 'numpy.load'"),
         (factory("glue_lrs.io.files.atomic_write"), "the function 'glue_lrs.io.files.atomic"),
-        (record(_type="types.FunctionType", pickle="gASVAA=="), "the function None"),
+        (record(_type="types.FunctionType", pickle="gASVAA=="), "the function null"),
         (record(_type="types.MethodType", instance="x", method="y"), "'types.MethodType'"),
         (record(_type="subprocess.Popen", args="id"), "the type 'subprocess.Popen'"),
         (record(_type="glue.core.state.types.MethodType"), "the type 'glue.core.state.types.Meth"),
