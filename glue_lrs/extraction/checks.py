@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +33,6 @@ _SAMPLE = 4096
 
 #: Maximum number of integrations in the sample.
 _INTEGRATIONS = 4
-
-
-#: Sums of the columns of each image, and the position of the aperture, for which the level beside
-#: the aperture was fitted last, and the result.
-_LEVELS: WeakKeyDictionary[SlitImage, tuple[tuple[object, ...], tuple[Array, Array]]]
-_LEVELS = WeakKeyDictionary()
 
 
 class BackgroundLevel(NamedTuple):
@@ -129,16 +122,11 @@ def _levels(image: SlitImage, plan: BoxPlan, starts: NDArray[np.intp]) -> tuple[
     total, count = _column_sums(image, plan, starts.size)
     weights = plan.source.values.sum(axis=0)
     centre = float(weights @ inside / weights.sum())
-    # Equal sums, as in a repeated extraction, have the result that was kept.
-    key = (total.tobytes(), count.tobytes(), inside[0], inside[-1], centre)
-    known = _LEVELS.get(image)
-    if known is None or known[0] != key:
-        usable = (2 * count >= count.max(axis=1, keepdims=True)).all(axis=0)
-        usable[max(inside[0] - 1, 0) : inside[-1] + 2] = False  # with a margin of one column
-        columns = usable.nonzero()[0]
-        mean = total[:, columns] / np.maximum(count[:, columns], 1)
-        known = _LEVELS[image] = key, _robust_level(mean, columns - centre)
-    return known[1]
+    usable = (2 * count >= count.max(axis=1, keepdims=True)).all(axis=0)
+    usable[max(inside[0] - 1, 0) : inside[-1] + 2] = False  # with a margin of one column
+    columns = usable.nonzero()[0]
+    mean = total[:, columns] / np.maximum(count[:, columns], 1)
+    return _robust_level(mean, columns - centre)
 
 
 def _robust_level(mean: Array, distance: Array) -> tuple[Array, Array]:
