@@ -30,8 +30,20 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 #: Largest number of characters of a value that a message quotes, a line of a terminal.
 LONGEST_VALUE = 80
 
+
+class _Repr(Repr):
+    """Representation of values with the words of JSON, and of NumPy's numbers as numbers."""
+
+    def repr1(self, x: object, level: int) -> str:
+        if x is None or isinstance(x, bool):
+            return json.dumps(x)
+        if type(x).__module__ == "numpy" and getattr(x, "shape", None) == ():
+            return self.repr1(x.item(), level)  # type: ignore[attr-defined]
+        return super().repr1(x, level)
+
+
 #: Representation of values of any size and depth, in a time that does not depend on them.
-_REPR = Repr()
+_REPR = _Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 4 * LONGEST_VALUE
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = LONGEST_VALUE // 2
 
@@ -42,8 +54,6 @@ def quoted(value: object) -> str:
     True, False and None become true, false and null, as in a reference file. Numbers of thousands
     of digits, which have no repr, are replaced by a text.
     """
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
     try:
         text = " ".join(_REPR.repr(value).split())
     except ValueError:

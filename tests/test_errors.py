@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -42,8 +43,10 @@ def test_values_of_any_size_are_quoted_on_a_line(value: object) -> None:
 def test_short_values_are_quoted_as_they_are() -> None:
     for value in ("it's", 1.5, [[0.5], [4.5]], {"b": 1}, ("a", 2)):
         assert quoted(value) == repr(value)
-    for value, text in ((None, "null"), (True, "true"), (False, "false")):
-        assert quoted(value) == text  # as in a reference file
+    # as in a reference file
+    words = {"null": None, "true": True, "[false, 2.5]": [False, np.float64(2.5)], "3": np.int64(3)}
+    for text, value in words.items():
+        assert quoted(value) == text
     assert listed(["a", "b"]) == "a, b"
     assert listed(str(i) for i in range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
     assert len(listed(["x" * 1000] * 1000)) < 12 * LONGEST_VALUE

@@ -100,7 +100,7 @@ def plot(
         targets[: len(names)] = names
     tasks.check_folders(targets)
     images = [] if spectra else [SlitImage.read(path) for path in files]
-    if recipe.apcorr is None:  # avoid the warning; the plot needs no aperture correction
+    if recipe.apcorr is None and recipe.settings.get("correction") != "profile":  # needs none
         recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
     operators = [tasks.operator_from_options(image, recipe) for image in images]
     tasks.check_outputs(targets, overwrite)

@@ -110,7 +110,8 @@ class InputBlock:
         return [
             one
             for one in findings
-            if one.kind != "lost_pixels" or one.values.get("rows", np.inf) > number
+            if one.kind not in ("lost_pixels", "flux_lost")
+            or one.values.get("rows", np.inf) > number
         ]
 
     def scaled(self, factor: float) -> InputBlock:
@@ -166,9 +167,11 @@ class InputBlock:
         step = provenance["parameters"].get("step", {})
         if provenance.has_reference("apcorr") and step.get("apply_apcorr", True):
             return True
+        options = provenance["parameters"].get("options", {})
+        if options.get("correction") == "profile" and provenance.has_reference("psf"):
+            return True
         # A fitted profile ends some columns from the source; that of a PSF reference does not.
-        mode = provenance["parameters"].get("options", {}).get("optimal_mode")
-        return step.get("extraction_type") == "optimal" and mode != "learned"
+        return step.get("extraction_type") == "optimal" and options.get("optimal_mode") != "learned"
 
     @property
     def exposure(self) -> tuple[object, ...] | None:

@@ -103,6 +103,7 @@ class CorrectedBoxExtractor:
             columns = {name: values[0] for name, values in columns.items()}
         replaced = ("lost_pixels", "empty_rows")
         findings = [one for one in box.provenance.findings if one.kind not in replaced]
+        findings += fit_findings(model)
         if corrected:
             findings.append(
                 Finding(
@@ -125,6 +126,13 @@ class CorrectedBoxExtractor:
         emit_findings(image, empty)
         provenance = box.provenance.changed(findings=[*findings, *empty])
         return replace(box, columns=columns, provenance=provenance)
+
+
+def fit_findings(model: OptimalResult) -> list[Finding]:
+    """Return the findings about the fit of the profile, of which the fit has warned."""
+    provenance = model.extractions[0].provenance
+    assert provenance is not None
+    return [one for one in provenance.findings if one.kind == "fit"]
 
 
 @contextlib.contextmanager

@@ -252,7 +252,7 @@ def assemble_extraction(
         `Extract1D` operator that runs the extraction replaces them with its own.
     """
     flux = columns["FLUX"]
-    masks = {"no_error": np.isfinite(flux) & np.isnan(columns["FLUX_ERROR"]), **quality}
+    masks = {"no_error": np.isfinite(flux) & ~(columns["FLUX_ERROR"] > 0), **quality}
     bits = quality_bits(flux.shape, masks)
     return Extraction(
         columns={name: columns[name] for name in COLUMNS} | {QUALITY: bits},

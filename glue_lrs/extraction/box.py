@@ -112,13 +112,13 @@ class BoxExtractor:
             without_background, filled = without_background[..., plan.kept], filled[plan.kept]
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
         lost = self._mask_lost(columns["NPIXELS"], columns["DQ"], total, image)
+        short, beyond = columns["NPIXELS"] < total - REPORTED_LOSS, np.zeros_like(total)
+        if np.atleast_2d(short).all(axis=0).any():  # in every integration
+            beyond = self._beyond_data(plan, image)
+            short = columns["NPIXELS"] < total - beyond - REPORTED_LOSS
         if findings is not None:
+            findings += self._off_data(plan, beyond, findings, image)
             if lost is not None:
-                beyond = np.zeros_like(total)
-                most = np.atleast_2d(columns["NPIXELS"]).max(axis=0)
-                if (most < total - REPORTED_LOSS).any():  # in every integration
-                    beyond = self._beyond_data(plan, image)
-                    findings += self._off_data(plan, beyond, findings, image)
                 findings += self._lost_pixels(columns, lost, total - beyond, image)
             findings += empty_rows(columns)
             findings += self._row_findings(columns, int(without_background.sum()))
@@ -137,9 +137,9 @@ class BoxExtractor:
             position=position_record(placement),
             findings=findings or [],
             quality={
-                "lost": columns["NPIXELS"] < total - REPORTED_LOSS,
+                "lost": short,
                 "filled": filled > REPORTED_LOSS,
-                "edge": self._beyond_edge(image, placement, plan),
+                "edge": self._beyond_edge(image, placement, plan) | (beyond > REPORTED_LOSS),
                 "no_background": without_background,
             },
         )
@@ -190,17 +190,20 @@ class BoxExtractor:
 
     def _beyond_edge(self, image: SlitImage, placement: Placement, plan: BoxPlan) -> Mask:
         """Return the mask of the rows in which a part of the aperture has no pixels."""
-        columns = np.flatnonzero(np.isfinite(image.wavelength[plan.rows]).any(axis=0))
+        known = np.isfinite(image.wavelength[plan.rows])
+        columns = np.flatnonzero(known.any(axis=0))
         inside = column_numbers(plan.source.runs)
-        missing = np.zeros(plan.n_rows, dtype=bool)
+        missing = np.zeros(plan.n_rows)
         if inside[0] <= columns[0] or inside[-1] >= columns[-1]:  # this is rare
+            first = known.argmax(axis=1)
+            last = image.shape[1] - 1 - known[:, ::-1].argmax(axis=1)
             limits = self.aperture.regions(image.wavelength, placement.trace, placement.offset)
-            width = np.zeros(plan.n_rows)
-            for lower, upper in limits:
-                size = np.asarray(upper - lower + 1.0)
-                width += size if size.ndim == 0 else np.nanmean(size, axis=1)[plan.rows]
-            missing = plan.total < width - REPORTED_LOSS
-        return missing if plan.kept is None else missing[plan.kept]
+            for pair in limits:
+                lower, upper = (_row_means(np.asarray(edge), plan.rows) for edge in pair)
+                beyond = np.clip(first - lower, 0, None) + np.clip(upper - last, 0, None)
+                missing = np.maximum(missing, np.minimum(beyond, upper - lower + 1.0))
+        beyond_edge: Mask = missing > REPORTED_LOSS
+        return beyond_edge if plan.kept is None else beyond_edge[plan.kept]
 
     def _mask_lost(
         self, pixels: Array, flags: NDArray[Any], total: Array, image: SlitImage
@@ -344,3 +347,12 @@ class BoxExtractor:
         """Return the text about the planes that exclude the pixels of the aperture."""
         weights = aperture_weights(self.aperture, image, self.placement.place(self.aperture, image))
         return lost_text(lost_by_plane(image, (..., weights.rows, weights.columns)))
+
+
+def _row_means(edge: Array, rows: slice) -> Array:
+    """Return the mean of an edge in each row, 0 in rows without one; a constant edge as it is."""
+    if edge.ndim == 0:
+        return edge
+    known = np.isfinite(edge[rows])
+    total: Array = np.where(known, edge[rows], 0.0).sum(axis=1)
+    return total / np.maximum(known.sum(axis=1), 1)

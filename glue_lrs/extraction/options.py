@@ -95,7 +95,9 @@ def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
             "VAR_RNOISE), so that the pixels that drizzle filled in are unknown"
         )
     if operator.correction == "profile" and not operator.apply_apcorr:
-        notes.append("correction 'profile' has no effect, as apply_apcorr is False")
+        notes.append("correction 'profile' has no effect, as apply_apcorr is false")
+    elif operator.correction == "profile" and not image.is_point_source:
+        notes.append("correction 'profile' has no effect: the source is not a point source")
     if operator.extraction_type == "optimal":
         notes += _unused_in_fit(operator, image)
     return [Finding("unused_option", text) for text in notes]

@@ -9,13 +9,14 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from glue_lrs.apertures.placement import aperture_weights
-from glue_lrs.extraction.bad_pixels import each_once
+from glue_lrs.extraction.bad_pixels import each_once, fit_findings
 from glue_lrs.extraction.base import emit_findings
 from glue_lrs.extraction.optimal_result import UNCORRECTED, scale_of_aperture
 from glue_lrs.fitting.least_squares import fit_rows, residuals
 from glue_lrs.image.pixels import lost_pixels
 from glue_lrs.instrument import APERTURE_WIDTH, DO_NOT_USE
 from glue_lrs.profiles.drizzled import DrizzledProfile, broadening
+from glue_lrs.profiles.empirical import EmpiricalProfile
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.spectra.column_checks import NO_PIXELS
 from glue_lrs.spectra.columns import COMPONENTS, QUALITY
@@ -42,9 +43,6 @@ _MEAN_AMOUNT, _VARIANCE = 1.0, 0.2
 
 #: Number of rows in which it is the same. The trace moves by a column in a hundred rows or more.
 _WINDOW = 31
-
-#: Findings of the box extraction that do not apply to the corrected flux.
-_REPLACED = ("lost_pixels", "no_aperture_correction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,19 +117,23 @@ class ProfileCorrectedBoxExtractor:
         _multiply(columns, factor, factor * filled)
         columns["NPIXELS"] = np.where(restored, total, pixels)
         columns["DQ"][has_flux & ~able] |= np.uint32(DO_NOT_USE)
-        columns[QUALITY][has_flux & ~able] |= np.uint32(QUALITY_BITS["uncorrected"].value)
+        columns[QUALITY][~able] |= np.uint32(QUALITY_BITS["uncorrected"].value)
         columns[QUALITY][restored] &= ~np.uint32(QUALITY_BITS["lost"].value)
         columns[QUALITY][restored] |= np.uint32(QUALITY_BITS["restored"].value)
         if not image.is_stack:
             columns = {name: values[0] for name, values in columns.items()}
-        findings = [one for one in made.provenance.findings if one.kind not in _REPLACED]
+        replaced = ["no_aperture_correction", *["lost_pixels"] * (self.box.max_lost is None)]
+        findings = [one for one in made.provenance.findings if one.kind not in replaced]
         new = _findings(restored, has_flux & ~able)
-        if correction is None:
-            new.append(Finding("no_aperture_correction", UNCORRECTED))
-        else:
+        given = self.optimal.profile
+        if correction is not None:
             new += correction.range_findings(wave, np.full(wave.shape, float(APERTURE_WIDTH)))
-        emit_findings(image, new)
-        provenance = made.provenance.changed(findings=[*findings, *new])
+        elif given is None or isinstance(given, EmpiricalProfile):
+            new.append(Finding("no_aperture_correction", UNCORRECTED))
+        # The warnings of `each_once` do not include these.
+        emit_findings(image, [*new, *(one for one in findings if one.kind == "empty_rows")])
+        findings += [*fit_findings(model), *new]
+        provenance = made.provenance.changed(findings=findings)
         return replace(made, columns=columns, provenance=provenance)
 
     def _weights(self, image: SlitImage) -> Array:

@@ -38,7 +38,13 @@ _MEASUREMENTS: WeakKeyDictionary[SlitImage, Measurement | Finding] = WeakKeyDict
 
 #: Findings that are left out if there are others that replace them.
 _REPLACED = {
-    "aperture_off_header": ("source_outside", "off_centre", "other_source", "header_off"),
+    "aperture_off_header": (
+        "source_outside",
+        "off_centre",
+        "far_off_centre",
+        "other_source",
+        "header_off",
+    ),
     "region_on_header": ("region_on_trace", "header_off"),
     "no_aperture_correction": ("flux_outside",),
     "lost_pixels": ("flux_lost",),

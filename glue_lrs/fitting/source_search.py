@@ -382,8 +382,9 @@ def _tied_chi2(model: SourceModel, fit: engine.SlitFit, pairs: list[tuple[int, i
     for number, (one, other) in enumerate(pairs):
         variance = np.maximum(linear.flux_variance[one], 1e-300)
         template = linear.smooth[other]
-        power = np.bincount(quarter, template**2 / variance, 4)
-        cross = np.bincount(quarter, template * linear.flux[one] / variance, 4)
+        with np.errstate(over="ignore"):  # where the variance is 0
+            power = np.bincount(quarter, template**2 / variance, 4)
+            cross = np.bincount(quarter, template * linear.flux[one] / variance, 4)
         ratio[number] = cross / np.maximum(power, 1e-300)
         error[number] = 1.0 / np.sqrt(np.maximum(power, 1e-300))
 

@@ -173,8 +173,12 @@ def _move(temporary: Path, target: Path, overwrite: bool) -> None:
             raise
         except OSError:  # the file system has no hard links: reserve the name
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        else:
-            return
+            try:
+                os.replace(temporary, target)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+        return
     os.replace(temporary, target)
 
 

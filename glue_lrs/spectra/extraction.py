@@ -160,9 +160,11 @@ class Extraction:
             If there is no bit with a name, or if the spectrum has no column QUALITY, because
             another program extracted it.
         """
-        if names and QUALITY not in self.columns:
+        if QUALITY in self.columns:
+            return has_bits(self.columns[QUALITY], names)
+        if names:
             raise LRSError("the spectrum has no column QUALITY, which this package writes")
-        return has_bits(self.columns.get(QUALITY, self.columns["DQ"]), names)
+        return np.zeros(self.columns["FLUX"].shape, dtype=bool)
 
     def with_findings(self, findings: Iterable[Finding]) -> Extraction:
         """Return a copy of the extraction that records other findings, for example more of them.

@@ -95,6 +95,9 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
         chosen = spectrum.meta.get("mask_quality", ())
         kept = _unchanged(original, column, rows, place, arrays, chosen)
         if kept is not None:
+            if chosen:  # which the user has masked
+                masked = np.where(kept.quality_mask(*chosen), np.uint32(DO_NOT_USE), np.uint32(0))
+                kept = replace(kept, columns=kept.columns | {"DQ": kept.columns["DQ"] | masked})
             weight = kept.aperture_weight
             return replace(
                 kept,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.errors import LRSError, nearest
+from glue_lrs.errors import LRSError, nearest, quoted
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Mask
@@ -35,9 +35,9 @@ QUALITY_BITS: Mapping[str, QualityBit] = MappingProxyType(
             1 << 1, "drizzle filled in more than half a pixel of the aperture from its neighbours"
         ),
         "restored": QualityBit(
-            1 << 2, "the flux of bad pixels was interpolated with the spatial profile"
+            1 << 2, "the flux of bad pixels was restored with the spatial profile"
         ),
-        "uncorrected": QualityBit(1 << 3, "too few good pixels to interpolate the bad ones"),
+        "uncorrected": QualityBit(1 << 3, "too few good pixels to restore or correct the flux"),
         "rejected": QualityBit(
             1 << 4, "outliers that were rejected make up more than half a pixel of the profile"
         ),
@@ -79,10 +79,10 @@ def has_bits(bits: NDArray[Any], names: Iterable[str]) -> Mask:
     """
     wanted = 0
     for name in [names] if isinstance(names, str) else names:
-        if name not in QUALITY_BITS:
+        if not isinstance(name, str) or name not in QUALITY_BITS:
             raise LRSError(
-                f"the quality bit is {name!r}{nearest(str(name), [*QUALITY_BITS])}, expected one "
-                f"of {', '.join(QUALITY_BITS)}"
+                f"the quality bit is {quoted(name)}{nearest(str(name), [*QUALITY_BITS])}, expected "
+                f"one of {', '.join(QUALITY_BITS)}"
             )
         wanted |= QUALITY_BITS[name].value
     found: Mask = (bits & np.uint32(wanted)) != 0

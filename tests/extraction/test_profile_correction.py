@@ -198,13 +198,38 @@ def test_aperture_without_the_source() -> None:
     given = operator(aperture(8, 0, made), psf=SCENE.psf_reference())
     with pytest.warns(UncorrectedPixelsWarning, match=r"1 of \d+ rows have less than 10%"):
         found = given.run(replace(made.image, data=data))
-    (row,) = np.flatnonzero(found.quality_mask("uncorrected"))
+    has_pixels = found.columns["NPIXELS"] > 0
+    (row,) = np.flatnonzero(found.quality_mask("uncorrected") & has_pixels)
+    assert found.quality_mask("uncorrected")[~has_pixels].all()
     assert found.mask[row]
     assert found.columns["NPIXELS"][row] < 2
     assert found.columns["FLUX"][row] > 0
     short = replace(CORRECTION, wavelength=np.array([9.0, 10.0]), factor=CORRECTION.factor[:2])
     with pytest.warns(CorrectionRangeWarning):
         replace(given, aperture_correction=short).run(made.image)
+
+
+def test_warnings_of_the_fit_and_of_empty_rows_are_findings() -> None:
+    made = exposure("cal")
+    shift = round(float(np.nanmedian(made.truth.column))) - 1  # cuts the source at the edge
+
+    def cut(plane: Any) -> Any:
+        return None if plane is None else np.array(plane)[:, shift:]
+
+    names = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat", "wavelength")
+    image = replace(made.image, **{name: cut(getattr(made.image, name)) for name in names})
+    given = operator(Aperture(xstart=0, xstop=6), use_source_posn=False)
+    with pytest.warns(LRSWarning, match="flux is off the image"):
+        found = given.run(image)
+    assert any("off the image" in one.text for one in found.findings if one.kind == "fit")
+    data = np.array(made.image.data)
+    data[200:203] = np.nan
+    with pytest.warns(LRSWarning, match="3 of .* rows have no flux"):
+        found = operator(aperture(8, 0, made)).run(replace(made.image, data=data))
+    assert "empty_rows" in {one.kind for one in found.findings}
+    extended = replace(made.image, source_type="EXTENDED")
+    with pytest.warns(UnusedOptionWarning, match="not a point source"):
+        operator(aperture(8, 0, made)).run(extended)
 
 
 def test_findings_about_an_aperture_that_is_off_centre() -> None:

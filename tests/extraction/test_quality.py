@@ -157,3 +157,30 @@ def test_rows_without_background_or_error() -> None:
     }
     found = operator.run(slit(data=images, **changes))
     assert_array_equal(np.argwhere(found.quality_mask("no_background")), [[0, 7]])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_overlapping_boxes_inside_the_image_are_not_at_its_edge(first: int) -> None:
+    image = slit()
+    found = Extract1D(aperture=Aperture(src_coeff=[[first], [6], [4], [10]])).run(image)
+    assert not found.quality_mask("edge").any()
+    over = Extract1D(aperture=Aperture(src_coeff=[[-3], [2], [1], [6]])).run(image)
+    assert over.quality_mask("edge").all()
+
+
+def test_an_edge_that_depends_on_the_wavelength_and_rows_without_one() -> None:
+    wave = np.array(slit().wavelength)
+    wave[5] = np.nan
+    aperture = Aperture(src_coeff=[[-2.0, 0.1], [6.0]], independent_var="wavelength")
+    found = Extract1D(aperture=aperture).run(slit(wavelength=wave))
+    # More than half a pixel is beyond the image where the edge is left of -1.
+    assert_array_equal(found.quality_mask("edge"), found.wavelength < 10.0)
+
+
+def test_columns_without_data_are_an_edge() -> None:
+    data = slit().data.copy()
+    data[:, :11] = np.nan
+    for check in (True, False):
+        found = Extract1D(aperture=Aperture(xstart=9, xstop=16)).run(slit(data=data), check=check)
+        assert found.quality_mask("edge").all()
+        assert not found.quality_mask("lost").any()

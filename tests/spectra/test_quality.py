@@ -79,14 +79,20 @@ def test_mask_of_a_spectrum_is_a_choice_of_bits(fill: str) -> None:
     assert_array_equal(meta["WAVELENGTH"], wave)
     assert_array_equal(meta["QUALITY"], made.columns["QUALITY"][::-1])
     assert_array_equal(made.to_spectrum(order="file").meta["quality"]["QUALITY"][7], 3)
-    # The original returns, although rows were masked and filled.
-    assert_array_equal(spectrum_to_extraction(chosen).columns["FLUX"], made.columns["FLUX"])
+    # The original returns with the chosen mask, although rows were filled.
+    original = spectrum_to_extraction(chosen)
+    assert_array_equal(original.columns["FLUX"], made.columns["FLUX"])
+    assert (original.columns["DQ"][[7, 20]] & 1 == 1).all()
+    assert_array_equal(original.mask[::-1], expected)
+    assert_array_equal(spectrum_to_extraction(plain).columns["DQ"], made.columns["DQ"])
     changed = spectrum_to_extraction(chosen * 2.0)
     assert_array_equal(changed.columns["QUALITY"], made.columns["QUALITY"])
     assert np.isnan(changed.columns["FLUX"][[7, 20]]).all()
     assert (changed.columns["DQ"][[7, 20]] == 1).all()
     with pytest.raises(LRSError, match="expected one of lost"):
         made.to_spectrum(mask_quality=["los"])
+    with pytest.raises(LRSError, match=r"the quality bit is \['lost', 'edge'\], expected one"):
+        made.quality_mask(["lost", "edge"])
 
 
 def test_spectra_of_other_programs_have_no_bits() -> None:
