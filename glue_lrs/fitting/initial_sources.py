@@ -237,8 +237,9 @@ def _search_carefully(cutout: Cutout) -> list[Peak]:
         strict=True,
     ):
         template = np.abs(smooth)
-        power = float((template**2 / variance).sum())
-        ratio = float((flux * template / variance).sum()) / np.sqrt(max(power, 1e-300))
+        with np.errstate(over="ignore"):  # where the variance is 0
+            power = float((template**2 / variance).sum())
+            ratio = float((flux * template / variance).sum()) / np.sqrt(max(power, 1e-300))
         column = float(np.median(trace - trace_shape[slit.rows]))
         light = float(np.sign(ratio) * strength)
         found.append(Peak(column, ratio, light, 0.0))

@@ -690,7 +690,7 @@ def test_errors_of_the_profile_have_the_rows_of_the_spectrum() -> None:
 
 def test_a_profile_ends_with_the_image() -> None:
     image = scene(2, 1e-3).s2d(1).image
-    profile = OptimalExtractor(reach=2000).fit(image).profile
+    profile = OptimalExtractor(reach=1000).fit(image).profile
     assert isinstance(profile, EmpiricalProfile)
     assert profile.reach == image.shape[1]
 

@@ -81,7 +81,9 @@ def test_cards_are_those_of_the_pipeline(
             out, *_ = run_extract1d(model, str(reference), "N/A")
             out.save(tmp_path / "theirs.fits")
     extract = Extract1D.from_reference(reference, image.exp_type, apply_apcorr=False)
-    extract.run(image).write(tmp_path / "ours.fits")
+    made = extract.run(image)
+    del made.columns["QUALITY"]  # which the pipeline does not have
+    made.write(tmp_path / "ours.fits")
     with fits.open(tmp_path / "ours.fits") as ours, fits.open(tmp_path / "theirs.fits") as theirs:
         mine, judge = ours["EXTRACT1D"].header, theirs["EXTRACT1D"].header
         assert "PA_APER" in judge

@@ -466,7 +466,7 @@ def test_translators_of_this_package_have_precedence(
 
 def test_other_spectra_are_an_error_without_glue_astronomy(image: SlitImage) -> None:
     collection = DataCollection()
-    message = "^the Spectrum is not from MIRI LRS .* install glue-astronomy$"
+    message = "^the Spectrum is not from MIRI LRS, .*: install glue-astronomy$"
     with pytest.raises(TypeError, match=message):
         collection["x"] = other()
     assert len(collection) == 0
