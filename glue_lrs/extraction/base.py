@@ -88,7 +88,12 @@ def flux_sign(image: SlitImage, columns: Columns) -> list[Finding]:
     return flux_findings(columns, column_units(image.calibrated)["FLUX"])
 
 
-def filled_pixels(image: SlitImage, rows: slice | NDArray[np.intp], weights: Array) -> Array:
+def filled_pixels(
+    image: SlitImage,
+    rows: slice | NDArray[np.intp],
+    weights: Array,
+    columns: slice | NDArray[np.intp] = slice(None),
+) -> Array:
     """Return the number of pixels of the aperture that drizzle filled in, in each row.
 
     Parameters
@@ -98,8 +103,10 @@ def filled_pixels(image: SlitImage, rows: slice | NDArray[np.intp], weights: Arr
     rows : slice or ndarray of int
         Rows of the image from which the spectrum is extracted.
     weights : ndarray
-        Weights of the pixels in NPIXELS, shape (row, column) with all columns of the image, or
-        (1, column) if they are the same in all rows.
+        Weights of the pixels in NPIXELS, shape (row, column), or (1, column) if they are the same
+        in all rows.
+    columns : slice or ndarray of int
+        Columns of the image that `weights` describes, by default all.
 
     Returns
     -------
@@ -109,7 +116,7 @@ def filled_pixels(image: SlitImage, rows: slice | NDArray[np.intp], weights: Arr
     fraction = filled_fraction(image)
     if fraction is None or not fraction.any():
         return np.zeros(image.wavelength[rows].shape[0])
-    part = fraction[rows]
+    part = fraction[rows][:, columns]
     return np.einsum("rc,rc->r", part, np.broadcast_to(weights, part.shape))
 
 

@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
 
 #: Number of rows that are searched at a time for pixels beyond the data.
-_ROWS = 32
+_ROWS = 12
+
+#: Step in rows at which the columns with a wavelength are searched.
+_STEP = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,9 @@ class BoxExtractor:
         if findings is not None and level is not None:
             findings += background_left(plan, level, columns)
         total, wavelength = plan.total, plan.wavelength
-        filled = filled_pixels(image, plan.rows, plan.source.in_all_columns(image.shape[1]))
+        filled = filled_pixels(
+            image, plan.rows, plan.source.values, column_numbers(plan.source.runs)
+        )
         if plan.kept is not None:
             columns = {name: values[..., plan.kept] for name, values in columns.items()}
             total, wavelength = total[plan.kept], wavelength[plan.kept]
@@ -113,8 +118,9 @@ class BoxExtractor:
         columns["WAVELENGTH"] = np.broadcast_to(wavelength, columns["FLUX"].shape)
         lost = self._mask_lost(columns["NPIXELS"], columns["DQ"], total, image)
         short, beyond = columns["NPIXELS"] < total - REPORTED_LOSS, np.zeros_like(total)
-        if np.atleast_2d(short).all(axis=0).any():  # in every integration
-            beyond = self._beyond_data(plan, image)
+        everywhere: Mask = np.all(np.atleast_2d(short), axis=0)
+        if everywhere.any():
+            beyond = self._beyond_data(plan, image, everywhere)
             short = columns["NPIXELS"] < total - beyond - REPORTED_LOSS
         if findings is not None:
             findings += self._off_data(plan, beyond, findings, image)
@@ -190,11 +196,13 @@ class BoxExtractor:
 
     def _beyond_edge(self, image: SlitImage, placement: Placement, plan: BoxPlan) -> Mask:
         """Return the mask of the rows in which a part of the aperture has no pixels."""
-        known = np.isfinite(image.wavelength[plan.rows])
-        columns = np.flatnonzero(known.any(axis=0))
+        wavelength = image.wavelength[plan.rows]
+        # The edges of the slit differ little between neighbouring rows.
+        columns = np.flatnonzero(np.isfinite(wavelength[::_STEP]).any(axis=0))
         inside = column_numbers(plan.source.runs)
         missing = np.zeros(plan.n_rows)
-        if inside[0] <= columns[0] or inside[-1] >= columns[-1]:  # this is rare
+        if columns.size == 0 or inside[0] <= columns[0] + 1 or inside[-1] >= columns[-1] - 1:
+            known = np.isfinite(wavelength)
             first = known.argmax(axis=1)
             last = image.shape[1] - 1 - known[:, ::-1].argmax(axis=1)
             limits = self.aperture.regions(image.wavelength, placement.trace, placement.offset)
@@ -267,15 +275,19 @@ class BoxExtractor:
         ]
 
     @staticmethod
-    def _beyond_data(plan: BoxPlan, image: SlitImage) -> Array:
-        """Return the sum of the weights beyond the columns with data in each row, shape (row,)."""
-        columns, first = column_numbers(plan.source.runs), plan.rows.start
-        beyond = np.empty(plan.n_rows)
-        for start in range(0, plan.n_rows, _ROWS):  # the masks of all rows would need much memory
-            block = slice(start, min(start + _ROWS, plan.n_rows))
-            outside = beyond_data(image, slice(first + block.start, first + block.stop))
-            beyond[block] = (plan.source.weights(block) * outside[:, columns]).sum(axis=1)
-        return beyond if plan.kept is None else beyond[plan.kept]
+    def _beyond_data(plan: BoxPlan, image: SlitImage, short: Mask) -> Array:
+        """Return the sum of the weights beyond the columns with data in each row, shape (row,).
+
+        Only the rows in the mask `short`, which lost pixels, are examined.
+        """
+        columns, beyond = column_numbers(plan.source.runs), np.zeros(short.size)
+        numbers = np.arange(plan.n_rows) if plan.kept is None else np.arange(plan.n_rows)[plan.kept]
+        affected = np.flatnonzero(short)
+        for start in range(0, affected.size, _ROWS):  # the masks of all rows need much memory
+            part = affected[start : start + _ROWS]
+            outside = beyond_data(image, plan.rows.start + numbers[part])[:, columns]
+            beyond[part] = (plan.source.weights(numbers[part]) * outside).sum(axis=1)
+        return beyond
 
     @staticmethod
     def _off_data(

@@ -94,7 +94,7 @@ class WeightedColumns:
         values[:, column_numbers(self.runs)] = self.values
         return values
 
-    def weights(self, block: slice) -> NDArray[np.float64]:
+    def weights(self, block: slice | NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the weights of a block of rows."""
         return self.values if self.uniform else self.values[block]
 

@@ -141,12 +141,13 @@ def lost_share(image: SlitImage) -> Array:
     return share / len(image.data)
 
 
-def beyond_data(image: SlitImage, rows: slice) -> Mask:
+def beyond_data(image: SlitImage, rows: NDArray[np.intp]) -> Mask:
     """Return the mask of the pixels beyond the first or last pixel of their row with a value.
 
     Of a stack, the first integration is examined. In rows without any value, the mask is False.
     """
-    good = ~lost_pixels(image, (0, rows) if image.is_stack else rows)
+    where: Any = (0, rows) if image.is_stack else rows
+    good = ~lost_pixels(image, where)
     inside = np.logical_or.accumulate(good, axis=1)
     inside &= np.logical_or.accumulate(good[:, ::-1], axis=1)[:, ::-1]
     return ~inside & good.any(axis=1, keepdims=True)
