@@ -41,7 +41,8 @@ _MIN_LIGHT = 0.1
 #: equally distributed: mean and variance.
 _MEAN_AMOUNT, _VARIANCE = 1.0, 0.2
 
-#: Number of rows in which it is the same. The trace moves by a column in a hundred rows or more.
+#: Number of rows in which the broadening is assumed to be the same. The trace moves by a column in
+#: a hundred rows or more.
 _WINDOW = 31
 
 

@@ -180,6 +180,13 @@ def test_the_hint_of_an_aperture_off_the_source_can_be_followed(
     assert serious(Extract1D.from_reference(reference, SLIT).check(path)) == {}
 
 
+def test_an_aperture_far_from_the_source_is_reported_once(nod: SlitImage) -> None:
+    """The header's position, which is right, is outside this narrow aperture, too."""
+    kinds = {one.kind for one in at(15.15, width=4.0).check(nod)}
+    assert "far_off_centre" in kinds
+    assert "aperture_off_header" not in kinds
+
+
 def without_variance(image: SlitImage) -> SlitImage:
     zero = np.zeros_like(image.data)
     return replace(image, var_poisson=zero, var_rnoise=zero, var_flat=zero)

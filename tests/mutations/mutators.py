@@ -267,15 +267,20 @@ def tiles(raw: bytes, rng: random.Random) -> bytes:
     return rng.choice([bits, structural_cards, bits, lambda same, _: same])(target.getvalue(), rng)
 
 
+def _damaged(raw: bytes, rng: random.Random, cut: bool) -> bytes:
+    """Cut off the end of a text, or change one of its bytes."""
+    if cut:
+        return raw[: rng.randrange(len(raw))]
+    changed = bytearray(raw)
+    changed[rng.randrange(len(changed))] = rng.randrange(256)
+    return bytes(changed)
+
+
 def json_tree(raw: bytes, rng: random.Random) -> bytes:
     """Change, remove or nest a node of a JSON document, or damage its text."""
     kind = rng.randrange(6)
-    if kind == 0:
-        changed = bytearray(raw)
-        changed[rng.randrange(len(changed))] = rng.randrange(256)
-        return bytes(changed)
-    if kind == 1:
-        return raw[: rng.randrange(len(raw))]
+    if kind < 2:
+        return _damaged(raw, rng, cut=kind == 1)
     if kind == 2:
         depth = rng.choice([50, 100_000])
         return raw.replace(b"9", b"[" * depth + b"]" * depth, 1)
@@ -295,12 +300,8 @@ def json_tree(raw: bytes, rng: random.Random) -> bytes:
 def text(raw: bytes, rng: random.Random) -> bytes:
     """Change bytes, words or lines of a text file."""
     kind = rng.randrange(5)
-    if kind == 0:
-        changed = bytearray(raw)
-        changed[rng.randrange(len(changed))] = rng.randrange(256)
-        return bytes(changed)
-    if kind == 1:
-        return raw[: rng.randrange(len(raw))]
+    if kind < 2:
+        return _damaged(raw, rng, cut=kind == 1)
     lines = raw.splitlines()
     place = rng.randrange(len(lines)) if rng.random() < 0.5 else 0
     if kind == 2:
