@@ -7,7 +7,6 @@ import mmap
 import os
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 
@@ -83,7 +82,7 @@ def _state(path: str) -> tuple[int, int, int] | None:
 def is_mapped(array: NDArray[Any] | None) -> bool:
     """Return whether an array is in a memory-mapped file."""
     base: object = array
-    while isinstance(base, np.ndarray):
+    while hasattr(base, "base"):  # arrays are views of other arrays
         base = base.base
     return isinstance(base, mmap.mmap)
 

@@ -116,7 +116,8 @@ def extract(
     bad pixels from the spatial profile. --set filled_pixels=lost also treats those as bad that the
     pipeline filled in from their neighbours when it resampled the image. --set correction=profile
     derives the aperture correction of a point source from its profile and position in the image,
-    and scales it to --apcorr.
+    and scales it to --apcorr. --set time_outliers=replace replaces pixels of a time series that
+    deviate from the other integrations, such as those hit by a cosmic ray.
 
     --set noise=nod adds the noise of the other nods, which the pipeline subtracts without including
     its variance in the errors. --nods names their files; without them, the noise is derived from

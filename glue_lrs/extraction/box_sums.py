@@ -55,7 +55,8 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
         Mask of the values with a flux, but without a background that was to be subtracted.
     """
     planes = {
-        name: np.asarray(plane)  # slicing a memory map is slower than slicing an array
+        # Slicing a memory map is slower than slicing an array.
+        name: np.asarray(plane) if isinstance(plane, np.ndarray) else plane
         for name in ("data", "err", *_VARIANCES, "dq")
         for plane in [getattr(image, name)]
         if plane is not None

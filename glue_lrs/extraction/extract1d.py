@@ -25,6 +25,7 @@ from glue_lrs.extraction.options import (
     unused_options,
 )
 from glue_lrs.extraction.parameters import operator_parameters
+from glue_lrs.extraction.time_outliers import with_time_outliers_recorded
 from glue_lrs.reference.export import export_reference
 from glue_lrs.reference.overrides import arguments_from_parameters, arguments_from_reference
 from glue_lrs.reference.schema import IN_MEMORY, OPTIONS, extraction_mode
@@ -105,6 +106,10 @@ class Extract1D:
     filled_pixels : {"keep", "lost"}
         Whether bad pixels that drizzle filled in from their neighbours (`glue_lrs.image.drizzle`)
         are kept, as in the pipeline, or are lost pixels.
+    time_outliers : {"keep", "lost", "replace"}
+        Whether pixels of a stack that deviate from the other integrations
+        (`glue_lrs.fitting.time_outliers`) are kept, as in the pipeline, or become lost pixels, or
+        are replaced, together with lost pixels, by the values expected from other integrations.
     source_type : {"POINT", "EXTENDED"}, optional
         Type of the source, which replaces SRCTYPE from the header, in capitals or small letters.
         An aperture correction and, by default, the shift to the source position are applied to
@@ -150,6 +155,7 @@ class Extract1D:
     optimize_psf_location: bool = True
     bad_pixels: Literal["profile"] | None = None
     filled_pixels: Literal["keep", "lost"] = "keep"
+    time_outliers: Literal["keep", "lost", "replace"] = "keep"
     source_type: str | None = None
     noise: Literal["propagated", "nod", "empirical"] = "propagated"
     nods: Sequence[str | PathLike[str] | SlitImage] = ()
@@ -212,9 +218,9 @@ class Extract1D:
             the same names. If they are None, the reference file applies. Unlike in the pipeline,
             ``use_source_posn`` also applies to extended sources, and ``bkg_fit`` may be "mean".
             ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels``, ``correction``,
-            ``filled_pixels``, ``source_type``, ``noise`` and ``nods`` are parameters of
-            `Extract1D`. All other overrides must be keys of an EXTRACT1D aperture. They replace the
-            values in the reference file, or remove the keys if they are None.
+            ``filled_pixels``, ``time_outliers``, ``source_type``, ``noise`` and ``nods`` are
+            parameters of `Extract1D`. All other overrides must be keys of an EXTRACT1D aperture.
+            They replace the values in the reference file, or remove the keys if they are None.
 
         Returns
         -------
@@ -487,7 +493,7 @@ class Extract1D:
         `unused` contains the findings that are to be added to those of the extractor. `check` says
         whether the noise is compared with the errors.
         """
-        extraction = noise.recorded(extraction)
+        extraction = with_time_outliers_recorded(self, noise.image, noise.recorded(extraction))
         if check and self.noise == "propagated":
             extraction = with_excess_reported(noise.image, extraction)
         assert extraction.provenance is not None  # all extractors record it

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from glue_lrs._utils.validation import check_bool, one_of
 from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, quoted, warn
+from glue_lrs.fitting.time_outliers import FEWEST, without_time_outliers
 from glue_lrs.image.drizzle import filled_fraction, without_filled_pixels
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.psf import PSFProfile
@@ -28,7 +29,11 @@ def prepared_image(operator: Extract1D, image: ImageSource) -> SlitImage:
         Image, as for `Extract1D.run`.
     """
     found = SlitImage.from_any(image).as_source_type(operator.source_type)
-    return without_filled_pixels(found) if operator.filled_pixels == "lost" else found
+    if operator.filled_pixels == "lost":
+        found = without_filled_pixels(found)
+    if operator.time_outliers != "keep" and found.is_stack and len(found.data) >= FEWEST:
+        found = without_time_outliers(found, operator.time_outliers)
+    return found
 
 
 def check_profile_options(operator: Extract1D) -> None:
@@ -40,7 +45,7 @@ def check_profile_options(operator: Extract1D) -> None:
         Operator whose parameters are checked.
     """
     one_of(*EXTRACTION_TYPES)("extraction_type", operator.extraction_type)
-    for key in ("optimal_mode", "bad_pixels", "filled_pixels", "correction"):
+    for key in ("optimal_mode", "bad_pixels", "filled_pixels", "time_outliers", "correction"):
         OPTIONS[key](key, getattr(operator, key))
     for key in ("model_nod_pair", "optimize_psf_location"):
         check_bool(key, getattr(operator, key))
@@ -93,6 +98,12 @@ def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
         notes.append(
             "filled_pixels 'lost' has no effect: the image has no drizzle weights (WHT with "
             "VAR_RNOISE), so that the pixels that drizzle filled in are unknown"
+        )
+    if operator.time_outliers != "keep" and (not image.is_stack or len(image.data) < FEWEST):
+        number = f"{len(image.data)} integrations" if image.is_stack else "a single image"
+        notes.append(
+            f"time_outliers {quoted(operator.time_outliers)} has no effect: expected a stack of at "
+            f"least {FEWEST} integrations, found {number}"
         )
     if operator.correction == "profile" and not operator.apply_apcorr:
         notes.append("correction 'profile' has no effect, as apply_apcorr is false")
@@ -165,6 +176,10 @@ def inexpressible(operator: Extract1D, image: SlitImage | None) -> list[str]:
         image is None or without_filled_pixels(image) is not image
     ):
         found.append("filled_pixels 'lost', which the pipeline does not have")
+    if operator.time_outliers != "keep":
+        found.append(
+            f"time_outliers {quoted(operator.time_outliers)}, which the pipeline does not have"
+        )
     if operator.noise != "propagated":
         found.append(f"noise {operator.noise!r}, which the pipeline does not have")
     if operator.max_lost is not None:

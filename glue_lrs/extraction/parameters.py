@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 #: Options that are omitted if they have the default value.
 _DEFAULTS = {
-    "bad_pixels": None, "filled_pixels": "keep", "source_type": None, "correction": "table",
+    "bad_pixels": None, "filled_pixels": "keep", "time_outliers": "keep", "source_type": None,
+    "correction": "table",
 }  # fmt: skip
 
 

@@ -46,6 +46,7 @@ KINDS: dict[str, Kind] = {
     "filled_pixels": Kind("warning", errors.FilledPixelsWarning),
     "restored_pixels": Kind("info"),
     "uncorrected_pixels": Kind("warning", errors.UncorrectedPixelsWarning),
+    "time_outliers": Kind("info"),
     "no_variances": Kind("warning", errors.NoVariancesWarning),
     "invalid_variances": Kind("warning", errors.InvalidVariancesWarning),
     "no_aperture_correction": Kind("info", errors.NoApertureCorrectionWarning),

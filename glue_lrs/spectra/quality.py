@@ -35,7 +35,8 @@ QUALITY_BITS: Mapping[str, QualityBit] = MappingProxyType(
             1 << 1, "drizzle filled in more than half a pixel of the aperture from its neighbours"
         ),
         "restored": QualityBit(
-            1 << 2, "the flux of bad pixels was restored with the spatial profile"
+            1 << 2,
+            "the flux of bad pixels was restored with the profile or from other integrations",
         ),
         "uncorrected": QualityBit(1 << 3, "too few good pixels to restore or correct the flux"),
         "rejected": QualityBit(

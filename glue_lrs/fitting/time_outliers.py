@@ -1,0 +1,328 @@
+"""Outliers along time: pixels of a stack that deviate from the other integrations.
+
+The integrations are divided into groups of similar size. In each group and in bands of some rows,
+an integration is modelled as the pixelwise median of the group plus multiples of four images: the
+median without background (a change of the source's flux), its first and second derivative along the
+columns (a shift of the trace and a change of its width), and a constant (a change of the
+background). The multiples are fitted by iteratively reweighted least squares, so that an eclipse, a
+flare or a drift of the source is not taken for outliers, and outliers do not affect the fit. The
+residual of a pixel is compared with the largest of its error, its own scatter along time and that
+of the neighbouring rows. A pixel with a varying dark current has a large scatter and no outliers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import median_filter
+
+from glue_lrs._utils.statistics import masked_median, median_variance
+from glue_lrs.fitting.least_squares import invert_ridge
+from glue_lrs.image.patched_plane import PatchedPlane
+from glue_lrs.image.pixels import PLANES, lost_pixels
+from glue_lrs.instrument import DO_NOT_USE
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.image.slit_image import SlitImage
+
+#: Smallest number of integrations. The median of fewer is not much better than one of them.
+FEWEST = 5
+
+#: Deviation in standard deviations above which a pixel is an outlier. Normal noise exceeds it in
+#: one of two million pixels.
+_THRESHOLD = 5.0
+
+#: Number of integrations in a group. Within a group, the shape of the spectrum must be constant,
+#: and the group must fit into memory several times.
+_GROUP = 64
+
+#: Number of rows in a band, within which the relative change of the flux must be constant.
+_BAND = 24
+
+#: Deviation in standard deviations from which a pixel gets less weight (Huber), and beyond which it
+#: gets none (Tukey's biweight; the usual value for 95% efficiency is 4.7).
+_HUBER, _TUKEY = 1.5, 6.0
+
+#: Number of fits with each of the two weights, after which the fits have converged.
+_FITS = 3
+
+#: Deviation in standard deviations above which a fit is repeated with weights.
+_OUTLYING = 4.5
+
+#: Number of pixels from which a standard deviation is estimated, to 6%, and its smallest value.
+_SAMPLE, _SMALLEST = 200, 1e-3
+
+#: Number of integrations from which a typical error is computed.
+_ERRORS = 16
+
+#: Ratio of a standard deviation to the median absolute deviation of a normal distribution.
+_SIGMA_PER_MAD = 1.4826
+
+
+@dataclass(frozen=True, eq=False)
+class TimeOutliers:
+    """Outliers along time in a stack, and lost pixels whose value follows from other integrations.
+
+    Parameters
+    ----------
+    outliers, lost : ndarray of int
+        Integration, row and column of the outliers and of the lost pixels, shape (3, pixel), with
+        ascending integrations.
+    outlier_values, lost_values : dict of ndarray
+        Expected value, error and variances of each of these pixels by the name of the plane in
+        `SlitImage`, each of shape (pixel,).
+    """
+
+    outliers: NDArray[np.intp]
+    lost: NDArray[np.intp]
+    outlier_values: dict[str, NDArray[Any]]
+    lost_values: dict[str, NDArray[Any]]
+
+    def without(self, image: SlitImage, how: Literal["lost", "replace"]) -> SlitImage:
+        """Return the stack without outliers. Its planes are patched when they are read.
+
+        Parameters
+        ----------
+        image : SlitImage
+            Stack in which the outliers were found.
+        how : {"lost", "replace"}
+            Whether the outliers become lost pixels, or they and the lost pixels get their expected
+            values.
+        """
+        dq: Any = np.zeros((), np.uint32) if image.dq is None else image.dq
+        dq = np.broadcast_to(dq, image.data.shape)
+        if how == "lost":
+            flags = PatchedPlane(dq, self.outliers, _at(dq, self.outliers) | DO_NOT_USE)
+            return image.derived(dq=flags)
+        order = np.argsort(np.r_[self.outliers[0], self.lost[0]], kind="stable")
+        places = np.concatenate([self.outliers, self.lost], axis=1)[:, order]
+        planes: dict[str, Any] = {
+            name: PatchedPlane(
+                getattr(image, name), places, np.r_[values, self.lost_values[name]][order]
+            )
+            for name, values in self.outlier_values.items()
+        }
+        cleared = _at(dq, places) & ~np.uint32(DO_NOT_USE)
+        return image.derived(**planes, dq=PatchedPlane(dq, places, cleared))
+
+
+#: Results of `find_time_outliers` and `without_time_outliers` for images that exist, and the
+#: outliers that were removed from images.
+_FOUND: WeakKeyDictionary[SlitImage, TimeOutliers] = WeakKeyDictionary()
+_WITHOUT: WeakKeyDictionary[SlitImage, dict[str, SlitImage]] = WeakKeyDictionary()
+_REMOVED: WeakKeyDictionary[SlitImage, TimeOutliers] = WeakKeyDictionary()
+
+
+def without_time_outliers(image: SlitImage, how: Literal["lost", "replace"]) -> SlitImage:
+    """Return a stack without outliers along time.
+
+    `SlitImage.changed` does not list this, because it follows from the parameters of the
+    extraction. The new stack is kept as long as the image exists.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Stack of at least `FEWEST` integrations, which is returned unchanged if its outliers were
+        removed before.
+    how : {"lost", "replace"}
+        As for `TimeOutliers.without`.
+    """
+    if image in _REMOVED:
+        return image
+    made = _WITHOUT.setdefault(image, {})
+    if how not in made:
+        found = find_time_outliers(image)
+        made[how] = found.without(image, how)
+        _REMOVED[made[how]] = found
+    return made[how]
+
+
+def removed_time_outliers(image: SlitImage) -> TimeOutliers | None:
+    """Return the outliers that `without_time_outliers` removed from an image, or None."""
+    return _REMOVED.get(image)
+
+
+def find_time_outliers(image: SlitImage) -> TimeOutliers:
+    """Find outliers along time. The result is kept as long as the image exists.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Stack of at least `FEWEST` integrations.
+    """
+    if image not in _FOUND:
+        known = np.isfinite(image.wavelength)
+        rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
+        window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        number = len(image.data)
+        edges = np.linspace(0, number, max(round(number / _GROUP), 1) + 1).round().astype(int)
+        groups = [
+            _search(image, (slice(int(first), int(last)), *window))
+            for first, last in pairwise(edges)
+        ]
+        places = [np.concatenate([group[i] for group in groups], axis=1) for i in (0, 2)]
+        values = [
+            {name: np.concatenate([group[i][name] for group in groups]) for name in groups[0][i]}
+            for i in (1, 3)
+        ]
+        _FOUND[image] = TimeOutliers(places[0], places[1], values[0], values[1])
+    return _FOUND[image]
+
+
+def _search(image: SlitImage, where: tuple[slice, slice, slice]) -> tuple[Any, Any, Any, Any]:
+    """Search a group of integrations, and return the arguments of `TimeOutliers`."""
+    data = np.asarray(image.data[where], dtype=np.float32)
+    good = ~lost_pixels(image, where)
+    middle = masked_median(data, good)
+    known = np.isfinite(middle)
+    sigma = _typical_error(image, where, data, good, middle)
+    expected, pull = _deviations(data, good & known, middle, sigma)
+    # The noise of a brighter source is larger, and the noise of the median is multiplied with it.
+    bright = np.divide(expected, middle, where=middle > _THRESHOLD * sigma, out=np.ones_like(data))
+    of_median = (bright - 1.0) ** 2 * median_variance(np.array(len(data)))
+    pull /= np.sqrt(np.maximum(bright, 1.0) + of_median)
+    scatter = _SIGMA_PER_MAD * np.median(np.abs(pull), axis=0)
+    # With few integrations, the scatter of one pixel may be small by chance.
+    scatter = np.maximum(scatter, median_filter(scatter, size=(_BAND, 1), mode="nearest"))
+    outliers = np.abs(pull) > _THRESHOLD * np.maximum(scatter, 1.0)
+    # A pixel that is lost in most integrations is not known well enough to be replaced.
+    lost = ~good & (good.mean(axis=0) > 0.5) & np.isfinite(image.wavelength[where[1:]])
+    found = []
+    for mask in (outliers, lost):
+        at = np.array(np.nonzero(mask))
+        values = {"data": expected[tuple(at)]}
+        for name in ("err", *PLANES):
+            if getattr(image, name) is not None:
+                values[name] = _typical(getattr(image, name), where, at, good & ~outliers)
+        found += [at + np.array([[part.start] for part in where]), values]
+    return tuple(found)
+
+
+def _typical_error(
+    image: SlitImage, where: tuple[slice, ...], data: NDArray[Any], good: Mask, middle: Array
+) -> NDArray[np.float32]:
+    """Return the median error of each pixel, or its scatter if the stack has no errors."""
+    if image.err is not None:
+        some = slice(None, None, max(len(data) // _ERRORS, 1))
+        sigma = masked_median(np.asarray(image.err[where][some]), good[some])
+    else:
+        sigma = _SIGMA_PER_MAD * masked_median(np.abs(data - middle), good)
+    usable = np.isfinite(sigma) & (sigma > 0)
+    typical = float(np.median(sigma[usable])) if usable.any() else 1.0
+    return np.where(usable, sigma, typical).astype(np.float32)
+
+
+def _typical(
+    plane: NDArray[Any], where: tuple[slice, ...], at: NDArray[np.intp], good: Mask
+) -> Array:
+    """Return the median over the good integrations of a plane at the places `at` of a group."""
+    pixels, which = np.unique(at[1:], axis=1, return_inverse=True)
+    lines = np.asarray(plane[where])[:, pixels[0], pixels[1]].astype(float)
+    return masked_median(lines, good[:, pixels[0], pixels[1]])[which.ravel()]
+
+
+def _deviations(
+    data: NDArray[np.float32], good: Mask, middle: Array, sigma: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Fit each integration of a group.
+
+    Parameters
+    ----------
+    data, good : ndarray
+        Values and mask of the good ones, shape (integration, row, column).
+    middle, sigma : ndarray
+        Median over the integrations, and error of one integration, shape (row, column).
+
+    Returns
+    -------
+    expected, pull : ndarray
+        Fitted values, and deviations divided by `sigma` (0 where not good), with the shape of
+        `data`.
+    """
+    rows = middle.shape[0]
+    number = max(round(rows / _BAND), 1)
+    height = -(-rows // number)
+
+    def bands(values: NDArray[Any]) -> NDArray[Any]:
+        """Divide (n, row, column) into (band, n, pixel)."""
+        padded = np.pad(values, ((0, 0), (0, number * height - rows), (0, 0)))
+        split = padded.reshape(len(values), number, -1)
+        return np.ascontiguousarray(split.swapaxes(0, 1))
+
+    terms = bands(_terms(middle) / sigma)
+    usable = bands(good.astype(np.float32))
+    pull = bands(np.where(good, (data - middle) / sigma, 0.0).astype(np.float32))
+    model = _robust_fit(terms, usable, pull)
+    pull = (pull - model) * usable
+    shape = (len(data), number * height, middle.shape[1])
+    model, pull = (v.swapaxes(0, 1).reshape(shape)[:, :rows] for v in (model, pull))
+    return (middle + model * sigma).astype(np.float32), pull
+
+
+def _terms(middle: Array) -> NDArray[np.float32]:
+    """Return the images whose multiples an integration may differ by, shape (4, row, column)."""
+    columns = np.arange(middle.shape[1], dtype=float)
+    filled = np.array(middle)
+    for row in filled:
+        known = np.isfinite(row)
+        row[:] = np.interp(columns, columns[known], row[known]) if known.any() else 0.0
+    filled -= np.median(filled, axis=1, keepdims=True)  # the background
+    spline = CubicSpline(columns, filled, axis=1)
+    images = [filled, spline(columns, 1), spline(columns, 2), np.ones_like(filled)]
+    return np.asarray(images, dtype=np.float32)
+
+
+def _robust_fit(
+    terms: NDArray[np.float32], usable: NDArray[np.float32], pull: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the fit of the terms to the deviations of each band and integration.
+
+    Parameters
+    ----------
+    terms : ndarray
+        Shape (band, term, pixel).
+    usable, pull : ndarray
+        1 for good pixels and else 0, and deviations in standard deviations, shape
+        (band, integration, pixel).
+    """
+    model = np.empty_like(pull)
+    for term, good, values, out in zip(terms, usable, pull, model, strict=True):
+        products = (term[:, np.newaxis] * term).reshape(-1, term.shape[1])
+
+        def fit(weights: Any, values: Any, term: Any = term, products: Any = products) -> Any:
+            normal = (weights @ products.T).astype(float).reshape(-1, len(term), len(term))
+            moments = ((weights * values) @ term.T).astype(float)
+            found = (invert_ridge(normal) @ moments[..., np.newaxis])[..., 0]
+            return found.astype(np.float32) @ term
+
+        out[:] = fit(good, values)
+        distance = np.abs(values - out) * good
+        again = np.flatnonzero(distance.max(axis=1) > _OUTLYING * _spread(distance)[:, 0])
+        for attempt in range(2 * _FITS if again.size else 0):
+            distance = np.abs(values[again] - out[again]) * good[again]
+            spread = _spread(distance)
+            if attempt < _FITS:
+                weights = np.minimum(_HUBER * spread / np.maximum(distance, 1e-6), 1.0)
+            else:
+                weights = np.square(np.maximum(1.0 - (distance / (_TUKEY * spread)) ** 2, 0.0))
+            out[again] = fit(good[again] * weights, values[again])
+    return model
+
+
+def _spread(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the robust standard deviation of each row, from a sample of its absolute values."""
+    sample = distance[:, :: max(distance.shape[1] // _SAMPLE, 1)]
+    spread = _SIGMA_PER_MAD * np.median(sample, axis=1, keepdims=True)
+    return np.asarray(np.maximum(spread, _SMALLEST), dtype=np.float32)
+
+
+def _at(plane: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
+    """Return the values of a plane at some places."""
+    return np.asarray(plane[tuple(places)])

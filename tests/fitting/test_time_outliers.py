@@ -1,0 +1,137 @@
+"""Outliers along time are found, and changes of the source are not taken for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from glue_lrs import SlitImage
+from glue_lrs.fitting.time_outliers import find_time_outliers
+from tests.helpers.images import COLUMNS, ROWS, stack
+
+N_INT = 30
+_COLUMN = np.arange(COLUMNS)
+
+
+def observed(
+    flux: Any = 1.0, shift: Any = 0.0, width: Any = 1.0, sky: Any = 1.0, **changes: Any
+) -> SlitImage:
+    """A stack whose source and background vary along time, with photon noise and read noise."""
+    rng = np.random.default_rng(7)
+    flux, shift, width, sky = (
+        np.broadcast_to(v, N_INT)[:, np.newaxis, np.newaxis] for v in (flux, shift, width, sky)
+    )
+    slope = np.linspace(2.0, 0.5, ROWS)[:, np.newaxis]  # the spectrum
+    distance = _COLUMN - 22.4 - 0.02 * np.arange(ROWS)[:, np.newaxis] - shift
+    light = 3e4 * slope * flux * np.exp(-0.5 * (distance / (1.1 * width)) ** 2)
+    mean = light + 400.0 * sky * np.linspace(1.0, 3.0, ROWS)[:, np.newaxis]
+    data = rng.poisson(mean) + rng.normal(0.0, 10.0, mean.shape)
+    error = np.sqrt(mean + 100.0)
+    planes = {"err": error, "var_poisson": mean, "var_rnoise": np.full(mean.shape, 100.0)}
+    values = {"data": data, "var_flat": np.zeros(mean.shape), **planes}
+    made = {name: plane.astype(np.float32) for name, plane in values.items()}
+    return stack(N_INT, **made | changes)
+
+
+def step(inside: float) -> Any:
+    return np.where((np.arange(N_INT) > 9) & (np.arange(N_INT) < 20), inside, 1.0)
+
+
+def spike(height: float) -> Any:
+    return np.where(np.arange(N_INT) == 12, height, 1.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"flux": step(0.5)}, {"flux": step(0.0)}, {"flux": spike(3.0)}, {"flux": spike(0.3)},
+        {"shift": np.linspace(-0.15, 0.15, N_INT)}, {"shift": spike(1.1) - 1.0},
+        {"width": spike(1.05)}, {"sky": spike(1.3)}, {"sky": np.linspace(1.0, 1.2, N_INT)},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_changes_of_the_source_are_no_outliers(changes: dict[str, Any]) -> None:
+    found = find_time_outliers(observed(**changes))
+    # Normal noise gives one in 2 million, a very bright integration a few in its brightest pixels.
+    assert found.outliers.shape[1] <= 2
+    assert found.lost.shape == (3, 0)
+
+
+@pytest.mark.parametrize("flux", [1.0, step(0.5), spike(3.0)], ids=["constant", "eclipse", "flare"])
+def test_hits_are_found_and_their_values_known(flux: Any) -> None:
+    clean = observed(flux)
+    rng = np.random.default_rng(3)
+    hit = rng.random(clean.data.shape) < 0.002
+    hit[15, 10:13, 20:23] = True  # a ray that crosses the trace
+    data = np.array(clean.data)
+    data[hit] += (rng.choice([-1, 1], hit.sum()) * 12.0 * clean.err[hit]).astype(np.float32)
+    found = find_time_outliers(observed(flux, data=data))
+    mask = np.zeros(data.shape, dtype=bool)
+    mask[tuple(found.outliers)] = True
+    assert (mask & ~hit).sum() <= 2
+    assert (hit & ~mask).sum() <= 1
+    at = tuple(found.outliers)
+    pulls = (found.outlier_values["data"] - clean.data[at]) / clean.err[at]
+    assert abs(pulls.mean()) < 4 / np.sqrt(pulls.size)
+    assert 0.85 < pulls.std() < 1.25  # the value in `clean` has noise
+
+
+def test_pixel_of_varying_dark_current_has_no_outliers() -> None:
+    data = np.array(observed().data)
+    data[::3, 5, 40] += 4000.0  # in a third of the integrations, each far from the others
+    data[1::3, 5, 40] += 2000.0
+    assert find_time_outliers(observed(data=data)).outliers.shape[1] <= 2
+
+
+@pytest.mark.parametrize("plane", ["data", "err", "var_flat", "dq"])
+def test_lost_pixels_get_expected_values(plane: str) -> None:
+    clean = observed()
+    values = np.zeros(clean.data.shape, np.uint32) if plane == "dq" else getattr(clean, plane)
+    values = np.array(values)
+    values[4, 20, 23] = values[:, 30, 22] = 1 if plane == "dq" else np.nan
+    image = observed(**{plane: values})
+    found = find_time_outliers(image)
+    # A pixel that is lost in all integrations stays lost.
+    assert_array_equal(found.lost, [[4], [20], [23]])
+    better = found.without(image, "replace")
+    pixel = (4, 20, 23)
+    assert abs(better.data[pixel] - clean.data[pixel]) < 5 * clean.err[pixel]
+    assert better.var_poisson is not None
+    assert better.var_poisson[pixel] == pytest.approx(clean.var_poisson[pixel], rel=0.1)
+    assert better.dq is not None
+    assert better.dq[pixel] == 0
+
+
+def test_outliers_become_lost_pixels() -> None:
+    data = np.array(observed().data)
+    data[8, 20, 23] += 9e4
+    image = observed(data=data)
+    found = find_time_outliers(image)
+    assert [8, 20, 23] in found.outliers.T.tolist()
+    flags = found.without(image, "lost").dq
+    assert flags is not None
+    assert flags[8, 20, 23] == 1
+    assert np.count_nonzero(flags) == found.outliers.shape[1]
+
+
+def test_groups_of_integrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.array(observed().data)
+    places = [[3, 8, 20], [14, 20, 23], [29, 39, 45]]
+    for place in places:
+        data[tuple(place)] += 9e4
+    monkeypatch.setattr("glue_lrs.fitting.time_outliers._GROUP", 10)
+    found = find_time_outliers(observed(data=data)).outliers.T.tolist()
+    assert all(place in found for place in places)
+
+
+def test_without_errors_the_scatter_counts() -> None:
+    data = np.array(observed().data)
+    data[8, 20, 40] += 4000.0
+    none = dict.fromkeys(("err", "var_poisson", "var_rnoise", "var_flat"))
+    found = find_time_outliers(observed(data=data, **none))
+    assert [8, 20, 40] in found.outliers.T.tolist()
+    assert found.outliers.shape[1] < 5e-4 * data.size
+    assert set(found.outlier_values) == {"data"}

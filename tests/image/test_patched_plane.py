@@ -1,0 +1,44 @@
+"""A patched plane equals a copy of the plane with the replaced values, for every index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from glue_lrs.image.patched_plane import PatchedPlane
+
+RNG = np.random.default_rng(1)
+PLANE = RNG.normal(size=(6, 5, 4)).astype(">f4")
+PLACES = np.array([[0, 2, 2, 5], [1, 0, 4, 3], [3, 0, 2, 1]])
+VALUES = [10.0, 20.0, 30.0, 40.0]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        ..., slice(None), 2, -1, slice(1, 4), slice(None, None, 2), slice(None, None, -1),
+        (2, 4), (2, 4, 2), (slice(2, 3), slice(0, 5), slice(None)), (slice(None), slice(3, 5)),
+        (..., slice(3, 5), slice(1, 3)), (..., 2), (0, np.array([0, 1, 3])), (2, ..., 0),
+        (slice(4, 2),), (slice(None), slice(4, None, 2), slice(0, 2)), (5, slice(-2, None)),
+        PLANE > 0, np.array([0, 2, 5]), (np.array([0, 2]), np.array([1, 4]), np.array([3, 2])),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_index(index: Any) -> None:
+    expected = PLANE.astype(np.float32)
+    expected[tuple(PLACES)] = VALUES
+    found = PatchedPlane(PLANE, PLACES, VALUES)
+    assert_array_equal(found[index], expected[index])
+    assert found[index].dtype.isnative
+
+
+def test_like_an_array() -> None:
+    found = PatchedPlane(PLANE, PLACES, 7.0)
+    assert (found.shape, found.ndim, found.size, len(found)) == (PLANE.shape, 3, PLANE.size, 6)
+    assert_array_equal(np.asarray(found)[tuple(PLACES)], 7.0)
+    assert_array_equal(found.base, PLANE)
+    with pytest.raises(IndexError):
+        found[6]
