@@ -3,12 +3,15 @@ from .apertures.aperture_correction import ApertureCorrection
 from .apertures.background import Background
 from .combination.combine import combine
 from .errors import LRSError, LRSWarning
+from .extraction.extract import extract
 from .extraction.extract1d import Extract1D
 from .extraction.optimal import OptimalExtractor
 from .extraction.rerun import rerun
 from .image.slit_image import SlitImage
+from .io.open import open
 from .measurement.curve_of_growth import curve_of_growth
 from .measurement.measure import measure
+from .plotting.image import plot_cut, plot_image
 from .profiles.psf import PSFProfile
 from .reference.reference import Reference
 from .spectra.extraction import Extraction
@@ -28,6 +31,10 @@ __all__ = [
     "SlitImage",
     "combine",
     "curve_of_growth",
+    "extract",
     "measure",
+    "open",
+    "plot_cut",
+    "plot_image",
     "rerun",
 ]

@@ -101,6 +101,8 @@ def measure(
     tasks.check_folders((output, reference))
     tasks.check_outputs([reference], overwrite)
 
+    from glue_lrs.apertures.aperture_correction import ApertureCorrection
+    from glue_lrs.extraction.extract import read_correction
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.io.files import already_exists
@@ -109,9 +111,9 @@ def measure(
 
     def process(path: str) -> tuple[dict[str, Any], str]:
         image = SlitImage.read(path)
-        table = tasks.read_correction(image, apcorr, {})
+        table = None if apcorr is None else read_correction(image, apcorr, {})
         found, growth, background = measure_with_growth(
-            image, aperture_correction=None if isinstance(table, str) else table
+            image, aperture_correction=table if isinstance(table, ApertureCorrection) else None
         )
         lines = [found.report(), growth.report()]
         document, figure, subtracted = None, None, False

@@ -17,7 +17,6 @@ from glue_lrs.errors import LRSError, LRSWarning, WriteError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from glue_lrs.apertures.aperture_correction import ApertureCorrection
     from glue_lrs.cli.options import RecipeOptions
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.extraction.optimal_result import OptimalResult
@@ -28,32 +27,11 @@ if TYPE_CHECKING:
 
 def operator_from_options(image: SlitImage, recipe: RecipeOptions) -> Extract1D:
     """Create the `Extract1D` operator for an image from the command-line options."""
-    from glue_lrs.extraction.extract1d import Extract1D
-    from glue_lrs.profiles.psf import PSFProfile
+    from glue_lrs.extraction.extract import operator_for
 
-    return Extract1D.from_reference(
-        recipe.extract1d,
-        image.exp_type,
-        apcorr=read_correction(image, recipe.apcorr, recipe.settings),
-        psf=None if recipe.psf is None else PSFProfile.read(recipe.psf, image.slit_name),
-        **recipe.settings,
+    return operator_for(
+        image, recipe.extract1d, apcorr=recipe.apcorr, psf=recipe.psf, **recipe.settings
     )
-
-
-def read_correction(
-    image: SlitImage, apcorr: str | None, settings: dict[str, Any]
-) -> ApertureCorrection | str | None:
-    """Read the aperture correction for an image, or return the file name if it is not needed."""
-    from glue_lrs.apertures.aperture_correction import ApertureCorrection
-    from glue_lrs.reference import schema
-
-    source_type = schema.OPTIONS["source_type"]("source_type", settings.get("source_type"))
-    image = image.as_source_type(source_type)
-    applied = settings.get("apply_apcorr") is not False
-    applied = applied and settings.get("extraction_type") != "optimal"
-    if apcorr is None or image.subarray is None or not image.is_point_source or not applied:
-        return apcorr
-    return ApertureCorrection.read(apcorr, subarray=image.subarray)
 
 
 def extract_with_model(

@@ -19,6 +19,9 @@ from glue_lrs.io.structure import primary_header
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
 
+#: Number of bytes at the start of a file in which the first character of JSON is searched.
+_START = 256
+
 #: Products that hold spectral images.
 IMAGE_KINDS = ("s2d", "cal", "calints")
 
@@ -28,6 +31,9 @@ SPECTRUM_KINDS = {
     "x1dints": "an x1dints (EXTRACT1D)",
     "c1d": "a c1d (COMBINE1D)",
 }
+
+#: Reference files in FITS format, by the extension that each must have.
+_REFERENCE_KINDS = {"APCORR": "apcorr", "PSF": "psf"}
 
 #: Lists of the HDUs of a file, with the names of the HDUs as keys. Several HDUs may have the same
 #: name.
@@ -55,6 +61,37 @@ def identify_product(path: Source) -> str:
     """
     with opened(path) as (hdulist, _):
         return identify_kind(hdu_by_name(hdulist))
+
+
+def identify_file(path: str | os.PathLike[str]) -> str:
+    """Return the kind of a file: that of a product, or of a reference file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Path of the file.
+
+    Returns
+    -------
+    str
+        A kind that `identify_product` returns, or ``"extract1d"``, ``"apcorr"`` or ``"psf"`` for a
+        reference file. A file in JSON is an EXTRACT1D reference.
+
+    Raises
+    ------
+    ProductError
+        If the file is neither, or cannot be read.
+    """
+    name = os.path.expanduser(os.fspath(path))
+    with contextlib.suppress(OSError, ValueError), open(name, "rb") as file:  # `opened` raises
+        if file.read(_START).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+            return "extract1d"
+    if name.lower().endswith(".json"):  # empty or damaged: its reader gives the reason
+        return "extract1d"
+    with opened(path) as (hdulist, _):
+        hdus = hdu_by_name(hdulist)
+        found = (kind for extension, kind in _REFERENCE_KINDS.items() if extension in hdus)
+        return next(found, None) or identify_kind(hdus)
 
 
 def is_lrs_product(source: Source, kinds: Iterable[str]) -> bool:
