@@ -55,7 +55,7 @@ def plot(
     With --set extraction_type=optimal, it shows the trace, data minus model with the rejected
     pixels, the profile, and the spectrum. For x1d and c1d, it shows the spectra and their ratio to
     the first spectrum. For an x1dints, it shows the median spectrum, the variation with time, and
-    the light curve.
+    the light curve; the x1dints of the segments of an exposure are plotted as one.
 
     Spectra in text files (CSV, ECSV, MRT, columns with names such as wave, flux and error) are
     drawn beside them. Units are those of the file, or in the names of its columns, as in
@@ -69,7 +69,7 @@ def plot(
       glue-lrs plot x_x1d.fits --column SURF_BRIGHT --show
     """
     from glue_lrs.image.slit_image import SlitImage
-    from glue_lrs.io.spectra import is_spectrum, read_spectra
+    from glue_lrs.io.spectra import is_spectrum, read_series, read_spectra
     from glue_lrs.io.text import is_text, read_text
     from glue_lrs.plotting import save
 
@@ -106,11 +106,9 @@ def plot(
     tasks.check_outputs(targets, overwrite)
     figures: list[Figure] = []
     if spectra:
-        found = [
-            (path, one)
-            for path in files
-            for one in ([read_text(path, units)] if is_text(path) else read_spectra(path))
-        ]
+        found = read_series(
+            files, lambda path: [read_text(path, units)] if is_text(path) else read_spectra(path)
+        )
         reporter = console.Reporter()
         for path, one in found:
             reporter.report(console.Outcome(path, notes=console.finding_notes(one.findings)))

@@ -8,26 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import Column, Table
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.image.slit_image import load_wcs
+from glue_lrs.spectra.times import times_table
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from gwcs.wcs import WCS
 
     from glue_lrs.apertures.placement import Placement
     from glue_lrs.image.slit_image import SlitImage
-
-#: Names of time columns in x1dints files, and of the INT_TIMES columns from which they are copied.
-_TIMES = {
-    "MJD-BEG": "int_start_MJD_UTC",
-    "MJD-AVG": "int_mid_MJD_UTC",
-    "MJD-END": "int_end_MJD_UTC",
-    "TDB-BEG": "int_start_BJD_TDB",
-    "TDB-MID": "int_mid_BJD_TDB",
-    "TDB-END": "int_end_BJD_TDB",
-}
 
 #: Cards of the slit and its source that the pipeline copies from SCI to EXTRACT1D.
 _SLIT_CARDS = (
@@ -78,13 +69,7 @@ def integration_times(image: SlitImage) -> Table | None:
     numbers = np.arange(1, number + 1) if times is None else times["integration_number"]
     segment = LazyHeader.view(image.header).get("EXSEGNUM", 1)
     segment = segment if isinstance(segment, int) else 1
-    table = Table()
-    table["INT_NUM"] = np.asarray(numbers, dtype=np.int32)
-    table["SEGMENT"] = np.full(number, segment, dtype=np.int32)
-    for name, source in _TIMES.items():
-        values = np.full(number, np.nan) if times is None else np.asarray(times[source], float)
-        table[name] = Column(values, unit="d")
-    return table
+    return times_table(numbers, segment, times)
 
 
 @dataclass(frozen=True, eq=False)

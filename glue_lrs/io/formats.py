@@ -13,9 +13,9 @@ import glob
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
-from astropy.io import fits, registry
+from astropy.io import registry
 from specutils import Spectrum, SpectrumList
 from specutils.io.registers import custom_writer, data_loader
 
@@ -31,7 +31,7 @@ from glue_lrs.io.image_reader import read_image
 from glue_lrs.io.image_writer import write_image
 from glue_lrs.io.psf import read_psf
 from glue_lrs.io.reference import read_reference, write_reference
-from glue_lrs.io.x1d_reader import read_single, read_x1d
+from glue_lrs.io.x1d_reader import is_sequence, read_single, read_x1d
 from glue_lrs.io.x1d_writer import write_x1d
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.reference import Reference
@@ -64,9 +64,10 @@ def register() -> None:
         ("lrs-x1d", identify_x1d, _read_x1d, _read_x1d_list),
         ("lrs-c1d", identify_c1d, _read_c1d, _read_c1d_list),
     ):
-        options["identifier"] = identifier
+        each = partial(_identify_each, identifier)
+        options["identifier"] = each if name == "lrs-x1d" else identifier
         data_loader(name, dtype=Spectrum, autogenerate_spectrumlist=False, **options)(read)
-        options["identifier"] = partial(_identify_each, identifier)
+        options["identifier"] = each
         data_loader(name, dtype=SpectrumList, **options)(partial(_read_each, read_list))
     custom_writer("lrs-x1d", dtype=Spectrum, priority=_PRIORITY, force=True)(_write_x1d)
     custom_writer("lrs-x1d", dtype=SpectrumList, priority=_PRIORITY, force=True)(_write_x1d_list)
@@ -94,14 +95,9 @@ def _identify(kinds: tuple[str, ...], origin: str, *args: Any, **kwargs: Any) ->
 def _identify_each(identifier: Callable[..., bool], origin: str, *args: Any, **kwargs: Any) -> bool:
     """Return whether a file, or each file of a sequence, is identified by `identifier`."""
     source = next((arg for arg in args[:3] if arg is not None), None)
-    if not _is_sequence(source):
+    if not is_sequence(source):
         return identifier(origin, *args, **kwargs)
     return len(source) > 0 and all(identifier(origin, one) for one in source)
-
-
-def _is_sequence(source: object) -> TypeGuard[Sequence[Source]]:
-    """Return whether an object is a sequence of sources (an HDU list is a single source)."""
-    return isinstance(source, list | tuple) and not isinstance(source, fits.HDUList)
 
 
 identify_s2d = partial(_identify, IMAGE_KINDS)
@@ -124,7 +120,7 @@ def _read_each(
     LRSError
         If the sequence is empty, or no file matches the pattern.
     """
-    sources: Sequence[Source] = [source] if not _is_sequence(source) else source
+    sources: Sequence[Source] = [source] if not is_sequence(source) else source
     if isinstance(source, str) and glob.has_magic(source) and not os.path.exists(source):
         sources = sorted(glob.glob(os.path.expanduser(source)))
     if not sources:
@@ -156,12 +152,14 @@ def _by_path(source: Source) -> Source:
     return source
 
 
-def _read_x1d(source: Source, column: str = "FLUX", **options: Any) -> Spectrum:
+def _read_x1d(source: Source | Sequence[Source], column: str = "FLUX", **options: Any) -> Spectrum:
     """Read an x1d, or an x1dints as a spectrum of shape (integration, n_wave).
 
-    The options are those of `Extraction.to_spectrum`: ``column``, ``order`` and ``fill``.
+    A list of x1dints files, those of the segments of an exposure, is read as one spectrum. The
+    options are those of `Extraction.to_spectrum`: ``column``, ``order`` and ``fill``.
     """
-    return read_single(_by_path(source)).to_spectrum(column, **options)
+    paths = [_by_path(one) for one in source] if is_sequence(source) else _by_path(source)
+    return read_single(paths).to_spectrum(column, **options)
 
 
 def _read_x1d_list(source: Source, column: str = "FLUX", **options: Any) -> list[Spectrum]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from glue_lrs.combination.combine import combine
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import LRSError, ProductError, warn
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.io.c1d import read_c1d
 from glue_lrs.io.identify import IMAGE_KINDS, SPECTRUM_KINDS, identify_product
 from glue_lrs.io.x1d_reader import read_x1d
+from glue_lrs.spectra.segments import exposure_of, join_segments
 
 if TYPE_CHECKING:
     from glue_lrs.combination.combination import Combination
@@ -43,6 +44,50 @@ def read_spectra(path: str) -> list[Extraction]:
     """
     combined = read_combined(path)
     return read_x1d(path) if combined is None else [combined.to_extraction()]
+
+
+def read_series(
+    paths: Iterable[str], read: Callable[[str], list[Extraction]] = read_spectra
+) -> list[tuple[str, Extraction]]:
+    """Read the spectra from several files, and join those of the segments of an exposure.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        x1d, x1dints and c1d files.
+    read : callable
+        Function that reads the spectra of a file.
+
+    Returns
+    -------
+    list of (str, Extraction)
+        Pairs of the path, or the name of joined segments, and the spectrum. Stacks of one exposure
+        that are not its segments, such as two extractions of the same integrations, remain apart.
+
+    Warns
+    -----
+    LRSWarning
+        As described in `glue_lrs.io.x1d_reader.read_single`.
+    """
+    found = [(path, one) for path in paths for one in read(path)]
+    exposures: dict[object, list[tuple[str, Extraction]]] = {}
+    for number, (path, one) in enumerate(found):
+        exposure = exposure_of(one.header) if one.is_stack else None
+        exposures.setdefault(number if exposure is None else exposure, []).append((path, one))
+    series = []
+    for group in exposures.values():
+        if len(group) == 1:
+            series += group
+            continue
+        try:
+            joined, notes = join_segments([one for _, one in group], [path for path, _ in group])
+        except ProductError:
+            series += group
+            continue
+        for note in notes:
+            warn(note.about(joined.filename))
+        series.append((str(joined.filename), joined))
+    return series
 
 
 def read_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Extraction | SlitImage]:

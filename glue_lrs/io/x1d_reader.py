@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from astropy.io import fits
@@ -22,6 +24,14 @@ from glue_lrs.spectra.columns import COLUMNS, NOD_VARIANCE, OPTIONAL_COLUMNS, co
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import integrations
 from glue_lrs.spectra.provenance import Provenance
+from glue_lrs.spectra.segments import (
+    complete_times,
+    has_times,
+    integration_numbers,
+    join_segments,
+    spans,
+)
+from glue_lrs.spectra.times import TIMES, matching_times
 
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
@@ -43,10 +53,11 @@ def read_x1d(source: Source) -> list[Extraction]:
     -------
     list of Extraction
         For an x1d, a spectrum for each EXTRACT1D extension. For an x1dints, one stack of all
-        integrations or, if their wavelengths differ, a spectrum for each integration. Both layouts
-        of an x1dints can be read: a single table with vector columns, and the older layout with one
-        extension per integration. Values are not changed, so that rows without flux have the error
-        0 that the pipeline writes.
+        integrations or, if their wavelengths differ, a spectrum for each integration. All layouts
+        of an x1dints can be read: a table with vector columns, one such table for each segment of
+        the exposure (level 3), and the older layout with one extension per integration. Values are
+        not changed, so that rows without flux have the error 0 that the pipeline writes. Times that
+        the tables lack are those of INT_TIMES.
 
     Raises
     ------
@@ -57,7 +68,8 @@ def read_x1d(source: Source) -> list[Extraction]:
     Warns
     -----
     LRSWarning
-        If fluxes, errors or wavelengths have values that no spectrum has.
+        If fluxes, errors or wavelengths have values that no spectrum has, if integrations are
+        missing between segments, or if INT_TIMES has times for some of the integrations only.
     """
     with opened(source) as (hdulist, label):
         header = hdulist[0].header
@@ -86,37 +98,82 @@ def read_x1d(source: Source) -> list[Extraction]:
                 filename=label,
             )
             spectra.extend(_split_by_wavelength(extraction))
+    spectra = _stacked(spectra)
+    if len(spectra) > 1 and all(one.is_stack for one in spectra):
+        with contextlib.suppress(ProductError):  # they are not segments, or have other wavelengths
+            joined, gaps = join_segments(spectra, _table_names(spectra), label)
+            spectra, notes = [joined], notes + gaps
+    if len(spectra) == 1 and spectra[0].is_stack:
+        spectra = [_with_int_times(spectra[0], notes)]
     for note in notes:
         warn(note.about(label))
-    return _stacked(spectra)
+    return spectra
 
 
-def read_single(source: Source) -> Extraction:
-    """Read a file that holds a single spectrum or a single stack of spectra.
+def read_single(source: Source | Sequence[Source]) -> Extraction:
+    """Read a file that holds a single spectrum or stack of spectra, or the files of a time series.
 
     Parameters
     ----------
-    source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        An x1d or x1dints file, as in `read_x1d`.
+    source : str, path-like, file object, `~astropy.io.fits.HDUList`, or a list of these
+        An x1d or x1dints file, as in `read_x1d`, or the x1dints files of the segments of an
+        exposure in any order.
 
     Returns
     -------
     Extraction
-        The spectrum or stack.
+        The spectrum or stack. Segments form one stack, as in
+        `glue_lrs.spectra.segments.join_segments`.
 
     Raises
     ------
     ProductError
-        If the file holds several spectra, or `read_x1d` raises an error.
+        If a file holds several spectra that are no time series, if several files are not those of
+        the segments of an exposure, or if `read_x1d` raises an error.
+
+    Warns
+    -----
+    LRSWarning
+        If integrations are missing between the segments, or the segments were not extracted alike.
     """
-    spectra = read_x1d(source)
-    if len(spectra) > 1:
+    if not is_sequence(source):
+        spectra = read_x1d(source)
+        if len(spectra) == 1:
+            return spectra[0]
         raise ProductError(
-            f"has {len(spectra)} spectra, each with its own wavelengths, "
-            "expected one; read them with specutils.SpectrumList.read",
+            f"has {len(spectra)} spectra, {_difference(spectra)}, expected one; read them with "
+            "specutils.SpectrumList.read",
             subject=spectra[0].filename,
         )
-    return spectra[0]
+    if not source:
+        raise ProductError("there are no files, expected at least one")
+    spectra = [read_single(one) for one in source]
+    if len(spectra) == 1:
+        return spectra[0]
+    joined, notes = join_segments(spectra, [str(one.filename) for one in spectra])
+    for note in notes:
+        warn(note.about(joined.filename))
+    return joined
+
+
+def is_sequence(source: object) -> TypeGuard[Sequence[Source]]:
+    """Return whether an object is a sequence of sources (an HDU list is a single source)."""
+    return isinstance(source, list | tuple) and not isinstance(source, fits.HDUList)
+
+
+def _difference(spectra: Sequence[Extraction]) -> str:
+    """Return the reason why several spectra of a file are not one stack."""
+    if all(one.is_stack for one in spectra):
+        try:
+            join_segments(spectra, _table_names(spectra))
+        except ProductError as error:
+            return f"which are not one time series ({error})"
+    return "each with its own wavelengths"
+
+
+def _table_names(spectra: Sequence[Extraction]) -> list[str]:
+    """Return names of the tables of a file for messages."""
+    return [f"table {number} ({EXTENSION})" for number in range(1, len(spectra) + 1)]
 
 
 def _read_table(
@@ -211,6 +268,34 @@ def _stacked(spectra: list[Extraction]) -> list[Extraction]:
         times = Table({"INT_NUM": np.arange(1, len(spectra) + 1, dtype=np.int32)})
     columns = {name: np.stack([one.columns[name] for one in spectra]) for name in first.columns}
     return [replace(first, columns=columns, keywords_source=common, times=times)]
+
+
+def _with_int_times(extraction: Extraction, notes: list[LRSWarning]) -> Extraction:
+    """Add the times from INT_TIMES to the integrations of a stack that have none.
+
+    The pipeline uses the table only if it has rows for all integrations that the header names.
+    """
+    int_times = extraction.int_times
+    if int_times is None or "integration_number" not in int_times.colnames:
+        return extraction
+    without = ~has_times(extraction)
+    numbers = integration_numbers(extraction)
+    found = matching_times(numbers, int_times)
+    known = np.any([np.isfinite(found[name]) for name in TIMES.values()], axis=0)
+    if not (without & known).any():
+        return extraction
+    lacking = numbers[without & ~known]
+    if lacking.size:
+        notes.append(
+            LRSWarning(
+                f"INT_TIMES has times for {known.sum()} of {known.size} integrations; those of "
+                f"{spans(lacking)} are NaN"
+            )
+        )
+    times = complete_times(extraction, numbers)
+    for name, source in TIMES.items():
+        times[name][without] = found[source][without]
+    return replace(extraction, times=times)
 
 
 def _int_times(hdulist: fits.HDUList) -> Table | None:

@@ -76,13 +76,14 @@ class Extraction:
 
     @unified_io("lrs-x1d")
     @classmethod
-    def read(cls, path: Source, **options: Any) -> Extraction:
+    def read(cls, path: Source | Sequence[Source], **options: Any) -> Extraction:
         """Read a spectrum from an x1d file, or a stack of spectra from an x1dints file.
 
         Parameters
         ----------
-        path : str or path-like
-            An x1d or x1dints file of MIRI LRS, written by the pipeline or by this package.
+        path : str, path-like, or a list of these
+            An x1d or x1dints file of MIRI LRS, written by the pipeline or by this package, or the
+            x1dints files of the segments of an exposure, in any order.
 
         Returns
         -------
@@ -92,8 +93,14 @@ class Extraction:
         Raises
         ------
         ProductError
-            If the file is not an x1d or x1dints of MIRI LRS, is damaged, or contains several
-            spectra that do not have the same wavelengths.
+            If a file is not an x1d or x1dints of MIRI LRS, is damaged, or contains several
+            spectra that do not have the same wavelengths, or if several files are not those of the
+            segments of one exposure.
+
+        Warns
+        -----
+        LRSWarning
+            If integrations are missing between the segments, or segments were not extracted alike.
         """
         return registry.read(cls, path, **options)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from glue.core import Data
 from glue.main import load_plugins
 from glue_qt.app import GlueApplication
 from glue_qt.utils import process_events
@@ -16,8 +17,9 @@ from qtpy import QtCore
 
 from glue_lrs.errors import LRSError, WriteError
 from glue_lrs.io.files import atomic_write, one_line
-from glue_lrs.io.spectra import is_spectrum
+from glue_lrs.io.spectra import is_spectrum, read_series
 from glue_lrs.viewers.datasets.session_check import check_session
+from glue_lrs.viewers.datasets.spectra import spectrum_data
 from glue_lrs.viewers.qt import plugin
 from glue_lrs.viewers.qt.base import settle
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
@@ -99,12 +101,25 @@ def fill(application: GlueApplication, paths: Sequence[str | os.PathLike[str]]) 
         for live in lives:
             live.load_comparison(os.fspath(spectrum))
     if not lives:
-        for spectrum in spectra:
-            loaded = application.load_data(os.fspath(spectrum))
-            for data in loaded if isinstance(loaded, list) else [loaded]:
-                viewer = LRSSpectrumViewer if data.ndim == 1 else ProfileViewer
-                application.new_data_viewer(viewer, data=data)
+        for data in _spectrum_datasets(application, [os.fspath(path) for path in spectra]):
+            viewer = LRSSpectrumViewer if data.ndim == 1 else ProfileViewer
+            application.new_data_viewer(viewer, data=data)
     application.tab_widget.setCurrentIndex(0)
+
+
+def _spectrum_datasets(application: GlueApplication, paths: Sequence[str]) -> list[Data]:
+    """Load spectra, and return their datasets. The segments of an exposure become one dataset.
+
+    A session saves the names of files, but the values of a dataset from several files.
+    """
+    series = read_series(paths) if len(paths) > 1 else []
+    joined = [one for name, one in series if name not in paths]
+    if not joined:
+        loaded = [application.load_data(path) for path in paths]
+        return [data for one in loaded for data in (one if isinstance(one, list) else [one])]
+    datasets = [spectrum_data(one, label=os.path.basename(name)) for name, one in series]
+    application.data_collection.extend(datasets)
+    return datasets
 
 
 def save_screenshot(

@@ -1,0 +1,299 @@
+"""Segments of an exposure, whose integrations are in several files or tables.
+
+The segments of an exposure form one time series, if none is of another exposure and no integration
+is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table, unique, vstack
+from numpy.typing import NDArray
+
+from glue_lrs._utils.lazy_header import LazyHeader
+from glue_lrs.errors import LRSWarning, ProductError, quoted
+from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.spectra.findings import Finding
+from glue_lrs.spectra.provenance import Provenance, column_sums
+from glue_lrs.spectra.times import TIMES, times_table
+
+#: Header cards that are equal in all segments of an exposure.
+EXPOSURE_CARDS = (
+    "EXP_TYPE", "SUBARRAY", "TARGNAME", "PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID",
+    "ACT_ID", "EXPOSURE",
+)  # fmt: skip
+
+#: Cards without which an exposure is not identified.
+_IDENTITY = ("PROGRAM", "OBSERVTN", "EXPOSURE")
+
+#: Cards of the aperture, which must be the same for a time series without steps.
+_APERTURE_CARDS = ("EXTRXSTR", "EXTRXSTP", "EXTRYSTR", "EXTRYSTP")
+
+#: Parts of the record of an extraction that are the same for all segments that are extracted alike.
+_RECIPE = ("parameters", "references")
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Segment of an exposure.
+
+    Parameters
+    ----------
+    label : str
+        Name of the file or table in messages.
+    header : `~astropy.io.fits.Header`
+        Primary header of the file.
+    numbers : ndarray of int
+        Number of each integration within the exposure.
+    """
+
+    label: str
+    header: fits.Header
+    numbers: NDArray[np.int_]
+
+
+def segment_order(segments: Sequence[Segment]) -> tuple[list[int], list[LRSWarning]]:
+    """Return the indices that sort segments by their integrations, and warnings about gaps.
+
+    Raises
+    ------
+    ProductError
+        If a segment is of another exposure than the first, or an integration is in two segments.
+    """
+    first = segments[0]
+    for one in segments[1:]:
+        for card in EXPOSURE_CARDS:
+            found, expected = (LazyHeader.view(s.header).get(card) for s in (one, first))
+            if found is not None and expected is not None and found != expected:
+                raise ProductError(
+                    f"{card} is {quoted(found)}, expected {quoted(expected)} as in {first.label}, "
+                    "because the segments of a time series are of one exposure",
+                    subject=one.label,
+                )
+    order = sorted(range(len(segments)), key=lambda index: int(segments[index].numbers[0]))
+    for before, after in pairwise(segments[index] for index in order):
+        repeated = np.intersect1d(before.numbers, after.numbers)
+        if repeated.size:
+            raise ProductError(
+                f"contains {spans(repeated)}, which {before.label} contains, too; expected each "
+                "integration once in a time series",
+                subject=after.label,
+            )
+    every = np.concatenate([segments[index].numbers for index in order])
+    missing = np.setdiff1d(np.arange(every.min(), every.max() + 1), every)
+    if not missing.size:
+        return order, []
+    return order, [LRSWarning(f"{spans(missing)} of the exposure are missing between the segments")]
+
+
+def spans(numbers: NDArray[np.int_]) -> str:
+    """Return ascending numbers as text, such as "the integrations 1 to 4, 9"."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    spans = (f"{run[0]} to {run[-1]}" if run.size > 1 else str(run[0]) for run in runs)
+    return f"the integration{'s' * (numbers.size > 1)} {', '.join(spans)}"
+
+
+def exposure_of(header: fits.Header) -> tuple[object, ...] | None:
+    """Return the values of the cards that identify an exposure, or None if some are missing."""
+    values = tuple(LazyHeader.view(header).get(card) for card in EXPOSURE_CARDS)
+    return values if all(LazyHeader.view(header).get(card) for card in _IDENTITY) else None
+
+
+def joined_header(header: fits.Header, numbers: NDArray[np.int_]) -> fits.Header:
+    """Return the header of the first segment with INTSTART and INTEND of all integrations."""
+    header = LazyHeader.view(header).copy()
+    for card, value in (("INTSTART", numbers.min()), ("INTEND", numbers.max())):
+        if card in header:
+            header[card] = int(value)
+    return header
+
+
+def integration_numbers(extraction: Extraction) -> NDArray[np.int_]:
+    """Return the number of each integration of a stack within the exposure.
+
+    The pipeline counts the integrations of each segment from 1 if it does not use INT_TIMES. Such
+    numbers are corrected with INTSTART.
+    """
+    number = len(extraction.columns["FLUX"])
+    times, start = extraction.times, LazyHeader.view(extraction.header).get("INTSTART")
+    stored = np.arange(1, number + 1)
+    if times is not None and "INT_NUM" in times.colnames:
+        stored = np.asarray(times["INT_NUM"], dtype=int)
+    counted = not has_times(extraction).any() and np.array_equal(stored, np.arange(1, number + 1))
+    return stored + start - 1 if counted and isinstance(start, int) and start > 1 else stored
+
+
+def has_times(extraction: Extraction) -> NDArray[np.bool_]:
+    """Return the mask of the integrations that have a time."""
+    times = extraction.times
+    known = np.zeros(len(extraction.columns["FLUX"]), dtype=bool)
+    for name in TIMES:
+        if times is not None and name in times.colnames:
+            known |= np.isfinite(np.asarray(times[name], dtype=float))
+    return known
+
+
+def complete_times(extraction: Extraction, numbers: NDArray[np.int_]) -> Table:
+    """Return the times of a stack with all columns, and with the given INT_NUM."""
+    segment = LazyHeader.view(extraction.header).get("EXSEGNUM", 1)
+    made = times_table(numbers, segment if isinstance(segment, int) else 1, None)
+    for name in ("SEGMENT", *TIMES):
+        if extraction.times is not None and name in extraction.times.colnames:
+            made[name][:] = np.asarray(extraction.times[name])
+    return made
+
+
+def join_segments(
+    parts: Sequence[Extraction], labels: Sequence[str], name: str | None = None
+) -> tuple[Extraction, list[LRSWarning]]:
+    """Join the spectra of the segments of an exposure to one stack.
+
+    Parameters
+    ----------
+    parts : sequence of Extraction
+        Stacks of spectra, in any order.
+    labels : sequence of str
+        Name of each stack in messages.
+    name : str, optional
+        File name of the joined stack; by default, that of the first segment and the number of the
+        others.
+
+    Returns
+    -------
+    Extraction
+        Stack of all integrations in ascending order, with one row of times for each.
+    list of LRSWarning
+        Warnings about gaps between the segments, and about different apertures.
+
+    Raises
+    ------
+    ProductError
+        If the spectra are not those of the segments of one exposure.
+    """
+    numbers = _running_numbers(parts)
+    for one, label in zip(parts, labels, strict=True):
+        _check_alike(one, parts[0], label, labels[0])
+    segments = map(Segment, labels, (one.header for one in parts), numbers)
+    order, notes = segment_order(list(segments))
+    first, *others = ordered = [parts[index] for index in order]
+    names = [labels[index] for index in order]
+    for one, label in zip(ordered, names, strict=True):
+        if any(one.keywords.get(card) != first.keywords.get(card) for card in _APERTURE_CARDS):
+            text = f"the aperture is not that of {names[0]}, so that the flux may change there"
+            notes.append(LRSWarning(text, subject=label))
+    wave, flux = first.wavelength, [one.columns["FLUX"] for one in ordered]
+    columns = {
+        name: np.concatenate([one.columns[name] for one in ordered])
+        for name in first.columns
+        if name != "WAVELENGTH"
+    }
+    wavelength = np.broadcast_to(wave, (sum(map(len, flux)), wave.size))
+    columns = {name: columns.get(name, wavelength) for name in first.columns}
+    known = [one.int_times for one in ordered if one.int_times is not None]
+    keywords = {
+        key: value
+        for key, value in first.keywords.items()
+        if all(one.keywords.get(key) == value for one in others)
+    }
+    count = f"{len(others)} more segment{'s' * (len(others) > 1)}"
+    provenance, differences = _joined_provenance(ordered, names, columns)
+    joined = replace(
+        first,
+        columns=columns,
+        header=joined_header(first.header, np.concatenate(numbers)),
+        keywords_source=keywords,
+        times=vstack([complete_times(parts[index], numbers[index]) for index in order]),
+        int_times=_all_rows(known),
+        provenance=provenance,
+        filename=name or f"{first.filename or names[0]} and {count}",
+        aperture_weight=None,
+    )
+    return joined, notes + differences
+
+
+def _check_alike(one: Extraction, first: Extraction, label: str, expected: str) -> None:
+    """Raise `ProductError` if spectra cannot be rows of one stack."""
+    if not one.is_stack:
+        text = "is one spectrum, expected the spectra of several integrations (x1dints)"
+        raise ProductError(text, subject=label)
+    for what, found, wanted in (
+        ("columns", list(one.columns), list(first.columns)),
+        ("units", one.units, first.units),
+    ):
+        if found != wanted:
+            raise ProductError(f"has other {what} than {expected}", subject=label)
+    if not np.array_equal(one.wavelength, first.wavelength, equal_nan=True):
+        raise ProductError(
+            f"has other wavelengths than {expected}, expected the same in all segments of a time "
+            "series",
+            subject=label,
+        )
+
+
+def _running_numbers(parts: Sequence[Extraction]) -> list[NDArray[np.int_]]:
+    """Return the numbers of the integrations of each stack within the exposure.
+
+    In a file with all segments, the pipeline counts the integrations of each segment from 1 if it
+    does not use INT_TIMES. If the segments follow each other, so do their integrations.
+    """
+    numbers = [integration_numbers(one) for one in parts]
+    segments = [
+        int(one.times["SEGMENT"][0])
+        for one in parts
+        if one.times is not None and "SEGMENT" in one.times.colnames
+    ]
+    counted = len({int(one[0]) for one in numbers}) == 1 < len(numbers)
+    following = len(segments) == len(parts) and bool((np.diff(segments) == 1).all())
+    if not counted or not following or any(has_times(one).any() for one in parts):
+        return numbers
+    ends = np.cumsum([0, *(one.size for one in numbers[:-1])])
+    return [one + int(end) for one, end in zip(numbers, ends, strict=True)]
+
+
+def _all_rows(tables: Sequence[Table]) -> Table | None:
+    """Return the rows of all INT_TIMES tables, each integration once."""
+    if not tables:
+        return None
+    every = vstack(list(tables), metadata_conflicts="silent")
+    if "integration_number" not in every.colnames:
+        return tables[0]
+    return unique(every, keys="integration_number")
+
+
+def _joined_provenance(
+    parts: Sequence[Extraction], labels: Sequence[str], columns: Mapping[str, NDArray[Any]]
+) -> tuple[Provenance | None, list[LRSWarning]]:
+    """Return the record of spectra that were extracted alike, or None and perhaps a warning."""
+    records = [one.provenance for one in parts]
+    first = records[0]
+    if all(one is first for one in records):
+        return first, []
+    for one, label in zip(records, labels, strict=True):
+        if one is None or first is None or any(one[key] != first[key] for key in _RECIPE):
+            text = f"was not extracted with the parameters and references of {labels[0]}"
+            return None, [LRSWarning(f"{text}, so that the flux may change there", subject=label)]
+    known = [one for one in records if one is not None]
+    return Provenance.from_dict(partial(_joined_record, known, labels, columns)), []
+
+
+def _joined_record(
+    records: Sequence[Provenance], labels: Sequence[str], columns: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    found: dict[tuple[str, str], Finding] = {}
+    for record, label in zip(records, labels, strict=True):
+        for one in record.findings:
+            key = one.kind, one.text
+            found[key] = one if key in found else one.about(label)  # without a subject if repeated
+    return {
+        **records[0],
+        "input": {"segments": [one["input"] for one in records]},
+        "result": column_sums(columns),
+        "findings": [one.to_dict() for one in found.values()],
+    }
