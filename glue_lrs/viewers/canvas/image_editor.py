@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 
 from glue_lrs.plotting.style import ORANGE
 from glue_lrs.viewers.canvas.blitting import drawn_once
-from glue_lrs.viewers.canvas.region_editor import Drag, RegionEditor, has_shift
-from glue_lrs.viewers.canvas.region_geometry import REACH, Outline
+from glue_lrs.viewers.canvas.region_editor import RegionEditor, has_shift
 from glue_lrs.viewers.canvas.shapes import DASHES, RANGE_STYLE, bands
+from glue_lrs.viewers.live.region_geometry import ImageGeometry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import MouseEvent
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
-    from glue_lrs.viewers.live.regions import Region
 
 
 class ImageEditor(RegionEditor):
@@ -49,6 +47,8 @@ class ImageEditor(RegionEditor):
         Whether the user is dragging something.
     """
 
+    geometry_class = ImageGeometry
+
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
         super().__init__(axes, live)
         put, across = self.layer.put, axes.get_yaxis_transform()
@@ -64,63 +64,6 @@ class ImageEditor(RegionEditor):
             self._sync()
             self._marks_changed()
             self.overlay.redraw()
-
-    # --- geometry ------------------------------------------------------------------------------
-
-    def row(self, y: float) -> float:
-        """Return the row of the image at the data coordinate y, which is y itself."""
-        return y
-
-    def _rows_used(self) -> tuple[float, float] | None:
-        """Return the outer edges of the first and last extracted row, or None if there are none."""
-        first, last = self.wavelength.rows[0], self.wavelength.rows[-1]
-        # The pipeline applies ystart and ystop of the aperture to the background as well.
-        aperture = self.live.operator.aperture
-        if aperture.ystart is not None:
-            first = max(first, np.ceil(aperture.ystart))
-        if aperture.ystop is not None:
-            last = min(last, np.floor(aperture.ystop))
-        return (float(first) - 0.5, float(last) + 0.5) if last >= first else None
-
-    def extent(self) -> tuple[float, float] | None:
-        """Return the lowest and the highest row at which regions are visible."""
-        used = self._rows_used()
-        if used is None:
-            return None
-        bottom, top = sorted(self.axes.get_ylim())
-        low, high = max(used[0], bottom), min(used[1], top)
-        return (low, high) if high > low else None
-
-    def end_heights(self) -> tuple[float, float] | None:
-        """Return the rows of the handles at the ends of edges, which stay clear of the frame."""
-        extent = self.extent()
-        if extent is None:
-            return None
-        bottom, top = sorted(self.axes.get_ylim())
-        rows_per_point = (top - bottom) / max(self.axes.bbox.height, 1.0) * self.points
-        inset = min(1.6 * REACH * rows_per_point, 0.2 * (extent[1] - extent[0]))
-        low, high = extent[0] + inset, extent[1] - inset
-        return (low, high) if high - low > 1.0 else None
-
-    def handle_heights(self) -> tuple[float, float] | None:
-        """Return the row of the handles of both edges, and the row of the handle of the body."""
-        extent = self.extent()
-        if extent is None:
-            return None
-        low, high = extent
-        return low + 0.5 * (high - low), low + 0.62 * (high - low)
-
-    def outline(self, region: Region) -> Outline | None:
-        """Return the outline of a region in the extracted rows."""
-        used = self._rows_used()
-        if used is None:
-            return None
-        heights = np.array(used)
-        if not region.straight:
-            inner = self.wavelength.rows
-            inner = inner[(inner > used[0]) & (inner < used[1])]
-            heights = np.concatenate([[used[0]], inner, [used[1]]])
-        return Outline(heights, *region.at(heights, self.wavelength.at(heights)))
 
     # --- crosshair and range -------------------------------------------------------------------
 
@@ -140,29 +83,25 @@ class ImageEditor(RegionEditor):
 
     def _press_empty(self, event: MouseEvent, start: tuple[float, float]) -> None:
         shift = has_shift(event)
-        self._dragged = Drag("range" if shift else "row", start)
+        self.pointer.begin("range" if shift else "row", start)
         if not shift:
-            self._set_row(start[1])
+            self.pointer.set_row(start[1])
 
     def _drag(self, event: MouseEvent) -> None:
-        assert self._dragged is not None
-        y = self.data_at(event)[1]
-        if self._dragged.kind == "row":
-            self._set_row(y)
-        elif self._dragged.kind == "range":
+        y, drag = self.data_at(event)[1], self.pointer.drag
+        assert drag is not None
+        if drag.kind == "row":
+            self.pointer.set_row(y)
+        elif drag.kind == "range":
             last = self.live.image.shape[0] - 0.5
-            low, high = sorted(min(max(end, -0.5), last) for end in (self._dragged.start[1], y))
+            low, high = sorted(min(max(end, -0.5), last) for end in (drag.start[1], y))
             self._range = (low, high) if high - low >= 1.0 else None
             self._marks_changed()
         else:
             super()._drag(event)
 
-    def _set_row(self, y: float) -> None:
-        if np.isfinite(y):
-            self.live.cursor_row = float(min(max(y, 0.0), self.live.image.shape[0] - 1.0))
-
     def _drop(self) -> None:
-        drag, span = self._dragged, self._range
+        drag, span = self.pointer.drag, self._range
         self._range = None
         if drag is not None and drag.kind == "range":
             rows = [0.0, 0.0] if span is None else [span[0] + 0.5, span[1] - 0.5]

@@ -2,86 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
-import numpy as np
 from matplotlib.backend_bases import MouseButton
-from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once, root_figure
+from glue_lrs.viewers.live.follower import Follower
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import CloseEvent, KeyEvent, LocationEvent, MouseEvent
 
     from glue_lrs.viewers.canvas.limits import Limits
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
+    from glue_lrs.viewers.live.regions import RowWavelength
 
 _views: WeakKeyDictionary[LiveExtraction, WeakSet[LiveView]] = WeakKeyDictionary()
-
-
-class RowWavelength:
-    """Conversion between row numbers, integer or fractional, and wavelengths.
-
-    Parameters
-    ----------
-    wavelength : ndarray
-        Wavelength of each row in micron; NaN for rows without a wavelength.
-    """
-
-    def __init__(self, wavelength: NDArray[np.float64]) -> None:
-        self.all = wavelength
-        known = np.isfinite(wavelength)
-        if known.any():
-            self.rows, self.known = np.flatnonzero(known).astype(float), wavelength[known]
-        else:  # every conversion returns NaN
-            self.rows = self.known = np.array([np.nan])
-        order = np.argsort(self.known, kind="stable")
-        self._ascending = self.known[order], self.rows[order]
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """Shortest and longest wavelength in micron; NaN if no row has a wavelength."""
-        return float(self.known.min()), float(self.known.max())
-
-    def at(self, row: ArrayLike) -> NDArray[np.float64]:
-        """Return the wavelength at each row, or at the closest row with a wavelength."""
-        return np.asarray(np.interp(np.asarray(row, dtype=float), self.rows, self.known))
-
-    def row(self, wavelength: ArrayLike) -> NDArray[np.float64]:
-        """Return the row at each wavelength; beyond the image, its first or last row."""
-        return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *self._ascending))
-
-    def covers(self, row: float) -> bool:
-        """Return whether a row is between the first and the last row with a wavelength."""
-        return bool(self.rows[0] - 0.5 <= row <= self.rows[-1] + 0.5)
-
-    def closest(self, row: float) -> float:
-        """Return the closest row with a wavelength, or `row` itself if no row has a wavelength."""
-        return float(min(max(row, self.rows[0]), self.rows[-1]))
-
-
-class Follower:
-    """Base class for objects that respond when properties of a live extraction change."""
-
-    live: LiveExtraction | None
-    _followed: tuple[tuple[str, Callable[..., None]], ...] = ()
-
-    def follow(self, function: Callable[..., None], *names: str) -> None:
-        """Call a function whenever one of the named properties of the extraction changes."""
-        assert self.live is not None
-        for name in names:
-            self.live.add_callback(name, function)
-            self._followed = (*self._followed, (name, function))
-
-    def unfollow(self) -> None:
-        """Disconnect all functions that `follow` has connected."""
-        assert self.live is not None
-        for name, function in self._followed:
-            self.live.remove_callback(name, function)
-        self._followed = ()
 
 
 class LiveView(Follower):
@@ -106,7 +45,6 @@ class LiveView(Follower):
         #: Whether the view responds to mouse and keyboard.
         self.active = True
         self.closed = False
-        self._wavelength: RowWavelength | None = None
         self.overlay = Overlay.on_axes(axes)
         self.layer = self.overlay.layer(axes)
         self._limit_connections: list[int] = []
@@ -132,9 +70,7 @@ class LiveView(Follower):
     @property
     def wavelength(self) -> RowWavelength:
         """Conversion between rows and wavelengths for the current image."""
-        if self._wavelength is None or self._wavelength.all is not self.live.row_wavelength:
-            self._wavelength = RowWavelength(self.live.row_wavelength)
-        return self._wavelength
+        return self.live.wavelengths
 
     @property
     def busy(self) -> bool:

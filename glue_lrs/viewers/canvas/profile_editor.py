@@ -14,15 +14,14 @@ from glue_lrs.viewers.canvas.blitting import drawn_once
 from glue_lrs.viewers.canvas.cached_text import CachedText
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.region_editor import RegionEditor
-from glue_lrs.viewers.canvas.region_geometry import Outline
 from glue_lrs.viewers.canvas.shapes import band_outlines
+from glue_lrs.viewers.live.region_geometry import ProfileGeometry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
-    from glue_lrs.viewers.live.regions import Region
 
 #: Maximum height above the other columns of a peak that is only one column wide, as a multiple of
 #: the range of the other columns. Higher peaks are cut off. Sources are never cut off, because even
@@ -53,6 +52,7 @@ class ProfileEditor(RegionEditor):
         undoes the user's choice.
     """
 
+    geometry_class = ProfileGeometry
     casing = False  # a white casing would hide the profile
 
     def __init__(self, axes: Axes, live: LiveExtraction) -> None:
@@ -76,34 +76,6 @@ class ProfileEditor(RegionEditor):
         with drawn_once():
             self._profile_changed()
             self.overlay.redraw()
-
-    # --- geometry ------------------------------------------------------------------------------
-
-    def row(self, y: float) -> float:
-        """Return the row of the crosshair, or the closest row with a wavelength; `y` is ignored."""
-        return self.wavelength.closest(self.live.cursor_row)
-
-    def _height(self, fraction: float) -> float:
-        """Return the y in data coordinates at a fraction of the height of the axes."""
-        to_data = self.axes.transAxes + self.axes.transData.inverted()
-        return float(to_data.transform((0.0, fraction))[1])
-
-    def extent(self) -> tuple[float, float] | None:
-        """Return the lower and the upper limit of the axes."""
-        low, high = sorted((self._height(0.0), self._height(1.0)))
-        return low, high
-
-    def handle_heights(self) -> tuple[float, float] | None:
-        """Return the y of the handles of both edges, and the y of the handle of the body."""
-        return self._height(0.6), self._height(0.8)
-
-    def outline(self, region: Region) -> Outline | None:
-        """Return the edges as vertical lines, or None if they have no position in this row."""
-        edges = self.edges_at(region, 0.0)
-        if not np.isfinite(edges).all():
-            return None
-        heights = np.array([self._height(0.0), self._height(1.0)])
-        return Outline(heights, *(np.full(2, edge) for edge in edges))
 
     # --- drawing -------------------------------------------------------------------------------
 

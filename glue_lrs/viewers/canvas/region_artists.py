@@ -17,7 +17,7 @@ from glue_lrs.viewers.live.regions import DIGITS
 
 if TYPE_CHECKING:
     from glue_lrs.viewers.canvas.blitting import Layer
-    from glue_lrs.viewers.canvas.region_geometry import Handle, Outline
+    from glue_lrs.viewers.live.region_geometry import Handle, Outline
     from glue_lrs.viewers.live.regions import Region
 
 _COLOURS = {"aperture": VERMILION, "background": BLUE}

@@ -28,7 +28,7 @@ from glue_lrs.viewers.live.editing import Editing
 from glue_lrs.viewers.live.links import derived_data, link_image_and_spectrum
 from glue_lrs.viewers.live.messages import findings_text, joined, panel_text
 from glue_lrs.viewers.live.persistence import Persistence
-from glue_lrs.viewers.live.regions import regions_of, row_wavelength
+from glue_lrs.viewers.live.regions import RowWavelength, regions_of, row_wavelength
 from glue_lrs.viewers.live.registry import registry_of
 from glue_lrs.viewers.live.script import python_lines
 from glue_lrs.viewers.live.selection import Selection
@@ -102,8 +102,8 @@ class LiveExtraction(HasCallbackProperties):
         be changed.
     image : SlitImage
         Image, or stack of images, from which `data` was made.
-    rows, row_wavelength : ndarray
-        Number of each row of the image, and its wavelength in micron; NaN where it has none.
+    rows, row_wavelength, wavelengths : ndarray, ndarray, RowWavelength
+        Number of each row of the image, its wavelength in micron (or NaN), and their conversion.
     data, spectrum_data, residual_data : Data
         Datasets of the image, of the spectrum with the committed operator, and of the residual (or
         None) in glue's collection.
@@ -196,6 +196,7 @@ class LiveExtraction(HasCallbackProperties):
         self.image = image
         self.rows = np.arange(image.shape[0], dtype=float)
         self.row_wavelength = row_wavelength(image)
+        self.wavelengths = RowWavelength(self.row_wavelength)
         self._images: dict[int | None, SlitImage] = {}
         self._regions: list[tuple[Extract1D, tuple[Region, ...]]] = []
         self._measured: dict[int | None, Measured] = {}

@@ -288,6 +288,47 @@ def row_wavelength(image: SlitImage) -> NDArray[np.float64]:
     return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
+class RowWavelength:
+    """Conversion between row numbers, integer or fractional, and wavelengths.
+
+    Parameters
+    ----------
+    wavelength : ndarray
+        Wavelength of each row in micron; NaN for rows without a wavelength.
+    """
+
+    def __init__(self, wavelength: NDArray[np.float64]) -> None:
+        self.all = wavelength
+        known = np.isfinite(wavelength)
+        if known.any():
+            self.rows, self.known = np.flatnonzero(known).astype(float), wavelength[known]
+        else:  # every conversion returns NaN
+            self.rows = self.known = np.array([np.nan])
+        order = np.argsort(self.known, kind="stable")
+        self._ascending = self.known[order], self.rows[order]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Shortest and longest wavelength in micron; NaN if no row has a wavelength."""
+        return float(self.known.min()), float(self.known.max())
+
+    def at(self, row: ArrayLike) -> NDArray[np.float64]:
+        """Return the wavelength at each row, or at the closest row with a wavelength."""
+        return np.asarray(np.interp(np.asarray(row, dtype=float), self.rows, self.known))
+
+    def row(self, wavelength: ArrayLike) -> NDArray[np.float64]:
+        """Return the row at each wavelength; beyond the image, its first or last row."""
+        return np.asarray(np.interp(np.asarray(wavelength, dtype=float), *self._ascending))
+
+    def covers(self, row: float) -> bool:
+        """Return whether a row is between the first and the last row with a wavelength."""
+        return bool(self.rows[0] - 0.5 <= row <= self.rows[-1] + 0.5)
+
+    def closest(self, row: float) -> float:
+        """Return the closest row with a wavelength, or `row` itself if no row has a wavelength."""
+        return float(min(max(row, self.rows[0]), self.rows[-1]))
+
+
 def regions_of(operator: Extract1D, image: SlitImage) -> tuple[Region, ...]:
     """Return the regions of an operator at their positions on an image.
 

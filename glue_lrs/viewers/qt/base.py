@@ -8,8 +8,8 @@ from glue.core import BaseData, Data
 from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.canvas.live_view import Follower
 from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
+from glue_lrs.viewers.live.follower import Follower
 from glue_lrs.viewers.live.links import image_uuid
 from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.open import open_extraction

@@ -22,7 +22,7 @@ from glue_lrs.viewers import LiveExtraction, open_extraction
 from glue_lrs.viewers.canvas.image_editor import ImageEditor
 from glue_lrs.viewers.canvas.profile_editor import ProfileEditor
 from glue_lrs.viewers.canvas.region_artists import limits_text
-from glue_lrs.viewers.canvas.region_geometry import Handle
+from glue_lrs.viewers.live.region_geometry import Handle
 from tests.helpers.canvas import Pointer
 
 Maker = Callable[..., SlitImage]

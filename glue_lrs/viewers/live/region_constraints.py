@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from glue_lrs.viewers.live.regions import DIGITS
 
 if TYPE_CHECKING:
-    from glue_lrs.viewers.canvas.live_view import LiveView
+    from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Edge, End, Region
 
 _Array = NDArray[np.float64]
@@ -28,28 +28,28 @@ class RegionConstraints:
 
     Parameters
     ----------
-    view : LiveView
-        View whose extraction provides the image and the wavelengths of the rows.
+    live : LiveExtraction
+        Extraction that provides the image and the wavelengths of the rows.
     """
 
-    def __init__(self, view: LiveView) -> None:
-        self._view = view
+    def __init__(self, live: LiveExtraction) -> None:
+        self._live = live
         self._sampled: tuple[NDArray[Any], tuple[_Array, _Array]] | None = None
 
     @property
     def _columns(self) -> float:
-        return float(self._view.live.image.shape[1])
+        return float(self._live.image.shape[1])
 
     @property
     def _samples(self) -> tuple[_Array, _Array]:
         """Rows and wavelengths at which the edges of a region can have extreme positions."""
-        image = self._view.live.image
+        image = self._live.image
         if self._sampled is None or self._sampled[0] is not image.wavelength:
             rows = np.tile(np.arange(image.shape[0], dtype=float), 3)
             known = np.where(np.isfinite(image.wavelength), image.wavelength, np.nan)
             # `fmin` and `fmax` return NaN only for rows without any wavelength
             extremes = np.fmin.reduce(known, axis=1), np.fmax.reduce(known, axis=1)
-            wave = np.concatenate([self._view.wavelength.all, *extremes])
+            wave = np.concatenate([self._live.wavelengths.all, *extremes])
             self._sampled = image.wavelength, (rows, wave)
         return self._sampled[1]
 
@@ -66,7 +66,7 @@ class RegionConstraints:
 
     def move_edge(self, region: Region, edge: Edge, dx: float, row: float) -> Region:
         """Return a region with one edge, grabbed in `row`, moved by up to `dx` columns."""
-        position = region.at(row, self._view.wavelength.at(row))[0 if edge == "lower" else 1]
+        position = region.at(row, self._live.wavelengths.at(row))[0 if edge == "lower" else 1]
         dx = self._on_image(float(position), dx) - float(position)
         return region.with_edge(edge, round(dx, DIGITS), *self._samples).rounded()
 
@@ -88,7 +88,7 @@ class RegionConstraints:
         mirrored : bool
             Whether the same end of the opposite edge moves by -`dx`.
         """
-        wave = self._view.wavelength.at(rows)
+        wave = self._live.wavelengths.at(rows)
         which = 0 if end == "bottom" else 1
         lower, upper = (float(ends[which]) for ends in region.at(rows, wave))
         old, other, inward = (lower, upper, 1.0) if edge == "lower" else (upper, lower, -1.0)
