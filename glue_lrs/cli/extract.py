@@ -111,10 +111,12 @@ def extract(
 
     Without --extract1d, the built-in reference is used. In the slit, its aperture for a point
     source is moved to the source position in the header. The background regions are moved by the
-    same amount, except with --set fixed_background=true. --set max_lost=0.1 masks rows that lose
-    more than a tenth of the aperture to bad pixels. --set bad_pixels=profile restores the flux in
-    bad pixels from the spatial profile. --set filled_pixels=lost also treats those as bad that the
-    pipeline filled in from their neighbours when it resampled the image. --set correction=profile
+    same amount, except with --set fixed_background=true. --set background=auto places background
+    regions beside the source, clear of other sources and of hot columns. --set max_lost=0.1 masks
+    rows that lose more than a tenth of the aperture to bad pixels. --set bad_pixels=profile
+    restores the flux in bad pixels from the spatial profile. --set filled_pixels=lost also treats
+    those as bad that the pipeline filled in from their neighbours when it resampled the image.
+    --set correction=profile
     derives the aperture correction of a point source from its profile and position in the image,
     and scales it to --apcorr. --set time_outliers=replace replaces pixels of a time series that
     deviate from the other integrations, such as those hit by a cosmic ray.

@@ -108,7 +108,7 @@ def background_left(
             "no background was subtracted (S_BKDSUB is not COMPLETE), and the level of the columns "
             f"beside the aperture is {text} of what was extracted",
             {"lowest": float(order[low]), "highest": float(order[high])},
-            Hint.to("regions without a source in {} subtract it", "bkg_coeff"),
+            Hint.to("{} places regions beside the source and subtracts it", background="auto"),
         )
     ]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from os import PathLike
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from glue_lrs._utils.validation import one_of
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
+from glue_lrs.errors import LRSWarning, ReferenceFileError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.psf import PSFProfile
@@ -18,6 +22,12 @@ if TYPE_CHECKING:
 
     from glue_lrs.image.slit_image import ImageSource
     from glue_lrs.reference.reference import Reference
+
+#: Function that places background regions, imported by name because it belongs to a higher layer.
+_PLACE = "glue_lrs.measurement:place_background"
+
+#: Keys that have no effect without a background.
+_BACKGROUND = ("bkg_fit", "bkg_order", "smoothing_length", "fixed_background")
 
 
 def extract(
@@ -44,7 +54,9 @@ def extract(
         PSF reference. From a file, the profile for the slit of the image is used.
     **keys
         Keys of an EXTRACT1D aperture such as `xstart` and `xstop`, step parameters of the pipeline
-        and parameters of `Extract1D`, as for `Extract1D.from_reference`.
+        and parameters of `Extract1D`, as for `Extract1D.from_reference`. In addition,
+        ``background="auto"`` places background regions beside the source, clear of other sources
+        and of hot columns (`glue_lrs.measurement.place_background`).
 
     Returns
     -------
@@ -90,7 +102,25 @@ def operator_for(
         apcorr = read_correction(image, apcorr, keys)
     if isinstance(psf, str | PathLike):
         psf = PSFProfile.read(psf, image.slit_name)
-    return Extract1D.from_reference(reference, image.exp_type, apcorr=apcorr, psf=psf, **keys)
+
+    def operator(keys: Mapping[str, Any]) -> Extract1D:
+        made = Extract1D.from_reference
+        return made(reference, image.exp_type, apcorr=apcorr, psf=psf, **keys)
+
+    if keys.get("background") is None:
+        keys.pop("background", None)
+        return operator(keys)
+    one_of("auto")("background", keys.pop("background"))
+    if keys.get("bkg_coeff") is not None or keys.get("subtract_background") is False:
+        other = "bkg_coeff is given" if keys.get("bkg_coeff") else "subtract_background is false"
+        raise ReferenceFileError(f"background is 'auto' and {other}, expected one of the two")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)  # they are issued below
+        without = operator({key: value for key, value in keys.items() if key not in _BACKGROUND})
+    placed = resolve_name(_PLACE)(image, without)
+    chosen = {"bkg_coeff": placed.bkg_coeff, "bkg_fit": placed.bkg_fit}
+    given = {key: value for key, value in keys.items() if value is not None}
+    return operator({**keys, **chosen, **given})
 
 
 def read_correction(

@@ -1,5 +1,6 @@
 """Measurement of the sources in an image: positions, trace, width, curve of growth."""
 
+from glue_lrs.measurement.background_regions import place_background
 from glue_lrs.measurement.curve_of_growth import (
     CurveOfGrowth,
     curve_of_growth,
@@ -17,5 +18,6 @@ __all__ = [
     "curve_of_growth",
     "measure",
     "measure_with_growth",
+    "place_background",
     "region_notes",
 ]

@@ -6,6 +6,7 @@ The fit is described in `glue_lrs.fitting.source_search`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -406,12 +407,33 @@ class Measurement:
                 break
         if not regions:
             return None
+        edges = self.edges(regions, independent_var)
+        return Background(bkg_coeff=edges, independent_var=independent_var, **kwargs)
+
+    def edges(
+        self,
+        regions: Iterable[tuple[float, float] | Array],
+        independent_var: Literal["pixel", "wavelength"] = "pixel",
+    ) -> tuple[tuple[float, ...], ...]:
+        """Return the polynomials of the edges of regions that follow the target's trace.
+
+        Parameters
+        ----------
+        regions : iterable of (float, float)
+            Lower and upper edge of each region in columns at the reference row.
+        independent_var : {"pixel", "wavelength"}
+            Variable of the polynomials.
+
+        Returns
+        -------
+        tuple of tuple of float
+            Coefficients of each edge, as in ``bkg_coeff``.
+        """
         center, variable = self.center(independent_var=independent_var)
         start = polyval(self.row if variable == "pixel" else self.wavelength[self.row], center)
-        edges = tuple(
-            (center[0] + edge - start, *center[1:]) for region in regions for edge in region
+        return tuple(
+            (float(center[0] + edge - start), *center[1:]) for region in regions for edge in region
         )
-        return Background(bkg_coeff=edges, independent_var=variable, **kwargs)  # type: ignore[arg-type]
 
     def model(self, *which: DetectedSource) -> Array:
         """Return the fitted model image of the sources, without background.
