@@ -111,8 +111,9 @@ def extract(
 
     Without --extract1d, the built-in reference is used. In the slit, its aperture for a point
     source is moved to the source position in the header. The background regions are moved by the
-    same amount, except with --set fixed_background=true. --set background=auto places background
-    regions beside the source, clear of other sources and of hot columns. --set max_lost=0.1 masks
+    same amount, except with --set fixed_background=true. --set aperture=measured places the
+    aperture on the measured trace instead. --set background=auto places background regions beside
+    the source, clear of other sources and of hot columns. --set max_lost=0.1 masks
     rows that lose more than a tenth of the aperture to bad pixels. --set bad_pixels=profile
     restores the flux in bad pixels from the spatial profile. --set filled_pixels=lost also treats
     those as bad that the pipeline filled in from their neighbours when it resampled the image.

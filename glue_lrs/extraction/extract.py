@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from glue_lrs._utils.validation import one_of
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
@@ -16,14 +19,14 @@ from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.schema import OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from specutils import Spectrum
 
     from glue_lrs.image.slit_image import ImageSource
     from glue_lrs.reference.reference import Reference
 
-#: Function that places background regions, imported by name because it belongs to a higher layer.
+#: Functions that place an aperture and background regions, imported by name because they belong to
+#: a higher layer.
+_MEASURE = "glue_lrs.measurement:aperture_at_source"
 _PLACE = "glue_lrs.measurement:place_background"
 
 #: Keys that have no effect without a background.
@@ -55,8 +58,10 @@ def extract(
     **keys
         Keys of an EXTRACT1D aperture such as `xstart` and `xstop`, step parameters of the pipeline
         and parameters of `Extract1D`, as for `Extract1D.from_reference`. In addition,
-        ``background="auto"`` places background regions beside the source, clear of other sources
-        and of hot columns (`glue_lrs.measurement.place_background`).
+        ``aperture="measured"`` places an aperture of the width in the reference on the measured
+        trace (`glue_lrs.measurement.aperture_at_source`), and ``background="auto"`` places
+        background regions beside the source, clear of other sources and of hot columns
+        (`glue_lrs.measurement.place_background`).
 
     Returns
     -------
@@ -107,20 +112,54 @@ def operator_for(
         made = Extract1D.from_reference
         return made(reference, image.exp_type, apcorr=apcorr, psf=psf, **keys)
 
-    if keys.get("background") is None:
-        keys.pop("background", None)
-        return operator(keys)
-    one_of("auto")("background", keys.pop("background"))
+    placed = {key: keys.pop(key, None) for key in _PLACED}
+    for key, (word, place) in _PLACED.items():
+        if placed[key] is not None:
+            one_of(word)(key, placed[key])
+            keys = place(image, operator, keys)
+    return operator(keys)
+
+
+def _with_measured_aperture(
+    image: SlitImage, operator: Callable[[Mapping[str, Any]], Extract1D], keys: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the keys with an aperture on the measured trace, as wide as that of the reference."""
+    for key in ("xstart", "xstop", "src_coeff", "use_source_posn"):
+        if keys.get(key) not in (None, False):
+            raise ReferenceFileError(f"aperture is 'measured' and {key} is given, expected one")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)  # about the aperture that is replaced
+        default = operator(keys)
+        weights = default.weights(image, default.place(image)).values.sum(axis=1)
+    box = resolve_name(_MEASURE)(image, float(np.median(weights)))
+    return keys | {
+        "src_coeff": box.src_coeff,
+        "independent_var": box.independent_var,
+        "use_source_posn": False,
+        **dict.fromkeys(("xstart", "xstop", "extract_width")),
+    }
+
+
+def _with_automatic_background(
+    image: SlitImage, operator: Callable[[Mapping[str, Any]], Extract1D], keys: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the keys with background regions, of which the median is subtracted by default."""
     if keys.get("bkg_coeff") is not None or keys.get("subtract_background") is False:
         other = "bkg_coeff is given" if keys.get("bkg_coeff") else "subtract_background is false"
         raise ReferenceFileError(f"background is 'auto' and {other}, expected one of the two")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LRSWarning)  # they are issued below
+        warnings.simplefilter("ignore", LRSWarning)  # the final operator issues them
         without = operator({key: value for key, value in keys.items() if key not in _BACKGROUND})
     placed = resolve_name(_PLACE)(image, without)
     chosen = {"bkg_coeff": placed.bkg_coeff, "bkg_fit": placed.bkg_fit}
-    given = {key: value for key, value in keys.items() if value is not None}
-    return operator({**keys, **chosen, **given})
+    return {**keys, **chosen, **{key: value for key, value in keys.items() if value is not None}}
+
+
+#: Keys that stand for measured regions, with their only value and the function that replaces them.
+_PLACED = {
+    "aperture": ("measured", _with_measured_aperture),
+    "background": ("auto", _with_automatic_background),
+}
 
 
 def read_correction(

@@ -183,8 +183,8 @@ def _sort_overrides(
             if value is not None:
                 checked(schema.KEYS[key], key, value)
             keys[key] = value
-        elif key == "background":
-            raise ReferenceFileError("background needs an image, as in glue_lrs.extract")
+        elif key in ("aperture", "background"):
+            raise ReferenceFileError(f"{key} needs an image, as in glue_lrs.extract")
         else:
             known = [*schema.KEYS, *schema.STEP, *schema.OPTIONS]
             raise ReferenceFileError(

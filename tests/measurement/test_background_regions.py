@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,26 @@ def test_recorded_and_exported(made: Any, tmp_path: Path) -> None:
 def test_mistakes(keys: dict[str, Any], text: str, made: Any) -> None:
     with pytest.raises(ReferenceFileError, match=text):
         operator_for(made.image, **keys)
+
+
+def test_measured_aperture() -> None:
+    """The aperture of the default is beside the source that the header puts elsewhere."""
+    scene = Scene(seed=5)
+    image = scene.nods()[0].image
+    wrong = replace(image, source_ra=None, source_dec=None)
+    measured = operator_for(wrong, aperture="measured", background="auto", bkg_fit="poly")
+    placed = operator_for(image, use_source_posn=True)
+    width = measured.weights(wrong, measured.place(wrong)).values.sum(axis=1)
+    assert_allclose(width, 8.0, atol=0.01)
+    centre = [
+        one.weights(image, one.place(image)).full(image.shape) @ np.arange(image.shape[1]) / 8.0
+        for one in (measured, placed)
+    ]
+    inside = (centre[0] > 0) & (centre[1] > 0)
+    assert np.abs(centre[0] - centre[1])[inside].max() < 0.2
+    assert measured.background is not None
+    with pytest.raises(ReferenceFileError, match="'measured' and xstart is given"):
+        operator_for(image, aperture="measured", xstart=20, xstop=30)
 
 
 def test_an_operator_needs_the_image() -> None:
