@@ -38,6 +38,9 @@ class ApertureCorrection:
         SUBARRAY to which the table applies. Upper and lower case are equivalent.
     filename : str, optional
         APCORR reference file from which the table was read.
+    error : array_like, optional
+        1-sigma errors of the factors, shape (n_wave, n_size). They do not affect a spectrum
+        (`glue_lrs.measurement.error_budget`).
 
     Raises
     ------
@@ -51,6 +54,7 @@ class ApertureCorrection:
     factor: NDArray[np.float64]
     subarray: str = "FULL"
     filename: str | None = None
+    error: NDArray[np.float64] | None = None
 
     @unified_io("apcorr")
     @classmethod
@@ -90,6 +94,14 @@ class ApertureCorrection:
             )
         order = np.argsort(wavelength)
         wavelength, factor = wavelength[order], factor[order]
+        if self.error is not None:
+            error = np.asarray(self.error, dtype=float)
+            if error.shape != factor.shape:
+                raise CorrectionError(
+                    f"APCORR_ERR has shape {error.shape}, expected {factor.shape} as APCORR",
+                    subject=subject,
+                )
+            object.__setattr__(self, "error", error[order])
         for name, axis in (("WAVELENGTH", wavelength), ("SIZE", size)):
             if axis.size < 2 or not (np.diff(axis) > 0).all():
                 raise CorrectionError(
@@ -172,9 +184,37 @@ class ApertureCorrection:
         ndarray
             Interpolated factors, with the broadcast shape.
         """
+        return self._interpolated(self.factor, wavelength, size)
+
+    def error_of(self, wavelength: ArrayLike, size: ArrayLike) -> NDArray[np.float64]:
+        """Interpolate the errors of the factors bilinearly.
+
+        Parameters
+        ----------
+        wavelength, size : array_like
+            Wavelengths and aperture sizes as for a call.
+
+        Returns
+        -------
+        ndarray
+            Interpolated 1-sigma errors.
+
+        Raises
+        ------
+        CorrectionError
+            If the table has no errors.
+        """
+        if self.error is None:
+            raise CorrectionError("has no errors (APCORR_ERR)", subject=self._label)
+        return self._interpolated(self.error, wavelength, size)
+
+    def _interpolated(
+        self, values: NDArray[np.float64], wavelength: ArrayLike, size: ArrayLike
+    ) -> NDArray[np.float64]:
+        """Interpolate values of the table, shape (n_wave, n_size)."""
         row, down = _between(self.wavelength, wavelength)
         column, right = _between(self.size, size)
-        table, width = self.factor.ravel(), self.size.size
+        table, width = values.ravel(), self.size.size
         corner = row * width + column
         up, left = 1.0 - down, 1.0 - right
         short = table.take(corner) * left + table.take(corner + 1) * right

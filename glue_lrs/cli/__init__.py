@@ -9,6 +9,7 @@ from glue_lrs.cli.program import main
 for _command in (
     "extract",
     "measure",
+    "budget",
     "combine",
     "info",
     "export",

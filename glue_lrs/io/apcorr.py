@@ -86,6 +86,7 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
             if not 2 <= count <= length:
                 raise CorrectionError(f"{name} is {count}, expected 2 to {length}")
         factor = factor[: counts[0], : counts[1]]
+        error = _errors(row, factor)
         if np.isfinite(factor).all():
             for note in check_factors(factor):
                 warn(note.about(label))
@@ -95,7 +96,21 @@ def read_apcorr(path: Source, subarray: str = "FULL") -> ApertureCorrection:
         factor=factor,
         subarray=names[rows[0]],
         filename=label if isinstance(path, str | PathLike) else None,
+        error=error,
     )
+
+
+def _errors(row: fits.FITS_record, factor: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return the errors of the factors in a row, or None if there are none or all are 0."""
+    names = [name.lower() for name in row.array.names]
+    if "apcorr_err" not in names:
+        return None
+    found = np.array(row["apcorr_err"], dtype=float)
+    if found.ndim != 2 or any(n < m for n, m in zip(found.shape, factor.shape, strict=True)):
+        return None
+    found = found[: factor.shape[0], : factor.shape[1]]
+    usable = np.isfinite(found).all() and (found >= 0).all() and (found > 0).any()
+    return found if usable else None
 
 
 def _table(hdulist: fits.HDUList) -> fits.BinTableHDU:
@@ -185,6 +200,8 @@ def _table_data(tables: Sequence[ApertureCorrection]) -> NDArray[np.void]:
         row["wavelength"][:waves] = table.wavelength
         row["size"][:sizes] = table.size
         row["apcorr"][:waves, :sizes] = table.factor
+        if table.error is not None:
+            row["apcorr_err"][:waves, :sizes] = table.error
         if not (np.diff(row["wavelength"][:waves]) > 0).all():
             raise CorrectionError("wavelengths coincide in single precision")
         if not np.isfinite(row["apcorr"]).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glue_lrs.plotting.budget import plot_budget
 from glue_lrs.plotting.files import save
 from glue_lrs.plotting.image import plot_cut, plot_image, plot_width
 from glue_lrs.plotting.measurement import (
@@ -17,6 +18,7 @@ from glue_lrs.plotting.product import plot_product
 from glue_lrs.plotting.spectra import plot_comparison, plot_extraction, plot_stack
 
 __all__ = [
+    "plot_budget",
     "plot_comparison",
     "plot_cut",
     "plot_extraction",
