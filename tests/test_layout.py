@@ -69,7 +69,8 @@ def test_public_names() -> None:
     assert set(glue_lrs.__all__) == {
         "Aperture", "ApertureCorrection", "Background", "Extract1D", "Extraction", "LRSError",
         "LRSWarning", "OptimalExtractor", "PSFProfile", "Reference", "SlitImage", "combine",
-        "curve_of_growth", "extract", "measure", "open", "plot_cut", "plot_image", "rerun",
+        "curve_of_growth", "extract", "measure", "open", "plot_cut", "plot_image",
+        "plot_spectrum", "rerun",
     }  # fmt: skip
 
 

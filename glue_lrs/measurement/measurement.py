@@ -153,6 +153,8 @@ class Measurement:
         Factor by which all errors are increased because the noise is correlated between pixels (as
         after resampling) or the residuals are larger than the pixel errors. It is 1 if neither
         effect is significant.
+    unit : str
+        Unit of the image, and so of the profile and of the fluxes of the sources.
     pixel_scale : float
         Width of a column in arcsec.
     shift, shift_error : ndarray, optional
@@ -187,6 +189,7 @@ class Measurement:
     rejected: int
     chi2: float
     noise_factor: float
+    unit: str = ""
     pixel_scale: float = PIXEL_SCALE
     shift: Array | None = None
     shift_error: Array | None = None
