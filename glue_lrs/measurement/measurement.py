@@ -14,6 +14,7 @@ import numpy as np
 from numpy.polynomial.polynomial import polyfit, polyval
 from numpy.typing import ArrayLike
 
+from glue_lrs._utils.display import described, joined, rounded
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
@@ -21,6 +22,7 @@ from glue_lrs.measurement.report import (
     band_table,
     measurement_dict,
     measurement_report,
+    plus_minus,
     source_table,
 )
 from glue_lrs.profiles.diffraction import (
@@ -445,5 +447,14 @@ class Measurement:
     to_dict = measurement_dict
 
     def __repr__(self) -> str:
-        found = ", ".join(f"{s.kind} {s.column:.2f}" for s in self.sources)
-        return f"<Measurement of {self.label}: {found}>"
+        target, middle = self.target, int(np.argmin(np.abs(self.bands - np.median(self.bands))))
+        fwhm = plus_minus(self.fwhm[middle], self.fwhm_error[middle])
+        column = plus_minus(target.column, target.column_error)
+        from_header = None if self.offset is None else f"{self.offset:+.3f} from the header's"
+        return described(
+            self,
+            f"of {self.label}",
+            joined(f"target at column {column} in row {self.row}", from_header),
+            f"S/N {rounded(target.snr)}, FWHM {fwhm} arcsec at {self.bands[middle]:.2f} um",
+            joined(*(f"{source.kind} at {source.column:.2f}" for source in self.others)),
+        )

@@ -417,7 +417,14 @@ def plot_width(
 
 
 def _single(image: SlitImage, integration: int) -> SlitImage:
-    """Return one integration of a stack, or the image itself if it is not a stack."""
+    """Return one integration of a stack, or the image itself if it is not a stack.
+
+    Raises
+    ------
+    ProductError
+        If the file of a memory-mapped image was overwritten.
+    """
+    image.check_file()
     return image.integration(integration) if image.is_stack or integration else image
 
 
