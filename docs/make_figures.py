@@ -77,7 +77,7 @@ def _operator(image: SlitImage, **keys: Any) -> Extract1D:
 def choosing(demo: Path) -> Figure:
     """Measurement and curve of growth of a nod."""
     found, growth, background = measure_with_growth(SlitImage.read(demo / "demo_nod1_s2d.fits"))
-    return plot_measurement(found, growth, background=background)
+    return plot_measurement(found, growth, background=background, figure=Figure).figure
 
 
 # --- the image -----------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def optimal(demo: Path) -> Figure:
     """Draw an optimal extraction with its residual."""
     nod = SlitImage.read(demo / "demo_nod1_s2d.fits")
     extract = Extract1D.from_reference(None, nod.exp_type, extraction_type="optimal")
-    return plot_optimal(extract.fit(nod), title="demo_nod1_s2d.fits")
+    return plot_optimal(extract.fit(nod), figure=Figure, title="demo_nod1_s2d.fits").figure
 
 
 def image(demo: Path) -> Figure:

@@ -18,6 +18,8 @@ from glue_lrs import io as _io  # noqa: F401 - registers the formats
 
 _getattr, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
+__all__.remove("open")  # a star import would hide Python's function
+
 
 def __getattr__(name: str) -> Any:
     return version("glue-lrs") if name == "__version__" else _getattr(name)

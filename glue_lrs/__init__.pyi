@@ -12,6 +12,7 @@ from .io.open import open
 from .measurement.curve_of_growth import curve_of_growth
 from .measurement.measure import measure
 from .plotting.image import plot_cut, plot_image
+from .plotting.spectrum import plot_spectrum
 from .profiles.psf import PSFProfile
 from .reference.reference import Reference
 from .spectra.extraction import Extraction
@@ -36,5 +37,6 @@ __all__ = [
     "open",
     "plot_cut",
     "plot_image",
+    "plot_spectrum",
     "rerun",
 ]

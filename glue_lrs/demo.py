@@ -242,8 +242,10 @@ def run_demo(
             slit[f"{example.name}: {example.description}"] = spectrum
     truth = products["level3_s2d"].truth
     title = "the five worked examples, and the truth"
-    figure = plot_comparison(slit, truth=(truth.wavelength, truth.flux), title=title)
-    save(figure, files["compared"], overwrite=overwrite)
+    compared = plot_comparison(
+        slit, truth=(truth.wavelength, truth.flux), figure=Figure, title=title
+    )
+    save(compared.figure, files["compared"], overwrite=overwrite)
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     ax = plot_width(FWHM_WAVELENGTH, FWHM, TAPER, pixel_scale=PIXEL_SCALE, ax=figure.subplots())
     ax.set_title("the tapered aperture: a line through 1.5 FWHM", fontsize="medium", loc="left")
@@ -292,18 +294,20 @@ def _run(
     extraction.write(files[f"{example.name} x1d"], overwrite=overwrite)
     truth = product.truth
     flux = truth.flux * (1.0 if truth.factors is None else truth.factors[0])
-    figure = plot_product(
+    panels = plot_product(
         image,
         operator,
         extraction,
         integration=0 if extraction.is_stack else None,
         truth=(truth.wavelength, flux),
+        figure=Figure,
         title=f"{example.name}: {picture.name}, {example.description}",
     )
-    save(figure, files[f"{example.name} png"], overwrite=overwrite)
+    save(panels.figure, files[f"{example.name} png"], overwrite=overwrite)
     if extraction.is_stack:
-        stack = plot_stack(extraction, title=f"{picture.name}: a transit, 1% deep")
-        save(stack, files["light curve"], overwrite=overwrite)
+        title = f"{picture.name}: a transit, 1% deep"
+        panels = plot_stack(extraction, figure=Figure, title=title)
+        save(panels.figure, files["light curve"], overwrite=overwrite)
     return extraction
 
 

@@ -19,6 +19,13 @@ SLITLESS = "MIR_LRS-SLITLESS"
 #: Pixel scale along the slit in arcsec per column.
 PIXEL_SCALE = 0.11
 
+#: Wavelengths in micron that LRS covers nominally (JWST User Documentation, "JWST MIRI LRS Pipeline
+#: Caveats").
+NOMINAL_RANGE = (5.0, 12.0)
+
+#: Shorter wavelengths in micron, at which the dispersion is too steep for a good calibration.
+POORLY_CALIBRATED = (3.0, 5.0)
+
 #: Width in columns of the apertures in the pipeline's EXTRACT1D references.
 APERTURE_WIDTH = 8
 

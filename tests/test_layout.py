@@ -69,8 +69,11 @@ def test_public_names() -> None:
     assert set(glue_lrs.__all__) == {
         "Aperture", "ApertureCorrection", "Background", "Extract1D", "Extraction", "LRSError",
         "LRSWarning", "OptimalExtractor", "PSFProfile", "Reference", "SlitImage", "combine",
-        "curve_of_growth", "extract", "measure", "open", "plot_cut", "plot_image", "rerun",
+        "curve_of_growth", "extract", "measure", "plot_cut", "plot_image",
+        "plot_spectrum", "rerun",
     }  # fmt: skip
+    # A star import would hide Python's `open`.
+    assert set(dir(glue_lrs)) == {*glue_lrs.__all__, "open"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -9,6 +9,7 @@ import numpy as np
 from astropy.io import registry
 from numpy.typing import ArrayLike, NDArray
 
+from glue_lrs._utils.display import described, joined, span_text
 from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import CorrectionError
 from glue_lrs.spectra.findings import Finding
@@ -112,6 +113,12 @@ class ApertureCorrection:
             raise CorrectionError("APCORR holds values that are not finite", subject=subject)
         for name, values in (("wavelength", wavelength), ("size", size), ("factor", factor)):
             object.__setattr__(self, name, values)
+
+    def __repr__(self) -> str:
+        sizes, waves = span_text(self.size, "pixels", "g"), span_text(self.wavelength, "um")
+        factors = f"factors {span_text(self.factor, '', '.3f')}"
+        subarray = f"for SUBARRAY {self.subarray}"
+        return described(self, subarray, joined(factors, sizes, waves), self.filename)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ApertureCorrection):

@@ -101,6 +101,8 @@ def measure(
     tasks.check_folders((output, reference))
     tasks.check_outputs([reference], overwrite)
 
+    from matplotlib.figure import Figure
+
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
     from glue_lrs.extraction.extract import read_correction
     from glue_lrs.extraction.extract1d import Extract1D
@@ -125,7 +127,9 @@ def measure(
             )
             document = operator.to_reference(image)
         if path in plots:
-            figure = plot_measurement(found, growth, background=background, title=Path(path).name)
+            figure = plot_measurement(
+                found, growth, background=background, figure=Figure, title=Path(path).name
+            ).figure
         # Write no file unless all results could be computed.
         if figure is not None:
             save(figure, plots[path], overwrite=overwrite)

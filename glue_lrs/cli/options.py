@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ import click
 from glue_lrs.cli.console import Reporting
 from glue_lrs.cli.tasks import base_name
 from glue_lrs.errors import quoted
+
+#: Largest number of cuts in a figure: more could not be told apart.
+_MOST_ROWS = 12
 
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
@@ -87,6 +91,38 @@ def unit_pair(
     if not comma or not wave.strip() or not flux.strip():
         raise click.BadParameter(f"{quoted(value)}, expected two units, such as um,mJy")
     return wave.strip(), flux.strip()
+
+
+def limits(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[float, float] | None:
+    """Return the limits of an axis in a value such as "5,12", or reject it."""
+    if value is None:
+        return None
+    try:
+        low, high = (float(part) for part in value.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high)) or low == high:
+        raise click.BadParameter(f"{quoted(value)}, expected two numbers, such as 5,12")
+    return low, high
+
+
+def row_numbers(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Return the rows in a value such as "140,200,325", or reject it."""
+    if value is None:
+        return None
+    try:
+        rows = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        rows = ()
+    if not rows or len(rows) > _MOST_ROWS or len(set(rows)) < len(rows):
+        raise click.BadParameter(
+            f"{quoted(value)}, expected 1 to {_MOST_ROWS} different rows, such as 140,200,325"
+        )
+    return rows
 
 
 SETTINGS = click.option(

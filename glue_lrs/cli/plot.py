@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,6 +34,26 @@ _LONGEST_NAME = 100
 @click.option("--column", default="FLUX", show_default=True, help="Column of spectra to plot.")
 @click.option("--integration", type=int, metavar="N", help="Integration of a stack, from 1.")
 @click.option(
+    "--xlim", callback=options.limits, metavar="LOW,HIGH",
+    help="Limits of the spectra's wavelength in micron.",
+)  # fmt: skip
+@click.option(
+    "--ylim", callback=options.limits, metavar="LOW,HIGH",
+    help="Limits of the spectra's values, in the unit of the plot.",
+)  # fmt: skip
+@click.option(
+    "--offset", type=float, default=0.0, metavar="FRACTION",
+    help="Distance between several spectra, as a fraction of the median of the first.",
+)  # fmt: skip
+@click.option(
+    "--rows", callback=options.row_numbers, metavar="ROW,...",
+    help="Rows of images to plot as cuts along the slit; default: three of the aperture.",
+)  # fmt: skip
+@click.option(
+    "--stretch", type=click.Choice(["asinh", "linear", "sqrt", "log"]),
+    help="Stretch of the grey scale of images; default: asinh.",
+)  # fmt: skip
+@click.option(
     "--units", callback=options.unit_pair, metavar="WAVELENGTH,FLUX",
     help="Units of the columns of text files that have none, such as um,mJy.",
 )  # fmt: skip
@@ -43,10 +63,13 @@ def plot(
     output: str | None,
     overwrite: bool,
     show: bool,
-    column: str,
     integration: int | None,
+    offset: float,
+    rows: tuple[int, ...] | None,
+    stretch: str | None,
     units: tuple[str, str] | None,
     recipe: options.RecipeOptions,
+    **look: Any,
 ) -> int:
     """Plot images with their apertures, or compare spectra.
 
@@ -66,11 +89,13 @@ def plot(
       glue-lrs plot x_s2d.fits --set 'bkg_coeff=[[0.5],[4.5]]' --set fixed_background=true
       glue-lrs plot mine_x1d.fits pipeline_x1d.fits -o compared.png
       glue-lrs plot mine_x1d.fits published.csv --units um,mJy
+      glue-lrs plot x_s2d.fits --rows 140,200,325 --stretch log --xlim 5,12
+      glue-lrs plot *_x1d.fits --offset 0.2 --xlim 5,12 --ylim 0,3
       glue-lrs plot x_x1d.fits --column SURF_BRIGHT --show
     """
     from glue_lrs.image.slit_image import SlitImage
-    from glue_lrs.io.spectra import is_spectrum, read_series, read_spectra
-    from glue_lrs.io.text import is_text, read_text
+    from glue_lrs.io.spectra import is_spectrum
+    from glue_lrs.io.text import is_text
     from glue_lrs.plotting import save
 
     kinds = {is_text(path) or is_spectrum(path): path for path in reversed(files)}
@@ -87,6 +112,10 @@ def plot(
         raise click.UsageError(
             "--extract1d, --apcorr, --psf and --set are for images, not for spectra"
         )
+    if spectra and (rows is not None or stretch is not None):
+        raise click.UsageError("--rows and --stretch are for images, not for spectra")
+    if offset and not spectra:
+        raise click.UsageError("--offset is for several spectra, not for images")
     if units is not None and not any(map(is_text, files)):
         raise click.UsageError("--units is for text files, but there are none")
     targets: list[str | None] = [None] * len(files)
@@ -106,15 +135,7 @@ def plot(
     tasks.check_outputs(targets, overwrite)
     figures: list[Figure] = []
     if spectra:
-        found = read_series(
-            files, lambda path: [read_text(path, units)] if is_text(path) else read_spectra(path)
-        )
-        reporter = console.Reporter()
-        for path, one in found:
-            reporter.report(console.Outcome(path, notes=console.finding_notes(one.findings)))
-        shapes = [(path, one.columns["FLUX"].shape[:-1]) for path, one in found]
-        tasks.check_integration(integration, shapes)
-        figures.append(tasks.plot_spectra(found, column, integration, empty_figure(show)))
+        figures.append(_spectra_figure(files, units, integration, offset, show, look))
     else:
         for path, image, operator in zip(files, images, operators, strict=True):
             tasks.check_integration(integration, [(path, image.data.shape[:-2])])
@@ -123,8 +144,11 @@ def plot(
                 operator,
                 *tasks.extract_with_model(operator, image),
                 integration=None if integration is None else integration - 1,
+                rows=rows,
+                stretch=stretch or "asinh",
                 figure=empty_figure(show),
                 title=Path(path).name,
+                **look,
             )
             figures.append(figure)
     for figure, target in zip(figures, targets, strict=False):
@@ -136,6 +160,33 @@ def plot(
 
         pyplot.show()
     return console.OK
+
+
+def _spectra_figure(
+    files: Sequence[str],
+    units: tuple[str, str] | None,
+    integration: int | None,
+    offset: float,
+    show: bool,
+    look: dict[str, Any],
+) -> Figure:
+    """Read spectra, report their findings, and plot them."""
+    from glue_lrs.io.spectra import read_series, read_spectra
+    from glue_lrs.io.text import is_text, read_text
+
+    found = read_series(
+        files, lambda path: [read_text(path, units)] if is_text(path) else read_spectra(path)
+    )
+    if offset and len(found) == 1:
+        raise click.UsageError("--offset is for several spectra, but there is one")
+    reporter = console.Reporter()
+    for path, one in found:
+        reporter.report(console.Outcome(path, notes=console.finding_notes(one.findings)))
+    shapes = [(path, one.columns["FLUX"].shape[:-1]) for path, one in found]
+    tasks.check_integration(integration, shapes)
+    return tasks.plot_spectra(
+        found, integration=integration, offset=offset, figure=empty_figure(show), **look
+    )
 
 
 def _comparison_name(names: Sequence[str]) -> str:
@@ -176,7 +227,7 @@ def plot_names(paths: Sequence[str]) -> list[str]:
 
 
 def empty_figure(show: bool) -> Figure | None:
-    """Return a pyplot figure, which can be shown in a window, or None if `show` is False."""
+    """Return a figure of pyplot, which can be shown in a window, or None if `show` is False."""
     if not show:
         return None
     from matplotlib import pyplot

@@ -25,6 +25,7 @@ from glue_lrs.io.x1d_reader import read_x1d
 from glue_lrs.spectra.columns import QUALITY
 from glue_lrs.spectra.findings import Finding, worst_first
 from glue_lrs.spectra.quality import quality_counts
+from glue_lrs.spectra.summary import signal_to_noise
 
 if TYPE_CHECKING:
     from glue_lrs.combination.combination import Combination
@@ -395,15 +396,6 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
 def _span(facts: dict[str, Any]) -> str:
     span = facts["wavelength_um"]
     return "none" if span is None else "{:.2f} to {:.2f} um".format(*span)
-
-
-def signal_to_noise(extraction: Extraction) -> float | None:
-    """Return the median ratio of flux to error, or None if no row has a usable flux and error."""
-    flux, error = extraction.columns["FLUX"], extraction.columns.get("FLUX_ERROR")
-    if error is None:
-        return None
-    good = ~extraction.mask & (error > 0)
-    return float(np.median(flux[good] / error[good])) if good.any() else None
 
 
 def summarize(extraction: Extraction) -> dict[str, str]:

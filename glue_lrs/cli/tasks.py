@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.extraction.optimal_result import OptimalResult
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.plotting.style import FigureSource
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.spectra.findings import Finding
 
@@ -73,42 +74,67 @@ def plot_extracted(
     extraction: Extraction,
     result: OptimalResult | None,
     integration: int | None = None,
+    *,
+    rows: Sequence[int] | None = None,
+    figure: FigureSource = None,
     **kwargs: Any,
 ) -> Figure:
-    """Plot an image and the extracted spectrum, with the fitted model if `result` is given."""
+    """Plot an image and the extracted spectrum, with the fitted model if `result` is given.
+
+    By default, the figure is made without pyplot, which would need a display for some backends.
+    """
+    from matplotlib.figure import Figure
+
     from glue_lrs.plotting.optimal import plot_optimal
     from glue_lrs.plotting.product import plot_product
 
+    kwargs["figure"] = figure or Figure
     if result is not None:
-        return plot_optimal(result, integration=integration or 0, **kwargs)
+        if rows is not None:
+            raise LRSError(
+                "rows are for cuts, which the figure of an optimal extraction does not have",
+                subject=image.label,
+            )
+        return plot_optimal(result, integration=integration or 0, **kwargs).figure
     # The optimal extraction of the pipeline does not use the aperture.
     shown = operator if operator.mode == "box" else None
-    return plot_product(image, shown, extraction, integration=integration, **kwargs)
+    return plot_product(
+        image, shown, extraction, integration=integration, rows=rows, **kwargs
+    ).figure
 
 
 def plot_spectra(
     spectra: Sequence[tuple[str, Extraction]],
     column: str = "FLUX",
     integration: int | None = None,
-    figure: Figure | None = None,
+    *,
+    offset: float = 0.0,
+    figure: FigureSource = None,
+    **limits: Any,
 ) -> Figure:
     """Plot a comparison of several spectra, or the details of a single spectrum.
 
-    `spectra` are pairs of the path of the file and the spectrum.
+    `spectra` are pairs of the path of the file and the spectrum. By default, the figure is made
+    without pyplot.
     """
-    from glue_lrs.plotting.spectra import plot_comparison, plot_extraction, plot_stack
+    from matplotlib.figure import Figure
+
+    from glue_lrs.plotting import plot_comparison, plot_extraction, plot_stack
 
     index = None if integration is None else integration - 1
     paths = [path for path, _ in spectra]
+    limits["figure"] = figure or Figure
     if len(spectra) == 1:
         only, title = spectra[0][1], Path(paths[0]).name
         if only.is_stack and index is None and only.columns["FLUX"].shape[0] > 1:
-            return plot_stack(only, column=column, figure=figure, title=title)
+            return plot_stack(only, column=column, title=title, **limits).figure
         pixels = only.columns.get("NPIXELS")  # NaN if the spectrum was changed after extraction
         if column.upper() == "FLUX" and pixels is not None and (pixels >= 0).any():
-            return plot_extraction(only, integration=index or 0, figure=figure, title=title)
+            return plot_extraction(only, integration=index or 0, title=title, **limits).figure
     labelled = dict(zip(_labels(paths), (one for _, one in spectra), strict=True))
-    return plot_comparison(labelled, column=column, integration=index, figure=figure)
+    return plot_comparison(
+        labelled, column=column, integration=index, offset=offset, **limits
+    ).figure
 
 
 def _labels(paths: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from astropy.io import fits, registry
 from astropy.table import QTable
 from numpy.typing import NDArray
 
+from glue_lrs._utils.display import described, joined, span_text
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs._utils.source_file import SourceFile
@@ -24,6 +25,7 @@ from glue_lrs.errors import LRSError
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.provenance import file_record
+from glue_lrs.spectra.summary import exposure_text, median_ratio, noise_text
 from glue_lrs.spectra.tables import column_table
 from glue_lrs.spectra.to_specutils import to_spectrum
 
@@ -296,10 +298,18 @@ class Combination:
         )
 
     def __repr__(self) -> str:
-        wave = self.wavelength
-        span = f"{wave[0]:.2f} to {wave[-1]:.2f} um" if wave.size else "empty"
-        count = "" if self.clipped is None else f" of {len(self.clipped)} spectra"
-        return f"<Combination{count}, {wave.size}, {span}>"
+        columns = self.columns
+        ratio = median_ratio(columns["FLUX"], columns["ERROR"], self.mask)
+        return described(
+            self,
+            joined(
+                None if self.clipped is None else f"of {len(self.clipped)} spectra",
+                exposure_text(self.header),
+            ),
+            f"{self.wavelength.size} wavelengths, {span_text(self.wavelength, 'um')}",
+            joined(noise_text(ratio), f"flux in {self.units['FLUX']}"),
+            self.filename,
+        )
 
     def __deepcopy__(self, memo: dict[int, object]) -> Combination:
         names = ["columns", "units", "clipped", "keywords"]

@@ -24,7 +24,7 @@ from glue_lrs.extraction.options import (
     prepared_image,
     unused_options,
 )
-from glue_lrs.extraction.parameters import operator_parameters
+from glue_lrs.extraction.parameters import operator_parameters, operator_text
 from glue_lrs.extraction.time_outliers import with_time_outliers_recorded
 from glue_lrs.reference.export import export_reference
 from glue_lrs.reference.overrides import arguments_from_parameters, arguments_from_reference
@@ -509,6 +509,8 @@ class Extract1D:
     def mode(self) -> Literal["box", "pipeline", "psf", "learned"]:
         """Algorithm of the extraction: ``"box"``, or the mode of the optimal extraction."""
         return extraction_mode(self.extraction_type, self.optimal_mode, self.psf is not None)
+
+    __repr__ = operator_text
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from glue_lrs._utils.display import described, rounded
 from glue_lrs.errors import ProductError
 from glue_lrs.extraction.base import (
     OFF_IMAGE,
@@ -110,6 +111,18 @@ class OptimalResult:
             rejected=rejected,
             fitter=fitter,
             coefficients=coefficients if cutout.image.is_stack else coefficients[0],
+        )
+
+    def __repr__(self) -> str:
+        positive = int(self.positive.sum())
+        negative = len(self.traces) - positive
+        return described(
+            self,
+            f"of {self.image.label}",
+            f"{len(self.extractions)} extracted, {positive} fitted source{'s' * (positive > 1)}"
+            + f", {negative} negative trace{'s' * (negative > 1)}" * bool(negative),
+            f"S/N {rounded(self.signal_to_noise)}, {self.number_rejected} pixels rejected",
+            f"profile: {type(self.profile).__name__}",
         )
 
     @property

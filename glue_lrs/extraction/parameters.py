@@ -4,17 +4,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from glue_lrs._utils.display import changed_fields, described, joined, settings_text
 from glue_lrs.extraction.noise import noise_parameters
-from glue_lrs.reference.schema import entry_of
+from glue_lrs.reference.schema import IN_MEMORY, entry_of
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
+
+#: Fields of an operator that its text does not list as other settings.
+_SHOWN = (
+    "aperture", "background", "aperture_correction", "psf", "id", "references",
+    "extraction_type", "optimal_mode",
+)  # fmt: skip
 
 #: Options that are omitted if they have the default value.
 _DEFAULTS = {
     "bad_pixels": None, "filled_pixels": "keep", "time_outliers": "keep", "source_type": None,
     "correction": "table",
 }  # fmt: skip
+
+
+def operator_text(operator: Extract1D) -> str:
+    """Return the text of an operator: mode, aperture and background, correction, other settings."""
+    correction, psf, background = operator.aperture_correction, operator.psf, operator.background
+    references = {
+        "apcorr": None if correction is None else correction.filename or IN_MEMORY,
+        "psf": None if psf is None else psf.filename or IN_MEMORY,
+    }
+    return described(
+        operator,
+        operator.mode + (f" for {operator.id}" if operator.id else ""),
+        f"aperture: {settings_text(changed_fields(operator.aperture)) or 'all columns'}",
+        f"background: {settings_text(changed_fields(background)) if background else 'none'}",
+        settings_text(references),
+        joined(*(f"{key}={value!r}" for key, value in changed_fields(operator, _SHOWN).items())),
+    )
 
 
 def operator_parameters(operator: Extract1D) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from astropy import units as u
 from astropy.io import fits, registry
 from numpy.typing import NDArray
 
+from glue_lrs._utils.display import described, html, joined, span_text
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs._utils.source_file import SourceFile, is_mapped
@@ -512,8 +513,21 @@ class SlitImage:
         return made
 
     def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.data.shape))
-        return f"<SlitImage {self.kind} {self.exp_type} {shape} {self.unit} {self.filename or ''}>"
+        try:
+            self.check_file()  # the wavelengths of a file that was cut off cannot be read
+            span = span_text(self.wavelength, "um")
+        except ProductError as error:
+            span = error.text
+        number = f"{self.data.shape[0]} integrations of " if self.is_stack else ""
+        target = str(self.header.get("TARGNAME") or "").strip()
+        return described(
+            self,
+            joined(self.kind, target, self.exp_type, self.source_type),
+            f"{number}{self.shape[0]} rows x {self.shape[1]} columns, {span}, {self.unit}",
+            self.filename,
+        )
+
+    _repr_html_ = html
 
 
 def _same(value: object, other: object) -> bool:

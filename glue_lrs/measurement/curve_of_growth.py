@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from glue_lrs._utils.display import described, rounded, span_text
 from glue_lrs._utils.statistics import smooth_flux
 from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.errors import LRSError, LRSWarning, quoted, warn
@@ -129,7 +130,16 @@ class CurveOfGrowth:
     to_dict = growth_dict
 
     def __repr__(self) -> str:
-        return f"<CurveOfGrowth of {self.label}: best {self.best:.1f} columns>"
+        highest = np.nanmax(self.snr, axis=1)
+        low, high = rounded(highest.min()), rounded(highest.max())
+        return described(
+            self,
+            f"of {self.label}",
+            f"{self.widths.size} widths, {span_text(self.widths, 'columns', 'g')}",
+            f"highest S/N at {self.best:.1f} columns: {low} to {high} in {highest.size} bands, "
+            f"{span_text(self.wavelength, 'um')}",
+            f"aperture correction: {self.correction_source}",
+        )
 
 
 def curve_of_growth(

@@ -202,6 +202,7 @@ class _Evaluation:
             rejected=self.model.rejected,
             chi2=self.chi2,
             noise_factor=self.scale,
+            unit=self.image.unit.to_string(),
             pixel_scale=slit.scale,
             shift=shift,
             shift_error=shift_error,

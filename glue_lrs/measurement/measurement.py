@@ -15,6 +15,7 @@ import numpy as np
 from numpy.polynomial.polynomial import polyfit, polyval
 from numpy.typing import ArrayLike
 
+from glue_lrs._utils.display import described, joined, rounded
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
@@ -22,6 +23,7 @@ from glue_lrs.measurement.report import (
     band_table,
     measurement_dict,
     measurement_report,
+    plus_minus,
     source_table,
 )
 from glue_lrs.profiles.diffraction import (
@@ -154,6 +156,8 @@ class Measurement:
         Factor by which all errors are increased because the noise is correlated between pixels (as
         after resampling) or the residuals are larger than the pixel errors. It is 1 if neither
         effect is significant.
+    unit : str
+        Unit of the image, and so of the profile and of the fluxes of the sources.
     pixel_scale : float
         Width of a column in arcsec.
     shift, shift_error : ndarray, optional
@@ -188,6 +192,7 @@ class Measurement:
     rejected: int
     chi2: float
     noise_factor: float
+    unit: str = ""
     pixel_scale: float = PIXEL_SCALE
     shift: Array | None = None
     shift_error: Array | None = None
@@ -464,5 +469,14 @@ class Measurement:
     to_dict = measurement_dict
 
     def __repr__(self) -> str:
-        found = ", ".join(f"{s.kind} {s.column:.2f}" for s in self.sources)
-        return f"<Measurement of {self.label}: {found}>"
+        target, middle = self.target, int(np.argmin(np.abs(self.bands - np.median(self.bands))))
+        fwhm = plus_minus(self.fwhm[middle], self.fwhm_error[middle])
+        column = plus_minus(target.column, target.column_error)
+        from_header = None if self.offset is None else f"{self.offset:+.3f} from the header's"
+        return described(
+            self,
+            f"of {self.label}",
+            joined(f"target at column {column} in row {self.row}", from_header),
+            f"S/N {rounded(target.snr)}, FWHM {fwhm} arcsec at {self.bands[middle]:.2f} um",
+            joined(*(f"{source.kind} at {source.column:.2f}" for source in self.others)),
+        )

@@ -15,7 +15,9 @@ from glue_lrs.plotting.measurement import (
 )
 from glue_lrs.plotting.optimal import plot_model_profile, plot_optimal, plot_residual
 from glue_lrs.plotting.product import plot_product
-from glue_lrs.plotting.spectra import plot_comparison, plot_extraction, plot_stack
+from glue_lrs.plotting.spectra import plot_comparison, plot_extraction
+from glue_lrs.plotting.spectrum import plot_spectrum
+from glue_lrs.plotting.stack import plot_stack
 
 __all__ = [
     "plot_budget",
@@ -32,6 +34,7 @@ __all__ = [
     "plot_product",
     "plot_profile",
     "plot_residual",
+    "plot_spectrum",
     "plot_stack",
     "plot_trace",
     "plot_width",

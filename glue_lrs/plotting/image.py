@@ -1,7 +1,6 @@
 """Functions that draw an image with its aperture, cuts along the slit, and tapered widths.
 
-The functions draw into the given axes or figure and return it. If none is given, they make a new
-figure, without pyplot.
+The functions draw into the given axes, or into the current axes of pyplot, and return the axes.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.colors import AsinhNorm, ListedColormap
+from matplotlib.colors import ListedColormap
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.image.pixels import PLANES, lost_pixels
 from glue_lrs.instrument import PIXEL_SCALE
-from glue_lrs.plotting import style
+from glue_lrs.plotting import grey, style
 from glue_lrs.plotting.spectra import series
 
 if TYPE_CHECKING:
@@ -30,7 +29,12 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.edges import Limits
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.plotting.style import AxisLimits
     from glue_lrs.spectra.extraction import Extraction
+
+#: Range of the positions of an edge in several rows, in columns, up to which one position is drawn
+#: for all of them. A smaller range is not visible.
+_STRAIGHT = 0.05
 
 # --- image -------------------------------------------------------------------------------------
 
@@ -42,6 +46,9 @@ def plot_image(
     integration: int = 0,
     ax: Axes | None = None,
     rows: Sequence[int] = (),
+    stretch: str = "asinh",
+    xlim: AxisLimits = None,
+    ylim: AxisLimits = None,
     legend: bool = True,
 ) -> Axes:
     """Draw an image with the aperture, the background regions and the bounding box.
@@ -56,32 +63,38 @@ def plot_image(
     integration : int
         Index of the integration of a stack, counted from 0.
     ax : `~matplotlib.axes.Axes`, optional
-        Axes to draw into.
+        Axes to draw into; by default, the current axes of pyplot.
     rows : sequence of int
         Rows to mark with a line, such as the rows of cuts.
+    stretch : {"asinh", "linear", "sqrt", "log"}
+        Stretch of the grey scale, whose limits follow from the displayed part of the image
+        (`glue_lrs.plotting.grey.grey_limits`).
+    xlim, ylim : (float, float), optional
+        Columns and rows to display; by default, the bounding box with a margin.
     legend : bool
         Whether to add a legend.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        Axes with columns along x, rows along y, and wavelengths on the right. The surface
-        brightness has an asinh scale.
+        Axes with columns along x, rows along y, wavelengths on the right, and the image as
+        ``ax.images[0]``.
 
     Raises
     ------
     LRSError
-        If the integration does not exist, or the aperture has no pixel on the image.
+        If the integration or the stretch does not exist, or the aperture has no pixel on the image.
     """
-    ax = style.axes_or_new(ax, (4.5, 8.0))
+    part = _displayed_part(image)
     data = _data(image, integration)
-    norm: Any = _asinh_norm(data[_displayed_part(image)])
+    norm = grey.grey_norm(data[part], np.asarray(image.wavelength)[part], stretch)
+    ax = style.axes_or_current(ax, (4.5, 8.0))
     bad = np.isnan(data) & np.isfinite(image.wavelength)
     if extract is not None:
         _draw_regions(ax, image, extract)
     label = f"surface brightness [{style.unit_label(image.unit)}]"
-    bar = draw_plane(ax, image, data, bad, label, cmap="gray_r", norm=norm)
-    bar.set_ticks(style.asinh_ticks(norm.vmin, norm.vmax, norm.linear_width, gap=0.16), minor=False)
+    bar = draw_plane(ax, image, data, bad, label, cmap=grey.CMAP, norm=norm)
+    bar.set_ticks(style.round_ticks(norm.vmin, norm.vmax, norm, gap=0.16), minor=False)
     bar.ax.minorticks_off()
     bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     (x0, x1), (y0, y1) = image.bounding_box
@@ -90,9 +103,10 @@ def plot_image(
     for row in rows:
         ax.axhline(row, color=style.ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut")
     # The bounding box may extend to the edge of the image, so leave a margin around both.
-    displayed, columns = _displayed_part(image)
+    displayed, columns = part
     ax.set_xlim(min(columns.start - 0.5, x0 - 2), max(columns.stop - 0.5, x1 + 2))
     ax.set_ylim(min(displayed.start - 0.5, y0 - 4), max(displayed.stop - 0.5, y1 + 4))
+    style.set_limits(ax, xlim, ylim)
     ax.set_ylabel("row (dispersion) [pixel]")
     if legend:
         style.add_legend(ax, **style.ABOVE)
@@ -175,7 +189,7 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> None:
         for edge in (lower, upper):
             x = np.repeat(edge[rows], 2)
             ax.plot(x, y, color=style.BACKGROUND, lw=1.3, ls="--", label="background")
-        ax.fill_betweenx(rows, lower[rows], upper[rows], color=style.BACKGROUND, alpha=0.12, lw=0)
+        ax.fill_betweenx(rows, lower[rows], upper[rows], color=style.BACKGROUND, alpha=0.25, lw=0)
     if regions.trace is not None:
         row = np.arange(regions.trace.size)
         ax.plot(regions.trace, row, color=style.APERTURE, lw=0.9, ls="-.", label="expected trace")
@@ -191,48 +205,42 @@ def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
     )
 
 
-def _asinh_norm(data: Floats) -> AsinhNorm:
-    """Return an asinh colour scale, which is linear within the noise and logarithmic beyond it."""
-    finite = data[np.isfinite(data)]
-    if finite.size == 0:
-        return AsinhNorm(1.0, -1.0, 1.0)
-    low, middle, high = (float(v) for v in np.percentile(finite, [0.5, 50, 99.7]))
-    scatter = 1.4826 * float(np.median(np.abs(finite - middle)))
-    if high <= low:
-        low, high = low - 1.0, high + 1.0
-    return AsinhNorm(max(2.0 * scatter, 1e-3 * (high - low)), low, high)
-
-
 # --- cut ---------------------------------------------------------------------------------------
 
 
 def plot_cut(
     image: SlitImage,
-    row: int,
+    rows: int | Sequence[int],
     extract: Extract1D | None = None,
     extraction: Extraction | None = None,
     *,
     integration: int = 0,
     ax: Axes | None = None,
+    xlim: AxisLimits = None,
+    ylim: AxisLimits = None,
     label: bool = True,
 ) -> Axes:
-    """Draw a cut along the slit: one row of an image, with aperture and background regions.
+    """Draw cuts along the slit: rows of an image, with aperture and background regions.
 
     Parameters
     ----------
     image : SlitImage
-        Image from which the row is taken.
-    row : int
-        Row to draw.
+        Image from which the rows are taken.
+    rows : int or sequence of int
+        Row to draw, or rows to draw in different colours.
     extract : Extract1D, optional
-        `Extract1D` operator whose aperture and background regions are shaded.
+        `Extract1D` operator whose aperture and background regions are shaded. For several rows,
+        they are those in the middle one.
     extraction : Extraction, optional
-        Result of the extraction from `image`. Its background is drawn as a horizontal line across
-        the aperture.
+        Result of the extraction from `image`. Its background in each row is drawn as a horizontal
+        line across the aperture.
     integration : int
         Index of the integration of a stack, counted from 0.
     ax : `~matplotlib.axes.Axes`, optional
-        Axes to draw into.
+        Axes to draw into; by default, the current axes of pyplot.
+    xlim, ylim : (float, float), optional
+        Columns and surface brightness to display; by default, all columns of the bounding box, and
+        all values with their errors.
     label : bool
         Whether to label the horizontal axis and add a legend.
 
@@ -240,57 +248,100 @@ def plot_cut(
     -------
     `~matplotlib.axes.Axes`
         Axes with columns along x and surface brightness, with the errors of the pixels, along y.
+        The cuts are patches (``ax.patches``) in the order of `rows`, after those of the regions.
 
     Raises
     ------
     LRSError
-        If the row or integration does not exist, or the aperture has no pixel on the image.
+        If a row or the integration does not exist, or the aperture has no pixel on the image.
     """
-    ax = style.axes_or_new(ax, (6.0, 3.0))
-    if not 0 <= row < image.shape[0]:
-        raise LRSError(f"row is {row}, expected 0 to {image.shape[0] - 1}")
-    part = _displayed_part(image)[1]
-    columns = np.arange(part.start, part.stop)
-    values = _data(image, integration)[row, columns]
-    error = _error(image, integration)[row, columns]
-    wave = _row_mean(image.wavelength)[row]
-    if extract is not None:
-        regions = _regions(image, extract)
-        for edges, colour, name in (
-            (regions.aperture, style.APERTURE, "aperture"),
-            (regions.background, style.BACKGROUND, "background"),
-        ):
-            for lower, upper in edges:
-                ax.axvspan(lower[row], upper[row], color=colour, alpha=0.22, lw=0, label=name)
-        if extraction is not None and regions.background and np.isfinite(wave):
-            low = min(float(lower[row]) for lower, _ in regions.aperture)
-            high = max(float(upper[row]) for _, upper in regions.aperture)
-            # Use the row of the spectrum whose wavelength is closest to that of the image row.
-            closest = np.nanargmin(np.abs(extraction.wavelength - wave))
-            level = series(extraction, "BACKGROUND", integration).values[closest]
-            line: dict[str, Any] = {"color": style.BACKGROUND, "label": "background level"}
-            ax.plot([low, high], [level, level], lw=1.8, **line)
-    style.draw_steps(ax, columns, values, error)
-    bad = columns[np.isnan(values) & np.isfinite(image.wavelength[row, columns])]
-    if bad.size:
-        line = {"ls": "none", "color": style.BAD_PIXEL, "label": "bad pixel"}
-        ax.plot(bad, np.full(bad.size, 0.04), "x", transform=ax.get_xaxis_transform(), **line)
+    chosen = _checked_rows(image, rows)
+    regions = None if extract is None else _regions(image, extract)
+    columns = np.arange(*_displayed_part(image)[1].indices(image.shape[1]))
+    data, error = (plane(image, integration)[:, columns] for plane in (_data, _error))
+    wave = _row_mean(image.wavelength)
+    ax = style.axes_or_current(ax, (6.0, 3.0) if len(chosen) == 1 else (7.0, 4.5))
+    if regions is not None:
+        _shade_regions(ax, regions, chosen)
+    single = len(chosen) == 1
+    for n, row in enumerate(chosen):
+        colour = style.BLACK if single else style.SERIES[n % len(style.SERIES)]
+        name = f"row {row}, {wave[row]:.2f} µm"
+        if regions is not None and extraction is not None and np.isfinite(wave[row]):
+            line = {"color": style.BACKGROUND if single else colour, "label": "background level"}
+            _draw_level(ax, regions, row, _level(extraction, wave[row], integration), line)
+        style.draw_steps(
+            ax, columns, data[row], error[row], colour=colour,
+            error_colour="0.35" if single else colour, label=None if single else name,
+        )  # fmt: skip
+    bad = np.isnan(data[chosen]) & np.isfinite(np.asarray(image.wavelength)[chosen][:, columns])
+    if bad.any():
+        marked = columns[bad.any(axis=0)]
+        ax.plot(
+            marked, np.full(marked.size, 0.04), "x", color=style.BAD_PIXEL, label="bad pixel",
+            transform=ax.get_xaxis_transform(),
+        )  # fmt: skip
+    _include_errors(ax, data[chosen], error[chosen])
+    style.set_limits(ax, xlim, ylim)
+    if single:
+        ax.set_title(name, fontsize="medium", loc="left", pad=3)
+    quantity = "" if single else "surface brightness "
+    ax.set_ylabel(f"{quantity}[{style.unit_label(image.unit)}]")
+    if label:
+        ax.set_xlabel("column (cross-dispersion) [pixel]")
+        below = (0.5, -0.3 if single else -0.16)
+        style.add_legend(ax, loc="upper center", bbox_to_anchor=below, ncols=2, columnspacing=1.0)
+    return ax
+
+
+def _checked_rows(image: SlitImage, rows: int | Sequence[int]) -> list[int]:
+    """Return the rows of cuts as a list, or raise `LRSError` if one does not exist."""
+    chosen = [int(row) for row in np.atleast_1d(rows)]
+    if not chosen:
+        raise LRSError("rows is empty, expected at least one row")
+    for row in chosen:
+        if not 0 <= row < image.shape[0]:
+            raise LRSError(f"row is {row}, expected 0 to {image.shape[0] - 1}")
+    return chosen
+
+
+def _shade_regions(ax: Axes, regions: _Regions, rows: Sequence[int]) -> None:
+    """Shade aperture and background regions in the middle of several rows."""
+    middle = sorted(rows)[len(rows) // 2]
+    for edges, colour, name in (
+        (regions.aperture, style.APERTURE, "aperture"),
+        (regions.background, style.BACKGROUND, "background"),
+    ):
+        every = [edge[list(rows)] for edge in chain(*edges)]
+        moves = any(np.ptp(positions) > _STRAIGHT for positions in every)
+        label = f"{name} in row {middle}" if moves else name
+        for lower, upper in edges:
+            ax.axvspan(lower[middle], upper[middle], color=colour, alpha=0.22, lw=0, label=label)
+
+
+def _level(extraction: Extraction, wave: float, integration: int) -> float:
+    """Return the background in the row of the spectrum closest to a wavelength in micron."""
+    closest = np.nanargmin(np.abs(extraction.wavelength - wave))
+    return float(series(extraction, "BACKGROUND", integration).values[closest])
+
+
+def _draw_level(ax: Axes, regions: _Regions, row: int, level: float, line: dict[str, Any]) -> None:
+    """Draw the background level in a row across the aperture, if there are background regions."""
+    if regions.background:
+        low = min(float(lower[row]) for lower, _ in regions.aperture)
+        high = max(float(upper[row]) for _, upper in regions.aperture)
+        ax.plot([low, high], [level, level], lw=1.8, **line)
+
+
+def _include_errors(ax: Axes, values: Floats, error: Floats) -> None:
+    """Include all error bars, and leave room below for the markers of bad pixels."""
     reach = np.nan_to_num(error, posinf=0.0)
-    ends = np.concatenate([values - reach, values + reach])
+    ends = np.concatenate([values - reach, values + reach], axis=None)
     ends = ends[np.isfinite(ends)]
     if ends.size:
-        # Include all error bars, and leave room below for the markers of bad pixels.
         low, high = float(ends.min()), float(ends.max())
         margin = 0.06 * (high - low) or 1.0
         ax.set_ylim(low - 2 * margin, high + margin)
-    ax.set_title(f"row {row}, {wave:.2f} µm", fontsize="medium", loc="left", pad=3)
-    ax.set_ylabel(f"[{style.unit_label(image.unit)}]")
-    if label:
-        ax.set_xlabel("column (cross-dispersion) [pixel]")
-        style.add_legend(
-            ax, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2, columnspacing=1.0
-        )
-    return ax
 
 
 def representative_rows(image: SlitImage, extract: Extract1D | None) -> list[int]:
@@ -343,7 +394,7 @@ def plot_width(
         Axes with wavelength along x, half widths in pixels along y, and the FWHM in arcsec on the
         right.
     """
-    ax = style.axes_or_new(ax, (6.5, 4.2))
+    ax = style.axes_or_current(ax, (6.5, 4.2))
     wave = np.asarray(wavelength, dtype=float)
     width = np.asarray(fwhm, dtype=float)
     span = np.linspace(min(4.5, wave.min() - 0.5), max(13.5, wave.max() + 0.5), 50)
@@ -366,7 +417,14 @@ def plot_width(
 
 
 def _single(image: SlitImage, integration: int) -> SlitImage:
-    """Return one integration of a stack, or the image itself if it is not a stack."""
+    """Return one integration of a stack, or the image itself if it is not a stack.
+
+    Raises
+    ------
+    ProductError
+        If the file of a memory-mapped image was overwritten.
+    """
+    image.check_file()
     return image.integration(integration) if image.is_stack or integration else image
 
 

@@ -1,7 +1,7 @@
 """Functions that draw a measurement: spatial profile, trace, FWHM and curve of growth.
 
-The functions draw into the given axes or figure and return it. If none is given, they make a new
-figure, without pyplot.
+The functions draw into the given axes, or into the current axes of pyplot, and return the axes.
+Those with several panels draw into the given figure, or into a new figure of pyplot.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from glue_lrs.errors import LRSError
 from glue_lrs.instrument import expected_fwhm
 from glue_lrs.plotting import style
+from glue_lrs.plotting.style import Panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
 
     from glue_lrs._utils.typing import Floats
     from glue_lrs.apertures.background import Background
     from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
     from glue_lrs.measurement.measurement import Measurement
+    from glue_lrs.plotting.style import FigureSource
 
 #: Minimum S/N of a band for its flux to be drawn versus the aperture width. In bands with a lower
 #: S/N, the curve would show only noise.
@@ -35,9 +36,9 @@ def plot_measurement(
     growth: CurveOfGrowth | None = None,
     *,
     background: Background | None = None,
-    figure: Figure | SubFigure | None = None,
+    figure: FigureSource = None,
     title: str | None = None,
-) -> Figure:
+) -> Panels:
     """Draw a measurement: profile, trace, FWHM, and the curve of growth.
 
     Parameters
@@ -48,16 +49,17 @@ def plot_measurement(
         Curve of growth to draw.
     background : Background, optional
         Background whose regions are shaded in the profile.
-    figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        Figure to fill.
+    figure : `~matplotlib.figure.Figure`, SubFigure or callable, optional
+        Figure to fill, or function that makes it (`glue_lrs.plotting.style.figure_or_new`).
     title : str, optional
         Title of the figure.
 
     Returns
     -------
-    `~matplotlib.figure.Figure`
-        Figure with three panels, or five panels with a curve of growth. A stack has another panel
-        for the shifts of the integrations.
+    dict of `~matplotlib.axes.Axes`
+        Axes of the panels ``"profile"``, ``"trace"`` and ``"width"``, with a curve of growth also
+        ``"growth"`` and ``"snr"``, and for a stack ``"shift"``. Its attribute ``figure`` is the
+        figure.
     """
     stack = measurement.shift is not None
     rows = [["profile", "profile"], ["trace", "width"]]
@@ -65,8 +67,8 @@ def plot_measurement(
         rows.append(["growth", "snr"])
     if stack:
         rows.append(["shift", "shift"])
-    figure = style.figure_or_new(figure, (11.0, 3.2 * len(rows)))
-    axes: dict[str, Axes] = figure.subplot_mosaic(rows)
+    made = style.figure_or_new(figure, (11.0, 3.2 * len(rows)))
+    axes = Panels(made.subplot_mosaic(rows))
     plot_profile(measurement, background=background, ax=axes["profile"])
     plot_trace(measurement, ax=axes["trace"])
     plot_fwhm(measurement, ax=axes["width"])
@@ -75,8 +77,8 @@ def plot_measurement(
     if stack:
         plot_integrations(measurement, ax=axes["shift"])
     if title:
-        figure.suptitle(style.plain_text(title), fontsize="medium")
-    return figure
+        made.suptitle(style.plain_text(title), fontsize="medium")
+    return axes
 
 
 def plot_profile(
@@ -91,7 +93,7 @@ def plot_profile(
     background : Background, optional
         Background whose regions are shaded, at their columns in the reference row.
     ax : `~matplotlib.axes.Axes`, optional
-        Axes to draw into.
+        Axes to draw into; by default, the current axes of pyplot.
 
     Returns
     -------
@@ -99,7 +101,7 @@ def plot_profile(
         Axes with the column in the reference row along x, and the brightness along y on an asinh
         scale.
     """
-    ax = style.axes_or_new(ax, (8.0, 3.6))
+    ax = style.axes_or_current(ax, (8.0, 3.6))
     profile, error = measurement.profile, measurement.profile_error
     style.draw_steps(ax, measurement.profile_column, profile, error)
     for source in measurement.sources:
@@ -118,7 +120,8 @@ def plot_profile(
         ax.set_yticks(style.asinh_ticks(low, high, scale))
         ax.minorticks_off()
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.set(xlabel=f"column at row {measurement.row} [pixel]", ylabel="mean brightness")
+    unit = f" [{style.unit_label(measurement.unit)}]" if measurement.unit else ""
+    ax.set(xlabel=f"column at row {measurement.row} [pixel]", ylabel=f"mean brightness{unit}")
     style.add_legend(ax)
     return ax
 
@@ -131,14 +134,14 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     measurement : Measurement
         Measurement that holds the trace.
     ax : `~matplotlib.axes.Axes`, optional
-        Axes to draw into.
+        Axes to draw into; by default, the current axes of pyplot.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
         Axes with wavelength along x and column along y.
     """
-    ax = style.axes_or_new(ax, (6.0, 3.6))
+    ax = style.axes_or_current(ax, (6.0, 3.6))
     target = measurement.target
     wave, order = _sorted(measurement.wavelength)
     trace, error = target.trace[order], target.trace_error[order]
@@ -167,14 +170,14 @@ def plot_fwhm(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     measurement : Measurement
         Measurement that holds the FWHM.
     ax : `~matplotlib.axes.Axes`, optional
-        Axes to draw into.
+        Axes to draw into; by default, the current axes of pyplot.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
         Axes with wavelength along x, FWHM in arcsec along y, and FWHM in columns on the right.
     """
-    ax = style.axes_or_new(ax, (6.0, 3.6))
+    ax = style.axes_or_current(ax, (6.0, 3.6))
     wave, _ = _sorted(measurement.wavelength)
     width, error = measurement.width(wave)
     _draw_fit(ax, wave, width, error, "smooth fit")
@@ -218,8 +221,8 @@ def plot_growth(
     growth: CurveOfGrowth,
     *,
     axes: tuple[Axes, Axes] | None = None,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    figure: FigureSource = None,
+) -> Panels:
     """Draw the curve of growth: flux and S/N versus the width of the aperture.
 
     Parameters
@@ -228,15 +231,16 @@ def plot_growth(
         Curve of growth to draw.
     axes : (`~matplotlib.axes.Axes`, `~matplotlib.axes.Axes`), optional
         Axes for the flux and for the S/N.
-    figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        Figure to fill if no axes are given.
+    figure : `~matplotlib.figure.Figure`, SubFigure or callable, optional
+        Figure to fill if no axes are given, or function that makes it.
 
     Returns
     -------
-    `~matplotlib.figure.Figure`
-        Figure with two panels. The left panel shows the flux as extracted (dashed) and times the
-        aperture correction (solid), relative to the corrected flux at the best width. The right
-        panel shows the S/N relative to the maximum in each band, with a marker at the best width.
+    dict of `~matplotlib.axes.Axes`
+        Axes of two panels. ``"growth"`` shows the flux as extracted (dashed) and times the aperture
+        correction (solid), relative to the corrected flux at the best width. ``"snr"`` shows the
+        S/N relative to the maximum in each band, with a marker at the best width. Its attribute
+        ``figure`` is the figure.
     """
     if axes is None:
         axes = tuple(style.figure_or_new(figure, (11.0, 4.0)).subplots(1, 2))
@@ -268,7 +272,7 @@ def plot_growth(
         ax.set(xlabel="width of the aperture [pixel]", xlim=(first, last), ylim=(0.0, top))
         ax.grid(alpha=0.25)
         style.add_legend(ax, loc="lower right", ncols=2)
-    return left.figure
+    return Panels(growth=left, snr=right)
 
 
 def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
@@ -279,7 +283,7 @@ def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Ax
     measurement : Measurement
         Measurement of a stack, which holds the shifts.
     ax : `~matplotlib.axes.Axes`, optional
-        Axes to draw into.
+        Axes to draw into; by default, the current axes of pyplot.
 
     Returns
     -------
@@ -294,7 +298,7 @@ def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Ax
     """
     if measurement.shift is None or measurement.shift_error is None:
         raise LRSError("has no shifts, expected a stack of integrations", subject=measurement.label)
-    ax = style.axes_or_new(ax, (8.0, 3.0))
+    ax = style.axes_or_current(ax, (8.0, 3.0))
     number = np.arange(1, measurement.shift.size + 1)
     ax.errorbar(
         number, measurement.shift, measurement.shift_error, fmt="o", color=style.BLACK, ms=3,

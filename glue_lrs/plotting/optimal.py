@@ -1,7 +1,7 @@
 """Functions that draw the traces, the residual and the profile from an optimal extraction.
 
-The functions draw into the given axes or figure and return it. If none is given, they make a new
-figure, without pyplot.
+The functions draw into the given axes, or into the current axes of pyplot, and return the axes.
+`plot_optimal` draws into the given figure, or into a new figure of pyplot.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from glue_lrs.instrument import PIXEL_SCALE, expected_fwhm
 from glue_lrs.plotting import style
 from glue_lrs.plotting.image import draw_plane, plot_image
 from glue_lrs.plotting.spectra import plot_extraction
+from glue_lrs.plotting.style import Panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     from glue_lrs.extraction.optimal_result import OptimalResult
+    from glue_lrs.plotting.style import AxisLimits, FigureSource
 
 #: The colour scale extends to plus and minus this residual in standard deviations.
 _SIGMAS = 5.0
@@ -32,9 +33,13 @@ def plot_optimal(
     result: OptimalResult,
     *,
     integration: int = 0,
-    figure: Figure | None = None,
+    column: str = "FLUX",
+    stretch: str = "asinh",
+    xlim: AxisLimits = None,
+    ylim: AxisLimits = None,
+    figure: FigureSource = None,
     title: str | None = None,
-) -> Figure:
+) -> Panels:
     """Draw an optimal extraction: image with traces, residual, profile, and spectrum.
 
     Parameters
@@ -43,29 +48,40 @@ def plot_optimal(
         Result of ``extract.fit(image)``.
     integration : int
         Index of the integration of a stack, counted from 0.
-    figure : `~matplotlib.figure.Figure`, optional
-        Figure to fill.
+    column : str
+        Name of the column of the spectrum to draw.
+    stretch : {"asinh", "linear", "sqrt", "log"}
+        Stretch of the grey scale of the image.
+    xlim, ylim : (float, float), optional
+        Limits of the spectrum, as in `plot_extraction`.
+    figure : `~matplotlib.figure.Figure` or callable, optional
+        Figure to fill, or function that makes it (`glue_lrs.plotting.style.figure_or_new`).
     title : str, optional
         Title of the figure; by default, the name of the image.
 
     Returns
     -------
-    `~matplotlib.figure.Figure`
-        Figure with the image and the residual on the left, and spectrum and profile on the right.
+    dict of `~matplotlib.axes.Axes`
+        Axes of the panels ``"image"``, ``"residual"`` and ``"profile"``, and those of
+        `plot_extraction`. Its attribute ``figure`` is the figure.
     """
     image = result.image
-    figure = style.figure_or_new(figure, (16.0, 8.0))
-    parts: Any = figure.subfigures(1, 3, width_ratios=(1.0, 1.0, 1.75))
+    made = style.figure_or_new(figure, (16.0, 8.0))
+    parts: Any = made.subfigures(1, 3, width_ratios=(1.0, 1.0, 1.75))
     left, middle, right = parts
-    ax = plot_image(image, integration=integration, ax=left.subplots(), legend=False)
-    _draw_traces(ax, result, integration)
-    plot_residual(result, integration=integration, ax=middle.subplots())
+    panels = Panels(image=left.subplots(), residual=middle.subplots())
+    plot_image(image, integration=integration, ax=panels["image"], stretch=stretch, legend=False)
+    _draw_traces(panels["image"], result, integration)
+    plot_residual(result, integration=integration, ax=panels["residual"])
     above, below = right.subfigures(2, 1, height_ratios=(2.4, 1.0))
-    plot_extraction(result.extractions[0], integration=integration, figure=above)
-    plot_model_profile(result, ax=below.subplots())
+    panels |= plot_extraction(
+        result.extractions[0], column=column, integration=integration, xlim=xlim, ylim=ylim,
+        figure=above,
+    )  # fmt: skip
+    panels["profile"] = plot_model_profile(result, ax=below.subplots())
     where = f", integration {integration + 1} of {image.data.shape[0]}" if image.is_stack else ""
-    figure.suptitle(style.plain_text((title or image.label) + where), fontsize="medium")
-    return figure
+    made.suptitle(style.plain_text((title or image.label) + where), fontsize="medium")
+    return panels
 
 
 def _draw_traces(ax: Axes, result: OptimalResult, integration: int) -> None:
@@ -93,7 +109,7 @@ def plot_residual(
     integration : int
         Index of the integration of a stack, counted from 0.
     ax : `~matplotlib.axes.Axes`, optional
-        Axes to draw into.
+        Axes to draw into; by default, the current axes of pyplot.
     legend : bool
         Whether to add a legend.
 
@@ -102,7 +118,7 @@ def plot_residual(
     `~matplotlib.axes.Axes`
         Axes with columns along x and rows along y. Rejected pixels are marked with squares.
     """
-    ax = style.axes_or_new(ax, (4.5, 8.0))
+    ax = style.axes_or_current(ax, (4.5, 8.0))
     residual = result.normalised_residual(integration)
     bad = np.isnan(residual) & np.isfinite(result.model(integration))
     draw_plane(
@@ -130,7 +146,7 @@ def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes
     result : OptimalResult
         Result of ``extract.fit(image)``.
     ax : `~matplotlib.axes.Axes`, optional
-        Axes to draw into.
+        Axes to draw into; by default, the current axes of pyplot.
 
     Returns
     -------
@@ -138,7 +154,7 @@ def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes
         Axes with the distance of a pixel from the source along x and the fraction of the flux in
         the pixel along y. Dotted lines mark the expected FWHM of LRS.
     """
-    ax = style.axes_or_new(ax, (6.0, 3.0))
+    ax = style.axes_or_current(ax, (6.0, 3.0))
     offset = np.arange(-8.0, 8.01, 0.05)
     for wavelength, colour in _PROFILES.items():
         values = result.profile(offset[np.newaxis], np.array([wavelength]))[0]

@@ -9,13 +9,14 @@ from numpy.typing import ArrayLike
 
 from glue_lrs.plotting import style
 from glue_lrs.plotting.image import plot_cut, plot_image, representative_rows
-from glue_lrs.plotting.spectra import plot_extraction, plot_stack
+from glue_lrs.plotting.spectra import plot_extraction
+from glue_lrs.plotting.stack import plot_stack
+from glue_lrs.plotting.style import Panels
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.plotting.style import AxisLimits, FigureSource
     from glue_lrs.spectra.extraction import Extraction
 
 
@@ -26,10 +27,14 @@ def plot_product(
     *,
     rows: Sequence[int] | None = None,
     integration: int | None = None,
+    column: str = "FLUX",
+    stretch: str = "asinh",
+    xlim: AxisLimits = None,
+    ylim: AxisLimits = None,
     truth: tuple[ArrayLike, ArrayLike] | None = None,
-    figure: Figure | None = None,
+    figure: FigureSource = None,
     title: str | None = None,
-) -> Figure:
+) -> Panels:
     """Draw an extraction: the image with the aperture, cuts along the slit, and the spectrum.
 
     Parameters
@@ -45,40 +50,51 @@ def plot_product(
     integration : int, optional
         Index of the integration of a stack, counted from 0. If None, the image of the first
         integration is drawn, and `plot_stack` draws the spectra of all integrations.
+    column : str
+        Name of the column of the spectrum to draw.
+    stretch : {"asinh", "linear", "sqrt", "log"}
+        Stretch of the grey scale of the image.
+    xlim, ylim : (float, float), optional
+        Limits of the spectrum, as in `plot_extraction` and `plot_stack`.
     truth : (array_like, array_like), optional
         Wavelengths in micron and fluxes, in the unit of the spectrum, of a known spectrum to
         overplot.
-    figure : `~matplotlib.figure.Figure`, optional
-        Figure to fill.
+    figure : `~matplotlib.figure.Figure` or callable, optional
+        Figure to fill, or function that makes it (`glue_lrs.plotting.style.figure_or_new`).
     title : str, optional
         Title of the figure; by default, file name, product type and EXP_TYPE of the image.
 
     Returns
     -------
-    `~matplotlib.figure.Figure`
-        Figure with the image, the cuts and, if `extraction` is given, the spectrum.
+    dict of `~matplotlib.axes.Axes`
+        Axes of the panels ``"image"``, ``"cut ROW"`` for each row and, if `extraction` is given,
+        those of `plot_extraction` or `plot_stack`. Its attribute ``figure`` is the figure.
 
     Raises
     ------
     LRSError
-        If the integration or a row does not exist, or the aperture has no pixel on the image.
+        If the integration, the column or a row does not exist, or the aperture has no pixel on the
+        image.
     """
     all_integrations = extraction is not None and extraction.is_stack and integration is None
     number = 0 if integration is None else integration
     ratios = [1.0, 1.15] if extraction is None else [1.0, 1.05, 2.6 if all_integrations else 1.75]
-    figure = style.figure_or_new(figure, (4.0 * sum(ratios) - 0.2 * len(ratios), 8.0))
-    parts: Any = figure.subfigures(1, len(ratios), width_ratios=ratios)
+    made = style.figure_or_new(figure, (4.0 * sum(ratios) - 0.2 * len(ratios), 8.0))
+    parts: Any = made.subfigures(1, len(ratios), width_ratios=ratios)
     chosen = representative_rows(image, extract) if rows is None else [int(row) for row in rows]
-    plot_image(image, extract, integration=number, ax=parts[0].subplots(), rows=chosen)
+    panels = Panels(image=parts[0].subplots())
+    plot_image(image, extract, integration=number, ax=panels["image"], rows=chosen, stretch=stretch)
     cuts = parts[1].subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
     # The cut at the top shows the largest row number, as does the top of the image.
     for ax, row in zip(cuts, sorted(chosen, reverse=True), strict=True):
         plot_cut(image, row, extract, extraction, integration=number, ax=ax, label=ax is cuts[-1])
+        panels[f"cut {row}"] = ax
+    limits: dict[str, Any] = {"column": column, "xlim": xlim, "ylim": ylim, "figure": parts[-1]}
     if extraction is not None and all_integrations:
-        plot_stack(extraction, figure=parts[2])
+        panels |= plot_stack(extraction, **limits)
     elif extraction is not None:
-        plot_extraction(extraction, truth=truth, integration=number, figure=parts[2])
+        panels |= plot_extraction(extraction, truth=truth, integration=number, **limits)
     where = f", integration {number + 1} of {image.data.shape[0]}" if image.is_stack else ""
     text = title or f"{image.label}: {image.kind}, {image.exp_type}"
-    figure.suptitle(style.plain_text(text + where), fontsize="medium")
-    return figure
+    made.suptitle(style.plain_text(text + where), fontsize="medium")
+    return panels

@@ -1,4 +1,4 @@
-"""Functions that draw a spectrum, a comparison of several spectra, or a stack of integrations."""
+"""Functions that draw the details of a spectrum, or a comparison of several spectra."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from glue_lrs.errors import LRSError, nearest, quoted
 from glue_lrs.plotting import style
+from glue_lrs.plotting.style import Panels
 from glue_lrs.spectra.columns import COLUMNS, ERROR_OF, QUALITY
-from glue_lrs.spectra.quality import bit_names
+from glue_lrs.spectra.quality import QUALITY_BITS, bit_names, has_bits
 
 if TYPE_CHECKING:
     from types import EllipsisType
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
+    from matplotlib.lines import Line2D
 
     from glue_lrs._utils.typing import Bools, Floats
+    from glue_lrs.plotting.style import AxisLimits, FigureSource
     from glue_lrs.spectra.extraction import Extraction
+
+#: Fraction of the aperture weight above which a loss to bad pixels is marked. Smaller losses, such
+#: as those in the far wings of a fitted profile, cannot be seen in the spectrum.
+_MARKED_LOSS = 0.01
 
 # --- one spectrum ------------------------------------------------------------------------------
 
@@ -30,13 +37,17 @@ def plot_extraction(
     extraction: Extraction,
     *,
     truth: tuple[ArrayLike, ArrayLike] | None = None,
+    column: str = "FLUX",
     integration: int = 0,
-    figure: Figure | SubFigure | None = None,
+    xlim: AxisLimits = None,
+    ylim: AxisLimits = None,
+    figure: FigureSource = None,
     title: str | None = None,
-) -> Figure:
+) -> Panels:
     """Draw a spectrum with its errors, its background and the number of pixels used.
 
-    Marks below the spectrum are rows that are masked, and others that have quality bits.
+    Marks below the spectrum are rows that are masked, rows with bad pixels in the aperture, and
+    others that have quality bits.
 
     Parameters
     ----------
@@ -45,49 +56,44 @@ def plot_extraction(
     truth : (array_like, array_like), optional
         Wavelengths in micron and fluxes, in the unit of the spectrum, of a known spectrum to
         overplot.
+    column : str
+        Name of the column to draw in the upper panel.
     integration : int
         Index of the integration of a stack, counted from 0.
-    figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        Figure to fill.
+    xlim, ylim : (float, float), optional
+        Limits of the wavelength in micron, and of the upper panel in the unit of its label.
+    figure : `~matplotlib.figure.Figure`, SubFigure or callable, optional
+        Figure to fill, or function that makes it (`glue_lrs.plotting.style.figure_or_new`).
     title : str, optional
-        Title above the flux panel.
+        Title above the upper panel.
 
     Returns
     -------
-    `~matplotlib.figure.Figure`
-        Figure with three panels: flux, background and number of pixels.
+    dict of `~matplotlib.axes.Axes`
+        Axes of three panels: ``"spectrum"``, ``"background"`` and ``"pixels"``. Its attribute
+        ``figure`` is the figure.
 
     Raises
     ------
     LRSError
-        If the integration does not exist.
+        If the integration or the column does not exist.
     """
-    figure = style.figure_or_new(figure, (8.5, 7.0))
-    panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1.3, 1)})
+    column = column.upper()
+    drawn = series(extraction, column, integration)
+    made = style.figure_or_new(figure, (8.5, 7.0))
+    panels = made.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1.3, 1)})
     top, middle, bottom = panels
-    factor, unit = flux_scale(extraction.columns["FLUX"], extraction.units.get("FLUX"))
-    flux = series(extraction, "FLUX", integration)
-    wave, mask = flux.wavelength, flux.mask
-    _draw_series(top, flux, factor, style.BLUE, "extracted, ±1σ")
+    factor, unit = flux_scale(drawn.values, extraction.units.get(column))
+    wave = drawn.wavelength
+    style.mark_poorly_calibrated(top, wave)
+    draw_series(top, drawn, factor, style.BLUE, "extracted, ±1σ")
     if truth is not None:
         _draw_truth(top, truth, factor, lw=1.0)
-    _set_limits(top, [flux.values * factor])
-    if mask.any():
-        top.plot(
-            wave[mask], np.full(int(mask.sum()), 0.02), "|", color=style.BAD_PIXEL, ms=8,
-            label="masked", transform=top.get_xaxis_transform(),
-        )  # fmt: skip
-    bits = _flags(extraction, integration)
-    flagged = (bits != 0) & ~mask
-    if flagged.any():
-        names = bit_names(int(np.bitwise_or.reduce(bits[flagged])))
-        top.plot(
-            wave[flagged], np.full(int(flagged.sum()), 0.05), "|", color=style.FLAGGED, ms=5,
-            label=f"quality: {', '.join(names)}", transform=top.get_xaxis_transform(),
-        )  # fmt: skip
+    focus(top, [drawn.values * factor])
+    mark_rows(top, extraction, integration)
     style.add_legend(top, ncols=3)
     level = series(extraction, "BACKGROUND", integration)
-    _draw_series(middle, level, 1.0, style.GREEN, None)
+    draw_series(middle, level, 1.0, style.GREEN, None)
     if np.nanmax(np.abs(level.values), initial=0.0) == 0:
         middle.set_ylim(-1, 1)
         middle.text(
@@ -95,16 +101,45 @@ def plot_extraction(
             color="0.4",
         )  # fmt: skip
     else:
-        _set_limits(middle, [level.values])
+        focus(middle, [level.values])
     pixels = series(extraction, "NPIXELS", integration).values
     bottom.step(wave, pixels, where="mid", color=style.VERMILION, lw=1.0)
     bottom.set_ylim(0, max(float(np.nanmax(pixels, initial=1.0)) * 1.15, 1.0))
     background_unit = style.unit_label(extraction.units.get("BACKGROUND"))
-    labels = f"flux [{unit}]", f"background\n[{background_unit}]", "pixels\nused"
+    labels = axis_label(column, unit), f"background\n[{background_unit}]", "pixels\nused"
     for ax, label in zip(panels, labels, strict=True):
         ax.set_ylabel(label)
-    _finish(figure, panels, [wave], title)
-    return figure
+    _finish(made, panels, [wave], title)
+    style.set_limits(top, xlim, ylim)
+    return Panels(spectrum=top, background=middle, pixels=bottom)
+
+
+def mark_rows(ax: Axes, extraction: Extraction, integration: int = 0) -> None:
+    """Mark rows that are masked, rows with bad pixels in the aperture, and other quality bits.
+
+    Bad pixels are marked if they remove more than 1% of the aperture's weight; in a spectrum from a
+    file, which does not contain the weights, if there is the quality bit ``"lost"``.
+    """
+    shape = extraction.columns["FLUX"].shape
+    index: Any = integration if extraction.is_stack else ...
+    mask = extraction.mask[index]
+    bits = np.asarray(extraction.columns.get(QUALITY, np.zeros(shape, dtype=np.uint32)))[index]
+    lost = has_bits(bits, ("lost",))
+    if extraction.aperture_weight is not None:
+        lost = extraction.lost_fraction[index] > _MARKED_LOSS
+    bits = bits & ~np.uint32(QUALITY_BITS["lost"].value)
+    flagged = (bits != 0) & ~mask
+    names = ", ".join(bit_names(int(np.bitwise_or.reduce(bits[flagged]))) if flagged.any() else [])
+    for rows, height, mark, size, colour, label in (
+        (mask, 0.02, "|", 8, style.BAD_PIXEL, "masked"),
+        (lost & ~mask, 0.08, "x", 4, style.BAD_PIXEL, "bad pixels"),
+        (flagged, 0.05, "|", 5, style.FLAGGED, f"quality: {names}"),
+    ):
+        if rows.any():
+            ax.plot(
+                extraction.wavelength[rows], np.full(int(rows.sum()), height), mark, color=colour,
+                ms=size, label=label, transform=ax.get_xaxis_transform(),
+            )  # fmt: skip
 
 
 # --- comparison --------------------------------------------------------------------------------
@@ -115,10 +150,13 @@ def plot_comparison(
     *,
     column: str = "FLUX",
     integration: int | None = None,
+    offset: float = 0.0,
+    xlim: AxisLimits = None,
+    ylim: AxisLimits = None,
     truth: tuple[ArrayLike, ArrayLike] | None = None,
-    figure: Figure | SubFigure | None = None,
+    figure: FigureSource = None,
     title: str | None = None,
-) -> Figure:
+) -> Panels:
     """Overplot spectra, and draw their ratio to the first spectrum or to a known spectrum.
 
     Parameters
@@ -130,20 +168,26 @@ def plot_comparison(
     integration : int, optional
         Index of the integration of stacks, counted from 0. If None, the median over the
         integrations is drawn.
+    offset : float
+        Vertical distance of each spectrum from the one before, as a fraction of the median of the
+        first spectrum. The legend shows the offsets; the ratios have none.
+    xlim, ylim : (float, float), optional
+        Limits of the wavelength in micron, and of the upper panel in the unit of its label.
     truth : (array_like, array_like), optional
         Wavelengths in micron and fluxes, in the unit of the column, of a known spectrum. The ratios
         are relative to this spectrum.
-    figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        Figure to fill.
+    figure : `~matplotlib.figure.Figure`, SubFigure or callable, optional
+        Figure to fill, or function that makes it (`glue_lrs.plotting.style.figure_or_new`).
     title : str, optional
         Title above the upper panel.
 
     Returns
     -------
-    `~matplotlib.figure.Figure`
-        Figure with two panels, or with one panel for a single spectrum without `truth`. If the
-        wavelengths of a spectrum differ from those of the divisor, the divisor is interpolated
-        linearly, and a note in the figure says so.
+    dict of `~matplotlib.axes.Axes`
+        Axes of the panels ``"spectra"`` and ``"ratio"``, of which a single spectrum without `truth`
+        has the first only. Its attribute ``figure`` is the figure. If the wavelengths of a spectrum
+        differ from those of the divisor, the divisor is interpolated linearly, and a note in the
+        figure says so.
 
     Raises
     ------
@@ -153,7 +197,6 @@ def plot_comparison(
     if not extractions:
         raise LRSError("nothing to draw, expected at least one spectrum")
     column = column.upper()
-    figure = style.figure_or_new(figure, (9.5, 7.0))
     drawn = {
         style.plain_text(name): series(one, column, integration)
         for name, one in extractions.items()
@@ -161,25 +204,48 @@ def plot_comparison(
     units = {str(one.units.get(column, "")) for one in extractions.values()}
     if len(units) > 1:
         raise LRSError(f"the spectra have different units of {column} ({', '.join(sorted(units))})")
+    made = style.figure_or_new(figure, (9.5, 7.0))
     name, divisor = next(iter(drawn.items()))
     factor, unit = flux_scale(divisor.values, units.pop())
+    step = offset_step(divisor, offset)
     colours = dict(zip(drawn, cycle(style.SERIES), strict=False))
     divided = {label: one for label, one in drawn.items() if truth is not None or label != name}
     heights = (2, 1) if divided else (1,)
     ratios = {"height_ratios": heights}
-    panels = [*figure.subplots(len(heights), sharex=True, squeeze=False, gridspec_kw=ratios).flat]
+    panels = [*made.subplots(len(heights), sharex=True, squeeze=False, gridspec_kw=ratios).flat]
     if truth is not None:
         name, divisor = "truth", _draw_truth(panels[0], truth, factor, lw=1.2, zorder=5)
-    for label, one in drawn.items():
-        _draw_series(panels[0], one, factor, colours[label], label, band=len(drawn) < 4)
-    _set_limits(panels[0], [one.values * factor for one in drawn.values()])
-    panels[0].set_ylabel(_axis_label(column, unit))
+    shifted = {label: one.shifted(n * step) for n, (label, one) in enumerate(drawn.items())}
+    for n, (label, one) in enumerate(shifted.items()):
+        band = len(drawn) < 4 or bool(step)  # bands that overlap would hide each other
+        shown = offset_label(label, n * step * factor, unit)
+        draw_series(panels[0], one, factor, colours[label], shown, band=band)
+    focus(panels[0], [one.values * factor for one in shifted.values()])
+    panels[0].set_ylabel(axis_label(column, unit))
+    for ax in panels:
+        wave = np.concatenate([one.wavelength for one in drawn.values()])
+        style.mark_poorly_calibrated(ax, wave, label=ax is panels[0])
     style.add_legend(panels[0])
     if divided:
         with_colours = [(one, colours[label]) for label, one in divided.items()]
         _draw_ratios(panels[1], with_colours, name, divisor)
-    _finish(figure, panels, [one.wavelength for one in drawn.values()], title)
-    return figure
+    _finish(made, panels, [one.wavelength for one in drawn.values()], title)
+    style.set_limits(panels[0], xlim, ylim)
+    return Panels(zip(("spectra", "ratio"), panels, strict=False))
+
+
+def offset_step(first: Series, offset: float) -> float:
+    """Return an offset between spectra, given as a fraction of the median of the first one."""
+    if not np.isfinite(offset):
+        raise LRSError(f"offset is {quoted(offset)}, expected a finite number")
+    with style.no_nan_warnings():
+        middle = abs(float(np.nanmedian(np.where(first.mask, np.nan, first.values))))
+    return offset * middle if offset and np.isfinite(middle) else 0.0
+
+
+def offset_label(label: str, offset: float, unit: str) -> str:
+    """Return the label of a spectrum with its offset, unless this is 0."""
+    return f"{label} {offset:+.3g} {unit}".rstrip() if offset else label
 
 
 def _draw_ratios(
@@ -197,7 +263,7 @@ def _draw_ratios(
         ratios.append(ratio)
         ax.plot(one.wavelength, ratio, color=colour, lw=0.9, alpha=0.85)
     ax.axhline(1.0, color=style.BLACK, lw=0.8, ls="--")
-    _set_limits(ax, ratios, least=0.05)
+    focus(ax, ratios, least=0.05)
     ax.set_ylabel(f"ratio to\n{name}" if len(name) < 28 else "ratio to the\nfirst spectrum")
     if interpolated:
         ax.text(
@@ -238,116 +304,6 @@ def _finish(
     figure.align_ylabels(panels)
 
 
-# --- stack -------------------------------------------------------------------------------------
-
-
-def plot_stack(
-    extraction: Extraction,
-    *,
-    column: str = "FLUX",
-    figure: Figure | SubFigure | None = None,
-    title: str | None = None,
-) -> Figure:
-    """Draw the spectra of a stack of integrations: median, variation with time, light curve.
-
-    Parameters
-    ----------
-    extraction : Extraction
-        Stack of spectra of shape (integration, n_wave).
-    column : str
-        Name of the column to draw.
-    figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        Figure to fill.
-    title : str, optional
-        Title above the median spectrum.
-
-    Returns
-    -------
-    `~matplotlib.figure.Figure`
-        Figure with three panels: the median spectrum with the scatter of the integrations, the
-        ratio of each integration to the median spectrum, and the sum over wavelength of each
-        integration.
-
-    Raises
-    ------
-    LRSError
-        If `extraction` is not a stack or lacks the column.
-    """
-    if not extraction.is_stack:
-        raise LRSError("a single spectrum has no integrations to compare, expected a stack")
-    column = column.upper()
-    figure = style.figure_or_new(figure, (10.0, 7.0))
-    grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), height_ratios=(1, 1.1))
-    top = figure.add_subplot(grid[0, 0])
-    picture = figure.add_subplot(grid[1, 0], sharex=top)
-    curve = figure.add_subplot(grid[1, 1])
-    middle = series(extraction, column, None)
-    wave, median = middle.wavelength, middle.values
-    factor, unit = flux_scale(median, extraction.units.get(column))
-    good = ~extraction.mask
-    values = np.where(good, _column(extraction, column), np.nan)
-    with style.no_nan_warnings():
-        low, high = factor * np.nanpercentile(values, [16, 84], axis=0)
-    top.fill_between(wave, low, high, color=style.BLUE, alpha=0.3, lw=0, label="16 to 84 %")
-    _draw_series(top, middle, factor, style.BLUE, "median")
-    _set_limits(top, [median * factor])
-    top.set_ylabel(_axis_label(column, unit))
-    style.add_legend(top, ncols=2)
-    title = style.plain_text(title or f"{values.shape[0]} integrations")
-    top.set_title(title, fontsize="medium", loc="left")
-    top.grid(alpha=0.25)
-    _draw_variation(picture, wave, values, median)
-    _draw_light_curve(curve, values[:, good.all(axis=0)])
-    curve.set_ylim(picture.get_ylim())
-    for ax in (picture, curve):
-        ax.set_ylabel("integration")
-        ax.locator_params(axis="y", integer=True)
-    return figure
-
-
-def _draw_variation(ax: Axes, wave: Floats, values: Floats, median: Floats) -> None:
-    """Draw each integration divided by the median spectrum."""
-    with style.no_nan_warnings():
-        relative = values / median
-        spread = float(np.nanpercentile(np.abs(relative - 1.0), 90))
-    spread = spread if np.isfinite(spread) and spread > 0 else 0.01
-    edges = np.arange(values.shape[0] + 1) + 0.5
-    mesh = ax.pcolormesh(
-        _bin_edges(wave), edges, relative,
-        cmap="PuOr_r", vmin=1 - spread, vmax=1 + spread, rasterized=True,
-    )  # fmt: skip
-    ax.set_facecolor(style.NO_DATA)
-    ax.set_xlabel("wavelength [µm]")
-    ax.figure.colorbar(
-        mesh, ax=ax, location="bottom", pad=0.02, fraction=0.06, aspect=40,
-        label="ratio to the median spectrum",
-    )  # fmt: skip
-
-
-def _draw_light_curve(ax: Axes, values: Floats) -> None:
-    """Draw the sum over wavelength for each integration, relative to the median sum.
-
-    `values` holds only the wavelengths that are usable in all integrations, because a masked value
-    would look like a dip in the light curve.
-    """
-    white = values.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = white / np.median(white)
-    ax.plot(relative, np.arange(1, white.size + 1), "o-", color=style.VERMILION, ms=3, lw=0.8)
-    ax.set_xlabel("sum over wavelength / median")
-    ax.ticklabel_format(useOffset=False)
-    ax.tick_params(axis="x", rotation=30)
-    ax.grid(alpha=0.25)
-
-
-def _bin_edges(centres: Floats) -> Floats:
-    """Return the edges of bins with the given centres."""
-    if centres.size == 1:
-        return np.array([centres[0] - 0.01, centres[0] + 0.01])
-    middle = (centres[1:] + centres[:-1]) / 2.0
-    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
-
-
 # --- columns -----------------------------------------------------------------------------------
 
 
@@ -358,6 +314,10 @@ class Series(NamedTuple):
     values: Floats
     error: Floats | None
     mask: Bools
+
+    def shifted(self, offset: float) -> Series:
+        """Return the series with an offset added to its values."""
+        return self._replace(values=self.values + offset)
 
 
 def series(extraction: Extraction, column: str, integration: int | None) -> Series:
@@ -404,31 +364,25 @@ def _column(extraction: Extraction, column: str) -> Floats:
     return np.asarray(extraction.columns[name], dtype=float)
 
 
-def _flags(extraction: Extraction, integration: int) -> NDArray[np.uint32]:
-    """Return the quality bits of a spectrum or of an integration, 0 if they are unknown."""
-    bits = extraction.columns.get(QUALITY)
-    if bits is None:
-        return np.zeros(extraction.wavelength.shape, dtype=np.uint32)
-    return np.asarray(bits[integration] if extraction.is_stack else bits)
-
-
-def _draw_series(
+def draw_series(
     ax: Axes, series: Series, factor: float, colour: str, label: str | None, band: bool = True
-) -> None:
-    """Draw a series times a factor, with a band of 1-sigma errors."""
+) -> Line2D:
+    """Draw a series times a factor, with a band of 1-sigma errors, and return its line."""
     wave, values, error, mask = series
     shown = np.where(mask, np.nan, values * factor)
-    ax.plot(wave, shown, color=colour, lw=1.0, label=label)
+    (line,) = ax.plot(wave, shown, color=colour, lw=1.0, label=label)
     if error is not None and band:
         width = np.where(mask, np.nan, error * factor)
         ax.fill_between(wave, shown - width, shown + width, color=colour, alpha=0.25, lw=0)
+    return line
 
 
-def _axis_label(column: str, unit: str) -> str:
+def axis_label(column: str, unit: str) -> str:
+    """Return the label of the axis of a column."""
     return style.COLUMN_LABELS.get(column, column) + (f" [{unit}]" if unit else "")
 
 
-def _set_limits(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
+def focus(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
     """Set y limits from the central 98% of the values.
 
     This excludes extreme values, such as those at the ends of the LRS wavelength range. `least` is
@@ -442,6 +396,10 @@ def _set_limits(ax: Axes, values: Sequence[Floats], least: float = 0.0) -> None:
     middle, half = (low + high) / 2.0, (high - low) / 2.0
     half = max(1.25 * half, least, 1e-3 * abs(middle), 1e-300)
     ax.set_ylim(middle - half, middle + half)
+
+
+#: Units in which fluxes are drawn, and their number in 1 Jy.
+FLUX_UNITS = {"Jy": 1.0, "mJy": 1e3, "µJy": 1e6, "nJy": 1e9}
 
 
 def flux_scale(values: Floats, unit: str | None) -> tuple[float, str]:
@@ -460,7 +418,5 @@ def flux_scale(values: Floats, unit: str | None) -> tuple[float, str]:
         return 1.0, style.unit_label(unit)
     finite = np.abs(values[np.isfinite(values)])
     typical = float(np.percentile(finite, 90)) if finite.size else 1.0
-    for name, factor in (("Jy", 1.0), ("mJy", 1e3), ("µJy", 1e6)):
-        if typical * factor >= 0.5:
-            return factor, name
-    return 1e9, "nJy"
+    name = next((name for name, factor in FLUX_UNITS.items() if typical * factor >= 0.5), "nJy")
+    return FLUX_UNITS[name], name

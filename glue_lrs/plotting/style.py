@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from astropy import units as u
-from matplotlib.figure import Figure
+from matplotlib import pyplot
 
 from glue_lrs.errors import escaped
+from glue_lrs.instrument import POORLY_CALIBRATED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
     from numpy.typing import NDArray
 
     from glue_lrs._utils.typing import Floats
+
+    #: Figure to fill, or function that makes one.
+    FigureSource: TypeAlias = Figure | SubFigure | Callable[..., Figure] | None
+
+    #: Lower and upper limit of an axis, or None to keep the limits.
+    AxisLimits: TypeAlias = tuple[float, float] | None
 
 # Colours from the palette by Okabe and Ito (2008), which can be distinguished with all types of
 # colour vision.
@@ -31,6 +39,9 @@ APERTURE, BACKGROUND, BOX, BAD_PIXEL = VERMILION, BLUE, GREEN, PURPLE
 
 #: Colour of the marks of values with quality bits.
 FLAGGED = "0.45"
+
+#: Colour of wavelengths at which the calibration is poor.
+POOR = "0.8"
 
 #: Background colour of images, visible where there are no data.
 NO_DATA = "#E8E8E8"
@@ -50,14 +61,59 @@ COLUMN_LABELS = {
 }
 
 
-def figure_or_new(figure: Any, size: tuple[float, float]) -> Figure:
-    """Return `figure`; if it is None, return a new figure of `size` inches, without pyplot."""
-    return Figure(figsize=size, layout="constrained") if figure is None else figure
+class Panels(dict[str, "Axes"]):
+    """Axes of a figure with several panels, with the names of the panels as keys."""
+
+    @property
+    def figure(self) -> Figure:
+        """Figure that contains the panels."""
+        figure: Any = next(iter(self.values())).get_figure(root=True)
+        return figure
+
+    def __repr__(self) -> str:
+        return f"<Panels {', '.join(self)}>"
 
 
-def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """Return `ax`; if it is None, return the axes of a new figure of `size` inches."""
-    return figure_or_new(None, size).subplots() if ax is None else ax
+def figure_or_new(figure: Any, size: tuple[float, float]) -> Any:
+    """Return a figure to fill.
+
+    Parameters
+    ----------
+    figure : `~matplotlib.figure.Figure`, SubFigure, callable or None
+        Figure that is returned, or function such as the class `~matplotlib.figure.Figure` that
+        makes one of keyword arguments; for None, this is `matplotlib.pyplot.figure`.
+    size : (float, float)
+        Width and height in inches of a new figure.
+    """
+    if figure is None:
+        figure = pyplot.figure
+    return figure(figsize=size, layout="constrained") if callable(figure) else figure
+
+
+def axes_or_current(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Return `ax`, or the current axes of pyplot if it is None.
+
+    If pyplot has no figure, one of `size` inches is made.
+    """
+    if ax is None and not pyplot.get_fignums():
+        figure_or_new(None, size)
+    return pyplot.gca() if ax is None else ax
+
+
+def set_limits(ax: Axes, xlim: AxisLimits, ylim: AxisLimits) -> None:
+    """Set the limits of axes that are given."""
+    if xlim is not None:
+        ax.set_xlim(xlim)
+    if ylim is not None:
+        ax.set_ylim(ylim)
+
+
+def mark_poorly_calibrated(ax: Axes, wavelength: Floats, *, label: bool = True) -> None:
+    """Shade the wavelengths of `POORLY_CALIBRATED` if a spectrum covers any of them."""
+    low, high = POORLY_CALIBRATED
+    if np.any((wavelength >= low) & (wavelength < high)):
+        text = f"{low:g} to {high:g} µm: poorly calibrated" if label else None
+        ax.axvspan(low, high, fc="none", ec=POOR, hatch="///", lw=0, zorder=0, label=text)
 
 
 #: Options for `add_legend` that put the legend above the axes, as images leave no room inside.
@@ -79,11 +135,20 @@ def add_legend(ax: Axes, **options: Any) -> None:
         ax.legend(list(entries.values()), list(entries), **style)
 
 
-def draw_steps(ax: Axes, columns: NDArray[Any], values: Floats, errors: Floats) -> None:
+def draw_steps(
+    ax: Axes,
+    columns: NDArray[Any],
+    values: Floats,
+    errors: Floats,
+    *,
+    colour: str = BLACK,
+    error_colour: str = "0.35",
+    label: str | None = None,
+) -> None:
     """Draw the values of pixels as steps with error bars, and a line at 0."""
     edges = np.append(columns - 0.5, columns[-1] + 0.5)
-    ax.stairs(values, edges, baseline=None, color=BLACK, lw=1.0)
-    ax.errorbar(columns, values, errors, fmt="none", ecolor="0.35", elinewidth=0.8)
+    ax.stairs(values, edges, baseline=None, color=colour, lw=1.0, label=label)
+    ax.errorbar(columns, values, errors, fmt="none", ecolor=error_colour, elinewidth=0.8)
     ax.axhline(0.0, color="0.6", lw=0.7, zorder=0)
     ax.set_xlim(edges[0], edges[-1])
 
@@ -113,22 +178,28 @@ def unit_label(unit: str | u.UnitBase | None) -> str:
 
 
 def asinh_ticks(low: float, high: float, linear_width: float, gap: float = 0.15) -> list[float]:
-    """Return about five round values as ticks for an asinh axis, including 0 if it is in range.
+    """Return ticks for an axis with Matplotlib's asinh scale, as described in `round_ticks`.
+
+    `linear_width` is the parameter of the scale.
+    """
+    return round_ticks(low, high, lambda value: float(np.arcsinh(value / linear_width)), gap)
+
+
+def round_ticks(
+    low: float, high: float, position: Callable[[float], float], gap: float = 0.15
+) -> list[float]:
+    """Return about five round values as ticks of an axis, including 0 if it is in range.
 
     Parameters
     ----------
     low, high : float
         Limits of the axis.
-    linear_width : float
-        Parameter ``linear_width`` of Matplotlib's asinh scale.
+    position : callable
+        Monotonic function that returns the position of a value on the axis, in any unit.
     gap : float
         Minimum distance between two ticks as a fraction of the length of the axis.
     """
-
-    def position(value: float) -> float:
-        return float(np.arcsinh(value / linear_width))
-
-    distance = gap * (position(high) - position(low))
+    distance = gap * abs(position(high) - position(low))
     steps = [step * 10.0**power for power in range(9, -10, -1) for step in (5.0, 2.0, 1.0)]
     ticks: list[float] = []
     for value in [0.0, *(sign * step for step in steps for sign in (1.0, -1.0))]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from scipy.special import ndtr
 
+from glue_lrs._utils.display import described, span_text
 from glue_lrs.instrument import FWHM, psf_width
 from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.profiles.gaussian import gaussian
@@ -68,6 +69,14 @@ class EmpiricalProfile(SpatialProfile):
     coefficients: Array
     reach: int = REACH
     center: float = 0.0
+
+    def __repr__(self) -> str:
+        modes, terms = self.coefficients.shape
+        return described(
+            self,
+            f"fitted from {span_text(self.domain, 'um')}, {modes} modes with {terms} terms, within "
+            f"{self.reach} columns",
+        )
 
     def __call__(self, offset: Array, wavelength: Array) -> Array:  # noqa: D102 - inherited
         return self.at(wavelength)(offset)

@@ -9,6 +9,7 @@ import numpy as np
 from astropy.io import registry
 from numpy.typing import ArrayLike, NDArray
 
+from glue_lrs._utils.display import described, span_text
 from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import ProfileError, quoted
 from glue_lrs.profiles.base import SpatialProfile
@@ -75,6 +76,15 @@ class PSFProfile(SpatialProfile):
             If the file is not a PSF reference file for MIRI LRS, or has no profile for the slit.
         """
         return registry.read(cls, path, name, **options)
+
+    def __repr__(self) -> str:
+        return described(
+            self,
+            f"for aperture {self.name}",
+            f"{self.data.shape[1] / self.subpix:g} columns in steps of 1/{self.subpix:g}, "
+            f"{span_text(self.wave, 'um')}",
+            self.filename,
+        )
 
     def __post_init__(self) -> None:
         where = self.filename or "PSF profile"

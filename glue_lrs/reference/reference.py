@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from astropy.io import registry
 
+from glue_lrs._utils.display import described, settings_text
 from glue_lrs._utils.registry import unified_io
 from glue_lrs._utils.validation import is_deeper, plain
 from glue_lrs.apertures.edges import check_variable, is_constant
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 #: Largest depth of a document. Comments may have any form, and functions that visit them
 #: recursively would fail at some hundred levels.
 _DEEPEST = 50
+
+#: Number of apertures in the text of a reference.
+_APERTURES_SHOWN = 3
 
 Level = Literal["error", "warning", "note"]
 
@@ -84,6 +88,21 @@ class Reference:
 
     document: dict[str, Any]
     filename: str | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        shown = self.document["apertures"][:_APERTURES_SHOWN]
+        more = len(self.document["apertures"]) - len(shown)
+        hidden = ("id", "region_type", "dispaxis", "disp_axis")
+        return described(
+            self,
+            f"EXTRACT1D, {self.name}",
+            *(
+                f"{entry.get('id')}: "
+                + settings_text({key: entry[key] for key in entry if key not in hidden})
+                for entry in shown
+            ),
+            f"and {more} more" if more else None,
+        )
 
     @unified_io("extract1d")
     @classmethod

@@ -15,6 +15,7 @@ from astropy.io import fits, registry
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
+from glue_lrs._utils.display import html
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
 from glue_lrs.errors import LRSError
@@ -22,6 +23,7 @@ from glue_lrs.spectra.column_checks import column_findings
 from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS, QUALITY
 from glue_lrs.spectra.findings import Finding, worst_first
 from glue_lrs.spectra.quality import has_bits
+from glue_lrs.spectra.summary import extraction_text
 from glue_lrs.spectra.tables import column_table
 from glue_lrs.spectra.to_specutils import to_spectrum
 
@@ -271,10 +273,8 @@ class Extraction:
         """
         return to_spectrum(self, column, order=order, fill=fill, mask_quality=mask_quality)
 
-    def __repr__(self) -> str:
-        wave = self.wavelength
-        span = f"{np.nanmin(wave):.2f} to {np.nanmax(wave):.2f} um" if wave.size else "empty"
-        return f"<Extraction {' x '.join(map(str, self.columns['FLUX'].shape))}, {span}>"
+    __repr__ = extraction_text
+    _repr_html_ = html
 
     def __deepcopy__(self, memo: dict[int, object]) -> Extraction:
         names = ["columns", "units", "times", "int_times", "aperture_weight"]

@@ -1000,6 +1000,27 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
         ([made / "c_calints.fits", "--integration", "2", *SKY], "c_calints.png"),
         (["a_x1d.fits"], "a_x1d.png"),
         (["a_x1d.fits", "b_x1d.fits", "-o", "ab.svg"], "ab.svg"),
+        (
+            ["a_x1d.fits", "b_x1d.fits", "--offset", "0.2", "--xlim", "5,12", "-o", "o.svg"],
+            "o.svg",
+        ),
+        (
+            [
+                made / "a_s2d.fits",
+                "--rows",
+                "9,200",
+                "--stretch",
+                "log",
+                "--column",
+                "npixels",
+                "--xlim",
+                "5,12",
+                "--ylim=-5,20",
+                "-o",
+                "rows.svg",
+            ],
+            "rows.svg",
+        ),
         (["c_x1dints.fits"], "c_x1dints.png"),
         (["a_x1d.fits", "b_x1d.fits"], "a_x1d_b_x1d.png"),
         (
@@ -1013,6 +1034,9 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
         assert result.stderr == ""
     svg = (here / "ab.svg").read_text()
     assert "ratio to" in svg
+    assert "b_x1d.fits +" in (here / "o.svg").read_text()
+    rows = (here / "rows.svg").read_text()
+    assert all(text in rows for text in ("row 200, ", "row 9, ", "pixels used"))
     before = tree(here)
     for args, message in (
         (["a_x1d.fits"], "a_x1d.png: exists"),
@@ -1031,6 +1055,12 @@ def test_plot_images_and_spectra(made: Path, here: Path) -> None:
         ([made / "a_s2d.fits", "--integration", "2", "-o", "x.png"], "a_s2d.fits: is not a stack"),
         (["c_x1dints.fits", "--integration", "0", "-o", "x.png"], "--integration is 0"),
         (["a_x1d.fits", "--set", "xstart=3", "-o", "x.png"], "for images"),
+        (["a_x1d.fits", "--rows", "3", "-o", "x.png"], "--rows and --stretch are for images"),
+        (["a_x1d.fits", "--offset", "3", "-o", "x.png"], "for several spectra, but there is one"),
+        (["a_x1d.fits", "--xlim", "nan,3", "-o", "x.png"], "expected two numbers, such as 5,12"),
+        ([made / "a_s2d.fits", "--offset", "3", "-o", "x.png"], "not for images"),
+        ([made / "a_s2d.fits", "--rows", "3,3", "-o", "x.png"], "1 to 12 different rows"),
+        ([made / "a_s2d.fits", "--rows", "999", "-o", "x.png"], "row is 999, expected 0 to"),
         ([made / "a_s2d.fits", made / "b_s2d.fits", "-o", "x.png"], "2 images"),
         ([made / "a_s2d.fits", "--set", "xstart=90", *FIXED, "-o", "x.png"], "xstop is 34"),
     ):

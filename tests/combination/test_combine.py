@@ -612,7 +612,7 @@ def test_table_and_repr() -> None:
         "FLUX_ERROR": "Jy"
     }
     assert extraction.keywords["SRCTYPE"] == "POINT"
-    assert isinstance(plot_comparison({"both": made.to_extraction()}), Figure)
+    assert list(plot_comparison({"both": made.to_extraction()}, figure=Figure)) == ["spectra"]
 
 
 def test_inputs_are_recorded_and_checksums_computed_on_access(

@@ -45,7 +45,7 @@ def test_residual_and_rejected_pixels(result: OptimalResult) -> None:
 
 
 def test_traces_are_on_the_image(result: OptimalResult) -> None:
-    figure = plot_optimal(result, title="a title")
+    figure = plot_optimal(result, title="a title").figure
     assert figure.get_suptitle() == "a title"
     image, *_ = figure.axes
     target, negative = (line for line in image.lines if len(line.get_xdata()) > 300)
@@ -73,7 +73,7 @@ def test_trace_of_a_neighbour() -> None:
     assert scale.startswith("no aperture correction")
     found = [one.text for one in result.extractions[0].findings if one.kind != "noise_excess"]
     assert found == result.remarks[1:]
-    image, *_ = plot_optimal(result).axes
+    image = plot_optimal(result)["image"]
     styles = [line.get_linestyle() for line in image.lines if len(line.get_xdata()) > 300]
     assert styles == ["-.", "-.", ":", ":"]
     names = [text.get_text() for text in image.get_legend().get_texts()]
@@ -91,7 +91,7 @@ def test_a_stacks_trace_has_the_integrations_shift() -> None:
     result = extract.fit(stack)
     assert np.ptp(result.shifts) > 0.1
     for number in (0, 2):
-        figure = plot_optimal(result, integration=number)
+        figure = plot_optimal(result, integration=number).figure
         assert figure.get_suptitle().endswith(f"integration {number + 1} of 3")
         line = next(line for line in figure.axes[0].lines if len(line.get_xdata()) > 300)
         np.testing.assert_allclose(line.get_xdata(), result.traces[0] + result.shifts[number])

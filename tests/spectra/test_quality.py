@@ -9,13 +9,14 @@ import pytest
 from astropy.table import QTable
 from astropy.utils.masked import Masked
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 from numpy.testing import assert_array_equal
 
 from glue_lrs import Aperture, Extract1D, Extraction, combine
 from glue_lrs.cli import main
 from glue_lrs.combination.combination import Combination
 from glue_lrs.errors import LRSError
-from glue_lrs.plotting.spectra import plot_extraction
+from glue_lrs.plotting import plot_extraction
 from glue_lrs.spectra.columns import COLUMNS
 from glue_lrs.spectra.from_specutils import integrations, spectrum_to_extraction
 from glue_lrs.spectra.quality import QUALITY_BITS, bit_names, has_bits, quality_counts
@@ -164,9 +165,12 @@ def test_info_counts_and_plot_marks_them(tmp_path: Path) -> None:
     made.write(path)
     result = CliRunner().invoke(main, ["info", path])
     assert "quality           lost 2, filled 1, rejected 1, edge 1, no_error 1" in result.output
-    (axes, *_) = plot_extraction(made).axes
-    (marks,) = [one for one in axes.lines if str(one.get_label()).startswith("quality: ")]
-    assert_array_equal(np.sort(marks.get_xdata()), np.sort(made.wavelength[[*BITS]]))
+    axes = plot_extraction(made, figure=Figure)["spectrum"]
+    marks = {str(one.get_label()).partition(":")[0]: one.get_xdata() for one in axes.lines}
+    lost = [row for row, bits in BITS.items() if "lost" in bits]
+    others = [row for row, bits in BITS.items() if bits != ["lost"]]
+    assert_array_equal(np.sort(marks["bad pixels"]), np.sort(made.wavelength[lost]))
+    assert_array_equal(np.sort(marks["quality"]), np.sort(made.wavelength[others]))
     made.columns["QUALITY"][:] = 0
     made.write(path, overwrite=True)
     assert "quality           no bits" in CliRunner().invoke(main, ["info", path]).output

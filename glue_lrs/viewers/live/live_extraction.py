@@ -13,6 +13,7 @@ from echo import CallbackProperty, HasCallbackProperties, delay_callback
 from glue.core import Data, HubListener
 from glue.core import message as messages
 from glue.core.session import Session
+from matplotlib.figure import Figure
 
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.findings import check
@@ -536,8 +537,9 @@ class LiveExtraction(HasCallbackProperties):
         title, number = self.image.label, self.integration
         if self.image.is_stack:
             title += ", median of all" if number is None else f", integration {number + 1}"
-        figure = plot_product(self.shown, self._extract, self._committed_extraction(), title=title)
-        save(figure, path, overwrite=overwrite)
+        found = self._committed_extraction()
+        panels = plot_product(self.shown, self._extract, found, figure=Figure, title=title)
+        save(panels.figure, path, overwrite=overwrite)
 
     def python(self) -> str:
         """Return the lines of Python that reproduce `spectrum` exactly.
