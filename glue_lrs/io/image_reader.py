@@ -22,6 +22,8 @@ from glue_lrs.io.headers import BUNIT, header_integer, header_number, header_tex
 from glue_lrs.io.identify import IMAGE_KINDS, SPECTRUM_KINDS, hdu_by_name, identify_kind
 from glue_lrs.io.plausibility import check_plane, check_wavelength
 from glue_lrs.io.x1d_layout import INT_TIMES
+from glue_lrs.spectra.segments import spans
+from glue_lrs.spectra.times import matching_times
 
 if TYPE_CHECKING:
     from gwcs.wcs import WCS
@@ -58,7 +60,7 @@ def read_image(path: Source) -> SlitImage:
     LRSWarning
         If BUNIT contradicts S_PHOTOM (S_PHOTOM is used), if SRCTYPE is not a value that the
         pipeline writes (it is ignored), if variances are missing (errors are 0 or too small) or DQ
-        is missing, if INT_TIMES lacks rows or columns (times are missing), or if values are such
+        is missing, if INT_TIMES lacks rows or columns (these times are NaN), or if values are such
         as no image has.
     """
     notes: list[LRSWarning] = []
@@ -307,8 +309,9 @@ def _times(
     If the table is damaged, append a warning to `notes` and return None.
 
     As in the pipeline (``populate_time_keywords``), the table is used only for a time series
-    (TSOVISIT) with two or more integrations (NINTS), and only if it has all rows from INTSTART to
-    INTEND. A table without rows is returned as it is, because the pipeline passes it on. Columns
+    (TSOVISIT) with two or more integrations (NINTS). If it lacks some of the rows from INTSTART to
+    INTEND, the pipeline does not use it; here, the integrations whose rows are missing have the
+    time NaN. A table without rows is returned as it is, because the pipeline passes it on. Columns
     that the table lacks are NaN. A warning is appended to `notes` if rows or columns are missing.
     """
     hdu = hdus.get("INT_TIMES", [None])[0]
@@ -329,34 +332,27 @@ def _times(
     last = header_integer("INTEND", primary)
     first = 1 if first is None else first
     last = (total if total is not None else first + shape[0] - 1) if last is None else last
-    number = columns["integration_number"] if rows else np.zeros(1)
-    offset = first - int(number[0])
-    if offset < 0 or last > number[-1] or offset + shape[0] > rows:
+    wanted = first + np.arange(shape[0])
+    known = np.isin(wanted, columns["integration_number"] if rows else ())
+    if not known.all() or last > columns["integration_number"].max():
+        number = columns["integration_number"] if rows else np.zeros(1)
         span = f"integrations {number[0]:g} to {number[-1]:g} in {rows} rows"
+        used = f"its rows for {spans(wanted[known])} are used" if known.any() else ""
+        lack = "" if known.all() else f"{spans(wanted[~known])} have no times"
         notes.append(
             LRSWarning(
                 f"INT_TIMES has {span if rows else 'no column of integration numbers'}, expected "
-                f"rows for the {shape[0]} integrations from {first} to {last}; as in the pipeline, "
-                "the integrations have no times"
+                f"rows for {first} to {last}, and SCI has {shape[0]} integrations; "
+                f"{' and '.join(filter(None, (used, lack)))}"
             )
         )
+    if not known.any():
         return None
     missing = [name for name in INT_TIMES if name not in columns]
     if missing:
         text = f"INT_TIMES has no numbers in {', '.join(missing)}, so that these times are NaN"
         notes.append(LRSWarning(text))
-    here = slice(offset, offset + shape[0])
-    used = number[here]
-    if (np.diff(used) != 1).any():
-        notes.append(
-            LRSWarning(
-                f"INT_TIMES has the integrations {used[0]:g} to {used[-1]:g} in {len(used)} rows, "
-                "expected one row for each in ascending order; the rows are used in their order, "
-                "as in the pipeline"
-            )
-        )
-    nothing = np.full(rows, np.nan)
-    return Table({name: columns.get(name, nothing)[here] for name in INT_TIMES})
+    return matching_times(wanted, Table(columns))
 
 
 def _time_columns(hdu: Any) -> dict[str, NDArray[Any]]:
