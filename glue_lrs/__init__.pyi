@@ -1,3 +1,4 @@
+from . import viewers
 from .apertures.aperture import Aperture
 from .apertures.aperture_correction import ApertureCorrection
 from .apertures.background import Background
@@ -30,4 +31,5 @@ __all__ = [
     "curve_of_growth",
     "measure",
     "rerun",
+    "viewers",
 ]

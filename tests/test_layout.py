@@ -69,7 +69,7 @@ def test_public_names() -> None:
     assert set(glue_lrs.__all__) == {
         "Aperture", "ApertureCorrection", "Background", "Extract1D", "Extraction", "LRSError",
         "LRSWarning", "OptimalExtractor", "PSFProfile", "Reference", "SlitImage", "combine",
-        "curve_of_growth", "measure", "rerun",
+        "curve_of_growth", "measure", "rerun", "viewers",
     }  # fmt: skip
 
 
