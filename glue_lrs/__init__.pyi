@@ -1,3 +1,4 @@
+from . import viewers
 from .apertures.aperture import Aperture
 from .apertures.aperture_correction import ApertureCorrection
 from .apertures.background import Background
@@ -39,4 +40,5 @@ __all__ = [
     "plot_image",
     "plot_spectrum",
     "rerun",
+    "viewers",
 ]

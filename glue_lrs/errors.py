@@ -231,6 +231,10 @@ class LRSError(Message):
     The message is one line that contains the file or key, what was found, and what was expected.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows for an uncaught error: the message, without a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @contextmanager
 def naming(subject: str) -> Iterator[None]:

@@ -28,7 +28,12 @@ settings.load_profile("fixed")
 
 #: Markers of whole folders; single tests elsewhere that need jwst are marked one by one. All tests
 #: with these markers are also marked as slow, because the fast subset needs neither jwst nor Qt.
-_MARKERS = {"parity": "parity", "truth": "truth", "viewers/qt": "desktop"}
+_MARKERS = {
+    "parity": "parity",
+    "truth": "truth",
+    "viewers/qt": "desktop",
+    "viewers/jupyter": "notebook",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

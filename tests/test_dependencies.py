@@ -50,6 +50,8 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 def test_each_imported_package_is_declared_and_no_other() -> None:
     optional = names(PROJECT["optional-dependencies"]["qt"])
     optional |= names(PROJECT["optional-dependencies"]["crds"])
+    # bqplot imports six, and ipympl serves Matplotlib figures in notebooks
+    optional |= names(PROJECT["optional-dependencies"]["jupyter"]) - {"six", "ipympl"}
     # gwcs reads the frames of a WCS with asdf-astropy; qtpy imports one of its bindings
     declared = (names(PROJECT["dependencies"]) - {"asdf-astropy"}) | (optional - {"pyqt6"})
     assert imported("glue_lrs") == declared
@@ -58,7 +60,12 @@ def test_each_imported_package_is_declared_and_no_other() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
-    ["glue_jupyter", "ipympl", "crds", *(pytest.param(m, marks=pytest.mark.desktop) for m in QT)],
+    [
+        "glue_lrs.viewers.jupyter.app",
+        "ipympl",
+        "crds",
+        *(pytest.param(m, marks=pytest.mark.desktop) for m in QT),
+    ],
 )
 def test_what_an_extra_promises_is_imported(module: str) -> None:
     """``.ci/extras`` imports it in an environment of that extra alone."""

@@ -29,7 +29,7 @@ def plot_budget(table: QTable, *, ax: Axes | None = None, title: str | None = No
     table : `~astropy.table.QTable`
         Result of `glue_lrs.measurement.error_budget`.
     ax : `~matplotlib.axes.Axes`, optional
-        Axes to draw in; by default, those of a new figure.
+        Axes to draw in; by default, the current axes of pyplot.
     title : str, optional
         Title of the axes.
 
@@ -38,7 +38,7 @@ def plot_budget(table: QTable, *, ax: Axes | None = None, title: str | None = No
     `~matplotlib.axes.Axes`
         The axes.
     """
-    ax = style.axes_or_new(ax, (8.5, 5.0))
+    ax = style.axes_or_current(ax, (8.5, 5.0))
     wave = table["WAVELENGTH"].value
     order = np.argsort(wave)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -7,28 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glue_lrs.viewers.canvas.blitting import root_figure
+from glue_lrs.viewers.live.limits import adapted_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-#: Margins below and above the data, relative to the range of the data.
-_MARGINS = (0.08, 0.16)
 
 #: Height in points that is reserved for a line of text at the top, so that it does not cover data.
 _TEXT_HEIGHT = 20.0
 
 #: Maximum height that is reserved for the text, as a fraction of the height of the axes.
 _MAX_TEXT_FRACTION = 0.35
-
-#: The limits shrink only if the data cover less than this fraction of the axes.
-_SHRINK = 0.6
-
-#: The corresponding fraction during a drag.
-_SHRINK_DRAGGING = 0.2
-
-#: Margin, relative to the range of the data, on a side where the data leave the axes during a drag.
-#: The margin is wide because each change of the limits redraws the whole figure.
-_DRAGGING_MARGIN = 0.7
 
 
 class Limits:
@@ -75,18 +63,10 @@ class Limits:
         if not self.follow or not np.isfinite([low, high]).all():
             return False
         self._range = low, high
-        span = high - low or abs(high) or 1.0
-        below, above = _MARGINS
-        above = max(above, self._text_margin(below))
-        if self._applied is not None:
-            bottom, top = self._applied
-            shrink = _SHRINK_DRAGGING if dragging else _SHRINK
-            if bottom <= low and high <= top and span >= shrink * (top - bottom):
-                return False
-            if dragging:
-                below = _DRAGGING_MARGIN if low < bottom else below
-                above = _DRAGGING_MARGIN if high > top else above
-        self._applied = low - below * span, high + above * span
+        limits = adapted_limits(low, high, self._applied, self._text_margin, dragging=dragging)
+        if limits is None:
+            return False
+        self._applied = limits
         self._axes.set_ylim(self._applied)
         return True
 

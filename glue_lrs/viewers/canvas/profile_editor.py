@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from glue_lrs.plotting.style import unit_label
 from glue_lrs.viewers.canvas.blitting import drawn_once
@@ -15,6 +14,7 @@ from glue_lrs.viewers.canvas.cached_text import CachedText
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.region_editor import RegionEditor
 from glue_lrs.viewers.canvas.shapes import band_outlines
+from glue_lrs.viewers.live.cross_dispersion_profile import peak_limited_range
 from glue_lrs.viewers.live.region_geometry import ProfileGeometry
 
 if TYPE_CHECKING:
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
-
-#: Maximum height above the other columns of a peak that is only one column wide, as a multiple of
-#: the range of the other columns. Higher peaks are cut off. Sources are never cut off, because even
-#: the narrowest point source in MIRI images spreads over several columns.
-_MAX_PEAK = 5.0
-
-#: Margin beyond the other columns on the side where a one-column peak is cut off, as a multiple of
-#: the range of the other columns.
-_PEAK_ROOM = 1.0
 
 
 class ProfileEditor(RegionEditor):
@@ -98,7 +89,7 @@ class ProfileEditor(RegionEditor):
         wave = f", {float(self.wavelength.at(row)):.3f} µm" if self.wavelength.covers(row) else ""
         rows = "1 row" if number == 1 else f"{number} rows"
         self.readout.set_text(f"row {row:.0f}{wave}, mean of {rows}")
-        changed = self.limits.include(*_peak_limited_range(flux), dragging=self.dragging)
+        changed = self.limits.include(*peak_limited_range(flux), dragging=self.dragging)
         self._sync()
         if changed:
             self.overlay.redraw()
@@ -108,19 +99,3 @@ class ProfileEditor(RegionEditor):
 
     def _set_x_limits(self) -> None:
         self.axes.set_xlim(-0.5, self.live.image.shape[1] - 0.5)
-
-
-def _peak_limited_range(flux: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the range of a profile, ignoring peaks that are too high and narrow for a source."""
-    values = flux[np.isfinite(flux)]
-    if values.size == 0:
-        return np.nan, np.nan
-    low, high = float(values.min()), float(values.max())
-    if values.size < 5:
-        return low, high
-    smooth = np.median(np.lib.stride_tricks.sliding_window_view(values, 3), axis=1)
-    middle, bottom, top = (float(f(smooth)) for f in (np.median, np.min, np.max))
-    span = max(top - bottom, 1e-6 * abs(middle))
-    lower = low if bottom - low <= _MAX_PEAK * span else bottom - _PEAK_ROOM * span
-    upper = high if high - top <= _MAX_PEAK * span else top + _PEAK_ROOM * span
-    return lower, upper

@@ -13,7 +13,7 @@ from matplotlib.transforms import IdentityTransform
 from glue_lrs.plotting.style import BLUE, VERMILION
 from glue_lrs.viewers.canvas.blitting import root_figure
 from glue_lrs.viewers.canvas.cached_text import CachedText
-from glue_lrs.viewers.live.regions import DIGITS
+from glue_lrs.viewers.live.region_text import region_lines
 
 if TYPE_CHECKING:
     from glue_lrs.viewers.canvas.blitting import Layer
@@ -159,12 +159,8 @@ class RegionLabel:
         at : (float, float)
             Position of the pointer in pixels of the canvas.
         """
-        lower, upper = (float(edge) for edge in region.at(row, wavelength))
-        edges, pixels = limits_text(lower, upper)
-        lines = [edges, f"({pixels})", f"width {_plain_number(upper - lower)}"]
-        if not region.straight:
-            lines.insert(0, f"at row {row:.0f}, {wavelength:.2f} µm")
-        self.text.set(text="\n".join(lines), visible=True, color=_COLOURS[region.kind])
+        text = "\n".join(region_lines(region, row, wavelength))
+        self.text.set(text=text, visible=True, color=_COLOURS[region.kind])
         self._place(at)
 
     def _place(self, at: tuple[float, float]) -> None:
@@ -177,26 +173,3 @@ class RegionLabel:
         place = np.where(place + size + pad > box.max, place - 2.0 * gap - size, place)
         x, y = np.clip(place, pad, np.maximum(figure.bbox.max - size - pad, pad)).tolist()
         self.text.set_position((x, y))
-
-
-def limits_text(lower: float, upper: float) -> tuple[str, str]:
-    """Format edges as positions and as inclusive pixel numbers, which differ by half a pixel.
-
-    Parameters
-    ----------
-    lower, upper : float
-        Positions of the edges, where pixel i reaches from i - 0.5 to i + 0.5.
-
-    Examples
-    --------
-    >>> limits_text(26.5, 34.5)
-    ('edges 26.50 .. 34.50', 'pixels 27 to 34')
-    """
-    first, last = _plain_number(lower + 0.5), _plain_number(upper - 0.5)
-    # "z" replaces -0 by 0
-    return f"edges {lower:z.{DIGITS}f} .. {upper:z.{DIGITS}f}", f"pixels {first} to {last}"
-
-
-def _plain_number(value: float) -> str:
-    """Format a number with at most two decimals, without trailing zeros."""
-    return f"{value:z.{DIGITS}f}".rstrip("0").rstrip(".")

@@ -13,7 +13,6 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from glue_lrs.plotting.spectra import flux_scale
 from glue_lrs.plotting.style import (
     BLUE,
     FLAGGED,
@@ -23,21 +22,26 @@ from glue_lrs.plotting.style import (
     plain_text,
     unit_label,
 )
-from glue_lrs.spectra.columns import QUALITY
-from glue_lrs.spectra.quality import bit_names
 from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once
 from glue_lrs.viewers.canvas.cached_text import CachedText
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.live_view import LiveView
 from glue_lrs.viewers.canvas.shapes import DASHES, RANGE_STYLE, band_outlines, bands
 from glue_lrs.viewers.live.comparison import series
+from glue_lrs.viewers.live.plotted_spectrum import (
+    FluxUnit,
+    flux_text,
+    flux_unit,
+    isolated_points,
+    plotted_columns,
+    robust_range,
+)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import MouseEvent
 
-    from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 _COMPARISON: dict[str, Any] = {"color": VERMILION, "lw": 1.2, "ls": (0, (4, 1.5))}
@@ -50,10 +54,6 @@ _BOX = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85
 
 #: A press is a click, not a drag, if the mouse moves by less than this distance in points.
 _CLICK = 3.0
-
-#: Rows with a larger error, as a multiple of the median error, do not affect the limits unless
-#: their flux is significant.
-_LARGE_ERROR = 5.0
 
 #: Legend labels for the extracted spectrum, its errors, masked rows and rows with quality bits.
 _EXTRACTED, _SIGMA, _MASKED, _FLAGGED = "extracted", "±1σ", "masked row", "quality bits"
@@ -69,10 +69,6 @@ _KEY_WIDTH = 3.6
 
 #: The label of the comparison is not shortened to fewer letters than this.
 _MIN_LABEL = 9
-
-#: An automatically chosen unit is kept while the 90th percentile of the absolute flux in this
-#: unit is within this range.
-_KEEP_UNIT = (0.2, 2e3)
 
 
 class SpectrumPlot(LiveView):
@@ -113,7 +109,7 @@ class SpectrumPlot(LiveView):
         super().__init__(axes, live)
         self.ratio_axes = ratio_axes
         self._fixed_unit = unit
-        self._unit: tuple[str | None, float, str] = (None, 1.0, "")
+        self._unit = FluxUnit(None, 1.0, "")
         self._start: tuple[float, float] | None = None
         self._dragged: tuple[float, float] | None = None
         self._compared: tuple[NDArray[np.float64], NDArray[np.float64], u.UnitBase] | None = None
@@ -199,14 +195,14 @@ class SpectrumPlot(LiveView):
             self._update_readout()
             self.overlay.update()
             return
-        wave, flux, error, mask, bits = _columns(extraction)
+        wave, flux, error, mask, bits = plotted_columns(extraction)
         source = extraction.units.get("FLUX")
         changed = self._choose_unit(flux[~mask], source)
         factor = self._unit[1]
         flux, error = np.where(mask, np.nan, flux * factor), np.where(mask, np.nan, error * factor)
         self.line.set_data(wave, flux)
         self.band.set_verts(band_outlines(wave, flux - error, flux + error))
-        isolated = _isolated(np.isfinite(flux))
+        isolated = isolated_points(np.isfinite(flux))
         self.isolated.set_data(wave[isolated], flux[isolated])
         self.masked.set_data(wave[mask], np.full(int(mask.sum()), 0.02))
         self.note.set_text("" if (~mask).any() else "no row has a flux")
@@ -216,7 +212,7 @@ class SpectrumPlot(LiveView):
         marks = {_MASKED: mask, _FLAGGED: flagged}
         self._marked = tuple(name for name, rows in marks.items() if rows.any())
         changed |= self._update_legend()
-        low, high = _robust_range(flux, error, comparison)
+        low, high = robust_range(flux, error, comparison)
         changed |= self.limits.include(low, high, dragging=self.dragging)
         changed |= self._draw_ratio()
         self._update_readout()
@@ -241,17 +237,7 @@ class SpectrumPlot(LiveView):
     def _choose_unit(self, flux: NDArray[np.float64], source: str | None) -> bool:
         """Choose the unit of the flux; return whether it has changed."""
         before = self._unit
-        if source is None or not u.Unit(source).is_equivalent(u.Jy):
-            self._unit = (source, 1.0, unit_label(source))
-        elif self._fixed_unit is not None:
-            factor = u.Unit(source).to(self._fixed_unit)
-            self._unit = (source, factor, unit_label(self._fixed_unit))
-        else:
-            finite = np.abs(flux[np.isfinite(flux)])
-            typical = float(np.percentile(finite, 90)) * before[1] if finite.size else 1.0
-            kept = before[0] == source and _KEEP_UNIT[0] <= typical <= _KEEP_UNIT[1]
-            if not kept:
-                self._unit = (source, *flux_scale(flux, source))
+        self._unit = flux_unit(flux, source, before, self._fixed_unit)
         if self._unit == before:
             return False
         self.axes.set_ylabel(f"flux [{self._unit[2]}]")
@@ -375,18 +361,7 @@ class SpectrumPlot(LiveView):
         text = f"row {row:.0f}, {at:.3f} µm"
         extraction = self.live.extraction
         if extraction is not None:
-            wave, flux, error, mask, bits = _columns(extraction)
-            closest = int(np.nanargmin(np.abs(wave - at)))
-            within = abs(wave[closest] - at) < 0.1
-            if within and mask[closest]:
-                text += ":  masked"
-            elif within:
-                value, sigma = flux[closest] * self._unit[1], error[closest] * self._unit[1]
-                digits = _digits(sigma)
-                known = f"± {sigma:.{digits}f}" if sigma > 0 else "(error unknown)"
-                text += f":  {value:.{digits}f} {known} {self._unit[2]}"
-            if within and bits[closest]:
-                text += f" ({', '.join(bit_names(int(bits[closest])))})"
+            text += flux_text(extraction, at, self._unit)
         self.readout.set_text(text)
 
     # --- pointer -----------------------------------------------------------------------------
@@ -429,65 +404,3 @@ class SpectrumPlot(LiveView):
             self._cancel()
         elif key in ("delete", "backspace") and not self.busy:
             self.live.deselect()
-
-
-def _columns(
-    extraction: Extraction,
-) -> tuple[
-    NDArray[np.float64],
-    NDArray[np.float64],
-    NDArray[np.float64],
-    NDArray[np.bool_],
-    NDArray[np.uint32],
-]:
-    """Return wavelength, flux, error, mask and quality bits, of the first spectrum in a stack."""
-    pick: Any = 0 if extraction.is_stack else ...
-    columns = extraction.columns
-    flux = np.asarray(columns["FLUX"][pick], dtype=float)
-    error = columns.get("FLUX_ERROR")
-    width = np.full(flux.shape, np.nan) if error is None else np.asarray(error[pick], dtype=float)
-    bits = columns.get(QUALITY)
-    flags = np.zeros(flux.shape, dtype=np.uint32) if bits is None else bits[pick]
-    return extraction.wavelength, flux, width, np.asarray(extraction.mask[pick]), flags
-
-
-def _robust_range(
-    flux: NDArray[np.float64], error: NDArray[np.float64], comparison: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Return the range of the fluxes with their error bars, and of the comparison.
-
-    Outliers, such as those at the ends of the LRS wavelength range, are excluded.
-    """
-    good = np.isfinite(flux)
-    bars = good & np.isfinite(error)
-    ends = []
-    if bars.any():
-        insignificant = np.abs(flux) < 2 * _LARGE_ERROR * error
-        excluded = (error > _LARGE_ERROR * np.median(error[bars])) & insignificant
-        if (bars & ~excluded).any():
-            good, bars = good & ~excluded, bars & ~excluded
-        for side in (flux[bars] - error[bars], flux[bars] + error[bars]):
-            ends.append(np.percentile(side, [10.0, 90.0]))
-    for part in (flux[good], comparison[np.isfinite(comparison)]):
-        if part.size:
-            ends.append(np.percentile(part, [2.0, 98.0]))
-        if part.size >= 5:  # include steep rises over a few rows, but not outliers in single rows
-            smooth = np.median(np.lib.stride_tricks.sliding_window_view(part, 5), axis=1)
-            ends.append(np.percentile(smooth, [0.5, 99.5]))
-    if not ends:
-        return np.nan, np.nan
-    found = np.concatenate(ends)
-    return float(found.min()), float(found.max())
-
-
-def _isolated(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a mask of finite points without a finite neighbour, which appear in no line."""
-    padded = np.concatenate([[False], good, [False]])
-    return good & ~padded[:-2] & ~padded[2:]
-
-
-def _digits(error: float) -> int:
-    """Return the number of decimals that shows two significant digits of an error."""
-    if not np.isfinite(error) or error <= 0:
-        return 3
-    return int(np.clip(1 - np.floor(np.log10(error)), 0, 9))

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from echo import delay_callback
@@ -15,6 +15,8 @@ from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.source_position import SourcePosition, expected_position
+from glue_lrs.reference.reference import remarks
+from glue_lrs.reference.schema import KEYS, OPTIONS, STEP
 from glue_lrs.viewers.datasets.session_meta import absolute_path
 from glue_lrs.viewers.live.messages import joined, panel_text
 from glue_lrs.viewers.live.regions import WITH_ARTICLE, operator_with, shared_variable
@@ -191,6 +193,42 @@ class Actions:
                 source_type=live.extract.source_type,
             )
         return live.editing.set_or_raise(operator, "load a reference")
+
+    def set_keys(self, **keys: Any) -> bool:
+        """Set keys of an EXTRACT1D aperture, step parameters or parameters of `Extract1D`.
+
+        Parameters
+        ----------
+        **keys
+            Overrides, as in `Extract1D.from_reference`, of the committed operator. A key that is
+            None is removed.
+
+        Raises
+        ------
+        LRSError
+            If a key or a value is wrong, or nothing can be extracted. Then nothing changes.
+        """
+        live = self._live
+        groups: dict[str, dict[str, Any]] = {
+            name: dict(values) for name, values in live.extract.parameters.items()
+        }
+        for key, value in keys.items():
+            step = key in STEP and key not in KEYS
+            group = groups["options" if key in OPTIONS else "step" if step else "reference"]
+            group[key] = value
+            if value is None and not step:
+                del group[key]
+        operator = Extract1D.from_parameters(
+            groups,
+            apcorr=live.extract.aperture_correction,
+            psf=live.extract.psf,
+            references=dict(live.extract.references),
+        )
+        changed = live.editing.set_or_raise(operator, f"set {', '.join(keys)}")
+        found = remarks(groups["reference"])
+        notes = [text for level, key, text in found if level == "warning" and key in keys]
+        live.message = joined(*notes, live.message)
+        return changed
 
     def load_apcorr(self, path: str | PathLike[str] | None) -> bool:
         """Set the aperture correction from an APCORR reference file, or none.

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
 
+#: Maximum height above the other columns of a peak that is only one column wide, as a multiple of
+#: the range of the other columns. Higher peaks are cut off. Sources are never cut off, because even
+#: the narrowest point source in MIRI images spreads over several columns.
+_MAX_PEAK = 5.0
+
+#: Margin beyond the other columns on the side where a one-column peak is cut off, as a multiple of
+#: the range of the other columns.
+_PEAK_ROOM = 1.0
+
+
 class CrossDispersionProfile(NamedTuple):
     """Column numbers, mean flux over some rows in each column, and 1-sigma errors."""
 
@@ -73,3 +83,19 @@ def _variance(image: SlitImage, averaged: slice) -> NDArray[np.float64]:
     planes = (image.var_poisson, image.var_rnoise, image.var_flat)
     parts = [np.asarray(plane[averaged], dtype=float) for plane in planes if plane is not None]
     return np.sum(parts, axis=0) if parts else np.array(np.nan)
+
+
+def peak_limited_range(flux: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the range of a profile, ignoring peaks that are too high and narrow for a source."""
+    values = flux[np.isfinite(flux)]
+    if values.size == 0:
+        return np.nan, np.nan
+    low, high = float(values.min()), float(values.max())
+    if values.size < 5:
+        return low, high
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(values, 3), axis=1)
+    middle, bottom, top = (float(f(smooth)) for f in (np.median, np.min, np.max))
+    span = max(top - bottom, 1e-6 * abs(middle))
+    lower = low if bottom - low <= _MAX_PEAK * span else bottom - _PEAK_ROOM * span
+    upper = high if high - top <= _MAX_PEAK * span else top + _PEAK_ROOM * span
+    return lower, upper

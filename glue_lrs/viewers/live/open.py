@@ -1,10 +1,11 @@
-"""Function that opens an image for live extraction."""
+"""Functions that open an image for live extraction, or find its extraction."""
 
 from __future__ import annotations
 
 from os import PathLike
 
 from glue.core import Data, DataCollection
+from glue.core.session import Session
 
 from glue_lrs.errors import LRSError
 from glue_lrs.image.slit_image import SlitImage
@@ -13,7 +14,7 @@ from glue_lrs.viewers.datasets.loaders import open_image
 from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, absolute_path
 from glue_lrs.viewers.live.links import image_uuid
 from glue_lrs.viewers.live.live_extraction import LiveExtraction
-from glue_lrs.viewers.live.registry import registry_of, session_of
+from glue_lrs.viewers.live.registry import live_for, registry_of, session_of
 
 
 def open_extraction(where: object, data: Data | SlitImage | str | PathLike[str]) -> LiveExtraction:
@@ -52,6 +53,39 @@ def open_extraction(where: object, data: Data | SlitImage | str | PathLike[str])
     elif live.spectrum_data not in collection:  # the user has removed the spectrum
         live.add_spectrum()
     return live
+
+
+def live_of(session: Session, data: object, *, make: bool = False) -> LiveExtraction | None:
+    """Return the live extraction for a dataset.
+
+    Parameters
+    ----------
+    session : glue.core.session.Session
+        glue session that contains the dataset.
+    data : glue.core.Data
+        Dataset of an LRS image, or of the spectrum of a live extraction.
+    make : bool
+        Whether to open an extraction for an LRS image if there is none yet.
+
+    Returns
+    -------
+    LiveExtraction or None
+        The live extraction, or None if the dataset has none.
+    """
+    if not isinstance(data, Data):
+        return None
+    found = live_for(session, data)
+    if found is not None:
+        return found
+    if make and is_lrs_image(data):
+        return open_extraction(session, data)
+    # A session may restore the dataset of the spectrum before that of its image.
+    uuid = image_uuid(data)
+    for image in session.data_collection:
+        if uuid is not None and image.uuid == uuid and is_lrs_image(image):
+            open_extraction(session, image)
+            return live_for(session, data)
+    return None
 
 
 def _image_dataset(collection: DataCollection, source: object) -> Data:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from astropy import units as u
@@ -19,28 +19,24 @@ from glue_qt.viewers.image.layer_style_editor import ImageLayerStyleEditor
 from glue_qt.viewers.image.mouse_mode import RoiClickAndDragMode
 from matplotlib import colormaps
 from qtpy import QtCore
-from scipy.ndimage import map_coordinates
 
 from glue_lrs.errors import LRSError
 from glue_lrs.viewers.canvas.image_editor import ImageEditor
 from glue_lrs.viewers.datasets.coordinates import LRSCoordinates
 from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
+from glue_lrs.viewers.live.image_layer import IntegrationShown, ShowsMedian, grey_limits, shown_box
 from glue_lrs.viewers.live.messages import panel_text
-from glue_lrs.viewers.qt.base import LABEL_SIZE, PLOT_TOOLS, HasPointerView, StateWithHome
-from glue_lrs.viewers.qt.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
+from glue_lrs.viewers.live.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
+from glue_lrs.viewers.live.viewer import StateWithHome
+from glue_lrs.viewers.qt.base import LABEL_SIZE, PLOT_TOOLS, HasPointerView
 
 if TYPE_CHECKING:
     from glue.core import Subset
     from glue.viewers.common.state import LayerState
     from matplotlib.backend_bases import MouseEvent
-    from numpy.typing import NDArray
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-#: Percentiles of the pixel values that become the lower and the upper limit of the grey scale.
-_CUTS = (1.0, 99.7)
-#: Maximum distance of the lower limit from the median, relative to that of the upper limit.
-_BELOW = 0.1
 _ICONS = Path(__file__).parent / "icons"
 #: Definition of pixel coordinates for astropy's coordinate axes.
 _PIXELS = {
@@ -52,26 +48,12 @@ _PIXELS = {
 }
 
 
-class LRSImageLayerState(ImageLayerState):
+class LRSImageLayerState(ShowsMedian, ImageLayerState):
     """State of a layer that can show the median of the integrations in a stack."""
-
-    def get_sliced_data(self, view: Any = None, bounds: Any = None) -> NDArray[Any]:
-        """Return the pixels to draw."""
-        plane = getattr(self.viewer_state, "median_plane", None)
-        if plane is None or getattr(self.attribute, "label", None) != "flux":
-            return super().get_sliced_data(view=view, bounds=bounds)
-        if bounds is None:
-            return plane if view is None else plane[tuple(view)]
-        pixels = [np.rint(np.linspace(low, high, number)) for low, high, number in bounds]
-        at = np.meshgrid(*pixels, indexing="ij")
-        return np.asarray(map_coordinates(plane, at, output=float, order=0, cval=np.nan))
 
 
 class LRSImageState(StateWithHome, ImageViewerState):
     """State of the viewer, which resets the limits to the illuminated part of an LRS image."""
-
-    #: Median of all integrations, while it is shown; otherwise None.
-    median_plane: NDArray[Any] | None = None
 
 
 class LRSImageLayerArtist(ImageLayerArtist):
@@ -217,15 +199,9 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         """Set the limits of the axes, and a grey scale that shows both faint and bright pixels."""
         layer = self.state.layers[0]
         layer.attribute = data.id["flux"]
-        flux = np.asarray(data["flux"])
-        if flux.ndim == 3:
-            flux = flux[flux.shape[0] // 2]
-        finite = flux[np.isfinite(flux)]
-        if finite.size:
-            low, middle, high = (float(v) for v in np.percentile(finite, [_CUTS[0], 50, _CUTS[1]]))
-            low = max(low, middle - _BELOW * (high - middle))  # exclude negative traces
-            if high > low:
-                layer.v_min, layer.v_max = low, high
+        limits = grey_limits(np.asarray(data["flux"]))
+        if limits is not None:
+            layer.v_min, layer.v_max = limits
         layer.stretch = "arcsinh"
         self.state.color_mode = "Colormaps"
         layer.cmap = colormaps["gray"]
@@ -241,10 +217,8 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         self.enable_pointer()
         self.editor.on_adding = self._adding_changed
         self.editor.on_hint = self.set_status
-        self.state.add_callback("slices", self._slice_chosen)
-        self.follow(self._show_integration, "integration")
+        self._integration = IntegrationShown(live, self.state, self.redraw_image)
         self.follow(self._show_residual, "residual_shown", "residual_limit")
-        self._show_integration()
         self._show_residual(restored=True)
         self.state.add_callback("layers", self._layers_changed)
         self.state.home = self._show_bounding_box
@@ -255,7 +229,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         """Remove the region editor."""
         super().detach()
         self.state.remove_callback("layers", self._layers_changed)
-        self.state.remove_callback("slices", self._slice_chosen)
+        self._integration.close()
 
     def _adding_changed(self, on: bool) -> None:
         """Deactivate the tool that adds a background region once it has added the region."""
@@ -331,36 +305,10 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         """Set the limits to the illuminated part of the image, with some margin for dragging."""
         if self.live is None:
             return
-        (left, right), (bottom, top) = self.live.image.bounding_box
-        rows, columns = self.live.image.shape
+        (left, right), (bottom, top) = shown_box(self.live.image)
         with delay_callback(self.state, "x_min", "x_max", "y_min", "y_max"):
-            self.state.x_min, self.state.x_max = max(left - 2, -1.5), min(right + 2, columns + 0.5)
-            self.state.y_min, self.state.y_max = max(bottom - 4, -2.5), min(top + 4, rows + 1.5)
-
-    def _show_integration(self, *_: object) -> None:
-        """Show the selected integration of the extraction, or the median of all integrations."""
-        live = self._live_stack()
-        if live is None:
-            return
-        number = live.integration
-        self.state.median_plane = live.shown.data if number is None else None
-        slices = (number or 0, *self.state.slices[1:])
-        if tuple(self.state.slices) != slices:
-            self.state.slices = slices
-        self.redraw_image()
-
-    def _slice_chosen(self, *_: object) -> None:
-        """Extract the integration that the user has selected with glue's slider."""
-        live = self._live_stack()
-        if live is not None and int(self.state.slices[0]) != (live.integration or 0):
-            live.integration = int(self.state.slices[0])
-
-    def _live_stack(self) -> LiveExtraction | None:
-        """Return the extraction, if the viewer shows a stack with a slider for integrations."""
-        live = self.live
-        if live is None or not live.image.is_stack or self.state.reference_data is not live.data:
-            return None
-        return live if len(self.state.slices) == 3 else None
+            self.state.x_min, self.state.x_max = left, right
+            self.state.y_min, self.state.y_max = bottom, top
 
     def redraw_image(self) -> None:
         """Discard the cached drawing of the image and draw it again."""

@@ -11,7 +11,8 @@ from glue_qt.viewers.matplotlib.data_viewer import MatplotlibDataViewer
 from qtpy import QtWidgets
 
 from glue_lrs.viewers.canvas.profile_editor import ProfileEditor
-from glue_lrs.viewers.qt.base import PLOT_TOOLS, HasPointerView, ShowsOneImage, StateWithHome
+from glue_lrs.viewers.live.viewer import ShowsOneImage, StateWithHome
+from glue_lrs.viewers.qt.base import PLOT_TOOLS, HasPointerView
 
 if TYPE_CHECKING:
     from glue.core.roi import Roi

@@ -16,7 +16,8 @@ from glue_qt.viewers.profile.layer_style_editor import ProfileLayerStyleEditor
 
 from glue_lrs.viewers.canvas.spectrum_plot import SpectrumPlot
 from glue_lrs.viewers.datasets.images import is_lrs_image
-from glue_lrs.viewers.qt.base import LABEL_SIZE, PLOT_TOOLS, HasPointerView, StateWithHome
+from glue_lrs.viewers.live.viewer import StateWithHome
+from glue_lrs.viewers.qt.base import LABEL_SIZE, PLOT_TOOLS, HasPointerView
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

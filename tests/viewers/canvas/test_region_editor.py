@@ -21,8 +21,8 @@ from glue_lrs import Aperture, Background, Extract1D, SlitImage
 from glue_lrs.viewers import LiveExtraction, open_extraction
 from glue_lrs.viewers.canvas.image_editor import ImageEditor
 from glue_lrs.viewers.canvas.profile_editor import ProfileEditor
-from glue_lrs.viewers.canvas.region_artists import limits_text
 from glue_lrs.viewers.live.region_geometry import Handle
+from glue_lrs.viewers.live.region_text import edges_text
 from tests.helpers.canvas import Pointer
 
 Maker = Callable[..., SlitImage]
@@ -249,7 +249,7 @@ def test_the_label_shows_both_conventions(editor: ImageEditor, pointer: Pointer)
 
 @given(st.floats(-50, 500), st.floats(1, 50))
 def test_the_conventions_differ_by_half_a_pixel(lower: float, width: float) -> None:
-    edges, pixels = limits_text(lower, lower + width)
+    edges, pixels = edges_text(lower, lower + width)
     low, high = map(float, edges.removeprefix("edges ").split(" .. "))
     first, last = map(float, pixels.removeprefix("pixels ").split(" to "))
     assert (low, high) == pytest.approx((lower, lower + width), abs=0.0051)

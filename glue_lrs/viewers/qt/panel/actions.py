@@ -11,6 +11,7 @@ from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.viewers.live.messages import joined, panel_text
+from glue_lrs.viewers.live.names import folder_of, stem_of
 from glue_lrs.viewers.qt.panel.widgets import PlainLabel, plain
 
 if TYPE_CHECKING:
@@ -98,21 +99,6 @@ class PanelActions(QtWidgets.QWidget):
 
     # --- files -----------------------------------------------------------------------------------
 
-    @property
-    def _folder(self) -> Path:
-        """Folder of the image, in which the dialogs open."""
-        path = self.live.image.path
-        return Path(path).resolve().parent if path else Path()
-
-    @property
-    def _stem(self) -> str:
-        """File name of the image without the product type and the extension."""
-        path = self.live.image.path or self.live.image.filename or self.live.data.label
-        name = Path(path).name.removesuffix(".gz").removesuffix(".fits")
-        for ending in ("_s2d", "_calints", "_cal"):
-            name = name.removesuffix(ending)
-        return name
-
     def load(self, title: str, filters: str, function: Callable[[str], object]) -> None:
         """Let the user choose a file, and call a function with the path of the file.
 
@@ -126,7 +112,7 @@ class PanelActions(QtWidgets.QWidget):
             Function that reads the file. It is not called if the dialog was cancelled.
         """
         path, _ = QtWidgets.QFileDialog.getOpenFileName(
-            self, title, str(self._folder), f"{filters};;All files (*)"
+            self, title, str(folder_of(self.live)), f"{filters};;All files (*)"
         )
         if path:
             self.run(function, path)
@@ -148,7 +134,7 @@ class PanelActions(QtWidgets.QWidget):
             Function that writes the file. It is called with the path and ``overwrite=True``, and is
             not called if the dialog was cancelled.
         """
-        path = self._choose_name(title, f"{self._stem}{ending}", extensions)
+        path = self._choose_name(title, f"{stem_of(self.live)}{ending}", extensions)
         if path and self.run(function, path, overwrite=True):
             self.report(joined(f"wrote {path}", self._notes))
 
@@ -157,7 +143,7 @@ class PanelActions(QtWidgets.QWidget):
         filters = " ".join(f"*{extension}" for extension in extensions)
         while True:
             path, _ = QtWidgets.QFileDialog.getSaveFileName(
-                self, title, str(self._folder / name), filters
+                self, title, str(folder_of(self.live) / name), filters
             )
             if not path or path.lower().endswith(extensions):
                 return str(path)

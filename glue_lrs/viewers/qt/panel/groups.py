@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,15 @@ from qtpy.QtCore import Qt
 
 from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.viewers.live.messages import findings_text, joined
+from glue_lrs.viewers.live.names import (
+    lost_text,
+    number_text,
+    ratio_text,
+    spectrum_ending,
+)
+from glue_lrs.viewers.live.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
 from glue_lrs.viewers.qt.panel import widgets
 from glue_lrs.viewers.qt.panel.widgets import push_button, show_value
-from glue_lrs.viewers.qt.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -338,16 +343,9 @@ class StatisticsGroup(PanelGroup):
         ranges = [f"{low:.2f} – {high:.2f}" for low, high in live.wavelength_ranges]
         self.range.setText(f"{', '.join(ranges)} µm" if ranges else "all")
         numbers = live.numbers()
-        self.signal_to_noise.setText(_short(numbers.signal_to_noise))
-        ratio = numbers.ratio
-        plain = math.isfinite(ratio) and 0.01 <= abs(ratio) < 100
-        self.ratio.setText(f"{ratio:.4f}" if plain else _short(ratio, 4))
-        lost = "none"
-        if numbers.rows_lost:
-            lost = f"{numbers.rows_lost} of {numbers.rows} rows, ≤ {numbers.most_lost:.0%}"
-        if numbers.rows_masked:
-            lost += f"; {numbers.rows_masked} masked"
-        self.lost.setText(lost)
+        self.signal_to_noise.setText(number_text(numbers.signal_to_noise))
+        self.ratio.setText(ratio_text(numbers.ratio))
+        self.lost.setText(lost_text(numbers))
 
 
 class ComparisonGroup(PanelGroup):
@@ -393,7 +391,7 @@ class OutputGroup(PanelGroup):
         self.panel.save(title, "_extract1d.json", extensions, self.live.save_reference)
 
     def _save_spectrum(self) -> None:
-        ending = "_x1dints.fits" if self.live.image.is_stack else "_x1d.fits"
+        ending = spectrum_ending(self.live)
         extensions = (".fits", ".fits.gz")
         self.panel.save("Save the spectrum", ending, extensions, self.live.save_spectrum)
 
@@ -409,7 +407,3 @@ class OutputGroup(PanelGroup):
 def cursor_row(live: LiveExtraction) -> int:
     """Return the row of the crosshair, rounded to a row of the image."""
     return min(max(round(live.cursor_row), 0), live.image.shape[0] - 1)
-
-
-def _short(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}g}" if math.isfinite(value) else "–"

@@ -12,7 +12,8 @@ from glue_qt.viewers.common.data_viewer import DataViewer
 from qtpy import QtCore, QtWidgets
 
 from glue_lrs.viewers.canvas.region_editor import RegionEditor
-from glue_lrs.viewers.qt.base import ShowsOneImage
+from glue_lrs.viewers.live.viewer import ShowsOneImage
+from glue_lrs.viewers.qt.base import FollowsExtraction
 from glue_lrs.viewers.qt.panel.panel import Panel
 from glue_lrs.viewers.qt.panel.widgets import PlainLabel
 
@@ -42,7 +43,7 @@ _KEYS = {
 }
 
 
-class ExtractionPanel(ShowsOneImage, DataViewer):
+class ExtractionPanel(FollowsExtraction, ShowsOneImage, DataViewer):
     """The extraction panel as a glue viewer, so that sessions restore it."""
 
     LABEL = "LRS extraction panel"

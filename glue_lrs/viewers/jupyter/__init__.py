@@ -1,0 +1,1 @@
+"""Viewers in Jupyter notebooks. They need glue-jupyter."""

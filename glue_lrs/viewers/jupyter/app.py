@@ -1,0 +1,343 @@
+"""An application for a notebook: image, spectrum, slit profile and panel of one extraction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+from glue_jupyter import JupyterApplication
+from IPython import get_ipython
+from IPython.display import display
+
+from glue_lrs.viewers.jupyter.image import LRSImageView
+from glue_lrs.viewers.jupyter.panel import Panel
+from glue_lrs.viewers.jupyter.profile import SlitProfileView
+from glue_lrs.viewers.jupyter.spectrum import LRSSpectrumView
+from glue_lrs.viewers.live.open import open_extraction
+from glue_lrs.viewers.live.regions import operator_with
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from os import PathLike
+
+    from glue.core import Data
+    from specutils import Spectrum
+
+    from glue_lrs.apertures.aperture import Aperture
+    from glue_lrs.apertures.background import Background
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.extraction import Extraction
+
+#: Heights of the figures in pixels.
+_IMAGE, _SPECTRUM, _PROFILE = 560, 310, 210
+
+#: Fraction of the width for the image.
+_WIDTH = "42%"
+
+#: Applications that are open, by the cell that has opened them. A cell that is run again closes the
+#: application that it has opened before.
+_of_cell: dict[str, ExtractionApp] = {}
+
+
+class ExtractionApp:
+    """A live extraction in a notebook.
+
+    Made by `glue_lrs.viewers.extraction_app`. The aperture and the background regions are dragged
+    with the mouse in the image or in the slit profile; the spectrum follows.
+
+    Parameters
+    ----------
+    source : SlitImage, Data, str or path-like
+        Image, or its file.
+    glue : JupyterApplication, optional
+        Application of glue-jupyter in which to open the image. By default, a new one.
+
+    Attributes
+    ----------
+    glue : JupyterApplication
+        Application of glue-jupyter, with the data and the viewers.
+    live : LiveExtraction
+        State that the viewers share.
+    image, spectrum_viewer, profile, panel : LRSImageView, LRSSpectrumView, SlitProfileView, Panel
+        The parts of the display.
+    widget : ipywidgets.Widget
+        The display.
+    """
+
+    def __init__(
+        self, source: SlitImage | Data | str | PathLike[str], glue: JupyterApplication | None = None
+    ) -> None:
+        self.glue = JupyterApplication() if glue is None else glue
+        self._owns_glue = glue is None
+        try:
+            self.live = live = open_extraction(self.glue.session, source)
+        except BaseException:
+            if self._owns_glue:
+                _close(_tree(_widgets_of(self.glue), set()))
+            raise
+        new = self.glue.new_data_viewer
+        self.image: LRSImageView = new("lrs-image", data=live.data, show=False)
+        self.spectrum_viewer: LRSSpectrumView = new(
+            "lrs-spectrum", data=live.spectrum_data, show=False
+        )
+        self.profile: SlitProfileView = new("lrs-profile", data=live.data, show=False)
+        self.panel = Panel(live)
+        editors = self.image.editor, self.profile.editor
+        for editor in editors:
+            assert editor is not None  # the image was opened
+            editor.on_text = self.panel.show_status
+        image = editors[0]
+        assert image is not None
+        image.on_adding = self._adding_changed
+        self.panel.adding.observe(self._adding_clicked, names="value")
+        self.widget = self._arranged()
+        self.closed = False
+        self._shown: object = None
+
+    def __repr__(self) -> str:
+        return f"<ExtractionApp of {self.live.data.label}{', closed' if self.closed else ''}>"
+
+    def _arranged(self) -> widgets.Widget:
+        """Return the display, arranged to the width of a notebook."""
+        for viewer, height in (
+            (self.image, _IMAGE - 40),
+            (self.spectrum_viewer, _SPECTRUM - 40),
+            (self.profile, _PROFILE),
+        ):
+            viewer.figure.layout.height = f"{height}px"
+            viewer.figure.min_aspect_ratio = 0.05  # bqplot would leave a part of the width empty
+            viewer.figure.max_aspect_ratio = 20.0
+            viewer.figure.fig_margin = {"left": 62, "bottom": 38, "top": 8, "right": 10}
+            viewer.axis_y.label_offset = "46px"
+        left = widgets.VBox(
+            [self.image.toolbar, self.image.figure], layout={"width": _WIDTH, "min_width": "250px"}
+        )
+        right = widgets.VBox(
+            [self.spectrum_viewer.toolbar, self.spectrum_viewer.figure, self.profile.figure],
+            layout={"flex": "1 1 0%", "min_width": "300px"},
+        )
+        figures = widgets.HBox([left, right], layout={"width": "100%"})
+        return widgets.VBox([figures, self.panel.widget], layout={"width": "100%"})
+
+    # --- display ---------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Display the application in the output of the cell."""
+        self._shown = _cell_run()
+        display(self.widget)
+
+    def _ipython_display_(self) -> None:
+        """Display the application as the result of a cell, unless that cell has displayed it."""
+        run = _cell_run()
+        if run is None or run != self._shown:
+            self.show()
+
+    # --- the extraction --------------------------------------------------------------------------
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """Spectrum with the present aperture; see `Extraction.to_spectrum`."""
+        return self.live.spectrum
+
+    @property
+    def extraction(self) -> Extraction | None:
+        """Extraction that is shown, with all columns, or None if nothing can be extracted."""
+        return self.live.extraction
+
+    @property
+    def extract(self) -> Extract1D:
+        """Operator that makes the spectrum. Setting it moves the drawing, as for `aperture`."""
+        return self.live.extract
+
+    @extract.setter
+    def extract(self, operator: Extract1D) -> None:
+        self.live.editing.set_or_raise(operator, "change the extraction")
+
+    @property
+    def aperture(self) -> Aperture:
+        """Aperture at its position on the image.
+
+        Setting it moves the drawing to this position, even if the aperture has followed the source,
+        and can be undone.
+
+        Raises
+        ------
+        LRSError
+            If the aperture is set and nothing can be extracted with it. Then nothing changes.
+        """
+        return self._as_drawn.aperture
+
+    @aperture.setter
+    def aperture(self, aperture: Aperture) -> None:
+        operator = replace(self._as_drawn, aperture=aperture)
+        self.live.editing.set_or_raise(operator, "change the aperture")
+
+    @property
+    def background(self) -> Background | None:
+        """Background at its position on the image, or None. It is set like `aperture`."""
+        return self._as_drawn.background
+
+    @background.setter
+    def background(self, background: Background | None) -> None:
+        operator = replace(self._as_drawn, background=background)
+        self.live.editing.set_or_raise(operator, "change the background")
+
+    @property
+    def _as_drawn(self) -> Extract1D:
+        """The operator with regions that are fixed at their positions on the image."""
+        live = self.live
+        return operator_with(live.extract, live.image, live.regions_of(live.extract))
+
+    def set(self, **keys: Any) -> None:
+        """Set keys of an EXTRACT1D aperture, step parameters or parameters of `Extract1D`.
+
+        Parameters
+        ----------
+        **keys
+            Overrides of the present operator, as in `Extract1D.from_reference`, for example
+            ``xstart=27, xstop=34, bkg_fit="median"``. As there, the aperture follows the position
+            of the source unless ``use_source_posn`` is False.
+
+        Raises
+        ------
+        LRSError
+            If a key or a value is wrong, or nothing can be extracted. Then nothing changes.
+        """
+        self.live.actions.set_keys(**keys)
+
+    def compare(self, source: str | PathLike[str] | Data | None) -> None:
+        """Overlay the spectrum of an x1d or x1dints file; see `LiveExtraction.load_comparison`."""
+        self.live.load_comparison(source)
+
+    def _adding_clicked(self, change: dict[str, Any]) -> None:
+        if self.image.editor is not None:
+            self.image.editor.adding = bool(change["new"])
+
+    def _adding_changed(self, on: bool) -> None:
+        self.panel.adding.value = on
+
+    # --- end -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Remove the display, and disconnect everything from the extraction and from glue.
+
+        The extraction ends, unless the image was opened in a given application of glue-jupyter.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        for cell, app in list(_of_cell.items()):
+            if app is self:
+                del _of_cell[cell]
+        viewers = (self.image, self.spectrum_viewer, self.profile)
+        roots = [self.widget, *self.panel.buttons.values()]
+        for viewer in viewers:
+            roots += [vars(tool) for tool in viewer.toolbar.tools.values()]
+            roots += [viewer.figure, viewer.layout, viewer.toolbar, getattr(viewer, "_vl", None)]
+        glue, seen = _widgets_of(self.glue), set[widgets.Widget]()
+        if not self._owns_glue:  # the toolbars show widgets of the application
+            list(_tree(glue, seen))
+        closing = list(_tree([*roots, *glue], seen))
+        self.panel.close()
+        for viewer in viewers:
+            viewer.close()
+        if self._owns_glue:
+            self.live.close()
+        _close(closing)
+
+
+def extraction_app(
+    source: SlitImage | Data | str | PathLike[str],
+    *,
+    glue: JupyterApplication | None = None,
+    comparison: str | PathLike[str] | Data | None = None,
+    show: bool = True,
+    **keys: Any,
+) -> ExtractionApp:
+    """Open an image in a notebook for extraction with the mouse.
+
+    Parameters
+    ----------
+    source : SlitImage, Data, str or path-like
+        Image, or the path of an s2d, cal or calints file.
+    glue : JupyterApplication, optional
+        Application of glue-jupyter in which to open the image. By default, a new one.
+    comparison : str, path-like or Data, optional
+        An x1d or x1dints file, or the glue dataset of a spectrum, to overlay.
+    show : bool
+        Whether to display the application in the output of the cell.
+    **keys
+        Keys of the extraction to begin with; see `ExtractionApp.set`.
+
+    Returns
+    -------
+    ExtractionApp
+        The application. Its attributes ``spectrum``, ``extraction`` and ``aperture`` follow what is
+        drawn. If the cell is run again, the application that it has opened before is closed.
+
+    Raises
+    ------
+    LRSError
+        If a file cannot be read, or the image cannot be extracted.
+    """
+    app = ExtractionApp(source, glue)
+    try:
+        if keys:
+            app.set(**keys)
+        if comparison is not None:
+            app.compare(comparison)
+    except BaseException:
+        app.close()
+        raise
+    cell = _cell()
+    if cell is not None:
+        before = _of_cell.pop(cell, None)
+        if before is not None:
+            before.close()
+        _of_cell[cell] = app
+    if show:
+        app.show()
+    return app
+
+
+def _cell() -> str | None:
+    """Return the id of the cell that is being run, as Jupyter's front ends send it, or None."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    parent = {} if kernel is None else kernel.get_parent("shell")
+    found = parent.get("metadata", {}).get("cellId")
+    return None if found is None else str(found)
+
+
+def _cell_run() -> object:
+    """Return what identifies this run of a cell, or None outside of IPython."""
+    shell = get_ipython()
+    return None if shell is None else shell.execution_count
+
+
+def _tree(widget: Any, seen: set[widgets.Widget]) -> Iterator[widgets.Widget]:
+    """Yield a widget and those that it contains, except `seen`."""
+    if isinstance(widget, dict):
+        widget = list(widget.values())
+    if isinstance(widget, list | tuple):
+        for one in widget:
+            yield from _tree(one, seen)
+    elif isinstance(widget, widgets.Widget) and widget not in seen and widget.comm is not None:
+        seen.add(widget)
+        for name in widget.keys:
+            if name != "template" and not name.startswith("_"):  # shared by all widgets of a class
+                yield from _tree(getattr(widget, name), seen)
+        yield widget
+
+
+def _widgets_of(glue: JupyterApplication) -> list[widgets.Widget]:
+    """Return the widgets that an application of glue-jupyter makes."""
+    return [glue.widget, glue.widget_subset_select, glue.widget_data_collection]
+
+
+def _close(closing: Iterable[widgets.Widget]) -> None:
+    """Close widgets, and remove their observers."""
+    for widget in list(closing):
+        widget.unobserve_all()
+        widget.close()

@@ -1,0 +1,72 @@
+"""Base class for viewers in notebooks that follow the live extraction of their data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from echo import SelectionCallbackProperty
+from glue_jupyter.utils import get_ioloop
+
+from glue_lrs.viewers.live.viewer import ExtractionViewer
+
+if TYPE_CHECKING:
+    from asyncio import TimerHandle
+
+#: Seconds after which limits that the user has changed in the browser become those of the state.
+_DELAY = 0.5
+
+
+class NotebookViewer(ExtractionViewer):
+    """Mixin for viewers of glue-jupyter that follow the live extraction of their data."""
+
+    #: The mouse edits regions while no tool is active; glue-jupyter would move selections.
+    _default_mouse_mode_cls = None
+    figure: Any
+    scales: dict[str, Any]
+    scale_x: Any
+    scale_y: Any
+
+    #: Last error message.
+    error = ""
+    _timer: TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.figure.layout.width = "100%"
+        self.figure.layout.min_width = "200px"
+
+    def show_error(self, text: str) -> None:
+        """Print an error message in the output of the cell."""
+        self.error = text
+        print(text)
+
+    def update_glue_scales(self, *_: object) -> None:
+        """Make the limits in the browser those of the state, when they have settled.
+
+        This replaces a method of glue-jupyter that keeps each viewer in memory for ever.
+        """
+        loop = get_ioloop()
+        if self._timer is not None:
+            self._timer.cancel()
+        if loop is not None:
+            self._timer = loop.call_later(_DELAY, self._limits_settled)
+
+    def _limits_settled(self) -> None:
+        self._timer = None
+        x, y = self.scale_x, self.scale_y
+        limits = {"x_min": x.min, "x_max": x.max, "y_min": y.min, "y_max": y.max}
+        self.state.update_from_dict({**self.state.as_dict(), **limits})
+
+    def close(self) -> None:
+        """Disconnect the viewer from the extraction and from glue."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.leave_live()
+        states = [self.state, *(artist.state for artist in self.layers)]  # type: ignore[attr-defined]
+        self.cleanup()  # type: ignore[attr-defined]
+        for state in states:  # functions of glue would keep the viewer and its data in memory
+            state.clear_callbacks()
+            for _, one in state.iter_callback_properties():
+                if isinstance(one, SelectionCallbackProperty):
+                    one.set_display_func(state, None)
+        self.state.layers = []

@@ -1,0 +1,28 @@
+"""Events of the mouse and the keyboard on a bqplot figure, as a browser sends them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def send(viewer: Any, event: str, x: float = 0.0, y: float = 0.0, **content: Any) -> None:
+    """Send one event at a position in data coordinates."""
+    position = {"x": x, "y": y}
+    content = {"event": event, "pixel": position, "domain": position, **content}
+    message = {"content": {"data": {"method": "custom", "content": content}}, "buffers": []}
+    viewer.figure.interaction.comm.handle_msg(message)
+
+
+def drag(viewer: Any, *places: tuple[float, float]) -> None:
+    """Press at the first place, move over the others, and release at the last."""
+    send(viewer, "dragstart", *places[0])
+    for place in places[1:]:
+        send(viewer, "dragmove", *place)
+    send(viewer, "dragend", *places[-1])
+
+
+def press(viewer: Any, *keys: str) -> None:
+    """Press and release keys, named as in browsers, one after the other."""
+    for key in keys:
+        send(viewer, "keydown", key=key)
+        send(viewer, "keyup", key=key)

@@ -1,0 +1,283 @@
+"""The application for a notebook: drags, keys, panel, and what lives in the next cell."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import pytest
+from glue_jupyter import JupyterApplication
+
+from glue_lrs import Aperture, Background, Extraction, LRSError
+from glue_lrs.viewers import ExtractionApp, extraction_app
+from tests.helpers.figure import drag, press, send
+from tests.helpers.images import SOURCE, stack
+from tests.helpers.live import assert_shows
+
+#: Edges of the default aperture of `slit`: 8 columns around the source.
+LOWER, UPPER = SOURCE - 4.0, SOURCE + 4.0
+
+
+def drawn(app: ExtractionApp, kind: str = "aperture") -> np.ndarray:
+    """Columns of the corners of the regions that the image shows."""
+    mark = app.image.editor.areas[kind]
+    return np.unique(np.round(mark.x, 6)) if mark.visible else np.empty(0)
+
+
+def in_plot(app: ExtractionApp) -> np.ndarray:
+    """Fluxes of the extraction in the unit of the plot."""
+    factor = {"µJy": 1e6, "mJy": 1e3, "Jy": 1.0}[app.spectrum_viewer.unit]
+    return np.asarray(app.extraction.columns["FLUX"]) * factor
+
+
+# --- drags ---------------------------------------------------------------------------------------
+
+
+def test_an_edge_is_dragged_and_the_spectrum_follows(app: ExtractionApp) -> None:
+    viewer, before = app.image, app.spectrum
+    send(viewer, "dragstart", UPPER, 12.0)
+    send(viewer, "dragmove", UPPER + 1.0, 12.0)
+    np.testing.assert_allclose(drawn(app), [LOWER, UPPER + 1.0])
+    np.testing.assert_allclose(app.spectrum_viewer.line.y, in_plot(app))
+    assert app.extraction.findings == ()  # the checks are made on release
+    assert app.spectrum.flux[3] == before.flux[3]  # nothing is committed during the drag
+    assert "width 9" in app.panel.status.value
+    send(viewer, "dragend", UPPER + 2.0, 12.0)
+    assert app.aperture == Aperture(xstart=8.8, xstop=17.8)
+    assert_shows(app.live, app.extract)
+    np.testing.assert_allclose(app.spectrum_viewer.line.y, in_plot(app))
+    assert (app.panel.xstart.value, app.panel.xstop.value) == (8.8, 17.8)
+    assert "no background was subtracted" in app.panel.message.value
+    assert app.panel.status.value != app.panel.message.value
+
+
+def test_a_drag_in_the_slit_profile(app: ExtractionApp) -> None:
+    y = app.profile.editor.frame.at_height(0.3)
+    drag(app.profile, (LOWER, y), (LOWER - 0.5, y), (LOWER - 1.0, y))
+    assert app.aperture == Aperture(xstart=7.8, xstop=15.8)
+    np.testing.assert_allclose(drawn(app), [LOWER - 1.0, UPPER])
+
+
+def test_shift_tapers_and_escape_cancels(app: ExtractionApp) -> None:
+    editor = app.image.editor
+    place = dict(editor.geometry.handles(0))[
+        next(h for h, _ in editor.geometry.handles(0) if (h.part, h.end) == ("upper", "top"))
+    ]
+    send(app.image, "keydown", key="Shift")
+    send(app.image, "dragstart", *place)
+    send(app.image, "dragmove", place[0] + 1.0, place[1])
+    region = app.live.regions[0]
+    assert not region.straight
+    np.testing.assert_allclose(np.sum(region.at(39.0, app.live.row_wavelength[39])), LOWER + UPPER)
+    send(app.image, "keydown", key="Escape")
+    assert not editor.busy
+    np.testing.assert_allclose(drawn(app), [LOWER, UPPER])
+    send(app.image, "dragmove", place[0] + 2.0, place[1])
+    assert app.live.operator == app.extract
+
+
+def test_background_regions_are_added_by_a_drag(app: ExtractionApp) -> None:
+    app.panel.adding.value = True
+    drag(app.image, (30.0, 10.0), (33.0, 10.0), (36.0, 10.0))
+    assert not app.panel.adding.value
+    assert app.background == Background(bkg_coeff=[[30], [36]])
+    np.testing.assert_allclose(drawn(app, "background"), [30.0, 36.0])
+    press(app.image, "Delete")
+    assert app.background is None
+    assert drawn(app, "background").size == 0
+
+
+def test_keys_move_the_region_and_the_crosshair(app: ExtractionApp) -> None:
+    press(app.image, "ArrowRight", "ArrowRight")
+    assert app.aperture == Aperture(xstart=9.0, xstop=16.0)
+    row = app.live.cursor_row
+    press(app.image, "ArrowUp")
+    assert app.live.cursor_row == row + 1.0
+    send(app.image, "keydown", key="Shift")
+    send(app.image, "keydown", key="ArrowLeft")
+    assert app.aperture == Aperture(xstart=8.0, xstop=15.0)
+
+
+def test_a_press_beside_the_regions_moves_the_crosshair(app: ExtractionApp) -> None:
+    profile = app.profile.line.y.copy()
+    drag(app.image, (30.0, 5.0), (30.0, 9.0))
+    assert app.live.cursor_row == 9.0
+    np.testing.assert_array_equal(app.image.row_mark.y, [9.0, 9.0])
+    wavelength = app.live.row_wavelength[9]
+    np.testing.assert_allclose(app.spectrum_viewer.row_mark.x, wavelength)
+    assert not np.array_equal(app.profile.line.y, profile)
+
+
+def test_a_range_is_selected_in_the_spectrum(app: ExtractionApp) -> None:
+    drag(app.spectrum_viewer, (8.0, 0.0), (9.0, 0.0))
+    assert app.live.wavelength_ranges == ((8.0, 9.0),)
+    assert app.spectrum_viewer.range_mark.visible
+    assert app.image.range_mark.visible
+    assert "8.00 – 9.00 µm" in app.panel.results.value
+    drag(app.spectrum_viewer, (7.0, 0.0))
+    assert app.live.cursor_row == pytest.approx(float(app.live.wavelengths.row(7.0)))
+    send(app.spectrum_viewer, "dblclick", 8.5, 0.0)
+    assert app.live.wavelength_ranges == ()
+    assert not app.image.range_mark.visible
+
+
+def test_a_tool_of_glue_has_the_mouse_while_it_is_active(app: ExtractionApp) -> None:
+    app.image.toolbar.active_tool_id = "bqplot:panzoom"
+    drag(app.image, (UPPER, 12.0), (UPPER + 2.0, 12.0))
+    np.testing.assert_allclose(drawn(app), [LOWER, UPPER])
+    app.image.toolbar.active_tool_id = None
+    drag(app.image, (UPPER, 12.0), (UPPER + 2.0, 12.0))
+    np.testing.assert_allclose(drawn(app), [LOWER, UPPER + 2.0])
+
+
+# --- the next cell -------------------------------------------------------------------------------
+
+
+def test_setting_the_aperture_moves_the_drawing(app: ExtractionApp) -> None:
+    app.aperture = Aperture(xstart=10, xstop=15)
+    assert app.aperture == Aperture(xstart=10, xstop=15)
+    np.testing.assert_allclose(drawn(app), [9.5, 15.5])
+    assert app.panel.xstart.value == 10.0
+    assert isinstance(app.extraction, Extraction)
+    np.testing.assert_array_equal(app.extraction.columns["NPIXELS"], 6.0)
+    app.background = Background(bkg_coeff=[[30], [36]])
+    np.testing.assert_allclose(drawn(app, "background"), [30.0, 36.0])
+    app.set(xstart=11, bkg_fit="median", bkg_coeff=None)
+    assert app.background is None
+    app.panel.buttons["Undo"].click()
+    app.panel.buttons["Undo"].click()
+    app.panel.buttons["Undo"].click()
+    np.testing.assert_allclose(drawn(app), [LOWER, UPPER])
+    app.panel.buttons["Redo"].click()
+    np.testing.assert_allclose(drawn(app), [9.5, 15.5])
+    app.panel.buttons["Redo"].click()
+    app.panel.buttons["Redo"].click()
+    app.panel.buttons["Redo"].click()
+    assert "nothing to redo" in app.panel.message.value
+
+
+def test_wrong_keys_are_one_line_and_change_nothing(app: ExtractionApp) -> None:
+    before = app.extract
+    with pytest.raises(LRSError, match="unknown key 'xstrat'") as found:
+        app.set(xstrat=11)
+    (line,) = found.value._render_traceback_()
+    assert "\n" not in line
+    assert line.startswith("ReferenceFileError: ")
+    with pytest.raises(LRSError, match="xstop is 15"):
+        app.aperture = Aperture(xstart=20, xstop=15)
+    assert app.extract == before
+
+
+def test_the_source_is_measured(app: ExtractionApp) -> None:
+    app.panel.buttons["Measure"].click()
+    assert "measured: column 12.30" in app.panel.results.value
+    app.panel.buttons["3 × FWHM"].click()
+    assert not app.live.regions[0].straight or app.aperture != Aperture(xstart=8.8, xstop=15.8)
+    assert app.panel.xstart.disabled == (not app.live.regions[0].straight)
+
+
+# --- panel ---------------------------------------------------------------------------------------
+
+
+def test_the_panel_sets_limits_and_background(app: ExtractionApp) -> None:
+    panel = app.panel
+    panel.xstop.value = 17.5
+    assert app.aperture == Aperture(xstart=8.8, xstop=17.5)
+    panel.xstop.value = 1.0
+    assert "xstop is 1" in panel.message.value
+    assert panel.xstop.value == 17.5
+    assert panel.subtract.disabled
+    app.background = Background(bkg_coeff=[[25], [28], [33], [40]])
+    assert panel.subtract.value
+    panel.fit.value = "median"
+    assert app.background.bkg_fit == "median"
+    panel.subtract.value = False
+    assert app.extract.subtract_background is False
+
+
+def test_files_are_saved_and_never_replaced_unasked(app: ExtractionApp, path: Path) -> None:
+    panel, target = app.panel, path.parent / "nod1_x1d.fits"
+    panel.buttons["Save x1d"].click()
+    assert f"wrote {target}" in panel.message.value
+    written = target.read_bytes()
+    drag(app.image, (UPPER, 12.0), (UPPER + 2.0, 12.0))
+    panel.buttons["Save x1d"].click()
+    assert "exists" in panel.message.value
+    assert target.read_bytes() == written
+    panel.replace.value = True
+    panel.buttons["Save x1d"].click()
+    assert target.read_bytes() != written
+    panel.buttons["Save JSON"].click()
+    assert (path.parent / "nod1_extract1d.json").exists()
+    panel.comparison.value = "nod1_x1d.fits"
+    panel.buttons["Compare"].click()
+    assert app.spectrum_viewer.comparison_line.visible
+    assert "flux / nod1_x1d.fits 1.0000" in panel.results.value
+    panel.comparison.value = "missing_x1d.fits"
+    panel.buttons["Compare"].click()
+    assert "missing_x1d.fits" in panel.message.value
+
+
+def test_a_stack_has_a_slider(stacked: ExtractionApp) -> None:
+    first = stacked.spectrum_viewer.line.y.copy()
+    stacked.panel.slider.value = 3
+    assert stacked.live.integration == 2
+    assert stacked.image.state.slices[0] == 2
+    assert not np.array_equal(stacked.spectrum_viewer.line.y, first)
+    stacked.image.state.slices = (4, 0, 0)
+    assert stacked.panel.slider.value == 5
+    stacked.panel.median.value = True
+    assert stacked.live.integration is None
+    np.testing.assert_array_equal(stacked.image.state.median_plane, stacked.live.shown.data)
+    assert stacked.panel.slider.disabled
+
+
+# --- glue ----------------------------------------------------------------------------------------
+
+
+def test_viewers_in_an_application_of_glue_jupyter(path: Path) -> None:
+    glue = JupyterApplication()
+    app = extraction_app(path, glue=glue, show=False, xstart=10, use_source_posn=False)
+    assert app.glue is glue
+    viewer = glue.new_data_viewer("lrs-image", data=app.live.data, show=False)
+    drag(app.image, (9.5, 12.0), (8.5, 12.0))
+    np.testing.assert_allclose(
+        viewer.editor.areas["aperture"].x, app.image.editor.areas["aperture"].x
+    )
+    app.close()
+    drag(viewer, (8.5, 12.0), (7.5, 12.0))
+    assert app.live.aperture.xstart == 8.0
+    other = glue.add_data(other=np.arange(12.0).reshape(3, 4))
+    assert glue.new_data_viewer("lrs-profile", show=False).add_data(other) is False
+    viewer.close()
+
+
+def test_wrong_files_leave_nothing_open(tmp_path: Path, app: ExtractionApp) -> None:
+    number = len(ipywidgets.Widget.get_manager_state()["state"])
+    with pytest.raises(LRSError, match="does not exist"):
+        extraction_app(tmp_path / "missing_s2d.fits", show=False)
+    with pytest.raises(LRSError, match="unknown key"):
+        extraction_app(stack(), show=False, xstrat=3)
+    assert len(ipywidgets.Widget.get_manager_state()["state"]) == number
+
+
+def test_closing_leaves_no_observer_and_no_widget(path: Path) -> None:
+    extraction_app(path, show=False).close()  # opens widgets that all applications share
+
+    def opened() -> list[weakref.ref[object]]:
+        app = extraction_app(path, show=False)
+        drag(app.image, (UPPER, 12.0), (UPPER + 2.0, 12.0))
+        app.panel.buttons["Measure"].click()
+        parts = (app, app.live, app.image, app.spectrum_viewer, app.profile, app.panel, app.glue)
+        app.close()
+        app.close()
+        return [weakref.ref(part) for part in parts]
+
+    number = len(ipywidgets.Widget.get_manager_state()["state"])
+    references = opened()
+    assert len(ipywidgets.Widget.get_manager_state()["state"]) == number
+    gc.collect()
+    assert [reference() for reference in references] == [None] * len(references)
