@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -15,7 +15,6 @@ from glue_lrs.errors import LRSWarning
 
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
-    from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.spectra.findings import Finding
 
@@ -96,17 +95,18 @@ def combine(
     tasks.check_folders(targets)
     notes: list[console.Note] = []
     with console.collect_warnings(notes):
-        inputs = read_inputs(files)
-        operators = {
-            number: tasks.operator_from_options(one, recipe)
-            for number, one in enumerate(inputs)
+        inputs = [
+            _Unextracted(str(one.filename), tasks.operator_from_options(one, recipe))
             if isinstance(one, SlitImage)
-        }
-    if recipe.given and not operators:
+            else one
+            for one in read_inputs(files)
+        ]
+    if recipe.given and not any(isinstance(one, _Unextracted) for one in inputs):
         text = f"{', '.join(recipe.given)}: no effect, because the files contain spectra"
         notes.append(("warning", text))
     tasks.check_outputs(targets, overwrite)
-    spectra = _extracted(inputs, operators)
+    found = [one.run() if isinstance(one, _Unextracted) else (one, one.findings) for one in inputs]
+    spectra = [spectrum for spectrum, _ in found]
     mode = "pipeline" if pipeline else "default"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)  # its findings are printed below
@@ -121,7 +121,9 @@ def combine(
         )
     reporter = console.Reporter(reporting)
     reporter.report(console.Outcome("", notes=notes))  # the notes name the files
-    _report_inputs(inputs, spectra, reporter, rejected=not keep_incomplete and not pipeline)
+    for number, (one, (spectrum, findings)) in enumerate(zip(inputs, found, strict=True), start=1):
+        label = one.filename or str(spectrum.header.get("FILENAME") or f"spectrum {number}")
+        _report_input(label, spectrum, findings, reporter, not keep_incomplete and not pipeline)
     notes = console.finding_notes(combination.findings)
     reporter.report(console.Outcome(output, notes=notes))
     reporter.close()
@@ -149,33 +151,29 @@ def combine(
     return reporter.exit_code(1, 1)
 
 
-def _extracted(
-    inputs: Sequence[Extraction | SlitImage], operators: Mapping[int, Extract1D]
-) -> list[Extraction]:
-    """Extract the images, for which there are operators, and return all spectra."""
-    return [
-        tasks.extract_and_check(operators[number], cast("SlitImage", one))[0]
-        if number in operators
-        else cast("Extraction", one)
-        for number, one in enumerate(inputs)
-    ]
+class _Unextracted(NamedTuple):
+    """Image that is read again when it is extracted."""
+
+    filename: str
+    operator: Extract1D
+
+    def run(self) -> tuple[Extraction, Sequence[Finding]]:
+        """Return the spectrum, and its findings of which reading the image does not warn."""
+        image = tasks.read_again(self.filename)
+        extraction, _ = tasks.extract_and_check(self.operator, image)
+        return extraction, tasks.new_findings(image, extraction.findings)
 
 
-def _report_inputs(
-    inputs: Sequence[Extraction | SlitImage],
-    spectra: Sequence[Extraction],
+def _report_input(
+    label: str,
+    spectrum: Extraction,
+    findings: Sequence[Finding],
     reporter: console.Reporter,
     rejected: bool,
 ) -> None:
-    """Report the findings of the inputs, without those about pixels whose values are rejected."""
+    """Report the findings of an input, without those about pixels whose values are rejected."""
     from glue_lrs.combination.inputs import InputBlock
-    from glue_lrs.image.slit_image import SlitImage
 
-    for number, (one, spectrum) in enumerate(zip(inputs, spectra, strict=True)):
-        found: Sequence[Finding] = spectrum.findings
-        if isinstance(one, SlitImage):
-            found = tasks.new_findings(one, found)
-        label = one.filename or str(one.header.get("FILENAME") or f"spectrum {number + 1}")
-        if rejected:
-            found = InputBlock(spectrum, label).remaining_findings(found)
-        reporter.report(console.Outcome(label, notes=console.finding_notes(found)))
+    if rejected:
+        findings = InputBlock(spectrum, label).remaining_findings(findings)
+    reporter.report(console.Outcome(label, notes=console.finding_notes(findings)))

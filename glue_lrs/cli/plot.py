@@ -18,6 +18,8 @@ from glue_lrs.errors import LRSError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from glue_lrs.extraction.extract1d import Extract1D
+
 #: Largest number of characters in the name of a plot of several spectra, without the suffix.
 #: File systems allow 255 bytes.
 _LONGEST_NAME = 100
@@ -96,7 +98,6 @@ def plot(
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.io.spectra import is_spectrum
     from glue_lrs.io.text import is_text
-    from glue_lrs.plotting import save
 
     kinds = {is_text(path) or is_spectrum(path): path for path in reversed(files)}
     if len(kinds) > 1:
@@ -128,17 +129,20 @@ def plot(
             names = plot_names(files)
         targets[: len(names)] = names
     tasks.check_folders(targets)
-    images = [] if spectra else [SlitImage.read(path) for path in files]
     if recipe.apcorr is None and recipe.settings.get("correction") != "profile":  # needs none
         recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
-    operators = [tasks.operator_from_options(image, recipe) for image in images]
+    operators: list[Extract1D] = []
+    for path in () if spectra else files:
+        image = SlitImage.read(path)
+        tasks.check_integration(integration, [(path, image.data.shape[:-2])])
+        operators.append(tasks.operator_from_options(image, recipe))
     tasks.check_outputs(targets, overwrite)
-    figures: list[Figure] = []
     if spectra:
-        figures.append(_spectra_figure(files, units, integration, offset, show, look))
+        figure = _spectra_figure(files, units, integration, offset, show, look)
+        _save(figure, targets[0], overwrite)
     else:
-        for path, image, operator in zip(files, images, operators, strict=True):
-            tasks.check_integration(integration, [(path, image.data.shape[:-2])])
+        for path, operator, target in zip(files, operators, targets, strict=True):
+            image = tasks.read_again(path)
             figure = tasks.plot_extracted(
                 image,
                 operator,
@@ -150,11 +154,7 @@ def plot(
                 title=Path(path).name,
                 **look,
             )
-            figures.append(figure)
-    for figure, target in zip(figures, targets, strict=False):
-        if target is not None:
-            save(figure, target, overwrite=overwrite)
-            console.echo(f"wrote {target}")
+            _save(figure, target, overwrite)
     if show:
         from matplotlib import pyplot
 
@@ -187,6 +187,15 @@ def _spectra_figure(
     return tasks.plot_spectra(
         found, integration=integration, offset=offset, figure=empty_figure(show), **look
     )
+
+
+def _save(figure: Figure, target: str | None, overwrite: bool) -> None:
+    """Write a figure to a file, unless `target` is None."""
+    from glue_lrs.plotting import save
+
+    if target is not None:
+        save(figure, target, overwrite=overwrite)
+        console.echo(f"wrote {target}")
 
 
 def _comparison_name(names: Sequence[str]) -> str:

@@ -26,6 +26,19 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.findings import Finding
 
 
+def read_again(path: str) -> SlitImage:
+    """Read an image whose warnings were reported before, when its operator was created.
+
+    An image keeps its file open, and the number of open files is limited, so that commands that
+    need several images read each of them twice.
+    """
+    from glue_lrs.image.slit_image import SlitImage
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        return SlitImage.read(path)
+
+
 def operator_from_options(image: SlitImage, recipe: RecipeOptions) -> Extract1D:
     """Create the `Extract1D` operator for an image from the command-line options."""
     from glue_lrs.extraction.extract import operator_for

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -205,6 +206,8 @@ def input_blocks(
 ) -> list[InputBlock]:
     """Convert the spectra given to `combine` to blocks. Images are extracted first.
 
+    The items of an iterator are created and extracted one by one, unless `extract` is a sequence.
+
     Raises
     ------
     LRSError
@@ -214,20 +217,27 @@ def input_blocks(
     single = isinstance(spectra, Extraction | SlitImage | Combination)
     if single or hasattr(spectra, "spectral_axis"):
         spectra = [spectra]
-    try:
-        given = list(spectra)
-    except TypeError:
-        raise LRSError(
-            f"spectra is a {type(spectra).__name__}, expected a sequence of spectra"
-        ) from None
-    if not given:
-        raise LRSError("spectra is empty, expected at least one spectrum")
-    images = [number for number, one in enumerate(given) if _is_image(one)]
-    operators = dict(zip(images, _operators(extract, len(images)), strict=True))
-    return [
-        _block(one, f"spectrum {number + 1}", operators.get(number))
-        for number, one in enumerate(given)
+    if not isinstance(spectra, Iterable):
+        raise LRSError(f"spectra is a {type(spectra).__name__}, expected a sequence of spectra")
+    operators: Iterator[Extract | None]
+    if not isinstance(extract, Sequence):
+        operators = repeat(extract)
+    else:
+        spectra = list(spectra)
+        images = sum(map(_is_image, spectra))
+        if len(extract) != images:
+            raise LRSError(
+                f"extract has {len(extract)} operators, expected one, or one for each of the "
+                f"{images} images"
+            )
+        operators = iter(extract)
+    blocks = [
+        _block(one, f"spectrum {number}", _checked(next(operators)) if _is_image(one) else None)
+        for number, one in enumerate(spectra, start=1)
     ]
+    if not blocks:
+        raise LRSError("spectra is empty, expected at least one spectrum")
+    return blocks
 
 
 def _is_image(one: object) -> bool:
@@ -237,22 +247,14 @@ def _is_image(one: object) -> bool:
     )
 
 
-def _operators(extract: Extract | Sequence[Extract] | None, number: int) -> list[Extract | None]:
-    """Return a list with the operator or function for each of the `number` images."""
-    operators: list[Extract | None]
-    operators = list(extract) if isinstance(extract, Sequence) else [extract] * number
-    if len(operators) != number:
+def _checked(extract: Extract | None) -> Extract:
+    """Return an operator or function that extracts an image, or raise `LRSError` if it is none."""
+    if extract is None or not (callable(extract) or hasattr(extract, "run")):
         raise LRSError(
-            f"extract has {len(operators)} operators, expected one, or one for each of the "
-            f"{number} images"
+            f"extract is {extract if extract is None else 'a ' + type(extract).__name__}, expected "
+            "an Extract1D, as there are images to be extracted"
         )
-    for one in operators:
-        if not callable(one) and not hasattr(one, "run"):
-            raise LRSError(
-                f"extract is {one if one is None else 'a ' + type(one).__name__}, expected an "
-                "Extract1D, as there are images to be extracted"
-            )
-    return operators
+    return extract
 
 
 def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:

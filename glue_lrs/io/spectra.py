@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from glue_lrs.combination.combine import combine
@@ -90,17 +90,19 @@ def read_series(
     return series
 
 
-def read_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Extraction | SlitImage]:
-    """Read the spectra and images that are to be combined.
+def read_inputs(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Extraction | SlitImage]:
+    """Read the spectra and images that are to be combined, one file at a time.
+
+    An image keeps its file open, and the number of open files is limited.
 
     Parameters
     ----------
     paths : iterable of str or path-like
         x1d, x1dints, s2d, cal and calints files of MIRI LRS, in any mixture.
 
-    Returns
-    -------
-    list of Extraction or SlitImage
+    Yields
+    ------
+    Extraction or SlitImage
         Spectra and images in the order of the files. If an x1d holds several spectra, all of them
         are included.
 
@@ -109,11 +111,11 @@ def read_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Extraction | Sl
     ProductError
         If a file is a product of another kind.
     """
-    inputs: list[Extraction | SlitImage] = []
     for path in paths:
-        is_image = identify_product(path) in IMAGE_KINDS
-        inputs += [SlitImage.read(path)] if is_image else read_x1d(path)
-    return inputs
+        if identify_product(path) in IMAGE_KINDS:
+            yield SlitImage.read(path)
+        else:
+            yield from read_x1d(path)
 
 
 def combine_files(
