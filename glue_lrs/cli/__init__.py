@@ -10,6 +10,7 @@ for _command in (
     "extract",
     "measure",
     "combine",
+    "lightcurve",
     "info",
     "export",
     "reference",
