@@ -75,6 +75,10 @@ def _bins(numbers: tuple[float, ...] | None) -> Any:
     "be repeated.",
 )  # fmt: skip
 @click.option(
+    "--pipeline", is_flag=True,
+    help="Reproduce white_light of the pipeline (x_whtlt.ecsv), including its faults.",
+)  # fmt: skip
+@click.option(
     "--plot", "plotted", is_flag=True, help="Plot the light curves (PNG next to the output)."
 )
 @click.option("--allan", is_flag=True, help="Plot the noise of means of several points, too.")
@@ -91,6 +95,7 @@ def lightcurve(
     out_of_transit: tuple[tuple[float, ...], ...],
     plotted: bool,
     allan: bool,
+    pipeline: bool,
     as_json: bool,
     reporting: console.Reporting,
 ) -> int:
@@ -112,10 +117,23 @@ def lightcurve(
       glue-lrs lightcurve x_x1dints.fits --plot
       glue-lrs lightcurve x_x1dints.fits --bins 20 --plot --allan
       glue-lrs lightcurve x_x1dints.fits --bins 5,6,8,12 --weights inverse_variance -o x.fits
+      glue-lrs lightcurve x_x1dints.fits --pipeline
     """
     from glue_lrs.plotting import plot_light_curve, save
     from glue_lrs.timeseries import light_curve
 
+    if pipeline:
+        if (
+            bins
+            or out_of_transit
+            or plotted
+            or as_json
+            or (weights, error) != ("sum", "propagated")
+        ):
+            raise click.UsageError("--pipeline excludes all other options but -o and --range")
+        return _reproduce(
+            files, output or _output_name(files[0], "whtlt"), overwrite, wavelength_range
+        )
     if allan and not plotted:
         raise click.UsageError("--allan needs --plot")
     if wavelength_range is not None and bins is not None and len(bins) > 1:
@@ -159,10 +177,29 @@ def _stem(name: str) -> str:
     return re.sub(r"\.ecsv$", "", tasks.base_name(name), flags=re.IGNORECASE)
 
 
-def _output_name(path: str) -> str:
+def _output_name(path: str, suffix: str = "lightcurve") -> str:
     """Return the name of the light curve of a file, in the current folder."""
     stem = _stem(Path(path).name)
-    return f"{re.sub('_x1dints$', '', stem, flags=re.IGNORECASE)}_lightcurve.ecsv"
+    return f"{re.sub('_x1dints$', '', stem, flags=re.IGNORECASE)}_{suffix}.ecsv"
+
+
+def _reproduce(
+    files: tuple[str, ...],
+    target: str,
+    overwrite: bool,
+    wavelength_range: tuple[float, ...] | None,
+) -> int:
+    """Write the white light curve of the pipeline."""
+    from glue_lrs.io.light_curve_writer import write_white_light
+    from glue_lrs.timeseries import white_light
+
+    tasks.check_inputs_kept([target], files)
+    tasks.check_folders([target])
+    tasks.check_outputs([target], overwrite)
+    table = white_light(files, *(wavelength_range or ()))
+    write_white_light(table, target, overwrite)
+    console.echo(f"wrote {target}: {len(table)} points")
+    return console.OK
 
 
 def _facts(curve: LightCurve) -> dict[str, Any]:

@@ -7,36 +7,31 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from astropy import units as u
 from astropy.time import Time
 from numpy.typing import ArrayLike
-from specutils import Spectrum
 
 from glue_lrs._utils.validation import check_choice, check_fraction
-from glue_lrs.errors import LRSError, quoted
-from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.errors import LostPixelsWarning, LRSError, quoted
 from glue_lrs.spectra.findings import SIGNIFICANT, Finding, emit, worst_first
-from glue_lrs.spectra.from_specutils import spectrum_to_extraction
 from glue_lrs.spectra.provenance import file_record, package_versions
 from glue_lrs.timeseries.consistency import ConsistentSpectra, lost_elements, mean_spectrum
 from glue_lrs.timeseries.curve import LightCurve, LightCurveProvenance, typical
 from glue_lrs.timeseries.noise import point_scatter
+from glue_lrs.timeseries.source import stack_from
 from glue_lrs.timeseries.times import mid_times
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.spectra.provenance import Provenance
+    from glue_lrs.timeseries.source import Source
 
-#: Spectra of a time series, or the file or files that contain them.
-Source: TypeAlias = (
-    Extraction | Spectrum | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-)
-
-#: Wavelengths in micron that are used by default: at shorter ones the slitless spectrum folds over,
-#: and at longer ones LRS detects few photons of a star.
+#: Wavelengths in micron that are used by default: at shorter ones the dispersion of the prism folds
+#: over, and at longer ones LRS detects few photons of a star.
 DEFAULT_RANGE = (5.0, 12.0)
 
 #: A scatter is reported if it exceeds the propagated error by this factor, and significantly.
@@ -105,7 +100,8 @@ def light_curve(
         Largest fraction of the integrations in which an element may be replaced, and of the flux of
         a point that may be due to replaced elements. A point that exceeds it is NaN.
     check : bool
-        Whether to warn of the findings.
+        Whether to warn of the findings about the light curve. Those about the spectra are recorded
+        as well, apart from those about lost pixels.
 
     Returns
     -------
@@ -146,7 +142,9 @@ def light_curve(
     else:
         scatter = np.array([point_scatter(one[outside], days[outside]) for one in flux.T])
     findings += _scatter_findings(scatter, sigma, flux)
-    findings = list(worst_first([*times.findings, *findings]))
+    own = worst_first([*times.findings, *findings])
+    # lost pixels are replaced
+    kept = [one for one in stack.findings if not isinstance(one.message, LostPixelsWarning)]
     parameters = {
         "edges": edges.tolist(),
         "weights": weights,
@@ -154,7 +152,6 @@ def light_curve(
         "out_of_transit": None if outside is None else np.flatnonzero(outside).tolist(),
         "max_replaced": max_replaced,
     }
-    label = stack.filename or ""
     curve = LightCurve(
         time=times.time,
         reference=times.reference,
@@ -169,41 +166,14 @@ def light_curve(
         unit=stack.units.get("FLUX", ""),
         out_of_transit=outside,
         header=stack.header,
-        provenance=_provenance(parameters, _files(source, stack), stack.provenance, findings),
+        provenance=_provenance(parameters, source, stack, worst_first([*own, *kept])),
     )
     if check:
-        emit(findings, label)
+        emit(own, stack.filename or "")
     return curve
 
 
 # --- input ----------------------------------------------------------------------------------------
-
-
-def stack_from(source: Source) -> Extraction:
-    """Return the stack of spectra of a time series.
-
-    Raises
-    ------
-    LRSError
-        If the source is no stack of at least two integrations.
-    """
-    if isinstance(source, Extraction):
-        stack = source
-    elif isinstance(source, Spectrum):
-        stack = spectrum_to_extraction(source)
-    elif isinstance(source, str | os.PathLike):
-        stack = Extraction.read(source)
-    elif isinstance(source, Sequence) and source:
-        stack = Extraction.read(source[0] if len(source) == 1 else list(source))
-    else:
-        raise LRSError(f"found {quoted(source)}, expected spectra or files", subject="source")
-    shape = stack.columns["FLUX"].shape
-    if len(shape) != 2 or shape[0] < 2:
-        raise LRSError(
-            "has one spectrum, expected the spectra of several integrations (x1dints)",
-            subject=stack.filename,
-        )
-    return stack
 
 
 def _files(source: Source, stack: Extraction) -> list[str]:
@@ -426,11 +396,14 @@ def _scaled(sigma: Array, scatter: Array, flux: Array) -> Array:
 
 def _provenance(
     parameters: Mapping[str, Any],
-    files: Sequence[str],
-    extraction: Provenance | None,
+    source: Source,
+    stack: Extraction,
     findings: Sequence[Finding],
 ) -> LightCurveProvenance:
+    """Return the provenance, whose values are computed when first accessed."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    # The function must not refer to the stack, which would keep all columns in memory.
+    files, extraction = _files(source, stack), stack.provenance
     return LightCurveProvenance(partial(_record, parameters, files, extraction, findings, now))
 
 

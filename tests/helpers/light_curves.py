@@ -41,10 +41,12 @@ def series(
     variance = np.broadcast_to(sigma**2, flux.shape)
     columns["FLUX_VAR_POISSON"] = (1.0 - read) * variance
     columns["FLUX_VAR_RNOISE"] = read * variance
-    columns["FLUX_VAR_FLAT"] = (flat * flux) ** 2 if noise else np.zeros(flux.shape)
+    columns["FLUX_VAR_FLAT"] = (flat * flux) ** 2
     columns["FLUX_ERROR"] = np.sqrt(variance + columns["FLUX_VAR_FLAT"])
     columns["DQ"] = np.zeros(flux.shape, dtype=np.uint32)
     columns["NPIXELS"] = np.full(flux.shape, PIXELS)
+    if not noise:
+        columns = {name: v for name, v in columns.items() if not ("_VAR_" in name or "ERR" in name)}
     header = fits.Header({"TELESCOP": "JWST", "INSTRUME": "MIRI", "EXP_TYPE": "MIR_LRS-SLITLESS"})
     header.update({"TARGNAME": "STAR", "SUBARRAY": "SLITLESSPRISM", "FILTER": "P750L"})
     return Extraction(
