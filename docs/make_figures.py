@@ -21,8 +21,15 @@ from matplotlib.patches import Rectangle
 
 from glue_lrs import Aperture, ApertureCorrection, Extract1D, LRSWarning, SlitImage
 from glue_lrs.measurement import measure_with_growth
-from glue_lrs.plotting import plot_cut, plot_image, plot_measurement, plot_optimal
+from glue_lrs.plotting import (
+    plot_cut,
+    plot_image,
+    plot_light_curve,
+    plot_measurement,
+    plot_optimal,
+)
 from glue_lrs.simulation import Scene, Source, Supernova, demo_scene
+from glue_lrs.timeseries import light_curve
 
 VERMILION, BLUE, GREEN, GREY = "#D55E00", "#0072B2", "#009E73", "0.45"
 #: Figures of the demonstration that are used unchanged.
@@ -57,6 +64,7 @@ def draw_all(demo: Path, target: Path) -> None:
         "lost": lost(demo),
         "filled": filled(),
         "choosing": choosing(demo),
+        "light_curve": transit(),
         "optimal": optimal(demo),
     }
     for name, figure in figures.items():
@@ -78,6 +86,20 @@ def choosing(demo: Path) -> Figure:
     """Measurement and curve of growth of a nod."""
     found, growth, background = measure_with_growth(SlitImage.read(demo / "demo_nod1_s2d.fits"))
     return plot_measurement(found, growth, background=background, figure=Figure).figure
+
+
+def transit() -> Figure:
+    """Draw the light curves of a simulated transit with lost pixels."""
+    number = 120
+    distance = np.abs(np.linspace(-1.0, 1.0, number))
+    factors = np.interp(distance, [0.4, 0.47], [0.99, 1.0])
+    scene = Scene(sources=(Source(flux=0.1),), exposure_time=60.0, seed=2)
+    image = scene.calints(number, factors=factors).image
+    lost = np.random.default_rng(1).random(image.data.shape) < 0.001
+    image = replace(image, data=np.where(lost, np.nan, image.data))
+    extract = _operator(image, bkg_coeff=[[8.5], [18.5], [52.5], [62.5]])
+    curve = light_curve(extract.run(image), bins=14, out_of_transit=distance > 0.5)
+    return plot_light_curve(curve, allan=True, title="simulated transit")
 
 
 # --- the image -----------------------------------------------------------------------------------

@@ -400,6 +400,10 @@ class UnusedSpectraWarning(LRSWarning):
     """Warning that spectra, or the clipping of spectra, are left out of a combination."""
 
 
+class TimesWarning(LRSWarning):
+    """Warning that the times of integrations are not barycentric, missing or repeated."""
+
+
 #: Prefixes of the names of modules that a warning must not report as its location. The location is
 #: the line that called these modules.
 _SKIPPED = (

@@ -11,6 +11,7 @@ for _command in (
     "measure",
     "budget",
     "combine",
+    "lightcurve",
     "info",
     "export",
     "reference",

@@ -29,6 +29,7 @@ from glue_lrs.io.c1d import read_c1d, write_c1d
 from glue_lrs.io.identify import IMAGE_KINDS, is_lrs_product
 from glue_lrs.io.image_reader import read_image
 from glue_lrs.io.image_writer import write_image
+from glue_lrs.io.light_curve_writer import write_light_curve
 from glue_lrs.io.psf import read_psf
 from glue_lrs.io.reference import read_reference, write_reference
 from glue_lrs.io.x1d_reader import is_sequence, read_single, read_x1d
@@ -37,6 +38,7 @@ from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.reference import Reference
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import integrations, spectrum_to_extraction
+from glue_lrs.timeseries.curve import LightCurve
 
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
@@ -58,6 +60,7 @@ def register() -> None:
         registry.register_reader(name, kind, reader, force=True)
         if writer is not None:
             registry.register_writer(name, kind, writer, force=True)
+    registry.register_writer("lrs-lightcurve", LightCurve, write_light_curve, force=True)
     options: dict[str, Any] = {"extensions": ["fits"], "priority": _PRIORITY, "force": True}
     for name, identifier, read, read_list in (
         ("lrs-s2d", identify_s2d, _read_s2d, _read_s2d_list),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from glue_lrs.plotting.budget import plot_budget
 from glue_lrs.plotting.files import save
 from glue_lrs.plotting.image import plot_cut, plot_image, plot_width
+from glue_lrs.plotting.light_curve import plot_light_curve
 from glue_lrs.plotting.measurement import (
     plot_fwhm,
     plot_growth,
@@ -28,6 +29,7 @@ __all__ = [
     "plot_growth",
     "plot_image",
     "plot_integrations",
+    "plot_light_curve",
     "plot_measurement",
     "plot_model_profile",
     "plot_optimal",

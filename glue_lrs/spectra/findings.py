@@ -91,6 +91,14 @@ KINDS: dict[str, Kind] = {
     "unknown_target": Kind("info", errors.DifferentTargetsWarning),
     "repeated": Kind("warning", errors.RepeatedSpectraWarning),
     "unused_spectra": Kind("warning", errors.UnusedSpectraWarning),
+    # light curves
+    "times_utc": Kind("warning", errors.TimesWarning),
+    "times_missing": Kind("warning", errors.TimesWarning),
+    "times_repeated": Kind("warning", errors.TimesWarning),
+    "points_lost": Kind("warning", errors.LostPixelsWarning),
+    "elements_left_out": Kind("info"),
+    "elements_replaced": Kind("info"),
+    "scatter_excess": Kind("warning", errors.NoiseWarning),
 }
 
 

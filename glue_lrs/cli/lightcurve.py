@@ -1,0 +1,237 @@
+"""The command ``glue-lrs lightcurve``."""
+# ruff: noqa: D301 - click wants the control character \b before what is not to be wrapped
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glue_lrs.cli import console, options, tasks
+from glue_lrs.cli.program import main
+from glue_lrs.errors import quoted
+
+if TYPE_CHECKING:
+    from glue_lrs.timeseries.curve import LightCurve
+
+
+class _Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Numbers separated by commas, of which there are `count` if it is given."""
+
+    def __init__(self, name: str, expected: str, count: int | None = None) -> None:
+        self.name, self._expected, self._count = name, expected, count
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a tuple of numbers, or reject the value."""
+        try:
+            numbers = tuple(float(one) for one in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or (self._count is not None and len(numbers) != self._count):
+            self.fail(f"{quoted(value)}, expected {self._expected}", param, ctx)
+        return numbers
+
+
+def _bins(numbers: tuple[float, ...] | None) -> Any:
+    """Return the value of --bins for `light_curve`: a number of bins, or edges."""
+    if numbers is None or len(numbers) > 1:
+        return numbers
+    if numbers[0] != int(numbers[0]):
+        raise click.UsageError(f"--bins is {numbers[0]:g}, expected a whole number, or edges")
+    return int(numbers[0])
+
+
+@main.command(short_help="Make light curves from the spectra of a time series.")
+@options.FILES
+@click.option(
+    "-o", "--output", type=options.FILE, metavar="FILE",
+    help="Output file, which ends in .ecsv or .fits.",
+)  # fmt: skip
+@options.OVERWRITE
+@click.option(
+    "--bins", type=_Numbers("N", "a number of bins, or edges such as 5,6,7.5,10"),
+    help="Number of wavelength bins, or their edges in micron, such as 5,6,7.5,10.",
+)  # fmt: skip
+@click.option(
+    "--range", "wavelength_range", type=_Numbers("FROM,TO", "two wavelengths such as 5,12", 2),
+    help="Wavelengths in micron.  [default: 5,12]",
+)  # fmt: skip
+@click.option(
+    "--weights", type=click.Choice(["sum", "inverse_variance"]), default="sum", show_default=True,
+    help="Weights of the wavelength elements.",
+)  # fmt: skip
+@click.option(
+    "--error", type=click.Choice(["propagated", "scatter"]), default="propagated",
+    show_default=True, help="Errors: propagated, or multiplied to match the scatter.",
+)  # fmt: skip
+@click.option(
+    "--out-of-transit", type=_Numbers("FROM,TO", "two times such as 60000.1,60000.2", 2),
+    multiple=True,
+    help="Times (MJD, as in the output) between which the star is constant, for the scatter; may "
+    "be repeated.",
+)  # fmt: skip
+@click.option(
+    "--pipeline", is_flag=True,
+    help="Reproduce white_light of the pipeline (x_whtlt.ecsv), including its faults.",
+)  # fmt: skip
+@click.option(
+    "--plot", "plotted", is_flag=True, help="Plot the light curves (PNG next to the output)."
+)
+@click.option("--allan", is_flag=True, help="Plot the noise of means of several points, too.")
+@options.JSON
+@options.reporting_options
+def lightcurve(
+    files: tuple[str, ...],
+    output: str | None,
+    overwrite: bool,
+    bins: tuple[float, ...] | None,
+    wavelength_range: tuple[float, ...] | None,
+    weights: str,
+    error: str,
+    out_of_transit: tuple[tuple[float, ...], ...],
+    plotted: bool,
+    allan: bool,
+    pipeline: bool,
+    as_json: bool,
+    reporting: console.Reporting,
+) -> int:
+    """Make light curves from the spectra of a time series.
+
+    The files are x1dints; several files are the segments of one time series. The light curves are
+    written to x_lightcurve.ecsv for x_x1dints.fits, or to --output: the white light curve in the
+    columns flux and flux_err, those of the bins in flux_1, flux_err_1 and so on. The times are
+    barycentric (TDB) if the files have them.
+
+    Values that lost pixels in some integrations are replaced by the mean spectrum, scaled to its
+    neighbours, so that a bad pixel is no dip; those that are lost in many are left out of all.
+
+    The table lists for each band the noise of a point in parts per million of its flux: expected
+    from the errors, of which the photons, and the scatter of neighbouring points.
+
+    \b
+    Examples:
+      glue-lrs lightcurve x_x1dints.fits --plot
+      glue-lrs lightcurve x_x1dints.fits --bins 20 --plot --allan
+      glue-lrs lightcurve x_x1dints.fits --bins 5,6,8,12 --weights inverse_variance -o x.fits
+      glue-lrs lightcurve x_x1dints.fits --pipeline
+    """
+    from glue_lrs.plotting import plot_light_curve, save
+    from glue_lrs.timeseries import light_curve
+
+    if pipeline:
+        if (
+            bins
+            or out_of_transit
+            or plotted
+            or as_json
+            or (weights, error) != ("sum", "propagated")
+        ):
+            raise click.UsageError("--pipeline excludes all other options but -o and --range")
+        return _reproduce(
+            files, output or _output_name(files[0], "whtlt"), overwrite, wavelength_range
+        )
+    if allan and not plotted:
+        raise click.UsageError("--allan needs --plot")
+    if wavelength_range is not None and bins is not None and len(bins) > 1:
+        raise click.UsageError("--range and the edges of --bins exclude each other")
+    target = output or _output_name(files[0])
+    targets = [target, f"{_stem(target)}.png"][: 2 if plotted else 1]
+    tasks.check_inputs_kept(targets, files)
+    tasks.check_folders(targets)
+    tasks.check_outputs(targets, overwrite)
+    notes: list[console.Note] = []
+    with console.collect_warnings(notes):
+        curve = light_curve(
+            files,
+            wavelength_range=wavelength_range,
+            bins=_bins(bins),
+            weights=weights,
+            error=error,
+            out_of_transit=out_of_transit or None,
+            check=False,
+        )
+    reporter = console.Reporter(reporting)
+    label = files[0] if len(files) == 1 else target
+    findings = console.finding_notes(curve.findings)
+    reporter.report(console.Outcome(label, notes=[*notes, *findings]))
+    reporter.close()
+    figure = plot_light_curve(curve, allan=allan) if plotted else None
+    curve.write(target, overwrite=overwrite)
+    if figure is not None:
+        save(figure, targets[1], overwrite=overwrite)
+    if as_json:
+        facts = {"output": target, **_facts(curve)}
+        console.echo(json.dumps([facts], indent=2), lines=True)
+    else:
+        console.echo(console.table_text(_rows(curve)), lines=True)
+        for name in targets:
+            console.echo(f"wrote {name}")
+    return reporter.exit_code(1, 1)
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\.ecsv$", "", tasks.base_name(name), flags=re.IGNORECASE)
+
+
+def _output_name(path: str, suffix: str = "lightcurve") -> str:
+    """Return the name of the light curve of a file, in the current folder."""
+    stem = _stem(Path(path).name)
+    return f"{re.sub('_x1dints$', '', stem, flags=re.IGNORECASE)}_{suffix}.ecsv"
+
+
+def _reproduce(
+    files: tuple[str, ...],
+    target: str,
+    overwrite: bool,
+    wavelength_range: tuple[float, ...] | None,
+) -> int:
+    """Write the white light curve of the pipeline."""
+    from glue_lrs.io.light_curve_writer import write_white_light
+    from glue_lrs.timeseries import white_light
+
+    tasks.check_inputs_kept([target], files)
+    tasks.check_folders([target])
+    tasks.check_outputs([target], overwrite)
+    table = white_light(files, *(wavelength_range or ()))
+    write_white_light(table, target, overwrite)
+    console.echo(f"wrote {target}: {len(table)} points")
+    return console.OK
+
+
+def _facts(curve: LightCurve) -> dict[str, Any]:
+    """Return the facts about light curves for JSON: times, bands and findings."""
+    return {
+        "points": len(curve.flux),
+        "time": curve.time_label,
+        "first": float(curve.time.mjd[0]),
+        "last": float(curve.time.mjd[-1]),
+        "unit": curve.unit,
+        "bands": curve.table.meta["bands"],
+        "findings": [one.to_dict() for one in curve.findings],
+    }
+
+
+def _rows(curve: LightCurve) -> list[dict[str, str]]:
+    """Return the rows of the table of the bands, with the noise in parts per million."""
+
+    def ppm(value: float, band: int) -> str:
+        relative = 1e6 * value / curve.level[band]
+        return f"{relative:.0f}" if math.isfinite(relative) else "-"
+
+    return [
+        {
+            "band": "white" if band == 0 else str(band),
+            "wavelength [um]": f"{low:.2f} to {high:.2f}",
+            "elements": str(curve.elements[band]),
+            "replaced": str(int(curve.replaced[:, band].sum())),
+            f"flux [{curve.unit}]": f"{curve.level[band]:.4g}",
+            "expected [ppm]": ppm(curve.expected_noise[band], band),
+            "photons [ppm]": ppm(curve.expected_photon_noise[band], band),
+            "scatter [ppm]": ppm(curve.scatter[band], band),
+        }
+        for band, (low, high) in enumerate(curve.edges)
+    ]

@@ -1,0 +1,424 @@
+"""White and spectroscopic light curves from the spectra of a time series."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from astropy import units as u
+from astropy.time import Time
+from numpy.typing import ArrayLike
+
+from glue_lrs._utils.validation import check_choice, check_fraction
+from glue_lrs.errors import LostPixelsWarning, LRSError, quoted
+from glue_lrs.spectra.findings import SIGNIFICANT, Finding, emit, worst_first
+from glue_lrs.spectra.provenance import file_record, package_versions
+from glue_lrs.timeseries.consistency import ConsistentSpectra, lost_elements, mean_spectrum
+from glue_lrs.timeseries.curve import LightCurve, LightCurveProvenance, typical
+from glue_lrs.timeseries.noise import point_scatter
+from glue_lrs.timeseries.source import stack_from
+from glue_lrs.timeseries.times import mid_times
+
+if TYPE_CHECKING:
+    from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.provenance import Provenance
+    from glue_lrs.timeseries.source import Source
+
+#: Wavelengths in micron that are used by default: at shorter ones the dispersion of the prism folds
+#: over, and at longer ones LRS detects few photons of a star.
+DEFAULT_RANGE = (5.0, 12.0)
+
+#: A scatter is reported if it exceeds the propagated error by this factor, and significantly.
+_EXCESS = 1.2
+
+
+class _Selected(NamedTuple):
+    """Arrays of the integrations and wavelength elements of light curves.
+
+    All have the shape (integration, element), apart from the wavelengths.
+    """
+
+    wavelength: Array
+    flux: Array
+    variance: Array
+    photon: Array
+    good: Mask
+
+
+def light_curve(
+    source: Source,
+    *,
+    wavelength_range: Any = None,
+    bins: Any = None,
+    weights: str = "sum",
+    error: str = "propagated",
+    out_of_transit: ArrayLike | None = None,
+    time: Time | None = None,
+    max_replaced: float = 0.5,
+    check: bool = True,
+) -> LightCurve:
+    """Make the white light curve of a time series, and those of wavelength bins.
+
+    Wavelength elements that are lost in single integrations are replaced, and those that are lost
+    in many are left out of all, so that a bad pixel is no dip
+    (`glue_lrs.timeseries.consistency`).
+
+    Parameters
+    ----------
+    source : Extraction, `~specutils.Spectrum`, path, or sequence of paths
+        Stack of spectra of shape (integration, n_wave), or x1dints files.
+    wavelength_range : (float, float) or `~astropy.units.Quantity`, optional
+        Shortest and longest wavelength in micron, by default 5 to 12, or the first and the last
+        edge of `bins`.
+    bins : int or array_like, optional
+        Number of bins of equal width, or the edges of the bins in micron. An element belongs to a
+        bin from its lower edge, including it, to its upper edge. By default, there is the white
+        light curve only.
+    weights : {"sum", "inverse_variance"}
+        With "sum", the flux is the sum over the elements, as in the pipeline's white light curve.
+        With "inverse_variance", the relative light curves of the elements are averaged with their
+        inverse variances and multiplied by the sum of the spectrum of the star, which has the same
+        level and the smallest errors. The weights are the same in all integrations.
+    error : {"propagated", "scatter"}
+        Errors of the result: propagated from the Poisson and read noise of the elements, or
+        multiplied by the factor by which the scatter exceeds them. The error of the flat field is
+        not included in either, because it is the same in all integrations.
+    out_of_transit : array_like of bool, or of (float, float), optional
+        Points for the scatter that are not in transit: a mask with one value per integration, or
+        pairs of times (MJD, in the scale of the light curve) between which they are. By default,
+        the scatter is that of the differences of neighbouring points (`point_scatter`).
+    time : `~astropy.time.Time`, optional
+        Times of the middle of the integrations, which replace those of the stack. They are
+        barycentric if their scale is "tdb".
+    max_replaced : float
+        Largest fraction of the integrations in which an element may be replaced, and of the flux of
+        a point that may be due to replaced elements. A point that exceeds it is NaN.
+    check : bool
+        Whether to warn of the findings about the light curve. Those about the spectra are recorded
+        as well, apart from those about lost pixels.
+
+    Returns
+    -------
+    LightCurve
+        Light curves with times and errors.
+
+    Raises
+    ------
+    LRSError
+        If the source is no stack or has no times, if a band has no usable element, or a parameter
+        is invalid.
+    """
+    check_choice("weights", weights, ("sum", "inverse_variance"))
+    check_choice("error", error, ("propagated", "scatter"))
+    max_replaced = check_fraction("max_replaced", max_replaced)
+    stack = stack_from(source)
+    edges = band_edges(wavelength_range, bins)
+    times = mid_times(stack, time)
+    chosen, findings = _select(stack, times.rows, edges, max_replaced)
+    spectrum = mean_spectrum(chosen.flux, chosen.variance, chosen.good)
+    weight = _weights(chosen, spectrum, edges, weights)
+    spectra = ConsistentSpectra(chosen.flux, chosen.variance, chosen.good, spectrum)
+    flux, variance = spectra.band_sums(weight)
+    _, photon = ConsistentSpectra(chosen.flux, chosen.photon, chosen.good, spectrum).band_sums(
+        weight
+    )
+    used = weight != 0
+    replaced = (~chosen.good).astype(int) @ used.T
+    incomplete = _replaced_share(chosen, weight * spectrum) > max_replaced
+    findings += _lost_findings(incomplete, max_replaced)
+    flux[incomplete] = np.nan
+    sigma = np.sqrt(np.where(incomplete | ~(variance > 0), np.nan, variance))
+    noise = np.sqrt(np.where(incomplete | ~(photon > 0), np.nan, photon))
+    days = times.time.mjd
+    outside = _out_of_transit(out_of_transit, days, times.rows, len(stack.mask))
+    if outside is None:
+        scatter = np.array([point_scatter(one) for one in flux.T])
+    else:
+        scatter = np.array([point_scatter(one[outside], days[outside]) for one in flux.T])
+    findings += _scatter_findings(scatter, sigma, flux)
+    own = worst_first([*times.findings, *findings])
+    # lost pixels are replaced
+    kept = [one for one in stack.findings if not isinstance(one.message, LostPixelsWarning)]
+    parameters = {
+        "edges": edges.tolist(),
+        "weights": weights,
+        "error": error,
+        "out_of_transit": None if outside is None else np.flatnonzero(outside).tolist(),
+        "max_replaced": max_replaced,
+    }
+    curve = LightCurve(
+        time=times.time,
+        reference=times.reference,
+        edges=edges,
+        flux=flux,
+        error=_scaled(sigma, scatter, flux) if error == "scatter" else sigma,
+        propagated=sigma,
+        photon_noise=noise,
+        scatter=scatter,
+        replaced=replaced,
+        elements=used.sum(axis=1),
+        unit=stack.units.get("FLUX", ""),
+        out_of_transit=outside,
+        header=stack.header,
+        provenance=_provenance(parameters, source, stack, worst_first([*own, *kept])),
+    )
+    if check:
+        emit(own, stack.filename or "")
+    return curve
+
+
+# --- input ----------------------------------------------------------------------------------------
+
+
+def _files(source: Source, stack: Extraction) -> list[str]:
+    """Return the paths of the files of a source, as far as they are known."""
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        return [os.fspath(one) for one in source]
+    return [] if stack.filename is None else [stack.filename]
+
+
+def band_edges(wavelength_range: Any, bins: Any) -> Array:
+    """Return the lower and upper edges of the white band and of the bins in micron.
+
+    The parameters are those of `light_curve`, and the shape is (band, 2).
+
+    Raises
+    ------
+    LRSError
+        If the range or the edges do not ascend.
+    """
+    if isinstance(bins, Integral) and bins < 1:
+        raise LRSError(f"found {bins}, expected at least 1, or edges", subject="bins")
+    if bins is None or isinstance(bins, Integral):
+        chosen = DEFAULT_RANGE if wavelength_range is None else wavelength_range
+        inner = _ascending("wavelength_range", chosen, 2)
+        if bins is not None:
+            inner = np.linspace(inner[0], inner[1], int(bins) + 1)
+    else:
+        inner = _ascending("bins", bins)
+        if wavelength_range is not None:
+            raise LRSError(
+                "is given together with the edges of bins, expected one of them",
+                subject="wavelength_range",
+            )
+    white = [[inner[0], inner[-1]]]
+    if bins is None:
+        return np.array(white)
+    return np.concatenate([white, np.column_stack([inner[:-1], inner[1:]])])
+
+
+def _ascending(name: str, values: Any, number: int | None = None) -> Array:
+    """Return wavelengths in micron that ascend, or raise `LRSError`."""
+    try:
+        array = np.atleast_1d(u.Quantity(values, u.um, dtype=float).value)
+    except (TypeError, ValueError, u.UnitConversionError):
+        raise LRSError(
+            f"found {quoted(values)}, expected wavelengths in micron", subject=name
+        ) from None
+    expected = "two" if number == 2 else "at least two"
+    wrong = array.ndim != 1 or array.size < 2 or (number is not None and array.size != number)
+    if wrong or not np.isfinite(array).all() or not (np.diff(array) > 0).all():
+        raise LRSError(
+            f"found {quoted(values)}, expected {expected} ascending wavelengths", subject=name
+        )
+    return np.asarray(array, dtype=float)
+
+
+def _select(
+    stack: Extraction, rows: Any, edges: Array, max_replaced: float
+) -> tuple[_Selected, list[Finding]]:
+    """Return the elements in the wavelength range that are lost in few of the integrations."""
+    wave = stack.wavelength
+    low, high = edges[0]
+    inside = np.flatnonzero((wave >= low) & (wave <= high))
+    if inside.size == 0:
+        raise LRSError(
+            f"has no wavelength from {low:g} to {high:g} um, expected some of "
+            f"{np.nanmin(wave):.2f} to {np.nanmax(wave):.2f}",
+            subject=stack.filename,
+        )
+    part = np.ix_(rows, inside)
+    good = ~lost_elements(stack)[part]
+    lost = (~good).mean(axis=0)
+    kept = lost <= max_replaced
+    findings = []
+    if not kept.all():
+        number = int((~kept).sum())
+        gone = wave[inside][~kept]
+        where = f"{gone.min():.2f} to {gone.max():.2f} um" if number > 1 else f"{gone[0]:.2f} um"
+        text = (
+            f"{number} of {kept.size} wavelength elements are left out (at {where}), as they are "
+            f"lost in more than {max_replaced:.0%} of the integrations"
+        )
+        findings.append(Finding("elements_left_out", text, {"elements": number, "all": kept.size}))
+    if (number := int((~good[:, kept]).sum())) > 0:
+        total = good[:, kept].size
+        text = (
+            f"{number} of {total} values lost pixels, and are replaced by the mean spectrum scaled "
+            "to their neighbours"
+        )
+        findings.append(Finding("elements_replaced", text, {"values": number, "all": total}))
+    at = np.ix_(rows, inside[kept])
+    variance, photon = (one[at] for one in _variances(stack.columns))
+    flux = np.asarray(stack.columns["FLUX"][at], dtype=float)
+    return _Selected(wave[inside[kept]], flux, variance, photon, good[:, kept]), findings
+
+
+def _variances(columns: Mapping[str, Any]) -> tuple[Array, Array]:
+    """Return the variances that differ between integrations, and those of the Poisson noise.
+
+    The error of the flat field, which is the same in all integrations, is included only if the
+    spectra have no column with the variances of the other components. Unknown values are 0.
+    """
+    shape = columns["FLUX"].shape
+    poisson, read = (columns.get(f"FLUX_VAR_{name}") for name in ("POISSON", "RNOISE"))
+    photon = np.zeros(shape) if poisson is None else _known(poisson)
+    total = photon + (np.zeros(shape) if read is None else _known(read))
+    if not (total > 0).any() and "FLUX_ERROR" in columns:
+        total = _known(columns["FLUX_ERROR"]) ** 2
+    return total, photon
+
+
+def _known(values: Any) -> Array:
+    return np.where(np.isfinite(values) & (values > 0), values, 0.0)
+
+
+# --- sums -----------------------------------------------------------------------------------------
+
+
+def _weights(chosen: _Selected, spectrum: Array, edges: Array, kind: str) -> Array:
+    """Return the weights of the elements in each band, shape (band, element)."""
+    wave = chosen.wavelength
+    low, high = edges[:, :1], edges[:, 1:]
+    inside = (wave >= low) & ((wave < high) | (high == edges[0, 1]) & (wave <= high))
+    for (lower, upper), any_inside in zip(edges, inside.any(axis=1), strict=True):
+        if not any_inside:
+            raise LRSError(
+                f"there is no usable wavelength element from {lower:g} to {upper:g} um, expected "
+                "at least one in each bin",
+                subject="bins",
+            )
+    weight = inside.astype(float)
+    if kind == "sum":
+        return weight
+    known = chosen.good & (chosen.variance > 0)
+    if not known.any():
+        raise LRSError("is 'inverse_variance', but the spectra have no errors", subject="weights")
+    total, number = np.where(known, chosen.variance, 0.0).sum(axis=0), known.sum(axis=0)
+    mean = np.divide(total, number, out=np.full(wave.size, np.inf), where=number > 0)
+    signal = np.maximum(spectrum, 0.0)
+    for one in weight:
+        norm = float((one * signal**2 / mean).sum())
+        if norm > 0:
+            one *= signal / mean * float((one * spectrum).sum()) / norm
+    return weight
+
+
+def _replaced_share(chosen: _Selected, signal: Array) -> Array:
+    """Return the fraction of the flux of each point that is due to replaced elements.
+
+    `signal` is the weighted spectrum of each band, shape (band, element).
+    """
+    signal = np.abs(signal)
+    total = np.maximum(signal.sum(axis=1), np.finfo(float).tiny)
+    return np.asarray((~chosen.good) @ signal.T / total)
+
+
+def _lost_findings(incomplete: Mask, max_replaced: float) -> list[Finding]:
+    """Return a finding if points have no flux, because too many of their elements are lost."""
+    number = int(incomplete.any(axis=1).sum())
+    if number == 0:
+        return []
+    text = (
+        f"{number} of {len(incomplete)} integrations have lost more than {max_replaced:.0%} of a "
+        "band, and have no flux there"
+    )
+    return [Finding("points_lost", text, {"points": number, "all": len(incomplete)})]
+
+
+def _out_of_transit(given: Any, mjd: Array, rows: Any, number: int) -> Mask | None:
+    """Return the mask of the points that are not in transit, or None if it is unknown."""
+    if given is None:
+        return None
+    values = np.asarray(given)
+    if values.dtype == bool and values.shape == (number,):
+        mask = values[rows]
+    elif values.dtype != bool and values.ndim == 2 and values.shape[1] == 2:
+        mask = np.any([(mjd >= first) & (mjd <= last) for first, last in values], axis=0)
+    else:
+        raise LRSError(
+            f"has the shape {values.shape}, expected a mask of {number} integrations, or pairs of "
+            "times",
+            subject="out_of_transit",
+        )
+    if mask.sum() < 3:
+        raise LRSError(
+            f"selects {int(mask.sum())} points, expected at least 3", subject="out_of_transit"
+        )
+    return np.asarray(mask, dtype=bool)
+
+
+# --- errors and record ----------------------------------------------------------------------------
+
+
+def _scatter_findings(scatter: Array, sigma: Array, flux: Array) -> list[Finding]:
+    """Return a finding if the white light curve scatters more than its errors."""
+    number = int(np.isfinite(flux[:, 0]).sum())
+    expected, level = typical(sigma[:, 0]), typical(flux[:, 0])
+    if not expected > 0 or not level > 0 or number < 3:
+        return []
+    factor = float(scatter[0]) / expected
+    # The relative error of the scatter of n points is 1 / sqrt(n) (`point_scatter`).
+    if factor < _EXCESS or (factor - 1.0) < SIGNIFICANT / np.sqrt(number):
+        return []
+    text = (
+        f"the white light curve scatters by {1e6 * scatter[0] / level:.0f} ppm from point to point "
+        f"where {1e6 * expected / level:.0f} ppm are expected from its errors"
+    )
+    return [Finding("scatter_excess", text, {"factor": factor})]
+
+
+def _scaled(sigma: Array, scatter: Array, flux: Array) -> Array:
+    """Return errors whose median in each band is the scatter."""
+    made = np.empty_like(sigma)
+    for band, one in enumerate(sigma.T):
+        middle = typical(one)
+        made[:, band] = one * (scatter[band] / middle) if middle > 0 else scatter[band]
+    made[np.isnan(flux)] = np.nan
+    return made
+
+
+def _provenance(
+    parameters: Mapping[str, Any],
+    source: Source,
+    stack: Extraction,
+    findings: Sequence[Finding],
+) -> LightCurveProvenance:
+    """Return the provenance, whose values are computed when first accessed."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    # The function must not refer to the stack, which would keep all columns in memory.
+    files, extraction = _files(source, stack), stack.provenance
+    return LightCurveProvenance(partial(_record, parameters, files, extraction, findings, now))
+
+
+def _record(
+    parameters: Mapping[str, Any],
+    files: Sequence[str],
+    extraction: Provenance | None,
+    findings: Sequence[Finding],
+    date: str,
+) -> dict[str, Any]:
+    return {
+        "parameters": dict(parameters),
+        "inputs": [file_record(path) for path in files],
+        "extractions": [None if extraction is None else dict(extraction)],
+        "findings": [one.to_dict() for one in findings],
+        "versions": package_versions(),
+        "date": date,
+    }
