@@ -141,8 +141,8 @@ class Background:
         Raises
         ------
         ApertureError
-            If no region has a pixel on the image, the edges of a region cross, or
-            `smoothing_length` is twice the number of rows or more.
+            If no region has a pixel on the image, the upper edge of a region is less than a pixel
+            above the lower edge, or `smoothing_length` is at least twice the number of rows.
 
         Warns
         -----

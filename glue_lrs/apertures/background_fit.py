@@ -1,4 +1,8 @@
-"""Polynomial or median fits of the background in each row, and their derivatives by each pixel."""
+"""Fits of the background in each row by a polynomial or median, and their response to each pixel.
+
+The response is the derivative of the fitted background, summed over the aperture, with respect to
+the value of the pixel.
+"""
 
 from __future__ import annotations
 
