@@ -195,7 +195,10 @@ class EmpiricalLight:
         return value
 
     def correction(self, offset: Array, derivative: int) -> Array:
-        """Return the correction (`derivative` 0), or its derivative by the offset (1)."""
+        """Return the correction, or its derivative with respect to the offset, on each pixel.
+
+        `derivative` is 0 for the correction and 1 for its derivative.
+        """
         assert self.splines is not None
         u = np.nan_to_num(offset * self.scale, nan=1e3)
         first, parts = spline_weights(u, derivative)
@@ -252,23 +255,30 @@ class LightDerivatives:
         return out
 
     def d_width(self) -> Array:
-        """Return the derivative by the logarithm of the width, shape (row, 1, column)."""
+        """Return the derivative with respect to the logarithm of the width of the Gaussian.
+
+        Its shape is (row, 1, column).
+        """
         light = self.light
         # The width includes the integration over the pixels, but `sigma` does not.
         factor = -light.core * (1.0 + 1.0 / (12.0 * light.sigma**2))
         return np.asarray((factor * np.diff(self._density * self._edges, axis=1))[:, np.newaxis])
 
     def d_wings(self) -> Array:
-        """Return the derivative by the fraction w of flux in the wings, shape (row, 1, column)."""
+        """Return the derivative with respect to the fraction w of the flux in the wings.
+
+        Its shape is (row, 1, column).
+        """
         light = self.light
         change = light.scale * wing(self.offset * light.scale)
         change -= light.rows.wings_within * self._gaussian
         return np.asarray(change[:, np.newaxis])
 
     def d_modes(self, factor: Array | None = None) -> Array:
-        """Return the derivatives by the coefficients c_k of the modes, shape (row, mode, column).
+        """Return the derivatives with respect to the coefficients c_k of the modes.
 
-        If `factor`, shape (row,), is given, the derivatives in each row are multiplied by it.
+        Their shape is (row, mode, column). If `factor`, shape (row,), is given, the derivatives in
+        each row are multiplied by it.
         """
         light = self.light
         scale, gaussian = light.scale, self._gaussian
