@@ -242,7 +242,10 @@ class Reference:
     def check(
         self, shape: tuple[int, int] | None = None, exp_type: str | None = None
     ) -> list[ReferenceIssue]:
-        """Return a list of valid but probably unintended settings in the reference.
+        """Return a list of issues, such as settings that are valid but probably unintended.
+
+        Issues are settings without effect, apertures that are never used and, if `shape` is given,
+        regions that are not on the image.
 
         Parameters
         ----------
