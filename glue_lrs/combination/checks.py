@@ -200,8 +200,9 @@ def contradictions(blocks: Sequence[InputBlock], allow_opposite: bool) -> list[F
     low, high = int(np.argmin(means)), int(np.argmax(means))
     if means[low] < -_OPPOSITE and means[high] > _OPPOSITE:
         text = (
-            f"the mean flux is negative by {-means[low]:.3g} errors, that of {blocks[high].label} "
-            f"is positive by {means[high]:.3g} errors: they would cancel each other"
+            f"the mean flux is negative by {-means[low]:.3g} times its error, that of "
+            f"{blocks[high].label} is positive by {means[high]:.3g} times its error: they would "
+            "cancel each other"
         )
         if not allow_opposite:
             hint = Hint.to("{} combines them nevertheless", allow_opposite=True)

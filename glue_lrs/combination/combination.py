@@ -45,7 +45,7 @@ class InputFile:
     Parameters
     ----------
     name : str, optional
-        Name of the file.
+        Path of the file.
     provenance : mapping, optional
         Provenance of the spectra, whose value of the key ``"input"`` is a mapping with the keys
         ``filename`` and ``sha256``. It is used if `name` is None.

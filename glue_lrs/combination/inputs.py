@@ -1,4 +1,7 @@
-"""Inputs of a combination, converted to blocks of spectra with a common wavelength grid."""
+"""Inputs of a combination, converted to blocks.
+
+A block is one spectrum, or a stack of spectra that have the same wavelengths.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,10 @@ class InputBlock:
 
     @cached_property
     def usable(self) -> Bools:
-        """Mask of the usable fluxes, shape (integration, n_wave)."""
+        """Mask of the usable fluxes, shape (integration, n_wave).
+
+        These are finite, do not have DQ bit 0, and are not `rejected`.
+        """
         usable: Bools = np.isfinite(self.column("FLUX")) & ((self.dq() & DO_NOT_USE) == 0)
         return usable if self.rejected is None else usable & ~self.rejected
 

@@ -206,10 +206,11 @@ def _without_variances(blocks: Sequence[InputBlock], usable: Bools) -> list[Find
 def _clipped(
     flux: Floats, variance: Floats, usable: Bools, sigma_clip: float | None, findings: list[Finding]
 ) -> Bools:
-    """Return the mask of the values that differ too much from the median of the inputs.
+    """Return the mask of the values that are clipped.
 
-    Values are clipped only in bins with at least three inputs. If there are fewer than three
-    spectra, a finding is appended to `findings`.
+    They differ from the median of the inputs by more than `sigma_clip` standard deviations. Values
+    are clipped only in bins with at least three inputs. If there are fewer than three spectra, a
+    finding is appended to `findings`.
     """
     clipped = np.zeros(usable.shape, dtype=bool)
     if sigma_clip is None:
