@@ -35,9 +35,9 @@ _LARGEST_ERROR = 0.1
 #: share it, so that averaging does not reduce it.
 _SIGNIFICANT = 2.0
 
-#: The variance of exposures that the user gives is not added if the image would then have more
-#: variance than its noise, by more than this number of standard deviations: its errors already
-#: include it. The limit is high, because the errors of the pipeline do not include it.
+#: The variance of exposures that the user gives is not added if the variances of the image would
+#: then exceed the square of the measured noise by more than this number of standard deviations. The
+#: errors already include it in this case. The limit is high, because those of the pipeline do not.
 _CONTRADICTED = 3.0
 
 #: Number of columns of the sums whose noise is measured for this decision. In narrower sums, the
@@ -201,7 +201,10 @@ def nod_key(header: fits.Header) -> tuple[object, ...]:
 
 
 def check_image(image: SlitImage) -> None:
-    """Raise an error if no variance can be added to an image."""
+    """Raise `NoiseError` or `ProductError` if no variance can be added to an image.
+
+    This is a stack, or an image without VAR_RNOISE.
+    """
     if image.is_stack:
         raise NoiseError(
             "is a stack of integrations, from which no nod is subtracted, expected noise "
@@ -262,7 +265,7 @@ def _of_other_nods(image: SlitImage, exposures: Sequence[SlitImage]) -> list[Sli
 
 
 def _mean_variance(image: SlitImage, exposures: Sequence[SlitImage]) -> tuple[Array, Array]:
-    """Return the variances of the mean of exposures: Poisson noise and read noise."""
+    """Return the variance from Poisson noise and that from read noise of the mean of exposures."""
     sums = []
     for name in ("var_poisson", "var_rnoise"):
         planes = [getattr(one, name) for one in exposures]
