@@ -261,7 +261,7 @@ def _background_image(scene: Scene, geometry: Geometry, middle: float | None = N
 
 
 def _generator(scene: Scene, *product: str | int) -> np.random.Generator:
-    """Return a random number generator whose seed depends on the scene and the product."""
+    """Return a random number generator whose seed depends on `Scene.seed` and the product."""
     key = [ord(letter) for part in product for letter in str(part)]
     return np.random.default_rng([scene.seed, *key])
 

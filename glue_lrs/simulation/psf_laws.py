@@ -101,7 +101,7 @@ class Moffat(PSFLaw):
         FWHM in arcsec of the integrated function, as a number or a function of the wavelength in
         micron.
     beta : float
-        Exponent, more than 1. The wings are the stronger, the smaller the exponent.
+        Exponent, more than 1. The smaller the exponent, the stronger are the wings.
 
     Raises
     ------
