@@ -146,9 +146,9 @@ def column_findings(columns: Mapping[str, NDArray[Any]], unit: str) -> list[Find
         findings.append(
             Finding(
                 "lost_pixels",
-                f"NPIXELS is short in {number} of {short.size} rows, by at most {lost[worst]:.1f} "
-                f"of {size[worst]:.1f} pixels at {columns['WAVELENGTH'][worst]:.2f} um: the flux "
-                "is too low there",
+                f"NPIXELS is too small in {number} of {short.size} rows, by at most "
+                f"{lost[worst]:.1f} of {size[worst]:.1f} pixels at "
+                f"{columns['WAVELENGTH'][worst]:.2f} um: the flux is too low there",
                 {"rows": number, "all": short.size, "lost": float(lost[worst])},
             )
         )

@@ -67,9 +67,9 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
         If the spectrum is unmodified, all columns of the original extraction, restricted to the
         rows of the spectrum. Otherwise WAVELENGTH, FLUX, FLUX_ERROR and DQ, which are made from the
         wavelength, flux, uncertainty and mask of the spectrum, and QUALITY. The flux is converted
-        to Jy if possible. Bit 0 of DQ is set in rows that are masked or without a flux; its other
-        bits and QUALITY are those of the original if the wavelengths are. Interpolated values in
-        masked rows are replaced by NaN.
+        to Jy if possible. Bit 0 of DQ is set in rows that are masked or without a flux. If the
+        wavelengths are unmodified, the other bits of DQ, and QUALITY, are those of the original.
+        Interpolated values in masked rows are replaced by NaN.
 
     Raises
     ------

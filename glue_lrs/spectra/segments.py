@@ -94,7 +94,7 @@ def segment_order(segments: Sequence[Segment]) -> tuple[list[int], list[LRSWarni
 
 
 def spans(numbers: NDArray[np.int_]) -> str:
-    """Return ascending numbers as text, such as "the integrations 1 to 4, 9"."""
+    """Return ascending numbers of integrations as text: "the integrations 1 to 4, 9"."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
     spans = (f"{run[0]} to {run[-1]}" if run.size > 1 else str(run[0]) for run in runs)
     return f"the integration{'s' * (numbers.size > 1)} {', '.join(spans)}"

@@ -204,7 +204,7 @@ def to_spectrum(
 class SpectralTabular1D(Tabular1D):
     """Lookup table for wavelengths, as in `specutils.utils.wcs_utils.gwcs_from_array`."""
 
-    input_units_equivalencies = {"x0": u.spectral()}  # noqa: RUF012 - astropy's name and kind
+    input_units_equivalencies = {"x0": u.spectral()}  # noqa: RUF012 - as in astropy
 
 
 def lookup_wcs(axis: SpectralAxis, ndim: int) -> GWCS:
