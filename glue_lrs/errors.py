@@ -317,7 +317,7 @@ class NoiseWarning(LRSWarning):
 
 
 class OffCentreCorrectionWarning(LRSWarning):
-    """Warning that an aperture correction is applied to an aperture off the source."""
+    """Warning that an aperture correction is applied to an off-centre or too narrow aperture."""
 
 
 class CorrectionRangeWarning(LRSWarning):
@@ -373,7 +373,7 @@ class TraceWarning(LRSWarning):
 
 
 class FitWarning(LRSWarning):
-    """Warning that the fit of an optimal extraction is doubtful."""
+    """Warning that the fit of an optimal extraction may be wrong."""
 
 
 class UnusedOptionWarning(LRSWarning):
